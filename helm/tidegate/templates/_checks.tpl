@@ -1,0 +1,117 @@
+{{/*
+Combinations of values that would install and then go wrong, each with the sentence that names the way out. All that are
+found are printed at once. What a single value may be is the job of values.schema.json. helm/check.py reads the printf
+formats of this file and fails when one of them is not provoked by a negative test.
+*/}}
+{{- define "tidegate.checks" -}}
+{{- $found := list -}}
+{{- $v := .Values -}}
+
+{{- /* Topics and replicas. */ -}}
+{{- if and $v.topics.env (not (.Files.Get (printf "topics/env/%s.yaml" $v.topics.env))) -}}
+{{- $found = append $found (printf "topics.env is %q, but topics/env/%s.yaml does not exist." $v.topics.env $v.topics.env) -}}
+{{- end -}}
+{{- $leads := include "tidegate.leadTopics" . | fromJsonArray -}}
+{{- if ne (len $leads) 1 -}}
+{{- $found = append $found (printf "topics/: expected exactly one topic with tidegate.io/lead: \"true\", found %d." (len $leads)) -}}
+{{- else -}}
+{{- $lead := first $leads -}}
+{{- $partitions := int64 $lead.spec.partitions -}}
+{{- $replicas := int64 $v.replicaCount -}}
+{{- if gt $replicas $partitions -}}
+{{- $found = append $found (printf "replicaCount is %d, but lead topic %q has %d partitions: %d pods would idle. Use %d or less." $replicas $lead.metadata.name $partitions (sub $replicas $partitions) $partitions) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not (kindIs "invalid" $v.instance.slot)) (gt (int64 $v.replicaCount) 1) -}}
+{{- $found = append $found (printf "instance.slot is %d, but replicaCount is %d: all pods would share one transactional id and fence each other. Set instance.slot to null." (int64 $v.instance.slot) (int64 $v.replicaCount)) -}}
+{{- end -}}
+
+{{- /* Database. */ -}}
+{{- $sources := list -}}
+{{- if $v.database.url }}{{ $sources = append $sources "url" }}{{ end -}}
+{{- if $v.database.existingSecret }}{{ $sources = append $sources "existingSecret" }}{{ end -}}
+{{- if ne (len $sources) 1 -}}
+{{- $found = append $found (printf "database: set exactly one of url, existingSecret (found: %s)." (default "none" (join ", " $sources))) -}}
+{{- end -}}
+
+{{- /* Kafka: where and how. */ -}}
+{{- $protocol := $v.kafka.security.protocol -}}
+{{- $sasl := hasPrefix "SASL_" $protocol -}}
+{{- $ssl := hasSuffix "SSL" $protocol -}}
+{{- if not $v.kafka.bootstrapServers -}}
+{{- $found = append $found (printf "kafka.bootstrapServers is empty: set the brokers, for example %q." "kafka-bootstrap:9092") -}}
+{{- end -}}
+{{- if not $protocol -}}
+{{- $found = append $found (printf "kafka.security.protocol is empty: write PLAINTEXT, SSL, SASL_PLAINTEXT or %s." "SASL_SSL") -}}
+{{- else -}}
+{{- if and $sasl (not $v.kafka.sasl.existingSecret) -}}
+{{- $found = append $found (printf "kafka.security.protocol=%s needs kafka.sasl.existingSecret, a Secret with user and password." $protocol) -}}
+{{- end -}}
+{{- if and $v.kafka.sasl.existingSecret (not $sasl) -}}
+{{- $found = append $found (printf "kafka.sasl.existingSecret has no effect under kafka.security.protocol=%s. Use SASL_SSL or SASL_PLAINTEXT, or remove it." $protocol) -}}
+{{- end -}}
+{{- if and $v.kafka.tls.existingSecret (not $ssl) -}}
+{{- $found = append $found (printf "kafka.tls.existingSecret has no effect under kafka.security.protocol=%s. Use SSL or SASL_SSL, or remove it." $protocol) -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty $v.kafka.tls.certKey) (empty $v.kafka.tls.privateKeyKey) -}}
+{{- $found = append $found (printf "kafka.tls: a client certificate needs both certKey and privateKeyKey (found: %s)." (default $v.kafka.tls.privateKeyKey $v.kafka.tls.certKey)) -}}
+{{- end -}}
+{{- if and $v.kafka.tls.certKey (not $v.kafka.tls.existingSecret) -}}
+{{- $found = append $found (printf "kafka.tls.certKey is %q, but kafka.tls.existingSecret is empty: name the Secret that holds it." $v.kafka.tls.certKey) -}}
+{{- end -}}
+
+{{- /* Kafka: properties that are not the user's. */ -}}
+{{- $fixed := dict
+  "auto.offset.reset" "error (pipeline.start decides where a new group begins)"
+  "enable.auto.commit" "false"
+  "enable.auto.offset.store" "false"
+  "enable.idempotence" "true"
+  "group.id" "the pipeline's name"
+  "isolation.level" "read_committed"
+  "partition.assignment.strategy" "cooperative-sticky"
+  "partitioner" "murmur2_random"
+  "transactional.id" "pipeline, slot and worker"
+-}}
+{{- $elsewhere := dict
+  "bootstrap.servers" "kafka.bootstrapServers"
+  "group.protocol" "kafka.groupProtocol"
+  "metadata.broker.list" "kafka.bootstrapServers"
+  "sasl.mechanism" "kafka.sasl.mechanism"
+  "sasl.mechanisms" "kafka.sasl.mechanism"
+  "security.protocol" "kafka.security.protocol"
+  "transaction.timeout.ms" "kafka.transactionTimeoutMs"
+-}}
+{{- $secret := dict
+  "sasl.password" "Use kafka.sasl.existingSecret."
+  "sasl.username" "Use kafka.sasl.existingSecret."
+  "sasl.oauthbearer.client.secret" "Reference a Secret from extraEnv."
+  "ssl.key.password" "Reference a Secret from extraEnv."
+  "ssl.key.pem" "Reference a Secret from extraEnv."
+  "ssl.keystore.password" "Reference a Secret from extraEnv."
+-}}
+{{- $brokerOwned := list "session.timeout.ms" "heartbeat.interval.ms" "group.protocol.type" -}}
+{{- range $name, $_ := $v.kafka.properties -}}
+{{- if hasKey $fixed $name -}}
+{{- $found = append $found (printf "kafka.properties: %q is fixed to %s by Tidegate. Remove it." $name (get $fixed $name)) -}}
+{{- else if hasKey $elsewhere $name -}}
+{{- $found = append $found (printf "kafka.properties: %q has a key of its own: %s." $name (get $elsewhere $name)) -}}
+{{- else if hasKey $secret $name -}}
+{{- $found = append $found (printf "kafka.properties: %q would be readable in the ConfigMap. %s" $name (get $secret $name)) -}}
+{{- else if eq $name "group.instance.id" -}}
+{{- $found = append $found (printf "kafka.properties: %q is not possible on a Deployment: pods get new names, so every rollout would add members that never leave. Remove it." $name) -}}
+{{- else if and (eq $v.kafka.groupProtocol "consumer") (has $name $brokerOwned) -}}
+{{- $found = append $found (printf "kafka.properties: under groupProtocol=consumer the broker sets %q. Remove it." $name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Shutdown. */ -}}
+{{- $grace := int64 $v.terminationGracePeriodSeconds -}}
+{{- if lt (mul $grace 1000) (add (int64 $v.kafka.transactionTimeoutMs) 10000) -}}
+{{- $found = append $found (printf "terminationGracePeriodSeconds (%d) must exceed the transaction timeout (%v s) by 10 s or more." $grace (divf $v.kafka.transactionTimeoutMs 1000)) -}}
+{{- end -}}
+
+{{- if $found -}}
+{{- fail (printf "\n%s" (join "\n" $found)) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,1 @@
+//! Apache Kafka through librdkafka: the only folder that names rdkafka.

@@ -1,0 +1,1 @@
+//! The ports in memory: a model, and it says so.

@@ -1,0 +1,239 @@
+//! Bytes ↔ values, JSON first. What cannot be read or written is a reject, never a panic.
+
+use crate::flow::effect::Reject;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::cell::Cell;
+use std::io;
+
+/// Decodes an event. serde_json refuses nesting beyond 128 levels.
+///
+/// # Errors
+/// A dead letter: `empty-value` for a missing or empty value, `bad-json` with the parser's line and column otherwise.
+pub fn decode<T: DeserializeOwned>(value: Option<&[u8]>) -> Result<T, Reject> {
+    match value {
+        None => Err(Reject::dead_letter("empty-value", "the record has no value (a tombstone)")),
+        Some([]) => Err(Reject::dead_letter("empty-value", "the record's value is empty")),
+        Some(bytes) => {
+            serde_json::from_slice(bytes).map_err(|error| Reject::dead_letter("bad-json", error.to_string()))
+        }
+    }
+}
+
+/// Encodes a notice.
+///
+/// # Errors
+/// A dead letter: `not-finite` where the notice holds NaN or an infinity, which JSON would turn into `null` in silence;
+/// `bad-notice` where it cannot be serialized.
+pub fn encode<T: Serialize>(notice: &T) -> Result<Vec<u8>, Reject> {
+    let mut out = Vec::with_capacity(64);
+    let formatter = Finite::default();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, &formatter);
+    notice.serialize(&mut serializer).map_err(|error| Reject::dead_letter("bad-notice", error.to_string()))?;
+    if has_non_finite(notice, formatter.nulls.get())? {
+        return Err(Reject::dead_letter("not-finite", "the notice holds a number that is NaN or infinite"));
+    }
+    Ok(out)
+}
+
+/// Counts the nulls that were written: only a notice with nulls can hide a float that is not finite.
+#[derive(Default)]
+struct Finite {
+    nulls: Cell<usize>,
+}
+
+impl serde_json::ser::Formatter for &Finite {
+    fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.nulls.set(self.nulls.get() + 1);
+        writer.write_all(b"null")
+    }
+}
+
+/// Whether one of `nulls` written nulls stands for a float that is not finite. Rare, so it may cost a second pass.
+fn has_non_finite<T: Serialize>(notice: &T, nulls: usize) -> Result<bool, Reject> {
+    if nulls == 0 {
+        return Ok(false);
+    }
+    finite::check(notice).map(|()| false).or_else(|error| match error {
+        finite::Found::NotFinite => Ok(true),
+        finite::Found::Other(message) => Err(Reject::dead_letter("bad-notice", message)),
+    })
+}
+
+/// A serializer that writes nothing and fails at the first float that is not finite.
+mod finite {
+    use serde::ser::{self, Serialize};
+    use std::fmt;
+
+    #[derive(Debug)]
+    pub(super) enum Found {
+        NotFinite,
+        Other(String),
+    }
+
+    impl fmt::Display for Found {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::NotFinite => f.write_str("not finite"),
+                Self::Other(message) => f.write_str(message),
+            }
+        }
+    }
+
+    impl std::error::Error for Found {}
+
+    impl ser::Error for Found {
+        fn custom<T: fmt::Display>(message: T) -> Self {
+            Self::Other(message.to_string())
+        }
+    }
+
+    pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), Found> {
+        value.serialize(Check)
+    }
+
+    struct Check;
+
+    fn finite(is_finite: bool) -> Result<(), Found> {
+        if is_finite { Ok(()) } else { Err(Found::NotFinite) }
+    }
+
+    macro_rules! accept {
+        ($($method:ident($($argument:ty),*);)*) => {$(
+            fn $method(self, $(_: $argument),*) -> Result<(), Found> { Ok(()) }
+        )*};
+    }
+
+    macro_rules! open {
+        ($($method:ident($($argument:ty),*);)*) => {$(
+            fn $method(self, $(_: $argument),*) -> Result<Self, Found> { Ok(self) }
+        )*};
+    }
+
+    impl ser::Serializer for Check {
+        type Ok = ();
+        type Error = Found;
+        type SerializeSeq = Self;
+        type SerializeTuple = Self;
+        type SerializeTupleStruct = Self;
+        type SerializeTupleVariant = Self;
+        type SerializeMap = Self;
+        type SerializeStruct = Self;
+        type SerializeStructVariant = Self;
+
+        accept! {
+            serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64);
+            serialize_u8(u8); serialize_u16(u16); serialize_u32(u32); serialize_u64(u64); serialize_char(char);
+            serialize_str(&str); serialize_bytes(&[u8]); serialize_none(); serialize_unit();
+            serialize_unit_struct(&'static str); serialize_unit_variant(&'static str, u32, &'static str);
+        }
+
+        open! {
+            serialize_seq(Option<usize>); serialize_tuple(usize); serialize_tuple_struct(&'static str, usize);
+            serialize_tuple_variant(&'static str, u32, &'static str, usize); serialize_map(Option<usize>);
+            serialize_struct(&'static str, usize);
+            serialize_struct_variant(&'static str, u32, &'static str, usize);
+        }
+
+        fn serialize_f32(self, v: f32) -> Result<(), Found> {
+            finite(v.is_finite())
+        }
+
+        fn serialize_f64(self, v: f64) -> Result<(), Found> {
+            finite(v.is_finite())
+        }
+
+        fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Found> {
+            check(value)
+        }
+
+        fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Found> {
+            check(value)
+        }
+
+        fn serialize_newtype_variant<T: Serialize + ?Sized>(
+            self,
+            _: &'static str,
+            _: u32,
+            _: &'static str,
+            value: &T,
+        ) -> Result<(), Found> {
+            check(value)
+        }
+    }
+
+    macro_rules! nest {
+        ($($trait:ident: $method:ident($($extra:ty)?);)*) => {$(
+            impl ser::$trait for Check {
+                type Ok = ();
+                type Error = Found;
+
+                fn $method<T: Serialize + ?Sized>(&mut self, $(_: $extra,)? value: &T) -> Result<(), Found> {
+                    check(value)
+                }
+
+                fn end(self) -> Result<(), Found> {
+                    Ok(())
+                }
+            }
+        )*};
+    }
+
+    nest! {
+        SerializeSeq: serialize_element();
+        SerializeTuple: serialize_element();
+        SerializeTupleStruct: serialize_field();
+        SerializeTupleVariant: serialize_field();
+        SerializeStruct: serialize_field(&'static str);
+        SerializeStructVariant: serialize_field(&'static str);
+    }
+
+    impl ser::SerializeMap for Check {
+        type Ok = ();
+        type Error = Found;
+
+        fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), Found> {
+            Ok(())
+        }
+
+        fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+            check(value)
+        }
+
+        fn end(self) -> Result<(), Found> {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[derive(Serialize)]
+    struct Notice {
+        note: Option<i32>,
+        values: Vec<f64>,
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_refused_and_an_absent_field_is_not() {
+        assert_eq!(encode(&Notice { note: None, values: vec![1.5] }).unwrap(), br#"{"note":null,"values":[1.5]}"#);
+        for bad in [f64::NAN, f64::INFINITY] {
+            assert_eq!(encode(&Notice { note: Some(1), values: vec![1.0, bad] }).unwrap_err().code(), "not-finite");
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_a_dead_letter_with_its_place() {
+        assert_eq!(decode::<serde_json::Value>(None).unwrap_err().code(), "empty-value");
+        assert_eq!(decode::<serde_json::Value>(Some(b"")).unwrap_err().code(), "empty-value");
+        let reject = decode::<serde_json::Value>(Some(b"{\"a\": }")).unwrap_err();
+        assert_eq!(reject.code(), "bad-json");
+        assert!(reject.message().contains("line 1 column 7"), "{}", reject.message());
+        let deep = "[".repeat(10_000);
+        assert_eq!(decode::<serde_json::Value>(Some(deep.as_bytes())).unwrap_err().code(), "bad-json");
+        assert_eq!(decode::<serde_json::Value>(Some(b"{\"a\": 1}")).unwrap(), json!({"a": 1}));
+    }
+}

@@ -1,0 +1,92 @@
+//! What a step wants done with one record: the words an algorithm answers with, and what the engine makes of them.
+
+use crate::flow::record::TopicName;
+use std::borrow::Cow;
+
+/// Why a record changed nothing. It blames the record, never the surroundings, and the stream goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reject {
+    /// The record goes to the dead-letter topic of its source, with the code and the message in its headers.
+    DeadLetter {
+        /// A stable word for machines, for instance `bad-json`.
+        code: Cow<'static, str>,
+        /// One line for people: no stack, no secrets.
+        message: String,
+    },
+    /// Nothing is emitted and nothing is written; the verdict keeps the code.
+    Skip {
+        /// A stable word for machines.
+        code: Cow<'static, str>,
+    },
+    /// Not now: the record is offered again after a pause, a bounded number of times, and its partition waits for it.
+    /// When the bound is reached it becomes a dead letter with this code.
+    Retry {
+        /// A stable word for machines.
+        code: Cow<'static, str>,
+        /// One line for people.
+        message: String,
+    },
+}
+
+impl Reject {
+    /// A dead letter with the code `rejected`.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self::dead_letter("rejected", message)
+    }
+
+    /// A dead letter with a code of its own.
+    pub fn dead_letter(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::DeadLetter { code: code.into(), message: message.into() }
+    }
+
+    /// Emit nothing, change nothing, go on.
+    pub fn skip(code: impl Into<Cow<'static, str>>) -> Self {
+        Self::Skip { code: code.into() }
+    }
+
+    /// Offer the record again later.
+    pub fn retry(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Retry { code: code.into(), message: message.into() }
+    }
+
+    /// The stable word.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::DeadLetter { code, .. } | Self::Skip { code } | Self::Retry { code, .. } => code,
+        }
+    }
+
+    /// The sentence for people; empty for a skip.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::DeadLetter { message, .. } | Self::Retry { message, .. } => message,
+            Self::Skip { .. } => "",
+        }
+    }
+}
+
+/// One notice that passed the filter, encoded and bound for a topic.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Emission {
+    /// The topic that is told.
+    pub destination: TopicName,
+    /// The encoded notice.
+    pub value: Vec<u8>,
+    /// The threshold it was measured against, where the filter is a named threshold.
+    pub threshold: Option<f64>,
+}
+
+/// What applying one record to one row came to.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Applied {
+    /// Whether the row's values differ from before.
+    pub row_changed: bool,
+    /// What passed the filter, in the order the algorithm gave it.
+    pub emissions: Vec<Emission>,
+    /// The largest magnitude among the notices, passed or not, where the filter is a named threshold.
+    pub magnitude: Option<f64>,
+    /// The threshold in force when the record was decided.
+    pub threshold: Option<f64>,
+}

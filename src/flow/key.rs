@@ -1,0 +1,188 @@
+//! The id a record is about, and the partitioner that every producer of a keyed topic must agree on.
+
+use crate::flow::effect::Reject;
+use std::fmt;
+use uuid::Uuid;
+
+/// How a record's key bytes spell an id, and the type of the table's key column.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// Decimal digits as text, for instance `1042`; a `bigint` column. The default.
+    #[default]
+    I64,
+    /// Eight bytes, big-endian, as Java's `LongSerializer` writes them; a `bigint` column.
+    I64BigEndian,
+    /// Text with hyphens, for instance `67e55044-10b1-426f-9247-bb680e5fe0c8`; a `uuid` column.
+    Uuid,
+    /// UTF-8 text; a `text` column.
+    Text,
+}
+
+/// The id of one row. Ordered, so that all tasks lock rows in one order.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Key {
+    /// A `bigint`.
+    I64(i64),
+    /// A `uuid`.
+    Uuid(Uuid),
+    /// A `text`.
+    Text(Box<str>),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::I64(id) => id.fmt(f),
+            Self::Uuid(id) => id.hyphenated().fmt(f),
+            Self::Text(id) => f.write_str(id),
+        }
+    }
+}
+
+impl From<i64> for Key {
+    fn from(id: i64) -> Self {
+        Self::I64(id)
+    }
+}
+
+impl From<Uuid> for Key {
+    fn from(id: Uuid) -> Self {
+        Self::Uuid(id)
+    }
+}
+
+impl From<&str> for Key {
+    fn from(id: &str) -> Self {
+        Self::Text(id.into())
+    }
+}
+
+impl KeyType {
+    /// Reads the id from a record's key.
+    ///
+    /// # Errors
+    /// A dead letter with the code `null-key` or `bad-key`.
+    pub fn parse(self, bytes: Option<&[u8]>) -> Result<Key, Reject> {
+        let bytes = bytes.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
+        let bad =
+            |wanted: &str| Reject::dead_letter("bad-key", format!("the key of {} bytes is not {wanted}", bytes.len()));
+        match self {
+            Self::I64 => {
+                text(bytes).and_then(|t| t.parse().ok()).map(Key::I64).ok_or_else(|| bad("a decimal 64-bit integer"))
+            }
+            Self::I64BigEndian => bytes
+                .try_into()
+                .ok()
+                .map(|b| Key::I64(i64::from_be_bytes(b)))
+                .ok_or_else(|| bad("eight big-endian bytes")),
+            Self::Uuid => text(bytes)
+                .and_then(|t| Uuid::try_parse(t).ok())
+                .map(Key::Uuid)
+                .ok_or_else(|| bad("a UUID with hyphens")),
+            // Postgres text holds no NUL.
+            Self::Text => {
+                text(bytes).filter(|t| !t.contains('\0')).map(Key::from).ok_or_else(|| bad("UTF-8 text without NUL"))
+            }
+        }
+    }
+
+    /// Spells an id as the key bytes of a record; the inverse of [`KeyType::parse`].
+    #[must_use]
+    pub fn spell(self, key: &Key) -> Vec<u8> {
+        match (self, key) {
+            (Self::I64BigEndian, Key::I64(id)) => id.to_be_bytes().to_vec(),
+            _ => key.to_string().into_bytes(),
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The 32-bit murmur2 hash of Kafka's Java client (`org.apache.kafka.common.utils.Utils.murmur2`, seed `0x9747b28c`).
+#[must_use]
+pub fn murmur2(bytes: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    const R: u32 = 24;
+    let mix = |k: u32| {
+        let k = k.wrapping_mul(M);
+        (k ^ (k >> R)).wrapping_mul(M)
+    };
+    // The Java client takes the length as a 32-bit int; a key is never that long.
+    #[expect(clippy::cast_possible_truncation, reason = "as the Java client does")]
+    let mut h = SEED ^ (bytes.len() as u32);
+    let (words, tail) = bytes.as_chunks::<4>();
+    for word in words {
+        h = h.wrapping_mul(M) ^ mix(u32::from_le_bytes(*word));
+    }
+    if !tail.is_empty() {
+        for (shift, byte) in tail.iter().enumerate() {
+            h ^= u32::from(*byte) << (8 * shift);
+        }
+        h = h.wrapping_mul(M);
+    }
+    h ^= h >> 13;
+    h = h.wrapping_mul(M);
+    h ^ (h >> 15)
+}
+
+/// The partition that a Java producer, and librdkafka with `murmur2_random`, chooses for `key` among `count` partitions.
+///
+/// `count` must be positive; with 0 or less the answer is partition 0.
+#[must_use]
+pub fn partition_for(key: &[u8], count: i32) -> i32 {
+    let positive = murmur2(key) & 0x7fff_ffff;
+    u32::try_from(count).ok().filter(|n| *n > 0).map_or(0, |n| i32::try_from(positive % n).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From `UtilsTest.testMurmur2` of Apache Kafka.
+    #[test]
+    fn murmur2_agrees_with_the_java_client() {
+        let vectors: [(&[u8], i32); 7] = [
+            (b"21", -973_932_308),
+            (b"foobar", -790_332_482),
+            (b"a-little-bit-long-string", -985_981_536),
+            (b"a-little-bit-longer-string", -1_486_304_829),
+            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (b"abc", 479_470_107),
+            (b"", 275_646_681),
+        ];
+        for (bytes, hash) in vectors {
+            assert_eq!(murmur2(bytes).cast_signed(), hash, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn every_key_type_reads_back_what_it_spells() {
+        let id = Uuid::from_u128(0x67e5_5044_10b1_426f_9247_bb68_0e5f_e0c8);
+        for (kind, key) in [
+            (KeyType::I64, Key::I64(-42)),
+            (KeyType::I64BigEndian, Key::I64(i64::MIN)),
+            (KeyType::Uuid, Key::Uuid(id)),
+            (KeyType::Text, Key::from("späti")),
+        ] {
+            assert_eq!(kind.parse(Some(&kind.spell(&key))).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn a_missing_or_malformed_key_is_a_dead_letter_with_its_reason() {
+        assert_eq!(KeyType::I64.parse(None).unwrap_err().code(), "null-key");
+        for (kind, bytes) in [
+            (KeyType::I64, &b"7a"[..]),
+            (KeyType::I64, b""),
+            (KeyType::I64BigEndian, b"123"),
+            (KeyType::Text, b"a\0"),
+            (KeyType::Uuid, b"x"),
+        ] {
+            assert_eq!(kind.parse(Some(bytes)).unwrap_err().code(), "bad-key");
+        }
+    }
+}

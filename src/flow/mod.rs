@@ -1,0 +1,22 @@
+//! The vocabulary of a pipeline: records, keys, rows, algorithms, effects, topologies.
+//!
+//! Everything here is pure: no clock, no network, no database, no thread. A user's file imports this module and serde,
+//! nothing else. What happens to an effect (transactions, retries, fencing) is the engine's business.
+
+pub mod algorithm;
+pub mod codec;
+pub mod effect;
+pub mod identity;
+pub mod key;
+pub mod record;
+pub mod row;
+pub mod step;
+pub mod table;
+pub mod threshold;
+pub mod topology;
+
+pub use algorithm::{Algorithm, Context};
+pub use effect::Reject;
+pub use key::{Key, KeyType};
+pub use table::Table;
+pub use topology::Topology;

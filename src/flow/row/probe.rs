@@ -1,0 +1,204 @@
+//! Asks a struct for its columns: deserializes it from a source that answers every request with a sample and notes what
+//! was asked for.
+//!
+//! A field that asks for a string may be text, a UUID, an instant or a decimal. Which of them it is shows in the samples
+//! it refuses, so the probe runs again with the next sample until the struct accepts them all.
+
+use super::RowError;
+use crate::flow::table::{ColumnSpec, ColumnType};
+use serde::de::{self, DeserializeOwned, Visitor};
+
+/// String samples in the order tried, with the column types that a field may have which accepts this sample first.
+const SAMPLES: [(&str, &[ColumnType]); 4] = [
+    ("", &[ColumnType::Text, ColumnType::Uuid, ColumnType::Timestamp, ColumnType::Numeric]),
+    ("00000000-0000-0000-0000-000000000000", &[ColumnType::Uuid, ColumnType::Text]),
+    ("1970-01-01T00:00:00Z", &[ColumnType::Timestamp, ColumnType::Text]),
+    ("0", &[ColumnType::Numeric, ColumnType::Text]),
+];
+
+/// The columns of a row struct in field order.
+///
+/// # Errors
+/// A sentence: the type is not a struct with named fields, or a field accepts none of the samples.
+pub fn columns_of<T: DeserializeOwned>() -> Result<Vec<ColumnSpec>, String> {
+    let name = std::any::type_name::<T>();
+    let mut samples: Vec<usize> = Vec::new();
+    loop {
+        let mut probe = Probe { samples: &samples, columns: Vec::new() };
+        match T::deserialize(&mut probe) {
+            Ok(_) if probe.columns.is_empty() => return Err(format!("row type {name}: needs named fields")),
+            Ok(_) => return Ok(probe.columns),
+            Err(error) => {
+                let failed = probe.columns.len().checked_sub(1);
+                let field = failed.and_then(|index| probe.columns.get(index)).map(|c| c.name.clone());
+                let (Some(failed), Some(field)) = (failed, field) else {
+                    return Err(format!("row type {name}: {error}"));
+                };
+                samples.resize(samples.len().max(failed + 1), 0);
+                let sample = samples.get_mut(failed);
+                match sample {
+                    Some(sample) if *sample + 1 < SAMPLES.len() => *sample += 1,
+                    _ => return Err(format!("row type {name}, field {field}: no column type serves it ({error})")),
+                }
+            }
+        }
+    }
+}
+
+struct Probe<'a> {
+    samples: &'a [usize],
+    columns: Vec<ColumnSpec>,
+}
+
+impl<'de> de::Deserializer<'de> for &mut Probe<'_> {
+    type Error = RowError;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, RowError> {
+        visitor.visit_map(Fields { probe: self, left: fields.iter() })
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
+        Err(RowError::Unfit("a row must be a struct with named fields (and without #[serde(flatten)])".into()))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+struct Fields<'a, 'b> {
+    probe: &'a mut Probe<'b>,
+    left: std::slice::Iter<'static, &'static str>,
+}
+
+impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
+    type Error = RowError;
+
+    fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, RowError> {
+        let Some(name) = self.left.next() else { return Ok(None) };
+        self.probe.columns.push(ColumnSpec { name: (*name).into(), accepts: Vec::new(), is_nullable: false });
+        seed.deserialize(de::value::StrDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, RowError> {
+        let index = self.probe.columns.len().saturating_sub(1);
+        let sample = self.probe.samples.get(index).copied().unwrap_or(0);
+        let Some(column) = self.probe.columns.last_mut() else {
+            return Err(RowError::Unfit("value before key".into()));
+        };
+        seed.deserialize(Field { column, sample })
+    }
+}
+
+struct Field<'a> {
+    column: &'a mut ColumnSpec,
+    sample: usize,
+}
+
+impl Field<'_> {
+    fn note(&mut self, accepts: &[ColumnType]) {
+        self.column.accepts = accepts.to_vec();
+    }
+
+    fn note_text(&mut self) -> Result<&'static str, RowError> {
+        let (text, accepts) = SAMPLES.get(self.sample).ok_or_else(|| RowError::Unfit("no sample left".into()))?;
+        self.note(accepts);
+        Ok(text)
+    }
+}
+
+macro_rules! answer {
+    ($($method:ident => $types:expr, $visit:ident($($sample:expr)?);)*) => {$(
+        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
+            self.note(&$types);
+            visitor.$visit($($sample)?)
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for Field<'_> {
+    type Error = RowError;
+
+    answer! {
+        deserialize_bool => [ColumnType::Bool], visit_bool(false);
+        deserialize_i8 => [ColumnType::I16], visit_i8(0);
+        deserialize_i16 => [ColumnType::I16], visit_i16(0);
+        deserialize_i32 => [ColumnType::I32], visit_i32(0);
+        deserialize_i64 => [ColumnType::I64], visit_i64(0);
+        deserialize_u8 => [ColumnType::I16], visit_u8(0);
+        deserialize_u16 => [ColumnType::I32], visit_u16(0);
+        deserialize_u32 => [ColumnType::I64], visit_u32(0);
+        deserialize_f32 => [ColumnType::F32], visit_f32(0.0);
+        deserialize_f64 => [ColumnType::F64], visit_f64(0.0);
+        deserialize_bytes => [ColumnType::Bytes], visit_bytes(&[]);
+        deserialize_byte_buf => [ColumnType::Bytes], visit_bytes(&[]);
+        deserialize_any => [ColumnType::Json], visit_unit();
+        deserialize_ignored_any => [ColumnType::Json], visit_unit();
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
+        visitor.visit_str(self.note_text()?)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
+        self.column.is_nullable = true;
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, RowError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        mut self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, RowError> {
+        self.note(&[ColumnType::Text]);
+        let first = variants.first().ok_or_else(|| RowError::Unfit("an enum without variants".into()))?;
+        visitor.visit_enum(de::value::StrDeserializer::new(first))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
+        self.note(&[ColumnType::Json]);
+        visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<u8>()))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
+        self.note(&[ColumnType::Json]);
+        visitor.visit_map(de::value::MapDeserializer::new(std::iter::empty::<(u8, u8)>()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, RowError> {
+        self.note(&[ColumnType::Json]);
+        // A nested struct is one JSON column; its own fields are answered by a probe whose findings are dropped.
+        let mut inner = Probe { samples: &[], columns: Vec::new() };
+        visitor.visit_map(Fields { probe: &mut inner, left: fields.iter() })
+    }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
+        Err(RowError::Unfit("128-bit integers have no column type; use a decimal type".into()))
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
+        Err(RowError::Unfit("u64 has no column type; use i64".into()))
+    }
+
+    serde::forward_to_deserialize_any! { u128 char unit unit_struct tuple tuple_struct identifier }
+}

@@ -1,0 +1,193 @@
+//! Which table a step reads and writes, and what its columns must look like.
+
+use crate::flow::key::KeyType;
+use std::fmt;
+
+/// The table behind an `update` step.
+///
+/// ```
+/// use tidegate::flow::{KeyType, Table};
+/// let table = Table::new("accounts").key("account_id", KeyType::Uuid).version("revision");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Table {
+    pub(crate) name: String,
+    pub(crate) key_column: String,
+    pub(crate) key_type: KeyType,
+    pub(crate) version_column: Option<String>,
+}
+
+impl Table {
+    /// A table whose key is `id bigint` and whose version is `version bigint`. The name may carry a schema: `billing.accounts`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            key_column: "id".into(),
+            key_type: KeyType::I64,
+            version_column: Some("version".into()),
+        }
+    }
+
+    /// Names the key column and its type.
+    #[must_use]
+    pub fn key(mut self, column: &str, key_type: KeyType) -> Self {
+        column.clone_into(&mut self.key_column);
+        self.key_type = key_type;
+        self
+    }
+
+    /// Names the version column: a `bigint not null` which the engine raises by one for each record that changed the row.
+    #[must_use]
+    pub fn version(mut self, column: &str) -> Self {
+        self.version_column = Some(column.into());
+        self
+    }
+
+    /// The table has no version column: messages carry no row version, and the audit cannot count row changes.
+    #[must_use]
+    pub fn unversioned(mut self) -> Self {
+        self.version_column = None;
+        self
+    }
+}
+
+impl From<&str> for Table {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// The type of a database column, as far as Tidegate tells types apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ColumnType {
+    /// `boolean`
+    Bool,
+    /// `smallint`
+    I16,
+    /// `integer`
+    I32,
+    /// `bigint`
+    I64,
+    /// `real`
+    F32,
+    /// `double precision`
+    F64,
+    /// `text`, `varchar`, `char`
+    Text,
+    /// `bytea`
+    Bytes,
+    /// `uuid`, carried as hyphenated text
+    Uuid,
+    /// `timestamptz`, carried as RFC 3339 text in UTC with microseconds
+    Timestamp,
+    /// `jsonb`, `json`, carried as JSON text
+    Json,
+    /// `numeric`, carried as decimal text
+    Numeric,
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "boolean",
+            Self::I16 => "smallint",
+            Self::I32 => "integer",
+            Self::I64 => "bigint",
+            Self::F32 => "real",
+            Self::F64 => "double precision",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+            Self::Uuid => "uuid",
+            Self::Timestamp => "timestamptz",
+            Self::Json => "jsonb",
+            Self::Numeric => "numeric",
+        })
+    }
+}
+
+/// A column that a step's row struct asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColumnSpec {
+    /// The field's name, which is the column's.
+    pub name: String,
+    /// The column types that the field can hold, the likeliest first. Never empty.
+    pub accepts: Vec<ColumnType>,
+    /// Whether the field is an `Option`.
+    pub is_nullable: bool,
+}
+
+/// A step's table with the columns of its row struct: what the row port binds and compares at start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableSpec {
+    /// The table and its key and version columns.
+    pub table: Table,
+    /// The columns in the struct's field order; row values have the same order.
+    pub columns: Vec<ColumnSpec>,
+}
+
+/// A column as the database describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundColumn {
+    /// The column's name.
+    pub name: String,
+    /// Its type; `None` where Tidegate does not know the type.
+    pub column_type: Option<ColumnType>,
+    /// The database's own word for the type.
+    pub type_name: String,
+    /// Whether it may be null.
+    pub is_nullable: bool,
+}
+
+impl TableSpec {
+    /// Compares the struct with the table. `found` is `None` when there is no such table.
+    ///
+    /// Returns one sentence a difference, each naming table and column; empty when they agree.
+    #[must_use]
+    pub fn differences(&self, found: Option<&[FoundColumn]>) -> Vec<String> {
+        let name = &self.table.name;
+        let Some(found) = found else {
+            return vec![format!(
+                "table {name}: does not exist; create it, or name its schema as in \"schema.{name}\""
+            )];
+        };
+        let key_type = match self.table.key_type {
+            KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
+            KeyType::Uuid => ColumnType::Uuid,
+            KeyType::Text => ColumnType::Text,
+        };
+        let mut wanted =
+            vec![ColumnSpec { name: self.table.key_column.clone(), accepts: vec![key_type], is_nullable: false }];
+        if let Some(column) = &self.table.version_column {
+            wanted.push(ColumnSpec { name: column.clone(), accepts: vec![ColumnType::I64], is_nullable: false });
+        }
+        wanted.extend(self.columns.iter().cloned());
+        wanted.iter().flat_map(|column| column.differences(name, found)).collect()
+    }
+}
+
+impl ColumnSpec {
+    fn differences(&self, table: &str, found: &[FoundColumn]) -> Vec<String> {
+        let column = &self.name;
+        let likeliest = self.accepts.first().map(ToString::to_string).unwrap_or_default();
+        let null = if self.is_nullable { "" } else { " not null" };
+        let Some(found) = found.iter().find(|found| found.name == *column) else {
+            return vec![format!("table {table}, column {column}: missing; expected {likeliest}{null}")];
+        };
+        let mut out = Vec::new();
+        if !found.column_type.is_some_and(|kind| self.accepts.contains(&kind)) {
+            let wanted = self.accepts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+            out.push(format!("table {table}, column {column}: is {}, the struct needs {wanted}", found.type_name));
+        }
+        match (self.is_nullable, found.is_nullable) {
+            (false, true) => out.push(format!(
+                "table {table}, column {column}: may be null, the struct's field is not an Option; make it one, or the column not null"
+            )),
+            (true, false) => out.push(format!(
+                "table {table}, column {column}: is not null, the struct's field is an Option; use the plain type, or drop the constraint"
+            )),
+            _ => {}
+        }
+        out
+    }
+}

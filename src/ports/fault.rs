@@ -1,0 +1,88 @@
+//! Errors named by what the caller does next. They blame the surroundings; what blames a record is a
+//! [`Reject`](crate::flow::Reject).
+
+use std::error::Error;
+use std::fmt;
+
+/// What went wrong, by consequence.
+#[derive(Debug)]
+pub enum Fault {
+    /// Somebody else owns what we tried to change; nothing was changed. Drop the task quietly.
+    Fenced(Cause),
+    /// What was read cannot be true. Halt the partition and tell a person.
+    Corrupt(Cause),
+    /// Nothing was changed, or what was changed may be offered again without harm. Wait and offer the same thing again.
+    Retry(Cause),
+    /// No repetition will help: end the process with the message.
+    Fatal(Cause),
+}
+
+/// A message and where it came from.
+#[derive(Debug)]
+pub struct Cause {
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// [`Fault::Fenced`] with a message.
+    pub fn fenced(message: impl Into<String>) -> Self {
+        Self::Fenced(Cause { message: message.into(), source: None })
+    }
+
+    /// [`Fault::Corrupt`] with a message.
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::Corrupt(Cause { message: message.into(), source: None })
+    }
+
+    /// [`Fault::Retry`] with a message.
+    pub fn retry(message: impl Into<String>) -> Self {
+        Self::Retry(Cause { message: message.into(), source: None })
+    }
+
+    /// [`Fault::Fatal`] with a message.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self::Fatal(Cause { message: message.into(), source: None })
+    }
+
+    /// Keeps the error that this fault was made from.
+    #[must_use]
+    pub fn because(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        let (Self::Fenced(cause) | Self::Corrupt(cause) | Self::Retry(cause) | Self::Fatal(cause)) = &mut self;
+        cause.source = Some(Box::new(source));
+        self
+    }
+
+    /// Whether the same call may be offered again.
+    #[must_use]
+    pub const fn is_retry(&self) -> bool {
+        matches!(self, Self::Retry(_))
+    }
+
+    /// Whether somebody else owns it.
+    #[must_use]
+    pub const fn is_fenced(&self) -> bool {
+        matches!(self, Self::Fenced(_))
+    }
+
+    const fn cause(&self) -> &Cause {
+        let (Self::Fenced(cause) | Self::Corrupt(cause) | Self::Retry(cause) | Self::Fatal(cause)) = self;
+        cause
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = self.cause();
+        match &cause.source {
+            Some(source) => write!(f, "{}: {source}", cause.message),
+            None => f.write_str(&cause.message),
+        }
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause().source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+    }
+}

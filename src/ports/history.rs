@@ -1,0 +1,66 @@
+//! What the audit reads: positions, row versions and outbox history on one side, a topic from end to end on the other.
+
+use crate::flow::record::{Header, NextOffset, TopicName, TopicPartition};
+use crate::flow::table::Table;
+use crate::ports::fault::Fault;
+use crate::ports::rows::{Counts, OutboxRow, Position};
+
+/// The database side, read-only.
+pub trait RowHistory: Send {
+    /// Every position of the pipeline with its counters, ordered by topic and partition.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn positions(&mut self) -> Result<Vec<(TopicPartition, Position, Counts)>, Fault>;
+
+    /// The sum of the table's row versions, less the noted base line; `None` without a version column.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn version_sum(&mut self, table: &Table) -> Result<Option<i64>, Fault>;
+
+    /// Reads the retained outbox of the pipeline, ordered by source partition, `source_offset`, `seq`.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn each_outbox_row(&mut self, visit: &mut dyn FnMut(OutboxRow)) -> Result<(), Fault>;
+}
+
+/// A message as a committed reader finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The partition it lies in.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<Header>,
+}
+
+impl Found {
+    /// The value of the first header called `name`, as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let header = self.headers.iter().find(|header| header.name == name)?;
+        std::str::from_utf8(header.value.as_deref()?).ok()
+    }
+}
+
+/// The log side, read-only and committed.
+pub trait TopicHistory: Send {
+    /// Reads a whole topic, partition by partition in offset order, up to the ends at the time of the call.
+    ///
+    /// # Errors
+    /// `Retry` when the log did not answer; `Corrupt` when there is no such topic.
+    fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault>;
+
+    /// K of every source partition, stable; and its end offset.
+    ///
+    /// # Errors
+    /// `Retry` when the log did not answer.
+    fn progress(&mut self, sources: &[TopicPartition]) -> Result<Vec<(Option<NextOffset>, NextOffset)>, Fault>;
+}

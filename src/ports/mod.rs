@@ -1,0 +1,17 @@
+//! What the engine needs from a log, a database and a clock: small synchronous traits, each with a model in memory and a
+//! real adapter. They import `flow` and nothing else.
+//!
+//! Calls block. A worker is an OS thread that owns its partitions, its producer and its database connection, so nothing
+//! that is half-way can be cancelled (hazard H56) and no runtime is needed to drive the engine in a test.
+
+pub mod clock;
+pub mod fault;
+pub mod history;
+pub mod journal;
+pub mod rows;
+pub mod schema;
+pub mod sink;
+pub mod source;
+
+pub use clock::Clock;
+pub use fault::Fault;

@@ -1,0 +1,293 @@
+//! Rows, outbox and positions in one database transaction.
+//!
+//! Who fences whom: [`Rows::claim`] raises the epoch of a position, and [`Rows::advance`] moves a position only where
+//! epoch and `next_offset` are still what the caller believes. A zombie's update matches no row and its whole transaction
+//! is rolled back. A plain read of the epoch would not fence it (tried on PostgreSQL 15.18).
+
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::flow::record::{Header, NextOffset, Offset, Timestamp, TopicName, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::table::TableSpec;
+use crate::ports::fault::Fault;
+use crate::ports::source::LogIds;
+
+/// One worker's connection to the rows. Owned by one thread; calls block. At most one transaction is open at a time.
+///
+/// The order within a transaction is `begin`, `advance`, then `read`, `write`, `append`, `record` in any order, `commit`.
+/// After an error other than a [`WriteFault::Rejected`] behind a savepoint, only `rollback` makes sense.
+pub trait Rows: Send {
+    /// Compares the tables with the structs and prepares the statements. The position in `tables` names a table below.
+    ///
+    /// # Errors
+    /// `Fatal` with every difference in one message.
+    fn bind(&mut self, tables: &[TableSpec]) -> Result<(), Fault>;
+
+    /// Takes positions over, each in one atomic step outside any transaction of the caller. In the order asked.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Fault>;
+
+    /// Inserts the first position of a source partition, with epoch 1 and P = D. Answers false when it exists already.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn create(&mut self, claim: &Claim, next_offset: NextOffset) -> Result<bool, Fault>;
+
+    /// Outbox rows of one source partition with `from <= source_offset < to` in (`source_offset`, `seq`) order, at most
+    /// `rows_max` of them but never half of an offset's rows.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn outbox(
+        &mut self,
+        source: &TopicPartition,
+        from: NextOffset,
+        to: NextOffset,
+        rows_max: usize,
+    ) -> Result<Vec<OutboxRow>, Fault>;
+
+    /// Opens a transaction whose time limits are set (hazard H58).
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer or is read-only.
+    fn begin(&mut self) -> Result<(), Fault>;
+
+    /// Moves positions by compare-and-set. Must come first. Answers for each move whether it matched; after a `false` the
+    /// caller rolls back.
+    ///
+    /// # Errors
+    /// `Retry` for anything that passes (deadlock, lock timeout, lost connection).
+    fn advance(&mut self, moves: &[Move]) -> Result<Vec<bool>, Fault>;
+
+    /// Locks and reads the rows with the given keys, which are sorted and unique. Answers those found, in any order.
+    ///
+    /// # Errors
+    /// `Retry` for anything that passes.
+    fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Fault>;
+
+    /// Writes rows that were read before in this transaction.
+    ///
+    /// # Errors
+    /// [`WriteFault::Rejected`] when the database refuses a value (constraint, overflow): bisect behind savepoints.
+    fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault>;
+
+    /// Inserts outbox rows.
+    ///
+    /// # Errors
+    /// As [`Rows::write`].
+    fn append(&mut self, rows: &[OutboxRow]) -> Result<(), WriteFault>;
+
+    /// Inserts verdicts into the ledger.
+    ///
+    /// # Errors
+    /// As [`Rows::write`].
+    fn record(&mut self, verdicts: &[VerdictRow]) -> Result<(), WriteFault>;
+
+    /// Sets the one savepoint, in place of an earlier one.
+    ///
+    /// # Errors
+    /// `Retry` for anything that passes.
+    fn savepoint(&mut self) -> Result<(), Fault>;
+
+    /// Undoes everything since the savepoint, which stays set.
+    ///
+    /// # Errors
+    /// `Retry` for anything that passes.
+    fn rollback_to_savepoint(&mut self) -> Result<(), Fault>;
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// `Retry` when it is certain that nothing was committed.
+    fn commit(&mut self) -> Result<CommitAnswer, Fault>;
+
+    /// Ends the transaction without effect. Never fails: a connection that does not answer is dropped.
+    fn rollback(&mut self);
+
+    /// After [`CommitAnswer::Unknown`]: locks the position on a new connection and compares. True: the transaction that
+    /// held `moved` was committed. False: it was not and never will be, or somebody else has claimed the position since.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer: ask again.
+    fn settle(&mut self, moved: &Move) -> Result<bool, Fault>;
+}
+
+/// How a COMMIT ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitAnswer {
+    /// Committed.
+    Done,
+    /// The COMMIT was sent and no answer came: [`Rows::settle`] tells.
+    Unknown,
+}
+
+/// Why a write failed.
+#[derive(Debug)]
+pub enum WriteFault {
+    /// A value was refused: the rows are to blame. The transaction can go on from its savepoint.
+    Rejected(Reject),
+    /// The surroundings are to blame.
+    Fault(Fault),
+}
+
+impl From<Fault> for WriteFault {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// A request to own one source partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The source partition.
+    pub source: TopicPartition,
+    /// The group generation captured with the assignment: an older one cannot claim.
+    pub generation: i32,
+    /// Who claims, for people: host, process, slot.
+    pub owner: String,
+    /// Where the numbers of this position hold; stored at creation only.
+    pub log_ids: LogIds,
+    /// Partition count of the topic; stored at creation only.
+    pub partition_count: i32,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is ours under `position.epoch`.
+    Owned(Position),
+    /// There is no position yet.
+    Absent,
+    /// A later generation holds it: wait for the revoke.
+    Stale {
+        /// The generation that holds it.
+        generation: i32,
+    },
+}
+
+/// A position row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Raised by each claim; part of every compare-and-set.
+    pub epoch: i64,
+    /// D: the first input whose row effects are not committed.
+    pub next_offset: NextOffset,
+    /// P: a lower bound of K.
+    pub published: NextOffset,
+    /// Raised when an operator declares the partition new.
+    pub incarnation: i32,
+    /// The group that the numbers belong to.
+    pub group: String,
+    /// The log that the numbers belong to.
+    pub log_ids: LogIds,
+    /// Partition count of the topic when the position was created.
+    pub partition_count: i32,
+}
+
+/// A compare-and-set of one position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The source partition.
+    pub source: TopicPartition,
+    /// The epoch of our claim.
+    pub epoch: i64,
+    /// D as we believe it.
+    pub from: NextOffset,
+    /// The new D.
+    pub to: NextOffset,
+    /// K as last proved; becomes P.
+    pub published: NextOffset,
+    /// Added to the position's counters.
+    pub counts: Counts,
+}
+
+/// What a batch did, per source partition: the audit adds these up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Records decided.
+    pub records: i64,
+    /// Records that changed their row: the sum of version increments.
+    pub row_changes: i64,
+    /// Notices put into the outbox, dead letters not among them.
+    pub announced: i64,
+    /// Dead letters put into the outbox.
+    pub dead_letters: i64,
+    /// Records skipped.
+    pub skipped: i64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.row_changes += other.row_changes;
+        self.announced += other.announced;
+        self.dead_letters += other.dead_letters;
+        self.skipped += other.skipped;
+    }
+}
+
+/// A row as read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowRead {
+    /// Its id.
+    pub key: Key,
+    /// Its version; 0 where the table has no version column.
+    pub version: i64,
+    /// Its columns in the order of the [`TableSpec`].
+    pub values: Vec<Value>,
+}
+
+/// A row to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowWrite {
+    /// Its id.
+    pub key: Key,
+    /// The version that was read.
+    pub from_version: i64,
+    /// The new version: one more for each record that changed the row.
+    pub to_version: i64,
+    /// All columns in the order of the [`TableSpec`].
+    pub values: Vec<Value>,
+}
+
+/// Something decided and bound for a topic. Its bytes are final: publishing it again yields the same message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Where the input lies.
+    pub source: TopicPartition,
+    /// The input.
+    pub source_offset: Offset,
+    /// Which of the input's rows, from 0.
+    pub seq: i32,
+    /// The incarnation of the source partition, part of the message's id.
+    pub incarnation: i32,
+    /// The topic that is told.
+    pub destination: TopicName,
+    /// The message's key.
+    pub key: Option<Vec<u8>>,
+    /// The message's value.
+    pub value: Option<Vec<u8>>,
+    /// Headers of its own; id, type and time are derived from the other fields.
+    pub headers: Vec<Header>,
+    /// When it was decided; also the message's `ce_time`.
+    pub created_at: Timestamp,
+}
+
+/// One line of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerdictRow {
+    /// Where the input lies.
+    pub source: TopicPartition,
+    /// The input.
+    pub source_offset: Offset,
+    /// `updated`, `unchanged`, `skipped` or `dead-letter`.
+    pub outcome: &'static str,
+    /// The largest magnitude, where the filter is a named threshold.
+    pub magnitude: Option<f64>,
+    /// The threshold in force when it was decided.
+    pub threshold: Option<f64>,
+    /// The reject's code, where there is one.
+    pub note: Option<String>,
+}

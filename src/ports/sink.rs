@@ -1,0 +1,80 @@
+//! The log as a transactional producer writes it: messages, and the group's offsets last, in one transaction.
+//!
+//! Who fences whom: a producer that starts with a transactional id ends the open transaction of its predecessor and
+//! refuses everything the predecessor still sends. A transaction whose end is in doubt is therefore settled by
+//! [`Sink::renew`] and a stable read of K, never by trying again on the same producer.
+
+use crate::flow::record::{Header, TopicName, TopicPartition};
+use crate::ports::fault::Fault;
+use crate::ports::source::{Committed, Membership};
+
+/// A message to be produced. The partition follows from the key by murmur2; without a key it is the client's choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The topic.
+    pub destination: &'a TopicName,
+    /// The key; absent differs from empty.
+    pub key: Option<&'a [u8]>,
+    /// The value; absent is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers in their order.
+    pub headers: &'a [Header],
+}
+
+/// One transactional producer. Owned by one thread; calls block.
+///
+/// The order within a transaction is `begin`, `send` …, `flush`, `send_offsets`, `commit`. After any error the producer
+/// is tainted and only [`Sink::renew`] and [`Sink::close`] make sense.
+pub trait Sink: Send {
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// `Retry`: renew and publish again. `Fatal`: the log will never accept this producer (for instance not authorised).
+    fn begin(&mut self) -> Result<(), Fault>;
+
+    /// Queues one message; waits when the client's queue is full.
+    ///
+    /// # Errors
+    /// As [`Sink::begin`]; `Corrupt` when this message can never be accepted (too large), which the caller was to rule out.
+    fn send(&mut self, message: &Message<'_>) -> Result<(), Fault>;
+
+    /// Waits until every message has been acknowledged.
+    ///
+    /// # Errors
+    /// As [`Sink::begin`]; one failed delivery fails the call.
+    fn flush(&mut self) -> Result<(), Fault>;
+
+    /// Adds the group's offsets to the transaction.
+    ///
+    /// # Errors
+    /// `Fenced` when the membership's generation is over; otherwise as [`Sink::begin`].
+    fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], membership: &Membership) -> Result<(), Fault>;
+
+    /// Commits. Ok means committed; any error leaves the outcome open until K has been read after [`Sink::renew`].
+    ///
+    /// # Errors
+    /// As [`Sink::send_offsets`].
+    fn commit(&mut self) -> Result<(), Fault>;
+
+    /// Why this producer must not be used again although its last call answered Ok (protocol 7), if so.
+    fn taint(&self) -> Option<String>;
+
+    /// Destroys the producer and starts one with the same transactional id: ends what was open, fences late copies.
+    ///
+    /// # Errors
+    /// `Retry`: call it again. `Fatal`: never.
+    fn renew(&mut self) -> Result<(), Fault>;
+
+    /// Aborts what is open, so that readers need not wait for a timeout, and closes.
+    fn close(&mut self);
+
+    /// The transactional id.
+    fn transactional_id(&self) -> &str;
+
+    /// The largest message in bytes (key, value and headers) that `destination` accepts; larger ones are dead letters
+    /// before the database commit, because afterwards they would block their partition (hazard H45).
+    ///
+    /// # Errors
+    /// `Retry` when the log did not answer.
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault>;
+}
