@@ -105,7 +105,7 @@ impl TestDriver {
         if let Err(errors) = topology.validate() {
             panic!("the topology is not valid: {}", errors.join("; "));
         }
-        let settings = EngineSettings { batch_rows: 100, ..EngineSettings::default() };
+        let settings = EngineSettings { batch_rows: 100, ask_wait: Duration::ZERO, ..EngineSettings::default() };
         let plan = Plan { topology: Arc::new(topology), settings, partitions: 1, instances: 1, without: None };
         Self { plan, world: None, deeds: Vec::new() }
     }
@@ -638,8 +638,14 @@ impl World {
         let message = |found: &Found| {
             (found.partition, found.key.clone(), found.value.clone(), found.header("tg_id").map(str::to_owned))
         };
+        // Order is promised per source partition; how those interleave may differ from run to run.
+        let origin = |message: &Message| {
+            let id = message.3.clone().unwrap_or_default();
+            (message.0, id.rsplitn(3, '/').nth(2).map(str::to_owned))
+        };
         let topic = |topic: TopicName| {
-            let messages = self.log.read(&topic).iter().map(message).collect();
+            let mut messages: Vec<Message> = self.log.read(&topic).iter().map(message).collect();
+            messages.sort_by_key(origin);
             (topic, messages)
         };
         let tables = plan.topology.sub_topologies().iter().map(table).collect();

@@ -21,6 +21,7 @@ fn zombie_run(without: Option<Guard>) -> bool {
     driver.run();
     driver.step_workers(owner);
     driver.step_workers(owner);
+    eprintln!("owner {owner} {:?}", driver.database().all(&tidegate::flow::Table::new("accounts")));
     let log_is_right =
         driver.log().read(&tidegate::flow::record::TopicName::parse("large-changes").unwrap()).len() == 4;
     let table = tidegate::flow::Table::new("accounts");
