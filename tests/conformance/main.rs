@@ -13,6 +13,10 @@ mod log;
 mod member;
 mod memory;
 mod rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod suite;
 
 use std::time::Duration;

@@ -12,9 +12,6 @@ use crate::ports::rows::{
 };
 use std::collections::BTreeMap;
 
-/// The code of a dead letter whose values the database refused.
-const REFUSED: &str = "refused-by-database";
-
 #[derive(Debug)]
 struct Bound {
     name: String,
@@ -135,7 +132,7 @@ fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
 }
 
 fn refused(message: String) -> WriteFault {
-    WriteFault::Rejected(Reject::dead_letter(REFUSED, message))
+    WriteFault::Rejected(Reject::dead_letter("constraint", message))
 }
 
 impl Rows for MemoryRows {
