@@ -11,7 +11,7 @@ use tidegate::ports::rows::{CommitAnswer, Move, OutboxRow, RowWrite, Rows, Verdi
 
 #[test]
 fn outbox_rows_come_back_in_order_byte_for_byte_and_no_offset_is_split() {
-    let Some(fixture) = Fixture::new("order") else { return };
+    let Some(fixture) = Fixture::new("in_order") else { return };
     let mut rows = fixture.rows();
     let epoch = fixture.own(&mut rows, 1);
     let at = now_ms();

@@ -62,7 +62,7 @@ fn pass(mut client: TcpStream, mut server: TcpStream, fate: &Arc<Mutex<Fate>>, r
     while let Ok(length @ 1..) = client.read(&mut buffer) {
         let bytes = &buffer[..length];
         let now = *fate.lock().unwrap();
-        if now != Fate::Pass && bytes.windows(6).any(|window| window == b"COMMIT") {
+        if now != Fate::Pass && bytes.windows(9).any(|window| window == b"1; COMMIT") {
             *fate.lock().unwrap() = Fate::Pass;
             // The client is cut off first, so that no answer can reach it.
             let _ = client.shutdown(Shutdown::Both);

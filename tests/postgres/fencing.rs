@@ -4,10 +4,11 @@ use crate::server::{Fixture, claim, source, step};
 use std::time::{Duration, Instant};
 use tidegate::adapters::postgres::PostgresSettings;
 use tidegate::flow::key::Key;
+use tidegate::flow::record::NextOffset;
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
 use tidegate::ports::history::RowHistory;
-use tidegate::ports::rows::{Claimed, CommitAnswer, RowWrite, Rows};
+use tidegate::ports::rows::{Claimed, CommitAnswer, Move, RowWrite, Rows};
 
 fn account() -> (&'static str, TableSpec) {
     let columns = vec![ColumnSpec { name: "score".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
@@ -92,7 +93,7 @@ fn an_older_generation_cannot_claim_and_each_claim_is_answered_in_order() {
     let Claimed::Owned(position) = rows.claim(&[claim(0, 5)]).unwrap().remove(0) else { panic!("the same generation") };
     assert_eq!((position.epoch, position.group.as_str(), position.partition_count), (2, "stale", 3));
     assert_eq!(position.log_ids, claim(0, 5).log_ids);
-    assert!(!rows.create(&claim(0, 5), tidegate::flow::record::NextOffset(9)).unwrap(), "created twice");
+    assert!(!rows.create(&claim(0, 5), NextOffset(9)).unwrap(), "created twice");
 }
 
 #[test]
@@ -100,20 +101,18 @@ fn positions_move_together_and_their_counters_add_up() {
     let Some(fixture) = Fixture::new("together") else { return };
     let mut rows = fixture.rows();
     for partition in 0..3 {
-        assert!(rows.create(&claim(partition, 1), tidegate::flow::record::NextOffset(0)).unwrap());
+        assert!(rows.create(&claim(partition, 1), NextOffset(0)).unwrap());
     }
     for round in 0..2 {
         rows.begin().unwrap();
         let moves: Vec<_> = (0..3)
             .rev()
-            .map(|partition| tidegate::ports::rows::Move {
-                source: source(partition),
-                ..step(1, round * 4, round * 4 + 4)
-            })
+            .map(|partition| Move { source: source(partition), ..step(1, round * 4, round * 4 + 4) })
             .collect();
         assert_eq!(rows.advance(&moves).unwrap(), [true; 3]);
         // A second time in one transaction, from where the first put it.
-        assert_eq!(rows.advance(&[step(1, round * 4 + 4, round * 4 + 4)]).unwrap(), [true]);
+        let again = Move { published: NextOffset(0), ..step(1, round * 4 + 4, round * 4 + 4) };
+        assert_eq!(rows.advance(&[again]).unwrap(), [true], "and P does not go back");
         assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
     }
     let positions = fixture.history().positions().unwrap();
@@ -123,7 +122,7 @@ fn positions_move_together_and_their_counters_add_up() {
     }
     // One that does not match spoils them all.
     rows.begin().unwrap();
-    let wrong = tidegate::ports::rows::Move { source: source(1), ..step(1, 7, 9) };
+    let wrong = Move { source: source(1), ..step(1, 7, 9) };
     assert_eq!(rows.advance(&[step(1, 8, 9), wrong]).unwrap(), [true, false]);
     assert!(rows.commit().is_err());
     assert_eq!(fixture.number("SELECT sum(next_offset)::bigint FROM {tg}.position"), 24);
