@@ -1,0 +1,239 @@
+"""Values that must not install, each with the sentence that the user reads.
+
+Sentences of templates/_checks.tpl are compared whole, line by line, and nothing else may be refused beside them. Every
+sentence of that file must be provoked here.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from .files import CHART, merged, read_yaml
+from .renderer import Refused
+from .report import Report
+
+# Values laid over ci/minimal.yaml, and the sentences.
+COMBINATIONS = [
+    ("replicaCount: 13", ['replicaCount is 13, but lead topic "readings" has 12 partitions: 1 pods would idle. Use 12 or less.']),
+    ("topics: {env: test}", ['topics.env is "test", but topics/env/test.yaml does not exist.']),
+    ("instance: {slot: 3}", [
+        "instance.slot is 3, but replicaCount is 2: all pods would share one transactional id and fence each other. "
+        "Set instance.slot to null.",
+    ]),
+    ("database: {existingSecret: ''}", ["database: set exactly one of url, existingSecret (found: none)."]),
+    ("database: {url: 'postgres://db/a'}", ["database: set exactly one of url, existingSecret (found: url, existingSecret)."]),
+    ("kafka: {bootstrapServers: ''}", ['kafka.bootstrapServers is empty: set the brokers, for example "kafka-bootstrap:9092".']),
+    ("kafka: {security: {protocol: ''}}", ["kafka.security.protocol is empty: write PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."]),
+    ("kafka: {security: {protocol: SASL_SSL}}", [
+        "kafka.security.protocol=SASL_SSL needs kafka.sasl.existingSecret, a Secret with user and password.",
+    ]),
+    ("kafka: {sasl: {existingSecret: user}}", [
+        "kafka.sasl.existingSecret has no effect under kafka.security.protocol=PLAINTEXT. Use SASL_SSL or SASL_PLAINTEXT, or remove it.",
+    ]),
+    ("kafka: {tls: {existingSecret: ca}}", [
+        "kafka.tls.existingSecret has no effect under kafka.security.protocol=PLAINTEXT. Use SSL or SASL_SSL, or remove it.",
+    ]),
+    ("kafka: {security: {protocol: SSL}, tls: {existingSecret: ca, certKey: tls.crt}}", [
+        "kafka.tls: a client certificate needs both certKey and privateKeyKey (found: tls.crt).",
+    ]),
+    ("kafka: {security: {protocol: SSL}, tls: {existingSecret: ca, privateKeyKey: tls.key}}", [
+        "kafka.tls: a client certificate needs both certKey and privateKeyKey (found: tls.key).",
+    ]),
+    ("kafka: {security: {protocol: SSL}, tls: {certKey: tls.crt, privateKeyKey: tls.key}}", [
+        'kafka.tls.certKey is "tls.crt", but kafka.tls.existingSecret is empty: name the Secret that holds it.',
+    ]),
+    *((f"kafka: {{properties: {{{name}: x}}}}", [f'kafka.properties: "{name}" is fixed to {value} by Tidegate. Remove it.']) for name, value in [
+        ("auto.offset.reset", "error (pipeline.start decides where a new group begins)"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.idempotence", "true"),
+        ("group.id", "the pipeline's name"),
+        ("isolation.level", "read_committed"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("partitioner", "murmur2_random"),
+        ("transactional.id", "pipeline, slot and worker"),
+    ]),
+    *((f"kafka: {{properties: {{{name}: x}}}}", [f'kafka.properties: "{name}" has a key of its own: kafka.{key}.']) for name, key in [
+        ("bootstrap.servers", "bootstrapServers"),
+        ("group.protocol", "groupProtocol"),
+        ("metadata.broker.list", "bootstrapServers"),
+        ("sasl.mechanism", "sasl.mechanism"),
+        ("sasl.mechanisms", "sasl.mechanism"),
+        ("security.protocol", "security.protocol"),
+        ("transaction.timeout.ms", "transactionTimeoutMs"),
+    ]),
+    *((f"kafka: {{properties: {{{name}: x}}}}", [f'kafka.properties: "{name}" would be readable in the ConfigMap. {way}']) for name, way in [
+        ("sasl.password", "Use kafka.sasl.existingSecret."),
+        ("sasl.username", "Use kafka.sasl.existingSecret."),
+        ("sasl.oauthbearer.client.secret", "Reference a Secret from extraEnv."),
+        ("ssl.key.password", "Reference a Secret from extraEnv."),
+        ("ssl.key.pem", "Reference a Secret from extraEnv."),
+        ("ssl.keystore.password", "Reference a Secret from extraEnv."),
+    ]),
+    ("kafka: {properties: {group.instance.id: pod}}", [
+        'kafka.properties: "group.instance.id" is not possible on a Deployment: pods get new names, so every rollout would add '
+        "members that never leave. Remove it.",
+    ]),
+    *((f"kafka: {{groupProtocol: consumer, properties: {{{name}: x}}}}", [
+        f'kafka.properties: under groupProtocol=consumer the broker sets "{name}". Remove it.',
+    ]) for name in ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")),
+    ("terminationGracePeriodSeconds: 19", ["terminationGracePeriodSeconds (19) must exceed the transaction timeout (10 s) by 10 s or more."]),
+    ("{terminationGracePeriodSeconds: 20, kafka: {transactionTimeoutMs: 10500}}", [
+        "terminationGracePeriodSeconds (20) must exceed the transaction timeout (10.5 s) by 10 s or more.",
+    ]),
+    # All at once, not the first.
+    ("{replicaCount: 40, database: {existingSecret: ''}, kafka: {bootstrapServers: ''}}", [
+        'replicaCount is 40, but lead topic "readings" has 12 partitions: 28 pods would idle. Use 12 or less.',
+        "database: set exactly one of url, existingSecret (found: none).",
+        'kafka.bootstrapServers is empty: set the brokers, for example "kafka-bootstrap:9092".',
+    ]),
+]
+
+# Just on the right side of a limit.
+ACCEPTED = [
+    "replicaCount: 12",
+    "{replicaCount: 1, instance: {slot: 3}}",
+    "topics: {env: ''}",
+    "terminationGracePeriodSeconds: 20",
+    "kafka: {properties: {session.timeout.ms: 30000}}",
+    "kafka: {security: {protocol: SSL}}",
+    "kafka: {security: {protocol: SSL}, tls: {existingSecret: ca}}",
+    "database: {existingSecret: '', url: 'postgresql://db/a'}",
+    "global: {team: accounts}",
+]
+
+# Values laid over ci/minimal.yaml, and a part of Helm's message from values.schema.json.
+SCHEMA = [
+    ("replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"),
+    ("replicaCount: two", "at '/replicaCount': got string, want integer"),
+    ("replicas: 2", "additional properties 'replicas' not allowed"),
+    ("databse: {url: 'postgres://db/a'}", "additional properties 'databse' not allowed"),
+    *((f"{{{path}}}", f"at '{where}': additional properties 'oops' not allowed") for path, where in [
+        ("image: {oops: 1}", "/image"),
+        ("image: {pullSecrets: [{name: a, oops: 1}]}", "/image/pullSecrets/0"),
+        ("pipeline: {oops: 1}", "/pipeline"),
+        ("kafka: {oops: 1}", "/kafka"),
+        ("kafka: {security: {oops: 1}}", "/kafka/security"),
+        ("kafka: {sasl: {oops: 1}}", "/kafka/sasl"),
+        ("kafka: {tls: {oops: 1}}", "/kafka/tls"),
+        ("database: {oops: 1}", "/database"),
+        ("engine: {oops: 1}", "/engine"),
+        ("outbox: {oops: 1}", "/outbox"),
+        ("http: {oops: 1}", "/http"),
+        ("instance: {oops: 1}", "/instance"),
+        ("log: {oops: 1}", "/log"),
+        ("topics: {oops: 1}", "/topics"),
+        ("migrations: {oops: 1}", "/migrations"),
+        ("jobs: {oops: 1}", "/jobs"),
+        ("service: {oops: 1}", "/service"),
+        ("serviceAccount: {oops: 1}", "/serviceAccount"),
+        ("pdb: {oops: 1}", "/pdb"),
+        ("resources: {oops: 1}", "/resources"),
+        ("probes: {oops: 1}", "/probes"),
+        ("probes: {liveness: {oops: 1}}", "/probes/liveness"),
+    ]),
+    ("image: {tag: latest}", "at '/image/tag': 'not' failed"),
+    ("image: {digest: 'sha256:abc'}", "at '/image/digest': 'sha256:abc' does not match pattern"),
+    ("pipeline: {missingRow: ignore}", "at '/pipeline/missingRow': value must be one of 'skip', 'dead-letter', 'retry'"),
+    ("pipeline: {start: newest}", "at '/pipeline/start': value must be one of 'earliest', 'latest'"),
+    ("pipeline: {thresholds: {large-change: much}}", "at '/pipeline/thresholds/large-change': got string, want number"),
+    ("pipeline: {name: 'a b'}", "at '/pipeline/name': 'a b' does not match pattern"),
+    ("kafka: {groupProtocol: share}", "at '/kafka/groupProtocol': value must be one of 'classic', 'consumer'"),
+    ("kafka: {transactionTimeoutMs: 900001}", "at '/kafka/transactionTimeoutMs': maximum: got 900,001, want 900,000"),
+    ("kafka: {security: {protocol: TLS}}", "at '/kafka/security/protocol': value must be one of"),
+    ("kafka: {sasl: {mechanism: GSSAPI}}", "at '/kafka/sasl/mechanism': value must be one of"),
+    ("kafka: {properties: {client.rack: [a]}}", "at '/kafka/properties/client.rack': got array, want"),
+    ("kafka: {properties: {client-rack: a}}", "'client-rack' does not match pattern"),
+    ("database: {url: 'mysql://db/a'}", "at '/database/url': 'mysql://db/a' does not match pattern"),
+    ("database: {schema: 'a-b'}", "at '/database/schema': 'a-b' does not match pattern"),
+    ("database: {lockTimeoutMs: 0}", "at '/database/lockTimeoutMs': minimum: got 0, want 1"),
+    ("http: {port: 80}", "at '/http/port': minimum: got 80, want 1,024"),
+    ("log: {level: loud}", "at '/log/level': value must be one of"),
+    ("topics: {mode: strimzi}", "at '/topics/mode': value must be one of 'job', 'none'"),
+    ("migrations: {mode: initContainer}", "at '/migrations/mode': value must be one of 'hook', 'none'"),
+    ("pdb: {maxUnavailable: 0}", "at '/pdb/maxUnavailable': minimum: got 0, want 1"),
+    ("podLabels: {team: 1}", "at '/podLabels/team': got number, want string"),
+]
+
+
+def check(report: Report, renderer) -> None:
+    base = read_yaml(CHART / "ci" / "minimal.yaml")
+    formats = _formats()
+    seen: list[str] = []
+    for over, wanted in COMBINATIONS:
+        report.check(f"refused: {over}", _refusal_problems(renderer, CHART, base, over, wanted, formats, seen))
+    _check_topic_folders(report, renderer, base, formats, seen)
+    report.check("refused: every sentence of _checks.tpl has a test", [
+        f"never provoked: {text}" for text, pattern in formats.items() if not any(pattern.fullmatch(line) for line in seen)
+    ])
+    for over in ACCEPTED:
+        text = _refusal(renderer, CHART, merged(base, yaml.safe_load(over)))
+        report.check(f"accepted: {over}", text.splitlines() if text else [])
+    for over, part in SCHEMA:
+        text = _refusal(renderer, CHART, merged(base, yaml.safe_load(over)))
+        report.check(f"schema refuses: {over}", [] if part in text else [f"expected: {part}", *text.splitlines()])
+
+
+def _formats() -> dict[str, re.Pattern]:
+    """Each sentence of _checks.tpl with a pattern for what it may become."""
+    source = (CHART / "templates" / "_checks.tpl").read_text()
+    found = {}
+    for text in re.findall(r'append \$found \(printf "((?:[^"\\]|\\.)*)"', source):
+        sentence = text.replace('\\"', '"')
+        found[sentence] = re.compile(".*?".join(map(re.escape, re.split(r"%[a-z]", sentence))))
+    if len(found) != source.count("append $found "):
+        raise AssertionError("a sentence of _checks.tpl is not written as append $found (printf \"...\" ...)")
+    return found
+
+
+def _refusal(renderer, chart: Path, values: dict) -> str:
+    """What Helm says against these values; empty if it installs them."""
+    try:
+        renderer.render(chart, values)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def _refusal_problems(renderer, chart, base, over, wanted, formats, seen) -> list[str]:
+    text = _refusal(renderer, chart, merged(base, yaml.safe_load(over)))
+    if not text:
+        return ["was accepted"]
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if any(pattern.fullmatch(line) for pattern in formats.values())]
+    seen += said
+    if sorted(said) == sorted(wanted):
+        return []
+    return [*(f"expected: {line}" for line in wanted), *(f"found:    {line}" for line in said or lines)]
+
+
+def _check_topic_folders(report: Report, renderer, base: dict, formats, seen) -> None:
+    """The partition counts come out of topics/: other folders, other limits."""
+    def lead(topic: dict, value: str) -> None:
+        topic["metadata"]["annotations"]["tidegate.io/lead"] = value
+
+    def partitions(topic: dict, count: int) -> None:
+        topic["spec"]["partitions"] = count
+
+    def overlay(prod: dict) -> None:
+        prod["topics"] = {"readings": {"partitions": 4}}
+
+    five = ['replicaCount is 6, but lead topic "readings" has 5 partitions: 1 pods would idle. Use 5 or less.']
+    four = ['replicaCount is 6, but lead topic "readings" has 4 partitions: 2 pods would idle. Use 4 or less.']
+    count = 'topics/: expected exactly one topic with tidegate.io/lead: "true", found {}.'
+    for name, file, change, wanted in [
+        ("the lead topic has 5 partitions", "readings.yaml", lambda topic: partitions(topic, 5), five),
+        ("the overlay gives it 4", "env/prod.yaml", overlay, four),
+        ("two lead topics", "corrections.yaml", lambda topic: lead(topic, "true"), [count.format(2)]),
+        ("no lead topic", "readings.yaml", lambda topic: lead(topic, "false"), [count.format(0)]),
+    ]:
+        with tempfile.TemporaryDirectory() as folder:
+            chart = Path(shutil.copytree(CHART, Path(folder) / "tidegate"))
+            path = chart / "topics" / file
+            content = read_yaml(path)
+            change(content)
+            path.write_text(yaml.safe_dump(content))
+            report.check(f"refused: {name}", _refusal_problems(renderer, chart, base, "replicaCount: 6", wanted, formats, seen))
