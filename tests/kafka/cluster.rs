@@ -197,6 +197,10 @@ impl Member {
 
     pub fn start(&mut self, topics: &[&TopicName], partition: i32, offset: i64) {
         let positions: Vec<_> = topics.iter().map(|&topic| (place(topic, partition), NextOffset(offset))).collect();
-        self.source.start(&positions).unwrap();
+        let until = Instant::now() + WAIT;
+        while let Err(fault) = self.source.start(&positions) {
+            assert!(fault.is_retry() && Instant::now() < until, "{fault}");
+            self.poll(Duration::from_millis(5));
+        }
     }
 }

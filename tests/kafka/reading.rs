@@ -2,7 +2,7 @@
 
 use crate::cluster::{Member, fill, new_topic, place, shared, subscription, task, unique};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaAdmin, KafkaFeed, KafkaHistory, TopicSpec};
 use tidegate::flow::record::{Header, NextOffset};
 use tidegate::ports::fault::Fault;
@@ -90,11 +90,20 @@ fn a_recreated_topic_has_another_id() {
     assert_eq!(group.partition_count(&name, wait).unwrap(), Some(3));
 
     admin.delete(std::slice::from_ref(&name)).unwrap();
-    assert_eq!(group.partition_count(&name, wait).unwrap(), None);
+    let until = Instant::now() + wait; // the brokers hear of it a little later
+    while group.partition_count(&name, wait).unwrap().is_some() {
+        assert!(Instant::now() < until, "a deleted topic is still there");
+    }
     assert!(matches!(group.log_ids(&name, wait).unwrap_err(), Fault::Corrupt(_)));
     let spec = TopicSpec { name: name.clone(), partitions: 3, replicas: 1, config: BTreeMap::new() };
     admin.create(&[spec]).unwrap();
-    let after = group.log_ids(&name, wait).unwrap();
+    let until = Instant::now() + wait;
+    let after = loop {
+        match group.log_ids(&name, wait) {
+            Ok(ids) => break ids,
+            Err(fault) => assert!(Instant::now() < until, "{fault}"),
+        }
+    };
     assert_ne!(after.topic_id, before.topic_id);
     assert_eq!(after.cluster_id, before.cluster_id);
 }

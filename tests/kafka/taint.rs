@@ -46,6 +46,7 @@ fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not
         (sink, answer)
     });
     std::thread::sleep(Duration::from_secs(1));
+    broker.act("kill"); // a restart would let it answer first
     broker.act("restart");
     let (mut sink, answer) = committer.join().unwrap();
     eprintln!("commit over a restart: {answer:?}; taint {:?}", sink.taint());

@@ -137,7 +137,12 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
     let mut sink = KafkaSink::open(&settings, &format!("small-{}", unique())).unwrap();
     let largest = sink.message_bytes_max(&out).unwrap();
     assert!((18_000..20_000).contains(&largest), "{largest}");
-    let noise: Vec<u8> = (0u32..40_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..40_000).map(|_| random()).collect(); // must not compress
     let header = [Header::new("tg_id", vec![b'x'; 60])];
     sink.begin().unwrap();
     let value = &noise[..largest - 1 - 5 - 60];

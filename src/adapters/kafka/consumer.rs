@@ -17,7 +17,7 @@ use crate::ports::source::{Group, Listener, Source, Subscription, TaskId};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ pub struct KafkaSource {
     started: HashSet<TopicPartition>,
     /// librdkafka has stopped their fetchers after an offset out of range.
     stopped: HashSet<TopicPartition>,
+    /// Taken from the queue but not told yet.
+    aside: VecDeque<Step>,
     headers: Vec<Header>,
     hint: usize,
     generation: i32,
@@ -55,6 +57,22 @@ enum Step {
     Assign(Vec<(String, i32)>),
     Revoke(Vec<(String, i32)>),
     Failed(Failure),
+}
+
+impl Step {
+    /// The step of an event that is no record.
+    fn of(event: Event<'_>) -> Self {
+        match event {
+            Event::Assign(partitions) => Self::Assign(partitions),
+            Event::Revoke(partitions) => Self::Revoke(partitions),
+            Event::Failure(failure) => Self::Failed(failure),
+            Event::Line(level, facility, line) => {
+                log_line(level, facility, line);
+                Self::Nothing
+            }
+            Event::Record(_) | Event::Committed(..) | Event::Other => Self::Nothing,
+        }
+    }
 }
 
 impl KafkaSource {
@@ -87,6 +105,7 @@ impl KafkaSource {
             assigned: HashSet::new(),
             started: HashSet::new(),
             stopped: HashSet::new(),
+            aside: VecDeque::new(),
             headers: Vec::new(),
             hint: 0,
             generation: -1,
@@ -100,14 +119,7 @@ impl KafkaSource {
         let Self { queue, topics, headers, hint, .. } = self;
         queue.poll(wait, |event| match event {
             Event::Record(fetched) => tell(fetched, topics, headers, hint, listener),
-            Event::Assign(partitions) => Step::Assign(partitions),
-            Event::Revoke(partitions) => Step::Revoke(partitions),
-            Event::Failure(failure) => Step::Failed(failure),
-            Event::Line(level, facility, line) => {
-                log_line(level, facility, line);
-                Step::Nothing
-            }
-            Event::Committed(..) | Event::Other => Step::Nothing,
+            event => Step::of(event),
         })
     }
 
@@ -268,28 +280,58 @@ impl KafkaSource {
 
     /// Assigns partitions anew whose fetcher librdkafka has stopped; a seek would answer "Erroneous state" for ever.
     ///
-    /// Such a call also answers a rebalance that waits to be told, which must therefore be told first: with all
-    /// partitions paused, only such an event keeps the queue from being empty.
+    /// Such a call would also answer a rebalance that waits in the queue, before anybody was told of it. So everything
+    /// is paused, the queue is emptied, and what it held is told first.
     fn assign_anew(&mut self, stopped: &[TopicPartition]) -> Result<(), Fault> {
         let started: Vec<TopicPartition> = self.started.iter().cloned().collect();
         let others = list(started.iter().map(|partition| (partition, 0)))?;
         if !started.is_empty() {
             self.consumer.pause(&others).map_err(|error| by_error(&error, "pause"))?;
         }
-        let answer = if self.queue.len() == 0 {
+        let rewound = self.set_aside();
+        let answer = if self.aside.iter().any(|step| matches!(step, Step::Assign(_) | Step::Revoke(_))) {
+            Err(Fault::retry("a rebalance waits to be told"))
+        } else {
             let anew = list(stopped.iter().map(|partition| (partition, 0)))?;
             let assigned = self.consumer.incremental_unassign(&anew).and_then(|()| {
                 self.consumer.incremental_assign(&anew)?;
                 self.consumer.pause(&anew)
             });
             assigned.map_err(|error| Fault::retry("a partition could not be assigned anew").because(error))
-        } else {
-            Err(Fault::retry("a rebalance waits to be told"))
         };
+        if !rewound.is_empty() {
+            self.seek(&rewound)?;
+        }
         if !started.is_empty() {
             self.consumer.resume(&others).map_err(|error| by_error(&error, "resume"))?;
         }
         answer
+    }
+
+    /// Empties the queue: events are kept for the next poll, records are to be read again from the answered positions.
+    fn set_aside(&mut self) -> Vec<(TopicPartition, NextOffset)> {
+        // A question to the client's own thread: when it is answered, the pause before it has taken effect.
+        let _ = ffi::membership(self.consumer.client());
+        let mut rewound: Vec<(TopicPartition, NextOffset)> = Vec::new();
+        let Self { queue, topics, hint, aside, .. } = self;
+        while let Some(step) = queue.poll(Duration::ZERO, |event| match event {
+            Event::Record(fetched) => {
+                let found = topics.find(fetched.topic(), fetched.partition(), hint);
+                let place = found.and_then(|(task, number)| topics.partitions(&[task]).into_iter().nth(number));
+                if let Some(place) = place
+                    && rewound.iter().all(|(other, _)| *other != place)
+                {
+                    rewound.push((place, NextOffset(fetched.offset())));
+                }
+                Step::Nothing
+            }
+            event => Step::of(event),
+        }) {
+            if !matches!(step, Step::Nothing) {
+                aside.push_back(step);
+            }
+        }
+        rewound
     }
 
     fn require_owned<'a>(&mut self, partitions: impl Iterator<Item = &'a TopicPartition>) -> Result<(), Fault> {
@@ -306,12 +348,10 @@ impl KafkaSource {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
-        if let Err(error) = self.consumer.close_queue() {
-            tracing::warn!("group {}: close: {error}", self.group.name());
-            return;
-        }
+        // The client itself is closed when its last handle is dropped, which may be another thread's `Group`.
+        self.consumer.unsubscribe();
         let until = fault::deadline(wait);
-        while !self.consumer.closed() && !fault::left(until).is_zero() {
+        while !self.assigned.is_empty() && !fault::left(until).is_zero() {
             let Some(step) = self.step(Duration::from_millis(20), &mut Deaf) else { continue };
             if let Err(fault) = self.act(step, listener) {
                 tracing::warn!("group {}: while leaving: {fault}", self.group.name());
@@ -343,6 +383,9 @@ fn tell(
 
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration, records_max: usize, listener: &mut dyn Listener) -> Result<usize, Fault> {
+        while let Some(step) = self.aside.pop_front() {
+            self.act(step, listener)?;
+        }
         self.check_epoch(listener);
         let (mut told, mut wait) = (0, wait);
         while told < records_max {

@@ -103,12 +103,6 @@ impl<K> Queue<K> {
         }
     }
 
-    /// How many events wait in it.
-    pub(super) fn len(&self) -> usize {
-        // SAFETY: the queue lives as long as self.
-        unsafe { sys::rd_kafka_queue_length(self.queue.as_ptr()) }
-    }
-
     /// Takes one event within `wait` and shows it to `visit`.
     pub(super) fn poll<R>(&self, wait: Duration, visit: impl FnOnce(Event<'_>) -> R) -> Option<R> {
         // SAFETY: the queue lives as long as self.

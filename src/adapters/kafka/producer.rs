@@ -137,6 +137,7 @@ impl KafkaSink {
         let read = |event: Event<'_>| {
             if let Event::Line(level, facility, line) = event {
                 watch.line(facility, line);
+                tracing::trace!(facility, "librdkafka: {line}");
                 if level < RDKafkaLogLevel::Debug as i32 {
                     log_line(level, facility, line);
                 }
