@@ -64,3 +64,33 @@ fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not
     sink.commit().unwrap();
     eprintln!("taint after an idle restart: {:?}", sink.taint());
 }
+
+#[test]
+fn a_transaction_whose_broker_falls_silent_is_tainted() {
+    if !wanted("a_transaction_whose_broker_falls_silent_is_tainted") {
+        return;
+    }
+    let broker = Broker::start();
+    let mut settings = broker.settings();
+    settings.transaction_timeout_ms = 8_000;
+    settings.properties.insert("socket.timeout.ms".into(), "1000".into());
+    let out = new_topic(&settings, "out", 1);
+    let message = Message { destination: &out, key: None, value: Some(b"v"), headers: &[] };
+    let mut sink = KafkaSink::open(&settings, &format!("taint-{}", unique())).unwrap();
+    sink.begin().unwrap();
+    sink.send(&message).unwrap();
+    sink.flush().unwrap();
+    broker.act("pause");
+    let committer = std::thread::spawn(move || {
+        let answer = sink.commit();
+        (sink, answer)
+    });
+    std::thread::sleep(Duration::from_millis(2_500)); // two requests time out
+    broker.act("resume");
+    let (mut sink, answer) = committer.join().unwrap();
+    eprintln!("commit over a silence: {answer:?}; taint {:?}", sink.taint());
+    assert!(sink.taint().is_some(), "an EndTxn that timed out and was sent again went unseen");
+    while let Err(fault) = sink.renew() {
+        assert!(fault.is_retry(), "{fault}");
+    }
+}

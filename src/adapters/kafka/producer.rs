@@ -200,6 +200,9 @@ impl KafkaSink {
             config.create_with_context(Deliveries::default()).map_err(|error| by_error(&error, &what))?;
         let producer = Arc::new(producer);
         let lines = Queue::of_logs(producer.client(), producer.clone())?;
+        // Wait for the cluster's metadata first: a question for the coordinator that is under way when the bootstrap
+        // connection gives place to the broker's own is asked again after 500 ms only.
+        producer.client().fetch_cluster_id(self.settings.transaction_timeout());
         // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
         let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
         producer.init_transactions(wait).map_err(|error| by_error(&error, &format!("{what}: init_transactions")))?;

@@ -7,7 +7,8 @@
 //! refuses the copy. So every sign of a repeated request taints the producer; the signs are lines of its debug log.
 
 /// What librdkafka is to log. `eos`: the outcome of each `EndTxn`. `broker`: every lost connection; without it librdkafka
-/// keeps silent about a connection that is lost again with the same words within 30 s (`rd_kafka_broker_set_error`).
+/// keeps silent about a connection that is lost again with the same words within 30 s (`rd_kafka_broker_set_error`), and
+/// about one that was idle (`rd_kafka_broker_conn_closed`). Both together are 25 lines a transaction, and 2 a partition.
 pub(super) const DEBUG_CONTEXTS: &str = "eos,broker";
 
 /// Why a line of the log taints a producer with an open transaction; `None` when it does not.
@@ -61,5 +62,94 @@ impl TaintWatch {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines of librdkafka 2.12.1 (facility, line), caught on Kafka 4.3.1 by restarting, stopping and killing the broker in
+    /// the middle of transactions, and whether each taints. An update of the library has to repeat that.
+    const LINES: &[(&str, &str, bool)] = &[
+        // A transaction as it should be.
+        (
+            "TXNAPI",
+            "[thrd:app]: Transactional API called: begin_transaction (in txn state Ready, idemp state Assigned, API timeout 0)",
+            false,
+        ),
+        ("TXNSTATE", "[thrd:main]: Transaction state change Ready -> InTransaction", false),
+        ("WAKEUP", "[thrd:main]: Wake-up sent to 2 broker threads in state >= INIT: begin transaction", false),
+        ("ADDPARTS", "[thrd:app]: Marked out-1215-0 [0] as part of transaction: scheduling registration", false),
+        ("ADDPARTS", "[thrd:main]: TxnCoordinator/1: Registering partitions with transaction", false),
+        (
+            "ADDPARTS",
+            "[thrd:main]: TxnCoordinator/1: AddPartitionsToTxn response: partition \"out-1215-0\": [0]: Broker: Producer \
+             attempted to update a transaction while another concurrent operation on the same transaction was ongoing",
+            false,
+        ),
+        ("TXNCOMMIT", "[thrd:app]: Flushing 0 outstanding message(s) prior to commit", false),
+        ("ENDTXN", "[thrd:main]: EndTxn returned NO_ERROR in state CommittingTransaction (may_retry=true)", false),
+        ("TXNCOMPLETE", "[thrd:main]: Transaction successfully committed", false),
+        // The broker was killed while EndTxn was under way; a second copy was acknowledged, and commit answered Ok.
+        ("ENDTXN", "[thrd:main]: EndTxn returned _TRANSPORT in state CommittingTransaction (may_retry=true)", true),
+        (
+            "FAIL",
+            "[thrd:TxnCoordinator]: TxnCoordinator/1: 127.0.0.1:26643: Disconnected: connection reset by peer (after 1269ms \
+             in state UP) (_TRANSPORT)",
+            true,
+        ),
+        // The broker was restarted between flush and commit.
+        (
+            "FAIL",
+            "[thrd:127.0.0.1:26643/1]: 127.0.0.1:26643/1: Disconnected: connection closed by peer: receive 0 after POLLIN \
+             (after 848ms in state UP) (_TRANSPORT)",
+            true,
+        ),
+        (
+            "FAIL",
+            "[thrd:127.0.0.1:26643/bootstrap]: 127.0.0.1:26643/bootstrap: Connect to ipv4#127.0.0.1:26643 failed: Connection \
+             refused (after 0ms in state CONNECT) (_TRANSPORT): identical to last error: error log suppressed",
+            true,
+        ),
+        ("COORD", "[thrd:main]: TxnCoordinator/1: Transaction coordinator is now down", false),
+        ("TXNCOORD", "[thrd:main]: Unable to query for transaction coordinator: Coordinator query timer", false),
+        // Any request that is sent again, also one that the broker had answered with "later": not a sign by itself.
+        ("RETRY", "[thrd:TxnCoordinator]: TxnCoordinator: Moved 1 retry buffer(s) to output queue", false),
+        // Harmless, but not told apart: a connection that the client itself gives up.
+        (
+            "FAIL",
+            "[thrd:127.0.0.1:26643/bootstrap]: 127.0.0.1:26643/bootstrap: Decommissioning this broker (after 2ms in state UP) \
+             (_DESTROY_BROKER)",
+            true,
+        ),
+    ];
+
+    #[test]
+    fn the_real_lines_of_the_client_get_their_verdicts() {
+        for (facility, line, taints) in LINES {
+            assert_eq!(verdict(facility, line).is_some(), *taints, "{facility}: {line}");
+            let mut watch = TaintWatch::default();
+            watch.line(facility, line);
+            assert_eq!(watch.reason(), None, "outside of a transaction: {facility}: {line}");
+            watch.begin();
+            watch.line(facility, line);
+            assert_eq!(watch.reason().is_some(), *taints, "{facility}: {line}");
+            watch.end();
+            watch.line("TXNSTATE", "[thrd:main]: Transaction state change CommitNotAcked -> Ready");
+            assert_eq!(watch.reason().is_some(), *taints, "a taint outlives its transaction: {facility}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_first_reason_is_kept_and_nothing_after_the_end_counts() {
+        let mut watch = TaintWatch::default();
+        watch.begin();
+        watch.end();
+        watch.line("FAIL", "idle connection closed");
+        assert_eq!(watch.reason(), None);
+        watch.taint("first");
+        watch.taint("second");
+        assert_eq!(watch.reason(), Some("first"));
     }
 }
