@@ -36,6 +36,8 @@ const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 /// Headroom below a topic's `max.message.bytes` for the batch's header (61 bytes), the record's own fields and the lengths
 /// of its headers.
 const FRAMING_BYTES: usize = 1_024;
+/// How long `renew` waits for an abort.
+const RENEW_ABORT_WAIT: Duration = Duration::from_millis(300);
 /// How long `close` waits for an abort; the transaction's timeout does the rest.
 const ABORT_WAIT: Duration = Duration::from_secs(5);
 
@@ -45,6 +47,7 @@ pub struct KafkaSink {
     transactional_id: String,
     live: Option<Live>,
     watch: TaintWatch,
+    spacing: Spacing,
     limits: HashMap<TopicName, (usize, Instant)>,
     /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
     batch_bytes: usize,
@@ -54,6 +57,40 @@ pub struct KafkaSink {
 struct Live {
     lines: Queue<ThreadedProducer<Deliveries>>,
     producer: Arc<ThreadedProducer<Deliveries>>,
+}
+
+/// A pause before a transaction that follows too closely upon another.
+///
+/// Until the broker has written the markers of the last transaction it answers "concurrent operation" to the first partition
+/// of the next one, and librdkafka asks again after a fixed 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`, 2.12.1). So the
+/// pause grows while that happens and shrinks while it does not; a worker that has other work in between never waits.
+#[derive(Default)]
+struct Spacing {
+    gap: Duration,
+    earliest: Option<Instant>,
+    was_refused: bool,
+}
+
+impl Spacing {
+    /// Half of what a refusal costs: a longer pause would not pay.
+    const GAP_MAX: Duration = Duration::from_millis(10);
+
+    fn line(&mut self, facility: &str, line: &str) {
+        self.was_refused |= facility == "ADDPARTS" && line.contains("another concurrent operation");
+    }
+
+    fn committed(&mut self) {
+        self.gap = if std::mem::take(&mut self.was_refused) {
+            (self.gap + Duration::from_millis(2)).min(Self::GAP_MAX)
+        } else {
+            self.gap * 31 / 32
+        };
+        self.earliest = Some(fault::deadline(self.gap));
+    }
+
+    fn before_begin(&mut self) -> Duration {
+        self.earliest.take().map_or(Duration::ZERO, fault::left)
+    }
 }
 
 /// What the thread that serves the producer's events has seen.
@@ -120,6 +157,7 @@ impl KafkaSink {
             transactional_id: transactional_id.into(),
             live: None,
             watch: TaintWatch::default(),
+            spacing: Spacing::default(),
             limits: HashMap::new(),
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
         };
@@ -133,10 +171,11 @@ impl KafkaSink {
 
     /// Reads the log up to here, and the errors.
     fn catch_up(&mut self) {
-        let Self { live: Some(live), watch, .. } = self else { return };
+        let Self { live: Some(live), watch, spacing, .. } = self else { return };
         let read = |event: Event<'_>| {
             if let Event::Line(level, facility, line) = event {
                 watch.line(facility, line);
+                spacing.line(facility, line);
                 tracing::trace!(facility, "librdkafka: {line}");
                 if level < RDKafkaLogLevel::Debug as i32 {
                     log_line(level, facility, line);
@@ -202,7 +241,9 @@ impl KafkaSink {
         let lines = Queue::of_logs(producer.client(), producer.clone())?;
         // Wait for the cluster's metadata first: a question for the coordinator that is under way when the bootstrap
         // connection gives place to the broker's own is asked again after 500 ms only.
-        producer.client().fetch_cluster_id(self.settings.transaction_timeout());
+        let until = fault::deadline(self.settings.transaction_timeout());
+        while producer.client().fetch_cluster_id(Duration::from_millis(10)).is_none() && !fault::left(until).is_zero() {
+        }
         // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
         let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
         producer.init_transactions(wait).map_err(|error| by_error(&error, &format!("{what}: init_transactions")))?;
@@ -214,6 +255,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn begin(&mut self) -> Result<(), Fault> {
         self.catch_up(); // lines from between the transactions taint nothing
+        std::thread::sleep(self.spacing.before_begin());
         let result = self.live()?.producer.begin_transaction();
         self.watch.begin();
         result.map_err(|error| {
@@ -284,6 +326,7 @@ impl Sink for KafkaSink {
         let result = ffi::commit_transaction(self.live()?.producer.client(), self.settings.transaction_timeout());
         self.called(result, "commit")?;
         self.watch.end();
+        self.spacing.committed();
         self.failed_delivery()
     }
 
@@ -292,7 +335,15 @@ impl Sink for KafkaSink {
     }
 
     fn renew(&mut self) -> Result<(), Fault> {
-        self.live = None; // purges; the successor's start aborts what is open
+        // The successor's start aborts what is open, but then asks again after 500 ms only. A connection that works
+        // aborts within milliseconds; the abort's own late copy is refused like any other.
+        if self.watch.is_open()
+            && let Some(live) = &self.live
+            && let Err(error) = live.producer.abort_transaction(RENEW_ABORT_WAIT)
+        {
+            tracing::debug!("producer {}: abort before a new start: {error}", self.transactional_id);
+        }
+        self.live = None; // purges
         self.start()?;
         self.watch = TaintWatch::default();
         Ok(())

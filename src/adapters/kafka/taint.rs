@@ -116,6 +116,25 @@ mod tests {
         ("TXNCOORD", "[thrd:main]: Unable to query for transaction coordinator: Coordinator query timer", false),
         // Any request that is sent again, also one that the broker had answered with "later": not a sign by itself.
         ("RETRY", "[thrd:TxnCoordinator]: TxnCoordinator: Moved 1 retry buffer(s) to output queue", false),
+        // The broker was stopped while EndTxn was under way, for longer than socket.timeout.ms; commit answered Ok.
+        (
+            "REQTMOUT",
+            "[thrd:TxnCoordinator]: TxnCoordinator/1: Timed out EndTxnRequest in flight (after 1000ms, timeout #0)",
+            true,
+        ),
+        (
+            "REQTMOUT",
+            "[thrd:TxnCoordinator]: TxnCoordinator/1: Timed out 1 in-flight, 0 retry-queued, 0 out-queue, 0 partially-sent \
+             requests",
+            true,
+        ),
+        (
+            "FAIL",
+            "[thrd:TxnCoordinator]: TxnCoordinator/1: 127.0.0.1:25476: 1 request(s) timed out: disconnect (average rtt \
+             17.738ms) (after 1677ms in state UP) (_TIMED_OUT)",
+            true,
+        ),
+        ("ENDTXN", "[thrd:main]: EndTxn returned _TIMED_OUT in state CommittingTransaction (may_retry=true)", true),
         // Harmless, but not told apart: a connection that the client itself gives up.
         (
             "FAIL",
