@@ -9,10 +9,16 @@
 //! A server acts when it likes, so a sentence waits with [`eventually`] for what must come, within [`PATIENCE`].
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log;
 mod member;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
+#[cfg(any(feature = "kafka", feature = "postgres"))]
+mod servers;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(feature = "sqlite")]

@@ -25,12 +25,12 @@ fn name(table: &Table) -> String {
 }
 
 pub fn create_table(table: &Table, columns: &[Column<'_>], smallest: Option<&str>) -> String {
-    let mut lines: Vec<String> = special(table).iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+    let mut lines: Vec<String> = special(table).iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
     lines[0].push_str(" PRIMARY KEY");
     lines.extend(columns.iter().map(|(name, kind, is_nullable)| {
         let null = if *is_nullable { "" } else { " not null" };
-        let check = if smallest == Some(*name) { format!(" CHECK ({name} >= 0)") } else { String::new() };
-        format!("{name} {kind}{null}{check}")
+        let check = if smallest == Some(*name) { format!(" CHECK (\"{name}\" >= 0)") } else { String::new() };
+        format!("\"{name}\" {kind}{null}{check}")
     }));
     format!("CREATE TABLE {} ({})", name(table), lines.join(", "))
 }
@@ -38,8 +38,8 @@ pub fn create_table(table: &Table, columns: &[Column<'_>], smallest: Option<&str
 /// `hex` is the prefix of a literal of bytes: `x` as in `x'00ff'`, or `\x` for one that is cast from text.
 pub fn insert(table: &Table, columns: &[Column<'_>], row: &RowRead, hex: &str) -> String {
     let special = special(table);
-    let mut names: Vec<&str> = special.iter().map(|(name, _)| name.as_str()).collect();
-    names.extend(columns.iter().map(|(name, ..)| *name));
+    let names = special.iter().map(|(name, _)| name.as_str()).chain(columns.iter().map(|(name, ..)| *name));
+    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
     let mut values = vec![quoted(&row.key.to_string())];
     if special.len() > 1 {
         values.push(row.version.to_string());

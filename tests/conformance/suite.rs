@@ -64,6 +64,7 @@ macro_rules! rows_suite {
             outbox_comes_back_in_order_and_never_splits_an_offset
             outbox_is_seen_by_its_own_pipeline_and_partition
             outbox_rows_round_trip
+            outbox_rows_of_another_incarnation_are_kept_and_not_announced
             counters_add_up
             version_sum_is_counted_from_the_baseline
             migrate_is_done_once

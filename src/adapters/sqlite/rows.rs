@@ -380,8 +380,11 @@ impl SqliteRows {
         let query = sqlx::query(concat!(
             "SELECT ",
             outbox_columns!(),
-            " FROM tidegate_outbox WHERE pipeline = ?1 AND topic = ?2 AND partition = ?3 ",
-            "AND source_offset >= ?4 AND source_offset < ?5 ORDER BY source_offset, seq, created_at LIMIT ?6"
+            " FROM tidegate_outbox AS o WHERE pipeline = ?1 AND topic = ?2 AND partition = ?3 ",
+            "AND source_offset >= ?4 AND source_offset < ?5 ",
+            "AND incarnation = COALESCE((SELECT p.incarnation FROM tidegate_position AS p ",
+            "WHERE p.pipeline = ?1 AND p.topic = ?2 AND p.partition = ?3), o.incarnation) ",
+            "ORDER BY source_offset, seq, created_at LIMIT ?6"
         ))
         .bind(self.pipeline.clone())
         .bind(source.topic.to_string())
