@@ -8,6 +8,7 @@ pub mod adapters;
 pub mod engine;
 pub mod flow;
 pub mod ports;
+pub mod settings;
 /// placeholder
 pub mod testing {
     /// placeholder
