@@ -7,8 +7,10 @@
 pub mod adapters;
 pub mod engine;
 pub mod flow;
+pub mod pipelines;
 pub mod ports;
 pub mod settings;
+pub mod topics;
 /// placeholder
 pub mod testing {
     /// placeholder
