@@ -5,12 +5,16 @@
 #![allow(clippy::module_name_repetitions, clippy::similar_names)]
 
 pub mod adapters;
+mod app;
 pub mod engine;
 pub mod flow;
 pub mod pipelines;
 pub mod ports;
 pub mod settings;
 pub mod topics;
+
+pub use app::{Exit, run};
+
 /// placeholder
 pub mod testing {
     /// placeholder

@@ -23,7 +23,8 @@ pub struct EngineSettings {
     /// The database may run ahead of Kafka by this many outbox rows; then reading pauses. Default: 10,000, a second or two
     /// of work to publish after a takeover.
     pub unpublished_rows: u32,
-    /// Records read and not yet worked on, over all partitions; then reading pauses. Default: 20,000, a few megabytes.
+    /// Records that may wait in front of one task; then its partitions are paused, until half are left. Default: 20,000,
+    /// some megabytes.
     pub queued_records: u32,
 }
 

@@ -86,7 +86,8 @@ fn entry(rest: &str, text: &str, origin: Origin, schema: &Schema) -> Entry {
     let name = match (key, name) {
         (_, "") => None,
         ("thresholds", name) => Some(threshold(name, schema)),
-        ("properties", "log_level") => Some("log_level".into()), // librdkafka's one property with an underscore
+        // librdkafka's properties with an underscore.
+        ("properties", "log_level" | "enabled_events") => Some(name.into()),
         ("properties", name) => Some(name.replace('_', ".")),
         (_, name) => Some(name.replace("__", ".")),
     };

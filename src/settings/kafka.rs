@@ -51,30 +51,6 @@ impl Default for KafkaSettings {
     }
 }
 
-/// Properties on which the guarantee rests, with what they are fixed to.
-const FIXED: [(&str, &str); 11] = [
-    ("auto.offset.reset", "error (pipeline.start decides where a new group begins)"),
-    ("enable.auto.commit", "false: offsets are committed with what was published"),
-    ("enable.auto.offset.store", "false: offsets are committed with what was published"),
-    ("enable.gapless.guarantee", "its default: a failed record ends the transaction as it is"),
-    ("enable.idempotence", "true: without it a retry may write a record twice"),
-    ("group.id", "the pipeline's name (pipeline.name)"),
-    ("group.instance.id", "none: a static member does not leave when it stops"),
-    ("isolation.level", "read_committed: what was rolled back must not be read"),
-    ("partition.assignment.strategy", "cooperative-sticky: the others go on during a rebalance"),
-    ("partitioner", "murmur2_random: all producers of a keyed topic must agree"),
-    ("transactional.id", "pipeline, slot and worker: a successor fences its predecessor by it"),
-];
-
-/// Properties that have a key of their own.
-const ELSEWHERE: [(&str, &str); 5] = [
-    ("bootstrap.servers", "kafka.bootstrap_servers"),
-    ("group.protocol", "kafka.group_protocol"),
-    ("metadata.broker.list", "kafka.bootstrap_servers"),
-    ("session.timeout.ms", "kafka.session_timeout_ms"),
-    ("transaction.timeout.ms", "kafka.transaction_timeout_ms"),
-];
-
 impl KafkaSettings {
     pub(super) const RULES: &'static [Rule] = &[
         Rule::new(
@@ -83,23 +59,12 @@ impl KafkaSettings {
             Allowed::Text { what: "host:port, separated by commas", fits: are_servers },
         ),
         Rule::new("kafka", "group_protocol", Allowed::Choice(&["classic", "consumer"])),
-        // The broker's own limits: group.min.session.timeout.ms and group.max.session.timeout.ms.
-        Rule::new("kafka", "session_timeout_ms", Allowed::Whole { min: 6_000, max: 1_800_000 }),
+        // Up to the broker's group.max.session.timeout.ms; its group.min.session.timeout.ms is 6 s unless it was lowered.
+        Rule::new("kafka", "session_timeout_ms", Allowed::Whole { min: 1_000, max: 1_800_000 }),
         // Up to the broker's transaction.max.timeout.ms; below a second a pause of the process would end transactions.
         Rule::new("kafka", "transaction_timeout_ms", Allowed::Whole { min: 1_000, max: 900_000 }),
         Rule::map("kafka", "properties", Allowed::Text { what: "a text", fits: |_| true }),
     ];
-
-    /// Refuses what is not the user's to set, by name and with the reason.
-    pub(super) fn check_property(name: &str) -> Result<(), String> {
-        if let Some((_, value)) = FIXED.iter().find(|(fixed, _)| *fixed == name) {
-            return Err(format!("is fixed by Tidegate to {value}; remove it"));
-        }
-        if let Some((_, path)) = ELSEWHERE.iter().find(|(other, _)| *other == name) {
-            return Err(format!("has a key of its own: {path}"));
-        }
-        Ok(())
-    }
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
         if self.group_protocol != GroupProtocol::Consumer {

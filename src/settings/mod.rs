@@ -20,6 +20,7 @@ mod millis;
 mod nearest;
 mod origin;
 mod outbox;
+mod owned;
 mod pipeline;
 mod problem;
 mod properties;

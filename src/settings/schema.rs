@@ -4,6 +4,7 @@ use crate::flow::Topology;
 use crate::settings::layer::{Entry, Layer};
 use crate::settings::nearest::suggestion;
 use crate::settings::origin::Origin;
+use crate::settings::owned;
 use crate::settings::rule::Rule;
 use crate::settings::{
     DatabaseSettings, EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings,
@@ -79,7 +80,7 @@ impl Schema {
                     self.pipeline
                 ))
             }
-            "properties" => KafkaSettings::check_property(name),
+            "properties" => owned::check(name),
             _ => Ok(()),
         }
     }

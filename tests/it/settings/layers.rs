@@ -74,13 +74,11 @@ fn a_layer_changes_one_entry_of_a_map_and_leaves_the_others() {
     let file = "kafka:\n  properties:\n    client.rack: a\n    sasl.username: file\n";
     let environment = [
         ("TIDEGATE_KAFKA__PROPERTIES__SASL_USERNAME", "environment"),
-        ("TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL", "7"),
         ("TIDEGATE_PIPELINE__THRESHOLDS__LARGE_CHANGE", "2"),
     ];
     let settings = load(file, &environment, &["kafka.properties.sasl.mechanism=PLAIN"]).unwrap();
     let properties: Vec<_> = settings.kafka.properties.iter().collect();
-    let expected =
-        [("client.rack", "a"), ("log_level", "7"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "environment")];
+    let expected = [("client.rack", "a"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "environment")];
     assert_eq!(properties, expected);
     assert_eq!(settings.pipeline.thresholds["large-change"], 2.0);
 }

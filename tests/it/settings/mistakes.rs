@@ -81,12 +81,12 @@ const WRONG: &[Wrong] = &[
         "kafka.bootstrap_servers: \"localhost\": expected host:port, separated by commas (FILE:1)",
     ),
     file(
-        "kafka: {session_timeout_ms: 5999}",
-        "kafka.session_timeout_ms: \"5999\": expected a whole number from 6000 to 1800000 (FILE:1)",
+        "kafka: {session_timeout_ms: 999}",
+        "kafka.session_timeout_ms: \"999\": expected a whole number from 1000 to 1800000 (FILE:1)",
     ),
     file(
         "kafka: {session_timeout_ms: 10s}",
-        "kafka.session_timeout_ms: \"10s\": expected a whole number from 6000 to 1800000 (FILE:1)",
+        "kafka.session_timeout_ms: \"10s\": expected a whole number from 1000 to 1800000 (FILE:1)",
     ),
     file(
         "kafka: {transaction_timeout_ms: 900001}",
@@ -127,7 +127,7 @@ const WRONG: &[Wrong] = &[
     // Properties that are not the user's.
     file(
         "kafka:\n  properties:\n    isolation.level: read_uncommitted",
-        "kafka.properties.isolation.level: is fixed by Tidegate to read_committed: what was rolled back must not be read; remove it (FILE:3)",
+        "kafka.properties.isolation.level: belongs to the engine: it is read_committed: what was rolled back must not be read; remove it (FILE:3)",
     ),
     file(
         "kafka: {properties: {session.timeout.ms: 1}}",
@@ -135,7 +135,11 @@ const WRONG: &[Wrong] = &[
     ),
     environment(
         &[("TIDEGATE_KAFKA__PROPERTIES__TRANSACTIONAL_ID", "x")],
-        "kafka.properties.transactional.id: is fixed by Tidegate to pipeline, slot and worker: a successor fences its predecessor by it; remove it (environment TIDEGATE_KAFKA__PROPERTIES__TRANSACTIONAL_ID)",
+        "kafka.properties.transactional.id: belongs to the engine: it follows from pipeline, instance slot and worker; remove it (environment TIDEGATE_KAFKA__PROPERTIES__TRANSACTIONAL_ID)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL", "7")],
+        "kafka.properties.log_level: belongs to the engine: the transactional producer reads its own debug log to find silent retries; remove it (environment TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL)",
     ),
     // Settings that do not go together.
     file(
