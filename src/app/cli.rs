@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences found by `topics plan`, 78 wrong \
 configuration.\n\nExample: tidegate --config tidegate.yaml --set engine.workers=4 run")]
 pub(crate) struct Cli {
-    /// The settings file (YAML); TIDEGATE_CONFIG names it otherwise
+    #[arg(help = "The settings file (YAML); TIDEGATE_CONFIG names it otherwise")]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     pub config: Option<PathBuf>,
 
@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Run the pipeline on Kafka and `PostgreSQL` until it is told to stop
+    #[command(about = "Run the pipeline on Kafka and PostgreSQL until it is told to stop")]
     #[command(after_help = "SIGTERM finishes what is begun, publishes it, leaves the group and ends with 0.\n\n\
     Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate --set kafka.bootstrap_servers=localhost:9092 run")]
     Run,

@@ -10,7 +10,7 @@ use crate::flow::{KeyType, Topology};
 use serde::Serialize;
 use std::io::Write;
 
-pub(super) fn describe(topology: &Topology, arguments: &OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) fn describe(topology: &Topology, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let description = Description::new(topology);
     match arguments.output {
         Output::Json => table::json(&description, out)?,
@@ -118,8 +118,9 @@ impl SubDescription {
 
     fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "\nsub-topology {}", self.number)?;
-        let companions = self.companions.iter().map(|topic| format!(", {topic} (companion)")).collect::<String>();
-        writeln!(out, "  reads              {} (lead){companions}", self.lead)?;
+        let companions = self.companions.iter().map(|topic| format!("{topic} (companion)"));
+        let topics: Vec<_> = std::iter::once(format!("{} (lead)", self.lead)).chain(companions).collect();
+        writeln!(out, "  reads              {}", topics.join(", "))?;
         if !self.companions.is_empty() {
             writeln!(
                 out,

@@ -18,7 +18,6 @@ use failure::Failure;
 use std::io::{self, Write};
 
 /// Gives a pipeline its whole command line, and runs what the arguments of this process ask for.
-#[must_use]
 pub fn run(topology: Topology) -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -45,7 +44,7 @@ impl App {
     fn dispatch(&self, command: Command, out: &mut dyn Write) -> Result<Exit, Failure> {
         self.topology.validate().map_err(Failure::Topology)?;
         match command {
-            Command::Describe(arguments) => describe::describe(&self.topology, &arguments, out),
+            Command::Describe(arguments) => describe::describe(&self.topology, arguments, out),
             Command::Topics(arguments) => topics::topics(self, &arguments, out),
             Command::Config(arguments) => config::config(self, &arguments, out),
             // Their dispatch comes with the engine.

@@ -33,7 +33,7 @@ struct Event {
 }
 
 /// The columns read and written back.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
 struct Account {
     score: f64,
 }
@@ -87,7 +87,7 @@ mod tests {
         let mut account = Account { score: 5.0 };
         let change = apply("readings", r#"{"value": 10}"#, &mut account).unwrap();
         assert_eq!(change, Some(Change { magnitude: 1.0, score: 6.0 }));
-        assert_eq!(account.score, 6.0);
+        assert_eq!(account, Account { score: 6.0 });
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             assert_eq!(apply(topic, event, &mut account).unwrap_err().code(), "bad-json", "{topic} {event}");
         }
         assert!(serde_json::from_str::<Event>(r#"{"value": "ten"}"#).is_err());
-        assert_eq!(account.score, 5.0);
+        assert_eq!(account, Account { score: 5.0 });
     }
 
     #[test]

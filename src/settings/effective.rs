@@ -30,28 +30,28 @@ impl Effective {
     }
 }
 
-/// The values as a settings file that would give them again, each with its origin as a comment.
+/// The values as a settings file that would give them again (but for secrets), each with its origin as a comment.
 pub(crate) fn to_yaml(values: &[Effective]) -> String {
-    let mut out = String::new();
-    let (mut section, mut map) = (String::new(), String::new());
+    let mut lines = Vec::new();
+    let (mut section, mut map) = ("", String::new());
     for Effective { path, value, origin } in values {
         let mut parts = path.splitn(3, '.');
         let mut part = || parts.next().unwrap_or_default();
         let (in_section, key, name) = (part(), part(), part());
         if section != in_section {
-            section = in_section.into();
-            out.push_str(&format!("{section}:\n"));
+            section = in_section;
+            lines.push(format!("{section}:"));
         }
         if name.is_empty() {
-            out.push_str(&format!("  {key}: {value}  # {origin}\n"));
-        } else {
-            let of = format!("{section}.{key}");
-            if map != of {
-                map = of;
-                out.push_str(&format!("  {key}:\n"));
-            }
-            out.push_str(&format!("    {name}: {value}  # {origin}\n"));
+            lines.push(format!("  {key}: {value}  # {origin}"));
+            continue;
         }
+        let in_map = format!("{section}.{key}");
+        if map != in_map {
+            map = in_map;
+            lines.push(format!("  {key}:"));
+        }
+        lines.push(format!("    {name}: {value}  # {origin}"));
     }
-    out
+    lines.join("\n") + "\n"
 }

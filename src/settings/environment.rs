@@ -45,8 +45,8 @@ pub(super) fn layer(
         };
         let entry = entry(rest, text, origin, schema);
         let without_suffix = rest.strip_suffix("_FILE").map(|rest| self::entry(rest, text, Origin::Default, schema));
-        match without_suffix.filter(|_| !is_known(&entry)) {
-            Some(secret) if secret.is_secret() => {
+        match without_suffix.filter(Entry::is_secret) {
+            Some(secret) => {
                 let twin = name.trim_end_matches("_FILE");
                 if variables.iter().any(|(other, _)| other == twin) {
                     problems.add(secret.path(), None, format!("set {twin} or {name}, not both"), entry.origin);
@@ -54,7 +54,7 @@ pub(super) fn layer(
                     read_secret(secret, name, text, &mut layer, problems);
                 }
             }
-            _ => layer.entries.push(entry),
+            None => layer.entries.push(entry),
         }
     }
     if !links.is_empty() {
@@ -99,11 +99,6 @@ fn threshold(name: &str, schema: &Schema) -> String {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '.'], "_");
     let known = schema.threshold_names().find(|known| plain(known) == plain(name));
     known.map_or_else(|| name.replace('_', "-"), ToString::to_string)
-}
-
-fn is_known(entry: &Entry) -> bool {
-    Schema::rule(&entry.section, &entry.key).is_some_and(|rule| rule.is_map == entry.name.is_some())
-        && !entry.path().ends_with(".file")
 }
 
 /// Whether Kubernetes sets such a name for a Service called `tidegate` or `tidegate-…`: `TIDEGATE_PORT=tcp://…`,

@@ -39,6 +39,8 @@ pub enum GroupProtocol {
     Consumer,
 }
 
+const OF_THE_BROKER: &str = "the broker sets it under kafka.group_protocol consumer; remove it";
+
 impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
@@ -70,16 +72,15 @@ impl KafkaSettings {
         if self.group_protocol != GroupProtocol::Consumer {
             return;
         }
-        const MESSAGE: &str = "the broker sets it under kafka.group_protocol consumer; remove it";
         let session = "kafka.session_timeout_ms";
         if origin(session) != Origin::Default {
-            problems.add(session, Some(self.session_timeout.as_millis().to_string()), MESSAGE, origin(session));
+            problems.add(session, Some(self.session_timeout.as_millis().to_string()), OF_THE_BROKER, origin(session));
         }
         for name in ["heartbeat.interval.ms", "group.protocol.type"] {
             if let Some(value) = self.properties.value(name) {
                 let path = format!("kafka.properties.{name}");
                 let origin = origin(&path);
-                problems.add(path, Some(value.into()), MESSAGE, origin);
+                problems.add(path, Some(value.into()), OF_THE_BROKER, origin);
             }
         }
     }

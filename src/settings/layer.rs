@@ -148,7 +148,10 @@ pub(super) fn merge(layers: Vec<Typed>) -> Result<(Settings, Vec<Effective>), Pr
     for (entry, _) in layers.iter().flat_map(|layer| &layer.values) {
         origins.insert(entry.origin.to_string(), entry.origin.clone());
     }
-    let builder = layers.into_iter().fold(Config::builder(), |builder, layer| builder.add_source(layer));
+    let mut builder = Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer);
+    }
     let merged = builder.build().map_err(|error| broken(&error))?;
     let effective = effective(&merged.cache, &origins);
     let settings = merged.try_deserialize().map_err(|error| broken(&error))?;

@@ -27,13 +27,11 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// Is told of each change, with what went wrong with it.
+pub type Report<'r> = dyn FnMut(&TopicSpec, &Change, Result<(), String>) + 'r;
+
 /// Makes the changes of `plan`. `report` is told of each change, with what went wrong with it.
-pub fn apply(
-    topics: &[TopicSpec],
-    plan: &Plan,
-    admin: &mut dyn TopicAdmin,
-    report: &mut dyn FnMut(&TopicSpec, &Change, Result<(), String>),
-) -> Outcome {
+pub fn apply(topics: &[TopicSpec], plan: &Plan, admin: &mut dyn TopicAdmin, report: &mut Report<'_>) -> Outcome {
     let mut outcome = Outcome { ok: plan.unchanged, ..Outcome::default() };
     for topic in topics {
         let changes: Vec<_> = plan.changes.iter().filter(|p| p.topic == topic.name.as_str()).collect();

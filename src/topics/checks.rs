@@ -18,7 +18,7 @@ pub fn validate(topics: &[TopicSpec]) -> Vec<Finding> {
     findings
 }
 
-fn at(topic: &TopicSpec, message: String) -> Finding {
+fn at(topic: &TopicSpec, message: impl std::fmt::Display) -> Finding {
     Finding::new(&topic.file, topic.line, format!("{}: {message}", topic.name))
 }
 
@@ -51,18 +51,13 @@ fn groups(topics: &[TopicSpec], findings: &mut Vec<Finding>) {
         }
     }
     for (group, members) in groups {
-        let leads: Vec<_> = members.iter().filter(|topic| topic.is_lead).collect();
-        let Some(first) = members.first() else { continue };
-        let (lead, others) = match leads.split_first() {
-            Some(found) => found,
-            None => {
-                let message =
-                    format!("co-partition group {group} has no lead: exactly one topic needs tidegate.io/lead");
-                findings.push(at(first, message));
-                (&first, [].as_slice())
-            }
-        };
-        for other in others {
+        let mut leads = members.iter().filter(|topic| topic.is_lead);
+        let Some(lead) = leads.next().or(members.first()) else { continue };
+        if !lead.is_lead {
+            let message = format!("co-partition group {group} has no lead: exactly one topic needs tidegate.io/lead");
+            findings.push(at(lead, message));
+        }
+        for other in leads {
             let message = format!("co-partition group {group} has a second lead beside {}: allowed is one", lead.name);
             findings.push(at(other, message));
         }

@@ -13,7 +13,7 @@ mod overlay;
 mod plan;
 mod spec;
 
-pub use apply::{Outcome, apply};
+pub use apply::{Outcome, Report, apply};
 pub use checks::validate;
 pub use derived::compare;
 pub use finding::Finding;
