@@ -45,7 +45,7 @@ fn groups(topics: &[TopicSpec], findings: &mut Vec<Finding>) {
         match &topic.copartition {
             Some(group) => groups.entry(group).or_default().push(topic),
             None if topic.is_lead => {
-                findings.push(at(topic, "is a lead topic without tidegate.io/copartition: name its group".into()));
+                findings.push(at(topic, "is a lead topic without tidegate.io/copartition: name its group"));
             }
             None => {}
         }
@@ -94,7 +94,7 @@ fn groups(topics: &[TopicSpec], findings: &mut Vec<Finding>) {
 fn dead_letters(topic: &TopicSpec, topics: &[TopicSpec], findings: &mut Vec<Finding>) {
     let Some(source) = topic.name.as_str().strip_suffix("-dlt").filter(|_| topic.role == Role::Dlt) else {
         if topic.role == Role::Dlt {
-            findings.push(at(topic, "has the role dlt: its name must end in -dlt".into()));
+            findings.push(at(topic, "has the role dlt: its name must end in -dlt"));
         }
         return;
     };
