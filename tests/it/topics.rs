@@ -146,7 +146,7 @@ fn each_wrong_folder_is_told_what_is_wrong_with_it() {
             "corrections.yaml",
             "partitions: 12",
             "partitions: 6",
-            "corrections.yaml:19: corrections: has 6 partitions, but readings of co-partition group accounts has 12: make them equal",
+            "corrections.yaml:18: corrections: has 6 partitions, but readings of co-partition group accounts has 12: make them equal",
         ),
         (
             "corrections.yaml",
