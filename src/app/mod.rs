@@ -5,6 +5,8 @@ mod config;
 mod describe;
 mod exit;
 mod failure;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod table;
 mod topics;
 

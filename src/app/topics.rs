@@ -33,9 +33,15 @@ fn connect(app: &App) -> Result<Box<dyn TopicAdmin>, Failure> {
     admin(&settings)
 }
 
-/// The adapter's administrator: the seam to the Kafka adapter.
+#[cfg(feature = "kafka")]
+fn admin(settings: &Settings) -> Result<Box<dyn TopicAdmin>, Failure> {
+    let settings = super::kafka::adapter_settings(&settings.kafka);
+    Ok(Box::new(crate::adapters::kafka::KafkaAdmin::connect(&settings)?))
+}
+
+#[cfg(not(feature = "kafka"))]
 fn admin(_: &Settings) -> Result<Box<dyn TopicAdmin>, Failure> {
-    Err(Failure::message("topics: this build has no Kafka adapter"))
+    Err(Failure::message("topics: this build has no Kafka adapter; build it with the feature `kafka`"))
 }
 
 /// Reads the folder and checks it by itself and against the pipeline.

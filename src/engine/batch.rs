@@ -69,7 +69,13 @@ struct Slot {
 enum Decided {
     /// Not decided: it comes after a record that is offered again later.
     Waiting,
-    Applied { is_changed: bool, version: i64, emissions: Vec<Emission>, magnitude: Option<f64>, threshold: Option<f64> },
+    Applied {
+        is_changed: bool,
+        version: i64,
+        emissions: Vec<Emission>,
+        magnitude: Option<f64>,
+        threshold: Option<f64>,
+    },
     Skipped(String),
     Dead(Reject),
 }
@@ -88,7 +94,8 @@ impl<'a> Batch<'a> {
     /// Parses the keys.
     pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
         let tables = shares.iter().map(|share| share.table + 1).max().unwrap_or(0);
-        let mut batch = Self { shares, terms, entries: Vec::new(), slots: Vec::new(), index: vec![HashMap::new(); tables] };
+        let mut batch =
+            Self { shares, terms, entries: Vec::new(), slots: Vec::new(), index: vec![HashMap::new(); tables] };
         batch.entries.reserve(shares.iter().map(|share| share.records.len()).sum());
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
@@ -107,7 +114,10 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         let limit = self.terms.record_bytes_max;
-        Err(Reject::dead_letter("too-large", format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}")))
+        Err(Reject::dead_letter(
+            "too-large",
+            format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}"),
+        ))
     }
 
     fn slot(&mut self, table: usize, key: Key) -> usize {
@@ -296,7 +306,9 @@ impl<'a> Batch<'a> {
             let share = self.shares.get(entry.share)?;
             let (outcome, magnitude, threshold, note) = match &entry.decided {
                 Decided::Waiting => return None,
-                Decided::Applied { is_changed: true, magnitude, threshold, .. } => ("updated", *magnitude, *threshold, None),
+                Decided::Applied { is_changed: true, magnitude, threshold, .. } => {
+                    ("updated", *magnitude, *threshold, None)
+                }
                 Decided::Applied { magnitude, threshold, .. } => ("unchanged", *magnitude, *threshold, None),
                 Decided::Skipped(code) => ("skipped", None, None, Some(code.clone())),
                 Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),
