@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Settings(Problems),
     /// The pipeline's code declares something impossible.
     Topology(Vec<String>),
+    /// What Kafka or the database said.
+    Fault(Fault),
     /// Anything else, in one sentence.
     Message(String),
     /// Standard output is gone.
@@ -31,6 +33,7 @@ impl Failure {
                 (format!("pipeline: the declaration is wrong\n  {}", mistakes.join("\n  ")), Exit::Misconfigured)
             }
             Self::Message(text) => (text.clone(), Exit::Failed),
+            Self::Fault(fault) => (fault.to_string(), Exit::Failed),
             // `tidegate describe | head`: the reader has what it wanted.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
             Self::Output(error) => (format!("output: {error}"), Exit::Failed),
@@ -48,7 +51,7 @@ impl From<Problems> for Failure {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self::Message(fault.to_string())
+        Self::Fault(fault)
     }
 }
 

@@ -169,7 +169,8 @@ impl Settings {
         Ok(layer::merge(typed)?.0.pipeline.thresholds)
     }
 
-    fn origin_of(&self, path: &str) -> Origin {
+    /// Where the value of `path` was written.
+    pub(crate) fn origin_of(&self, path: &str) -> Origin {
         let found = self.loaded.effective.iter().find(|entry| entry.path == path);
         found.map_or(Origin::Default, |entry| entry.origin.clone())
     }
