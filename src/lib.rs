@@ -8,8 +8,4 @@ pub mod adapters;
 pub mod engine;
 pub mod flow;
 pub mod ports;
-/// placeholder
-pub mod testing {
-    /// placeholder
-    pub struct TestDriver;
-}
+pub mod testing;

@@ -1,1 +1,26 @@
-//! The engine.
+//! The engine: takes partitions over, runs steps in batches, commits them in the one right order, publishes.
+//!
+//! ```text
+//!  poll thread            worker: database stage           worker: Kafka stage
+//!  ───────────            ──────────────────────           ───────────────────
+//!  source ─→ supervisor ─→ stage ─→ (rows + outbox + D) ─→ relay ─→ (messages + K)
+//!                 ↑          │  takeover, batches             │
+//!                 └─ start ──┘ ←──────── published K ─────────┘
+//! ```
+//! Each box is a passive object that is stepped; [`supervisor`] gives it a thread, and the test driver steps all of them
+//! in one thread. Nothing here reads a clock, opens a connection or knows Kafka or SQL: that is `ports`.
+
+pub mod assignment;
+pub mod audit;
+pub mod batch;
+pub mod commit;
+pub mod decision;
+pub mod message;
+pub mod metadata;
+pub mod relay;
+pub mod settings;
+pub mod stage;
+pub mod status;
+pub mod supervisor;
+pub mod takeover;
+pub mod task;

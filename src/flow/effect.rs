@@ -1,6 +1,7 @@
 //! What a step wants done with one record: the words an algorithm answers with, and what the engine makes of them.
 
 use crate::flow::record::TopicName;
+use crate::flow::row::Value;
 use std::borrow::Cow;
 
 /// Why a record changed nothing. It blames the record, never the surroundings, and the stream goes on.
@@ -81,8 +82,8 @@ pub struct Emission {
 /// What applying one record to one row came to.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Applied {
-    /// Whether the row's values differ from before.
-    pub row_changed: bool,
+    /// The row's new values; `None` when they are as before.
+    pub row: Option<Vec<Value>>,
     /// What passed the filter, in the order the algorithm gave it.
     pub emissions: Vec<Emission>,
     /// The largest magnitude among the notices, passed or not, where the filter is a named threshold.

@@ -14,13 +14,11 @@ pub trait RowStep: Send + Sync {
     /// The table and the columns, in the order of the values given to [`RowStep::apply`].
     fn table(&self) -> &TableSpec;
 
-    /// Runs the algorithm and the filter over one record and one row.
-    ///
-    /// `row` is changed in place when the algorithm changed it, and only then; `row_changed` says so.
+    /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns.
     ///
     /// # Errors
-    /// [`Reject`] for anything that is the record's or the algorithm's fault, panics included; `row` is as it was.
-    fn apply(&self, value: Option<&[u8]>, row: &mut Vec<Value>, context: &mut Context<'_>) -> Result<Applied, Reject>;
+    /// [`Reject`] for anything that is the record's or the algorithm's fault, panics included.
+    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
 }
 
 /// The item that a filter sees.
@@ -47,7 +45,7 @@ impl<A: Algorithm> RowStep for Update<A> {
         &self.table
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: &mut Vec<Value>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
         let event = codec::decode::<A::Event>(value)?;
         let mut state: A::Row = from_values(row).map_err(|error| unfit(&error))?;
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
@@ -57,12 +55,9 @@ impl<A: Algorithm> RowStep for Update<A> {
             .unwrap_or_else(|panic| Err(Reject::dead_letter("panic", panic_message(&*panic))))?;
         let mut after = Vec::with_capacity(row.len());
         to_values(&state, &mut after).map_err(|error| unfit(&error))?;
-        let mut applied = Applied { row_changed: before != after, ..Applied::default() };
+        let mut applied = Applied { row: (before != after).then_some(after), ..Applied::default() };
         for notice in notices {
             self.decide(&notice, &mut applied)?;
-        }
-        if applied.row_changed {
-            *row = after;
         }
         Ok(applied)
     }

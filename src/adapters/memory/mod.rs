@@ -1,1 +1,34 @@
 //! The ports in memory: a model, and it says so.
+//!
+//! [`MemoryLog`] models what Tidegate relies on in Kafka: partitions with murmur2, transactions with fencing, the last
+//! stable offset, markers that take offsets, groups with cooperative moves, sessions, stable committed offsets.
+//! [`MemoryDatabase`] models rows, positions and outbox with row locks and one commit. Both run in one thread without
+//! an async runtime: with a wait of zero nothing blocks, and time is a [`ManualClock`] where a test wants it.
+//!
+//! What a model cannot show: isolation and fencing of the real servers, silent retries of a client and late frames
+//! (protocol 7), replication, durability, speed. The conformance suite (`tests/conformance`) runs the same sentences over
+//! the model and over Apache Kafka, Postgres and `SQLite`, and keeps it honest where they overlap.
+
+mod assignment;
+pub mod clock;
+pub mod database;
+mod group;
+pub mod history;
+pub mod log;
+mod partition;
+pub mod rows;
+pub mod schema;
+pub mod sink;
+pub mod source;
+mod tables;
+mod topics;
+mod transactions;
+
+pub use clock::ManualClock;
+pub use database::{MemoryDatabase, Snapshot};
+pub use history::{MemoryHistory, MemoryRowHistory};
+pub use log::{LogSettings, MemoryLog};
+pub use rows::MemoryRows;
+pub use schema::MemorySchema;
+pub use sink::{MemorySink, SinkFault};
+pub use source::{MemoryGroup, MemorySource};

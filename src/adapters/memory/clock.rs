@@ -1,0 +1,42 @@
+//! A clock that stands still until it is told to move.
+
+use crate::flow::record::Timestamp;
+use crate::ports::Clock;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Time in a test's hand. Starts at 2026-01-01T00:00:00Z; the second clock starts at zero.
+#[derive(Debug)]
+pub struct ManualClock {
+    times: Mutex<(Timestamp, Duration)>,
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self { times: Mutex::new((Timestamp(1_767_225_600_000), Duration::ZERO)) }
+    }
+}
+
+impl ManualClock {
+    /// Moves both clocks on.
+    pub fn advance(&self, by: Duration) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.0.0 = times.0.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        times.1 = times.1.saturating_add(by);
+    }
+
+    /// Sets the wall clock alone, which may jump either way.
+    pub fn set(&self, now: Timestamp) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).0 = now;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}

@@ -1,0 +1,418 @@
+//! The in-process log: a handle that clones, one lock inside.
+
+use super::group::Groups;
+use super::history::MemoryHistory;
+use super::partition::Stored;
+use super::sink::{MemorySink, SinkFault};
+use super::source::{MemoryGroup, MemorySource};
+use super::topics::{Content, Topic, Topics, no_such_topic};
+use super::transactions::{Transactions, journal_record};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
+use crate::ports::clock::SystemClock;
+use crate::ports::history::Found;
+use crate::ports::journal::{Journal, JournalEntry};
+use crate::ports::source::{Bounds, Committed, Group, Subscription};
+use crate::ports::{Clock, Fault};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a waiter sleeps before it looks at the injected clock again.
+const NAP: Duration = Duration::from_millis(20);
+
+/// What a log can be told at its creation.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Told by [`Group::log_ids`](crate::ports::source::Group::log_ids).
+    pub cluster_id: String,
+    /// A member that does not poll for longer loses its partitions. Kafka's default, 45 s.
+    pub session_timeout: Duration,
+    /// A transaction that is open for longer is aborted and its producer fenced. 15 s, as protocol 6 has it.
+    pub transaction_timeout: Duration,
+    /// The largest message: key, value and headers. Kafka's default, 1,048,588 bytes.
+    pub message_bytes_max: usize,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            cluster_id: "in-process".into(),
+            session_timeout: Duration::from_secs(45),
+            transaction_timeout: Duration::from_secs(15),
+            message_bytes_max: 1_048_588,
+        }
+    }
+}
+
+/// The log's content, behind the lock.
+pub(super) struct State {
+    pub(super) settings: LogSettings,
+    pub(super) topics: Topics,
+    pub(super) groups: Groups,
+    pub(super) transactions: Transactions,
+    pub(super) journal: Option<Box<dyn Journal>>,
+    pub(super) faults: VecDeque<SinkFault>,
+    /// Counts writes of committed offsets: the later one wins.
+    pub(super) writes: u64,
+    changed: Arc<Condvar>,
+}
+
+impl State {
+    /// Wakes whoever waits for a change.
+    pub(super) fn touch(&self) {
+        self.changed.notify_all();
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Arc<Condvar>,
+    clock: Arc<dyn Clock>,
+    /// Measures how long a caller has waited; the injected clock may stand still.
+    waits: SystemClock,
+}
+
+/// Topics, groups and transactions in one process. Clones share the log.
+#[derive(Clone)]
+pub struct MemoryLog {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for MemoryLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLog").finish_non_exhaustive()
+    }
+}
+
+impl MemoryLog {
+    /// An empty log with the default settings.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::with_settings(clock, LogSettings::default())
+    }
+
+    /// An empty log.
+    #[must_use]
+    pub fn with_settings(clock: Arc<dyn Clock>, settings: LogSettings) -> Self {
+        let changed = Arc::new(Condvar::new());
+        let state = State {
+            settings,
+            topics: Topics::default(),
+            groups: Groups::default(),
+            transactions: Transactions::default(),
+            journal: None,
+            faults: VecDeque::new(),
+            writes: 0,
+            changed: Arc::clone(&changed),
+        };
+        let shared = Shared { state: Mutex::new(state), changed, clock, waits: SystemClock::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A log with what `journal` kept, which goes on keeping what is committed. Members and producers are not kept, nor
+    /// are open transactions: they end as if aborted.
+    ///
+    /// # Errors
+    /// `Corrupt` when the journal cannot be read, or names a partition that its topic does not have.
+    pub fn open(clock: Arc<dyn Clock>, settings: LogSettings, mut journal: Box<dyn Journal>) -> Result<Self, Fault> {
+        let contents = journal.load()?;
+        let log = Self::with_settings(clock, settings);
+        {
+            let mut state = log.lock();
+            for (topic, id, count) in contents.topics {
+                state.topics.by_name.insert(topic, Topic::new(id, count.0));
+            }
+            let unknown =
+                |place: &TopicPartition| Fault::corrupt(format!("journal: {place} is not among the topics kept"));
+            for record in contents.records {
+                let partition = state.topics.get_mut(&record.place).ok_or_else(|| unknown(&record.place))?;
+                partition.load(Stored {
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                });
+            }
+            for (place, end) in contents.ends {
+                state.topics.get_mut(&place).ok_or_else(|| unknown(&place))?.load_end(end.0);
+            }
+            for (group, place, committed) in contents.offsets {
+                state.groups.get(&group).set_offset(place, committed, 0);
+            }
+            state.journal = Some(journal);
+        }
+        Ok(log)
+    }
+
+    /// Creates a topic, or finds it as it is wanted.
+    ///
+    /// # Errors
+    /// `Fatal` for an illegal name, a count below 1, or a topic of that name with another count.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<TopicName, Fault> {
+        let topic = TopicName::parse(name).map_err(Fault::fatal)?;
+        let mut state = self.lock();
+        match state.topics.count(&topic) {
+            Some(count) if count == partitions => return Ok(topic),
+            Some(count) => {
+                return Err(Fault::fatal(format!("topic {topic}: has {count} partitions, not {partitions}")));
+            }
+            None if partitions < 1 => return Err(Fault::fatal(format!("topic {topic}: {partitions} partitions"))),
+            None => {}
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        if let Some(journal) = &mut state.journal {
+            journal.topic(&topic, &id, Partition(partitions))?;
+        }
+        state.topics.by_name.insert(topic.clone(), Topic::new(id, partitions));
+        state.rebalance_readers_of(&topic);
+        state.touch();
+        Ok(topic)
+    }
+
+    /// Deletes a topic with its records and its committed offsets, as Kafka does; a topic of that name created later has
+    /// another id. A journal keeps the topic until then. Answers whether there was one.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
+    pub fn delete_topic(&self, topic: &TopicName) -> bool {
+        let mut state = self.lock();
+        let was_there = state.topics.by_name.remove(topic).is_some();
+        state.groups.forget_topic(topic);
+        state.rebalance_readers_of(topic);
+        state.touch();
+        was_there
+    }
+
+    /// Produces one record outside any transaction: by murmur2 with a key, in turn without one.
+    ///
+    /// # Errors
+    /// `Retry` when there is no such topic or the journal failed; nothing was produced.
+    pub fn produce(
+        &self,
+        topic: &TopicName,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header],
+        timestamp: Timestamp,
+    ) -> Result<(Partition, Offset), Fault> {
+        let place = self.lock().topics.place(topic, key)?;
+        let offset = self.produce_to(&place, key, value, headers, timestamp)?;
+        Ok((place.partition, offset))
+    }
+
+    /// Produces one record into a partition of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`MemoryLog::produce`].
+    pub fn produce_to(
+        &self,
+        place: &TopicPartition,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header],
+        timestamp: Timestamp,
+    ) -> Result<Offset, Fault> {
+        let content = Content { key, value, headers, timestamp };
+        let mut locked = self.lock();
+        let state = &mut *locked;
+        let end = state.topics.get(place).ok_or_else(|| no_such_topic(&place.topic))?.end();
+        if let Some(journal) = &mut state.journal {
+            let record = journal_record(place, &content.store(Offset(end)));
+            let ends = vec![(place.clone(), NextOffset(end + 1))];
+            journal.append(&JournalEntry { records: vec![record], offsets: Vec::new(), ends })?;
+        }
+        let offset = state.topics.append(place, &content, None)?;
+        state.touch();
+        Ok(offset)
+    }
+
+    /// Partition count of a topic; `None` when there is no such topic.
+    #[must_use]
+    pub fn partition_count(&self, topic: &TopicName) -> Option<i32> {
+        self.lock().topics.count(topic)
+    }
+
+    /// Forgets everything before `offset`, as retention does. A journal does not notice.
+    pub fn truncate_before(&self, place: &TopicPartition, offset: NextOffset) {
+        let mut state = self.lock();
+        if let Some(partition) = state.topics.get_mut(place) {
+            partition.truncate_before(offset.0);
+        }
+        state.touch();
+    }
+
+    /// What a committed reader finds in a topic now, partition by partition in offset order; nothing without such a topic.
+    #[must_use]
+    pub fn read(&self, topic: &TopicName) -> Vec<Found> {
+        let state = self.lock();
+        let Some(found) = state.topics.by_name.get(topic) else { return Vec::new() };
+        (0..)
+            .zip(&found.partitions)
+            .flat_map(|(number, partition)| {
+                partition.read(0, usize::MAX).map(move |record| Found {
+                    partition: number,
+                    offset: record.offset.0,
+                    key: record.key.clone(),
+                    value: record.value.clone(),
+                    headers: record.headers.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// L and H of a partition, where there is one.
+    #[must_use]
+    pub fn bounds(&self, place: &TopicPartition) -> Option<Bounds> {
+        let state = self.lock();
+        let partition = state.topics.get(place)?;
+        Some(Bounds { start: NextOffset(partition.start()), end: NextOffset(partition.stable_end()) })
+    }
+
+    /// K as it is, whatever is pending.
+    #[must_use]
+    pub fn committed(&self, group: &str, place: &TopicPartition) -> Option<Committed> {
+        self.lock().groups.committed(group, place)
+    }
+
+    /// Sets or removes K by hand, as an operator's tool would.
+    ///
+    /// # Errors
+    /// `Retry` when the journal failed. A removal is not journalled.
+    pub fn set_committed(
+        &self,
+        group: &str,
+        place: &TopicPartition,
+        committed: Option<Committed>,
+    ) -> Result<(), Fault> {
+        let mut state = self.lock();
+        match committed {
+            Some(committed) => state.commit_offsets(group, &[(place.clone(), committed)])?,
+            None => state.groups.get(group).remove_offset(place),
+        }
+        state.touch();
+        Ok(())
+    }
+
+    /// Changes the cluster's id, as if the topics had been moved to another cluster.
+    pub fn set_cluster_id(&self, cluster_id: &str) {
+        cluster_id.clone_into(&mut self.lock().settings.cluster_id);
+    }
+
+    /// Commits every open transaction: commit requests that were on their way when their senders died arrive now.
+    pub fn deliver_commits(&self) {
+        let mut state = self.lock();
+        for (transactional_id, epoch) in state.open_producers() {
+            // A journal that fails leaves the transaction open, as a lost request would.
+            drop(state.commit_transaction(&transactional_id, epoch));
+        }
+    }
+
+    /// A new member, which joins its group with its first poll.
+    #[must_use]
+    pub fn source(&self, subscription: Subscription) -> MemorySource {
+        MemorySource::new(self.clone(), subscription)
+    }
+
+    /// A new transactional producer: ends the transaction of its predecessor with this id, and fences it.
+    #[must_use]
+    pub fn sink(&self, transactional_id: &str) -> MemorySink {
+        MemorySink::new(self.clone(), transactional_id)
+    }
+
+    /// The questions about a group, asked by nobody of its members: commits are refused.
+    #[must_use]
+    pub fn group(&self, group: &str) -> Arc<dyn Group> {
+        Arc::new(MemoryGroup::outside(self.clone(), group))
+    }
+
+    /// What the audit reads, with the offsets of `group`.
+    #[must_use]
+    pub fn history(&self, group: &str) -> MemoryHistory {
+        MemoryHistory::new(self.clone(), group)
+    }
+
+    /// The members of a group, by the time they joined.
+    #[must_use]
+    pub fn members(&self, group: &str) -> Vec<String> {
+        self.lock().groups.members(group)
+    }
+
+    /// Throws a member out at once, as its session timeout would.
+    pub fn expire_member(&self, group: &str, member_id: &str) {
+        self.lock().leave(group, member_id);
+    }
+
+    /// Aborts every transaction that is open, as its timeout would, and fences its producer.
+    pub fn expire_transactions(&self) {
+        self.lock().expire_transactions(Duration::MAX);
+    }
+
+    /// How many transactions are open.
+    #[must_use]
+    pub fn open_transactions(&self) -> usize {
+        self.lock().transactions.open_count()
+    }
+
+    /// The next call of the fault's kind, by whichever producer, fails like that. Faults queue up.
+    pub fn fail_next(&self, fault: SinkFault) {
+        self.lock().faults.push_back(fault);
+    }
+}
+
+// === impl MemoryLog: locking and waiting ===
+
+impl MemoryLog {
+    /// Locks, and lets time have its effect: sessions and transactions end.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.elapsed();
+        state.expire_transactions(now);
+        state.expire_members(now);
+        state
+    }
+
+    /// The injected clock.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.shared.clock.elapsed()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Asks `question` until it answers or `wait` is over; with a wait of zero once.
+    pub(super) fn wait_for<T>(&self, wait: Duration, mut question: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        let start = self.shared.waits.elapsed();
+        loop {
+            let mut state = self.lock();
+            if let Some(answer) = question(&mut state) {
+                return Some(answer);
+            }
+            let left = wait.saturating_sub(self.shared.waits.elapsed().saturating_sub(start));
+            if left.is_zero() {
+                return None;
+            }
+            // The lock is given back only while it waits, so no change is missed.
+            drop(self.shared.changed.wait_timeout(state, left.min(NAP)));
+        }
+    }
+}
+
+impl State {
+    /// Keeps offsets that were committed outside any transaction.
+    pub(super) fn commit_offsets(&mut self, group: &str, offsets: &[(TopicPartition, Committed)]) -> Result<(), Fault> {
+        if let Some(journal) = &mut self.journal {
+            let kept = |(place, committed): &(_, Committed)| {
+                (group.to_owned(), TopicPartition::clone(place), committed.clone())
+            };
+            journal.append(&JournalEntry { offsets: offsets.iter().map(kept).collect(), ..JournalEntry::default() })?;
+        }
+        for (place, committed) in offsets {
+            self.writes += 1;
+            let written = self.writes;
+            self.groups.get(group).set_offset(place.clone(), committed.clone(), written);
+        }
+        self.touch();
+        Ok(())
+    }
+}

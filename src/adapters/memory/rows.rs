@@ -1,0 +1,384 @@
+//! One worker's connection to the database model.
+
+use super::database::{DatabaseFault, LockKey, MemoryDatabase, PlaceKey, State, StoredPosition, TransactionId};
+use super::tables::{StoredRow, StoredTable};
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::flow::record::{NextOffset, TopicPartition};
+use crate::flow::table::TableSpec;
+use crate::ports::Fault;
+use crate::ports::rows::{
+    Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
+};
+use std::collections::BTreeMap;
+
+/// The code of a dead letter whose values the database refused.
+const REFUSED: &str = "refused-by-database";
+
+#[derive(Debug)]
+struct Bound {
+    name: String,
+    /// Where the spec's columns lie among the table's.
+    places: Vec<usize>,
+}
+
+/// What a transaction has done so far; nobody else sees it before its commit.
+#[derive(Clone, Debug, Default)]
+struct Changes {
+    rows: BTreeMap<(usize, Key), StoredRow>,
+    outbox: Vec<OutboxRow>,
+    verdicts: Vec<VerdictRow>,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    id: TransactionId,
+    moves: Vec<Move>,
+    changes: Changes,
+    savepoint: Option<Changes>,
+    /// After an error nothing but a rollback goes, as in Postgres.
+    is_failed: bool,
+}
+
+/// One worker's connection. Dropped with an open transaction it rolls back, as a lost connection does.
+#[derive(Debug)]
+pub struct MemoryRows {
+    database: MemoryDatabase,
+    pipeline: String,
+    bound: Vec<Bound>,
+    transaction: Option<Transaction>,
+}
+
+impl Drop for MemoryRows {
+    fn drop(&mut self) {
+        self.rollback();
+    }
+}
+
+impl MemoryRows {
+    pub(super) fn new(database: MemoryDatabase, pipeline: &str) -> Self {
+        Self { database, pipeline: pipeline.into(), bound: Vec::new(), transaction: None }
+    }
+
+    fn key(&self, source: &TopicPartition) -> PlaceKey {
+        (self.pipeline.clone(), source.clone())
+    }
+
+    /// Makes the transaction's changes everybody's.
+    fn finish(&self, transaction: Transaction) -> Result<CommitAnswer, Fault> {
+        let mut state = self.database.up_in(transaction.id)?;
+        if transaction.is_failed {
+            return Err(Fault::retry("the transaction had failed: it was rolled back"));
+        }
+        let fault = state.faults.pop_front();
+        match fault {
+            Some(DatabaseFault::FailedCommit) => return Err(Fault::retry("the COMMIT failed, as the test wished")),
+            Some(DatabaseFault::UnknownCommit { is_applied: false }) => return Ok(CommitAnswer::Unknown),
+            Some(DatabaseFault::UnknownCommit { is_applied: true }) | None => {}
+        }
+        let contents = &mut state.contents;
+        for moved in &transaction.moves {
+            if let Some(stored) = contents.positions.get_mut(&self.key(&moved.source)) {
+                stored.position.next_offset = moved.to;
+                stored.position.published = moved.published;
+                stored.counts += moved.counts;
+            }
+        }
+        for ((table, key), row) in transaction.changes.rows {
+            let stored = self.bound.get(table).and_then(|bound| contents.tables.get_mut(&bound.name));
+            stored.map(|stored| stored.rows.insert(key, row));
+        }
+        for row in transaction.changes.outbox {
+            let key = (self.pipeline.clone(), row.source.clone(), row.source_offset, row.seq, row.created_at);
+            contents.outbox.insert(key, row);
+        }
+        for verdict in transaction.changes.verdicts {
+            let key = (self.pipeline.clone(), verdict.source.clone(), verdict.source_offset);
+            contents.verdicts.insert(key, verdict);
+        }
+        Ok(if fault.is_some() { CommitAnswer::Unknown } else { CommitAnswer::Done })
+    }
+
+    /// Runs one step of the open transaction; an error fails the transaction.
+    fn step<T, E: From<Fault>>(
+        &mut self,
+        act: impl FnOnce(&MemoryDatabase, &str, &[Bound], &mut Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(Fault::fatal("call out of order: no transaction is open").into());
+        };
+        if transaction.is_failed {
+            return Err(Fault::retry("the transaction has failed: roll it back").into());
+        }
+        let result = act(&self.database, &self.pipeline, &self.bound, transaction);
+        transaction.is_failed = result.is_err();
+        result
+    }
+
+    /// Locks a position as a transaction of its own, and lets it go again after `act`.
+    fn with_position<T>(
+        &self,
+        source: &TopicPartition,
+        act: impl FnOnce(&mut State, PlaceKey) -> T,
+    ) -> Result<T, Fault> {
+        let holder = self.database.next_transaction()?;
+        let key = self.key(source);
+        let answer =
+            self.database.acquire(holder, &[LockKey::Position(key.clone())]).map(|mut state| act(&mut state, key));
+        self.database.release(holder);
+        answer
+    }
+}
+
+fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
+    tables.get(table).ok_or_else(|| Fault::fatal(format!("call out of order: table {table} is not bound")))
+}
+
+fn refused(message: String) -> WriteFault {
+    WriteFault::Rejected(Reject::dead_letter(REFUSED, message))
+}
+
+impl Rows for MemoryRows {
+    fn bind(&mut self, tables: &[TableSpec]) -> Result<(), Fault> {
+        let state = self.database.up()?;
+        let mut differences = Vec::new();
+        let mut bound = Vec::new();
+        for spec in tables {
+            let name = &spec.table.name;
+            let stored = state.contents.tables.get(name);
+            differences.extend(spec.differences(stored.map(StoredTable::found_columns).as_deref()));
+            let places = stored.and_then(|stored| stored.places(spec)).unwrap_or_default();
+            bound.push(Bound { name: name.clone(), places });
+        }
+        drop(state);
+        if !differences.is_empty() {
+            return Err(Fault::fatal(differences.join("; ")));
+        }
+        self.bound = bound;
+        Ok(())
+    }
+
+    fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Fault> {
+        let one = |claim: &Claim| {
+            self.with_position(&claim.source, |state, key| match state.contents.positions.get_mut(&key) {
+                None => Claimed::Absent,
+                Some(stored) if stored.generation > claim.generation => {
+                    Claimed::Stale { generation: stored.generation }
+                }
+                Some(stored) => {
+                    stored.generation = claim.generation;
+                    stored.owner.clone_from(&claim.owner);
+                    stored.position.epoch += 1;
+                    Claimed::Owned(stored.position.clone())
+                }
+            })
+        };
+        claims.iter().map(one).collect()
+    }
+
+    fn create(&mut self, claim: &Claim, next_offset: NextOffset) -> Result<bool, Fault> {
+        let group = self.pipeline.clone();
+        self.with_position(&claim.source, |state, key| {
+            if state.contents.positions.contains_key(&key) {
+                return false;
+            }
+            let position = Position {
+                epoch: 1,
+                next_offset,
+                published: next_offset,
+                incarnation: 0,
+                group,
+                log_ids: claim.log_ids.clone(),
+                partition_count: claim.partition_count,
+            };
+            let (generation, owner) = (claim.generation, claim.owner.clone());
+            let stored = StoredPosition { position, generation, owner, counts: Counts::default() };
+            state.contents.positions.insert(key, stored);
+            true
+        })
+    }
+
+    fn outbox(
+        &mut self,
+        source: &TopicPartition,
+        from: NextOffset,
+        to: NextOffset,
+        rows_max: usize,
+    ) -> Result<Vec<OutboxRow>, Fault> {
+        let state = self.database.up()?;
+        let mine = state.contents.outbox.iter().filter(|((pipeline, place, offset, ..), _)| {
+            *pipeline == self.pipeline && place == source && from.is_before(*offset) && !to.is_before(*offset)
+        });
+        let rows: Vec<&OutboxRow> = mine.map(|(_, row)| row).collect();
+        let mut out: Vec<OutboxRow> = Vec::new();
+        for offset_rows in rows.chunk_by(|a, b| a.source_offset == b.source_offset) {
+            if !out.is_empty() && out.len() + offset_rows.len() > rows_max {
+                break;
+            }
+            out.extend(offset_rows.iter().copied().cloned());
+        }
+        Ok(out)
+    }
+
+    fn begin(&mut self) -> Result<(), Fault> {
+        if self.transaction.is_some() {
+            return Err(Fault::fatal("call out of order: a transaction is open"));
+        }
+        let id = self.database.next_transaction()?;
+        let changes = Changes::default();
+        self.transaction = Some(Transaction { id, moves: Vec::new(), changes, savepoint: None, is_failed: false });
+        Ok(())
+    }
+
+    fn advance(&mut self, moves: &[Move]) -> Result<Vec<bool>, Fault> {
+        self.step(|database, pipeline, _, transaction| {
+            let mut answers = Vec::new();
+            for moved in moves {
+                let key = (pipeline.to_owned(), moved.source.clone());
+                let state = database.acquire(transaction.id, &[LockKey::Position(key.clone())])?;
+                // Within the transaction a position stands where its last move put it.
+                let own = transaction.moves.iter().rev().find(|own| own.source == moved.source).map(|own| own.to);
+                let is_match = state.contents.positions.get(&key).is_some_and(|stored| {
+                    stored.position.epoch == moved.epoch && own.unwrap_or(stored.position.next_offset) == moved.from
+                });
+                drop(state);
+                if is_match {
+                    transaction.moves.push(moved.clone());
+                }
+                answers.push(is_match);
+            }
+            Ok(answers)
+        })
+    }
+
+    fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Fault> {
+        self.step(|database, _, tables, transaction| {
+            let Bound { name, places } = bound(tables, table)?;
+            let mut out = Vec::new();
+            for key in keys {
+                let exists =
+                    |state: &State| state.contents.tables.get(name).is_some_and(|stored| stored.rows.contains_key(key));
+                // A row that is not there cannot be locked.
+                if !exists(&*database.up_in(transaction.id)?) {
+                    continue;
+                }
+                let state = database.acquire(transaction.id, &[LockKey::Row(name.clone(), key.clone())])?;
+                let stored = state.contents.tables.get(name).and_then(|stored| stored.rows.get(key));
+                let Some(row) = transaction.changes.rows.get(&(table, key.clone())).or(stored) else { continue };
+                let values = places.iter().filter_map(|place| row.values.get(*place).cloned()).collect();
+                out.push(RowRead { key: key.clone(), version: row.version, values });
+            }
+            Ok(out)
+        })
+    }
+
+    fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
+        self.step(|database, _, tables, transaction| {
+            let Bound { name, places } = bound(tables, table)?;
+            let state = database.up_in(transaction.id)?;
+            let stored = state.contents.tables.get(name);
+            let stored = stored.ok_or_else(|| Fault::corrupt(format!("table {name}: dropped meanwhile")))?;
+            for row in rows {
+                let key = &row.key;
+                let lock = LockKey::Row(name.clone(), key.clone());
+                let slot = (table, key.clone());
+                let current = transaction.changes.rows.get(&slot).or_else(|| stored.rows.get(key));
+                let current = current.filter(|_| state.locks.get(&lock) == Some(&transaction.id));
+                let Some(mut next) = current.cloned() else {
+                    return Err(Fault::corrupt(format!("table {name}: row {key} is written and was not read")).into());
+                };
+                if stored.has_version && next.version != row.from_version {
+                    let (found, believed) = (next.version, row.from_version);
+                    return Err(
+                        Fault::corrupt(format!("table {name}: row {key} has version {found}, not {believed}")).into()
+                    );
+                }
+                for (place, value) in places.iter().zip(&row.values) {
+                    if let Some(cell) = next.values.get_mut(*place) {
+                        *cell = value.clone();
+                    }
+                }
+                if stored.has_version {
+                    next.version = row.to_version;
+                }
+                if let Some(message) = stored.refusal(&next.values) {
+                    return Err(refused(message));
+                }
+                transaction.changes.rows.insert(slot, next);
+            }
+            Ok(())
+        })
+    }
+
+    fn append(&mut self, rows: &[OutboxRow]) -> Result<(), WriteFault> {
+        self.step(|database, pipeline, _, transaction| {
+            let state = database.up_in(transaction.id)?;
+            for row in rows {
+                let is_same = |other: &OutboxRow| {
+                    (&other.source, other.source_offset, other.seq) == (&row.source, row.source_offset, row.seq)
+                };
+                let key = (pipeline.to_owned(), row.source.clone(), row.source_offset, row.seq, row.created_at);
+                if state.contents.outbox.contains_key(&key) || transaction.changes.outbox.iter().any(is_same) {
+                    return Err(refused(format!(
+                        "duplicate outbox row {}/{}/{}",
+                        row.source, row.source_offset, row.seq
+                    )));
+                }
+                transaction.changes.outbox.push(row.clone());
+            }
+            Ok(())
+        })
+    }
+
+    fn record(&mut self, verdicts: &[VerdictRow]) -> Result<(), WriteFault> {
+        self.step(|_, _, _, transaction| {
+            transaction.changes.verdicts.extend_from_slice(verdicts);
+            Ok(())
+        })
+    }
+
+    fn savepoint(&mut self) -> Result<(), Fault> {
+        self.step(|_, _, _, transaction| {
+            transaction.savepoint = Some(transaction.changes.clone());
+            Ok(())
+        })
+    }
+
+    fn rollback_to_savepoint(&mut self) -> Result<(), Fault> {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(Fault::fatal("call out of order: no transaction is open"));
+        };
+        let Some(savepoint) = &transaction.savepoint else {
+            return Err(Fault::fatal("call out of order: there is no savepoint"));
+        };
+        transaction.changes = savepoint.clone();
+        transaction.is_failed = false;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<CommitAnswer, Fault> {
+        let Some(transaction) = self.transaction.take() else {
+            return Err(Fault::fatal("call out of order: no transaction is open"));
+        };
+        let id = transaction.id;
+        let answer = self.finish(transaction);
+        self.database.release(id);
+        answer
+    }
+
+    fn rollback(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            self.database.release(transaction.id);
+        }
+    }
+
+    fn settle(&mut self, moved: &Move) -> Result<bool, Fault> {
+        self.with_position(&moved.source, |state, key| {
+            state
+                .contents
+                .positions
+                .get(&key)
+                .is_some_and(|stored| stored.position.epoch == moved.epoch && stored.position.next_offset == moved.to)
+        })
+    }
+}

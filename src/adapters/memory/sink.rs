@@ -1,0 +1,169 @@
+//! One transactional producer of the in-process log.
+
+use super::log::MemoryLog;
+use super::topics::{Content, no_such_topic};
+use crate::flow::record::{TopicName, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::sink::{Message, Sink};
+use crate::ports::source::{Committed, Membership};
+use std::mem::discriminant;
+
+/// A failure to be provoked with [`MemoryLog::fail_next`]: the next call of that kind fails like that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SinkFault {
+    /// `begin` answers `Retry`.
+    Begin,
+    /// `send` answers `Retry`.
+    Send,
+    /// `flush` answers `Retry`: a delivery failed.
+    Flush,
+    /// `send_offsets` answers `Retry`.
+    Offsets,
+    /// `commit` answers `Retry`, although the transaction was committed if `is_applied`.
+    Commit {
+        /// Whether it was committed all the same.
+        is_applied: bool,
+    },
+    /// `commit` answers Ok and leaves the producer tainted.
+    Taint,
+    /// `renew` answers `Retry`.
+    Renew,
+}
+
+/// One transactional producer. Dropped without [`Sink::close`] it is a process that died: its transaction stays open until
+/// a successor starts or its timeout is over.
+#[derive(Debug)]
+pub struct MemorySink {
+    log: MemoryLog,
+    transactional_id: String,
+    epoch: u32,
+    is_open: bool,
+    taint: Option<String>,
+}
+
+impl MemorySink {
+    pub(super) fn new(log: MemoryLog, transactional_id: &str) -> Self {
+        let mut sink = Self { log, transactional_id: transactional_id.into(), epoch: 0, is_open: false, taint: None };
+        sink.init();
+        sink
+    }
+
+    fn init(&mut self) {
+        let mut state = self.log.lock();
+        let timeout = state.settings.transaction_timeout;
+        self.epoch = state.init_producer(&self.transactional_id, timeout);
+        drop(state);
+        self.is_open = false;
+        self.taint = None;
+    }
+
+    /// Takes the next fault if it is of this kind.
+    fn fault(&self, kind: SinkFault) -> Option<SinkFault> {
+        let mut state = self.log.lock();
+        let is_next = state.faults.front().is_some_and(|next| discriminant(next) == discriminant(&kind));
+        if is_next { state.faults.pop_front() } else { None }
+    }
+
+    fn fail(&self, kind: SinkFault) -> Result<(), Fault> {
+        self.fault(kind).map_or(Ok(()), |kind| Err(self.retry(&format!("{kind:?} failed as the test wished"))))
+    }
+
+    fn retry(&self, why: &str) -> Fault {
+        Fault::retry(format!("producer {}: {why}", self.transactional_id))
+    }
+
+    /// Runs one step of a transaction: not on a tainted producer, not out of order, and an error taints.
+    fn step(&mut self, needs_open: bool, act: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+        if let Some(taint) = &self.taint {
+            return Err(self.retry(&format!("tainted and not renewed ({taint})")));
+        }
+        if needs_open != self.is_open {
+            let found = if self.is_open { "a transaction is open" } else { "no transaction is open" };
+            return Err(Fault::fatal(format!("producer {}: call out of order, {found}", self.transactional_id)));
+        }
+        act(self).inspect_err(|fault| self.taint = Some(fault.to_string()))
+    }
+}
+
+impl Sink for MemorySink {
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.step(false, |sink| {
+            sink.fail(SinkFault::Begin)?;
+            sink.is_open = true;
+            Ok(())
+        })
+    }
+
+    fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
+        self.step(true, |sink| {
+            sink.fail(SinkFault::Send)?;
+            let Message { destination, key, value, headers } = *message;
+            let content = Content { key, value, headers, timestamp: sink.log.now() };
+            let (bytes, now) = (content.bytes(), sink.log.elapsed());
+            let mut state = sink.log.lock();
+            let bytes_max = state.settings.message_bytes_max;
+            if bytes > bytes_max {
+                let sizes = format!("{bytes} bytes, and {destination} accepts {bytes_max}");
+                return Err(Fault::corrupt(format!("producer {}: a message of {sizes}", sink.transactional_id)));
+            }
+            state.append_in((&sink.transactional_id, sink.epoch), destination, &content, now).map(|_| ())
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        self.step(true, |sink| {
+            sink.fail(SinkFault::Flush)?;
+            sink.log.lock().check_producer(&sink.transactional_id, sink.epoch)
+        })
+    }
+
+    fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], membership: &Membership) -> Result<(), Fault> {
+        self.step(true, |sink| {
+            sink.fail(SinkFault::Offsets)?;
+            let now = sink.log.elapsed();
+            sink.log.lock().offsets_in((&sink.transactional_id, sink.epoch), offsets, membership, now)
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), Fault> {
+        self.step(true, |sink| {
+            // Only the kind of a fault counts when it is looked for.
+            let lost = sink.fault(SinkFault::Commit { is_applied: true });
+            if lost != Some(SinkFault::Commit { is_applied: false }) {
+                sink.log.lock().commit_transaction(&sink.transactional_id, sink.epoch)?;
+                sink.is_open = false;
+            }
+            lost.map_or(Ok(()), |_| Err(sink.retry("no answer to the commit, as the test wished")))
+        })?;
+        if self.fault(SinkFault::Taint).is_some() {
+            self.taint = Some("as the test wished".into());
+        }
+        Ok(())
+    }
+
+    fn taint(&self) -> Option<String> {
+        self.taint.clone()
+    }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.fail(SinkFault::Renew)?;
+        self.init();
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.log.lock().abort_transaction(&self.transactional_id, self.epoch);
+        self.is_open = false;
+        self.taint = Some("closed".into());
+    }
+
+    fn transactional_id(&self) -> &str {
+        &self.transactional_id
+    }
+
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
+        let state = self.log.lock();
+        let bytes_max = state.settings.message_bytes_max;
+        state.topics.count(destination).map(|_| bytes_max).ok_or_else(|| no_such_topic(destination))
+    }
+}

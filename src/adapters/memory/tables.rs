@@ -1,0 +1,101 @@
+//! Tables of the database model: columns as the database describes them, rows by id.
+
+use crate::flow::key::{Key, KeyType};
+use crate::flow::row::Value;
+use crate::flow::table::{ColumnType, FoundColumn, Table, TableSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A constraint: gets the row's values in the table's column order and answers a sentence if it refuses them.
+pub(super) type Check = Arc<dyn Fn(&[Value]) -> Result<(), String> + Send + Sync>;
+
+/// One row.
+#[derive(Clone, Debug)]
+pub(super) struct StoredRow {
+    pub(super) version: i64,
+    /// In the order of the table's value columns.
+    pub(super) values: Vec<Value>,
+}
+
+/// One table: its key and version columns lie apart from its value columns.
+#[derive(Clone)]
+pub(super) struct StoredTable {
+    pub(super) has_version: bool,
+    special: Vec<FoundColumn>,
+    columns: Vec<FoundColumn>,
+    pub(super) rows: BTreeMap<Key, StoredRow>,
+    pub(super) check: Option<Check>,
+}
+
+impl StoredTable {
+    /// A table as `table` wants it, with these value columns: name, type, whether it may be null.
+    pub(super) fn new(table: &Table, columns: &[(&str, ColumnType, bool)]) -> Self {
+        let found = |name: &str, kind: ColumnType, is_nullable: bool| FoundColumn {
+            name: name.into(),
+            column_type: Some(kind),
+            type_name: kind.to_string(),
+            is_nullable,
+        };
+        let key_type = match table.key_type {
+            KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
+            KeyType::Uuid => ColumnType::Uuid,
+            KeyType::Text => ColumnType::Text,
+        };
+        let mut special = vec![found(&table.key_column, key_type, false)];
+        special.extend(table.version_column.iter().map(|name| found(name, ColumnType::I64, false)));
+        Self {
+            has_version: table.version_column.is_some(),
+            special,
+            columns: columns.iter().map(|(name, kind, is_nullable)| found(name, *kind, *is_nullable)).collect(),
+            rows: BTreeMap::new(),
+            check: None,
+        }
+    }
+
+    /// All columns, as a catalogue lists them.
+    pub(super) fn found_columns(&self) -> Vec<FoundColumn> {
+        self.special.iter().chain(&self.columns).cloned().collect()
+    }
+
+    /// Where the columns of `spec` lie among the table's; only for a table without differences.
+    pub(super) fn places(&self, spec: &TableSpec) -> Option<Vec<usize>> {
+        let place = |name: &str| self.columns.iter().position(|column| column.name == name);
+        spec.columns.iter().map(|column| place(&column.name)).collect()
+    }
+
+    pub(super) fn value_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// What the database would refuse about these values, in one sentence.
+    pub(super) fn refusal(&self, values: &[Value]) -> Option<String> {
+        for (column, value) in self.columns.iter().zip(values) {
+            let name = &column.name;
+            if matches!(value, Value::Null) && !column.is_nullable {
+                return Some(format!("null value in column \"{name}\" violates not-null constraint"));
+            }
+            if !fits(value, column.column_type) {
+                return Some(format!("column \"{name}\" is of type {}, found {value:?}", column.type_name));
+            }
+        }
+        self.check.as_ref().and_then(|check| check(values).err())
+    }
+}
+
+fn fits(value: &Value, kind: Option<ColumnType>) -> bool {
+    let Some(kind) = kind else { return true };
+    match value {
+        Value::Null => true,
+        Value::Bool(_) => kind == ColumnType::Bool,
+        Value::I16(_) => kind == ColumnType::I16,
+        Value::I32(_) => kind == ColumnType::I32,
+        Value::I64(_) => kind == ColumnType::I64,
+        Value::F32(_) => kind == ColumnType::F32,
+        Value::F64(_) => kind == ColumnType::F64,
+        Value::Text(_) => {
+            matches!(kind, ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric)
+        }
+        Value::Bytes(_) => kind == ColumnType::Bytes,
+        Value::Json(_) => kind == ColumnType::Json,
+    }
+}

@@ -1,0 +1,423 @@
+//! Decides a batch in memory: records and rows in, row writes, outbox rows and verdicts out. No I/O.
+//!
+//! The same id may come several times in a batch: its records are applied in offset order to one row in memory, which is
+//! written once, while each record's notices carry their own before and after (hazard H46).
+
+use crate::engine::message::{OMITTED_HEADER, bytes_of, dead_letter_headers};
+use crate::engine::settings::MissingRow;
+use crate::flow::algorithm::Context;
+use crate::flow::effect::{Emission, Reject};
+use crate::flow::identity::{THRESHOLD_HEADER, VERSION_HEADER};
+use crate::flow::key::Key;
+use crate::flow::record::{Header, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::step::RowStep;
+use crate::flow::topology::Topology;
+use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
+use std::collections::HashMap;
+
+/// One source partition's part of a batch.
+pub(crate) struct Share<'a> {
+    pub(crate) source: &'a TopicPartition,
+    pub(crate) incarnation: i32,
+    pub(crate) step: &'a dyn RowStep,
+    /// The index of the step's table in the row port.
+    pub(crate) table: usize,
+    /// Whether a record that asks for it is offered again; otherwise it becomes a dead letter.
+    pub(crate) may_retry: bool,
+    pub(crate) is_versioned: bool,
+    pub(crate) records: Vec<Record<'a>>,
+}
+
+/// What holds for the whole batch.
+pub(crate) struct Terms<'a> {
+    pub(crate) pipeline: &'a str,
+    pub(crate) now: Timestamp,
+    pub(crate) missing_row: MissingRow,
+    pub(crate) record_bytes_max: usize,
+    pub(crate) message_bytes_max: &'a HashMap<TopicName, usize>,
+    /// Whether verdicts are kept.
+    pub(crate) keeps_verdicts: bool,
+}
+
+/// A batch under decision.
+pub(crate) struct Batch<'a> {
+    shares: &'a [Share<'a>],
+    terms: &'a Terms<'a>,
+    entries: Vec<Entry<'a>>,
+    slots: Vec<Slot>,
+    index: Vec<HashMap<Key, usize>>, // by table
+}
+
+struct Entry<'a> {
+    share: usize,
+    record: Record<'a>,
+    key: Result<usize, Reject>, // the slot
+    decided: Decided,
+}
+
+/// A row of the batch.
+struct Slot {
+    table: usize,
+    key: Key,
+    read: Option<(i64, Vec<Value>)>,
+    /// The values after the records applied so far; `None` while they are as read.
+    values: Option<Vec<Value>>,
+    changes: i64,
+}
+
+enum Decided {
+    /// Not decided: it comes after a record that is offered again later.
+    Waiting,
+    Applied {
+        is_changed: bool,
+        version: i64,
+        emissions: Vec<Emission>,
+        magnitude: Option<f64>,
+        threshold: Option<f64>,
+    },
+    Skipped(String),
+    Dead(Reject),
+}
+
+/// How far a share came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Records decided, from the first one on.
+    pub(crate) records: usize,
+    /// Why it stopped before its end.
+    pub(crate) retry: Option<String>,
+    pub(crate) counts: Counts,
+}
+
+impl<'a> Batch<'a> {
+    /// Parses the keys.
+    pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
+        let tables = shares.iter().map(|share| share.table + 1).max().unwrap_or(0);
+        let mut batch =
+            Self { shares, terms, entries: Vec::new(), slots: Vec::new(), index: vec![HashMap::new(); tables] };
+        batch.entries.reserve(shares.iter().map(|share| share.records.len()).sum());
+        for (number, share) in shares.iter().enumerate() {
+            let key_type = share.step.table().table.key_type;
+            for record in &share.records {
+                let key = batch.check_size(record).and_then(|()| key_type.parse(record.key));
+                let key = key.map(|key| batch.slot(share.table, key));
+                batch.entries.push(Entry { share: number, record: *record, key, decided: Decided::Waiting });
+            }
+        }
+        batch
+    }
+
+    fn check_size(&self, record: &Record<'_>) -> Result<(), Reject> {
+        let bytes = record.value.map_or(0, <[u8]>::len);
+        if bytes <= self.terms.record_bytes_max {
+            return Ok(());
+        }
+        let limit = self.terms.record_bytes_max;
+        Err(Reject::dead_letter(
+            "too-large",
+            format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}"),
+        ))
+    }
+
+    fn slot(&mut self, table: usize, key: Key) -> usize {
+        let Self { index, slots, .. } = self;
+        let fresh = slots.len();
+        let Some(index) = index.get_mut(table) else { return fresh };
+        let slot = *index.entry(key.clone()).or_insert(fresh);
+        if slot == fresh {
+            slots.push(Slot { table, key, read: None, values: None, changes: 0 });
+        }
+        slot
+    }
+
+    /// The ids to read, by table, sorted, each once.
+    pub(crate) fn keys(&self) -> Vec<(usize, Vec<Key>)> {
+        let mut out = Vec::new();
+        for (table, index) in self.index.iter().enumerate() {
+            let mut keys: Vec<Key> = index.keys().cloned().collect();
+            keys.sort_unstable();
+            if !keys.is_empty() {
+                out.push((table, keys));
+            }
+        }
+        out
+    }
+
+    /// Takes the rows that were found.
+    pub(crate) fn take_rows(&mut self, table: usize, rows: Vec<RowRead>) {
+        let Self { index, slots, .. } = self;
+        let Some(index) = index.get(table) else { return };
+        for row in rows {
+            if let Some(slot) = index.get(&row.key).and_then(|slot| slots.get_mut(*slot)) {
+                slot.read = Some((row.version, row.values));
+            }
+        }
+    }
+
+    /// Runs the step over every record, in order.
+    pub(crate) fn decide(&mut self) {
+        let mut stopped: Vec<bool> = vec![false; self.shares.len()];
+        for number in 0..self.entries.len() {
+            let Some(stop) = self.entries.get(number).and_then(|entry| stopped.get_mut(entry.share)) else { continue };
+            if !*stop {
+                *stop = self.decide_entry(number);
+            }
+        }
+    }
+
+    /// Decides one record; answers whether its share must stop here.
+    fn decide_entry(&mut self, number: usize) -> bool {
+        let Self { shares, terms, entries, slots, .. } = self;
+        let Some(entry) = entries.get_mut(number) else { return false };
+        let Some(share) = shares.get(entry.share) else { return false };
+        let decided = match &entry.key {
+            Err(reject) => Err(reject.clone()),
+            Ok(slot) => match slots.get_mut(*slot) {
+                Some(slot) => apply(terms, share, &entry.record, slot),
+                None => Err(Reject::dead_letter("bad-key", "the key has no slot")),
+            },
+        };
+        entry.decided = match decided {
+            Ok(decided) => decided,
+            Err(Reject::Skip { code }) => Decided::Skipped(code.into_owned()),
+            Err(Reject::Retry { code, .. }) if share.may_retry => {
+                entry.decided = Decided::Waiting;
+                entry.key = Err(Reject::Retry { code, message: String::new() });
+                return true;
+            }
+            Err(reject) => Decided::Dead(reject),
+        };
+        false
+    }
+
+    /// The rows to write, by table, sorted by key.
+    pub(crate) fn writes(&self) -> Vec<(usize, Vec<RowWrite>)> {
+        let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
+        for slot in &self.slots {
+            if let Some(write) = slot.write() {
+                match out.iter_mut().find(|(table, _)| *table == slot.table) {
+                    Some((_, writes)) => writes.push(write),
+                    None => out.push((slot.table, vec![write])),
+                }
+            }
+        }
+        for (_, writes) in &mut out {
+            writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        }
+        out
+    }
+
+    /// The database refused the row of `key`: decides its records again one by one. After each record `try_write` is
+    /// offered the row; a record whose row is refused becomes a dead letter, and the row stays as it was before it.
+    ///
+    /// # Errors
+    /// What `try_write` failed with, other than a refusal.
+    pub(crate) fn settle_refused<E>(
+        &mut self,
+        table: usize,
+        key: &Key,
+        mut try_write: impl FnMut(&RowWrite) -> Result<Option<Reject>, E>,
+    ) -> Result<(), E> {
+        let Some(slot) = self.index.get(table).and_then(|index| index.get(key)).copied() else { return Ok(()) };
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.values = None;
+            slot.changes = 0;
+        }
+        for number in 0..self.entries.len() {
+            let is_due = self.entries.get(number).is_some_and(|entry| {
+                entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
+            });
+            if !is_due {
+                continue;
+            }
+            let before = self.slots.get(slot).map(|slot| (slot.values.clone(), slot.changes));
+            self.decide_entry(number);
+            let write = self.slots.get(slot).and_then(Slot::write);
+            let is_changed =
+                matches!(self.entries.get(number).map(|e| &e.decided), Some(Decided::Applied { is_changed: true, .. }));
+            if let (true, Some(write)) = (is_changed, write)
+                && let Some(reject) = try_write(&write)?
+            {
+                if let (Some(slot), Some((values, changes))) = (self.slots.get_mut(slot), before) {
+                    (slot.values, slot.changes) = (values, changes);
+                }
+                if let Some(entry) = self.entries.get_mut(number) {
+                    entry.decided = Decided::Dead(reject);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How far each share came, in the order of the shares.
+    pub(crate) fn reached(&self) -> Vec<Reached> {
+        let mut out: Vec<Reached> =
+            self.shares.iter().map(|_| Reached { records: 0, retry: None, counts: Counts::default() }).collect();
+        for entry in &self.entries {
+            let Some(reached) = out.get_mut(entry.share) else { continue };
+            let counts = &mut reached.counts;
+            match &entry.decided {
+                Decided::Waiting => {
+                    if let (None, Err(reject)) = (&reached.retry, &entry.key) {
+                        reached.retry = Some(reject.code().into());
+                    }
+                    continue;
+                }
+                Decided::Applied { is_changed, emissions, .. } => {
+                    counts.row_changes += i64::from(*is_changed);
+                    counts.announced += i64::try_from(emissions.len()).unwrap_or(i64::MAX);
+                }
+                Decided::Skipped(_) => counts.skipped += 1,
+                Decided::Dead(_) => counts.dead_letters += 1,
+            }
+            counts.records += 1;
+            reached.records += 1;
+        }
+        out
+    }
+
+    /// What is bound for topics, in publication order within each source partition, with the inputs' timestamps.
+    pub(crate) fn outbox(&self) -> (Vec<OutboxRow>, Vec<Timestamp>) {
+        let mut rows = Vec::new();
+        let mut timestamps = Vec::new();
+        for entry in &self.entries {
+            let Some(share) = self.shares.get(entry.share) else { continue };
+            match &entry.decided {
+                Decided::Applied { emissions, version, .. } => {
+                    for (seq, emission) in emissions.iter().enumerate() {
+                        rows.push(notice(self.terms, share, &entry.record, seq, emission, *version));
+                    }
+                }
+                Decided::Dead(reject) => rows.push(dead_letter(self.terms, share, &entry.record, reject)),
+                Decided::Waiting | Decided::Skipped(_) => {}
+            }
+            timestamps.resize(rows.len(), entry.record.timestamp);
+        }
+        (rows, timestamps)
+    }
+
+    /// The ledger's lines; empty unless verdicts are kept.
+    pub(crate) fn verdicts(&self) -> Vec<VerdictRow> {
+        if !self.terms.keeps_verdicts {
+            return Vec::new();
+        }
+        let line = |entry: &Entry<'_>| {
+            let share = self.shares.get(entry.share)?;
+            let (outcome, magnitude, threshold, note) = match &entry.decided {
+                Decided::Waiting => return None,
+                Decided::Applied { is_changed: true, magnitude, threshold, .. } => {
+                    ("updated", *magnitude, *threshold, None)
+                }
+                Decided::Applied { magnitude, threshold, .. } => ("unchanged", *magnitude, *threshold, None),
+                Decided::Skipped(code) => ("skipped", None, None, Some(code.clone())),
+                Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),
+            };
+            let (source, source_offset) = (share.source.clone(), entry.record.offset);
+            Some(VerdictRow { source, source_offset, outcome, magnitude, threshold, note })
+        };
+        self.entries.iter().filter_map(line).collect()
+    }
+}
+
+impl Slot {
+    fn write(&self) -> Option<RowWrite> {
+        let (version, read) = self.read.as_ref()?;
+        let values = self.values.as_ref()?;
+        // Records that undo each other leave the row as it was; it is written all the same, since its version moved.
+        if self.changes == 0 && values == read {
+            return None;
+        }
+        let to_version = version + self.changes;
+        Some(RowWrite { key: self.key.clone(), from_version: *version, to_version, values: values.clone() })
+    }
+}
+
+fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut Slot) -> Result<Decided, Reject> {
+    let Some((version, read)) = &slot.read else {
+        return Err(match terms.missing_row {
+            MissingRow::Skip => Reject::skip("missing-row"),
+            MissingRow::DeadLetter => Reject::dead_letter("missing-row", format!("no row with the id {}", slot.key)),
+            MissingRow::Retry => Reject::retry("missing-row", format!("no row with the id {}", slot.key)),
+        });
+    };
+    let mut context = Context {
+        topic: &share.source.topic,
+        partition: share.source.partition,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        now: terms.now,
+        key: &slot.key,
+    };
+    let applied = share.step.apply(record.value, slot.values.as_ref().unwrap_or(read), &mut context)?;
+    let is_changed = applied.row.is_some();
+    let version = version + slot.changes + i64::from(is_changed);
+    for (seq, emission) in applied.emissions.iter().enumerate() {
+        let row = notice(terms, share, record, seq, emission, version);
+        let bytes = bytes_of(terms.pipeline, &row);
+        if let Some(limit) = terms.message_bytes_max.get(&emission.destination).filter(|limit| bytes > **limit) {
+            let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", emission.destination);
+            return Err(Reject::dead_letter("too-large", message));
+        }
+    }
+    if let Some(values) = applied.row {
+        slot.values = Some(values);
+        slot.changes += 1;
+    }
+    Ok(Decided::Applied {
+        is_changed,
+        version,
+        emissions: applied.emissions,
+        magnitude: applied.magnitude,
+        threshold: applied.threshold,
+    })
+}
+
+fn notice(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    record: &Record<'_>,
+    seq: usize,
+    emission: &Emission,
+    version: i64,
+) -> OutboxRow {
+    let mut headers = Vec::new();
+    if share.is_versioned {
+        headers.push(Header::new(VERSION_HEADER, version.to_string()));
+    }
+    if let Some(threshold) = emission.threshold {
+        headers.push(Header::new(THRESHOLD_HEADER, threshold.to_string()));
+    }
+    OutboxRow {
+        source: share.source.clone(),
+        source_offset: record.offset,
+        seq: i32::try_from(seq).unwrap_or(i32::MAX),
+        incarnation: share.incarnation,
+        destination: emission.destination.clone(),
+        key: record.key.map(<[u8]>::to_vec),
+        value: Some(emission.value.clone()),
+        headers,
+        created_at: terms.now,
+    }
+}
+
+fn dead_letter(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, reject: &Reject) -> OutboxRow {
+    let source = share.source;
+    let mut row = OutboxRow {
+        source: source.clone(),
+        source_offset: record.offset,
+        seq: 0,
+        incarnation: share.incarnation,
+        destination: Topology::dead_letter_topic(&source.topic),
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: dead_letter_headers(terms.pipeline, &source.topic, source.partition.0, record, reject),
+        created_at: terms.now,
+    };
+    // What the dead-letter topic would not take must not block the partition: the value stays behind, its place is told.
+    if terms.message_bytes_max.get(&row.destination).is_some_and(|limit| bytes_of(terms.pipeline, &row) > *limit) {
+        let bytes = row.value.take().map_or(0, |value| value.len());
+        row.headers.push(Header::new(OMITTED_HEADER, bytes.to_string()));
+    }
+    row
+}

@@ -1,0 +1,389 @@
+//! What a takeover does: a total function of D, K, P, L, H, metadata and ids (protocol 5). Whatever is not listed halts.
+
+use crate::engine::metadata::is_ours;
+use crate::flow::record::NextOffset;
+use crate::ports::rows::Position;
+use crate::ports::source::{Bounds, Committed, LogIds};
+use std::fmt;
+
+/// Everything a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The pipeline's name, which is also the group's.
+    pub pipeline: &'a str,
+    /// The position as claimed: D, P and the ids noted when it was created. `None`: there is none.
+    pub position: Option<&'a Position>,
+    /// K, read stable and after the claim.
+    pub committed: Option<&'a Committed>,
+    /// L and H.
+    pub bounds: Bounds,
+    /// The ids that the log has now.
+    pub log_ids: &'a LogIds,
+    /// Whether the outbox holds a row from P on. Only asked for where K is missing.
+    pub has_outbox_from_published: bool,
+    /// Where a partition without any past starts.
+    pub start: StartPolicy,
+    /// What to do when inputs are gone before they were read.
+    pub on_data_loss: DataLossPolicy,
+}
+
+/// Where a partition without any past starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StartPolicy {
+    /// At the log's start.
+    #[default]
+    Earliest,
+    /// At the log's end.
+    Latest,
+}
+
+/// What to do when D lies before the log's start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DataLossPolicy {
+    /// Halt the partition.
+    #[default]
+    Halt,
+    /// Go on at the log's start; the gap is counted and logged.
+    Skip,
+}
+
+/// What to do with the partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// No past: create the position at `at` and commit K = `at` before the first batch.
+    FirstStart {
+        /// D and P of the new position.
+        at: NextOffset,
+    },
+    /// K = D: go on.
+    Go,
+    /// Died between the two commits: publish the outbox rows of `[from, to)`, ending with K = `to`; then go on.
+    Publish {
+        /// K.
+        from: NextOffset,
+        /// D.
+        to: NextOffset,
+    },
+    /// Died before the first Kafka commit: commit K = D, then go on.
+    CommitPosition,
+    /// The offsets expired: look the rows of `[from, to)` up in their topics by id, publish the missing, commit K = D.
+    LookUp {
+        /// P.
+        from: NextOffset,
+        /// D.
+        to: NextOffset,
+    },
+    /// Inputs are gone and the policy is to skip: move D to the log's start, commit K there.
+    SkipGap {
+        /// L.
+        to: NextOffset,
+    },
+    /// A person must decide.
+    Halt(HaltReason),
+}
+
+/// Why a partition stands still. The name is the metric's label and the first words of the log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum HaltReason {
+    /// The position is missing although the group has a past.
+    DatabaseLost,
+    /// K > D.
+    DatabaseWentBack,
+    /// K < P.
+    GroupWentBack,
+    /// K was written by somebody else.
+    GroupReset,
+    /// The position belongs to another group.
+    GroupRenamed,
+    /// The topic was deleted and created again.
+    TopicRecreated,
+    /// This is another cluster.
+    ClusterChanged,
+    /// D < L: retention or deletion passed unread inputs.
+    InputsDeleted,
+    /// D > H: the log is shorter than what was read from it.
+    InputsTruncated,
+    /// The database refuses a statement that it accepted at start, or returned what cannot be true.
+    SchemaChanged,
+    /// A decided message can never be published.
+    Unpublishable,
+}
+
+impl HaltReason {
+    /// The stable word for metrics and JSON.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::DatabaseLost => "database-lost",
+            Self::DatabaseWentBack => "database-went-back",
+            Self::GroupWentBack => "group-went-back",
+            Self::GroupReset => "group-reset",
+            Self::GroupRenamed => "group-renamed",
+            Self::TopicRecreated => "topic-recreated",
+            Self::ClusterChanged => "cluster-changed",
+            Self::InputsDeleted => "inputs-deleted",
+            Self::InputsTruncated => "inputs-truncated",
+            Self::SchemaChanged => "schema-changed",
+            Self::Unpublishable => "unpublishable",
+        }
+    }
+
+    /// What most likely happened.
+    #[must_use]
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::DatabaseLost => "the database is new or was emptied, while the group has a past",
+            Self::DatabaseWentBack => "the database was restored, or failed over to a replica that lagged",
+            Self::GroupWentBack => "the cluster or its offsets topic was restored to an older state",
+            Self::GroupReset => "somebody reset the consumer group by hand",
+            Self::GroupRenamed => "the pipeline was renamed, so its group is another one",
+            Self::TopicRecreated => "the topic was deleted and created again: its offsets mean other records now",
+            Self::ClusterChanged => "the settings name another cluster: its offsets mean other records",
+            Self::InputsDeleted => "retention or a deletion passed records that were not read yet",
+            Self::InputsTruncated => "the log was cut, for instance by an unclean leader election",
+            Self::SchemaChanged => "a table was altered while running",
+            Self::Unpublishable => "a topic's limits or permissions changed after the row was committed",
+        }
+    }
+
+    /// What a person can do about it, one line a choice.
+    #[must_use]
+    pub const fn choices(self) -> &'static [&'static str] {
+        match self {
+            Self::DatabaseLost | Self::DatabaseWentBack => &[
+                "restore the database to a state at or after the committed offset, then restart",
+                "set the group's offset back to the database's position and restart: notifications in between repeat, with the same ids",
+            ],
+            Self::GroupReset | Self::GroupWentBack => {
+                &["set the group's offset back to the database's position, with the metadata shown, and restart"]
+            }
+            Self::GroupRenamed => &["start under the old pipeline name"],
+            Self::TopicRecreated | Self::ClusterChanged => &[
+                "point the settings at the old log",
+                "delete this pipeline's position row to start the partition anew",
+            ],
+            Self::InputsDeleted => &["set pipeline.on_data_loss=skip to go on at the log's start; the gap is counted"],
+            Self::InputsTruncated => {
+                &["restore the log, or delete this pipeline's position row to start the partition anew"]
+            }
+            Self::SchemaChanged => &["undo the change or deploy a matching release, then restart"],
+            Self::Unpublishable => &["restore the topic's limits and permissions, then restart"],
+        }
+    }
+}
+
+impl fmt::Display for HaltReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DatabaseLost => "the database has no position",
+            Self::DatabaseWentBack => "database went back",
+            Self::GroupWentBack => "committed offset went back",
+            Self::GroupReset => "the group was reset",
+            Self::GroupRenamed => "the position belongs to another group",
+            Self::TopicRecreated => "the topic was re-created",
+            Self::ClusterChanged => "another cluster",
+            Self::InputsDeleted => "unread inputs were deleted",
+            Self::InputsTruncated => "the log is shorter than the position",
+            Self::SchemaChanged => "the database refuses a statement",
+            Self::Unpublishable => "a decided message cannot be published",
+        })
+    }
+}
+
+/// Decides. Pure and total.
+#[must_use]
+pub fn decide(facts: &Facts<'_>) -> Decision {
+    let Bounds { start, end } = facts.bounds;
+    let Some(position) = facts.position else {
+        return match (facts.committed, facts.start) {
+            (Some(_), _) => Decision::Halt(HaltReason::DatabaseLost),
+            (None, StartPolicy::Earliest) => Decision::FirstStart { at: start },
+            (None, StartPolicy::Latest) => Decision::FirstStart { at: end },
+        };
+    };
+    let (d, p) = (position.next_offset, position.published);
+    // Ids first: if they differ, no number can be compared with another.
+    if differs(&position.log_ids.cluster_id, &facts.log_ids.cluster_id) {
+        return Decision::Halt(HaltReason::ClusterChanged);
+    }
+    if differs(&position.log_ids.topic_id, &facts.log_ids.topic_id) {
+        return Decision::Halt(HaltReason::TopicRecreated);
+    }
+    if position.group != facts.pipeline {
+        return Decision::Halt(HaltReason::GroupRenamed);
+    }
+    if d > end {
+        return Decision::Halt(HaltReason::InputsTruncated);
+    }
+    let skips = facts.on_data_loss == DataLossPolicy::Skip;
+    match facts.committed {
+        // Also where K = D: a foreign commit at D may have jumped over rows of [old K, D) that were never published.
+        Some(k) if !is_ours(facts.pipeline, k) => Decision::Halt(HaltReason::GroupReset),
+        Some(k) if k.next_offset > d => Decision::Halt(HaltReason::DatabaseWentBack),
+        Some(k) if k.next_offset < p => Decision::Halt(HaltReason::GroupWentBack),
+        Some(k) if k.next_offset == d && d < start && skips => Decision::SkipGap { to: start },
+        _ if d < start => Decision::Halt(HaltReason::InputsDeleted),
+        Some(k) if k.next_offset == d => Decision::Go,
+        Some(k) => Decision::Publish { from: k.next_offset, to: d },
+        None if facts.has_outbox_from_published => Decision::LookUp { from: p, to: d },
+        None => Decision::CommitPosition,
+    }
+}
+
+/// An id that was never known (an adapter without ids) matches anything.
+fn differs(noted: &str, found: &str) -> bool {
+    !noted.is_empty() && !found.is_empty() && noted != found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::metadata::committed;
+    use proptest::prelude::*;
+
+    fn position(d: i64, p: i64) -> Position {
+        Position {
+            epoch: 1,
+            next_offset: NextOffset(d),
+            published: NextOffset(p),
+            incarnation: 0,
+            group: "g".into(),
+            log_ids: LogIds { cluster_id: "c".into(), topic_id: "t".into() },
+            partition_count: 8,
+        }
+    }
+
+    struct Case {
+        position: Option<Position>,
+        committed: Option<Committed>,
+        bounds: (i64, i64),
+        ids: (&'static str, &'static str),
+        outbox: bool,
+        skip: bool,
+        latest: bool,
+    }
+
+    fn run(case: &Case) -> Decision {
+        decide(&Facts {
+            pipeline: "g",
+            position: case.position.as_ref(),
+            committed: case.committed.as_ref(),
+            bounds: Bounds { start: NextOffset(case.bounds.0), end: NextOffset(case.bounds.1) },
+            log_ids: &LogIds { cluster_id: case.ids.0.into(), topic_id: case.ids.1.into() },
+            has_outbox_from_published: case.outbox,
+            start: if case.latest { StartPolicy::Latest } else { StartPolicy::Earliest },
+            on_data_loss: if case.skip { DataLossPolicy::Skip } else { DataLossPolicy::Halt },
+        })
+    }
+
+    fn base() -> Case {
+        Case {
+            position: None,
+            committed: None,
+            bounds: (0, 100),
+            ids: ("c", "t"),
+            outbox: false,
+            skip: false,
+            latest: false,
+        }
+    }
+
+    fn ours(k: i64) -> Option<Committed> {
+        Some(committed("g", 1, NextOffset(k)))
+    }
+
+    fn foreign(k: i64) -> Option<Committed> {
+        Some(Committed { next_offset: NextOffset(k), metadata: String::new() })
+    }
+
+    #[test]
+    fn every_line_of_the_table_is_decided_as_written() {
+        let halt = Decision::Halt;
+        let at = NextOffset;
+        let cases = [
+            (Case { ..base() }, Decision::FirstStart { at: at(0) }),
+            (Case { latest: true, ..base() }, Decision::FirstStart { at: at(100) }),
+            (Case { committed: ours(5), ..base() }, halt(HaltReason::DatabaseLost)),
+            (Case { position: Some(position(7, 5)), committed: ours(7), ..base() }, Decision::Go),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(6), ..base() },
+                Decision::Publish { from: at(6), to: at(7) },
+            ),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(5), ..base() },
+                Decision::Publish { from: at(5), to: at(7) },
+            ),
+            (Case { position: Some(position(7, 5)), committed: ours(4), ..base() }, halt(HaltReason::GroupWentBack)),
+            (Case { position: Some(position(7, 5)), committed: ours(8), ..base() }, halt(HaltReason::DatabaseWentBack)),
+            (Case { position: Some(position(7, 5)), committed: foreign(6), ..base() }, halt(HaltReason::GroupReset)),
+            (Case { position: Some(position(7, 5)), committed: foreign(7), ..base() }, halt(HaltReason::GroupReset)),
+            (Case { position: Some(position(7, 7)), ..base() }, Decision::CommitPosition),
+            (
+                Case { position: Some(position(7, 5)), outbox: true, ..base() },
+                Decision::LookUp { from: at(5), to: at(7) },
+            ),
+            (
+                Case { position: Some(Position { group: "old".into(), ..position(7, 5) }), outbox: true, ..base() },
+                halt(HaltReason::GroupRenamed),
+            ),
+            (
+                Case { position: Some(position(101, 5)), committed: ours(101), ..base() },
+                halt(HaltReason::InputsTruncated),
+            ),
+            (
+                Case { position: Some(position(7, 7)), committed: ours(7), bounds: (9, 100), ..base() },
+                halt(HaltReason::InputsDeleted),
+            ),
+            (
+                Case { position: Some(position(7, 7)), committed: ours(7), bounds: (9, 100), skip: true, ..base() },
+                Decision::SkipGap { to: at(9) },
+            ),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(7), ids: ("c", "other"), ..base() },
+                halt(HaltReason::TopicRecreated),
+            ),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(7), ids: ("other", "t"), ..base() },
+                halt(HaltReason::ClusterChanged),
+            ),
+        ];
+        for (index, (case, expected)) in cases.iter().enumerate() {
+            assert_eq!(run(case), *expected, "case {index}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// The laws that make the table safe, over all combinations.
+        #[test]
+        fn no_combination_skips_or_repeats_a_decided_input(
+            d in proptest::option::of(0i64..12), p_back in 0i64..6, k in proptest::option::of(0i64..12), is_ours: bool,
+            start in 0i64..12, length in 0i64..12, same_topic: bool, same_cluster: bool, outbox: bool, skip: bool, latest: bool,
+        ) {
+            let case = Case {
+                position: d.map(|d| position(d, (d - p_back).max(0))),
+                committed: k.and_then(|k| if is_ours { ours(k) } else { foreign(k) }),
+                bounds: (start, start + length),
+                ids: (if same_cluster { "c" } else { "x" }, if same_topic { "t" } else { "x" }),
+                outbox, skip, latest,
+            };
+            match run(&case) {
+                Decision::FirstStart { at } => {
+                    prop_assert!(d.is_none() && k.is_none());
+                    prop_assert!(at.0 == start || at.0 == start + length);
+                }
+                Decision::Go => prop_assert!(d == k && is_ours && same_topic && same_cluster),
+                Decision::Publish { from, to } => {
+                    prop_assert!(is_ours && same_topic && same_cluster);
+                    prop_assert_eq!((Some(from.0), Some(to.0)), (k, d));
+                    prop_assert!(from < to && from.0 >= to.0 - p_back);
+                }
+                Decision::CommitPosition => prop_assert!(d.is_some() && k.is_none() && !outbox),
+                Decision::LookUp { to, .. } => prop_assert!(k.is_none() && outbox && Some(to.0) == d),
+                Decision::SkipGap { to } => prop_assert!(skip && d == k && to.0 == start && d < Some(start)),
+                Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some()),
+            }
+        }
+    }
+}

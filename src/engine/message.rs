@@ -1,0 +1,86 @@
+//! From an outbox row to a message: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
+
+use crate::flow::effect::Reject;
+use crate::flow::identity::{ID_HEADER, NoticeId};
+use crate::flow::record::{Header, Record, TopicName};
+use crate::ports::rows::OutboxRow;
+
+/// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
+const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
+
+/// Says how many bytes of a value were left out of a dead letter, because its topic would not take them.
+pub const OMITTED_HEADER: &str = "tg_value_omitted_bytes";
+
+/// The id of an outbox row's message.
+#[must_use]
+pub fn id_of(pipeline: &str, row: &OutboxRow) -> String {
+    NoticeId {
+        pipeline,
+        source: &row.source,
+        source_offset: row.source_offset,
+        seq: row.seq,
+        incarnation: row.incarnation,
+    }
+    .to_string()
+}
+
+/// The headers of the message: the row's own, then the id, and for a notice the CloudEvents attributes (Kafka binding,
+/// binary mode).
+#[must_use]
+pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
+    let id = id_of(pipeline, row);
+    let mut headers = Vec::with_capacity(row.headers.len() + 7);
+    headers.extend_from_slice(&row.headers);
+    if !is_dead_letter(row) {
+        headers.push(Header::new("ce_specversion", *b"1.0"));
+        headers.push(Header::new("ce_id", id.as_bytes()));
+        headers.push(Header::new("ce_source", format!("/{pipeline}")));
+        headers.push(Header::new("ce_type", row.destination.as_str().as_bytes()));
+        headers.push(Header::new("ce_time", row.created_at.to_rfc3339()));
+        headers.push(Header::new("content-type", *b"application/json"));
+    }
+    headers.push(Header::new(ID_HEADER, id));
+    headers
+}
+
+/// Whether the row is a dead letter.
+#[must_use]
+pub fn is_dead_letter(row: &OutboxRow) -> bool {
+    row.headers.iter().any(|header| header.name.starts_with(DEAD_LETTER_PREFIX))
+}
+
+/// The headers of a dead letter: the record's own, then Spring's, which say where it came from and why.
+#[must_use]
+pub fn dead_letter_headers(
+    group: &str,
+    topic: &TopicName,
+    partition: i32,
+    record: &Record<'_>,
+    reject: &Reject,
+) -> Vec<Header> {
+    let mut headers = record.headers.to_vec();
+    let mut add = |name: &str, value: Vec<u8>| headers.push(Header::new(format!("{DEAD_LETTER_PREFIX}{name}"), value));
+    add("original-topic", topic.as_str().into());
+    add("original-partition", partition.to_be_bytes().into());
+    add("original-offset", record.offset.0.to_be_bytes().into());
+    add("original-timestamp", record.timestamp.0.to_be_bytes().into());
+    add("original-timestamp-type", b"CreateTime".into());
+    add("original-consumer-group", group.into());
+    add("exception-fqcn", reject.code().into());
+    // One line: a message may quote the payload's own line breaks.
+    add("exception-message", reject.message().replace(['\n', '\r'], " ").into_bytes());
+    headers
+}
+
+/// Bytes that a message takes in its topic, roughly: key, value, headers and 128 for the record's frame.
+#[must_use]
+pub fn bytes_of(pipeline: &str, row: &OutboxRow) -> usize {
+    let optional = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    let own: usize = row.headers.iter().map(|header| header.name.len() + optional(&header.value) + 4).sum();
+    // Derived headers: their names and fixed values come to less than 160 bytes, the id stands in two of them.
+    let derived = 160
+        + 2 * (pipeline.len() + row.source.topic.as_str().len() + 48)
+        + pipeline.len()
+        + row.destination.as_str().len();
+    128 + optional(&row.key) + optional(&row.value) + own + derived
+}

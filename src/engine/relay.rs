@@ -1,0 +1,474 @@
+//! The Kafka stage of a worker: moves outbox rows into their topics and, last, K, in one Kafka transaction over all
+//! partitions of the worker.
+//!
+//! Rows come from memory, handed over by the database stage after its commit; the outbox table is read at a takeover
+//! only. What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences
+//! late copies of its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from
+//! K on again, with the same ids; anything else means that somebody else has the partition.
+//!
+//! A worked failure: EndTxn was sent, the connection broke, the library repeated it in silence and answered OK. The first
+//! copy may still sit in a socket buffer and end the *next* transaction half-way (KAFKA-17754). The client's log betrays
+//! the repetition, the sink says so through `taint`, and the producer is replaced before anything else is sent.
+//!
+//! It never runs an algorithm and never writes the database.
+
+use crate::engine::assignment::{AssignmentId, Assignments};
+use crate::engine::commit::{Hook, Step};
+use crate::engine::message::headers_of;
+use crate::engine::metadata;
+use crate::engine::settings::EngineSettings;
+use crate::engine::stage::ToStage;
+use crate::engine::status::Status;
+use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
+use crate::ports::rows::OutboxRow;
+use crate::ports::sink::{Message, Sink};
+use crate::ports::source::{Committed, Group, Membership, TaskId};
+use crate::ports::{Clock, Fault};
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long one stable read of K waits for a pending transaction, before it is tried again.
+const COMMITTED_WAIT: Duration = Duration::from_secs(2);
+/// The pause after a failure of the surroundings; doubled up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What is published of one source partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) task: TaskId,
+    pub(crate) assignment: AssignmentId,
+    pub(crate) source: TopicPartition,
+    pub(crate) epoch: i64,
+    /// K as it should be. Equal to `to` where K is only (re)written.
+    pub(crate) from: NextOffset,
+    /// The new K.
+    pub(crate) to: NextOffset,
+}
+
+/// What one database commit left to publish.
+#[derive(Debug, Default)]
+pub(crate) struct Publication {
+    pub(crate) parts: Vec<Part>,
+    /// In (`source_offset`, `seq`) order within each source partition.
+    pub(crate) rows: Vec<OutboxRow>,
+    /// The timestamps of the inputs of `rows`, for the age at publication.
+    pub(crate) timestamps: Vec<Timestamp>,
+    /// Whether K must be written soon even without rows.
+    pub(crate) is_urgent: bool,
+}
+
+/// What the relay is told.
+pub(crate) enum ToRelay {
+    /// Publish this.
+    Publish(Publication),
+    /// Everything before this message concerns `task` for the last time: answer with [`ToStage::Drained`].
+    Barrier { task: TaskId, assignment: AssignmentId },
+    /// Publish everything before this message, then say so.
+    Drain { ack: Sender<()> },
+}
+
+/// The Kafka stage of one worker.
+pub(crate) struct Relay {
+    pub(crate) pipeline: Arc<str>,
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) group: Arc<dyn Group>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) assignments: Arc<Assignments>,
+    pub(crate) settings: Arc<EngineSettings>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) hook: Arc<dyn Hook>,
+    pub(crate) inbox: Receiver<ToRelay>,
+    pub(crate) stage: Sender<ToStage>,
+    /// Rows handed over and not yet settled; shared with the database stage.
+    pub(crate) outstanding: Arc<AtomicUsize>,
+    /// Set when the process must end at once: nothing more is waited for.
+    pub(crate) is_abandoned: Arc<AtomicBool>,
+    pending: VecDeque<Publication>,
+    pending_since: Option<Duration>,
+    fencings: VecDeque<(Duration, u64)>,
+}
+
+impl Relay {
+    #[expect(clippy::too_many_arguments, reason = "wiring, called once by the supervisor")]
+    pub(crate) fn new(
+        pipeline: Arc<str>,
+        sink: Box<dyn Sink>,
+        group: Arc<dyn Group>,
+        clock: Arc<dyn Clock>,
+        assignments: Arc<Assignments>,
+        settings: Arc<EngineSettings>,
+        status: Arc<Status>,
+        hook: Arc<dyn Hook>,
+        inbox: Receiver<ToRelay>,
+        stage: Sender<ToStage>,
+        outstanding: Arc<AtomicUsize>,
+        is_abandoned: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            pipeline,
+            sink,
+            group,
+            clock,
+            assignments,
+            settings,
+            status,
+            hook,
+            inbox,
+            stage,
+            outstanding,
+            is_abandoned,
+            pending: VecDeque::new(),
+            pending_since: None,
+            fencings: VecDeque::new(),
+        }
+    }
+
+    /// Does what is due, at most one transaction. Answers how long it may sleep when there was nothing to do.
+    ///
+    /// # Errors
+    /// `Fatal` ends the worker.
+    pub(crate) fn step(&mut self) -> Result<Option<Duration>, Fault> {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(message) => self.take(message)?,
+                Err(_) => break,
+            }
+        }
+        let Some(since) = self.pending_since else { return Ok(Some(self.settings.idle_commit)) };
+        let due = since + self.settings.idle_commit;
+        let now = self.clock.elapsed();
+        if now < due && self.pending.iter().all(|publication| publication.rows.is_empty() && !publication.is_urgent) {
+            return Ok(Some(due - now));
+        }
+        self.publish_next()?;
+        Ok(None)
+    }
+
+    /// Waits for a message, at most `wait`, and takes it.
+    ///
+    /// # Errors
+    /// As [`Relay::step`]; false when every sender is gone.
+    pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool, Fault> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(message) => self.take(message).map(|()| true),
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(true),
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Ok(false),
+        }
+    }
+
+    /// Ends what is open, so that readers need not wait for a timeout.
+    pub(crate) fn close(&mut self) {
+        self.sink.close();
+    }
+
+    fn take(&mut self, message: ToRelay) -> Result<(), Fault> {
+        match message {
+            ToRelay::Publish(publication) => {
+                self.pending_since.get_or_insert(self.clock.elapsed());
+                self.pending.push_back(publication);
+            }
+            ToRelay::Barrier { task, assignment } => {
+                self.publish_all()?;
+                self.tell(ToStage::Drained { task, assignment });
+            }
+            ToRelay::Drain { ack } => {
+                self.publish_all()?;
+                let _ = ack.send(()); // whoever asked may have stopped waiting
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, message: ToStage) {
+        let _ = self.stage.send(message); // the stage may have ended already
+    }
+
+    fn publish_all(&mut self) -> Result<(), Fault> {
+        while !self.pending.is_empty() {
+            self.publish_next()?;
+        }
+        Ok(())
+    }
+
+    /// Merges what is pending, up to the bound on rows, and brings it to its end: published, or refused and told.
+    fn publish_next(&mut self) -> Result<(), Fault> {
+        let mut merged = Publication::default();
+        while let Some(next) = self.pending.front() {
+            if !merged.parts.is_empty() && merged.rows.len() + next.rows.len() > self.settings.transaction_rows {
+                break;
+            }
+            let Some(next) = self.pending.pop_front() else { break };
+            merged.append(next);
+        }
+        self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
+        let rows = merged.rows.len();
+        let result = self.settle(merged);
+        self.outstanding.fetch_sub(rows, Ordering::AcqRel);
+        result
+    }
+
+    /// Publishes until every part is either published or refused.
+    fn settle(&mut self, mut publication: Publication) -> Result<(), Fault> {
+        let mut failures = 0_u32;
+        loop {
+            self.drop_foreign(&mut publication);
+            if publication.parts.is_empty() {
+                return Ok(());
+            }
+            let fault = match self.attempt(&publication) {
+                Ok(()) => {
+                    self.confirm(&publication);
+                    if let Some(reason) = self.sink.taint() {
+                        tracing::info!(
+                            transactional_id = self.sink.transactional_id(),
+                            reason,
+                            "producer replaced: a request was repeated in silence"
+                        );
+                        self.renew()?;
+                    }
+                    return Ok(());
+                }
+                Err(fault) => fault,
+            };
+            failures += 1;
+            self.note_failure(fault, &mut publication)?;
+            self.renew()?;
+            self.keep_unpublished(&mut publication)?;
+            // Twice in vain: one partition's trouble must not hold up the others.
+            if failures >= 2 && publication.parts.len() > 1 {
+                return publication.split().into_iter().try_for_each(|part| self.settle(part));
+            }
+            if failures >= 2 {
+                self.pause(failures)?;
+            }
+        }
+    }
+
+    /// One transaction, in the order of [`crate::engine::commit`].
+    fn attempt(&mut self, publication: &Publication) -> Result<(), Fault> {
+        self.sink.begin()?;
+        self.hook.after(Step::OpenKafka)?;
+        for row in &publication.rows {
+            let headers = headers_of(&self.pipeline, row);
+            let (key, value) = (row.key.as_deref(), row.value.as_deref());
+            self.sink.send(&Message { destination: &row.destination, key, value, headers: &headers })?;
+        }
+        self.hook.after(Step::Produce)?;
+        self.sink.flush()?;
+        self.hook.after(Step::Flush)?;
+        let membership = self.membership(&publication.parts)?;
+        self.sink.send_offsets(&self.offsets(&publication.parts), &membership)?;
+        self.hook.after(Step::SendOffsets)?;
+        self.sink.commit()?;
+        self.hook.after(Step::CommitKafka)
+    }
+
+    fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
+        let offset = |part: &Part| (part.source.clone(), metadata::committed(&self.pipeline, part.epoch, part.to));
+        parts.iter().map(offset).collect()
+    }
+
+    /// The membership to commit with, immediately before it is used.
+    fn membership(&self, parts: &[Part]) -> Result<Membership, Fault> {
+        let mut found = None;
+        for part in parts {
+            found = self.assignments.membership(part.task, part.assignment);
+            if found.is_none() {
+                return Err(Fault::fenced(format!(
+                    "{}: the partition moved before its offsets were sent",
+                    part.source
+                )));
+            }
+        }
+        found.ok_or_else(|| Fault::retry("a transaction without offsets"))
+    }
+
+    /// Takes out what is no longer ours: the next owner publishes it.
+    fn drop_foreign(&self, publication: &mut Publication) {
+        let is_ours = |part: &Part| self.assignments.membership(part.task, part.assignment).is_some();
+        let gone: Vec<Part> = publication.parts.iter().filter(|part| !is_ours(part)).cloned().collect();
+        for part in gone {
+            publication.remove(&part.source);
+            self.tell(ToStage::Unpublished {
+                task: part.task,
+                assignment: part.assignment,
+                is_refused: false,
+                detail: String::new(),
+            });
+        }
+    }
+
+    fn confirm(&self, publication: &Publication) {
+        self.status.kafka_commits.add(1);
+        let now = self.clock.now();
+        for timestamp in &publication.timestamps {
+            let age = u64::try_from(now.0 - timestamp.0).unwrap_or(0);
+            self.status.age_at_publication.add(Duration::from_millis(age));
+        }
+        for part in &publication.parts {
+            self.tell_published(part, part.to);
+        }
+    }
+
+    fn tell_published(&self, part: &Part, next_offset: NextOffset) {
+        let Part { task, assignment, source, .. } = part.clone();
+        self.tell(ToStage::Published { task, assignment, source, next_offset });
+    }
+
+    /// Sorts a failure: ends the worker, refuses a lone part for good, or lets the publication be offered again.
+    fn note_failure(&mut self, fault: Fault, publication: &mut Publication) -> Result<(), Fault> {
+        match fault {
+            Fault::Fatal(_) => return Err(fault),
+            Fault::Fenced(_) => self.note_fencing()?,
+            Fault::Corrupt(_) if publication.parts.len() == 1 => {
+                for part in std::mem::take(&mut publication.parts) {
+                    let (task, assignment) = (part.task, part.assignment);
+                    self.tell(ToStage::Unpublished { task, assignment, is_refused: true, detail: fault.to_string() });
+                }
+                publication.rows.clear();
+            }
+            Fault::Corrupt(_) | Fault::Retry(_) => {}
+        }
+        tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
+        Ok(())
+    }
+
+    /// Counts fencings: one with every rebalance is ordinary, many without any are two deployments with one id.
+    fn note_fencing(&mut self) -> Result<(), Fault> {
+        self.status.fencings.add(1);
+        let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());
+        self.fencings.push_back((now, rebalances));
+        self.fencings.retain(|(at, seen)| now.saturating_sub(*at) < MINUTE && *seen == rebalances);
+        if self.fencings.len() >= self.settings.fencings_max {
+            let id = self.sink.transactional_id();
+            return Err(Fault::fatal(format!(
+                "another instance uses transactional.id {id}: it was fenced {} times within a minute and without a rebalance; \
+                 give each deployment its own pipeline name, and each instance its own instance.slot",
+                self.fencings.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Replaces the producer, however long it takes.
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.status.taints.add(1);
+        let mut tries = 0;
+        loop {
+            match self.sink.renew() {
+                Ok(()) => {
+                    return Ok(());
+                }
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "the producer could not be replaced yet");
+                    tries += 1;
+                    self.pause(tries)?;
+                }
+            }
+        }
+    }
+
+    /// Reads K and keeps what lies beyond it.
+    fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
+        let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
+        let mut tries = 0;
+        let found = loop {
+            match self.group.committed(&sources, COMMITTED_WAIT) {
+                Ok(found) => break found,
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "the committed offsets could not be read yet");
+                    tries += 1;
+                    self.pause(tries)?;
+                }
+            }
+        };
+        for (part, committed) in publication.parts.clone().into_iter().zip(found) {
+            match committed.map(|committed| committed.next_offset) {
+                Some(k) if k == part.to => {
+                    self.tell_published(&part, k);
+                    publication.remove(&part.source);
+                }
+                Some(k) if k < part.from || k > part.to => {
+                    publication.remove(&part.source);
+                    let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
+                    self.tell(ToStage::Unpublished {
+                        task: part.task,
+                        assignment: part.assignment,
+                        is_refused: false,
+                        detail,
+                    });
+                }
+                Some(k) => publication.cut(&part.source, k),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&self, tries: u32) -> Result<(), Fault> {
+        if self.is_abandoned.load(Ordering::Acquire) {
+            return Err(Fault::fatal("stopped while the log did not answer; the next owner publishes the rest"));
+        }
+        std::thread::sleep((PAUSE * 2_u32.saturating_pow(tries.min(10))).min(PAUSE_MAX));
+        Ok(())
+    }
+}
+
+impl Publication {
+    fn append(&mut self, next: Self) {
+        for part in next.parts {
+            match self.parts.iter_mut().find(|own| own.source == part.source && own.assignment == part.assignment) {
+                Some(own) => own.to = part.to,
+                None => self.parts.push(part),
+            }
+        }
+        self.rows.extend(next.rows);
+        self.timestamps.extend(next.timestamps);
+    }
+
+    fn remove(&mut self, source: &TopicPartition) {
+        self.parts.retain(|part| part.source != *source);
+        self.retain_rows(|row| row.source != *source);
+    }
+
+    /// Everything of `source` before `k` is published.
+    fn cut(&mut self, source: &TopicPartition, k: NextOffset) {
+        for part in self.parts.iter_mut().filter(|part| part.source == *source) {
+            part.from = k;
+        }
+        self.retain_rows(|row| row.source != *source || k.is_before(row.source_offset));
+    }
+
+    fn retain_rows(&mut self, mut keep: impl FnMut(&OutboxRow) -> bool) {
+        let kept: Vec<bool> = self.rows.iter().map(&mut keep).collect();
+        let mut marks = kept.iter();
+        self.rows.retain(|_| marks.next().copied().unwrap_or(false));
+        let mut marks = kept.iter();
+        self.timestamps.retain(|_| marks.next().copied().unwrap_or(false));
+    }
+
+    /// One publication a part.
+    fn split(self) -> Vec<Self> {
+        let Self { parts, rows, timestamps, is_urgent } = self;
+        parts
+            .into_iter()
+            .map(|part| {
+                let own = |row: &OutboxRow| row.source == part.source;
+                let timestamps = rows.iter().zip(&timestamps).filter(|(row, _)| own(row)).map(|(_, at)| *at).collect();
+                Self {
+                    rows: rows.iter().filter(|row| own(row)).cloned().collect(),
+                    timestamps,
+                    parts: vec![part],
+                    is_urgent,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,80 @@
+//! What can be tuned about the engine, each default with its reason.
+
+use crate::engine::decision::{DataLossPolicy, StartPolicy};
+use std::time::Duration;
+
+/// What to do when a record's row does not exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MissingRow {
+    /// Count it and go on.
+    Skip,
+    /// Dead letter with the code `missing-row`. The default: nothing vanishes in silence.
+    #[default]
+    DeadLetter,
+    /// Offer it again later, as often as [`EngineSettings::retry_attempts`] allows, then dead letter.
+    Retry,
+}
+
+/// The engine's settings.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Workers a process, each with a database connection and a producer. Two: on two cores more only wait (T13).
+    pub workers: usize,
+    /// Most records of one database transaction. 1,000: from 100 to 1,000 the cost per row falls by a third, beyond it
+    /// hardly (performance.md 1.2).
+    pub batch_rows: usize,
+    /// How long the first record of a batch waits for company. 5 ms: half of what a commit takes on a busy disk.
+    pub batch_age: Duration,
+    /// How many outbox rows a worker may be ahead of its Kafka stage. 10,000: ten full batches.
+    pub unpublished_rows: usize,
+    /// Records that may wait in front of a task before its partitions are paused; resumed at half.
+    pub queued_records: usize,
+    /// Most rows of one Kafka transaction: 10,000 take 16 ms (performance.md 1.3).
+    pub transaction_rows: usize,
+    /// How long offsets without messages may wait for a transaction of their own (H102).
+    pub idle_commit: Duration,
+    /// How often a record is offered again before it becomes a dead letter.
+    pub retry_attempts: u32,
+    /// The pause before a retry; doubled each time up to 32 times.
+    pub retry_backoff: Duration,
+    /// Missing rows.
+    pub missing_row: MissingRow,
+    /// First start.
+    pub start: StartPolicy,
+    /// Inputs deleted before they were read.
+    pub on_data_loss: DataLossPolicy,
+    /// Whether each record's verdict is kept in the ledger table. Off: it doubles the database's work.
+    pub verdicts: bool,
+    /// Largest input value in bytes; a larger one is a dead letter. 1 MiB: Kafka's own default limit.
+    pub record_bytes_max: usize,
+    /// Most time that a revoke may take: a fifth of `max.poll.interval.ms` (protocol 4).
+    pub revoke_within: Duration,
+    /// How often the offsets of idle inputs are committed again, before the broker lets them expire (H82).
+    pub recommit_every: Duration,
+    /// Fencings within a minute and without a rebalance that end the process: another instance uses its transactional id.
+    pub fencings_max: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            batch_rows: 1_000,
+            batch_age: Duration::from_millis(5),
+            unpublished_rows: 10_000,
+            queued_records: 20_000,
+            transaction_rows: 10_000,
+            idle_commit: Duration::from_secs(1),
+            retry_attempts: 10,
+            retry_backoff: Duration::from_millis(200),
+            missing_row: MissingRow::default(),
+            start: StartPolicy::default(),
+            on_data_loss: DataLossPolicy::default(),
+            verdicts: false,
+            record_bytes_max: 1 << 20,
+            revoke_within: Duration::from_secs(60),
+            recommit_every: Duration::from_secs(3600),
+            fencings_max: 5,
+        }
+    }
+}

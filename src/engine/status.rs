@@ -1,0 +1,193 @@
+//! What this instance is doing, for people: counters, tasks, halts, ages. Written once a batch, read by pages and tests.
+
+use crate::engine::task::Halt;
+use crate::ports::rows::Counts;
+use crate::ports::source::TaskId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The instance as a whole. All counts are since the process started.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Records decided and committed.
+    pub records: Counter,
+    /// Records that changed their row.
+    pub row_changes: Counter,
+    /// Notices committed to the outbox.
+    pub announced: Counter,
+    /// Dead letters committed to the outbox.
+    pub dead_letters: Counter,
+    /// Records skipped.
+    pub skipped: Counter,
+    /// Database transactions committed.
+    pub database_commits: Counter,
+    /// Database transactions that were rolled back and offered again.
+    pub database_retries: Counter,
+    /// Kafka transactions committed.
+    pub kafka_commits: Counter,
+    /// Producers replaced because a transaction's outcome was in doubt.
+    pub taints: Counter,
+    /// Compare-and-sets lost and offsets refused.
+    pub fencings: Counter,
+    /// Outbox rows published at a takeover: their algorithm ran in an earlier owner.
+    pub recovered_rows: Counter,
+    /// Age of records, from their timestamp to the commit of the Kafka transaction that tells of them.
+    pub age_at_publication: Ages,
+    tasks: Mutex<BTreeMap<TaskId, TaskStatus>>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskStatus {
+    /// Its state in words.
+    pub state: &'static str,
+    /// Source partition, D and K of each input.
+    pub inputs: Vec<(String, i64, i64)>,
+    /// Why it stands still.
+    pub halt: Option<Halt>,
+}
+
+impl Status {
+    fn tasks_mut(&self) -> MutexGuard<'_, BTreeMap<TaskId, TaskStatus>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self, counts: Counts) {
+        let add = |counter: &Counter, n: i64| counter.add(u64::try_from(n).unwrap_or(0));
+        add(&self.records, counts.records);
+        add(&self.row_changes, counts.row_changes);
+        add(&self.announced, counts.announced);
+        add(&self.dead_letters, counts.dead_letters);
+        add(&self.skipped, counts.skipped);
+    }
+
+    pub(crate) fn set_task(&self, id: TaskId, status: TaskStatus) {
+        self.tasks_mut().insert(id, status);
+    }
+
+    pub(crate) fn remove_task(&self, id: TaskId) {
+        self.tasks_mut().remove(&id);
+    }
+
+    /// Every task of this instance.
+    #[must_use]
+    pub fn tasks(&self) -> BTreeMap<TaskId, TaskStatus> {
+        self.tasks_mut().clone()
+    }
+
+    /// The tasks that stand still.
+    #[must_use]
+    pub fn halts(&self) -> Vec<Halt> {
+        self.tasks_mut().values().filter_map(|task| task.halt.clone()).collect()
+    }
+
+    /// Whether there are tasks and all of them stand still.
+    #[must_use]
+    pub fn is_all_halted(&self) -> bool {
+        let tasks = self.tasks_mut();
+        !tasks.is_empty() && tasks.values().all(|task| task.halt.is_some())
+    }
+
+    /// Whether every task takes records (or stands still, which alerts but does not flip readiness).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.tasks_mut().values().all(|task| task.halt.is_some() || task.state == "running")
+    }
+}
+
+/// A histogram of durations: buckets that grow by a tenth, from 0.1 ms to about 24 min.
+#[derive(Debug)]
+pub struct Ages {
+    buckets: Vec<AtomicU64>,
+}
+
+const SMALLEST_MS: f64 = 0.1;
+const GROWTH: f64 = 1.1;
+const BUCKETS: usize = 174;
+
+impl Default for Ages {
+    fn default() -> Self {
+        Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Ages {
+    /// Adds one duration.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bucket number, clamped below")]
+    pub fn add(&self, age: Duration) {
+        let ms = age.as_secs_f64() * 1e3;
+        let bucket = if ms <= SMALLEST_MS { 0 } else { ((ms / SMALLEST_MS).ln() / GROWTH.ln()).ceil() as usize };
+        if let Some(bucket) = self.buckets.get(bucket.min(BUCKETS - 1)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The duration in ms that the share `quantile` (0 to 1) of all durations does not exceed, to within a tenth; `None`
+    /// while there are none. Durations counted before `since` was taken are left out.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank")]
+    pub fn quantile_ms(&self, quantile: f64, since: Option<&[u64]>) -> Option<f64> {
+        let counts: Vec<u64> = self
+            .snapshot()
+            .iter()
+            .enumerate()
+            .map(|(index, count)| count - since.and_then(|since| since.get(index)).copied().unwrap_or(0))
+            .collect();
+        let total: u64 = counts.iter().sum();
+        let rank = (total as f64 * quantile).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (index, count) in counts.iter().enumerate() {
+            seen += count;
+            if total > 0 && seen >= rank {
+                return Some(SMALLEST_MS * GROWTH.powi(i32::try_from(index).unwrap_or(0)));
+            }
+        }
+        None
+    }
+
+    /// The buckets' counts, to measure from here on.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u64> {
+        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_true_to_a_tenth_and_can_start_anew() {
+        let ages = Ages::default();
+        assert_eq!(ages.quantile_ms(0.5, None), None);
+        for ms in 1..=100 {
+            ages.add(Duration::from_millis(ms));
+        }
+        let p50 = ages.quantile_ms(0.5, None).unwrap();
+        let p99 = ages.quantile_ms(0.99, None).unwrap();
+        assert!((50.0..56.0).contains(&p50), "{p50}");
+        assert!((99.0..110.0).contains(&p99), "{p99}");
+        let mark = ages.snapshot();
+        ages.add(Duration::from_millis(500));
+        assert!(ages.quantile_ms(0.5, Some(&mark)).unwrap() > 490.0);
+    }
+}

@@ -1,0 +1,604 @@
+//! Turns assignments into tasks and feeds them: one router on the polling thread, and workers of two stages each.
+//!
+//! [`Member`] holds the parts of one group member. [`Member::spawn`] gives each a thread of its own, which is how a
+//! service runs; the test driver steps the same parts in one thread through [`Member::step`].
+
+use crate::engine::assignment::{AssignmentId, Assignments};
+use crate::engine::commit::Hook;
+use crate::engine::relay::Relay;
+use crate::engine::settings::EngineSettings;
+use crate::engine::stage::{Stage, StageState, ToStage};
+use crate::engine::status::Status;
+use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
+use crate::flow::topology::{SubTopology, Topology};
+use crate::ports::history::TopicHistory;
+use crate::ports::rows::Rows;
+use crate::ports::sink::Sink;
+use crate::ports::source::{CopartitionGroup, Listener, Membership, Source, Subscription, TaskId};
+use crate::ports::{Clock, Fault};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Opens a reader of whole topics, for the rare takeover after the group's offsets have expired.
+pub type HistoryFactory = Arc<dyn Fn() -> Result<Box<dyn TopicHistory>, Fault> + Send + Sync>;
+
+/// How long one poll waits for records: the longest that a finished takeover waits to be started.
+const POLL: Duration = Duration::from_millis(20);
+/// Most records of one poll, so that groups events and pauses are served in time.
+const POLL_RECORDS: usize = 2_000;
+
+/// What the polling thread is told.
+pub(crate) enum ToSource {
+    /// A task was taken over: deliver from these positions on.
+    Start { task: TaskId, assignment: AssignmentId, positions: Vec<(TopicPartition, NextOffset)> },
+}
+
+/// The adapters of one worker.
+pub struct WorkerPorts {
+    /// Its database connection, not yet bound.
+    pub rows: Box<dyn Rows>,
+    /// Its transactional producer.
+    pub sink: Box<dyn Sink>,
+}
+
+/// The adapters of one member.
+pub struct Ports {
+    /// The member of the consumer group.
+    pub source: Box<dyn Source>,
+    /// One entry a worker; at least one.
+    pub workers: Vec<WorkerPorts>,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Reads whole topics.
+    pub history: Option<HistoryFactory>,
+    /// Who we are, for people: goes into claimed positions.
+    pub owner: String,
+}
+
+/// The topics that the group reads.
+#[must_use]
+pub fn subscription(topology: &Topology) -> Subscription {
+    let group = |sub: &SubTopology| CopartitionGroup { lead: sub.lead.clone(), companions: sub.companions.clone() };
+    Subscription { group: topology.name().into(), groups: topology.sub_topologies().iter().map(group).collect() }
+}
+
+/// Every topic that the pipeline writes: destinations and dead-letter topics, sorted.
+#[must_use]
+pub fn outputs(topology: &Topology) -> BTreeSet<TopicName> {
+    let subs = topology.sub_topologies().iter();
+    let dead_letters = subs.clone().flat_map(SubTopology::sources).map(Topology::dead_letter_topic);
+    subs.filter_map(|sub| sub.destination.clone()).chain(dead_letters).collect()
+}
+
+/// One member of the group with its workers, not yet running.
+pub struct Member {
+    source: Box<dyn Source>,
+    router: Router,
+    commands: Receiver<ToSource>,
+    starts: Vec<ToSource>,
+    workers: Vec<Worker>,
+    settings: Arc<EngineSettings>,
+    status: Arc<Status>,
+    is_abandoned: Arc<AtomicBool>,
+}
+
+struct Worker {
+    stage: Stage,
+    relay: Relay,
+}
+
+impl Member {
+    /// Binds the tables, asks for the topics' limits and wires the parts.
+    ///
+    /// # Errors
+    /// `Fatal` when a table differs from its struct (every difference in one message) or a topic is missing; `Retry`
+    /// when a server did not answer.
+    pub fn new(
+        topology: &Arc<Topology>,
+        settings: EngineSettings,
+        ports: Ports,
+        status: Arc<Status>,
+        hook: &Arc<dyn Hook>,
+    ) -> Result<Self, Fault> {
+        let Ports { source, workers: worker_ports, clock, history, owner } = ports;
+        let settings = Arc::new(settings);
+        let assignments = Arc::new(Assignments::default());
+        let is_abandoned = Arc::new(AtomicBool::new(false));
+        let (to_source, commands) = unbounded();
+        let tables: Vec<_> = topology.sub_topologies().iter().map(|sub| sub.table().clone()).collect();
+        let mut message_bytes_max = None;
+        let mut workers = Vec::with_capacity(worker_ports.len());
+        let mut stages = Vec::with_capacity(worker_ports.len());
+        for WorkerPorts { mut rows, mut sink } in worker_ports {
+            rows.bind(&tables)?;
+            if message_bytes_max.is_none() {
+                message_bytes_max = Some(limits(topology, &mut *sink)?);
+            }
+            let (to_stage, stage_inbox) = unbounded();
+            let (to_relay, relay_inbox) = unbounded();
+            let outstanding = Arc::new(AtomicUsize::new(0));
+            let stage = Stage {
+                topology: Arc::clone(topology),
+                owner: owner.clone(),
+                rows,
+                group: source.group(),
+                clock: Arc::clone(&clock),
+                assignments: Arc::clone(&assignments),
+                settings: Arc::clone(&settings),
+                status: Arc::clone(&status),
+                hook: Arc::clone(hook),
+                history: history.clone(),
+                message_bytes_max: message_bytes_max.clone().unwrap_or_default(),
+                inbox: stage_inbox,
+                relay: to_relay,
+                source: to_source.clone(),
+                outstanding: Arc::clone(&outstanding),
+                state: StageState::default(),
+            };
+            let relay = Relay::new(
+                topology.name().into(),
+                sink,
+                source.group(),
+                Arc::clone(&clock),
+                Arc::clone(&assignments),
+                Arc::clone(&settings),
+                Arc::clone(&status),
+                Arc::clone(hook),
+                relay_inbox,
+                to_stage.clone(),
+                outstanding,
+                Arc::clone(&is_abandoned),
+            );
+            stages.push(StageHandle { inbox: to_stage, tasks: 0 });
+            workers.push(Worker { stage, relay });
+        }
+        let sources = topology.sub_topologies().iter().map(|sub| sub.sources().cloned().collect()).collect();
+        let router = Router {
+            assignments,
+            stages,
+            sources,
+            placed: BTreeMap::new(),
+            filling: HashMap::new(),
+            queued_max: settings.queued_records,
+        };
+        Ok(Self { source, router, commands, starts: Vec::new(), workers, settings, status, is_abandoned })
+    }
+
+    /// Does everything that is due, in this thread: one poll that waits for nothing, then each stage and relay once.
+    /// True when something was done.
+    ///
+    /// # Errors
+    /// `Fatal`: this member is dead, as a process would be.
+    pub fn step(&mut self) -> Result<bool, Fault> {
+        let Self { source, router, workers, .. } = self;
+        let mut outcome = Ok(());
+        let mut guided =
+            Guided { router, wait: |acks: &Receiver<()>, count| drain_inline(workers, acks, count, &mut outcome) };
+        let polled = source.poll(Duration::ZERO, POLL_RECORDS, &mut guided);
+        outcome?;
+        let mut is_busy = match polled {
+            Ok(count) => count > 0,
+            Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            Err(_) => false,
+        };
+        self.router.flush();
+        for worker in &mut self.workers {
+            is_busy |= worker.stage.step()?.is_none();
+            is_busy |= worker.relay.step()?.is_none();
+        }
+        is_busy |= self.serve_source();
+        Ok(is_busy)
+    }
+
+    /// Steps the workers alone: what a process does whose polling thread has not heard yet that its partitions moved.
+    ///
+    /// # Errors
+    /// `Fatal` as in [`Member::step`].
+    pub fn step_workers(&mut self) -> Result<(), Fault> {
+        for worker in &mut self.workers {
+            worker.stage.step()?;
+            worker.relay.step()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group after publishing what is committed, in this thread.
+    ///
+    /// # Errors
+    /// `Fatal` as in [`Member::step`].
+    pub fn close(mut self) -> Result<(), Fault> {
+        let Self { source, router, workers, .. } = &mut self;
+        let mut outcome = Ok(());
+        let mut guided =
+            Guided { router, wait: |acks: &Receiver<()>, count| drain_inline(workers, acks, count, &mut outcome) };
+        source.close(&mut guided);
+        outcome?;
+        for worker in &mut self.workers {
+            worker.relay.close();
+        }
+        Ok(())
+    }
+
+    /// Starts, pauses and resumes deliveries. True when something was started.
+    fn serve_source(&mut self) -> bool {
+        self.starts.extend(self.commands.try_iter());
+        let mut has_started = false;
+        let waiting = std::mem::take(&mut self.starts);
+        for ToSource::Start { task, assignment, positions } in waiting {
+            if self.router.assignments.membership(task, assignment).is_none() {
+                continue; // it moved while it was being taken over
+            }
+            match self.source.start(&positions) {
+                Ok(()) => has_started = true,
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "delivery could not start yet");
+                    self.starts.push(ToSource::Start { task, assignment, positions });
+                }
+            }
+        }
+        self.router.press_back(&mut *self.source);
+        has_started
+    }
+
+    /// Gives every part its thread and returns the handle.
+    #[must_use]
+    pub fn spawn(self) -> Running {
+        let Self { source, router, commands, starts, workers, settings, status, is_abandoned } = self;
+        let shared = Arc::new(Shared {
+            is_stopping: AtomicBool::new(false),
+            fault: Mutex::new(None),
+            heartbeat: AtomicUsize::new(0),
+        });
+        let mut threads = Vec::new();
+        let mut stops = Vec::new();
+        for (number, Worker { mut stage, mut relay }) in workers.into_iter().enumerate() {
+            let is_stopped = Arc::new(AtomicBool::new(false));
+            stops.push(Arc::clone(&is_stopped));
+            let stop = Arc::clone(&is_stopped);
+            threads.push(guard(&shared, &format!("stage-{number}"), move || {
+                while !stop.load(Ordering::Acquire) {
+                    if let Some(wait) = stage.step()?
+                        && !stage.wait(wait)
+                    {
+                        break;
+                    }
+                }
+                Ok(())
+            }));
+            threads.push(guard(&shared, &format!("relay-{number}"), move || {
+                while !is_stopped.load(Ordering::Acquire) {
+                    if let Some(wait) = relay.step()?
+                        && !relay.wait(wait.min(Duration::from_millis(500)))?
+                    {
+                        break;
+                    }
+                }
+                relay.close();
+                Ok(())
+            }));
+        }
+        let poller = Poller { source, router, commands, starts, settings, status, shared: Arc::clone(&shared), stops };
+        let poll = guard(&shared, "poll", move || poller.run());
+        Running { shared, poll: Some(poll), threads, is_abandoned }
+    }
+}
+
+fn limits(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName, usize>, Fault> {
+    outputs(topology).into_iter().map(|topic| sink.message_bytes_max(&topic).map(|bytes| (topic, bytes))).collect()
+}
+
+/// Steps the workers until they have given up what was revoked, in this thread.
+fn drain_inline(workers: &mut [Worker], acks: &Receiver<()>, count: usize, outcome: &mut Result<(), Fault>) {
+    let mut seen = 0;
+    // Bounded: a stage takes its inbox in one step and a relay publishes in one more; doubts may add a few.
+    for _ in 0..1_000 {
+        for worker in workers.iter_mut() {
+            let stepped = worker.stage.step().and_then(|_| worker.relay.step());
+            if let Err(fault) = stepped {
+                *outcome = Err(fault);
+                return;
+            }
+        }
+        seen += acks.try_iter().count();
+        if seen >= count {
+            return;
+        }
+    }
+}
+
+/// What all threads of a running member share.
+struct Shared {
+    is_stopping: AtomicBool,
+    fault: Mutex<Option<Fault>>,
+    heartbeat: AtomicUsize,
+}
+
+impl Shared {
+    fn fail(&self, fault: Fault) {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+        self.is_stopping.store(true, Ordering::Release);
+    }
+}
+
+/// A thread whose fault or panic ends the member: a dead poll thread behind a healthy page would be worse (hazard H7).
+fn guard(shared: &Arc<Shared>, name: &str, run: impl FnOnce() -> Result<(), Fault> + Send + 'static) -> JoinHandle<()> {
+    let shared_too = Arc::clone(shared);
+    let label = name.to_owned();
+    let body = move || match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) => shared_too.fail(fault),
+        Err(_) => shared_too.fail(Fault::fatal(format!("thread {label} panicked; see the message above"))),
+    };
+    match std::thread::Builder::new().name(name.into()).spawn(body) {
+        Ok(handle) => handle,
+        Err(error) => {
+            shared.fail(Fault::fatal(format!("thread {name} could not start")).because(error));
+            std::thread::spawn(|| {})
+        }
+    }
+}
+
+/// A running member.
+pub struct Running {
+    shared: Arc<Shared>,
+    poll: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    is_abandoned: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Asks for a graceful stop: no more input, publish what is committed, leave the group.
+    pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the member has ended or is about to.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Counts the polling thread's rounds: a liveness probe watches that it grows.
+    #[must_use]
+    pub fn heartbeat(&self) -> usize {
+        self.shared.heartbeat.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the member has ended, after [`Running::stop`] at most `within`.
+    ///
+    /// # Errors
+    /// The fault that ended it.
+    pub fn join(mut self, within: Duration) -> Result<(), Fault> {
+        if let Some(poll) = self.poll.take() {
+            let _ = poll.join(); // its panic was turned into a fault
+        }
+        // The workers end once the poller has told them; one that waits for a dead server is not waited for.
+        let mut waited = Duration::ZERO;
+        let step = Duration::from_millis(10);
+        while self.threads.iter().any(|thread| !thread.is_finished()) && waited < within {
+            std::thread::sleep(step);
+            waited += step;
+        }
+        self.is_abandoned.store(true, Ordering::Release);
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
+            let _ = thread.join();
+        }
+        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+/// The polling thread's business.
+struct Poller {
+    source: Box<dyn Source>,
+    router: Router,
+    commands: Receiver<ToSource>,
+    starts: Vec<ToSource>,
+    settings: Arc<EngineSettings>,
+    status: Arc<Status>,
+    shared: Arc<Shared>,
+    stops: Vec<Arc<AtomicBool>>,
+}
+
+impl Poller {
+    fn run(self) -> Result<(), Fault> {
+        let Self { source, router, commands, starts, settings, status, shared, stops } = self;
+        let within = settings.revoke_within;
+        // The same serving code as in one thread; the workers are elsewhere.
+        let mut member = Member {
+            source,
+            router,
+            commands,
+            starts,
+            workers: Vec::new(),
+            settings,
+            status,
+            is_abandoned: Arc::default(),
+        };
+        let result = member.poll_until_stopped(&shared, within);
+        let wait = |acks: &Receiver<()>, count| wait_for(acks, count, within);
+        member.source.close(&mut Guided { router: &mut member.router, wait });
+        for stop in stops {
+            stop.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Member {
+    fn poll_until_stopped(&mut self, shared: &Shared, within: Duration) -> Result<(), Fault> {
+        while !shared.is_stopping.load(Ordering::Acquire) {
+            let mut guided =
+                Guided { router: &mut self.router, wait: |acks: &Receiver<()>, count| wait_for(acks, count, within) };
+            match self.source.poll(POLL, POLL_RECORDS, &mut guided) {
+                Ok(_) => {}
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => tracing::debug!(error = %fault, "the log could not be read; trying again"),
+            }
+            self.router.flush();
+            self.serve_source();
+            shared.heartbeat.fetch_add(1, Ordering::Relaxed);
+            if self.status.is_all_halted() {
+                return Err(Fault::fatal("every partition of this instance is halted; see the messages above"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wait_for(acks: &Receiver<()>, count: usize, within: Duration) {
+    for _ in 0..count {
+        if acks.recv_timeout(within).is_err() {
+            tracing::warn!(
+                within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+                "a revoke did not finish in time; the next owner publishes the rest"
+            );
+            return;
+        }
+    }
+}
+
+/// Where records and group events go. Lives on the polling thread.
+struct Router {
+    assignments: Arc<Assignments>,
+    stages: Vec<StageHandle>,
+    sources: Vec<Vec<TopicName>>, // by sub-topology
+    placed: BTreeMap<TaskId, Placed>,
+    filling: HashMap<(TaskId, usize), Chunk>,
+    queued_max: usize,
+}
+
+struct StageHandle {
+    inbox: Sender<ToStage>,
+    tasks: usize,
+}
+
+struct Placed {
+    stage: usize,
+    queued: Arc<AtomicUsize>,
+    is_paused: bool,
+}
+
+impl Router {
+    fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
+        for (task, assignment) in self.assignments.assign(tasks, membership) {
+            // The worker with the fewest tasks; a task never moves between workers.
+            let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else {
+                return;
+            };
+            stage.tasks += 1;
+            let queued = Arc::new(AtomicUsize::new(0));
+            let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
+            let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
+            self.placed.insert(task, Placed { stage: number, queued, is_paused: false });
+        }
+    }
+
+    /// Takes the tasks from their workers, waits (by `wait`) until what they had committed is published, and only then
+    /// lets go of the membership.
+    fn revoked(&mut self, tasks: &[TaskId], wait: impl FnOnce(&Receiver<()>, usize)) {
+        self.flush();
+        let by_stage = self.remove(tasks);
+        let (ack, acks) = bounded(by_stage.len().max(1));
+        let count = by_stage.len();
+        for (number, tasks) in by_stage {
+            if let Some(stage) = self.stages.get(number) {
+                let _ = stage.inbox.send(ToStage::Revoked { tasks, ack: ack.clone() });
+            }
+        }
+        drop(ack);
+        if count > 0 {
+            wait(&acks, count);
+        }
+        self.assignments.remove(tasks);
+    }
+
+    fn lost(&mut self, tasks: &[TaskId]) {
+        self.assignments.remove(tasks);
+        for (number, tasks) in self.remove(tasks) {
+            if let Some(stage) = self.stages.get(number) {
+                let _ = stage.inbox.send(ToStage::Lost { tasks });
+            }
+        }
+    }
+
+    fn remove(&mut self, tasks: &[TaskId]) -> BTreeMap<usize, Vec<TaskId>> {
+        let mut by_stage: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
+        for task in tasks {
+            self.filling.retain(|(filling, _), _| filling != task);
+            if let Some(placed) = self.placed.remove(task) {
+                if let Some(stage) = self.stages.get_mut(placed.stage) {
+                    stage.tasks -= 1;
+                }
+                by_stage.entry(placed.stage).or_default().push(*task);
+            }
+        }
+        by_stage
+    }
+
+    fn send(&self, task: TaskId, message: ToStage) {
+        if let Some(stage) = self.placed.get(&task).and_then(|placed| self.stages.get(placed.stage)) {
+            let _ = stage.inbox.send(message);
+        }
+    }
+
+    /// Hands the records of this poll to their workers, one message an input.
+    fn flush(&mut self) {
+        let filling = std::mem::take(&mut self.filling);
+        for ((task, topic), chunk) in filling {
+            if let Some(placed) = self.placed.get(&task) {
+                placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
+                self.send(task, ToStage::Records { task, topic, chunk });
+            }
+        }
+    }
+
+    /// Pauses the inputs of tasks that have too much waiting, and resumes them at half.
+    fn press_back(&mut self, source: &mut dyn Source) {
+        for (task, placed) in &mut self.placed {
+            let queued = placed.queued.load(Ordering::Acquire);
+            let wants_pause = if placed.is_paused { queued > self.queued_max / 2 } else { queued > self.queued_max };
+            if wants_pause == placed.is_paused {
+                continue;
+            }
+            let topics = self.sources.get(task.sub_topology).into_iter().flatten();
+            let partitions: Vec<_> = topics.map(|topic| TopicPartition::new(topic.clone(), task.partition)).collect();
+            let result = if wants_pause { source.pause(&partitions) } else { source.resume(&partitions) };
+            if result.is_ok() {
+                placed.is_paused = wants_pause;
+            }
+        }
+    }
+}
+
+/// The router as a listener, with the way to wait for a revoke.
+struct Guided<'a, W> {
+    router: &'a mut Router,
+    wait: W,
+}
+
+impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
+    fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
+        self.router.assigned(tasks, membership);
+    }
+
+    fn revoked(&mut self, tasks: &[TaskId]) {
+        self.router.revoked(tasks, &mut self.wait);
+    }
+
+    fn lost(&mut self, tasks: &[TaskId]) {
+        self.router.lost(tasks);
+    }
+
+    fn record(&mut self, task: TaskId, topic: usize, record: Record<'_>) {
+        self.router.filling.entry((task, topic)).or_default().push(&record);
+    }
+
+    fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str) {
+        self.router.send(task, ToStage::OutOfRange { task, topic, message: message.into() });
+    }
+}

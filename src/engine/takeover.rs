@@ -1,0 +1,350 @@
+//! Takes a partition over (protocol 4): claim, read K after the claim, decide by the table, publish the rest, go on at D.
+//!
+//! Each step may be repeated by this owner or the next: the claim only raises the epoch, K is only read, and what is
+//! published again carries the same ids below the same K. Steps that must wait (a dead predecessor's transaction keeps K
+//! pending until its timeout) wait a little and leave the worker to its other tasks in between.
+
+use crate::engine::commit::Step;
+use crate::engine::decision::{Decision, Facts, HaltReason, decide};
+use crate::engine::message::id_of;
+use crate::engine::relay::{Part, Publication};
+use crate::engine::stage::Stage;
+use crate::engine::supervisor::ToSource;
+use crate::engine::task::{Halt, State};
+use crate::flow::identity::ID_HEADER;
+use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
+use crate::ports::source::{Committed, LogIds, TaskId};
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+/// How long one question to the log may take before the worker turns to its other tasks.
+const ASK: Duration = Duration::from_millis(250);
+/// The pause before a step that was refused is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
+/// also be refused because a rebalance was under way that left the partition here.
+const STALE: Duration = Duration::from_millis(500);
+/// Rows read from the outbox at once.
+const PAGE: usize = 1_000;
+
+impl Stage {
+    /// Moves every task that is being taken over by one step, where its time has come. True when one moved.
+    pub(crate) fn take_over(&mut self) -> Result<bool, Fault> {
+        let now = self.clock.elapsed();
+        let due: Vec<(TaskId, State)> = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state == State::Publishing || (task.state.is_timed() && task.not_before <= now))
+            .map(|task| (task.id, task.state))
+            .collect();
+        let mut has_moved = false;
+        for (id, state) in due {
+            let result = match state {
+                State::Claiming => self.claim(id),
+                State::ReadingCommitted => self.read_and_decide(id),
+                State::Publishing => self.start_if_published(id),
+                State::Proving | State::Stale => self.prove(id),
+                State::Running | State::Draining | State::Halted => Ok(()),
+            };
+            match result {
+                Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state != state),
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(Fault::Corrupt(cause)) => {
+                    let fault = Fault::Corrupt(cause);
+                    if let Some(halt) = self.halt_of(id, 0, HaltReason::SchemaChanged, fault.to_string()) {
+                        self.halt(id, halt);
+                    }
+                }
+                Err(fault) => {
+                    tracing::debug!(task = ?id, state = state.label(), error = %fault, "a takeover step is tried again");
+                    self.go_on(id, state, AGAIN);
+                }
+            }
+        }
+        Ok(has_moved)
+    }
+
+    fn go_on(&mut self, id: TaskId, state: State, pause: Duration) {
+        let not_before = self.clock.elapsed() + pause;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.state = state;
+            task.not_before = not_before;
+        }
+        self.show(id);
+    }
+
+    fn sources(&self, id: TaskId) -> Vec<TopicPartition> {
+        self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs).map(|input| input.source.clone()).collect()
+    }
+
+    /// Step 1: raises the epochs. A plain read of the epoch would fence nobody.
+    fn claim(&mut self, id: TaskId) -> Result<(), Fault> {
+        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
+        let Some(membership) = self.assignments.membership(id, task.assignment) else {
+            self.go_on(id, State::Stale, STALE);
+            return Ok(());
+        };
+        let mut claims = Vec::new();
+        for source in self.sources(id) {
+            let log_ids = self.log_ids(&source.topic)?;
+            let count = self.group.partition_count(&source.topic, ASK)?;
+            let partition_count = count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?;
+            let (generation, owner) = (membership.generation(), self.owner.clone());
+            claims.push(Claim { source, generation, owner, log_ids, partition_count });
+        }
+        let claimed = self.rows.claim(&claims)?;
+        let mut is_stale = false;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            for (input, claimed) in task.inputs.iter_mut().zip(claimed) {
+                match claimed {
+                    Claimed::Owned(position) => {
+                        input.next_offset = position.next_offset;
+                        input.published = position.published;
+                        input.position = Some(position);
+                    }
+                    Claimed::Absent => input.position = None,
+                    Claimed::Stale { generation } => {
+                        tracing::info!(partition = %input.source, generation, "claimed by a later generation; waiting for the revoke");
+                        is_stale = true;
+                    }
+                }
+            }
+        }
+        self.hook.after(Step::Claim)?;
+        if is_stale {
+            self.go_on(id, State::Stale, STALE);
+        } else {
+            self.go_on(id, State::ReadingCommitted, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    fn log_ids(&mut self, topic: &TopicName) -> Result<LogIds, Fault> {
+        let now = self.clock.elapsed();
+        if let Some((at, ids)) = self.state.log_ids.get(topic)
+            && now.saturating_sub(*at) < Duration::from_secs(1)
+        {
+            return Ok(ids.clone());
+        }
+        let ids = self.group.log_ids(topic, 4 * ASK)?;
+        self.state.log_ids.insert(topic.clone(), (now, ids.clone()));
+        Ok(ids)
+    }
+
+    /// Steps 2 to 4: K, stable and after the claim; the table; what is left to publish.
+    fn read_and_decide(&mut self, id: TaskId) -> Result<(), Fault> {
+        let sources = self.sources(id);
+        let committed = self.group.committed(&sources, ASK)?;
+        self.hook.after(Step::ReadCommitted)?;
+        let mut decisions = Vec::with_capacity(sources.len());
+        for (index, (source, committed)) in sources.iter().zip(&committed).enumerate() {
+            decisions.push(self.decide(id, index, source, committed.as_ref())?);
+        }
+        for ((source, decision), committed) in sources.iter().zip(&decisions).zip(&committed) {
+            if let Decision::Halt(reason) = decision {
+                let next_offset = self.position(id, source).map(|position| position.next_offset);
+                let (source, committed) = (source.clone(), committed.clone());
+                self.halt(id, Halt { source, reason: *reason, next_offset, committed, detail: String::new() });
+                return Ok(());
+            }
+        }
+        for (source, decision) in sources.iter().zip(decisions) {
+            if !self.carry_out(id, source, decision)? {
+                self.go_on(id, State::Claiming, AGAIN);
+                return Ok(());
+            }
+        }
+        self.hook.after(Step::PublishRest)?;
+        self.go_on(id, State::Publishing, Duration::ZERO);
+        Ok(())
+    }
+
+    fn position(&self, id: TaskId, source: &TopicPartition) -> Option<Position> {
+        self.state.tasks.get(&id)?.inputs.iter().find(|input| input.source == *source)?.position.clone()
+    }
+
+    fn decide(
+        &mut self,
+        id: TaskId,
+        index: usize,
+        source: &TopicPartition,
+        committed: Option<&Committed>,
+    ) -> Result<Decision, Fault> {
+        let bounds = self.group.bounds(source, ASK)?;
+        let log_ids = self.log_ids(&source.topic)?;
+        let position = self.state.tasks.get(&id).and_then(|task| task.inputs.get(index)?.position.clone());
+        let has_outbox_from_published = match (&position, committed) {
+            (Some(position), None) => {
+                !self.rows.outbox(source, position.published, position.next_offset, 1)?.is_empty()
+            }
+            _ => false,
+        };
+        Ok(decide(&Facts {
+            pipeline: self.topology.name(),
+            position: position.as_ref(),
+            committed,
+            bounds,
+            log_ids: &log_ids,
+            has_outbox_from_published,
+            start: self.settings.start,
+            on_data_loss: self.settings.on_data_loss,
+        }))
+    }
+
+    /// Does what the table says for one source partition. False: somebody was faster, start again with the claim.
+    fn carry_out(&mut self, id: TaskId, source: &TopicPartition, decision: Decision) -> Result<bool, Fault> {
+        match decision {
+            Decision::Halt(_) => Ok(true), // handled before anything was carried out
+            Decision::Go => {
+                self.set_published(id, source, |d| d);
+                Ok(true)
+            }
+            Decision::FirstStart { at } => self.first_start(id, source, at),
+            Decision::CommitPosition => {
+                let d = self.position(id, source).map_or(NextOffset(0), |position| position.next_offset);
+                self.set_published(id, source, |_| NextOffset(-1));
+                self.publish(id, source, d, d, Vec::new());
+                Ok(true)
+            }
+            Decision::Publish { from, to } => {
+                self.set_published(id, source, |_| from);
+                let rows = self.rest(source, from, to)?;
+                tracing::info!(partition = %source, from = from.0, to = to.0, rows = rows.len(), "publishing what an earlier owner decided");
+                self.publish(id, source, from, to, rows);
+                Ok(true)
+            }
+            Decision::LookUp { from, to } => {
+                self.set_published(id, source, |_| NextOffset(-1));
+                let rows = self.rest(source, from, to)?;
+                let rows = self.missing(rows)?;
+                tracing::warn!(partition = %source, rows = rows.len(), "the committed offset had expired; publishing what its topics lack");
+                self.publish(id, source, from, to, rows);
+                Ok(true)
+            }
+            Decision::SkipGap { to } => self.skip_gap(id, source, to),
+        }
+    }
+
+    fn set_published(&mut self, id: TaskId, source: &TopicPartition, k: impl Fn(NextOffset) -> NextOffset) {
+        let now = self.clock.elapsed();
+        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+        for input in inputs.filter(|input| input.source == *source) {
+            input.published = k(input.next_offset);
+            input.published_at = now;
+        }
+    }
+
+    fn publish(&self, id: TaskId, source: &TopicPartition, from: NextOffset, to: NextOffset, rows: Vec<OutboxRow>) {
+        let Some(task) = self.state.tasks.get(&id) else { return };
+        let epoch = self.position(id, source).map_or(1, |position| position.epoch);
+        self.status.recovered_rows.add(rows.len() as u64);
+        let part = Part { task: id, assignment: task.assignment, source: source.clone(), epoch, from, to };
+        // Their inputs' timestamps are not kept: an age measured over a crash would say nothing about the service.
+        self.hand_over(Publication { parts: vec![part], rows, timestamps: Vec::new(), is_urgent: true });
+    }
+
+    fn first_start(&mut self, id: TaskId, source: &TopicPartition, at: NextOffset) -> Result<bool, Fault> {
+        let Some(task) = self.state.tasks.get(&id) else { return Ok(true) };
+        let Some(membership) = self.assignments.membership(id, task.assignment) else { return Ok(false) };
+        let log_ids = self.log_ids(&source.topic)?;
+        let partition_count = self.group.partition_count(&source.topic, ASK)?.unwrap_or(0);
+        let (generation, owner) = (membership.generation(), self.owner.clone());
+        let claim = Claim { source: source.clone(), generation, owner, log_ids: log_ids.clone(), partition_count };
+        if !self.rows.create(&claim, at)? {
+            return Ok(false);
+        }
+        let group = self.topology.name().to_owned();
+        let position =
+            Position { epoch: 1, next_offset: at, published: at, incarnation: 0, group, log_ids, partition_count };
+        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+        for input in inputs.filter(|input| input.source == *source) {
+            input.next_offset = at;
+            input.published = NextOffset(-1); // K is committed before the first batch
+            input.position = Some(position.clone());
+        }
+        self.publish(id, source, at, at, Vec::new());
+        Ok(true)
+    }
+
+    /// The outbox rows of `[from, to)`: never recomputed.
+    fn rest(&mut self, source: &TopicPartition, from: NextOffset, to: NextOffset) -> Result<Vec<OutboxRow>, Fault> {
+        let mut rows: Vec<OutboxRow> = Vec::new();
+        let mut next = from;
+        loop {
+            let page = self.rows.outbox(source, next, to, PAGE)?;
+            let Some(last) = page.last() else { return Ok(rows) };
+            next = last.source_offset.next();
+            rows.extend(page);
+        }
+    }
+
+    /// Those of `rows` that their topics lack, by id.
+    fn missing(&self, rows: Vec<OutboxRow>) -> Result<Vec<OutboxRow>, Fault> {
+        let Some(open) = &self.history else {
+            return Err(Fault::retry("the topics cannot be searched for what was already published"));
+        };
+        let mut history = open()?;
+        let topics: BTreeSet<TopicName> = rows.iter().map(|row| row.destination.clone()).collect();
+        let mut found: HashSet<String> = HashSet::new();
+        for topic in topics {
+            history.each_message(&topic, &mut |message| found.extend(message.header(ID_HEADER).map(str::to_owned)))?;
+        }
+        Ok(rows.into_iter().filter(|row| !found.contains(&id_of(self.topology.name(), row))).collect())
+    }
+
+    /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent.
+    fn skip_gap(&mut self, id: TaskId, source: &TopicPartition, to: NextOffset) -> Result<bool, Fault> {
+        let Some(position) = self.position(id, source) else { return Ok(false) };
+        let (from, epoch) = (position.next_offset, position.epoch);
+        tracing::error!(partition = %source, from = from.0, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
+        self.rows.begin()?;
+        let moved = Move { source: source.clone(), epoch, from, to, published: from, counts: Counts::default() };
+        let matched = self.rows.advance(std::slice::from_ref(&moved))?;
+        if matched != [true] {
+            self.rows.rollback();
+            return Ok(false);
+        }
+        if self.rows.commit()? == CommitAnswer::Unknown {
+            return Ok(false); // the next claim reads what became of it
+        }
+        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+        for input in inputs.filter(|input| input.source == *source) {
+            input.next_offset = to;
+            input.published = from;
+        }
+        self.publish(id, source, from, to, Vec::new());
+        Ok(true)
+    }
+
+    /// Step 6: K = D, so records may come.
+    fn start_if_published(&mut self, id: TaskId) -> Result<(), Fault> {
+        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
+        if !task.is_caught_up() {
+            return Ok(());
+        }
+        let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
+        let (assignment, took) = (task.assignment, self.clock.elapsed().saturating_sub(task.assigned_at));
+        tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
+        self.go_on(id, State::Running, Duration::ZERO);
+        let _ = self.source.send(ToSource::Start { task: id, assignment, positions });
+        Ok(())
+    }
+
+    /// The group still gives us the partition although the database fenced us: a round trip proves membership, by
+    /// writing K unchanged. Refused means that we are stale.
+    fn prove(&mut self, id: TaskId) -> Result<(), Fault> {
+        let sources = self.sources(id);
+        let committed = self.group.committed(&sources, ASK)?;
+        let unchanged: Vec<(TopicPartition, Committed)> =
+            sources.into_iter().zip(committed).filter_map(|(source, committed)| Some((source, committed?))).collect();
+        match self.group.commit(&unchanged, 4 * ASK) {
+            Ok(()) => self.go_on(id, State::Claiming, Duration::ZERO),
+            Err(Fault::Fenced(_)) => self.go_on(id, State::Stale, STALE),
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! One task: a partition number of one sub-topology, its inputs, and where it stands between assignment and work.
+//!
+//! ```text
+//!            claimed                     table says go               K = D
+//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Running
+//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ──┤
+//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ─────┘
+//! ```
+//! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all; `Halted` waits for
+//! a person. Both give the partition up only when the group takes it.
+
+use crate::engine::assignment::AssignmentId;
+use crate::engine::decision::HaltReason;
+use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
+use crate::flow::topology::SubTopology;
+use crate::ports::rows::Position;
+use crate::ports::source::{Committed, TaskId};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Where a task stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Raises the epochs of its positions.
+    Claiming,
+    /// A later generation holds a position: the revoke is on its way.
+    Stale,
+    /// Reads K, which may wait for a dead predecessor's transaction.
+    ReadingCommitted,
+    /// Waits until the relay has brought K to D.
+    Publishing,
+    /// Takes records.
+    Running,
+    /// Lost a compare-and-set: waits until the relay holds nothing of it any more.
+    Draining,
+    /// Proves that the group still counts us in, before it claims again.
+    Proving,
+    /// Stands still until a person has decided.
+    Halted,
+}
+
+impl State {
+    /// The state in words.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Claiming => "claiming",
+            Self::Stale => "stale",
+            Self::ReadingCommitted => "reading committed offset",
+            Self::Publishing => "publishing",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Proving => "proving membership",
+            Self::Halted => "halted",
+        }
+    }
+
+    /// Whether the next step is tried again when its time has come.
+    pub(crate) const fn is_timed(self) -> bool {
+        matches!(self, Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Proving)
+    }
+}
+
+/// Why a task stands still, with the numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Halt {
+    /// The source partition that is to blame; the whole task stands still.
+    pub source: TopicPartition,
+    /// Why.
+    pub reason: HaltReason,
+    /// D.
+    pub next_offset: Option<NextOffset>,
+    /// K and its metadata.
+    pub committed: Option<Committed>,
+    /// What else is known, in one line; may be empty.
+    pub detail: String,
+}
+
+/// One source partition of a task.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) source: TopicPartition,
+    /// As claimed; its numbers below move on.
+    pub(crate) position: Option<Position>,
+    /// D.
+    pub(crate) next_offset: NextOffset,
+    /// K as last proved.
+    pub(crate) published: NextOffset,
+    /// When K was last committed, on the monotonic clock.
+    pub(crate) published_at: Duration,
+    /// How often the record at D was offered in vain.
+    pub(crate) attempts: u32,
+    /// Not to be offered before.
+    pub(crate) blocked_until: Duration,
+    queue: VecDeque<Queued>,
+    queued: usize,
+}
+
+#[derive(Debug)]
+struct Queued {
+    chunk: Chunk,
+    taken: usize,
+    arrived: Duration,
+}
+
+impl Input {
+    fn new(source: TopicPartition) -> Self {
+        Self {
+            source,
+            position: None,
+            next_offset: NextOffset(0),
+            published: NextOffset(0),
+            published_at: Duration::ZERO,
+            attempts: 0,
+            blocked_until: Duration::ZERO,
+            queue: VecDeque::new(),
+            queued: 0,
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> i64 {
+        self.position.as_ref().map_or(0, |position| position.epoch)
+    }
+
+    pub(crate) fn incarnation(&self) -> i32 {
+        self.position.as_ref().map_or(0, |position| position.incarnation)
+    }
+
+    /// Appends records that follow D; earlier ones were handled already (hazard H8) and are passed over.
+    pub(crate) fn push(&mut self, chunk: Chunk, arrived: Duration) {
+        let mut taken = 0;
+        if self.queued == 0 {
+            while chunk.record(taken).is_some_and(|record| !self.next_offset.is_before(record.offset)) {
+                taken += 1;
+            }
+        }
+        self.queued += chunk.len() - taken;
+        if taken < chunk.len() {
+            self.queue.push_back(Queued { chunk, taken, arrived });
+        }
+    }
+
+    /// The next `count` records, oldest first.
+    pub(crate) fn records(&self, count: usize) -> impl Iterator<Item = Record<'_>> {
+        self.queue
+            .iter()
+            .flat_map(|queued| (queued.taken..queued.chunk.len()).filter_map(|index| queued.chunk.record(index)))
+            .take(count)
+    }
+
+    /// Drops the next `count` records: they have been handled.
+    pub(crate) fn consume(&mut self, mut count: usize) {
+        self.queued = self.queued.saturating_sub(count);
+        while count > 0 {
+            let Some(front) = self.queue.front_mut() else { return };
+            let step = count.min(front.chunk.len() - front.taken);
+            front.taken += step;
+            count -= step;
+            if front.taken == front.chunk.len() {
+                self.queue.pop_front();
+            }
+        }
+    }
+
+    /// Records waiting.
+    pub(crate) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// When the oldest waiting record arrived.
+    pub(crate) fn oldest_arrival(&self) -> Option<Duration> {
+        self.queue.front().map(|queued| queued.arrived)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.queued = 0;
+    }
+}
+
+/// A task of this worker.
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) assignment: AssignmentId,
+    pub(crate) state: State,
+    pub(crate) sub_topology: SubTopology,
+    /// Lead topic first, then the companions.
+    pub(crate) inputs: Vec<Input>,
+    /// The next takeover step is not tried before.
+    pub(crate) not_before: Duration,
+    /// When the takeover began.
+    pub(crate) assigned_at: Duration,
+}
+
+impl Task {
+    pub(crate) fn new(id: TaskId, assignment: AssignmentId, sub_topology: &SubTopology, now: Duration) -> Self {
+        let inputs = sub_topology.sources().map(|topic| Input::new(TopicPartition::new(topic.clone(), id.partition)));
+        Self {
+            id,
+            assignment,
+            state: State::Claiming,
+            inputs: inputs.collect(),
+            sub_topology: sub_topology.clone(),
+            not_before: now,
+            assigned_at: now,
+        }
+    }
+
+    /// Sends the task back to `state`, without the records it holds: they will be delivered again from D.
+    pub(crate) fn restart(&mut self, state: State, not_before: Duration) {
+        self.state = state;
+        self.not_before = not_before;
+        for input in &mut self.inputs {
+            input.clear();
+        }
+    }
+
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.inputs.iter().all(|input| input.published == input.next_offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+
+    fn chunk(offsets: std::ops::Range<i64>) -> Chunk {
+        let mut chunk = Chunk::default();
+        for offset in offsets {
+            chunk.push(&Record {
+                offset: Offset(offset),
+                timestamp: Timestamp(0),
+                key: None,
+                value: None,
+                headers: &[],
+            });
+        }
+        chunk
+    }
+
+    #[test]
+    fn an_input_hands_out_each_record_once_from_its_position_on() {
+        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)));
+        input.next_offset = NextOffset(3);
+        input.push(chunk(0..3), Duration::from_secs(1));
+        assert_eq!((input.queued(), input.oldest_arrival()), (0, None), "all of it was handled before");
+        input.push(chunk(1..6), Duration::from_secs(2));
+        input.push(chunk(6..9), Duration::from_secs(3));
+        assert_eq!(input.queued(), 6);
+        assert_eq!(input.records(4).map(|r| r.offset.0).collect::<Vec<_>>(), [3, 4, 5, 6]);
+        input.consume(4);
+        assert_eq!(input.records(10).map(|r| r.offset.0).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(input.oldest_arrival(), Some(Duration::from_secs(3)));
+        input.consume(2);
+        assert_eq!(input.queued(), 0);
+    }
+}
