@@ -41,7 +41,7 @@ impl std::fmt::Debug for Server {
         f.debug_struct("Server")
             .field("schema", &self.schema)
             .field("is_connected", &self.connection.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,16 +49,16 @@ impl Server {
     /// Checks the settings; does not connect.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Fault> {
         let limits = Limits {
-            statement_ms: settings.statement_timeout_ms,
-            lock_ms: settings.lock_timeout_ms,
-            idle_ms: settings.idle_in_transaction_timeout_ms,
+            statement: settings.statement_timeout_ms,
+            lock: settings.lock_timeout_ms,
+            idle: settings.idle_in_transaction_timeout_ms,
         };
         Self::with_limits(settings, limits)
     }
 
     /// As [`Server::new`], with other limits, for work that is not a batch.
     pub(super) fn with_limits(settings: &PostgresSettings, limits: Limits) -> Result<Self, Fault> {
-        if [limits.statement_ms, limits.lock_ms, limits.idle_ms, settings.connect_timeout_ms].contains(&0) {
+        if [limits.statement, limits.lock, limits.idle, settings.connect_timeout_ms].contains(&0) {
             return Err(Fault::fatal("postgres settings: a time limit of 0 would wait for ever; use milliseconds"));
         }
         let schema = Name::parse(&settings.schema).map_err(|why| Fault::fatal(format!("postgres schema: {why}")))?;
@@ -79,7 +79,7 @@ impl Server {
             runtime,
             options,
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms.into()),
-            deadline: Duration::from_millis(limits.statement_ms.into()) + GRACE,
+            deadline: Duration::from_millis(limits.statement.into()) + GRACE,
             has_connected: false,
             begin: statements::begin(limits),
             schema,
