@@ -29,6 +29,7 @@ pub(super) struct Server {
     connect_timeout: Duration,
     deadline: Duration,
     has_connected: bool,
+    limits: Limits,
     begin: Statement,
     /// The schema of our own tables.
     pub(super) schema: Name,
@@ -81,7 +82,8 @@ impl Server {
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms.into()),
             deadline: Duration::from_millis(limits.statement.into()) + GRACE,
             has_connected: false,
-            begin: statements::begin(limits),
+            begin: statements::begin(limits, "on"),
+            limits,
             schema,
             is_caching: settings.statement_cache > 0,
         })
@@ -108,6 +110,7 @@ impl Server {
         });
         let (connection, server) = result.map_err(|error| self.cannot_connect(error))?;
         server.check()?;
+        self.begin = statements::begin(self.limits, &server.synchronous_commit);
         self.has_connected = true;
         self.connection = Some(connection);
         Ok(())

@@ -66,14 +66,16 @@ pub(super) fn on_table(schema: &Name, table: &Name, text: &str) -> Statement {
 ///
 /// Deferred constraints are checked at once: the error then meets the row that caused it, behind its savepoint, and COMMIT
 /// has nothing left to refuse.
-pub(super) fn begin(limits: Limits) -> Statement {
+///
+/// A server that waits for its standbys to apply a commit (`remote_apply`) goes on doing so; every weaker level is raised.
+pub(super) fn begin(limits: Limits, synchronous_commit: &str) -> Statement {
     let Limits { statement, lock, idle } = limits;
+    let raise = if synchronous_commit == "remote_apply" { "" } else { "SET LOCAL synchronous_commit = on; " };
     Statement(
         format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement}; \
-             SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle}; \
-             SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
-             WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply'; SET CONSTRAINTS ALL IMMEDIATE"
+             SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle}; {raise}\
+             SET CONSTRAINTS ALL IMMEDIATE"
         )
         .into(),
     )
