@@ -80,7 +80,8 @@ fn found(bench: &dyn LogBench, topic: &TopicName) -> Vec<Found> {
 }
 
 fn send(sink: &mut dyn Sink, topic: &TopicName, value: &str) {
-    let message = Message { destination: topic, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+    let message =
+        Message { destination: topic, partition: None, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
     sink.send(&message).expect("send");
 }
 
@@ -126,7 +127,7 @@ pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
     let mut sink = scene.sink();
     sink.begin().unwrap();
     for (key, value, headers) in sent {
-        sink.send(&Message { destination: &scene.topic, key, value, headers }).unwrap();
+        sink.send(&Message { destination: &scene.topic, partition: None, key, value, headers }).unwrap();
     }
     sink.flush().unwrap();
     sink.commit().unwrap();
@@ -150,7 +151,13 @@ pub fn keyed_messages_lie_where_murmur2_says(bench: &dyn LogBench) {
     sink.begin().unwrap();
     for number in 0..50 {
         let key = number.to_string();
-        let message = Message { destination: &scene.topic, key: Some(key.as_bytes()), value: Some(b"v"), headers: &[] };
+        let message = Message {
+            destination: &scene.topic,
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(b"v"),
+            headers: &[],
+        };
         sink.send(&message).unwrap();
     }
     sink.flush().unwrap();

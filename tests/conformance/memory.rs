@@ -116,7 +116,8 @@ impl Hand {
 
     fn open(&self, sink: &mut dyn Sink) {
         sink.begin().unwrap();
-        let message = Message { destination: &self.topic, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+        let message =
+            Message { destination: &self.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
         sink.send(&message).unwrap();
         sink.flush().unwrap();
     }
