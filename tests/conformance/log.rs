@@ -308,6 +308,111 @@ pub fn offsets_of_an_aborted_transaction_change_nothing(bench: &dyn LogBench) {
     member.close();
 }
 
+pub fn an_offsets_only_transaction_moves_k(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 2);
+    let mut member = scene.reader(2);
+    let group = member.source.group();
+    let mut sink = scene.sink();
+    for offset in [1, 2] {
+        sink.begin().unwrap();
+        sink.flush().unwrap();
+        sink.send_offsets(&[(scene.place(0), k(offset)), (scene.place(1), k(offset * 10))], &member.membership())
+            .unwrap();
+        sink.commit().unwrap();
+    }
+    assert_eq!(sink.taint(), None);
+    assert_eq!(group.committed(&[scene.place(0), scene.place(1)], SOON).unwrap(), [Some(k(2)), Some(k(20))]);
+    sink.close();
+    member.close();
+}
+
+pub fn an_empty_transaction_is_no_error(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let mut sink = scene.sink();
+    for _ in 0..2 {
+        publish(&mut *sink, &scene.topic, &[]);
+    }
+    publish(&mut *sink, &scene.topic, &["message"]);
+    sink.close();
+    assert_eq!(scene.visible(), ["message"]);
+}
+
+pub fn a_message_for_no_topic_fails_at_the_flush_at_the_latest(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let nothing = TopicName::parse(&unique("nothing")).unwrap();
+    let mut sink = scene.sink();
+    assert!(sink.message_bytes_max(&nothing).is_err());
+    sink.begin().unwrap();
+    send(&mut *sink, &scene.topic, "lost");
+    let message = Message { destination: &nothing, key: Some(b"k"), value: None, headers: &[] };
+    let result = sink.send(&message).and_then(|()| sink.flush());
+    assert!(result.is_err());
+    assert!(sink.commit().is_err(), "a transaction with a failed message cannot be committed");
+    sink.renew().unwrap();
+    publish(&mut *sink, &scene.topic, &["again"]);
+    sink.close();
+    assert_eq!(scene.visible(), ["again"]);
+}
+
+pub fn a_message_too_large_fails_at_the_flush_at_the_latest(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let mut sink = scene.sink();
+    let bytes_max = sink.message_bytes_max(&scene.topic).unwrap();
+    // No compression makes this fit.
+    let mut seed = 1_u64;
+    let noise = (0..2 * bytes_max).map(|_| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed.to_be_bytes()[0]
+    });
+    let value: Vec<u8> = noise.collect();
+    sink.begin().unwrap();
+    let message = Message { destination: &scene.topic, key: None, value: Some(&value), headers: &[] };
+    let result = sink.send(&message).and_then(|()| sink.flush());
+    assert!(result.is_err());
+    sink.renew().unwrap();
+    publish(&mut *sink, &scene.topic, &["small"]);
+    let message = Message { value: Some(&value[..bytes_max]), ..message };
+    sink.begin().unwrap();
+    sink.send(&message).and_then(|()| sink.flush()).expect("the largest message that is said to fit");
+    sink.commit().unwrap();
+    sink.close();
+    assert_eq!(found(bench, &scene.topic).len(), 2);
+}
+
+/// The broker orders offsets by when they were written, not by when their transaction was committed.
+pub fn the_later_write_of_an_offset_wins(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let mut member = scene.reader(1);
+    let group = member.source.group();
+    let mut sink = scene.sink();
+    sink.begin().unwrap();
+    sink.send_offsets(&[(scene.place(0), k(5))], &member.membership()).unwrap();
+    group.commit(&[(scene.place(0), k(3))], SOON).unwrap();
+    sink.commit().unwrap();
+    sink.close();
+    assert_eq!(committed(&*group, &scene.place(0)), Some(3));
+    member.close();
+}
+
+pub fn a_deleted_topic_takes_its_offsets_with_it(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let other = bench.create_topic(&unique("other"), 1);
+    let place = TopicPartition::new(other.clone(), Partition(0));
+    let mut member = scene.reader(1);
+    let group = member.source.group();
+    group.commit(&[(place.clone(), k(3)), (scene.place(0), k(4))], SOON).unwrap();
+    assert_eq!(committed(&*group, &place), Some(3));
+    bench.delete_topic(&other);
+    bench.create_topic(other.as_str(), 1);
+    eventually("no offset for the topic created anew", || {
+        member.poll();
+        let answer = group.committed(std::slice::from_ref(&place), SOON).ok()?;
+        (answer == [None]).then_some(())
+    });
+    assert_eq!(committed(&*group, &scene.place(0)), Some(4));
+    member.close();
+}
+
 pub fn stale_generation_cannot_commit_offsets(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 4);
     let mut first = scene.reader(4);
@@ -422,6 +527,25 @@ pub fn companions_move_with_their_lead(bench: &dyn LogBench) {
         }
     }
     members.iter_mut().for_each(Member::close);
+}
+
+pub fn every_sub_topology_has_its_tasks(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 2);
+    let second = bench.create_topic(&unique("second"), 3);
+    let lead = |topic: &TopicName| CopartitionGroup { lead: topic.clone(), companions: Vec::new() };
+    let groups = vec![lead(&scene.topic), lead(&second)];
+    let mut member = Member::new(bench.source(&Subscription { group: scene.group.clone(), groups }));
+    member.own(5);
+    let wanted = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)];
+    let found: Vec<_> = member.notes.tasks.iter().map(|task| (task.sub_topology, task.partition.0)).collect();
+    assert_eq!(found, wanted);
+    let place = TopicPartition::new(second, Partition(2));
+    bench.produce(&place, None, Some(b"x"));
+    member.start(&[(place, 0)]);
+    member.hear(1);
+    let heard = &member.notes.records[0];
+    assert_eq!((heard.task.sub_topology, heard.topic), (1, 0));
+    member.close();
 }
 
 pub fn revoked_before_moved(bench: &dyn LogBench) {

@@ -542,6 +542,44 @@ pub fn a_refused_value_blames_the_row(bench: &dyn RowsBench) {
     assert_eq!(scene.score(1), (0, Value::F64(10.0)));
 }
 
+/// The row lock rules it out; were it to happen all the same, a blind write would hide it.
+pub fn a_row_with_another_version_is_not_written(bench: &dyn RowsBench) {
+    let scene = Scene::new(bench);
+    let mut rows = scene.owner();
+    rows.begin().unwrap();
+    rows.advance(&[scene.moved(1, 0, 1)]).unwrap();
+    rows.read(0, &ids(&[1])).unwrap();
+    let refused = rows.write(0, &[write(1, 7, 11.0)]);
+    assert!(matches!(refused, Err(WriteFault::Fault(Fault::Corrupt(_)))), "{refused:?}");
+    rows.rollback();
+    assert_eq!(scene.score(1), (0, Value::F64(10.0)));
+}
+
+pub fn an_outbox_row_is_not_kept_twice(bench: &dyn RowsBench) {
+    let scene = Scene::new(bench);
+    let mut rows = scene.owner();
+    let row = scene.outbox_row(0, 0, 0);
+    for is_first in [true, false] {
+        rows.begin().unwrap();
+        rows.advance(&[scene.moved(1, 0, 0)]).unwrap();
+        assert_eq!(rows.append(std::slice::from_ref(&row)).is_ok(), is_first);
+        assert_eq!(rows.commit().is_ok(), is_first);
+        rows.rollback();
+    }
+    assert_eq!(scene.outbox_of(&mut *rows, 0), [row]);
+}
+
+pub fn a_verdict_may_be_decided_again(bench: &dyn RowsBench) {
+    let scene = Scene::new(bench);
+    let mut rows = scene.owner();
+    for _ in 0..2 {
+        rows.begin().unwrap();
+        rows.advance(&[scene.moved(1, 0, 0)]).unwrap();
+        rows.record(&[scene.verdict(0), scene.verdict(1)]).unwrap();
+        rows.commit().unwrap();
+    }
+}
+
 pub fn savepoint_keeps_earlier_writes(bench: &dyn RowsBench) {
     let scene = Scene::new(bench);
     let mut rows = scene.owner();
