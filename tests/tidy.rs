@@ -68,7 +68,7 @@ fn judge(path: &str, text: &str) -> Vec<String> {
     if let Some((room, allowed)) = room {
         for import in imports(&code) {
             let starts = |allowed: &&str| import == **allowed || import.starts_with(&format!("{allowed}::"));
-            if !allowed.iter().any(|allowed| starts(&allowed)) {
+            if !allowed.iter().any(starts) {
                 out.push(format!("{path}: imports crate::{import}, which {room} must not know"));
             }
         }
@@ -76,7 +76,8 @@ fn judge(path: &str, text: &str) -> Vec<String> {
         out.push(format!("{path}: stands in no room of the drawing"));
     }
     for (name, rooms) in FENCED {
-        let names_it = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+        let is_boundary = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let names_it = code.match_indices(&format!("{name}::")).any(|(at, _)| is_boundary(&code[..at]));
         if names_it && !rooms.iter().any(|room| path.starts_with(room)) {
             out.push(format!("{path}: names {name}, which only {} may", rooms.join(" and ")));
         }

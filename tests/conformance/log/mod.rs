@@ -94,7 +94,8 @@ fn found(bench: &dyn LogBench, topic: &TopicName) -> Vec<Found> {
 }
 
 fn send(sink: &mut dyn Sink, topic: &TopicName, value: &str) {
-    let message = Message { destination: topic, partition: None, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+    let message =
+        Message { destination: topic, partition: None, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
     sink.send(&message).expect("send");
 }
 

@@ -43,7 +43,13 @@ pub fn keyed_messages_lie_where_murmur2_says(bench: &dyn LogBench) {
     sink.begin().unwrap();
     for number in 0..50 {
         let key = number.to_string();
-        let message = Message { destination: &scene.topic, partition: None, key: Some(key.as_bytes()), value: Some(b"v"), headers: &[] };
+        let message = Message {
+            destination: &scene.topic,
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(b"v"),
+            headers: &[],
+        };
         sink.send(&message).unwrap();
     }
     sink.flush().unwrap();
