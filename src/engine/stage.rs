@@ -200,6 +200,9 @@ impl Stage {
                 {
                     input.published = input.published.max(next_offset);
                     input.published_at = now;
+                    if task.state != State::Halted {
+                        self.show(id);
+                    }
                 }
             }
             ToStage::Unpublished { task: id, assignment, is_refused, detail } => {
