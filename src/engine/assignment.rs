@@ -91,7 +91,11 @@ mod tests {
         let first = assignments.assign(&[task], membership(1))[0].1;
         assert_eq!(assignments.membership(task, first).unwrap().generation(), 1);
         assignments.assign(&[], membership(2));
-        assert_eq!(assignments.membership(task, first).unwrap().generation(), 2, "kept tasks commit with the new generation");
+        assert_eq!(
+            assignments.membership(task, first).unwrap().generation(),
+            2,
+            "kept tasks commit with the new generation"
+        );
         assignments.remove(&[task]);
         assert!(assignments.membership(task, first).is_none());
         let second = assignments.assign(&[task], membership(3))[0].1;

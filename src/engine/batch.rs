@@ -69,7 +69,13 @@ struct Slot {
 enum Decided {
     /// Not decided: it comes after a record that is offered again later.
     Waiting,
-    Applied { is_changed: bool, version: i64, emissions: Vec<Emission>, magnitude: Option<f64>, threshold: Option<f64> },
+    Applied {
+        is_changed: bool,
+        version: i64,
+        emissions: Vec<Emission>,
+        magnitude: Option<f64>,
+        threshold: Option<f64>,
+    },
     Skipped(String),
     Dead(Reject),
 }
@@ -88,7 +94,8 @@ impl<'a> Batch<'a> {
     /// Parses the keys.
     pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
         let tables = shares.iter().map(|share| share.table + 1).max().unwrap_or(0);
-        let mut batch = Self { shares, terms, entries: Vec::new(), slots: Vec::new(), index: vec![HashMap::new(); tables] };
+        let mut batch =
+            Self { shares, terms, entries: Vec::new(), slots: Vec::new(), index: vec![HashMap::new(); tables] };
         batch.entries.reserve(shares.iter().map(|share| share.records.len()).sum());
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
@@ -107,7 +114,10 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         let limit = self.terms.record_bytes_max;
-        Err(Reject::dead_letter("too-large", format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}")))
+        Err(Reject::dead_letter(
+            "too-large",
+            format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}"),
+        ))
     }
 
     fn slot(&mut self, table: usize, key: Key) -> usize {
@@ -214,6 +224,7 @@ impl<'a> Batch<'a> {
             slot.values = None;
             slot.changes = 0;
         }
+        let mut written = None; // the version that the last accepted write left
         for number in 0..self.entries.len() {
             let is_due = self.entries.get(number).is_some_and(|entry| {
                 entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
@@ -226,15 +237,17 @@ impl<'a> Batch<'a> {
             let write = self.slots.get(slot).and_then(Slot::write);
             let is_changed =
                 matches!(self.entries.get(number).map(|e| &e.decided), Some(Decided::Applied { is_changed: true, .. }));
-            if let (true, Some(write)) = (is_changed, write)
-                && let Some(reject) = try_write(&write)?
-            {
-                if let (Some(slot), Some((values, changes))) = (self.slots.get_mut(slot), before) {
-                    (slot.values, slot.changes) = (values, changes);
-                }
-                if let Some(entry) = self.entries.get_mut(number) {
-                    entry.decided = Decided::Dead(reject);
-                }
+            let (true, Some(mut write)) = (is_changed, write) else { continue };
+            write.from_version = written.unwrap_or(write.from_version);
+            let Some(reject) = try_write(&write)? else {
+                written = Some(write.to_version);
+                continue;
+            };
+            if let (Some(slot), Some((values, changes))) = (self.slots.get_mut(slot), before) {
+                (slot.values, slot.changes) = (values, changes);
+            }
+            if let Some(entry) = self.entries.get_mut(number) {
+                entry.decided = Decided::Dead(reject);
             }
         }
         Ok(())
@@ -296,7 +309,9 @@ impl<'a> Batch<'a> {
             let share = self.shares.get(entry.share)?;
             let (outcome, magnitude, threshold, note) = match &entry.decided {
                 Decided::Waiting => return None,
-                Decided::Applied { is_changed: true, magnitude, threshold, .. } => ("updated", *magnitude, *threshold, None),
+                Decided::Applied { is_changed: true, magnitude, threshold, .. } => {
+                    ("updated", *magnitude, *threshold, None)
+                }
                 Decided::Applied { magnitude, threshold, .. } => ("unchanged", *magnitude, *threshold, None),
                 Decided::Skipped(code) => ("skipped", None, None, Some(code.clone())),
                 Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),

@@ -158,11 +158,14 @@ impl HaltReason {
                 &["set the group's offset back to the database's position, with the metadata shown, and restart"]
             }
             Self::GroupRenamed => &["start under the old pipeline name"],
-            Self::TopicRecreated | Self::ClusterChanged => {
-                &["point the settings at the old log", "delete this pipeline's position row to start the partition anew"]
-            }
+            Self::TopicRecreated | Self::ClusterChanged => &[
+                "point the settings at the old log",
+                "delete this pipeline's position row to start the partition anew",
+            ],
             Self::InputsDeleted => &["set pipeline.on_data_loss=skip to go on at the log's start; the gap is counted"],
-            Self::InputsTruncated => &["restore the log, or delete this pipeline's position row to start the partition anew"],
+            Self::InputsTruncated => {
+                &["restore the log, or delete this pipeline's position row to start the partition anew"]
+            }
             Self::SchemaChanged => &["undo the change or deploy a matching release, then restart"],
             Self::Unpublishable => &["restore the topic's limits and permissions, then restart"],
         }
@@ -274,7 +277,15 @@ mod tests {
     }
 
     fn base() -> Case {
-        Case { position: None, committed: None, bounds: (0, 100), ids: ("c", "t"), outbox: false, skip: false, latest: false }
+        Case {
+            position: None,
+            committed: None,
+            bounds: (0, 100),
+            ids: ("c", "t"),
+            outbox: false,
+            skip: false,
+            latest: false,
+        }
     }
 
     fn ours(k: i64) -> Option<Committed> {
@@ -294,19 +305,31 @@ mod tests {
             (Case { latest: true, ..base() }, Decision::FirstStart { at: at(100) }),
             (Case { committed: ours(5), ..base() }, halt(HaltReason::DatabaseLost)),
             (Case { position: Some(position(7, 5)), committed: ours(7), ..base() }, Decision::Go),
-            (Case { position: Some(position(7, 5)), committed: ours(6), ..base() }, Decision::Publish { from: at(6), to: at(7) }),
-            (Case { position: Some(position(7, 5)), committed: ours(5), ..base() }, Decision::Publish { from: at(5), to: at(7) }),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(6), ..base() },
+                Decision::Publish { from: at(6), to: at(7) },
+            ),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(5), ..base() },
+                Decision::Publish { from: at(5), to: at(7) },
+            ),
             (Case { position: Some(position(7, 5)), committed: ours(4), ..base() }, halt(HaltReason::GroupWentBack)),
             (Case { position: Some(position(7, 5)), committed: ours(8), ..base() }, halt(HaltReason::DatabaseWentBack)),
             (Case { position: Some(position(7, 5)), committed: foreign(6), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 5)), committed: foreign(7), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 7)), ..base() }, Decision::CommitPosition),
-            (Case { position: Some(position(7, 5)), outbox: true, ..base() }, Decision::LookUp { from: at(5), to: at(7) }),
+            (
+                Case { position: Some(position(7, 5)), outbox: true, ..base() },
+                Decision::LookUp { from: at(5), to: at(7) },
+            ),
             (
                 Case { position: Some(Position { group: "old".into(), ..position(7, 5) }), outbox: true, ..base() },
                 halt(HaltReason::GroupRenamed),
             ),
-            (Case { position: Some(position(101, 5)), committed: ours(101), ..base() }, halt(HaltReason::InputsTruncated)),
+            (
+                Case { position: Some(position(101, 5)), committed: ours(101), ..base() },
+                halt(HaltReason::InputsTruncated),
+            ),
             (
                 Case { position: Some(position(7, 7)), committed: ours(7), bounds: (9, 100), ..base() },
                 halt(HaltReason::InputsDeleted),

@@ -14,8 +14,14 @@ pub const OMITTED_HEADER: &str = "tg_value_omitted_bytes";
 /// The id of an outbox row's message.
 #[must_use]
 pub fn id_of(pipeline: &str, row: &OutboxRow) -> String {
-    NoticeId { pipeline, source: &row.source, source_offset: row.source_offset, seq: row.seq, incarnation: row.incarnation }
-        .to_string()
+    NoticeId {
+        pipeline,
+        source: &row.source,
+        source_offset: row.source_offset,
+        seq: row.seq,
+        incarnation: row.incarnation,
+    }
+    .to_string()
 }
 
 /// The headers of the message: the row's own, then the id, and for a notice the CloudEvents attributes (Kafka binding,
@@ -45,7 +51,13 @@ pub fn is_dead_letter(row: &OutboxRow) -> bool {
 
 /// The headers of a dead letter: the record's own, then Spring's, which say where it came from and why.
 #[must_use]
-pub fn dead_letter_headers(group: &str, topic: &TopicName, partition: i32, record: &Record<'_>, reject: &Reject) -> Vec<Header> {
+pub fn dead_letter_headers(
+    group: &str,
+    topic: &TopicName,
+    partition: i32,
+    record: &Record<'_>,
+    reject: &Reject,
+) -> Vec<Header> {
     let mut headers = record.headers.to_vec();
     let mut add = |name: &str, value: Vec<u8>| headers.push(Header::new(format!("{DEAD_LETTER_PREFIX}{name}"), value));
     add("original-topic", topic.as_str().into());
@@ -66,6 +78,9 @@ pub fn bytes_of(pipeline: &str, row: &OutboxRow) -> usize {
     let optional = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
     let own: usize = row.headers.iter().map(|header| header.name.len() + optional(&header.value) + 4).sum();
     // Derived headers: their names and fixed values come to less than 160 bytes, the id stands in two of them.
-    let derived = 160 + 2 * (pipeline.len() + row.source.topic.as_str().len() + 48) + pipeline.len() + row.destination.as_str().len();
+    let derived = 160
+        + 2 * (pipeline.len() + row.source.topic.as_str().len() + 48)
+        + pipeline.len()
+        + row.destination.as_str().len();
     128 + optional(&row.key) + optional(&row.value) + own + derived
 }

@@ -32,7 +32,10 @@ mod tests {
         assert!(is_ours("scoring", &ours));
         assert!(!is_ours("other", &ours));
         for metadata in ["", "v1 scoring 3 41", "v2 scoring 3 42", "v1 scoring x 42", "v1 scoring 3 42 more"] {
-            assert!(!is_ours("scoring", &Committed { next_offset: NextOffset(42), metadata: metadata.into() }), "{metadata}");
+            assert!(
+                !is_ours("scoring", &Committed { next_offset: NextOffset(42), metadata: metadata.into() }),
+                "{metadata}"
+            );
         }
     }
 }

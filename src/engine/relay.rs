@@ -224,7 +224,11 @@ impl Relay {
                 Ok(()) => {
                     self.confirm(&publication);
                     if let Some(reason) = self.sink.taint() {
-                        tracing::info!(transactional_id = self.sink.transactional_id(), reason, "producer replaced: a request was repeated in silence");
+                        tracing::info!(
+                            transactional_id = self.sink.transactional_id(),
+                            reason,
+                            "producer replaced: a request was repeated in silence"
+                        );
                         self.renew()?;
                     }
                     return Ok(());
@@ -275,7 +279,10 @@ impl Relay {
         for part in parts {
             found = self.assignments.membership(part.task, part.assignment);
             if found.is_none() {
-                return Err(Fault::fenced(format!("{}: the partition moved before its offsets were sent", part.source)));
+                return Err(Fault::fenced(format!(
+                    "{}: the partition moved before its offsets were sent",
+                    part.source
+                )));
             }
         }
         found.ok_or_else(|| Fault::retry("a transaction without offsets"))
@@ -287,7 +294,12 @@ impl Relay {
         let gone: Vec<Part> = publication.parts.iter().filter(|part| !is_ours(part)).cloned().collect();
         for part in gone {
             publication.remove(&part.source);
-            self.tell(ToStage::Unpublished { task: part.task, assignment: part.assignment, is_refused: false, detail: String::new() });
+            self.tell(ToStage::Unpublished {
+                task: part.task,
+                assignment: part.assignment,
+                is_refused: false,
+                detail: String::new(),
+            });
         }
     }
 
@@ -386,7 +398,12 @@ impl Relay {
                 Some(k) if k < part.from || k > part.to => {
                     publication.remove(&part.source);
                     let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
-                    self.tell(ToStage::Unpublished { task: part.task, assignment: part.assignment, is_refused: false, detail });
+                    self.tell(ToStage::Unpublished {
+                        task: part.task,
+                        assignment: part.assignment,
+                        is_refused: false,
+                        detail,
+                    });
                 }
                 Some(k) => publication.cut(&part.source, k),
                 None => {}
@@ -445,7 +462,12 @@ impl Publication {
             .map(|part| {
                 let own = |row: &OutboxRow| row.source == part.source;
                 let timestamps = rows.iter().zip(&timestamps).filter(|(row, _)| own(row)).map(|(_, at)| *at).collect();
-                Self { rows: rows.iter().filter(|row| own(row)).cloned().collect(), timestamps, parts: vec![part], is_urgent }
+                Self {
+                    rows: rows.iter().filter(|row| own(row)).cloned().collect(),
+                    timestamps,
+                    parts: vec![part],
+                    is_urgent,
+                }
             })
             .collect()
     }

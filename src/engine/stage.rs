@@ -163,9 +163,10 @@ impl Stage {
         let now = self.clock.elapsed();
         let tasks = self.state.tasks.values();
         let takeovers = tasks.clone().filter(|task| task.state.is_timed()).map(|task| task.not_before);
-        let batches = tasks.filter(|task| task.state == State::Running).flat_map(|task| &task.inputs).filter_map(|input| {
-            Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until))
-        });
+        let batches = tasks
+            .filter(|task| task.state == State::Running)
+            .flat_map(|task| &task.inputs)
+            .filter_map(|input| Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until)));
         let due = takeovers.chain(batches).min().unwrap_or(now + Duration::from_millis(500));
         due.saturating_sub(now).clamp(Duration::from_micros(200), Duration::from_millis(500))
     }
@@ -228,7 +229,9 @@ impl Stage {
         let now = self.clock.elapsed();
         let count = chunk.len();
         let mut kept = 0;
-        if let Some(input) = self.state.tasks.get_mut(&id).filter(|t| t.state == State::Running).and_then(|t| t.inputs.get_mut(topic)) {
+        if let Some(input) =
+            self.state.tasks.get_mut(&id).filter(|t| t.state == State::Running).and_then(|t| t.inputs.get_mut(topic))
+        {
             let before = input.queued();
             input.push(chunk, now);
             kept = input.queued() - before;
@@ -398,11 +401,13 @@ impl Stage {
                 Some((draw, task, task.inputs.get(draw.input)?))
             })
             .collect();
-        let shares: Vec<Share<'_>> = inputs.iter().map(|(draw, task, input)| share(draw, task, input, settings)).collect();
+        let shares: Vec<Share<'_>> =
+            inputs.iter().map(|(draw, task, input)| share(draw, task, input, settings)).collect();
 
         rows.begin()?;
         hook.after(Step::OpenDatabase)?;
-        let mut moves: Vec<Move> = inputs.iter().zip(&shares).map(|((_, _, input), share)| first_move(input, share)).collect();
+        let mut moves: Vec<Move> =
+            inputs.iter().zip(&shares).map(|((_, _, input), share)| first_move(input, share)).collect();
         let matched = rows.advance(&moves)?;
         let fenced = inputs.iter().zip(matched).filter(|(_, matched)| !matched).map(|((draw, _, _), _)| draw.task);
         let fenced: Vec<TaskId> = fenced.collect();
@@ -462,7 +467,9 @@ impl Stage {
             if from != to {
                 parts.push(Part { task: id, assignment, source, epoch, from, to });
             }
-            let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment) else { continue };
+            let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment) else {
+                continue;
+            };
             let Some(input) = task.inputs.get_mut(input) else { continue };
             input.next_offset = to;
             input.consume(reached.records);
@@ -635,6 +642,8 @@ fn write_halves(
 fn not_the_records(fault: WriteFault) -> Fault {
     match fault {
         WriteFault::Fault(fault) => fault,
-        WriteFault::Rejected(reject) => Fault::corrupt(format!("Tidegate's own table refused a row: {}", reject.message())),
+        WriteFault::Rejected(reject) => {
+            Fault::corrupt(format!("Tidegate's own table refused a row: {}", reject.message()))
+        }
     }
 }

@@ -177,7 +177,8 @@ impl Member {
     pub fn step(&mut self) -> Result<bool, Fault> {
         let Self { source, router, workers, .. } = self;
         let mut outcome = Ok(());
-        let mut guided = Guided { router, wait: |acks: &Receiver<()>, count| drain_inline(workers, acks, count, &mut outcome) };
+        let mut guided =
+            Guided { router, wait: |acks: &Receiver<()>, count| drain_inline(workers, acks, count, &mut outcome) };
         let polled = source.poll(Duration::ZERO, POLL_RECORDS, &mut guided);
         outcome?;
         let mut is_busy = match polled {
@@ -194,6 +195,18 @@ impl Member {
         Ok(is_busy)
     }
 
+    /// Steps the workers alone: what a process does whose polling thread has not heard yet that its partitions moved.
+    ///
+    /// # Errors
+    /// `Fatal` as in [`Member::step`].
+    pub fn step_workers(&mut self) -> Result<(), Fault> {
+        for worker in &mut self.workers {
+            worker.stage.step()?;
+            worker.relay.step()?;
+        }
+        Ok(())
+    }
+
     /// Leaves the group after publishing what is committed, in this thread.
     ///
     /// # Errors
@@ -201,7 +214,8 @@ impl Member {
     pub fn close(mut self) -> Result<(), Fault> {
         let Self { source, router, workers, .. } = &mut self;
         let mut outcome = Ok(());
-        let mut guided = Guided { router, wait: |acks: &Receiver<()>, count| drain_inline(workers, acks, count, &mut outcome) };
+        let mut guided =
+            Guided { router, wait: |acks: &Receiver<()>, count| drain_inline(workers, acks, count, &mut outcome) };
         source.close(&mut guided);
         outcome?;
         for worker in &mut self.workers {
@@ -235,7 +249,11 @@ impl Member {
     #[must_use]
     pub fn spawn(self) -> Running {
         let Self { source, router, commands, starts, workers, settings, status, is_abandoned } = self;
-        let shared = Arc::new(Shared { is_stopping: AtomicBool::new(false), fault: Mutex::new(None), heartbeat: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            is_stopping: AtomicBool::new(false),
+            fault: Mutex::new(None),
+            heartbeat: AtomicUsize::new(0),
+        });
         let mut threads = Vec::new();
         let mut stops = Vec::new();
         for (number, Worker { mut stage, mut relay }) in workers.into_iter().enumerate() {
@@ -391,8 +409,16 @@ impl Poller {
         let Self { source, router, commands, starts, settings, status, shared, stops } = self;
         let within = settings.revoke_within;
         // The same serving code as in one thread; the workers are elsewhere.
-        let mut member =
-            Member { source, router, commands, starts, workers: Vec::new(), settings, status, is_abandoned: Arc::default() };
+        let mut member = Member {
+            source,
+            router,
+            commands,
+            starts,
+            workers: Vec::new(),
+            settings,
+            status,
+            is_abandoned: Arc::default(),
+        };
         let result = member.poll_until_stopped(&shared, within);
         let wait = |acks: &Receiver<()>, count| wait_for(acks, count, within);
         member.source.close(&mut Guided { router: &mut member.router, wait });
@@ -406,7 +432,8 @@ impl Poller {
 impl Member {
     fn poll_until_stopped(&mut self, shared: &Shared, within: Duration) -> Result<(), Fault> {
         while !shared.is_stopping.load(Ordering::Acquire) {
-            let mut guided = Guided { router: &mut self.router, wait: |acks: &Receiver<()>, count| wait_for(acks, count, within) };
+            let mut guided =
+                Guided { router: &mut self.router, wait: |acks: &Receiver<()>, count| wait_for(acks, count, within) };
             match self.source.poll(POLL, POLL_RECORDS, &mut guided) {
                 Ok(_) => {}
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
@@ -426,7 +453,10 @@ impl Member {
 fn wait_for(acks: &Receiver<()>, count: usize, within: Duration) {
     for _ in 0..count {
         if acks.recv_timeout(within).is_err() {
-            tracing::warn!(within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX), "a revoke did not finish in time; the next owner publishes the rest");
+            tracing::warn!(
+                within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+                "a revoke did not finish in time; the next owner publishes the rest"
+            );
             return;
         }
     }
@@ -457,7 +487,9 @@ impl Router {
     fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
         for (task, assignment) in self.assignments.assign(tasks, membership) {
             // The worker with the fewest tasks; a task never moves between workers.
-            let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else { return };
+            let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else {
+                return;
+            };
             stage.tasks += 1;
             let queued = Arc::new(AtomicUsize::new(0));
             let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };

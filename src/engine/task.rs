@@ -227,7 +227,13 @@ mod tests {
     fn chunk(offsets: std::ops::Range<i64>) -> Chunk {
         let mut chunk = Chunk::default();
         for offset in offsets {
-            chunk.push(&Record { offset: Offset(offset), timestamp: Timestamp(0), key: None, value: None, headers: &[] });
+            chunk.push(&Record {
+                offset: Offset(offset),
+                timestamp: Timestamp(0),
+                key: None,
+                value: None,
+                headers: &[],
+            });
         }
         chunk
     }

@@ -35,7 +35,7 @@ pub trait Rows: Send {
     /// `Retry` when the database did not answer.
     fn create(&mut self, claim: &Claim, next_offset: NextOffset) -> Result<bool, Fault>;
 
-    /// Outbox rows of one source partition with `from <= source_offset < to` in (`source_offset`, `seq`) order, at most
+    /// Outbox rows of one source partition, of its position's incarnation, with `from <= source_offset < to` in (`source_offset`, `seq`) order, at most
     /// `rows_max` of them but never half of an offset's rows.
     ///
     /// # Errors
@@ -54,8 +54,9 @@ pub trait Rows: Send {
     /// `Retry` when the database did not answer or is read-only.
     fn begin(&mut self) -> Result<(), Fault>;
 
-    /// Moves positions by compare-and-set. Must come first. Answers for each move whether it matched; after a `false` the
-    /// caller rolls back.
+    /// Moves positions by compare-and-set. Must come first; comes a second time in the same transaction, from where the
+    /// first put the position, once counters and final offsets are known. Answers for each move whether it matched; after
+    /// a `false` the caller rolls back.
     ///
     /// # Errors
     /// `Retry` for anything that passes (deadlock, lock timeout, lost connection).

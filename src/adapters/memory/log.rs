@@ -298,6 +298,15 @@ impl MemoryLog {
         cluster_id.clone_into(&mut self.lock().settings.cluster_id);
     }
 
+    /// Commits every open transaction: commit requests that were on their way when their senders died arrive now.
+    pub fn deliver_commits(&self) {
+        let mut state = self.lock();
+        for (transactional_id, epoch) in state.open_producers() {
+            // A journal that fails leaves the transaction open, as a lost request would.
+            drop(state.commit_transaction(&transactional_id, epoch));
+        }
+    }
+
     /// A new member, which joins its group with its first poll.
     #[must_use]
     pub fn source(&self, subscription: Subscription) -> MemorySource {

@@ -12,9 +12,6 @@ use crate::ports::rows::{
 };
 use std::collections::BTreeMap;
 
-/// The code of a dead letter whose values the database refused.
-const REFUSED: &str = "refused-by-database";
-
 #[derive(Debug)]
 struct Bound {
     name: String,
@@ -135,7 +132,7 @@ fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
 }
 
 fn refused(message: String) -> WriteFault {
-    WriteFault::Rejected(Reject::dead_letter(REFUSED, message))
+    WriteFault::Rejected(Reject::dead_letter("constraint", message))
 }
 
 impl Rows for MemoryRows {
@@ -206,8 +203,11 @@ impl Rows for MemoryRows {
         rows_max: usize,
     ) -> Result<Vec<OutboxRow>, Fault> {
         let state = self.database.up()?;
-        let mine = state.contents.outbox.iter().filter(|((pipeline, place, offset, ..), _)| {
-            *pipeline == self.pipeline && place == source && from.is_before(*offset) && !to.is_before(*offset)
+        let incarnation = state.contents.positions.get(&self.key(source)).map(|stored| stored.position.incarnation);
+        let mine = state.contents.outbox.iter().filter(|((pipeline, place, offset, ..), row)| {
+            let is_current = incarnation.is_none_or(|incarnation| row.incarnation == incarnation);
+            let is_mine = *pipeline == self.pipeline && place == source && is_current;
+            is_mine && from.is_before(*offset) && !to.is_before(*offset)
         });
         let rows: Vec<&OutboxRow> = mine.map(|(_, row)| row).collect();
         let mut out: Vec<OutboxRow> = Vec::new();
@@ -236,8 +236,10 @@ impl Rows for MemoryRows {
             for moved in moves {
                 let key = (pipeline.to_owned(), moved.source.clone());
                 let state = database.acquire(transaction.id, &[LockKey::Position(key.clone())])?;
+                // Within the transaction a position stands where its last move put it.
+                let own = transaction.moves.iter().rev().find(|own| own.source == moved.source).map(|own| own.to);
                 let is_match = state.contents.positions.get(&key).is_some_and(|stored| {
-                    stored.position.epoch == moved.epoch && stored.position.next_offset == moved.from
+                    stored.position.epoch == moved.epoch && own.unwrap_or(stored.position.next_offset) == moved.from
                 });
                 drop(state);
                 if is_match {

@@ -39,6 +39,7 @@ fn millis(duration: Duration) -> i64 {
 
 /// The sum of a table's row versions; `None` without such a table or column.
 pub(super) fn version_sum(state: &State, table: &Table) -> Option<i64> {
+    table.version_column.as_ref()?;
     let stored = state.contents.tables.get(&table.name).filter(|stored| stored.has_version)?;
     Some(stored.rows.values().map(|row| row.version).sum())
 }

@@ -159,6 +159,12 @@ impl State {
         Ok(())
     }
 
+    /// The producers that have something open, with their epochs.
+    pub(super) fn open_producers(&self) -> Vec<(String, u32)> {
+        let open = self.transactions.producers.iter().filter(|(_, producer)| producer.open.is_some());
+        open.map(|(transactional_id, producer)| (transactional_id.clone(), producer.epoch)).collect()
+    }
+
     /// Aborts what the producer has open, if it is still the one.
     pub(super) fn abort_transaction(&mut self, transactional_id: &str, epoch: u32) {
         if self.transactions.producer(transactional_id, epoch).is_ok() {

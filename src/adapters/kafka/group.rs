@@ -1,0 +1,95 @@
+//! Questions about the group and its log; every call may be made while another thread polls.
+
+use super::Quiet;
+use super::consumer::list;
+use super::fault::{by_code, by_error};
+use super::ffi;
+use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::ports::fault::Fault;
+use crate::ports::source::{Bounds, Committed, Group, LogIds};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A group as one of its members, or a mere reader, asks about it.
+pub(super) struct KafkaGroup {
+    consumer: Arc<BaseConsumer<Quiet>>,
+    name: String,
+}
+
+impl KafkaGroup {
+    /// Asks through `consumer`, whose group is called `name`.
+    pub(super) fn new(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
+        Self { consumer, name: name.into() }
+    }
+
+    /// The group's id.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Offsets with their metadata, as the client wants them.
+pub(super) fn offsets(offsets: &[(TopicPartition, Committed)]) -> Result<TopicPartitionList, Fault> {
+    let all = list(offsets.iter().map(|(partition, committed)| (partition, committed.next_offset.0)))?;
+    for (TopicPartition { topic, partition }, committed) in offsets {
+        if let Some(mut element) = all.find_partition(topic.as_str(), partition.0) {
+            element.set_metadata(&committed.metadata);
+        }
+    }
+    Ok(all)
+}
+
+impl Group for KafkaGroup {
+    fn committed(&self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Committed>>, Fault> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let what = format!("group {}: committed offsets", self.name);
+        let asked = list(partitions.iter().map(|partition| (partition, 0)))?;
+        let answer = self.consumer.committed_offsets(asked, wait).map_err(|error| by_error(&error, &what))?;
+        let one = |TopicPartition { topic, partition }: &TopicPartition| {
+            let element = answer.find_partition(topic.as_str(), partition.0);
+            let element = element.ok_or_else(|| Fault::retry(format!("{what}: {topic}-{partition} is missing")))?;
+            element.error().map_err(|error| by_error(&error, &format!("{what}: {topic}-{partition}")))?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => {
+                    Some(Committed { next_offset: NextOffset(offset), metadata: element.metadata().to_owned() })
+                }
+                _ => None,
+            })
+        };
+        partitions.iter().map(one).collect()
+    }
+
+    fn bounds(&self, partition: &TopicPartition, wait: Duration) -> Result<Bounds, Fault> {
+        let TopicPartition { topic, partition: number } = partition;
+        let (start, end) = self
+            .consumer
+            .fetch_watermarks(topic.as_str(), number.0, wait)
+            .map_err(|error| by_error(&error, &format!("{partition}: start and end")))?;
+        Ok(Bounds { start: NextOffset(start), end: NextOffset(end) })
+    }
+
+    fn log_ids(&self, topic: &TopicName, wait: Duration) -> Result<LogIds, Fault> {
+        let client = self.consumer.client();
+        let cluster_id =
+            client.fetch_cluster_id(wait).ok_or_else(|| Fault::retry("the cluster did not tell its id"))?;
+        let (topic_id, _) = ffi::describe_topic(client, topic.as_str(), wait)?
+            .ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
+        Ok(LogIds { cluster_id, topic_id })
+    }
+
+    fn partition_count(&self, topic: &TopicName, wait: Duration) -> Result<Option<i32>, Fault> {
+        Ok(ffi::describe_topic(self.consumer.client(), topic.as_str(), wait)?.map(|(_, count)| count))
+    }
+
+    fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        ffi::commit(self.consumer.client(), &offsets(commits)?, wait)
+            .map_err(|code| by_code(code, &format!("group {}: commit of offsets", self.name)))
+    }
+}

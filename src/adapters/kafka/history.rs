@@ -1,0 +1,115 @@
+//! What the audit reads of a topic: everything that a committed reader sees, from end to end.
+
+use super::Quiet;
+use super::consumer::list;
+use super::fault::{self, by_code, by_error};
+use super::ffi::{self, Event, Failure, Queue};
+use super::group::KafkaGroup;
+use super::settings::KafkaSettings;
+use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use crate::ports::fault::Fault;
+use crate::ports::history::{Found, TopicHistory};
+use crate::ports::source::{Bounds, Group};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The deadline of each question, and of a partition that tells nothing new.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A committed reader of whole topics. Never joins the group whose offsets it reads.
+pub struct KafkaHistory {
+    queue: Queue<BaseConsumer<Quiet>>,
+    consumer: Arc<BaseConsumer<Quiet>>,
+    group: KafkaGroup,
+}
+
+impl KafkaHistory {
+    /// Makes a reader for the positions of `group`.
+    ///
+    /// # Errors
+    /// `Fatal` when the settings will not do.
+    pub fn connect(settings: &KafkaSettings, group: &str) -> Result<Self, Fault> {
+        let mut config = settings.reader(group)?;
+        config.set("enable.partition.eof", "true");
+        let consumer: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|error| by_error(&error, "reader of topics"))?;
+        let consumer = Arc::new(consumer);
+        let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;
+        Ok(Self { queue, group: KafkaGroup::new(consumer.clone(), group), consumer })
+    }
+
+    /// Reads one partition from its start to `end`. The last offsets may be markers of transactions, which no reader is
+    /// shown (hazard H98): the end has come when the client says so at or beyond `end`, or a record lies there.
+    fn each_of(&mut self, place: &TopicPartition, bounds: Bounds, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
+        if bounds.start >= bounds.end {
+            return Ok(());
+        }
+        let whole = list(std::iter::once((place, bounds.start.0)))?;
+        self.consumer.assign(&whole).map_err(|error| by_error(&error, &format!("{place}: assign")))?;
+        let mut headers = Vec::new();
+        let mut until = fault::deadline(WAIT);
+        loop {
+            let step = self.queue.poll(Duration::from_millis(500), |event| match event {
+                Event::Record(fetched) if fetched.offset() >= bounds.end.0 => Step::Done,
+                Event::Record(fetched) => {
+                    fetched.headers(&mut headers);
+                    visit(Found {
+                        partition: fetched.partition(),
+                        offset: fetched.offset(),
+                        key: fetched.key().map(<[u8]>::to_vec),
+                        value: fetched.value().map(<[u8]>::to_vec),
+                        headers: headers.clone(),
+                    });
+                    if fetched.offset() + 1 >= bounds.end.0 { Step::Done } else { Step::Progress }
+                }
+                Event::Failure(Failure { code: Code::PartitionEOF, place: Some((_, _, offset)), .. }) => {
+                    if offset >= bounds.end.0 { Step::Done } else { Step::Idle }
+                }
+                Event::Failure(Failure { code, text, place: Some(_), .. }) => Step::Failed(code, text),
+                _ => Step::Idle,
+            });
+            match step {
+                Some(Step::Done) => break,
+                Some(Step::Progress) => until = fault::deadline(WAIT),
+                Some(Step::Failed(code, text)) => return Err(by_code(code, &format!("{place}: {text}"))),
+                Some(Step::Idle) | None if fault::left(until).is_zero() => {
+                    return Err(Fault::retry(format!("{place}: nothing new within {} s", WAIT.as_secs())));
+                }
+                Some(Step::Idle) | None => {}
+            }
+        }
+        self.consumer.unassign().map_err(|error| by_error(&error, &format!("{place}: unassign")))
+    }
+}
+
+enum Step {
+    Progress,
+    Done,
+    Idle,
+    Failed(Code, String),
+}
+
+impl TopicHistory for KafkaHistory {
+    fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
+        let count = ffi::describe_topic(self.consumer.client(), topic.as_str(), WAIT)?;
+        let (_, count) = count.ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
+        let places = (0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number)));
+        let places: Vec<TopicPartition> = places.collect();
+        let bounds: Result<Vec<Bounds>, Fault> = places.iter().map(|place| self.group.bounds(place, WAIT)).collect();
+        for (place, bounds) in places.iter().zip(bounds?) {
+            self.each_of(place, bounds, visit)?;
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, sources: &[TopicPartition]) -> Result<Vec<(Option<NextOffset>, NextOffset)>, Fault> {
+        let committed = self.group.committed(sources, WAIT)?;
+        let one = |(source, committed): (&TopicPartition, Option<crate::ports::source::Committed>)| {
+            let end = self.group.bounds(source, WAIT)?.end;
+            Ok((committed.map(|committed| committed.next_offset), end))
+        };
+        sources.iter().zip(committed).map(one).collect()
+    }
+}

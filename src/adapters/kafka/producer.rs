@@ -1,0 +1,349 @@
+//! A transactional producer as a [`Sink`].
+//!
+//! The fast path of one transaction (hazard H85): messages are queued, a direct `rd_kafka_flush` waits for their
+//! acknowledgements while a thread of its own serves the delivery reports, the offsets follow, then the commit. rdkafka's own
+//! `flush` would add 100 ms to each transaction.
+//!
+//! A worked failure, and why `taint` exists: the connection breaks after the broker has received `EndTxn(abort)` of
+//! transaction 1 but before it has handled it. librdkafka repeats the request on a new connection and is answered;
+//! transaction 2 begins, its messages are acknowledged, its offsets are sent. Now the broker handles the first copy. It bears
+//! the same producer id and epoch, so it aborts transaction 2, whose commit then answers Ok: messages lost, offsets moved on.
+//! So a producer whose log shows a lost connection within a transaction is not used for another one: its successor's epoch
+//! is newer, and the broker refuses the copy. The log lines are read from a queue of their own by the thread that
+//! commits, so that no line can come too late.
+
+use super::fault::{self, by_code, by_error, is_hopeless, is_membership_over};
+use super::ffi::{self, CallError, Event, Queue};
+use super::group::offsets;
+use super::settings::KafkaSettings;
+use super::taint::TaintWatch;
+use super::{admin, log_line};
+use crate::flow::record::{TopicName, TopicPartition};
+use crate::ports::fault::Fault;
+use crate::ports::sink::{Message, Sink};
+use crate::ports::source::{Committed, Membership};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a topic's size limit is believed.
+const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
+/// Headroom below a topic's `max.message.bytes` for the batch's header (61 bytes), the record's own fields and the lengths
+/// of its headers.
+const FRAMING_BYTES: usize = 1_024;
+/// How long `renew` waits for an abort.
+const RENEW_ABORT_WAIT: Duration = Duration::from_millis(300);
+/// How long `close` waits for an abort; the transaction's timeout does the rest.
+const ABORT_WAIT: Duration = Duration::from_secs(5);
+
+/// A transactional producer.
+pub struct KafkaSink {
+    settings: KafkaSettings,
+    transactional_id: String,
+    live: Option<Live>,
+    watch: TaintWatch,
+    limits: HashMap<TopicName, (usize, Instant)>,
+    /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
+    batch_bytes: usize,
+}
+
+/// A producer with its log.
+struct Live {
+    lines: Queue<ThreadedProducer<Deliveries>>,
+    producer: Arc<ThreadedProducer<Deliveries>>,
+}
+
+/// What the thread that serves the producer's events has seen.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The first delivery that failed: its topic and why.
+    failed: Option<(String, Code)>,
+    /// The first error of the client itself.
+    error: Option<String>,
+}
+
+impl Deliveries {
+    fn with<R>(&self, act: impl FnOnce(&mut Seen) -> R) -> R {
+        act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The first delivery that failed since the last call.
+    pub(super) fn take_failed(&self) -> Option<(String, Code)> {
+        self.with(|seen| seen.failed.take())
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_line(level as i32, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("producer: {error}: {reason}");
+        self.with(|seen| {
+            seen.error.get_or_insert_with(|| format!("{error}: {reason}"));
+        });
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    /// Called for failures only (`delivery.report.only.error`).
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+            self.with(|seen| {
+                seen.failed.get_or_insert_with(|| (message.topic().to_owned(), code));
+            });
+        }
+    }
+}
+
+impl KafkaSink {
+    /// Starts a producer under `transactional_id`, which ends what its predecessor left open and fences it.
+    ///
+    /// # Errors
+    /// `Retry` when the cluster did not answer in time; `Fatal` when the settings or the rights will not do.
+    pub fn open(settings: &KafkaSettings, transactional_id: &str) -> Result<Self, Fault> {
+        let batch_bytes = settings.producer_property("batch.size").and_then(|value| value.parse().ok());
+        let mut sink = Self {
+            settings: settings.clone(),
+            transactional_id: transactional_id.into(),
+            live: None,
+            watch: TaintWatch::default(),
+            limits: HashMap::new(),
+            batch_bytes: batch_bytes.unwrap_or(1_000_000),
+        };
+        sink.renew()?;
+        Ok(sink)
+    }
+
+    fn live(&self) -> Result<&Live, Fault> {
+        self.live.as_ref().ok_or_else(|| Fault::retry(format!("producer {} is not started", self.transactional_id)))
+    }
+
+    /// Reads the log up to here, and the errors.
+    fn catch_up(&mut self) {
+        let Self { live: Some(live), watch, .. } = self else { return };
+        let read = |event: Event<'_>| {
+            if let Event::Line(level, facility, line) = event {
+                watch.line(facility, line);
+                tracing::trace!(facility, "librdkafka: {line}");
+                if level < RDKafkaLogLevel::Debug as i32 {
+                    log_line(level, facility, line);
+                }
+            }
+        };
+        let mut read = read;
+        while live.lines.poll(Duration::ZERO, &mut read).is_some() {}
+        let error = live.producer.client().context().with(|seen| seen.error.take());
+        if let Some(error) = error
+            && self.watch.is_open()
+        {
+            self.watch.taint(format!("client error: {error}"));
+        }
+    }
+
+    /// Every error ends the producer's use.
+    fn spoil(&mut self, fault: Fault) -> Fault {
+        self.catch_up();
+        self.watch.taint(fault.to_string());
+        fault
+    }
+
+    fn called(&mut self, result: Result<(), CallError>, call: &str) -> Result<(), Fault> {
+        match result {
+            Ok(()) => {
+                self.catch_up();
+                Ok(())
+            }
+            Err(CallError { code, text }) => {
+                let message = format!("producer {}: {call}: {code}: {text}", self.transactional_id);
+                let fault = if is_hopeless(code) {
+                    Fault::fatal(message)
+                } else if call == "send_offsets" && is_membership_over(code) {
+                    Fault::fenced(message)
+                } else {
+                    Fault::retry(message)
+                };
+                Err(self.spoil(fault))
+            }
+        }
+    }
+
+    fn failed_delivery(&mut self) -> Result<(), Fault> {
+        let Some((topic, code)) = self.live()?.producer.client().context().take_failed() else { return Ok(()) };
+        let what = format!("producer {}: topic {topic}", self.transactional_id);
+        let fault = match code {
+            Code::MessageSizeTooLarge => Fault::corrupt(format!("{what}: {code}")),
+            // The group has no part in a delivery: what looks like a lost membership is not one.
+            code if is_hopeless(code) => Fault::fatal(format!("{what}: {code}")),
+            code => Fault::retry(format!("{what}: {code}")),
+        };
+        Err(self.spoil(fault))
+    }
+
+    fn start(&mut self) -> Result<(), Fault> {
+        let what = format!("producer {}", self.transactional_id);
+        let mut config = self.settings.transactional(&self.transactional_id)?;
+        config.set("batch.size", self.batch_bytes.to_string());
+        let producer: ThreadedProducer<Deliveries> =
+            config.create_with_context(Deliveries::default()).map_err(|error| by_error(&error, &what))?;
+        let producer = Arc::new(producer);
+        let lines = Queue::of_logs(producer.client(), producer.clone())?;
+        // Wait for the cluster's metadata first: a question for the coordinator that is under way when the bootstrap
+        // connection gives place to the broker's own is asked again after 500 ms only.
+        ffi::await_metadata(producer.client(), self.settings.transaction_timeout());
+        // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
+        let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
+        producer.init_transactions(wait).map_err(|error| by_error(&error, &format!("{what}: init_transactions")))?;
+        self.live = Some(Live { lines, producer });
+        Ok(())
+    }
+}
+
+impl Sink for KafkaSink {
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.catch_up(); // lines from between the transactions taint nothing
+        let result = self.live()?.producer.begin_transaction();
+        self.watch.begin();
+        result.map_err(|error| {
+            let fault = by_error(&error, &format!("producer {}: begin", self.transactional_id));
+            self.spoil(fault)
+        })
+    }
+
+    fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
+        let topic = message.destination.as_str();
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.key = message.key;
+        record.payload = message.value;
+        if !message.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            let insert = |all: OwnedHeaders, header: &crate::flow::record::Header| {
+                all.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() })
+            };
+            record = record.headers(message.headers.iter().fold(headers, insert));
+        }
+        let mut until = None;
+        loop {
+            match self.live()?.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    record = back;
+                    let until = *until.get_or_insert_with(|| fault::deadline(self.settings.transaction_timeout()));
+                    if fault::left(until).is_zero() {
+                        let what = format!("producer {}: topic {topic}: queue full", self.transactional_id);
+                        return Err(self.spoil(Fault::retry(what)));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err((error, _)) => {
+                    let what = format!("producer {}: topic {topic}", self.transactional_id);
+                    let fault = match error.rdkafka_error_code() {
+                        Some(Code::MessageSizeTooLarge | Code::InvalidArgument) => {
+                            Fault::corrupt(format!("{what}: {error}"))
+                        }
+                        _ => by_error(&error, &what),
+                    };
+                    return Err(self.spoil(fault));
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        let flushed = ffi::flush(self.live()?.producer.client(), self.settings.transaction_timeout());
+        self.failed_delivery()?;
+        flushed.map_err(|code| {
+            let fault = by_code(code, &format!("producer {}: flush", self.transactional_id));
+            self.spoil(fault)
+        })
+    }
+
+    fn send_offsets(&mut self, commits: &[(TopicPartition, Committed)], membership: &Membership) -> Result<(), Fault> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let list = offsets(commits)?;
+        let wait = self.settings.transaction_timeout();
+        let result = ffi::send_offsets(self.live()?.producer.client(), &list, membership, wait);
+        self.called(result, "send_offsets")
+    }
+
+    fn commit(&mut self) -> Result<(), Fault> {
+        let result = ffi::commit_transaction(self.live()?.producer.client(), self.settings.transaction_timeout());
+        self.called(result, "commit")?;
+        self.watch.end();
+        self.failed_delivery()
+    }
+
+    fn taint(&self) -> Option<String> {
+        self.watch.reason().map(str::to_owned)
+    }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        // The successor's start aborts what is open, but then asks again after 500 ms only. A connection that works
+        // aborts within milliseconds; the abort's own late copy is refused like any other.
+        if self.watch.is_open()
+            && let Some(live) = &self.live
+            && let Err(error) = live.producer.abort_transaction(RENEW_ABORT_WAIT)
+        {
+            tracing::debug!("producer {}: abort before a new start: {error}", self.transactional_id);
+        }
+        self.live = None; // purges
+        self.start()?;
+        self.watch = TaintWatch::default();
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        if self.watch.is_open()
+            && let Err(error) = live.producer.abort_transaction(ABORT_WAIT)
+        {
+            tracing::debug!("producer {}: abort at the end: {error}", self.transactional_id);
+        }
+        self.watch = TaintWatch::default();
+    }
+
+    fn transactional_id(&self) -> &str {
+        &self.transactional_id
+    }
+
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
+        if let Some((bytes, until)) = self.limits.get(destination)
+            && !fault::left(*until).is_zero()
+        {
+            return Ok(*bytes);
+        }
+        let admin = admin::KafkaAdmin::connect(&self.settings)?;
+        let limit = admin.topic_config(destination, "max.message.bytes")?;
+        let limit = limit.and_then(|value| value.parse::<usize>().ok());
+        let limit =
+            limit.ok_or_else(|| Fault::retry(format!("topic {destination}: its max.message.bytes is unknown")))?;
+        let ours = self.settings.producer_property("message.max.bytes").and_then(|value| value.parse().ok());
+        if limit < self.batch_bytes {
+            self.batch_bytes = limit;
+            if self.watch.is_open() {
+                self.watch.taint(format!("topic {destination} accepts batches of {limit} bytes only"));
+            } else {
+                self.renew()?;
+            }
+        }
+        let bytes = ours.map_or(limit, |ours: usize| ours.min(limit)).saturating_sub(FRAMING_BYTES);
+        self.limits.insert(destination.clone(), (bytes, fault::deadline(LIMIT_AGE_MAX)));
+        Ok(bytes)
+    }
+}

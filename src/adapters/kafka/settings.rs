@@ -1,0 +1,353 @@
+//! Settings of the Kafka client: a few of our own, librdkafka's by name in `properties`, and those that nobody may set
+//! because the exactly-once protocol rests on them.
+
+use crate::ports::fault::Fault;
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// The oldest librdkafka that may run this: before 2.10 it lost assignments on commit (hazard H21).
+const LIBRDKAFKA_MIN: i32 = 0x020a_0000;
+
+/// How the members of a group agree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// The clients compute the assignment, with `cooperative-sticky`. The default: librdkafka 2.12.1 has silent stalls
+    /// under the other one (hazard H83).
+    #[default]
+    Classic,
+    /// The broker computes it (KIP-848). Session timeout and heartbeats are then settings of the broker.
+    Consumer,
+}
+
+/// How to reach Kafka.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// `host:port` of one or more brokers, separated by commas.
+    pub bootstrap_servers: String,
+    /// How the members of the group agree.
+    pub group_protocol: GroupProtocol,
+    /// After this silence, in milliseconds, a member's partitions are given to others (classic protocol only).
+    pub session_timeout_ms: u32,
+    /// A member that does not poll for this long, in milliseconds, leaves the group.
+    pub max_poll_interval_ms: u32,
+    /// The broker aborts a transaction that is open for this long, in milliseconds. A takeover behind a dead process
+    /// waits for it, plus the broker's sweep interval of 10 s. Also the deadline of each call of a transaction.
+    pub transaction_timeout_ms: u32,
+    /// Further settings of librdkafka by their own names, such as `security.protocol`. What the engine owns is refused.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "localhost:9092".into(),
+            group_protocol: GroupProtocol::default(),
+            session_timeout_ms: 10_000, // librdkafka's 45 s would be the length of every takeover from a dead process
+            max_poll_interval_ms: 300_000, // librdkafka's; far above the longest batch, whose limit is a fifth of it
+            transaction_timeout_ms: 10_000, // protocol 6: 10-15 s
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// Names only: a value of `properties` may be a password.
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_protocol", &self.group_protocol)
+            .field("session_timeout_ms", &self.session_timeout_ms)
+            .field("max_poll_interval_ms", &self.max_poll_interval_ms)
+            .field("transaction_timeout_ms", &self.transaction_timeout_ms)
+            .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Properties of librdkafka that the engine owns, each with the reason. Aliases are listed too.
+const OWNED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "use the setting bootstrap_servers"),
+    ("metadata.broker.list", "use the setting bootstrap_servers"),
+    ("client.id", "it is derived, so that broker logs name the worker"),
+    ("group.id", "it is the pipeline's name"),
+    ("group.instance.id", "it follows from the instance slot"),
+    ("group.protocol", "use the setting group_protocol"),
+    ("group.remote.assignor", "the companions follow the lead topic whatever the broker's assignor is"),
+    ("partition.assignment.strategy", "it is cooperative-sticky: others stop the world at every join"),
+    ("session.timeout.ms", "use the setting session_timeout_ms"),
+    ("max.poll.interval.ms", "use the setting max_poll_interval_ms"),
+    ("enable.auto.commit", "offsets are committed with the outputs, never by a timer"),
+    ("auto.commit.enable", "offsets are committed with the outputs, never by a timer"),
+    ("enable.auto.offset.store", "offsets are committed with the outputs, never by a timer"),
+    ("auto.offset.reset", "it is `error`: every partition starts at an explicit offset"),
+    ("isolation.level", "it is read_committed, which also makes the read of the group's offsets stable"),
+    ("enable.partition.eof", "the engine switches it where it needs it"),
+    ("partitioner", "it is murmur2_random, as Java producers partition"),
+    ("transactional.id", "it follows from pipeline, instance slot and worker"),
+    ("transaction.timeout.ms", "use the setting transaction_timeout_ms"),
+    ("acks", "it is all"),
+    ("request.required.acks", "acks is all"),
+    ("enable.idempotence", "it is true"),
+    ("enable.gapless.guarantee", "transactions replace it"),
+    ("max.in.flight", "idempotence sets it"),
+    ("max.in.flight.requests.per.connection", "idempotence sets it"),
+    ("message.timeout.ms", "it follows from transaction_timeout_ms"),
+    ("delivery.timeout.ms", "it follows from transaction_timeout_ms"),
+    ("delivery.report.only.error", "the engine counts failures only"),
+    ("allow.auto.create.topics", "it is false: a topic made by accident has one partition and one replica"),
+    ("debug", "the transactional producer reads its own debug log to find silent retries"),
+    ("log_level", "the transactional producer reads its own debug log to find silent retries"),
+    ("log.queue", "the transactional producer reads its own debug log to find silent retries"),
+    ("log.connection.close", "the transactional producer must see lost connections"),
+    ("log.thread.name", "the engine reads log lines by their form"),
+    ("enabled_events", "the engine reads librdkafka's event queue"),
+];
+
+/// Defaults of the consumer that `properties` may change.
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("fetch.queue.backoff.ms", "5"), // librdkafka's 1000 stalls a partition for a second once its queue is full (H87)
+    ("fetch.wait.max.ms", "25"),     // bounds how long a quiet partition holds back the news of a busy one
+    ("queued.max.messages.kbytes", "16384"), // one queue for all partitions; librdkafka's 64 MiB times members (H11)
+    ("queued.min.messages", "1000"), // per partition; measured with it: 1.3 M records/s of 100 B
+    ("socket.keepalive.enable", "true"), // a load balancer that forgets a flow is noticed (H79)
+    ("topic.metadata.refresh.interval.ms", "60000"), // a raised partition count is noticed within a minute (H33)
+    ("retry.backoff.ms", "5"),
+    ("retry.backoff.max.ms", "200"),
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "2000"), // librdkafka's 10 s would be added to every broker restart
+];
+
+/// Defaults of the producers that `properties` may change.
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    ("retry.backoff.ms", "2"), // CONCURRENT_TRANSACTIONS while the broker writes markers: 9.2 ms against 3.4 ms (H86)
+    ("retry.backoff.max.ms", "100"),
+    ("linger.ms", "5"),                       // a flush ends it
+    ("batch.size", "1000000"),                // librdkafka's; below the broker's default max.message.bytes of 1048588
+    ("compression.codec", "lz4"),             // performance T9
+    ("message.max.bytes", "10485760"),        // so that the topic's own limit decides
+    ("queue.buffering.max.kbytes", "262144"), // bounds memory; librdkafka's is 1 GiB
+    ("sticky.partitioning.linger.ms", "10"),
+    ("socket.keepalive.enable", "true"),
+    ("topic.metadata.refresh.interval.ms", "60000"),
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "2000"),
+];
+
+impl KafkaSettings {
+    /// Everything that is wrong with the settings, as one sentence each; empty when they will do. librdkafka itself
+    /// refuses unknown names and bad values when a client is made.
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        if self.bootstrap_servers.trim().is_empty() {
+            errors.push("bootstrap_servers: name at least one broker as host:port".into());
+        }
+        let ranges = [
+            ("session_timeout_ms", self.session_timeout_ms, 1_000, 1_800_000),
+            ("max_poll_interval_ms", self.max_poll_interval_ms, 10_000, 86_400_000),
+            ("transaction_timeout_ms", self.transaction_timeout_ms, 1_000, 900_000),
+        ];
+        for (name, value, low, high) in ranges {
+            if !(low..=high).contains(&value) {
+                errors.push(format!("{name}: {value} is not between {low} and {high} milliseconds"));
+            }
+        }
+        if self.max_poll_interval_ms < self.session_timeout_ms {
+            errors.push("max_poll_interval_ms: must not be below session_timeout_ms".into());
+        }
+        for name in self.properties.keys() {
+            if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| owned == name) {
+                errors.push(format!("properties: {name} belongs to the engine: {reason}"));
+            }
+        }
+        let too_long = |name: &str, limit: u32| {
+            let value: u32 = self.properties.get(name)?.parse().ok()?;
+            (value > limit)
+                .then(|| format!("properties: {name} must be at most {limit} (transaction_timeout_ms - 100)"))
+        };
+        errors.extend(too_long("socket.timeout.ms", self.transaction_timeout_ms.saturating_sub(100)));
+        errors
+    }
+
+    /// The deadline of each call of a transaction.
+    #[must_use]
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        Duration::from_millis(self.transaction_timeout_ms.into())
+    }
+
+    /// The value of a producer property as it will be used.
+    pub(super) fn producer_property(&self, name: &str) -> Option<&str> {
+        let ours = PRODUCER_DEFAULTS.iter().find(|(ours, _)| *ours == name).map(|(_, value)| *value);
+        self.properties.get(name).map(String::as_str).or(ours)
+    }
+
+    fn base(&self, client_id: &str, defaults: &[(&str, &str)]) -> Result<ClientConfig, Fault> {
+        super::ffi::version_at_least(LIBRDKAFKA_MIN)?;
+        let errors = self.errors();
+        if !errors.is_empty() {
+            return Err(Fault::fatal(format!("kafka settings: {}", errors.join("; "))));
+        }
+        let mut config = ClientConfig::new();
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", client_id);
+        config.set_log_level(RDKafkaLogLevel::Info);
+        Ok(config)
+    }
+
+    /// A consumer that reads committed records of assigned partitions and commits nothing by itself.
+    pub(super) fn reader(&self, group: &str) -> Result<ClientConfig, Fault> {
+        let mut config = self.base(group, CONSUMER_DEFAULTS)?;
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("allow.auto.create.topics", "false");
+        Ok(config)
+    }
+
+    /// A member of a group.
+    pub(super) fn member(&self, group: &str, instance_id: Option<&str>) -> Result<ClientConfig, Fault> {
+        let mut config = self.reader(group)?;
+        config.set("max.poll.interval.ms", self.max_poll_interval_ms.to_string());
+        match self.group_protocol {
+            GroupProtocol::Classic => {
+                config
+                    .set("group.protocol", "classic")
+                    .set("partition.assignment.strategy", "cooperative-sticky")
+                    .set("session.timeout.ms", self.session_timeout_ms.to_string());
+                if !self.properties.contains_key("heartbeat.interval.ms") {
+                    let heartbeat_ms = (self.session_timeout_ms / 5).min(3_000); // a rebalance is heard of by heartbeat
+                    config.set("heartbeat.interval.ms", heartbeat_ms.to_string());
+                }
+            }
+            GroupProtocol::Consumer => {
+                config.set("group.protocol", "consumer");
+            }
+        }
+        if let Some(instance_id) = instance_id {
+            config.set("group.instance.id", instance_id);
+        }
+        Ok(config)
+    }
+
+    /// A producer without transactions.
+    pub(super) fn producer(&self, client_id: &str) -> Result<ClientConfig, Fault> {
+        let mut config = self.base(client_id, PRODUCER_DEFAULTS)?;
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("allow.auto.create.topics", "false")
+            .set("delivery.report.only.error", "true");
+        Ok(config)
+    }
+
+    /// A producer with transactions, whose debug log tells of silent retries (protocol 7).
+    pub(super) fn transactional(&self, transactional_id: &str) -> Result<ClientConfig, Fault> {
+        let mut config = self.producer(transactional_id)?;
+        let request_ms = self.transaction_timeout_ms.saturating_sub(500).max(500);
+        if !self.properties.contains_key("socket.timeout.ms") {
+            config.set("socket.timeout.ms", request_ms.to_string());
+        }
+        config
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", self.transaction_timeout_ms.to_string())
+            .set("message.timeout.ms", self.transaction_timeout_ms.to_string())
+            .set("debug", super::taint::DEBUG_CONTEXTS)
+            .set_log_level(RDKafkaLogLevel::Debug);
+        Ok(config)
+    }
+
+    /// A client for questions and for the administration of topics.
+    pub(super) fn admin(&self) -> Result<ClientConfig, Fault> {
+        let defaults = [("socket.keepalive.enable", "true"), ("retry.backoff.ms", "20")];
+        let mut config = self.base("tidegate-admin", &defaults)?;
+        config.set("allow.auto.create.topics", "false");
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_owned_property_is_refused_by_name_and_all_at_once() {
+        let mut settings = KafkaSettings::default();
+        for (name, _) in OWNED {
+            settings.properties.insert((*name).into(), "x".into());
+        }
+        let errors = settings.errors();
+        assert_eq!(errors.len(), OWNED.len());
+        for (name, reason) in OWNED {
+            assert!(errors.iter().any(|error| error.contains(name) && error.contains(reason)), "{name}");
+        }
+        assert!(settings.member("g", None).is_err());
+    }
+
+    #[test]
+    fn tunables_are_replaced_and_owned_settings_stay() {
+        let mut settings = KafkaSettings::default();
+        settings.properties.insert("linger.ms".into(), "1".into());
+        settings.properties.insert("fetch.wait.max.ms".into(), "7".into());
+        assert_eq!(settings.errors(), Vec::<String>::new());
+        let producer = settings.transactional("p-0").unwrap();
+        assert_eq!(producer.get("linger.ms"), Some("1"));
+        assert_eq!(producer.get("transactional.id"), Some("p-0"));
+        assert_eq!(producer.get("acks"), Some("all"));
+        let member = settings.member("g", Some("slot-1")).unwrap();
+        assert_eq!(member.get("fetch.wait.max.ms"), Some("7"));
+        assert_eq!(member.get("isolation.level"), Some("read_committed"));
+        assert_eq!(member.get("auto.offset.reset"), Some("error"));
+        assert_eq!(member.get("group.instance.id"), Some("slot-1"));
+        assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+    }
+
+    #[test]
+    fn the_broker_side_protocol_gets_no_client_side_intervals() {
+        let settings = KafkaSettings { group_protocol: GroupProtocol::Consumer, ..KafkaSettings::default() };
+        let member = settings.member("g", None).unwrap();
+        assert_eq!(member.get("session.timeout.ms"), None);
+        assert_eq!(member.get("partition.assignment.strategy"), None);
+    }
+
+    #[test]
+    fn an_unknown_property_is_refused_by_its_name() {
+        let mut settings = KafkaSettings::default();
+        settings.properties.insert("linger.mss".into(), "1".into());
+        let fault = crate::adapters::kafka::KafkaFeed::connect(&settings).err().unwrap();
+        assert!(matches!(fault, Fault::Fatal(_)) && fault.to_string().contains("linger.mss"), "{fault}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_all_told() {
+        let settings = KafkaSettings {
+            bootstrap_servers: " ".into(),
+            session_timeout_ms: 1,
+            transaction_timeout_ms: 0,
+            ..KafkaSettings::default()
+        };
+        assert_eq!(settings.errors().len(), 3);
+    }
+
+    #[test]
+    fn debug_prints_no_value_of_a_property() {
+        let mut settings = KafkaSettings::default();
+        settings.properties.insert("sasl.password".into(), "hunter2".into());
+        let text = format!("{settings:?}");
+        assert!(text.contains("sasl.password") && !text.contains("hunter2"));
+    }
+}

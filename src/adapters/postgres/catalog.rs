@@ -1,0 +1,222 @@
+//! User tables as the catalog describes them, compared with the structs that read them.
+
+use super::connection::Server;
+use super::statements::{self, BoundColumn, TableStatements};
+use crate::flow::key::KeyType;
+use crate::flow::table::{ColumnType, FoundColumn, TableSpec};
+use crate::ports::fault::Fault;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+/// A table that can be read and written.
+#[derive(Debug)]
+pub(super) struct BoundTable {
+    /// Its name in the topology.
+    pub(super) name: String,
+    pub(super) key: ColumnType,
+    pub(super) is_versioned: bool,
+    pub(super) columns: Vec<BoundColumn>,
+    pub(super) statements: TableStatements,
+}
+
+/// Looks every table up, and either binds them all or tells all differences at once.
+pub(super) fn bind(server: &mut Server, specs: &[TableSpec]) -> Result<Vec<BoundTable>, Fault> {
+    let mut differences = Vec::new();
+    let mut bound = Vec::new();
+    for spec in specs {
+        let legal = illegal_names(spec);
+        if !legal.is_empty() {
+            differences.extend(legal);
+            continue;
+        }
+        let regclass = statements::regclass(&spec.table.name).map_err(Fault::fatal)?;
+        let found = server.transaction("read the catalog", async |c| Relation::find(c, &regclass).await)?;
+        let columns: Option<Vec<_>> =
+            found.as_ref().map(|relation| relation.columns.iter().map(Column::found).collect());
+        let mut wrong = spec.differences(columns.as_deref());
+        if let Some(relation) = &found {
+            wrong.extend(relation.differences(spec));
+            if wrong.is_empty() {
+                bound.push(relation.bind(spec));
+            }
+        }
+        differences.append(&mut wrong);
+    }
+    if differences.is_empty() {
+        Ok(bound)
+    } else {
+        Err(Fault::fatal(format!("the tables do not fit the structs:\n  {}", differences.join("\n  "))))
+    }
+}
+
+/// Names that no statement may be built from.
+fn illegal_names(spec: &TableSpec) -> Vec<String> {
+    let table = &spec.table;
+    let columns = spec.columns.iter().map(|column| &column.name);
+    let columns = columns.chain([&table.key_column]).chain(&table.version_column);
+    let wrong = columns.filter_map(|name| statements::Name::parse(name).err());
+    statements::regclass(&table.name)
+        .err()
+        .into_iter()
+        .chain(wrong)
+        .map(|why| format!("table {}: {why}", table.name))
+        .collect()
+}
+
+/// A table, view or whatever else has the name.
+struct Relation {
+    schema: String,
+    name: String,
+    /// `pg_class.relkind`: `r` and `p` are tables.
+    kind: String,
+    /// `pg_class.relpersistence`: `p` survives a crash.
+    persistence: String,
+    columns: Vec<Column>,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "the catalog has that many yes-or-no questions")]
+struct Column {
+    name: String,
+    /// The base type's name; a domain counts as what it is made of.
+    base: String,
+    /// The type as a statement spells it, without length.
+    spelled: String,
+    is_enum: bool,
+    is_nullable: bool,
+    is_generated: bool,
+    is_unique: bool,
+}
+
+impl Relation {
+    async fn find(c: &mut PgConnection, regclass: &str) -> Result<Option<Self>, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT n.nspname::text, r.relname::text, r.relkind::text, r.relpersistence::text, r.oid::bigint FROM pg_class r \
+             JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = to_regclass($1)",
+        )
+        .bind(regclass)
+        .persistent(false)
+        .fetch_optional(&mut *c)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let columns = sqlx::query(
+            "SELECT a.attname::text, b.typname::text, format_type(a.atttypid, NULL), b.typtype = 'e', NOT a.attnotnull, \
+             a.attgenerated <> '' OR a.attidentity = 'a', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid \
+             AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) \
+             FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+             JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
+             WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+        )
+        .bind(row.try_get::<i64, _>(4)?)
+        .persistent(false)
+        .fetch_all(c)
+        .await?;
+        Ok(Some(Self {
+            schema: row.try_get(0)?,
+            name: row.try_get(1)?,
+            kind: row.try_get(2)?,
+            persistence: row.try_get(3)?,
+            columns: columns.iter().map(Column::read).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    /// What the struct's own comparison cannot know.
+    fn differences(&self, spec: &TableSpec) -> Vec<String> {
+        let (table, mut out) = (&spec.table.name, Vec::new());
+        if !matches!(self.kind.as_str(), "r" | "p") {
+            out.push(format!(
+                "table {table}: is no table; rows of a view or foreign table cannot be locked and written"
+            ));
+        }
+        if self.persistence != "p" {
+            out.push(format!(
+                "table {table}: is unlogged or temporary, so a crash empties it; ALTER TABLE {table} SET LOGGED"
+            ));
+        }
+        for column in &self.columns {
+            let name = &column.name;
+            let is_key = *name == spec.table.key_column;
+            if is_key && !column.is_unique {
+                out.push(format!("table {table}, column {name}: is the key, and has neither a primary key nor a unique index of its own"));
+            }
+            let is_written = !is_key && spec.columns.iter().any(|wanted| wanted.name == *name);
+            if column.is_generated && (is_written || spec.table.version_column.as_ref() == Some(name)) {
+                out.push(format!("table {table}, column {name}: is generated by the database and cannot be written; leave it out of the struct"));
+            }
+        }
+        out
+    }
+
+    /// Only after there were no differences.
+    fn bind(&self, spec: &TableSpec) -> BoundTable {
+        let table = &spec.table;
+        let columns: Vec<_> = spec
+            .columns
+            .iter()
+            .filter_map(|wanted| self.columns.iter().find(|column| column.name == wanted.name))
+            .filter_map(|column| {
+                let kind = column.kind()?;
+                let is_written = column.name != table.key_column && table.version_column.as_ref() != Some(&column.name);
+                let cast = match kind {
+                    ColumnType::Numeric => Some("numeric".into()),
+                    ColumnType::Json => Some(column.base.clone()),
+                    ColumnType::Text if column.is_enum => Some(column.spelled.clone()),
+                    _ => None,
+                };
+                Some(BoundColumn { name: column.name.clone(), kind, cast, is_written })
+            })
+            .collect();
+        BoundTable {
+            name: table.name.clone(),
+            key: match table.key_type {
+                KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
+                KeyType::Uuid => ColumnType::Uuid,
+                KeyType::Text => ColumnType::Text,
+            },
+            is_versioned: table.version_column.is_some(),
+            statements: statements::table((&self.schema, &self.name), spec, &columns),
+            columns,
+        }
+    }
+}
+
+impl Column {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            name: row.try_get(0)?,
+            base: row.try_get(1)?,
+            spelled: row.try_get(2)?,
+            is_enum: row.try_get(3)?,
+            is_nullable: row.try_get(4)?,
+            is_generated: row.try_get(5)?,
+            is_unique: row.try_get(6)?,
+        })
+    }
+
+    fn kind(&self) -> Option<ColumnType> {
+        Some(match self.base.as_str() {
+            "bool" => ColumnType::Bool,
+            "int2" => ColumnType::I16,
+            "int4" => ColumnType::I32,
+            "int8" => ColumnType::I64,
+            "float4" => ColumnType::F32,
+            "float8" => ColumnType::F64,
+            "text" | "varchar" | "bpchar" => ColumnType::Text,
+            "bytea" => ColumnType::Bytes,
+            "uuid" => ColumnType::Uuid,
+            "timestamptz" => ColumnType::Timestamp,
+            "json" | "jsonb" => ColumnType::Json,
+            "numeric" => ColumnType::Numeric,
+            _ if self.is_enum => ColumnType::Text,
+            _ => return None,
+        })
+    }
+
+    fn found(&self) -> FoundColumn {
+        FoundColumn {
+            name: self.name.clone(),
+            column_type: self.kind(),
+            type_name: self.spelled.clone(),
+            is_nullable: self.is_nullable,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Range partitions of the outbox and the ledger: made ahead of time, dropped whole.
+//!
+//! A row whose range has no partition goes to the default partition, so an insert never fails because maintenance is late
+//! or a clock jumped. A range of which the default partition holds rows is never created afterwards (attaching it would
+//! have to move them): it stays in the default partition, which is emptied by DELETE under the same two conditions.
+//! Dropping takes a brief exclusive lock on the parent, and gives up rather than hold writers back (hazard H68).
+
+use super::connection::Server;
+use super::settings::OutboxSettings;
+use super::statements::{self, Name};
+use crate::ports::fault::Fault;
+use crate::ports::schema::Maintained;
+use sqlx::Row;
+use std::ops::Range;
+
+/// How many partitions are kept ready beyond the one in use: maintenance may be late by two of them.
+const AHEAD: i64 = 3;
+
+/// Most rows deleted from a default partition in one run: some 0.1 s of work, so that no batch waits for it.
+const DELETE_MAX: i64 = 10_000;
+
+/// How long DDL may queue for its lock: whatever comes after it in the queue, every batch, waits with it. In use, batches
+/// hold their locks for some 40 ms.
+const DDL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = 500";
+
+/// A partitioned table of ours.
+#[derive(Clone, Copy, Debug)]
+struct Parent {
+    table: &'static str,
+    /// The column it is cut by.
+    instant: &'static str,
+}
+
+const PARENTS: [Parent; 2] =
+    [Parent { table: "outbox", instant: "created_at" }, Parent { table: "verdict", instant: "decided_at" }];
+
+/// A partition: its name and its range in milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    name: String,
+    range: Range<i64>,
+}
+
+/// What the database says: its clock, and the partitions of one table.
+struct Parts {
+    now_ms: i64,
+    parts: Vec<Part>,
+}
+
+/// Makes partitions ahead. Answers how many.
+pub(super) fn create_ahead(server: &mut Server, settings: OutboxSettings) -> Result<usize, Fault> {
+    let mut created = 0;
+    for parent in PARENTS {
+        let found = find(server, parent)?;
+        for range in wanted(found.now_ms, settings.partition_minutes, &found.parts) {
+            created += usize::from(create(server, parent, &range)?);
+        }
+    }
+    Ok(created)
+}
+
+/// Makes partitions ahead and drops what is old and published.
+pub(super) fn maintain(server: &mut Server, settings: OutboxSettings) -> Result<Maintained, Fault> {
+    let created = create_ahead(server, settings)?;
+    let mut dropped = 0;
+    let retention_ms = i64::from(settings.retention_hours) * 3_600_000;
+    for parent in PARENTS {
+        let found = find(server, parent)?;
+        let is_past = |part: &&Part| part.range.end <= found.now_ms - retention_ms;
+        for part in found.parts.iter().filter(is_past) {
+            dropped += usize::from(drop_if_published(server, parent, part)?);
+        }
+        empty_default(server, parent, retention_ms)?;
+    }
+    Ok(Maintained { created, dropped })
+}
+
+/// The ranges to make: the one in use and [`AHEAD`] more, less what others cover already.
+fn wanted(now_ms: i64, partition_minutes: u32, parts: &[Part]) -> Vec<Range<i64>> {
+    let length = i64::from(partition_minutes.max(1)) * 60_000;
+    let current = now_ms.div_euclid(length);
+    let is_free =
+        |range: &Range<i64>| parts.iter().all(|part| part.range.end <= range.start || range.end <= part.range.start);
+    (current..=current + AHEAD).map(|slot| slot * length..(slot + 1) * length).filter(is_free).collect()
+}
+
+fn find(server: &mut Server, parent: Parent) -> Result<Parts, Fault> {
+    let Parent { table, .. } = parent;
+    let list = server.statement(&format!(
+        "SELECT c.relname::text, \
+         (extract(epoch FROM (regexp_match(b.bound, 'FROM \\(''([^'']+)''\\)'))[1]::timestamptz) * 1000)::bigint, \
+         (extract(epoch FROM (regexp_match(b.bound, 'TO \\(''([^'']+)''\\)'))[1]::timestamptz) * 1000)::bigint, \
+         (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
+         FROM (SELECT 1) AS one LEFT JOIN (pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid \
+         JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid)) AS b(bound) ON b.bound <> 'DEFAULT') \
+         ON i.inhparent = '{{schema}}.{table}'::regclass ORDER BY 2"
+    ));
+    server.transaction("list partitions", async |c| {
+        let rows = sqlx::query(list.sql()).persistent(false).fetch_all(c).await?;
+        let now_ms = rows.first().map_or(Ok(0), |row| row.try_get(3))?;
+        let mut parts = Vec::new();
+        for row in &rows {
+            if let (Some(name), Some(start), Some(end)) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?) {
+                parts.push(Part { name, range: start..end });
+            }
+        }
+        Ok(Parts { now_ms, parts })
+    })
+}
+
+/// Creates one partition unless the default partition holds rows of its range, or a lock is not to be had.
+fn create(server: &mut Server, parent: Parent, range: &Range<i64>) -> Result<bool, Fault> {
+    let Parent { table, instant } = parent;
+    let name = name_of(parent, range.start)?;
+    let (start, end) = (bound(range.start), bound(range.end));
+    // Made apart and then attached: CREATE … PARTITION OF would lock the parent against every writer.
+    let create = statements::on_table(
+        &server.schema,
+        &name,
+        &format!(
+            "CREATE TABLE {{schema}}.{{table}} (LIKE {{schema}}.{table} INCLUDING DEFAULTS) \
+             WITH (autovacuum_vacuum_insert_threshold = -1); \
+             ALTER TABLE {{schema}}.{table} ATTACH PARTITION {{schema}}.{{table}} FOR VALUES FROM ({start}) TO ({end})"
+        ),
+    );
+    let held = server.statement(&format!(
+        "SELECT EXISTS (SELECT FROM {{schema}}.{table}_default WHERE {instant} >= {start} AND {instant} < {end})"
+    ));
+    let outcome = server.transaction("create a partition", async |c| {
+        sqlx::raw_sql(DDL_LOCK_TIMEOUT).execute(&mut *c).await?;
+        if sqlx::query(held.sql()).persistent(false).fetch_one(&mut *c).await?.try_get(0)? {
+            return Ok(false);
+        }
+        sqlx::raw_sql(create.sql()).execute(c).await.map(|_| true)
+    });
+    match outcome {
+        // A second maintainer made it, a row of the range came to the default partition, or the lock was not to be had.
+        Err(fault) if fault.is_retry() || is_taken(&fault) => Ok(false),
+        outcome => outcome,
+    }
+}
+
+/// Drops one partition if all its rows are published. A row whose position is gone counts as not published.
+fn drop_if_published(server: &mut Server, parent: Parent, part: &Part) -> Result<bool, Fault> {
+    let Ok(name) = Name::parse(&part.name) else { return Ok(false) };
+    let table = parent.table;
+    let schema = server.schema.clone();
+    // The few sources of a partition are found by skipping through its primary key; then one probe for each.
+    let is_published = statements::on_table(
+        &schema,
+        &name,
+        "WITH RECURSIVE source AS ( \
+         (SELECT pipeline, topic, partition FROM {schema}.{table} ORDER BY pipeline, topic, partition LIMIT 1) UNION ALL \
+         SELECT n.pipeline, n.topic, n.partition FROM source AS s, LATERAL ( \
+         SELECT o.pipeline, o.topic, o.partition FROM {schema}.{table} AS o \
+         WHERE (o.pipeline, o.topic, o.partition) > (s.pipeline, s.topic, s.partition) \
+         ORDER BY o.pipeline, o.topic, o.partition LIMIT 1) AS n) \
+         SELECT NOT EXISTS (SELECT FROM source AS s LEFT JOIN {schema}.position AS p USING (pipeline, topic, partition) \
+         WHERE p.published IS NULL OR EXISTS (SELECT FROM {schema}.{table} AS o WHERE o.pipeline = s.pipeline \
+         AND o.topic = s.topic AND o.partition = s.partition AND o.source_offset >= p.published))",
+    );
+    let lock = server.statement(&format!("LOCK TABLE ONLY {{schema}}.{table} IN ACCESS EXCLUSIVE MODE"));
+    let drop_it = statements::on_table(&schema, &name, "DROP TABLE {schema}.{table}");
+    // The ledger is not announced, so age alone decides there.
+    let must_be_published = table == "outbox";
+    if must_be_published {
+        let ask = is_published.sql();
+        let is_published = server.transaction("look at a partition", async |c| {
+            sqlx::query(ask).persistent(false).fetch_one(c).await?.try_get::<bool, _>(0)
+        })?;
+        if !is_published {
+            return Ok(false);
+        }
+    }
+    let outcome = server.transaction("drop a partition", async |c| {
+        sqlx::raw_sql(DDL_LOCK_TIMEOUT).execute(&mut *c).await?;
+        sqlx::raw_sql(lock.sql()).execute(&mut *c).await?;
+        // Asked again under the lock: a row may have come since.
+        if must_be_published
+            && !sqlx::query(is_published.sql()).persistent(false).fetch_one(&mut *c).await?.try_get::<bool, _>(0)?
+        {
+            return Ok(false);
+        }
+        sqlx::raw_sql(drop_it.sql()).execute(c).await.map(|_| true)
+    });
+    match outcome {
+        Err(fault) if fault.is_retry() => Ok(false), // the lock was not to be had: the next run tries again
+        outcome => outcome,
+    }
+}
+
+fn empty_default(server: &mut Server, parent: Parent, retention_ms: i64) -> Result<u64, Fault> {
+    let Parent { table, instant } = parent;
+    let published = if table == "outbox" {
+        "AND EXISTS (SELECT FROM {schema}.position AS p WHERE p.pipeline = d.pipeline AND p.topic = d.topic \
+         AND p.partition = d.partition AND d.source_offset < p.published)"
+    } else {
+        ""
+    };
+    let delete = server.statement(&format!(
+        "DELETE FROM {{schema}}.{table}_default WHERE ctid = ANY (ARRAY (SELECT d.ctid FROM {{schema}}.{table}_default AS d \
+         WHERE d.{instant} < clock_timestamp() - $1 * interval '1 millisecond' {published} LIMIT $2))"
+    ));
+    server
+        .transaction("empty the default partition", async |c| {
+            sqlx::query(delete.sql()).bind(retention_ms).bind(DELETE_MAX).persistent(false).execute(c).await
+        })
+        .map(|result| result.rows_affected())
+}
+
+/// `outbox_20261122t1800`, by the start of its range in UTC.
+fn name_of(parent: Parent, start_ms: i64) -> Result<Name, Fault> {
+    let at = time::OffsetDateTime::from_unix_timestamp(start_ms.div_euclid(1000))
+        .map_err(|error| Fault::corrupt("the database's clock is outside years 0 to 9999").because(error))?;
+    let (year, month, day) = at.to_calendar_date();
+    let name = format!("{}_{year:04}{:02}{day:02}t{:02}{:02}", parent.table, u8::from(month), at.hour(), at.minute());
+    Name::parse(&name).map_err(Fault::corrupt)
+}
+
+/// An instant as a literal.
+fn bound(ms: i64) -> String {
+    format!("'{}'", crate::flow::record::Timestamp(ms).to_rfc3339())
+}
+
+/// 42P07 duplicate table, 42P17 overlapping range, 23514 a row of the range in the default partition: somebody was faster.
+fn is_taken(fault: &Fault) -> bool {
+    let text = fault.to_string();
+    ["SQLSTATE 42P07", "SQLSTATE 42P17", "SQLSTATE 23514", "SQLSTATE 23505"].iter().any(|code| text.contains(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    #[test]
+    fn the_range_in_use_and_three_more_are_wanted_unless_something_covers_them() {
+        assert_eq!(wanted(10 * HOUR + 1, 60, &[]).first(), Some(&(10 * HOUR..11 * HOUR)));
+        assert_eq!(wanted(10 * HOUR, 60, &[]).len(), 4);
+        let covered = [Part { name: "p".into(), range: 11 * HOUR..12 * HOUR }];
+        assert_eq!(wanted(10 * HOUR, 60, &covered).len(), 3);
+        // After the length was changed, a range that would overlap waits until time has passed it.
+        assert_eq!(wanted(10 * HOUR, 120, &covered).first(), Some(&(12 * HOUR..14 * HOUR)));
+    }
+
+    #[test]
+    fn a_partition_is_named_by_its_start() {
+        let name = name_of(PARENTS[0], 1_769_860_800_000).unwrap();
+        assert_eq!(name.to_string(), "\"outbox_20260131t1200\"");
+        assert_eq!(bound(0), "'1970-01-01T00:00:00.000Z'");
+    }
+}

@@ -1,0 +1,249 @@
+//! Tidegate's own tables: migrations, maintenance, and the names of producers.
+
+use super::connection::Server;
+use super::partitions;
+use super::settings::{OutboxSettings, PostgresSettings};
+use super::statements::{self, Limits};
+use crate::flow::table::Table;
+use crate::ports::fault::Fault;
+use crate::ports::schema::{Maintained, Schema};
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use std::time::Duration;
+
+/// A step of the schema. Never edited once released; a later release adds steps that the release before it can live with
+/// (expand and contract, hazard H75).
+struct Migration {
+    version: i32,
+    name: &'static str,
+    text: &'static str,
+}
+
+const MIGRATIONS: [Migration; 4] = [
+    Migration { version: 1, name: "position", text: include_str!("migrations/0001_position.sql") },
+    Migration { version: 2, name: "outbox", text: include_str!("migrations/0002_outbox.sql") },
+    Migration { version: 3, name: "verdict", text: include_str!("migrations/0003_verdict.sql") },
+    Migration { version: 4, name: "baseline_slot", text: include_str!("migrations/0004_baseline_slot.sql") },
+];
+
+/// First key of our advisory locks, "tide" in ASCII; the second is a hash of what is locked.
+const LOCK_SPACE: i32 = 0x7469_6465;
+
+/// How long a second runner waits for the first: longer than a migration of empty tables takes by far.
+const MIGRATION_LOCK_MS: u32 = 60_000;
+
+/// Longest statement of migrations and of sums over a user's whole table.
+const LONG_STATEMENT_MS: u32 = 600_000;
+
+/// [`Schema`] on Postgres.
+#[derive(Debug)]
+pub struct PostgresSchema {
+    server: Server,
+    outbox: OutboxSettings,
+    pipeline: String,
+}
+
+impl PostgresSchema {
+    /// The schema in which `pipeline` runs. Does not connect.
+    ///
+    /// # Errors
+    /// `Fatal` when the settings cannot be used.
+    pub fn new(settings: &PostgresSettings, outbox: OutboxSettings, pipeline: &str) -> Result<Self, Fault> {
+        let limits = Limits {
+            statement: LONG_STATEMENT_MS.max(settings.statement_timeout_ms),
+            lock: MIGRATION_LOCK_MS.max(settings.lock_timeout_ms),
+            idle: settings.idle_in_transaction_timeout_ms,
+        };
+        if outbox.partition_minutes == 0 || outbox.retention_hours == 0 {
+            return Err(Fault::fatal("outbox settings: partition_minutes and retention_hours must be above 0"));
+        }
+        Ok(Self { server: Server::with_limits(settings, limits)?, outbox, pipeline: pipeline.into() })
+    }
+
+    /// Applies one migration unless it has been applied.
+    fn apply(&mut self, migration: &Migration) -> Result<bool, Fault> {
+        let Migration { version, name, text } = migration;
+        let schema = self.server.schema.to_string();
+        let create_schema = self.server.statement("CREATE SCHEMA {schema}");
+        let create_log = self.server.statement(
+            "CREATE TABLE IF NOT EXISTS {schema}.migration (version integer PRIMARY KEY, name text NOT NULL, \
+             applied_at timestamptz NOT NULL DEFAULT now())",
+        );
+        let is_applied = self.server.statement("SELECT EXISTS (SELECT FROM {schema}.migration WHERE version = $1)");
+        let apply = self.server.statement(text);
+        let note = self.server.statement("INSERT INTO {schema}.migration (version, name) VALUES ($1, $2)");
+        self.server.transaction(&format!("migration {version} ({name})"), async |c| {
+            lock(c, &schema).await?;
+            // Asked first: CREATE SCHEMA IF NOT EXISTS needs the right to create one even where it exists.
+            let has_schema = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL").bind(&schema).persistent(false);
+            if !has_schema.fetch_one(&mut *c).await?.try_get::<bool, _>(0)? {
+                sqlx::raw_sql(create_schema.sql()).execute(&mut *c).await?;
+            }
+            sqlx::raw_sql(create_log.sql()).execute(&mut *c).await?;
+            let ask = sqlx::query(is_applied.sql()).bind(*version).persistent(false);
+            if ask.fetch_one(&mut *c).await?.try_get(0)? {
+                return Ok(false);
+            }
+            sqlx::raw_sql(apply.sql()).execute(&mut *c).await?;
+            sqlx::query(note.sql()).bind(*version).bind(*name).persistent(false).execute(c).await?;
+            Ok(true)
+        })
+    }
+}
+
+/// Takes the transaction's advisory lock on `name`. Released with the transaction, so it works behind a pooler.
+async fn lock(c: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))");
+    lock.bind(LOCK_SPACE).bind(name).persistent(false).execute(c).await.map(drop)
+}
+
+impl Schema for PostgresSchema {
+    fn migrate(&mut self) -> Result<Vec<String>, Fault> {
+        // A command for a person: what is merely "try again" for a batch ends it.
+        self.server.connect().map_err(|fault| {
+            if fault.to_string().contains("read-only") { Fault::fatal("cannot migrate").because(fault) } else { fault }
+        })?;
+        let mut applied = Vec::new();
+        for migration in &MIGRATIONS {
+            let Migration { version, name, .. } = migration;
+            let is_new = self.apply(migration).map_err(|fault| match fault {
+                Fault::Corrupt(_) => Fault::fatal(format!("migration {version} ({name}) failed")).because(fault),
+                other => other,
+            })?;
+            if is_new {
+                applied.push(format!("{version:04}_{name}"));
+            }
+        }
+        partitions::create_ahead(&mut self.server, self.outbox)?;
+        Ok(applied)
+    }
+
+    fn verify(&mut self) -> Result<(), Fault> {
+        let schema = self.server.schema.clone();
+        let log = format!("{schema}.\"migration\"");
+        let read = self.server.statement("SELECT version FROM {schema}.migration");
+        let applied: Vec<i32> = self.server.transaction("read the migrations", async |c| {
+            let ask = sqlx::query("SELECT to_regclass($1) IS NOT NULL").bind(&log).persistent(false);
+            if !ask.fetch_one(&mut *c).await?.try_get::<bool, _>(0)? {
+                return Ok(Vec::new());
+            }
+            let rows = sqlx::query(read.sql()).persistent(false).fetch_all(c).await?;
+            rows.iter().map(|row| row.try_get(0)).collect()
+        })?;
+        let missing: Vec<_> = MIGRATIONS
+            .iter()
+            .filter(|migration| !applied.contains(&migration.version))
+            .map(|migration| format!("{:04}_{}", migration.version, migration.name))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::fatal(format!("schema {schema} lacks {}; run `tidegate migrate` as its owner", missing.join(", "))))
+    }
+
+    fn note_baseline(&mut self, table: &Table) -> Result<(), Fault> {
+        let Some(version) = &table.version_column else { return Ok(()) };
+        let sum = statements::version_sum(&table.name, version).map_err(Fault::fatal)?;
+        let find = self
+            .server
+            .statement("SELECT EXISTS (SELECT FROM {schema}.baseline WHERE pipeline = $1 AND table_name = $2)");
+        let note = self.server.statement(
+            "INSERT INTO {schema}.baseline (pipeline, table_name, version_sum) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        );
+        let (pipeline, name) = (&self.pipeline, &table.name);
+        self.server.transaction("note the baseline", async |c| {
+            // Asked first: the sum reads the whole table.
+            let find = sqlx::query(find.sql()).bind(pipeline).bind(name).persistent(false);
+            if find.fetch_one(&mut *c).await?.try_get(0)? {
+                return Ok(());
+            }
+            let sum: i64 = sqlx::query(sum.sql()).persistent(false).fetch_one(&mut *c).await?.try_get(0)?;
+            sqlx::query(note.sql()).bind(pipeline).bind(name).bind(sum).persistent(false).execute(c).await.map(drop)
+        })
+    }
+
+    fn maintain(&mut self) -> Result<Maintained, Fault> {
+        partitions::maintain(&mut self.server, self.outbox)
+    }
+
+    fn lease_slot(&mut self, owner: &str, preferred: Option<u32>, term: Duration) -> Result<u32, Fault> {
+        // An owner that asks again gets its slot again. Free are those without a lease that is still running.
+        let choose = self.server.statement(
+            "SELECT coalesce((SELECT min(slot) FROM {schema}.slot WHERE pipeline = $1 AND owner = $2 \
+             AND expires_at > clock_timestamp()), (SELECT min(n)::integer FROM generate_series(0, \
+             (SELECT count(*) FROM {schema}.slot WHERE pipeline = $1)) AS n WHERE NOT EXISTS (SELECT FROM {schema}.slot AS s \
+             WHERE s.pipeline = $1 AND s.slot = n AND s.expires_at > clock_timestamp())))",
+        );
+        let lease = self.server.statement(
+            "INSERT INTO {schema}.slot AS s (pipeline, slot, owner, expires_at) \
+             VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond') ON CONFLICT (pipeline, slot) \
+             DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at \
+             WHERE s.owner = excluded.owner OR s.expires_at <= clock_timestamp() RETURNING slot",
+        );
+        let preferred = preferred.map(|slot| i32::try_from(slot).unwrap_or(i32::MAX));
+        let locked = format!("{} slots of {}", self.server.schema, self.pipeline);
+        let pipeline = &self.pipeline;
+        let leased: Option<i32> = self.server.transaction("lease a slot", async |c| {
+            lock(c, &locked).await?;
+            let slot: i32 = if let Some(slot) = preferred {
+                slot
+            } else {
+                let choose = sqlx::query(choose.sql()).bind(pipeline).bind(owner).persistent(false);
+                choose.fetch_one(&mut *c).await?.try_get(0)?
+            };
+            let lease = sqlx::query(lease.sql()).bind(pipeline).bind(slot).bind(owner).bind(millis(term));
+            lease.persistent(false).fetch_optional(c).await?.map(|row| row.try_get(0)).transpose()
+        })?;
+        leased.and_then(|slot| u32::try_from(slot).ok()).ok_or_else(|| {
+            let slot = preferred.map(|slot| format!(" {slot}")).unwrap_or_default();
+            Fault::retry(format!("slot{slot} of pipeline {} is leased by another instance", self.pipeline))
+        })
+    }
+
+    fn renew_slot(&mut self, slot: u32, owner: &str, term: Duration) -> Result<bool, Fault> {
+        let renew = self.server.statement(
+            "UPDATE {schema}.slot SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
+             WHERE pipeline = $1 AND slot = $2 AND owner = $3",
+        );
+        let pipeline = &self.pipeline;
+        let slot = i32::try_from(slot).unwrap_or(i32::MAX);
+        self.server
+            .transaction("renew a slot", async |c| {
+                let renew = sqlx::query(renew.sql()).bind(pipeline).bind(slot).bind(owner).bind(millis(term));
+                renew.persistent(false).execute(c).await
+            })
+            .map(|result| result.rows_affected() == 1)
+    }
+
+    fn release_slot(&mut self, slot: u32, owner: &str) {
+        let release =
+            self.server.statement("DELETE FROM {schema}.slot WHERE pipeline = $1 AND slot = $2 AND owner = $3");
+        let pipeline = &self.pipeline;
+        let slot = i32::try_from(slot).unwrap_or(i32::MAX);
+        let released = self.server.transaction("release a slot", async |c| {
+            sqlx::query(release.sql()).bind(pipeline).bind(slot).bind(owner).persistent(false).execute(c).await
+        });
+        if let Err(fault) = released {
+            tracing::warn!(slot, %fault, "slot not released; its lease will expire");
+        }
+    }
+}
+
+fn millis(term: Duration) -> i64 {
+    i64::try_from(term.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_numbered_in_order_and_name_our_schema_everywhere() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(usize::try_from(migration.version).unwrap(), index + 1);
+            for line in migration.text.lines().filter(|line| line.contains("CREATE TABLE") || line.contains(" ON ")) {
+                assert!(line.contains("{schema}."), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! SQL text: the one module that makes statements from names, and the only one that may call them safe (hazard S7).
+//!
+//! Names come from settings, from the topology and from the database's catalog. Each is checked against [`Name`]'s
+//! alphabet *and* quoted; values are bound, never written into the text.
+
+use crate::flow::key::KeyType;
+use crate::flow::table::{ColumnType, TableSpec};
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use std::fmt;
+use std::sync::Arc;
+
+/// An SQL identifier: `[A-Za-z_][A-Za-z0-9_$]{0,62}`. Displays quoted, so upper and lower case count.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Name(String);
+
+impl Name {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// A sentence that quotes the name.
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        let mut characters = name.chars();
+        let starts = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        if !starts || name.len() > 63 || !characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$')) {
+            return Err(format!(
+                "name {name:?}: use 1 to 63 characters of a-z, A-Z, 0-9, '_' and '$', the first neither digit nor '$'"
+            ));
+        }
+        Ok(Self(name.into()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quote(&self.0))
+    }
+}
+
+/// Quotes an identifier of any spelling, such as the catalog's.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('\0', "").replace('"', "\"\""))
+}
+
+/// A statement whose text was made once.
+#[derive(Clone, Debug)]
+pub(super) struct Statement(Arc<str>);
+
+impl Statement {
+    /// The text, for sqlx.
+    pub(super) fn sql(&self) -> SqlStr {
+        AssertSqlSafe(Arc::clone(&self.0)).into_sql_str()
+    }
+}
+
+/// Puts the quoted schema into a text of ours, in place of `{schema}`.
+pub(super) fn in_schema(schema: &Name, text: &str) -> Statement {
+    Statement(text.replace("{schema}", &schema.to_string()).into())
+}
+
+/// As [`in_schema`], with the name of one table (a partition of ours) in place of `{table}`.
+pub(super) fn on_table(schema: &Name, table: &Name, text: &str) -> Statement {
+    Statement(text.replace("{schema}", &schema.to_string()).replace("{table}", &table.to_string()).into())
+}
+
+/// Opens a transaction and sets its limits in one round trip; the server's own defaults are "for ever" (fact f).
+///
+/// Deferred constraints are checked at once: the error then meets the row that caused it, behind its savepoint, and COMMIT
+/// has nothing left to refuse.
+///
+/// A server that waits for its standbys to apply a commit (`remote_apply`) goes on doing so; every weaker level is raised.
+pub(super) fn begin(limits: Limits, synchronous_commit: &str) -> Statement {
+    let Limits { statement, lock, idle } = limits;
+    let raise = if synchronous_commit == "remote_apply" { "" } else { "SET LOCAL synchronous_commit = on; " };
+    Statement(
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement}; \
+             SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle}; {raise}\
+             SET CONSTRAINTS ALL IMMEDIATE"
+        )
+        .into(),
+    )
+}
+
+/// Time limits of one transaction, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Longest statement.
+    pub(super) statement: u32,
+    /// Longest wait for one lock.
+    pub(super) lock: u32,
+    /// Longest pause between two statements.
+    pub(super) idle: u32,
+}
+
+/// Commits. The SELECT fails in a failed transaction, of which a bare COMMIT makes a silent ROLLBACK (fact e).
+pub(super) const COMMIT: &str = "SELECT 1; COMMIT";
+
+// === user tables ===
+
+/// A column as bound: where it stands and how it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BoundColumn {
+    pub(super) name: String,
+    pub(super) kind: ColumnType,
+    /// The type that text is cast to on the server, for those types that travel as text.
+    pub(super) cast: Option<String>,
+    /// The key and the version are read like others where the struct has them, and written by the engine alone.
+    pub(super) is_written: bool,
+}
+
+/// The statements of one bound table.
+#[derive(Debug)]
+pub(super) struct TableStatements {
+    pub(super) read: Statement,
+    pub(super) write: Statement,
+}
+
+/// Builds the statements. `relation` is the table's name as the catalog spells it: schema, then table.
+pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundColumn]) -> TableStatements {
+    let table = format!("{}.{}", quote(relation.0), quote(relation.1));
+    let key = quote(&spec.table.key_column);
+    let key_array = match spec.table.key_type {
+        KeyType::I64 | KeyType::I64BigEndian => "bigint[]",
+        KeyType::Uuid => "uuid[]",
+        KeyType::Text => "text[]",
+    };
+    let key_out = if key_array == "text[]" { format!("t.{key}::text") } else { format!("t.{key}") };
+    let version = spec.table.version_column.as_deref().map(quote);
+
+    let read_columns: String = columns
+        .iter()
+        .map(|column| match column.kind {
+            ColumnType::Text | ColumnType::Numeric | ColumnType::Json => format!(", t.{}::text", quote(&column.name)),
+            _ => format!(", t.{}", quote(&column.name)),
+        })
+        .collect();
+    let version_out = version.as_ref().map_or_else(|| "0::bigint".into(), |version| format!("t.{version}"));
+    // Sorted before it is locked (H94): the row locks are taken above the sort, in its order.
+    let read = format!(
+        "SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t WHERE t.{key} = ANY($1::{key_array}) \
+         ORDER BY t.{key} FOR NO KEY UPDATE"
+    );
+
+    let (mut set, mut arrays, mut names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
+    // The rows are locked since they were read, so their version is what was read; if not, somebody kept a stale row.
+    let same_version = version.as_ref().map(|version| format!(" AND t.{version} = u.v0")).unwrap_or_default();
+    if let Some(version) = &version {
+        arrays.extend(["$2::bigint[]".into(), "$3::bigint[]".into()]);
+        names.extend(["v0".into(), "v1".into()]);
+        set.push(format!("{version} = u.v1"));
+    }
+    for column in columns.iter().filter(|column| column.is_written) {
+        let number = arrays.len() + 1;
+        arrays.push(format!("${number}::{}[]", array_type(column.kind)));
+        names.push(format!("c{number}"));
+        let cast = column.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
+        set.push(format!("{} = u.c{number}{cast}", quote(&column.name)));
+    }
+    if set.is_empty() {
+        set.push(format!("{key} = t.{key}")); // a table of a key alone: nothing to change, the row count still counts
+    }
+    let write = format!(
+        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE t.{key} = u.k{same_version}",
+        set.join(", "),
+        arrays.join(", "),
+        names.join(", ")
+    );
+    TableStatements { read: Statement(read.into()), write: Statement(write.into()) }
+}
+
+const fn array_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Bool => "boolean",
+        ColumnType::I16 => "smallint",
+        ColumnType::I32 => "integer",
+        ColumnType::I64 => "bigint",
+        ColumnType::F32 => "real",
+        ColumnType::F64 => "double precision",
+        ColumnType::Bytes => "bytea",
+        ColumnType::Uuid => "uuid",
+        ColumnType::Timestamp => "timestamptz",
+        ColumnType::Text | ColumnType::Json | ColumnType::Numeric => "text",
+    }
+}
+
+/// Splits `schema.table` or `table` into a quoted name for `to_regclass`, which follows the search path.
+///
+/// # Errors
+/// A sentence: a part is no legal name.
+pub(super) fn regclass(table: &str) -> Result<String, String> {
+    match table.split_once('.') {
+        Some((schema, table)) => Ok(format!("{}.{}", Name::parse(schema)?, Name::parse(table)?)),
+        None => Name::parse(table).map(|table| table.to_string()),
+    }
+}
+
+/// The sum of a table's versions.
+///
+/// # Errors
+/// A sentence: a name is illegal.
+pub(super) fn version_sum(table: &str, version: &str) -> Result<Statement, String> {
+    let text = format!("SELECT coalesce(sum({}), 0)::bigint FROM {}", Name::parse(version)?, regclass(table)?);
+    Ok(Statement(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::table::Table;
+
+    #[test]
+    fn hostile_names_are_refused_and_quoted_all_the_same() {
+        let hostile = [
+            "",
+            " ",
+            "a b",
+            "a;b",
+            "a\"b",
+            "\"",
+            "a'b",
+            "a--b",
+            "a/*b",
+            "1a",
+            "$a",
+            "a\0b",
+            "a\nb",
+            "a.b",
+            "ä",
+            "a\\b",
+            "(a)",
+            "a)",
+            "drop table x",
+            "\";DROP TABLE x;--",
+            "pg_catalog.now()",
+            "a\u{202e}b",
+            "a,b",
+            "a=b",
+            "*",
+            "?",
+            "$1",
+            "a$$b\"",
+        ];
+        for name in hostile {
+            if name != "a$$b\"" {
+                assert!(Name::parse(name).is_err(), "{name:?}");
+            }
+            let quoted = quote(name);
+            let inner = &quoted[1..quoted.len() - 1];
+            assert!(!inner.replace("\"\"", "").contains('"') && !inner.contains('\0'), "{quoted}");
+        }
+        assert!(Name::parse(&"a".repeat(64)).is_err());
+        for name in ["a", "_", "Tide", "a$1", &"a".repeat(63)] {
+            assert_eq!(Name::parse(name).unwrap().to_string(), format!("\"{name}\""));
+        }
+        assert_eq!(regclass("billing.accounts").unwrap(), "\"billing\".\"accounts\"");
+        assert!(regclass("a.b.c").is_err() && regclass("a.").is_err() && regclass(".b").is_err());
+    }
+
+    fn bound(name: &str, kind: ColumnType, cast: Option<&str>, is_written: bool) -> BoundColumn {
+        BoundColumn { name: name.into(), kind, cast: cast.map(Into::into), is_written }
+    }
+
+    #[test]
+    fn a_table_is_read_in_key_order_and_written_by_arrays() {
+        let spec = TableSpec { table: Table::new("accounts"), columns: Vec::new() };
+        let columns = [
+            bound("score", ColumnType::F64, None, true),
+            bound("id", ColumnType::I64, None, false),
+            bound("extra", ColumnType::Json, Some("jsonb"), true),
+        ];
+        let made = table(("public", "accounts"), &spec, &columns);
+        assert_eq!(
+            &*made.read.0,
+            "SELECT t.\"id\", t.\"version\", t.\"score\", t.\"id\", t.\"extra\"::text FROM \"public\".\"accounts\" AS t \
+             WHERE t.\"id\" = ANY($1::bigint[]) ORDER BY t.\"id\" FOR NO KEY UPDATE"
+        );
+        assert_eq!(
+            &*made.write.0,
+            "UPDATE \"public\".\"accounts\" AS t SET \"version\" = u.v1, \"score\" = u.c4, \"extra\" = u.c5::jsonb \
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::double precision[], $5::text[]) \
+             AS u(k, v0, v1, c4, c5) WHERE t.\"id\" = u.k AND t.\"version\" = u.v0"
+        );
+    }
+
+    #[test]
+    fn an_unversioned_table_has_no_version_in_its_statements() {
+        let spec = TableSpec { table: Table::new("t").key("name", KeyType::Text).unversioned(), columns: Vec::new() };
+        let made = table(("s", "t"), &spec, &[bound("n", ColumnType::I32, None, true)]);
+        assert!(made.read.0.contains("t.\"name\"::text, 0::bigint, t.\"n\""));
+        assert!(made.write.0.ends_with("FROM unnest($1::text[], $2::integer[]) AS u(k, c2) WHERE t.\"name\" = u.k"));
+    }
+}

@@ -1,0 +1,94 @@
+//! Statements over the user's tables: the only place that puts names into SQL, always quoted.
+
+use crate::flow::table::TableSpec;
+use sqlx::AssertSqlSafe;
+
+/// The statements of one table.
+#[derive(Debug)]
+pub(super) struct Statements {
+    read: String,
+    write: String,
+}
+
+/// `billing.accounts` as its schema, where it names one, and its name.
+pub(super) fn split(name: &str) -> (Option<&str>, &str) {
+    name.split_once('.').map_or((None, name), |(schema, table)| (Some(schema), table))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn qualified(name: &str) -> String {
+    match split(name) {
+        (Some(schema), table) => format!("{}.{}", quoted(schema), quoted(table)),
+        (None, table) => quoted(table),
+    }
+}
+
+impl Statements {
+    /// Reads: key, version, columns, by key. Writes: columns, new version, key, old version, in this order of arguments.
+    pub(super) fn of(spec: &TableSpec) -> Self {
+        let table = qualified(&spec.table.name);
+        let key = quoted(&spec.table.key_column);
+        let version = spec.table.version_column.as_deref().map(quoted);
+        let columns: Vec<String> = spec.columns.iter().map(|column| quoted(&column.name)).collect();
+        let selected: Vec<&str> =
+            std::iter::once(version.as_deref().unwrap_or("0")).chain(columns.iter().map(String::as_str)).collect();
+        let assigned: Vec<String> = columns
+            .iter()
+            .chain(&version)
+            .enumerate()
+            .map(|(index, name)| format!("{name} = ?{}", index + 1))
+            .collect();
+        let next = assigned.len() + 1;
+        let same = version.as_ref().map(|version| format!(" AND {version} = ?{}", next + 1)).unwrap_or_default();
+        Self {
+            read: format!("SELECT {} FROM {table} WHERE {key} = ?1", selected.join(", ")),
+            write: format!("UPDATE {table} SET {} WHERE {key} = ?{next}{same}", assigned.join(", ")),
+        }
+    }
+
+    pub(super) fn read(&self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.read.clone())
+    }
+
+    pub(super) fn write(&self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.write.clone())
+    }
+}
+
+/// The sum of a table's row versions.
+pub(super) fn version_sum(table: &str, version_column: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!("SELECT COALESCE(SUM({}), 0) FROM {}", quoted(version_column), qualified(table)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Table;
+    use crate::flow::table::{ColumnSpec, ColumnType};
+
+    #[test]
+    fn names_are_quoted_whatever_they_hold() {
+        let column = |name: &str| ColumnSpec { name: name.into(), accepts: vec![ColumnType::I64], is_nullable: false };
+        let spec = TableSpec {
+            table: Table::new("billing.odd\"name"),
+            columns: vec![column("score"), column("x\"; DROP TABLE y")],
+        };
+        let statements = Statements::of(&spec);
+        let table = "\"billing\".\"odd\"\"name\"";
+        assert_eq!(
+            statements.read,
+            format!("SELECT \"version\", \"score\", \"x\"\"; DROP TABLE y\" FROM {table} WHERE \"id\" = ?1")
+        );
+        assert_eq!(
+            statements.write,
+            format!(
+                "UPDATE {table} SET \"score\" = ?1, \"x\"\"; DROP TABLE y\" = ?2, \"version\" = ?3 WHERE \"id\" = ?4 AND \"version\" = ?5"
+            )
+        );
+        let spec = TableSpec { table: Table::new("plain").unversioned(), columns: vec![column("score")] };
+        assert_eq!(Statements::of(&spec).write, "UPDATE \"plain\" SET \"score\" = ?1 WHERE \"id\" = ?2");
+    }
+}

@@ -1,0 +1,71 @@
+//! The test tables as SQL that SQLite and Postgres both understand.
+
+use crate::rows::Column;
+use tidegate::flow::Table;
+use tidegate::flow::row::Value;
+use tidegate::flow::table::TableSpec;
+use tidegate::ports::rows::RowRead;
+
+/// Key and version columns of a table, as its differences from an empty one spell them: name and type.
+fn special(table: &Table) -> Vec<(String, String)> {
+    let spec = TableSpec { table: table.clone(), columns: Vec::new() };
+    let sentence = |text: String| {
+        let (_, rest) = text.split_once(", column ").unwrap();
+        let (name, wanted) = rest.split_once(": missing; expected ").unwrap();
+        (name.to_owned(), wanted.to_owned())
+    };
+    spec.differences(Some(&[])).into_iter().map(sentence).collect()
+}
+
+/// The name of a table, which its difference from nothing tells.
+fn name(table: &Table) -> String {
+    let spec = TableSpec { table: table.clone(), columns: Vec::new() };
+    let told = spec.differences(None).remove(0);
+    told.split_once("table ").unwrap().1.split_once(':').unwrap().0.to_owned()
+}
+
+pub fn create_table(table: &Table, columns: &[Column<'_>], smallest: Option<&str>) -> String {
+    let mut lines: Vec<String> = special(table).iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
+    lines[0].push_str(" PRIMARY KEY");
+    lines.extend(columns.iter().map(|(name, kind, is_nullable)| {
+        let null = if *is_nullable { "" } else { " not null" };
+        let check = if smallest == Some(*name) { format!(" CHECK (\"{name}\" >= 0)") } else { String::new() };
+        format!("\"{name}\" {kind}{null}{check}")
+    }));
+    format!("CREATE TABLE {} ({})", name(table), lines.join(", "))
+}
+
+/// `hex` is the prefix of a literal of bytes: `x` as in `x'00ff'`, or `\x` for one that is cast from text.
+pub fn insert(table: &Table, columns: &[Column<'_>], row: &RowRead, hex: &str) -> String {
+    let special = special(table);
+    let names = special.iter().map(|(name, _)| name.as_str()).chain(columns.iter().map(|(name, ..)| *name));
+    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    let mut values = vec![quoted(&row.key.to_string())];
+    if special.len() > 1 {
+        values.push(row.version.to_string());
+    }
+    values.extend(row.values.iter().map(|value| literal(value, hex)));
+    format!("INSERT INTO {} ({}) VALUES ({})", name(table), names.join(", "), values.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn literal(value: &Value, hex: &str) -> String {
+    match value {
+        Value::Null => "NULL".into(),
+        Value::Bool(v) => v.to_string(),
+        Value::I16(v) => v.to_string(),
+        Value::I32(v) => v.to_string(),
+        // The smallest 64-bit integer is no literal but an expression.
+        Value::I64(v) => quoted(&v.to_string()),
+        Value::F32(v) => format!("{v:e}"),
+        Value::F64(v) => format!("{v:e}"),
+        Value::Text(v) | Value::Json(v) => quoted(v),
+        Value::Bytes(v) => {
+            let digits: String = v.iter().map(|byte| format!("{byte:02x}")).collect();
+            if hex == "x" { format!("x'{digits}'") } else { format!("'{hex}{digits}'") }
+        }
+    }
+}

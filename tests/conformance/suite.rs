@@ -1,0 +1,94 @@
+//! Turns the sentences into tests, once an adapter.
+
+/// `log_suite!(name, open)`: a module of tests over the bench that `open` gives; `None` means skipped.
+macro_rules! log_suite {
+    ($module:ident, $open:expr) => {
+        $crate::suite::tests! { $module, $open, $crate::log:
+            a_record_comes_back_as_it_was_sent
+            keyed_messages_lie_where_murmur2_says
+            records_come_in_offset_order
+            aborted_records_are_hidden
+            open_transaction_stops_committed_readers
+            transactions_leave_gaps_in_the_offsets
+            successor_fences_predecessor_and_ends_its_transaction
+            renew_ends_what_was_open
+            offsets_and_messages_are_committed_together
+            stable_committed_offset_waits_for_pending_transaction
+            offsets_of_an_aborted_transaction_change_nothing
+            stale_generation_cannot_commit_offsets
+            strangers_cannot_commit_offsets
+            a_member_may_commit_what_it_does_not_own
+            commit_outside_a_transaction_keeps_the_metadata
+            companions_move_with_their_lead
+            revoked_before_moved
+            all_members_share_the_latest_generation
+            a_member_that_leaves_hands_its_tasks_on
+            nothing_is_delivered_before_start
+            paused_partitions_are_silent_until_resumed
+            what_is_not_ours_cannot_be_started
+            start_outside_the_log_is_out_of_range
+            bounds_tell_what_a_committed_reader_sees
+            topics_have_ids_and_counts
+            history_reads_what_is_committed
+        }
+    };
+}
+
+/// `rows_suite!(name, open)`: as `log_suite!`, over rows.
+macro_rules! rows_suite {
+    ($module:ident, $open:expr) => {
+        $crate::suite::tests! { $module, $open, $crate::rows:
+            rows_round_trip_every_type
+            nulls_and_extremes_round_trip
+            every_key_type_finds_its_row
+            differences_come_in_one_message
+            a_missing_table_is_a_difference
+            the_first_claim_finds_nothing_and_creates_once
+            claim_raises_the_epoch
+            stale_generation_cannot_claim
+            zombie_compare_and_set_changes_nothing
+            compare_and_set_demands_the_offset
+            compare_and_set_answers_for_each_move
+            a_step_is_committed_as_a_whole
+            rollback_leaves_nothing
+            a_lost_connection_leaves_nothing_and_no_lock
+            reads_answer_what_is_there
+            a_transaction_reads_its_own_writes
+            a_refused_value_blames_the_row
+            savepoint_keeps_earlier_writes
+            the_savepoint_moves
+            a_failed_transaction_cannot_be_committed
+            rows_are_locked_until_the_end
+            a_claim_waits_for_the_zombie_in_flight
+            unknown_commit_is_settled
+            outbox_comes_back_in_order_and_never_splits_an_offset
+            outbox_is_seen_by_its_own_pipeline_and_partition
+            outbox_rows_round_trip
+            outbox_rows_of_another_incarnation_are_kept_and_not_announced
+            counters_add_up
+            version_sum_is_counted_from_the_baseline
+            migrate_is_done_once
+            slots_are_leased_to_one_owner
+            maintenance_keeps_what_is_not_published
+            nothing_to_write_is_no_error
+        }
+    };
+}
+
+macro_rules! tests {
+    ($module:ident, $open:expr, $suite:path: $($sentence:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $sentence() {
+                    use $suite as suite;
+                    if let Some(bench) = $open {
+                        suite::$sentence(&bench);
+                    }
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use {log_suite, rows_suite, tests};

@@ -1,0 +1,335 @@
+//! User tables: compared at start, read and written as arrays.
+
+use crate::server::{Fixture, step};
+use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
+use tidegate::flow::key::{Key, KeyType};
+use tidegate::flow::row::Value;
+use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
+use tidegate::ports::Fault;
+use tidegate::ports::rows::{CommitAnswer, RowRead, RowWrite, Rows, WriteFault};
+
+fn column(name: &str, kind: ColumnType, is_nullable: bool) -> ColumnSpec {
+    ColumnSpec { name: name.into(), accepts: vec![kind], is_nullable }
+}
+
+fn open(fixture: &Fixture, specs: &[TableSpec]) -> PostgresRows {
+    let mut rows = fixture.rows();
+    rows.bind(specs).unwrap();
+    let epoch = fixture.own(&mut rows, 1);
+    rows.begin().unwrap();
+    let at = fixture.number("SELECT next_offset FROM {tg}.position");
+    assert_eq!(rows.advance(&[step(epoch, at, at + 1)]).unwrap(), [true]);
+    rows
+}
+
+#[test]
+fn all_differences_are_told_at_once() {
+    let Some(fixture) = Fixture::new("differences") else { return };
+    fixture.sql("CREATE TABLE {u}.a (id integer, version bigint NOT NULL, score real, made bigint GENERATED ALWAYS AS (1) STORED NOT NULL)");
+    fixture.sql("CREATE UNLOGGED TABLE {u}.b (id bigint PRIMARY KEY, version bigint NOT NULL, x text NOT NULL)");
+    fixture.sql("CREATE VIEW {u}.v AS SELECT id, version FROM {u}.b");
+    let table = |name: &str, columns| TableSpec { table: Table::new(&format!("differences.{name}")), columns };
+    let specs = [
+        table(
+            "a",
+            vec![
+                column("score", ColumnType::F64, false),
+                column("gone", ColumnType::Text, false),
+                column("made", ColumnType::I64, false),
+            ],
+        ),
+        table("b", vec![column("x", ColumnType::Text, true)]),
+        table("v", Vec::new()),
+        table("none", Vec::new()),
+        TableSpec { table: Table::new("a;DROP TABLE x"), columns: vec![column("c\"d", ColumnType::Text, false)] },
+    ];
+    let fault = fixture.rows().bind(&specs).unwrap_err();
+    assert!(matches!(fault, Fault::Fatal(_)));
+    let text = fault.to_string();
+    for part in [
+        "differences.a, column id: is integer, the struct needs bigint",
+        "differences.a, column id: is the key, and has neither",
+        "differences.a, column score: is real",
+        "differences.a, column gone: missing; expected text not null",
+        "differences.a, column made: is generated",
+        "differences.b: is unlogged",
+        "differences.b, column x: is not null, the struct's field is an Option",
+        "differences.v: is no table",
+        "differences.none: does not exist",
+        "table a;DROP TABLE x: name",
+        "\"c\\\"d\"",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+const WIDE: [(&str, ColumnType, &str); 15] = [
+    ("c_bool", ColumnType::Bool, "boolean"),
+    ("c_i16", ColumnType::I16, "smallint"),
+    ("c_i32", ColumnType::I32, "integer"),
+    ("c_i64", ColumnType::I64, "bigint"),
+    ("c_f32", ColumnType::F32, "real"),
+    ("c_f64", ColumnType::F64, "double precision"),
+    ("c_text", ColumnType::Text, "text"),
+    ("c_varchar", ColumnType::Text, "varchar(40)"),
+    ("c_enum", ColumnType::Text, "wide.mood"),
+    ("c_bytes", ColumnType::Bytes, "bytea"),
+    ("c_uuid", ColumnType::Uuid, "uuid"),
+    ("c_at", ColumnType::Timestamp, "timestamptz"),
+    ("c_jsonb", ColumnType::Json, "jsonb"),
+    ("c_json", ColumnType::Json, "json"),
+    ("c_numeric", ColumnType::Numeric, "numeric(20,4)"),
+];
+
+fn wide_values(variant: u8) -> Vec<Value> {
+    let text = |text: &str| Value::Text(text.into());
+    match variant {
+        0 => vec![
+            Value::Bool(true),
+            Value::I16(-3),
+            Value::I32(i32::MIN),
+            Value::I64(i64::MAX),
+            Value::F32(0.1),
+            Value::F64(1e-300),
+            text("späti \" \\ {a,b} NULL"),
+            text(""),
+            text("glad"),
+            Value::Bytes(vec![0, 255, 10]),
+            text("67e55044-10b1-426f-9247-bb680e5fe0c8"),
+            text("2026-01-31T12:00:00.250001Z"),
+            Value::Json(r#"{"a": [1, null, "x"]}"#.into()),
+            Value::Json("[1,2]".into()),
+            text("1234567890123456.7891"),
+        ],
+        1 => vec![
+            Value::Bool(false),
+            Value::I16(0),
+            Value::I32(1),
+            Value::I64(i64::MIN),
+            Value::F32(f32::MIN_POSITIVE),
+            Value::F64(-0.0),
+            text("NULL"),
+            text("'; DROP TABLE wide.t; --"),
+            text("sad"),
+            Value::Bytes(Vec::new()),
+            text("00000000-0000-0000-0000-000000000000"),
+            text("0001-01-01T00:00:00.000000Z"),
+            Value::Json("null".into()),
+            Value::Json("\"\"".into()),
+            text("0.0000"),
+        ],
+        _ => vec![Value::Null; WIDE.len()],
+    }
+}
+
+#[test]
+fn every_column_type_reads_back_what_was_written_null_too() {
+    let Some(fixture) = Fixture::new("wide") else { return };
+    fixture.sql("CREATE TYPE {u}.mood AS ENUM ('glad', 'sad')");
+    let columns: String = WIDE.iter().map(|(name, _, sql)| format!(", {name} {sql}")).collect();
+    fixture.sql(&format!("CREATE TABLE {{u}}.t (id bigint PRIMARY KEY, version bigint NOT NULL{columns})"));
+    fixture.sql("INSERT INTO {u}.t (id, version) VALUES (1, 5), (2, 5), (3, 5)");
+    let spec = TableSpec {
+        table: Table::new("wide.t"),
+        columns: WIDE.iter().map(|(name, kind, _)| column(name, *kind, true)).collect(),
+    };
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    let keys: Vec<_> = (1..=3).map(Key::I64).collect();
+    let nulls = rows.read(0, &keys).unwrap();
+    assert!(nulls.iter().all(|row| row.values == vec![Value::Null; WIDE.len()] && row.version == 5));
+    let written: Vec<_> = keys
+        .iter()
+        .zip([0, 1, 2])
+        .map(|(key, variant)| RowWrite {
+            key: key.clone(),
+            from_version: 5,
+            to_version: 7,
+            values: wide_values(variant),
+        })
+        .collect();
+    rows.write(0, &written).unwrap();
+    let found = rows.read(0, &keys).unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+    for (row, written) in found.iter().zip(&written) {
+        assert_eq!((&row.key, row.version), (&written.key, 7));
+        for ((value, expected), (name, ..)) in row.values.iter().zip(&written.values).zip(WIDE) {
+            assert_eq!(value, expected, "{name}");
+        }
+    }
+    // What the server itself says, so that two mistakes of ours cannot cancel out.
+    for (name, expected) in [
+        ("c_at", "2026-01-31 12:00:00.250001+00"),
+        ("c_uuid", "67e55044-10b1-426f-9247-bb680e5fe0c8"),
+        ("c_numeric", "1234567890123456.7891"),
+        ("c_bytes", "\\x00ff0a"),
+        ("c_text", "späti \" \\ {a,b} NULL"),
+        ("c_f64", "1e-300"),
+        ("c_bool", "true"),
+    ] {
+        assert_eq!(fixture.text(&format!("SELECT {name}::text FROM {{u}}.t WHERE id = 1")), expected, "{name}");
+    }
+}
+
+#[test]
+fn keys_may_be_uuids_and_texts_and_tables_unversioned() {
+    let Some(fixture) = Fixture::new("keys") else { return };
+    fixture.sql("CREATE TABLE {u}.by_uuid (id uuid PRIMARY KEY, n bigint NOT NULL)");
+    fixture.sql("CREATE TABLE {u}.\"ByText\" (name text NOT NULL UNIQUE, n bigint NOT NULL, version bigint NOT NULL)");
+    let id = uuid::Uuid::from_u128(7);
+    fixture.sql(&format!("INSERT INTO {{u}}.by_uuid VALUES ('{id}', 1)"));
+    fixture.sql("INSERT INTO {u}.\"ByText\" VALUES ('a''b', 1, 0), ('ä', 1, 0), ('c', 1, 0)");
+    let n = || vec![column("n", ColumnType::I64, false)];
+    let specs = [
+        TableSpec { table: Table::new("keys.by_uuid").key("id", KeyType::Uuid).unversioned(), columns: n() },
+        // The struct also shows the key and the version: both are read, neither is written by the struct.
+        TableSpec {
+            table: Table::new("keys.ByText").key("name", KeyType::Text),
+            columns: vec![
+                column("name", ColumnType::Text, false),
+                column("version", ColumnType::I64, false),
+                n().remove(0),
+            ],
+        },
+    ];
+    let mut rows = open(&fixture, &specs);
+    assert_eq!(
+        rows.read(0, &[Key::from(id)]).unwrap(),
+        [RowRead { key: id.into(), version: 0, values: vec![Value::I64(1)] }]
+    );
+    rows.write(0, &[RowWrite { key: id.into(), from_version: 0, to_version: 0, values: vec![Value::I64(2)] }]).unwrap();
+    let keys = [Key::from("a'b"), Key::from("missing"), Key::from("ä")];
+    let found = rows.read(1, &keys).unwrap();
+    assert_eq!(found.len(), 2);
+    let values = vec![Value::Text("changed".into()), Value::I64(99), Value::I64(2)];
+    rows.write(1, &[RowWrite { key: "ä".into(), from_version: 0, to_version: 1, values }]).unwrap();
+    rows.commit().unwrap();
+    assert_eq!(fixture.text("SELECT string_agg(format('%s:%s:%s', name, n, version), ' ' ORDER BY name COLLATE \"C\") FROM {u}.\"ByText\""), "a'b:1:0 c:1:0 ä:2:1");
+    assert_eq!(fixture.number("SELECT n FROM {u}.by_uuid"), 2);
+}
+
+fn two_columns(fixture: &Fixture) -> TableSpec {
+    fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL CHECK (n < 100), m bigint NOT NULL DEFAULT 0 UNIQUE DEFERRABLE INITIALLY DEFERRED, s text)");
+    fixture.sql("INSERT INTO {u}.t SELECT i, 0, i, i, 'secret' FROM generate_series(1, 10) AS i");
+    let columns = vec![
+        column("n", ColumnType::I64, false),
+        column("m", ColumnType::I64, false),
+        column("s", ColumnType::Text, true),
+    ];
+    TableSpec { table: Table::new(&format!("{}.t", fixture.name)), columns }
+}
+
+fn write(id: i64, n: i64, m: i64, s: &str) -> RowWrite {
+    let values = vec![Value::I64(n), Value::I64(m), Value::Text(s.into())];
+    RowWrite { key: Key::I64(id), from_version: 0, to_version: 1, values }
+}
+
+#[test]
+fn a_write_leaves_other_rows_alone() {
+    let Some(fixture) = Fixture::new("others") else { return };
+    let spec = two_columns(&fixture);
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.read(0, &[Key::I64(3), Key::I64(7)]).unwrap();
+    rows.write(0, &[write(3, 33, 333, "x"), write(7, 77, 777, "y")]).unwrap();
+    rows.commit().unwrap();
+    assert_eq!(
+        fixture.text("SELECT string_agg(format('%s:%s:%s', n, m, version), ' ' ORDER BY id) FROM {u}.t"),
+        "1:1:0 2:2:0 33:333:1 4:4:0 5:5:0 6:6:0 77:777:1 8:8:0 9:9:0 10:10:0"
+    );
+}
+
+#[test]
+fn a_refused_row_is_a_dead_letter_without_row_data_and_the_savepoint_keeps_the_rest() {
+    let Some(fixture) = Fixture::new("refused") else { return };
+    let spec = two_columns(&fixture);
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.read(0, &[Key::I64(1), Key::I64(2)]).unwrap();
+    rows.write(0, &[write(1, 11, 11, "kept")]).unwrap();
+    let deferred = write(2, 5, 3, "secret"); // breaks the deferred unique constraint, which COMMIT would have told
+    for (bad, code) in [
+        (write(2, 987_654, 2, "secret"), "constraint"),
+        (deferred, "constraint"),
+        (write(2, 5, 5_000, "sec\0ret"), "bad-value"),
+    ] {
+        rows.savepoint().unwrap();
+        let Err(WriteFault::Rejected(reject)) = rows.write(0, &[bad]) else { panic!("not rejected: {code}") };
+        assert_eq!(reject.code(), code);
+        let message = reject.message();
+        assert!(!message.contains("secret") && !message.contains("987654"), "{message}");
+        if code == "constraint" {
+            assert!(message.contains("constraint t_"), "{message}");
+        }
+        // What failed cannot be committed, however it failed.
+        rows.rollback_to_savepoint().unwrap();
+    }
+    rows.savepoint().unwrap();
+    rows.write(0, &[write(2, 22, 22, "kept")]).unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+    assert_eq!(fixture.number("SELECT count(*) FROM {u}.t WHERE s = 'kept' AND version = 1"), 2);
+}
+
+#[test]
+fn a_failed_transaction_cannot_be_committed() {
+    let Some(fixture) = Fixture::new("failed") else { return };
+    let spec = two_columns(&fixture);
+    for bad in [write(2, 987_654, 2, "x"), write(2, 5, 5, "x\0")] {
+        let mut rows = open(&fixture, std::slice::from_ref(&spec));
+        let at = fixture.number("SELECT next_offset FROM {tg}.position");
+        rows.read(0, &[Key::I64(1), Key::I64(2)]).unwrap();
+        rows.write(0, &[write(1, 11, 11, "lost")]).unwrap();
+        assert!(rows.write(0, &[bad]).is_err());
+        assert!(rows.commit().unwrap_err().is_retry());
+        assert_eq!(fixture.number("SELECT next_offset FROM {tg}.position"), at);
+    }
+    assert_eq!(fixture.number("SELECT count(*) FROM {u}.t WHERE s = 'lost'"), 0);
+}
+
+#[test]
+fn a_row_that_was_not_read_or_that_a_trigger_withholds_is_corrupt() {
+    let Some(fixture) = Fixture::new("withheld") else { return };
+    let spec = two_columns(&fixture);
+    fixture.sql("CREATE FUNCTION {u}.hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id = 4 THEN RETURN NULL; END IF; IF NEW.id = 5 THEN RAISE EXCEPTION ''secret''; END IF; RETURN NEW; END'");
+    fixture.sql("CREATE TRIGGER hold BEFORE UPDATE ON {u}.t FOR EACH ROW EXECUTE FUNCTION {u}.hold()");
+    for bad in [write(99, 1, 99, "x"), write(4, 1, 4, "x"), RowWrite { from_version: 3, ..write(6, 1, 6, "x") }] {
+        let mut rows = open(&fixture, std::slice::from_ref(&spec));
+        let Err(WriteFault::Fault(fault)) = rows.write(0, &[write(1, 1, 1, "x"), bad]) else { panic!("accepted") };
+        assert!(matches!(fault, Fault::Corrupt(_)), "{fault}");
+        assert!(
+            fault.to_string().contains("write withheld.t") && fault.to_string().contains("1 rows instead of 2"),
+            "{fault}"
+        );
+    }
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(5, 1, 5, "x")]) else { panic!("accepted") };
+    assert_eq!(reject.code(), "trigger");
+    assert!(!reject.message().contains("secret"));
+}
+
+#[test]
+fn a_table_that_changes_under_a_running_pipeline_halts_with_the_statement_named() {
+    let Some(fixture) = Fixture::new("drift") else { return };
+    let spec = two_columns(&fixture);
+    for change in ["ALTER COLUMN n TYPE integer", "DROP COLUMN n"] {
+        let mut rows = open(&fixture, std::slice::from_ref(&spec));
+        rows.read(0, &[Key::I64(1)]).unwrap();
+        rows.commit().unwrap();
+        fixture.sql(&format!("ALTER TABLE {{u}}.t {change}"));
+        rows.begin().unwrap();
+        let fault = rows.read(0, &[Key::I64(1)]).unwrap_err();
+        assert!(matches!(fault, Fault::Corrupt(_)) && fault.to_string().contains("read drift.t"), "{fault}");
+        fixture
+            .sql("ALTER TABLE {u}.t DROP COLUMN IF EXISTS n; ALTER TABLE {u}.t ADD COLUMN n bigint NOT NULL DEFAULT 1");
+    }
+}
+
+#[test]
+fn it_works_without_a_statement_cache() {
+    let Some(fixture) = Fixture::new("uncached") else { return };
+    let settings = PostgresSettings { statement_cache: 0, ..fixture.settings.clone() };
+    let fixture = Fixture { name: fixture.name, settings };
+    let spec = two_columns(&fixture);
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.read(0, &[Key::I64(1)]).unwrap();
+    rows.write(0, &[write(1, 11, 11, "x")]).unwrap();
+    rows.commit().unwrap();
+    assert_eq!(fixture.number("SELECT n FROM {u}.t WHERE id = 1"), 11);
+}
