@@ -116,7 +116,8 @@ impl Hand {
 
     fn open(&self, sink: &mut dyn Sink) {
         sink.begin().unwrap();
-        let message = Message { destination: &self.topic, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+        let message =
+            Message { destination: &self.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
         sink.send(&message).unwrap();
         sink.flush().unwrap();
     }
@@ -153,6 +154,19 @@ fn a_silent_member_loses_its_tasks_and_comes_back_as_another() {
     }
     assert_eq!((silent.notes.tasks.len(), other.notes.tasks.len()), (2, 2));
     assert_ne!(silent.membership().member_id(), before.member_id());
+}
+
+#[test]
+fn many_records_are_produced_all_or_none() {
+    let hand = Hand::new();
+    let nothing = TopicName::parse("nothing").unwrap();
+    let good = Message { destination: &hand.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+    let bad = Message { destination: &nothing, ..good };
+    assert!(hand.log.produce_all(&[good, bad], Timestamp(1)).is_err());
+    assert_eq!(hand.log.read(&hand.topic).len(), 0);
+    hand.log.produce_all(&[good, good], Timestamp(1)).unwrap();
+    let offsets: Vec<i64> = hand.log.read(&hand.topic).iter().map(|found| found.offset).collect();
+    assert_eq!(offsets, [0, 1]);
 }
 
 #[test]

@@ -7,13 +7,14 @@ use tidegate::engine::commit::Step;
 use tidegate::testing::{Guard, TestDriver};
 
 /// A zombie still holds a batch while its successor has done the same records. Answers whether each row changed once.
+/// The changes stay below the threshold: a second outbox row of one input would be refused by the table's key.
 fn zombie_run(without: Option<Guard>) -> bool {
     let driver = TestDriver::new(topology()).partitions(1).instances(2);
     let driver = without.into_iter().fold(driver, TestDriver::without);
     let mut driver = fill(driver, 4);
     driver.run();
     for id in 0..4 {
-        driver.send("readings", id, json!({"value": 10.0}));
+        driver.send("readings", id, json!({"value": 2.0}));
     }
     driver.step(); // the owner has fetched, its batch waits for its age
     let owner = usize::from(owner_is_second(&mut driver));
@@ -21,12 +22,8 @@ fn zombie_run(without: Option<Guard>) -> bool {
     driver.run();
     driver.step_workers(owner);
     driver.step_workers(owner);
-    eprintln!("owner {owner} {:?}", driver.database().all(&tidegate::flow::Table::new("accounts")));
-    let log_is_right =
-        driver.log().read(&tidegate::flow::record::TopicName::parse("large-changes").unwrap()).len() == 4;
     let table = tidegate::flow::Table::new("accounts");
-    let rows_are_right = driver.database().all(&table).iter().all(|row| row.version == 1);
-    log_is_right && rows_are_right
+    driver.database().all(&table).iter().all(|row| row.version == 1)
 }
 
 fn owner_is_second(driver: &mut TestDriver) -> bool {

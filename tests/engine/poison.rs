@@ -32,8 +32,11 @@ fn each_kind_of_poison_is_a_dead_letter_with_its_cause_and_the_stream_goes_on() 
     for (key, value, expected) in cases {
         driver.send_raw("readings", key, value);
         let dead = driver.read_raw("readings-dlt");
-        let last =
-            dead.iter().rev().find(|found| code(found) == expected && found.key.as_deref() == key).unwrap_or_else(|| panic!("no dead letter {expected}"));
+        let last = dead
+            .iter()
+            .rev()
+            .find(|found| code(found) == expected && found.key.as_deref() == key)
+            .unwrap_or_else(|| panic!("no dead letter {expected}"));
         assert_eq!(last.key.as_deref(), key);
         if expected == "too-large" {
             assert_eq!(

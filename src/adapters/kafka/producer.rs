@@ -229,6 +229,7 @@ impl Sink for KafkaSink {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
         record.key = message.key;
         record.payload = message.value;
+        record.partition = message.partition.map(|partition| partition.0);
         if !message.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(message.headers.len());
             let insert = |all: OwnedHeaders, header: &crate::flow::record::Header| {

@@ -1,9 +1,9 @@
 //! Transactional producers as the log's coordinator sees them: one per transactional id, fenced by its epoch.
 
-use super::log::State;
 use super::partition::{ProducerId, Stored};
+use super::state::State;
 use super::topics::Content;
-use crate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Offset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::journal::{JournalEntry, JournalRecord};
 use crate::ports::source::{Committed, Membership};
@@ -94,12 +94,15 @@ impl State {
     pub(super) fn append_in(
         &mut self,
         (transactional_id, epoch): (&str, u32),
-        topic: &TopicName,
+        (topic, partition): (&TopicName, Option<Partition>),
         content: &Content<'_>,
         now: Duration,
     ) -> Result<Offset, Fault> {
         let producer = self.transactions.producer(transactional_id, epoch)?;
-        let place = self.topics.place(topic, content.key)?;
+        let place = match partition {
+            Some(partition) => TopicPartition::new(topic.clone(), partition),
+            None => self.topics.place(topic, content.key)?,
+        };
         let offset = self.topics.append(&place, content, Some(producer.id))?;
         producer.open(now).touched.insert(place);
         Ok(offset)
