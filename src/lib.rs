@@ -1,15 +1,37 @@
 //! Tidegate: a notification changes its row once, and a change that passes the filter is announced once, after the row
 //! is committed, by any number of instances of one consumer group.
+//!
+//! The path of a record: [`adapters::kafka`] polls it, the [`engine::supervisor`] routes it to its task's worker, the
+//! [`engine::stage`] decides it by the user's [`flow::Algorithm`] and commits row, outbox and position in one database
+//! transaction, and the [`engine::relay`] publishes the outbox rows and the group's offset in one Kafka transaction.
+//!
+//! Modules in reading order, an arrow meaning "imports":
+//! ```text
+//! main ─→ app ─→ all below: the one place where engine, adapters, http and settings meet
+//!
+//!   pipelines ─→ flow ←──── ports ←──── adapters/{kafka,postgres,sqlite,memory}
+//!                  ↑          ↑           (never the engine, never another adapter)
+//!                  └─ engine ─┘
+//!                       ↑
+//!                       ├── http     (reads engine::status only)
+//!                       └── testing  (with adapters/memory)
+//! ```
 #![deny(unsafe_code, missing_docs, clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![warn(clippy::pedantic)]
 #![allow(clippy::module_name_repetitions, clippy::similar_names)]
 
-pub mod adapters;
-pub mod engine;
 pub mod flow;
 pub mod ports;
-/// placeholder
-pub mod testing {
-    /// placeholder
-    pub struct TestDriver;
-}
+
+pub mod engine;
+
+pub mod adapters;
+pub mod testing;
+
+pub mod pipelines;
+pub mod settings;
+pub mod topics;
+
+mod app;
+
+pub use app::{Exit, run};

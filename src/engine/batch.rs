@@ -224,6 +224,7 @@ impl<'a> Batch<'a> {
             slot.values = None;
             slot.changes = 0;
         }
+        let mut written = None; // the version that the last accepted write left
         for number in 0..self.entries.len() {
             let is_due = self.entries.get(number).is_some_and(|entry| {
                 entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
@@ -236,15 +237,17 @@ impl<'a> Batch<'a> {
             let write = self.slots.get(slot).and_then(Slot::write);
             let is_changed =
                 matches!(self.entries.get(number).map(|e| &e.decided), Some(Decided::Applied { is_changed: true, .. }));
-            if let (true, Some(write)) = (is_changed, write)
-                && let Some(reject) = try_write(&write)?
-            {
-                if let (Some(slot), Some((values, changes))) = (self.slots.get_mut(slot), before) {
-                    (slot.values, slot.changes) = (values, changes);
-                }
-                if let Some(entry) = self.entries.get_mut(number) {
-                    entry.decided = Decided::Dead(reject);
-                }
+            let (true, Some(mut write)) = (is_changed, write) else { continue };
+            write.from_version = written.unwrap_or(write.from_version);
+            let Some(reject) = try_write(&write)? else {
+                written = Some(write.to_version);
+                continue;
+            };
+            if let (Some(slot), Some((values, changes))) = (self.slots.get_mut(slot), before) {
+                (slot.values, slot.changes) = (values, changes);
+            }
+            if let Some(entry) = self.entries.get_mut(number) {
+                entry.decided = Decided::Dead(reject);
             }
         }
         Ok(())

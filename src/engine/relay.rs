@@ -14,7 +14,7 @@
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::{Hook, Step};
-use crate::engine::message::headers_of;
+use crate::engine::message::{headers_of, is_dead_letter};
 use crate::engine::metadata;
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::ToStage;
@@ -256,7 +256,9 @@ impl Relay {
         for row in &publication.rows {
             let headers = headers_of(&self.pipeline, row);
             let (key, value) = (row.key.as_deref(), row.value.as_deref());
-            self.sink.send(&Message { destination: &row.destination, key, value, headers: &headers })?;
+            // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
+            let partition = is_dead_letter(row).then_some(row.source.partition);
+            self.sink.send(&Message { destination: &row.destination, partition, key, value, headers: &headers })?;
         }
         self.hook.after(Step::Produce)?;
         self.sink.flush()?;

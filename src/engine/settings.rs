@@ -51,6 +51,8 @@ pub struct EngineSettings {
     pub revoke_within: Duration,
     /// How often the offsets of idle inputs are committed again, before the broker lets them expire (H82).
     pub recommit_every: Duration,
+    /// How long one question to the log may take at a takeover before the worker turns to its other tasks.
+    pub ask_wait: Duration,
     /// Fencings within a minute and without a rebalance that end the process: another instance uses its transactional id.
     pub fencings_max: usize,
 }
@@ -74,6 +76,7 @@ impl Default for EngineSettings {
             record_bytes_max: 1 << 20,
             revoke_within: Duration::from_secs(60),
             recommit_every: Duration::from_secs(3600),
+            ask_wait: Duration::from_millis(250),
             fencings_max: 5,
         }
     }

@@ -195,6 +195,18 @@ impl Member {
         Ok(is_busy)
     }
 
+    /// Steps the workers alone: what a process does whose polling thread has not heard yet that its partitions moved.
+    ///
+    /// # Errors
+    /// `Fatal` as in [`Member::step`].
+    pub fn step_workers(&mut self) -> Result<(), Fault> {
+        for worker in &mut self.workers {
+            worker.stage.step()?;
+            worker.relay.step()?;
+        }
+        Ok(())
+    }
+
     /// Leaves the group after publishing what is committed, in this thread.
     ///
     /// # Errors

@@ -19,8 +19,6 @@ use crate::ports::source::{Committed, LogIds, TaskId};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-/// How long one question to the log may take before the worker turns to its other tasks.
-const ASK: Duration = Duration::from_millis(250);
 /// The pause before a step that was refused is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
@@ -90,7 +88,7 @@ impl Stage {
         let mut claims = Vec::new();
         for source in self.sources(id) {
             let log_ids = self.log_ids(&source.topic)?;
-            let count = self.group.partition_count(&source.topic, ASK)?;
+            let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
             let partition_count = count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?;
             let (generation, owner) = (membership.generation(), self.owner.clone());
             claims.push(Claim { source, generation, owner, log_ids, partition_count });
@@ -129,7 +127,7 @@ impl Stage {
         {
             return Ok(ids.clone());
         }
-        let ids = self.group.log_ids(topic, 4 * ASK)?;
+        let ids = self.group.log_ids(topic, 4 * self.settings.ask_wait)?;
         self.state.log_ids.insert(topic.clone(), (now, ids.clone()));
         Ok(ids)
     }
@@ -137,7 +135,7 @@ impl Stage {
     /// Steps 2 to 4: K, stable and after the claim; the table; what is left to publish.
     fn read_and_decide(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
-        let committed = self.group.committed(&sources, ASK)?;
+        let committed = self.group.committed(&sources, self.settings.ask_wait)?;
         self.hook.after(Step::ReadCommitted)?;
         let mut decisions = Vec::with_capacity(sources.len());
         for (index, (source, committed)) in sources.iter().zip(&committed).enumerate() {
@@ -173,7 +171,7 @@ impl Stage {
         source: &TopicPartition,
         committed: Option<&Committed>,
     ) -> Result<Decision, Fault> {
-        let bounds = self.group.bounds(source, ASK)?;
+        let bounds = self.group.bounds(source, self.settings.ask_wait)?;
         let log_ids = self.log_ids(&source.topic)?;
         let position = self.state.tasks.get(&id).and_then(|task| task.inputs.get(index)?.position.clone());
         let has_outbox_from_published = match (&position, committed) {
@@ -250,7 +248,7 @@ impl Stage {
         let Some(task) = self.state.tasks.get(&id) else { return Ok(true) };
         let Some(membership) = self.assignments.membership(id, task.assignment) else { return Ok(false) };
         let log_ids = self.log_ids(&source.topic)?;
-        let partition_count = self.group.partition_count(&source.topic, ASK)?.unwrap_or(0);
+        let partition_count = self.group.partition_count(&source.topic, self.settings.ask_wait)?.unwrap_or(0);
         let (generation, owner) = (membership.generation(), self.owner.clone());
         let claim = Claim { source: source.clone(), generation, owner, log_ids: log_ids.clone(), partition_count };
         if !self.rows.create(&claim, at)? {
@@ -337,10 +335,10 @@ impl Stage {
     /// writing K unchanged. Refused means that we are stale.
     fn prove(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
-        let committed = self.group.committed(&sources, ASK)?;
+        let committed = self.group.committed(&sources, self.settings.ask_wait)?;
         let unchanged: Vec<(TopicPartition, Committed)> =
             sources.into_iter().zip(committed).filter_map(|(source, committed)| Some((source, committed?))).collect();
-        match self.group.commit(&unchanged, 4 * ASK) {
+        match self.group.commit(&unchanged, 4 * self.settings.ask_wait) {
             Ok(()) => self.go_on(id, State::Claiming, Duration::ZERO),
             Err(Fault::Fenced(_)) => self.go_on(id, State::Stale, STALE),
             Err(fault) => return Err(fault),

@@ -46,6 +46,15 @@ pub struct Context<'a> {
     pub(crate) key: &'a Key,
 }
 
+impl<'a> Context<'a> {
+    /// A context for a unit test that calls an algorithm directly: the first record of partition 0, in 1970.
+    #[must_use]
+    pub const fn example(topic: &'a TopicName, key: &'a Key) -> Self {
+        let (partition, offset, epoch) = (Partition(0), Offset(0), Timestamp(0));
+        Self { topic, partition, offset, timestamp: epoch, now: epoch, key }
+    }
+}
+
 impl Context<'_> {
     /// The topic: the lead topic or one of its companions.
     #[must_use]

@@ -46,6 +46,12 @@ impl From<i64> for Key {
     }
 }
 
+impl From<i32> for Key {
+    fn from(id: i32) -> Self {
+        Self::I64(id.into())
+    }
+}
+
 impl From<Uuid> for Key {
     fn from(id: Uuid) -> Self {
         Self::Uuid(id)

@@ -12,6 +12,7 @@ pub mod rows;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod topics;
 
 pub use clock::Clock;
 pub use fault::Fault;

@@ -55,8 +55,9 @@ pub trait Rows: Send {
     /// `Retry` when the database did not answer or is read-only.
     fn begin(&mut self) -> Result<(), Fault>;
 
-    /// Moves positions by compare-and-set. Must come first. Answers for each move whether it matched; after a `false` the
-    /// caller rolls back.
+    /// Moves positions by compare-and-set. Must come first; comes a second time in the same transaction, from where the
+    /// first put the position, once counters and final offsets are known. Answers for each move whether it matched; after
+    /// a `false` the caller rolls back.
     ///
     /// # Errors
     /// `Retry` for anything that passes (deadlock, lock timeout, lost connection).

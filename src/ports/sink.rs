@@ -4,15 +4,17 @@
 //! refuses everything the predecessor still sends. A transaction whose end is in doubt is therefore settled by
 //! [`Sink::renew`] and a stable read of K, never by trying again on the same producer.
 
-use crate::flow::record::{Header, TopicName, TopicPartition};
+use crate::flow::record::{Header, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Committed, Membership};
 
-/// A message to be produced. The partition follows from the key by murmur2; without a key it is the client's choice.
+/// A message to be produced.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// The topic.
     pub destination: &'a TopicName,
+    /// The partition; `None` lets it follow from the key by murmur2 (without a key it is then the client's choice).
+    pub partition: Option<Partition>,
     /// The key; absent differs from empty.
     pub key: Option<&'a [u8]>,
     /// The value; absent is a tombstone.

@@ -116,7 +116,8 @@ impl Hand {
 
     fn open(&self, sink: &mut dyn Sink) {
         sink.begin().unwrap();
-        let message = Message { destination: &self.topic, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+        let message =
+            Message { destination: &self.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
         sink.send(&message).unwrap();
         sink.flush().unwrap();
     }
@@ -159,7 +160,7 @@ fn a_silent_member_loses_its_tasks_and_comes_back_as_another() {
 fn many_records_are_produced_all_or_none() {
     let hand = Hand::new();
     let nothing = TopicName::parse("nothing").unwrap();
-    let good = Message { destination: &hand.topic, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+    let good = Message { destination: &hand.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
     let bad = Message { destination: &nothing, ..good };
     assert!(hand.log.produce_all(&[good, bad], Timestamp(1)).is_err());
     assert_eq!(hand.log.read(&hand.topic).len(), 0);

@@ -6,6 +6,7 @@ macro_rules! log_suite {
         $crate::suite::tests! { $module, $open, $crate::log:
             a_record_comes_back_as_it_was_sent
             keyed_messages_lie_where_murmur2_says
+            a_message_lies_in_the_partition_it_names
             records_come_in_offset_order
             aborted_records_are_hidden
             open_transaction_stops_committed_readers
@@ -23,6 +24,7 @@ macro_rules! log_suite {
             a_deleted_topic_takes_its_offsets_with_it
             stale_generation_cannot_commit_offsets
             strangers_cannot_commit_offsets
+            nobody_commits_before_joining_or_after_leaving
             a_member_may_commit_what_it_does_not_own
             commit_outside_a_transaction_keeps_the_metadata
             companions_move_with_their_lead

@@ -22,7 +22,13 @@ fn transactions(messages: usize) -> Option<Vec<f64>> {
         sink.begin().unwrap();
         for message in 0..messages {
             let key = message.to_string();
-            let message = Message { destination: &out, key: Some(key.as_bytes()), value: Some(&value), headers: &[] };
+            let message = Message {
+                destination: &out,
+                partition: None,
+                key: Some(key.as_bytes()),
+                value: Some(&value),
+                headers: &[],
+            };
             sink.send(&message).unwrap();
         }
         sink.flush().unwrap();
@@ -72,7 +78,7 @@ fn a_producer_is_renewed_quickly() {
     let mut times = Vec::new();
     for _ in 0..5 {
         sink.begin().unwrap();
-        sink.send(&Message { destination: &out, key: None, value: Some(b"v"), headers: &[] }).unwrap();
+        sink.send(&Message { destination: &out, partition: None, key: None, value: Some(b"v"), headers: &[] }).unwrap();
         sink.flush().unwrap();
         let started = Instant::now();
         sink.renew().unwrap();

@@ -10,7 +10,8 @@ use tidegate::ports::sink::{Message, Sink};
 use tidegate::ports::source::{Committed, Source};
 
 fn send(sink: &mut KafkaSink, topic: &TopicName, value: &str) {
-    let message = Message { destination: topic, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+    let message =
+        Message { destination: topic, partition: None, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
     sink.send(&message).unwrap();
 }
 
@@ -48,7 +49,7 @@ fn a_second_producer_fences_the_first_and_ends_its_transaction() {
     second
         .begin()
         .and_then(|()| {
-            let message = Message { destination: &out, key: None, value: Some(b"late"), headers: &[] };
+            let message = Message { destination: &out, partition: None, key: None, value: Some(b"late"), headers: &[] };
             second.send(&message)?;
             second.flush()?;
             second.commit()
@@ -146,16 +147,30 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
     let header = [Header::new("tg_id", vec![b'x'; 60])];
     sink.begin().unwrap();
     let value = &noise[..largest - 1 - 5 - 60];
-    sink.send(&Message { destination: &out, key: Some(b"k"), value: Some(value), headers: &header }).unwrap();
+    sink.send(&Message { destination: &out, partition: None, key: Some(b"k"), value: Some(value), headers: &header })
+        .unwrap();
     for _ in 0..100 {
-        sink.send(&Message { destination: &out, key: Some(b"k"), value: Some(&noise[..1_000]), headers: &[] }).unwrap();
+        sink.send(&Message {
+            destination: &out,
+            partition: None,
+            key: Some(b"k"),
+            value: Some(&noise[..1_000]),
+            headers: &[],
+        })
+        .unwrap();
     }
     sink.flush().unwrap();
     sink.commit().unwrap();
     assert_eq!(sink.taint(), None);
 
     sink.begin().unwrap();
-    let _ = sink.send(&Message { destination: &out, key: None, value: Some(&noise[..30_000]), headers: &[] });
+    let _ = sink.send(&Message {
+        destination: &out,
+        partition: None,
+        key: None,
+        value: Some(&noise[..30_000]),
+        headers: &[],
+    });
     let refused = sink.flush().unwrap_err();
     assert!(matches!(refused, tidegate::ports::Fault::Corrupt(_)), "{refused}");
     assert!(sink.message_bytes_max(&topic("there-is-no-such-topic")).unwrap_err().is_retry());

@@ -18,6 +18,13 @@ fn cpu_ns() -> u64 {
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// Hundredths of a second that this thread has spent in user code and in the kernel, TCP included.
+fn user_and_kernel() -> [u64; 2] {
+    let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    [fields[11].parse().unwrap(), fields[12].parse().unwrap()]
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_batch() {
@@ -34,7 +41,7 @@ fn cost_of_a_batch() {
     let spec = TableSpec { table: Table::new("cost.t"), columns };
     for (workers, share) in [(1, 1.0), (2, 1.0), (2, 0.2)] {
         let seconds = Duration::from_secs(8);
-        let totals: Vec<(i64, [u64; 5])> = std::thread::scope(|scope| {
+        let totals: Vec<(i64, [u64; 5], [u64; 2])> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..workers)
                 .map(|worker| {
                     let (fixture, spec) = (&fixture, &spec);
@@ -102,26 +109,29 @@ fn cost_of_a_batch() {
                                 *total += marks[index + 1] - from;
                             }
                         }
-                        (at, cpu)
+                        (at, cpu, user_and_kernel())
                     })
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let rows: i64 = totals.iter().map(|(rows, _)| rows).sum();
+        let rows: i64 = totals.iter().map(|(rows, ..)| rows).sum();
         #[expect(clippy::cast_precision_loss, reason = "a report")]
         let per_row = |ns: u64| ns as f64 / 1000.0 / rows as f64;
-        let of = |index: usize| per_row(totals.iter().map(|(_, cpu)| cpu[index]).sum());
-        let whole: u64 = totals.iter().flat_map(|(_, cpu)| cpu).sum();
+        let of = |index: usize| per_row(totals.iter().map(|(_, cpu, _)| cpu[index]).sum());
+        let ticks = |index: usize| per_row(totals.iter().map(|(_, _, ticks)| ticks[index] * 10_000_000).sum());
+        let whole: u64 = totals.iter().flat_map(|(_, cpu, _)| cpu).sum();
         println!(
-            "{workers} connection(s), share {share}: {} rows/s, own CPU {:.2} µs/row (begin+advance {:.2}, read {:.2}, write {:.2}, append {:.2}, commit {:.2})",
+            "{workers} connection(s), share {share}: {} rows/s, own CPU {:.2} µs/row (begin+advance {:.2}, read {:.2}, write {:.2}, append {:.2}, commit {:.2}); thread with its loop: user {:.2}, kernel {:.2}",
             u64::try_from(rows).unwrap() / seconds.as_secs(),
             per_row(whole),
             of(0),
             of(1),
             of(2),
             of(3),
-            of(4)
+            of(4),
+            ticks(0),
+            ticks(1)
         );
     }
 }

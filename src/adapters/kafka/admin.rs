@@ -75,7 +75,7 @@ impl KafkaAdmin {
         let metadata = metadata.map_err(|error| by_error(&error, &what))?;
         let first = metadata.topics().first().and_then(|topic| topic.partitions().first());
         let replicas = first.map_or(0, |partition| i32::try_from(partition.replicas().len()).unwrap_or(i32::MAX));
-        let config = self.describe(name)?.into_iter();
+        let config = self.settings(name)?.into_iter();
         let config = config.filter(|(_, _, is_own)| *is_own).map(|(name, value, _)| (name, value)).collect();
         Ok(Some(TopicSpec { name: name.clone(), partitions, replicas, config }))
     }
@@ -85,7 +85,7 @@ impl KafkaAdmin {
     /// # Errors
     /// As [`KafkaAdmin::current`]; `Retry` too when there is no such topic.
     pub fn topic_config(&self, topic: &TopicName, setting: &str) -> Result<Option<String>, Fault> {
-        Ok(self.describe(topic)?.into_iter().find(|(name, _, _)| name == setting).map(|(_, value, _)| value))
+        Ok(self.settings(topic)?.into_iter().find(|(name, _, _)| name == setting).map(|(_, value, _)| value))
     }
 
     /// Cluster id; empty where the cluster has none.
@@ -127,7 +127,7 @@ impl KafkaAdmin {
     /// `Retry` or `Fatal` when refused.
     pub fn alter_config(&self, topic: &TopicName, changes: &BTreeMap<String, String>) -> Result<(), Fault> {
         // The call of this client replaces all settings, so the present ones go along.
-        let present = self.describe(topic)?.into_iter().filter(|(_, _, is_own)| *is_own);
+        let present = self.settings(topic)?.into_iter().filter(|(_, _, is_own)| *is_own);
         let mut all: BTreeMap<String, String> = present.map(|(name, value, _)| (name, value)).collect();
         all.extend(changes.clone());
         let alter = AlterConfig::new(ResourceSpecifier::Topic(topic.as_str()));
@@ -168,7 +168,7 @@ impl KafkaAdmin {
     }
 
     /// Name, value, and whether it was set for the topic itself.
-    fn describe(&self, topic: &TopicName) -> Result<Vec<(String, String, bool)>, Fault> {
+    pub(super) fn settings(&self, topic: &TopicName) -> Result<Vec<(String, String, bool)>, Fault> {
         let what = format!("topic {topic}: settings");
         let asked = ResourceSpecifier::Topic(topic.as_str());
         let answer = block_on(self.client.describe_configs([&asked], &options()));

@@ -68,3 +68,36 @@ pub(super) fn deadline(wait: Duration) -> Instant {
 pub(super) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(deadline(Duration::ZERO))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::types::RDKafkaConfRes;
+
+    #[test]
+    fn codes_are_sorted_by_what_the_caller_does_next() {
+        for code in [Code::IllegalGeneration, Code::UnknownMemberId, Code::FencedInstanceId, Code::RebalanceInProgress]
+        {
+            assert!(by_code(code, "group g").is_fenced(), "{code}");
+        }
+        for code in [Code::TopicAuthorizationFailed, Code::TransactionalIdAuthorizationFailed, Code::UnsupportedVersion]
+        {
+            assert!(matches!(by_code(code, "topic t"), Fault::Fatal(_)), "{code}");
+        }
+        for code in
+            [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::OperationTimedOut, Code::Fail]
+        {
+            assert!(by_code(code, "producer p").is_retry(), "{code}: ordinary, the producer is renewed");
+        }
+        assert!(by_code(Code::TopicAuthorizationFailed, "topic t").to_string().starts_with("topic t: "));
+    }
+
+    #[test]
+    fn a_refused_property_is_named_and_its_value_is_not_told() {
+        let refused = RDKafkaConfRes::RD_KAFKA_CONF_INVALID;
+        let error = KafkaError::ClientConfig(refused, "bad value".into(), "sasl.password".into(), "hunter2".into());
+        let fault = by_error(&error, "kafka");
+        assert!(matches!(fault, Fault::Fatal(_)));
+        assert!(fault.to_string().contains("sasl.password") && !fault.to_string().contains("hunter2"));
+    }
+}

@@ -412,6 +412,18 @@ pub(super) fn flush<C: ClientContext>(client: &Client<C>, wait: Duration) -> Res
     }
 }
 
+/// Waits until the cluster has told about itself once, at most `wait`; whether it did is of no interest here.
+pub(super) fn await_metadata<C: ClientContext>(client: &Client<C>, wait: Duration) {
+    let mut metadata = ptr::null();
+    // SAFETY: a live client, and no topic; the answer is ours to destroy, and is null unless the call succeeded.
+    unsafe {
+        sys::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &raw mut metadata, millis(wait));
+        if !metadata.is_null() {
+            sys::rd_kafka_metadata_destroy(metadata);
+        }
+    }
+}
+
 /// Commits offsets as the member that this consumer is, within `wait`.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ pub mod history;
 pub mod producer;
 pub mod settings;
 pub mod taint;
+mod topics;
 
 pub use admin::{KafkaAdmin, TopicSpec};
 pub use consumer::KafkaSource;

@@ -47,7 +47,6 @@ pub struct KafkaSink {
     transactional_id: String,
     live: Option<Live>,
     watch: TaintWatch,
-    spacing: Spacing,
     limits: HashMap<TopicName, (usize, Instant)>,
     /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
     batch_bytes: usize,
@@ -57,40 +56,6 @@ pub struct KafkaSink {
 struct Live {
     lines: Queue<ThreadedProducer<Deliveries>>,
     producer: Arc<ThreadedProducer<Deliveries>>,
-}
-
-/// A pause before a transaction that follows too closely upon another.
-///
-/// Until the broker has written the markers of the last transaction it answers "concurrent operation" to the first partition
-/// of the next one, and librdkafka asks again after a fixed 20 ms (`rd_kafka_txn_handle_AddPartitionsToTxn`, 2.12.1). So the
-/// pause grows while that happens and shrinks while it does not; a worker that has other work in between never waits.
-#[derive(Default)]
-struct Spacing {
-    gap: Duration,
-    earliest: Option<Instant>,
-    was_refused: bool,
-}
-
-impl Spacing {
-    /// Half of what a refusal costs: a longer pause would not pay.
-    const GAP_MAX: Duration = Duration::from_millis(10);
-
-    fn line(&mut self, facility: &str, line: &str) {
-        self.was_refused |= facility == "ADDPARTS" && line.contains("another concurrent operation");
-    }
-
-    fn committed(&mut self) {
-        self.gap = if std::mem::take(&mut self.was_refused) {
-            (self.gap + Duration::from_millis(2)).min(Self::GAP_MAX)
-        } else {
-            self.gap * 31 / 32
-        };
-        self.earliest = Some(fault::deadline(self.gap));
-    }
-
-    fn before_begin(&mut self) -> Duration {
-        self.earliest.take().map_or(Duration::ZERO, fault::left)
-    }
 }
 
 /// What the thread that serves the producer's events has seen.
@@ -157,7 +122,6 @@ impl KafkaSink {
             transactional_id: transactional_id.into(),
             live: None,
             watch: TaintWatch::default(),
-            spacing: Spacing::default(),
             limits: HashMap::new(),
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
         };
@@ -171,11 +135,10 @@ impl KafkaSink {
 
     /// Reads the log up to here, and the errors.
     fn catch_up(&mut self) {
-        let Self { live: Some(live), watch, spacing, .. } = self else { return };
+        let Self { live: Some(live), watch, .. } = self else { return };
         let read = |event: Event<'_>| {
             if let Event::Line(level, facility, line) = event {
                 watch.line(facility, line);
-                spacing.line(facility, line);
                 tracing::trace!(facility, "librdkafka: {line}");
                 if level < RDKafkaLogLevel::Debug as i32 {
                     log_line(level, facility, line);
@@ -241,9 +204,7 @@ impl KafkaSink {
         let lines = Queue::of_logs(producer.client(), producer.clone())?;
         // Wait for the cluster's metadata first: a question for the coordinator that is under way when the bootstrap
         // connection gives place to the broker's own is asked again after 500 ms only.
-        let until = fault::deadline(self.settings.transaction_timeout());
-        while producer.client().fetch_cluster_id(Duration::from_millis(10)).is_none() && !fault::left(until).is_zero() {
-        }
+        ffi::await_metadata(producer.client(), self.settings.transaction_timeout());
         // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
         let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
         producer.init_transactions(wait).map_err(|error| by_error(&error, &format!("{what}: init_transactions")))?;
@@ -255,7 +216,6 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn begin(&mut self) -> Result<(), Fault> {
         self.catch_up(); // lines from between the transactions taint nothing
-        std::thread::sleep(self.spacing.before_begin());
         let result = self.live()?.producer.begin_transaction();
         self.watch.begin();
         result.map_err(|error| {
@@ -269,6 +229,7 @@ impl Sink for KafkaSink {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
         record.key = message.key;
         record.payload = message.value;
+        record.partition = message.partition.map(|partition| partition.0);
         if !message.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(message.headers.len());
             let insert = |all: OwnedHeaders, header: &crate::flow::record::Header| {
@@ -326,7 +287,6 @@ impl Sink for KafkaSink {
         let result = ffi::commit_transaction(self.live()?.producer.client(), self.settings.transaction_timeout());
         self.called(result, "commit")?;
         self.watch.end();
-        self.spacing.committed();
         self.failed_delivery()
     }
 

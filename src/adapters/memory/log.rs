@@ -142,7 +142,7 @@ impl MemoryLog {
         timestamp: Timestamp,
     ) -> Result<(Partition, Offset), Fault> {
         let mut state = self.lock();
-        let place = state.topics.place(topic, key)?;
+        let place = state.topics.place(topic, None, key)?;
         let offsets = state.append(&[(place.clone(), Content { key, value, headers, timestamp })])?;
         Ok((place.partition, offsets.first().copied().unwrap_or(Offset(0))))
     }
@@ -170,8 +170,8 @@ impl MemoryLog {
     pub fn produce_all(&self, messages: &[Message<'_>], timestamp: Timestamp) -> Result<(), Fault> {
         let mut state = self.lock();
         let mut contents = Vec::with_capacity(messages.len());
-        for Message { destination, key, value, headers } in messages {
-            let place = state.topics.place(destination, *key)?;
+        for Message { destination, partition, key, value, headers } in messages {
+            let place = state.topics.place(destination, *partition, *key)?;
             contents.push((place, Content { key: *key, value: *value, headers, timestamp }));
         }
         state.append(&contents).map(|_| ())
@@ -247,6 +247,15 @@ impl MemoryLog {
     /// Changes the cluster's id, as if the topics had been moved to another cluster.
     pub fn set_cluster_id(&self, cluster_id: &str) {
         cluster_id.clone_into(&mut self.lock().settings.cluster_id);
+    }
+
+    /// Commits every open transaction: commit requests that were on their way when their senders died arrive now.
+    pub fn deliver_commits(&self) {
+        let mut state = self.lock();
+        for (transactional_id, epoch) in state.open_producers() {
+            // A journal that fails leaves the transaction open, as a lost request would.
+            drop(state.commit_transaction(&transactional_id, epoch));
+        }
     }
 
     /// A new member, which joins its group with its first poll.

@@ -240,8 +240,10 @@ impl Rows for MemoryRows {
             for moved in moves {
                 let key = (pipeline.to_owned(), moved.source.clone());
                 let state = database.acquire(transaction.id, &[LockKey::Position(key.clone())])?;
+                // Within the transaction a position stands where its last move put it.
+                let own = transaction.moves.iter().rev().find(|own| own.source == moved.source).map(|own| own.to);
                 let is_match = state.contents.positions.get(&key).is_some_and(|stored| {
-                    stored.position.epoch == moved.epoch && stored.position.next_offset == moved.from
+                    stored.position.epoch == moved.epoch && own.unwrap_or(stored.position.next_offset) == moved.from
                 });
                 drop(state);
                 if is_match {

@@ -97,7 +97,7 @@ impl Sink for MemorySink {
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
         self.step(true, |sink| {
             sink.fail(SinkFault::Send)?;
-            let Message { destination, key, value, headers } = *message;
+            let Message { destination, partition, key, value, headers } = *message;
             let content = Content { key, value, headers, timestamp: sink.log.now() };
             let (bytes, now) = (content.bytes(), sink.log.elapsed());
             let mut state = sink.log.lock();
@@ -106,7 +106,7 @@ impl Sink for MemorySink {
                 let sizes = format!("{bytes} bytes, and {destination} accepts {bytes_max}");
                 return Err(Fault::corrupt(format!("producer {}: a message of {sizes}", sink.transactional_id)));
             }
-            state.append_in((&sink.transactional_id, sink.epoch), destination, &content, now).map(|_| ())
+            state.append_in((&sink.transactional_id, sink.epoch), (destination, partition), &content, now).map(|_| ())
         })
     }
 

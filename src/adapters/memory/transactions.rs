@@ -3,7 +3,7 @@
 use super::partition::{ProducerId, Stored};
 use super::state::State;
 use super::topics::Content;
-use crate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Offset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::journal::{JournalEntry, JournalRecord};
 use crate::ports::source::{Committed, Membership};
@@ -94,12 +94,12 @@ impl State {
     pub(super) fn append_in(
         &mut self,
         (transactional_id, epoch): (&str, u32),
-        topic: &TopicName,
+        (topic, partition): (&TopicName, Option<Partition>),
         content: &Content<'_>,
         now: Duration,
     ) -> Result<Offset, Fault> {
         let producer = self.transactions.producer(transactional_id, epoch)?;
-        let place = self.topics.place(topic, content.key)?;
+        let place = self.topics.place(topic, partition, content.key)?;
         let offset = self.topics.append(&place, content, Some(producer.id))?;
         producer.open(now).touched.insert(place);
         Ok(offset)
@@ -157,6 +157,12 @@ impl State {
         }
         self.touch();
         Ok(())
+    }
+
+    /// The producers that have something open, with their epochs.
+    pub(super) fn open_producers(&self) -> Vec<(String, u32)> {
+        let open = self.transactions.producers.iter().filter(|(_, producer)| producer.open.is_some());
+        open.map(|(transactional_id, producer)| (transactional_id.clone(), producer.epoch)).collect()
     }
 
     /// Aborts what the producer has open, if it is still the one.

@@ -1,4 +1,4 @@
-//! SQLSTATE → what the caller does next. Total: every class of the `PostgreSQL` appendix "Error Codes" has a row, and an
+//! SQLSTATE → what the caller does next. Total: every class of the Postgres appendix "Error Codes" has a row, and an
 //! unknown one has a documented default.
 
 use Consequence::{Corrupt, Reconnect, Reject, Retry};
@@ -21,7 +21,7 @@ pub(super) enum Consequence {
 /// neither loses a record nor repeats for ever.
 const UNKNOWN: Consequence = Corrupt;
 
-/// By class, the first two characters. Source: `PostgreSQL` 18, appendix A.
+/// By class, the first two characters. Source: Postgres 18, appendix A.
 const CLASSES: &[(&str, Consequence)] = &[
     ("00", Corrupt),              // successful completion: cannot be an error
     ("01", Corrupt),              // warning

@@ -29,6 +29,7 @@ pub(super) struct Server {
     connect_timeout: Duration,
     deadline: Duration,
     has_connected: bool,
+    limits: Limits,
     begin: Statement,
     /// The schema of our own tables.
     pub(super) schema: Name,
@@ -41,7 +42,7 @@ impl std::fmt::Debug for Server {
         f.debug_struct("Server")
             .field("schema", &self.schema)
             .field("is_connected", &self.connection.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,16 +50,16 @@ impl Server {
     /// Checks the settings; does not connect.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Fault> {
         let limits = Limits {
-            statement_ms: settings.statement_timeout_ms,
-            lock_ms: settings.lock_timeout_ms,
-            idle_ms: settings.idle_in_transaction_timeout_ms,
+            statement: settings.statement_timeout_ms,
+            lock: settings.lock_timeout_ms,
+            idle: settings.idle_in_transaction_timeout_ms,
         };
         Self::with_limits(settings, limits)
     }
 
     /// As [`Server::new`], with other limits, for work that is not a batch.
     pub(super) fn with_limits(settings: &PostgresSettings, limits: Limits) -> Result<Self, Fault> {
-        if [limits.statement_ms, limits.lock_ms, limits.idle_ms, settings.connect_timeout_ms].contains(&0) {
+        if [limits.statement, limits.lock, limits.idle, settings.connect_timeout_ms].contains(&0) {
             return Err(Fault::fatal("postgres settings: a time limit of 0 would wait for ever; use milliseconds"));
         }
         let schema = Name::parse(&settings.schema).map_err(|why| Fault::fatal(format!("postgres schema: {why}")))?;
@@ -79,9 +80,10 @@ impl Server {
             runtime,
             options,
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms.into()),
-            deadline: Duration::from_millis(limits.statement_ms.into()) + GRACE,
+            deadline: Duration::from_millis(limits.statement.into()) + GRACE,
             has_connected: false,
-            begin: statements::begin(limits),
+            begin: statements::begin(limits, "on"),
+            limits,
             schema,
             is_caching: settings.statement_cache > 0,
         })
@@ -108,6 +110,7 @@ impl Server {
         });
         let (connection, server) = result.map_err(|error| self.cannot_connect(error))?;
         server.check()?;
+        self.begin = statements::begin(self.limits, &server.synchronous_commit);
         self.has_connected = true;
         self.connection = Some(connection);
         Ok(())

@@ -19,7 +19,7 @@ const PAGE_ROWS: usize = 5_000;
 /// Longest statement: the sum over a user's whole table.
 const STATEMENT_MS: u32 = 600_000;
 
-/// [`RowHistory`] on PostgreSQL.
+/// [`RowHistory`] on Postgres.
 #[derive(Debug)]
 pub struct PostgresHistory {
     server: Server,
@@ -42,9 +42,9 @@ impl PostgresHistory {
     /// `Fatal` when the settings cannot be used.
     pub fn new(settings: &PostgresSettings, pipeline: &str) -> Result<Self, Fault> {
         let limits = Limits {
-            statement_ms: STATEMENT_MS.max(settings.statement_timeout_ms),
-            lock_ms: settings.lock_timeout_ms,
-            idle_ms: settings.idle_in_transaction_timeout_ms,
+            statement: STATEMENT_MS.max(settings.statement_timeout_ms),
+            lock: settings.lock_timeout_ms,
+            idle: settings.idle_in_transaction_timeout_ms,
         };
         Ok(Self { server: Server::with_limits(settings, limits)?, pipeline: pipeline.into() })
     }

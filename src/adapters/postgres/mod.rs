@@ -1,4 +1,4 @@
-//! PostgreSQL through sqlx: rows, outbox and positions in one transaction, Tidegate's own tables, and what the audit reads.
+//! Postgres through sqlx: rows, outbox and positions in one transaction, Tidegate's own tables, and what the audit reads.
 //!
 //! A [`PostgresRows`] owns one connection and a runtime of its own on the calling worker's thread. There is no pool and no
 //! other task, so nothing cancels a batch half-way (hazard H56) and nothing wakes another thread. A call that outlives its

@@ -63,7 +63,7 @@ const OUTBOX: &str = "SELECT topic, partition, source_offset, seq, incarnation, 
      WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = $3), o.incarnation) \
      ORDER BY source_offset, seq LIMIT $6";
 
-/// [`Rows`] on PostgreSQL.
+/// [`Rows`] on Postgres.
 #[derive(Debug)]
 pub struct PostgresRows {
     server: Server,

@@ -35,7 +35,7 @@ const MIGRATION_LOCK_MS: u32 = 60_000;
 /// Longest statement of migrations and of sums over a user's whole table.
 const LONG_STATEMENT_MS: u32 = 600_000;
 
-/// [`Schema`] on PostgreSQL.
+/// [`Schema`] on Postgres.
 #[derive(Debug)]
 pub struct PostgresSchema {
     server: Server,
@@ -50,9 +50,9 @@ impl PostgresSchema {
     /// `Fatal` when the settings cannot be used.
     pub fn new(settings: &PostgresSettings, outbox: OutboxSettings, pipeline: &str) -> Result<Self, Fault> {
         let limits = Limits {
-            statement_ms: LONG_STATEMENT_MS.max(settings.statement_timeout_ms),
-            lock_ms: MIGRATION_LOCK_MS.max(settings.lock_timeout_ms),
-            idle_ms: settings.idle_in_transaction_timeout_ms,
+            statement: LONG_STATEMENT_MS.max(settings.statement_timeout_ms),
+            lock: MIGRATION_LOCK_MS.max(settings.lock_timeout_ms),
+            idle: settings.idle_in_transaction_timeout_ms,
         };
         if outbox.partition_minutes == 0 || outbox.retention_hours == 0 {
             return Err(Fault::fatal("outbox settings: partition_minutes and retention_hours must be above 0"));
@@ -185,12 +185,11 @@ impl Schema for PostgresSchema {
         let pipeline = &self.pipeline;
         let leased: Option<i32> = self.server.transaction("lease a slot", async |c| {
             lock(c, &locked).await?;
-            let slot: i32 = match preferred {
-                Some(slot) => slot,
-                None => {
-                    let choose = sqlx::query(choose.sql()).bind(pipeline).bind(owner).persistent(false);
-                    choose.fetch_one(&mut *c).await?.try_get(0)?
-                }
+            let slot: i32 = if let Some(slot) = preferred {
+                slot
+            } else {
+                let choose = sqlx::query(choose.sql()).bind(pipeline).bind(owner).persistent(false);
+                choose.fetch_one(&mut *c).await?.try_get(0)?
             };
             let lease = sqlx::query(lease.sql()).bind(pipeline).bind(slot).bind(owner).bind(millis(term));
             lease.persistent(false).fetch_optional(c).await?.map(|row| row.try_get(0)).transpose()

@@ -66,14 +66,16 @@ pub(super) fn on_table(schema: &Name, table: &Name, text: &str) -> Statement {
 ///
 /// Deferred constraints are checked at once: the error then meets the row that caused it, behind its savepoint, and COMMIT
 /// has nothing left to refuse.
-pub(super) fn begin(limits: Limits) -> Statement {
-    let Limits { statement_ms, lock_ms, idle_ms } = limits;
+///
+/// A server that waits for its standbys to apply a commit (`remote_apply`) goes on doing so; every weaker level is raised.
+pub(super) fn begin(limits: Limits, synchronous_commit: &str) -> Statement {
+    let Limits { statement, lock, idle } = limits;
+    let raise = if synchronous_commit == "remote_apply" { "" } else { "SET LOCAL synchronous_commit = on; " };
     Statement(
         format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement_ms}; \
-             SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; \
-             SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
-             WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply'; SET CONSTRAINTS ALL IMMEDIATE"
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement}; \
+             SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle}; {raise}\
+             SET CONSTRAINTS ALL IMMEDIATE"
         )
         .into(),
     )
@@ -82,9 +84,12 @@ pub(super) fn begin(limits: Limits) -> Statement {
 /// Time limits of one transaction, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    pub(super) statement_ms: u32,
-    pub(super) lock_ms: u32,
-    pub(super) idle_ms: u32,
+    /// Longest statement.
+    pub(super) statement: u32,
+    /// Longest wait for one lock.
+    pub(super) lock: u32,
+    /// Longest pause between two statements.
+    pub(super) idle: u32,
 }
 
 /// Commits. The SELECT fails in a failed transaction, of which a bare COMMIT makes a silent ROLLBACK (fact e).
@@ -137,13 +142,12 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
     );
 
     let (mut set, mut arrays, mut names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
-    let mut matches = format!("t.{key} = u.k");
+    // The rows are locked since they were read, so their version is what was read; if not, somebody kept a stale row.
+    let same_version = version.as_ref().map(|version| format!(" AND t.{version} = u.v0")).unwrap_or_default();
     if let Some(version) = &version {
         arrays.extend(["$2::bigint[]".into(), "$3::bigint[]".into()]);
         names.extend(["v0".into(), "v1".into()]);
         set.push(format!("{version} = u.v1"));
-        // The rows are locked since they were read, so this never fails; if it does, somebody cached a stale row.
-        matches.push_str(&format!(" AND t.{version} = u.v0"));
     }
     for column in columns.iter().filter(|column| column.is_written) {
         let number = arrays.len() + 1;
@@ -156,7 +160,7 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         set.push(format!("{key} = t.{key}")); // a table of a key alone: nothing to change, the row count still counts
     }
     let write = format!(
-        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE {matches}",
+        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE t.{key} = u.k{same_version}",
         set.join(", "),
         arrays.join(", "),
         names.join(", ")

@@ -208,8 +208,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn one(kind: ColumnType, value: Value) -> Result<Array, Reject> {
-        column(kind, "c", 1, std::iter::once(Some(&value)))
+    fn one(kind: ColumnType, value: &Value) -> Result<Array, Reject> {
+        column(kind, "c", 1, std::iter::once(Some(value)))
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             (ColumnType::Timestamp, Value::Text("secret".into())),
             (ColumnType::I64, Value::Text("secret".into())),
         ] {
-            let reject = one(kind, value).unwrap_err();
+            let reject = one(kind, &value).unwrap_err();
             assert_eq!(reject.code(), "bad-value");
             assert!(reject.message().starts_with("column c: ") && !reject.message().contains("secret"));
         }

@@ -1,0 +1,180 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A notification changes its row once and is announced once: database first, then Kafka.
+#[derive(Parser, Debug)]
+#[command(name = "tidegate", version, arg_required_else_help = true, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences found by `topics plan`, 78 wrong \
+configuration.\n\nExample: tidegate --config tidegate.yaml --set engine.workers=4 run")]
+pub(crate) struct Cli {
+    #[arg(help = "The settings file (YAML); TIDEGATE_CONFIG names it otherwise")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    pub config: Option<PathBuf>,
+
+    /// One setting, which wins over environment and file; may be repeated
+    #[arg(long, global = true, value_name = "PATH=VALUE", help_heading = "Settings")]
+    pub set: Vec<String>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    #[command(about = "Run the pipeline on Kafka and PostgreSQL until it is told to stop")]
+    #[command(after_help = "SIGTERM finishes what is begun, publishes it, leaves the group and ends with 0.\n\n\
+    Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate --set kafka.bootstrap_servers=localhost:9092 run")]
+    Run,
+    /// Run the pipeline over an in-process log, feed it, kill it now and then, and audit the result
+    #[command(after_help = "Needs no Kafka and no database: a model, not for production.\n\n\
+    Example: tidegate demo --seconds 30 --rate 1000 -o json")]
+    Demo(DemoArguments),
+    /// Create or upgrade Tidegate's own tables
+    #[command(after_help = "Runs under an advisory lock, so that two at once do no harm.\n\n\
+    Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate migrate")]
+    Migrate,
+    /// Check the topics folder, compare it with a cluster, create what is missing
+    Topics(TopicsArguments),
+    /// Print what the pipeline reads, writes and needs
+    #[command(after_help = "Asks neither Kafka nor a database.\n\nExample: tidegate describe -o json")]
+    Describe(OutputArguments),
+    /// List halted partitions, why they stand still and what repairs them
+    #[command(after_help = "Example: tidegate halted")]
+    Halted(OutputArguments),
+    /// Compare positions, row versions, outbox and topics; fail on anything missing, twice or out of order
+    #[command(after_help = "Reads the output topic as a committed reader does.\n\nExample: tidegate audit -o json")]
+    Audit(OutputArguments),
+    /// Print or check the settings
+    Config(ConfigArguments),
+}
+
+/// For commands that read.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct OutputArguments {
+    /// For people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArguments {
+    /// Stop after so many seconds; without it, at Ctrl-C
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: Option<u64>,
+    /// Notifications fed in a second
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rate: u64,
+    /// Do not kill a worker every ten seconds
+    #[arg(long)]
+    pub no_crashes: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct TopicsArguments {
+    /// The folder, one file a topic
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "topics")]
+    pub dir: PathBuf,
+    /// Lay `env/<NAME>.yaml` of the folder over the topics
+    #[arg(long, global = true, value_name = "NAME")]
+    pub env: Option<String>,
+    #[command(subcommand)]
+    pub command: TopicsCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TopicsCommand {
+    /// Check the folder by itself and against the pipeline; no broker is asked
+    #[command(after_help = "Example: tidegate topics validate --env prod")]
+    Validate(OutputArguments),
+    /// Print what the cluster lacks; exit code 3 if anything
+    #[command(after_help = "Example: tidegate topics plan --env prod -o json")]
+    Plan(PlanArguments),
+    /// Create and change topics so that they are as described; never deletes
+    #[command(after_help = "Example: tidegate topics apply --env prod --yes")]
+    Apply(ApplyArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArguments {
+    /// Permit more partitions for topics whose records are keyed
+    #[arg(long)]
+    pub allow_repartition: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApplyArguments {
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub plan: PlanArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct ConfigArguments {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    /// Print every value in force and where it was written; secrets are masked
+    #[command(after_help = "Example: tidegate --config tidegate.yaml config show -o yaml")]
+    Show(ShowArguments),
+    /// Check that `run` would find what it needs; no broker and no database is asked
+    #[command(after_help = "Example: tidegate --config tidegate.yaml config validate")]
+    Validate,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowArguments {
+    /// For people, for programs, or as a settings file
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: ShowOutput,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ShowOutput {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_hold_together_and_every_command_has_an_example() {
+        let mut root = Cli::command();
+        root.build();
+        root.clone().debug_assert();
+        let mut rest: Vec<_> = root.get_subcommands().filter(|c| c.get_name() != "help").collect();
+        assert_eq!(rest.len(), 8);
+        while let Some(command) = rest.pop() {
+            if command.has_subcommands() {
+                rest.extend(command.get_subcommands().filter(|c| c.get_name() != "help"));
+                continue;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example: "), "{} has no example", command.get_name());
+        }
+    }
+}

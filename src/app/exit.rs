@@ -1,0 +1,39 @@
+//! How the process ends.
+
+use std::process::{ExitCode, Termination};
+
+/// How the process ends; return it from `main`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "return it from main, so that the process ends with its code"]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: failed, also when every assigned partition is halted.
+    Failed,
+    /// 2: wrong usage of the command line.
+    Usage,
+    /// 3: `topics plan` found differences. Not 2, or a mistyped flag would look like drift.
+    Different,
+    /// 78: the configuration is wrong (`EX_CONFIG` of sysexits.h).
+    Misconfigured,
+}
+
+impl Exit {
+    /// The code that the shell sees.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Different => 3,
+            Self::Misconfigured => 78,
+        }
+    }
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        self.code().into()
+    }
+}

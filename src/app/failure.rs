@@ -1,0 +1,68 @@
+//! Why a command ended early, and what the person in front of it is told.
+
+use crate::app::exit::Exit;
+use crate::ports::Fault;
+use crate::settings::Problems;
+use std::io::{self, Write};
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The settings are wrong.
+    Settings(Problems),
+    /// The pipeline's code declares something impossible.
+    Topology(Vec<String>),
+    /// What Kafka or the database said.
+    Fault(Fault),
+    /// Anything else, in one sentence.
+    Message(String),
+    /// Standard output is gone.
+    Output(io::Error),
+}
+
+impl Failure {
+    pub(crate) fn message(text: impl Into<String>) -> Self {
+        Self::Message(text.into())
+    }
+
+    /// Tells it and answers the exit code.
+    pub(crate) fn report(&self, out: &mut dyn Write) -> Exit {
+        let (text, exit) = match self {
+            Self::Settings(problems) => (problems.to_string(), Exit::Misconfigured),
+            Self::Topology(mistakes) => {
+                (format!("pipeline: the declaration is wrong\n  {}", mistakes.join("\n  ")), Exit::Misconfigured)
+            }
+            Self::Message(text) => (text.clone(), Exit::Failed),
+            Self::Fault(fault) => (fault.to_string(), Exit::Failed),
+            // `tidegate describe | head`: the reader has what it wanted.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
+            Self::Output(error) => (format!("output: {error}"), Exit::Failed),
+        };
+        let _ = writeln!(out, "{text}");
+        exit
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Settings(problems)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Output(error.into())
+    }
+}

@@ -1,0 +1,3 @@
+//! Shipped examples, one file each: proof that a user needs `flow` and serde, nothing else.
+
+pub mod scoring;

@@ -1,0 +1,62 @@
+//! Latency against throughput.
+
+use crate::settings::millis;
+use crate::settings::origin::Origin;
+use crate::settings::problem::Problems;
+use crate::settings::rule::{Allowed, Rule};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Settings of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineSettings {
+    /// Threads that commit, each with a database connection and producers of its own. Default: 2, so that one computes
+    /// while another waits. Instances times workers beyond the partition count stand idle.
+    pub workers: u32,
+    /// A batch is closed at this many records. Default: 1000, where a commit's fixed cost has become small.
+    pub batch_rows: u32,
+    /// A batch is closed at this age, or as soon as the batch before it has committed. Default: 5 ms, below what a commit
+    /// takes anyway.
+    #[serde(rename = "batch_age_ms", with = "millis")]
+    pub batch_age: Duration,
+    /// The database may run ahead of Kafka by this many outbox rows; then reading pauses. Default: 10,000, a second or two
+    /// of work to publish after a takeover.
+    pub unpublished_rows: u32,
+    /// Records that may wait in front of one task; then its partitions are paused, until half are left. Default: 20,000,
+    /// some megabytes.
+    pub queued_records: u32,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            batch_rows: 1000,
+            batch_age: Duration::from_millis(5),
+            unpublished_rows: 10_000,
+            queued_records: 20_000,
+        }
+    }
+}
+
+impl EngineSettings {
+    pub(super) const RULES: &'static [Rule] = &[
+        Rule::new("engine", "workers", Allowed::Whole { min: 1, max: 64 }),
+        Rule::new("engine", "batch_rows", Allowed::Whole { min: 1, max: 50_000 }),
+        Rule::new("engine", "batch_age_ms", Allowed::Whole { min: 0, max: 60_000 }),
+        Rule::new("engine", "unpublished_rows", Allowed::Whole { min: 1, max: 10_000_000 }),
+        Rule::new("engine", "queued_records", Allowed::Whole { min: 1, max: 10_000_000 }),
+    ];
+
+    pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        let bounds =
+            [("engine.unpublished_rows", self.unpublished_rows), ("engine.queued_records", self.queued_records)];
+        for (path, value) in bounds {
+            if value < self.batch_rows {
+                let message = format!("is below engine.batch_rows ({}): no full batch would fit", self.batch_rows);
+                problems.add(path, Some(value.to_string()), message, origin(path));
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The highest layer: `--set path=value`.
+
+use crate::settings::environment;
+use crate::settings::layer::{Entry, Layer};
+use crate::settings::origin::Origin;
+use crate::settings::problem::Problems;
+
+pub(super) fn layer(flags: &[String], problems: &mut Problems) -> Layer {
+    let mut layer = Layer::default();
+    for flag in flags {
+        match flag.split_once('=') {
+            Some((path, value)) => {
+                let entry = Entry::at(path.trim(), value.into(), Origin::Flag("--set"));
+                if entry.is_secret() {
+                    let variable = environment::variable(&entry.path());
+                    let message = format!(
+                        "a secret does not belong on a command line, which everybody can list; use {variable} or {variable}_FILE"
+                    );
+                    problems.add(entry.path(), None, message, entry.origin);
+                } else {
+                    layer.entries.push(entry);
+                }
+            }
+            None => problems.add(flag, None, "expected path=value", Origin::Flag("--set")),
+        }
+    }
+    layer
+}

@@ -1,0 +1,98 @@
+//! How Kafka is reached, and which client properties are ours.
+
+use crate::settings::millis;
+use crate::settings::origin::Origin;
+use crate::settings::problem::Problems;
+use crate::settings::properties::Properties;
+use crate::settings::rule::{Allowed, Rule};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Settings of the Kafka clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KafkaSettings {
+    /// `host:port`, separated by commas. No default: only you know it.
+    pub bootstrap_servers: String,
+    /// Who runs the group. Default: `classic`, which every broker in use has.
+    pub group_protocol: GroupProtocol,
+    /// After so much silence the group takes an instance for dead. Default: 10 s; Kafka's 45 s would leave a dead instance's
+    /// partitions idle for that long. The broker owns it under `group_protocol: consumer`.
+    #[serde(rename = "session_timeout_ms", with = "millis")]
+    pub session_timeout: Duration,
+    /// After so long the broker aborts a dead instance's open transaction, which until then hides what comes after it from
+    /// committed readers. Default: 10 s; a transaction covers publishing only, never the algorithm.
+    #[serde(rename = "transaction_timeout_ms", with = "millis")]
+    pub transaction_timeout: Duration,
+    /// Further librdkafka properties. Those on which the guarantee rests are refused.
+    pub properties: Properties,
+}
+
+/// Which group protocol is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupProtocol {
+    /// Members agree on the assignment (cooperative-sticky).
+    #[default]
+    Classic,
+    /// The broker assigns (KIP-848).
+    Consumer,
+}
+
+const OF_THE_BROKER: &str = "the broker sets it under kafka.group_protocol consumer; remove it";
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: String::new(),
+            group_protocol: GroupProtocol::default(),
+            session_timeout: Duration::from_secs(10),
+            transaction_timeout: Duration::from_secs(10),
+            properties: Properties::default(),
+        }
+    }
+}
+
+impl KafkaSettings {
+    pub(super) const RULES: &'static [Rule] = &[
+        Rule::new(
+            "kafka",
+            "bootstrap_servers",
+            Allowed::Text { what: "host:port, separated by commas", fits: are_servers },
+        ),
+        Rule::new("kafka", "group_protocol", Allowed::Choice(&["classic", "consumer"])),
+        // Up to the broker's group.max.session.timeout.ms; its group.min.session.timeout.ms is 6 s unless it was lowered.
+        Rule::new("kafka", "session_timeout_ms", Allowed::Whole { min: 1_000, max: 1_800_000 }),
+        // Up to the broker's transaction.max.timeout.ms; below a second a pause of the process would end transactions.
+        Rule::new("kafka", "transaction_timeout_ms", Allowed::Whole { min: 1_000, max: 900_000 }),
+        Rule::map("kafka", "properties", Allowed::Text { what: "a text", fits: |_| true }),
+    ];
+
+    pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        if self.group_protocol != GroupProtocol::Consumer {
+            return;
+        }
+        let session = "kafka.session_timeout_ms";
+        if origin(session) != Origin::Default {
+            problems.add(session, Some(self.session_timeout.as_millis().to_string()), OF_THE_BROKER, origin(session));
+        }
+        for name in ["heartbeat.interval.ms", "group.protocol.type"] {
+            if let Some(value) = self.properties.value(name) {
+                let path = format!("kafka.properties.{name}");
+                let origin = origin(&path);
+                problems.add(path, Some(value.into()), OF_THE_BROKER, origin);
+            }
+        }
+    }
+}
+
+/// Empty, or `host:port` separated by commas.
+fn are_servers(text: &str) -> bool {
+    let is_server = |server: &str| {
+        let server = server.trim();
+        server.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    text.is_empty() || text.split(',').all(is_server)
+}

@@ -1,0 +1,208 @@
+//! What can be set, where each value came from, and what is wrong with it.
+//!
+//! Layers, later wins: built-in defaults, the file (`--config`, `TIDEGATE_CONFIG`), the environment (`TIDEGATE_A__B`), flags
+//! (`--set a.b=value`). Each entry is checked in its own layer, so that all mistakes are told at once, each with its path,
+//! value, allowed range and origin; then the crate `config` lays the layers over each other, carries every origin along,
+//! and builds the structs. Secrets never print.
+
+mod database;
+mod effective;
+mod engine;
+mod environment;
+mod file;
+mod flags;
+mod http;
+mod instance;
+mod kafka;
+mod layer;
+mod log;
+mod millis;
+mod nearest;
+mod origin;
+mod outbox;
+mod owned;
+mod pipeline;
+mod problem;
+mod properties;
+mod retry;
+mod rule;
+mod schema;
+mod secret;
+mod sources;
+pub(crate) mod yaml;
+
+pub use database::DatabaseSettings;
+pub use effective::Effective;
+pub(crate) use effective::to_yaml;
+pub use engine::EngineSettings;
+pub use http::HttpSettings;
+pub use instance::InstanceSettings;
+pub use kafka::{GroupProtocol, KafkaSettings};
+pub use log::{LogFormat, LogLevel, LogSettings};
+pub(crate) use nearest::suggestion;
+pub use origin::Origin;
+pub use outbox::OutboxSettings;
+pub use pipeline::{MissingRow, PipelineSettings, Start};
+pub use problem::{Problem, Problems};
+pub use properties::Properties;
+pub use retry::RetrySettings;
+pub use secret::Secret;
+pub use sources::Sources;
+
+use crate::flow::Topology;
+use layer::Layer;
+use schema::Schema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Every setting, checked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// What runs, and what it does with odd records.
+    pub pipeline: PipelineSettings,
+    /// How often a record that asked for it is tried again.
+    pub retry: RetrySettings,
+    /// How Kafka is reached.
+    pub kafka: KafkaSettings,
+    /// How `PostgreSQL` is reached.
+    pub database: DatabaseSettings,
+    /// Latency against throughput.
+    pub engine: EngineSettings,
+    /// The table of what is to be announced.
+    pub outbox: OutboxSettings,
+    /// The page and the probes.
+    pub http: HttpSettings,
+    /// Who this instance is.
+    pub instance: InstanceSettings,
+    /// What is written to standard error.
+    pub log: LogSettings,
+    #[serde(skip)]
+    loaded: Loaded,
+}
+
+/// What is remembered beside the values.
+#[derive(Clone, Debug, Default)]
+struct Loaded {
+    effective: Vec<Effective>,
+    notes: Vec<String>,
+    sources: Sources,
+    schema: Schema,
+}
+
+impl Settings {
+    /// Gathers the layers. The pipeline's name and its thresholds have their defaults from `topology`.
+    ///
+    /// # Errors
+    /// Every mistake of every layer at once.
+    pub fn load(topology: &Topology, sources: Sources) -> Result<Self, Problems> {
+        let schema = Schema::new(topology);
+        let mut problems = Problems::default();
+        let mut notes = Vec::new();
+        let layers = sources.layers(&schema, &mut notes, &mut problems);
+        let typed: Vec<_> = layers.iter().map(|layer| layer.check(&schema, &mut problems)).collect();
+        problems.into_result()?;
+        let (mut settings, effective) = layer::merge(typed)?;
+        settings.cross_check(&effective).into_result()?;
+        settings.loaded = Loaded { effective, notes, sources, schema };
+        Ok(settings)
+    }
+
+    /// Every value in force with its origin, secrets masked, in the order of the sections.
+    #[must_use]
+    pub fn effective(&self) -> &[Effective] {
+        &self.loaded.effective
+    }
+
+    /// What was skipped and why, one line each: to be logged once.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.loaded.notes
+    }
+
+    /// The file that was read.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.loaded.sources.file.as_deref()
+    }
+
+    /// Checks that Kafka and the database are named: what `run` needs and `describe` does not.
+    ///
+    /// # Errors
+    /// One problem for each that is missing.
+    pub fn require(&self, needs: &[Need]) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        for need in needs {
+            let (path, is_missing, example) = match need {
+                Need::Kafka => ("kafka.bootstrap_servers", self.kafka.bootstrap_servers.is_empty(), "localhost:9092"),
+                Need::Database => ("database.url", self.database.url.is_empty(), "postgres://user:password@host/db"),
+            };
+            if is_missing {
+                let variable = environment::variable(path);
+                problems.add(
+                    path,
+                    None,
+                    format!("is not set; set it in the file, or {variable}, for example to {example}"),
+                    self.origin_of(path),
+                );
+            }
+        }
+        problems.into_result()
+    }
+
+    /// Reads the file again and answers the thresholds as they should be now; environment and flags still win over it.
+    /// Nothing else is taken from it, so that a running instance changes in no other way.
+    ///
+    /// # Errors
+    /// What is wrong with the file or with its thresholds; the values in force should stay.
+    pub fn reload_thresholds(&self) -> Result<BTreeMap<String, f64>, Problems> {
+        let schema = &self.loaded.schema;
+        let mut problems = Problems::default();
+        let layers = self.loaded.sources.layers(schema, &mut Vec::new(), &mut problems);
+        let layers: Vec<_> = layers.into_iter().map(|layer| layer.only("pipeline", "thresholds")).collect();
+        let typed: Vec<_> = layers.iter().map(|layer| layer.check(schema, &mut problems)).collect();
+        problems.retain(|problem| {
+            problem.path.starts_with("pipeline.thresholds") || matches!(problem.path.as_str(), "file" | "pipeline")
+        });
+        problems.into_result()?;
+        Ok(layer::merge(typed)?.0.pipeline.thresholds)
+    }
+
+    /// Where the value of `path` was written.
+    pub(crate) fn origin_of(&self, path: &str) -> Origin {
+        let found = self.loaded.effective.iter().find(|entry| entry.path == path);
+        found.map_or(Origin::Default, |entry| entry.origin.clone())
+    }
+
+    /// What only several settings together can get wrong.
+    fn cross_check(&self, effective: &[Effective]) -> Problems {
+        let mut problems = Problems::default();
+        let origin = |path: &str| {
+            let found = effective.iter().find(|entry| entry.path == path);
+            found.map_or(Origin::Default, |entry| entry.origin.clone())
+        };
+        self.kafka.cross_check(&origin, &mut problems);
+        self.database.cross_check(&origin, &mut problems);
+        self.outbox.cross_check(&origin, &mut problems);
+        self.engine.cross_check(&origin, &mut problems);
+        problems
+    }
+}
+
+/// What a command cannot do without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// `kafka.bootstrap_servers`
+    Kafka,
+    /// `database.url`
+    Database,
+}
+
+impl Layer {
+    /// The entries under one key.
+    fn only(mut self, section: &str, key: &str) -> Self {
+        self.entries.retain(|entry| entry.section == section && entry.key == key);
+        self
+    }
+}

@@ -1,0 +1,43 @@
+//! The table of what is to be announced.
+
+use crate::settings::origin::Origin;
+use crate::settings::problem::Problems;
+use crate::settings::rule::{Allowed, Rule};
+use serde::{Deserialize, Serialize};
+
+/// Settings of the outbox table, which is partitioned by time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutboxSettings {
+    /// Width of one table partition in minutes. Default: 60, so that a day keeps two dozen.
+    pub partition_minutes: u32,
+    /// How long published rows stay, for audit and explanations, in hours. Default: 24.
+    pub retention_hours: u32,
+}
+
+impl Default for OutboxSettings {
+    fn default() -> Self {
+        Self { partition_minutes: 60, retention_hours: 24 }
+    }
+}
+
+impl OutboxSettings {
+    pub(super) const RULES: &'static [Rule] = &[
+        Rule::new("outbox", "partition_minutes", Allowed::Whole { min: 1, max: 10_080 }),
+        Rule::new("outbox", "retention_hours", Allowed::Whole { min: 1, max: 8_760 }),
+    ];
+
+    pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        let partitions = self.retention_hours.saturating_mul(60) / self.partition_minutes.max(1);
+        let path = "outbox.partition_minutes";
+        let value = Some(self.partition_minutes.to_string());
+        if partitions == 0 {
+            let message = format!("is wider than outbox.retention_hours ({} h) keeps", self.retention_hours);
+            problems.add(path, value, message, origin(path));
+        } else if partitions > 1_000 {
+            // PostgreSQL plans over a few thousand partitions slowly.
+            let message = format!("makes {partitions} table partitions in outbox.retention_hours; allowed are 1000");
+            problems.add(path, value, message, origin(path));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Which keys there are: those of the sections, and the thresholds that the topology names.
+
+use crate::flow::Topology;
+use crate::settings::layer::{Entry, Layer};
+use crate::settings::nearest::suggestion;
+use crate::settings::origin::Origin;
+use crate::settings::owned;
+use crate::settings::rule::Rule;
+use crate::settings::{
+    DatabaseSettings, EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings,
+    PipelineSettings, RetrySettings, Settings,
+};
+
+/// The known keys and what the topology adds to them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Schema {
+    pipeline: String,
+    thresholds: Vec<(String, f64)>,
+}
+
+impl Schema {
+    pub(super) fn new(topology: &Topology) -> Self {
+        Self {
+            pipeline: topology.name().into(),
+            thresholds: topology.thresholds().iter().map(|t| (t.name().into(), t.value())).collect(),
+        }
+    }
+
+    /// Every key in the order of the sections.
+    pub(super) fn rules() -> impl Iterator<Item = &'static Rule> {
+        [
+            PipelineSettings::RULES,
+            RetrySettings::RULES,
+            KafkaSettings::RULES,
+            DatabaseSettings::RULES,
+            EngineSettings::RULES,
+            OutboxSettings::RULES,
+            HttpSettings::RULES,
+            InstanceSettings::RULES,
+            LogSettings::RULES,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    pub(super) fn rule(section: &str, key: &str) -> Option<&'static Rule> {
+        Self::rules().find(|rule| rule.section == section && rule.key == key)
+    }
+
+    pub(super) fn has_section(section: &str) -> bool {
+        Self::rules().any(|rule| rule.section == section)
+    }
+
+    /// The names that the topology gives to its thresholds.
+    pub(super) fn threshold_names(&self) -> impl Iterator<Item = &str> {
+        self.thresholds.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The sentence about a key that nobody knows.
+    pub(super) fn unknown(&self, path: &str) -> String {
+        let known: Vec<String> = Self::rules()
+            .map(|rule| format!("{}.{}", rule.section, rule.key))
+            .chain(self.threshold_names().map(|name| format!("pipeline.thresholds.{name}")))
+            .collect();
+        format!("unknown key{}", suggestion(path, known.iter().map(String::as_str)))
+    }
+
+    /// Checks the name of a map's entry.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check_name(&self, rule: &Rule, name: &str) -> Result<(), String> {
+        match rule.key {
+            "thresholds" if !self.threshold_names().any(|known| known == name) => {
+                let known: Vec<_> = self.threshold_names().collect();
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                Err(format!(
+                    "unknown threshold{}; pipeline {} has: {known}",
+                    suggestion(name, self.threshold_names()),
+                    self.pipeline
+                ))
+            }
+            "properties" => owned::check(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// The lowest layer: what the structs default to, and what the topology says.
+    pub(super) fn defaults(&self) -> Layer {
+        let tree = serde_json::to_value(Settings::default()).unwrap_or_default();
+        let mut entries = Vec::new();
+        for rule in Self::rules().filter(|rule| !rule.is_map) {
+            let value = tree.get(rule.section).and_then(|section| section.get(rule.key));
+            let text = match value {
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+                None => continue,
+            };
+            entries.push(Entry::new(rule.section, rule.key, None, text, Origin::Default));
+        }
+        let of_topology = |key, name, text| Entry::new("pipeline", key, name, text, Origin::Topology);
+        entries.push(of_topology("name", None, self.pipeline.clone()));
+        for (name, value) in &self.thresholds {
+            entries.push(of_topology("thresholds", Some(name.clone()), value.to_string()));
+        }
+        Layer { entries }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::problem::Problems;
+
+    #[test]
+    fn every_field_has_a_rule_and_a_default_that_it_allows() {
+        let tree = serde_json::to_value(Settings::default()).unwrap();
+        for (section, keys) in tree.as_object().unwrap() {
+            for key in keys.as_object().unwrap().keys() {
+                assert!(Schema::rule(section, key).is_some(), "no rule for {section}.{key}");
+            }
+        }
+        for rule in Schema::rules() {
+            assert!(tree[rule.section].get(rule.key).is_some(), "no field for {}.{}", rule.section, rule.key);
+        }
+        let mut problems = Problems::default();
+        let schema = Schema::new(&Topology::new("any"));
+        schema.defaults().check(&schema, &mut problems);
+        assert_eq!(problems, Problems::default());
+    }
+}

@@ -1,0 +1,654 @@
+//! The driver: a world (log, rows, clock) and instances of the real engine that are stepped in it.
+
+use super::crash::CrashPoint;
+use super::guard::{Guard, UnguardedRows, UnguardedSource};
+use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog};
+use crate::engine::commit::{Hook, Step};
+use crate::engine::settings::EngineSettings;
+use crate::engine::status::Status;
+use crate::engine::supervisor::{HistoryFactory, Member, Ports, WorkerPorts, outputs, subscription};
+use crate::engine::task::Halt;
+use crate::flow::key::Key;
+use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use crate::flow::row::{Value, to_values};
+use crate::flow::table::{ColumnSpec, ColumnType};
+use crate::flow::topology::{SubTopology, Topology};
+use crate::ports::history::{Found, TopicHistory};
+use crate::ports::rows::{Position, RowRead, Rows};
+use crate::ports::source::Source;
+use crate::ports::{Clock, Fault};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Workers an instance: two, so that batches of disjoint partitions interleave.
+const WORKERS: usize = 2;
+/// How far the clock moves when nothing is left to do.
+const TICK: Duration = Duration::from_millis(50);
+/// Rounds after which a run that does not come to rest is given up: far more than any honest test needs.
+const ROUNDS_MAX: usize = 20_000;
+
+/// Runs a topology over the in-process log and rows: several partitions and instances, crashes, rebalances, time in hand.
+///
+/// Everything panics with a sentence on misuse, because a test is its only reader.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use serde_json::json;
+/// # use tidegate::flow::{Algorithm, Context, Reject, Topology};
+/// # use tidegate::testing::TestDriver;
+/// # #[derive(Deserialize)] struct Reading { value: f64 }
+/// # #[derive(Serialize, Deserialize)] struct Account { score: f64 }
+/// # #[derive(Serialize)] struct Change { magnitude: f64, score: f64 }
+/// # struct Smooth;
+/// # impl Algorithm for Smooth {
+/// #     type Event = Reading; type Row = Account; type Notices = Option<Change>;
+/// #     fn apply(&self, reading: Reading, account: &mut Account, _: &mut Context<'_>) -> Result<Option<Change>, Reject> {
+/// #         let before = account.score;
+/// #         account.score += 0.2 * (reading.value - before);
+/// #         Ok(Some(Change { magnitude: (account.score - before).abs(), score: account.score }))
+/// #     }
+/// # }
+/// let mut topology = Topology::new("scoring");
+/// topology.source("readings").update("accounts", Smooth).filter(|change| change.magnitude >= 0.5).to("large-changes");
+/// let mut driver = TestDriver::new(topology).partitions(4);
+/// driver.row("accounts", 7, Account { score: 0.0 });
+/// driver.send("readings", 7, json!({"value": 10.0}));
+/// assert_eq!(driver.read("large-changes"), [(7, json!({"magnitude": 2.0, "score": 2.0}))]);
+/// driver.crash_everywhere();
+/// ```
+pub struct TestDriver {
+    plan: Plan,
+    world: Option<World>,
+    deeds: Vec<Deed>,
+}
+
+/// What a world is built from.
+#[derive(Clone)]
+struct Plan {
+    topology: Arc<Topology>,
+    settings: EngineSettings,
+    partitions: i32,
+    instances: usize,
+    without: Option<Guard>,
+}
+
+/// What the test did to the world, so that it can be done again with a crash in between.
+#[derive(Clone)]
+enum Deed {
+    Row { table: String, key: Key, values: Vec<Value> },
+    Send { topic: String, key: Option<Vec<u8>>, value: Option<Vec<u8>> },
+    Threshold { name: String, value: f64 },
+    Advance(Duration),
+    Settle,
+}
+
+struct World {
+    clock: Arc<ManualClock>,
+    log: MemoryLog,
+    database: MemoryDatabase,
+    crash: Arc<CrashPoint>,
+    instances: Vec<Instance>,
+    stays_dead: bool,
+}
+
+struct Instance {
+    member: Option<Member>,
+    status: Arc<Status>,
+    is_frozen: bool,
+}
+
+impl TestDriver {
+    /// A driver with one partition and one instance.
+    #[must_use]
+    pub fn new(topology: Topology) -> Self {
+        if let Err(errors) = topology.validate() {
+            panic!("the topology is not valid: {}", errors.join("; "));
+        }
+        let settings = EngineSettings { batch_rows: 100, ask_wait: Duration::ZERO, ..EngineSettings::default() };
+        let plan = Plan { topology: Arc::new(topology), settings, partitions: 1, instances: 1, without: None };
+        Self { plan, world: None, deeds: Vec::new() }
+    }
+
+    fn configure(mut self, change: impl FnOnce(&mut Plan)) -> Self {
+        assert!(self.world.is_none(), "the driver is configured before the first row or record");
+        change(&mut self.plan);
+        self
+    }
+
+    /// Gives every topic `count` partitions.
+    #[must_use]
+    pub fn partitions(self, count: i32) -> Self {
+        self.configure(|plan| plan.partitions = count)
+    }
+
+    /// Starts `count` instances of the pipeline.
+    #[must_use]
+    pub fn instances(self, count: usize) -> Self {
+        self.configure(|plan| plan.instances = count)
+    }
+
+    /// Changes the engine's settings.
+    #[must_use]
+    pub fn settings(self, change: impl FnOnce(&mut EngineSettings)) -> Self {
+        self.configure(|plan| change(&mut plan.settings))
+    }
+
+    /// Takes a guard of the protocol away, for tests of Tidegate itself.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(self, guard: Guard) -> Self {
+        self.configure(|plan| plan.without = Some(guard))
+    }
+
+    // === What a test does ===
+
+    /// Puts a row into a table, with version 0.
+    ///
+    /// # Panics
+    /// When no step uses such a table or the row does not fit it.
+    pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
+        let mut values = Vec::new();
+        if let Err(error) = to_values(&row, &mut values) {
+            panic!("row for {table}: {error}");
+        }
+        self.act(Deed::Row { table: table.into(), key: key.into(), values });
+    }
+
+    /// Puts a row whose columns are given by name, with version 0.
+    pub(super) fn row_by_name(&mut self, table: &str, key: i64, row: &serde_json::Map<String, serde_json::Value>) {
+        let spec = self.sub_topology(table).table().clone();
+        let value = |column: &ColumnSpec| {
+            let value =
+                row.get(&column.name).unwrap_or_else(|| panic!("row for {table}: column {} is missing", column.name));
+            let kind = column.accepts.first().copied().unwrap_or(ColumnType::Json);
+            column_value(kind, value)
+                .unwrap_or_else(|| panic!("row for {table}, column {}: {value} is not {kind}", column.name))
+        };
+        let values = spec.columns.iter().map(value).collect();
+        self.act(Deed::Row { table: table.into(), key: key.into(), values });
+    }
+
+    /// Sends a JSON value under a key to a topic.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    pub fn send(&mut self, topic: &str, key: impl Into<Key>, value: impl Serialize) {
+        let key = self.spell(topic, &key.into());
+        match serde_json::to_vec(&value) {
+            Ok(value) => self.send_raw(topic, Some(&key), Some(&value)),
+            Err(error) => panic!("value for {topic}: {error}"),
+        }
+    }
+
+    /// Sends bytes as they are; absent keys and values included.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    pub fn send_raw(&mut self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.act(Deed::Send { topic: topic.into(), key: key.map(Into::into), value: value.map(Into::into) });
+    }
+
+    /// Changes a named threshold, as a changed settings file does while the service runs.
+    ///
+    /// # Panics
+    /// When there is no such threshold.
+    pub fn threshold(&mut self, name: &str, value: f64) {
+        self.run();
+        self.act(Deed::Threshold { name: name.into(), value });
+    }
+
+    /// Lets time pass, after everything at hand was done.
+    pub fn advance(&mut self, by: Duration) {
+        self.act(Deed::Advance(by));
+        self.run();
+    }
+
+    /// Works until nothing is left to do: every partition is read to its end and published, or stands still.
+    ///
+    /// # Panics
+    /// When that does not happen within a generous bound.
+    pub fn run(&mut self) {
+        self.act(Deed::Settle);
+    }
+
+    /// What a committed reader finds in a topic with `i64` keys: keys and JSON values, partition by partition in order.
+    ///
+    /// # Panics
+    /// When there is no such topic, or a message is not JSON under a decimal key.
+    #[must_use]
+    pub fn read(&mut self, topic: &str) -> Vec<(i64, serde_json::Value)> {
+        let decode = |found: &Found| {
+            let key = std::str::from_utf8(found.key.as_deref()?).ok()?.parse().ok()?;
+            Some((key, serde_json::from_slice(found.value.as_deref()?).ok()?))
+        };
+        let found = self.read_raw(topic);
+        found
+            .iter()
+            .map(|found| decode(found).unwrap_or_else(|| panic!("{topic}: not JSON under an i64 key: {found:?}")))
+            .collect()
+    }
+
+    /// What a committed reader finds in a topic, with headers.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    #[must_use]
+    pub fn read_raw(&mut self, topic: &str) -> Vec<Found> {
+        self.run();
+        let world = self.world();
+        let name = parse(topic);
+        assert!(world.log.partition_count(&name).is_some(), "there is no topic {topic}");
+        world.log.read(&name)
+    }
+
+    /// A row as committed: its version and its values as JSON text per column; `None` when there is none.
+    ///
+    /// # Panics
+    /// When no step uses such a table.
+    #[must_use]
+    pub fn row_of(&mut self, table: &str, key: impl Into<Key>) -> Option<RowRead> {
+        self.run();
+        let spec = self.sub_topology(table).table().table.clone();
+        self.world().database.get(&spec, key)
+    }
+
+    /// The partitions that stand still, with their reasons.
+    #[must_use]
+    pub fn halts(&mut self) -> Vec<Halt> {
+        self.run();
+        self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
+    }
+
+    /// How many records were decided and committed by all instances, dead ones included.
+    #[must_use]
+    pub fn records_committed(&mut self) -> u64 {
+        self.world().instances.iter().map(|instance| instance.status.records.value()).sum()
+    }
+
+    // === Crashes and rebalances ===
+
+    /// Kills, as SIGKILL would, the instance that next reaches `step` for the `nth` time (from 1). It is started again
+    /// when its death is noticed.
+    pub fn crash_at(&mut self, step: Step, nth: usize) {
+        self.world().crash.arm(step, nth);
+    }
+
+    /// From now on an instance that crashes stays down until [`TestDriver::start`].
+    pub fn leave_dead(&mut self) {
+        self.world().stays_dead = true;
+    }
+
+    /// How many instances were killed by [`TestDriver::crash_at`].
+    #[must_use]
+    pub fn crashes(&mut self) -> usize {
+        self.world().crash.crashes()
+    }
+
+    /// Repeats the whole test from its start, once for each time a commit step was reached, with a crash at that moment,
+    /// and compares the rows and every topic with those of the run without a crash.
+    ///
+    /// # Panics
+    /// With the first crash point at which a row or a topic differs.
+    pub fn crash_everywhere(&mut self) {
+        self.run();
+        let plan = self.plan.clone();
+        let expected = self.world().outcome(&plan);
+        let points: Vec<(Step, usize)> = {
+            let mut whole = World::new(&self.plan);
+            whole.replay(&self.plan, &self.deeds);
+            whole.crash.seen().into_iter().collect()
+        };
+        for (step, count) in points {
+            for nth in 1..=count {
+                let mut world = World::new(&self.plan);
+                world.crash.arm(step, nth);
+                world.replay(&self.plan, &self.deeds);
+                assert_eq!(world.crash.crashes(), 1, "no crash after {step:?} number {nth}");
+                let found = world.outcome(&self.plan);
+                assert!(
+                    found == expected,
+                    "a crash after {step:?} number {nth} changed the outcome:\n  expected {expected:?}\n  found    {found:?}"
+                );
+            }
+        }
+    }
+
+    /// Kills an instance now; it stays down until [`TestDriver::start`].
+    pub fn kill(&mut self, instance: usize) {
+        let world = self.world();
+        if let Some(instance) = world.instances.get_mut(instance) {
+            instance.member = None;
+        }
+    }
+
+    /// Stops an instance gracefully: it publishes, leaves the group and stays down until [`TestDriver::start`].
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn stop(&mut self, instance: usize) {
+        let world = self.world();
+        if let Some(member) = world.instances.get_mut(instance).and_then(|instance| instance.member.take())
+            && let Err(fault) = member.close()
+        {
+            panic!("instance {instance} did not stop: {fault}");
+        }
+    }
+
+    /// Starts an instance that is down, or one more.
+    pub fn start(&mut self, instance: usize) {
+        let plan = self.plan.clone();
+        self.world().start(&plan, instance);
+    }
+
+    /// Stops scheduling an instance, as SIGSTOP would; [`TestDriver::thaw`] lets it go on.
+    pub fn freeze(&mut self, instance: usize) {
+        if let Some(instance) = self.world().instances.get_mut(instance) {
+            instance.is_frozen = true;
+        }
+    }
+
+    /// Lets a frozen instance go on.
+    pub fn thaw(&mut self, instance: usize) {
+        if let Some(instance) = self.world().instances.get_mut(instance) {
+            instance.is_frozen = false;
+        }
+    }
+
+    /// Lets only the workers of a frozen instance go on, before its polling thread hears of anything: a zombie.
+    /// Answers the fault that ended it, if one did.
+    #[doc(hidden)]
+    pub fn step_workers(&mut self, instance: usize) -> Option<Fault> {
+        let instance = self.world().instances.get_mut(instance)?;
+        let fault = instance.member.as_mut()?.step_workers().err();
+        if fault.is_some() {
+            instance.member = None;
+        }
+        fault
+    }
+
+    /// Lets time pass without anybody doing anything.
+    pub fn pass(&mut self, by: Duration) {
+        self.world().clock.advance(by);
+    }
+
+    /// Steps every instance once, without letting time pass. A crashed one is started again.
+    #[doc(hidden)]
+    pub fn step(&mut self) {
+        let plan = self.plan.clone();
+        self.world().step(&plan);
+    }
+
+    // === The world, for what only an operator would do ===
+
+    /// The log: topics, groups, offsets.
+    #[must_use]
+    pub fn log(&mut self) -> &MemoryLog {
+        &self.world().log
+    }
+
+    /// The database: rows, positions, outbox.
+    #[must_use]
+    pub fn database(&mut self) -> &MemoryDatabase {
+        &self.world().database
+    }
+
+    /// The position of a source partition.
+    ///
+    /// # Panics
+    /// When `topic` is not a legal name.
+    #[must_use]
+    pub fn position(&mut self, topic: &str, partition: i32) -> Option<Position> {
+        let name = self.plan.topology.name().to_owned();
+        self.world().database.position(&name, &TopicPartition::new(parse(topic), Partition(partition)))
+    }
+
+    // === Inside ===
+
+    fn act(&mut self, deed: Deed) {
+        let plan = self.plan.clone();
+        self.world().carry_out(&plan, &deed);
+        self.deeds.push(deed);
+    }
+
+    fn world(&mut self) -> &mut World {
+        let plan = &self.plan;
+        self.world.get_or_insert_with(|| World::new(plan))
+    }
+
+    fn sub_topology(&self, table: &str) -> SubTopology {
+        let found = self.plan.topology.sub_topologies().iter().find(|sub| sub.table().table.name == table);
+        found.unwrap_or_else(|| panic!("no step uses a table {table}")).clone()
+    }
+
+    fn spell(&self, topic: &str, key: &Key) -> Vec<u8> {
+        let found = self.plan.topology.sub_topologies().iter().find(|sub| sub.sources().any(|t| t.as_str() == topic));
+        found.unwrap_or_else(|| panic!("no step reads a topic {topic}")).table().table.key_type.spell(key)
+    }
+}
+
+/// A JSON value as a column of the given type holds it.
+fn column_value(kind: ColumnType, value: &serde_json::Value) -> Option<Value> {
+    if value.is_null() {
+        return Some(Value::Null);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a test's own number")]
+    Some(match kind {
+        ColumnType::Bool => Value::Bool(value.as_bool()?),
+        ColumnType::I16 => Value::I16(value.as_i64()?.try_into().ok()?),
+        ColumnType::I32 => Value::I32(value.as_i64()?.try_into().ok()?),
+        ColumnType::I64 => Value::I64(value.as_i64()?),
+        ColumnType::F32 => Value::F32(value.as_f64()? as f32),
+        ColumnType::F64 => Value::F64(value.as_f64()?),
+        ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric => {
+            Value::Text(value.as_str()?.into())
+        }
+        ColumnType::Bytes => Value::Bytes(value.as_str()?.into()),
+        ColumnType::Json => Value::Json(value.to_string()),
+    })
+}
+
+fn parse(topic: &str) -> TopicName {
+    TopicName::parse(topic).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Rows by table, messages by topic: what two runs are compared by. Offsets are left out, since aborted attempts and
+/// transaction markers take some.
+type Outcome = (Vec<(String, Vec<RowRead>)>, Vec<(TopicName, Vec<Message>)>);
+/// Partition, key, value and id of a message.
+type Message = (i32, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
+
+impl World {
+    fn new(plan: &Plan) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        // Short, so that a crash costs few ticks; and the transaction's is the longer, as in a service.
+        let settings = LogSettings {
+            session_timeout: Duration::from_secs(2),
+            transaction_timeout: Duration::from_secs(4),
+            ..LogSettings::default()
+        };
+        let log = MemoryLog::with_settings(Arc::clone(&clock) as Arc<dyn Clock>, settings);
+        let database = MemoryDatabase::new();
+        let sources = plan.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
+        for topic in sources.chain(outputs(&plan.topology)) {
+            if let Err(fault) = log.create_topic(topic.as_str(), plan.partitions) {
+                panic!("{fault}");
+            }
+        }
+        for sub in plan.topology.sub_topologies() {
+            let spec = sub.table();
+            let columns: Vec<_> = spec
+                .columns
+                .iter()
+                .filter_map(|column| Some((column.name.as_str(), column.accepts.first().copied()?, column.is_nullable)))
+                .collect();
+            database.create_table(&spec.table, &columns);
+        }
+        let mut world = Self { clock, log, database, crash: Arc::default(), instances: Vec::new(), stays_dead: false };
+        for number in 0..plan.instances {
+            world.start(plan, number);
+        }
+        world
+    }
+
+    fn start(&mut self, plan: &Plan, number: usize) {
+        let status = Arc::new(Status::default());
+        let member = match self.member(plan, number, &status) {
+            Ok(member) => member,
+            Err(fault) => panic!("instance {number} does not start: {fault}"),
+        };
+        let instance = Instance { member: Some(member), status, is_frozen: false };
+        match self.instances.get_mut(number) {
+            Some(place) => {
+                // What the dead one had counted stays counted.
+                instance.status.records.add(place.status.records.value());
+                *place = instance;
+            }
+            None => self.instances.push(instance),
+        }
+    }
+
+    fn member(&self, plan: &Plan, number: usize, status: &Arc<Status>) -> Result<Member, Fault> {
+        let name = plan.topology.name();
+        let source: Box<dyn Source> = Box::new(self.log.source(subscription(&plan.topology)));
+        let source = match plan.without {
+            Some(Guard::StableCommitted) => {
+                Box::new(UnguardedSource { inner: source, log: self.log.clone(), group: name.into() })
+            }
+            _ => source,
+        };
+        let worker = |worker: usize| {
+            let rows: Box<dyn Rows> = Box::new(self.database.rows(name));
+            let rows = match plan.without {
+                Some(without @ (Guard::CompareAndSet | Guard::Claim)) => {
+                    let (database, pipeline) = (self.database.clone(), name.to_owned());
+                    Box::new(UnguardedRows { inner: rows, database, pipeline, without, moved: Vec::new() })
+                }
+                _ => rows,
+            };
+            WorkerPorts { rows, sink: Box::new(self.log.sink(&format!("{name}-{number}-{worker}"))) }
+        };
+        let (log, group) = (self.log.clone(), name.to_owned());
+        let history: HistoryFactory = Arc::new(move || Ok(Box::new(log.history(&group)) as Box<dyn TopicHistory>));
+        let ports = Ports {
+            source,
+            workers: (0..WORKERS).map(worker).collect(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            history: Some(history),
+            owner: format!("driver-{number}"),
+        };
+        let hook = Arc::clone(&self.crash) as Arc<dyn Hook>;
+        Member::new(&plan.topology, plan.settings.clone(), ports, Arc::clone(status), &hook)
+    }
+
+    fn replay(&mut self, plan: &Plan, deeds: &[Deed]) {
+        for deed in deeds {
+            self.carry_out(plan, deed);
+        }
+        self.settle(plan);
+    }
+
+    fn carry_out(&mut self, plan: &Plan, deed: &Deed) {
+        match deed {
+            Deed::Row { table, key, values } => {
+                let sub = plan.topology.sub_topologies().iter().find(|sub| sub.table().table.name == *table);
+                let spec = sub.unwrap_or_else(|| panic!("no step uses a table {table}")).table();
+                assert!(self.database.put(&spec.table, key.clone(), 0, values), "the row does not fit table {table}");
+            }
+            Deed::Send { topic, key, value } => {
+                let sent = self.log.produce(&parse(topic), key.as_deref(), value.as_deref(), &[], self.clock.now());
+                if let Err(fault) = sent {
+                    panic!("{fault}");
+                }
+            }
+            Deed::Threshold { name, value } => {
+                let found = plan.topology.thresholds().iter().find(|threshold| threshold.name() == name);
+                found.unwrap_or_else(|| panic!("there is no threshold {name}")).set(*value);
+            }
+            Deed::Advance(by) => {
+                self.settle(plan);
+                self.clock.advance(*by);
+            }
+            Deed::Settle => self.settle(plan),
+        }
+    }
+
+    /// Steps every instance once; a crashed one is started again. True when somebody did something.
+    fn step(&mut self, plan: &Plan) -> bool {
+        let mut is_busy = false;
+        for number in 0..self.instances.len() {
+            let Some(instance) = self.instances.get_mut(number) else { break };
+            if instance.is_frozen {
+                continue;
+            }
+            let Some(member) = instance.member.as_mut() else { continue };
+            match member.step() {
+                Ok(was_busy) => is_busy |= was_busy,
+                Err(_) => {
+                    instance.member = None; // dropped as a dead process is: nothing is closed
+                    if !self.stays_dead {
+                        self.start(plan, number);
+                    }
+                    is_busy = true;
+                }
+            }
+        }
+        is_busy
+    }
+
+    fn settle(&mut self, plan: &Plan) {
+        for _ in 0..ROUNDS_MAX {
+            if self.step(plan) {
+                continue;
+            }
+            if self.is_settled(plan) {
+                return;
+            }
+            self.clock.advance(TICK);
+        }
+        let tasks: Vec<_> = self.instances.iter().map(|instance| instance.status.tasks()).collect();
+        panic!("the pipeline does not come to rest: {tasks:?}");
+    }
+
+    /// Whether every source partition is read to its end and published, or stands still; and somebody is there to say so.
+    fn is_settled(&self, plan: &Plan) -> bool {
+        let alive = self.instances.iter().filter(|instance| instance.member.is_some() && !instance.is_frozen);
+        if alive.clone().count() == 0 {
+            return true;
+        }
+        let halted: Vec<Partition> =
+            alive.flat_map(|instance| instance.status.halts()).map(|halt| halt.source.partition).collect();
+        let name = plan.topology.name();
+        let sources = plan.topology.sub_topologies().iter().flat_map(SubTopology::sources);
+        sources.flat_map(|topic| (0..plan.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n)))).all(
+            |place| {
+                let position = self.database.position(name, &place).map(|position| position.next_offset);
+                let committed = self.log.committed(name, &place).map(|committed| committed.next_offset);
+                let end = self.log.bounds(&place).map_or(NextOffset(0), |bounds| bounds.end);
+                halted.contains(&place.partition) || (position == Some(end) && committed == position)
+            },
+        )
+    }
+
+    fn outcome(&self, plan: &Plan) -> Outcome {
+        let table = |sub: &SubTopology| {
+            let table = &sub.table().table;
+            (table.name.clone(), self.database.all(table))
+        };
+        let message = |found: &Found| {
+            (found.partition, found.key.clone(), found.value.clone(), found.header("tg_id").map(str::to_owned))
+        };
+        // Order is promised per source partition; how those interleave may differ from run to run.
+        let origin = |message: &Message| {
+            let id = message.3.clone().unwrap_or_default();
+            (message.0, id.rsplitn(3, '/').nth(2).map(str::to_owned))
+        };
+        let topic = |topic: TopicName| {
+            let mut messages: Vec<Message> = self.log.read(&topic).iter().map(message).collect();
+            messages.sort_by_key(origin);
+            (topic, messages)
+        };
+        let tables = plan.topology.sub_topologies().iter().map(table).collect();
+        (tables, outputs(&plan.topology).into_iter().map(topic).collect())
+    }
+}

@@ -1,0 +1,14 @@
+//! For users' tests: the real engine over the in-process log and rows, in one thread, with the clock in hand.
+//!
+//! The model proves logic: what is decided, written and published, in which order, through crashes and rebalances. It
+//! does not prove what servers do (isolation, fencing, lost answers); Tidegate's own tests do that on real Kafka and
+//! PostgreSQL.
+
+mod crash;
+mod driver;
+mod guard;
+mod script;
+
+pub use driver::TestDriver;
+pub use guard::Guard;
+pub use script::run_script;

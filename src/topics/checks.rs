@@ -1,0 +1,142 @@
+//! What can be wrong with a folder of topics although each file is right. No broker is asked.
+
+use crate::topics::finding::Finding;
+use crate::topics::spec::{Role, TopicSpec};
+use std::collections::BTreeMap;
+
+/// Checks the topics against each other: every finding at once, empty when all is well.
+#[must_use]
+pub fn validate(topics: &[TopicSpec]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    names(topics, &mut findings);
+    groups(topics, &mut findings);
+    for topic in topics {
+        dead_letters(topic, topics, &mut findings);
+        durability(topic, &mut findings);
+        compaction(topic, &mut findings);
+    }
+    findings
+}
+
+fn at(topic: &TopicSpec, message: impl std::fmt::Display) -> Finding {
+    Finding::new(&topic.file, topic.line, format!("{}: {message}", topic.name))
+}
+
+/// Kafka's metrics write `.` as `_`, so two such names share one series.
+fn names(topics: &[TopicSpec], findings: &mut Vec<Finding>) {
+    let mut seen: BTreeMap<String, &TopicSpec> = BTreeMap::new();
+    for topic in topics {
+        if let Some(other) = seen.insert(topic.name.as_str().replace('.', "_"), topic) {
+            findings.push(at(
+                topic,
+                if other.name == topic.name {
+                    format!("{} describes the same topic", other.file.display())
+                } else {
+                    format!("differs from {} by '.' and '_' only, which Kafka's metrics do not tell apart", other.name)
+                },
+            ));
+        }
+    }
+}
+
+fn groups(topics: &[TopicSpec], findings: &mut Vec<Finding>) {
+    let mut groups: BTreeMap<&str, Vec<&TopicSpec>> = BTreeMap::new();
+    for topic in topics {
+        match &topic.copartition {
+            Some(group) => groups.entry(group).or_default().push(topic),
+            None if topic.is_lead => {
+                findings.push(at(topic, "is a lead topic without tidegate.io/copartition: name its group"));
+            }
+            None => {}
+        }
+    }
+    for (group, members) in groups {
+        let mut leads = members.iter().filter(|topic| topic.is_lead);
+        let Some(lead) = leads.next().or(members.first()) else { continue };
+        if !lead.is_lead {
+            let message = format!("co-partition group {group} has no lead: exactly one topic needs tidegate.io/lead");
+            findings.push(at(lead, message));
+        }
+        for other in leads {
+            let message = format!("co-partition group {group} has a second lead beside {}: allowed is one", lead.name);
+            findings.push(at(other, message));
+        }
+        for topic in &members {
+            if topic.partitions != lead.partitions {
+                let (have, want) = (topic.partitions, lead.partitions);
+                findings.push(at(
+                    topic,
+                    format!(
+                        "has {have} partitions, but {} of co-partition group {group} has {want}: make them equal",
+                        lead.name
+                    ),
+                ));
+            }
+            if topic.key != lead.key {
+                let of = |topic: &TopicSpec| topic.key.clone().unwrap_or_else(|| "nothing".into());
+                let (have, want) = (of(topic), of(lead));
+                findings.push(at(
+                    topic,
+                    format!(
+                        "is keyed by {have}, but {} of co-partition group {group} by {want}: they must agree",
+                        lead.name
+                    ),
+                ));
+            }
+            if !matches!(topic.role, Role::Input | Role::Repartition) {
+                findings.push(at(topic, format!("is in co-partition group {group}, but its role is {}", topic.role)));
+            }
+        }
+    }
+}
+
+/// A dead letter goes to the partition number it came from, with headers around its bytes.
+fn dead_letters(topic: &TopicSpec, topics: &[TopicSpec], findings: &mut Vec<Finding>) {
+    let Some(source) = topic.name.as_str().strip_suffix("-dlt").filter(|_| topic.role == Role::Dlt) else {
+        if topic.role == Role::Dlt {
+            findings.push(at(topic, "has the role dlt: its name must end in -dlt"));
+        }
+        return;
+    };
+    let Some(source) = topics.iter().find(|other| other.name.as_str() == source) else {
+        findings.push(at(topic, format!("there is no topic {source} whose dead letters these would be")));
+        return;
+    };
+    if topic.partitions < source.partitions {
+        let (have, want) = (topic.partitions, source.partitions);
+        let message =
+            format!("has {have} partitions, but {} has {want}: a dead letter keeps its partition number", source.name);
+        findings.push(at(topic, message));
+    }
+    if let (Some(have), Some(want)) = (topic.number("max.message.bytes"), source.number("max.message.bytes"))
+        && have < want
+    {
+        let message =
+            format!("max.message.bytes is {have}, but {} allows {want}: its largest record would not fit", source.name);
+        findings.push(at(topic, message));
+    }
+}
+
+fn durability(topic: &TopicSpec, findings: &mut Vec<Finding>) {
+    let Some(least) = topic.number("min.insync.replicas") else { return };
+    let replicas = topic.replicas;
+    if i64::from(replicas) < least {
+        let message =
+            format!("min.insync.replicas is {least}, but there are {replicas} replicas: every write would be refused");
+        findings.push(at(topic, message));
+    }
+}
+
+fn compaction(topic: &TopicSpec, findings: &mut Vec<Finding>) {
+    let policy = topic.config.get("cleanup.policy").map_or("delete", String::as_str);
+    match topic.role {
+        Role::Changelog if !policy.contains("compact") => {
+            findings.push(at(topic, format!("is a changelog: cleanup.policy must be compact, found {policy}")));
+        }
+        Role::Repartition if policy.contains("compact") => findings.push(at(
+            topic,
+            format!("is a repartition topic: cleanup.policy must be delete, found {policy}, which would drop records not yet read"),
+        )),
+        _ => {}
+    }
+}

@@ -1,0 +1,176 @@
+//! Reads the folder: one file a topic in its first level, overlays in `env/`.
+
+use crate::flow::record::TopicName;
+use crate::settings::suggestion;
+use crate::settings::yaml::{self, Node};
+use crate::topics::finding::Finding;
+use crate::topics::overlay::{Overlay, Sizes};
+use crate::topics::spec::{Role, TopicSpec};
+use std::path::{Path, PathBuf};
+
+/// What the annotations of ours are called.
+const PREFIX: &str = "tidegate.io/";
+const ANNOTATIONS: [&str; 9] =
+    ["role", "copartition", "lead", "key", "schema", "owner", "purpose", "producers", "consumers"];
+
+/// Reads every topic of `folder`, with `env/<environment>.yaml` laid over it, sorted by file name.
+///
+/// # Errors
+/// Everything that cannot be read or understood, at once.
+pub fn read(folder: &Path, environment: Option<&str>) -> Result<Vec<TopicSpec>, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let overlay_file = environment.map(|name| folder.join("env").join(format!("{name}.yaml")));
+    let overlay = overlay_file.as_deref().and_then(|file| {
+        let root = tree(file, &mut findings)?;
+        Some(Overlay::read(file, &root, &mut findings))
+    });
+    let overlay = overlay.unwrap_or_default();
+    let mut topics = Vec::new();
+    for file in files(folder, &mut findings) {
+        let Some(root) = tree(&file, &mut findings) else { continue };
+        let before = findings.len();
+        let topic = Reader { folder, file: &file, findings: &mut findings }.topic(&root, &overlay);
+        topics.extend(topic.filter(|_| findings.len() == before));
+    }
+    if let Some(file) = overlay_file.filter(|_| findings.is_empty()) {
+        let known = || topics.iter().map(|topic| topic.name.as_str());
+        for (name, (line, _)) in &overlay.one {
+            if !known().any(|topic| topic == name) {
+                let message = format!("topics.{name}: there is no such topic{}", suggestion(name, known()));
+                findings.push(Finding::new(&file, *line, message));
+            }
+        }
+    }
+    if findings.is_empty() { Ok(topics) } else { Err(findings) }
+}
+
+fn files(folder: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            findings.push(Finding::new(folder, 0, format!("the folder of topics cannot be read: {error}")));
+            return Vec::new();
+        }
+    };
+    let is_yaml = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file();
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).collect();
+    files.sort();
+    if files.is_empty() {
+        findings.push(Finding::new(folder, 0, "no topic: expected one file <name>.yaml for each"));
+    }
+    files
+}
+
+fn tree(file: &Path, findings: &mut Vec<Finding>) -> Option<Node> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| findings.push(Finding::new(file, 0, format!("the file cannot be read: {error}"))))
+        .ok()?;
+    yaml::parse(&text)
+        .map_err(|broken| findings.push(Finding::new(file, broken.line, format!("not YAML: {}", broken.message))))
+        .ok()
+}
+
+struct Reader<'a> {
+    folder: &'a Path,
+    file: &'a Path,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Reader<'_> {
+    fn topic(&mut self, root: &Node, overlay: &Overlay) -> Option<TopicSpec> {
+        for (key, node) in root.entries() {
+            let known = ["apiVersion", "kind", "metadata", "spec"];
+            if !known.contains(&key.as_str()) {
+                self.finding(node.line, format!("{key}: unknown key{}", suggestion(key, known)));
+            }
+        }
+        let api = root.entry("apiVersion").and_then(Node::text).unwrap_or_default();
+        let kind = root.entry("kind").and_then(Node::text).unwrap_or_default();
+        if !api.starts_with("kafka.strimzi.io/") || kind != "KafkaTopic" {
+            let found = format!("found {kind:?} of {api:?}");
+            self.finding(root.line, format!("expected kind KafkaTopic of apiVersion kafka.strimzi.io/v1, {found}"));
+            return None;
+        }
+        let (Some(metadata), Some(spec)) = (root.entry("metadata"), root.entry("spec")) else {
+            self.finding(root.line, "expected metadata and spec");
+            return None;
+        };
+        let name = self.name(metadata, spec)?;
+        let own = Sizes::read(self.file, spec, &["topicName"], self.findings);
+        let one = overlay.one.get(name.as_str()).map(|(_, sizes)| sizes.clone()).unwrap_or_default();
+        let sizes = own.overlaid(&overlay.every).overlaid(&one);
+        let (Some(partitions), Some(replicas)) = (sizes.partitions, sizes.replicas) else {
+            self.finding(spec.line, "spec: partitions and replicas must be given: a broker's default is no decision");
+            return None;
+        };
+        let annotations = metadata.entry("annotations");
+        let annotation = |name: &str| annotations.and_then(|node| node.entry(&format!("{PREFIX}{name}")));
+        let text = |name: &str| annotation(name).and_then(Node::text).map(ToString::to_string);
+        self.annotations(annotations);
+        let role = match text("role").map(|text| Role::parse(&text)) {
+            Some(Ok(role)) => role,
+            Some(Err(message)) => {
+                self.finding(annotation("role").map_or(0, |node| node.line), format!("{PREFIX}role: {message}"));
+                return None;
+            }
+            None => {
+                self.finding(metadata.line, format!("the annotation {PREFIX}role is missing"));
+                return None;
+            }
+        };
+        Some(TopicSpec {
+            file: self.file.into(),
+            line: spec.line,
+            name,
+            role,
+            copartition: text("copartition"),
+            is_lead: text("lead").as_deref() == Some("true"),
+            key: text("key"),
+            partitions,
+            replicas,
+            config: sizes.config,
+        })
+    }
+
+    /// `spec.topicName`, or `metadata.name`, which is the file's name too.
+    fn name(&mut self, metadata: &Node, spec: &Node) -> Option<TopicName> {
+        let Some(name) = metadata.entry("name").and_then(Node::text) else {
+            self.finding(metadata.line, "metadata.name is missing");
+            return None;
+        };
+        let line = metadata.entry("name").map_or(0, |node| node.line);
+        if self.file.file_stem().is_none_or(|stem| stem != name) {
+            self.finding(line, format!("metadata.name is {name:?}: the file must be called {name}.yaml"));
+        }
+        let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+        if !name.chars().all(is_legal) {
+            let message = format!(
+                "metadata.name {name:?}: Kubernetes allows a-z, 0-9, '-' and '.' only; give the topic's own name in spec.topicName"
+            );
+            self.finding(line, message);
+        }
+        let (line, topic) = spec.entry("topicName").map_or((line, name), |n| (n.line, n.text().unwrap_or_default()));
+        TopicName::parse(topic).map_err(|message| self.finding(line, message)).ok()
+    }
+
+    fn annotations(&mut self, annotations: Option<&Node>) {
+        for (name, node) in annotations.map(Node::entries).unwrap_or_default() {
+            let Some(ours) = name.strip_prefix(PREFIX) else { continue };
+            let text = node.text().unwrap_or_default();
+            match ours {
+                "lead" if !matches!(text, "true" | "false") => {
+                    self.finding(node.line, format!("{name}: expected \"true\" or \"false\", found {text:?}"));
+                }
+                "schema" if !self.folder.join(text).is_file() => {
+                    self.finding(node.line, format!("{name}: there is no file {text} in the folder of topics"));
+                }
+                _ if ANNOTATIONS.contains(&ours) => {}
+                _ => self.finding(node.line, format!("{name}: unknown annotation{}", suggestion(ours, ANNOTATIONS))),
+            }
+        }
+    }
+
+    fn finding(&mut self, line: usize, message: impl Into<String>) {
+        self.findings.push(Finding::new(self.file, line, message));
+    }
+}

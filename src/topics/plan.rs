@@ -1,0 +1,193 @@
+//! The folder against a cluster: what would have to change.
+
+use crate::flow::record::TopicName;
+use crate::ports::Fault;
+use crate::ports::topics::{FoundTopic, TopicAdmin};
+use crate::topics::spec::TopicSpec;
+use serde::Serialize;
+
+/// Every difference between the files and the cluster. Topics that no file describes are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
+pub struct Plan {
+    /// The differences, topic by topic.
+    pub changes: Vec<Planned>,
+    /// How many topics are as described.
+    pub unchanged: usize,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Planned {
+    /// The topic's name.
+    pub topic: String,
+    /// What differs.
+    #[serde(flatten)]
+    pub change: Change,
+    /// Why `apply` will not make the change; `None` when it will.
+    pub blocked: Option<String>,
+}
+
+/// What differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// There is no such topic.
+    Create {
+        /// Its partition count.
+        partitions: i32,
+        /// Copies of each partition.
+        replicas: i32,
+    },
+    /// A configuration entry has another value.
+    Config {
+        /// Kafka's name of it.
+        key: String,
+        /// What the cluster has; `None` where it has no such entry.
+        from: Option<String>,
+        /// What the file says.
+        to: String,
+    },
+    /// The partition count differs.
+    Partitions {
+        /// What the cluster has.
+        from: i32,
+        /// What the file says.
+        to: i32,
+    },
+    /// The number of copies differs.
+    Replicas {
+        /// What the cluster has.
+        from: i32,
+        /// What the file says.
+        to: i32,
+    },
+}
+
+/// Asks the cluster and compares. `allow_repartition` permits more partitions for topics whose records are keyed.
+///
+/// # Errors
+/// The cluster's.
+pub fn plan(topics: &[TopicSpec], admin: &mut dyn TopicAdmin, allow_repartition: bool) -> Result<Plan, Fault> {
+    let names: Vec<TopicName> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let found = admin.describe(&names)?;
+    let mut plan = Plan::default();
+    for (topic, found) in topics.iter().zip(found) {
+        let changes = topic.changes(found.as_ref());
+        plan.unchanged += usize::from(changes.is_empty());
+        plan.changes.extend(changes.into_iter().map(|change| Planned {
+            topic: topic.name.to_string(),
+            blocked: topic.blocked(&change, allow_repartition),
+            change,
+        }));
+    }
+    Ok(plan)
+}
+
+impl TopicSpec {
+    fn changes(&self, found: Option<&FoundTopic>) -> Vec<Change> {
+        let Some(found) = found else {
+            return vec![Change::Create { partitions: self.partitions, replicas: self.replicas }];
+        };
+        let mut changes = Vec::new();
+        if found.partitions != self.partitions {
+            changes.push(Change::Partitions { from: found.partitions, to: self.partitions });
+        }
+        if found.replicas != self.replicas {
+            changes.push(Change::Replicas { from: found.replicas, to: self.replicas });
+        }
+        for (key, to) in &self.config {
+            let from = found.config.get(key);
+            if from != Some(to) {
+                changes.push(Change::Config { key: key.clone(), from: from.cloned(), to: to.clone() });
+            }
+        }
+        changes
+    }
+
+    fn blocked(&self, change: &Change, allow_repartition: bool) -> Option<String> {
+        match change {
+            Change::Partitions { from, to } if to < from => {
+                Some(format!("Kafka cannot take partitions away; set partitions to {from} in {}", self.file.display()))
+            }
+            Change::Partitions { .. } if self.is_keyed() && !allow_repartition => Some(
+                "records of one key would go to another partition than before and could overtake each other there; \
+                 stop the producers, let the group catch up, then use --allow-repartition"
+                    .into(),
+            ),
+            Change::Replicas { .. } => Some("copies are moved by kafka-reassign-partitions.sh, not by Tidegate".into()),
+            _ => None,
+        }
+    }
+}
+
+impl Change {
+    /// One line for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Create { partitions, replicas } => format!("create: {partitions} partitions, {replicas} replicas"),
+            Self::Config { key, from: Some(from), to } => format!("{key}: {from} -> {to}"),
+            Self::Config { key, from: None, to } => format!("{key}: not set -> {to}"),
+            Self::Partitions { from, to } => format!("partitions: {from} -> {to}"),
+            Self::Replicas { from, to } => format!("replicas: {from} -> {to}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topics::fake::{Cluster, topic};
+
+    fn describe(plan: &Plan) -> Vec<String> {
+        plan.changes
+            .iter()
+            .map(|p| format!("{} {}{}", p.topic, p.change.describe(), if p.blocked.is_some() { " !" } else { "" }))
+            .collect()
+    }
+
+    #[test]
+    fn an_empty_cluster_lacks_every_topic_and_a_full_one_nothing() {
+        let topics = [topic("readings"), topic("changes")];
+        let mut cluster = Cluster::default();
+        let missing = plan(&topics, &mut cluster, false).unwrap();
+        assert_eq!(
+            describe(&missing),
+            ["readings create: 12 partitions, 3 replicas", "changes create: 12 partitions, 3 replicas"]
+        );
+        for topic in &topics {
+            cluster.create(&topic.to_new_topic()).unwrap();
+        }
+        assert_eq!(plan(&topics, &mut cluster, false).unwrap(), Plan { changes: vec![], unchanged: 2 });
+    }
+
+    #[test]
+    fn each_difference_is_a_line_and_what_cannot_be_made_says_why() {
+        let mut cluster = Cluster::default();
+        cluster.create(&topic("readings").to_new_topic()).unwrap();
+        let mut wanted = topic("readings");
+        wanted.partitions = 24;
+        wanted.replicas = 2;
+        wanted.config.insert("retention.ms".into(), "5".into());
+        let differences = plan(&[wanted.clone()], &mut cluster, false).unwrap();
+        let expected =
+            ["readings partitions: 12 -> 24 !", "readings replicas: 3 -> 2 !", "readings retention.ms: 1000 -> 5"];
+        assert_eq!(describe(&differences), expected);
+        assert!(differences.changes[0].blocked.as_ref().unwrap().contains("--allow-repartition"));
+        assert!(plan(&[wanted.clone()], &mut cluster, true).unwrap().changes[0].blocked.is_none());
+
+        wanted.partitions = 6;
+        let fewer = plan(&[wanted], &mut cluster, true).unwrap();
+        assert!(fewer.changes[0].blocked.as_ref().unwrap().contains("cannot take partitions away"));
+    }
+
+    #[test]
+    fn more_partitions_for_a_topic_without_keys_need_no_leave() {
+        let mut cluster = Cluster::default();
+        let mut wanted = topic("logs");
+        wanted.key = None;
+        cluster.create(&wanted.to_new_topic()).unwrap();
+        wanted.partitions = 24;
+        assert!(plan(&[wanted], &mut cluster, false).unwrap().changes[0].blocked.is_none());
+    }
+}

@@ -1,0 +1,157 @@
+//! What a person must decide: that partition halts with both numbers, the others go on.
+
+use crate::pipeline::{driver, fill, topology};
+use serde_json::json;
+use std::time::Duration;
+use tidegate::engine::decision::{DataLossPolicy, HaltReason};
+use tidegate::flow::key::partition_for;
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use tidegate::ports::source::Committed;
+use tidegate::testing::TestDriver;
+
+fn place(partition: i32) -> TopicPartition {
+    TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(partition))
+}
+
+/// Two rounds over all partitions; the instance is stopped in between, and `deed` is done to one partition meanwhile.
+fn disturbed(deed: impl FnOnce(&mut TestDriver, i32)) -> (TestDriver, i32) {
+    let mut driver = driver(16);
+    let victim = partition_for(b"3", 4);
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.run();
+    driver.stop(0);
+    deed(&mut driver, victim);
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.start(0);
+    driver.run();
+    (driver, victim)
+}
+
+fn assert_halted(mut driver: TestDriver, victim: i32, reason: HaltReason) {
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1, "{halts:?}");
+    assert_eq!((halts[0].source.clone(), halts[0].reason), (place(victim), reason));
+    assert!(halts[0].next_offset.is_some() || reason == HaltReason::DatabaseLost);
+    for id in 0..16_i64 {
+        let is_victim = partition_for(id.to_string().as_bytes(), 4) == victim;
+        let version = driver.row_of("accounts", id).unwrap().version;
+        assert_eq!(
+            version,
+            if is_victim { 1 } else { 2 },
+            "account {id}: the halted partition stands still, the others go on"
+        );
+    }
+}
+
+#[test]
+fn a_group_that_was_reset_by_hand_halts_with_both_numbers() {
+    let (driver, victim) = disturbed(|driver, victim| {
+        let foreign = Committed { next_offset: NextOffset(0), metadata: String::new() };
+        driver.log().set_committed("scoring", &place(victim), Some(foreign)).unwrap();
+    });
+    assert_halted(driver, victim, HaltReason::GroupReset);
+}
+
+#[test]
+fn a_database_that_went_back_halts() {
+    let (driver, victim) = disturbed(|driver, victim| {
+        let edited =
+            driver.database().edit_position("scoring", &place(victim), |position| position.next_offset = NextOffset(1));
+        assert!(edited);
+    });
+    assert_halted(driver, victim, HaltReason::DatabaseWentBack);
+}
+
+#[test]
+fn a_recreated_topic_halts_every_partition_of_it() {
+    let mut driver = driver(4);
+    driver.send("readings", 1, json!({"value": 10.0}));
+    driver.run();
+    driver.stop(0);
+    let topic = TopicName::parse("readings").unwrap();
+    assert!(driver.log().delete_topic(&topic));
+    driver.log().create_topic("readings", 4).unwrap();
+    for id in 0..4 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.start(0);
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 4);
+    assert!(halts.iter().all(|halt| halt.reason == HaltReason::TopicRecreated));
+    assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1);
+}
+
+#[test]
+fn inputs_deleted_before_they_were_read_halt_or_are_skipped_as_the_settings_say() {
+    for policy in [DataLossPolicy::Halt, DataLossPolicy::Skip] {
+        let mut driver = fill(TestDriver::new(topology()).settings(|s| s.on_data_loss = policy), 1);
+        driver.send("readings", 0, json!({"value": 10.0}));
+        driver.run();
+        driver.stop(0);
+        for _ in 0..5 {
+            driver.send("readings", 0, json!({"value": 10.0}));
+        }
+        driver.log().truncate_before(&place(0), NextOffset(4));
+        driver.start(0);
+        driver.run();
+        let version = driver.row_of("accounts", 0).unwrap().version;
+        match policy {
+            DataLossPolicy::Halt => {
+                assert_eq!(driver.halts().first().map(|halt| halt.reason), Some(HaltReason::InputsDeleted));
+                assert_eq!(version, 1);
+            }
+            DataLossPolicy::Skip => assert_eq!((driver.halts().len(), version), (0, 3)),
+        }
+    }
+}
+
+#[test]
+fn expired_offsets_are_looked_up_in_the_topics_and_nothing_is_announced_twice() {
+    let mut driver = driver(16);
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.run();
+    driver.stop(0);
+    for partition in 0..4 {
+        driver.log().set_committed("scoring", &place(partition), None).unwrap();
+    }
+    driver.start(0);
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 100.0}));
+    }
+    driver.run();
+    assert!(driver.halts().is_empty());
+    assert_eq!(crate::pipeline::announced_ids(&mut driver).len(), 32);
+}
+
+#[test]
+fn a_database_that_is_away_for_ten_minutes_costs_nothing_but_time() {
+    let mut driver = driver(4);
+    driver.run();
+    driver.database().set_down(true);
+    for id in 0..4 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    for _ in 0..600 {
+        driver.step();
+        driver.pass(Duration::from_secs(1));
+    }
+    driver.database().set_down(false);
+    assert_eq!(driver.read("large-changes").len(), 4);
+    assert!(driver.read_raw("readings-dlt").is_empty());
+}
+
+#[test]
+fn idle_partitions_and_filtered_records_still_move_the_committed_offset() {
+    let mut driver = driver(4);
+    for id in 0..4 {
+        driver.send("readings", id, json!({"value": 0.0, "word": "nothing"}));
+    }
+    driver.run(); // the driver's rest includes K = D for every partition
+    assert!(driver.read("large-changes").is_empty());
+}

@@ -1,0 +1,8 @@
+//! The engine through the test driver: no network, no database, no runtime.
+
+mod crashes;
+mod guards;
+mod halts;
+mod pipeline;
+mod poison;
+mod scripts;

@@ -1,0 +1,159 @@
+//! Wrong input: a dead letter or the configured policy, with the cause in its headers, and the stream goes on.
+
+use crate::pipeline::{Account, announced_ids, counted, driver, fill, topology};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate::engine::settings::MissingRow;
+use tidegate::flow::Table;
+use tidegate::flow::row::Value;
+use tidegate::testing::TestDriver;
+
+fn code(found: &tidegate::ports::history::Found) -> String {
+    found.header("kafka_dlt-exception-fqcn").expect("a code").to_owned()
+}
+
+#[test]
+fn each_kind_of_poison_is_a_dead_letter_with_its_cause_and_the_stream_goes_on() {
+    let mut driver = driver(2);
+    let big = format!("{{\"value\": 1.0, \"word\": \"{}\"}}", "x".repeat(2 << 20));
+    let cases: [(Option<&[u8]>, Option<&[u8]>, &str); 10] = [
+        (Some(b"1"), Some(b"{\"value\": "), "bad-json"),
+        (Some(b"1"), Some(b""), "empty-value"),
+        (Some(b"1"), None, "empty-value"),
+        (None, Some(b"{\"value\": 1.0}"), "null-key"),
+        (Some(b"one"), Some(b"{\"value\": 1.0}"), "bad-key"),
+        (Some(b"99"), Some(b"{\"value\": 1.0}"), "missing-row"),
+        (Some(b"1"), Some(big.as_bytes()), "too-large"),
+        (Some(b"1"), Some(b"{\"value\": 1.0, \"word\": \"nan\"}"), "not-finite"),
+        (Some(b"1"), Some(b"{\"value\": 1.0, \"word\": \"panic\"}"), "panic"),
+        (Some(b"1"), Some(b"{\"value\": 1.0, \"word\": \"reject\"}"), "rejected"),
+    ];
+    for (key, value, expected) in cases {
+        driver.send_raw("readings", key, value);
+        let dead = driver.read_raw("readings-dlt");
+        let last = dead
+            .iter()
+            .rev()
+            .find(|found| code(found) == expected && found.key.as_deref() == key)
+            .unwrap_or_else(|| panic!("no dead letter {expected}"));
+        assert_eq!(last.key.as_deref(), key);
+        if expected == "too-large" {
+            assert_eq!(
+                (last.value.as_ref(), last.header("tg_value_omitted_bytes")),
+                (None, Some(&*big.len().to_string()))
+            );
+        } else {
+            assert_eq!(last.value.as_deref(), value, "{expected}: the payload is kept as it came");
+        }
+        assert_eq!(last.header("kafka_dlt-original-topic"), Some("readings"));
+        assert!(!last.header("kafka_dlt-exception-message").unwrap().contains('\n'));
+    }
+    assert_eq!(driver.read_raw("readings-dlt").len(), cases.len());
+    driver.send("readings", 1, json!({"value": 10.0}));
+    assert_eq!(driver.read("large-changes").len(), 1, "the stream goes on");
+    assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1, "no poison has touched the row");
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_missing_row_follows_the_policy() {
+    let policy = |missing_row| {
+        let settings =
+            move |settings: &mut tidegate::engine::settings::EngineSettings| settings.missing_row = missing_row;
+        TestDriver::new(topology()).settings(settings)
+    };
+    let mut skipping = policy(MissingRow::Skip);
+    skipping.send("readings", 5, json!({"value": 10.0}));
+    assert!(skipping.read_raw("readings-dlt").is_empty());
+
+    let mut retrying = policy(MissingRow::Retry);
+    retrying.send("readings", 5, json!({"value": 10.0}));
+    for _ in 0..10 {
+        retrying.step();
+    }
+    retrying.row("accounts", 5, Account { score: 0.0 });
+    assert_eq!(retrying.read("large-changes").len(), 1, "the row came in time");
+    retrying.send("readings", 6, json!({"value": 10.0}));
+    retrying.send("readings", 5, json!({"value": 10.0}));
+    let dead = retrying.read_raw("readings-dlt");
+    assert_eq!(dead.iter().map(code).collect::<Vec<_>>(), ["missing-row"], "the bound was reached");
+    assert_eq!(retrying.row_of("accounts", 5).unwrap().version, 2, "what waited behind it was done");
+}
+
+#[test]
+fn a_retry_keeps_the_order_of_its_partition_and_leaves_the_others_alone() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let mut driver = fill(TestDriver::new(counted(&calls)).settings(|s| s.retry_attempts = 3), 2);
+    driver.send("readings", 0, json!({"value": 10.0}));
+    driver.send("readings", 0, json!({"value": 1.0, "word": "retry"}));
+    driver.send("readings", 0, json!({"value": 10.0}));
+    assert_eq!(driver.read("large-changes").len(), 2);
+    assert_eq!(calls.load(Ordering::Relaxed), 2 + 4, "one attempt and three repetitions of the one that asked");
+    assert_eq!(driver.read_raw("readings-dlt").iter().map(code).collect::<Vec<_>>(), ["not-yet"]);
+}
+
+#[test]
+fn a_skip_changes_nothing_and_announces_nothing() {
+    let mut driver = driver(1);
+    driver.send("readings", 0, json!({"value": 10.0, "word": "skip"}));
+    driver.send("readings", 0, json!({"value": 10.0, "word": "nothing"}));
+    assert!(driver.read("large-changes").is_empty());
+    assert!(driver.read_raw("readings-dlt").is_empty());
+    assert_eq!(driver.row_of("accounts", 0).unwrap().version, 0, "a row that is as before is not written");
+}
+
+#[test]
+fn several_notices_of_one_record_carry_their_own_ids() {
+    let mut driver = driver(1);
+    driver.send("readings", 0, json!({"value": 10.0, "word": "twice"}));
+    assert_eq!(announced_ids(&mut driver), ["scoring/readings/0/0/0", "scoring/readings/0/0/1"]);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn one_row_that_the_database_refuses_costs_a_few_rollbacks_and_one_dead_letter() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let mut driver = fill(TestDriver::new(counted(&calls)).settings(|s| s.batch_rows = 1_000), 1_000);
+    driver.database().check(&Table::new("accounts"), |values| match values {
+        [Value::F64(score)] if *score > 100.0 => Err("score must not exceed 100".into()),
+        _ => Ok(()),
+    });
+    for id in 0..1_000 {
+        driver.send("readings", id, json!({"value": if id == 617 { 1e6 } else { 10.0 }}));
+    }
+    assert_eq!(driver.read("large-changes").len(), 999);
+    assert_eq!(driver.read_raw("readings-dlt").len(), 1);
+    let calls = calls.load(Ordering::Relaxed);
+    assert!((1_000..=1_001).contains(&calls), "{calls}: only the culprit is decided again");
+    assert_eq!(driver.row_of("accounts", 617).unwrap().version, 0);
+}
+
+#[test]
+fn of_several_records_of_one_id_only_the_refused_one_is_dead() {
+    let mut driver = driver(1);
+    driver.database().check(&Table::new("accounts"), |values| match values {
+        [Value::F64(score)] if *score > 100.0 => Err("score must not exceed 100".into()),
+        _ => Ok(()),
+    });
+    driver.run();
+    for value in [10.0, 1e6, 10.0] {
+        driver.send("readings", 0, json!({"value": value}));
+    }
+    let scores: Vec<f64> =
+        driver.read("large-changes").iter().map(|(_, change)| change["score"].as_f64().unwrap()).collect();
+    assert_eq!(scores, [2.0, 3.6], "the third record is applied to the row as the first left it");
+    assert_eq!(driver.read_raw("readings-dlt").len(), 1);
+    assert_eq!(driver.row_of("accounts", 0).unwrap().version, 2);
+}
+
+#[test]
+fn a_threshold_may_change_while_running_and_stands_in_each_message() {
+    let mut driver = driver(1);
+    driver.send("readings", 0, json!({"value": 2.0})); // magnitude 0.4
+    driver.threshold("large-change", 0.3);
+    driver.send("readings", 0, json!({"value": 2.0})); // 0.32
+    let found = driver.read_raw("large-changes");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].header("tg_threshold"), Some("0.3"));
+}

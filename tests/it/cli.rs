@@ -1,0 +1,125 @@
+//! The binary from outside: exit codes, help, output.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Runs the binary in the repository with an environment that holds nothing of ours.
+fn tidegate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn exit_codes_tell_usage_from_configuration_from_failure() {
+    let cases: &[(&[&str], &[(&str, &str)], i32)] = &[
+        (&["describe"], &[], 0),
+        (&["--help"], &[], 0),
+        (&["topics", "apply", "--help"], &[], 0),
+        (&["--version"], &[], 0),
+        (&["config", "show"], &[], 0),
+        (&["topics", "validate"], &[], 0),
+        (&["topics", "validate", "--env", "prod"], &[], 0),
+        (&["topics", "validate", "--env", "nowhere"], &[], 1),
+        (&["topics", "validate", "--dir", "src"], &[], 1),
+        (&[], &[], 2),
+        (&["destroy"], &[], 2),
+        (&["describe", "--colour"], &[], 2),
+        (&["describe", "-o", "yaml"], &[], 2),
+        (&["demo", "--seconds", "0"], &[], 2),
+        (&["config", "validate"], &[], 78),
+        (&["topics", "plan"], &[], 78),
+        (&["config", "show", "--set", "engine.workers=0"], &[], 78),
+        (&["--config", "/nonexistent.yaml", "config", "show"], &[], 78),
+        (&["config", "show"], &[("TIDEGATE_ENGINE__WORKERS", "none")], 78),
+        (&["config", "show"], &[("TIDEGATE_CONFIG", "/nonexistent.yaml")], 78),
+    ];
+    for (arguments, environment, expected) in cases {
+        let output = tidegate(arguments, environment);
+        assert_eq!(output.status.code(), Some(*expected), "{arguments:?} {environment:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn help_names_every_command_and_the_exit_codes() {
+    let help = out(&tidegate(&["--help"], &[]));
+    for word in ["run", "demo", "migrate", "topics", "describe", "halted", "audit", "config", "78", "--set", "Example:"]
+    {
+        assert!(help.contains(word), "{word} is missing in\n{help}");
+    }
+    let help = out(&tidegate(&["demo", "--help"], &[]));
+    for flag in ["--seconds", "--rate", "--no-crashes", "-o, --output"] {
+        assert!(help.contains(flag), "{flag} is missing in\n{help}");
+    }
+}
+
+#[test]
+fn describe_tells_topics_table_and_transactional_ids() {
+    let text = out(&tidegate(&["describe"], &[]));
+    for line in [
+        "reads              readings (lead), corrections (companion)",
+        "announces in       large-changes",
+        "dead letters in    readings-dlt, corrections-dlt",
+        "transactional ids  scoring-<slot>-<worker>-<producer>",
+        "threshold          large-change: announced from 0.5 on",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&out(&tidegate(&["describe", "-o", "json"], &[]))).unwrap();
+    assert_eq!(json["sub_topologies"][0]["lead"], "readings");
+    assert_eq!(json["sub_topologies"][0]["table"]["columns"][0]["types"][0], "double precision");
+}
+
+#[test]
+fn settings_print_with_their_origins_and_without_their_secrets() {
+    let environment = [("TIDEGATE_DATABASE__URL", "postgres://u:c4n4ry@h/db"), ("TIDEGATE_SERVICE_HOST", "10.0.0.1")];
+    for format in ["table", "json", "yaml"] {
+        let output = tidegate(&["config", "show", "-o", format, "--set", "engine.workers=7"], &environment);
+        let text = out(&output) + &err(&output);
+        assert!(text.contains("flag --set") && text.contains("environment TIDEGATE_DATABASE__URL"), "{text}");
+        assert!(text.contains("***") && !text.contains("c4n4ry"), "{text}");
+    }
+    let enough = [environment[0], ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "h:9092")];
+    let output = tidegate(&["config", "validate"], &enough);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "ok: 28 values, no file\n"));
+}
+
+#[test]
+fn settings_printed_as_yaml_are_settings_again() {
+    let yaml = out(&tidegate(&["config", "show", "-o", "yaml", "--set", "engine.workers=7"], &[]));
+    let file = crate::settings::Scratch::new(&yaml);
+    let path = file.0.display().to_string();
+    let json = out(&tidegate(&["--config", &path, "config", "show", "-o", "json"], &[]));
+    let values: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let workers = values.iter().find(|value| value["path"] == "engine.workers").unwrap();
+    assert_eq!(workers["value"], 7);
+    assert!(workers["origin"].as_str().unwrap().starts_with(&path));
+}
+
+#[test]
+fn every_mistake_is_on_standard_error_at_once() {
+    let output = tidegate(&["config", "show", "--set", "engine.wrokers=1", "--set", "log.level=loud"], &[]);
+    assert_eq!(out(&output), "");
+    assert_eq!(
+        err(&output),
+        "configuration: 2 mistakes\n  \
+         engine.wrokers: unknown key; did you mean engine.workers? (flag --set)\n  \
+         log.level: \"loud\": expected one of error, warn, info, debug, trace (flag --set)\n"
+    );
+}

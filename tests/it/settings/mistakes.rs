@@ -1,0 +1,237 @@
+//! Wrong settings and what is said about each. `FILE` stands for the file's path.
+
+use super::{Scratch, load, sources, topology};
+use tidegate::settings::{Need, Settings};
+
+struct Wrong {
+    file: &'static str,
+    environment: &'static [(&'static str, &'static str)],
+    flags: &'static [&'static str],
+    expected: &'static str,
+}
+
+const fn file(file: &'static str, expected: &'static str) -> Wrong {
+    Wrong { file, environment: &[], flags: &[], expected }
+}
+
+const fn environment(environment: &'static [(&'static str, &'static str)], expected: &'static str) -> Wrong {
+    Wrong { file: "", environment, flags: &[], expected }
+}
+
+const fn flags(flags: &'static [&'static str], expected: &'static str) -> Wrong {
+    Wrong { file: "", environment: &[], flags, expected }
+}
+
+const WRONG: &[Wrong] = &[
+    // Keys that nobody knows.
+    file("databse:\n  url: x", "databse.url: unknown key; did you mean database.url? (FILE:2)"),
+    file("engine: {wrokers: 2}", "engine.wrokers: unknown key; did you mean engine.workers? (FILE:1)"),
+    file("batch_rows: 5", "batch_rows: unknown key; did you mean engine.batch_rows? (FILE:1)"),
+    file("colour: blue", "colour: unknown key (FILE:1)"),
+    file("colour: {}", "colour: unknown key (FILE:1)"),
+    file(
+        "pipeline: {thresholds: {large-chnage: 1}}",
+        "pipeline.thresholds.large-chnage: unknown threshold; did you mean large-change?; pipeline scoring has: large-change (FILE:1)",
+    ),
+    environment(
+        &[("TIDEGATE_DATABASE__URI", "x")],
+        "database.uri: unknown key; did you mean database.url? (environment TIDEGATE_DATABASE__URI)",
+    ),
+    environment(
+        &[("TIDEGATE_WORKERS", "2")],
+        "workers: unknown key; did you mean engine.workers? (environment TIDEGATE_WORKERS)",
+    ),
+    flags(&["engine.worker=2"], "engine.worker: unknown key; did you mean engine.workers? (flag --set)"),
+    // Values that are no values of their key.
+    file("engine:\n  workers: many", "engine.workers: \"many\": expected a whole number from 1 to 64 (FILE:2)"),
+    file("engine: {workers: 0}", "engine.workers: \"0\": expected a whole number from 1 to 64 (FILE:1)"),
+    file("engine: {workers: 65}", "engine.workers: \"65\": expected a whole number from 1 to 64 (FILE:1)"),
+    file("engine: {workers: 2.5}", "engine.workers: \"2.5\": expected a whole number from 1 to 64 (FILE:1)"),
+    file("engine: {workers: null}", "engine.workers: \"null\": expected a whole number from 1 to 64 (FILE:1)"),
+    file("engine: {workers: [1, 2]}", "engine.workers: expected a whole number from 1 to 64, found a list (FILE:1)"),
+    file(
+        "engine: {workers: {a: 1}}",
+        "engine.workers.a: expected a whole number from 1 to 64, found a mapping (FILE:1)",
+    ),
+    file(
+        "engine: {workers: 99999999999999999999}",
+        "engine.workers: \"99999999999999999999\": expected a whole number from 1 to 64 (FILE:1)",
+    ),
+    file("pipeline: {verdicts: maybe}", "pipeline.verdicts: \"maybe\": expected true or false (FILE:1)"),
+    file(
+        "pipeline: {missing_row: ignore}",
+        "pipeline.missing_row: \"ignore\": expected one of skip, dead-letter, retry (FILE:1)",
+    ),
+    file("pipeline: {start: Latest}", "pipeline.start: \"Latest\": expected one of earliest, latest (FILE:1)"),
+    file(
+        "pipeline: {name: \"a b\"}",
+        "pipeline.name: \"a b\": expected 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-' (FILE:1)",
+    ),
+    file(
+        "pipeline: {thresholds: {large-change: .nan}}",
+        "pipeline.thresholds.large-change: \".nan\": expected a finite number (FILE:1)",
+    ),
+    file(
+        "pipeline: {thresholds: {large-change: NaN}}",
+        "pipeline.thresholds.large-change: \"NaN\": expected a finite number (FILE:1)",
+    ),
+    file("pipeline: {thresholds: 0.5}", "pipeline.thresholds: expected a mapping of names to a finite number (FILE:1)"),
+    file(
+        "kafka: {bootstrap_servers: localhost}",
+        "kafka.bootstrap_servers: \"localhost\": expected host:port, separated by commas (FILE:1)",
+    ),
+    file(
+        "kafka: {session_timeout_ms: 999}",
+        "kafka.session_timeout_ms: \"999\": expected a whole number from 1000 to 1800000 (FILE:1)",
+    ),
+    file(
+        "kafka: {session_timeout_ms: 10s}",
+        "kafka.session_timeout_ms: \"10s\": expected a whole number from 1000 to 1800000 (FILE:1)",
+    ),
+    file(
+        "kafka: {transaction_timeout_ms: 900001}",
+        "kafka.transaction_timeout_ms: \"900001\": expected a whole number from 1000 to 900000 (FILE:1)",
+    ),
+    file(
+        "database: {url: \"mysql://h/db\"}",
+        "database.url: \"***\": expected postgres://user:password@host:port/database (FILE:1)",
+    ),
+    file(
+        "database: {schema: My-Schema}",
+        "database.schema: \"My-Schema\": expected 1 to 63 characters of a-z, 0-9 and '_', no digit first (FILE:1)",
+    ),
+    file(
+        "http: {address: localhost}",
+        "http.address: \"localhost\": expected address:port, for instance 0.0.0.0:8230 (FILE:1)",
+    ),
+    file("instance: {slot: -1}", "instance.slot: \"-1\": expected a whole number from 0 to 9999, or null (FILE:1)"),
+    file(
+        "instance: {name: \"a b\"}",
+        "instance.name: \"a b\": expected 1 to 255 characters without spaces, or null (FILE:1)",
+    ),
+    file("log: {level: verbose}", "log.level: \"verbose\": expected one of error, warn, info, debug, trace (FILE:1)"),
+    environment(
+        &[("TIDEGATE_ENGINE__WORKERS", "x")],
+        "engine.workers: \"x\": expected a whole number from 1 to 64 (environment TIDEGATE_ENGINE__WORKERS)",
+    ),
+    flags(&["log.format=xml"], "log.format: \"xml\": expected one of text, json (flag --set)"),
+    flags(&["engine.workers"], "engine.workers: expected path=value (flag --set)"),
+    flags(
+        &["database.url=postgres://h/d"],
+        "database.url: a secret does not belong on a command line, which everybody can list; use TIDEGATE_DATABASE__URL or TIDEGATE_DATABASE__URL_FILE (flag --set)",
+    ),
+    flags(
+        &["kafka.properties.sasl.password=x"],
+        "kafka.properties.sasl.password: a secret does not belong on a command line, which everybody can list; use TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD or TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD_FILE (flag --set)",
+    ),
+    // Properties that are not the user's.
+    file(
+        "kafka:\n  properties:\n    isolation.level: read_uncommitted",
+        "kafka.properties.isolation.level: belongs to the engine: it is read_committed: what was rolled back must not be read; remove it (FILE:3)",
+    ),
+    file(
+        "kafka: {properties: {session.timeout.ms: 1}}",
+        "kafka.properties.session.timeout.ms: has a key of its own: kafka.session_timeout_ms (FILE:1)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__TRANSACTIONAL_ID", "x")],
+        "kafka.properties.transactional.id: belongs to the engine: it follows from pipeline, instance slot and worker; remove it (environment TIDEGATE_KAFKA__PROPERTIES__TRANSACTIONAL_ID)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL", "7")],
+        "kafka.properties.log_level: belongs to the engine: the transactional producer reads its own debug log to find silent retries; remove it (environment TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL)",
+    ),
+    // Settings that do not go together.
+    file(
+        "kafka: {group_protocol: consumer, session_timeout_ms: 20000}",
+        "kafka.session_timeout_ms: \"20000\": the broker sets it under kafka.group_protocol consumer; remove it (FILE:1)",
+    ),
+    file(
+        "kafka: {group_protocol: consumer, properties: {heartbeat.interval.ms: 1}}",
+        "kafka.properties.heartbeat.interval.ms: \"1\": the broker sets it under kafka.group_protocol consumer; remove it (FILE:1)",
+    ),
+    file(
+        "database: {lock_timeout_ms: 40000}",
+        "database.lock_timeout_ms: \"40000\": is above database.statement_timeout_ms (30000), which would end the statement first (FILE:1)",
+    ),
+    file(
+        "engine: {batch_rows: 20000}",
+        "engine.unpublished_rows: \"10000\": is below engine.batch_rows (20000): no full batch would fit (built-in default)",
+    ),
+    file(
+        "outbox: {partition_minutes: 120, retention_hours: 1}",
+        "outbox.partition_minutes: \"120\": is wider than outbox.retention_hours (1 h) keeps (FILE:1)",
+    ),
+    file(
+        "outbox: {partition_minutes: 1, retention_hours: 240}",
+        "outbox.partition_minutes: \"1\": makes 14400 table partitions in outbox.retention_hours; allowed are 1000 (FILE:1)",
+    ),
+    // Files and secrets that cannot be read.
+    file("engine: {workers: 2\nlog: x", "file: the settings file is not YAML: "),
+    file(
+        "engine:\n  workers: 2\n  workers: 3",
+        "file: the settings file is not YAML: workers: the key is there twice (FILE:3)",
+    ),
+    file("a: &a 1", "file: the settings file is not YAML: anchors and aliases are not supported (FILE:1)"),
+    file("- engine", "file: the settings file is no mapping of sections (FILE:1)"),
+    file("engine: 5", "engine: expected a mapping: this is a section (FILE:1)"),
+    environment(
+        &[("TIDEGATE_DATABASE__URL_FILE", "/nonexistent/url")],
+        "database.url: the file cannot be read: No such file or directory (os error 2) (environment TIDEGATE_DATABASE__URL_FILE, file /nonexistent/url)",
+    ),
+    environment(
+        &[("TIDEGATE_DATABASE__URL_FILE", "/x"), ("TIDEGATE_DATABASE__URL", "postgres://h/d")],
+        "database.url: set TIDEGATE_DATABASE__URL or TIDEGATE_DATABASE__URL_FILE, not both (environment TIDEGATE_DATABASE__URL_FILE)",
+    ),
+    environment(
+        &[("TIDEGATE_HTTP__ADDRESS_FILE", "/x")],
+        "http.address_file: unknown key; did you mean http.address? (environment TIDEGATE_HTTP__ADDRESS_FILE)",
+    ),
+];
+
+#[test]
+fn each_mistake_is_told_with_path_value_allowed_range_and_origin() {
+    for wrong in WRONG {
+        let yaml = Scratch::new(wrong.file);
+        let told = Settings::load(&topology(), sources(Some(&yaml), wrong.environment, wrong.flags))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
+            .replace(&yaml.0.display().to_string(), "FILE");
+        assert!(told.contains(&format!("\n  {}", wrong.expected)), "expected {}\nfound {told}", wrong.expected);
+        assert!(told.starts_with("configuration: 1 mistake\n"), "one mistake makes one line: {told}");
+    }
+    assert!(WRONG.len() >= 30);
+}
+
+#[test]
+fn all_mistakes_of_all_layers_come_at_once() {
+    let problems = load(
+        "engine: {workers: 0}\nlog: {level: loud}\ncolour: blue",
+        &[("TIDEGATE_RETRY__ATTEMPTS", "0"), ("TIDEGATE_NOTHING", "1")],
+        &["outbox.retention_hours=x"],
+    )
+    .unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    let expected = ["engine.workers", "log.level", "colour", "nothing", "retry.attempts", "outbox.retention_hours"];
+    assert_eq!(paths, expected);
+    assert!(problems.to_string().starts_with("configuration: 6 mistakes\n"), "{problems}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let mut sources = sources(None, &[], &[]);
+    sources.file = Some("/nonexistent/tidegate.yaml".into());
+    let told = Settings::load(&topology(), sources).unwrap_err().to_string();
+    assert!(told.contains("file: the settings file cannot be read: No such file"), "{told}");
+    assert!(told.contains("(/nonexistent/tidegate.yaml)"), "{told}");
+}
+
+#[test]
+fn what_a_command_needs_is_asked_for_with_an_example() {
+    let settings = load("", &[], &[]).unwrap();
+    let told = settings.require(&[Need::Kafka, Need::Database]).unwrap_err().to_string();
+    assert!(told.contains("kafka.bootstrap_servers: is not set; set it in the file, or TIDEGATE_KAFKA__BOOTSTRAP_SERVERS, for example to localhost:9092 (built-in default)"), "{told}");
+    assert!(told.contains("database.url: is not set; set it in the file, or TIDEGATE_DATABASE__URL"), "{told}");
+    assert!(settings.require(&[]).is_ok());
+}

@@ -1,0 +1,252 @@
+//! Folders of topics, right and wrong.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate::pipelines::scoring;
+use tidegate::topics::{compare, read, validate};
+
+/// A folder of its own, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    /// The shipped folder with `from` replaced by `to` in one file, which must contain it.
+    fn with(file: &str, from: &str, to: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidegate-topics-{}-{number}", std::process::id()));
+        copy(&shipped(), &path);
+        let text = std::fs::read_to_string(path.join(file)).unwrap();
+        assert!(text.contains(from), "{file} does not contain {from}");
+        std::fs::write(path.join(file), text.replace(from, to)).unwrap();
+        Self(path)
+    }
+
+    /// Everything that is found, the folder's path cut off.
+    fn findings(&self, environment: Option<&str>) -> Vec<String> {
+        let findings = match read(&self.0, environment) {
+            Err(findings) => findings,
+            Ok(topics) => {
+                let mut findings = validate(&topics);
+                findings.extend(compare(&scoring::topology(), &topics, &self.0));
+                findings
+            }
+        };
+        let prefix = self.0.display().to_string();
+        findings.iter().map(|f| f.to_string().replace(&format!("{prefix}/"), "").replace(&prefix, "FOLDER")).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("topics")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_shipped_folder_is_sound_and_is_what_the_pipeline_derives() {
+    for environment in [None, Some("dev"), Some("prod")] {
+        let topics = read(&shipped(), environment).unwrap();
+        assert_eq!(validate(&topics), []);
+        assert_eq!(compare(&scoring::topology(), &topics, &shipped()), []);
+        assert_eq!(topics.len(), 5);
+    }
+}
+
+#[test]
+fn an_overlay_lies_over_every_topic_and_its_own_entries_over_that() {
+    let folder = Folder::with(
+        "env/dev.yaml",
+        "topics: {}",
+        "topics: {large-changes: {partitions: 3, config: {retention.ms: 5}}}",
+    );
+    let topics = read(&folder.0, Some("dev")).unwrap();
+    let find = |name: &str| topics.iter().find(|topic| topic.name.as_str() == name).unwrap();
+    assert_eq!((find("readings").partitions, find("readings").replicas), (12, 1));
+    assert_eq!(find("readings").config["min.insync.replicas"], "1");
+    assert_eq!((find("large-changes").partitions, find("large-changes").replicas), (3, 1));
+    assert_eq!(find("large-changes").config["retention.ms"], "5");
+    assert_eq!(find("readings").config["retention.ms"], "604800000");
+}
+
+#[test]
+fn each_wrong_folder_is_told_what_is_wrong_with_it() {
+    let wrong: &[(&str, &str, &str, &str)] = &[
+        // One file.
+        (
+            "readings.yaml",
+            "retention.ms",
+            "retention.mss",
+            "readings.yaml:26: config.retention.mss: unknown configuration key; did you mean retention.ms?",
+        ),
+        ("readings.yaml", "partitions: 12", "partition: 12", "partition: unknown key; did you mean partitions?"),
+        (
+            "readings.yaml",
+            "partitions: 12",
+            "partitions: 0",
+            "partitions: expected a whole number from 1 to 100000, found \"0\"",
+        ),
+        ("readings.yaml", "  replicas: 3\n", "", "spec: partitions and replicas must be given"),
+        (
+            "readings.yaml",
+            "kind: KafkaTopic",
+            "kind: KafkaUser",
+            "expected kind KafkaTopic of apiVersion kafka.strimzi.io/v1, found \"KafkaUser\"",
+        ),
+        (
+            "readings.yaml",
+            "name: readings",
+            "name: reading",
+            "metadata.name is \"reading\": the file must be called reading.yaml",
+        ),
+        (
+            "readings.yaml",
+            "role: input",
+            "role: inputs",
+            "tidegate.io/role: \"inputs\" is no role; expected one of input, output, repartition, changelog, reference, dlt",
+        ),
+        ("readings.yaml", "    tidegate.io/role: input\n", "", "the annotation tidegate.io/role is missing"),
+        (
+            "readings.yaml",
+            "tidegate.io/owner",
+            "tidegate.io/ownr",
+            "tidegate.io/ownr: unknown annotation; did you mean owner?",
+        ),
+        (
+            "readings.yaml",
+            "schemas/reading.json",
+            "schemas/readings.json",
+            "tidegate.io/schema: there is no file schemas/readings.json in the folder of topics",
+        ),
+        (
+            "readings.yaml",
+            "lead: \"true\"",
+            "lead: \"yes\"",
+            "tidegate.io/lead: expected \"true\" or \"false\", found \"yes\"",
+        ),
+        ("readings.yaml", "spec:", "spec: [", "readings.yaml:22: not YAML: "),
+        // Files against each other.
+        (
+            "corrections.yaml",
+            "partitions: 12",
+            "partitions: 6",
+            "corrections.yaml:18: corrections: has 6 partitions, but readings of co-partition group accounts has 12: make them equal",
+        ),
+        (
+            "corrections.yaml",
+            "lead: \"false\"",
+            "lead: \"true\"",
+            "co-partition group accounts has a second lead beside corrections: allowed is one",
+        ),
+        (
+            "readings.yaml",
+            "lead: \"true\"",
+            "lead: \"false\"",
+            "co-partition group accounts has no lead: exactly one topic needs tidegate.io/lead",
+        ),
+        (
+            "corrections.yaml",
+            "key: accounts.id (bigint as text)",
+            "key: accounts.name",
+            "corrections: is keyed by accounts.name, but readings of co-partition group accounts by accounts.id (bigint as text)",
+        ),
+        (
+            "readings-dlt.yaml",
+            "partitions: 12",
+            "partitions: 3",
+            "readings-dlt: has 3 partitions, but readings has 12: a dead letter keeps its partition number",
+        ),
+        (
+            "readings-dlt.yaml",
+            "1114124",
+            "1000",
+            "readings-dlt: max.message.bytes is 1000, but readings allows 1048588",
+        ),
+        (
+            "large-changes.yaml",
+            "replicas: 3",
+            "replicas: 1",
+            "large-changes: min.insync.replicas is 2, but there are 1 replicas: every write would be refused",
+        ),
+        (
+            "large-changes.yaml",
+            "role: output",
+            "role: changelog",
+            "large-changes: is a changelog: cleanup.policy must be compact, found delete",
+        ),
+        ("large-changes.yaml", "spec:\n", "spec:\n  topicName: readings\n", "describes the same topic"),
+        // Files against the pipeline.
+        (
+            "large-changes.yaml",
+            "spec:\n",
+            "spec:\n  topicName: other\n",
+            "FOLDER: large-changes: no file, but it is the destination of readings in pipeline scoring",
+        ),
+        (
+            "large-changes.yaml",
+            "role: output",
+            "role: reference",
+            "large-changes: its role is reference, but it is the destination of readings in pipeline scoring: expected output or input or repartition",
+        ),
+        (
+            "corrections.yaml",
+            "copartition: accounts",
+            "copartition: others",
+            "corrections: is a companion of readings: set tidegate.io/copartition to accounts on both",
+        ),
+        (
+            "corrections-dlt.yaml",
+            "role: dlt",
+            "role: output",
+            "corrections-dlt: its role is output, but it is the dead-letter topic of corrections: expected dlt",
+        ),
+        // Overlays.
+        (
+            "env/dev.yaml",
+            "topics: {}",
+            "topics: {reading: {partitions: 1}}",
+            "env/dev.yaml:6: topics.reading: there is no such topic; did you mean readings?",
+        ),
+        ("env/dev.yaml", "spec:", "specs:", "specs: unknown key; did you mean spec?"),
+        ("env/dev.yaml", "min.insync.replicas", "min.isr", "config.min.isr: unknown configuration key"),
+    ];
+    for (file, from, to, expected) in wrong {
+        let findings = Folder::with(file, from, to).findings(file.starts_with("env/").then_some("dev"));
+        let is_found = findings.iter().any(|finding| finding.contains(expected));
+        assert!(is_found, "{file}: {from} -> {to}\nexpected {expected}\nfound {findings:#?}");
+    }
+}
+
+#[test]
+fn names_that_differ_by_dot_and_underscore_are_refused() {
+    let folder = Folder::with("large-changes.yaml", "spec:\n", "spec:\n  topicName: a.b\n");
+    let second = std::fs::read_to_string(folder.0.join("large-changes.yaml")).unwrap();
+    let second = second.replace("name: large-changes", "name: second").replace("topicName: a.b", "topicName: a_b");
+    std::fs::write(folder.0.join("second.yaml"), second).unwrap();
+    let findings = folder.findings(None);
+    let expected = "a_b: differs from a.b by '.' and '_' only, which Kafka's metrics do not tell apart";
+    assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
+}
+
+#[test]
+fn an_empty_or_missing_folder_is_a_finding() {
+    assert!(read(Path::new("/nonexistent"), None).unwrap_err()[0].message.contains("cannot be read"));
+    let empty = shipped().join("env").join("nothing");
+    assert!(read(&empty, None).is_err());
+}
