@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Settings(Problems),
     /// The pipeline's code declares something impossible.
     Topology(Vec<String>),
+    /// The servers are not as the pipeline needs them: every difference, a sentence each.
+    Setup(Vec<String>),
     /// What Kafka or the database said.
     Fault(Fault),
     /// Anything else, in one sentence.
@@ -32,6 +34,7 @@ impl Failure {
             Self::Topology(mistakes) => {
                 (format!("pipeline: the declaration is wrong\n  {}", mistakes.join("\n  ")), Exit::Misconfigured)
             }
+            Self::Setup(mistakes) => (mistakes.join("\n"), Exit::Misconfigured),
             Self::Message(text) => (text.clone(), Exit::Failed),
             Self::Fault(fault) => (fault.to_string(), Exit::Failed),
             // `tidegate describe | head`: the reader has what it wanted.

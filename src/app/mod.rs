@@ -1,12 +1,26 @@
 //! The command line: the one place where engine, adapters, page and settings meet.
 
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod audit;
 mod cli;
 mod config;
 mod describe;
 mod exit;
 mod failure;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod halted;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod logging;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod maintenance;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod migrate;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod run;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod service;
 mod table;
 mod topics;
 
@@ -49,10 +63,19 @@ impl App {
             Command::Describe(arguments) => describe::describe(&self.topology, arguments, out),
             Command::Topics(arguments) => topics::topics(self, &arguments, out),
             Command::Config(arguments) => config::config(self, &arguments, out),
-            // Their dispatch comes with the engine.
-            Command::Run | Command::Demo(_) | Command::Migrate | Command::Halted(_) | Command::Audit(_) => {
-                Err(Failure::message("this command is not part of this build yet"))
-            }
+            #[cfg(all(feature = "kafka", feature = "postgres"))]
+            Command::Run => run::run(self, out),
+            #[cfg(all(feature = "kafka", feature = "postgres"))]
+            Command::Migrate => migrate::migrate(self, out),
+            #[cfg(all(feature = "kafka", feature = "postgres"))]
+            Command::Halted(arguments) => halted::halted(self, arguments, out),
+            #[cfg(all(feature = "kafka", feature = "postgres"))]
+            Command::Audit(arguments) => audit::audit(self, arguments, out),
+            Command::Demo(_) => Err(Failure::message("this command is not part of this build yet")),
+            #[cfg(not(all(feature = "kafka", feature = "postgres")))]
+            Command::Run | Command::Migrate | Command::Halted(_) | Command::Audit(_) => Err(Failure::message(
+                "this is the embedded edition: it has no Kafka and no PostgreSQL adapter; build it with the features `kafka` and `postgres`",
+            )),
         }
     }
 

@@ -14,7 +14,8 @@ use std::sync::Arc;
 /// A pipeline under construction, and afterwards its description.
 ///
 /// Mistakes (an illegal topic name, a source used twice, a row type without columns) are collected and reported together
-/// by [`Topology::validate`], which `run` calls before it connects to anything.
+/// by [`Topology::validate`], which `run` calls before it connects to anything. Clones share steps and thresholds.
+#[derive(Clone)]
 pub struct Topology {
     name: String,
     sub_topologies: Vec<SubTopology>,
@@ -71,6 +72,13 @@ impl Topology {
     pub fn source(&mut self, topic: &str) -> Source<'_> {
         let topics = vec![self.parse(topic)];
         Source { topology: self, topics }
+    }
+
+    /// The same pipeline under another name: another group, other transactional ids, positions of its own.
+    #[must_use]
+    pub(crate) fn renamed(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// The pipeline's name.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A group as one of its members, or a mere reader, asks about it.
+#[derive(Clone)]
 pub(super) struct KafkaGroup {
     consumer: Arc<BaseConsumer<Quiet>>,
     name: String,

@@ -40,6 +40,12 @@ impl KafkaHistory {
         Ok(Self { queue, group: KafkaGroup::new(consumer.clone(), group), consumer })
     }
 
+    /// The questions about the group, asked by nobody of its members.
+    #[must_use]
+    pub fn group(&self) -> Arc<dyn Group> {
+        Arc::new(self.group.clone())
+    }
+
     /// Reads one partition from its start to `end`. The last offsets may be markers of transactions, which no reader is
     /// shown (hazard H98): the end has come when the client says so at or beyond `end`, or a record lies there.
     fn each_of(&mut self, place: &TopicPartition, bounds: Bounds, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {

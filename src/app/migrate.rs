@@ -1,0 +1,25 @@
+//! `migrate`: creates or upgrades Tidegate's own tables.
+
+use crate::app::exit::Exit;
+use crate::app::failure::Failure;
+use crate::app::service::Service;
+use crate::app::{App, logging};
+use crate::ports::schema::Schema as _;
+use crate::settings::Need;
+use std::io::Write;
+
+pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let settings = app.settings()?;
+    settings.require(&[Need::Database])?;
+    logging::start(&settings);
+    let service = Service::new(&app.topology, settings);
+    let said = |fault| service.database_said(fault);
+    let mut schema = service.schema().map_err(said)?;
+    let applied = schema.migrate().map_err(said)?;
+    for name in &applied {
+        writeln!(out, "applied  {name}")?;
+    }
+    let maintained = schema.maintain().map_err(said)?;
+    writeln!(out, "ok  {} migrations applied, {} outbox partitions created", applied.len(), maintained.created)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,161 @@
+//! What commands on real servers are made of: settings turned into adapters, and the checks that come before any work.
+
+use crate::adapters::kafka::{KafkaHistory, KafkaSettings};
+use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
+use crate::app::failure::Failure;
+use crate::app::kafka::adapter_settings;
+use crate::engine::decision::StartPolicy;
+use crate::engine::settings::{EngineSettings, MissingRow};
+use crate::engine::supervisor::outputs;
+use crate::flow::Topology;
+use crate::flow::record::TopicName;
+use crate::flow::topology::SubTopology;
+use crate::ports::Fault;
+use crate::ports::source::Group;
+use crate::settings::{self, Settings};
+use std::time::Duration;
+
+/// How long a server may take to answer before a command gives up.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A pipeline and the servers that its settings name.
+pub(super) struct Service {
+    pub(super) topology: Topology,
+    pub(super) settings: Settings,
+    pub(super) kafka: KafkaSettings,
+    pub(super) postgres: PostgresSettings,
+}
+
+impl Service {
+    /// Takes the settings over; nothing is connected yet.
+    pub(super) fn new(topology: &Topology, settings: Settings) -> Self {
+        let topology = topology.clone().renamed(&settings.pipeline.name);
+        apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
+        let database = &settings.database;
+        let postgres = PostgresSettings {
+            schema: database.schema.clone(),
+            statement_timeout_ms: millis(database.statement_timeout),
+            lock_timeout_ms: millis(database.lock_timeout),
+            idle_in_transaction_timeout_ms: millis(database.idle_in_transaction_timeout),
+            ..PostgresSettings::new(database.url.expose())
+        };
+        Self { kafka: adapter_settings(&settings.kafka), topology, postgres, settings }
+    }
+
+    pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
+        let settings::OutboxSettings { partition_minutes, retention_hours } = self.settings.outbox;
+        let outbox = OutboxSettings { partition_minutes, retention_hours };
+        PostgresSchema::new(&self.postgres, outbox, self.topology.name())
+    }
+
+    pub(super) fn rows(&self) -> Result<PostgresRows, Fault> {
+        PostgresRows::new(&self.postgres, self.topology.name(), self.topology.name())
+    }
+
+    pub(super) fn row_history(&self) -> Result<PostgresHistory, Fault> {
+        PostgresHistory::new(&self.postgres, self.topology.name())
+    }
+
+    pub(super) fn topic_history(&self) -> Result<KafkaHistory, Fault> {
+        KafkaHistory::connect(&self.kafka, self.topology.name())
+    }
+
+    /// The engine's settings.
+    pub(super) fn engine(&self) -> EngineSettings {
+        let Settings { pipeline, retry, engine, .. } = &self.settings;
+        EngineSettings {
+            workers: size(engine.workers),
+            batch_rows: size(engine.batch_rows),
+            batch_age: engine.batch_age,
+            unpublished_rows: size(engine.unpublished_rows),
+            queued_records: size(engine.queued_records),
+            retry_attempts: retry.attempts,
+            retry_backoff: retry.backoff,
+            missing_row: match pipeline.missing_row {
+                settings::MissingRow::Skip => MissingRow::Skip,
+                settings::MissingRow::DeadLetter => MissingRow::DeadLetter,
+                settings::MissingRow::Retry => MissingRow::Retry,
+            },
+            start: match pipeline.start {
+                settings::Start::Earliest => StartPolicy::Earliest,
+                settings::Start::Latest => StartPolicy::Latest,
+            },
+            verdicts: pipeline.verdicts,
+            revoke_within: Duration::from_millis(u64::from(self.kafka.max_poll_interval_ms)) / 5,
+            ..EngineSettings::default()
+        }
+    }
+
+    /// Says where the cluster was looked for, when it did not answer.
+    pub(super) fn kafka_said(&self, fault: Fault) -> Failure {
+        if !fault.is_retry() {
+            return Failure::Fault(fault);
+        }
+        let (servers, path) = (&self.settings.kafka.bootstrap_servers, "kafka.bootstrap_servers");
+        let origin = self.settings.origin_of(path);
+        Failure::message(format!(
+            "kafka: no answer from {servers}: is it running, and reachable from here?\n  {path}: {origin}\n  {fault}"
+        ))
+    }
+
+    /// Says where the database was looked for, when it did not answer. The URL itself is a secret.
+    pub(super) fn database_said(&self, fault: Fault) -> Failure {
+        if !fault.is_retry() {
+            return Failure::Fault(fault);
+        }
+        let origin = self.settings.origin_of("database.url");
+        Failure::message(format!(
+            "database: no connection: is PostgreSQL running, and reachable from here?\n  database.url: {origin}\n  {fault}"
+        ))
+    }
+
+    /// Checks every topic of the pipeline; all that is wrong comes in one message, and nothing has been written yet.
+    pub(super) fn check_topics(&self, group: &dyn Group) -> Result<(), Failure> {
+        let count = |topic: &TopicName| group.partition_count(topic, ANSWER).map_err(|fault| self.kafka_said(fault));
+        let mut mistakes = Vec::new();
+        for sub in self.topology.sub_topologies() {
+            let Some(lead) = count(&sub.lead)? else { continue };
+            for companion in &sub.companions {
+                if let Some(found) = count(companion)?.filter(|found| *found != lead) {
+                    mistakes.push(format!(
+                        "topics {} and {companion} are read together and need equal partition counts: {lead} and {found}",
+                        sub.lead
+                    ));
+                }
+            }
+            for source in sub.sources() {
+                let dead = Topology::dead_letter_topic(source);
+                if let Some(found) = count(&dead)?.filter(|found| *found < lead) {
+                    mistakes.push(format!("topic {dead} has {found} partitions, fewer than its source's {lead}"));
+                }
+            }
+        }
+        let sources = self.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
+        for topic in sources.chain(outputs(&self.topology)) {
+            if count(&topic)?.is_none() {
+                mistakes.push(format!("topic {topic} does not exist; `tidegate topics apply` creates it"));
+            }
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(Failure::Setup(mistakes)) }
+    }
+}
+
+/// Puts thresholds in force by name; names that the topology lacks were refused with the settings.
+pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<Item = (&'a str, f64)>) {
+    for (name, value) in values {
+        if let Some(threshold) = topology.thresholds().iter().find(|threshold| threshold.name() == name)
+            && threshold.value().to_bits() != value.to_bits()
+        {
+            tracing::info!(threshold = name, from = threshold.value(), to = value, "threshold changed");
+            threshold.set(value);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
