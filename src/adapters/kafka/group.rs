@@ -18,13 +18,13 @@ use std::time::Duration;
 pub(super) struct KafkaGroup {
     consumer: Arc<BaseConsumer<Quiet>>,
     name: String,
-    has_left: AtomicBool,
+    has_left: Arc<AtomicBool>,
 }
 
 impl KafkaGroup {
     /// Asks through `consumer`, whose group is called `name`.
     pub(super) fn new(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
-        Self { consumer, name: name.into(), has_left: AtomicBool::new(false) }
+        Self { consumer, name: name.into(), has_left: Arc::default() }
     }
 
     /// The member has left: it commits nothing more.
