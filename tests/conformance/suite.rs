@@ -58,6 +58,7 @@ macro_rules! rows_suite {
             zombie_compare_and_set_changes_nothing
             compare_and_set_demands_the_offset
             compare_and_set_answers_for_each_move
+            a_position_moves_on_from_where_the_transaction_put_it
             a_step_is_committed_as_a_whole
             rollback_leaves_nothing
             a_lost_connection_leaves_nothing_and_no_lock

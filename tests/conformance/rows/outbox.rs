@@ -74,7 +74,7 @@ pub fn outbox_rows_of_another_incarnation_are_kept_and_not_announced(bench: &dyn
     rows.advance(&[scene.moved(1, 0, 2)]).unwrap();
     rows.append(&[other.clone(), ours.clone()]).unwrap();
     rows.commit().unwrap();
-    assert_eq!(scene.outbox_of(&mut *rows, 0), [ours.clone()]);
+    assert_eq!(scene.outbox_of(&mut *rows, 0), std::slice::from_ref(&ours));
     let mut seen = Vec::new();
     bench.history(&scene.pipeline).each_outbox_row(&mut |row| seen.push(row)).unwrap();
     assert_eq!(seen, [other, ours]);
