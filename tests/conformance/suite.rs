@@ -6,6 +6,7 @@ macro_rules! log_suite {
         $crate::suite::tests! { $module, $open, $crate::log:
             a_record_comes_back_as_it_was_sent
             keyed_messages_lie_where_murmur2_says
+            a_message_lies_in_the_partition_it_names
             records_come_in_offset_order
             aborted_records_are_hidden
             open_transaction_stops_committed_readers
@@ -23,6 +24,7 @@ macro_rules! log_suite {
             a_deleted_topic_takes_its_offsets_with_it
             stale_generation_cannot_commit_offsets
             strangers_cannot_commit_offsets
+            nobody_commits_before_joining_or_after_leaving
             a_member_may_commit_what_it_does_not_own
             commit_outside_a_transaction_keeps_the_metadata
             companions_move_with_their_lead
@@ -56,6 +58,7 @@ macro_rules! rows_suite {
             zombie_compare_and_set_changes_nothing
             compare_and_set_demands_the_offset
             compare_and_set_answers_for_each_move
+            a_position_moves_on_from_where_the_transaction_put_it
             a_step_is_committed_as_a_whole
             rollback_leaves_nothing
             a_lost_connection_leaves_nothing_and_no_lock

@@ -357,6 +357,7 @@ impl KafkaSource {
                 tracing::warn!("group {}: while leaving: {fault}", self.group.name());
             }
         }
+        self.group.leave();
     }
 }
 

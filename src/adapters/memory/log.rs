@@ -142,7 +142,7 @@ impl MemoryLog {
         timestamp: Timestamp,
     ) -> Result<(Partition, Offset), Fault> {
         let mut state = self.lock();
-        let place = state.topics.place(topic, key)?;
+        let place = state.topics.place(topic, None, key)?;
         let offsets = state.append(&[(place.clone(), Content { key, value, headers, timestamp })])?;
         Ok((place.partition, offsets.first().copied().unwrap_or(Offset(0))))
     }
@@ -171,10 +171,7 @@ impl MemoryLog {
         let mut state = self.lock();
         let mut contents = Vec::with_capacity(messages.len());
         for Message { destination, partition, key, value, headers } in messages {
-            let place = match partition {
-                Some(partition) => TopicPartition::new((*destination).clone(), *partition),
-                None => state.topics.place(destination, *key)?,
-            };
+            let place = state.topics.place(destination, *partition, *key)?;
             contents.push((place, Content { key: *key, value: *value, headers, timestamp }));
         }
         state.append(&contents).map(|_| ())

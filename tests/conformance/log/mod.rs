@@ -82,15 +82,24 @@ impl<'a> Scene<'a> {
         self.bench.sink(&unique("sink"))
     }
 
-    fn visible(&self) -> Vec<String> {
-        found(self.bench, &self.topic).iter().map(|found| text(found.value.as_deref())).collect()
+    /// The values that a committed reader finds, once there are `count`.
+    #[track_caller]
+    fn visible(&self, count: usize) -> Vec<String> {
+        found(self.bench, &self.topic, count).iter().map(|found| text(found.value.as_deref())).collect()
     }
 }
 
-fn found(bench: &dyn LogBench, topic: &TopicName) -> Vec<Found> {
-    let mut out = Vec::new();
-    bench.history("nobody").each_message(topic, &mut |found| out.push(found)).expect("history");
-    out
+/// What a committed reader finds, once it is `count` messages: a broker writes the markers of a transaction after it has
+/// answered the commit.
+#[track_caller]
+fn found(bench: &dyn LogBench, topic: &TopicName, count: usize) -> Vec<Found> {
+    let found = eventually(&format!("{count} messages in {topic}"), || {
+        let mut out = Vec::new();
+        bench.history("nobody").each_message(topic, &mut |found| out.push(found)).expect("history");
+        (out.len() >= count).then_some(out)
+    });
+    assert_eq!(found.len(), count, "{found:?}");
+    found
 }
 
 fn send(sink: &mut dyn Sink, topic: &TopicName, value: &str) {

@@ -58,7 +58,7 @@ pub fn history_reads_what_is_committed(bench: &dyn LogBench) {
     let mut member = scene.reader(2);
     let group = member.source.group();
     group.commit(&[(scene.place(1), k(2))], SOON).unwrap();
-    assert_eq!(scene.visible(), ["a", "b", "c"]);
+    assert_eq!(scene.visible(3), ["a", "b", "c"]);
     let progress = bench.history(&scene.group).progress(&[scene.place(1), scene.place(0)]).unwrap();
     assert_eq!(progress, [(Some(NextOffset(2)), NextOffset(2)), (None, NextOffset(1))]);
     let nothing = TopicName::parse(&unique("nothing")).unwrap();

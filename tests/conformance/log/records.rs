@@ -31,7 +31,7 @@ pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
         assert_eq!((record.key, record.value, record.headers), (key, value, headers));
         assert!(record.timestamp.0 > 1_700_000_000_000, "a producer's time: {:?}", record.timestamp);
     }
-    let found = found(bench, &scene.topic);
+    let found = found(bench, &scene.topic, 4);
     assert_eq!(found[0].headers, headers);
     assert_eq!(found[2].value, None);
     reader.close();
@@ -55,8 +55,7 @@ pub fn keyed_messages_lie_where_murmur2_says(bench: &dyn LogBench) {
     sink.flush().unwrap();
     sink.commit().unwrap();
     sink.close();
-    let found = found(bench, &scene.topic);
-    assert_eq!(found.len(), 50);
+    let found = found(bench, &scene.topic, 50);
     for message in found {
         assert_eq!(message.partition, partition_for(&message.key.unwrap(), 5));
     }
@@ -75,4 +74,30 @@ pub fn records_come_in_offset_order(bench: &dyn LogBench) {
         assert_eq!(offsets, (0..50).collect::<Vec<_>>());
     }
     reader.close();
+}
+
+pub fn a_message_lies_in_the_partition_it_names(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 3);
+    let mut sink = scene.sink();
+    sink.begin().unwrap();
+    for number in 0..3 {
+        let value = number.to_string();
+        let message = Message {
+            destination: &scene.topic,
+            partition: Some(Partition(number)),
+            key: Some(b"k"),
+            value: Some(value.as_bytes()),
+            headers: &[],
+        };
+        sink.send(&message).unwrap();
+    }
+    sink.flush().unwrap();
+    sink.commit().unwrap();
+    let found = found(bench, &scene.topic, 3);
+    found.iter().for_each(|found| assert_eq!(text(found.value.as_deref()), found.partition.to_string()));
+    sink.begin().unwrap();
+    let message =
+        Message { destination: &scene.topic, partition: Some(Partition(3)), key: None, value: None, headers: &[] };
+    assert!(sink.send(&message).and_then(|()| sink.flush()).is_err(), "there is no such partition");
+    sink.close();
 }

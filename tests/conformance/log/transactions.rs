@@ -13,7 +13,7 @@ pub fn aborted_records_are_hidden(bench: &dyn LogBench) {
     scene.produce(0, &["plain"]);
     let mut reader = scene.reader(1);
     assert_eq!(reader.hear(2), ["committed", "plain"]);
-    assert_eq!(scene.visible(), ["committed", "plain"]);
+    assert_eq!(scene.visible(2), ["committed", "plain"]);
     reader.close();
 }
 
@@ -26,7 +26,7 @@ pub fn open_transaction_stops_committed_readers(bench: &dyn LogBench) {
     scene.produce(0, &["plain"]);
     let mut reader = scene.reader(1);
     assert_eq!(reader.hear(1), ["before"], "what lies behind an open transaction waits, committed or not");
-    assert_eq!(scene.visible(), ["before"]);
+    assert_eq!(scene.visible(1), ["before"]);
     first.commit().unwrap();
     assert_eq!(reader.hear(4), ["before", "open", "behind", "plain"]);
     first.close();
@@ -40,7 +40,7 @@ pub fn transactions_leave_gaps_in_the_offsets(bench: &dyn LogBench) {
     publish(&mut *sink, &scene.topic, &["a", "b"]);
     publish(&mut *sink, &scene.topic, &["c"]);
     sink.close();
-    let offsets: Vec<i64> = found(bench, &scene.topic).iter().map(|found| found.offset).collect();
+    let offsets: Vec<i64> = found(bench, &scene.topic, 3).iter().map(|found| found.offset).collect();
     assert_eq!(offsets, [0, 1, 3], "the marker of the first transaction lies at 2");
 }
 
@@ -54,10 +54,10 @@ pub fn successor_fences_predecessor_and_ends_its_transaction(bench: &dyn LogBenc
     let late = predecessor.commit();
     assert!(late.is_err(), "the predecessor's commit is refused");
     assert!(!matches!(late, Err(tidegate::ports::Fault::Fatal(_))), "and may start again: {late:?}");
-    assert_eq!(scene.visible(), ["successor"]);
+    assert_eq!(scene.visible(1), ["successor"]);
     successor.close();
     predecessor.close();
-    assert_eq!(scene.visible(), ["successor"]);
+    assert_eq!(scene.visible(1), ["successor"]);
 }
 
 pub fn renew_ends_what_was_open(bench: &dyn LogBench) {
@@ -70,5 +70,5 @@ pub fn renew_ends_what_was_open(bench: &dyn LogBench) {
     assert_eq!(sink.taint(), None);
     publish(&mut *sink, &scene.topic, &["again"]);
     sink.close();
-    assert_eq!(scene.visible(), ["again"]);
+    assert_eq!(scene.visible(1), ["again"]);
 }

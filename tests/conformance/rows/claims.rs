@@ -81,3 +81,21 @@ pub fn compare_and_set_answers_for_each_move(bench: &dyn RowsBench) {
     rows.commit().unwrap();
     assert_eq!((scene.next_offset(0), scene.next_offset(2)), (Some(1), Some(41)));
 }
+
+pub fn a_position_moves_on_from_where_the_transaction_put_it(bench: &dyn RowsBench) {
+    let scene = Scene::new(bench);
+    let mut rows = scene.owner();
+    let none = Counts::default();
+    rows.begin().unwrap();
+    assert_eq!(rows.advance(&[Move { counts: none, ..scene.moved(1, 0, 2) }]).unwrap(), [true]);
+    rows.savepoint().unwrap();
+    assert_eq!(rows.advance(&[scene.moved(1, 2, 5)]).unwrap(), [true]);
+    rows.commit().unwrap();
+    let (_, position, counts) = bench.history(&scene.pipeline).positions().unwrap().remove(0);
+    assert_eq!((position.next_offset, counts.records), (NextOffset(5), 3));
+    rows.begin().unwrap();
+    assert_eq!(rows.advance(&[scene.moved(1, 5, 6)]).unwrap(), [true]);
+    assert_eq!(rows.advance(&[scene.moved(1, 5, 7)]).unwrap(), [false]);
+    rows.rollback();
+    assert_eq!(scene.next_offset(0), Some(5));
+}
