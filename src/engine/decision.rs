@@ -288,10 +288,12 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the facts have it")]
     fn ours(k: i64) -> Option<Committed> {
         Some(committed("g", 1, NextOffset(k)))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the facts have it")]
     fn foreign(k: i64) -> Option<Committed> {
         Some(Committed { next_offset: NextOffset(k), metadata: String::new() })
     }

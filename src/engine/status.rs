@@ -28,6 +28,8 @@ impl Counter {
 /// The instance as a whole. All counts are since the process started.
 #[derive(Debug, Default)]
 pub struct Status {
+    /// Rounds of the polling thread: a liveness probe watches that they grow.
+    pub polls: Counter,
     /// Records decided and committed.
     pub records: Counter,
     /// Records that changed their row.
@@ -86,6 +88,11 @@ impl Status {
 
     pub(crate) fn remove_task(&self, id: TaskId) {
         self.tasks_mut().remove(&id);
+    }
+
+    /// Forgets every task: a member of this process was killed and gave nothing up.
+    pub fn forget_tasks(&self) {
+        self.tasks_mut().clear();
     }
 
     /// Every task of this instance.

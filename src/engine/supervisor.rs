@@ -251,17 +251,18 @@ impl Member {
         let Self { source, router, commands, starts, workers, settings, status, is_abandoned } = self;
         let shared = Arc::new(Shared {
             is_stopping: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
             fault: Mutex::new(None),
-            heartbeat: AtomicUsize::new(0),
         });
+        let status_too = Arc::clone(&status);
         let mut threads = Vec::new();
         let mut stops = Vec::new();
         for (number, Worker { mut stage, mut relay }) in workers.into_iter().enumerate() {
             let is_stopped = Arc::new(AtomicBool::new(false));
             stops.push(Arc::clone(&is_stopped));
-            let stop = Arc::clone(&is_stopped);
+            let (stop, life) = (Arc::clone(&is_stopped), Arc::clone(&shared));
             threads.push(guard(&shared, &format!("stage-{number}"), move || {
-                while !stop.load(Ordering::Acquire) {
+                while !stop.load(Ordering::Acquire) && !life.is_killed() {
                     if let Some(wait) = stage.step()?
                         && !stage.wait(wait)
                     {
@@ -270,21 +271,24 @@ impl Member {
                 }
                 Ok(())
             }));
+            let life = Arc::clone(&shared);
             threads.push(guard(&shared, &format!("relay-{number}"), move || {
-                while !is_stopped.load(Ordering::Acquire) {
+                while !is_stopped.load(Ordering::Acquire) && !life.is_killed() {
                     if let Some(wait) = relay.step()?
                         && !relay.wait(wait.min(Duration::from_millis(500)))?
                     {
                         break;
                     }
                 }
-                relay.close();
+                if !life.is_killed() {
+                    relay.close();
+                }
                 Ok(())
             }));
         }
         let poller = Poller { source, router, commands, starts, settings, status, shared: Arc::clone(&shared), stops };
         let poll = guard(&shared, "poll", move || poller.run());
-        Running { shared, poll: Some(poll), threads, is_abandoned }
+        Running { shared, poll: Some(poll), threads, is_abandoned, status: status_too }
     }
 }
 
@@ -314,11 +318,15 @@ fn drain_inline(workers: &mut [Worker], acks: &Receiver<()>, count: usize, outco
 /// What all threads of a running member share.
 struct Shared {
     is_stopping: AtomicBool,
+    is_killed: AtomicBool,
     fault: Mutex<Option<Fault>>,
-    heartbeat: AtomicUsize,
 }
 
 impl Shared {
+    fn is_killed(&self) -> bool {
+        self.is_killed.load(Ordering::Acquire)
+    }
+
     fn fail(&self, fault: Fault) {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
         self.is_stopping.store(true, Ordering::Release);
@@ -343,18 +351,34 @@ fn guard(shared: &Arc<Shared>, name: &str, run: impl FnOnce() -> Result<(), Faul
     }
 }
 
-/// A running member.
+/// A running member. Dropped without [`Running::join`] it is killed.
 pub struct Running {
     shared: Arc<Shared>,
     poll: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
     is_abandoned: Arc<AtomicBool>,
+    status: Arc<Status>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl Running {
     /// Asks for a graceful stop: no more input, publish what is committed, leave the group.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Ends the member as SIGKILL ends a process: nothing more is published, closed or said. The group notices when the
+    /// session times out, and an open transaction stays open until a successor starts. Returns at once; each thread ends
+    /// when it next looks up, and one within a call to a server finishes that call.
+    pub fn kill(&self) {
+        self.shared.is_killed.store(true, Ordering::Release);
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.is_abandoned.store(true, Ordering::Release);
     }
 
     /// Whether the member has ended or is about to.
@@ -365,8 +389,8 @@ impl Running {
 
     /// Counts the polling thread's rounds: a liveness probe watches that it grows.
     #[must_use]
-    pub fn heartbeat(&self) -> usize {
-        self.shared.heartbeat.load(Ordering::Relaxed)
+    pub fn heartbeat(&self) -> u64 {
+        self.status.polls.value()
     }
 
     /// Waits until the member has ended, after [`Running::stop`] at most `within`.
@@ -420,6 +444,9 @@ impl Poller {
             is_abandoned: Arc::default(),
         };
         let result = member.poll_until_stopped(&shared, within);
+        if shared.is_killed() {
+            return result;
+        }
         let wait = |acks: &Receiver<()>, count| wait_for(acks, count, within);
         member.source.close(&mut Guided { router: &mut member.router, wait });
         for stop in stops {
@@ -441,7 +468,7 @@ impl Member {
             }
             self.router.flush();
             self.serve_source();
-            shared.heartbeat.fetch_add(1, Ordering::Relaxed);
+            self.status.polls.add(1);
             if self.status.is_all_halted() {
                 return Err(Fault::fatal("every partition of this instance is halted; see the messages above"));
             }

@@ -15,11 +15,18 @@ macro_rules! log_suite {
             offsets_and_messages_are_committed_together
             stable_committed_offset_waits_for_pending_transaction
             offsets_of_an_aborted_transaction_change_nothing
+            an_offsets_only_transaction_moves_k
+            an_empty_transaction_is_no_error
+            a_message_for_no_topic_fails_at_the_flush_at_the_latest
+            a_message_too_large_fails_at_the_flush_at_the_latest
+            the_later_write_of_an_offset_wins
+            a_deleted_topic_takes_its_offsets_with_it
             stale_generation_cannot_commit_offsets
             strangers_cannot_commit_offsets
             a_member_may_commit_what_it_does_not_own
             commit_outside_a_transaction_keeps_the_metadata
             companions_move_with_their_lead
+            every_sub_topology_has_its_tasks
             revoked_before_moved
             all_members_share_the_latest_generation
             a_member_that_leaves_hands_its_tasks_on
@@ -55,6 +62,9 @@ macro_rules! rows_suite {
             reads_answer_what_is_there
             a_transaction_reads_its_own_writes
             a_refused_value_blames_the_row
+            a_row_with_another_version_is_not_written
+            an_outbox_row_is_not_kept_twice
+            a_verdict_may_be_decided_again
             savepoint_keeps_earlier_writes
             the_savepoint_moves
             a_failed_transaction_cannot_be_committed

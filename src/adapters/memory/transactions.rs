@@ -1,7 +1,7 @@
 //! Transactional producers as the log's coordinator sees them: one per transactional id, fenced by its epoch.
 
-use super::log::State;
 use super::partition::{ProducerId, Stored};
+use super::state::State;
 use super::topics::Content;
 use crate::flow::record::{NextOffset, Offset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
