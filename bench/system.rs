@@ -38,7 +38,9 @@ impl System {
         loop {
             line.clear();
             if self.output.read_line(&mut line)? == 0 {
-                return Err(format!("the system under test ended before it said {word:?}; see its messages above").into());
+                return Err(
+                    format!("the system under test ended before it said {word:?}; see its messages above").into()
+                );
             }
             let mut words = line.split_whitespace();
             if words.next() == Some(word) {
@@ -121,7 +123,10 @@ impl Progress {
 }
 
 /// Runs a worker's body; a failure ends the process, since a worker that is missing would look like slowness.
-pub fn worker(name: &str, body: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Outcome<std::thread::JoinHandle<()>> {
+pub fn worker(
+    name: &str,
+    body: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Outcome<std::thread::JoinHandle<()>> {
     let label = name.to_owned();
     Ok(std::thread::Builder::new().name(name.into()).spawn(move || {
         if let Err(error) = body() {

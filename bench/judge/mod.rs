@@ -62,8 +62,7 @@ impl Life {
 /// The first thing found wrong.
 pub fn judge(case: &Case<'_>) -> Outcome<Verdict> {
     let rows = usize::try_from(case.input.rows)?;
-    let mut lives: Vec<Life> =
-        (1..=case.input.rows).map(|id| Life { count: 0, n: 0, v: first_value(id) }).collect();
+    let mut lives: Vec<Life> = (1..=case.input.rows).map(|id| Life { count: 0, n: 0, v: first_value(id) }).collect();
     assert_eq!(lives.len(), rows);
     for id in case.input.ids() {
         lives[usize::try_from(id)? - 1].count += 1;

@@ -40,7 +40,8 @@ pub fn calibrate(rig: &Rig) -> Outcome<Calibration> {
     let connection = Connection::open(&rig.database)?;
     let version = connection.wait(connection.client.query_one("SHOW server_version", &[]))?;
     let pom = include_str!("../../tests/servers/pom.xml");
-    let kafka = pom.split_once("<kafka.version>").and_then(|(_, rest)| rest.split_once('<')).map_or("", |(version, _)| version);
+    let kafka =
+        pom.split_once("<kafka.version>").and_then(|(_, rest)| rest.split_once('<')).map_or("", |(version, _)| version);
     let mut times = syncs(rig)?;
     times.sort_unstable();
     let total: f64 = times.iter().map(Duration::as_secs_f64).sum();

@@ -129,7 +129,11 @@ fn publish(
 fn flush(producer: &ThreadedProducer<DefaultProducerContext>) -> Outcome {
     // SAFETY: the producer is alive.
     let code = unsafe { rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), 30_000) };
-    if code == rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(format!("flush: {code:?}").into()) }
+    if code == rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        Ok(())
+    } else {
+        Err(format!("flush: {code:?}").into())
+    }
 }
 
 /// One notification on its way.

@@ -91,9 +91,8 @@ impl Report {
 
     /// Ratios of `number`, ours to a peer's: pair by pair where they ran in pairs, else of the medians.
     pub fn ratio(&self, peer: &str, number: impl Fn(&Run) -> f64) -> Option<Spread> {
-        let all = |system: &str| -> Vec<f64> {
-            self.runs.iter().filter(|run| run.system == system).map(&number).collect()
-        };
+        let all =
+            |system: &str| -> Vec<f64> { self.runs.iter().filter(|run| run.system == system).map(&number).collect() };
         let (ours, theirs) = (all("ours"), all(peer));
         if ours.len() == theirs.len() {
             return spread(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs));
@@ -105,7 +104,8 @@ impl Report {
     /// The table.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
-        let Calibration { cpu, cores, load_average, kernel, kafka, postgres, librdkafka, rustc, .. } = &self.calibration;
+        let Calibration { cpu, cores, load_average, kernel, kafka, postgres, librdkafka, rustc, .. } =
+            &self.calibration;
         let Calibration { fdatasync_rate, fdatasync_p50_ms, fdatasync_p99_ms, .. } = &self.calibration;
         let _ = writeln!(text, "# {} · {} · {}\n", self.workload.to_uppercase(), self.date, self.commit);
         let _ = writeln!(text, "- {cores} cores, {cpu}, Linux {kernel}, load average {load_average} at the start");
@@ -160,7 +160,9 @@ impl Report {
             );
         }
         for peer in ["bare", "naive"] {
-            if let (Some(rate), Some(own)) = (self.ratio(peer, |run| run.records_per_s), self.ratio(peer, |run| run.own_us)) {
+            if let (Some(rate), Some(own)) =
+                (self.ratio(peer, |run| run.records_per_s), self.ratio(peer, |run| run.own_us))
+            {
                 let _ = writeln!(
                     text,
                     "\nours/{peer}: {:.2}x rec/s ({:.2}–{:.2}), {:.2}x own CPU",

@@ -17,8 +17,7 @@ const LONG_AGO_US: u64 = 1_000_000_000_000_000;
 
 /// Creates topics of [`PARTITIONS`] partitions.
 pub fn create(brokers: &str, names: &[&str]) -> Outcome {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let topics: Vec<_> = names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1))).collect();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -4,8 +4,8 @@
 
 use crate::Outcome;
 use crate::judge::{Case, judge};
-use crate::load::pacer::{now_us, pace};
 use crate::load::Input;
+use crate::load::pacer::{now_us, pace};
 use crate::meter::calibration::calibrate;
 use crate::meter::cpu::{Processes, resident_mib_max};
 use crate::meter::latency::{quantiles, reader, watch};
@@ -126,7 +126,8 @@ impl W1<'_> {
     }
 
     fn backlog(&mut self, report: &mut Report) -> Outcome {
-        let (long, short) = (self.input("changes", self.options.records), self.input("changes-short", self.options.naive_records));
+        let (long, short) =
+            (self.input("changes", self.options.records), self.input("changes-short", self.options.naive_records));
         for input in [&long, &short] {
             topics::create(&self.rig.brokers, &[&input.topic, &input.dead_letters()])?;
             topics::fill(&self.rig.brokers, input)?;
@@ -198,7 +199,9 @@ impl W1<'_> {
         std::fs::create_dir_all(folder)?;
         let data = folder.join(format!("ours-{}.data", self.runs));
         let mut perf = Command::new("perf");
-        perf.args(["record", "-q", "-F", "499", "-g", "-p", &pid.to_string(), "-o"]).arg(data).args(["--", "sleep", "8"]);
+        perf.args(["record", "-q", "-F", "499", "-g", "-p", &pid.to_string(), "-o"])
+            .arg(data)
+            .args(["--", "sleep", "8"]);
         Ok(Some(perf.spawn()?))
     }
 

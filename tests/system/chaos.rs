@@ -44,5 +44,8 @@ fn instances_killed_every_few_seconds_lose_nothing_and_repeat_nothing() {
         assert!(status.success(), "{} ended with {status} after {took:?}", instance.name);
     }
     let recovered = instances.iter().map(|i| i.log().matches("publishing what an earlier owner decided").count());
-    world.note(&format!("{kills} kills; what an earlier owner had decided was published {} times", recovered.sum::<usize>()));
+    world.note(&format!(
+        "{kills} kills; what an earlier owner had decided was published {} times",
+        recovered.sum::<usize>()
+    ));
 }
