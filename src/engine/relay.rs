@@ -323,7 +323,9 @@ impl Relay {
     fn note_failure(&mut self, fault: Fault, publication: &mut Publication) -> Result<(), Fault> {
         match fault {
             Fault::Fatal(_) => return Err(fault),
-            Fault::Fenced(_) => self.note_fencing()?,
+            // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
+            Fault::Fenced(_) => self.status.fencings.add(1),
+            Fault::Retry(_) if self.sink.is_fenced() => self.note_fencing()?,
             Fault::Corrupt(_) if publication.parts.len() == 1 => {
                 for part in std::mem::take(&mut publication.parts) {
                     let (task, assignment) = (part.task, part.assignment);
@@ -337,7 +339,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Counts fencings: one with every rebalance is ordinary, many without any are two deployments with one id.
+    /// Counts fencings of the producer: one with every rebalance is ordinary, many without any are two deployments with
+    /// one id.
     fn note_fencing(&mut self) -> Result<(), Fault> {
         self.status.fencings.add(1);
         let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());

@@ -53,6 +53,7 @@ pub fn successor_fences_predecessor_and_ends_its_transaction(bench: &dyn LogBenc
     publish(&mut *successor, &scene.topic, &["successor"]);
     let late = predecessor.commit();
     assert!(late.is_err(), "the predecessor's commit is refused");
+    assert!(predecessor.is_fenced() && !successor.is_fenced());
     assert!(!matches!(late, Err(tidegate::ports::Fault::Fatal(_))), "and may start again: {late:?}");
     assert_eq!(scene.visible(1), ["successor"]);
     successor.close();
