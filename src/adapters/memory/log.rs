@@ -13,7 +13,7 @@ use crate::ports::history::Found;
 use crate::ports::journal::{Journal, JournalEntry};
 use crate::ports::source::{Bounds, Committed, Group, Subscription};
 use crate::ports::{Clock, Fault};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -198,6 +198,38 @@ impl MemoryLog {
         let place = self.lock().topics.place(topic, key)?;
         let offset = self.produce_to(&place, key, value, headers, timestamp)?;
         Ok((place.partition, offset))
+    }
+
+    /// Produces records outside any transaction under one timestamp, all or none: topic, key (murmur2 decides), value.
+    ///
+    /// # Errors
+    /// As [`MemoryLog::produce`].
+    pub fn produce_all(
+        &self,
+        records: &[(TopicName, Vec<u8>, Vec<u8>)],
+        timestamp: Timestamp,
+    ) -> Result<(), Fault> {
+        let mut locked = self.lock();
+        let state = &mut *locked;
+        let mut placed = Vec::with_capacity(records.len());
+        let mut ends: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
+        for (topic, key, value) in records {
+            let place = state.topics.place(topic, Some(key))?;
+            let end = state.topics.get(&place).ok_or_else(|| no_such_topic(topic))?.end();
+            let next = ends.entry(place.clone()).or_insert(NextOffset(end));
+            placed.push((place, Offset(next.0), Content { key: Some(key), value: Some(value), headers: &[], timestamp }));
+            *next = NextOffset(next.0 + 1);
+        }
+        if let Some(journal) = &mut state.journal {
+            let kept = placed.iter().map(|(place, offset, content)| journal_record(place, &content.store(*offset)));
+            let records = kept.collect();
+            journal.append(&JournalEntry { records, offsets: Vec::new(), ends: ends.into_iter().collect() })?;
+        }
+        for (place, _, content) in &placed {
+            state.topics.append(place, content, None)?;
+        }
+        state.touch();
+        Ok(())
     }
 
     /// Produces one record into a partition of the caller's choice.
