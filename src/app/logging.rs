@@ -12,8 +12,7 @@ pub(super) fn start(settings: &Settings) {
     let usual = || EnvFilter::new(format!("{level},sqlx=warn"));
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| usual());
     let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
     // Failing means that a subscriber is set already: the user's own program has its logging.
     let _ = match settings.log.format {
         LogFormat::Text => builder.try_init(),

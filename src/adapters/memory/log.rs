@@ -204,11 +204,7 @@ impl MemoryLog {
     ///
     /// # Errors
     /// As [`MemoryLog::produce`].
-    pub fn produce_all(
-        &self,
-        records: &[(TopicName, Vec<u8>, Vec<u8>)],
-        timestamp: Timestamp,
-    ) -> Result<(), Fault> {
+    pub fn produce_all(&self, records: &[(TopicName, Vec<u8>, Vec<u8>)], timestamp: Timestamp) -> Result<(), Fault> {
         let mut locked = self.lock();
         let state = &mut *locked;
         let mut placed = Vec::with_capacity(records.len());
@@ -217,7 +213,11 @@ impl MemoryLog {
             let place = state.topics.place(topic, Some(key))?;
             let end = state.topics.get(&place).ok_or_else(|| no_such_topic(topic))?.end();
             let next = ends.entry(place.clone()).or_insert(NextOffset(end));
-            placed.push((place, Offset(next.0), Content { key: Some(key), value: Some(value), headers: &[], timestamp }));
+            placed.push((
+                place,
+                Offset(next.0),
+                Content { key: Some(key), value: Some(value), headers: &[], timestamp },
+            ));
             *next = NextOffset(next.0 + 1);
         }
         if let Some(journal) = &mut state.journal {

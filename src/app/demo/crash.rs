@@ -27,7 +27,9 @@ enum State {
     #[default]
     Alive,
     /// The log stalls; the worker dies with its first commit from this moment on.
-    Armed { dies_at: Duration },
+    Armed {
+        dies_at: Duration,
+    },
     /// Committed, and frozen.
     Reached,
     Dead,

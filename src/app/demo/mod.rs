@@ -2,7 +2,7 @@
 
 mod crash;
 mod feeder;
-#[cfg(any())]
+#[cfg(feature = "http")]
 mod page;
 mod runs;
 mod summary;
@@ -45,11 +45,11 @@ pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) ->
     let is_json = arguments.output.output == Output::Json;
     let lines: &mut dyn Write = if is_json { &mut silent } else { &mut *out };
     let mut demo = Demo::new(&world, arguments, lines);
-    #[cfg(any())]
+    #[cfg(feature = "http")]
     let page = page::serve(settings.http.address, &demo.status, &demo.recoveries)?;
-    #[cfg(any())]
+    #[cfg(feature = "http")]
     demo.greet(&format!("http://{}", page.address()))?;
-    #[cfg(all())]
+    #[cfg(not(feature = "http"))]
     demo.greet("none: this build lacks the feature `http`")?;
     demo.run(&stop)?;
     let summary = demo.summary()?;

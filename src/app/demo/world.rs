@@ -3,9 +3,7 @@
 use super::feeder::{ACCOUNTS, first_score};
 use super::runs::{Counted, Runs};
 use crate::adapters::memory::{LogSettings, MemoryLog};
-use crate::adapters::sqlite::{
-    SqliteHistory, SqliteJournal, SqliteRows, SqliteSchema, SqliteSettings, SqliteTables,
-};
+use crate::adapters::sqlite::{SqliteHistory, SqliteJournal, SqliteRows, SqliteSchema, SqliteSettings, SqliteTables};
 use crate::app::failure::Failure;
 use crate::engine::audit::{AuditReport, audit};
 use crate::engine::commit::Hook;
@@ -50,7 +48,8 @@ impl World {
         let path = kept.map_or_else(PathBuf::new, Path::to_path_buf);
         let path = folder.as_ref().map_or(path, |folder| folder.0.join("demo.db"));
         let runs = Arc::new(Runs::default());
-        let count = |step| -> Arc<dyn crate::flow::step::RowStep> { Arc::new(Counted { step, runs: Arc::clone(&runs) }) };
+        let count =
+            |step| -> Arc<dyn crate::flow::step::RowStep> { Arc::new(Counted { step, runs: Arc::clone(&runs) }) };
         let topology = scoring::topology().wrapped(count);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let settings = LogSettings { session_timeout: SESSION, ..LogSettings::default() };
