@@ -26,6 +26,8 @@ pub mod ports;
 pub mod engine;
 
 pub mod adapters;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod testing;
 
 pub mod pipelines;

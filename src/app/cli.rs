@@ -76,6 +76,12 @@ pub(crate) struct DemoArguments {
     /// Do not kill a worker every ten seconds
     #[arg(long)]
     pub no_crashes: bool,
+    /// Keep rows here and topics beside it (FILE.log), and go on from there next time; without it, nothing is kept
+    #[arg(long, value_name = "FILE")]
+    pub db_filename: Option<PathBuf>,
+    /// For tests: the time between crashes
+    #[arg(long, hide = true, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub crash_every_ms: u64,
     #[command(flatten)]
     pub output: OutputArguments,
 }

@@ -4,6 +4,8 @@
 mod audit;
 mod cli;
 mod config;
+#[cfg(feature = "sqlite")]
+mod demo;
 mod describe;
 mod exit;
 mod failure;
@@ -11,7 +13,7 @@ mod failure;
 mod halted;
 #[cfg(feature = "kafka")]
 mod kafka;
-#[cfg(all(feature = "kafka", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", all(feature = "kafka", feature = "postgres")))]
 mod logging;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod maintenance;
@@ -71,7 +73,12 @@ impl App {
             Command::Halted(arguments) => halted::halted(self, arguments, out),
             #[cfg(all(feature = "kafka", feature = "postgres"))]
             Command::Audit(arguments) => audit::audit(self, arguments, out),
-            Command::Demo(_) => Err(Failure::message("this command is not part of this build yet")),
+            #[cfg(feature = "sqlite")]
+            Command::Demo(arguments) => demo::demo(self, &arguments, out),
+            #[cfg(not(feature = "sqlite"))]
+            Command::Demo(_) => {
+                Err(Failure::message("this build has no SQLite adapter; build it with the feature `sqlite`"))
+            }
             #[cfg(not(all(feature = "kafka", feature = "postgres")))]
             Command::Run | Command::Migrate | Command::Halted(_) | Command::Audit(_) => Err(Failure::message(
                 "this is the embedded edition: it has no Kafka and no PostgreSQL adapter; build it with the features `kafka` and `postgres`",

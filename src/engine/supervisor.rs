@@ -374,7 +374,8 @@ impl Running {
 
     /// Ends the member as SIGKILL ends a process: nothing more is published, closed or said. The group notices when the
     /// session times out, and an open transaction stays open until a successor starts. Returns at once; each thread ends
-    /// when it next looks up, and one within a call to a server finishes that call.
+    /// when it next looks up, and one within a call to a server finishes that call. Until [`Running::join`] has seen the
+    /// end of the polling thread, it may still answer a rebalance, which a dead process does not.
     pub fn kill(&self) {
         self.shared.is_killed.store(true, Ordering::Release);
         self.shared.is_stopping.store(true, Ordering::Release);

@@ -81,6 +81,16 @@ impl Topology {
         self
     }
 
+    /// The same pipeline with each step put into another: for whoever watches its runs.
+    #[must_use]
+    pub(crate) fn wrapped(mut self, wrap: impl Fn(Arc<dyn RowStep>) -> Arc<dyn RowStep>) -> Self {
+        for sub in &mut self.sub_topologies {
+            let StepKind::Rows(step) = &mut sub.step;
+            *step = wrap(Arc::clone(step));
+        }
+        self
+    }
+
     /// The pipeline's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -15,9 +15,11 @@ mod outbox;
 mod rows;
 mod schema;
 mod statements;
+mod tables;
 
 pub use connection::SqliteSettings;
 pub use history::SqliteHistory;
 pub use journal::SqliteJournal;
 pub use rows::SqliteRows;
 pub use schema::SqliteSchema;
+pub use tables::SqliteTables;

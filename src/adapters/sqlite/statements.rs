@@ -1,6 +1,7 @@
 //! Statements over the user's tables: the only place that puts names into SQL, always quoted.
 
-use crate::flow::table::TableSpec;
+use crate::flow::key::KeyType;
+use crate::flow::table::{ColumnType, TableSpec};
 use sqlx::AssertSqlSafe;
 
 /// The statements of one table.
@@ -56,6 +57,38 @@ impl Statements {
     pub(super) fn write(&self) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.write.clone())
     }
+}
+
+/// Creates the table that `spec` asks for.
+pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
+    let key_type = match spec.table.key_type {
+        KeyType::I64 | KeyType::I64BigEndian => "bigint",
+        KeyType::Uuid => "uuid",
+        KeyType::Text => "text",
+    };
+    let mut columns = vec![format!("{} {key_type} NOT NULL PRIMARY KEY", quoted(&spec.table.key_column))];
+    for column in &spec.columns {
+        let kind = match column.accepts.first() {
+            Some(ColumnType::Numeric) => "numeric text".into(), // a bare NUMERIC would round
+            Some(kind) => kind.to_string(),
+            None => "text".into(),
+        };
+        let null = if column.is_nullable { "" } else { " NOT NULL" };
+        columns.push(format!("{} {kind}{null}", quoted(&column.name)));
+    }
+    if let Some(version) = &spec.table.version_column {
+        columns.push(format!("{} bigint NOT NULL DEFAULT 0", quoted(version)));
+    }
+    AssertSqlSafe(format!("CREATE TABLE {} ({})", qualified(&spec.table.name), columns.join(", ")))
+}
+
+/// Inserts a row: key, then the columns in the order of `spec`, in this order of arguments.
+pub(super) fn insert_row(spec: &TableSpec) -> AssertSqlSafe<String> {
+    let mut columns = vec![quoted(&spec.table.key_column)];
+    columns.extend(spec.columns.iter().map(|column| quoted(&column.name)));
+    let places: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
+    let table = qualified(&spec.table.name);
+    AssertSqlSafe(format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", ")))
 }
 
 /// The sum of a table's row versions.

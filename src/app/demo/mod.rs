@@ -1,0 +1,272 @@
+//! `demo`: the whole main job over the in-process log and SQLite rows: fed, killed now and then, audited at the end.
+
+mod crash;
+mod feeder;
+#[cfg(feature = "http")]
+mod page;
+mod runs;
+mod summary;
+mod ticker;
+mod world;
+
+use crate::app::cli::{DemoArguments, Output};
+use crate::app::exit::Exit;
+use crate::app::failure::Failure;
+use crate::app::{App, logging};
+use crate::engine::commit::Hook;
+use crate::engine::status::Status;
+use crate::engine::supervisor::Running;
+use crate::ports::Fault;
+use crate::settings::{LogLevel, Origin, Settings};
+use crash::CrashPoint;
+use feeder::{ACCOUNTS, Feeder};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use summary::Summary;
+use ticker::{Ticker, grouped};
+use world::{PARTITIONS, SESSION, World};
+
+/// How often the demo looks at its worker: the error of the recovery times shown.
+const WATCH: Duration = Duration::from_millis(5);
+/// No crash so shortly before the end: a recovery takes a session timeout and a little.
+const QUIET_END: Duration = Duration::from_secs(2);
+/// How long the rest may take to be worked off at the end, and the worker to leave.
+const DRAIN: Duration = Duration::from_secs(60);
+
+pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let settings = app.settings()?;
+    logging::start(&quiet(&settings));
+    let stop = stop_signal()?;
+    let world = World::open(arguments.db_filename.as_deref())?;
+    let mut silent = io::sink();
+    let is_json = arguments.output.output == Output::Json;
+    let lines: &mut dyn Write = if is_json { &mut silent } else { &mut *out };
+    let mut demo = Demo::new(&world, arguments, lines);
+    #[cfg(feature = "http")]
+    let page = page::serve(settings.http.address, &demo.status, &demo.recoveries)?;
+    #[cfg(feature = "http")]
+    demo.greet(&format!("http://{}", page.address()))?;
+    #[cfg(not(feature = "http"))]
+    demo.greet("none: this build lacks the feature `http`")?;
+    demo.run(&stop)?;
+    let summary = demo.summary()?;
+    if is_json {
+        crate::app::table::json(&summary, out)?;
+    } else {
+        summary.write(out)?;
+    }
+    Ok(if summary.is_good() { Exit::Done } else { Exit::Failed })
+}
+
+/// The settings with warnings only on standard error, unless somebody asked for more: the demo's own lines are the show.
+fn quiet(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    if matches!(settings.origin_of("log.level"), Origin::Default) {
+        settings.log.level = LogLevel::Warn;
+    }
+    settings
+}
+
+/// Set by Ctrl-C and SIGTERM; the second one ends the process on the spot.
+fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| Failure::message(format!("signals cannot be handled: {error}")))?;
+    }
+    Ok(stop)
+}
+
+/// Told to whoever draws the page: how long each recovery took, and what came of it.
+type Recoveries = Arc<std::sync::Mutex<Vec<Recovery>>>;
+
+/// One crash and what came after it.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    /// From the kill until every partition took records again.
+    took: Duration,
+    published: u64,
+    repeated: u64,
+}
+
+/// A running demo.
+struct Demo<'a> {
+    world: &'a World,
+    arguments: &'a DemoArguments,
+    lines: &'a mut dyn Write,
+    /// Of all workers together: what a dead one had counted stays counted.
+    status: Arc<Status>,
+    recoveries: Recoveries,
+    crashes: u64,
+    phase: Phase,
+}
+
+/// Where the worker is between two crashes.
+#[derive(Clone, Copy)]
+enum Phase {
+    Working,
+    /// About to die.
+    Dying,
+    Recovering(Death),
+}
+
+/// The moment of a crash and the counts at it.
+#[derive(Clone, Copy)]
+struct Death {
+    at: Duration,
+    recovered_rows: u64,
+    repeated: u64,
+}
+
+struct Worker {
+    running: Running,
+    crash: Arc<CrashPoint>,
+}
+
+impl<'a> Demo<'a> {
+    fn new(world: &'a World, arguments: &'a DemoArguments, lines: &'a mut dyn Write) -> Self {
+        let (status, recoveries) = (Arc::default(), Arc::default());
+        Self { world, arguments, lines, status, recoveries, crashes: 0, phase: Phase::Working }
+    }
+
+    fn greet(&mut self, page: &str) -> Result<(), Failure> {
+        let DemoArguments { rate, no_crashes, crash_every_ms, db_filename, .. } = self.arguments;
+        writeln!(
+            self.lines,
+            "tidegate {}  demo  ·  in-process log, SQLite rows (a model: see \"Guarantees\")",
+            env!("CARGO_PKG_VERSION")
+        )?;
+        writeln!(
+            self.lines,
+            "  accounts {} rows · readings {PARTITIONS} partitions · {} notifications/s · times in UTC",
+            grouped(ACCOUNTS),
+            grouped(*rate)
+        )?;
+        writeln!(self.lines, "  page     {page}")?;
+        if let Some(path) = db_filename {
+            let log = world::journal_path(path);
+            writeln!(self.lines, "  kept in  {} (rows) and {} (topics)", path.display(), log.display())?;
+        }
+        if !no_crashes {
+            writeln!(
+                self.lines,
+                "  crashes  every {} s; a dead worker is noticed when its session of {} s ends (--no-crashes for none)",
+                *crash_every_ms as f64 / 1e3,
+                SESSION.as_secs()
+            )?;
+        }
+        Ok(self.lines.flush()?)
+    }
+
+    fn start(&self) -> Result<Worker, Fault> {
+        let crash = Arc::new(CrashPoint::default());
+        let member = self.world.member(&self.status, Arc::clone(&crash) as Arc<dyn Hook>)?;
+        Ok(Worker { running: member.spawn(), crash })
+    }
+
+    /// Feeds and kills until it is time to stop, and works off the rest.
+    fn run(&mut self, stop: &AtomicBool) -> Result<(), Failure> {
+        let clock = Arc::clone(&self.world.clock);
+        let mut worker = self.start()?;
+        let (log, status) = (self.world.log.clone(), Arc::clone(&self.status));
+        let mut feeder = Feeder::start(log, Arc::clone(&clock), status, self.arguments.rate)?;
+        let start = clock.elapsed();
+        let end = self.arguments.seconds.map(|seconds| start + Duration::from_secs(seconds));
+        let crash_every = Duration::from_millis(self.arguments.crash_every_ms);
+        let mut next_crash = start + crash_every;
+        let mut ticker = Ticker::new(start, &self.status);
+        while !stop.load(Ordering::Acquire) && end.is_none_or(|end| clock.elapsed() < end) && !feeder.has_failed() {
+            std::thread::sleep(WATCH);
+            let now = clock.elapsed();
+            if now >= next_crash {
+                next_crash += crash_every;
+                let is_too_late = end.is_some_and(|end| now + QUIET_END > end);
+                if !self.arguments.no_crashes && !is_too_late && matches!(self.phase, Phase::Working) {
+                    worker.crash.arm();
+                    self.phase = Phase::Dying;
+                }
+            }
+            worker = self.watch(worker)?;
+            ticker.tick(clock.now(), now, feeder.fed(), &self.status, self.lines)?;
+        }
+        feeder.stop()?;
+        self.end(worker)
+    }
+
+    /// Kills the worker that stands where it is to die, starts the next, and tells when that has recovered.
+    fn watch(&mut self, worker: Worker) -> Result<Worker, Failure> {
+        let clock = &self.world.clock;
+        match self.phase {
+            Phase::Dying if worker.crash.is_reached() => {
+                worker.running.kill();
+                worker.crash.die();
+                drop(worker.running.join(Duration::ZERO)); // the fault is the one we gave it
+                let (recovered_rows, repeated) = (self.status.recovered_rows.value(), self.world.runs.repeated());
+                self.phase = Phase::Recovering(Death { at: clock.elapsed(), recovered_rows, repeated });
+                self.crashes += 1;
+                self.status.forget_tasks();
+                self.say("worker killed between database commit and notification")?;
+                Ok(self.start()?)
+            }
+            Phase::Recovering(death) if self.has_taken_over() => {
+                let recovery = Recovery {
+                    took: clock.elapsed().saturating_sub(death.at),
+                    published: self.status.recovered_rows.value() - death.recovered_rows,
+                    repeated: self.world.runs.repeated() - death.repeated,
+                };
+                self.recoveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(recovery);
+                self.phase = Phase::Working;
+                let Recovery { took, published, repeated } = recovery;
+                self.say(&format!(
+                    "recovered in {} ms: {} notifications published from the outbox, {} algorithm runs repeated",
+                    grouped(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+                    grouped(published),
+                    grouped(repeated)
+                ))?;
+                Ok(worker)
+            }
+            _ if worker.running.is_stopping() => {
+                worker.running.join(Duration::ZERO)?;
+                Err(Failure::message("the worker ended by itself"))
+            }
+            _ => Ok(worker),
+        }
+    }
+
+    /// Whether every partition takes records: what an earlier worker had decided is published then.
+    fn has_taken_over(&self) -> bool {
+        let tasks = self.status.tasks();
+        tasks.len() == usize::try_from(PARTITIONS).unwrap_or(0) && self.status.is_ready()
+    }
+
+    fn end(&mut self, mut worker: Worker) -> Result<(), Failure> {
+        let clock = Arc::clone(&self.world.clock);
+        worker.crash.spare();
+        if matches!(self.phase, Phase::Dying) {
+            self.phase = Phase::Working;
+        }
+        let give_up = clock.elapsed() + DRAIN;
+        // Should it not come to rest, the audit says what is missing.
+        while clock.elapsed() < give_up && !(matches!(self.phase, Phase::Working) && self.world.is_drained()) {
+            worker = self.watch(worker)?;
+            std::thread::sleep(WATCH);
+        }
+        worker.running.stop();
+        Ok(worker.running.join(DRAIN)?)
+    }
+
+    fn say(&mut self, what: &str) -> Result<(), Failure> {
+        writeln!(self.lines, "  {}  {what}", ticker::time_of_day(self.world.clock.now()))?;
+        Ok(self.lines.flush()?)
+    }
+
+    fn summary(&self) -> Result<Summary, Failure> {
+        let report = self.world.audit()?;
+        let recoveries = self.recoveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(Summary::new(&report, self.world, &self.status, self.crashes, &recoveries))
+    }
+}

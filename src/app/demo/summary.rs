@@ -1,0 +1,149 @@
+//! What a demo came to: one line for people, one object for programs.
+
+use super::Recovery;
+use super::ticker::grouped;
+use super::world::World;
+use crate::app::failure::Failure;
+use crate::engine::audit::{AuditReport, Findings};
+use crate::engine::status::Status;
+use serde::Serialize;
+use std::io::Write;
+
+/// What the figures were taken on.
+const EDITION: &str = "embedded: in-process log and SQLite rows, a model and not for production";
+
+/// The end of a demo.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    edition: &'static str,
+    /// Records in the source topics.
+    records: i64,
+    /// Records decided, by the database's count.
+    decided: i64,
+    /// The sum of row versions.
+    row_versions: i64,
+    /// Notices and dead letters put into the outbox.
+    announced: i64,
+    /// Messages found in the topics.
+    in_topic: usize,
+    missing: usize,
+    twice: usize,
+    unknown: usize,
+    altered: usize,
+    out_of_order: usize,
+    /// Everything else that must not be, a sentence each.
+    contradictions: Vec<String>,
+    crashes: u64,
+    recovered: usize,
+    recovery_ms: Vec<u64>,
+    /// Notifications that a worker published in the place of a dead one.
+    published_from_outbox: u64,
+    algorithm_runs: u64,
+    repeated_algorithm_runs: u64,
+    /// Age of a record when its notification is committed, over the whole demo.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// The first of each finding, by id.
+    ids: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn new(
+        report: &AuditReport,
+        world: &World,
+        status: &Status,
+        crashes: u64,
+        recoveries: &[Recovery],
+    ) -> Self {
+        let findings: [&Findings; 5] =
+            [&report.missing, &report.twice, &report.unknown, &report.altered, &report.out_of_order];
+        let mut summary = Self {
+            edition: EDITION,
+            records: world.records(),
+            decided: report.records,
+            row_versions: report.row_versions.unwrap_or(-1),
+            announced: report.announced,
+            in_topic: report.in_topics,
+            missing: report.missing.count,
+            twice: report.twice.count,
+            unknown: report.unknown.count,
+            altered: report.altered.count,
+            out_of_order: report.out_of_order.count,
+            contradictions: report.contradictions.clone(),
+            crashes,
+            recovered: recoveries.len(),
+            recovery_ms: recoveries.iter().map(|r| u64::try_from(r.took.as_millis()).unwrap_or(u64::MAX)).collect(),
+            published_from_outbox: recoveries.iter().map(|recovery| recovery.published).sum(),
+            algorithm_runs: world.runs.total(),
+            repeated_algorithm_runs: world.runs.repeated(),
+            p50_ms: tenths(status.age_at_publication.quantile_ms(0.5, None)),
+            p99_ms: tenths(status.age_at_publication.quantile_ms(0.99, None)),
+            ids: findings.iter().flat_map(|found| found.ids.iter().cloned()).collect(),
+        };
+        summary.check(report, world);
+        summary
+    }
+
+    /// What the audit does not ask: whether the end was reached.
+    fn check(&mut self, report: &AuditReport, world: &World) {
+        let mut must = |holds: bool, sentence: String| {
+            if !holds {
+                self.contradictions.push(sentence);
+            }
+        };
+        let (records, decided) = (self.records, self.decided);
+        must(records == decided, format!("{records} records were fed, {decided} were decided"));
+        must(report.is_drained(), "a partition was not read to its end and published".into());
+        must(report.published == report.outbox_rows, "outbox rows wait at or beyond the committed offsets".into());
+        must(world.log.open_transactions() == 0, "a transaction is still open".into());
+        let (crashes, recovered) = (self.crashes, self.recovered);
+        must(recovered as u64 == crashes, format!("{crashes} crashes, {recovered} recoveries"));
+    }
+
+    /// Whether all is as promised.
+    pub(super) fn is_good(&self) -> bool {
+        self.missing + self.twice + self.unknown + self.altered + self.out_of_order == 0
+            && self.contradictions.is_empty()
+            && self.repeated_algorithm_runs == 0
+    }
+
+    /// The audit line, and a line for each thing that is wrong.
+    pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let number = |n: i64| u64::try_from(n).map_or_else(|_| "?".into(), grouped);
+        let (records, versions) = (number(self.records), number(self.row_versions));
+        let (announced, in_topic) = (number(self.announced), grouped(self.in_topic as u64));
+        let sign = |holds: bool| if holds { "=" } else { "but" };
+        writeln!(
+            out,
+            "  audit     {records} in {} {versions} row versions · {announced} announced {} {in_topic} in the topic · \
+             {} missing, {} twice, {} out of order",
+            sign(records == versions),
+            sign(announced == in_topic),
+            self.missing,
+            self.twice,
+            self.out_of_order
+        )?;
+        if self.crashes > 0 {
+            writeln!(
+                out,
+                "  crashes   {} of {} recovered · {} notifications published from the outbox · {} algorithm runs, {} repeated",
+                self.recovered,
+                self.crashes,
+                grouped(self.published_from_outbox),
+                grouped(self.algorithm_runs),
+                grouped(self.repeated_algorithm_runs)
+            )?;
+        }
+        for id in &self.ids {
+            writeln!(out, "  found     {id}")?;
+        }
+        for contradiction in &self.contradictions {
+            writeln!(out, "  found     {contradiction}")?;
+        }
+        Ok(())
+    }
+}
+
+fn tenths(ms: Option<f64>) -> Option<f64> {
+    ms.map(|ms| (ms * 10.0).round() / 10.0)
+}

@@ -1,0 +1,89 @@
+//! The probes' answers. None of them asks Kafka or the database: restarting a pod repairs neither.
+
+use crate::engine::status::Status;
+use crate::ports::Clock;
+use crate::ports::clock::SystemClock;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A polling thread that has not gone round for so long is dead. A revoke may hold it for a minute
+/// ([`EngineSettings::revoke_within`](crate::engine::settings::EngineSettings::revoke_within)), and after five the group
+/// throws the member out anyway.
+const STALLED: Duration = Duration::from_secs(120);
+
+/// Watches that the polling thread goes round.
+pub(super) struct Pulse {
+    clock: Box<dyn Clock>,
+    /// The rounds last seen, and when they were first seen.
+    seen: Mutex<(u64, Duration)>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new(Box::new(SystemClock::default()))
+    }
+}
+
+impl Pulse {
+    fn new(clock: Box<dyn Clock>) -> Self {
+        let now = clock.elapsed();
+        Self { clock, seen: Mutex::new((0, now)) }
+    }
+
+    /// Whether it has gone round lately. Before its first round the start-up probe is in charge.
+    pub(super) fn is_alive(&self, status: &Status) -> bool {
+        let (polls, now) = (status.polls.value(), self.clock.elapsed());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if polls != seen.0 {
+            *seen = (polls, now);
+        }
+        polls == 0 || now.saturating_sub(seen.1) < STALLED
+    }
+}
+
+/// Whether the polling thread has gone round once.
+pub(super) fn is_started(status: &Status) -> bool {
+    status.polls.value() > 0
+}
+
+/// Whether every partition that is ours takes records. A halted one alerts, but the others go on; having none is fine.
+pub(super) fn is_ready(status: &Status) -> bool {
+    is_started(status) && status.is_ready()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Timestamp;
+    use std::sync::Arc;
+
+    #[derive(Default)]
+    struct Hand(Mutex<Duration>);
+
+    impl Clock for Arc<Hand> {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_polling_thread_that_stands_still_is_dead_and_one_that_never_ran_is_starting() {
+        let (hand, status) = (Arc::new(Hand::default()), Status::default());
+        let pulse = Pulse::new(Box::new(Arc::clone(&hand)));
+        let at = |seconds| {
+            *hand.0.lock().unwrap() = Duration::from_secs(seconds);
+            pulse.is_alive(&status)
+        };
+        assert!(at(1_000) && !is_started(&status) && !is_ready(&status));
+        status.polls.add(1);
+        assert!(at(1_001) && is_started(&status) && is_ready(&status));
+        assert!(at(1_100));
+        assert!(!at(1_121));
+        status.polls.add(1);
+        assert!(at(1_122));
+    }
+}

@@ -1,0 +1,103 @@
+//! The page with live numbers, the same numbers as JSON, and the probes. Reads [`engine::status`](crate::engine::status),
+//! decides nothing, and never asks Kafka or the database.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | the page: plain HTML, styles and script of our own |
+//! | `/events` | server-sent events, one [`Report`] a second |
+//! | `/status` | the last [`Report`] |
+//! | `/livez` (`/ping`) | 200 while the polling thread goes round |
+//! | `/readyz` (`/ready`) | 200 while every partition that is ours takes records or stands halted; an idle pod is ready |
+//! | `/startupz` | 200 from the first round of the polling thread on |
+//!
+//! There is no login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
+
+mod health;
+mod report;
+mod router;
+mod view;
+
+pub use report::{HaltReport, InputReport, Report, TaskReport};
+pub use view::{About, Recovery, View};
+
+use crate::ports::Fault;
+use report::Reporter;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// How often numbers are taken.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A running server. Ends when it is dropped, open event streams included.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    /// Where it listens: the port too, if 0 was asked for.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Serves `view` on a thread of its own.
+///
+/// # Errors
+/// `Fatal` with the fix when the address cannot be listened on.
+pub fn serve(address: SocketAddr, view: Arc<dyn View>) -> Result<Server, Fault> {
+    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
+    let failed = |error: io::Error| Fault::fatal(format!("http: {address} cannot be served")).because(error);
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build();
+    let runtime = runtime.map_err(failed)?;
+    let (mut reporter, reports) = Reporter::new(Arc::clone(&view));
+    runtime.spawn(async move {
+        let mut ticks = tokio::time::interval(EVERY);
+        loop {
+            ticks.tick().await;
+            reporter.report();
+        }
+    });
+    let listener = {
+        let _inside = runtime.enter(); // where the socket is registered
+        tokio::net::TcpListener::from_std(listener).map_err(failed)?
+    };
+    let router = router::router(view, reports);
+    runtime.spawn(async move { axum::serve(listener, router).await });
+    Ok(Server { address, runtime: Some(runtime) })
+}
+
+fn cannot_listen(address: SocketAddr, error: io::Error) -> Fault {
+    let text = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "http: {address} is in use by another process; end that one, or choose another port, \
+             for example --set http.address={}:0 for any free one",
+            address.ip()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "http: {address} is no address of this machine; set http.address to one that is, or to 0.0.0.0:8230"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("http: {address} may not be listened on; set http.address to a port above 1023")
+        }
+        _ => format!("http: {address} cannot be listened on ({error}); set http.address to another"),
+    };
+    Fault::fatal(text)
+}

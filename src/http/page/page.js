@@ -1,0 +1,89 @@
+"use strict";
+// Live numbers from /events. Texts only ever go in as text, so nothing that comes from a topic is taken for markup.
+
+const POINTS = 120;
+const rates = [];
+const element = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
+const say = (id, text) => { const place = element(id); if (place.textContent !== text) place.textContent = text; };
+
+function add(parent, tag, text, className) {
+  const child = document.createElement(tag);
+  if (text !== undefined) child.textContent = text;
+  if (className) child.className = className;
+  parent.append(child);
+  return child;
+}
+
+function show(report) {
+  say("pipeline", report.pipeline);
+  say("place", report.place);
+  say("version", report.version);
+  document.title = `${report.halts.length ? "(!) " : ""}Tidegate ${report.pipeline}`;
+  const counts = ["records_per_s", "records", "row_changes", "announced", "dead_letters", "skipped",
+    "database_commits", "kafka_commits", "taints", "recovered_rows"];
+  for (const name of counts) say(name, number.format(report[name]));
+  for (const name of ["p50_ms", "p99_ms"]) say(name, report[name] === null ? "–" : `${number.format(report[name])} ms`);
+  const recovery = report.last_recovery;
+  say("recovery", recovery ? `Crash ${recovery.number}: recovered in ${number.format(recovery.took_ms)} ms, ` +
+    `${number.format(recovery.published)} notifications published from the outbox, ` +
+    `${number.format(recovery.repeated)} algorithm runs repeated.` : "");
+  const state = report.halts.length ? `${report.halts.length} halted`
+    : report.is_ready ? (report.tasks.length ? "running" : "running, no partition assigned") : "taking partitions over";
+  say("state", state);
+  element("state").className = report.halts.length ? "bad" : "";
+  showCurve(report.records_per_s);
+  showTasks(report.tasks);
+  showHalts(report.halts);
+}
+
+function showCurve(rate) {
+  rates.push(rate);
+  if (rates.length > POINTS) rates.shift();
+  const top = Math.max(1, ...rates);
+  const points = rates.map((value, index) => `${(index + POINTS - rates.length) * 2},${38 - 36 * value / top}`);
+  element("line").setAttribute("points", points.join(" "));
+  element("curve").setAttribute("aria-label", `records a second, now ${rate}, at most ${top} in the last 2 minutes`);
+}
+
+function showTasks(tasks) {
+  const body = document.createElement("tbody");
+  body.id = "tasks";
+  for (const task of tasks) {
+    for (const input of task.inputs) {
+      const row = add(body, "tr");
+      add(row, "th", input.source).scope = "row";
+      add(row, "td", task.state);
+      // Before the takeover has read it, the committed offset is unknown.
+      const committed = input.committed_offset < 0 ? null : input.committed_offset;
+      add(row, "td", number.format(input.next_offset), "n");
+      add(row, "td", committed === null ? "–" : number.format(committed), "n");
+      add(row, "td", committed === null ? "–" : number.format(input.next_offset - committed), "n");
+    }
+  }
+  if (!body.children.length) add(add(body, "tr"), "td", "none").colSpan = 5;
+  element("tasks").replaceWith(body);
+}
+
+let shownHalts = "";
+function showHalts(halts) {
+  const key = JSON.stringify(halts);
+  if (key === shownHalts) return; // or a screen reader would read them out every second
+  shownHalts = key;
+  element("halts").hidden = halts.length === 0;
+  const list = element("halt-list");
+  list.replaceChildren();
+  for (const halt of halts) {
+    const card = add(list, "div", undefined, "halt");
+    add(card, "h3", `${halt.source}: ${halt.sentence}`);
+    const value = (offset) => offset === null ? "unknown" : number.format(offset);
+    add(card, "p", `Next offset in the database ${value(halt.next_offset)}, committed offset in Kafka ${value(halt.committed_offset)}. ${halt.detail}`);
+    add(card, "p", `Most likely: ${halt.cause}. Choose one:`);
+    const choices = add(card, "ul");
+    for (const choice of halt.choices) add(choices, "li", choice);
+  }
+}
+
+const events = new EventSource("/events");
+events.onmessage = (event) => show(JSON.parse(event.data));
+events.onerror = () => { say("state", "no connection; trying again"); element("state").className = "bad"; };

@@ -1,0 +1,188 @@
+//! The numbers as the page and programs get them.
+
+use super::view::{About, Recovery, View};
+use crate::engine::status::Status;
+use crate::engine::task::Halt;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// All numbers at one moment. Counts are since the process started.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// What runs.
+    #[serde(flatten)]
+    pub about: About,
+    /// Tidegate's version.
+    pub version: &'static str,
+    /// Whether every partition that is ours takes records or stands halted.
+    pub is_ready: bool,
+    /// Records decided and committed.
+    pub records: u64,
+    /// Records of the last second.
+    pub records_per_s: u64,
+    /// Records that changed their row.
+    pub row_changes: u64,
+    /// Notices committed to the outbox.
+    pub announced: u64,
+    /// Dead letters committed to the outbox.
+    pub dead_letters: u64,
+    /// Records skipped.
+    pub skipped: u64,
+    /// Age of a record when the Kafka transaction that tells of it commits; of the last second, `null` without any.
+    pub p50_ms: Option<f64>,
+    /// As `p50_ms`.
+    pub p99_ms: Option<f64>,
+    /// Database transactions committed.
+    pub database_commits: u64,
+    /// Database transactions rolled back and offered again.
+    pub database_retries: u64,
+    /// Kafka transactions committed.
+    pub kafka_commits: u64,
+    /// Producers replaced because a transaction's outcome was in doubt.
+    pub taints: u64,
+    /// Compare-and-sets lost and offsets refused.
+    pub fencings: u64,
+    /// Outbox rows published at takeovers.
+    pub recovered_rows: u64,
+    /// The partitions that are ours.
+    pub tasks: Vec<TaskReport>,
+    /// Those that stand still.
+    pub halts: Vec<HaltReport>,
+    /// What the last crash came to.
+    pub last_recovery: Option<Recovery>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskReport {
+    /// Which sub-topology, from 0.
+    pub sub_topology: usize,
+    /// The partition number.
+    pub partition: i32,
+    /// Its state in words.
+    pub state: &'static str,
+    /// Its source partitions.
+    pub inputs: Vec<InputReport>,
+}
+
+/// One source partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InputReport {
+    /// `topic-partition`.
+    pub source: String,
+    /// D: what the database has absorbed.
+    pub next_offset: i64,
+    /// K: the group's offset.
+    pub committed_offset: i64,
+}
+
+/// One partition that stands still, and what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HaltReport {
+    /// `topic-partition`.
+    pub source: String,
+    /// The stable word.
+    pub reason: &'static str,
+    /// The reason as a sentence.
+    pub sentence: String,
+    /// D.
+    pub next_offset: Option<i64>,
+    /// K.
+    pub committed_offset: Option<i64>,
+    /// What else is known.
+    pub detail: String,
+    /// What most likely happened.
+    pub cause: &'static str,
+    /// What can be done, a line each.
+    pub choices: &'static [&'static str],
+}
+
+impl From<&Halt> for HaltReport {
+    fn from(halt: &Halt) -> Self {
+        Self {
+            source: halt.source.to_string(),
+            reason: halt.reason.label(),
+            sentence: halt.reason.to_string(),
+            next_offset: halt.next_offset.map(|d| d.0),
+            committed_offset: halt.committed.as_ref().map(|committed| committed.next_offset.0),
+            detail: halt.detail.clone(),
+            cause: halt.reason.cause(),
+            choices: halt.reason.choices(),
+        }
+    }
+}
+
+/// Takes the numbers now and then, and hands the last ones to whoever listens: a slow reader misses some, nobody waits.
+pub(super) struct Reporter {
+    view: Arc<dyn View>,
+    /// Where the last second began.
+    records: u64,
+    ages: Vec<u64>,
+    latest: watch::Sender<Arc<str>>,
+}
+
+impl Reporter {
+    pub(super) fn new(view: Arc<dyn View>) -> (Self, watch::Receiver<Arc<str>>) {
+        let (records, ages) = (view.status().records.value(), view.status().age_at_publication.snapshot());
+        let (latest, reports) = watch::channel(Arc::from("{}"));
+        let mut reporter = Self { view, records, ages, latest };
+        reporter.report();
+        (reporter, reports)
+    }
+
+    /// Ends this second and begins the next.
+    pub(super) fn report(&mut self) {
+        let report = self.take();
+        self.records = report.records;
+        self.ages = self.view.status().age_at_publication.snapshot();
+        // Numbers and texts only: what cannot be said in JSON is not among them.
+        self.latest.send_replace(serde_json::to_string(&report).unwrap_or_default().into());
+    }
+
+    fn take(&self) -> Report {
+        let status: &Status = self.view.status();
+        let age = |quantile| {
+            let ms = status.age_at_publication.quantile_ms(quantile, Some(&self.ages))?;
+            Some((ms * 10.0).round() / 10.0)
+        };
+        let tasks = status.tasks();
+        let records = status.records.value();
+        Report {
+            about: self.view.about(),
+            version: env!("CARGO_PKG_VERSION"),
+            is_ready: super::health::is_ready(status),
+            records,
+            records_per_s: records.saturating_sub(self.records),
+            row_changes: status.row_changes.value(),
+            announced: status.announced.value(),
+            dead_letters: status.dead_letters.value(),
+            skipped: status.skipped.value(),
+            p50_ms: age(0.5),
+            p99_ms: age(0.99),
+            database_commits: status.database_commits.value(),
+            database_retries: status.database_retries.value(),
+            kafka_commits: status.kafka_commits.value(),
+            taints: status.taints.value(),
+            fencings: status.fencings.value(),
+            recovered_rows: status.recovered_rows.value(),
+            halts: tasks.values().filter_map(|task| task.halt.as_ref()).map(HaltReport::from).collect(),
+            tasks: tasks
+                .into_iter()
+                .map(|(id, task)| TaskReport {
+                    sub_topology: id.sub_topology,
+                    partition: id.partition.0,
+                    state: task.state,
+                    inputs: task.inputs.into_iter().map(InputReport::from).collect(),
+                })
+                .collect(),
+            last_recovery: self.view.last_recovery(),
+        }
+    }
+}
+
+impl From<(String, i64, i64)> for InputReport {
+    fn from((source, next_offset, committed_offset): (String, i64, i64)) -> Self {
+        Self { source, next_offset, committed_offset }
+    }
+}

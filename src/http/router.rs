@@ -1,0 +1,95 @@
+//! Which path answers what.
+
+use super::health::{self, Pulse};
+use super::view::View;
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
+use axum::routing::get;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::WatchStream;
+
+/// Everything comes from here; nothing inline, nothing from elsewhere, in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[derive(Clone)]
+struct Shared {
+    view: Arc<dyn View>,
+    reports: watch::Receiver<Arc<str>>,
+    pulse: Arc<Pulse>,
+}
+
+pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) -> Router {
+    Router::new()
+        .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
+        .route("/page.css", get(|| file("text/css; charset=utf-8", include_str!("page/page.css"))))
+        .route("/page.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
+        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("page/icon.svg"))))
+        .route("/events", get(events))
+        .route("/status", get(status))
+        .route("/livez", get(livez))
+        .route("/ping", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/ready", get(readyz))
+        .route("/startupz", get(startupz))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status\n") })
+        .layer(map_response(with_headers))
+        .with_state(Shared { view, reports, pulse: Arc::default() })
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    let headers: [(HeaderName, &str); 4] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn file(content_type: &'static str, text: &'static str) -> Response {
+    ([(CONTENT_TYPE, content_type)], text).into_response()
+}
+
+async fn events(State(shared): State<Shared>) -> impl IntoResponse {
+    let event = |report: Arc<str>| Ok::<_, Infallible>(Event::default().data(&*report));
+    Sse::new(WatchStream::new(shared.reports).map(event)).keep_alive(KeepAlive::default())
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    let report = shared.reports.borrow().to_string();
+    ([(CONTENT_TYPE, "application/json")], report).into_response()
+}
+
+async fn livez(State(shared): State<Shared>) -> Response {
+    answer(shared.pulse.is_alive(shared.view.status()), "the polling thread stands still")
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    answer(health::is_ready(shared.view.status()), "partitions are being taken over")
+}
+
+async fn startupz(State(shared): State<Shared>) -> Response {
+    answer(health::is_started(shared.view.status()), "the group is not joined yet")
+}
+
+fn answer(is_well: bool, otherwise: &str) -> Response {
+    if is_well {
+        (StatusCode::OK, "ok\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}\n")).into_response()
+    }
+}

@@ -1,0 +1,40 @@
+//! What the page looks at.
+
+use crate::engine::status::Status;
+use serde::Serialize;
+
+/// What the page looks at: one process, whatever runs in it.
+pub trait View: Send + Sync {
+    /// The numbers and the tasks.
+    fn status(&self) -> &Status;
+
+    /// What runs, for the page's head.
+    fn about(&self) -> About;
+
+    /// What the last crash came to, where this process has seen one.
+    fn last_recovery(&self) -> Option<Recovery> {
+        None
+    }
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Where it runs, in one line.
+    pub place: String,
+}
+
+/// What a crash came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Which one it was, counted from 1.
+    pub number: usize,
+    /// From the crash until every partition took records again.
+    pub took_ms: u64,
+    /// Notifications published from the outbox.
+    pub published: u64,
+    /// Algorithm runs repeated.
+    pub repeated: u64,
+}
