@@ -3,14 +3,54 @@ BROKERS ?= 1
 ARGS ?=
 W ?= w1
 
+# Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
+
+FAST := --lib --test tidy --test it --test engine --test conformance
+
 .DEFAULT_GOAL := help
-.PHONY: help up down
+.PHONY: help demo build lint test-fast test-servers test-helm test up down bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Build the embedded edition and run it: ARGS="--seconds 30 -o json", "--help"
+	@cargo run --locked --profile demo --no-default-features --features embedded -- demo $(ARGS)
+
+build: ## Build the service, optimised
+	cargo build --release --locked
+
+lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	cargo check --locked --no-default-features
+
+test-fast: ## Everything that needs no network (models, driver, settings), under a minute
+	cargo test --locked $(FAST)
+	cargo test --locked --doc
+
+test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
+	tests/servers/install.sh
+	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
+
+test-helm: ## Render and validate the chart and the topics, offline
+	helm/check.sh
+
+test: ## All of it: what CI runs
+	tests/servers/install.sh
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory test-fast
+	$(MAKE) --no-print-directory test-servers
+	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
+	$(MAKE) --no-print-directory test-helm
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 	@tests/servers/up.sh $(BROKERS)
 
 down: ## End the servers of make up and remove their data
 	@tests/servers/down.sh
+
+bench: ## Ratios against the bare loop and the naive peer (W=w1, ARGS="--smoke")
+	tests/servers/install.sh
+	cargo bench --locked --bench run -- $(W) $(ARGS)

@@ -113,7 +113,7 @@ impl Upkeep {
         match self.settings.reload_thresholds() {
             Ok(values) => apply_thresholds(&self.topology, values.iter().map(|(name, value)| (name.as_str(), *value))),
             Err(problems) => {
-                tracing::error!("the changed settings file is wrong; the thresholds stay as they are\n{problems}")
+                tracing::error!("the changed settings file is wrong; the thresholds stay as they are\n{problems}");
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::adapters::kafka::{KafkaHistory, KafkaSettings};
 use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
-use crate::engine::decision::StartPolicy;
+use crate::engine::decision::{DataLossPolicy, StartPolicy};
 use crate::engine::settings::{EngineSettings, MissingRow};
 use crate::engine::supervisor::outputs;
 use crate::flow::Topology;
@@ -80,7 +80,12 @@ impl Service {
                 settings::Start::Earliest => StartPolicy::Earliest,
                 settings::Start::Latest => StartPolicy::Latest,
             },
+            on_data_loss: match pipeline.on_data_loss {
+                settings::OnDataLoss::Halt => DataLossPolicy::Halt,
+                settings::OnDataLoss::Skip => DataLossPolicy::Skip,
+            },
             verdicts: pipeline.verdicts,
+            record_bytes_max: size(engine.record_bytes_max),
             revoke_within: Duration::from_millis(u64::from(self.kafka.max_poll_interval_ms)) / 5,
             ..EngineSettings::default()
         }

@@ -146,26 +146,33 @@ impl HaltReason {
         }
     }
 
-    /// What a person can do about it, one line a choice.
+    /// What a person can do about it, one line a choice. GROUP, TOPIC and PARTITION stand for those of the halt.
     #[must_use]
     pub const fn choices(self) -> &'static [&'static str] {
         match self {
-            Self::DatabaseLost | Self::DatabaseWentBack => &[
+            Self::DatabaseLost => &[
                 "restore the database to a state at or after the committed offset, then restart",
-                "set the group's offset back to the database's position and restart: notifications in between repeat, with the same ids",
+                "begin anew at pipeline.start: stop all instances, kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start",
+            ],
+            Self::DatabaseWentBack => &[
+                "restore the database to a state at or after the committed offset, then restart",
+                "compute and announce again from the database's position, with the same ids: stop all instances, \
+                 kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start",
             ],
             Self::GroupReset | Self::GroupWentBack => {
-                &["set the group's offset back to the database's position, with the metadata shown, and restart"]
+                &["let the database's position decide, nothing is announced twice: stop all instances, \
+                 kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start"]
             }
-            Self::GroupRenamed => &["start under the old pipeline name"],
+            Self::GroupRenamed => &["start under the old pipeline.name"],
             Self::TopicRecreated | Self::ClusterChanged => &[
                 "point the settings at the old log",
-                "delete this pipeline's position row to start the partition anew",
+                "begin anew at pipeline.start: stop all instances, delete the partition's row from the table position, start",
             ],
-            Self::InputsDeleted => &["set pipeline.on_data_loss=skip to go on at the log's start; the gap is counted"],
-            Self::InputsTruncated => {
-                &["restore the log, or delete this pipeline's position row to start the partition anew"]
-            }
+            Self::InputsDeleted => &["set pipeline.on_data_loss=skip to go on at the log's start; the gap is logged"],
+            Self::InputsTruncated => &[
+                "restore the log",
+                "begin anew at pipeline.start: stop all instances, delete the partition's row from the table position, start",
+            ],
             Self::SchemaChanged => &["undo the change or deploy a matching release, then restart"],
             Self::Unpublishable => &["restore the topic's limits and permissions, then restart"],
         }
@@ -288,10 +295,12 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the facts have it")]
     fn ours(k: i64) -> Option<Committed> {
         Some(committed("g", 1, NextOffset(k)))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the facts have it")]
     fn foreign(k: i64) -> Option<Committed> {
         Some(Committed { next_offset: NextOffset(k), metadata: String::new() })
     }

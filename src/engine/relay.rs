@@ -35,7 +35,7 @@ const COMMITTED_WAIT: Duration = Duration::from_secs(2);
 /// The pause after a failure of the surroundings; doubled up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// What is published of one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,17 +133,14 @@ impl Relay {
     /// # Errors
     /// `Fatal` ends the worker.
     pub(crate) fn step(&mut self) -> Result<Option<Duration>, Fault> {
-        loop {
-            match self.inbox.try_recv() {
-                Ok(message) => self.take(message)?,
-                Err(_) => break,
-            }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message)?;
         }
         let Some(since) = self.pending_since else { return Ok(Some(self.settings.idle_commit)) };
         let due = since + self.settings.idle_commit;
         let now = self.clock.elapsed();
         if now < due && self.pending.iter().all(|publication| publication.rows.is_empty() && !publication.is_urgent) {
-            return Ok(Some(due - now));
+            return Ok(Some(due.saturating_sub(now)));
         }
         self.publish_next()?;
         Ok(None)
@@ -326,7 +323,9 @@ impl Relay {
     fn note_failure(&mut self, fault: Fault, publication: &mut Publication) -> Result<(), Fault> {
         match fault {
             Fault::Fatal(_) => return Err(fault),
-            Fault::Fenced(_) => self.note_fencing()?,
+            // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
+            Fault::Fenced(_) => self.status.fencings.add(1),
+            Fault::Retry(_) if self.sink.is_fenced() => self.note_fencing()?,
             Fault::Corrupt(_) if publication.parts.len() == 1 => {
                 for part in std::mem::take(&mut publication.parts) {
                     let (task, assignment) = (part.task, part.assignment);
@@ -340,7 +339,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Counts fencings: one with every rebalance is ordinary, many without any are two deployments with one id.
+    /// Counts fencings of the producer: one with every rebalance is ordinary, many without any are two deployments with
+    /// one id.
     fn note_fencing(&mut self) -> Result<(), Fault> {
         self.status.fencings.add(1);
         let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());

@@ -74,8 +74,8 @@ impl Default for EngineSettings {
             on_data_loss: DataLossPolicy::default(),
             verdicts: false,
             record_bytes_max: 1 << 20,
-            revoke_within: Duration::from_secs(60),
-            recommit_every: Duration::from_secs(3600),
+            revoke_within: Duration::from_mins(1),
+            recommit_every: Duration::from_hours(1),
             ask_wait: Duration::from_millis(250),
             fencings_max: 5,
         }

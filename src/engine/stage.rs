@@ -504,13 +504,15 @@ impl Stage {
     /// A COMMIT without an answer: ask until the database tells.
     fn settle(&mut self) -> Result<(), Fault> {
         let Some(prepared) = self.state.in_doubt.take() else { return Ok(()) };
-        let Some(first) = prepared.advances.first() else { return Ok(()) };
+        // One position that really moves tells about all: it is one transaction. Where none moves, nothing is lost by
+        // offering the records again.
+        let Some(told) = prepared.advances.iter().find(|advance| advance.from != advance.to) else { return Ok(()) };
         let moved = Move {
-            source: first.source.clone(),
-            epoch: first.epoch,
-            from: first.from,
-            to: first.to,
-            published: first.from,
+            source: told.source.clone(),
+            epoch: told.epoch,
+            from: told.from,
+            to: told.to,
+            published: told.from,
             counts: Counts::default(),
         };
         match self.rows.settle(&moved) {

@@ -16,7 +16,7 @@ use crate::ports::rows::Rows;
 use crate::ports::sink::Sink;
 use crate::ports::source::{CopartitionGroup, Listener, Membership, Source, Subscription, TaskId};
 use crate::ports::{Clock, Fault};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -480,12 +480,16 @@ impl Member {
 
 fn wait_for(acks: &Receiver<()>, count: usize, within: Duration) {
     for _ in 0..count {
-        if acks.recv_timeout(within).is_err() {
-            tracing::warn!(
-                within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
-                "a revoke did not finish in time; the next owner publishes the rest"
-            );
-            return;
+        match acks.recv_timeout(within) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!(
+                    within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+                    "a revoke did not finish in time; the next owner publishes the rest"
+                );
+                return;
+            }
+            Err(RecvTimeoutError::Disconnected) => return, // a worker has ended, and said why
         }
     }
 }

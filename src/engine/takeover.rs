@@ -43,7 +43,10 @@ impl Stage {
             let result = match state {
                 State::Claiming => self.claim(id),
                 State::ReadingCommitted => self.read_and_decide(id),
-                State::Publishing => self.start_if_published(id),
+                State::Publishing => {
+                    self.start_if_published(id);
+                    Ok(())
+                }
                 State::Proving | State::Stale => self.prove(id),
                 State::Running | State::Draining | State::Halted => Ok(()),
             };
@@ -318,17 +321,13 @@ impl Stage {
     }
 
     /// Step 6: K = D, so records may come.
-    fn start_if_published(&mut self, id: TaskId) -> Result<(), Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
-        if !task.is_caught_up() {
-            return Ok(());
-        }
+    fn start_if_published(&mut self, id: TaskId) {
+        let Some(task) = self.state.tasks.get(&id).filter(|task| task.is_caught_up()) else { return };
         let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let (assignment, took) = (task.assignment, self.clock.elapsed().saturating_sub(task.assigned_at));
         tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
         self.go_on(id, State::Running, Duration::ZERO);
         let _ = self.source.send(ToSource::Start { task: id, assignment, positions });
-        Ok(())
     }
 
     /// The group still gives us the partition although the database fenced us: a round trip proves membership, by

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use std::cell::Cell;
 use std::io;
 
-/// Decodes an event. serde_json refuses nesting beyond 128 levels.
+/// Decodes an event. `serde_json` refuses nesting beyond 128 levels.
 ///
 /// # Errors
 /// A dead letter: `empty-value` for a missing or empty value, `bad-json` with the parser's line and column otherwise.

@@ -120,21 +120,10 @@ impl Timestamp {
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         let nanos = i128::from(self.0) * 1_000_000;
-        time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
-            .ok()
-            .map(|at| {
-                format!(
-                    "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-                    at.year(),
-                    u8::from(at.month()),
-                    at.day(),
-                    at.hour(),
-                    at.minute(),
-                    at.second(),
-                    at.millisecond()
-                )
-            })
-            .unwrap_or_else(|| self.0.to_string())
+        let Ok(at) = time::OffsetDateTime::from_unix_timestamp_nanos(nanos) else { return self.0.to_string() };
+        let (date, month) = (at.date(), u8::from(at.month()));
+        let (hour, minute, second, milli) = (at.hour(), at.minute(), at.second(), at.millisecond());
+        format!("{:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", date.year(), date.day())
     }
 }
 

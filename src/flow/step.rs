@@ -24,12 +24,15 @@ pub trait RowStep: Send + Sync {
 /// The item that a filter sees.
 pub(crate) type Item<A> = <<A as Algorithm>::Notices as IntoIterator>::Item;
 
+/// What is asked about a notice.
+type Measure<A, T> = Box<dyn Fn(&Item<A>) -> T + Send + Sync>;
+
 /// Which notices are announced.
 pub(crate) enum Filter<A: Algorithm> {
     /// A predicate of the notice alone.
-    Predicate(Box<dyn Fn(&Item<A>) -> bool + Send + Sync>),
+    Predicate(Measure<A, bool>),
     /// A magnitude that must reach a threshold which may change while running.
-    AtLeast(Threshold, Box<dyn Fn(&Item<A>) -> f64 + Send + Sync>),
+    AtLeast(Threshold, Measure<A, f64>),
 }
 
 /// [`RowStep`] for one algorithm, its filters and its destination.

@@ -35,8 +35,9 @@ pub trait Rows: Send {
     /// `Retry` when the database did not answer.
     fn create(&mut self, claim: &Claim, next_offset: NextOffset) -> Result<bool, Fault>;
 
-    /// Outbox rows of one source partition, of its position's incarnation, with `from <= source_offset < to` in (`source_offset`, `seq`) order, at most
-    /// `rows_max` of them but never half of an offset's rows.
+    /// Outbox rows of one source partition with `from <= source_offset < to` in (`source_offset`, `seq`) order, at most
+    /// `rows_max` of them but never half of an offset's rows. Rows of another incarnation than the position's are left
+    /// out: their offsets are those of a log that is gone.
     ///
     /// # Errors
     /// `Retry` when the database did not answer.

@@ -61,6 +61,10 @@ pub trait Sink: Send {
     /// Why this producer must not be used again although its last call answered Ok (protocol 7), if so.
     fn taint(&self) -> Option<String>;
 
+    /// Whether the last error was that another producer with this transactional id took over, or the transaction's timeout.
+    /// A lost membership (`Fenced` of [`Sink::send_offsets`]) is none of that.
+    fn is_fenced(&self) -> bool;
+
     /// Destroys the producer and starts one with the same transactional id: ends what was open, fences late copies.
     ///
     /// # Errors

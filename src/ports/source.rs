@@ -94,7 +94,8 @@ impl Membership {
 /// What [`Source::poll`] tells, on the polling thread and before `poll` returns.
 pub trait Listener {
     /// A rebalance is complete. `tasks` are newly ours (none of them perhaps), and are paused: nothing is delivered for
-    /// them until [`Source::start`]. `membership` replaces that of the tasks kept.
+    /// them until [`Source::start`]. `membership` replaces that of the tasks kept, and of those that are about to be revoked
+    /// where the generation moved on before they were asked for.
     fn assigned(&mut self, tasks: &[TaskId], membership: Membership);
 
     /// These tasks are about to move. Blocks, within a bound, until they take no more input; what has been committed to

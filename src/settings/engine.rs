@@ -26,6 +26,8 @@ pub struct EngineSettings {
     /// Records that may wait in front of one task; then its partitions are paused, until half are left. Default: 20,000,
     /// some megabytes.
     pub queued_records: u32,
+    /// Largest value of a record, in bytes; a larger one becomes a dead letter. Default: 1 MiB, Kafka's own limit.
+    pub record_bytes_max: u32,
 }
 
 impl Default for EngineSettings {
@@ -36,6 +38,7 @@ impl Default for EngineSettings {
             batch_age: Duration::from_millis(5),
             unpublished_rows: 10_000,
             queued_records: 20_000,
+            record_bytes_max: 1 << 20,
         }
     }
 }
@@ -47,6 +50,7 @@ impl EngineSettings {
         Rule::new("engine", "batch_age_ms", Allowed::Whole { min: 0, max: 60_000 }),
         Rule::new("engine", "unpublished_rows", Allowed::Whole { min: 1, max: 10_000_000 }),
         Rule::new("engine", "queued_records", Allowed::Whole { min: 1, max: 10_000_000 }),
+        Rule::new("engine", "record_bytes_max", Allowed::Whole { min: 1, max: 1_000_000_000 }),
     ];
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {

@@ -42,7 +42,7 @@ pub use log::{LogFormat, LogLevel, LogSettings};
 pub(crate) use nearest::suggestion;
 pub use origin::Origin;
 pub use outbox::OutboxSettings;
-pub use pipeline::{MissingRow, PipelineSettings, Start};
+pub use pipeline::{MissingRow, OnDataLoss, PipelineSettings, Start};
 pub use problem::{Problem, Problems};
 pub use properties::Properties;
 pub use retry::RetrySettings;

@@ -20,6 +20,8 @@ pub struct PipelineSettings {
     /// Where a new group begins to read. Default: at the earliest record, so that nothing is missed. A group that has
     /// committed goes on from there.
     pub start: Start,
+    /// What happens when records are gone before they were read (retention, deletion). Default: the partition halts.
+    pub on_data_loss: OnDataLoss,
     /// Whether the decision about each record is kept, also when nothing is announced. Default: no, since it costs a row
     /// a record.
     pub verdicts: bool,
@@ -36,6 +38,17 @@ pub enum MissingRow {
     DeadLetter,
     /// It is tried again, a bounded number of times, and its partition waits.
     Retry,
+}
+
+/// What happens when records are gone before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDataLoss {
+    /// The partition stands still until a person has decided.
+    #[default]
+    Halt,
+    /// Reading goes on at the log's start; the gap is logged.
+    Skip,
 }
 
 /// Where a new consumer group begins to read.
@@ -56,6 +69,7 @@ impl Default for PipelineSettings {
             thresholds: BTreeMap::new(),
             missing_row: MissingRow::default(),
             start: Start::default(),
+            on_data_loss: OnDataLoss::default(),
             verdicts: false,
         }
     }
@@ -74,6 +88,7 @@ impl PipelineSettings {
         Rule::map("pipeline", "thresholds", Allowed::Number),
         Rule::new("pipeline", "missing_row", Allowed::Choice(&["skip", "dead-letter", "retry"])),
         Rule::new("pipeline", "start", Allowed::Choice(&["earliest", "latest"])),
+        Rule::new("pipeline", "on_data_loss", Allowed::Choice(&["halt", "skip"])),
         Rule::new("pipeline", "verdicts", Allowed::Bool),
     ];
 }

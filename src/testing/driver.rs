@@ -100,6 +100,9 @@ struct Instance {
 
 impl TestDriver {
     /// A driver with one partition and one instance.
+    ///
+    /// # Panics
+    /// When the topology is not valid.
     #[must_use]
     pub fn new(topology: Topology) -> Self {
         if let Err(errors) = topology.validate() {
@@ -582,15 +585,14 @@ impl World {
                 continue;
             }
             let Some(member) = instance.member.as_mut() else { continue };
-            match member.step() {
-                Ok(was_busy) => is_busy |= was_busy,
-                Err(_) => {
-                    instance.member = None; // dropped as a dead process is: nothing is closed
-                    if !self.stays_dead {
-                        self.start(plan, number);
-                    }
-                    is_busy = true;
+            if let Ok(was_busy) = member.step() {
+                is_busy |= was_busy;
+            } else {
+                instance.member = None; // dropped as a dead process is: nothing is closed
+                if !self.stays_dead {
+                    self.start(plan, number);
                 }
+                is_busy = true;
             }
         }
         is_busy

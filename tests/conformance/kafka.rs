@@ -5,14 +5,15 @@ use crate::suite::log_suite;
 use crate::{eventually, servers};
 use std::collections::BTreeMap;
 use tidegate::adapters::kafka::{
-    KafkaAdmin, KafkaFeed, KafkaHistory, KafkaSettings, KafkaSink, KafkaSource, TopicSpec,
+    GroupProtocol, KafkaAdmin, KafkaFeed, KafkaHistory, KafkaSettings, KafkaSink, KafkaSource, TopicSpec,
 };
 use tidegate::flow::record::{TopicName, TopicPartition};
 use tidegate::ports::history::TopicHistory;
 use tidegate::ports::sink::Sink;
 use tidegate::ports::source::{Source, Subscription};
 
-log_suite!(kafka_log, super::Broker::open());
+log_suite!(kafka_log, super::Broker::open(super::GroupProtocol::Classic));
+log_suite!(kafka_log_kip_848, super::Broker::open(super::GroupProtocol::Consumer));
 
 pub struct Broker {
     settings: KafkaSettings,
@@ -21,9 +22,13 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn open() -> Option<Self> {
+    pub fn open(group_protocol: GroupProtocol) -> Option<Self> {
         servers::is_wanted("Apache Kafka").then(|| {
-            let settings = KafkaSettings { bootstrap_servers: servers::kafka().into(), ..KafkaSettings::default() };
+            let settings = KafkaSettings {
+                bootstrap_servers: servers::kafka().into(),
+                group_protocol,
+                ..KafkaSettings::default()
+            };
             let admin = KafkaAdmin::connect(&settings).unwrap();
             let feed = KafkaFeed::connect(&settings).unwrap();
             Self { settings, admin, feed }

@@ -157,6 +157,19 @@ fn a_silent_member_loses_its_tasks_and_comes_back_as_another() {
 }
 
 #[test]
+fn many_records_are_produced_all_or_none() {
+    let hand = Hand::new();
+    let nothing = TopicName::parse("nothing").unwrap();
+    let good = Message { destination: &hand.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+    let bad = Message { destination: &nothing, ..good };
+    assert!(hand.log.produce_all(&[good, bad], Timestamp(1)).is_err());
+    assert_eq!(hand.log.read(&hand.topic).len(), 0);
+    hand.log.produce_all(&[good, good], Timestamp(1)).unwrap();
+    let offsets: Vec<i64> = hand.log.read(&hand.topic).iter().map(|found| found.offset).collect();
+    assert_eq!(offsets, [0, 1]);
+}
+
+#[test]
 fn a_process_that_died_keeps_its_tasks_until_its_session_is_over() {
     let hand = Hand::new();
     let mut dead = hand.member();

@@ -6,6 +6,7 @@ macro_rules! log_suite {
         $crate::suite::tests! { $module, $open, $crate::log:
             a_record_comes_back_as_it_was_sent
             keyed_messages_lie_where_murmur2_says
+            a_message_lies_in_the_partition_it_names
             records_come_in_offset_order
             aborted_records_are_hidden
             open_transaction_stops_committed_readers
@@ -15,11 +16,19 @@ macro_rules! log_suite {
             offsets_and_messages_are_committed_together
             stable_committed_offset_waits_for_pending_transaction
             offsets_of_an_aborted_transaction_change_nothing
+            an_offsets_only_transaction_moves_k
+            an_empty_transaction_is_no_error
+            a_message_for_no_topic_fails_at_the_flush_at_the_latest
+            a_message_too_large_fails_at_the_flush_at_the_latest
+            the_later_write_of_an_offset_wins
+            a_deleted_topic_takes_its_offsets_with_it
             stale_generation_cannot_commit_offsets
             strangers_cannot_commit_offsets
+            nobody_commits_before_joining_or_after_leaving
             a_member_may_commit_what_it_does_not_own
             commit_outside_a_transaction_keeps_the_metadata
             companions_move_with_their_lead
+            every_sub_topology_has_its_tasks
             revoked_before_moved
             all_members_share_the_latest_generation
             a_member_that_leaves_hands_its_tasks_on
@@ -49,12 +58,16 @@ macro_rules! rows_suite {
             zombie_compare_and_set_changes_nothing
             compare_and_set_demands_the_offset
             compare_and_set_answers_for_each_move
+            a_position_moves_on_from_where_the_transaction_put_it
             a_step_is_committed_as_a_whole
             rollback_leaves_nothing
             a_lost_connection_leaves_nothing_and_no_lock
             reads_answer_what_is_there
             a_transaction_reads_its_own_writes
             a_refused_value_blames_the_row
+            a_row_with_another_version_is_not_written
+            an_outbox_row_is_not_kept_twice
+            a_verdict_may_be_decided_again
             savepoint_keeps_earlier_writes
             the_savepoint_moves
             a_failed_transaction_cannot_be_committed

@@ -56,6 +56,23 @@ fn a_group_that_was_reset_by_hand_halts_with_both_numbers() {
     assert_halted(driver, victim, HaltReason::GroupReset);
 }
 
+/// The choice that the halt prints: delete the partition's committed offset, start again.
+#[test]
+fn the_printed_repair_of_a_reset_group_works_and_announces_nothing_twice() {
+    for reset_to in [0, 1, 5] {
+        let (mut driver, victim) = disturbed(|driver, victim| {
+            let foreign = Committed { next_offset: NextOffset(reset_to), metadata: String::new() };
+            driver.log().set_committed("scoring", &place(victim), Some(foreign)).unwrap();
+        });
+        driver.stop(0);
+        driver.log().set_committed("scoring", &place(victim), None).unwrap();
+        driver.start(0);
+        driver.run();
+        assert!(driver.halts().is_empty());
+        assert_eq!(crate::pipeline::announced_ids(&mut driver).len(), 32, "reset to {reset_to}");
+    }
+}
+
 #[test]
 fn a_database_that_went_back_halts() {
     let (driver, victim) = disturbed(|driver, victim| {

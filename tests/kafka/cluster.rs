@@ -123,6 +123,8 @@ pub struct Notes {
     pub newly: Vec<TaskId>,
     pub memberships: Vec<Membership>,
     pub revoked: usize,
+    /// Called within each revoke, with the tasks and the membership last told.
+    pub at_revoke: Option<Box<dyn FnMut(&[TaskId], &Membership)>>,
     pub lost: usize,
     pub records: Vec<(TaskId, usize, i64, String)>,
     pub out_of_range: Vec<(TaskId, usize, String)>,
@@ -139,6 +141,9 @@ impl Listener for Notes {
 
     fn revoked(&mut self, tasks: &[TaskId]) {
         self.revoked += 1;
+        if let (Some(act), Some(membership)) = (&mut self.at_revoke, self.memberships.last()) {
+            act(tasks, membership);
+        }
         for task in tasks {
             assert!(self.owned.remove(task), "{task:?} was revoked but not owned");
         }

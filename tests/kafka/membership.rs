@@ -7,7 +7,7 @@ use tidegate::adapters::kafka::{GroupProtocol, KafkaSettings, KafkaSink, KafkaSo
 use tidegate::flow::record::{NextOffset, TopicName};
 use tidegate::ports::fault::Fault;
 use tidegate::ports::sink::Sink;
-use tidegate::ports::source::{Committed, Source};
+use tidegate::ports::source::{Committed, Source, TaskId};
 
 const PARTITIONS: i32 = 6;
 
@@ -142,6 +142,49 @@ fn offsets_of_an_old_generation_are_fenced() {
 fn offsets_of_an_old_member_epoch_are_fenced() {
     let Some(settings) = shared("offsets_of_an_old_member_epoch_are_fenced") else { return };
     an_old_generation_is_fenced(&KafkaSettings { group_protocol: GroupProtocol::Consumer, ..settings });
+}
+
+/// The join that takes the partitions away has begun a new generation already (seen in the chaos test: an instance that
+/// went on with the old one was refused until it gave up).
+fn a_revoke_can_publish(settings: &KafkaSettings) {
+    let lead = new_topic(settings, "lead", PARTITIONS);
+    let subscription = subscription(&format!("revoke-{}", unique()), &lead, &[]);
+    let mut members = vec![Member::join(settings, &subscription)];
+    settle(&mut members);
+    let mut sink = KafkaSink::open(settings, &format!("revoke-{}", unique())).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let topic = lead.clone();
+    members[0].notes.at_revoke = Some(Box::new(move |tasks, membership| {
+        let offset = |task: &TaskId| {
+            (place(&topic, task.partition.0), Committed { next_offset: NextOffset(5), metadata: "v1 x 1 5".into() })
+        };
+        let offsets: Vec<_> = tasks.iter().map(offset).collect();
+        sink.begin().unwrap();
+        let result = sink.send_offsets(&offsets, membership).and_then(|()| sink.commit());
+        tell.send((offsets, result)).unwrap();
+    }));
+    members.push(Member::join(settings, &subscription));
+    settle(&mut members);
+    let (offsets, result) = told.try_recv().unwrap();
+    result.unwrap();
+    let moved: Vec<_> = offsets.iter().map(|(place, _)| place.clone()).collect();
+    let committed = members[1].source.group().committed(&moved, Duration::from_secs(5)).unwrap();
+    assert_eq!(committed, offsets.into_iter().map(|(_, committed)| Some(committed)).collect::<Vec<_>>());
+    for member in &mut members {
+        member.notes.at_revoke = None;
+    }
+}
+
+#[test]
+fn a_revoked_member_publishes_in_the_generation_that_takes_its_partitions() {
+    let Some(settings) = shared("a_revoked_member_publishes") else { return };
+    a_revoke_can_publish(&settings);
+}
+
+#[test]
+fn a_revoked_member_publishes_under_the_broker_side_protocol() {
+    let Some(settings) = shared("a_revoked_member_publishes_under_the_broker_side_protocol") else { return };
+    a_revoke_can_publish(&KafkaSettings { group_protocol: GroupProtocol::Consumer, ..settings });
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn a_second_producer_fences_the_first_and_ends_its_transaction() {
     assert_eq!(second.taint(), None);
     let refused = first.commit().unwrap_err();
     assert!(refused.is_retry(), "{refused}");
-    assert!(first.taint().is_some());
+    assert!(first.taint().is_some() && first.is_fenced() && !second.is_fenced());
     assert_eq!(committed_values(&settings, &out), ["of the successor"]);
 
     first.renew().unwrap(); // and the other way round

@@ -13,7 +13,7 @@ use super::settings::{GroupProtocol, KafkaSettings};
 use super::{Quiet, log_line};
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::fault::Fault;
-use crate::ports::source::{Group, Listener, Source, Subscription, TaskId};
+use crate::ports::source::{Group, Listener, Membership, Source, Subscription, TaskId};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -172,6 +172,12 @@ impl KafkaSource {
             if is_lost {
                 listener.lost(&told);
             } else {
+                // The join that asks for them back has begun a generation of its own: what is published meanwhile, for them
+                // and for the tasks kept, must be committed as its member, or the broker answers IllegalGeneration. They are
+                // still ours: cooperative members give a partition to nobody before it was given up.
+                if let Some(membership) = self.newer_membership() {
+                    listener.assigned(&[], membership);
+                }
                 listener.revoked(&told);
             }
         }
@@ -239,12 +245,17 @@ impl KafkaSource {
         if self.consumer.assignment_lost() {
             return;
         }
-        if let Ok(membership) = ffi::membership(self.consumer.client())
-            && membership.generation() > self.generation
-        {
-            self.generation = membership.generation();
+        if let Some(membership) = self.newer_membership() {
             listener.assigned(&[], membership);
         }
+    }
+
+    /// The membership, where its generation is above the one last told.
+    fn newer_membership(&mut self) -> Option<Membership> {
+        let found = ffi::membership(self.consumer.client()).ok();
+        let membership = found.filter(|membership| membership.generation() > self.generation)?;
+        self.generation = membership.generation();
+        Some(membership)
     }
 
     /// Seeks within [`START_WAIT`]; answers those that the client would not seek.
@@ -357,6 +368,7 @@ impl KafkaSource {
                 tracing::warn!("group {}: while leaving: {fault}", self.group.name());
             }
         }
+        self.group.leave();
     }
 }
 
@@ -452,7 +464,7 @@ impl Drop for KafkaSource {
 struct Deaf;
 
 impl Listener for Deaf {
-    fn assigned(&mut self, _: &[TaskId], _: crate::ports::source::Membership) {}
+    fn assigned(&mut self, _: &[TaskId], _: Membership) {}
     fn revoked(&mut self, _: &[TaskId]) {}
     fn lost(&mut self, _: &[TaskId]) {}
     fn record(&mut self, _: TaskId, _: usize, _: Record<'_>) {}

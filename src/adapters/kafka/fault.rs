@@ -31,6 +31,11 @@ pub(super) fn is_membership_over(code: Code) -> bool {
     )
 }
 
+/// Another producer has the transactional id now, or the broker ended the transaction by its timeout.
+pub(super) fn is_producer_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
 /// `Fenced`, `Fatal` or `Retry` for `code`; `what` is the sentence's beginning and names the topic or group.
 pub(super) fn by_code(code: Code, what: &str) -> Fault {
     let message = format!("{what}: {code}");
@@ -89,6 +94,8 @@ mod tests {
         {
             assert!(by_code(code, "producer p").is_retry(), "{code}: ordinary, the producer is renewed");
         }
+        assert!(is_producer_fenced(Code::Fenced) && is_producer_fenced(Code::ProducerFenced));
+        assert!(!is_producer_fenced(Code::IllegalGeneration), "the group's business, not the producer's");
         assert!(by_code(Code::TopicAuthorizationFailed, "topic t").to_string().starts_with("topic t: "));
     }
 

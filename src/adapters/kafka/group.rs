@@ -10,6 +10,7 @@ use crate::ports::source::{Bounds, Committed, Group, LogIds};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A group as one of its members, or a mere reader, asks about it.
@@ -17,12 +18,18 @@ use std::time::Duration;
 pub(super) struct KafkaGroup {
     consumer: Arc<BaseConsumer<Quiet>>,
     name: String,
+    has_left: Arc<AtomicBool>,
 }
 
 impl KafkaGroup {
     /// Asks through `consumer`, whose group is called `name`.
     pub(super) fn new(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
-        Self { consumer, name: name.into() }
+        Self { consumer, name: name.into(), has_left: Arc::default() }
+    }
+
+    /// The member has left: it commits nothing more.
+    pub(super) fn leave(&self) {
+        self.has_left.store(true, Ordering::Release);
     }
 
     /// The group's id.
@@ -90,6 +97,12 @@ impl Group for KafkaGroup {
         if commits.is_empty() {
             return Ok(());
         }
+        // A group without members takes a commit from anybody who names neither member nor generation (hazard H3), which
+        // is what the client sends before it has joined and after it has left.
+        if self.has_left.load(Ordering::Acquire) {
+            return Err(Fault::fenced(format!("group {}: this member has left", self.name)));
+        }
+        ffi::membership(self.consumer.client()).map_err(Fault::fenced)?;
         ffi::commit(self.consumer.client(), &offsets(commits)?, wait)
             .map_err(|code| by_code(code, &format!("group {}: commit of offsets", self.name)))
     }

@@ -12,7 +12,7 @@
 //! is newer, and the broker refuses the copy. The log lines are read from a queue of their own by the thread that
 //! commits, so that no line can come too late.
 
-use super::fault::{self, by_code, by_error, is_hopeless, is_membership_over};
+use super::fault::{self, by_code, by_error, is_hopeless, is_membership_over, is_producer_fenced};
 use super::ffi::{self, CallError, Event, Queue};
 use super::group::offsets;
 use super::settings::KafkaSettings;
@@ -47,6 +47,7 @@ pub struct KafkaSink {
     transactional_id: String,
     live: Option<Live>,
     watch: TaintWatch,
+    is_fenced: bool,
     limits: HashMap<TopicName, (usize, Instant)>,
     /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
     batch_bytes: usize,
@@ -122,6 +123,7 @@ impl KafkaSink {
             transactional_id: transactional_id.into(),
             live: None,
             watch: TaintWatch::default(),
+            is_fenced: false,
             limits: HashMap::new(),
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
         };
@@ -169,6 +171,7 @@ impl KafkaSink {
                 Ok(())
             }
             Err(CallError { code, text }) => {
+                self.is_fenced |= is_producer_fenced(code);
                 let message = format!("producer {}: {call}: {code}: {text}", self.transactional_id);
                 let fault = if is_hopeless(code) {
                     Fault::fatal(message)
@@ -185,6 +188,7 @@ impl KafkaSink {
     fn failed_delivery(&mut self) -> Result<(), Fault> {
         let Some((topic, code)) = self.live()?.producer.client().context().take_failed() else { return Ok(()) };
         let what = format!("producer {}: topic {topic}", self.transactional_id);
+        self.is_fenced |= is_producer_fenced(code);
         let fault = match code {
             Code::MessageSizeTooLarge => Fault::corrupt(format!("{what}: {code}")),
             // The group has no part in a delivery: what looks like a lost membership is not one.
@@ -219,6 +223,7 @@ impl Sink for KafkaSink {
         let result = self.live()?.producer.begin_transaction();
         self.watch.begin();
         result.map_err(|error| {
+            self.is_fenced |= error.rdkafka_error_code().is_some_and(is_producer_fenced);
             let fault = by_error(&error, &format!("producer {}: begin", self.transactional_id));
             self.spoil(fault)
         })
@@ -294,6 +299,10 @@ impl Sink for KafkaSink {
         self.watch.reason().map(str::to_owned)
     }
 
+    fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+
     fn renew(&mut self) -> Result<(), Fault> {
         // The successor's start aborts what is open, but then asks again after 500 ms only. A connection that works
         // aborts within milliseconds; the abort's own late copy is refused like any other.
@@ -306,6 +315,7 @@ impl Sink for KafkaSink {
         self.live = None; // purges
         self.start()?;
         self.watch = TaintWatch::default();
+        self.is_fenced = false;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! A member belongs to a generation once it has been told of it, and what it does as of an earlier one is refused.
 
 use super::assignment::assign;
-use super::log::State;
+use super::state::State;
 use crate::flow::record::{Partition, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Committed, Subscription, TaskId};

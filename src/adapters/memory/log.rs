@@ -1,69 +1,24 @@
 //! The in-process log: a handle that clones, one lock inside.
 
-use super::group::Groups;
 use super::history::MemoryHistory;
 use super::partition::Stored;
 use super::sink::{MemorySink, SinkFault};
 use super::source::{MemoryGroup, MemorySource};
-use super::topics::{Content, Topic, Topics, no_such_topic};
-use super::transactions::{Transactions, journal_record};
+use super::state::{LogSettings, State};
+use super::topics::{Content, Topic};
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::clock::SystemClock;
 use crate::ports::history::Found;
-use crate::ports::journal::{Journal, JournalEntry};
+use crate::ports::journal::Journal;
+use crate::ports::sink::Message;
 use crate::ports::source::{Bounds, Committed, Group, Subscription};
 use crate::ports::{Clock, Fault};
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a waiter sleeps before it looks at the injected clock again.
 const NAP: Duration = Duration::from_millis(20);
-
-/// What a log can be told at its creation.
-#[derive(Clone, Debug)]
-pub struct LogSettings {
-    /// Told by [`Group::log_ids`](crate::ports::source::Group::log_ids).
-    pub cluster_id: String,
-    /// A member that does not poll for longer loses its partitions. Kafka's default, 45 s.
-    pub session_timeout: Duration,
-    /// A transaction that is open for longer is aborted and its producer fenced. 15 s, as protocol 6 has it.
-    pub transaction_timeout: Duration,
-    /// The largest message: key, value and headers. Kafka's default, 1,048,588 bytes.
-    pub message_bytes_max: usize,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            cluster_id: "in-process".into(),
-            session_timeout: Duration::from_secs(45),
-            transaction_timeout: Duration::from_secs(15),
-            message_bytes_max: 1_048_588,
-        }
-    }
-}
-
-/// The log's content, behind the lock.
-pub(super) struct State {
-    pub(super) settings: LogSettings,
-    pub(super) topics: Topics,
-    pub(super) groups: Groups,
-    pub(super) transactions: Transactions,
-    pub(super) journal: Option<Box<dyn Journal>>,
-    pub(super) faults: VecDeque<SinkFault>,
-    /// Counts writes of committed offsets: the later one wins.
-    pub(super) writes: u64,
-    changed: Arc<Condvar>,
-}
-
-impl State {
-    /// Wakes whoever waits for a change.
-    pub(super) fn touch(&self) {
-        self.changed.notify_all();
-    }
-}
 
 struct Shared {
     state: Mutex<State>,
@@ -96,16 +51,7 @@ impl MemoryLog {
     #[must_use]
     pub fn with_settings(clock: Arc<dyn Clock>, settings: LogSettings) -> Self {
         let changed = Arc::new(Condvar::new());
-        let state = State {
-            settings,
-            topics: Topics::default(),
-            groups: Groups::default(),
-            transactions: Transactions::default(),
-            journal: None,
-            faults: VecDeque::new(),
-            writes: 0,
-            changed: Arc::clone(&changed),
-        };
+        let state = State::new(settings, Arc::clone(&changed));
         let shared = Shared { state: Mutex::new(state), changed, clock, waits: SystemClock::default() };
         Self { shared: Arc::new(shared) }
     }
@@ -195,41 +141,10 @@ impl MemoryLog {
         headers: &[Header],
         timestamp: Timestamp,
     ) -> Result<(Partition, Offset), Fault> {
-        let place = self.lock().topics.place(topic, key)?;
-        let offset = self.produce_to(&place, key, value, headers, timestamp)?;
-        Ok((place.partition, offset))
-    }
-
-    /// Produces records outside any transaction under one timestamp, all or none: topic, key (murmur2 decides), value.
-    ///
-    /// # Errors
-    /// As [`MemoryLog::produce`].
-    pub fn produce_all(&self, records: &[(TopicName, Vec<u8>, Vec<u8>)], timestamp: Timestamp) -> Result<(), Fault> {
-        let mut locked = self.lock();
-        let state = &mut *locked;
-        let mut placed = Vec::with_capacity(records.len());
-        let mut ends: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
-        for (topic, key, value) in records {
-            let place = state.topics.place(topic, Some(key))?;
-            let end = state.topics.get(&place).ok_or_else(|| no_such_topic(topic))?.end();
-            let next = ends.entry(place.clone()).or_insert(NextOffset(end));
-            placed.push((
-                place,
-                Offset(next.0),
-                Content { key: Some(key), value: Some(value), headers: &[], timestamp },
-            ));
-            *next = NextOffset(next.0 + 1);
-        }
-        if let Some(journal) = &mut state.journal {
-            let kept = placed.iter().map(|(place, offset, content)| journal_record(place, &content.store(*offset)));
-            let records = kept.collect();
-            journal.append(&JournalEntry { records, offsets: Vec::new(), ends: ends.into_iter().collect() })?;
-        }
-        for (place, _, content) in &placed {
-            state.topics.append(place, content, None)?;
-        }
-        state.touch();
-        Ok(())
+        let mut state = self.lock();
+        let place = state.topics.place(topic, None, key)?;
+        let offsets = state.append(&[(place.clone(), Content { key, value, headers, timestamp })])?;
+        Ok((place.partition, offsets.first().copied().unwrap_or(Offset(0))))
     }
 
     /// Produces one record into a partition of the caller's choice.
@@ -244,18 +159,22 @@ impl MemoryLog {
         headers: &[Header],
         timestamp: Timestamp,
     ) -> Result<Offset, Fault> {
-        let content = Content { key, value, headers, timestamp };
-        let mut locked = self.lock();
-        let state = &mut *locked;
-        let end = state.topics.get(place).ok_or_else(|| no_such_topic(&place.topic))?.end();
-        if let Some(journal) = &mut state.journal {
-            let record = journal_record(place, &content.store(Offset(end)));
-            let ends = vec![(place.clone(), NextOffset(end + 1))];
-            journal.append(&JournalEntry { records: vec![record], offsets: Vec::new(), ends })?;
+        let offsets = self.lock().append(&[(place.clone(), Content { key, value, headers, timestamp })])?;
+        Ok(offsets.first().copied().unwrap_or(Offset(0)))
+    }
+
+    /// Produces many records, all or none, and with one entry of the journal: cheap where that waits for a disk.
+    ///
+    /// # Errors
+    /// As [`MemoryLog::produce`].
+    pub fn produce_all(&self, messages: &[Message<'_>], timestamp: Timestamp) -> Result<(), Fault> {
+        let mut state = self.lock();
+        let mut contents = Vec::with_capacity(messages.len());
+        for Message { destination, partition, key, value, headers } in messages {
+            let place = state.topics.place(destination, *partition, *key)?;
+            contents.push((place, Content { key: *key, value: *value, headers, timestamp }));
         }
-        let offset = state.topics.append(place, &content, None)?;
-        state.touch();
-        Ok(offset)
+        state.append(&contents).map(|_| ())
     }
 
     /// Partition count of a topic; `None` when there is no such topic.
@@ -427,24 +346,5 @@ impl MemoryLog {
             // The lock is given back only while it waits, so no change is missed.
             drop(self.shared.changed.wait_timeout(state, left.min(NAP)));
         }
-    }
-}
-
-impl State {
-    /// Keeps offsets that were committed outside any transaction.
-    pub(super) fn commit_offsets(&mut self, group: &str, offsets: &[(TopicPartition, Committed)]) -> Result<(), Fault> {
-        if let Some(journal) = &mut self.journal {
-            let kept = |(place, committed): &(_, Committed)| {
-                (group.to_owned(), TopicPartition::clone(place), committed.clone())
-            };
-            journal.append(&JournalEntry { offsets: offsets.iter().map(kept).collect(), ..JournalEntry::default() })?;
-        }
-        for (place, committed) in offsets {
-            self.writes += 1;
-            let written = self.writes;
-            self.groups.get(group).set_offset(place.clone(), committed.clone(), written);
-        }
-        self.touch();
-        Ok(())
     }
 }

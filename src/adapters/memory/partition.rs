@@ -87,22 +87,24 @@ impl PartitionLog {
 
     /// The records that an open transaction wrote here.
     pub(super) fn open_records(&self, producer: ProducerId) -> impl Iterator<Item = &Stored> {
-        self.entries.iter().filter(move |entry| entry.open_in == Some(producer)).map(|entry| &*entry.record)
+        let first = self.open.get(&producer).map_or(self.entries.len(), |first| self.position_of(*first));
+        self.entries.range(first..).filter(move |entry| entry.open_in == Some(producer)).map(|entry| &*entry.record)
     }
 
     /// Ends a transaction: its records become visible or vanish, and the marker takes an offset.
     pub(super) fn finish(&mut self, producer: ProducerId, is_commit: bool) {
-        if self.open.remove(&producer).is_none() {
-            return;
-        }
+        let Some(first) = self.open.remove(&producer) else { return };
         self.end += 1;
+        // Nothing of it lies before its first record, and the log before that may be long.
+        let mut tail = self.entries.split_off(self.position_of(first));
         if is_commit {
-            for entry in self.entries.iter_mut().filter(|entry| entry.open_in == Some(producer)) {
+            for entry in tail.iter_mut().filter(|entry| entry.open_in == Some(producer)) {
                 entry.open_in = None;
             }
         } else {
-            self.entries.retain(|entry| entry.open_in != Some(producer));
+            tail.retain(|entry| entry.open_in != Some(producer));
         }
+        self.entries.append(&mut tail);
     }
 
     /// Forgets everything before `offset`, as retention does.

@@ -4,7 +4,7 @@ use super::database::{DatabaseFault, LockKey, MemoryDatabase, PlaceKey, State, S
 use super::tables::{StoredRow, StoredTable};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
-use crate::flow::record::{NextOffset, TopicPartition};
+use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
 use crate::flow::table::TableSpec;
 use crate::ports::Fault;
 use crate::ports::rows::{
@@ -204,18 +204,22 @@ impl Rows for MemoryRows {
     ) -> Result<Vec<OutboxRow>, Fault> {
         let state = self.database.up()?;
         let incarnation = state.contents.positions.get(&self.key(source)).map(|stored| stored.position.incarnation);
-        let mine = state.contents.outbox.iter().filter(|((pipeline, place, offset, ..), row)| {
-            let is_current = incarnation.is_none_or(|incarnation| row.incarnation == incarnation);
-            let is_mine = *pipeline == self.pipeline && place == source && is_current;
-            is_mine && from.is_before(*offset) && !to.is_before(*offset)
-        });
-        let rows: Vec<&OutboxRow> = mine.map(|(_, row)| row).collect();
+        let at = |offset: NextOffset| {
+            (self.pipeline.clone(), source.clone(), Offset(offset.0), i32::MIN, Timestamp(i64::MIN))
+        };
+        let range = if from < to { at(from)..at(to) } else { at(from)..at(from) };
         let mut out: Vec<OutboxRow> = Vec::new();
-        for offset_rows in rows.chunk_by(|a, b| a.source_offset == b.source_offset) {
-            if !out.is_empty() && out.len() + offset_rows.len() > rows_max {
+        for (_, row) in state.contents.outbox.range(range) {
+            if incarnation.is_some_and(|incarnation| row.incarnation != incarnation) {
+                continue;
+            }
+            out.push(row.clone());
+            // One row beyond the bound is enough to know where the last whole offset ends.
+            let whole = out.partition_point(|earlier| earlier.source_offset < row.source_offset);
+            if out.len() > rows_max && whole > 0 {
+                out.truncate(whole);
                 break;
             }
-            out.extend(offset_rows.iter().copied().cloned());
         }
         Ok(out)
     }

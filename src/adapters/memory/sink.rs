@@ -145,6 +145,10 @@ impl Sink for MemorySink {
         self.taint.clone()
     }
 
+    fn is_fenced(&self) -> bool {
+        self.log.lock().check_producer(&self.transactional_id, self.epoch).is_err()
+    }
+
     fn renew(&mut self) -> Result<(), Fault> {
         self.fail(SinkFault::Renew)?;
         self.init();

@@ -1,8 +1,9 @@
 //! One member of a group in the in-process log.
 
 use super::group::Tell;
-use super::log::{MemoryLog, State};
+use super::log::MemoryLog;
 use super::partition::Stored;
+use super::state::State;
 use super::topics::no_such_topic;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;

@@ -85,9 +85,14 @@ impl Topics {
     }
 
     /// The partition a message goes to.
-    pub(super) fn place(&mut self, topic: &TopicName, key: Option<&[u8]>) -> Result<TopicPartition, Fault> {
+    pub(super) fn place(
+        &mut self,
+        topic: &TopicName,
+        partition: Option<Partition>,
+        key: Option<&[u8]>,
+    ) -> Result<TopicPartition, Fault> {
         let found = self.by_name.get_mut(topic).ok_or_else(|| no_such_topic(topic))?;
-        Ok(TopicPartition::new(topic.clone(), found.choose(key)))
+        Ok(TopicPartition::new(topic.clone(), partition.unwrap_or_else(|| found.choose(key))))
     }
 
     pub(super) fn append(

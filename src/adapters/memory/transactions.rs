@@ -1,7 +1,7 @@
 //! Transactional producers as the log's coordinator sees them: one per transactional id, fenced by its epoch.
 
-use super::log::State;
 use super::partition::{ProducerId, Stored};
+use super::state::State;
 use super::topics::Content;
 use crate::flow::record::{NextOffset, Offset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
@@ -99,10 +99,7 @@ impl State {
         now: Duration,
     ) -> Result<Offset, Fault> {
         let producer = self.transactions.producer(transactional_id, epoch)?;
-        let place = match partition {
-            Some(partition) => TopicPartition::new(topic.clone(), partition),
-            None => self.topics.place(topic, content.key)?,
-        };
+        let place = self.topics.place(topic, partition, content.key)?;
         let offset = self.topics.append(&place, content, Some(producer.id))?;
         producer.open(now).touched.insert(place);
         Ok(offset)

@@ -61,7 +61,7 @@ pub(super) fn encode_headers(headers: &[Header]) -> String {
         Err(_) => serde_json::Value::from(bytes.as_slice()),
     };
     let pair = |header: &Header| serde_json::json!([header.name, header.value.as_ref().map(value)]);
-    serde_json::Value::from_iter(headers.iter().map(pair)).to_string()
+    headers.iter().map(pair).collect::<serde_json::Value>().to_string()
 }
 
 /// The inverse of [`encode_headers`].

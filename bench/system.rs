@@ -1,0 +1,137 @@
+//! One job: run a system under test in a process of its own, so that its CPU is its own, and talk with it by lines.
+//!
+//! The child prints `ready` (it reads its input), `first <records>` (some are published, so many handled), `done
+//! <records>` (all published and their offsets committed), and ends when its standard input does.
+
+use crate::options::Child;
+use crate::{Failure, Outcome};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A running child, seen from the runner.
+pub struct System {
+    process: process::Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    pub started: Instant,
+}
+
+impl System {
+    pub fn start(child: &Child) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut process = command.args(child.words()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let started = Instant::now();
+        let output = process.stdout.take().ok_or("no standard output")?;
+        Ok(Self { input: process.stdin.take(), output: BufReader::new(output), process, started })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for a line that begins with `word`, answers the number after it.
+    pub fn expect(&mut self, word: &str) -> Outcome<u64> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.output.read_line(&mut line)? == 0 {
+                return Err(
+                    format!("the system under test ended before it said {word:?}; see its messages above").into()
+                );
+            }
+            let mut words = line.split_whitespace();
+            if words.next() == Some(word) {
+                return Ok(words.next().and_then(|number| number.parse().ok()).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Ends its input and waits until it has ended.
+    pub fn finish(mut self) -> Outcome {
+        drop(self.input.take());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait()? {
+                return if status.success() { Ok(()) } else { Err(format!("the system under test: {status}").into()) };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("the system under test did not end within 30 s".into())
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What a child counts, and the thread that tells.
+#[derive(Default)]
+pub struct Progress {
+    /// Records handled: committed to the database.
+    pub handled: AtomicU64,
+    /// Records whose outputs and offsets are committed.
+    pub published: AtomicU64,
+    pub is_stopping: AtomicBool,
+}
+
+/// Says a line to the runner.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+impl Progress {
+    /// Counts both at once, for systems that make no difference.
+    pub fn add(&self, records: u64) {
+        self.handled.fetch_add(records, Ordering::AcqRel);
+        self.published.fetch_add(records, Ordering::AcqRel);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Tells `first` and `done`, then waits for the end of standard input. In this thread.
+    pub fn tell(self: &Arc<Self>, total: u64, mut refresh: impl FnMut(&Self) -> Outcome) -> Outcome {
+        let progress = Arc::clone(self);
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            progress.is_stopping.store(true, Ordering::Release);
+        });
+        let (mut has_begun, mut has_ended) = (false, total == 0);
+        while !self.is_stopping() {
+            refresh(self)?;
+            let published = self.published.load(Ordering::Acquire);
+            if !has_begun && published > 0 {
+                has_begun = true;
+                say(&format!("first {}", self.handled.load(Ordering::Acquire)));
+            }
+            if !has_ended && published >= total {
+                has_ended = true;
+                say(&format!("done {published}"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+}
+
+/// Runs a worker's body; a failure ends the process, since a worker that is missing would look like slowness.
+pub fn worker(
+    name: &str,
+    body: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Outcome<std::thread::JoinHandle<()>> {
+    let label = name.to_owned();
+    Ok(std::thread::Builder::new().name(name.into()).spawn(move || {
+        if let Err(error) = body() {
+            eprintln!("{label}: {error}");
+            process::exit(1);
+        }
+    })?)
+}

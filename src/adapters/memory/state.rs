@@ -1,0 +1,108 @@
+//! What the log holds, behind its lock. `group` and `transactions` add what members and producers ask of it.
+
+use super::group::Groups;
+use super::sink::SinkFault;
+use super::topics::{Content, Topics, no_such_topic};
+use super::transactions::{Transactions, journal_record};
+use crate::flow::record::{NextOffset, Offset, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::journal::{Journal, JournalEntry};
+use crate::ports::source::Committed;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar};
+use std::time::Duration;
+
+/// What a log can be told at its creation.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Told by [`Group::log_ids`](crate::ports::source::Group::log_ids).
+    pub cluster_id: String,
+    /// A member that does not poll for longer loses its partitions. Kafka's default, 45 s.
+    pub session_timeout: Duration,
+    /// A transaction that is open for longer is aborted and its producer fenced. 15 s, as protocol 6 has it.
+    pub transaction_timeout: Duration,
+    /// The largest message: key, value and headers. Kafka's default, 1,048,588 bytes.
+    pub message_bytes_max: usize,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            cluster_id: "in-process".into(),
+            session_timeout: Duration::from_secs(45),
+            transaction_timeout: Duration::from_secs(15),
+            message_bytes_max: 1_048_588,
+        }
+    }
+}
+
+/// The log's content, behind the lock.
+pub(super) struct State {
+    pub(super) settings: LogSettings,
+    pub(super) topics: Topics,
+    pub(super) groups: Groups,
+    pub(super) transactions: Transactions,
+    pub(super) journal: Option<Box<dyn Journal>>,
+    pub(super) faults: VecDeque<SinkFault>,
+    /// Counts writes of committed offsets: the later one wins.
+    pub(super) writes: u64,
+    changed: Arc<Condvar>,
+}
+
+impl State {
+    pub(super) fn new(settings: LogSettings, changed: Arc<Condvar>) -> Self {
+        Self {
+            settings,
+            topics: Topics::default(),
+            groups: Groups::default(),
+            transactions: Transactions::default(),
+            journal: None,
+            faults: VecDeque::new(),
+            writes: 0,
+            changed,
+        }
+    }
+
+    /// Wakes whoever waits for a change.
+    pub(super) fn touch(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Appends records outside any transaction, all or none: journal first.
+    pub(super) fn append(&mut self, contents: &[(TopicPartition, Content<'_>)]) -> Result<Vec<Offset>, Fault> {
+        let mut ends: BTreeMap<&TopicPartition, i64> = BTreeMap::new();
+        let mut entry = JournalEntry::default();
+        for (place, content) in contents {
+            let found = self.topics.get(place).ok_or_else(|| no_such_topic(&place.topic))?;
+            let end = ends.entry(place).or_insert_with(|| found.end());
+            if self.journal.is_some() {
+                entry.records.push(journal_record(place, &content.store(Offset(*end))));
+            }
+            *end += 1;
+        }
+        if let Some(journal) = &mut self.journal {
+            entry.ends = ends.into_iter().map(|(place, end)| (place.clone(), NextOffset(end))).collect();
+            journal.append(&entry)?;
+        }
+        let offsets = contents.iter().map(|(place, content)| self.topics.append(place, content, None)).collect();
+        self.touch();
+        offsets
+    }
+
+    /// Keeps offsets that were committed outside any transaction.
+    pub(super) fn commit_offsets(&mut self, group: &str, offsets: &[(TopicPartition, Committed)]) -> Result<(), Fault> {
+        if let Some(journal) = &mut self.journal {
+            let kept = |(place, committed): &(_, Committed)| {
+                (group.to_owned(), TopicPartition::clone(place), committed.clone())
+            };
+            journal.append(&JournalEntry { offsets: offsets.iter().map(kept).collect(), ..JournalEntry::default() })?;
+        }
+        for (place, committed) in offsets {
+            self.writes += 1;
+            let written = self.writes;
+            self.groups.get(group).set_offset(place.clone(), committed.clone(), written);
+        }
+        self.touch();
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! `tidegate` as a process on a real Kafka and a real PostgreSQL: killed, stopped, starved of its servers, fed with
+//! nonsense, set up wrongly. Needs SYSTEM_TESTS=1; each test prints that it was skipped otherwise.
+//!
+//! Each test has a broker, a database server and a folder of its own (`rig::World`), two tests at a time. The judge is
+//! `tidegate audit` together with a one-by-one computation of what every row and every notice must be
+//! (`rig::Reference`). A failed test leaves its folder with the instances' logs and says where.
+#![cfg(all(feature = "kafka", feature = "postgres"))]
+#![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
+
+mod chaos;
+mod rig;

@@ -1,0 +1,55 @@
+//! Notifications with seeded values, and beside them what they must lead to.
+
+use super::{Random, Reference, World};
+use std::time::{Duration, Instant};
+use tidegate::adapters::kafka::KafkaFeed;
+use tidegate::flow::record::TopicName;
+
+/// One producer in one thread, so that the order of the feed is the order of every partition. Ids that end in 0 get
+/// corrections only and the others readings only, since the order between two topics is nobody's promise.
+pub struct Feed {
+    producer: KafkaFeed,
+    random: Random,
+    ids: i64,
+    pub sent: i64,
+    pub reference: Reference,
+}
+
+impl Feed {
+    pub fn new(world: &World, ids: i64, seed: u64) -> Self {
+        let producer = KafkaFeed::connect(&world.kafka_settings()).unwrap();
+        Self { producer, random: Random::new(seed), ids, sent: 0, reference: Reference::new(ids) }
+    }
+
+    /// `count` notifications, evenly over `during`, all acknowledged at the end.
+    pub fn send(&mut self, count: i64, during: Duration) {
+        let began = Instant::now();
+        for number in 0..count {
+            let due = during.mul_f64(number as f64 / count as f64);
+            if let Some(early) = due.checked_sub(began.elapsed()).filter(|early| *early > Duration::from_millis(5)) {
+                std::thread::sleep(early);
+            }
+            self.one();
+        }
+        self.flush();
+    }
+
+    pub fn flush(&self) {
+        self.producer.flush().unwrap();
+    }
+
+    fn one(&mut self) {
+        let id = 1 + i64::try_from(self.random.below(self.ids.unsigned_abs())).unwrap();
+        // Around the scores, so that about a third of the changes is large.
+        let number = format!("{}", (self.random.below(80_001) as f64 - 40_000.0) / 10_000.0);
+        let (topic, field) = if id % 10 == 0 { ("corrections", "score") } else { ("readings", "value") };
+        self.raw(topic, None, Some(id.to_string().as_bytes()), Some(format!(r#"{{"{field}": {number}}}"#).as_bytes()));
+        self.reference.apply(topic, id, &number);
+    }
+
+    /// Any bytes; the reference is not told.
+    pub fn raw(&mut self, topic: &str, partition: Option<i32>, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.producer.send(&TopicName::parse(topic).unwrap(), partition, key, value, &[]).unwrap();
+        self.sent += 1;
+    }
+}

@@ -1,0 +1,83 @@
+//! One process `tidegate run`.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running instance; killed when dropped.
+pub struct Instance {
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Instance {
+    pub(super) fn start(name: &str, mut command: Command, log: &Path) -> Self {
+        let file: File = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { name: name.into(), child, log: log.into() }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// `STOP`, `CONT`, `TERM`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success(), "kill -{signal} {}", self.name);
+    }
+
+    /// SIGTERM, then its end.
+    pub fn terminate(&mut self, within: Duration) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        self.signal("TERM");
+        (self.end(within), began.elapsed())
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn end(&mut self, within: Duration) -> ExitStatus {
+        super::until(&format!("{} ends", self.name), within, || match self.child.try_wait().unwrap() {
+            Some(status) => Ok(status),
+            None => Err(format!("it runs; the log ends with\n{}", tail(&self.log))),
+        })
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Everything it has written, and its predecessors of the same name.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits for words in the log.
+    pub fn wait_log(&mut self, words: &str, within: Duration) {
+        let (name, log) = (self.name.clone(), self.log.clone());
+        super::until(&format!("{name} logs {words:?}"), within, || {
+            if self.log().contains(words) { Ok(()) } else { Err(format!("the log ends with\n{}", tail(&log))) }
+        });
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,99 @@
+//! Whether everything is as it must be.
+
+use super::reference::{Account, Notice};
+use super::{Feed, World};
+use serde_json::Value;
+use sqlx::Row as _;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tidegate::adapters::kafka::KafkaHistory;
+use tidegate::flow::record::TopicName;
+use tidegate::ports::history::{Found, TopicHistory as _};
+
+/// What `tidegate audit -o json` says.
+pub struct Audit(pub Value);
+
+impl Audit {
+    pub fn number(&self, name: &str) -> i64 {
+        self.0[name].as_i64().unwrap_or_else(|| panic!("{name} in {}", self.0))
+    }
+
+    /// The source partitions that are not read to their ends and published.
+    pub fn behind(&self) -> Vec<&Value> {
+        let is_done = |p: &Value| p["next_offset"] == p["end_offset"] && p["committed_offset"] == p["next_offset"];
+        self.0["partitions"].as_array().unwrap().iter().filter(|partition| !is_done(partition)).collect()
+    }
+}
+
+impl World {
+    /// Runs the audit, which must be clean whatever else is going on.
+    pub fn audit(&self) -> Audit {
+        let output = self.run(&["audit", "-o", "json"]);
+        let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "the audit is not clean: {}\n{text}{errors}", output.status);
+        Audit(serde_json::from_str(&text).unwrap())
+    }
+
+    /// The whole judgement: everything fed is taken and published within the time, the audit is clean, and rows and
+    /// notices are what the one-by-one computation says, bit by bit.
+    pub fn judge(&self, feed: &Feed, within: Duration) -> Audit {
+        self.wait_taken(feed.sent, within);
+        let audit = super::until("everything is published", Duration::from_secs(30), || {
+            let audit = self.audit();
+            let behind = format!("{:?}", audit.behind());
+            if audit.behind().is_empty() { Ok(audit) } else { Err(behind) }
+        });
+        assert_eq!(audit.number("records"), feed.sent, "each record was decided once");
+        let dead_letters = audit.number("dead_letters");
+        let changes = feed.reference.versions();
+        assert_eq!((audit.number("row_changes"), audit.number("row_versions")), (changes, changes));
+        compare("rows", &feed.reference.rows, &self.rows());
+        let notices = i64::try_from(feed.reference.notice_count()).unwrap();
+        assert_eq!(audit.number("announced"), notices + dead_letters, "changes from the threshold on are announced");
+        compare("notices", &feed.reference.notices, &self.notices());
+        self.note(&format!("judged: {} records, {changes} row changes, {notices} notices", feed.sent));
+        audit
+    }
+
+    pub fn rows(&self) -> BTreeMap<i64, Account> {
+        let rows = self.sql("SELECT id, score, version FROM accounts");
+        let row = |row: &sqlx::postgres::PgRow| {
+            let (score, version) = (row.try_get_unchecked(1).unwrap(), row.try_get_unchecked(2).unwrap());
+            (row.try_get_unchecked(0).unwrap(), Account { score, version })
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// A whole topic, as a committed reader sees it.
+    pub fn messages(&self, topic: &str) -> Vec<Found> {
+        let mut out = Vec::new();
+        let mut history = KafkaHistory::connect(&self.kafka_settings(), "judge").unwrap();
+        history.each_message(&TopicName::parse(topic).unwrap(), &mut |found| out.push(found)).unwrap();
+        out
+    }
+
+    fn notices(&self) -> BTreeMap<i64, Vec<Notice>> {
+        let mut out: BTreeMap<i64, Vec<Notice>> = BTreeMap::new();
+        for found in self.messages("large-changes") {
+            let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+            let version = found.header("tg_version").unwrap().parse().unwrap();
+            let notice = Notice { version, value: text(&found.value) };
+            out.entry(text(&found.key).parse().unwrap()).or_default().push(notice);
+        }
+        out
+    }
+}
+
+/// Equality that names only what differs.
+fn compare<T: PartialEq + std::fmt::Debug>(what: &str, expected: &BTreeMap<i64, T>, found: &BTreeMap<i64, T>) {
+    let ids: std::collections::BTreeSet<&i64> = expected.keys().chain(found.keys()).collect();
+    let differences: Vec<String> = ids
+        .into_iter()
+        .filter(|id| expected.get(id) != found.get(id))
+        .map(|id| format!("{id}: expected {:?}, found {:?}", expected.get(id), found.get(id)))
+        .collect();
+    assert!(differences.is_empty(), "{} {what} differ:\n{}", differences.len(), {
+        let few: Vec<&str> = differences.iter().take(5).map(String::as_str).collect();
+        few.join("\n")
+    });
+}

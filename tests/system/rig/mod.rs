@@ -1,0 +1,37 @@
+//! What the tests stand on: servers, instances, a feed that computes what must come out, and a judge.
+
+mod feed;
+mod instance;
+mod judge;
+mod random;
+mod reference;
+mod servers;
+mod sql;
+mod world;
+
+pub use feed::Feed;
+pub use instance::Instance;
+pub use judge::Audit;
+pub use random::Random;
+pub use reference::Reference;
+pub use world::World;
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+/// Writes past the test harness, which would keep it to itself until a test fails.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Asks every 100 ms until there is an answer.
+pub fn until<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let end = Instant::now() + within;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(so_far) => assert!(Instant::now() < end, "{what}: not within {within:?}: {so_far}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,84 @@
+//! One Kafka and one PostgreSQL, started by the scripts in tests/servers; they go when this process goes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn script(name: &str, arguments: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name);
+    let output = Command::new("timeout")
+        .arg("120")
+        .arg(path)
+        .args(arguments)
+        .env("TIDEGATE_PARENT_PID", std::process::id().to_string())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {arguments:?}: {stdout}{stderr}");
+    stdout
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
+/// One broker.
+pub struct Kafka {
+    folder: PathBuf,
+    pub bootstrap: String,
+}
+
+impl Kafka {
+    pub fn start(folder: &Path) -> Self {
+        let bootstrap = last_line(&script("kafka.sh", &["start", folder.to_str().unwrap(), "1"]));
+        Self { folder: folder.into(), bootstrap }
+    }
+
+    pub fn kill(&self) {
+        script("kafka.sh", &["kill", self.folder.to_str().unwrap(), "1"]);
+    }
+
+    pub fn restart(&self) {
+        script("kafka.sh", &["restart", self.folder.to_str().unwrap(), "1"]);
+    }
+
+    /// One of Kafka's own tools on this broker: what an operator would use.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
+        let mut all = vec!["tool", class, "--bootstrap-server", &self.bootstrap];
+        all.extend(arguments);
+        script("kafka.sh", &all)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        script("kafka.sh", &["remove", self.folder.to_str().unwrap()]);
+    }
+}
+
+/// One database server.
+pub struct Postgres {
+    folder: PathBuf,
+    pub url: String,
+}
+
+impl Postgres {
+    pub fn start(folder: &Path) -> Self {
+        let url = last_line(&script("postgres.sh", &["start", folder.to_str().unwrap()]));
+        Self { folder: folder.into(), url }
+    }
+
+    pub fn kill(&self) {
+        script("postgres.sh", &["kill", self.folder.to_str().unwrap()]);
+    }
+
+    pub fn restart(&self) {
+        script("postgres.sh", &["restart", self.folder.to_str().unwrap()]);
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        script("postgres.sh", &["remove", self.folder.to_str().unwrap()]);
+    }
+}

@@ -1,0 +1,23 @@
+//! SQL from a test.
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+/// Runs SQL on a new connection.
+pub fn try_sql(url: &str, text: &str) -> Result<Vec<PgRow>, sqlx::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::raw_sql(AssertSqlSafe(text.to_owned())).fetch_all(&mut connection).await
+    })
+}
+
+/// As [`try_sql`], and must succeed.
+pub fn sql(url: &str, text: &str) -> Vec<PgRow> {
+    try_sql(url, text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// One number; NULL is -1.
+pub fn number(url: &str, text: &str) -> i64 {
+    sql(url, text)[0].try_get_unchecked::<Option<i64>, _>(0).unwrap().unwrap_or(-1)
+}

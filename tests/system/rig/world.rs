@@ -1,0 +1,202 @@
+//! A world for one test: servers, a folder, the binary as it was when the test began.
+
+use super::servers::{Kafka, Postgres};
+use super::{Instance, say, sql};
+use sqlx::postgres::PgRow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use tidegate::adapters::kafka::KafkaSettings;
+
+/// How many worlds there may be at a time: each is busy on about a core.
+const WORLDS: usize = 2;
+
+static FREE: Mutex<usize> = Mutex::new(WORLDS);
+static FREED: Condvar = Condvar::new();
+
+struct Permit;
+
+impl Permit {
+    fn take() -> Self {
+        let mut free = FREED.wait_while(FREE.lock().unwrap(), |free| *free == 0).unwrap();
+        *free -= 1;
+        Self
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap() += 1;
+        FREED.notify_one();
+    }
+}
+
+/// Servers and a folder of one test's own.
+pub struct World {
+    name: &'static str,
+    began: Instant,
+    folder: PathBuf,
+    binary: PathBuf,
+    pub kafka: Kafka,
+    pub postgres: Postgres,
+    /// Environment of every process of ours.
+    pub settings: Vec<(String, String)>,
+    _permit: Permit, // last: dropped after the servers are gone
+}
+
+/// Whether real servers are wanted; says so when they are not.
+pub fn is_wanted(name: &str) -> bool {
+    let is_wanted = std::env::var("SYSTEM_TESTS").is_ok_and(|value| value == "1");
+    if !is_wanted {
+        say(&format!("SKIPPED {name}: set SYSTEM_TESTS=1 to run it on a real Kafka and a real PostgreSQL"));
+    }
+    is_wanted
+}
+
+/// Another worktree's build may replace the binary at any time: copied once, at the first need.
+fn binary() -> PathBuf {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    let copy = || {
+        let folder = std::env::temp_dir().join(format!("tidegate-system-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let copy = folder.join("tidegate");
+        std::fs::copy(env!("CARGO_BIN_EXE_tidegate"), &copy).unwrap();
+        copy
+    };
+    COPY.get_or_init(copy).clone()
+}
+
+impl World {
+    /// Topics applied, database migrated, table `accounts` with the ids 1 to `ids`. `None` when servers are not wanted.
+    pub fn new(name: &'static str, ids: i64) -> Option<Self> {
+        let world = Self::bare(name)?;
+        world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+        world.ok(&["migrate"]);
+        world.sql(&accounts(ids));
+        Some(world)
+    }
+
+    /// Nothing but servers.
+    pub fn bare(name: &'static str) -> Option<Self> {
+        is_wanted(name).then(|| Self::start(name))
+    }
+
+    fn start(name: &'static str) -> Self {
+        let permit = Permit::take();
+        let began = Instant::now();
+        let binary = binary();
+        let folder = binary.with_file_name(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let (kafka, postgres) = std::thread::scope(|scope| {
+            let kafka = scope.spawn(|| Kafka::start(&folder.join("kafka")));
+            let postgres = Postgres::start(&folder.join("postgres"));
+            (kafka.join().unwrap(), postgres)
+        });
+        let settings = [
+            ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap.clone()),
+            ("TIDEGATE_DATABASE__URL", postgres.url.clone()),
+            ("TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "6000".into()),
+        ];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        Self { name, began, folder, binary, kafka, postgres, settings, _permit: permit }
+    }
+
+    /// Sets a setting for the processes to come.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(other, _)| other != name);
+        self.settings.push((name.into(), value.into()));
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A command of ours; no setting comes in from outside.
+    pub fn command(&self, program: &str, before: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(before).arg(&self.binary).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TIDEGATE_") && name != "TIDEGATE_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs a command of ours to its end, 60 s at most.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command("timeout", &["-k", "1", "60"], arguments).output().unwrap()
+    }
+
+    /// As [`World::run`], must end with 0; answers standard output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Starts `tidegate run`. By the test's own thread: the instance goes when that thread goes.
+    pub fn instance(&self, name: &str) -> Instance {
+        self.instance_with(name, &[])
+    }
+
+    /// With more arguments in front of `run`.
+    pub fn instance_with(&self, name: &str, arguments: &[&str]) -> Instance {
+        let mut arguments = arguments.to_vec();
+        arguments.push("run");
+        let command = self.command("setpriv", &["--pdeathsig", "KILL"], &arguments);
+        Instance::start(name, command, &self.folder.join(format!("{name}.log")))
+    }
+
+    pub fn kafka_settings(&self) -> KafkaSettings {
+        KafkaSettings { bootstrap_servers: self.kafka.bootstrap.clone(), ..KafkaSettings::default() }
+    }
+
+    pub fn sql(&self, text: &str) -> Vec<PgRow> {
+        sql::sql(&self.postgres.url, text)
+    }
+
+    pub fn number(&self, text: &str) -> i64 {
+        sql::number(&self.postgres.url, text)
+    }
+
+    /// The sum of all D: with a feed that is not transactional, the number of records taken.
+    pub fn taken(&self) -> i64 {
+        self.number("SELECT coalesce(sum(next_offset), 0)::bigint FROM tidegate.position")
+    }
+
+    pub fn wait_taken(&self, records: i64, within: Duration) {
+        super::until(&format!("{records} records taken"), within, || {
+            let taken = self.taken();
+            if taken >= records { Ok(()) } else { Err(format!("{taken} taken")) }
+        });
+    }
+
+    pub fn note(&self, text: &str) {
+        say(&format!("{} {:6.1} s  {text}", self.name, self.began.elapsed().as_secs_f64()));
+    }
+}
+
+/// The table of the shipped pipeline.
+pub fn accounts(ids: i64) -> String {
+    format!(
+        "CREATE TABLE accounts (id bigint PRIMARY KEY, score double precision NOT NULL, version bigint NOT NULL);
+         INSERT INTO accounts SELECT id, 0, 0 FROM generate_series(1, {ids}) id"
+    )
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.note(&format!("FAILED; logs are in {}", self.folder.display()));
+        } else {
+            self.note("done");
+            for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_file(entry.path()); // the servers remove their own folders
+            }
+        }
+    }
+}

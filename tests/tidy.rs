@@ -1,0 +1,131 @@
+//! The import arrows of `src/lib.rs`, checked: an import against them, or a foreign name in the wrong folder, fails here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each room may import of ours. A room is a prefix of a file's path below `src`; the longest match counts.
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("flow", &["flow"]),
+    ("ports", &["ports", "flow"]),
+    ("engine", &["engine", "ports", "flow"]),
+    ("adapters/kafka", &["adapters::kafka", "ports", "flow"]),
+    ("adapters/postgres", &["adapters::postgres", "ports", "flow"]),
+    ("adapters/sqlite", &["adapters::sqlite", "ports", "flow"]),
+    ("adapters/memory", &["adapters::memory", "ports", "flow"]),
+    ("http", &["http", "engine::status", "engine::task", "engine::decision", "ports", "flow"]),
+    ("testing", &["testing", "engine", "adapters::memory", "ports", "flow"]),
+    ("pipelines", &["flow"]),
+    ("settings", &["settings", "flow"]),
+    ("topics", &["topics", "settings", "ports", "flow"]),
+    ("app", &["app", "adapters", "engine", "flow", "http", "pipelines", "ports", "settings", "topics", "testing"]),
+];
+
+/// Crates that one folder alone may name.
+const FENCED: [(&str, &[&str]); 4] = [
+    ("rdkafka", &["adapters/kafka"]),
+    ("sqlx", &["adapters/postgres", "adapters/sqlite"]),
+    ("axum", &["http"]),
+    ("clap", &["app"]),
+];
+
+fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// The text without comments and doc comments, in one line, so that grouped imports are seen whole.
+fn code_of(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+}
+
+/// Every path after `crate::`, groups opened one level: `crate::{a::b, c}` gives `a::b` and `c`.
+fn imports(code: &str) -> Vec<String> {
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect()
+    };
+    let mut out = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            Some(group) => out.extend(group.split('}').next().unwrap_or_default().split(',').map(word)),
+            None => out.push(word(after)),
+        }
+    }
+    out.retain(|path| !path.is_empty());
+    out
+}
+
+/// The sentences about one file; empty when it keeps to the drawing.
+fn judge(path: &str, text: &str) -> Vec<String> {
+    let code = code_of(text.split("#[cfg(test)]\nmod ").next().unwrap_or_default());
+    let mut out = Vec::new();
+    let room = ARROWS.iter().filter(|(room, _)| path.starts_with(room)).max_by_key(|(room, _)| room.len());
+    if let Some((room, allowed)) = room {
+        for import in imports(&code) {
+            let starts = |allowed: &&str| import == **allowed || import.starts_with(&format!("{allowed}::"));
+            if !allowed.iter().any(starts) {
+                out.push(format!("{path}: imports crate::{import}, which {room} must not know"));
+            }
+        }
+    } else if !["lib.rs", "main.rs", "adapters/mod.rs"].contains(&path) {
+        out.push(format!("{path}: stands in no room of the drawing"));
+    }
+    for (name, rooms) in FENCED {
+        let is_boundary = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let names_it = code.match_indices(&format!("{name}::")).any(|(at, _)| is_boundary(&code[..at]));
+        if names_it && !rooms.iter().any(|room| path.starts_with(room)) {
+            out.push(format!("{path}: names {name}, which only {} may", rooms.join(" and ")));
+        }
+    }
+    if !text.starts_with("//!") && path != "main.rs" {
+        out.push(format!("{path}: does not begin with its one job (//!)"));
+    }
+    out
+}
+
+#[test]
+fn every_import_follows_the_arrows() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut files = Vec::new();
+    sources(root, &mut files);
+    assert!(files.len() > 60, "the sources are gone");
+    let mut findings = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+        findings.extend(judge(&path, &fs::read_to_string(&file).unwrap()));
+    }
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}
+
+#[test]
+fn the_judge_finds_what_is_against_the_arrows() {
+    let cases = [
+        ("flow/key.rs", "//! x\nuse crate::ports::Fault;"),
+        ("engine/stage.rs", "//! x\nuse crate::{flow::Key, adapters::memory::MemoryLog};"),
+        ("adapters/kafka/producer.rs", "//! x\nuse crate::adapters::postgres::PostgresRows;"),
+        ("adapters/memory/log.rs", "//! x\nuse crate::engine::status::Status;"),
+        ("http/page.rs", "//! x\nuse crate::engine::stage::Stage;"),
+        ("engine/relay.rs", "//! x\nuse rdkafka::ClientConfig;"),
+        ("strange/new.rs", "//! x\n"),
+        ("flow/new.rs", "use std::fmt;"),
+    ];
+    for (path, text) in cases {
+        assert_eq!(judge(path, text).len(), 1, "{path}: {:?}", judge(path, text));
+    }
+    assert_eq!(judge("engine/new.rs", "//! x\nuse crate::ports::Fault; // crate::adapters"), Vec::<String>::new());
+}
+
+/// A user's file needs `tidegate::flow` and serde, nothing else.
+#[test]
+fn the_shipped_pipeline_imports_only_flow_and_serde() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/pipelines/scoring.rs")).unwrap();
+    let code = code_of(text.split("#[cfg(test)]").next().unwrap());
+    for line in code.split(';').filter_map(|line| line.trim().strip_prefix("use ")) {
+        assert!(line.starts_with("crate::flow") || line.starts_with("serde::"), "use {line}");
+    }
+}
