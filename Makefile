@@ -9,10 +9,13 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help build lint test-fast test-servers test-helm test up down bench
+.PHONY: help demo build lint test-fast test-servers test-helm test up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Build the embedded edition and run it: ARGS="--seconds 30 -o json", "--help"
+	@cargo run --locked --profile demo --no-default-features --features embedded -- demo $(ARGS)
 
 build: ## Build the service, optimised
 	cargo build --release --locked

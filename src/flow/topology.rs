@@ -75,6 +75,7 @@ impl Topology {
     }
 
     /// The same pipeline under another name: another group, other transactional ids, positions of its own.
+    #[cfg_attr(not(all(feature = "kafka", feature = "postgres")), allow(dead_code, reason = "only `run` has settings"))]
     #[must_use]
     pub(crate) fn renamed(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
@@ -82,6 +83,7 @@ impl Topology {
     }
 
     /// The same pipeline with each step put into another: for whoever watches its runs.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only `demo` watches"))]
     #[must_use]
     pub(crate) fn wrapped(mut self, wrap: impl Fn(Arc<dyn RowStep>) -> Arc<dyn RowStep>) -> Self {
         for sub in &mut self.sub_topologies {

@@ -2,5 +2,9 @@
 #![allow(missing_docs)]
 
 mod cli;
+#[cfg(feature = "sqlite")]
+mod demo;
+#[cfg(feature = "http")]
+mod http;
 mod settings;
 mod topics;

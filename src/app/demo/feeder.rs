@@ -57,7 +57,7 @@ impl Feeder {
                 let due = due(clock.elapsed().saturating_sub(start), rate).saturating_sub(fed);
                 let room = (status.records.value() + WAITING_MAX).saturating_sub(fed);
                 let records: Vec<_> = (0..due.min(room).min(TICK_RECORDS)).map(|_| stream.next()).collect();
-                let messages: Vec<Message<'_>> = records.iter().map(message).collect();
+                let messages: Vec<_> = records.iter().map(Notification::message).collect();
                 log.produce_all(&messages, clock.now())?;
                 fed += records.len() as u64;
                 own.fed.store(fed, Ordering::Release);
@@ -96,10 +96,6 @@ impl Drop for Feeder {
     }
 }
 
-fn message((topic, key, value): &(TopicName, Vec<u8>, Vec<u8>)) -> Message<'_> {
-    Message { destination: topic, partition: None, key: Some(key), value: Some(value), headers: &[] }
-}
-
 /// Records that should have been produced by now.
 fn due(elapsed: Duration, rate: u64) -> u64 {
     u64::try_from(elapsed.as_micros() * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX)
@@ -120,8 +116,7 @@ impl Stream {
         Self { readings, corrections, random: Random(20_260), levels, count: 0 }
     }
 
-    /// Topic, key, value.
-    fn next(&mut self) -> (TopicName, Vec<u8>, Vec<u8>) {
+    fn next(&mut self) -> Notification {
         self.count += 1;
         let id = self.random.below(u64::from(ACCOUNTS));
         let (drift, noise) = (self.random.normal() * DRIFT, self.random.normal());
@@ -135,7 +130,21 @@ impl Stream {
         } else {
             (&self.readings, format!(r#"{{"value":{:.6}}}"#, level + noise * NOISE))
         };
-        (topic.clone(), id.to_string().into_bytes(), value.into_bytes())
+        Notification { topic: topic.clone(), key: id.to_string(), value }
+    }
+}
+
+/// One record to be.
+struct Notification {
+    topic: TopicName,
+    key: String,
+    value: String,
+}
+
+impl Notification {
+    fn message(&self) -> Message<'_> {
+        let (key, value) = (Some(self.key.as_bytes()), Some(self.value.as_bytes()));
+        Message { destination: &self.topic, partition: None, key, value, headers: &[] }
     }
 }
 
@@ -178,9 +187,9 @@ mod tests {
         let mut large = 0;
         let count = 50_000;
         for _ in 0..count {
-            let (topic, key, value) = stream.next();
-            let id: usize = String::from_utf8(key).unwrap().parse().unwrap();
-            let value: serde_json::Value = serde_json::from_slice(&value).unwrap();
+            let Notification { topic, key, value } = stream.next();
+            let id: usize = key.parse().unwrap();
+            let value: serde_json::Value = serde_json::from_str(&value).unwrap();
             let before = scores[id];
             scores[id] = match topic.as_str() {
                 "corrections" => value["score"].as_f64().unwrap(),

@@ -1,0 +1,119 @@
+//! The page, the numbers and the probes over a real socket.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate::engine::status::Status;
+use tidegate::http::{About, Recovery, Server, View, serve};
+
+#[derive(Default)]
+struct Fake {
+    status: Status,
+}
+
+impl View for Fake {
+    fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn about(&self) -> About {
+        About { pipeline: "scoring".into(), place: "a test".into() }
+    }
+
+    fn last_recovery(&self) -> Option<Recovery> {
+        Some(Recovery { number: 2, took_ms: 31, published: 37, repeated: 0 })
+    }
+}
+
+fn start() -> (Arc<Fake>, Server) {
+    let fake = Arc::new(Fake::default());
+    let server = serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&fake) as Arc<dyn View>).unwrap();
+    (fake, server)
+}
+
+fn request(address: SocketAddr, path: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    BufReader::new(stream)
+}
+
+/// Status code, head and body.
+fn get(server: &Server, path: &str) -> (u16, String, String) {
+    let mut text = String::new();
+    request(server.address(), path).read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.into())
+}
+
+#[test]
+fn probes_follow_the_polling_thread() {
+    let (fake, server) = start();
+    let codes = |paths: [&str; 5]| paths.map(|path| get(&server, path).0);
+    let paths = ["/livez", "/ping", "/readyz", "/ready", "/startupz"];
+    assert_eq!(codes(paths), [200, 200, 503, 503, 503], "nothing has been polled yet");
+    fake.status.polls.add(1);
+    assert_eq!(codes(paths), [200; 5], "an idle instance is ready");
+    assert_eq!(get(&server, "/nothing").0, 404);
+}
+
+#[test]
+fn the_page_brings_its_own_files_and_forbids_all_others() {
+    let (_, server) = start();
+    let (code, head, page) = get(&server, "/");
+    assert_eq!(code, 200);
+    assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self';"), "{head}");
+    assert!(!page.contains("style=") && !page.contains("<style") && !page.contains("<script>"), "nothing inline");
+    for (path, kind) in [("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/icon.svg", "image/svg+xml")] {
+        assert!(page.contains(path), "{path}");
+        let (code, head, _) = get(&server, path);
+        assert!(code == 200 && head.contains(kind), "{path}: {head}");
+    }
+    // Every place that the script fills is there.
+    let script = get(&server, "/page.js").2;
+    for id in ["records", "p99_ms", "tasks", "halts", "recovery", "curve", "state"] {
+        assert!(page.contains(&format!("id=\"{id}\"")) && script.contains(id), "{id}");
+    }
+}
+
+#[test]
+fn numbers_come_once_a_second_as_events_and_as_json() {
+    let (fake, server) = start();
+    fake.status.records.add(3_500);
+    fake.status.announced.add(702);
+    fake.status.age_at_publication.add(Duration::from_millis(4));
+    let mut numbers = Vec::new();
+    for line in request(server.address(), "/events").lines().map_while(Result::ok) {
+        if let Some(json) = line.strip_prefix("data: ") {
+            numbers.push(serde_json::from_str::<serde_json::Value>(json).unwrap());
+        }
+        if numbers.len() == 3 {
+            break;
+        }
+    }
+    let last = &numbers[2];
+    assert_eq!(
+        (&last["pipeline"], &last["records"], &last["announced"]),
+        (&"scoring".into(), &3500.into(), &702.into())
+    );
+    assert_eq!(last["last_recovery"]["published"], 37);
+    assert!(numbers.iter().any(|numbers| numbers["records_per_s"] == 3_500 && numbers["p50_ms"].is_number()));
+    assert!(last["p50_ms"].is_null() && last["records_per_s"] == 0, "nothing happened in the last second");
+    let (code, head, body) = get(&server, "/status");
+    assert!(code == 200 && head.contains("application/json"), "{head}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap()["records"], 3500);
+}
+
+#[test]
+fn a_dropped_server_frees_its_address_even_with_listeners() {
+    let (fake, server) = start();
+    let address = server.address();
+    let mut events = request(address, "/events");
+    let error = serve(address, Arc::clone(&fake) as Arc<dyn View>).unwrap_err().to_string();
+    assert!(error.contains("is in use by another process") && error.contains("http.address="), "{error}");
+    drop(server);
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).ok();
+    drop(serve(address, fake).unwrap());
+}
