@@ -136,7 +136,7 @@ fn a_wrong_set_up_is_one_message_with_the_fix_and_writes_nothing() {
     let read_only = format!(
         "{good}; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$"
     );
-    cases.database("read only", true, &read_only, 1, &["read-only"]);
+    cases.database("read only", true, &read_only, 1, &["not this server", "read-only", "lead to the primary"]);
 
     world.ok(&["migrate"]);
     world.sql(&good);
