@@ -109,9 +109,14 @@ impl Service {
             return Failure::Fault(fault);
         }
         let origin = self.settings.origin_of("database.url");
-        Failure::message(format!(
-            "database: no connection: is PostgreSQL running, and reachable from here?\n  database.url: {origin}\n  {fault}"
-        ))
+        // A server that answered, but as a standby, runs.
+        let has_answered = fault.to_string().contains("read-only");
+        let doubt = if has_answered {
+            "not this server"
+        } else {
+            "no connection: is PostgreSQL running, and reachable from here?"
+        };
+        Failure::message(format!("database: {doubt}\n  database.url: {origin}\n  {fault}"))
     }
 
     /// Checks every topic of the pipeline; all that is wrong comes in one message, and nothing has been written yet.

@@ -8,4 +8,9 @@
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
 mod chaos;
+mod faults;
+mod halts;
+mod input;
+mod operation;
 mod rig;
+mod setup;

@@ -42,9 +42,22 @@ impl Feed {
         let id = 1 + i64::try_from(self.random.below(self.ids.unsigned_abs())).unwrap();
         // Around the scores, so that about a third of the changes is large.
         let number = format!("{}", (self.random.below(80_001) as f64 - 40_000.0) / 10_000.0);
-        let (topic, field) = if id % 10 == 0 { ("corrections", "score") } else { ("readings", "value") };
+        if id % 10 == 0 { self.correct(id, &number) } else { self.read(id, &number) }
+    }
+
+    /// A correction of the score to `number`.
+    pub fn correct(&mut self, id: i64, number: &str) {
+        self.event("corrections", "score", id, number);
+    }
+
+    /// A reading of `number`.
+    pub fn read(&mut self, id: i64, number: &str) {
+        self.event("readings", "value", id, number);
+    }
+
+    fn event(&mut self, topic: &str, field: &str, id: i64, number: &str) {
         self.raw(topic, None, Some(id.to_string().as_bytes()), Some(format!(r#"{{"{field}": {number}}}"#).as_bytes()));
-        self.reference.apply(topic, id, &number);
+        self.reference.apply(topic, id, number);
     }
 
     /// Any bytes; the reference is not told.

@@ -13,8 +13,9 @@ pub use feed::Feed;
 pub use instance::Instance;
 pub use judge::Audit;
 pub use random::Random;
-pub use reference::Reference;
-pub use world::World;
+pub use reference::{Account, Reference};
+pub use sql::{number, sql};
+pub use world::{World, accounts};
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

@@ -175,6 +175,15 @@ impl World {
         });
     }
 
+    /// Waits until the positions are spread over so many instances. Each has claimed what it owns.
+    pub fn wait_owners(&self, count: usize) {
+        let ask = "SELECT DISTINCT owner FROM tidegate.position";
+        super::until(&format!("{count} owners"), Duration::from_secs(40), || {
+            let owners = sql::try_sql(&self.postgres.url, ask).map_err(|error| error.to_string())?.len();
+            if owners == count { Ok(()) } else { Err(format!("{owners} owners")) }
+        });
+    }
+
     pub fn note(&self, text: &str) {
         say(&format!("{} {:6.1} s  {text}", self.name, self.began.elapsed().as_secs_f64()));
     }

@@ -1,0 +1,144 @@
+//! A partition whose numbers contradict each other stands still and says so; the others go on.
+
+use crate::rig::{Feed, Instance, World};
+use serde_json::Value;
+use sqlx::Row as _;
+use std::time::Duration;
+use tidegate::adapters::kafka::{KafkaAdmin, KafkaHistory};
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use tidegate::ports::source::Committed;
+
+const IDS: i64 = 1_000;
+const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+
+fn halted(world: &World) -> Vec<Value> {
+    serde_json::from_str(&world.ok(&["halted", "-o", "json"])).unwrap()
+}
+
+/// An instance works some records off and ends; K is D everywhere.
+fn history(world: &World, feed: &mut Feed) {
+    let mut instance = world.instance("before");
+    feed.send(3_000, Duration::ZERO);
+    world.judge(feed, Duration::from_secs(30));
+    let (status, _) = instance.terminate(Duration::from_secs(10));
+    assert!(status.success(), "{status}");
+    assert_eq!(halted(world), Vec::<Value>::new());
+}
+
+fn next_offset(world: &World, partition: i32) -> i64 {
+    world.number(&format!(
+        "SELECT next_offset FROM tidegate.position WHERE topic = 'readings' AND partition = {partition}"
+    ))
+}
+
+/// The line of the log that tells of the halt has all of `words`.
+fn wait_halt(instance: &mut Instance, words: &[&str]) {
+    crate::rig::until(&format!("{words:?} in one line of the log"), Duration::from_secs(20), || {
+        let log = instance.log();
+        if log.lines().any(|line| words.iter().all(|word| line.contains(word))) { Ok(()) } else { Err(log) }
+    });
+}
+
+#[test]
+fn a_reset_group_and_a_restored_database_halt_their_partitions_and_no_others() {
+    let Some(world) = World::new("halts", IDS) else { return };
+    let mut feed = Feed::new(&world, IDS, 11);
+    history(&world, &mut feed);
+
+    // Partition 3: an operator sets the group back by hand. Partition 5: the database is as it was some records ago.
+    let reset = ["--group", "scoring", "--reset-offsets", "--topic", "readings:3", "--to-offset", "5", "--execute"];
+    world.kafka.tool(GROUPS, &reset);
+    let (d3, d5) = (next_offset(&world, 3), next_offset(&world, 5));
+    let saved =
+        world.sql("SELECT next_offset, published FROM tidegate.position WHERE topic = 'readings' AND partition = 5");
+    let saved_published: i64 = saved[0].try_get_unchecked(1).unwrap();
+    world.sql(&format!(
+        "UPDATE tidegate.position SET next_offset = {0}, published = {0} WHERE topic = 'readings' AND partition = 5",
+        d5 - 20
+    ));
+
+    let found = halted(&world);
+    let of = |source: &str| found.iter().find(|halt| halt["source"] == source).unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    let (third, fifth) = (of("readings-3"), of("readings-5"));
+    assert_eq!(
+        (&third["reason"], &third["next_offset"], &third["committed_offset"]),
+        (&"group-reset".into(), &d3.into(), &5.into())
+    );
+    assert_eq!(
+        (&fifth["reason"], &fifth["next_offset"], &fifth["committed_offset"]),
+        (&"database-went-back".into(), &(d5 - 20).into(), &d5.into())
+    );
+
+    let before = world.number("SELECT sum(next_offset)::bigint FROM tidegate.position WHERE partition IN (3, 5)");
+    let mut instance = world.instance("halting");
+    wait_halt(
+        &mut instance,
+        &["halted", "readings-3", "group-reset", &format!("next_offset={d3}"), "committed_offset=5"],
+    );
+    wait_halt(
+        &mut instance,
+        &[
+            "halted",
+            "readings-5",
+            "database-went-back",
+            &format!("next_offset={}", d5 - 20),
+            &format!("committed_offset={d5}"),
+        ],
+    );
+    feed.send(3_000, Duration::ZERO);
+    crate::rig::until("the others go on", Duration::from_secs(20), || {
+        let audit = crate::rig::Audit(serde_json::from_slice(&world.run(&["audit", "-o", "json"]).stdout).unwrap());
+        let behind: Vec<String> = audit.behind().iter().map(|p| p["source"].as_str().unwrap().to_owned()).collect();
+        if behind.iter().all(|source| source.ends_with("-3") || source.ends_with("-5")) {
+            Ok(())
+        } else {
+            Err(format!("{behind:?}"))
+        }
+    });
+    let after = world.number("SELECT sum(next_offset)::bigint FROM tidegate.position WHERE partition IN (3, 5)");
+    assert_eq!(after, before, "a halted partition takes nothing");
+    assert!(instance.is_running());
+    assert!(instance.terminate(Duration::from_secs(10)).0.success());
+
+    // What the messages propose repairs both.
+    world.sql(&format!(
+        "UPDATE tidegate.position SET next_offset = {d5}, published = {saved_published} WHERE topic = 'readings' AND partition = 5"
+    ));
+    let metadata = third["position_metadata"].as_str().unwrap().to_owned();
+    let group = KafkaHistory::connect(&world.kafka_settings(), "scoring").unwrap().group();
+    let place = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
+    group.commit(&[(place, Committed { next_offset: NextOffset(d3), metadata })], Duration::from_secs(10)).unwrap();
+    assert_eq!(halted(&world), Vec::<Value>::new());
+    let _instance = world.instance("after");
+    world.judge(&feed, Duration::from_secs(30));
+}
+
+#[test]
+fn a_topic_created_anew_halts_every_partition_and_ends_the_process() {
+    let Some(world) = World::new("recreated", IDS) else { return };
+    let mut feed = Feed::new(&world, IDS, 12);
+    history(&world, &mut feed);
+    let positions = "SELECT string_agg(p::text, ';' ORDER BY topic, partition) FROM \
+                     (SELECT topic, partition, next_offset, published FROM tidegate.position) p";
+    let text = |world: &World| world.sql(positions)[0].try_get_unchecked::<String, _>(0).unwrap();
+    let before = text(&world);
+
+    KafkaAdmin::connect(&world.kafka_settings()).unwrap().delete(&[TopicName::parse("readings").unwrap()]).unwrap();
+    crate::rig::until("the topic is created anew", Duration::from_secs(20), || {
+        let output = world.run(&["topics", "apply", "--env", "dev", "--yes"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() && text.contains("created 1") { Ok(()) } else { Err(text) }
+    });
+    feed.send(1_000, Duration::ZERO);
+    let mut instance = world.instance("halting");
+    let status = instance.end(Duration::from_secs(30));
+    let log = instance.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(log.matches("topic-recreated").count(), 12, "{log}");
+    assert!(log.contains("every partition of this instance is halted"), "{log}");
+    let found = halted(&world);
+    assert_eq!(found.len(), 12, "{found:?}");
+    assert!(found.iter().all(|halt| halt["reason"] == "topic-recreated"));
+    assert_eq!(text(&world), before, "nothing was taken");
+}

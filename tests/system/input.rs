@@ -1,0 +1,100 @@
+//! Records that nobody can use, and the stream that goes on behind them.
+
+use crate::rig::{Account, Feed, World, until};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tidegate::adapters::kafka::KafkaAdmin;
+use tidegate::flow::record::TopicName;
+use tidegate::ports::history::Found;
+
+const IDS: i64 = 100;
+
+/// What is sent to `readings`, and the code that its dead letter must bear.
+struct Wrong {
+    key: Option<&'static [u8]>,
+    value: Option<Vec<u8>>,
+    partition: Option<i32>,
+    code: &'static str,
+}
+
+fn wrong(key: &'static str, value: &str, code: &'static str) -> Wrong {
+    Wrong { key: Some(key.as_bytes()), value: Some(value.into()), partition: None, code }
+}
+
+fn all() -> Vec<Wrong> {
+    let large = format!(r#"{{"value": 1.0, "padding": "{}"}}"#, "x".repeat(2 << 20));
+    vec![
+        wrong("7", "{\"value\": ", "bad-json"),
+        wrong("7", r#"{"value": "ten"}"#, "bad-json"),
+        wrong("7", r#"{"score": 3.0}"#, "bad-json"),
+        wrong("7", "", "empty-value"),
+        Wrong { key: Some(b"7"), value: None, partition: None, code: "empty-value" },
+        Wrong { key: None, value: Some(br#"{"value": 1.0}"#.into()), partition: Some(3), code: "null-key" },
+        wrong("seven", r#"{"value": 1.0}"#, "bad-key"),
+        wrong("404", r#"{"value": 1.0}"#, "missing-row"),
+        wrong("7", &large, "too-large"),
+        wrong("7", "{\"value\": 1e999}", "bad-json"),
+        // The row holds -1.7e308: the way to 1.7e308 is longer than a number can say.
+        wrong("101", r#"{"value": 1.7e308}"#, "not-finite"),
+    ]
+}
+
+fn number<const N: usize>(found: &Found, name: &str) -> [u8; N] {
+    let header = found.headers.iter().find(|header| header.name == name);
+    header.unwrap_or_else(|| panic!("{name} in {:?}", found.headers)).value.as_deref().unwrap().try_into().unwrap()
+}
+
+#[test]
+fn records_that_cannot_be_used_become_dead_letters_with_the_cause_and_the_stream_goes_on() {
+    let Some(world) = World::new("input", IDS + 1) else { return };
+    let readings = TopicName::parse("readings").unwrap();
+    let larger = BTreeMap::from([("max.message.bytes".to_owned(), (4 << 20).to_string())]);
+    KafkaAdmin::connect(&world.kafka_settings()).unwrap().alter_config(&readings, &larger).unwrap();
+    let mut feed = Feed::new(&world, IDS, 7);
+    let mut instance = world.instance("only");
+    feed.reference.rows.insert(IDS + 1, Account::default()); // which the feed itself never names
+    feed.correct(IDS + 1, "-1.7e308");
+    feed.flush();
+    world.wait_taken(feed.sent, Duration::from_secs(20));
+
+    let all = all();
+    for wrong in &all {
+        feed.raw("readings", wrong.partition, wrong.key, wrong.value.as_deref());
+        feed.read(7, "2.5"); // behind it in the same partition, mostly
+        feed.send(5, Duration::ZERO);
+    }
+    feed.flush();
+    let audit = world.judge(&feed, Duration::from_secs(30));
+    assert_eq!(audit.number("dead_letters"), i64::try_from(all.len()).unwrap());
+
+    let letters = until("dead letters", Duration::from_secs(10), || {
+        let letters = world.messages("readings-dlt");
+        if letters.len() == all.len() { Ok(letters) } else { Err(format!("{} found", letters.len())) }
+    });
+    for wrong in &all {
+        let is_omitted = wrong.value.as_ref().is_some_and(|value| value.len() > 1 << 20);
+        let fits = |found: &&Found| {
+            let code = found.header("kafka_dlt-exception-fqcn");
+            let value = if is_omitted { found.value.is_none() } else { found.value == wrong.value };
+            code == Some(wrong.code) && found.key.as_deref() == wrong.key && value
+        };
+        let value =
+            wrong.value.as_ref().map(|value| String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned());
+        let letter = letters.iter().find(fits).unwrap_or_else(|| {
+            let codes: Vec<_> = letters
+                .iter()
+                .map(|l| (l.header("kafka_dlt-exception-fqcn"), l.value.as_ref().map(Vec::len)))
+                .collect();
+            panic!("no dead letter {} for {:?} {value:?}: {codes:?}", wrong.code, wrong.key)
+        });
+        assert_eq!(letter.header("kafka_dlt-original-topic"), Some("readings"));
+        assert_eq!(letter.header("kafka_dlt-original-consumer-group"), Some("scoring"));
+        assert_eq!(i32::from_be_bytes(number(letter, "kafka_dlt-original-partition")), letter.partition);
+        let offset = i64::from_be_bytes(number(letter, "kafka_dlt-original-offset"));
+        let id = format!("scoring/readings/{}/{offset}/0", letter.partition);
+        assert_eq!(letter.header("tg_id"), Some(id.as_str()));
+        assert!(!letter.header("kafka_dlt-exception-message").unwrap().is_empty());
+        assert_eq!(letter.header("tg_value_omitted_bytes").is_some(), is_omitted, "{:?}", letter.headers);
+    }
+    assert!(instance.is_running());
+}

@@ -1,0 +1,56 @@
+//! What an operator changes while it runs: thresholds, instances.
+
+use crate::rig::{Feed, Instance, World};
+use std::time::Duration;
+
+#[test]
+fn a_threshold_changed_in_the_settings_file_takes_effect_while_running() {
+    let Some(world) = World::new("threshold", 100) else { return };
+    let file = world.folder().join("tidegate.yaml");
+    let write = |threshold: &str| {
+        std::fs::write(&file, format!("pipeline:\n  thresholds:\n    large-change: {threshold}\n")).unwrap();
+    };
+    write("0.5");
+    let mut feed = Feed::new(&world, 100, 3);
+    let mut instance = world.instance_with("only", &["--config", file.to_str().unwrap()]);
+    feed.send(500, Duration::ZERO);
+    world.judge(&feed, Duration::from_secs(30));
+    let before = world.messages("large-changes").len();
+
+    write("nonsense"); // a mistake changes nothing and is told
+    instance.wait_log("the thresholds stay as they are", Duration::from_secs(5));
+    write("1.25");
+    instance.wait_log("threshold changed", Duration::from_secs(5));
+    feed.reference.threshold = 1.25;
+    feed.send(500, Duration::ZERO);
+    world.judge(&feed, Duration::from_secs(30));
+    let messages = world.messages("large-changes");
+    let with =
+        |threshold: &str| messages.iter().filter(|found| found.header("tg_threshold") == Some(threshold)).count();
+    assert_eq!((with("0.5"), with("1.25")), (before, messages.len() - before));
+    assert!(messages.len() > before);
+}
+
+fn slot(instance: &mut Instance) -> u32 {
+    instance.wait_log(" slot ", Duration::from_secs(20));
+    let log = instance.log();
+    log.lines().rev().find_map(|line| line.split_once(" slot ")?.1.parse().ok()).unwrap_or_else(|| panic!("{log}"))
+}
+
+#[test]
+fn instances_lease_slots_of_their_own_and_give_them_back_at_the_end() {
+    let Some(world) = World::new("slots", 100) else { return };
+    let mut instances = [world.instance("first"), world.instance("second")];
+    let mut slots: Vec<u32> = instances.iter_mut().map(slot).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1]);
+    let freed = slot(&mut instances[0]);
+    assert!(instances[0].terminate(Duration::from_secs(10)).0.success());
+    assert_eq!(slot(&mut world.instance("third")), freed);
+
+    // A killed instance keeps its slot until the lease ends, and its successor takes another one meanwhile.
+    let kept = slot(&mut instances[1]);
+    instances[1].kill();
+    let mut fourth = world.instance("fourth");
+    assert_ne!(slot(&mut fourth), kept);
+}
