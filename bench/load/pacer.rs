@@ -14,7 +14,8 @@ pub fn now_us() -> u64 {
 
 /// Sends the whole input at `rate` notifications per second.
 pub fn pace(brokers: &str, input: &Input, rate: u64) -> Outcome {
-    let producer = topics::producer(brokers, "0")?;
+    // As a service would: without any linger, 2,000 requests a second would keep the broker from the system under test.
+    let producer = topics::producer(brokers, "2")?;
     topics::producer_is_ready(&producer, &input.topic)?;
     let start = now_us();
     for (number, id) in (0..).zip(input.ids()) {

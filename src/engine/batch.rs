@@ -45,8 +45,7 @@ pub(crate) struct Batch<'a> {
     shares: &'a [Share<'a>],
     terms: &'a Terms<'a>,
     entries: Vec<Entry<'a>>,
-    slots: Vec<Slot>,
-    index: Vec<HashMap<Key, usize>>, // by table
+    slots: Vec<Slot>, // by table, then key
 }
 
 struct Entry<'a> {
@@ -71,8 +70,9 @@ enum Decided {
     Waiting,
     Applied {
         is_changed: bool,
-        version: i64,
-        emissions: Vec<Emission>,
+        /// What is bound for topics, until [`Batch::outbox`] takes it.
+        notices: Vec<OutboxRow>,
+        announced: i64,
         magnitude: Option<f64>,
         threshold: Option<f64>,
     },
@@ -91,18 +91,27 @@ pub(crate) struct Reached {
 }
 
 impl<'a> Batch<'a> {
-    /// Parses the keys.
+    /// Parses the keys. Sorted once, since rows are read, found and written in key order.
     pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
-        let tables = shares.iter().map(|share| share.table + 1).max().unwrap_or(0);
-        let mut batch =
-            Self { shares, terms, entries: Vec::new(), slots: Vec::new(), index: vec![HashMap::new(); tables] };
-        batch.entries.reserve(shares.iter().map(|share| share.records.len()).sum());
+        let records = shares.iter().map(|share| share.records.len()).sum();
+        let mut batch = Self { shares, terms, entries: Vec::with_capacity(records), slots: Vec::with_capacity(records) };
+        let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
             for record in &share.records {
                 let key = batch.check_size(record).and_then(|()| key_type.parse(record.key));
-                let key = key.map(|key| batch.slot(share.table, key));
+                let key = key.map(|key| places.push((share.table, key, batch.entries.len())));
+                let key = key.map(|()| usize::MAX); // until the slots are numbered
                 batch.entries.push(Entry { share: number, record: *record, key, decided: Decided::Waiting });
+            }
+        }
+        places.sort_unstable();
+        for (table, key, entry) in places {
+            if !batch.slots.last().is_some_and(|slot| slot.table == table && slot.key == key) {
+                batch.slots.push(Slot { table, key, read: None, values: None, changes: 0 });
+            }
+            if let Some(entry) = batch.entries.get_mut(entry) {
+                entry.key = Ok(batch.slots.len() - 1);
             }
         }
         batch
@@ -120,36 +129,27 @@ impl<'a> Batch<'a> {
         ))
     }
 
-    fn slot(&mut self, table: usize, key: Key) -> usize {
-        let Self { index, slots, .. } = self;
-        let fresh = slots.len();
-        let Some(index) = index.get_mut(table) else { return fresh };
-        let slot = *index.entry(key.clone()).or_insert(fresh);
-        if slot == fresh {
-            slots.push(Slot { table, key, read: None, values: None, changes: 0 });
-        }
-        slot
+    fn slot(&self, table: usize, key: &Key) -> Option<usize> {
+        self.slots.binary_search_by(|slot| slot.table.cmp(&table).then_with(|| slot.key.cmp(key))).ok()
     }
 
     /// The ids to read, by table, sorted, each once.
     pub(crate) fn keys(&self) -> Vec<(usize, Vec<Key>)> {
-        let mut out = Vec::new();
-        for (table, index) in self.index.iter().enumerate() {
-            let mut keys: Vec<Key> = index.keys().cloned().collect();
-            keys.sort_unstable();
-            if !keys.is_empty() {
-                out.push((table, keys));
-            }
-        }
-        out
+        let tables = self.slots.chunk_by(|one, next| one.table == next.table);
+        let of = |slots: &[Slot]| Some((slots.first()?.table, slots.iter().map(|slot| slot.key.clone()).collect()));
+        tables.filter_map(of).collect()
     }
 
     /// Takes the rows that were found.
     pub(crate) fn take_rows(&mut self, table: usize, rows: Vec<RowRead>) {
-        let Self { index, slots, .. } = self;
-        let Some(index) = index.get(table) else { return };
+        let mut next = self.slots.partition_point(|slot| slot.table < table);
         for row in rows {
-            if let Some(slot) = index.get(&row.key).and_then(|slot| slots.get_mut(*slot)) {
+            // Mostly they come in the order they were asked for.
+            let is_next = self.slots.get(next).is_some_and(|slot| slot.table == table && slot.key == row.key);
+            let found = if is_next { Some(next) } else { self.slot(table, &row.key) };
+            let Some(slot) = found else { continue };
+            next = slot + 1;
+            if let Some(slot) = self.slots.get_mut(slot) {
                 slot.read = Some((row.version, row.values));
             }
         }
@@ -191,19 +191,22 @@ impl<'a> Batch<'a> {
         false
     }
 
-    /// The rows to write, by table, sorted by key.
-    pub(crate) fn writes(&self) -> Vec<(usize, Vec<RowWrite>)> {
+    /// The rows to write, by table, sorted by key. Their values are taken: a row that is refused is decided again.
+    pub(crate) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
-        for slot in &self.slots {
-            if let Some(write) = slot.write() {
-                match out.iter_mut().find(|(table, _)| *table == slot.table) {
-                    Some((_, writes)) => writes.push(write),
-                    None => out.push((slot.table, vec![write])),
+        let slots = self.slots.len();
+        for slot in &mut self.slots {
+            let Some((from_version, to_version)) = slot.versions() else { continue };
+            let Some(values) = slot.values.take() else { continue };
+            let write = RowWrite { key: slot.key.clone(), from_version, to_version, values };
+            match out.last_mut().filter(|(table, _)| *table == slot.table) {
+                Some((_, writes)) => writes.push(write),
+                None => {
+                    let mut writes = Vec::with_capacity(slots);
+                    writes.push(write);
+                    out.push((slot.table, writes));
                 }
             }
-        }
-        for (_, writes) in &mut out {
-            writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         }
         out
     }
@@ -219,7 +222,7 @@ impl<'a> Batch<'a> {
         key: &Key,
         mut try_write: impl FnMut(&RowWrite) -> Result<Option<Reject>, E>,
     ) -> Result<(), E> {
-        let Some(slot) = self.index.get(table).and_then(|index| index.get(key)).copied() else { return Ok(()) };
+        let Some(slot) = self.slot(table, key) else { return Ok(()) };
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.values = None;
             slot.changes = 0;
@@ -267,9 +270,9 @@ impl<'a> Batch<'a> {
                     }
                     continue;
                 }
-                Decided::Applied { is_changed, emissions, .. } => {
+                Decided::Applied { is_changed, announced, .. } => {
                     counts.row_changes += i64::from(*is_changed);
-                    counts.announced += i64::try_from(emissions.len()).unwrap_or(i64::MAX);
+                    counts.announced += announced;
                 }
                 Decided::Skipped(_) => counts.skipped += 1,
                 Decided::Dead(_) => counts.dead_letters += 1,
@@ -281,17 +284,13 @@ impl<'a> Batch<'a> {
     }
 
     /// What is bound for topics, in publication order within each source partition, with the inputs' timestamps.
-    pub(crate) fn outbox(&self) -> (Vec<OutboxRow>, Vec<Timestamp>) {
+    pub(crate) fn outbox(&mut self) -> (Vec<OutboxRow>, Vec<Timestamp>) {
         let mut rows = Vec::new();
         let mut timestamps = Vec::new();
-        for entry in &self.entries {
+        for entry in &mut self.entries {
             let Some(share) = self.shares.get(entry.share) else { continue };
-            match &entry.decided {
-                Decided::Applied { emissions, version, .. } => {
-                    for (seq, emission) in emissions.iter().enumerate() {
-                        rows.push(notice(self.terms, share, &entry.record, seq, emission, *version));
-                    }
-                }
+            match &mut entry.decided {
+                Decided::Applied { notices, .. } => rows.append(notices),
                 Decided::Dead(reject) => rows.push(dead_letter(self.terms, share, &entry.record, reject)),
                 Decided::Waiting | Decided::Skipped(_) => {}
             }
@@ -324,15 +323,21 @@ impl<'a> Batch<'a> {
 }
 
 impl Slot {
+    /// The row as it is to be written; `None` when it need not be.
     fn write(&self) -> Option<RowWrite> {
+        let (from_version, to_version) = self.versions()?;
+        Some(RowWrite { key: self.key.clone(), from_version, to_version, values: self.values.clone()? })
+    }
+
+    /// The versions before and after, where there is something to write.
+    fn versions(&self) -> Option<(i64, i64)> {
         let (version, read) = self.read.as_ref()?;
         let values = self.values.as_ref()?;
         // Records that undo each other leave the row as it was; it is written all the same, since its version moved.
         if self.changes == 0 && values == read {
             return None;
         }
-        let to_version = version + self.changes;
-        Some(RowWrite { key: self.key.clone(), from_version: *version, to_version, values: values.clone() })
+        Some((*version, version + self.changes))
     }
 }
 
@@ -355,13 +360,16 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
     let applied = share.step.apply(record.value, slot.values.as_ref().unwrap_or(read), &mut context)?;
     let is_changed = applied.row.is_some();
     let version = version + slot.changes + i64::from(is_changed);
-    for (seq, emission) in applied.emissions.iter().enumerate() {
+    let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
+    let mut notices = Vec::with_capacity(applied.emissions.len());
+    for (seq, emission) in applied.emissions.into_iter().enumerate() {
         let row = notice(terms, share, record, seq, emission, version);
         let bytes = bytes_of(terms.pipeline, &row);
-        if let Some(limit) = terms.message_bytes_max.get(&emission.destination).filter(|limit| bytes > **limit) {
-            let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", emission.destination);
+        if let Some(limit) = terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
+            let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
             return Err(Reject::dead_letter("too-large", message));
         }
+        notices.push(row);
     }
     if let Some(values) = applied.row {
         slot.values = Some(values);
@@ -369,8 +377,8 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
     }
     Ok(Decided::Applied {
         is_changed,
-        version,
-        emissions: applied.emissions,
+        notices,
+        announced,
         magnitude: applied.magnitude,
         threshold: applied.threshold,
     })
@@ -381,7 +389,7 @@ fn notice(
     share: &Share<'_>,
     record: &Record<'_>,
     seq: usize,
-    emission: &Emission,
+    emission: Emission,
     version: i64,
 ) -> OutboxRow {
     let mut headers = Vec::new();
@@ -396,9 +404,9 @@ fn notice(
         source_offset: record.offset,
         seq: i32::try_from(seq).unwrap_or(i32::MAX),
         incarnation: share.incarnation,
-        destination: emission.destination.clone(),
+        destination: emission.destination,
         key: record.key.map(<[u8]>::to_vec),
-        value: Some(emission.value.clone()),
+        value: Some(emission.value),
         headers,
         created_at: terms.now,
     }

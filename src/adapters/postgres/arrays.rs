@@ -110,6 +110,46 @@ impl Array {
     }
 }
 
+/// The elements of a one-dimensional array that the server sent, each `None` where it is null.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Elements<'a> {
+    left: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// Reads the head; `None` when the bytes are no such array.
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let word = |at: usize| Some(i32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        match word(0)? {
+            0 => Some(Self { left: 0, rest: &[] }),
+            1 => Some(Self { left: usize::try_from(word(12)?).ok()?, rest: bytes.get(20..)? }),
+            _ => None,
+        }
+    }
+
+    /// How many elements are left.
+    pub(super) const fn len(&self) -> usize {
+        self.left
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Option<&'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (length, rest) = self.rest.split_first_chunk()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            self.rest = rest;
+            return Some(None); // -1 is null
+        };
+        let (element, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(Some(element))
+    }
+}
+
 /// An instant as `timestamptz` counts it.
 pub(super) const fn micros_since_2000(at: Timestamp) -> i64 {
     at.0.saturating_sub(MILLIS_TO_2000).saturating_mul(1000)
@@ -147,6 +187,20 @@ impl Encode<'_, Postgres> for Array {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_read_back_and_damage_ends_them() {
+        let mut array = Array::new(INT8, 2, 8);
+        array.push(Some(&7_i64.to_be_bytes()));
+        array.push(None);
+        let mut bytes = array.bytes.clone();
+        bytes[12..16].copy_from_slice(&array.length.to_be_bytes());
+        let read: Vec<_> = Elements::of(&bytes).unwrap().collect();
+        assert_eq!(read, [Some(&7_i64.to_be_bytes()[..]), None]);
+        assert_eq!(Elements::of(&bytes[..30]).unwrap().count(), 0);
+        assert!(Elements::of(&bytes[..10]).is_none());
+        assert_eq!(Elements::of(&[0; 12]).unwrap().count(), 0);
+    }
 
     #[test]
     fn an_instant_survives_the_count_from_2000() {

@@ -4,7 +4,7 @@
 //! follows a failed statement can be committed: the transaction is marked failed here as it is on the server, and COMMIT
 //! is refused by both (hazard H55; a bare COMMIT of a failed transaction answers ROLLBACK without an error).
 
-use super::arrays::Array;
+use super::arrays::{Array, Elements};
 use super::catalog::{self, BoundTable};
 use super::connection::{Server, Trouble, raw, unreadable};
 use super::outbox::{self, Cut, Reader};
@@ -332,8 +332,8 @@ impl Rows for PostgresRows {
         let select = query(&self.server, &table.statements.read).bind(array);
         let what = format!("read {}", table.name);
         step(&mut self.server, &mut self.stage, &what, async |c| {
-            let rows = select.fetch_all(c).await?;
-            rows.iter().map(|row| row_of(table, row)).collect::<Result<Vec<_>, _>>()
+            let row = select.fetch_one(c).await?;
+            rows_of(table, &row)
         })
         .map_err(Into::into)
     }
@@ -486,19 +486,30 @@ fn bound(tables: &[BoundTable], table: usize) -> Result<&BoundTable, Fault> {
     tables.get(table).ok_or_else(|| Fault::fatal(format!("table {table} was not bound")))
 }
 
-fn row_of(table: &BoundTable, row: &PgRow) -> Result<RowRead, sqlx::Error> {
-    let key = raw(row, 0)?.ok_or_else(|| unreadable("the key is null"))?;
-    let version = raw(row, 1)?.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
-    let mut values = Vec::with_capacity(table.columns.len());
-    for (index, column) in table.columns.iter().enumerate() {
-        let value = values::decode(column.kind, raw(row, index + 2)?);
-        values.push(value.map_err(|why| unreadable(format!("column {}: {why}", column.name)))?);
+/// Takes the arrays of the read statement apart; they are null when no row was found.
+fn rows_of(table: &BoundTable, row: &PgRow) -> Result<Vec<RowRead>, sqlx::Error> {
+    let Some(keys) = raw(row, 0)? else { return Ok(Vec::new()) };
+    let elements = |index| Elements::of(raw(row, index)?.unwrap_or_default()).ok_or_else(|| unreadable("a damaged array"));
+    let keys = Elements::of(keys).ok_or_else(|| unreadable("a damaged array"))?;
+    let mut versions = elements(1)?;
+    let mut columns = (2..2 + table.columns.len()).map(elements).collect::<Result<Vec<_>, _>>()?;
+    let mut out = Vec::with_capacity(keys.len());
+    for key in keys {
+        let key = key.ok_or_else(|| unreadable("the key is null"))?;
+        let version = versions.next().flatten().and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
+        let mut values = Vec::with_capacity(columns.len());
+        for (column, elements) in table.columns.iter().zip(&mut columns) {
+            let element = elements.next().ok_or_else(|| unreadable(format!("column {}: too short", column.name)))?;
+            let value = values::decode(column.kind, element);
+            values.push(value.map_err(|why| unreadable(format!("column {}: {why}", column.name)))?);
+        }
+        out.push(RowRead {
+            key: values::decode_key(table.key, key).map_err(unreadable)?,
+            version: version.ok_or_else(|| unreadable("the version is null"))?,
+            values,
+        });
     }
-    Ok(RowRead {
-        key: values::decode_key(table.key, key).map_err(unreadable)?,
-        version: version.ok_or_else(|| unreadable("the version is null"))?,
-        values,
-    })
+    Ok(out)
 }
 
 fn source_of(row: &PgRow) -> Result<(String, i32), sqlx::Error> {

@@ -135,10 +135,13 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         })
         .collect();
     let version_out = version.as_ref().map_or_else(|| "0::bigint".into(), |version| format!("t.{version}"));
-    // Sorted before it is locked (H94): the row locks are taken above the sort, in its order.
+    // Sorted before it is locked (H94): the row locks are taken above the sort, in its order. One answer row of arrays:
+    // the client takes a thousand rows apart some ten times faster that way.
+    let aliases: String = (0..columns.len()).map(|number| format!(", c{number}")).collect();
+    let arrays: String = (0..columns.len()).map(|number| format!(", array_agg(c{number})")).collect();
     let read = format!(
-        "SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t WHERE t.{key} = ANY($1::{key_array}) \
-         ORDER BY t.{key} FOR NO KEY UPDATE"
+        "SELECT array_agg(k), array_agg(v){arrays} FROM (SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t \
+         WHERE t.{key} = ANY($1::{key_array}) ORDER BY t.{key} FOR NO KEY UPDATE) AS r(k, v{aliases})"
     );
 
     let (mut set, mut arrays, mut names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
@@ -271,8 +274,9 @@ mod tests {
         let made = table(("public", "accounts"), &spec, &columns);
         assert_eq!(
             &*made.read.0,
-            "SELECT t.\"id\", t.\"version\", t.\"score\", t.\"id\", t.\"extra\"::text FROM \"public\".\"accounts\" AS t \
-             WHERE t.\"id\" = ANY($1::bigint[]) ORDER BY t.\"id\" FOR NO KEY UPDATE"
+            "SELECT array_agg(k), array_agg(v), array_agg(c0), array_agg(c1), array_agg(c2) FROM (SELECT t.\"id\", \
+             t.\"version\", t.\"score\", t.\"id\", t.\"extra\"::text FROM \"public\".\"accounts\" AS t \
+             WHERE t.\"id\" = ANY($1::bigint[]) ORDER BY t.\"id\" FOR NO KEY UPDATE) AS r(k, v, c0, c1, c2)"
         );
         assert_eq!(
             &*made.write.0,
