@@ -10,13 +10,19 @@ use crate::app::service::Service;
 use crate::engine::commit::{Hook, NoHook};
 use crate::engine::status::Status;
 use crate::engine::supervisor::{HistoryFactory, Member, Ports, WorkerPorts, subscription};
+#[cfg(feature = "http")]
+use crate::http::{self, About, Server, View};
 use crate::ports::Fault;
 use crate::ports::clock::SystemClock;
 use crate::ports::history::TopicHistory;
 use crate::ports::schema::Schema as _;
 use crate::settings::Need;
+#[cfg(feature = "http")]
+use crate::settings::Origin;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
+#[cfg(feature = "http")]
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -64,6 +70,8 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let maintenance = Maintenance::start(&service, schema, &stop).map_err(database)?;
     let status = Arc::new(Status::default());
     let member = member(&service, &maintenance, rows, &status).map_err(|fault| service.kafka_said(fault))?;
+    #[cfg(feature = "http")]
+    let page = page(&service, &status, &maintenance)?;
     let running = member.spawn();
     writeln!(
         out,
@@ -73,6 +81,8 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         maintenance.owner,
         maintenance.slot
     )?;
+    #[cfg(feature = "http")]
+    writeln!(out, "  page  http://{}", page.address())?;
     out.flush()?;
     while !stop.load(Ordering::Acquire) && !running.is_stopping() {
         std::thread::sleep(WATCH);
@@ -84,6 +94,43 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     maintenance.end();
     result?;
     Ok(Exit::Done)
+}
+
+/// The page and the probes. A second instance on one host finds the default port taken and gets a free one; a port that
+/// was asked for is demanded.
+#[cfg(feature = "http")]
+fn page(service: &Service, status: &Arc<Status>, maintenance: &Maintenance) -> Result<Server, Fault> {
+    let about = About {
+        pipeline: service.topology.name().into(),
+        place: format!("instance {} slot {}", maintenance.owner, maintenance.slot),
+    };
+    let view = Arc::new(Page { status: Arc::clone(status), about });
+    let address = service.settings.http.address;
+    match http::serve(address, Arc::clone(&view) as Arc<dyn View>) {
+        Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
+            tracing::info!(error = %fault, "the default address is taken; serving the page on a free port");
+            http::serve(SocketAddr::new(address.ip(), 0), view)
+        }
+        served => served,
+    }
+}
+
+/// This process behind the page.
+#[cfg(feature = "http")]
+struct Page {
+    status: Arc<Status>,
+    about: About,
+}
+
+#[cfg(feature = "http")]
+impl View for Page {
+    fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn about(&self) -> About {
+        self.about.clone()
+    }
 }
 
 fn member(

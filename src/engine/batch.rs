@@ -94,7 +94,8 @@ impl<'a> Batch<'a> {
     /// Parses the keys. Sorted once, since rows are read, found and written in key order.
     pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
         let records = shares.iter().map(|share| share.records.len()).sum();
-        let mut batch = Self { shares, terms, entries: Vec::with_capacity(records), slots: Vec::with_capacity(records) };
+        let mut batch =
+            Self { shares, terms, entries: Vec::with_capacity(records), slots: Vec::with_capacity(records) };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
@@ -199,13 +200,11 @@ impl<'a> Batch<'a> {
             let Some((from_version, to_version)) = slot.versions() else { continue };
             let Some(values) = slot.values.take() else { continue };
             let write = RowWrite { key: slot.key.clone(), from_version, to_version, values };
-            match out.last_mut().filter(|(table, _)| *table == slot.table) {
-                Some((_, writes)) => writes.push(write),
-                None => {
-                    let mut writes = Vec::with_capacity(slots);
-                    writes.push(write);
-                    out.push((slot.table, writes));
-                }
+            if out.last().is_none_or(|(table, _)| *table != slot.table) {
+                out.push((slot.table, Vec::with_capacity(slots)));
+            }
+            if let Some((_, writes)) = out.last_mut() {
+                writes.push(write);
             }
         }
         out
@@ -375,13 +374,7 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
         slot.values = Some(values);
         slot.changes += 1;
     }
-    Ok(Decided::Applied {
-        is_changed,
-        notices,
-        announced,
-        magnitude: applied.magnitude,
-        threshold: applied.threshold,
-    })
+    Ok(Decided::Applied { is_changed, notices, announced, magnitude: applied.magnitude, threshold: applied.threshold })
 }
 
 fn notice(

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A polling thread that has not gone round for so long is dead. A revoke may hold it for a minute
 /// ([`EngineSettings::revoke_within`](crate::engine::settings::EngineSettings::revoke_within)), and after five the group
 /// throws the member out anyway.
-const STALLED: Duration = Duration::from_secs(120);
+const STALLED: Duration = Duration::from_mins(2);
 
 /// Watches that the polling thread goes round.
 pub(super) struct Pulse {

@@ -59,7 +59,7 @@ impl Drop for Server {
 /// # Errors
 /// `Fatal` with the fix when the address cannot be listened on.
 pub fn serve(address: SocketAddr, view: Arc<dyn View>) -> Result<Server, Fault> {
-    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
+    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
     let failed = |error: io::Error| Fault::fatal(format!("http: {address} cannot be served")).because(error);
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -82,7 +82,7 @@ pub fn serve(address: SocketAddr, view: Arc<dyn View>) -> Result<Server, Fault> 
     Ok(Server { address, runtime: Some(runtime) })
 }
 
-fn cannot_listen(address: SocketAddr, error: io::Error) -> Fault {
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Fault {
     let text = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "http: {address} is in use by another process; end that one, or choose another port, \

@@ -31,10 +31,10 @@ struct Shared {
 
 pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) -> Router {
     Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/page.css", get(|| file("text/css; charset=utf-8", include_str!("page/page.css"))))
-        .route("/page.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
-        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("page/icon.svg"))))
+        .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
+        .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))))
+        .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
+        .route("/icon.svg", get(async || file("image/svg+xml", include_str!("page/icon.svg"))))
         .route("/events", get(events))
         .route("/status", get(status))
         .route("/livez", get(livez))
@@ -60,7 +60,7 @@ async fn with_headers(mut response: Response) -> Response {
     response
 }
 
-async fn file(content_type: &'static str, text: &'static str) -> Response {
+fn file(content_type: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, content_type)], text).into_response()
 }
 

@@ -111,7 +111,7 @@ impl Array {
 }
 
 /// The elements of a one-dimensional array that the server sent, each `None` where it is null.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Elements<'a> {
     left: usize,
     rest: &'a [u8],

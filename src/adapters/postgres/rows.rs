@@ -489,7 +489,8 @@ fn bound(tables: &[BoundTable], table: usize) -> Result<&BoundTable, Fault> {
 /// Takes the arrays of the read statement apart; they are null when no row was found.
 fn rows_of(table: &BoundTable, row: &PgRow) -> Result<Vec<RowRead>, sqlx::Error> {
     let Some(keys) = raw(row, 0)? else { return Ok(Vec::new()) };
-    let elements = |index| Elements::of(raw(row, index)?.unwrap_or_default()).ok_or_else(|| unreadable("a damaged array"));
+    let elements =
+        |index| Elements::of(raw(row, index)?.unwrap_or_default()).ok_or_else(|| unreadable("a damaged array"));
     let keys = Elements::of(keys).ok_or_else(|| unreadable("a damaged array"))?;
     let mut versions = elements(1)?;
     let mut columns = (2..2 + table.columns.len()).map(elements).collect::<Result<Vec<_>, _>>()?;

@@ -137,8 +137,10 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
     let version_out = version.as_ref().map_or_else(|| "0::bigint".into(), |version| format!("t.{version}"));
     // Sorted before it is locked (H94): the row locks are taken above the sort, in its order. One answer row of arrays:
     // the client takes a thousand rows apart some ten times faster that way.
-    let aliases: String = (0..columns.len()).map(|number| format!(", c{number}")).collect();
-    let arrays: String = (0..columns.len()).map(|number| format!(", array_agg(c{number})")).collect();
+    let listed = |before: &str, after: &str| -> Vec<String> {
+        (0..columns.len()).map(|number| format!(", {before}c{number}{after}")).collect()
+    };
+    let (aliases, arrays) = (listed("", "").concat(), listed("array_agg(", ")").concat());
     let read = format!(
         "SELECT array_agg(k), array_agg(v){arrays} FROM (SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t \
          WHERE t.{key} = ANY($1::{key_array}) ORDER BY t.{key} FOR NO KEY UPDATE) AS r(k, v{aliases})"

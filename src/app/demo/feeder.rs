@@ -148,7 +148,7 @@ impl Notification {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, and the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -205,6 +205,6 @@ mod tests {
     fn the_rate_is_kept_over_any_time() {
         assert_eq!(due(Duration::from_millis(2_500), 500), 1_250);
         assert_eq!(due(Duration::from_millis(1), 500), 0);
-        assert_eq!(due(Duration::from_secs(3_600), 1_000_000), 3_600_000_000);
+        assert_eq!(due(Duration::from_hours(1), 1_000_000), 3_600_000_000);
     }
 }

@@ -34,7 +34,7 @@ const WATCH: Duration = Duration::from_millis(5);
 /// No crash so shortly before the end: a recovery takes a session timeout and a little.
 const QUIET_END: Duration = Duration::from_secs(2);
 /// How long the rest may take to be worked off at the end, and the worker to leave.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 
 pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
@@ -155,7 +155,7 @@ impl<'a> Demo<'a> {
             writeln!(
                 self.lines,
                 "  crashes  every {} s; a dead worker is noticed when its session of {} s ends (--no-crashes for none)",
-                *crash_every_ms as f64 / 1e3,
+                Duration::from_millis(*crash_every_ms).as_secs_f64(),
                 SESSION.as_secs()
             )?;
         }
@@ -164,7 +164,8 @@ impl<'a> Demo<'a> {
 
     fn start(&self) -> Result<Worker, Fault> {
         let crash = Arc::new(CrashPoint::default());
-        let member = self.world.member(&self.status, Arc::clone(&crash) as Arc<dyn Hook>)?;
+        let hook = Arc::clone(&crash) as Arc<dyn Hook>;
+        let member = self.world.member(&self.status, &hook)?;
         Ok(Worker { running: member.spawn(), crash })
     }
 

@@ -29,7 +29,7 @@ pub(super) const PARTITIONS: i32 = 8;
 /// a hurry, and the worker polls every 20 ms.
 pub(super) const SESSION: Duration = Duration::from_secs(1);
 /// Outbox rows are kept for a day, so that the audit sees everything.
-const RETENTION: Duration = Duration::from_secs(24 * 3600);
+const RETENTION: Duration = Duration::from_hours(24);
 
 /// Log, rows and pipeline.
 pub(super) struct World {
@@ -66,7 +66,7 @@ impl World {
     }
 
     /// A worker. Every one has the same transactional id, so that it fences the one before it.
-    pub(super) fn member(&self, status: &Arc<Status>, hook: Arc<dyn Hook>) -> Result<Member, Fault> {
+    pub(super) fn member(&self, status: &Arc<Status>, hook: &Arc<dyn Hook>) -> Result<Member, Fault> {
         let name = self.topology.name();
         let rows = SqliteRows::new(&self.rows, name, name)?;
         let sink = self.log.sink(&format!("{name}-0-0-0"));
@@ -81,7 +81,7 @@ impl World {
             owner: format!("demo-{}", std::process::id()),
         };
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
-        Member::new(&self.topology, settings, ports, Arc::clone(status), &hook)
+        Member::new(&self.topology, settings, ports, Arc::clone(status), hook)
     }
 
     fn sources(&self) -> impl Iterator<Item = TopicPartition> {
