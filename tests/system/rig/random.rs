@@ -12,7 +12,7 @@ impl Random {
     pub fn seed(name: &str) -> u64 {
         let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        given.unwrap_or_else(|| since.as_secs() % 1_000_000)
+        given.unwrap_or(since.as_secs() % 1_000_000)
     }
 
     pub const fn next(&mut self) -> u64 {

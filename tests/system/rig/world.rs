@@ -102,12 +102,6 @@ impl World {
         Self { name, began, folder, binary, kafka, postgres, settings, _permit: permit }
     }
 
-    /// Sets a setting for the processes to come.
-    pub fn set(&mut self, name: &str, value: &str) {
-        self.settings.retain(|(other, _)| other != name);
-        self.settings.push((name.into(), value.into()));
-    }
-
     pub fn folder(&self) -> &Path {
         &self.folder
     }
