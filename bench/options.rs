@@ -84,9 +84,12 @@ pub struct Workload {
     /// Notifications per second while latency is measured; 0 leaves that part out
     #[arg(long, default_value_t = 2_000)]
     pub rate: u64,
-    /// Seconds of it, after three of warming up
+    /// Seconds of it, after the warming up
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
+    /// Seconds at that rate before latencies count: the broker's compiler is busy for the first ten thousand transactions
+    #[arg(long, default_value_t = 60)]
+    pub warm_up: u64,
     /// Leave the backlog out
     #[arg(long)]
     pub no_backlog: bool,
@@ -104,6 +107,7 @@ impl Workload {
             self.naive_records = self.naive_records.min(500);
             self.rows = self.rows.min(100_000);
             self.seconds = self.seconds.min(2);
+            self.warm_up = self.warm_up.min(1);
         }
         self
     }

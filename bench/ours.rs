@@ -61,8 +61,8 @@ pub fn run(child: &Child) -> Outcome {
     schema.migrate()?;
     let worker = |number| -> Outcome<WorkerPorts> {
         let rows = Box::new(PostgresRows::new(&postgres, &child.group, &child.group)?);
-        let sink = Box::new(KafkaSink::open(&kafka, &format!("{}-0-{number}", child.group))?);
-        Ok(WorkerPorts { rows, sink })
+        let open = |producer| KafkaSink::open(&kafka, &format!("{}-0-{number}-{producer}", child.group));
+        Ok(WorkerPorts { rows, sink: Box::new(open(0)?), spare: Some(Box::new(open(1)?)) })
     };
     let ports = Ports {
         source: Box::new(KafkaSource::join(&kafka, &subscription(&topology), None)?),

@@ -19,8 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SEED: u64 = 20_260_131;
-/// Seconds at the fixed rate that are not counted.
-const WARM_UP: u64 = 3;
 
 struct W1<'a> {
     rig: Rig,
@@ -217,8 +215,9 @@ impl W1<'_> {
     /// One run at a fixed rate, judged.
     fn paced(&mut self, name: Name) -> Outcome<LatencyRun> {
         let (rate, share) = (self.options.rate, self.options.latency_share);
+        let warm_up = Duration::from_secs(self.options.warm_up);
         let topic = format!("live-{}", name.name());
-        let input = self.input(&topic, rate * (self.options.seconds + WARM_UP));
+        let input = self.input(&topic, rate * (self.options.seconds + self.options.warm_up));
         topics::create(&self.rig.brokers, &[&topic, &input.dead_letters()])?;
         let child = self.child(name, &input, 0, share)?;
         let mut system = System::start(&child)?;
@@ -229,11 +228,11 @@ impl W1<'_> {
         let is_over = AtomicBool::new(false);
         let before = Mutex::new(processes.sample());
         let begun_us = now_us();
-        let from_us = begun_us + WARM_UP * 1_000_000;
+        let from_us = begun_us + self.options.warm_up * 1_000_000;
         let (seen, used, seconds) = std::thread::scope(|scope| -> Outcome<_> {
             let watching = scope.spawn(|| watch(&consumer, &is_over));
             let warmed = scope.spawn(|| {
-                std::thread::sleep(Duration::from_secs(WARM_UP));
+                std::thread::sleep(warm_up);
                 *before.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = processes.sample();
             });
             let paced = pace(&self.rig.brokers, &input, rate);

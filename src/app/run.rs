@@ -142,11 +142,11 @@ fn member(
     let name = service.topology.name();
     let mut workers = Vec::with_capacity(rows.len());
     for (number, rows) in rows.into_iter().enumerate() {
-        let transactional_id = format!("{name}-{}-{number}-0", maintenance.slot);
-        workers.push(WorkerPorts {
-            rows: Box::new(rows),
-            sink: Box::new(KafkaSink::open(&service.kafka, &transactional_id)?),
-        });
+        let open = |producer: usize| {
+            let transactional_id = format!("{name}-{}-{number}-{producer}", maintenance.slot);
+            Ok::<_, Fault>(Box::new(KafkaSink::open(&service.kafka, &transactional_id)?))
+        };
+        workers.push(WorkerPorts { rows: Box::new(rows), sink: open(0)?, spare: Some(open(1)?) });
     }
     let (kafka, group) = (service.kafka.clone(), name.to_owned());
     let history: HistoryFactory =

@@ -10,6 +10,11 @@
 //! copy may still sit in a socket buffer and end the *next* transaction half-way (KAFKA-17754). The client's log betrays
 //! the repetition, the sink says so through `taint`, and the producer is replaced before anything else is sent.
 //!
+//! Two producers take turns, one transaction each and never at the same time. Right after a commit the broker still writes
+//! the markers of that transaction, and refuses the same producer another one until it is done; librdkafka asks again after
+//! 20 ms. The other producer need not wait. The rule that offsets of a transaction are sent only after the commit of the one
+//! before was acknowledged (protocol 10) holds of itself, since nothing overlaps.
+//!
 //! It never runs an algorithm and never writes the database.
 
 use crate::engine::assignment::{AssignmentId, Assignments};
@@ -75,7 +80,10 @@ pub(crate) enum ToRelay {
 /// The Kafka stage of one worker.
 pub(crate) struct Relay {
     pub(crate) pipeline: Arc<str>,
+    /// The producer whose turn it is.
     pub(crate) sink: Box<dyn Sink>,
+    /// The other one; it has nothing open.
+    pub(crate) spare: Option<Box<dyn Sink>>,
     pub(crate) group: Arc<dyn Group>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) assignments: Arc<Assignments>,
@@ -98,6 +106,7 @@ impl Relay {
     pub(crate) fn new(
         pipeline: Arc<str>,
         sink: Box<dyn Sink>,
+        spare: Option<Box<dyn Sink>>,
         group: Arc<dyn Group>,
         clock: Arc<dyn Clock>,
         assignments: Arc<Assignments>,
@@ -112,6 +121,7 @@ impl Relay {
         Self {
             pipeline,
             sink,
+            spare,
             group,
             clock,
             assignments,
@@ -161,6 +171,9 @@ impl Relay {
     /// Ends what is open, so that readers need not wait for a timeout.
     pub(crate) fn close(&mut self) {
         self.sink.close();
+        if let Some(spare) = &mut self.spare {
+            spare.close();
+        }
     }
 
     fn take(&mut self, message: ToRelay) -> Result<(), Fault> {
@@ -227,6 +240,9 @@ impl Relay {
                             "producer replaced: a request was repeated in silence"
                         );
                         self.renew()?;
+                    }
+                    if let Some(spare) = &mut self.spare {
+                        std::mem::swap(&mut self.sink, spare);
                     }
                     return Ok(());
                 }

@@ -44,6 +44,8 @@ pub struct WorkerPorts {
     pub rows: Box<dyn Rows>,
     /// Its transactional producer.
     pub sink: Box<dyn Sink>,
+    /// Another one, under an id of its own, that takes turns with it; see [`relay`](crate::engine::relay).
+    pub spare: Option<Box<dyn Sink>>,
 }
 
 /// The adapters of one member.
@@ -114,10 +116,12 @@ impl Member {
         let mut message_bytes_max = None;
         let mut workers = Vec::with_capacity(worker_ports.len());
         let mut stages = Vec::with_capacity(worker_ports.len());
-        for WorkerPorts { mut rows, mut sink } in worker_ports {
+        for WorkerPorts { mut rows, mut sink, mut spare } in worker_ports {
             rows.bind(&tables)?;
-            if message_bytes_max.is_none() {
-                message_bytes_max = Some(limits(topology, &mut *sink)?);
+            // Each is asked, since a producer also fits its own batches to the limits.
+            message_bytes_max = Some(limits(topology, &mut *sink)?);
+            if let Some(spare) = &mut spare {
+                limits(topology, &mut **spare)?;
             }
             let (to_stage, stage_inbox) = unbounded();
             let (to_relay, relay_inbox) = unbounded();
@@ -143,6 +147,7 @@ impl Member {
             let relay = Relay::new(
                 topology.name().into(),
                 sink,
+                spare,
                 source.group(),
                 Arc::clone(&clock),
                 Arc::clone(&assignments),

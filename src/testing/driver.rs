@@ -529,7 +529,8 @@ impl World {
                 }
                 _ => rows,
             };
-            WorkerPorts { rows, sink: Box::new(self.log.sink(&format!("{name}-{number}-{worker}"))) }
+            let sink = |producer: usize| Box::new(self.log.sink(&format!("{name}-{number}-{worker}-{producer}")));
+            WorkerPorts { rows, sink: sink(0), spare: Some(sink(1)) }
         };
         let (log, group) = (self.log.clone(), name.to_owned());
         let history: HistoryFactory = Arc::new(move || Ok(Box::new(log.history(&group)) as Box<dyn TopicHistory>));

@@ -75,7 +75,7 @@ impl World {
         let ports = Ports {
             source: Box::new(self.log.source(subscription(&self.topology))),
             // One: SQLite has one writer, so a second worker would only wait for the first.
-            workers: vec![WorkerPorts { rows: Box::new(rows), sink: Box::new(sink) }],
+            workers: vec![WorkerPorts { rows: Box::new(rows), sink: Box::new(sink), spare: None }],
             clock: Arc::clone(&self.clock),
             history: Some(history),
             owner: format!("demo-{}", std::process::id()),
