@@ -113,13 +113,12 @@ impl Member {
         let is_abandoned = Arc::new(AtomicBool::new(false));
         let (to_source, commands) = unbounded();
         let tables: Vec<_> = topology.sub_topologies().iter().map(|sub| sub.table().clone()).collect();
-        let mut message_bytes_max = None;
         let mut workers = Vec::with_capacity(worker_ports.len());
         let mut stages = Vec::with_capacity(worker_ports.len());
         for WorkerPorts { mut rows, mut sink, mut spare } in worker_ports {
             rows.bind(&tables)?;
             // Each is asked, since a producer also fits its own batches to the limits.
-            message_bytes_max = Some(limits(topology, &mut *sink)?);
+            let message_bytes_max = limits(topology, &mut *sink)?;
             if let Some(spare) = &mut spare {
                 limits(topology, &mut **spare)?;
             }
@@ -137,7 +136,7 @@ impl Member {
                 status: Arc::clone(&status),
                 hook: Arc::clone(hook),
                 history: history.clone(),
-                message_bytes_max: message_bytes_max.clone().unwrap_or_default(),
+                message_bytes_max,
                 inbox: stage_inbox,
                 relay: to_relay,
                 source: to_source.clone(),
