@@ -4,9 +4,10 @@ use crate::app::cli::{Output, OutputArguments};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::table;
-use crate::flow::table::ColumnSpec;
+use crate::flow::store::StoreSpec;
+use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::topology::{StepKind, SubTopology};
-use crate::flow::{KeyType, Topology};
+use crate::flow::{KeyType, OnViolation, Topology};
 use serde::Serialize;
 use std::io::Write;
 
@@ -42,10 +43,32 @@ struct SubDescription {
     companions: Vec<String>,
     /// Topics that need equal partition counts and equal keys.
     copartition_group: Vec<String>,
-    table: TableDescription,
+    table: Option<TableDescription>,
+    stores: Vec<StoreDescription>,
+    /// What the lead topic declares of its partitioning.
+    declared: Option<DeclaredDescription>,
+    /// Why its records go through Kafka once more.
+    shuffle: Option<String>,
     destination: Option<String>,
     dead_letter_topics: Vec<String>,
     commit: &'static str,
+}
+
+#[derive(Serialize)]
+struct StoreDescription {
+    name: String,
+    changelog: String,
+    version: u8,
+    time_to_live_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct DeclaredDescription {
+    hash: &'static str,
+    partitions: i32,
+    on_violation: &'static str,
+    /// Where records go that lie elsewhere.
+    astray_topic: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -78,7 +101,7 @@ impl Description {
             consumer_group: name.into(),
             transactional_ids: format!("{name}-<slot>-<worker>-<producer>"),
             thresholds: thresholds.collect(),
-            sub_topologies: subs.map(|(number, sub)| SubDescription::new(number, sub)).collect(),
+            sub_topologies: subs.map(|(number, sub)| SubDescription::new(topology, number, sub)).collect(),
         }
     }
 
@@ -94,25 +117,34 @@ impl Description {
 }
 
 impl SubDescription {
-    fn new(number: usize, sub: &SubTopology) -> Self {
-        let StepKind::Rows(_) = &sub.step;
-        let spec = sub.table();
-        let columns = spec.columns.iter().map(ColumnDescription::new);
+    fn new(topology: &Topology, number: usize, sub: &SubTopology) -> Self {
+        let astray = topology.astray_topic(sub).map(|topic| topic.to_string());
         Self {
             number,
             lead: sub.lead.to_string(),
             companions: sub.companions.iter().map(ToString::to_string).collect(),
             copartition_group: sub.sources().map(ToString::to_string).collect(),
-            table: TableDescription {
-                name: spec.table.name.clone(),
-                key_column: spec.table.key_column.clone(),
-                key_type: spec.table.key_type,
-                version_column: spec.table.version_column.clone(),
-                columns: columns.collect(),
-            },
+            table: sub.table().map(TableDescription::new),
+            stores: sub.stores.iter().map(|store| StoreDescription::new(topology, store)).collect(),
+            declared: sub.declared.as_ref().map(|declared| DeclaredDescription {
+                hash: declared.hash().name(),
+                partitions: declared.count(),
+                on_violation: match declared.policy() {
+                    OnViolation::Warn => "warn",
+                    OnViolation::Stop => "stop",
+                    OnViolation::Repartition => "repartition",
+                },
+                astray_topic: astray,
+            }),
+            shuffle: sub.rekeys.as_ref().map(|step| {
+                format!("key_by {step:?}: {} is not partitioned by this key, so that its records must meet elsewhere", sub.lead)
+            }),
             destination: sub.destination.as_ref().map(ToString::to_string),
             dead_letter_topics: sub.sources().map(|topic| Topology::dead_letter_topic(topic).to_string()).collect(),
-            commit: "through the database",
+            commit: match sub.step {
+                StepKind::Rows(_) => "through the database",
+                StepKind::Log(_) => "through the log",
+            },
         }
     }
 
@@ -128,22 +160,67 @@ impl SubDescription {
                 self.copartition_group.join(", ")
             )?;
         }
-        let table = &self.table;
-        writeln!(out, "  updates            {} by {} ({})", table.name, table.key_column, column_type(table.key_type))?;
-        for column in &table.columns {
+        if let Some(DeclaredDescription { hash, partitions, on_violation, astray_topic }) = &self.declared {
+            writeln!(out, "  declared           {hash} of the key over {partitions} partitions; a violation: {on_violation}")?;
+            if let Some(topic) = astray_topic {
+                writeln!(out, "    sent on in       {topic}")?;
+            }
+        }
+        self.table.iter().try_for_each(|table| table.write(out))?;
+        for StoreDescription { name, changelog, version, time_to_live_ms } in &self.stores {
+            let life = time_to_live_ms.map_or(String::new(), |ms| format!(", kept {ms} ms"));
+            writeln!(out, "  keeps              {name} (version {version}{life}), changelog {changelog}")?;
+        }
+        let destination = self.destination.as_deref();
+        if let Some(shuffle) = &self.shuffle {
+            writeln!(out, "  shuffles into      {}", destination.unwrap_or_default())?;
+            writeln!(out, "    because          {shuffle}")?;
+        } else {
+            let result = if self.table.is_some() { "no topic: the rows are the result" } else { "no topic: the stores are the result" };
+            writeln!(out, "  announces in       {}", destination.unwrap_or(result))?;
+        }
+        writeln!(out, "  dead letters in    {}", self.dead_letter_topics.join(", "))?;
+        let order = if self.table.is_some() {
+            "rows, outbox and position first, then Kafka"
+        } else {
+            "outputs, changelogs and offsets in one Kafka transaction"
+        };
+        writeln!(out, "  commits            {}: {order}", self.commit)?;
+        Ok(())
+    }
+}
+
+impl TableDescription {
+    fn new(spec: &TableSpec) -> Self {
+        Self {
+            name: spec.table.name.clone(),
+            key_column: spec.table.key_column.clone(),
+            key_type: spec.table.key_type,
+            version_column: spec.table.version_column.clone(),
+            columns: spec.columns.iter().map(ColumnDescription::new).collect(),
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        writeln!(out, "  updates            {} by {} ({})", self.name, self.key_column, column_type(self.key_type))?;
+        for column in &self.columns {
             let null = if column.nullable { ", may be null" } else { "" };
             writeln!(out, "    column           {} {}{null}", column.name, column.types.join(" or "))?;
         }
-        let version = table.version_column.as_deref().map_or("none".into(), |name| format!("{name} bigint"));
+        let version = self.version_column.as_deref().map_or("none".into(), |name| format!("{name} bigint"));
         writeln!(out, "    version          {version}")?;
-        writeln!(
-            out,
-            "  announces in       {}",
-            self.destination.as_deref().unwrap_or("no topic: the rows are the result")
-        )?;
-        writeln!(out, "  dead letters in    {}", self.dead_letter_topics.join(", "))?;
-        writeln!(out, "  commits            {}: rows, outbox and position first, then Kafka", self.commit)?;
         Ok(())
+    }
+}
+
+impl StoreDescription {
+    fn new(topology: &Topology, store: &StoreSpec) -> Self {
+        Self {
+            name: store.name.to_string(),
+            changelog: topology.changelog_topic(store).map(|topic| topic.to_string()).unwrap_or_default(),
+            version: store.version,
+            time_to_live_ms: store.time_to_live.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut schema = service.schema().map_err(database)?;
     schema.verify().map_err(database)?;
     let mut rows = Vec::new();
-    let tables: Vec<_> = service.topology.sub_topologies().iter().map(|sub| sub.table().clone()).collect();
+    let tables = service.topology.tables();
     let engine = service.engine();
     for _ in 0..engine.workers {
         let mut connection = service.rows().map_err(database)?;
@@ -156,6 +156,8 @@ fn member(
         workers,
         clock: Arc::new(SystemClock::default()),
         history: Some(history),
+        stores: None,
+        changelogs: None,
         owner: maintenance.owner.clone(),
     };
     let hook: Arc<dyn Hook> = Arc::new(NoHook);

@@ -185,7 +185,7 @@ fn compare_versions(
     report: &mut AuditReport,
 ) -> Result<(), Fault> {
     let mut sum = Some(0);
-    let mut tables: Vec<_> = topology.sub_topologies().iter().map(|sub| &sub.table().table).collect();
+    let mut tables: Vec<_> = topology.sub_topologies().iter().filter_map(|sub| Some(&sub.table()?.table)).collect();
     tables.dedup();
     for table in tables {
         sum = sum.zip(rows.version_sum(table)?).map(|(sum, more)| sum + more);

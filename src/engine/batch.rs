@@ -3,16 +3,14 @@
 //! The same id may come several times in a batch: its records are applied in offset order to one row in memory, which is
 //! written once, while each record's notices carry their own before and after (hazard H46).
 
-use crate::engine::message::{OMITTED_HEADER, bytes_of, dead_letter_headers};
+use crate::engine::message::{bytes_of, dead_letter, notice};
 use crate::engine::settings::MissingRow;
 use crate::flow::algorithm::Context;
-use crate::flow::effect::{Emission, Reject};
-use crate::flow::identity::{THRESHOLD_HEADER, VERSION_HEADER};
+use crate::flow::effect::Reject;
 use crate::flow::key::Key;
-use crate::flow::record::{Header, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::step::RowStep;
-use crate::flow::topology::Topology;
 use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
 use std::collections::HashMap;
 
@@ -290,7 +288,11 @@ impl<'a> Batch<'a> {
             let Some(share) = self.shares.get(entry.share) else { continue };
             match &mut entry.decided {
                 Decided::Applied { notices, .. } => rows.append(notices),
-                Decided::Dead(reject) => rows.push(dead_letter(self.terms, share, &entry.record, reject)),
+                Decided::Dead(reject) => {
+                    let Terms { pipeline, message_bytes_max, now, .. } = self.terms;
+                    let (source, incarnation) = (share.source, share.incarnation);
+                    rows.push(dead_letter(pipeline, message_bytes_max, source, incarnation, &entry.record, reject, *now));
+                },
                 Decided::Waiting | Decided::Skipped(_) => {}
             }
             timestamps.resize(rows.len(), entry.record.timestamp);
@@ -355,6 +357,7 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
         timestamp: record.timestamp,
         now: terms.now,
         key: &slot.key,
+        state: None,
     };
     let applied = share.step.apply(record.value, slot.values.as_ref().unwrap_or(read), &mut context)?;
     let is_changed = applied.row.is_some();
@@ -362,7 +365,8 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
     let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
     let mut notices = Vec::with_capacity(applied.emissions.len());
     for (seq, emission) in applied.emissions.into_iter().enumerate() {
-        let row = notice(terms, share, record, seq, emission, version);
+        let version = share.is_versioned.then_some(version);
+        let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);
         let bytes = bytes_of(terms.pipeline, &row);
         if let Some(limit) = terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
             let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
@@ -375,53 +379,4 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
         slot.changes += 1;
     }
     Ok(Decided::Applied { is_changed, notices, announced, magnitude: applied.magnitude, threshold: applied.threshold })
-}
-
-fn notice(
-    terms: &Terms<'_>,
-    share: &Share<'_>,
-    record: &Record<'_>,
-    seq: usize,
-    emission: Emission,
-    version: i64,
-) -> OutboxRow {
-    let mut headers = Vec::new();
-    if share.is_versioned {
-        headers.push(Header::new(VERSION_HEADER, version.to_string()));
-    }
-    if let Some(threshold) = emission.threshold {
-        headers.push(Header::new(THRESHOLD_HEADER, threshold.to_string()));
-    }
-    OutboxRow {
-        source: share.source.clone(),
-        source_offset: record.offset,
-        seq: i32::try_from(seq).unwrap_or(i32::MAX),
-        incarnation: share.incarnation,
-        destination: emission.destination,
-        key: record.key.map(<[u8]>::to_vec),
-        value: Some(emission.value),
-        headers,
-        created_at: terms.now,
-    }
-}
-
-fn dead_letter(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, reject: &Reject) -> OutboxRow {
-    let source = share.source;
-    let mut row = OutboxRow {
-        source: source.clone(),
-        source_offset: record.offset,
-        seq: 0,
-        incarnation: share.incarnation,
-        destination: Topology::dead_letter_topic(&source.topic),
-        key: record.key.map(<[u8]>::to_vec),
-        value: record.value.map(<[u8]>::to_vec),
-        headers: dead_letter_headers(terms.pipeline, &source.topic, source.partition.0, record, reject),
-        created_at: terms.now,
-    };
-    // What the dead-letter topic would not take must not block the partition: the value stays behind, its place is told.
-    if terms.message_bytes_max.get(&row.destination).is_some_and(|limit| bytes_of(terms.pipeline, &row) > *limit) {
-        let bytes = row.value.take().map_or(0, |value| value.len());
-        row.headers.push(Header::new(OMITTED_HEADER, bytes.to_string()));
-    }
-    row
 }

@@ -1,6 +1,6 @@
 //! What a takeover does: a total function of D, K, P, L, H, metadata and ids (protocol 5). Whatever is not listed halts.
 
-use crate::engine::metadata::is_ours;
+use crate::engine::metadata::{is_ours, topic_id};
 use crate::flow::record::NextOffset;
 use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
@@ -57,6 +57,16 @@ pub enum Decision {
     },
     /// K = D: go on.
     Go,
+    /// A step without rows: go on at K.
+    Resume {
+        /// K.
+        at: NextOffset,
+    },
+    /// A step without rows and without a past: commit K = `at` before the first batch.
+    Begin {
+        /// The first D.
+        at: NextOffset,
+    },
     /// Died between the two commits: publish the outbox rows of `[from, to)`, ending with K = `to`; then go on.
     Publish {
         /// K.
@@ -107,6 +117,20 @@ pub enum HaltReason {
     SchemaChanged,
     /// A decided message can never be published.
     Unpublishable,
+    /// The stores have a past, and the group's offset is gone.
+    OffsetsLost,
+    /// A source's partition count differs from the one that state or a declaration rests on.
+    PartitionCountChanged,
+    /// A record lies in another partition than the source's declaration says.
+    WronglyKeyed,
+    /// Changelog records that the store needs are gone.
+    ChangelogTruncated,
+    /// The store was made from another changelog.
+    ChangelogRecreated,
+    /// A store holds what cannot be true.
+    StoreUnreadable,
+    /// A store cannot be written.
+    StoreUnwritable,
 }
 
 impl HaltReason {
@@ -125,6 +149,13 @@ impl HaltReason {
             Self::InputsTruncated => "inputs-truncated",
             Self::SchemaChanged => "schema-changed",
             Self::Unpublishable => "unpublishable",
+            Self::OffsetsLost => "offsets-lost",
+            Self::PartitionCountChanged => "partition-count-changed",
+            Self::WronglyKeyed => "wrongly-keyed",
+            Self::ChangelogTruncated => "changelog-truncated",
+            Self::ChangelogRecreated => "changelog-recreated",
+            Self::StoreUnreadable => "store-unreadable",
+            Self::StoreUnwritable => "store-unwritable",
         }
     }
 
@@ -143,6 +174,13 @@ impl HaltReason {
             Self::InputsTruncated => "the log was cut, for instance by an unclean leader election",
             Self::SchemaChanged => "a table was altered while running",
             Self::Unpublishable => "a topic's limits or permissions changed after the row was committed",
+            Self::OffsetsLost => "the group's offsets expired or were deleted, while the stores hold what was made of them",
+            Self::PartitionCountChanged => "partitions were added: records of a key now go elsewhere than its state",
+            Self::WronglyKeyed => "a producer uses another partitioner or another key than the source declares",
+            Self::ChangelogTruncated => "records were deleted from the changelog, or its cleanup.policy is not compact",
+            Self::ChangelogRecreated => "the changelog was deleted and created again",
+            Self::StoreUnreadable => "the value was written by a later release, or the disk is damaged",
+            Self::StoreUnwritable => "the disk is full or fails",
         }
     }
 
@@ -175,6 +213,28 @@ impl HaltReason {
             ],
             Self::SchemaChanged => &["undo the change or deploy a matching release, then restart"],
             Self::Unpublishable => &["restore the topic's limits and permissions, then restart"],
+            Self::OffsetsLost => &[
+                "set the group back to where the stores stand: stop all instances, kafka-consumer-groups.sh --group GROUP \
+                 --topic TOPIC:PARTITION --reset-offsets --to-offset OFFSET --execute, start",
+                "begin anew at pipeline.start: stop all instances, delete the changelog topics and state.dir, tidegate topics apply, start",
+            ],
+            Self::PartitionCountChanged => &[
+                "begin anew over the new count: stop all instances, delete the internal topics and state.dir, set the new count \
+                 in topics/ and in the declaration, tidegate topics apply, start",
+            ],
+            Self::WronglyKeyed => &[
+                "mend the producer, then let the record pass: declare the source with OnViolation::Warn or OnViolation::Repartition",
+            ],
+            Self::ChangelogTruncated | Self::ChangelogRecreated => &[
+                "restore the changelog",
+                "begin anew at pipeline.start: stop all instances, delete the changelog topics, the group and state.dir, \
+                 tidegate topics apply, start",
+            ],
+            Self::StoreUnreadable => &[
+                "deploy the release that wrote the value, or one that upgrades it",
+                "rebuild from the changelog: stop the instance, delete its state.dir, start",
+            ],
+            Self::StoreUnwritable => &["make room on the disk of state.dir, then restart: nothing is lost"],
         }
     }
 }
@@ -193,7 +253,64 @@ impl fmt::Display for HaltReason {
             Self::InputsTruncated => "the log is shorter than the position",
             Self::SchemaChanged => "the database refuses a statement",
             Self::Unpublishable => "a decided message cannot be published",
+            Self::OffsetsLost => "the committed offset is gone, the stores are not",
+            Self::PartitionCountChanged => "the partition count changed",
+            Self::WronglyKeyed => "a record lies in the wrong partition",
+            Self::ChangelogTruncated => "changelog records are gone",
+            Self::ChangelogRecreated => "the changelog was re-created",
+            Self::StoreUnreadable => "a store holds what cannot be true",
+            Self::StoreUnwritable => "a store cannot be written",
         })
+    }
+}
+
+/// Everything a decision about a step without rows rests on: K is the truth, and where there are stores they remember up
+/// to which input they were made.
+#[derive(Clone, Debug)]
+pub struct LogFacts<'a> {
+    /// The pipeline's name, which is also the group's.
+    pub pipeline: &'a str,
+    /// K, read stable.
+    pub committed: Option<&'a Committed>,
+    /// L and H.
+    pub bounds: Bounds,
+    /// The id that the topic has now.
+    pub topic_id: &'a str,
+    /// The input up to which the stores of this process were made, where they remember one.
+    pub remembered: Option<NextOffset>,
+    /// Whether there are stores.
+    pub is_stateful: bool,
+    /// Where a partition without any past starts.
+    pub start: StartPolicy,
+    /// What to do when inputs are gone before they were read.
+    pub on_data_loss: DataLossPolicy,
+}
+
+/// Decides for a step without rows. Pure and total.
+#[must_use]
+pub fn decide_log(facts: &LogFacts<'_>) -> Decision {
+    let Bounds { start, end } = facts.bounds;
+    let Some(committed) = facts.committed else {
+        if facts.remembered.is_some_and(|at| at > start) {
+            return Decision::Halt(HaltReason::OffsetsLost);
+        }
+        return Decision::Begin { at: if facts.start == StartPolicy::Latest { end } else { start } };
+    };
+    let at = committed.next_offset;
+    if topic_id(committed).is_some_and(|id| !facts.topic_id.is_empty() && id != facts.topic_id) {
+        return Decision::Halt(HaltReason::TopicRecreated);
+    }
+    // Without state a reset is harmless: that is what the tool is for. With state it would count records twice or never.
+    if facts.is_stateful && !is_ours(facts.pipeline, committed) && facts.remembered != Some(at) {
+        return Decision::Halt(HaltReason::GroupReset);
+    }
+    if at > end {
+        return Decision::Halt(HaltReason::InputsTruncated);
+    }
+    match (at < start, facts.on_data_loss) {
+        (false, _) => Decision::Resume { at },
+        (true, DataLossPolicy::Skip) => Decision::SkipGap { to: start },
+        (true, DataLossPolicy::Halt) => Decision::Halt(HaltReason::InputsDeleted),
     }
 }
 

@@ -1,9 +1,11 @@
 //! From an outbox row to a message: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
 
-use crate::flow::effect::Reject;
-use crate::flow::identity::{ID_HEADER, NoticeId};
-use crate::flow::record::{Header, Record, TopicName};
+use crate::flow::effect::{Emission, Reject};
+use crate::flow::identity::{ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER};
+use crate::flow::record::{Header, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::topology::Topology;
 use crate::ports::rows::OutboxRow;
+use std::collections::HashMap;
 
 /// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
 const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
@@ -83,4 +85,65 @@ pub fn bytes_of(pipeline: &str, row: &OutboxRow) -> usize {
         + pipeline.len()
         + row.destination.as_str().len();
     128 + optional(&row.key) + optional(&row.value) + own + derived
+}
+
+/// The outbox row of one notice that passed the filter. `version`: the row's, where its table has one.
+#[must_use]
+pub fn notice(
+    source: &TopicPartition,
+    incarnation: i32,
+    record: &Record<'_>,
+    seq: usize,
+    emission: Emission,
+    version: Option<i64>,
+    now: Timestamp,
+) -> OutboxRow {
+    let mut headers = Vec::new();
+    if let Some(version) = version {
+        headers.push(Header::new(VERSION_HEADER, version.to_string()));
+    }
+    if let Some(threshold) = emission.threshold {
+        headers.push(Header::new(THRESHOLD_HEADER, threshold.to_string()));
+    }
+    OutboxRow {
+        source: source.clone(),
+        source_offset: record.offset,
+        seq: i32::try_from(seq).unwrap_or(i32::MAX),
+        incarnation,
+        destination: emission.destination,
+        key: record.key.map(<[u8]>::to_vec),
+        value: Some(emission.value),
+        headers,
+        created_at: now,
+    }
+}
+
+/// The outbox row of a dead letter. Its value stays behind where its topic, of at most `limits`, would not take it.
+#[must_use]
+pub fn dead_letter(
+    pipeline: &str,
+    limits: &HashMap<TopicName, usize>,
+    source: &TopicPartition,
+    incarnation: i32,
+    record: &Record<'_>,
+    reject: &Reject,
+    now: Timestamp,
+) -> OutboxRow {
+    let mut row = OutboxRow {
+        source: source.clone(),
+        source_offset: record.offset,
+        seq: 0,
+        incarnation,
+        destination: Topology::dead_letter_topic(&source.topic),
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: dead_letter_headers(pipeline, &source.topic, source.partition.0, record, reject),
+        created_at: now,
+    };
+    // What the dead-letter topic would not take must not block the partition: the value stays behind, its place is told.
+    if limits.get(&row.destination).is_some_and(|limit| bytes_of(pipeline, &row) > *limit) {
+        let bytes = row.value.take().map_or(0, |value| value.len());
+        row.headers.push(Header::new(OMITTED_HEADER, bytes.to_string()));
+    }
+    row
 }

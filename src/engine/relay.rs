@@ -2,7 +2,7 @@
 //! partitions of the worker.
 //!
 //! Rows come from memory, handed over by the database stage after its commit; the outbox table is read at a takeover
-//! only. What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences
+//! only. What a step without rows decided comes from memory alone, and is sent from there until K is past it. What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences
 //! late copies of its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from
 //! K on again, with the same ids; anything else means that somebody else has the partition.
 //!
@@ -21,16 +21,17 @@ use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::{Hook, Step};
 use crate::engine::message::{headers_of, is_dead_letter};
 use crate::engine::metadata;
+use crate::engine::outgoing::Outgoing;
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::ToStage;
 use crate::engine::status::Status;
-use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
-use crate::ports::rows::OutboxRow;
+use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
+use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Group, Membership, TaskId};
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -53,9 +54,11 @@ pub(crate) struct Part {
     pub(crate) from: NextOffset,
     /// The new K.
     pub(crate) to: NextOffset,
+    /// The topic's id, where no database remembers it: it goes into the metadata of K.
+    pub(crate) topic_id: Option<Arc<str>>,
 }
 
-/// What one database commit left to publish.
+/// What one database commit left to publish, or what steps without rows came to.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
     pub(crate) parts: Vec<Part>,
@@ -63,6 +66,12 @@ pub(crate) struct Publication {
     pub(crate) rows: Vec<OutboxRow>,
     /// The timestamps of the inputs of `rows`, for the age at publication.
     pub(crate) timestamps: Vec<Timestamp>,
+    /// Re-keyed records and changelog records of steps without rows, in the order of their inputs within each partition.
+    pub(crate) outgoing: Outgoing,
+    /// Where the changelogs ended when this was last sent.
+    pub(crate) ends: Vec<(TopicPartition, NextOffset)>,
+    /// What steps without rows counted, told once it is published.
+    pub(crate) counts: Counts,
     /// Whether K must be written soon even without rows.
     pub(crate) is_urgent: bool,
 }
@@ -75,6 +84,8 @@ pub(crate) enum ToRelay {
     Barrier { task: TaskId, assignment: AssignmentId },
     /// Publish everything before this message, then say so.
     Drain { ack: Sender<()> },
+    /// As [`ToRelay::Drain`], but tell the stage, which has stores to write before it says so.
+    Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
 }
 
 /// The Kafka stage of one worker.
@@ -96,6 +107,8 @@ pub(crate) struct Relay {
     pub(crate) outstanding: Arc<AtomicUsize>,
     /// Set when the process must end at once: nothing more is waited for.
     pub(crate) is_abandoned: Arc<AtomicBool>,
+    /// Changelog topics of the pipeline: their records name their partition.
+    pub(crate) changelogs: BTreeSet<TopicName>,
     pending: VecDeque<Publication>,
     pending_since: Option<Duration>,
     fencings: VecDeque<(Duration, u64)>,
@@ -117,6 +130,7 @@ impl Relay {
         stage: Sender<ToStage>,
         outstanding: Arc<AtomicUsize>,
         is_abandoned: Arc<AtomicBool>,
+        changelogs: BTreeSet<TopicName>,
     ) -> Self {
         Self {
             pipeline,
@@ -132,6 +146,7 @@ impl Relay {
             stage,
             outstanding,
             is_abandoned,
+            changelogs,
             pending: VecDeque::new(),
             pending_since: None,
             fencings: VecDeque::new(),
@@ -149,7 +164,7 @@ impl Relay {
         let Some(since) = self.pending_since else { return Ok(Some(self.settings.idle_commit)) };
         let due = since + self.settings.idle_commit;
         let now = self.clock.elapsed();
-        if now < due && self.pending.iter().all(|publication| publication.rows.is_empty() && !publication.is_urgent) {
+        if now < due && self.pending.iter().all(|publication| publication.len() == 0 && !publication.is_urgent) {
             return Ok(Some(due.saturating_sub(now)));
         }
         self.publish_next()?;
@@ -190,6 +205,10 @@ impl Relay {
                 self.publish_all()?;
                 let _ = ack.send(()); // whoever asked may have stopped waiting
             }
+            ToRelay::Farewell { tasks, ack } => {
+                self.publish_all()?;
+                self.tell(ToStage::Farewell { tasks, ack });
+            }
         }
         Ok(())
     }
@@ -209,14 +228,14 @@ impl Relay {
     fn publish_next(&mut self) -> Result<(), Fault> {
         let mut merged = Publication::default();
         while let Some(next) = self.pending.front() {
-            if !merged.parts.is_empty() && merged.rows.len() + next.rows.len() > self.settings.transaction_rows {
+            if !merged.parts.is_empty() && merged.len() + next.len() > self.settings.transaction_rows {
                 break;
             }
             let Some(next) = self.pending.pop_front() else { break };
             merged.append(next);
         }
         self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
-        let rows = merged.rows.len();
+        let rows = merged.len();
         let result = self.settle(merged);
         self.outstanding.fetch_sub(rows, Ordering::AcqRel);
         result
@@ -230,7 +249,7 @@ impl Relay {
             if publication.parts.is_empty() {
                 return Ok(());
             }
-            let fault = match self.attempt(&publication) {
+            let fault = match self.attempt(&mut publication) {
                 Ok(()) => {
                     self.confirm(&publication);
                     if let Some(reason) = self.sink.taint() {
@@ -263,18 +282,25 @@ impl Relay {
     }
 
     /// One transaction, in the order of [`crate::engine::commit`].
-    fn attempt(&mut self, publication: &Publication) -> Result<(), Fault> {
+    fn attempt(&mut self, publication: &mut Publication) -> Result<(), Fault> {
         self.sink.begin()?;
         self.hook.after(Step::OpenKafka)?;
         for row in &publication.rows {
             let headers = headers_of(&self.pipeline, row);
             let (key, value) = (row.key.as_deref(), row.value.as_deref());
-            // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
-            let partition = is_dead_letter(row).then_some(row.source.partition);
-            self.sink.send(&Message { destination: &row.destination, partition, key, value, headers: &headers })?;
+            // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too; a
+            // changelog record goes to its task's.
+            let is_tracked = self.changelogs.contains(&row.destination);
+            let partition = (is_tracked || is_dead_letter(row)).then_some(row.source.partition);
+            let (destination, headers, timestamp) = (&row.destination, &headers, None);
+            self.sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })?;
+        }
+        for message in publication.outgoing.messages() {
+            self.sink.send(&message)?;
         }
         self.hook.after(Step::Produce)?;
         self.sink.flush()?;
+        publication.ends = self.sink.ends();
         self.hook.after(Step::Flush)?;
         let membership = self.membership(&publication.parts)?;
         self.sink.send_offsets(&self.offsets(&publication.parts), &membership)?;
@@ -284,7 +310,9 @@ impl Relay {
     }
 
     fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
-        let offset = |part: &Part| (part.source.clone(), metadata::committed(&self.pipeline, part.epoch, part.to));
+        let metadata =
+            |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.topic_id.as_deref());
+        let offset = |part: &Part| (part.source.clone(), metadata(part));
         parts.iter().map(offset).collect()
     }
 
@@ -320,19 +348,22 @@ impl Relay {
 
     fn confirm(&self, publication: &Publication) {
         self.status.kafka_commits.add(1);
+        self.status.count(publication.counts);
         let now = self.clock.now();
         for timestamp in &publication.timestamps {
             let age = u64::try_from(now.0 - timestamp.0).unwrap_or(0);
             self.status.age_at_publication.add(Duration::from_millis(age));
         }
         for part in &publication.parts {
-            self.tell_published(part, part.to);
+            self.tell_published(publication, part, part.to);
         }
     }
 
-    fn tell_published(&self, part: &Part, next_offset: NextOffset) {
+    fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
         let Part { task, assignment, source, .. } = part.clone();
-        self.tell(ToStage::Published { task, assignment, source, next_offset });
+        let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
+        let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
+        self.tell(ToStage::Published { task, assignment, source, next_offset, ends });
     }
 
     /// Sorts a failure: ends the worker, refuses a lone part for good, or lets the publication be offered again.
@@ -348,6 +379,7 @@ impl Relay {
                     self.tell(ToStage::Unpublished { task, assignment, is_refused: true, detail: fault.to_string() });
                 }
                 publication.rows.clear();
+                publication.outgoing = Outgoing::default();
             }
             Fault::Corrupt(_) | Fault::Retry(_) => {}
         }
@@ -410,7 +442,7 @@ impl Relay {
         for (part, committed) in publication.parts.clone().into_iter().zip(found) {
             match committed.map(|committed| committed.next_offset) {
                 Some(k) if k == part.to => {
-                    self.tell_published(&part, k);
+                    self.tell_published(publication, &part, k);
                     publication.remove(&part.source);
                 }
                 Some(k) if k < part.from || k > part.to => {
@@ -440,6 +472,11 @@ impl Relay {
 }
 
 impl Publication {
+    /// Messages that it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.outgoing.len()
+    }
+
     fn append(&mut self, next: Self) {
         for part in next.parts {
             match self.parts.iter_mut().find(|own| own.source == part.source && own.assignment == part.assignment) {
@@ -449,11 +486,14 @@ impl Publication {
         }
         self.rows.extend(next.rows);
         self.timestamps.extend(next.timestamps);
+        self.outgoing.append(next.outgoing);
+        self.counts += next.counts;
     }
 
-    fn remove(&mut self, source: &TopicPartition) {
+    pub(crate) fn remove(&mut self, source: &TopicPartition) {
         self.parts.retain(|part| part.source != *source);
         self.retain_rows(|row| row.source != *source);
+        self.outgoing.retain(|other, _| other != source);
     }
 
     /// Everything of `source` before `k` is published.
@@ -462,6 +502,7 @@ impl Publication {
             part.from = k;
         }
         self.retain_rows(|row| row.source != *source || k.is_before(row.source_offset));
+        self.outgoing.retain(|other, offset| other != source || k.is_before(offset));
     }
 
     fn retain_rows(&mut self, mut keep: impl FnMut(&OutboxRow) -> bool) {
@@ -474,7 +515,7 @@ impl Publication {
 
     /// One publication a part.
     fn split(self) -> Vec<Self> {
-        let Self { parts, rows, timestamps, is_urgent } = self;
+        let Self { parts, rows, timestamps, mut outgoing, mut counts, is_urgent, .. } = self;
         parts
             .into_iter()
             .map(|part| {
@@ -483,7 +524,10 @@ impl Publication {
                 Self {
                     rows: rows.iter().filter(|row| own(row)).cloned().collect(),
                     timestamps,
+                    outgoing: outgoing.split_off(&part.source),
                     parts: vec![part],
+                    ends: Vec::new(),
+                    counts: std::mem::take(&mut counts), // of all parts, told with the first
                     is_urgent,
                 }
             })

@@ -25,6 +25,17 @@ pub struct EngineSettings {
     pub batch_rows: usize,
     /// How long the first record of a batch waits for company. 5 ms: half of what a commit takes on a busy disk.
     pub batch_age: Duration,
+    /// How long steps without rows gather before their transaction. 100 ms: what Kafka Streams commits exactly-once with.
+    pub log_age: Duration,
+    /// How often what is proved is written into the stores: after a kill, as much is read again from the changelogs.
+    pub store_flush: Duration,
+    /// A store not written for longer is rebuilt: tombstones may be gone from its changelog (`delete.retention.ms`, 24 h by
+    /// default; hazard H40).
+    pub store_rebuild_after: Duration,
+    /// Bytes of all caches of a worker's stores, roughly.
+    pub cache_bytes: usize,
+    /// How often partition counts are compared with those that state rests on.
+    pub count_check: Duration,
     /// How many outbox rows a worker may be ahead of its Kafka stage. 10,000: ten full batches.
     pub unpublished_rows: usize,
     /// Records that may wait in front of a task before its partitions are paused; resumed at half.
@@ -63,6 +74,11 @@ impl Default for EngineSettings {
             workers: 2,
             batch_rows: 1_000,
             batch_age: Duration::from_millis(5),
+            log_age: Duration::from_millis(100),
+            store_flush: Duration::from_secs(5),
+            store_rebuild_after: Duration::from_hours(23),
+            cache_bytes: 64 << 20,
+            count_check: Duration::from_secs(5),
             unpublished_rows: 10_000,
             queued_records: 20_000,
             transaction_rows: 10_000,

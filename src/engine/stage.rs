@@ -5,7 +5,7 @@
 //! memory. A batch is offered again from the start after any failure, since nothing of it was committed; a COMMIT whose
 //! answer was lost is settled by a locking read before anything else is tried.
 //!
-//! It never talks to Kafka but for reading K at a takeover, which is in [`takeover`](crate::engine::takeover).
+//! Steps without rows run in the same thread, see [`through_log`](crate::engine::through_log). It never talks to Kafka but for reading K at a takeover, which is in [`takeover`](crate::engine::takeover).
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::batch::{Batch, Reached, Share, Terms};
@@ -14,12 +14,16 @@ use crate::engine::decision::HaltReason;
 use crate::engine::relay::{Part, Publication, ToRelay};
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::{Status, TaskStatus};
-use crate::engine::supervisor::{HistoryFactory, ToSource};
+use crate::engine::restore::Restore;
+use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, ToSource};
 use crate::engine::task::{Halt, Input, State, Task};
+use crate::engine::through_log::OpenBatch;
 use crate::flow::record::{Chunk, NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, Topology};
 use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
+use crate::ports::changelog::ChangelogReader;
 use crate::ports::source::{Group, LogIds, TaskId};
+use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeMap, HashMap};
@@ -44,11 +48,20 @@ pub(crate) enum ToStage {
     /// An input cannot be read on.
     OutOfRange { task: TaskId, topic: usize, message: String },
     /// K of a source partition is committed.
-    Published { task: TaskId, assignment: AssignmentId, source: TopicPartition, next_offset: NextOffset },
+    Published {
+        task: TaskId,
+        assignment: AssignmentId,
+        source: TopicPartition,
+        next_offset: NextOffset,
+        /// Where the task's changelogs ended with it.
+        ends: Vec<(TopicPartition, NextOffset)>,
+    },
     /// Decided rows were not published: they are somebody else's, or (refused) can never be.
     Unpublished { task: TaskId, assignment: AssignmentId, is_refused: bool, detail: String },
     /// The relay holds nothing of this assignment any more.
     Drained { task: TaskId, assignment: AssignmentId },
+    /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
+    Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
 }
 
 /// Everything a stage is made of.
@@ -63,6 +76,8 @@ pub(crate) struct Stage {
     pub(crate) status: Arc<Status>,
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) history: Option<HistoryFactory>,
+    pub(crate) stores: Option<Arc<dyn Stores>>,
+    pub(crate) changelogs: Option<ChangelogFactory>,
     pub(crate) message_bytes_max: HashMap<TopicName, usize>,
     pub(crate) inbox: Receiver<ToStage>,
     pub(crate) relay: Sender<ToRelay>,
@@ -75,7 +90,12 @@ pub(crate) struct Stage {
 #[derive(Default)]
 pub(crate) struct StageState {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
-    pub(crate) queued: HashMap<TaskId, Arc<AtomicUsize>>,
+    /// What steps without rows have decided and not handed over yet.
+    pub(crate) open: OpenBatch,
+    pub(crate) reader: Option<Box<dyn ChangelogReader>>,
+    pub(crate) restore: Option<Restore>,
+    /// When partition counts were last compared.
+    pub(crate) counts_at: Duration,
     /// Cluster and topic ids, read at most once a second.
     pub(crate) log_ids: HashMap<TopicName, (Duration, LogIds)>,
     in_doubt: Option<Prepared>,
@@ -130,7 +150,7 @@ impl Stage {
     /// `Fatal` ends the worker.
     pub(crate) fn step(&mut self) -> Result<Option<Duration>, Fault> {
         while let Ok(message) = self.inbox.try_recv() {
-            self.take(message);
+            self.take(message)?;
         }
         let now = self.clock.elapsed();
         if let Some(wait) = self.state.not_before.checked_sub(now).filter(|wait| !wait.is_zero()) {
@@ -142,19 +162,22 @@ impl Stage {
         }
         let has_moved = self.take_over()?;
         let has_committed = self.run_batch()?;
+        let has_decided = self.run_log()?;
+        self.flush_stores();
+        self.watch_counts()?;
         self.recommit_idle();
-        if has_moved || has_committed { Ok(None) } else { Ok(Some(self.sleep())) }
+        if has_moved || has_committed || has_decided { Ok(None) } else { Ok(Some(self.sleep())) }
     }
 
     /// Waits for a message, at most `wait`, and takes it. False when every sender is gone.
-    pub(crate) fn wait(&mut self, wait: Duration) -> bool {
+    ///
+    /// # Errors
+    /// As [`Stage::step`].
+    pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool, Fault> {
         match self.inbox.recv_timeout(wait) {
-            Ok(message) => {
-                self.take(message);
-                true
-            }
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => true,
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => false,
+            Ok(message) => self.take(message).map(|()| true),
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(true),
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Ok(false),
         }
     }
 
@@ -167,39 +190,43 @@ impl Stage {
             .filter(|task| task.state == State::Running)
             .flat_map(|task| &task.inputs)
             .filter_map(|input| Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until)));
-        let due = takeovers.chain(batches).min().unwrap_or(now + Duration::from_millis(500));
+        let log = self.state.open.due(self.settings.log_age);
+        let due = takeovers.chain(batches).chain(log).min().unwrap_or(now + Duration::from_millis(500));
         due.saturating_sub(now).clamp(Duration::from_micros(200), Duration::from_millis(500))
     }
 
-    fn take(&mut self, message: ToStage) {
+    fn take(&mut self, message: ToStage) -> Result<(), Fault> {
         match message {
             ToStage::Assigned { task: id, assignment, queued } => {
                 if let Some(sub_topology) = self.topology.sub_topologies().get(id.sub_topology) {
-                    let task = Task::new(id, assignment, sub_topology, self.clock.elapsed());
-                    self.state.queued.insert(id, queued);
+                    let task = Task::new(id, assignment, sub_topology, queued, self.clock.elapsed());
                     self.state.tasks.insert(id, task);
                     self.show(id);
                 }
             }
             ToStage::Records { task, topic, chunk } => self.take_records(task, topic, chunk),
-            ToStage::Revoked { tasks, ack } => {
-                self.forget(&tasks);
-                // Behind everything handed over so far, so that it is published first.
-                let _ = self.relay.send(ToRelay::Drain { ack });
-            }
+            ToStage::Revoked { tasks, ack } => self.leave(tasks, ack)?,
+            ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack),
             ToStage::Lost { tasks } => self.forget(&tasks),
             ToStage::OutOfRange { task, topic, message } => {
                 if let Some(halt) = self.halt_of(task, topic, HaltReason::InputsDeleted, message) {
                     self.halt(task, halt);
                 }
             }
-            ToStage::Published { task: id, assignment, source, next_offset } => {
+            ToStage::Published { task: id, assignment, source, next_offset, ends } => {
                 let now = self.clock.elapsed();
                 if let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment)
                     && let Some(input) = task.inputs.iter_mut().find(|input| input.source == source)
                 {
                     input.published = input.published.max(next_offset);
                     input.published_at = now;
+                    if let Some(keyed) = &mut task.keyed {
+                        for (changelog, end) in ends {
+                            keyed.note_end(&changelog, end);
+                        }
+                        let published: Vec<NextOffset> = task.inputs.iter().map(|input| input.published).collect();
+                        keyed.prove(&published);
+                    }
                     if task.state != State::Halted {
                         self.show(id);
                     }
@@ -226,6 +253,7 @@ impl Stage {
                 }
             }
         }
+        Ok(())
     }
 
     fn take_records(&mut self, id: TaskId, topic: usize, chunk: Chunk) {
@@ -239,15 +267,15 @@ impl Stage {
             input.push(chunk, now);
             kept = input.queued() - before;
         }
-        if let Some(queued) = self.state.queued.get(&id) {
-            queued.fetch_sub(count - kept, Ordering::AcqRel);
+        if let Some(task) = self.state.tasks.get(&id) {
+            task.queued.fetch_sub(count - kept, Ordering::AcqRel);
         }
     }
 
-    fn forget(&mut self, tasks: &[TaskId]) {
+    pub(crate) fn forget(&mut self, tasks: &[TaskId]) {
         for id in tasks {
+            self.state.open.forget(*id);
             self.state.tasks.remove(id);
-            self.state.queued.remove(id);
             self.status.remove_task(*id);
         }
     }
@@ -259,6 +287,9 @@ impl Stage {
         self.status.fencings.add(1);
         tracing::info!(task = ?id, "fenced; proving membership before claiming again");
         let assignment = task.assignment;
+        // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
+        task.keyed = None;
+        self.state.open.forget(id);
         self.drop_records(id, State::Draining);
         let _ = self.relay.send(ToRelay::Barrier { task: id, assignment });
     }
@@ -269,9 +300,7 @@ impl Stage {
         if let Some(task) = self.state.tasks.get_mut(&id) {
             let dropped: usize = task.inputs.iter().map(Input::queued).sum();
             task.restart(state, now);
-            if let Some(queued) = self.state.queued.get(&id) {
-                queued.fetch_sub(dropped, Ordering::AcqRel);
-            }
+            task.queued.fetch_sub(dropped, Ordering::AcqRel);
             self.show(id);
         }
     }
@@ -316,11 +345,13 @@ impl Stage {
         let now = self.clock.elapsed();
         let every = self.settings.recommit_every;
         for task in self.state.tasks.values_mut().filter(|task| task.state == State::Running) {
-            for input in &mut task.inputs {
+            for (number, input) in task.inputs.iter_mut().enumerate() {
                 if input.published == input.next_offset && now.saturating_sub(input.published_at) >= every {
                     input.published_at = now;
                     let (source, epoch, at) = (input.source.clone(), input.epoch(), input.next_offset);
-                    let part = Part { task: task.id, assignment: task.assignment, source, epoch, from: at, to: at };
+                    let topic_id = task.topic_ids.get(number).cloned();
+                    let (id, assignment) = (task.id, task.assignment);
+                    let part = Part { task: id, assignment, source, epoch, from: at, to: at, topic_id };
                     let publication = Publication { parts: vec![part], ..Publication::default() };
                     let _ = self.relay.send(ToRelay::Publish(publication));
                 }
@@ -334,7 +365,7 @@ impl Stage {
         if self.outstanding.load(Ordering::Acquire) >= self.settings.unpublished_rows {
             return Vec::new();
         }
-        let running = self.state.tasks.values().filter(|task| task.state == State::Running);
+        let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
         let mut candidates: Vec<(TaskId, usize, &Input)> = running
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
@@ -405,7 +436,7 @@ impl Stage {
             })
             .collect();
         let shares: Vec<Share<'_>> =
-            inputs.iter().map(|(draw, task, input)| share(draw, task, input, settings)).collect();
+            inputs.iter().filter_map(|(draw, task, input)| share(topology, draw, task, input, settings)).collect();
 
         rows.begin()?;
         hook.after(Step::OpenDatabase)?;
@@ -466,19 +497,18 @@ impl Stage {
         let mut parts = Vec::with_capacity(advances.len());
         for advance in advances {
             self.status.count(advance.reached.counts);
-            let Advance { task: id, assignment, input, epoch, source, from, to, reached } = advance;
+            let Advance { task: id, assignment, input: number, epoch, source, from, to, reached } = advance;
             if from != to {
-                parts.push(Part { task: id, assignment, source, epoch, from, to });
+                parts.push(Part { task: id, assignment, source, epoch, from, to, topic_id: None });
             }
             let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment) else {
                 continue;
             };
-            let Some(input) = task.inputs.get_mut(input) else { continue };
+            let Some(input) = task.inputs.get_mut(number) else { continue };
             input.next_offset = to;
             input.consume(reached.records);
-            if let Some(queued) = self.state.queued.get(&id) {
-                queued.fetch_sub(reached.records, Ordering::AcqRel);
-            }
+            task.queued.fetch_sub(reached.records, Ordering::AcqRel);
+            let Some(input) = task.inputs.get_mut(number) else { continue };
             if reached.records > 0 {
                 input.attempts = 0;
             }
@@ -491,13 +521,13 @@ impl Stage {
             self.show(id);
         }
         if !parts.is_empty() {
-            self.hand_over(Publication { parts, rows, timestamps, is_urgent: false });
+            self.hand_over(Publication { parts, rows, timestamps, ..Publication::default() });
         }
     }
 
-    /// Gives a publication to the relay and counts its rows as outstanding.
+    /// Gives a publication to the relay and counts its messages as outstanding.
     pub(crate) fn hand_over(&self, publication: Publication) {
-        self.outstanding.fetch_add(publication.rows.len(), Ordering::AcqRel);
+        self.outstanding.fetch_add(publication.len(), Ordering::AcqRel);
         let _ = self.relay.send(ToRelay::Publish(publication)); // a relay that has ended ends us too
     }
 
@@ -575,17 +605,24 @@ impl Stage {
     }
 }
 
-fn share<'a>(draw: &Draw, task: &'a Task, input: &'a Input, settings: &EngineSettings) -> Share<'a> {
-    let StepKind::Rows(step) = &task.sub_topology.step;
-    Share {
+/// What one input contributes; `None` for a step without rows, which is never drawn.
+fn share<'a>(
+    topology: &Topology,
+    draw: &Draw,
+    task: &'a Task,
+    input: &'a Input,
+    settings: &EngineSettings,
+) -> Option<Share<'a>> {
+    let StepKind::Rows(step) = &task.sub_topology.step else { return None };
+    Some(Share {
         source: &input.source,
         incarnation: input.incarnation(),
         step: &**step,
-        table: task.id.sub_topology,
+        table: topology.table_index(task.id.sub_topology),
         may_retry: input.attempts < settings.retry_attempts,
         is_versioned: step.table().table.version_column.is_some(),
         records: input.records(draw.records).collect(),
-    }
+    })
 }
 
 /// The compare-and-set that opens the transaction; the counters follow when they are known.

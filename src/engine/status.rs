@@ -1,6 +1,7 @@
 //! What this instance is doing, for people: counters, tasks, halts, ages. Written once a batch, read by pages and tests.
 
 use crate::engine::task::Halt;
+use crate::flow::record::{Offset, TopicName, TopicPartition};
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
 use std::collections::BTreeMap;
@@ -52,9 +53,119 @@ pub struct Status {
     pub fencings: Counter,
     /// Outbox rows published at a takeover: their algorithm ran in an earlier owner.
     pub recovered_rows: Counter,
+    /// Changelog records read by restores that have ended.
+    pub restored_records: Counter,
+    /// How sources keep to their declared partitioning.
+    pub declared: Declarations,
+    /// Changes of key that may not be needed.
+    pub shuffles: Shuffles,
     /// Age of records, from their timestamp to the commit of the Kafka transaction that tells of them.
     pub age_at_publication: Ages,
     tasks: Mutex<BTreeMap<TaskId, TaskStatus>>,
+    restores: Mutex<BTreeMap<TaskId, RestoreStatus>>,
+}
+
+/// How far the restore of one store has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestoreStatus {
+    /// The store.
+    pub store: String,
+    /// The changelog offset it began at.
+    pub from: i64,
+    /// The next one to read.
+    pub position: i64,
+    /// The one it ends before.
+    pub end: i64,
+    /// Records read.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// When it began, on the monotonic clock.
+    pub began_at: Duration,
+    /// How long it has been under way.
+    pub seconds: f64,
+}
+
+impl RestoreStatus {
+    /// The share that is done, from 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    pub fn share(&self) -> f64 {
+        let whole = (self.end - self.from).max(1) as f64;
+        ((self.position - self.from) as f64 / whole).clamp(0.0, 1.0)
+    }
+
+    /// Seconds to go at the speed so far; `None` while nothing has been read.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<f64> {
+        let share = self.share();
+        (share > 0.0).then(|| self.seconds * (1.0 - share) / share)
+    }
+}
+
+/// Records held against their source's declaration.
+#[derive(Debug, Default)]
+pub struct Declarations {
+    /// Records that lay where they were declared.
+    pub checked: Counter,
+    violations: Mutex<BTreeMap<TopicPartition, Violations>>,
+}
+
+/// Records of one partition that lay elsewhere than declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violations {
+    /// How many.
+    pub count: u64,
+    /// The first one.
+    pub first_offset: i64,
+    /// Where it belongs.
+    pub expected_partition: i32,
+}
+
+impl Declarations {
+    pub(crate) fn violated(&self, source: &TopicPartition, offset: Offset, expected: i32) {
+        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = violations.entry(source.clone()).or_insert_with(|| {
+            tracing::warn!(partition = %source, offset = offset.0, expected_partition = expected, "a record lies in another partition than its source declares");
+            Violations { count: 0, first_offset: offset.0, expected_partition: expected }
+        });
+        found.count += 1;
+    }
+
+    /// What was found, by source partition.
+    #[must_use]
+    pub fn violations(&self) -> BTreeMap<TopicPartition, Violations> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Re-keyed records that were looked at, and how many lay in their new key's partition already, by source topic.
+#[derive(Debug, Default)]
+pub struct Shuffles {
+    sampled: Mutex<BTreeMap<TopicName, (u64, u64)>>,
+}
+
+impl Shuffles {
+    pub(crate) fn sampled(&self, source: &TopicName, was_there: bool) {
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, there) = sampled.entry(source.clone()).or_default();
+        *all += 1;
+        *there += u64::from(was_there);
+    }
+
+    /// Sampled, and of these already in place, by source topic.
+    #[must_use]
+    pub fn samples(&self) -> BTreeMap<TopicName, (u64, u64)> {
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The sources that are keyed already as they are re-keyed to: their shuffle can be removed. Of some hundred records
+    /// all must lie in place, which by chance they do not where there is more than one partition.
+    #[must_use]
+    pub fn needless(&self) -> Vec<TopicName> {
+        let samples = self.samples();
+        samples.into_iter().filter(|(_, (all, there))| *all >= 100 && all == there).map(|(topic, _)| topic).collect()
+    }
 }
 
 /// One task.
@@ -88,6 +199,21 @@ impl Status {
 
     pub(crate) fn remove_task(&self, id: TaskId) {
         self.tasks_mut().remove(&id);
+        self.set_restore(id, None);
+    }
+
+    pub(crate) fn set_restore(&self, id: TaskId, restore: Option<RestoreStatus>) {
+        let mut restores = self.restores.lock().unwrap_or_else(PoisonError::into_inner);
+        match restore {
+            Some(restore) => restores.insert(id, restore),
+            None => restores.remove(&id),
+        };
+    }
+
+    /// The restores under way, by task.
+    #[must_use]
+    pub fn restores(&self) -> BTreeMap<TaskId, RestoreStatus> {
+        self.restores.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Forgets every task: a member of this process was killed and gave nothing up.

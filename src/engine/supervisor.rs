@@ -11,10 +11,12 @@ use crate::engine::stage::{Stage, StageState, ToStage};
 use crate::engine::status::Status;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
+use crate::ports::changelog::ChangelogReader;
 use crate::ports::history::TopicHistory;
 use crate::ports::rows::Rows;
 use crate::ports::sink::Sink;
 use crate::ports::source::{CopartitionGroup, Listener, Membership, Source, Subscription, TaskId};
+use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +28,9 @@ use std::time::Duration;
 
 /// Opens a reader of whole topics, for the rare takeover after the group's offsets have expired.
 pub type HistoryFactory = Arc<dyn Fn() -> Result<Box<dyn TopicHistory>, Fault> + Send + Sync>;
+
+/// Opens a reader of changelogs, for restores.
+pub type ChangelogFactory = Arc<dyn Fn() -> Result<Box<dyn ChangelogReader>, Fault> + Send + Sync>;
 
 /// How long one poll waits for records: the longest that a finished takeover waits to be started.
 const POLL: Duration = Duration::from_millis(20);
@@ -40,7 +45,7 @@ pub(crate) enum ToSource {
 
 /// The adapters of one worker.
 pub struct WorkerPorts {
-    /// Its database connection, not yet bound.
+    /// Its database connection, not yet bound; [`NoRows`](crate::ports::rows::NoRows) where no step has rows.
     pub rows: Box<dyn Rows>,
     /// Its transactional producer.
     pub sink: Box<dyn Sink>,
@@ -58,6 +63,10 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Reads whole topics.
     pub history: Option<HistoryFactory>,
+    /// Where keyed state lies; needed where a step has stores.
+    pub stores: Option<Arc<dyn Stores>>,
+    /// Reads changelogs; needed where a step has stores.
+    pub changelogs: Option<ChangelogFactory>,
     /// Who we are, for people: goes into claimed positions.
     pub owner: String,
 }
@@ -69,12 +78,20 @@ pub fn subscription(topology: &Topology) -> Subscription {
     Subscription { group: topology.name().into(), groups: topology.sub_topologies().iter().map(group).collect() }
 }
 
-/// Every topic that the pipeline writes: destinations and dead-letter topics, sorted.
+/// The changelogs of the pipeline's stores, sorted.
+#[must_use]
+pub fn changelogs(topology: &Topology) -> BTreeSet<TopicName> {
+    let stores = topology.sub_topologies().iter().flat_map(|sub| &sub.stores);
+    stores.filter_map(|store| topology.changelog_topic(store)).collect()
+}
+
+/// Every topic that the pipeline writes: destinations, internal topics, changelogs and dead-letter topics, sorted.
 #[must_use]
 pub fn outputs(topology: &Topology) -> BTreeSet<TopicName> {
     let subs = topology.sub_topologies().iter();
     let dead_letters = subs.clone().flat_map(SubTopology::sources).map(Topology::dead_letter_topic);
-    subs.filter_map(|sub| sub.destination.clone()).chain(dead_letters).collect()
+    let written = subs.filter_map(|sub| sub.destination.clone()).chain(dead_letters);
+    written.chain(topology.internal_topics()).chain(changelogs(topology)).collect()
 }
 
 /// One member of the group with its workers, not yet running.
@@ -107,12 +124,12 @@ impl Member {
         status: Arc<Status>,
         hook: &Arc<dyn Hook>,
     ) -> Result<Self, Fault> {
-        let Ports { source, workers: worker_ports, clock, history, owner } = ports;
+        let Ports { source, workers: worker_ports, clock, history, stores, changelogs: reader, owner } = ports;
         let settings = Arc::new(settings);
         let assignments = Arc::new(Assignments::default());
         let is_abandoned = Arc::new(AtomicBool::new(false));
         let (to_source, commands) = unbounded();
-        let tables: Vec<_> = topology.sub_topologies().iter().map(|sub| sub.table().clone()).collect();
+        let tables = topology.tables();
         let mut workers = Vec::with_capacity(worker_ports.len());
         let mut stages = Vec::with_capacity(worker_ports.len());
         for WorkerPorts { mut rows, mut sink, mut spare } in worker_ports {
@@ -136,7 +153,13 @@ impl Member {
                 status: Arc::clone(&status),
                 hook: Arc::clone(hook),
                 history: history.clone(),
+<<<<<<< HEAD
                 message_bytes_max,
+=======
+                stores: stores.clone(),
+                changelogs: reader.clone(),
+                message_bytes_max: message_bytes_max.clone().unwrap_or_default(),
+>>>>>>> 2bfab75 (wip: keyed state)
                 inbox: stage_inbox,
                 relay: to_relay,
                 source: to_source.clone(),
@@ -157,6 +180,7 @@ impl Member {
                 to_stage.clone(),
                 outstanding,
                 Arc::clone(&is_abandoned),
+                changelogs(topology),
             );
             stages.push(StageHandle { inbox: to_stage, tasks: 0 });
             workers.push(Worker { stage, relay });
@@ -268,7 +292,7 @@ impl Member {
             threads.push(guard(&shared, &format!("stage-{number}"), move || {
                 while !stop.load(Ordering::Acquire) && !life.is_killed() {
                     if let Some(wait) = stage.step()?
-                        && !stage.wait(wait)
+                        && !stage.wait(wait)?
                     {
                         break;
                     }

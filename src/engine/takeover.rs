@@ -5,18 +5,19 @@
 //! pending until its timeout) wait a little and leave the worker to its other tasks in between.
 
 use crate::engine::commit::Step;
-use crate::engine::decision::{Decision, Facts, HaltReason, decide};
+use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
 use crate::engine::message::id_of;
 use crate::engine::relay::{Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
-use crate::engine::task::{Halt, State};
+use crate::engine::task::{Halt, State, Task};
 use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
 use crate::ports::source::{Committed, LogIds, TaskId};
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The pause before a step that was refused is tried again.
@@ -41,17 +42,21 @@ impl Stage {
         let mut has_moved = false;
         for (id, state) in due {
             let result = match state {
-                State::Claiming => self.claim(id),
+                State::Claiming => self.enter(id),
                 State::ReadingCommitted => self.read_and_decide(id),
                 State::Publishing => {
-                    self.start_if_published(id);
+                    self.go_on_if_published(id);
                     Ok(())
                 }
+                State::Restoring => self.restore(id),
                 State::Proving | State::Stale => self.prove(id),
-                State::Running | State::Draining | State::Halted => Ok(()),
+                State::Running | State::Leaving | State::Draining | State::Halted => Ok(()),
             };
             match result {
-                Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state != state),
+                Ok(()) => {
+                    has_moved |= state == State::Restoring
+                        || self.state.tasks.get(&id).is_some_and(|task| task.state != state);
+                }
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
                 Err(Fault::Corrupt(cause)) => {
                     let fault = Fault::Corrupt(cause);
@@ -79,6 +84,45 @@ impl Stage {
 
     fn sources(&self, id: TaskId) -> Vec<TopicPartition> {
         self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs).map(|input| input.source.clone()).collect()
+    }
+
+    /// Before step 1: what the sources are, and the stores, which are opened but not read yet.
+    fn enter(&mut self, id: TaskId) -> Result<(), Fault> {
+        let sources = self.sources(id);
+        let has_rows = self.state.tasks.get(&id).is_some_and(Task::has_rows);
+        let (mut counts, mut topic_ids) = (Vec::with_capacity(sources.len()), Vec::new());
+        for source in &sources {
+            let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
+            counts.push(count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?);
+            if !has_rows {
+                topic_ids.push(Arc::from(self.log_ids(&source.topic)?.topic_id));
+            }
+        }
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let declared = task.sub_topology.declared.as_ref().map(|declared| declared.count());
+        let (lead, count) = (task.sub_topology.lead.clone(), counts.first().copied().unwrap_or(0));
+        (task.counts, task.topic_ids) = (counts, topic_ids);
+        if let Some(declared) = declared.filter(|declared| *declared != count) {
+            let message = format!("{lead} is declared with {declared} partitions and has {count}");
+            if let Some(halt) = self.halt_of(id, 0, HaltReason::PartitionCountChanged, message) {
+                self.halt(id, halt);
+            }
+            return Ok(());
+        }
+        if !self.keep_state(id)? {
+            return Ok(());
+        }
+        if has_rows {
+            return self.claim(id);
+        }
+        let task = self.state.tasks.get(&id);
+        let is_ours = task.is_some_and(|task| self.assignments.membership(id, task.assignment).is_some());
+        if is_ours {
+            self.go_on(id, State::ReadingCommitted, Duration::ZERO);
+        } else {
+            self.go_on(id, State::Stale, STALE);
+        }
+        Ok(())
     }
 
     /// Step 1: raises the epochs. A plain read of the epoch would fence nobody.
@@ -123,7 +167,7 @@ impl Stage {
         Ok(())
     }
 
-    fn log_ids(&mut self, topic: &TopicName) -> Result<LogIds, Fault> {
+    pub(crate) fn log_ids(&mut self, topic: &TopicName) -> Result<LogIds, Fault> {
         let now = self.clock.elapsed();
         if let Some((at, ids)) = self.state.log_ids.get(topic)
             && now.saturating_sub(*at) < Duration::from_secs(1)
@@ -176,6 +220,18 @@ impl Stage {
     ) -> Result<Decision, Fault> {
         let bounds = self.group.bounds(source, self.settings.ask_wait)?;
         let log_ids = self.log_ids(&source.topic)?;
+        if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
+            return Ok(decide_log(&LogFacts {
+                pipeline: self.topology.name(),
+                committed,
+                bounds,
+                topic_id: &log_ids.topic_id,
+                remembered: self.remembered(id, source)?,
+                is_stateful: self.state.tasks.get(&id).is_some_and(|task| task.keyed.is_some()),
+                start: self.settings.start,
+                on_data_loss: self.settings.on_data_loss,
+            }));
+        }
         let position = self.state.tasks.get(&id).and_then(|task| task.inputs.get(index)?.position.clone());
         let has_outbox_from_published = match (&position, committed) {
             (Some(position), None) => {
@@ -201,6 +257,16 @@ impl Stage {
             Decision::Halt(_) => Ok(true), // handled before anything was carried out
             Decision::Go => {
                 self.set_published(id, source, |d| d);
+                Ok(true)
+            }
+            Decision::Resume { at } => {
+                self.set_position(id, source, at, at);
+                Ok(true)
+            }
+            Decision::Begin { at } => {
+                // K is committed before the first batch.
+                self.set_position(id, source, at, NextOffset(-1));
+                self.publish(id, source, at, at, Vec::new());
                 Ok(true)
             }
             Decision::FirstStart { at } => self.first_start(id, source, at),
@@ -238,13 +304,24 @@ impl Stage {
         }
     }
 
+    fn set_position(&mut self, id: TaskId, source: &TopicPartition, d: NextOffset, k: NextOffset) {
+        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+        for input in inputs.filter(|input| input.source == *source) {
+            input.next_offset = d;
+        }
+        self.set_published(id, source, |_| k);
+    }
+
     fn publish(&self, id: TaskId, source: &TopicPartition, from: NextOffset, to: NextOffset, rows: Vec<OutboxRow>) {
         let Some(task) = self.state.tasks.get(&id) else { return };
-        let epoch = self.position(id, source).map_or(1, |position| position.epoch);
+        let first_epoch = i64::from(task.has_rows());
+        let epoch = self.position(id, source).map_or(first_epoch, |position| position.epoch);
         self.status.recovered_rows.add(rows.len() as u64);
-        let part = Part { task: id, assignment: task.assignment, source: source.clone(), epoch, from, to };
+        let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
+        let (assignment, topic_id) = (task.assignment, task.topic_ids.get(number).cloned());
+        let part = Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id };
         // Their inputs' timestamps are not kept: an age measured over a crash would say nothing about the service.
-        self.hand_over(Publication { parts: vec![part], rows, timestamps: Vec::new(), is_urgent: true });
+        self.hand_over(Publication { parts: vec![part], rows, is_urgent: true, ..Publication::default() });
     }
 
     fn first_start(&mut self, id: TaskId, source: &TopicPartition, at: NextOffset) -> Result<bool, Fault> {
@@ -298,6 +375,12 @@ impl Stage {
 
     /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent.
     fn skip_gap(&mut self, id: TaskId, source: &TopicPartition, to: NextOffset) -> Result<bool, Fault> {
+        if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
+            tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
+            self.set_position(id, source, to, NextOffset(-1));
+            self.publish(id, source, to, to, Vec::new());
+            return Ok(true);
+        }
         let Some(position) = self.position(id, source) else { return Ok(false) };
         let (from, epoch) = (position.next_offset, position.epoch);
         tracing::error!(partition = %source, from = from.0, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
@@ -320,9 +403,19 @@ impl Stage {
         Ok(true)
     }
 
-    /// Step 6: K = D, so records may come.
-    fn start_if_published(&mut self, id: TaskId) {
+    /// K = D: step 5 where there are stores, otherwise step 6.
+    fn go_on_if_published(&mut self, id: TaskId) {
         let Some(task) = self.state.tasks.get(&id).filter(|task| task.is_caught_up()) else { return };
+        if task.keyed.is_some() {
+            self.go_on(id, State::Restoring, Duration::ZERO);
+        } else {
+            self.start(id);
+        }
+    }
+
+    /// Step 6: everything is in place, so records may come.
+    pub(crate) fn start(&mut self, id: TaskId) {
+        let Some(task) = self.state.tasks.get(&id) else { return };
         let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let (assignment, took) = (task.assignment, self.clock.elapsed().saturating_sub(task.assigned_at));
         tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");

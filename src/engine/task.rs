@@ -1,21 +1,26 @@
 //! One task: a partition number of one sub-topology, its inputs, and where it stands between assignment and work.
 //!
 //! ```text
-//!            claimed                     table says go               K = D
-//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Running
-//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ──┤
-//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ─────┘
+//!            claimed                     table says go               K = D          stores whole
+//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Restoring ─────────→ Running ─→ Leaving
+//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ─────────────────────────┤
+//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ────────────────────────────┘
 //! ```
+//! Only a step with rows claims, and only one with stores restores; the others pass through at once. `Leaving` waits until
+//! what the task decided is published, so that its stores can be written as of then.
 //! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all; `Halted` waits for
 //! a person. Both give the partition up only when the group takes it.
 
 use crate::engine::assignment::AssignmentId;
 use crate::engine::decision::HaltReason;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
-use crate::flow::topology::SubTopology;
+use crate::engine::keyed::Keyed;
+use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::rows::Position;
 use crate::ports::source::{Committed, TaskId};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// Where a task stands.
@@ -29,8 +34,12 @@ pub(crate) enum State {
     ReadingCommitted,
     /// Waits until the relay has brought K to D.
     Publishing,
+    /// Makes its stores whole from their changelogs.
+    Restoring,
     /// Takes records.
     Running,
+    /// Is about to move: takes no more records.
+    Leaving,
     /// Lost a compare-and-set: waits until the relay holds nothing of it any more.
     Draining,
     /// Proves that the group still counts us in, before it claims again.
@@ -47,7 +56,9 @@ impl State {
             Self::Stale => "stale",
             Self::ReadingCommitted => "reading committed offset",
             Self::Publishing => "publishing",
+            Self::Restoring => "restoring",
             Self::Running => "running",
+            Self::Leaving => "leaving",
             Self::Draining => "draining",
             Self::Proving => "proving membership",
             Self::Halted => "halted",
@@ -56,7 +67,7 @@ impl State {
 
     /// Whether the next step is tried again when its time has come.
     pub(crate) const fn is_timed(self) -> bool {
-        matches!(self, Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Proving)
+        matches!(self, Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Restoring | Self::Proving)
     }
 }
 
@@ -147,6 +158,11 @@ impl Input {
             .take(count)
     }
 
+    /// The next record.
+    pub(crate) fn first(&self) -> Option<Record<'_>> {
+        self.queue.front().and_then(|queued| queued.chunk.record(queued.taken))
+    }
+
     /// Drops the next `count` records: they have been handled.
     pub(crate) fn consume(&mut self, mut count: usize) {
         self.queued = self.queued.saturating_sub(count);
@@ -189,10 +205,24 @@ pub(crate) struct Task {
     pub(crate) not_before: Duration,
     /// When the takeover began.
     pub(crate) assigned_at: Duration,
+    /// Records waiting in front of the task, shared with the router, which pauses at a bound.
+    pub(crate) queued: Arc<AtomicUsize>,
+    /// Partition counts of the inputs' topics, as of the takeover.
+    pub(crate) counts: Vec<i32>,
+    /// The ids of the inputs' topics, where no database remembers them.
+    pub(crate) topic_ids: Vec<Arc<str>>,
+    /// The stores, where the step has some, from the takeover on.
+    pub(crate) keyed: Option<Keyed>,
 }
 
 impl Task {
-    pub(crate) fn new(id: TaskId, assignment: AssignmentId, sub_topology: &SubTopology, now: Duration) -> Self {
+    pub(crate) fn new(
+        id: TaskId,
+        assignment: AssignmentId,
+        sub_topology: &SubTopology,
+        queued: Arc<AtomicUsize>,
+        now: Duration,
+    ) -> Self {
         let inputs = sub_topology.sources().map(|topic| Input::new(TopicPartition::new(topic.clone(), id.partition)));
         Self {
             id,
@@ -202,6 +232,10 @@ impl Task {
             sub_topology: sub_topology.clone(),
             not_before: now,
             assigned_at: now,
+            queued,
+            counts: Vec::new(),
+            topic_ids: Vec::new(),
+            keyed: None,
         }
     }
 
@@ -212,6 +246,11 @@ impl Task {
         for input in &mut self.inputs {
             input.clear();
         }
+    }
+
+    /// Whether the step reads and writes rows.
+    pub(crate) const fn has_rows(&self) -> bool {
+        matches!(self.sub_topology.step, StepKind::Rows(_))
     }
 
     pub(crate) fn is_caught_up(&self) -> bool {

@@ -3,8 +3,10 @@
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+use crate::flow::store::{Opened, StateAccess, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 
 /// What to do when a notification arrives: change its row, and say what changed.
 ///
@@ -16,8 +18,12 @@ pub trait Algorithm: Send + Sync + 'static {
     /// The notification, decoded from the record's JSON value.
     type Event: DeserializeOwned;
 
-    /// The columns that are read and written back: a plain serde struct whose fields are named like the columns.
-    /// Neither the key column nor the version column is among them.
+    /// What is read, changed in place and written back.
+    ///
+    /// In an `update` step a table's row: a plain serde struct whose fields are named like the columns; neither the key
+    /// column nor the version column is among them. In an `aggregate` step the value that a store keeps under the
+    /// record's key: any serde type with a default, which stands for a key not seen yet; where it is written as JSON's
+    /// null (an `Option` that is `None`) the key is deleted. In a `process` step nothing: `()`.
     type Row: Serialize + DeserializeOwned;
 
     /// What the next topic is told: `Option<Notice>` for none or one, `Vec<Notice>` for several.
@@ -35,8 +41,7 @@ pub trait Algorithm: Send + Sync + 'static {
     ) -> Result<Self::Notices, Reject>;
 }
 
-/// Where a record came from and when.
-#[derive(Debug)]
+/// Where a record came from and when, and the stores that its step names.
 pub struct Context<'a> {
     pub(crate) topic: &'a TopicName,
     pub(crate) partition: Partition,
@@ -44,6 +49,14 @@ pub struct Context<'a> {
     pub(crate) timestamp: Timestamp,
     pub(crate) now: Timestamp,
     pub(crate) key: &'a Key,
+    pub(crate) state: Option<&'a mut dyn StateAccess>,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = format!("{}-{}@{}", self.topic, self.partition, self.offset);
+        f.debug_struct("Context").field("record", &place).field("key", self.key).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Context<'a> {
@@ -51,7 +64,7 @@ impl<'a> Context<'a> {
     #[must_use]
     pub const fn example(topic: &'a TopicName, key: &'a Key) -> Self {
         let (partition, offset, epoch) = (Partition(0), Offset(0), Timestamp(0));
-        Self { topic, partition, offset, timestamp: epoch, now: epoch, key }
+        Self { topic, partition, offset, timestamp: epoch, now: epoch, key, state: None }
     }
 }
 
@@ -74,7 +87,8 @@ impl Context<'_> {
         self.offset.0
     }
 
-    /// The row's id.
+    /// The row's id, or the key of the aggregate's value. In a `process` step the record's key as text, empty where it has
+    /// none.
     #[must_use]
     pub const fn key(&self) -> &Key {
         self.key
@@ -91,5 +105,18 @@ impl Context<'_> {
     #[must_use]
     pub const fn now_ms(&self) -> i64 {
         self.now.0
+    }
+
+    /// Opens one of the stores that the step was given by `with_store`.
+    ///
+    /// # Errors
+    /// A dead letter with the code `unknown-store` where the step was not given it.
+    pub fn store<'s, V>(&'s mut self, store: &'s Store<V>) -> Result<Opened<'s, V>, Reject> {
+        let name = &store.spec().name;
+        let opened = self.state.as_deref_mut().and_then(|state| Some((state.find(name)?, state)));
+        match opened {
+            Some((number, state)) => Ok(Opened { store, number, state }),
+            None => Err(Reject::dead_letter("unknown-store", format!("the step has no store {name}: add with_store"))),
+        }
     }
 }

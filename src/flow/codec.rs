@@ -27,13 +27,22 @@ pub fn decode<T: DeserializeOwned>(value: Option<&[u8]>) -> Result<T, Reject> {
 /// `bad-notice` where it cannot be serialized.
 pub fn encode<T: Serialize>(notice: &T) -> Result<Vec<u8>, Reject> {
     let mut out = Vec::with_capacity(64);
-    let formatter = Finite::default();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, &formatter);
-    notice.serialize(&mut serializer).map_err(|error| Reject::dead_letter("bad-notice", error.to_string()))?;
-    if has_non_finite(notice, formatter.nulls.get())? {
-        return Err(Reject::dead_letter("not-finite", "the notice holds a number that is NaN or infinite"));
-    }
+    encode_into(notice, &mut out)?;
     Ok(out)
+}
+
+/// Encodes a value behind what `out` holds.
+///
+/// # Errors
+/// As [`encode`]; `out` is then to be thrown away.
+pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
+    let formatter = Finite::default();
+    let mut serializer = serde_json::Serializer::with_formatter(out, &formatter);
+    value.serialize(&mut serializer).map_err(|error| Reject::dead_letter("bad-notice", error.to_string()))?;
+    if has_non_finite(value, formatter.nulls.get())? {
+        return Err(Reject::dead_letter("not-finite", "it holds a number that is NaN or infinite"));
+    }
+    Ok(())
 }
 
 /// Counts the nulls that were written: only a notice with nulls can hide a float that is not finite.

@@ -91,3 +91,12 @@ pub struct Applied {
     /// The threshold in force when the record was decided.
     pub threshold: Option<f64>,
 }
+
+/// What a step without rows came to with one record.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Stepped {
+    /// What passed the filter, in the order the algorithm gave it.
+    pub emissions: Vec<Emission>,
+    /// The key under which the record goes on, value and headers as they are: a change of key.
+    pub rekeyed: Option<Vec<u8>>,
+}

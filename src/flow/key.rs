@@ -144,6 +144,39 @@ pub fn partition_for(key: &[u8], count: i32) -> i32 {
     u32::try_from(count).ok().filter(|n| *n > 0).map_or(0, |n| i32::try_from(positive % n).unwrap_or(0))
 }
 
+/// The partition that librdkafka's default partitioner (`consistent_random`) chooses for a key that is not empty: CRC-32
+/// (the zlib polynomial) modulo the count. Source: `rd_kafka_msg_partitioner_consistent` of librdkafka 2.12.1.
+///
+/// `count` must be positive; with 0 or less the answer is partition 0.
+#[must_use]
+pub fn crc32_partition_for(key: &[u8], count: i32) -> i32 {
+    let hash = crc32(key);
+    u32::try_from(count).ok().filter(|n| *n > 0).map_or(0, |n| i32::try_from(hash % n).unwrap_or(0))
+}
+
+/// CRC-32 with the reflected polynomial `0xedb88320`, as zlib computes it.
+fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut n = 0;
+        while n < 256 {
+            let (mut value, mut bit) = (n as u32, 0);
+            while bit < 8 {
+                value = if value & 1 == 1 { (value >> 1) ^ 0xedb8_8320 } else { value >> 1 };
+                bit += 1;
+            }
+            table[n] = value;
+            n += 1;
+        }
+        table
+    };
+    let step = |crc: u32, byte: &u8| {
+        let index = usize::from(crc.to_le_bytes()[0] ^ byte);
+        (crc >> 8) ^ TABLE.get(index).copied().unwrap_or(0)
+    };
+    !bytes.iter().fold(u32::MAX, step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +196,14 @@ mod tests {
         for (bytes, hash) in vectors {
             assert_eq!(murmur2(bytes).cast_signed(), hash, "{}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn crc32_agrees_with_zlib() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(b""), 0);
+        assert_eq!(crc32_partition_for(b"123456789", 12), (0xcbf4_3926_u32 % 12).cast_signed());
+        assert_eq!(crc32_partition_for(b"x", 0), 0);
     }
 
     #[test]

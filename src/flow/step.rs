@@ -1,12 +1,16 @@
-//! A step with rows, its types erased: bytes and column values in, effects out.
+//! Steps, their types erased: bytes, column values and stores in, effects out.
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec;
-use crate::flow::effect::{Applied, Emission, Reject};
-use crate::flow::record::TopicName;
+use crate::flow::effect::{Applied, Emission, Reject, Stepped};
+use crate::flow::key::KeyType;
+use crate::flow::record::{Record, TopicName};
 use crate::flow::row::{RowError, Value, from_values, to_values};
+use crate::flow::store::Store;
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What the engine runs for each record of a sub-topology that reads and writes rows.
@@ -19,6 +23,18 @@ pub trait RowStep: Send + Sync {
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault, panics included.
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
+}
+
+/// What the engine runs for each record of a sub-topology without rows: it commits through the log.
+pub trait LogStep: Send + Sync {
+    /// How the key of each record is read; `None` where the step does not ask for one.
+    fn key_type(&self) -> Option<KeyType>;
+
+    /// Runs over one record. State is read and written through the context; what was written is undone on a reject.
+    ///
+    /// # Errors
+    /// [`Reject`] for anything that is the record's or the algorithm's fault, panics included.
+    fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject>;
 }
 
 /// The item that a filter sees.
@@ -35,12 +51,35 @@ pub(crate) enum Filter<A: Algorithm> {
     AtLeast(Threshold, Measure<A, f64>),
 }
 
-/// [`RowStep`] for one algorithm, its filters and its destination.
-pub(crate) struct Update<A: Algorithm> {
+/// An algorithm, the filters behind it and the destination.
+pub(crate) struct Chain<A: Algorithm> {
     pub(crate) algorithm: A,
-    pub(crate) table: TableSpec,
     pub(crate) filters: Vec<Filter<A>>,
     pub(crate) destination: Option<TopicName>,
+}
+
+/// [`RowStep`]: a table's row is read and written back.
+pub(crate) struct Update<A: Algorithm> {
+    pub(crate) chain: Chain<A>,
+    pub(crate) table: TableSpec,
+}
+
+/// [`LogStep`]: the value under the record's key is read and written back.
+pub(crate) struct Aggregate<A: Algorithm> {
+    pub(crate) chain: Chain<A>,
+    pub(crate) store: Store<A::Row>,
+    pub(crate) key_type: KeyType,
+}
+
+/// [`LogStep`]: an algorithm that keeps nothing under the record's key.
+pub(crate) struct Process<A: Algorithm<Row = ()>> {
+    pub(crate) chain: Chain<A>,
+}
+
+/// [`LogStep`]: sends each record on under another key.
+pub(crate) struct ChangeKey<E, F> {
+    pub(crate) key: F,
+    pub(crate) event: PhantomData<fn() -> E>,
 }
 
 impl<A: Algorithm> RowStep for Update<A> {
@@ -54,19 +93,77 @@ impl<A: Algorithm> RowStep for Update<A> {
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
         let mut before = Vec::with_capacity(row.len());
         to_values(&state, &mut before).map_err(|error| unfit(&error))?;
-        let notices = catch_unwind(AssertUnwindSafe(|| self.algorithm.apply(event, &mut state, context)))
-            .unwrap_or_else(|panic| Err(Reject::dead_letter("panic", panic_message(&*panic))))?;
+        let notices = self.chain.run(event, &mut state, context)?;
         let mut after = Vec::with_capacity(row.len());
         to_values(&state, &mut after).map_err(|error| unfit(&error))?;
         let mut applied = Applied { row: (before != after).then_some(after), ..Applied::default() };
         for notice in notices {
-            self.decide(&notice, &mut applied)?;
+            self.chain.decide(&notice, &mut applied)?;
         }
         Ok(applied)
     }
 }
 
-impl<A: Algorithm> Update<A> {
+impl<A: Algorithm<Row: Default>> LogStep for Aggregate<A> {
+    fn key_type(&self) -> Option<KeyType> {
+        Some(self.key_type)
+    }
+
+    fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let event = codec::decode::<A::Event>(record.value)?;
+        let key = record.key.unwrap_or_default();
+        let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
+        let notices = self.chain.run(event, &mut state, context)?;
+        let stepped = self.chain.announce(notices)?;
+        context.store(&self.store)?.put(key, &state)?;
+        Ok(stepped)
+    }
+}
+
+impl<A: Algorithm<Row = ()>> LogStep for Process<A> {
+    fn key_type(&self) -> Option<KeyType> {
+        None
+    }
+
+    fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let event = codec::decode::<A::Event>(record.value)?;
+        let notices = self.chain.run(event, &mut (), context)?;
+        self.chain.announce(notices)
+    }
+}
+
+impl<E, K, F> LogStep for ChangeKey<E, F>
+where
+    E: DeserializeOwned,
+    K: ToString,
+    F: Fn(&E) -> K + Send + Sync,
+{
+    fn key_type(&self) -> Option<KeyType> {
+        None
+    }
+
+    fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let event = codec::decode::<E>(record.value)?;
+        let key = catch_unwind(AssertUnwindSafe(|| (self.key)(&event).to_string()))
+            .map_err(|panic| Reject::dead_letter("panic", panic_message(&*panic)))?;
+        Ok(Stepped { rekeyed: Some(key.into_bytes()), ..Stepped::default() })
+    }
+}
+
+impl<A: Algorithm> Chain<A> {
+    fn run(&self, event: A::Event, row: &mut A::Row, context: &mut Context<'_>) -> Result<A::Notices, Reject> {
+        catch_unwind(AssertUnwindSafe(|| self.algorithm.apply(event, row, context)))
+            .unwrap_or_else(|panic| Err(Reject::dead_letter("panic", panic_message(&*panic))))
+    }
+
+    fn announce(&self, notices: A::Notices) -> Result<Stepped, Reject> {
+        let mut applied = Applied::default();
+        for notice in notices {
+            self.decide(&notice, &mut applied)?;
+        }
+        Ok(Stepped { emissions: applied.emissions, rekeyed: None })
+    }
+
     fn decide(&self, notice: &Item<A>, applied: &mut Applied) -> Result<(), Reject> {
         let mut passes = true;
         let mut threshold = None;

@@ -4,6 +4,7 @@
 //! Calls block. A worker is an OS thread that owns its partitions, its producer and its database connection, so nothing
 //! that is half-way can be cancelled (hazard H56) and no runtime is needed to drive the engine in a test.
 
+pub mod changelog;
 pub mod clock;
 pub mod fault;
 pub mod history;
@@ -12,6 +13,7 @@ pub mod rows;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod store;
 pub mod topics;
 
 pub use clock::Clock;

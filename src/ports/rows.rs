@@ -293,3 +293,73 @@ pub struct VerdictRow {
     /// The reject's code, where there is one.
     pub note: Option<String>,
 }
+
+/// What a pipeline without rows has for a database: nothing is ever asked of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NoRows;
+
+impl NoRows {
+    fn refuse<T>() -> Result<T, Fault> {
+        Err(Fault::fatal("a step asks for rows, and the pipeline was started without a database"))
+    }
+}
+
+impl Rows for NoRows {
+    fn bind(&mut self, tables: &[TableSpec]) -> Result<(), Fault> {
+        if tables.is_empty() { Ok(()) } else { Self::refuse() }
+    }
+
+    fn claim(&mut self, _: &[Claim]) -> Result<Vec<Claimed>, Fault> {
+        Self::refuse()
+    }
+
+    fn create(&mut self, _: &Claim, _: NextOffset) -> Result<bool, Fault> {
+        Self::refuse()
+    }
+
+    fn outbox(&mut self, _: &TopicPartition, _: NextOffset, _: NextOffset, _: usize) -> Result<Vec<OutboxRow>, Fault> {
+        Self::refuse()
+    }
+
+    fn begin(&mut self) -> Result<(), Fault> {
+        Self::refuse()
+    }
+
+    fn advance(&mut self, _: &[Move]) -> Result<Vec<bool>, Fault> {
+        Self::refuse()
+    }
+
+    fn read(&mut self, _: usize, _: &[Key]) -> Result<Vec<RowRead>, Fault> {
+        Self::refuse()
+    }
+
+    fn write(&mut self, _: usize, _: &[RowWrite]) -> Result<(), WriteFault> {
+        Ok(Self::refuse()?)
+    }
+
+    fn append(&mut self, _: &[OutboxRow]) -> Result<(), WriteFault> {
+        Ok(Self::refuse()?)
+    }
+
+    fn record(&mut self, _: &[VerdictRow]) -> Result<(), WriteFault> {
+        Ok(Self::refuse()?)
+    }
+
+    fn savepoint(&mut self) -> Result<(), Fault> {
+        Self::refuse()
+    }
+
+    fn rollback_to_savepoint(&mut self) -> Result<(), Fault> {
+        Self::refuse()
+    }
+
+    fn commit(&mut self) -> Result<CommitAnswer, Fault> {
+        Self::refuse()
+    }
+
+    fn rollback(&mut self) {}
+
+    fn settle(&mut self, _: &Move) -> Result<bool, Fault> {
+        Self::refuse()
+    }
+}

@@ -4,7 +4,7 @@
 //! refuses everything the predecessor still sends. A transaction whose end is in doubt is therefore settled by
 //! [`Sink::renew`] and a stable read of K, never by trying again on the same producer.
 
-use crate::flow::record::{Header, Partition, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Committed, Membership};
 
@@ -21,6 +21,10 @@ pub struct Message<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers in their order.
     pub headers: &'a [Header],
+    /// The record's timestamp; `None` for the moment it is produced.
+    pub timestamp: Option<Timestamp>,
+    /// Whether its offset is asked for by [`Sink::ends`]; such a message names its partition.
+    pub is_tracked: bool,
 }
 
 /// One transactional producer. Owned by one thread; calls block.
@@ -45,6 +49,10 @@ pub trait Sink: Send {
     /// # Errors
     /// As [`Sink::begin`]; one failed delivery fails the call.
     fn flush(&mut self) -> Result<(), Fault>;
+
+    /// For each partition that tracked messages of this transaction went to, one past the last of their offsets. Known
+    /// once [`Sink::flush`] has answered Ok, until the next [`Sink::begin`].
+    fn ends(&self) -> Vec<(TopicPartition, NextOffset)>;
 
     /// Adds the group's offsets to the transaction.
     ///

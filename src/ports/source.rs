@@ -201,6 +201,13 @@ pub trait Group: Send + Sync {
     /// `Retry` when `wait` was not enough.
     fn partition_count(&self, topic: &TopicName, wait: Duration) -> Result<Option<i32>, Fault>;
 
+    /// Where the member that owns `partition` of a lead topic can be asked over HTTP, as `host:port`: what it told the
+    /// group when it joined. `None` where nobody owns it or the owner told nothing.
+    ///
+    /// # Errors
+    /// `Retry` when `wait` was not enough.
+    fn owner_address(&self, partition: &TopicPartition, wait: Duration) -> Result<Option<String>, Fault>;
+
     /// Commits offsets outside any transaction, as this member, synchronously. Its uses: K unchanged, as a round trip
     /// that proves membership; and K of idle companion topics, before the broker lets it expire.
     ///

@@ -2,22 +2,26 @@
 
 use super::crash::CrashPoint;
 use super::guard::{Guard, UnguardedRows, UnguardedSource};
-use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog};
+use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores};
 use crate::engine::commit::{Hook, Step};
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
-use crate::engine::supervisor::{HistoryFactory, Member, Ports, WorkerPorts, outputs, subscription};
+use crate::engine::supervisor::{
+    ChangelogFactory, HistoryFactory, Member, Ports, WorkerPorts, changelogs, outputs, subscription,
+};
 use crate::engine::task::Halt;
 use crate::flow::key::Key;
-use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::flow::row::{Value, to_values};
-use crate::flow::table::{ColumnSpec, ColumnType};
+use crate::flow::table::{ColumnSpec, ColumnType, TableSpec};
 use crate::flow::topology::{SubTopology, Topology};
+use crate::ports::changelog::ChangelogReader;
 use crate::ports::history::{Found, TopicHistory};
 use crate::ports::rows::{Position, RowRead, Rows};
 use crate::ports::source::Source;
 use crate::ports::{Clock, Fault};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +99,7 @@ struct World {
 struct Instance {
     member: Option<Member>,
     status: Arc<Status>,
+    stores: MemoryStores,
     is_frozen: bool,
 }
 
@@ -160,7 +165,7 @@ impl TestDriver {
 
     /// Puts a row whose columns are given by name, with version 0.
     pub(super) fn row_by_name(&mut self, table: &str, key: i64, row: &serde_json::Map<String, serde_json::Value>) {
-        let spec = self.sub_topology(table).table().clone();
+        let spec = self.table(table);
         let value = |column: &ColumnSpec| {
             let value =
                 row.get(&column.name).unwrap_or_else(|| panic!("row for {table}: column {} is missing", column.name));
@@ -252,7 +257,7 @@ impl TestDriver {
     #[must_use]
     pub fn row_of(&mut self, table: &str, key: impl Into<Key>) -> Option<RowRead> {
         self.run();
-        let spec = self.sub_topology(table).table().table.clone();
+        let spec = self.table(table).table;
         self.world().database.get(&spec, key)
     }
 
@@ -396,6 +401,52 @@ impl TestDriver {
         &self.world().database
     }
 
+    /// A value as a store has it once everything is proved and written: what its changelog says. `None` where the key is
+    /// not there, or not in any partition.
+    ///
+    /// # Panics
+    /// When no step has such a store, or the value is not JSON.
+    #[must_use]
+    pub fn store(&mut self, store: &str, key: &str) -> Option<serde_json::Value> {
+        let found = self.plan.topology.sub_topologies().iter().flat_map(|sub| &sub.stores).find(|s| *s.name == *store);
+        let spec = found.unwrap_or_else(|| panic!("no step has a store {store}")).clone();
+        let topic = self.plan.topology.changelog_topic(&spec).unwrap_or_else(|| panic!("store {store}: a bad name"));
+        let records = self.read_raw(topic.as_str());
+        let last = records.iter().rev().find(|found| found.key.as_deref() == Some(key.as_bytes()))?;
+        let value = last.value.as_deref()?;
+        let json = match value.first() {
+            Some(1) => value.get(2..),
+            _ => value.get(10..),
+        };
+        Some(json.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_else(|| panic!("{store}: not JSON: {value:?}")))
+    }
+
+    /// The local disk of an instance: it outlives the instance, as a volume does.
+    ///
+    /// # Panics
+    /// When there is no such instance.
+    #[must_use]
+    pub fn disk(&mut self, instance: usize) -> MemoryStores {
+        let found = self.world().instances.get(instance).map(|instance| instance.stores.clone());
+        found.unwrap_or_else(|| panic!("there is no instance {instance}"))
+    }
+
+    /// How many changelog records restores have read, over all instances.
+    #[must_use]
+    pub fn records_restored(&mut self) -> u64 {
+        self.world().instances.iter().map(|instance| instance.status.restored_records.value()).sum()
+    }
+
+    /// What an instance says of itself.
+    ///
+    /// # Panics
+    /// When there is no such instance.
+    #[must_use]
+    pub fn status(&mut self, instance: usize) -> Arc<Status> {
+        let found = self.world().instances.get(instance).map(|instance| Arc::clone(&instance.status));
+        found.unwrap_or_else(|| panic!("there is no instance {instance}"))
+    }
+
     /// The position of a source partition.
     ///
     /// # Panics
@@ -419,14 +470,14 @@ impl TestDriver {
         self.world.get_or_insert_with(|| World::new(plan))
     }
 
-    fn sub_topology(&self, table: &str) -> SubTopology {
-        let found = self.plan.topology.sub_topologies().iter().find(|sub| sub.table().table.name == table);
-        found.unwrap_or_else(|| panic!("no step uses a table {table}")).clone()
+    fn table(&self, table: &str) -> TableSpec {
+        let found = self.plan.topology.tables().into_iter().find(|spec| spec.table.name == table);
+        found.unwrap_or_else(|| panic!("no step uses a table {table}"))
     }
 
     fn spell(&self, topic: &str, key: &Key) -> Vec<u8> {
         let found = self.plan.topology.sub_topologies().iter().find(|sub| sub.sources().any(|t| t.as_str() == topic));
-        found.unwrap_or_else(|| panic!("no step reads a topic {topic}")).table().table.key_type.spell(key)
+        found.unwrap_or_else(|| panic!("no step reads a topic {topic}")).key_type().spell(key)
     }
 }
 
@@ -478,8 +529,7 @@ impl World {
                 panic!("{fault}");
             }
         }
-        for sub in plan.topology.sub_topologies() {
-            let spec = sub.table();
+        for spec in plan.topology.tables() {
             let columns: Vec<_> = spec
                 .columns
                 .iter()
@@ -496,22 +546,30 @@ impl World {
 
     fn start(&mut self, plan: &Plan, number: usize) {
         let status = Arc::new(Status::default());
-        let member = match self.member(plan, number, &status) {
+        let stores = self.instances.get(number).map(|instance| instance.stores.clone()).unwrap_or_default();
+        let member = match self.member(plan, number, &status, &stores) {
             Ok(member) => member,
             Err(fault) => panic!("instance {number} does not start: {fault}"),
         };
-        let instance = Instance { member: Some(member), status, is_frozen: false };
+        let instance = Instance { member: Some(member), status, stores, is_frozen: false };
         match self.instances.get_mut(number) {
             Some(place) => {
                 // What the dead one had counted stays counted.
                 instance.status.records.add(place.status.records.value());
+                instance.status.restored_records.add(place.status.restored_records.value());
                 *place = instance;
             }
             None => self.instances.push(instance),
         }
     }
 
-    fn member(&self, plan: &Plan, number: usize, status: &Arc<Status>) -> Result<Member, Fault> {
+    fn member(
+        &self,
+        plan: &Plan,
+        number: usize,
+        status: &Arc<Status>,
+        stores: &MemoryStores,
+    ) -> Result<Member, Fault> {
         let name = plan.topology.name();
         let source: Box<dyn Source> = Box::new(self.log.source(subscription(&plan.topology)));
         let source = match plan.without {
@@ -532,6 +590,8 @@ impl World {
             let sink = |producer: usize| Box::new(self.log.sink(&format!("{name}-{number}-{worker}-{producer}")));
             WorkerPorts { rows, sink: sink(0), spare: Some(sink(1)) }
         };
+        let log = self.log.clone();
+        let changelogs: ChangelogFactory = Arc::new(move || Ok(Box::new(log.changelog()) as Box<dyn ChangelogReader>));
         let (log, group) = (self.log.clone(), name.to_owned());
         let history: HistoryFactory = Arc::new(move || Ok(Box::new(log.history(&group)) as Box<dyn TopicHistory>));
         let ports = Ports {
@@ -539,6 +599,8 @@ impl World {
             workers: (0..WORKERS).map(worker).collect(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             history: Some(history),
+            stores: Some(Arc::new(stores.clone())),
+            changelogs: Some(changelogs),
             owner: format!("driver-{number}"),
         };
         let hook = Arc::clone(&self.crash) as Arc<dyn Hook>;
@@ -555,8 +617,8 @@ impl World {
     fn carry_out(&mut self, plan: &Plan, deed: &Deed) {
         match deed {
             Deed::Row { table, key, values } => {
-                let sub = plan.topology.sub_topologies().iter().find(|sub| sub.table().table.name == *table);
-                let spec = sub.unwrap_or_else(|| panic!("no step uses a table {table}")).table();
+                let found = plan.topology.tables().into_iter().find(|spec| spec.table.name == *table);
+                let spec = found.unwrap_or_else(|| panic!("no step uses a table {table}"));
                 assert!(self.database.put(&spec.table, key.clone(), 0, values), "the row does not fit table {table}");
             }
             Deed::Send { topic, key, value } => {
@@ -622,22 +684,24 @@ impl World {
         let halted: Vec<Partition> =
             alive.flat_map(|instance| instance.status.halts()).map(|halt| halt.source.partition).collect();
         let name = plan.topology.name();
-        let sources = plan.topology.sub_topologies().iter().flat_map(SubTopology::sources);
+        let subs = plan.topology.sub_topologies();
+        let with_rows: BTreeSet<&TopicName> =
+            subs.iter().filter(|sub| sub.table().is_some()).flat_map(SubTopology::sources).collect();
+        let sources = subs.iter().flat_map(SubTopology::sources);
         sources.flat_map(|topic| (0..plan.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n)))).all(
             |place| {
-                let position = self.database.position(name, &place).map(|position| position.next_offset);
                 let committed = self.log.committed(name, &place).map(|committed| committed.next_offset);
-                let end = self.log.bounds(&place).map_or(NextOffset(0), |bounds| bounds.end);
-                halted.contains(&place.partition) || (position == Some(end) && committed == position)
+                let has_rows = with_rows.contains(&place.topic);
+                let position = self.database.position(name, &place).map(|position| position.next_offset);
+                let position = if has_rows { position } else { committed };
+                let is_read = position >= Some(self.log.visible_end(&place));
+                halted.contains(&place.partition) || (is_read && committed == position)
             },
         )
     }
 
     fn outcome(&self, plan: &Plan) -> Outcome {
-        let table = |sub: &SubTopology| {
-            let table = &sub.table().table;
-            (table.name.clone(), self.database.all(table))
-        };
+        let table = |spec: TableSpec| (spec.table.name.clone(), self.database.all(&spec.table));
         let message = |found: &Found| {
             (found.partition, found.key.clone(), found.value.clone(), found.header("tg_id").map(str::to_owned))
         };
@@ -646,12 +710,21 @@ impl World {
             let id = message.3.clone().unwrap_or_default();
             (message.0, id.rsplitn(3, '/').nth(2).map(str::to_owned))
         };
+        let changelogs = changelogs(&plan.topology);
         let topic = |topic: TopicName| {
             let mut messages: Vec<Message> = self.log.read(&topic).iter().map(message).collect();
-            messages.sort_by_key(origin);
+            if changelogs.contains(&topic) {
+                // How many records a key has depends on where batches ended; its last value does not.
+                let last: BTreeMap<_, _> =
+                    messages.into_iter().map(|(partition, key, value, _)| ((partition, key), value)).collect();
+                messages = last.into_iter().map(|((partition, key), value)| (partition, key, value, None)).collect();
+                messages.retain(|(_, _, value, _)| value.is_some());
+            } else {
+                messages.sort_by_key(origin);
+            }
             (topic, messages)
         };
-        let tables = plan.topology.sub_topologies().iter().map(table).collect();
+        let tables = plan.topology.tables().into_iter().map(table).collect();
         (tables, outputs(&plan.topology).into_iter().map(topic).collect())
     }
 }

@@ -177,4 +177,8 @@ impl Group for UnguardedGroup {
     fn commit(&self, offsets: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {
         self.inner.commit(offsets, wait)
     }
+
+    fn owner_address(&self, partition: &TopicPartition, wait: Duration) -> Result<Option<String>, Fault> {
+        self.inner.owner_address(partition, wait)
+    }
 }

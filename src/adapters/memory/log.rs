@@ -1,5 +1,6 @@
 //! The in-process log: a handle that clones, one lock inside.
 
+use super::changelog::MemoryChangelog;
 use super::history::MemoryHistory;
 use super::partition::Stored;
 use super::sink::{MemorySink, SinkFault};
@@ -170,7 +171,7 @@ impl MemoryLog {
     pub fn produce_all(&self, messages: &[Message<'_>], timestamp: Timestamp) -> Result<(), Fault> {
         let mut state = self.lock();
         let mut contents = Vec::with_capacity(messages.len());
-        for Message { destination, partition, key, value, headers } in messages {
+        for Message { destination, partition, key, value, headers, .. } in messages {
             let place = state.topics.place(destination, *partition, *key)?;
             contents.push((place, Content { key: *key, value: *value, headers, timestamp }));
         }
@@ -217,6 +218,14 @@ impl MemoryLog {
         let state = self.lock();
         let partition = state.topics.get(place)?;
         Some(Bounds { start: NextOffset(partition.start()), end: NextOffset(partition.stable_end()) })
+    }
+
+    /// One past the last record that a committed reader finds in a partition; 0 where it finds none.
+    #[must_use]
+    pub fn visible_end(&self, place: &TopicPartition) -> NextOffset {
+        let state = self.lock();
+        let last = state.topics.get(place).and_then(|partition| partition.read(0, usize::MAX).last());
+        last.map_or(NextOffset(0), |record| record.offset.next())
     }
 
     /// K as it is, whatever is pending.
@@ -280,6 +289,22 @@ impl MemoryLog {
     #[must_use]
     pub fn history(&self, group: &str) -> MemoryHistory {
         MemoryHistory::new(self.clone(), group)
+    }
+
+    /// A reader of changelogs.
+    #[must_use]
+    pub fn changelog(&self) -> MemoryChangelog {
+        MemoryChangelog::new(self.clone())
+    }
+
+    /// Raises the partition count of a topic, as an administrator does while everything runs.
+    pub fn add_partitions(&self, topic: &TopicName, total: i32) {
+        let mut state = self.lock();
+        if let Some(found) = state.topics.by_name.get_mut(topic) {
+            found.grow(total);
+        }
+        state.rebalance_readers_of(topic);
+        state.touch();
     }
 
     /// The members of a group, by the time they joined.

@@ -10,6 +10,7 @@
 //! the model and over Apache Kafka, Postgres and `SQLite`, and keeps it honest where they overlap.
 
 mod assignment;
+pub mod changelog;
 pub mod clock;
 pub mod database;
 mod group;
@@ -21,10 +22,12 @@ pub mod schema;
 pub mod sink;
 pub mod source;
 mod state;
+pub mod stores;
 mod tables;
 mod topics;
 mod transactions;
 
+pub use changelog::MemoryChangelog;
 pub use clock::ManualClock;
 pub use database::{MemoryDatabase, Snapshot};
 pub use history::{MemoryHistory, MemoryRowHistory};
@@ -34,3 +37,4 @@ pub use schema::MemorySchema;
 pub use sink::{MemorySink, SinkFault};
 pub use source::{MemoryGroup, MemorySource};
 pub use state::LogSettings;
+pub use stores::MemoryStores;

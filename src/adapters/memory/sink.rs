@@ -2,10 +2,11 @@
 
 use super::log::MemoryLog;
 use super::topics::{Content, no_such_topic};
-use crate::flow::record::{TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
+use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 /// A failure to be provoked with [`MemoryLog::fail_next`]: the next call of that kind fails like that.
@@ -39,11 +40,14 @@ pub struct MemorySink {
     epoch: u32,
     is_open: bool,
     taint: Option<String>,
+    /// One past the last tracked message of the transaction, by partition.
+    ends: BTreeMap<TopicPartition, NextOffset>,
 }
 
 impl MemorySink {
     pub(super) fn new(log: MemoryLog, transactional_id: &str) -> Self {
-        let mut sink = Self { log, transactional_id: transactional_id.into(), epoch: 0, is_open: false, taint: None };
+        let transactional_id = transactional_id.into();
+        let mut sink = Self { log, transactional_id, epoch: 0, is_open: false, taint: None, ends: BTreeMap::new() };
         sink.init();
         sink
     }
@@ -90,6 +94,7 @@ impl Sink for MemorySink {
         self.step(false, |sink| {
             sink.fail(SinkFault::Begin)?;
             sink.is_open = true;
+            sink.ends.clear();
             Ok(())
         })
     }
@@ -97,8 +102,8 @@ impl Sink for MemorySink {
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
         self.step(true, |sink| {
             sink.fail(SinkFault::Send)?;
-            let Message { destination, partition, key, value, headers } = *message;
-            let content = Content { key, value, headers, timestamp: sink.log.now() };
+            let Message { destination, partition, key, value, headers, timestamp, is_tracked } = *message;
+            let content = Content { key, value, headers, timestamp: timestamp.unwrap_or_else(|| sink.log.now()) };
             let (bytes, now) = (content.bytes(), sink.log.elapsed());
             let mut state = sink.log.lock();
             let bytes_max = state.settings.message_bytes_max;
@@ -106,8 +111,17 @@ impl Sink for MemorySink {
                 let sizes = format!("{bytes} bytes, and {destination} accepts {bytes_max}");
                 return Err(Fault::corrupt(format!("producer {}: a message of {sizes}", sink.transactional_id)));
             }
-            state.append_in((&sink.transactional_id, sink.epoch), (destination, partition), &content, now).map(|_| ())
+            let producer = (sink.transactional_id.as_str(), sink.epoch);
+            let offset = state.append_in(producer, (destination, partition), &content, now)?;
+            if let (true, Some(partition)) = (is_tracked, partition) {
+                sink.ends.insert(TopicPartition::new(destination.clone(), partition), offset.next());
+            }
+            Ok(())
         })
+    }
+
+    fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
+        self.ends.iter().map(|(place, end)| (place.clone(), *end)).collect()
     }
 
     fn flush(&mut self) -> Result<(), Fault> {

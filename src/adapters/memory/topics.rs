@@ -45,6 +45,11 @@ impl Topic {
         Self { id, partitions, keyless: 0 }
     }
 
+    pub(super) fn grow(&mut self, total: i32) {
+        let total = usize::try_from(total).unwrap_or(0).max(self.partitions.len());
+        self.partitions.resize_with(total, PartitionLog::default);
+    }
+
     pub(super) fn count(&self) -> i32 {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }

@@ -78,7 +78,9 @@ impl World {
             workers: vec![WorkerPorts { rows: Box::new(rows), sink: Box::new(sink), spare: None }],
             clock: Arc::clone(&self.clock),
             history: Some(history),
-            owner: format!("demo-{}", std::process::id()),
+            stores: None,
+        changelogs: None,
+        owner: format!("demo-{}", std::process::id()),
         };
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
         Member::new(&self.topology, settings, ports, Arc::clone(status), hook)
@@ -122,9 +124,9 @@ fn create(log: &MemoryLog, rows: &SqliteSettings, topology: &Topology) -> Result
     let mut tables = SqliteTables::new(rows)?;
     let accounts: Vec<_> =
         (0..ACCOUNTS).map(|id| (Key::from(i64::from(id)), vec![Value::F64(first_score(id))])).collect();
-    for sub in topology.sub_topologies() {
-        tables.create(sub.table(), &accounts)?;
-        schema.note_baseline(&sub.table().table)?;
+    for spec in topology.tables() {
+        tables.create(&spec, &accounts)?;
+        schema.note_baseline(&spec.table)?;
     }
     let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
     for topic in sources.chain(outputs(topology)) {

@@ -1,0 +1,144 @@
+//! Stores in memory: what is written is there for whoever opens the store next, as on a disk.
+
+use crate::ports::fault::Fault;
+use crate::ports::store::{Checkpoint, KeyedStore, StoreId, StoreSize, Stores, Write};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Default)]
+struct Contents {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    stores: HashMap<StoreId, Contents>,
+    open: HashSet<StoreId>,
+    is_full: bool,
+}
+
+/// The stores of one process. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryStores {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl fmt::Debug for MemoryStores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStores").finish_non_exhaustive()
+    }
+}
+
+impl MemoryStores {
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that a store holds, in key order.
+    #[must_use]
+    pub fn contents(&self, id: &StoreId) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let disk = self.lock();
+        let entries = disk.stores.get(id).into_iter().flat_map(|contents| &contents.entries);
+        entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Deletes everything, as a lost volume does.
+    pub fn lose(&self) {
+        self.lock().stores.clear();
+    }
+
+    /// Refuses writes, as a full disk does, until told otherwise.
+    pub fn fill(&self, is_full: bool) {
+        self.lock().is_full = is_full;
+    }
+
+    /// Puts a value where it lies, behind everybody's back.
+    pub fn corrupt(&self, id: &StoreId, key: &[u8], value: &[u8]) {
+        if let Some(contents) = self.lock().stores.get_mut(id) {
+            contents.entries.insert(key.to_vec(), value.to_vec());
+        }
+    }
+}
+
+impl Stores for MemoryStores {
+    fn open(&self, id: &StoreId) -> Result<Box<dyn KeyedStore>, Fault> {
+        if !self.lock().open.insert(id.clone()) {
+            return Err(Fault::retry(format!("store {id}: is open elsewhere in this process")));
+        }
+        Ok(Box::new(MemoryStore { stores: self.clone(), id: id.clone() }))
+    }
+}
+
+struct MemoryStore {
+    stores: MemoryStores,
+    id: StoreId,
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        self.stores.lock().open.remove(&self.id);
+    }
+}
+
+impl KeyedStore for MemoryStore {
+    fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        let disk = self.stores.lock();
+        visit(disk.stores.get(&self.id).and_then(|contents| contents.entries.get(key)).map(Vec::as_slice));
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Fault> {
+        let disk = self.stores.lock();
+        let Some(contents) = disk.stores.get(&self.id) else { return Ok(()) };
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        let end = to.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, value) in contents.entries.range::<[u8], _>((Bound::Included(from), end)) {
+            if !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
+        Ok(self.stores.lock().stores.get(&self.id).and_then(|contents| contents.checkpoint.clone()))
+    }
+
+    fn write(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault> {
+        let mut disk = self.stores.lock();
+        if disk.is_full {
+            return Err(Fault::retry(format!("store {}: no space left on the device", self.id)));
+        }
+        let contents = disk.stores.entry(self.id.clone()).or_default();
+        for (key, value) in writes {
+            match value {
+                Some(value) => contents.entries.insert(key.to_vec(), value.to_vec()),
+                None => contents.entries.remove(*key),
+            };
+        }
+        contents.checkpoint = Some(checkpoint.clone());
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), Fault> {
+        self.stores.lock().stores.remove(&self.id);
+        Ok(())
+    }
+
+    fn size(&self) -> Result<StoreSize, Fault> {
+        let disk = self.stores.lock();
+        let Some(contents) = disk.stores.get(&self.id) else { return Ok(StoreSize::default()) };
+        let bytes = contents.entries.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        Ok(StoreSize { keys: contents.entries.len() as u64, bytes: bytes as u64 })
+    }
+}

@@ -1,0 +1,456 @@
+//! The write-back cache in front of one partition of one store.
+//!
+//! ```text
+//!  record ──accept──→ open batch ──seal──→ in flight ──prove──→ proved ──flush──→ KeyedStore + checkpoint
+//!     └─reject: undone     └─undo: undone      └ its changelog records are in a transaction
+//! ```
+//! An entry holds the newest value. Each batch remembers, for every key it touched, the value before: that is what a
+//! rejected record and a rolled-back batch go back to, and what a query or a flush sees while a later value is not proved.
+//! Only proved values reach the store, so a store never holds what its changelog lacks. The changelog gets one record a
+//! key and batch, however often the key was written: that is where the cache saves most.
+
+use crate::flow::record::Timestamp;
+use crate::flow::store::StoreSpec;
+use crate::ports::Fault;
+use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// First byte of a kept value: `[PLAIN][version][JSON]`.
+const PLAIN: u8 = 1;
+/// First byte of a value that expires: `[EXPIRING][ms since 1970, 8 bytes, big-endian][version][JSON]`.
+const EXPIRING: u8 = 2;
+/// Roughly what an entry costs beside its bytes: the map's slot, the two allocations' headers.
+const ENTRY_BYTES: usize = 112;
+
+/// A cached value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Value {
+    /// Not read yet: whatever the store holds.
+    Unread,
+    /// The key is not there.
+    Absent,
+    /// As kept: with its envelope.
+    Present(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    /// The last batch that wrote it; 0 for none.
+    batch: u64,
+    /// A value of it is proved that the store lacks: the newest, or the one before the first batch that is not proved.
+    is_dirty: bool,
+    /// Read or written since the last sweep.
+    is_used: bool,
+}
+
+/// A key of a batch, with what it was before.
+#[derive(Debug)]
+struct Touched {
+    key: Arc<[u8]>,
+    value: Value,
+    batch: u64,
+}
+
+/// What a record under decision did to a key.
+enum Undo {
+    /// It is the batch's first write of the last key in `open`.
+    First,
+    /// The key was written in this batch before.
+    Again(Arc<[u8]>, Value),
+}
+
+/// One partition of one store, with its cache.
+pub(crate) struct WriteBack {
+    store: Box<dyn KeyedStore>,
+    spec: StoreSpec,
+    entries: HashMap<Arc<[u8]>, Entry>,
+    record: Vec<Undo>,
+    open: Vec<Touched>,
+    in_flight: VecDeque<Vec<Touched>>,
+    /// The number of the open batch; each batch has another.
+    batch: u64,
+    bytes: usize,
+    dirty: usize,
+}
+
+impl WriteBack {
+    pub(crate) fn new(store: Box<dyn KeyedStore>, spec: StoreSpec) -> Self {
+        Self {
+            store,
+            spec,
+            entries: HashMap::new(),
+            record: Vec::new(),
+            open: Vec::new(),
+            in_flight: VecDeque::new(),
+            batch: 1,
+            bytes: 0,
+            dirty: 0,
+        }
+    }
+
+    pub(crate) const fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+
+    /// Proved keys that the store lacks.
+    pub(crate) const fn dirty(&self) -> usize {
+        self.dirty
+    }
+
+    /// Bytes that the cache takes, roughly.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
+        self.store.checkpoint()
+    }
+
+    pub(crate) fn size(&self) -> Result<StoreSize, Fault> {
+        self.store.size()
+    }
+
+    // === Reading ===
+
+    /// Shows the newest value of `key` at `now`, without its envelope.
+    pub(crate) fn get(
+        &mut self,
+        key: &[u8],
+        now: Timestamp,
+        visit: &mut dyn FnMut(Option<&[u8]>),
+    ) -> Result<(), Fault> {
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.value != Value::Unread
+        {
+            entry.is_used = true;
+            visit(entry.value.at(now));
+            return Ok(());
+        }
+        let mut value = Value::Absent;
+        self.store.get(key, &mut |found| {
+            if let Some(bytes) = found {
+                value = Value::Present(bytes.to_vec());
+            }
+        })?;
+        visit(value.at(now));
+        self.bytes += value.bytes();
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.value = value;
+        } else {
+            self.bytes += ENTRY_BYTES + key.len();
+            self.entries.insert(key.into(), Entry { value, batch: 0, is_dirty: false, is_used: true });
+        }
+        Ok(())
+    }
+
+    /// Shows keys with `from <= key < to` and their newest values at `now`, in key order until `visit` answers false.
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        now: Timestamp,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Fault> {
+        let newest = self.entries.iter().filter(|(_, entry)| entry.is_dirty || self.is_unproved(entry));
+        self.merge(newest.map(|(key, entry)| (&**key, &entry.value)), from, to, now, visit)
+    }
+
+    /// Whether a batch that is open or in flight wrote the entry.
+    fn is_unproved(&self, entry: &Entry) -> bool {
+        entry.batch + self.in_flight.len() as u64 >= self.batch
+    }
+
+    /// The store's contents under those of `over`, in key order.
+    fn merge<'a>(
+        &self,
+        over: impl Iterator<Item = (&'a [u8], &'a Value)>,
+        from: &[u8],
+        to: Option<&[u8]>,
+        now: Timestamp,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Fault> {
+        let within = |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
+        let over: BTreeMap<&[u8], &Value> = over.filter(|(key, _)| within(key)).collect();
+        let mut goes_on = true;
+        let mut show = |key: &[u8], value: Option<&[u8]>| {
+            if let Some(value) = value {
+                goes_on = goes_on && visit(key, value);
+            }
+            goes_on
+        };
+        let mut ahead = over.iter().peekable();
+        self.store.scan(from, to, &mut |key, bytes| {
+            while let Some((above, value)) = ahead.next_if(|(above, _)| **above < key) {
+                if !show(above, value.at(now)) {
+                    return false;
+                }
+            }
+            match ahead.next_if(|(above, _)| **above == key) {
+                Some((_, value)) if **value != Value::Unread => show(key, value.at(now)),
+                _ => show(key, open_envelope(bytes, now)),
+            }
+        })?;
+        for (above, value) in ahead {
+            if !show(above, value.at(now)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the proved value of `key`: what a crash at this moment would leave.
+    pub(crate) fn proved(&self, key: &[u8], now: Timestamp, visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        let unproved = self.in_flight.iter().flatten().chain(&self.open);
+        let before = unproved.into_iter().find(|touched| &*touched.key == key).map(|touched| &touched.value);
+        let value = before.or_else(|| self.entries.get(key).map(|entry| &entry.value));
+        match value {
+            Some(value) if *value != Value::Unread => visit(value.at(now)),
+            _ => self.store.get(key, &mut |found| visit(found.and_then(|bytes| open_envelope(bytes, now))))?,
+        }
+        Ok(())
+    }
+
+    /// Shows proved values as [`WriteBack::scan`] shows the newest.
+    pub(crate) fn scan_proved(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        now: Timestamp,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Fault> {
+        let proved = self.proved_values();
+        self.merge(proved.iter().map(|(key, value)| (&**key, *value)), from, to, now, visit)
+    }
+
+    /// The proved value of every key that the store may lack; [`Value::Unread`] where the store has it.
+    fn proved_values(&self) -> HashMap<&[u8], &Value> {
+        let dirty = self.entries.iter().filter(|(_, entry)| entry.is_dirty);
+        let mut proved: HashMap<&[u8], &Value> = dirty.map(|(key, entry)| (&**key, &entry.value)).collect();
+        // The earliest batch that is not proved decides, so it comes last.
+        for touched in self.open.iter().chain(self.in_flight.iter().rev().flatten()) {
+            proved.insert(&touched.key, &touched.value);
+        }
+        proved
+    }
+
+    // === Writing ===
+
+    /// Sets or deletes `key` for the record under decision, whose event time is `at`.
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<Vec<u8>>, at: Timestamp) {
+        let value = match value {
+            None => Value::Absent,
+            Some(value) => Value::Present(self.envelope(value, at)),
+        };
+        self.bytes += value.bytes();
+        if !self.entries.contains_key(key) {
+            self.bytes += ENTRY_BYTES + key.len();
+            self.entries.insert(key.into(), Entry { value: Value::Unread, batch: 0, is_dirty: false, is_used: true });
+        }
+        let Some((shared, _)) = self.entries.get_key_value(key) else { return };
+        let shared = Arc::clone(shared);
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.is_used = true;
+        let before = std::mem::replace(&mut entry.value, value);
+        if entry.batch == self.batch {
+            self.bytes = self.bytes.saturating_sub(before.bytes());
+            self.record.push(Undo::Again(shared, before));
+        } else {
+            self.open.push(Touched { key: shared, value: before, batch: entry.batch });
+            entry.batch = self.batch;
+            self.record.push(Undo::First);
+        }
+    }
+
+    fn envelope(&self, mut value: Vec<u8>, at: Timestamp) -> Vec<u8> {
+        let Some(time) = self.spec.time_to_live else {
+            value.insert(0, PLAIN);
+            return value;
+        };
+        let expires_at = at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let mut out = Vec::with_capacity(9 + value.len());
+        out.push(EXPIRING);
+        out.extend_from_slice(&expires_at.to_be_bytes());
+        out.append(&mut value);
+        out
+    }
+
+    /// The record is decided: its writes belong to the open batch.
+    pub(crate) fn accept(&mut self) {
+        self.record.clear();
+    }
+
+    /// The record is rejected: its writes are undone.
+    pub(crate) fn reject(&mut self) {
+        while let Some(undo) = self.record.pop() {
+            match undo {
+                Undo::First => self.undo_last(),
+                Undo::Again(key, value) => {
+                    if let Some(entry) = self.entries.get_mut(&key) {
+                        self.bytes = (self.bytes + value.bytes()).saturating_sub(entry.value.bytes());
+                        entry.value = value;
+                    }
+                }
+            }
+        }
+    }
+
+    fn undo_last(&mut self) {
+        let Some(Touched { key, value, batch }) = self.open.pop() else { return };
+        if let Some(entry) = self.entries.get_mut(&key) {
+            self.bytes = self.bytes.saturating_sub(entry.value.bytes());
+            (entry.value, entry.batch) = (value, batch);
+        }
+    }
+
+    /// The open batch came to nothing.
+    pub(crate) fn undo(&mut self) {
+        self.record.clear();
+        while !self.open.is_empty() {
+            self.undo_last();
+        }
+    }
+
+    /// The changelog records of the open batch: each key it touched with its kept value, in the order of first touch.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Write<'_>> {
+        self.open.iter().filter_map(|touched| {
+            let entry = self.entries.get(&touched.key)?;
+            Some((&*touched.key, entry.value.kept()))
+        })
+    }
+
+    /// The open batch goes into a transaction; a new one begins.
+    pub(crate) fn seal(&mut self) {
+        self.in_flight.push_back(std::mem::take(&mut self.open));
+        self.batch += 1;
+    }
+
+    /// The oldest batch in flight is committed.
+    pub(crate) fn prove(&mut self) {
+        let Some(batch) = self.in_flight.pop_front() else { return };
+        for touched in batch {
+            self.bytes = self.bytes.saturating_sub(touched.value.bytes());
+            if let Some(entry) = self.entries.get_mut(&touched.key)
+                && !entry.is_dirty
+            {
+                entry.is_dirty = true;
+                self.dirty += 1;
+            }
+        }
+    }
+
+    /// Writes every proved value that the store lacks, and the checkpoint.
+    pub(crate) fn flush(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+        let mut proved: BTreeMap<&[u8], &Value> = BTreeMap::new();
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| entry.is_dirty) {
+            proved.insert(key, &entry.value);
+        }
+        for touched in self.open.iter().chain(self.in_flight.iter().rev().flatten()) {
+            // What it had before the first batch that is not proved.
+            if let Some(value) = proved.get_mut(&*touched.key) {
+                *value = &touched.value;
+            }
+        }
+        let writes: Vec<Write<'_>> = proved.into_iter().map(|(key, value)| (key, value.kept())).collect();
+        self.store.write(&writes, checkpoint)?;
+        for entry in self.entries.values_mut() {
+            entry.is_dirty = false;
+        }
+        self.dirty = 0;
+        Ok(())
+    }
+
+    /// Gives memory back until at most `bytes_max` are taken, as far as entries are in the store: first those not used
+    /// since the last sweep.
+    pub(crate) fn sweep(&mut self, bytes_max: usize) {
+        let oldest_unproved = self.batch - self.in_flight.len() as u64;
+        for _ in 0..2 {
+            if self.bytes <= bytes_max {
+                return;
+            }
+            let mut freed = 0;
+            self.entries.retain(|key, entry| {
+                let is_kept = entry.is_used || entry.is_dirty || entry.batch >= oldest_unproved;
+                entry.is_used = false;
+                if !is_kept {
+                    freed += ENTRY_BYTES + key.len() + entry.value.bytes();
+                }
+                is_kept
+            });
+            self.bytes = self.bytes.saturating_sub(freed);
+        }
+    }
+
+    // === Restoring ===
+
+    /// Writes changelog records straight into the store: nothing is cached yet.
+    pub(crate) fn load(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault> {
+        self.store.write(writes, checkpoint)
+    }
+
+    /// Empties the store and the cache.
+    pub(crate) fn clear(&mut self) -> Result<(), Fault> {
+        self.entries.clear();
+        self.open.clear();
+        self.in_flight.clear();
+        (self.bytes, self.dirty) = (0, 0);
+        self.store.clear()
+    }
+
+    /// Keys from `from` on that have expired at `now`, at most `keys_max` of those looked at; and where to go on, `None`
+    /// at the end.
+    pub(crate) fn expired(
+        &self,
+        from: &[u8],
+        now: Timestamp,
+        keys_max: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Fault> {
+        let (mut expired, mut seen, mut next) = (Vec::new(), 0, None);
+        self.store.scan(from, None, &mut |key, bytes| {
+            if seen == keys_max {
+                next = Some(key.to_vec());
+                return false;
+            }
+            seen += 1;
+            // A newer value may lie in the cache; it is looked at again when it has reached the store.
+            if open_envelope(bytes, now).is_none() && self.entries.get(key).is_none_or(|e| e.value.at(now).is_none()) {
+                expired.push(key.to_vec());
+            }
+            true
+        })?;
+        Ok((expired, next))
+    }
+}
+
+impl Value {
+    /// The value without its envelope, unless it has expired at `now`.
+    fn at(&self, now: Timestamp) -> Option<&[u8]> {
+        self.kept().and_then(|bytes| open_envelope(bytes, now))
+    }
+
+    /// The value with its envelope.
+    fn kept(&self) -> Option<&[u8]> {
+        match self {
+            Self::Present(bytes) => Some(bytes),
+            Self::Unread | Self::Absent => None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.kept().map_or(0, <[u8]>::len)
+    }
+}
+
+/// What is inside a kept value, unless it has expired at `now`. A layout of a later release is empty, which no type's
+/// decoder accepts.
+fn open_envelope(bytes: &[u8], now: Timestamp) -> Option<&[u8]> {
+    match bytes.split_first()? {
+        (&PLAIN, value) => Some(value),
+        (&EXPIRING, rest) => {
+            let (expires_at, value) = rest.split_first_chunk::<8>()?;
+            (i64::from_be_bytes(*expires_at) > now.0).then_some(value)
+        }
+        _ => Some(&[]),
+    }
+}

@@ -1,0 +1,151 @@
+//! What a step sends through the log: re-keyed records and changelog records, in one piece of memory.
+//!
+//! The bytes are final, as an outbox row's are: a transaction that failed is sent again from here.
+
+use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName, TopicPartition};
+use crate::ports::sink::Message;
+
+/// Messages in sending order. Keys and values stand behind each other in one arena, so that a message costs no allocation
+/// of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    source: TopicPartition,
+    source_offset: Offset,
+    destination: TopicName,
+    partition: Option<Partition>,
+    start: usize,
+    key_length: Option<usize>,
+    value_length: Option<usize>,
+    headers: Vec<Header>, // empty for most, and then not allocated
+    timestamp: Option<Timestamp>,
+    is_tracked: bool,
+}
+
+/// Where a message comes from: what decides whether it is still ours to send.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) source: &'a TopicPartition,
+    pub(crate) offset: Offset,
+}
+
+impl Outgoing {
+    /// Copies one message to the end.
+    pub(crate) fn push(&mut self, origin: Origin<'_>, message: &Message<'_>) {
+        let start = self.arena.len();
+        for part in [message.key, message.value].into_iter().flatten() {
+            self.arena.extend_from_slice(part);
+        }
+        self.entries.push(Entry {
+            source: origin.source.clone(),
+            source_offset: origin.offset,
+            destination: message.destination.clone(),
+            partition: message.partition,
+            start,
+            key_length: message.key.map(<[u8]>::len),
+            value_length: message.value.map(<[u8]>::len),
+            headers: message.headers.to_vec(),
+            timestamp: message.timestamp,
+            is_tracked: message.is_tracked,
+        });
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+        self.entries.iter().map(|entry| {
+            let value_start = entry.start + entry.key_length.unwrap_or(0);
+            let slice = |start: usize, length: Option<usize>| length.and_then(|n| self.arena.get(start..start + n));
+            Message {
+                destination: &entry.destination,
+                partition: entry.partition,
+                key: slice(entry.start, entry.key_length),
+                value: slice(value_start, entry.value_length),
+                headers: &entry.headers,
+                timestamp: entry.timestamp,
+                is_tracked: entry.is_tracked,
+            }
+        })
+    }
+
+    /// Puts all of `next` behind its own.
+    pub(crate) fn append(&mut self, next: Self) {
+        if self.entries.is_empty() {
+            *self = next;
+            return;
+        }
+        let shift = self.arena.len();
+        self.arena.extend_from_slice(&next.arena);
+        let moved = next.entries.into_iter().map(|entry| Entry { start: entry.start + shift, ..entry });
+        self.entries.extend(moved);
+    }
+
+    /// Keeps the messages whose origin `keep` accepts.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&TopicPartition, Offset) -> bool) {
+        self.entries.retain(|entry| keep(&entry.source, entry.source_offset));
+    }
+
+    /// Moves the messages of `source` out.
+    pub(crate) fn split_off(&mut self, source: &TopicPartition) -> Self {
+        let mut out = Self::default();
+        for (entry, message) in self.entries.iter().zip(self.messages()) {
+            if entry.source == *source {
+                out.push(Origin { source, offset: entry.source_offset }, &message);
+            }
+        }
+        self.retain(|other, _| other != source);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(number: i32) -> TopicPartition {
+        TopicPartition::new(TopicName::parse("in").unwrap(), Partition(number))
+    }
+
+    fn filled(number: i32, offsets: std::ops::Range<i64>) -> Outgoing {
+        let destination = TopicName::parse("out").unwrap();
+        let mut out = Outgoing::default();
+        for offset in offsets {
+            let text = format!("{number}-{offset}");
+            let message = Message {
+                destination: &destination,
+                partition: None,
+                key: (offset % 2 == 0).then_some(b"k"),
+                value: Some(text.as_bytes()),
+                headers: &[],
+                timestamp: None,
+                is_tracked: false,
+            };
+            out.push(Origin { source: &place(number), offset: Offset(offset) }, &message);
+        }
+        out
+    }
+
+    fn values(out: &Outgoing) -> Vec<String> {
+        out.messages().map(|m| String::from_utf8(m.value.unwrap().to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn messages_keep_their_bytes_through_appending_retaining_and_splitting() {
+        let mut out = filled(0, 0..2);
+        out.append(filled(1, 5..7));
+        out.append(filled(0, 2..3));
+        assert_eq!(values(&out), ["0-0", "0-1", "1-5", "1-6", "0-2"]);
+        assert_eq!(out.messages().filter(|m| m.key == Some(b"k")).count(), 3);
+        out.retain(|_, offset| offset.0 != 1);
+        assert_eq!(values(&out), ["0-0", "1-5", "1-6", "0-2"]);
+        let split = out.split_off(&place(1));
+        assert_eq!((values(&split), values(&out)), (vec!["1-5".into(), "1-6".into()], vec!["0-0".into(), "0-2".into()]));
+    }
+}

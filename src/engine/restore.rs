@@ -1,0 +1,355 @@
+//! Opens the stores of a task and makes them whole from their changelogs, before the first record.
+//!
+//! A restore runs in slices between the batches of the worker's other tasks, so it can be given up at any time: what it has
+//! written carries a checkpoint, and the next one goes on from there. Its end is that of the changelog when it began, open
+//! transactions included: K was read as committed, and what belongs to K may still wait for its marker there.
+
+use crate::engine::cache::WriteBack;
+use crate::engine::decision::HaltReason;
+use crate::engine::keyed::{Keyed, Kept};
+use crate::engine::stage::Stage;
+use crate::engine::status::RestoreStatus;
+use crate::engine::task::State;
+use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::changelog::ChangelogReader;
+use crate::ports::source::{LogIds, TaskId};
+use crate::ports::store::{Checkpoint, StoreId, Write};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Most changelog records of one slice: some milliseconds.
+const SLICE: usize = 5_000;
+/// How long a slice waits for the log.
+const WAIT: Duration = Duration::from_millis(20);
+/// Keys that are gathered, last value winning, before they are written in key order: sorted writes cost a quarter
+/// (performance.md 1.4).
+const GATHERED: usize = 100_000;
+
+/// The restore under way; a worker has one at a time.
+pub(crate) struct Restore {
+    task: TaskId,
+    /// Which of the task's stores.
+    store: usize,
+    end: NextOffset,
+    position: NextOffset,
+    gathered: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    status: RestoreStatus,
+}
+
+/// Why a store cannot be used as it is.
+type Doubt = (HaltReason, String);
+
+impl Stage {
+    /// Opens every store of the task. `Err(Ok(..))` halts it.
+    fn open_stores(&mut self, id: TaskId) -> Result<Result<Keyed, Doubt>, Fault> {
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get(&id) else { return Err(Fault::retry("the task is gone")) };
+        let specs = task.sub_topology.stores.clone();
+        let lead = task.sub_topology.lead.clone();
+        let count = task.counts.first().copied().unwrap_or(0);
+        let Some(stores) = self.stores.clone() else {
+            return Err(Fault::fatal("the pipeline keeps state, and no place was given for it"));
+        };
+        let mut kept = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let Some(topic) = self.topology.changelog_topic(&spec) else { continue };
+            let found = self.group.partition_count(&topic, self.settings.ask_wait)?;
+            let Some(found) = found else {
+                return Err(Fault::fatal(format!("topic {topic} does not exist; `tidegate topics apply` creates it")));
+            };
+            if found != count {
+                let message = format!(
+                    "{lead} has {count} partitions, {topic} has {found}: the store was built over {found}, and the keys of a topic move when its count changes"
+                );
+                return Ok(Err((HaltReason::PartitionCountChanged, message)));
+            }
+            let log_ids = self.log_ids(&topic)?;
+            let store = stores.open(&StoreId { name: spec.name.clone(), partition: id.partition })?;
+            let changelog = TopicPartition::new(topic, id.partition);
+            let cache = WriteBack::new(store, spec);
+            let proved_end = NextOffset(0);
+            kept.push(Kept { cache, changelog, log_ids, proved_end, expiry_cursor: Vec::new() });
+        }
+        Ok(Ok(Keyed::new(kept, Vec::new(), now)))
+    }
+
+    /// Puts the stores into the task. True when they are there, false when the task halts.
+    pub(crate) fn keep_state(&mut self, id: TaskId) -> Result<bool, Fault> {
+        let is_stateful = self.state.tasks.get(&id).is_some_and(|task| task.sub_topology.is_stateful());
+        if !is_stateful {
+            return Ok(true);
+        }
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.keyed = None; // what an earlier try opened
+        }
+        match self.open_stores(id)? {
+            Ok(keyed) => {
+                if let Some(task) = self.state.tasks.get_mut(&id) {
+                    task.keyed = Some(keyed);
+                }
+                Ok(true)
+            }
+            Err((reason, message)) => {
+                if let Some(halt) = self.halt_of(id, 0, reason, message) {
+                    self.halt(id, halt);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// The input offset up to which the task's stores were made, if a store remembers one.
+    pub(crate) fn remembered(&self, id: TaskId, source: &TopicPartition) -> Result<Option<NextOffset>, Fault> {
+        let Some(keyed) = self.state.tasks.get(&id).and_then(|task| task.keyed.as_ref()) else { return Ok(None) };
+        let mut found = None;
+        for kept in &keyed.kept {
+            let checkpoint = kept.cache.checkpoint()?;
+            let inputs = checkpoint.into_iter().flat_map(|checkpoint| checkpoint.inputs);
+            found = inputs.filter(|(place, _)| place == source).map(|(_, at)| at).chain(found).max();
+        }
+        Ok(found)
+    }
+
+    /// One slice of the restore of `id`. Goes on to `Running`'s threshold when every store is whole.
+    pub(crate) fn restore(&mut self, id: TaskId) -> Result<(), Fault> {
+        if self.state.reader.is_none() {
+            let Some(open) = &self.changelogs else {
+                return Err(Fault::fatal("the pipeline keeps state, and its changelogs cannot be read"));
+            };
+            self.state.reader = Some(open()?);
+        }
+        match &self.state.restore {
+            Some(restore) if restore.task == id => self.restore_slice(id),
+            Some(other) if self.is_restoring(other.task) => Ok(()), // its turn comes
+            _ => self.begin_restore(id, 0),
+        }
+    }
+
+    fn is_restoring(&self, id: TaskId) -> bool {
+        self.state.tasks.get(&id).is_some_and(|task| task.state == State::Restoring)
+    }
+
+    fn begin_restore(&mut self, id: TaskId, store: usize) -> Result<(), Fault> {
+        let rebuild_after = self.settings.store_rebuild_after;
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        self.state.restore = None;
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let Some(keyed) = &mut task.keyed else { return Ok(()) };
+        let Some(kept) = keyed.kept.get_mut(store) else {
+            return self.restored(id);
+        };
+        let Some(reader) = &mut self.state.reader else { return Ok(()) };
+        let bounds = reader.bounds(&kept.changelog)?;
+        let checkpoint = kept.cache.checkpoint()?;
+        let age = checkpoint.as_ref().map_or(0, |checkpoint| now.0.saturating_sub(checkpoint.at.0));
+        let is_old = u128::try_from(age).unwrap_or(0) > rebuild_after.as_millis();
+        let from = match checkpoint_stands(checkpoint.as_ref(), &kept.log_ids, bounds.start, bounds.end, is_old) {
+            Stands::From(from) => from,
+            Stands::Rebuild(reason) => {
+                tracing::warn!(store = %kept.cache.spec().name, partition = %kept.changelog, reason, "the store is rebuilt from its whole changelog");
+                kept.cache.clear()?;
+                bounds.start
+            }
+            Stands::Halt(reason, message) => {
+                if let Some(halt) = self.halt_of(id, 0, reason, message) {
+                    self.halt(id, halt);
+                }
+                return Ok(());
+            }
+        };
+        kept.proved_end = from;
+        let status = RestoreStatus {
+            store: kept.cache.spec().name.to_string(),
+            from: from.0,
+            position: from.0,
+            end: bounds.end.0,
+            records: 0,
+            bytes: 0,
+            began_at: elapsed,
+            seconds: 0.0,
+        };
+        reader.begin(&kept.changelog, from)?;
+        self.state.restore =
+            Some(Restore { task: id, store, end: bounds.end, position: from, gathered: BTreeMap::new(), status });
+        self.restore_slice(id)
+    }
+
+    fn restore_slice(&mut self, id: TaskId) -> Result<(), Fault> {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let Some(mut restore) = self.state.restore.take() else { return Ok(()) };
+        let Some(reader) = &mut self.state.reader else { return Ok(()) };
+        if restore.position < restore.end {
+            let Restore { gathered, status, .. } = &mut restore;
+            let wait = WAIT.min(self.settings.ask_wait);
+            restore.position = reader.read(wait, SLICE, &mut |record| {
+                let key = record.key.unwrap_or_default();
+                status.records += 1;
+                status.bytes += (key.len() + record.value.map_or(0, <[u8]>::len)) as u64;
+                gathered.insert(key.to_vec(), record.value.map(<[u8]>::to_vec));
+            })?;
+        }
+        let is_whole = restore.position >= restore.end;
+        restore.status.position = restore.position.0;
+        restore.status.seconds = elapsed.saturating_sub(restore.status.began_at).as_secs_f64();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
+        let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));
+        let Some(kept) = kept else { return Ok(()) };
+        if !restore.gathered.is_empty() && (is_whole || restore.gathered.len() >= GATHERED) {
+            let writes: Vec<Write<'_>> =
+                restore.gathered.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+            // Only a store that is whole has seen all that its inputs did.
+            let inputs = if is_whole { inputs } else { Vec::new() };
+            let (next_offset, log_ids) = (restore.position, kept.log_ids.clone());
+            kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at: now, inputs })?;
+            restore.gathered.clear();
+        }
+        self.status.set_restore(id, (!is_whole).then(|| restore.status.clone()));
+        if !is_whole {
+            self.state.restore = Some(restore);
+            return Ok(());
+        }
+        kept.proved_end = kept.proved_end.max(restore.position);
+        if let Some(reader) = &mut self.state.reader {
+            reader.end();
+        }
+        let RestoreStatus { store, records, bytes, seconds, .. } = &restore.status;
+        tracing::info!(task = ?id, store, records, bytes, seconds, "store restored");
+        self.status.restored_records.add(*records);
+        self.begin_restore(id, restore.store + 1)
+    }
+
+    /// Every store is whole.
+    fn restored(&mut self, id: TaskId) -> Result<(), Fault> {
+        let now = self.clock.elapsed();
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            let inputs = task.inputs.iter().map(|input| input.next_offset).collect();
+            if let Some(keyed) = task.keyed.take() {
+                task.keyed = Some(Keyed::new(keyed.kept, inputs, now));
+            }
+        }
+        self.start(id);
+        Ok(())
+    }
+
+    /// Partition counts of the sources of stateful tasks are looked at now and then: a key's records go elsewhere once a
+    /// count has changed, and its state does not (hazard H33).
+    pub(crate) fn watch_counts(&mut self) -> Result<(), Fault> {
+        let now = self.clock.elapsed();
+        if now.saturating_sub(self.state.counts_at) < self.settings.count_check {
+            return Ok(());
+        }
+        self.state.counts_at = now;
+        let watched: Vec<(TaskId, Vec<(TopicName, i32)>)> = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state == State::Running)
+            .filter(|task| task.sub_topology.is_stateful() || task.sub_topology.declared.is_some())
+            .map(|task| (task.id, task.sub_topology.sources().cloned().zip(task.counts.iter().copied()).collect()))
+            .collect();
+        let mut found: BTreeMap<TopicName, i32> = BTreeMap::new();
+        for (id, sources) in watched {
+            for (number, (topic, was)) in sources.into_iter().enumerate() {
+                let is = match found.get(&topic) {
+                    Some(count) => *count,
+                    None => match self.group.partition_count(&topic, self.settings.ask_wait) {
+                        Ok(Some(count)) => *found.entry(topic.clone()).or_insert(count),
+                        Ok(None) | Err(_) => continue, // a log that does not answer is seen elsewhere
+                    },
+                };
+                if is != was {
+                    self.hand_over_log()?;
+                    let message = format!("{topic} was {was} partitions, now {is}");
+                    if let Some(halt) = self.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
+                        self.halt(id, halt);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a checkpoint is worth.
+enum Stands {
+    From(NextOffset),
+    Rebuild(&'static str),
+    Halt(HaltReason, String),
+}
+
+/// Whether a store can be made whole from its checkpoint on. `start` and `end` are those of the changelog.
+fn checkpoint_stands(
+    checkpoint: Option<&Checkpoint>,
+    log_ids: &LogIds,
+    start: NextOffset,
+    end: NextOffset,
+    is_old: bool,
+) -> Stands {
+    let is_whole = start.0 == 0;
+    let truncated = |what: String| {
+        let message = format!("{what}, and the changelog begins at {start}: what lies before is lost");
+        Stands::Halt(HaltReason::ChangelogTruncated, message)
+    };
+    match checkpoint {
+        None if is_whole => Stands::From(start),
+        None => truncated("there is no store here".into()),
+        Some(checkpoint) if checkpoint.log_ids != *log_ids => Stands::Halt(
+            HaltReason::ChangelogRecreated,
+            format!("the store was made from topic id {}, the changelog is {}", checkpoint.log_ids.topic_id, log_ids.topic_id),
+        ),
+        Some(_) if is_old && is_whole => {
+            Stands::Rebuild("it is older than tombstones are kept, so deleted keys might come back")
+        }
+        Some(checkpoint) if checkpoint.next_offset > end && is_whole => {
+            Stands::Rebuild("its checkpoint lies beyond the changelog's end")
+        }
+        Some(checkpoint) if checkpoint.next_offset > end => {
+            truncated(format!("the checkpoint {} lies beyond the end {end}", checkpoint.next_offset))
+        }
+        Some(checkpoint) if checkpoint.next_offset < start => {
+            truncated(format!("the store ends at {}", checkpoint.next_offset))
+        }
+        Some(checkpoint) => Stands::From(checkpoint.next_offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Timestamp;
+
+    fn stands(next_offset: i64, topic_id: &str, start: i64, end: i64, is_old: bool) -> &'static str {
+        let ids = |topic_id: &str| LogIds { cluster_id: "c".into(), topic_id: topic_id.into() };
+        let checkpoint = Checkpoint {
+            next_offset: NextOffset(next_offset),
+            log_ids: ids(topic_id),
+            at: Timestamp(0),
+            inputs: Vec::new(),
+        };
+        let checkpoint = (next_offset >= 0).then_some(&checkpoint);
+        match checkpoint_stands(checkpoint, &ids("t"), NextOffset(start), NextOffset(end), is_old) {
+            Stands::From(from) if from.0 == next_offset.max(0) => "from",
+            Stands::From(_) => "elsewhere",
+            Stands::Rebuild(_) => "rebuild",
+            Stands::Halt(reason, _) => reason.label(),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_used_rebuilt_or_halts_by_what_the_changelog_still_has() {
+        assert_eq!(stands(7, "t", 0, 10, false), "from");
+        assert_eq!(stands(10, "t", 0, 10, false), "from");
+        assert_eq!(stands(7, "t", 5, 10, false), "from");
+        assert_eq!(stands(-1, "t", 0, 10, false), "from", "no store: the whole changelog");
+        assert_eq!(stands(-1, "t", 5, 10, false), "changelog-truncated");
+        assert_eq!(stands(7, "other", 0, 10, false), "changelog-recreated");
+        assert_eq!(stands(7, "t", 0, 10, true), "rebuild");
+        assert_eq!(stands(7, "t", 5, 10, true), "from", "nothing better is left");
+        assert_eq!(stands(12, "t", 0, 10, false), "rebuild");
+        assert_eq!(stands(12, "t", 5, 10, false), "changelog-truncated");
+        assert_eq!(stands(4, "t", 5, 10, false), "changelog-truncated");
+    }
+}

@@ -1,0 +1,505 @@
+//! Steps without rows: records in, one Kafka transaction of outputs, changelog records and offsets out.
+//!
+//! Records are decided as they come and gathered in an open batch over all such tasks of the worker. When its age is
+//! reached, or it is full, it goes to the relay, and the next one is gathered while the transaction runs. The stores hold
+//! proved values only, so a transaction that failed is simply sent again from memory, and a task that is taken away leaves
+//! nothing to undo.
+
+use crate::engine::assignment::AssignmentId;
+use crate::engine::decision::HaltReason;
+use crate::engine::keyed::{Access, Keyed};
+use crate::engine::message::{bytes_of, dead_letter, notice};
+use crate::engine::outgoing::{Origin, Outgoing};
+use crate::engine::relay::{Part, Publication, ToRelay};
+use crate::engine::settings::EngineSettings;
+use crate::engine::stage::Stage;
+use crate::engine::status::Status;
+use crate::engine::task::{Input, State, Task};
+use crate::flow::algorithm::Context;
+use crate::flow::effect::{Reject, Stepped};
+use crate::flow::key::{Key, KeyType, partition_for};
+use crate::flow::partitioning::OnViolation;
+use crate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::step::LogStep;
+use crate::flow::store::StateAccess;
+use crate::flow::topology::{StepKind, SubTopology};
+use crate::ports::Fault;
+use crate::ports::rows::{Counts, OutboxRow};
+use crate::ports::sink::Message;
+use crate::ports::source::TaskId;
+use crossbeam_channel::Sender;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Records that one task decides before the others have their turn.
+const SLICE: usize = 500;
+/// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.
+const SAMPLE: i64 = 16;
+/// How often a store with a time to live is searched for expired keys, and how many keys are looked at.
+const EXPIRY_EVERY: Duration = Duration::from_secs(1);
+const EXPIRY_KEYS: usize = 1_000;
+
+/// What has been decided and not handed over yet.
+#[derive(Default)]
+pub(crate) struct OpenBatch {
+    since: Option<Duration>,
+    parts: Vec<Part>,
+    rows: Vec<OutboxRow>,
+    timestamps: Vec<Timestamp>,
+    outgoing: Outgoing,
+    tasks: BTreeSet<TaskId>,
+    counts: Counts,
+}
+
+impl OpenBatch {
+    fn len(&self) -> usize {
+        self.rows.len() + self.outgoing.len()
+    }
+
+    /// When it is old enough to be handed over.
+    pub(crate) fn due(&self, age: Duration) -> Option<Duration> {
+        self.since.map(|since| since + age)
+    }
+
+    /// Forgets what belongs to a task that is gone.
+    pub(crate) fn forget(&mut self, task: TaskId) {
+        if !self.tasks.remove(&task) {
+            return;
+        }
+        let (gone, kept): (Vec<Part>, Vec<Part>) =
+            std::mem::take(&mut self.parts).into_iter().partition(|part| part.task == task);
+        let parts = kept;
+        let (rows, timestamps) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.timestamps));
+        let outgoing = std::mem::take(&mut self.outgoing);
+        let mut rest = Publication { parts, rows, timestamps, outgoing, ..Publication::default() };
+        for part in gone {
+            rest.remove(&part.source);
+        }
+        (self.parts, self.rows) = (rest.parts, rest.rows);
+        (self.timestamps, self.outgoing) = (rest.timestamps, rest.outgoing);
+        if self.parts.is_empty() {
+            self.since = None;
+        }
+    }
+}
+
+/// What holds for every record.
+struct Terms<'a> {
+    pipeline: &'a str,
+    now: Timestamp,
+    settings: &'a EngineSettings,
+    message_bytes_max: &'a HashMap<TopicName, usize>,
+    status: &'a Status,
+}
+
+/// Where one record stands.
+struct Place<'a> {
+    terms: &'a Terms<'a>,
+    sub: &'a SubTopology,
+    step: &'a dyn LogStep,
+    source: &'a TopicPartition,
+    /// Whether the record comes from the lead topic, which alone is declared.
+    is_lead: bool,
+    may_retry: bool,
+}
+
+/// What became of one record.
+enum Verdict {
+    Decided,
+    /// It is offered again later.
+    Later(String),
+    /// The partition halts in front of it.
+    Halt(String),
+}
+
+impl Stage {
+    /// Decides what waits in front of steps without rows, and hands the open batch over when it is due. True when
+    /// something was done.
+    pub(crate) fn run_log(&mut self) -> Result<bool, Fault> {
+        let now = self.clock.elapsed();
+        let full = self.settings.transaction_rows;
+        let ids: Vec<TaskId> = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state == State::Running && matches!(task.sub_topology.step, StepKind::Log(_)))
+            .filter(|task| task.inputs.iter().any(|input| input.queued() > 0 && input.blocked_until <= now))
+            .map(|task| task.id)
+            .collect();
+        let mut has_decided = false;
+        for id in ids {
+            if self.state.open.len() >= full {
+                break;
+            }
+            has_decided |= self.decide_slice(id)?;
+        }
+        let open = &self.state.open;
+        let is_due = open.due(self.settings.log_age).is_some_and(|due| due <= self.clock.elapsed());
+        let is_free = self.outstanding.load(Ordering::Acquire) < full;
+        if is_free && (is_due || open.len() >= full) {
+            self.hand_over_log()?;
+            return Ok(true);
+        }
+        Ok(has_decided)
+    }
+
+    /// Decides some records of one task, the oldest of all its inputs first.
+    fn decide_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
+        let Self { topology, settings, status, clock, state, message_bytes_max, .. } = self;
+        let (now, elapsed) = (clock.now(), clock.elapsed());
+        let Some(task) = state.tasks.get_mut(&id) else { return Ok(false) };
+        let terms = Terms { pipeline: topology.name(), now, settings, message_bytes_max, status };
+        let mut halt = None;
+        let mut decided = 0;
+        while decided < SLICE && halt.is_none() {
+            let Some(number) = oldest(&task.inputs, elapsed) else { break };
+            match decide_next(&terms, task, number, &mut state.open) {
+                Ok(Verdict::Decided) => {
+                    decided += 1;
+                }
+                Ok(Verdict::Later(code)) => {
+                    let Some(input) = task.inputs.get_mut(number) else { break };
+                    let pause = settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
+                    input.attempts += 1;
+                    input.blocked_until = elapsed + pause;
+                    tracing::info!(partition = %input.source, offset = input.next_offset.0, code, attempts = input.attempts, "a record will be offered again");
+                }
+                Ok(Verdict::Halt(message)) => halt = Some((number, HaltReason::WronglyKeyed, message)),
+                Err(Fault::Corrupt(cause)) => {
+                    halt = Some((number, HaltReason::StoreUnreadable, Fault::Corrupt(cause).to_string()));
+                }
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => halt = Some((number, HaltReason::StoreUnwritable, fault.to_string())),
+            }
+        }
+        if decided > 0 {
+            state.open.since.get_or_insert(elapsed);
+            state.open.tasks.insert(id);
+        }
+        if let Some((input, reason, message)) = halt
+            && let Some(halt) = self.halt_of(id, input, reason, message)
+        {
+            self.halt(id, halt);
+        }
+        Ok(decided > 0)
+    }
+
+    /// The open batch goes to the relay, with one changelog record for each key that it touched.
+    pub(crate) fn hand_over_log(&mut self) -> Result<(), Fault> {
+        let mut open = std::mem::take(&mut self.state.open);
+        if open.parts.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.elapsed();
+        for id in &open.tasks {
+            let Some(task) = self.state.tasks.get_mut(id) else { continue };
+            let Some(keyed) = &mut task.keyed else { continue };
+            let Some(part) = open.parts.iter().find(|part| part.task == *id) else { continue };
+            if now.saturating_sub(keyed.expired_at) >= EXPIRY_EVERY {
+                keyed.expired_at = now;
+                keyed.expire(EXPIRY_KEYS)?;
+            }
+            let origin = Origin { source: &part.source, offset: Offset(part.to.0 - 1) };
+            keyed.changelog(origin, &mut open.outgoing);
+            keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+        }
+        let OpenBatch { parts, rows, timestamps, outgoing, counts, .. } = open;
+        self.hand_over(Publication { parts, rows, timestamps, outgoing, counts, ..Publication::default() });
+        Ok(())
+    }
+
+    /// Writes stores whose time has come. Those that cannot be written halt their tasks.
+    pub(crate) fn flush_stores(&mut self) {
+        let now = self.clock.elapsed();
+        let due: Vec<TaskId> = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state == State::Running)
+            .filter(|task| {
+                let is_due = |keyed: &Keyed| {
+                    keyed.is_dirty() && now.saturating_sub(keyed.flushed_at) >= self.settings.store_flush
+                };
+                task.keyed.as_ref().is_some_and(is_due)
+            })
+            .map(|task| task.id)
+            .collect();
+        for id in due {
+            self.flush_task(id);
+        }
+    }
+
+    /// Writes the stores of one task.
+    pub(crate) fn flush_task(&mut self, id: TaskId) {
+        let (at, now) = (self.clock.now(), self.clock.elapsed());
+        let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        let sources: Vec<TopicPartition> = task.inputs.iter().map(|input| input.source.clone()).collect();
+        let Some(keyed) = &mut task.keyed else { return };
+        if let Err(fault) = keyed.flush(&sources, at, now) {
+            let reason = match fault {
+                Fault::Corrupt(_) => HaltReason::StoreUnreadable,
+                _ => HaltReason::StoreUnwritable,
+            };
+            if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
+                self.halt(id, halt);
+            }
+            return;
+        }
+        let stores = keyed.kept.len().max(1);
+        for kept in &mut keyed.kept {
+            kept.cache.sweep(bytes_max / stores);
+        }
+    }
+
+    /// Tasks that move leave their stores as of what is published; the rest of the worker's open batch goes first.
+    pub(crate) fn leave(&mut self, tasks: Vec<TaskId>, ack: Sender<()>) -> Result<(), Fault> {
+        self.hand_over_log()?;
+        let is_stateful = |id: &TaskId| self.state.tasks.get(id).is_some_and(|task| task.keyed.is_some());
+        if !tasks.iter().any(is_stateful) {
+            self.forget(&tasks);
+            // Behind everything handed over so far, so that it is published first.
+            let _ = self.relay.send(ToRelay::Drain { ack });
+            return Ok(());
+        }
+        for id in &tasks {
+            self.drop_records(*id, State::Leaving);
+        }
+        let _ = self.relay.send(ToRelay::Farewell { tasks, ack });
+        Ok(())
+    }
+
+    /// Everything that these tasks decided is published, or is somebody else's.
+    pub(crate) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) {
+        for id in tasks {
+            if self.state.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(|keyed| keyed.is_dirty())) {
+                self.flush_task(*id);
+            }
+        }
+        self.forget(tasks);
+        let _ = ack.send(());
+    }
+}
+
+/// The input whose next record is the oldest, among those that may go on.
+fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
+    let ready = inputs.iter().enumerate().filter(|(_, input)| input.blocked_until <= now);
+    ready
+        .filter_map(|(number, input)| Some((input.first()?.timestamp, number)))
+        .min_by_key(|(timestamp, number)| (timestamp.0, *number))
+        .map(|(_, number)| number)
+}
+
+/// Decides the next record of one input.
+fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut OpenBatch) -> Result<Verdict, Fault> {
+    let Task { id, assignment, sub_topology, inputs, keyed, queued, topic_ids, counts: partition_counts, .. } = task;
+    let StepKind::Log(step) = &sub_topology.step else { return Ok(Verdict::Halt("a step with rows".into())) };
+    let Some(input) = inputs.get_mut(number) else { return Ok(Verdict::Decided) };
+    let Some(record) = input.first() else { return Ok(Verdict::Decided) };
+    let place = Place {
+        terms,
+        sub: sub_topology,
+        step: &**step,
+        source: &input.source,
+        is_lead: number == 0,
+        may_retry: input.attempts < terms.settings.retry_attempts,
+    };
+    let count = partition_counts.get(number).copied().unwrap_or(0);
+    let mut counts = Counts { records: 1, ..Counts::default() };
+    let verdict = place.decide(&record, count, keyed.as_mut(), open, &mut counts)?;
+    if !matches!(verdict, Verdict::Decided) {
+        return Ok(verdict);
+    }
+    let (from, to) = (input.next_offset, record.offset.next());
+    note_part(open, *id, *assignment, input, topic_ids.get(number), from, to);
+    open.counts += counts;
+    input.next_offset = to;
+    input.attempts = 0;
+    input.consume(1);
+    queued.fetch_sub(1, Ordering::AcqRel);
+    Ok(Verdict::Decided)
+}
+
+fn note_part(
+    open: &mut OpenBatch,
+    task: TaskId,
+    assignment: AssignmentId,
+    input: &Input,
+    topic_id: Option<&Arc<str>>,
+    from: NextOffset,
+    to: NextOffset,
+) {
+    // Mostly the last one: a slice is of one task, and its inputs come in runs.
+    if let Some(part) = open.parts.iter_mut().rev().find(|part| part.task == task && part.source == input.source) {
+        part.to = to;
+        return;
+    }
+    let (source, topic_id) = (input.source.clone(), topic_id.cloned());
+    open.parts.push(Part { task, assignment, source, epoch: 0, from, to, topic_id });
+}
+
+impl Place<'_> {
+    fn decide(
+        &self,
+        record: &Record<'_>,
+        count: i32,
+        keyed: Option<&mut Keyed>,
+        open: &mut OpenBatch,
+        counts: &mut Counts,
+    ) -> Result<Verdict, Fault> {
+        match self.check(record, open) {
+            Ok(Some(verdict)) => return Ok(verdict),
+            Ok(None) => {}
+            Err(reject) => return Ok(self.rejected(record, reject, open, counts)),
+        }
+        let rows = open.rows.len();
+        let result = match keyed {
+            None => self.apply(record, None).and_then(|stepped| self.take(record, stepped, count, open, counts)),
+            Some(keyed) => {
+                let mut access = keyed.open(record.timestamp);
+                let result = self
+                    .apply(record, Some(&mut access))
+                    .and_then(|stepped| self.take(record, stepped, count, open, counts));
+                if let Err(fault) = access.end(result.is_ok()) {
+                    open.rows.truncate(rows);
+                    open.timestamps.truncate(rows);
+                    return Err(fault);
+                }
+                result
+            }
+        };
+        match result {
+            Ok(()) => Ok(Verdict::Decided),
+            Err(reject) => Ok(self.rejected(record, reject, open, counts)),
+        }
+    }
+
+    /// Size, and the source's declaration: before anything is decoded.
+    fn check(&self, record: &Record<'_>, open: &mut OpenBatch) -> Result<Option<Verdict>, Reject> {
+        let (bytes, limit) = (record.value.map_or(0, <[u8]>::len), self.terms.settings.record_bytes_max);
+        if bytes > limit {
+            let message = format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}");
+            return Err(Reject::dead_letter("too-large", message));
+        }
+        let Some(declared) = self.sub.declared.as_ref().filter(|_| self.is_lead) else { return Ok(None) };
+        let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
+        let expected = declared.hash().partition(key, declared.count());
+        if expected == self.source.partition.0 {
+            self.terms.status.declared.checked.add(1);
+            return Ok(None);
+        }
+        self.terms.status.declared.violated(self.source, record.offset, expected);
+        match declared.policy() {
+            OnViolation::Warn => Ok(None),
+            OnViolation::Stop => Ok(Some(Verdict::Halt(format!(
+                "offset {}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
+                record.offset,
+                declared.hash().name(),
+                declared.count()
+            )))),
+            OnViolation::Repartition => {
+                // The last companion of a source declared so.
+                let Some(destination) = self.sub.companions.last() else { return Ok(None) };
+                self.send_on(record, destination, Some(Partition(expected)), key, open)?;
+                Ok(Some(Verdict::Decided))
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        record: &Record<'_>,
+        state: Option<&mut Access<'_>>,
+    ) -> Result<Stepped, Reject> {
+        let key = match self.step.key_type() {
+            Some(key_type) => key_type.parse(record.key)?,
+            None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
+        };
+        let mut context = Context {
+            topic: &self.source.topic,
+            partition: self.source.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            now: self.terms.now,
+            key: &key,
+            state: state.map(|state| state as &mut dyn StateAccess),
+        };
+        self.step.apply(record, &mut context)
+    }
+
+    /// Takes what the step came to into the open batch, all of it or nothing.
+    fn take(
+        &self,
+        record: &Record<'_>,
+        stepped: Stepped,
+        count: i32,
+        open: &mut OpenBatch,
+        counts: &mut Counts,
+    ) -> Result<(), Reject> {
+        let pipeline = self.terms.pipeline;
+        let rows = open.rows.len();
+        for (seq, emission) in stepped.emissions.into_iter().enumerate() {
+            let row = notice(self.source, 0, record, seq, emission, None, self.terms.now);
+            let bytes = bytes_of(pipeline, &row);
+            if let Some(limit) = self.terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
+                let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
+                open.rows.truncate(rows);
+                return Err(Reject::dead_letter("too-large", message));
+            }
+            open.rows.push(row);
+        }
+        counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
+        if let (Some(key), Some(destination)) = (&stepped.rekeyed, &self.sub.destination) {
+            if record.offset.0 % SAMPLE == 0 {
+                let was_there = partition_for(key, count) == self.source.partition.0;
+                self.terms.status.shuffles.sampled(&self.source.topic, was_there);
+            }
+            self.send_on(record, destination, None, key, open)?;
+        }
+        open.timestamps.resize(open.rows.len(), record.timestamp);
+        Ok(())
+    }
+
+    /// Sends the record as it is to another topic under `key`.
+    fn send_on(
+        &self,
+        record: &Record<'_>,
+        destination: &TopicName,
+        partition: Option<Partition>,
+        key: &[u8],
+        open: &mut OpenBatch,
+    ) -> Result<(), Reject> {
+        let bytes = key.len() + record.value.map_or(0, <[u8]>::len);
+        if let Some(limit) = self.terms.message_bytes_max.get(destination).filter(|limit| bytes > **limit) {
+            let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
+            return Err(Reject::dead_letter("too-large", message));
+        }
+        let message = Message {
+            destination,
+            partition,
+            key: Some(key),
+            value: record.value,
+            headers: record.headers,
+            timestamp: Some(record.timestamp),
+            is_tracked: false,
+        };
+        open.outgoing.push(Origin { source: self.source, offset: record.offset }, &message);
+        Ok(())
+    }
+
+    fn rejected(&self, record: &Record<'_>, reject: Reject, open: &mut OpenBatch, counts: &mut Counts) -> Verdict {
+        match reject {
+            Reject::Skip { .. } => counts.skipped += 1,
+            Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
+            reject => {
+                let limits = self.terms.message_bytes_max;
+                open.rows.push(dead_letter(self.terms.pipeline, limits, self.source, 0, record, &reject, self.terms.now));
+                open.timestamps.resize(open.rows.len(), record.timestamp);
+                counts.dead_letters += 1;
+            }
+        }
+        Verdict::Decided
+    }
+}

@@ -1,0 +1,308 @@
+//! Keyed state as an algorithm sees it: typed values under byte keys, local to the task's partition.
+//!
+//! A value is kept as `[version: 1 byte][JSON]`, so that a store written by an earlier release is upgraded when it is
+//! read, and one written by a later release halts its partition instead of being misread. What surrounds that (expiry,
+//! cache, changelog, RocksDB) is the engine's business.
+
+use crate::flow::effect::Reject;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Turns the bytes of an earlier version into a value.
+type Upgrade<V> = Arc<dyn Fn(u8, &[u8]) -> Result<V, String> + Send + Sync>;
+
+/// Names a store and the type of its values. Clones name the same store.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::flow::Store;
+/// let visits: Store<u64> = Store::new("visits").time_to_live(Duration::from_secs(3600));
+/// ```
+pub struct Store<V> {
+    spec: StoreSpec,
+    upgrade: Option<Upgrade<V>>,
+    value: PhantomData<fn() -> V>,
+}
+
+/// A store as the engine knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreSpec {
+    /// Its name: part of `<pipeline>-<name>-changelog`.
+    pub name: Arc<str>,
+    /// The version that its values are written in.
+    pub version: u8,
+    /// How long a value is readable after the event time of its last write.
+    pub time_to_live: Option<Duration>,
+}
+
+impl<V> Store<V> {
+    /// A store of version 1 whose values do not expire.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let spec = StoreSpec { name: name.into(), version: 1, time_to_live: None };
+        Self { spec, upgrade: None, value: PhantomData }
+    }
+
+    /// Values are written in `version`; `upgrade` reads those of earlier ones, from their version and their JSON.
+    #[must_use]
+    pub fn version(
+        mut self,
+        version: u8,
+        upgrade: impl Fn(u8, &[u8]) -> Result<V, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.spec.version = version;
+        self.upgrade = Some(Arc::new(upgrade));
+        self
+    }
+
+    /// A value expires this long after the event time of the record that wrote it last.
+    #[must_use]
+    pub const fn time_to_live(mut self, time: Duration) -> Self {
+        self.spec.time_to_live = Some(time);
+        self
+    }
+
+    /// The store as the engine knows it.
+    #[must_use]
+    pub const fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+}
+
+impl<V: Serialize + DeserializeOwned> Store<V> {
+    /// Reads a value from `[version][JSON]`.
+    ///
+    /// # Errors
+    /// A sentence: the value cannot be true, and no record is to blame.
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<V, String> {
+        let name = &self.spec.name;
+        let Some((version, json)) = bytes.split_first() else {
+            return Err(format!("store {name}: a value without a version"));
+        };
+        if *version == self.spec.version {
+            return serde_json::from_slice(json).map_err(|error| format!("store {name}: a value of version {version} does not fit its type ({error}); give the new type a new version and an upgrade"));
+        }
+        match &self.upgrade {
+            Some(upgrade) if *version < self.spec.version => {
+                upgrade(*version, json).map_err(|error| format!("store {name}: upgrade from version {version}: {error}"))
+            }
+            _ => Err(format!(
+                "store {name}: holds a value of version {version}, this release knows {}; deploy the release that wrote it, or one that upgrades it",
+                self.spec.version
+            )),
+        }
+    }
+
+    /// Writes a value as `[version][JSON]`; `None` where it is JSON's null, which deletes the key.
+    ///
+    /// # Errors
+    /// A dead letter, where the value cannot be said in JSON.
+    pub(crate) fn encode(&self, value: &V) -> Result<Option<Vec<u8>>, Reject> {
+        let mut out = Vec::with_capacity(64);
+        out.push(self.spec.version);
+        crate::flow::codec::encode_into(value, &mut out)?;
+        Ok((out.get(1..) != Some(b"null")).then_some(out))
+    }
+}
+
+impl<V> Clone for Store<V> {
+    fn clone(&self) -> Self {
+        Self { spec: self.spec.clone(), upgrade: self.upgrade.clone(), value: PhantomData }
+    }
+}
+
+impl<V> fmt::Debug for Store<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(f)
+    }
+}
+
+impl<V> From<&str> for Store<V> {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// The stores of one task while one record is handled. Implemented by the engine: what is written is undone where the
+/// record is rejected. Values are `[version][JSON]`.
+pub trait StateAccess {
+    /// The number of a store of this step.
+    fn find(&self, name: &str) -> Option<usize>;
+
+    /// Shows the value of `key`; `None` where there is none or it has expired.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the engine knows why, and offers the record again or halts the partition.
+    fn get(&mut self, store: usize, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Unavailable>;
+
+    /// Sets or deletes the value of `key`.
+    fn put(&mut self, store: usize, key: &[u8], value: Option<Vec<u8>>);
+
+    /// Shows keys and values with `from <= key`, and `key < to` where it is given, in key order until `visit` answers
+    /// false.
+    ///
+    /// # Errors
+    /// As [`StateAccess::get`].
+    fn scan(
+        &mut self,
+        store: usize,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Unavailable>;
+
+    /// A value was read that cannot be true: the partition is to halt.
+    fn corrupt(&mut self, message: String) -> Unavailable;
+}
+
+/// State could not be read; the record is not to blame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unavailable;
+
+impl From<Unavailable> for Reject {
+    /// The engine finds the reason first and never treats this as the record's fault.
+    fn from(_: Unavailable) -> Self {
+        Self::retry("state-unavailable", "the store could not be read")
+    }
+}
+
+/// A store in the hands of an algorithm, for the time of one record.
+pub struct Opened<'a, V> {
+    pub(crate) store: &'a Store<V>,
+    pub(crate) number: usize,
+    pub(crate) state: &'a mut dyn StateAccess,
+}
+
+impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
+    /// The value of `key`, or `None`.
+    ///
+    /// # Errors
+    /// Where the store cannot be read: hand it on with `?`.
+    pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<V>, Reject> {
+        let Self { store, number, state } = self;
+        let mut found = None;
+        state.get(*number, key.as_ref(), &mut |value| found = value.map(|bytes| store.decode(bytes)))?;
+        found.transpose().map_err(|message| state.corrupt(message).into())
+    }
+
+    /// Sets the value of `key`. A value that is JSON's null deletes it.
+    ///
+    /// # Errors
+    /// A dead letter, where the value cannot be said in JSON.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: &V) -> Result<(), Reject> {
+        let value = self.store.encode(value)?;
+        self.state.put(self.number, key.as_ref(), value);
+        Ok(())
+    }
+
+    /// Deletes the value of `key`.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) {
+        self.state.put(self.number, key.as_ref(), None);
+    }
+
+    /// Keys and values with `from <= key < to`, in the keys' byte order, at most `count_max`.
+    ///
+    /// # Errors
+    /// As [`Opened::get`].
+    pub fn range(
+        &mut self,
+        from: impl AsRef<[u8]>,
+        to: impl AsRef<[u8]>,
+        count_max: usize,
+    ) -> Result<Vec<(Vec<u8>, V)>, Reject> {
+        self.collect(from.as_ref(), Some(to.as_ref()), count_max)
+    }
+
+    /// Keys that begin with `prefix`, and their values, in the keys' byte order, at most `count_max`.
+    ///
+    /// # Errors
+    /// As [`Opened::get`].
+    pub fn prefix(&mut self, prefix: impl AsRef<[u8]>, count_max: usize) -> Result<Vec<(Vec<u8>, V)>, Reject> {
+        let prefix = prefix.as_ref();
+        self.collect(prefix, after_prefix(prefix).as_deref(), count_max)
+    }
+
+    fn collect(&mut self, from: &[u8], to: Option<&[u8]>, count_max: usize) -> Result<Vec<(Vec<u8>, V)>, Reject> {
+        let Self { store, number, state } = self;
+        let mut found = Vec::new();
+        let mut trouble = None;
+        state.scan(*number, from, to, &mut |key, value| {
+            match store.decode(value) {
+                Ok(value) if found.len() < count_max => found.push((key.to_vec(), value)),
+                Ok(_) => {}
+                Err(message) => trouble = Some(message),
+            }
+            found.len() < count_max && trouble.is_none()
+        })?;
+        match trouble {
+            Some(message) => Err(state.corrupt(message).into()),
+            None => Ok(found),
+        }
+    }
+}
+
+impl Opened<'_, i64> {
+    /// Adds `n` to the counter under `key` and answers the sum; a missing one counts from 0.
+    ///
+    /// # Errors
+    /// As [`Opened::get`]; a dead letter with the code `overflow` where the sum leaves `i64`.
+    pub fn add(&mut self, key: impl AsRef<[u8]>, n: i64) -> Result<i64, Reject> {
+        let key = key.as_ref();
+        let sum = self.get(key)?.unwrap_or(0).checked_add(n);
+        let sum = sum.ok_or_else(|| Reject::dead_letter("overflow", "the counter leaves the range of i64"))?;
+        self.put(key, &sum)?;
+        Ok(sum)
+    }
+}
+
+/// The smallest key above every key that begins with `prefix`; `None` where there is none.
+#[must_use]
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let end = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut out = prefix.get(..=end)?.to_vec();
+    *out.last_mut()? += 1;
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_an_earlier_version_is_upgraded_and_one_of_a_later_version_is_refused() {
+        let old: Store<u32> = Store::new("s");
+        let bytes = old.encode(&7).unwrap().unwrap();
+        assert_eq!(bytes, b"\x017");
+        let new: Store<String> = Store::new("s").version(2, |from, json| {
+            assert_eq!(from, 1);
+            Ok(format!("n={}", String::from_utf8_lossy(json)))
+        });
+        assert_eq!(new.decode(&bytes).unwrap(), "n=7");
+        let written = new.encode(&"x".to_owned()).unwrap().unwrap();
+        assert_eq!(new.decode(&written).unwrap(), "x");
+        let refused = old.decode(&written).unwrap_err();
+        assert!(refused.contains("version 2") && refused.contains("knows 1"), "{refused}");
+        assert!(old.decode(b"").is_err());
+        assert!(old.decode(b"\x01\"seven\"").is_err());
+    }
+
+    #[test]
+    fn a_null_deletes_and_a_number_that_json_cannot_say_is_a_dead_letter() {
+        let store: Store<Option<u32>> = Store::new("s");
+        assert_eq!(store.encode(&None).unwrap(), None);
+        let store: Store<f64> = Store::new("s");
+        assert_eq!(store.encode(&f64::NAN).unwrap_err().code(), "not-finite");
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_key_that_lacks_it() {
+        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(after_prefix(b"a\xff"), Some(b"b".to_vec()));
+        assert_eq!(after_prefix(b"\xff\xff"), None);
+        assert_eq!(after_prefix(b""), None);
+    }
+}

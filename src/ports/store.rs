@@ -1,0 +1,105 @@
+//! Keyed bytes of one task, beside the process, with the checkpoint of the changelog that they were made from.
+//!
+//! The changelog is the truth and the store its copy: data and checkpoint are written in one batch, and only what is proved
+//! to be committed in the changelog is written. So a store is always the changelog up to its checkpoint, and perhaps some
+//! of what follows, which reading on from the checkpoint makes whole.
+
+use crate::flow::record::{NextOffset, Partition, Timestamp, TopicPartition};
+use crate::ports::fault::Fault;
+use crate::ports::source::LogIds;
+use std::fmt;
+use std::sync::Arc;
+
+/// One partition of one store.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StoreId {
+    /// The store's name, unique in the pipeline.
+    pub name: Arc<str>,
+    /// The partition number, equal to that of the changelog and of the task.
+    pub partition: Partition,
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.name, self.partition)
+    }
+}
+
+/// How far a store has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// Every changelog record below it is in the store.
+    pub next_offset: NextOffset,
+    /// The changelog that the offset belongs to.
+    pub log_ids: LogIds,
+    /// When it was written. A store older than the changelog's `delete.retention.ms` may have missed tombstones (H40).
+    pub at: Timestamp,
+    /// The inputs that the store was made from: every record below these offsets has had its effect.
+    pub inputs: Vec<(TopicPartition, NextOffset)>,
+}
+
+/// A key, and its value or, where it is deleted, `None`.
+pub type Write<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// How much a store holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreSize {
+    /// Keys, possibly an estimate.
+    pub keys: u64,
+    /// Bytes of keys and values, possibly an estimate.
+    pub bytes: u64,
+}
+
+/// One partition of one store. Owned by one thread; calls block.
+pub trait KeyedStore: Send {
+    /// Shows the value of `key`, or `None`.
+    ///
+    /// # Errors
+    /// `Corrupt` when what lies there cannot be true; `Retry` when the disk did not answer.
+    fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault>;
+
+    /// Shows keys and values with `from <= key`, and `key < to` where it is given, in the keys' byte order until `visit`
+    /// answers false.
+    ///
+    /// # Errors
+    /// As [`KeyedStore::get`].
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Fault>;
+
+    /// The checkpoint; `None` for a store that was never written.
+    ///
+    /// # Errors
+    /// As [`KeyedStore::get`].
+    fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault>;
+
+    /// Writes all of `writes`, which ascend by key and name each key once, and the checkpoint: all or nothing.
+    ///
+    /// # Errors
+    /// `Retry` when nothing was written, for instance because the disk is full; `Corrupt` as above.
+    fn write(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault>;
+
+    /// Empties the store, its checkpoint included.
+    ///
+    /// # Errors
+    /// As [`KeyedStore::write`].
+    fn clear(&mut self) -> Result<(), Fault>;
+
+    /// How much it holds.
+    ///
+    /// # Errors
+    /// As [`KeyedStore::get`].
+    fn size(&self) -> Result<StoreSize, Fault>;
+}
+
+/// The stores of one process.
+pub trait Stores: Send + Sync {
+    /// Opens one partition of one store, empty where it was never there. No two may be open at a time for one id.
+    ///
+    /// # Errors
+    /// `Fatal` when the folder cannot be used; `Retry` while it is open elsewhere in this process.
+    fn open(&self, id: &StoreId) -> Result<Box<dyn KeyedStore>, Fault>;
+}

@@ -1,0 +1,530 @@
+//! Keyed state: re-keying, stores, restores, declared sources, with crashes and rebalances.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::Duration;
+use tidegate::engine::commit::{Step, THROUGH_LOG};
+use tidegate::engine::decision::HaltReason;
+use tidegate::flow::key::partition_for;
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
+use tidegate::ports::source::Committed;
+use tidegate::ports::store::StoreId;
+use tidegate::testing::TestDriver;
+
+#[derive(Deserialize)]
+struct Event {
+    user: String,
+    units: i64,
+    #[serde(default)]
+    word: String,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Usage {
+    count: i64,
+    units: i64,
+}
+
+#[derive(Serialize)]
+struct Update {
+    user: String,
+    count: i64,
+    units: i64,
+}
+
+/// Counts, and tells of every third event. Words provoke trouble.
+struct Count;
+
+impl Algorithm for Count {
+    type Event = Event;
+    type Row = Option<Usage>;
+    type Notices = Option<Update>;
+
+    fn apply(
+        &self,
+        event: Event,
+        usage: &mut Option<Usage>,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Update>, Reject> {
+        let mut next = usage.take().unwrap_or_default();
+        next.count += 1;
+        next.units += event.units;
+        let update = (next.count % 3 == 0).then(|| Update {
+            user: context.key().to_string(),
+            count: next.count,
+            units: next.units,
+        });
+        *usage = Some(next);
+        match event.word.as_str() {
+            "panic" => panic!("as the record asked"),
+            "reject" => Err(Reject::new("asked to reject")),
+            "skip" => Err(Reject::skip("asked-to-skip")),
+            "forget" => {
+                *usage = None;
+                Ok(None)
+            }
+            _ => Ok(update),
+        }
+    }
+}
+
+fn usage() -> Topology {
+    let mut topology = Topology::new("usage");
+    topology
+        .source("events")
+        .key_by("by-user", |event: &Event| event.user.clone())
+        .aggregate("usage", Count)
+        .to("usage-updates");
+    topology
+}
+
+fn event(user: &str, units: i64) -> serde_json::Value {
+    json!({"user": user, "units": units})
+}
+
+/// Events of `users` users, whose keys say nothing of the user.
+fn feed(driver: &mut TestDriver, users: i64, rounds: i64) {
+    for round in 0..rounds {
+        for user in 0..users {
+            let key = format!("k{}", round * users + user);
+            driver.send("events", key.as_str(), event(&format!("u{user}"), user + round));
+        }
+        driver.run();
+    }
+}
+
+fn place(topic: &str, number: i32) -> TopicPartition {
+    TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(number))
+}
+
+#[test]
+fn records_of_one_user_meet_in_one_partition_and_are_counted_once() {
+    let mut driver = TestDriver::new(usage()).partitions(4).instances(2);
+    feed(&mut driver, 5, 4);
+    let moved = driver.read_raw("usage-by-user-repartition");
+    assert_eq!(moved.len(), 20);
+    for found in &moved {
+        let key = found.key.as_deref().unwrap();
+        assert_eq!(found.partition, partition_for(key, 4), "where a Java producer would put it");
+    }
+    for user in 0..5 {
+        let expected = json!({"count": 4, "units": 4 * user + 6});
+        assert_eq!(driver.store("usage", &format!("u{user}")), Some(expected));
+    }
+    assert_eq!(driver.read_raw("usage-updates").len(), 5, "the third event of each user is told");
+}
+
+#[test]
+fn a_crash_at_any_step_changes_neither_stores_nor_messages() {
+    let mut driver = TestDriver::new(usage()).partitions(2).instances(2).settings(|settings| {
+        settings.store_flush = Duration::ZERO; // so that stores are written between the crashes
+    });
+    feed(&mut driver, 3, 3);
+    driver.send("events", "x", json!({"user": "u1", "units": 5, "word": "panic"}));
+    driver.send("events", "x", json!({"user": "u2", "units": 5, "word": "forget"}));
+    driver.send_raw("events", None, Some(b"not json"));
+    driver.crash_everywhere();
+}
+
+#[test]
+fn state_beside_a_row_step_is_as_exact() {
+    // The re-keyed records end in rows: the same repartition topic in front of a database step.
+    struct Tally;
+    #[derive(Serialize, Deserialize)]
+    struct Row {
+        score: f64,
+    }
+    impl Algorithm for Tally {
+        type Event = Event;
+        type Row = Row;
+        type Notices = Vec<Update>;
+        fn apply(&self, event: Event, row: &mut Row, _: &mut Context<'_>) -> Result<Vec<Update>, Reject> {
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let units = event.units as f64;
+            row.score += units;
+            Ok(vec![Update { user: event.user, count: 1, units: event.units }])
+        }
+    }
+    let mut topology = Topology::new("tally");
+    topology
+        .source("events")
+        .key_by("by-number", |event: &Event| event.user.trim_start_matches('u').parse::<i64>().unwrap_or(-1))
+        .update("accounts", Tally)
+        .to("tallied");
+    let mut driver = TestDriver::new(topology).partitions(2).instances(2);
+    for id in 0..3 {
+        driver.row("accounts", id, Row { score: 0.0 });
+    }
+    for n in 0..9 {
+        driver.send("events", format!("k{n}").as_str(), event(&format!("u{}", n % 3), n));
+    }
+    assert_eq!(driver.read("tallied").len(), 9);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn a_rejected_record_leaves_no_trace_in_the_store() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    for word in ["", "reject", "skip", "panic", ""] {
+        driver.send("events", "k", json!({"user": "u", "units": 1, "word": word}));
+    }
+    assert_eq!(driver.store("usage", "u"), Some(json!({"count": 2, "units": 2})));
+    let dead = driver.read_raw("usage-by-user-repartition-dlt");
+    let codes: Vec<_> = dead.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap()).collect();
+    assert_eq!(codes, ["rejected", "panic"]);
+    driver.send("events", "k", json!({"user": "u", "units": 1, "word": "forget"}));
+    assert_eq!(driver.store("usage", "u"), None, "a null deletes");
+}
+
+#[test]
+fn after_a_polite_leave_nothing_is_read_again_and_after_a_kill_only_what_was_not_written() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 10, 1);
+    driver.stop(0);
+    driver.start(0);
+    feed(&mut driver, 10, 1);
+    assert_eq!(driver.records_restored(), 0, "the store was left as of the last record");
+
+    driver.advance(Duration::from_secs(6)); // a flush is due
+    driver.run();
+    feed(&mut driver, 3, 1);
+    driver.kill(0);
+    driver.start(0);
+    feed(&mut driver, 10, 1);
+    let restored = driver.records_restored();
+    assert!((1..=13).contains(&restored), "{restored} changelog records");
+    for user in 0..10 {
+        let count = if user < 3 { 4 } else { 3 };
+        assert_eq!(driver.store("usage", &format!("u{user}")).unwrap()["count"], count);
+    }
+}
+
+#[test]
+fn a_lost_disk_is_rebuilt_from_the_changelog() {
+    let mut driver = TestDriver::new(usage()).partitions(2);
+    feed(&mut driver, 6, 3);
+    driver.stop(0);
+    let id = StoreId { name: "usage".into(), partition: Partition(0) };
+    let before = driver.disk(0).contents(&id);
+    assert!(!before.is_empty());
+    driver.disk(0).lose();
+    driver.start(0);
+    driver.run();
+    assert_eq!(driver.records_restored(), 18, "each user's value after each round");
+    driver.stop(0);
+    assert_eq!(driver.disk(0).contents(&id), before, "the same keys and values");
+}
+
+#[test]
+fn partitions_that_move_take_their_state_along() {
+    let mut driver = TestDriver::new(usage()).partitions(6).instances(1);
+    feed(&mut driver, 20, 2);
+    driver.start(1);
+    feed(&mut driver, 20, 2);
+    driver.stop(0);
+    feed(&mut driver, 20, 1);
+    driver.start(0);
+    driver.kill(1);
+    feed(&mut driver, 20, 1);
+    for user in 0..20 {
+        assert_eq!(driver.store("usage", &format!("u{user}")).unwrap()["count"], 6, "u{user}");
+    }
+}
+
+#[test]
+fn two_crashes_in_a_row_change_nothing() {
+    for first in THROUGH_LOG {
+        for second in [Step::ReadCommitted, Step::Apply, Step::SendOffsets, Step::CommitKafka] {
+            let mut driver = TestDriver::new(usage()).partitions(2);
+            feed(&mut driver, 2, 1);
+            driver.crash_at(first, 1);
+            for n in 0..6 {
+                driver.send("events", format!("k{n}").as_str(), event(&format!("u{}", n % 2), 1));
+            }
+            for _ in 0..2_000 {
+                if driver.crashes() > 0 {
+                    break;
+                }
+                driver.step();
+                driver.pass(Duration::from_millis(50));
+            }
+            driver.crash_at(second, 1);
+            driver.run();
+            for user in ["u0", "u1"] {
+                assert_eq!(driver.store("usage", user).unwrap()["count"], 4, "{first:?} then {second:?}");
+            }
+            assert_eq!(driver.read_raw("usage-updates").len(), 2, "{first:?} then {second:?}");
+        }
+    }
+}
+
+#[test]
+fn a_zombie_adds_nothing() {
+    let mut driver = TestDriver::new(usage()).partitions(2).instances(2);
+    feed(&mut driver, 4, 1);
+    for n in 0..8 {
+        driver.send("events", format!("k{n}").as_str(), event(&format!("u{}", n % 4), 1));
+    }
+    driver.step();
+    driver.freeze(0);
+    driver.run();
+    for _ in 0..10 {
+        assert!(driver.step_workers(0).is_none(), "a zombie drops its task, it does not die");
+        driver.pass(Duration::from_millis(50));
+    }
+    driver.thaw(0);
+    driver.run();
+    for user in 0..4 {
+        assert_eq!(driver.store("usage", &format!("u{user}")).unwrap()["count"], 3);
+    }
+}
+
+// === Declared sources ===
+
+fn declared(policy: OnViolation) -> Topology {
+    let mut topology = Topology::new("sessions");
+    topology
+        .source("clicks")
+        .declared(Declared::murmur2(4).on_violation(policy))
+        .aggregate("sessions", Count)
+        .to("session-ends");
+    topology
+}
+
+/// Clicks of ten users where they belong, and one of `astray` in the wrong partition.
+fn planted(policy: OnViolation) -> (TestDriver, i32) {
+    let mut driver = TestDriver::new(declared(policy)).partitions(4);
+    for user in 0..10 {
+        driver.send("clicks", format!("u{user}").as_str(), event(&format!("u{user}"), 1));
+    }
+    driver.run();
+    let wrong = (partition_for(b"astray", 4) + 1) % 4;
+    let value = serde_json::to_vec(&event("astray", 1)).unwrap();
+    let at = driver.log().produce_to(
+        &place("clicks", wrong),
+        Some(b"astray"),
+        Some(&value),
+        &[],
+        tidegate::flow::record::Timestamp(0),
+    );
+    at.unwrap();
+    for user in 0..10 {
+        driver.send("clicks", format!("u{user}").as_str(), event(&format!("u{user}"), 1));
+    }
+    (driver, wrong)
+}
+
+#[test]
+fn a_declared_source_is_read_without_a_shuffle() {
+    let topology = declared(OnViolation::Stop);
+    assert!(topology.internal_topics().is_empty(), "no repartition topic");
+    let mut driver = TestDriver::new(topology).partitions(4);
+    for user in 0..10 {
+        driver.send("clicks", format!("u{user}").as_str(), event("any", 1));
+    }
+    driver.run();
+    assert_eq!(driver.status(0).declared.checked.value(), 10);
+    assert!(driver.halts().is_empty());
+}
+
+#[test]
+fn a_record_in_the_wrong_partition_stops_its_partition_before_it_has_an_effect() {
+    let (mut driver, wrong) = planted(OnViolation::Stop);
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1);
+    assert_eq!(halts[0].reason, HaltReason::WronglyKeyed);
+    assert_eq!(halts[0].source, place("clicks", wrong));
+    assert!(halts[0].detail.contains(&format!("partition {}", partition_for(b"astray", 4))), "{}", halts[0].detail);
+    assert_eq!(driver.store("sessions", "astray"), None);
+    for user in 0..10 {
+        let user = format!("u{user}");
+        let is_behind = partition_for(user.as_bytes(), 4) == wrong;
+        let count = if is_behind { 1 } else { 2 };
+        assert_eq!(driver.store("sessions", &user).unwrap()["count"], count, "{user}: the others go on");
+    }
+    let violations = driver.status(0).declared.violations();
+    assert_eq!(violations[&place("clicks", wrong)].count, 1);
+}
+
+#[test]
+fn a_record_in_the_wrong_partition_is_counted_or_sent_where_it_belongs() {
+    let (mut driver, wrong) = planted(OnViolation::Warn);
+    assert_eq!(driver.store("sessions", "astray").unwrap()["count"], 1);
+    assert_eq!(driver.status(0).declared.violations()[&place("clicks", wrong)].count, 1);
+
+    let (mut driver, _) = planted(OnViolation::Repartition);
+    assert_eq!(driver.store("sessions", "astray").unwrap()["count"], 1);
+    let moved = driver.read_raw("sessions-clicks-repartition");
+    assert_eq!(moved.len(), 1);
+    assert_eq!(moved[0].partition, partition_for(b"astray", 4));
+    let changelog = driver.read_raw("sessions-sessions-changelog");
+    let kept = changelog.iter().find(|found| found.key.as_deref() == Some(b"astray")).unwrap();
+    assert_eq!(kept.partition, partition_for(b"astray", 4), "its state lies where it belongs");
+    driver.crash_everywhere();
+}
+
+// === Stores and their halts ===
+
+#[test]
+fn a_changed_partition_count_halts_stateful_steps_with_both_counts() {
+    let mut driver = TestDriver::new(usage()).partitions(2);
+    feed(&mut driver, 4, 1);
+    driver.log().add_partitions(&TopicName::parse("usage-by-user-repartition").unwrap(), 4);
+    driver.pass(Duration::from_secs(6));
+    for _ in 0..50 {
+        driver.step();
+        driver.pass(Duration::from_millis(100));
+    }
+    let halts = driver.status(0).halts();
+    assert!(!halts.is_empty());
+    for halt in halts {
+        assert_eq!(halt.reason, HaltReason::PartitionCountChanged);
+        assert!(halt.detail.contains('2') && halt.detail.contains('4'), "{}", halt.detail);
+    }
+}
+
+#[test]
+fn a_changelog_that_was_cut_halts_and_one_that_is_whole_rebuilds() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 5, 2);
+    driver.stop(0);
+    driver.disk(0).lose();
+    driver.log().truncate_before(&place("usage-usage-changelog", 0), NextOffset(4));
+    driver.start(0);
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::ChangelogTruncated]);
+}
+
+#[test]
+fn a_reset_group_halts_a_step_with_state_and_not_one_without() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 5, 2);
+    driver.stop(0);
+    for topic in ["events", "usage-by-user-repartition"] {
+        let reset = Committed { next_offset: NextOffset(3), metadata: String::new() };
+        driver.log().set_committed("usage", &place(topic, 0), Some(reset)).unwrap();
+    }
+    driver.start(0);
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1);
+    assert_eq!((halts[0].reason, &halts[0].source), (HaltReason::GroupReset, &place("usage-by-user-repartition", 0)));
+}
+
+#[test]
+fn a_value_of_a_later_release_halts_its_partition_and_names_both_versions() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 2, 1);
+    driver.stop(0);
+    let id = StoreId { name: "usage".into(), partition: Partition(0) };
+    driver.disk(0).corrupt(&id, b"u1", b"\x01\x09{}");
+    driver.start(0);
+    driver.send("events", "k", event("u1", 1));
+    let halts = driver.halts();
+    assert_eq!(halts[0].reason, HaltReason::StoreUnreadable);
+    assert!(halts[0].detail.contains("version 9") && halts[0].detail.contains("knows 1"), "{}", halts[0].detail);
+}
+
+#[test]
+fn a_full_disk_halts_the_stateful_task_and_loses_nothing() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 3, 1);
+    driver.disk(0).fill(true);
+    driver.advance(Duration::from_secs(6));
+    driver.send("events", "k", event("u1", 1));
+    let halts = driver.halts();
+    assert_eq!(halts[0].reason, HaltReason::StoreUnwritable);
+    assert!(halts[0].detail.contains("no space"), "{}", halts[0].detail);
+    driver.disk(0).fill(false);
+    driver.kill(0);
+    driver.start(0);
+    feed(&mut driver, 3, 1);
+    assert_eq!(driver.store("usage", "u1").unwrap()["count"], 3);
+}
+
+#[test]
+fn a_shuffle_that_is_not_needed_is_reported() {
+    let mut driver = TestDriver::new(usage()).partitions(4);
+    for n in 0..4_000 {
+        let user = format!("u{}", n % 50);
+        driver.send("events", user.as_str(), event(&user, 1)); // keyed by the user already
+    }
+    driver.run();
+    assert_eq!(driver.status(0).shuffles.needless(), [TopicName::parse("events").unwrap()]);
+    let mut driver = TestDriver::new(usage()).partitions(4);
+    for n in 0..4_000 {
+        driver.send("events", format!("k{n}").as_str(), event(&format!("u{}", n % 50), 1));
+    }
+    driver.run();
+    assert!(driver.status(0).shuffles.needless().is_empty());
+}
+
+// === Stores of one's own ===
+
+struct Visits {
+    seen: Store<i64>,
+}
+
+impl Algorithm for Visits {
+    type Event = Event;
+    type Row = ();
+    type Notices = Option<Update>;
+
+    fn apply(&self, event: Event, (): &mut (), context: &mut Context<'_>) -> Result<Option<Update>, Reject> {
+        let mut seen = context.store(&self.seen)?;
+        let count = seen.add(format!("{}/{}", event.user, event.units), 1)?;
+        if event.word == "reject" {
+            return Err(Reject::new("after the write"));
+        }
+        let kinds = seen.prefix(format!("{}/", event.user), 100)?;
+        let kinds = i64::try_from(kinds.len()).unwrap_or(0);
+        Ok(Some(Update { user: event.user, count, units: kinds }))
+    }
+}
+
+fn visits(time_to_live: Option<Duration>) -> Topology {
+    let mut seen = Store::new("seen");
+    if let Some(time) = time_to_live {
+        seen = seen.time_to_live(time);
+    }
+    let mut topology = Topology::new("visits");
+    topology.source("events").process(Visits { seen: seen.clone() }).with_store(&seen).to("visited");
+    topology
+}
+
+#[test]
+fn a_store_of_ones_own_counts_and_is_searched_by_prefix() {
+    let mut driver = TestDriver::new(visits(None)).partitions(1);
+    for (user, units, word) in [("a", 1, ""), ("a", 2, ""), ("ab", 1, ""), ("a", 1, "reject"), ("a", 1, "")] {
+        driver.send("events", "k", json!({"user": user, "units": units, "word": word}));
+    }
+    let found = driver.read_raw("visited");
+    let values: Vec<serde_json::Value> =
+        found.iter().map(|found| serde_json::from_slice(found.value.as_deref().unwrap()).unwrap()).collect();
+    let seen: Vec<_> = values.iter().map(|v| (v["count"].as_i64().unwrap(), v["units"].as_i64().unwrap())).collect();
+    assert_eq!(seen, [(1, 1), (1, 2), (1, 1), (2, 2)], "count of the pair, kinds of the user");
+    driver.crash_everywhere();
+}
+
+#[test]
+fn an_expired_value_is_unreadable_at_once_and_its_tombstone_follows() {
+    let mut driver = TestDriver::new(visits(Some(Duration::from_secs(60)))).partitions(1);
+    driver.send("events", "k", event("a", 1));
+    driver.advance(Duration::from_secs(10)); // written into the store
+    driver.run();
+    driver.advance(Duration::from_secs(60));
+    driver.send("events", "k", event("a", 1));
+    driver.run();
+    let last = driver.read_raw("visited").pop().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(last.value.as_deref().unwrap()).unwrap();
+    assert_eq!(value["count"], 1, "counted from nothing: the first count has expired");
+    driver.send("events", "k", event("b", 1));
+    driver.advance(Duration::from_secs(10));
+    driver.advance(Duration::from_secs(70));
+    for _ in 0..3 {
+        driver.send("events", "k", event("c", 1));
+        driver.advance(Duration::from_secs(6));
+    }
+    driver.run();
+    assert_eq!(driver.store("seen", "b/1"), None, "a tombstone is in the changelog although nobody read the key again");
+}
