@@ -137,7 +137,10 @@ impl SubDescription {
                 astray_topic: astray,
             }),
             shuffle: sub.rekeys.as_ref().map(|step| {
-                format!("key_by {step:?}: {} is not partitioned by this key, so that its records must meet elsewhere", sub.lead)
+                format!(
+                    "key_by {step:?}: {} is not partitioned by this key, so that its records must meet elsewhere",
+                    sub.lead
+                )
             }),
             destination: sub.destination.as_ref().map(ToString::to_string),
             dead_letter_topics: sub.sources().map(|topic| Topology::dead_letter_topic(topic).to_string()).collect(),
@@ -161,7 +164,10 @@ impl SubDescription {
             )?;
         }
         if let Some(DeclaredDescription { hash, partitions, on_violation, astray_topic }) = &self.declared {
-            writeln!(out, "  declared           {hash} of the key over {partitions} partitions; a violation: {on_violation}")?;
+            writeln!(
+                out,
+                "  declared           {hash} of the key over {partitions} partitions; a violation: {on_violation}"
+            )?;
             if let Some(topic) = astray_topic {
                 writeln!(out, "    sent on in       {topic}")?;
             }
@@ -176,7 +182,11 @@ impl SubDescription {
             writeln!(out, "  shuffles into      {}", destination.unwrap_or_default())?;
             writeln!(out, "    because          {shuffle}")?;
         } else {
-            let result = if self.table.is_some() { "no topic: the rows are the result" } else { "no topic: the stores are the result" };
+            let result = if self.table.is_some() {
+                "no topic: the rows are the result"
+            } else {
+                "no topic: the stores are the result"
+            };
             writeln!(out, "  announces in       {}", destination.unwrap_or(result))?;
         }
         writeln!(out, "  dead letters in    {}", self.dead_letter_topics.join(", "))?;

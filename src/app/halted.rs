@@ -76,7 +76,7 @@ fn find(service: &Service, rows: &mut dyn RowHistory, group: &dyn Group) -> Resu
                 next_offset: d.0,
                 committed_offset: committed.as_ref().map(|k| k.next_offset.0),
                 committed_metadata: committed.map(|k| k.metadata),
-                position_metadata: metadata::committed(name, position.epoch, d).metadata,
+                position_metadata: metadata::committed(name, position.epoch, d, None).metadata,
                 log_start: bounds.start.0,
                 log_end: bounds.end.0,
                 cause: HaltReason::cause(reason),

@@ -291,8 +291,16 @@ impl<'a> Batch<'a> {
                 Decided::Dead(reject) => {
                     let Terms { pipeline, message_bytes_max, now, .. } = self.terms;
                     let (source, incarnation) = (share.source, share.incarnation);
-                    rows.push(dead_letter(pipeline, message_bytes_max, source, incarnation, &entry.record, reject, *now));
-                },
+                    rows.push(dead_letter(
+                        pipeline,
+                        message_bytes_max,
+                        source,
+                        incarnation,
+                        &entry.record,
+                        reject,
+                        *now,
+                    ));
+                }
                 Decided::Waiting | Decided::Skipped(_) => {}
             }
             timestamps.resize(rows.len(), entry.record.timestamp);

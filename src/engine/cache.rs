@@ -454,3 +454,219 @@ fn open_envelope(bytes: &[u8], now: Timestamp) -> Option<&[u8]> {
         _ => Some(&[]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::NextOffset;
+    use crate::ports::source::LogIds;
+    use proptest::prelude::*;
+    use std::sync::Mutex;
+
+    /// A store that is a map.
+    #[derive(Default, Clone)]
+    struct Map(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
+
+    impl KeyedStore for Map {
+        fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+            visit(self.0.lock().unwrap().get(key).map(Vec::as_slice));
+            Ok(())
+        }
+
+        fn scan(
+            &self,
+            from: &[u8],
+            to: Option<&[u8]>,
+            visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        ) -> Result<(), Fault> {
+            for (key, value) in &*self.0.lock().unwrap() {
+                if key.as_slice() >= from && to.is_none_or(|to| key.as_slice() < to) && !visit(key, value) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+
+        fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
+            Ok(None)
+        }
+
+        fn write(&mut self, writes: &[Write<'_>], _: &Checkpoint) -> Result<(), Fault> {
+            assert!(writes.is_sorted_by(|(one, _), (next, _)| one < next), "ascending, each key once");
+            let mut map = self.0.lock().unwrap();
+            for (key, value) in writes {
+                match value {
+                    Some(value) => map.insert(key.to_vec(), value.to_vec()),
+                    None => map.remove(*key),
+                };
+            }
+            Ok(())
+        }
+
+        fn clear(&mut self) -> Result<(), Fault> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+
+        fn size(&self) -> Result<StoreSize, Fault> {
+            Ok(StoreSize::default())
+        }
+    }
+
+    fn checkpoint() -> Checkpoint {
+        let log_ids = LogIds::default();
+        Checkpoint { next_offset: NextOffset(0), log_ids, at: Timestamp(0), inputs: Vec::new() }
+    }
+
+    type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn all(cache: &WriteBack, is_proved: bool) -> Contents {
+        let mut found = Contents::new();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            assert!(found.insert(key.to_vec(), value.to_vec()).is_none(), "a key is shown once");
+            true
+        };
+        let scanned = if is_proved {
+            cache.scan_proved(b"", None, Timestamp(0), &mut visit)
+        } else {
+            cache.scan(b"", None, Timestamp(0), &mut visit)
+        };
+        scanned.unwrap();
+        found
+    }
+
+    #[derive(Clone, Debug)]
+    enum Deed {
+        Put(u8, Option<u8>),
+        Get(u8),
+        Accept,
+        Reject,
+        Seal,
+        Undo,
+        Prove,
+        Flush,
+        Sweep,
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+        let deed = prop_oneof![
+            6 => (0..6_u8, proptest::option::of(any::<u8>())).prop_map(|(key, value)| Deed::Put(key, value)),
+            3 => (0..6_u8).prop_map(Deed::Get),
+            3 => Just(Deed::Accept),
+            1 => Just(Deed::Reject),
+            2 => Just(Deed::Seal),
+            1 => Just(Deed::Undo),
+            2 => Just(Deed::Prove),
+            1 => Just(Deed::Flush),
+            1 => Just(Deed::Sweep),
+        ];
+        proptest::collection::vec(deed, 0..120)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        /// Against maps: the newest values, the proved ones, and the store after a flush.
+        #[test]
+        fn the_newest_the_proved_and_the_written_values_are_those_of_a_naive_model(deeds in deeds()) {
+            let map = Map::default();
+            let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+            let mut cache = WriteBack::new(Box::new(map.clone()), spec);
+            let (mut newest, mut accepted, mut proved) = (Contents::new(), Contents::new(), Contents::new());
+            let mut sealed: VecDeque<Contents> = VecDeque::new();
+            for deed in deeds {
+                match deed {
+                    Deed::Put(key, value) => {
+                        cache.put(&[key], value.map(|value| vec![value]), Timestamp(0));
+                        match value {
+                            Some(value) => newest.insert(vec![key], vec![value]),
+                            None => newest.remove(&vec![key]),
+                        };
+                    }
+                    Deed::Get(key) => {
+                        let mut found = None;
+                        cache.get(&[key], Timestamp(0), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+                        prop_assert_eq!(found.as_ref(), newest.get(&vec![key]));
+                    }
+                    Deed::Accept => {
+                        cache.accept();
+                        accepted = newest.clone();
+                    }
+                    Deed::Reject => {
+                        cache.reject();
+                        newest = accepted.clone();
+                    }
+                    Deed::Seal => {
+                        cache.accept();
+                        cache.seal();
+                        accepted = newest.clone();
+                        sealed.push_back(newest.clone());
+                    }
+                    Deed::Undo => {
+                        cache.undo();
+                        newest = sealed.back().unwrap_or(&proved).clone();
+                        accepted = newest.clone();
+                    }
+                    Deed::Prove => {
+                        cache.prove();
+                        proved = sealed.pop_front().unwrap_or(proved);
+                    }
+                    Deed::Flush => {
+                        cache.flush(&checkpoint()).unwrap();
+                        let kept: Contents =
+                            map.0.lock().unwrap().iter().map(|(k, v)| (k.clone(), v[1..].to_vec())).collect();
+                        prop_assert_eq!(&kept, &proved, "a store holds what is proved, and all of it");
+                    }
+                    Deed::Sweep => cache.sweep(0),
+                }
+                prop_assert_eq!(all(&cache, false), newest.clone());
+                prop_assert_eq!(all(&cache, true), proved.clone());
+                for key in 0..6 {
+                    let mut found = None;
+                    cache.proved(&[key], Timestamp(0), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+                    prop_assert_eq!(found.as_ref(), proved.get(&vec![key]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_swept_cache_gives_its_memory_back_and_forgets_nothing_that_the_store_lacks() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        for n in 0..1_000_u32 {
+            cache.put(&n.to_be_bytes(), Some(vec![7; 100]), Timestamp(0));
+        }
+        cache.accept();
+        assert!(cache.bytes() > 200_000, "{}", cache.bytes());
+        cache.seal();
+        cache.sweep(0);
+        assert_eq!(all(&cache, false).len(), 1_000, "in flight");
+        cache.prove();
+        cache.sweep(0);
+        assert_eq!(all(&cache, true).len(), 1_000, "proved, not written");
+        cache.flush(&checkpoint()).unwrap();
+        cache.sweep(0);
+        assert_eq!((cache.bytes(), all(&cache, true).len()), (0, 1_000));
+    }
+
+    #[test]
+    fn a_value_expires_by_event_time_and_is_found_by_the_search_for_expired_keys() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: Some(std::time::Duration::from_millis(10)) };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        cache.put(b"k", Some(vec![1]), Timestamp(100));
+        cache.accept();
+        let read = |cache: &mut WriteBack, now| {
+            let mut found = None;
+            cache.get(b"k", Timestamp(now), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+            found
+        };
+        assert_eq!(read(&mut cache, 109), Some(vec![1]));
+        assert_eq!(read(&mut cache, 110), None);
+        cache.seal();
+        cache.prove();
+        cache.flush(&checkpoint()).unwrap();
+        assert_eq!(cache.expired(b"", Timestamp(109), 10).unwrap(), (vec![], None));
+        assert_eq!(cache.expired(b"", Timestamp(110), 10).unwrap(), (vec![b"k".to_vec()], None));
+    }
+}

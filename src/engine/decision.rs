@@ -174,7 +174,9 @@ impl HaltReason {
             Self::InputsTruncated => "the log was cut, for instance by an unclean leader election",
             Self::SchemaChanged => "a table was altered while running",
             Self::Unpublishable => "a topic's limits or permissions changed after the row was committed",
-            Self::OffsetsLost => "the group's offsets expired or were deleted, while the stores hold what was made of them",
+            Self::OffsetsLost => {
+                "the group's offsets expired or were deleted, while the stores hold what was made of them"
+            }
             Self::PartitionCountChanged => "partitions were added: records of a key now go elsewhere than its state",
             Self::WronglyKeyed => "a producer uses another partitioner or another key than the source declares",
             Self::ChangelogTruncated => "records were deleted from the changelog, or its cleanup.policy is not compact",

@@ -146,6 +146,9 @@ mod tests {
         out.retain(|_, offset| offset.0 != 1);
         assert_eq!(values(&out), ["0-0", "1-5", "1-6", "0-2"]);
         let split = out.split_off(&place(1));
-        assert_eq!((values(&split), values(&out)), (vec!["1-5".into(), "1-6".into()], vec!["0-0".into(), "0-2".into()]));
+        assert_eq!(
+            (values(&split), values(&out)),
+            (vec!["1-5".into(), "1-6".into()], vec!["0-0".into(), "0-2".into()])
+        );
     }
 }

@@ -271,8 +271,8 @@ impl Relay {
             self.note_failure(fault, &mut publication)?;
             self.renew()?;
             self.keep_unpublished(&mut publication)?;
-            // Twice in vain: one partition's trouble must not hold up the others.
-            if failures >= 2 && publication.parts.len() > 1 {
+            // Twice in vain: one task's trouble must not hold up the others.
+            if failures >= 2 && publication.tasks().len() > 1 {
                 return publication.split().into_iter().try_for_each(|part| self.settle(part));
             }
             if failures >= 2 {
@@ -310,8 +310,7 @@ impl Relay {
     }
 
     fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
-        let metadata =
-            |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.topic_id.as_deref());
+        let metadata = |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.topic_id.as_deref());
         let offset = |part: &Part| (part.source.clone(), metadata(part));
         parts.iter().map(offset).collect()
     }
@@ -373,7 +372,7 @@ impl Relay {
             // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
             Fault::Fenced(_) => self.status.fencings.add(1),
             Fault::Retry(_) if self.sink.is_fenced() => self.note_fencing()?,
-            Fault::Corrupt(_) if publication.parts.len() == 1 => {
+            Fault::Corrupt(_) if publication.tasks().len() == 1 => {
                 for part in std::mem::take(&mut publication.parts) {
                     let (task, assignment) = (part.task, part.assignment);
                     self.tell(ToStage::Unpublished { task, assignment, is_refused: true, detail: fault.to_string() });
@@ -513,24 +512,29 @@ impl Publication {
         self.timestamps.retain(|_| marks.next().copied().unwrap_or(false));
     }
 
-    /// One publication a part.
-    fn split(self) -> Vec<Self> {
-        let Self { parts, rows, timestamps, mut outgoing, mut counts, is_urgent, .. } = self;
-        parts
-            .into_iter()
-            .map(|part| {
-                let own = |row: &OutboxRow| row.source == part.source;
-                let timestamps = rows.iter().zip(&timestamps).filter(|(row, _)| own(row)).map(|(_, at)| *at).collect();
-                Self {
-                    rows: rows.iter().filter(|row| own(row)).cloned().collect(),
-                    timestamps,
-                    outgoing: outgoing.split_off(&part.source),
-                    parts: vec![part],
-                    ends: Vec::new(),
-                    counts: std::mem::take(&mut counts), // of all parts, told with the first
-                    is_urgent,
-                }
-            })
-            .collect()
+    /// The tasks that it is of.
+    fn tasks(&self) -> BTreeSet<TaskId> {
+        self.parts.iter().map(|part| part.task).collect()
+    }
+
+    /// One publication a task: what a step without rows came to with all of its inputs is never torn apart, because its
+    /// changelog records speak of all of them.
+    fn split(mut self) -> Vec<Self> {
+        let mut counts = std::mem::take(&mut self.counts); // of all tasks, told with the first
+        let mut out = Vec::new();
+        for task in self.tasks() {
+            let mut own = Self { counts: std::mem::take(&mut counts), is_urgent: self.is_urgent, ..Self::default() };
+            own.parts = self.parts.iter().filter(|part| part.task == task).cloned().collect();
+            let is_own = |source: &TopicPartition| own.parts.iter().any(|part| part.source == *source);
+            // Rows of a takeover have no timestamps.
+            let timestamps = self.rows.iter().zip(&self.timestamps).filter(|(row, _)| is_own(&row.source));
+            own.timestamps = timestamps.map(|(_, at)| *at).collect();
+            own.rows = self.rows.iter().filter(|row| is_own(&row.source)).cloned().collect();
+            for part in &own.parts {
+                own.outgoing.append(self.outgoing.split_off(&part.source));
+            }
+            out.push(own);
+        }
+        out
     }
 }

@@ -6,13 +6,12 @@
 
 use crate::engine::cache::WriteBack;
 use crate::engine::decision::HaltReason;
-use crate::engine::keyed::{Keyed, Kept};
+use crate::engine::keyed::{Kept, Keyed};
 use crate::engine::stage::Stage;
 use crate::engine::status::RestoreStatus;
 use crate::engine::task::State;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
-use crate::ports::changelog::ChangelogReader;
 use crate::ports::source::{LogIds, TaskId};
 use crate::ports::store::{Checkpoint, StoreId, Write};
 use std::collections::BTreeMap;
@@ -41,7 +40,7 @@ pub(crate) struct Restore {
 type Doubt = (HaltReason, String);
 
 impl Stage {
-    /// Opens every store of the task. `Err(Ok(..))` halts it.
+    /// Opens every store of the task; the inner error halts it.
     fn open_stores(&mut self, id: TaskId) -> Result<Result<Keyed, Doubt>, Fault> {
         let now = self.clock.elapsed();
         let Some(task) = self.state.tasks.get(&id) else { return Err(Fault::retry("the task is gone")) };
@@ -111,8 +110,8 @@ impl Stage {
         Ok(found)
     }
 
-    /// One slice of the restore of `id`. Goes on to `Running`'s threshold when every store is whole.
-    pub(crate) fn restore(&mut self, id: TaskId) -> Result<(), Fault> {
+    /// One slice of the restore of `id`; the task runs when every store is whole. True when it came any further.
+    pub(crate) fn restore(&mut self, id: TaskId) -> Result<bool, Fault> {
         if self.state.reader.is_none() {
             let Some(open) = &self.changelogs else {
                 return Err(Fault::fatal("the pipeline keeps state, and its changelogs cannot be read"));
@@ -121,7 +120,7 @@ impl Stage {
         }
         match &self.state.restore {
             Some(restore) if restore.task == id => self.restore_slice(id),
-            Some(other) if self.is_restoring(other.task) => Ok(()), // its turn comes
+            Some(other) if self.is_restoring(other.task) => Ok(false), // its turn comes
             _ => self.begin_restore(id, 0),
         }
     }
@@ -130,16 +129,17 @@ impl Stage {
         self.state.tasks.get(&id).is_some_and(|task| task.state == State::Restoring)
     }
 
-    fn begin_restore(&mut self, id: TaskId, store: usize) -> Result<(), Fault> {
+    fn begin_restore(&mut self, id: TaskId, store: usize) -> Result<bool, Fault> {
         let rebuild_after = self.settings.store_rebuild_after;
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         self.state.restore = None;
-        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
-        let Some(keyed) = &mut task.keyed else { return Ok(()) };
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(false) };
+        let Some(keyed) = &mut task.keyed else { return Ok(false) };
         let Some(kept) = keyed.kept.get_mut(store) else {
-            return self.restored(id);
+            self.restored(id);
+            return Ok(true);
         };
-        let Some(reader) = &mut self.state.reader else { return Ok(()) };
+        let Some(reader) = &mut self.state.reader else { return Ok(false) };
         let bounds = reader.bounds(&kept.changelog)?;
         let checkpoint = kept.cache.checkpoint()?;
         let age = checkpoint.as_ref().map_or(0, |checkpoint| now.0.saturating_sub(checkpoint.at.0));
@@ -155,7 +155,7 @@ impl Stage {
                 if let Some(halt) = self.halt_of(id, 0, reason, message) {
                     self.halt(id, halt);
                 }
-                return Ok(());
+                return Ok(true);
             }
         };
         kept.proved_end = from;
@@ -175,10 +175,11 @@ impl Stage {
         self.restore_slice(id)
     }
 
-    fn restore_slice(&mut self, id: TaskId) -> Result<(), Fault> {
+    fn restore_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
-        let Some(mut restore) = self.state.restore.take() else { return Ok(()) };
-        let Some(reader) = &mut self.state.reader else { return Ok(()) };
+        let Some(mut restore) = self.state.restore.take() else { return Ok(false) };
+        let Some(reader) = &mut self.state.reader else { return Ok(false) };
+        let before = restore.position;
         if restore.position < restore.end {
             let Restore { gathered, status, .. } = &mut restore;
             let wait = WAIT.min(self.settings.ask_wait);
@@ -192,10 +193,10 @@ impl Stage {
         let is_whole = restore.position >= restore.end;
         restore.status.position = restore.position.0;
         restore.status.seconds = elapsed.saturating_sub(restore.status.began_at).as_secs_f64();
-        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(false) };
         let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));
-        let Some(kept) = kept else { return Ok(()) };
+        let Some(kept) = kept else { return Ok(false) };
         if !restore.gathered.is_empty() && (is_whole || restore.gathered.len() >= GATHERED) {
             let writes: Vec<Write<'_>> =
                 restore.gathered.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
@@ -207,8 +208,9 @@ impl Stage {
         }
         self.status.set_restore(id, (!is_whole).then(|| restore.status.clone()));
         if !is_whole {
+            let has_moved = restore.position > before;
             self.state.restore = Some(restore);
-            return Ok(());
+            return Ok(has_moved);
         }
         kept.proved_end = kept.proved_end.max(restore.position);
         if let Some(reader) = &mut self.state.reader {
@@ -221,7 +223,7 @@ impl Stage {
     }
 
     /// Every store is whole.
-    fn restored(&mut self, id: TaskId) -> Result<(), Fault> {
+    fn restored(&mut self, id: TaskId) {
         let now = self.clock.elapsed();
         if let Some(task) = self.state.tasks.get_mut(&id) {
             let inputs = task.inputs.iter().map(|input| input.next_offset).collect();
@@ -230,7 +232,6 @@ impl Stage {
             }
         }
         self.start(id);
-        Ok(())
     }
 
     /// Partition counts of the sources of stateful tasks are looked at now and then: a key's records go elsewhere once a
@@ -298,7 +299,10 @@ fn checkpoint_stands(
         None => truncated("there is no store here".into()),
         Some(checkpoint) if checkpoint.log_ids != *log_ids => Stands::Halt(
             HaltReason::ChangelogRecreated,
-            format!("the store was made from topic id {}, the changelog is {}", checkpoint.log_ids.topic_id, log_ids.topic_id),
+            format!(
+                "the store was made from topic id {}, the changelog is {}",
+                checkpoint.log_ids.topic_id, log_ids.topic_id
+            ),
         ),
         Some(_) if is_old && is_whole => {
             Stands::Rebuild("it is older than tombstones are kept, so deleted keys might come back")

@@ -12,16 +12,16 @@ use crate::engine::batch::{Batch, Reached, Share, Terms};
 use crate::engine::commit::{Hook, Step};
 use crate::engine::decision::HaltReason;
 use crate::engine::relay::{Part, Publication, ToRelay};
+use crate::engine::restore::Restore;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::{Status, TaskStatus};
-use crate::engine::restore::Restore;
 use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, ToSource};
 use crate::engine::task::{Halt, Input, State, Task};
 use crate::engine::through_log::OpenBatch;
 use crate::flow::record::{Chunk, NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, Topology};
-use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
 use crate::ports::changelog::ChangelogReader;
+use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
 use crate::ports::source::{Group, LogIds, TaskId};
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
@@ -163,7 +163,7 @@ impl Stage {
         let has_moved = self.take_over()?;
         let has_committed = self.run_batch()?;
         let has_decided = self.run_log()?;
-        self.flush_stores();
+        self.flush_stores()?;
         self.watch_counts()?;
         self.recommit_idle();
         if has_moved || has_committed || has_decided { Ok(None) } else { Ok(Some(self.sleep())) }
@@ -186,10 +186,14 @@ impl Stage {
         let now = self.clock.elapsed();
         let tasks = self.state.tasks.values();
         let takeovers = tasks.clone().filter(|task| task.state.is_timed()).map(|task| task.not_before);
+        // What waits in front of a step without rows is decided at once, or waits for the relay, which wakes us.
         let batches = tasks
             .filter(|task| task.state == State::Running)
-            .flat_map(|task| &task.inputs)
-            .filter_map(|input| Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until)));
+            .flat_map(|task| task.inputs.iter().map(|input| (task.has_rows() || input.attempts > 0, input)))
+            .filter(|(is_timed, _)| *is_timed)
+            .filter_map(|(_, input)| {
+                Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until))
+            });
         let log = self.state.open.due(self.settings.log_age);
         let due = takeovers.chain(batches).chain(log).min().unwrap_or(now + Duration::from_millis(500));
         due.saturating_sub(now).clamp(Duration::from_micros(200), Duration::from_millis(500))
@@ -206,7 +210,7 @@ impl Stage {
             }
             ToStage::Records { task, topic, chunk } => self.take_records(task, topic, chunk),
             ToStage::Revoked { tasks, ack } => self.leave(tasks, ack)?,
-            ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack),
+            ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToStage::Lost { tasks } => self.forget(&tasks),
             ToStage::OutOfRange { task, topic, message } => {
                 if let Some(halt) = self.halt_of(task, topic, HaltReason::InputsDeleted, message) {

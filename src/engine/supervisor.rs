@@ -153,13 +153,9 @@ impl Member {
                 status: Arc::clone(&status),
                 hook: Arc::clone(hook),
                 history: history.clone(),
-<<<<<<< HEAD
-                message_bytes_max,
-=======
                 stores: stores.clone(),
                 changelogs: reader.clone(),
-                message_bytes_max: message_bytes_max.clone().unwrap_or_default(),
->>>>>>> 2bfab75 (wip: keyed state)
+                message_bytes_max,
                 inbox: stage_inbox,
                 relay: to_relay,
                 source: to_source.clone(),

@@ -48,15 +48,17 @@ impl Stage {
                     self.go_on_if_published(id);
                     Ok(())
                 }
-                State::Restoring => self.restore(id),
+                State::Restoring => self.restore(id).map(|has_come_further| {
+                    has_moved |= has_come_further;
+                    if !has_come_further {
+                        self.wait_a_little(id);
+                    }
+                }),
                 State::Proving | State::Stale => self.prove(id),
                 State::Running | State::Leaving | State::Draining | State::Halted => Ok(()),
             };
             match result {
-                Ok(()) => {
-                    has_moved |= state == State::Restoring
-                        || self.state.tasks.get(&id).is_some_and(|task| task.state != state);
-                }
+                Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state != state),
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
                 Err(Fault::Corrupt(cause)) => {
                     let fault = Fault::Corrupt(cause);
@@ -71,6 +73,14 @@ impl Stage {
             }
         }
         Ok(has_moved)
+    }
+
+    /// The log has nothing for a restore yet: a transaction is open in the changelog.
+    fn wait_a_little(&mut self, id: TaskId) {
+        let not_before = self.clock.elapsed() + AGAIN;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.not_before = not_before;
+        }
     }
 
     fn go_on(&mut self, id: TaskId, state: State, pause: Duration) {

@@ -13,8 +13,8 @@
 
 use crate::engine::assignment::AssignmentId;
 use crate::engine::decision::HaltReason;
-use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
 use crate::engine::keyed::Keyed;
+use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::rows::Position;
 use crate::ports::source::{Committed, TaskId};

@@ -6,6 +6,7 @@
 //! nothing to undo.
 
 use crate::engine::assignment::AssignmentId;
+use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
 use crate::engine::keyed::{Access, Keyed};
 use crate::engine::message::{bytes_of, dead_letter, notice};
@@ -175,6 +176,7 @@ impl Stage {
             }
         }
         if decided > 0 {
+            task.queued.fetch_sub(decided, Ordering::AcqRel);
             state.open.since.get_or_insert(elapsed);
             state.open.tasks.insert(id);
         }
@@ -192,6 +194,7 @@ impl Stage {
         if open.parts.is_empty() {
             return Ok(());
         }
+        self.hook.after(Step::Apply)?;
         let now = self.clock.elapsed();
         for id in &open.tasks {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
@@ -211,7 +214,7 @@ impl Stage {
     }
 
     /// Writes stores whose time has come. Those that cannot be written halt their tasks.
-    pub(crate) fn flush_stores(&mut self) {
+    pub(crate) fn flush_stores(&mut self) -> Result<(), Fault> {
         let now = self.clock.elapsed();
         let due: Vec<TaskId> = self
             .state
@@ -219,39 +222,38 @@ impl Stage {
             .values()
             .filter(|task| task.state == State::Running)
             .filter(|task| {
-                let is_due = |keyed: &Keyed| {
-                    keyed.is_dirty() && now.saturating_sub(keyed.flushed_at) >= self.settings.store_flush
-                };
+                let every = self.settings.store_flush;
+                let is_due = |keyed: &Keyed| keyed.is_dirty() && now.saturating_sub(keyed.flushed_at) >= every;
                 task.keyed.as_ref().is_some_and(is_due)
             })
             .map(|task| task.id)
             .collect();
-        for id in due {
-            self.flush_task(id);
-        }
+        due.into_iter().try_for_each(|id| self.flush_task(id))
     }
 
     /// Writes the stores of one task.
-    pub(crate) fn flush_task(&mut self, id: TaskId) {
+    fn flush_task(&mut self, id: TaskId) -> Result<(), Fault> {
         let (at, now) = (self.clock.now(), self.clock.elapsed());
         let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
-        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
         let sources: Vec<TopicPartition> = task.inputs.iter().map(|input| input.source.clone()).collect();
-        let Some(keyed) = &mut task.keyed else { return };
+        let Some(keyed) = &mut task.keyed else { return Ok(()) };
         if let Err(fault) = keyed.flush(&sources, at, now) {
             let reason = match fault {
+                Fault::Fatal(_) => return Err(fault),
                 Fault::Corrupt(_) => HaltReason::StoreUnreadable,
-                _ => HaltReason::StoreUnwritable,
+                Fault::Retry(_) | Fault::Fenced(_) => HaltReason::StoreUnwritable,
             };
             if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
                 self.halt(id, halt);
             }
-            return;
+            return Ok(());
         }
         let stores = keyed.kept.len().max(1);
         for kept in &mut keyed.kept {
             kept.cache.sweep(bytes_max / stores);
         }
+        self.hook.after(Step::WriteStore)
     }
 
     /// Tasks that move leave their stores as of what is published; the rest of the worker's open batch goes first.
@@ -272,14 +274,18 @@ impl Stage {
     }
 
     /// Everything that these tasks decided is published, or is somebody else's.
-    pub(crate) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) {
-        for id in tasks {
-            if self.state.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(|keyed| keyed.is_dirty())) {
-                self.flush_task(*id);
+    pub(crate) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) -> Result<(), Fault> {
+        // One that came back meanwhile, because the revoke was not waited for, is another task under the same id.
+        let is_leaving = |id: &&TaskId| self.state.tasks.get(id).is_some_and(|task| task.state == State::Leaving);
+        let leaving: Vec<TaskId> = tasks.iter().filter(is_leaving).copied().collect();
+        for id in &leaving {
+            if self.state.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(Keyed::is_dirty)) {
+                self.flush_task(*id)?;
             }
         }
-        self.forget(tasks);
+        self.forget(&leaving);
         let _ = ack.send(());
+        Ok(())
     }
 }
 
@@ -294,7 +300,7 @@ fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
 
 /// Decides the next record of one input.
 fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut OpenBatch) -> Result<Verdict, Fault> {
-    let Task { id, assignment, sub_topology, inputs, keyed, queued, topic_ids, counts: partition_counts, .. } = task;
+    let Task { id, assignment, sub_topology, inputs, keyed, topic_ids, counts: partition_counts, .. } = task;
     let StepKind::Log(step) = &sub_topology.step else { return Ok(Verdict::Halt("a step with rows".into())) };
     let Some(input) = inputs.get_mut(number) else { return Ok(Verdict::Decided) };
     let Some(record) = input.first() else { return Ok(Verdict::Decided) };
@@ -318,7 +324,6 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     input.next_offset = to;
     input.attempts = 0;
     input.consume(1);
-    queued.fetch_sub(1, Ordering::AcqRel);
     Ok(Verdict::Decided)
 }
 
@@ -408,11 +413,7 @@ impl Place<'_> {
         }
     }
 
-    fn apply(
-        &self,
-        record: &Record<'_>,
-        state: Option<&mut Access<'_>>,
-    ) -> Result<Stepped, Reject> {
+    fn apply(&self, record: &Record<'_>, state: Option<&mut Access<'_>>) -> Result<Stepped, Reject> {
         let key = match self.step.key_type() {
             Some(key_type) => key_type.parse(record.key)?,
             None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
@@ -495,7 +496,15 @@ impl Place<'_> {
             Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
             reject => {
                 let limits = self.terms.message_bytes_max;
-                open.rows.push(dead_letter(self.terms.pipeline, limits, self.source, 0, record, &reject, self.terms.now));
+                open.rows.push(dead_letter(
+                    self.terms.pipeline,
+                    limits,
+                    self.source,
+                    0,
+                    record,
+                    &reject,
+                    self.terms.now,
+                ));
                 open.timestamps.resize(open.rows.len(), record.timestamp);
                 counts.dead_letters += 1;
             }

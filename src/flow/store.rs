@@ -87,9 +87,8 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
             return serde_json::from_slice(json).map_err(|error| format!("store {name}: a value of version {version} does not fit its type ({error}); give the new type a new version and an upgrade"));
         }
         match &self.upgrade {
-            Some(upgrade) if *version < self.spec.version => {
-                upgrade(*version, json).map_err(|error| format!("store {name}: upgrade from version {version}: {error}"))
-            }
+            Some(upgrade) if *version < self.spec.version => upgrade(*version, json)
+                .map_err(|error| format!("store {name}: upgrade from version {version}: {error}")),
             _ => Err(format!(
                 "store {name}: holds a value of version {version}, this release knows {}; deploy the release that wrote it, or one that upgrades it",
                 self.spec.version

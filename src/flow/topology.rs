@@ -5,11 +5,11 @@
 //! and begins the next one there.
 
 use crate::flow::algorithm::Algorithm;
-use crate::flow::record::TopicName;
-use crate::flow::row::columns_of;
 use crate::flow::key::KeyType;
 use crate::flow::partitioning::{Declared, OnViolation};
-use crate::flow::step::{Aggregate, ChangeKey, Chain, Filter, Item, LogStep, Process, RowStep, Update};
+use crate::flow::record::TopicName;
+use crate::flow::row::columns_of;
+use crate::flow::step::{Aggregate, Chain, ChangeKey, Filter, Item, LogStep, Process, RowStep, Update};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::{Table, TableSpec};
 use crate::flow::threshold::Threshold;
@@ -139,7 +139,8 @@ impl Topology {
     /// of that source.
     #[must_use]
     pub fn astray_topic(&self, sub: &SubTopology) -> Option<TopicName> {
-        let is_sent_on = sub.declared.as_ref().is_some_and(|declared| declared.on_violation == OnViolation::Repartition);
+        let is_sent_on =
+            sub.declared.as_ref().is_some_and(|declared| declared.on_violation == OnViolation::Repartition);
         if is_sent_on { self.internal(sub.lead.as_str(), "repartition") } else { None }
     }
 
@@ -215,13 +216,22 @@ impl Topology {
             }
             seen.push(topic);
         }
+        for sub in self.sub_topologies.iter().filter(|sub| sub.table().is_some() && sub.is_stateful()) {
+            errors.push(format!(
+                "step on {}: an update step keeps its state in its row; give the store to a step of its own",
+                sub.lead
+            ));
+        }
         let stores: Vec<&StoreSpec> = self.sub_topologies.iter().flat_map(|sub| &sub.stores).collect();
         for (index, store) in stores.iter().enumerate() {
             if stores.iter().take(index).any(|other| other.name == store.name) {
                 errors.push(format!("store {}: belongs to two steps; one store has one owner", store.name));
             }
             if self.changelog_topic(store).is_none() {
-                errors.push(format!("store {:?}: use a name that fits into a topic's: a-z, A-Z, 0-9, '.', '_' and '-'", store.name));
+                errors.push(format!(
+                    "store {:?}: use a name that fits into a topic's: a-z, A-Z, 0-9, '.', '_' and '-'",
+                    store.name
+                ));
             }
         }
         for (index, threshold) in self.thresholds.iter().enumerate() {

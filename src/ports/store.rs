@@ -63,12 +63,7 @@ pub trait KeyedStore: Send {
     ///
     /// # Errors
     /// As [`KeyedStore::get`].
-    fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Fault>;
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault>;
 
     /// The checkpoint; `None` for a store that was never written.
     ///

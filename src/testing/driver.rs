@@ -418,7 +418,10 @@ impl TestDriver {
             Some(1) => value.get(2..),
             _ => value.get(10..),
         };
-        Some(json.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_else(|| panic!("{store}: not JSON: {value:?}")))
+        Some(
+            json.and_then(|json| serde_json::from_slice(json).ok())
+                .unwrap_or_else(|| panic!("{store}: not JSON: {value:?}")),
+        )
     }
 
     /// The local disk of an instance: it outlives the instance, as a volume does.
@@ -563,13 +566,7 @@ impl World {
         }
     }
 
-    fn member(
-        &self,
-        plan: &Plan,
-        number: usize,
-        status: &Arc<Status>,
-        stores: &MemoryStores,
-    ) -> Result<Member, Fault> {
+    fn member(&self, plan: &Plan, number: usize, status: &Arc<Status>, stores: &MemoryStores) -> Result<Member, Fault> {
         let name = plan.topology.name();
         let source: Box<dyn Source> = Box::new(self.log.source(subscription(&plan.topology)));
         let source = match plan.without {

@@ -3,6 +3,7 @@
 mod crashes;
 mod guards;
 mod halts;
+mod keyed;
 mod pipeline;
 mod poison;
 mod scripts;

@@ -42,7 +42,7 @@ impl KafkaFeed {
         value: Option<&[u8]>,
         headers: &[Header],
     ) -> Result<(), Fault> {
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic.as_str());
+        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic.as_str(), 0);
         (record.partition, record.key, record.payload) = (partition, key, value);
         if !headers.is_empty() {
             let insert = |all: OwnedHeaders, header: &Header| {

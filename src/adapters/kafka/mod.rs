@@ -1,10 +1,12 @@
 //! Apache Kafka through librdkafka: the only folder that names rdkafka.
 //!
-//! [`consumer`] is the port `source`, [`producer`] the port `sink`, [`history`] what the audit reads, [`admin`] what
+//! [`consumer`] is the port `source`, [`producer`] the port `sink`, [`changelog`] what a restore
+//! reads, [`history`] what the audit reads, [`admin`] what
 //! `topics plan` and `apply` need, [`feed`] a plain producer for loads and tests.
 
 pub mod admin;
 mod assignment;
+pub mod changelog;
 pub mod consumer;
 mod fault;
 pub mod feed;
@@ -17,6 +19,7 @@ pub mod taint;
 mod topics;
 
 pub use admin::{KafkaAdmin, TopicSpec};
+pub use changelog::KafkaChangelog;
 pub use consumer::KafkaSource;
 pub use feed::KafkaFeed;
 pub use history::KafkaHistory;

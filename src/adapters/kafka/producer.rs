@@ -18,7 +18,7 @@ use super::group::offsets;
 use super::settings::KafkaSettings;
 use super::taint::TaintWatch;
 use super::{admin, log_line};
-use crate::flow::record::{TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
@@ -49,6 +49,8 @@ pub struct KafkaSink {
     watch: TaintWatch,
     is_fenced: bool,
     limits: HashMap<TopicName, (usize, Instant)>,
+    /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`].
+    tracked: Vec<TopicPartition>,
     /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
     batch_bytes: usize,
 }
@@ -71,6 +73,8 @@ struct Seen {
     failed: Option<(String, Code)>,
     /// The first error of the client itself.
     error: Option<String>,
+    /// One past the last offset of each tracked partition; the opaque of a tracked message is its place here plus one.
+    ends: Vec<i64>,
 }
 
 impl Deliveries {
@@ -98,15 +102,23 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
-    /// Called for failures only (`delivery.report.only.error`).
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-            self.with(|seen| {
-                seen.failed.get_or_insert_with(|| (message.topic().to_owned(), code));
-            });
+    /// Called for failures only (`delivery.report.only.error`), unless offsets are to be reported.
+    fn delivery(&self, result: &DeliveryResult<'_>, tracked: usize) {
+        match result {
+            Ok(_) if tracked == 0 => {}
+            Ok(message) => self.with(|seen| {
+                if let Some(end) = seen.ends.get_mut(tracked - 1) {
+                    *end = (*end).max(message.offset() + 1);
+                }
+            }),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                self.with(|seen| {
+                    seen.failed.get_or_insert_with(|| (message.topic().to_owned(), code));
+                });
+            }
         }
     }
 }
@@ -125,6 +137,7 @@ impl KafkaSink {
             watch: TaintWatch::default(),
             is_fenced: false,
             limits: HashMap::new(),
+            tracked: Vec::new(),
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
         };
         sink.renew()?;
@@ -185,6 +198,19 @@ impl KafkaSink {
         }
     }
 
+    /// The opaque of a message: 0, or the place of its partition among the tracked ones plus one.
+    fn track(&mut self, message: &Message<'_>) -> Result<usize, Fault> {
+        let (true, Some(partition)) = (message.is_tracked, message.partition) else { return Ok(0) };
+        // Few, and mostly the last: the records of one task's changelog stand together.
+        let is_it = |place: &TopicPartition| place.partition == partition && place.topic == *message.destination;
+        if let Some(found) = self.tracked.iter().rposition(is_it) {
+            return Ok(found + 1);
+        }
+        self.tracked.push(TopicPartition::new(message.destination.clone(), partition));
+        self.live()?.producer.client().context().with(|seen| seen.ends.push(-1));
+        Ok(self.tracked.len())
+    }
+
     fn failed_delivery(&mut self) -> Result<(), Fault> {
         let Some((topic, code)) = self.live()?.producer.client().context().take_failed() else { return Ok(()) };
         let what = format!("producer {}: topic {topic}", self.transactional_id);
@@ -220,6 +246,8 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn begin(&mut self) -> Result<(), Fault> {
         self.catch_up(); // lines from between the transactions taint nothing
+        self.tracked.clear();
+        self.live()?.producer.client().context().with(|seen| seen.ends.clear());
         let result = self.live()?.producer.begin_transaction();
         self.watch.begin();
         result.map_err(|error| {
@@ -231,7 +259,9 @@ impl Sink for KafkaSink {
 
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
         let topic = message.destination.as_str();
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        let opaque = self.track(message)?;
+        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, opaque);
+        record.timestamp = message.timestamp.map(|timestamp| timestamp.0);
         record.key = message.key;
         record.payload = message.value;
         record.partition = message.partition.map(|partition| partition.0);
@@ -275,6 +305,14 @@ impl Sink for KafkaSink {
         flushed.map_err(|code| {
             let fault = by_code(code, &format!("producer {}: flush", self.transactional_id));
             self.spoil(fault)
+        })
+    }
+
+    fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
+        let Some(live) = &self.live else { return Vec::new() };
+        live.producer.client().context().with(|seen| {
+            let known = self.tracked.iter().zip(&seen.ends).filter(|(_, end)| **end >= 0);
+            known.map(|(place, end)| (place.clone(), NextOffset(*end))).collect()
         })
     }
 

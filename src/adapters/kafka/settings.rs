@@ -39,6 +39,12 @@ pub struct KafkaSettings {
     /// The broker aborts a transaction that is open for this long, in milliseconds. A takeover behind a dead process
     /// waits for it, plus the broker's sweep interval of 10 s. Also the deadline of each call of a transaction.
     pub transaction_timeout_ms: u32,
+    /// Whether producers learn the offsets of what they sent: needed where changelogs are written, and a tenth of a
+    /// microsecond a message.
+    pub reports_offsets: bool,
+    /// `host:port` where this member can be asked for its stores; empty where it cannot. The group is told by the client's
+    /// id, which every member can read.
+    pub advertised_address: String,
     /// Further settings of librdkafka by their own names, such as `security.protocol`. What the engine owns is refused.
     pub properties: BTreeMap<String, String>,
 }
@@ -51,6 +57,8 @@ impl Default for KafkaSettings {
             session_timeout_ms: 10_000, // librdkafka's 45 s would be the length of every takeover from a dead process
             max_poll_interval_ms: 300_000, // librdkafka's; far above the longest batch, whose limit is a fifth of it
             transaction_timeout_ms: 10_000, // protocol 6: 10-15 s
+            reports_offsets: false,
+            advertised_address: String::new(),
             properties: BTreeMap::new(),
         }
     }
@@ -222,6 +230,9 @@ impl KafkaSettings {
     pub(super) fn member(&self, group: &str, instance_id: Option<&str>) -> Result<ClientConfig, Fault> {
         let mut config = self.reader(group)?;
         config.set("max.poll.interval.ms", self.max_poll_interval_ms.to_string());
+        if !self.advertised_address.is_empty() {
+            config.set("client.id", format!("{group}@{}", self.advertised_address));
+        }
         match self.group_protocol {
             GroupProtocol::Classic => {
                 config
@@ -263,6 +274,7 @@ impl KafkaSettings {
             config.set("socket.timeout.ms", request_ms.to_string());
         }
         config
+            .set("delivery.report.only.error", (!self.reports_offsets).to_string())
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", self.transaction_timeout_ms.to_string())
             .set("message.timeout.ms", self.transaction_timeout_ms.to_string())

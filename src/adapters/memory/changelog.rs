@@ -45,7 +45,9 @@ impl ChangelogReader for MemoryChangelog {
         let state = self.log.lock();
         let partition = state.topics.get(place).ok_or_else(|| no_such_topic(&place.topic))?;
         if position.0 < partition.start() {
-            return Err(Fault::corrupt(format!("{place}: records from {position} on were deleted while they were read")));
+            return Err(Fault::corrupt(format!(
+                "{place}: records from {position} on were deleted while they were read"
+            )));
         }
         let mut shown = 0;
         for record in partition.read(position.0, records_max) {

@@ -90,12 +90,7 @@ impl KeyedStore for MemoryStore {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Fault> {
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault> {
         let disk = self.stores.lock();
         let Some(contents) = disk.stores.get(&self.id) else { return Ok(()) };
         if to.is_some_and(|to| to <= from) {

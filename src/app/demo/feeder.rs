@@ -144,7 +144,15 @@ struct Notification {
 impl Notification {
     fn message(&self) -> Message<'_> {
         let (key, value) = (Some(self.key.as_bytes()), Some(self.value.as_bytes()));
-        Message { destination: &self.topic, partition: None, key, value, headers: &[] }
+        Message {
+            destination: &self.topic,
+            partition: None,
+            key,
+            value,
+            headers: &[],
+            timestamp: None,
+            is_tracked: false,
+        }
     }
 }
 

@@ -79,8 +79,8 @@ impl World {
             clock: Arc::clone(&self.clock),
             history: Some(history),
             stores: None,
-        changelogs: None,
-        owner: format!("demo-{}", std::process::id()),
+            changelogs: None,
+            owner: format!("demo-{}", std::process::id()),
         };
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
         Member::new(&self.topology, settings, ports, Arc::clone(status), hook)
