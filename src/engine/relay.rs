@@ -41,6 +41,9 @@ const COMMITTED_WAIT: Duration = Duration::from_secs(2);
 /// The pause after a failure of the surroundings; doubled up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often the group may refuse us, with growing pauses of together some seconds, before the tasks must prove that they
+/// are ours. A rebalance refuses once or twice; a process that slept is refused for ever and hears of it elsewhere.
+const REFUSALS_MAX: u32 = 7;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// What is published of one source partition.
@@ -243,7 +246,7 @@ impl Relay {
 
     /// Publishes until every part is either published or refused.
     fn settle(&mut self, mut publication: Publication) -> Result<(), Fault> {
-        let mut failures = 0_u32;
+        let (mut failures, mut refusals) = (0_u32, 0_u32);
         loop {
             self.drop_foreign(&mut publication);
             if publication.parts.is_empty() {
@@ -268,9 +271,14 @@ impl Relay {
                 Err(fault) => fault,
             };
             failures += 1;
+            refusals += u32::from(fault.is_fenced());
             self.note_failure(fault, &mut publication)?;
             self.renew()?;
             self.keep_unpublished(&mut publication)?;
+            if refusals >= REFUSALS_MAX {
+                self.give_up(&publication);
+                return Ok(());
+            }
             // Twice in vain: one task's trouble must not hold up the others.
             if failures >= 2 && publication.tasks().len() > 1 {
                 return publication.split().into_iter().try_for_each(|part| self.settle(part));
@@ -342,6 +350,15 @@ impl Relay {
                 is_refused: false,
                 detail: String::new(),
             });
+        }
+    }
+
+    /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
+    fn give_up(&self, publication: &Publication) {
+        for part in &publication.parts {
+            let Part { task, assignment, .. } = *part;
+            let detail = "the group refuses this member".into();
+            self.tell(ToStage::Unpublished { task, assignment, is_refused: false, detail });
         }
     }
 
@@ -440,11 +457,13 @@ impl Relay {
         };
         for (part, committed) in publication.parts.clone().into_iter().zip(found) {
             match committed.map(|committed| committed.next_offset) {
-                Some(k) if k == part.to => {
+                // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
+                // as far with the same records. Its stores are opened anew and read on to what is committed.
+                Some(k) if k == part.to && part.topic_id.is_none() => {
                     self.tell_published(publication, &part, k);
                     publication.remove(&part.source);
                 }
-                Some(k) if k < part.from || k > part.to => {
+                Some(k) if k < part.from || k >= part.to => {
                     publication.remove(&part.source);
                     let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
                     self.tell(ToStage::Unpublished {

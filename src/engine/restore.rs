@@ -203,8 +203,15 @@ impl Stage {
             // Only a store that is whole has seen all that its inputs did.
             let inputs = if is_whole { inputs } else { Vec::new() };
             let (next_offset, log_ids) = (restore.position, kept.log_ids.clone());
-            kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at: now, inputs })?;
+            let loaded = kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at: now, inputs });
             restore.gathered.clear();
+            if let Err(fault @ (Fault::Retry(_) | Fault::Fenced(_))) = loaded {
+                if let Some(halt) = self.halt_of(id, 0, HaltReason::StoreUnwritable, fault.to_string()) {
+                    self.halt(id, halt);
+                }
+                return Ok(true);
+            }
+            loaded?;
         }
         self.status.set_restore(id, (!is_whole).then(|| restore.status.clone()));
         if !is_whole {

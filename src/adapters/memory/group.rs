@@ -100,8 +100,8 @@ impl GroupState {
 pub(super) enum Tell {
     /// It is not a member (any more).
     Unknown,
-    /// Give these up, then call `give_up`.
-    Revoke(Vec<TaskId>),
+    /// Give these up, then call `give_up`. What is published until then is published as of this generation.
+    Revoke(Vec<TaskId>, i32),
     /// These are new to it, as of this generation.
     Assign(Vec<TaskId>, i32),
     /// Nothing.
@@ -150,7 +150,7 @@ impl State {
             .map(|(task, _)| *task)
             .collect();
         if !moving.is_empty() {
-            return Tell::Revoke(moving);
+            return Tell::Revoke(moving, state.generation);
         }
         member.told_generation = state.generation;
         let new: Vec<TaskId> = state

@@ -133,7 +133,11 @@ impl MemorySource {
                         listener.lost(&lost);
                     }
                 }
-                Tell::Revoke(tasks) => {
+                Tell::Revoke(tasks, generation) => {
+                    // As with Kafka: the join that asks for them back has begun a generation of its own.
+                    let membership = Membership::new(&group, &member_id, generation, None).map_err(Fault::fatal)?;
+                    self.seat.set(Some((member_id.clone(), generation)));
+                    listener.assigned(&[], membership);
                     listener.revoked(&tasks);
                     self.drop_tasks(&tasks);
                     self.log.lock().give_up(&group, &member_id, &tasks);
