@@ -4,7 +4,7 @@ use crate::history::{last_whole, scramble, write};
 use crate::{Folder, open, settings, store};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, Weak};
 use tidegate::adapters::rocksdb::RocksStores;
 use tidegate::ports::Fault;
 
@@ -14,27 +14,29 @@ const SEEDS: u64 = 35;
 const BATCHES: i64 = 1_500;
 const STORES: [(&str, i32); 2] = [("a", 0), ("ab", 7)];
 
-/// A sound database, written once and copied by each test.
-fn sound() -> &'static Path {
-    static SOUND: OnceLock<Folder> = OnceLock::new();
-    let folder = SOUND.get_or_init(|| {
-        let folder = Folder::new();
-        let stores = open(&folder.state());
-        let mut both = STORES.map(|(name, partition)| store(&stores, name, partition));
-        for number in 1..=BATCHES {
-            for one in &mut both {
-                write(&mut **one, number).unwrap();
-            }
+/// A sound database, written once and copied by the tests that run together; gone with the last of them.
+fn sound() -> Arc<Folder> {
+    static SOUND: Mutex<Weak<Folder>> = Mutex::new(Weak::new());
+    let mut sound = SOUND.lock().unwrap();
+    if let Some(folder) = sound.upgrade() {
+        return folder;
+    }
+    let folder = Arc::new(Folder::new());
+    let stores = open(&folder.state());
+    let mut both = STORES.map(|(name, partition)| store(&stores, name, partition));
+    for number in 1..=BATCHES {
+        for one in &mut both {
+            write(&mut **one, number).unwrap();
         }
-        folder
-    });
-    Path::new(&folder.0)
+    }
+    *sound = Arc::downgrade(&folder);
+    folder
 }
 
-fn copy() -> Folder {
+fn copy(sound: &Folder) -> Folder {
     let folder = Folder::new();
     fs::create_dir(folder.state()).unwrap();
-    for file in files(&sound().join("state"), |_| true) {
+    for file in files(&sound.state(), |_| true) {
         fs::copy(&file, folder.state().join(file.file_name().unwrap())).unwrap();
     }
     folder
@@ -97,8 +99,9 @@ impl Outcomes {
 /// Flips up to four bytes of one file of the kind, [`SEEDS`] times.
 fn flip(fits: impl Fn(&str) -> bool) -> Outcomes {
     let mut outcomes = Outcomes::default();
+    let sound = sound();
     for seed in 0..SEEDS {
-        let folder = copy();
+        let folder = copy(&sound);
         let files = files(&folder.state(), &fits);
         assert!(!files.is_empty(), "there is no file of this kind");
         let file = &files[(scramble(seed) % files.len() as u64) as usize];
@@ -116,7 +119,7 @@ fn flip(fits: impl Fn(&str) -> bool) -> Outcomes {
 
 /// Removes the files of the kind.
 fn remove(fits: impl Fn(&str) -> bool) -> Outcomes {
-    let folder = copy();
+    let folder = copy(&sound());
     let files = files(&folder.state(), fits);
     assert!(!files.is_empty(), "there is no file of this kind");
     for file in files {
@@ -130,7 +133,7 @@ fn remove(fits: impl Fn(&str) -> bool) -> Outcomes {
 #[test]
 fn an_undamaged_copy_is_whole() {
     let mut outcomes = Outcomes::default();
-    outcomes.note(&copy());
+    outcomes.note(&copy(&sound()));
     assert_eq!(outcomes.whole, 1, "{outcomes:?}");
 }
 
@@ -182,8 +185,9 @@ fn a_missing_file_is_noticed() {
 #[test]
 fn a_write_ahead_log_that_ends_early_is_an_older_state() {
     let mut outcomes = Outcomes::default();
+    let sound = sound();
     for seed in 0..SEEDS {
-        let folder = copy();
+        let folder = copy(&sound);
         let log = files(&folder.state(), |name| name.ends_with(".log")).pop().unwrap();
         let length = fs::metadata(&log).unwrap().len();
         fs::File::options().write(true).open(&log).unwrap().set_len(scramble(seed) % length).unwrap();
@@ -194,7 +198,7 @@ fn a_write_ahead_log_that_ends_early_is_an_older_state() {
 
 #[test]
 fn writes_into_a_damaged_database_fail_for_good() {
-    let folder = copy();
+    let folder = copy(&sound());
     for file in files(&folder.state(), |name| name.ends_with(".sst")) {
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2; // opening reads the end and, for the format, the first block
