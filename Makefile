@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-servers test-helm test up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-helm test up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,14 +21,21 @@ build: ## Build the service, optimised
 	cargo build --release --locked
 
 lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone
+	tests/servers/install.sh build store
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	cargo clippy --locked --all-targets --features rocksdb -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --features rocksdb
 	cargo check --locked --no-default-features
 
 test-fast: ## Everything that needs no network (models, driver, settings), under a minute
 	cargo test --locked $(FAST)
 	cargo test --locked --doc
+
+test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, kill -9, a full disk
+	tests/servers/install.sh build store
+	cargo test --locked --features rocksdb --lib --test conformance rocksdb
+	cargo test --locked --features rocksdb --test rocksdb
 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
 	tests/servers/install.sh
@@ -38,9 +45,10 @@ test-helm: ## Render and validate the chart and the topics, offline
 	helm/check.sh
 
 test: ## All of it: what CI runs
-	tests/servers/install.sh
+	tests/servers/install.sh kafka postgres build store
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-fast
+	$(MAKE) --no-print-directory test-state
 	$(MAKE) --no-print-directory test-servers
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm

@@ -3,10 +3,11 @@
 use crate::log::LogBench;
 use crate::member::Member;
 use crate::rows::{Column, RowsBench};
-use crate::suite::{log_suite, rows_suite};
+use crate::store::StoreBench;
+use crate::suite::{log_suite, rows_suite, store_suite};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::adapters::memory::{ManualClock, MemoryDatabase, MemoryLog, SinkFault};
+use tidegate::adapters::memory::{ManualClock, MemoryDatabase, MemoryLog, MemoryStores, SinkFault};
 use tidegate::flow::Table;
 use tidegate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
@@ -16,9 +17,11 @@ use tidegate::ports::rows::{RowRead, Rows};
 use tidegate::ports::schema::Schema;
 use tidegate::ports::sink::{Message, Sink};
 use tidegate::ports::source::{Committed, CopartitionGroup, Source, Subscription};
+use tidegate::ports::store::Stores;
 
 log_suite!(memory_log, Some(super::memory_log_bench()));
 rows_suite!(memory_rows, Some(super::memory_rows_bench()));
+store_suite!(memory_stores, Some(super::MemoryStores::default()));
 
 pub fn memory_log_bench() -> MemoryLog {
     MemoryLog::new(Arc::new(SystemClock::default()))
@@ -51,6 +54,12 @@ impl LogBench for MemoryLog {
 
     fn history(&self, group: &str) -> Box<dyn TopicHistory> {
         Box::new(self.history(group))
+    }
+}
+
+impl StoreBench for MemoryStores {
+    fn start(&self) -> Arc<dyn Stores> {
+        Arc::new(self.clone())
     }
 }
 

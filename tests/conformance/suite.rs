@@ -88,6 +88,27 @@ macro_rules! rows_suite {
     };
 }
 
+/// `store_suite!(name, open)`: as `log_suite!`, over stores.
+macro_rules! store_suite {
+    ($module:ident, $open:expr) => {
+        $crate::suite::tests! { $module, $open, $crate::store:
+            a_value_is_what_was_written_last
+            a_batch_names_many_keys
+            a_scan_shows_keys_in_order_between_its_bounds
+            a_scan_ends_when_told
+            stores_and_partitions_do_not_see_each_other
+            a_store_that_was_never_written_has_no_checkpoint
+            the_checkpoint_comes_with_the_data
+            clear_empties_its_own_store_and_no_other
+            a_cleared_store_takes_writes
+            a_store_is_open_once_at_a_time
+            stores_are_written_from_many_threads
+            what_was_written_is_there_after_a_restart
+            size_follows_what_is_written
+        }
+    };
+}
+
 macro_rules! tests {
     ($module:ident, $open:expr, $suite:path: $($sentence:ident)*) => {
         mod $module {
@@ -104,4 +125,4 @@ macro_rules! tests {
     };
 }
 
-pub(crate) use {log_suite, rows_suite, tests};
+pub(crate) use {log_suite, rows_suite, store_suite, tests};
