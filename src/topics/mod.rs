@@ -15,6 +15,7 @@ mod spec;
 
 pub use apply::{Outcome, Report, apply};
 pub use checks::validate;
+pub(crate) use checks::{changelog_policy, tombstone_retention};
 pub use derived::compare;
 pub use finding::Finding;
 pub use folder::read;
