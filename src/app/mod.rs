@@ -23,13 +23,15 @@ mod migrate;
 mod run;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod service;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod stores;
 mod table;
 mod topics;
 
 pub use exit::Exit;
 
 use crate::flow::Topology;
-use crate::settings::{Settings, Sources};
+use crate::settings::{Need, Settings, Sources};
 use clap::Parser;
 use cli::{Cli, Command};
 use failure::Failure;
@@ -84,6 +86,11 @@ impl App {
                 "this is the embedded edition: it has no Kafka and no PostgreSQL adapter; build it with the features `kafka` and `postgres`",
             )),
         }
+    }
+
+    /// What `run` cannot do without.
+    fn needs(&self) -> &'static [Need] {
+        if self.topology.tables().is_empty() { &[Need::Kafka] } else { &[Need::Kafka, Need::Database] }
     }
 
     fn settings(&self) -> Result<Settings, Failure> {
