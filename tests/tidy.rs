@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("adapters/postgres", &["adapters::postgres", "ports", "flow"]),
     ("adapters/sqlite", &["adapters::sqlite", "ports", "flow"]),
     ("adapters/memory", &["adapters::memory", "ports", "flow"]),
-    ("http", &["http", "engine::status", "engine::task", "engine::decision", "ports", "flow"]),
+    ("http", &["http", "engine::query", "engine::status", "engine::task", "engine::decision", "ports", "flow"]),
     ("testing", &["testing", "engine", "adapters::memory", "ports", "flow"]),
     ("pipelines", &["flow"]),
     ("settings", &["settings", "flow"]),

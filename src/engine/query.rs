@@ -15,7 +15,7 @@ use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::ports::Fault;
 use crate::ports::source::{Group, TaskId};
 use crossbeam_channel::{Sender, bounded};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -57,7 +57,7 @@ pub struct Reading {
 }
 
 /// A key with its proved value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// The key as text; `0x` and hexadecimal digits where it is none.
     pub key: String,
@@ -70,7 +70,7 @@ pub struct Entry {
 }
 
 /// How far a partition of a store has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The partition number.
     pub partition: i32,
@@ -83,15 +83,15 @@ pub struct Standing {
     /// Whether everything that was decided here is proved.
     pub is_caught_up: bool,
     /// Keys, possibly an estimate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
     /// Bytes of keys and values on the disk, possibly an estimate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
 
 /// K of one input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputPosition {
     /// `topic-partition`.
     pub source: String,
