@@ -10,6 +10,7 @@ use std::io::Write;
 
 pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
+    app.with_rows("migrate")?;
     settings.require(&[Need::Database])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings);
