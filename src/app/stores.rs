@@ -5,7 +5,7 @@ use crate::app::service::Service;
 use crate::ports::Fault;
 use crate::ports::store::Stores;
 use crate::settings::StateSettings;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Opens the folder of the pipeline's stores; `None` for a pipeline that keeps none.
@@ -28,8 +28,7 @@ pub(super) fn open_stores(service: &Service) -> Result<Option<Arc<dyn Stores>>, 
     }
     let state = &service.settings.state;
     let folder = Path::new(&state.dir).join(topology.name());
-    let cannot = |error| Fault::fatal(format!("state: the folder {} cannot be made", folder.display())).because(error);
-    std::fs::create_dir_all(&folder).map_err(cannot)?;
+    let stores = open(&folder, state)?;
     if let Some(kind) = ephemeral(&folder) {
         tracing::warn!(
             folder = %folder.display(),
@@ -38,16 +37,19 @@ pub(super) fn open_stores(service: &Service) -> Result<Option<Arc<dyn Stores>>, 
              is restored from the changelogs; name a folder on a volume"
         );
     }
-    Ok(Some(open(folder, state)?))
+    Ok(Some(stores))
 }
 
 #[cfg(feature = "rocksdb")]
-fn open(folder: PathBuf, state: &StateSettings) -> Result<Arc<dyn Stores>, Fault> {
-    crate::adapters::rocksdb::open(folder, u64::from(state.memory_mib) << 20)
+fn open(folder: &Path, state: &StateSettings) -> Result<Arc<dyn Stores>, Fault> {
+    use crate::adapters::rocksdb::{RocksSettings, RocksStores};
+    let memory_bytes = usize::try_from(state.memory_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+    let stores = RocksStores::open(&RocksSettings { memory_bytes, ..RocksSettings::new(folder) })?;
+    Ok(Arc::new(stores))
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn open(folder: PathBuf, _: &StateSettings) -> Result<Arc<dyn Stores>, Fault> {
+fn open(folder: &Path, _: &StateSettings) -> Result<Arc<dyn Stores>, Fault> {
     Err(Fault::fatal(format!("state: this build opens no {}", folder.display())))
 }
 

@@ -13,8 +13,8 @@ pub struct StateSettings {
     /// `state`, below where the process was started: seen by whoever looks there, and not in `/tmp`, which is emptied at
     /// a restart and would cost a restore.
     pub dir: String,
-    /// Memory of `RocksDB`, in MiB: the cache of blocks and the buffers of writes, shared by all stores of the process.
-    /// Default: 256, which holds some millions of small values.
+    /// Memory of `RocksDB`, in MiB, shared by all stores of the process whatever their number. Default: 128: half of it at
+    /// most for the buffers of writes, the rest for blocks.
     pub memory_mib: u32,
     /// How often what is committed is written into the stores. After a kill as much is read again from the changelogs.
     /// Default: 5 s: half a million records at 100,000 a second, restored in seconds.
@@ -27,7 +27,7 @@ pub struct StateSettings {
 
 impl Default for StateSettings {
     fn default() -> Self {
-        Self { dir: "state".into(), memory_mib: 256, flush: Duration::from_secs(5), cache_mib: 64 }
+        Self { dir: "state".into(), memory_mib: 128, flush: Duration::from_secs(5), cache_mib: 64 }
     }
 }
 
