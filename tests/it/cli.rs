@@ -59,7 +59,7 @@ fn exit_codes_tell_usage_from_configuration_from_failure() {
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let help = out(&tidegate(&["--help"], &[]));
-    for word in ["run", "demo", "migrate", "topics", "describe", "halted", "audit", "config", "78", "--set", "Example:"]
+    for word in ["run", "demo", "migrate", "topics", "describe", "halted", "audit", "state", "config", "78", "--set", "Example:"]
     {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
