@@ -165,6 +165,7 @@ impl Gather<'_> {
             self.ask_others(elsewhere, &mut answer);
         }
         answer.entries.sort_by(|a, b| (&a.key, a.partition).cmp(&(&b.key, b.partition)));
+        answer.partitions.sort_by_key(|told| told.standing.partition);
         if answer.entries.len() > self.limit {
             answer.entries.truncate(self.limit);
             answer.has_more = true;
