@@ -50,7 +50,8 @@ impl Maintenance {
             }
             None => None,
         };
-        let slot = lease.as_ref().map(|lease| lease.slot).or(instance.slot).map_or_else(random, |slot| slot.to_string());
+        let slot =
+            lease.as_ref().map(|lease| lease.slot).or(instance.slot).map_or_else(random, |slot| slot.to_string());
         let upkeep = Upkeep {
             lease,
             topology: service.topology.clone(),

@@ -28,8 +28,10 @@ use crate::settings::Origin;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 #[cfg(feature = "http")]
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+#[cfg(feature = "http")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -42,7 +44,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
     settings.require(app.needs())?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let mut service = Service::new(&app.topology, settings);
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -55,12 +57,12 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         return Err(Failure::Setup(errors));
     }
     let stores = open_stores(&service)?;
-    let database = |fault| service.database_said(fault);
-    let Database { mut schema, rows } = Database::open(&service).map_err(database)?;
+    let Database { mut schema, rows } = Database::open(&service).map_err(|fault| service.database_said(fault))?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     service.check_topics(&*log.group())?;
     drop(log);
 
+    let database = |fault| service.database_said(fault);
     if let Some(schema) = &mut schema {
         for table in &service.topology.tables() {
             schema.note_baseline(&table.table).map_err(database)?;
@@ -69,9 +71,13 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     }
     let maintenance = Maintenance::start(&service, schema, &stop).map_err(database)?;
     let status = Arc::new(Status::default());
+    #[cfg(feature = "http")]
+    let page = Page::serve(&service, &status, &maintenance)?;
+    #[cfg(feature = "http")]
+    page.advertise(&mut service);
     let member = member(&service, &maintenance, rows, stores, &status).map_err(|fault| service.kafka_said(fault))?;
     #[cfg(feature = "http")]
-    let page = page(&service, &status, member.queries(), &maintenance)?;
+    page.open_stores(member.queries());
     let running = member.spawn();
     writeln!(
         out,
@@ -82,7 +88,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         maintenance.slot
     )?;
     #[cfg(feature = "http")]
-    writeln!(out, "  page  http://{}", page.address())?;
+    writeln!(out, "  page  http://{}", page.server.address())?;
     out.flush()?;
     while !stop.load(Ordering::Acquire) && !running.is_stopping() {
         std::thread::sleep(WATCH);
@@ -121,40 +127,73 @@ impl Database {
     }
 }
 
-/// The page and the probes. A second instance on one host finds the default port taken and gets a free one; a port that
-/// was asked for is demanded.
+/// The page, the probes and the stores over HTTP.
 #[cfg(feature = "http")]
-fn page(
-    service: &Service,
-    status: &Arc<Status>,
-    queries: Queries,
-    maintenance: &Maintenance,
-) -> Result<Server, Fault> {
-    let about = About {
-        pipeline: service.topology.name().into(),
-        place: format!("instance {} slot {}", maintenance.owner, maintenance.slot),
-    };
-    let view = Arc::new(Page { status: Arc::clone(status), queries, about });
-    let address = service.settings.http.address;
-    match http::serve(address, Arc::clone(&view) as Arc<dyn View>) {
-        Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
-            tracing::info!(error = %fault, "the default address is taken; serving the page on a free port");
-            http::serve(SocketAddr::new(address.ip(), 0), view)
-        }
-        served => served,
+struct Page {
+    server: Server,
+    view: Arc<Process>,
+}
+
+#[cfg(feature = "http")]
+impl Page {
+    /// Serves before the group is joined, since the group is told the address. A second instance on one host finds the
+    /// default port taken and gets a free one; a port that was asked for is demanded.
+    fn serve(service: &Service, status: &Arc<Status>, maintenance: &Maintenance) -> Result<Self, Fault> {
+        let about = About {
+            pipeline: service.topology.name().into(),
+            place: format!("instance {} slot {}", maintenance.owner, maintenance.slot),
+        };
+        let view = Arc::new(Process { status: Arc::clone(status), about, queries: OnceLock::new() });
+        let address = service.settings.http.address;
+        let serve = |address| http::serve(address, Arc::clone(&view) as Arc<dyn View>);
+        let server = match serve(address) {
+            Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
+                tracing::info!(error = %fault, "the default address is taken; serving the page on a free port");
+                serve(SocketAddr::new(address.ip(), 0))
+            }
+            served => served,
+        }?;
+        Ok(Self { server, view })
     }
+
+    /// Lets the group know where this instance can be asked for its stores.
+    fn advertise(&self, service: &mut Service) {
+        let listening = self.server.address();
+        let set = service.settings.http.advertised_address.clone();
+        let found = || {
+            let ip = Some(listening.ip()).filter(|ip| !ip.is_unspecified());
+            let ip = ip.or_else(|| route_to(&service.settings.kafka.bootstrap_servers))?;
+            Some(SocketAddr::new(ip, listening.port()).to_string())
+        };
+        service.kafka.advertised_address = set.or_else(found).unwrap_or_default();
+    }
+
+    fn open_stores(&self, queries: Queries) {
+        let _ = self.view.queries.set(queries); // called once
+    }
+}
+
+/// The address by which this machine reaches a server of the list. Connecting a datagram socket sends nothing.
+#[cfg(feature = "http")]
+fn route_to(servers: &str) -> Option<IpAddr> {
+    servers.split(',').find_map(|server| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect(server.trim()).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
 }
 
 /// This process behind the page.
 #[cfg(feature = "http")]
-struct Page {
+struct Process {
     status: Arc<Status>,
-    queries: Queries,
     about: About,
+    /// There once the member is made.
+    queries: OnceLock<Queries>,
 }
 
 #[cfg(feature = "http")]
-impl View for Page {
+impl View for Process {
     fn status(&self) -> &Status {
         &self.status
     }
@@ -164,11 +203,12 @@ impl View for Page {
     }
 
     fn stores(&self) -> Vec<String> {
-        self.queries.stores()
+        self.queries.get().map(Queries::stores).unwrap_or_default()
     }
 
     fn read(&self, store: &str, wanted: &Wanted) -> Result<Reading, Refusal> {
-        self.queries.read(store, wanted)
+        let starting = || Refusal::Unanswered("this instance is starting".into());
+        self.queries.get().ok_or_else(starting)?.read(store, wanted)
     }
 }
 

@@ -41,7 +41,9 @@ impl Service {
             idle_in_transaction_timeout_ms: millis(database.idle_in_transaction_timeout),
             ..PostgresSettings::new(database.url.expose())
         };
-        Self { kafka: adapter_settings(&settings.kafka), topology, postgres, settings }
+        let reports_offsets = !changelogs(&topology).is_empty(); // checkpoints of the stores are made of them
+        let kafka = KafkaSettings { reports_offsets, ..adapter_settings(&settings.kafka) };
+        Self { topology, settings, kafka, postgres }
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
@@ -200,7 +202,9 @@ impl Service {
             let policy = admin.topic_config(topic, "cleanup.policy")?;
             let retention = admin.topic_config(topic, "delete.retention.ms")?.and_then(|ms| ms.parse().ok());
             let wrong = changelog_policy(policy.as_deref()).into_iter().chain(tombstone_retention(retention));
-            mistakes.extend(wrong.map(|what| format!("topic {topic} {what}; `tidegate topics apply` sets it as described")));
+            mistakes.extend(
+                wrong.map(|what| format!("topic {topic} {what}; `tidegate topics apply` sets it as described")),
+            );
         }
         Ok(())
     }

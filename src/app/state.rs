@@ -55,15 +55,22 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
 /// Values as the stores hold them, a line each.
 fn entries(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
     let mut rows = vec![["KEY", "PARTITION", "VALUE"].map(ToString::to_string)];
-    rows.extend(items(answer, "entries").map(|entry| [text(entry, "key"), text(entry, "partition"), text(entry, "value")]));
+    rows.extend(
+        items(answer, "entries").map(|entry| [text(entry, "key"), text(entry, "partition"), text(entry, "value")]),
+    );
     table::write(&rows, out)?;
     for partition in items(answer, "partitions") {
         let inputs: Vec<String> = items(partition, "inputs")
             .map(|input| format!("{} up to {}", text(input, "source"), text(input, "next_offset")))
             .collect();
-        let owner = partition.get("owner").and_then(Value::as_str).map_or(String::new(), |owner| format!(", at {owner}"));
+        let owner =
+            partition.get("owner").and_then(Value::as_str).map_or(String::new(), |owner| format!(", at {owner}"));
         let is_caught_up = partition.get("is_caught_up").and_then(Value::as_bool).unwrap_or(false);
-        let age = if is_caught_up { "all of it proved".into() } else { format!("proved {} ms ago", text(partition, "staleness_ms")) };
+        let age = if is_caught_up {
+            "all of it proved".into()
+        } else {
+            format!("proved {} ms ago", text(partition, "staleness_ms"))
+        };
         writeln!(out, "partition {}: {}, {age}{owner}", text(partition, "partition"), inputs.join(", "))?;
     }
     if answer.get("has_more").and_then(Value::as_bool) == Some(true) {
@@ -97,7 +104,8 @@ fn sizes(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// Why partitions could not be read, as the end of a sentence.
 fn reasons(answer: &Value) -> String {
-    let missing = items(answer, "missing").map(|m| format!("\n  partition {}: {}", text(m, "partition"), text(m, "reason")));
+    let missing =
+        items(answer, "missing").map(|m| format!("\n  partition {}: {}", text(m, "partition"), text(m, "reason")));
     missing.collect()
 }
 

@@ -376,8 +376,10 @@ impl Stage {
         }
         let size = matches!(asked, Asked::Size).then(|| kept.cache.size()).transpose()?;
         let spec = kept.cache.spec();
-        let entries: Result<Vec<Found>, Fault> =
-            found.into_iter().map(|(key, value)| Ok((key, version_of(spec, &value)?, json_of(spec, &value)?))).collect();
+        let entries: Result<Vec<Found>, Fault> = found
+            .into_iter()
+            .map(|(key, value)| Ok((key, version_of(spec, &value)?, json_of(spec, &value)?)))
+            .collect();
         let proved_at = task.inputs.iter().map(|input| input.published_at).max().unwrap_or_default();
         let input = |input: &crate::engine::task::Input| InputPosition {
             source: input.source.to_string(),

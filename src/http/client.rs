@@ -46,14 +46,16 @@ fn ask(
 /// `%` and two hexadecimal digits.
 #[must_use]
 pub fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let hex = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or('0').to_ascii_uppercase();
+            out.extend(['%', hex(byte >> 4), hex(byte & 0xf)]);
         }
-        out
-    })
+    }
+    out
 }
 
 /// Undoes [`encode`]; a plus sign is a space, as forms send it. `None` for what is no UTF-8 then.

@@ -46,7 +46,9 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/readyz", get(readyz))
         .route("/ready", get(readyz))
         .route("/startupz", get(startupz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status, the stores at /stores\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status, the stores at /stores\n")
+        })
         .layer(map_response(with_headers))
         .with_state(Shared { view, reports, pulse: Arc::default() })
 }

@@ -139,7 +139,8 @@ impl Gather<'_> {
             Err(refusal) => return refused(&refusal),
         };
         let is_key = matches!(self.wanted, Wanted::Key(_));
-        if !answer.missing.is_empty() && !(is_key && !answer.entries.is_empty()) {
+        let is_found = is_key && !answer.entries.is_empty(); // wherever else it might have lain
+        if !answer.missing.is_empty() && !is_found {
             let seconds = answer.missing.iter().filter_map(|missing| missing.seconds_left).fold(1.0, f64::max);
             let retry_after = seconds.ceil().min(RETRY_S_MAX).to_string();
             let mut response = told(StatusCode::SERVICE_UNAVAILABLE, "not every partition can be read now", &answer);
@@ -148,7 +149,7 @@ impl Gather<'_> {
             }
             return response;
         }
-        if is_key && answer.entries.is_empty() {
+        if is_key && !is_found {
             return told(StatusCode::NOT_FOUND, "no such key", &answer);
         }
         body(StatusCode::OK, &answer)

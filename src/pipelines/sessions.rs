@@ -82,7 +82,7 @@ impl Algorithm for Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::{TopicName, Timestamp};
+    use crate::flow::record::{Timestamp, TopicName};
     use crate::flow::{Key, OnViolation};
 
     const MINUTE_MS: i64 = 60_000;

@@ -36,7 +36,10 @@ impl StateSettings {
         Rule::new(
             "state",
             "dir",
-            Allowed::Text { what: "the path of a folder", fits: |text| !text.trim().is_empty() && !text.contains('\0') },
+            Allowed::Text {
+                what: "the path of a folder",
+                fits: |text| !text.trim().is_empty() && !text.contains('\0'),
+            },
         ),
         Rule::new("state", "memory_mib", Allowed::Whole { min: 8, max: 1_048_576 }),
         Rule::new("state", "flush_ms", Allowed::Whole { min: 0, max: 3_600_000 }),

@@ -154,7 +154,9 @@ fn changelog(topic: &TopicSpec, findings: &mut Vec<Finding>) {
 pub(crate) fn changelog_policy(policy: Option<&str>) -> Option<String> {
     let policy = policy.unwrap_or("delete");
     (policy.trim() != "compact").then(|| {
-        format!("is a changelog: cleanup.policy must be compact, found {policy}, which would delete what the store holds")
+        format!(
+            "is a changelog: cleanup.policy must be compact, found {policy}, which would delete what the store holds"
+        )
     })
 }
 

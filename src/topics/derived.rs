@@ -69,7 +69,10 @@ impl<'a> Comparison<'a> {
             && topic.partitions != declared.count()
         {
             let (have, want) = (topic.partitions, declared.count());
-            self.differs(topic, format!("has {have} partitions, but pipeline {pipeline} declares {want}: make them equal"));
+            self.differs(
+                topic,
+                format!("has {have} partitions, but pipeline {pipeline} declares {want}: make them equal"),
+            );
         }
         for companion in &sub.companions {
             let what = format!("a companion of {} in pipeline {pipeline}", sub.lead);
@@ -110,7 +113,10 @@ impl<'a> Comparison<'a> {
         let (Some(topic), Some(lead)) = (self.look(&name, &[Role::Changelog], &what), lead) else { return };
         if topic.partitions != lead.partitions {
             let (have, want) = (topic.partitions, lead.partitions);
-            self.differs(topic, format!("has {have} partitions, but it is {what}, and {} has {want}: make them equal", lead.name));
+            self.differs(
+                topic,
+                format!("has {have} partitions, but it is {what}, and {} has {want}: make them equal", lead.name),
+            );
         }
     }
 }

@@ -98,6 +98,7 @@ fn an_instance_that_comes_back_to_its_disk_reads_nothing_again() {
     assert_eq!(driver.records_restored(), 0, "it left its stores whole");
     feed(&mut driver, 5);
     driver.run();
-    let sums: u64 = (0..5).map(|n| driver.store("usage", &format!("user-{n}")).unwrap()["count"].as_u64().unwrap()).sum();
+    let sums: u64 =
+        (0..5).map(|n| driver.store("usage", &format!("user-{n}")).unwrap()["count"].as_u64().unwrap()).sum();
     assert_eq!(sums, 65);
 }

@@ -145,7 +145,10 @@ fn internal_topics_are_demanded() {
     ];
     for (file, from, to, expected) in of_usage {
         let findings = Folder::of(&shipped().join("usage"), file, from, to).findings_of(&usage::topology(), None);
-        assert!(findings.iter().any(|f| f.contains(expected)), "{file}: {to}\nexpected {expected}\nfound {findings:#?}");
+        assert!(
+            findings.iter().any(|f| f.contains(expected)),
+            "{file}: {to}\nexpected {expected}\nfound {findings:#?}"
+        );
     }
     let fewer = Folder::of(&shipped().join("sessions"), "clicks.yaml", "partitions: 12", "partitions: 6");
     let findings = fewer.findings_of(&sessions::topology(), None);
