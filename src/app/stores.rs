@@ -75,6 +75,23 @@ fn filesystem_of<'m>(mounts: &'m str, folder: &Path) -> Option<&'m str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "rocksdb"))]
+    use crate::app::exit::Exit;
+    #[cfg(not(feature = "rocksdb"))]
+    use crate::pipelines::{scoring, usage};
+    #[cfg(not(feature = "rocksdb"))]
+    use crate::settings::{Settings, Sources};
+
+    #[cfg(not(feature = "rocksdb"))]
+    #[test]
+    fn state_without_the_adapter_is_a_wrong_set_up_and_no_state_asks_for_nothing() {
+        let service = |topology| Service::new(&topology, Settings::load(&topology, Sources::default()).unwrap());
+        assert!(open_stores(&service(scoring::topology())).unwrap().is_none());
+        let mut told = Vec::new();
+        let exit = open_stores(&service(usage::topology())).err().unwrap().report(&mut told);
+        let expected = "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb\n";
+        assert_eq!((exit, String::from_utf8(told).unwrap().as_str()), (Exit::Misconfigured, expected));
+    }
 
     #[test]
     fn the_filesystem_of_a_folder_is_that_of_the_nearest_mount() {
