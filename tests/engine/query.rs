@@ -1,7 +1,7 @@
 //! Reads of stores from outside the pipeline, answered by the workers of a running member.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
 use tidegate::engine::commit::{Hook, NoHook};
 use tidegate::engine::query::{Queries, Reading, Refusal, Wanted};
@@ -21,6 +21,7 @@ const PARTITIONS: i32 = 3;
 /// A member with threads of its own over the in-process log.
 struct World {
     log: MemoryLog,
+    clock: Arc<dyn Clock>,
     queries: Queries,
     running: Running,
 }
@@ -44,7 +45,7 @@ impl World {
                     spare: None,
                 })
                 .collect(),
-            clock,
+            clock: Arc::clone(&clock),
             history: None,
             stores: Some(Arc::new(MemoryStores::default())),
             changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
@@ -54,7 +55,7 @@ impl World {
         let hook: Arc<dyn Hook> = Arc::new(NoHook);
         let member = Member::new(&topology, settings, ports, Arc::new(Status::default()), &hook).unwrap();
         let queries = member.queries();
-        Self { log, queries, running: member.spawn() }
+        Self { log, clock, queries, running: member.spawn() }
     }
 
     fn send(&self, user: &str, times: usize) {
@@ -67,13 +68,13 @@ impl World {
 
     /// Reads until `is_so`, ten seconds at most.
     fn read_until(&self, wanted: &Wanted, is_so: impl Fn(&Reading) -> bool) -> Reading {
-        let began = Instant::now();
+        let began = self.clock.elapsed();
         loop {
             let reading = self.queries.read("usage", wanted).unwrap();
             if is_so(&reading) {
                 return reading;
             }
-            assert!(began.elapsed() < Duration::from_secs(10), "it does not become so: {reading:?}");
+            assert!(self.clock.elapsed() < began + Duration::from_secs(10), "it does not become so: {reading:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
