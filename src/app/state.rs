@@ -80,7 +80,7 @@ fn entries(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn sizes(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut rows = vec![["STORE", "PARTITION", "KEYS", "BYTES", "OWNER"].map(ToString::to_string)];
+    let mut rows = vec![["STORE", "PARTITION", "KEYS", "UNWRITTEN", "BYTES", "OWNER"].map(ToString::to_string)];
     for store in items(answer, "stores") {
         for partition in items(store, "partitions") {
             let owner = partition.get("owner").and_then(Value::as_str).unwrap_or("this instance");
@@ -88,6 +88,7 @@ fn sizes(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
                 text(store, "store"),
                 text(partition, "partition"),
                 text(partition, "keys"),
+                text(partition, "unwritten_keys"),
                 text(partition, "bytes"),
                 owner.into(),
             ]);
@@ -96,7 +97,7 @@ fn sizes(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
             let owner = missing.get("owner").and_then(Value::as_str).unwrap_or("-");
             let unread = || "-".to_string();
             let partition = text(missing, "partition");
-            rows.push([text(store, "store"), partition, unread(), text(missing, "reason"), owner.into()]);
+            rows.push([text(store, "store"), partition, unread(), unread(), text(missing, "reason"), owner.into()]);
         }
     }
     table::write(&rows, out)

@@ -82,9 +82,12 @@ pub struct Standing {
     pub staleness_ms: u64,
     /// Whether everything that was decided here is proved.
     pub is_caught_up: bool,
-    /// Keys, possibly an estimate.
+    /// Keys on the disk, possibly an estimate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
+    /// Keys that are committed and not on the disk yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwritten_keys: Option<u64>,
     /// Bytes of keys and values on the disk, possibly an estimate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -394,6 +397,7 @@ impl Stage {
                 staleness_ms: millis(self.clock.elapsed().saturating_sub(proved_at)),
                 is_caught_up: task.is_caught_up(),
                 keys: size.map(|size| size.keys),
+                unwritten_keys: size.map(|_| kept.cache.dirty() as u64),
                 bytes: size.map(|size| size.bytes),
             },
         ))

@@ -34,6 +34,7 @@ fn standing(partition: i32) -> Standing {
         staleness_ms: 40,
         is_caught_up: true,
         keys: Some(1),
+        unwritten_keys: Some(0),
         bytes: Some(32),
     }
 }
@@ -186,7 +187,7 @@ fn the_command_line_asks_a_running_instance() {
     let (code, out, _) = run(&["list", "usage", "--limit", "1"]);
     assert!(code == Some(0) && out.contains("there are more"), "{out}");
     let (code, out, _) = run(&["size"]);
-    assert!(code == Some(0) && out.contains("usage  0          1     32     this instance"), "{out}");
+    assert!(code == Some(0) && out.contains("usage  0          1     0          32     this instance"), "{out}");
     let (code, _, err) = run(&["get", "usage", "anna"]);
     assert_eq!((code, err.as_str()), (Some(1), "state: no such key\n"));
     drop(one);
