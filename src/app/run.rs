@@ -44,7 +44,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
     settings.require(app.needs())?;
     logging::start(&settings);
-    let mut service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings);
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -74,7 +74,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     #[cfg(feature = "http")]
     let page = Page::serve(&service, &status, &maintenance)?;
     #[cfg(feature = "http")]
-    page.advertise(&mut service);
+    let service = page.advertised(service);
     let member = member(&service, &maintenance, rows, stores, &status).map_err(|fault| service.kafka_said(fault))?;
     #[cfg(feature = "http")]
     page.open_stores(member.queries());
@@ -156,8 +156,8 @@ impl Page {
         Ok(Self { server, view })
     }
 
-    /// Lets the group know where this instance can be asked for its stores.
-    fn advertise(&self, service: &mut Service) {
+    /// The same service, whose group will be told where this instance can be asked for its stores.
+    fn advertised(&self, mut service: Service) -> Service {
         let listening = self.server.address();
         let set = service.settings.http.advertised_address.clone();
         let found = || {
@@ -166,6 +166,7 @@ impl Page {
             Some(SocketAddr::new(ip, listening.port()).to_string())
         };
         service.kafka.advertised_address = set.or_else(found).unwrap_or_default();
+        service
     }
 
     fn open_stores(&self, queries: Queries) {

@@ -151,7 +151,8 @@ fn changelog(topic: &TopicSpec, findings: &mut Vec<Finding>) {
 
 /// What is wrong with the `cleanup.policy` of a changelog; `None` when nothing is. A topic without one has Kafka's own
 /// default.
-pub(crate) fn changelog_policy(policy: Option<&str>) -> Option<String> {
+#[must_use]
+pub fn changelog_policy(policy: Option<&str>) -> Option<String> {
     let policy = policy.unwrap_or("delete");
     (policy.trim() != "compact").then(|| {
         format!(
@@ -160,8 +161,9 @@ pub(crate) fn changelog_policy(policy: Option<&str>) -> Option<String> {
     })
 }
 
-/// What is wrong with the `delete.retention.ms` of a changelog; `None` when nothing is.
-pub(crate) fn tombstone_retention(ms: Option<i64>) -> Option<String> {
+/// What is wrong with the `delete.retention.ms` of a changelog, in milliseconds; `None` when nothing is.
+#[must_use]
+pub fn tombstone_retention(ms: Option<i64>) -> Option<String> {
     let ms = ms.filter(|ms| *ms < TOMBSTONES_MS_MIN)?;
     Some(format!(
         "is a changelog: delete.retention.ms must be {TOMBSTONES_MS_MIN} or more, found {ms}: a store that was away for \
