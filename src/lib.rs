@@ -13,7 +13,7 @@
 //!                  ↑          ↑           (never the engine, never another adapter)
 //!                  └─ engine ─┘
 //!                       ↑
-//!                       ├── http     (reads engine::status only)
+//!                       ├── http     (reads engine::query and engine::status only)
 //!                       └── testing  (with adapters/memory)
 //! ```
 #![deny(unsafe_code, missing_docs, clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]

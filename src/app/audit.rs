@@ -11,6 +11,7 @@ use std::io::Write;
 
 pub(super) fn audit(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
+    app.with_rows("audit")?;
     settings.require(&[Need::Kafka, Need::Database])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings);

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// Compare positions, row versions, outbox and topics; fail on anything missing, twice or out of order
     #[command(after_help = "Reads the output topic as a committed reader does.\n\nExample: tidegate audit -o json")]
     Audit(OutputArguments),
+    /// Read the stores of a running service: a key, a prefix, how much there is
+    State(StateArguments),
     /// Print or check the settings
     Config(ConfigArguments),
 }
@@ -132,6 +134,50 @@ pub(crate) struct ApplyArguments {
 
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]
+pub(crate) struct StateArguments {
+    /// Any instance of the pipeline, as host:port; otherwise the setting http.address
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    #[command(subcommand)]
+    pub command: StateCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StateCommand {
+    /// Print the value of a key, whichever instance has it
+    #[command(after_help = "Example: tidegate state get usage ada -o json")]
+    Get {
+        /// The store
+        store: String,
+        /// The key, as text
+        key: String,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Print keys and their values
+    #[command(after_help = "Example: tidegate state list usage --prefix a --limit 20")]
+    List {
+        /// The store
+        store: String,
+        /// Only keys that begin so
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        prefix: String,
+        /// Print no more
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Print how many keys and bytes each partition of each store has
+    #[command(after_help = "Example: tidegate state size --address 10.0.0.7:8230")]
+    Size {
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct ConfigArguments {
     #[command(subcommand)]
     pub command: ConfigCommand,
@@ -173,7 +219,7 @@ mod tests {
         root.build();
         root.clone().debug_assert();
         let mut rest: Vec<_> = root.get_subcommands().filter(|c| c.get_name() != "help").collect();
-        assert_eq!(rest.len(), 8);
+        assert_eq!(rest.len(), 9);
         while let Some(command) = rest.pop() {
             if command.has_subcommands() {
                 rest.extend(command.get_subcommands().filter(|c| c.get_name() != "help"));

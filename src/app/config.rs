@@ -4,7 +4,7 @@ use crate::app::cli::{ConfigArguments, ConfigCommand, ShowOutput};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::{App, table};
-use crate::settings::{Need, Settings, to_yaml};
+use crate::settings::{Settings, to_yaml};
 use std::io::Write;
 
 pub(super) fn config(app: &App, arguments: &ConfigArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -16,7 +16,7 @@ pub(super) fn config(app: &App, arguments: &ConfigArguments, out: &mut dyn Write
             ShowOutput::Yaml => write!(out, "{}", to_yaml(settings.effective()))?,
         },
         ConfigCommand::Validate => {
-            settings.require(&[Need::Kafka, Need::Database])?;
+            settings.require(app.needs())?;
             let values = settings.effective().len();
             let file = settings.file().map_or("no file".into(), |path| path.display().to_string());
             writeln!(out, "ok: {values} values, {file}")?;

@@ -34,6 +34,7 @@ struct Halted {
 
 pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
+    app.with_rows("halted")?;
     settings.require(&[Need::Kafka, Need::Database])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings);

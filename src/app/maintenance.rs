@@ -1,5 +1,5 @@
-//! The one thread beside the engine: keeps the slot's lease, looks after the outbox, watches the settings file for
-//! thresholds that changed.
+//! The one thread beside the engine: keeps the slot's lease and looks after the outbox where there is a database, and
+//! watches the settings file for thresholds that changed.
 
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::service::{Service, apply_thresholds};
@@ -24,24 +24,36 @@ const LEASE_ROUNDS: u32 = 10;
 
 /// Maintenance under way.
 pub(super) struct Maintenance {
-    /// The leased slot: part of the transactional ids.
-    pub(super) slot: u32,
+    /// Part of the transactional ids: the leased slot, the one that was set, or without either a random word.
+    pub(super) slot: String,
     /// Who holds it: name, process, and a random part, since a process id comes again in every container.
     pub(super) owner: String,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Maintenance {
-    /// Leases a slot and starts the thread, which ends when `stop` is set.
-    pub(super) fn start(service: &Service, mut schema: PostgresSchema, stop: &Arc<AtomicBool>) -> Result<Self, Fault> {
+    /// Finds a slot and starts the thread, which ends when `stop` is set. Without a database the slot is random: nobody
+    /// then ends the transaction of a predecessor that was killed, which ends by its timeout.
+    pub(super) fn start(
+        service: &Service,
+        schema: Option<PostgresSchema>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, Fault> {
         let instance = &service.settings.instance;
         let name = instance.name.clone().unwrap_or_else(host_name);
-        let owner = format!("{name}:{}:{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let slot = schema.lease_slot(&owner, instance.slot, LEASE)?;
+        let random = || uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect::<String>();
+        let owner = format!("{name}:{}:{}", std::process::id(), random());
+        let lease = match schema {
+            Some(mut schema) => {
+                let slot = schema.lease_slot(&owner, instance.slot, LEASE)?;
+                Some(Lease { schema, slot, owner: owner.clone() })
+            }
+            None => None,
+        };
+        let slot =
+            lease.as_ref().map(|lease| lease.slot).or(instance.slot).map_or_else(random, |slot| slot.to_string());
         let upkeep = Upkeep {
-            schema,
-            slot,
-            owner: owner.clone(),
+            lease,
             topology: service.topology.clone(),
             settings: service.settings.clone(),
             changed_at: modified(&service.settings),
@@ -63,9 +75,7 @@ impl Maintenance {
 }
 
 struct Upkeep {
-    schema: PostgresSchema,
-    slot: u32,
-    owner: String,
+    lease: Option<Lease>,
     topology: Topology,
     settings: Settings,
     changed_at: Option<SystemTime>,
@@ -78,29 +88,18 @@ impl Upkeep {
         while !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(ROUND);
             round = round.wrapping_add(1);
-            if round.is_multiple_of(LEASE_ROUNDS) {
-                self.renew();
-            }
-            if round.is_multiple_of(UPKEEP_ROUNDS) {
-                match self.schema.maintain() {
-                    Ok(done) if done.created + done.dropped > 0 => {
-                        tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
-                    }
-                    Ok(_) => {}
-                    Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
+            if let Some(lease) = &mut self.lease {
+                if round.is_multiple_of(LEASE_ROUNDS) {
+                    lease.renew();
+                }
+                if round.is_multiple_of(UPKEEP_ROUNDS) {
+                    lease.maintain();
                 }
             }
             self.reload();
         }
-        self.schema.release_slot(self.slot, &self.owner);
-    }
-
-    fn renew(&mut self) {
-        match self.schema.renew_slot(self.slot, &self.owner, LEASE) {
-            Ok(true) => {}
-            // Harmless but for a fencing: the slot names producers and owns nothing.
-            Ok(false) => tracing::warn!(slot = self.slot, "the lease of this slot went to another instance"),
-            Err(fault) => tracing::debug!(error = %fault, "the lease could not be renewed yet"),
+        if let Some(Lease { mut schema, slot, owner }) = self.lease {
+            schema.release_slot(slot, &owner);
         }
     }
 
@@ -115,6 +114,34 @@ impl Upkeep {
             Err(problems) => {
                 tracing::error!("the changed settings file is wrong; the thresholds stay as they are\n{problems}");
             }
+        }
+    }
+}
+
+/// A slot in the database, and the connection that keeps it.
+struct Lease {
+    schema: PostgresSchema,
+    slot: u32,
+    owner: String,
+}
+
+impl Lease {
+    fn renew(&mut self) {
+        match self.schema.renew_slot(self.slot, &self.owner, LEASE) {
+            Ok(true) => {}
+            // Harmless but for a fencing: the slot names producers and owns nothing.
+            Ok(false) => tracing::warn!(slot = self.slot, "the lease of this slot went to another instance"),
+            Err(fault) => tracing::debug!(error = %fault, "the lease could not be renewed yet"),
+        }
+    }
+
+    fn maintain(&mut self) {
+        match self.schema.maintain() {
+            Ok(done) if done.created + done.dropped > 0 => {
+                tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
         }
     }
 }

@@ -23,13 +23,17 @@ mod migrate;
 mod run;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod service;
+#[cfg(feature = "http")]
+mod state;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod stores;
 mod table;
 mod topics;
 
 pub use exit::Exit;
 
 use crate::flow::Topology;
-use crate::settings::{Settings, Sources};
+use crate::settings::{Need, Settings, Sources};
 use clap::Parser;
 use cli::{Cli, Command};
 use failure::Failure;
@@ -73,6 +77,10 @@ impl App {
             Command::Halted(arguments) => halted::halted(self, arguments, out),
             #[cfg(all(feature = "kafka", feature = "postgres"))]
             Command::Audit(arguments) => audit::audit(self, arguments, out),
+            #[cfg(feature = "http")]
+            Command::State(arguments) => state::state(self, &arguments, out),
+            #[cfg(not(feature = "http"))]
+            Command::State(_) => Err(Failure::message("this build asks nobody; build it with the feature `http`")),
             #[cfg(feature = "sqlite")]
             Command::Demo(arguments) => demo::demo(self, &arguments, out),
             #[cfg(not(feature = "sqlite"))]
@@ -84,6 +92,24 @@ impl App {
                 "this is the embedded edition: it has no Kafka and no PostgreSQL adapter; build it with the features `kafka` and `postgres`",
             )),
         }
+    }
+
+    /// What `run` cannot do without.
+    fn needs(&self) -> &'static [Need] {
+        if self.topology.tables().is_empty() { &[Need::Kafka] } else { &[Need::Kafka, Need::Database] }
+    }
+
+    /// Ends a command that looks at the database of a pipeline which has none.
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
+    fn with_rows(&self, command: &str) -> Result<(), Failure> {
+        if !self.topology.tables().is_empty() {
+            return Ok(());
+        }
+        let name = self.topology.name();
+        Err(Failure::message(format!(
+            "{command}: pipeline {name} has no rows, so there is no database to look at; what it does is at /status of \
+             its instances (http.address)"
+        )))
     }
 
     fn settings(&self) -> Result<Settings, Failure> {

@@ -1,29 +1,37 @@
-//! `run`: the service on Kafka and PostgreSQL, until it is told to stop.
+//! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until it is told to stop.
 
-use crate::adapters::kafka::{KafkaHistory, KafkaSink, KafkaSource};
+use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
+use crate::adapters::postgres::PostgresSchema;
 use crate::app::App;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::logging;
 use crate::app::maintenance::Maintenance;
 use crate::app::service::Service;
+use crate::app::stores::open_stores;
 use crate::engine::commit::{Hook, NoHook};
+#[cfg(feature = "http")]
+use crate::engine::query::{Queries, Reading, Refusal, Wanted};
 use crate::engine::status::Status;
-use crate::engine::supervisor::{HistoryFactory, Member, Ports, WorkerPorts, subscription};
+use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, Member, Ports, WorkerPorts, subscription};
 #[cfg(feature = "http")]
 use crate::http::{self, About, Server, View};
 use crate::ports::Fault;
+use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::SystemClock;
 use crate::ports::history::TopicHistory;
+use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
-use crate::settings::Need;
+use crate::ports::store::Stores;
 #[cfg(feature = "http")]
 use crate::settings::Origin;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 #[cfg(feature = "http")]
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+#[cfg(feature = "http")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -34,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
-    settings.require(&[Need::Kafka, Need::Database])?;
+    settings.require(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings);
     let stop = Arc::new(AtomicBool::new(false));
@@ -48,30 +56,28 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     if !errors.is_empty() {
         return Err(Failure::Setup(errors));
     }
-    let database = |fault| service.database_said(fault);
-    let mut schema = service.schema().map_err(database)?;
-    schema.verify().map_err(database)?;
-    let mut rows = Vec::new();
-    let tables = service.topology.tables();
-    let engine = service.engine();
-    for _ in 0..engine.workers {
-        let mut connection = service.rows().map_err(database)?;
-        crate::ports::rows::Rows::bind(&mut connection, &tables).map_err(database)?;
-        rows.push(connection);
-    }
+    let stores = open_stores(&service)?;
+    let Database { mut schema, rows } = Database::open(&service).map_err(|fault| service.database_said(fault))?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     service.check_topics(&*log.group())?;
     drop(log);
 
-    for table in &tables {
-        schema.note_baseline(&table.table).map_err(database)?;
+    let database = |fault| service.database_said(fault);
+    if let Some(schema) = &mut schema {
+        for table in &service.topology.tables() {
+            schema.note_baseline(&table.table).map_err(database)?;
+        }
+        schema.maintain().map_err(database)?;
     }
-    schema.maintain().map_err(database)?;
     let maintenance = Maintenance::start(&service, schema, &stop).map_err(database)?;
     let status = Arc::new(Status::default());
-    let member = member(&service, &maintenance, rows, &status).map_err(|fault| service.kafka_said(fault))?;
     #[cfg(feature = "http")]
-    let page = page(&service, &status, &maintenance)?;
+    let page = Page::serve(&service, &status, &maintenance)?;
+    #[cfg(feature = "http")]
+    let service = page.advertised(service);
+    let member = member(&service, &maintenance, rows, stores, &status).map_err(|fault| service.kafka_said(fault))?;
+    #[cfg(feature = "http")]
+    page.open_stores(member.queries());
     let running = member.spawn();
     writeln!(
         out,
@@ -82,7 +88,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         maintenance.slot
     )?;
     #[cfg(feature = "http")]
-    writeln!(out, "  page  http://{}", page.address())?;
+    writeln!(out, "  page  http://{}", page.server.address())?;
     out.flush()?;
     while !stop.load(Ordering::Acquire) && !running.is_stopping() {
         std::thread::sleep(WATCH);
@@ -96,34 +102,99 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The page and the probes. A second instance on one host finds the default port taken and gets a free one; a port that
-/// was asked for is demanded.
-#[cfg(feature = "http")]
-fn page(service: &Service, status: &Arc<Status>, maintenance: &Maintenance) -> Result<Server, Fault> {
-    let about = About {
-        pipeline: service.topology.name().into(),
-        place: format!("instance {} slot {}", maintenance.owner, maintenance.slot),
-    };
-    let view = Arc::new(Page { status: Arc::clone(status), about });
-    let address = service.settings.http.address;
-    match http::serve(address, Arc::clone(&view) as Arc<dyn View>) {
-        Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
-            tracing::info!(error = %fault, "the default address is taken; serving the page on a free port");
-            http::serve(SocketAddr::new(address.ip(), 0), view)
+/// The database's side of a run: one connection a worker. A pipeline without rows has no schema and asks for nothing.
+struct Database {
+    schema: Option<PostgresSchema>,
+    rows: Vec<Box<dyn Rows>>,
+}
+
+impl Database {
+    /// Compares Tidegate's tables and the pipeline's with what is needed.
+    fn open(service: &Service) -> Result<Self, Fault> {
+        let (tables, workers) = (service.topology.tables(), service.engine().workers);
+        if tables.is_empty() {
+            return Ok(Self { schema: None, rows: (0..workers).map(|_| Box::new(NoRows) as Box<dyn Rows>).collect() });
         }
-        served => served,
+        let mut schema = service.schema()?;
+        schema.verify()?;
+        let mut rows: Vec<Box<dyn Rows>> = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let mut connection = service.rows()?;
+            connection.bind(&tables)?;
+            rows.push(Box::new(connection));
+        }
+        Ok(Self { schema: Some(schema), rows })
     }
+}
+
+/// The page, the probes and the stores over HTTP.
+#[cfg(feature = "http")]
+struct Page {
+    server: Server,
+    view: Arc<Process>,
+}
+
+#[cfg(feature = "http")]
+impl Page {
+    /// Serves before the group is joined, since the group is told the address. A second instance on one host finds the
+    /// default port taken and gets a free one; a port that was asked for is demanded.
+    fn serve(service: &Service, status: &Arc<Status>, maintenance: &Maintenance) -> Result<Self, Fault> {
+        let about = About {
+            pipeline: service.topology.name().into(),
+            place: format!("instance {} slot {}", maintenance.owner, maintenance.slot),
+        };
+        let view = Arc::new(Process { status: Arc::clone(status), about, queries: OnceLock::new() });
+        let address = service.settings.http.address;
+        let serve = |address| http::serve(address, Arc::clone(&view) as Arc<dyn View>);
+        let server = match serve(address) {
+            Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
+                tracing::info!(error = %fault, "the default address is taken; serving the page on a free port");
+                serve(SocketAddr::new(address.ip(), 0))
+            }
+            served => served,
+        }?;
+        Ok(Self { server, view })
+    }
+
+    /// The same service, whose group will be told where this instance can be asked for its stores.
+    fn advertised(&self, mut service: Service) -> Service {
+        let listening = self.server.address();
+        let set = service.settings.http.advertised_address.clone();
+        let found = || {
+            let ip = Some(listening.ip()).filter(|ip| !ip.is_unspecified());
+            let ip = ip.or_else(|| route_to(&service.settings.kafka.bootstrap_servers))?;
+            Some(SocketAddr::new(ip, listening.port()).to_string())
+        };
+        service.kafka.advertised_address = set.or_else(found).unwrap_or_default();
+        service
+    }
+
+    fn open_stores(&self, queries: Queries) {
+        let _ = self.view.queries.set(queries); // called once
+    }
+}
+
+/// The address by which this machine reaches a server of the list. Connecting a datagram socket sends nothing.
+#[cfg(feature = "http")]
+fn route_to(servers: &str) -> Option<IpAddr> {
+    servers.split(',').find_map(|server| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect(server.trim()).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
 }
 
 /// This process behind the page.
 #[cfg(feature = "http")]
-struct Page {
+struct Process {
     status: Arc<Status>,
     about: About,
+    /// There once the member is made.
+    queries: OnceLock<Queries>,
 }
 
 #[cfg(feature = "http")]
-impl View for Page {
+impl View for Process {
     fn status(&self) -> &Status {
         &self.status
     }
@@ -131,12 +202,22 @@ impl View for Page {
     fn about(&self) -> About {
         self.about.clone()
     }
+
+    fn stores(&self) -> Vec<String> {
+        self.queries.get().map(Queries::stores).unwrap_or_default()
+    }
+
+    fn read(&self, store: &str, wanted: &Wanted) -> Result<Reading, Refusal> {
+        let starting = || Refusal::Unanswered("this instance is starting".into());
+        self.queries.get().ok_or_else(starting)?.read(store, wanted)
+    }
 }
 
 fn member(
     service: &Service,
     maintenance: &Maintenance,
-    rows: Vec<crate::adapters::postgres::PostgresRows>,
+    rows: Vec<Box<dyn Rows>>,
+    stores: Option<Arc<dyn Stores>>,
     status: &Arc<Status>,
 ) -> Result<Member, Fault> {
     let name = service.topology.name();
@@ -146,8 +227,11 @@ fn member(
             let transactional_id = format!("{name}-{}-{number}-{producer}", maintenance.slot);
             Ok::<_, Fault>(Box::new(KafkaSink::open(&service.kafka, &transactional_id)?))
         };
-        workers.push(WorkerPorts { rows: Box::new(rows), sink: open(0)?, spare: Some(open(1)?) });
+        workers.push(WorkerPorts { rows, sink: open(0)?, spare: Some(open(1)?) });
     }
+    let kafka = service.kafka.clone();
+    let changelogs: ChangelogFactory =
+        Arc::new(move || Ok(Box::new(KafkaChangelog::connect(&kafka)?) as Box<dyn ChangelogReader>));
     let (kafka, group) = (service.kafka.clone(), name.to_owned());
     let history: HistoryFactory =
         Arc::new(move || Ok(Box::new(KafkaHistory::connect(&kafka, &group)?) as Box<dyn TopicHistory>));
@@ -156,8 +240,8 @@ fn member(
         workers,
         clock: Arc::new(SystemClock::default()),
         history: Some(history),
-        stores: None,
-        changelogs: None,
+        stores,
+        changelogs: Some(changelogs),
         owner: maintenance.owner.clone(),
     };
     let hook: Arc<dyn Hook> = Arc::new(NoHook);

@@ -1,18 +1,20 @@
 //! What commands on real servers are made of: settings turned into adapters, and the checks that come before any work.
 
-use crate::adapters::kafka::{KafkaHistory, KafkaSettings};
+use crate::adapters::kafka::{KafkaAdmin, KafkaHistory, KafkaSettings};
 use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
 use crate::engine::decision::{DataLossPolicy, StartPolicy};
 use crate::engine::settings::{EngineSettings, MissingRow};
-use crate::engine::supervisor::outputs;
+use crate::engine::supervisor::{changelogs, outputs};
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::source::Group;
 use crate::settings::{self, Settings};
+use crate::topics::{changelog_policy, tombstone_retention};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a server may take to answer before a command gives up.
@@ -39,7 +41,9 @@ impl Service {
             idle_in_transaction_timeout_ms: millis(database.idle_in_transaction_timeout),
             ..PostgresSettings::new(database.url.expose())
         };
-        Self { kafka: adapter_settings(&settings.kafka), topology, postgres, settings }
+        let reports_offsets = !changelogs(&topology).is_empty(); // checkpoints of the stores are made of them
+        let kafka = KafkaSettings { reports_offsets, ..adapter_settings(&settings.kafka) };
+        Self { topology, settings, kafka, postgres }
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
@@ -62,11 +66,14 @@ impl Service {
 
     /// The engine's settings.
     pub(super) fn engine(&self) -> EngineSettings {
-        let Settings { pipeline, retry, engine, .. } = &self.settings;
+        let Settings { pipeline, retry, engine, state, .. } = &self.settings;
         EngineSettings {
             workers: size(engine.workers),
             batch_rows: size(engine.batch_rows),
             batch_age: engine.batch_age,
+            log_age: engine.log_age,
+            store_flush: state.flush,
+            cache_bytes: size(state.cache_mib) << 20,
             unpublished_rows: size(engine.unpublished_rows),
             queued_records: size(engine.queued_records),
             retry_attempts: retry.attempts,
@@ -124,29 +131,82 @@ impl Service {
         let count = |topic: &TopicName| group.partition_count(topic, ANSWER).map_err(|fault| self.kafka_said(fault));
         let mut mistakes = Vec::new();
         for sub in self.topology.sub_topologies() {
-            let Some(lead) = count(&sub.lead)? else { continue };
-            for companion in &sub.companions {
-                if let Some(found) = count(companion)?.filter(|found| *found != lead) {
-                    mistakes.push(format!(
-                        "topics {} and {companion} are read together and need equal partition counts: {lead} and {found}",
-                        sub.lead
-                    ));
-                }
-            }
-            for source in sub.sources() {
-                let dead = Topology::dead_letter_topic(source);
-                if let Some(found) = count(&dead)?.filter(|found| *found < lead) {
-                    mistakes.push(format!("topic {dead} has {found} partitions, fewer than its source's {lead}"));
-                }
+            if let Some(lead) = count(&sub.lead)? {
+                self.check_counts(sub, lead, &count, &mut mistakes)?;
             }
         }
         let sources = self.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
-        for topic in sources.chain(outputs(&self.topology)) {
+        let all: BTreeSet<TopicName> = sources.chain(outputs(&self.topology)).collect();
+        let mut missing = BTreeSet::new();
+        for topic in all {
             if count(&topic)?.is_none() {
                 mistakes.push(format!("topic {topic} does not exist; `tidegate topics apply` creates it"));
+                missing.insert(topic);
             }
         }
+        let changelogs: Vec<TopicName> =
+            changelogs(&self.topology).into_iter().filter(|topic| !missing.contains(topic)).collect();
+        self.check_changelogs(&changelogs, &mut mistakes).map_err(|fault| self.kafka_said(fault))?;
         if mistakes.is_empty() { Ok(()) } else { Err(Failure::Setup(mistakes)) }
+    }
+
+    /// Partition counts of one sub-topology, whose lead topic has `lead`. A topic that is missing is told elsewhere.
+    fn check_counts(
+        &self,
+        sub: &SubTopology,
+        lead: i32,
+        count: &dyn Fn(&TopicName) -> Result<Option<i32>, Failure>,
+        mistakes: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        for companion in &sub.companions {
+            if let Some(found) = count(companion)?.filter(|found| *found != lead) {
+                mistakes.push(format!(
+                    "topics {} and {companion} are read together and need equal partition counts: {lead} and {found}",
+                    sub.lead
+                ));
+            }
+        }
+        for source in sub.sources() {
+            let dead = Topology::dead_letter_topic(source);
+            if let Some(found) = count(&dead)?.filter(|found| *found < lead) {
+                mistakes.push(format!("topic {dead} has {found} partitions, fewer than its source's {lead}"));
+            }
+        }
+        if let Some(declared) = sub.declared.as_ref().filter(|declared| declared.count() != lead) {
+            mistakes.push(format!(
+                "topic {} has {lead} partitions, and the pipeline declares {}: correct the count in declared()",
+                sub.lead,
+                declared.count()
+            ));
+        }
+        for store in &sub.stores {
+            let Some(changelog) = self.topology.changelog_topic(store) else { continue };
+            if let Some(found) = count(&changelog)?.filter(|found| *found != lead) {
+                mistakes.push(format!(
+                    "topic {changelog} has {found} partitions, and store {} lies beside {} with {lead}: make them equal; \
+                     an empty changelog can be deleted and made again by `tidegate topics apply`",
+                    store.name, sub.lead
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the broker would do to the history of the stores.
+    fn check_changelogs(&self, changelogs: &[TopicName], mistakes: &mut Vec<String>) -> Result<(), Fault> {
+        if changelogs.is_empty() {
+            return Ok(());
+        }
+        let admin = KafkaAdmin::connect(&self.kafka)?;
+        for topic in changelogs {
+            let policy = admin.topic_config(topic, "cleanup.policy")?;
+            let retention = admin.topic_config(topic, "delete.retention.ms")?.and_then(|ms| ms.parse().ok());
+            let wrong = changelog_policy(policy.as_deref()).into_iter().chain(tombstone_retention(retention));
+            mistakes.extend(
+                wrong.map(|what| format!("topic {topic} {what}; `tidegate topics apply` sets it as described")),
+            );
+        }
+        Ok(())
     }
 }
 

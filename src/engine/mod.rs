@@ -20,6 +20,7 @@ mod keyed;
 pub mod message;
 pub mod metadata;
 mod outgoing;
+pub mod query;
 pub mod relay;
 mod restore;
 pub mod settings;

@@ -11,6 +11,7 @@ use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::batch::{Batch, Reached, Share, Terms};
 use crate::engine::commit::{Hook, Step};
 use crate::engine::decision::HaltReason;
+use crate::engine::query::Question;
 use crate::engine::relay::{Part, Publication, ToRelay};
 use crate::engine::restore::Restore;
 use crate::engine::settings::EngineSettings;
@@ -62,6 +63,8 @@ pub(crate) enum ToStage {
     Drained { task: TaskId, assignment: AssignmentId },
     /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
     Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
+    /// Somebody reads a store.
+    Query(Question),
 }
 
 /// Everything a stage is made of.
@@ -212,6 +215,7 @@ impl Stage {
             ToStage::Revoked { tasks, ack } => self.leave(tasks, ack)?,
             ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToStage::Lost { tasks } => self.forget(&tasks),
+            ToStage::Query(question) => self.answer(question),
             ToStage::OutOfRange { task, topic, message } => {
                 if let Some(halt) = self.halt_of(task, topic, HaltReason::InputsDeleted, message) {
                     self.halt(task, halt);

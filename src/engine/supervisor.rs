@@ -5,6 +5,7 @@
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
+use crate::engine::query::{Inboxes, Queries};
 use crate::engine::relay::Relay;
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::{Stage, StageState, ToStage};
@@ -101,6 +102,7 @@ pub struct Member {
     commands: Receiver<ToSource>,
     starts: Vec<ToSource>,
     workers: Vec<Worker>,
+    queries: Queries,
     settings: Arc<EngineSettings>,
     status: Arc<Status>,
     is_abandoned: Arc<AtomicBool>,
@@ -182,15 +184,24 @@ impl Member {
             workers.push(Worker { stage, relay });
         }
         let sources = topology.sub_topologies().iter().map(|sub| sub.sources().cloned().collect()).collect();
+        let inboxes = Inboxes::default();
+        let queries = Queries::new(Arc::clone(topology), source.group(), inboxes.clone());
         let router = Router {
             assignments,
+            inboxes,
             stages,
             sources,
             placed: BTreeMap::new(),
             filling: HashMap::new(),
             queued_max: settings.queued_records,
         };
-        Ok(Self { source, router, commands, starts: Vec::new(), workers, settings, status, is_abandoned })
+        Ok(Self { source, router, commands, starts: Vec::new(), workers, queries, settings, status, is_abandoned })
+    }
+
+    /// Reads this member's stores, also after [`Member::spawn`].
+    #[must_use]
+    pub fn queries(&self) -> Queries {
+        self.queries.clone()
     }
 
     /// Does everything that is due, in this thread: one poll that waits for nothing, then each stage and relay once.
@@ -272,7 +283,7 @@ impl Member {
     /// Gives every part its thread and returns the handle.
     #[must_use]
     pub fn spawn(self) -> Running {
-        let Self { source, router, commands, starts, workers, settings, status, is_abandoned } = self;
+        let Self { source, router, commands, starts, workers, queries, settings, status, is_abandoned } = self;
         let shared = Arc::new(Shared {
             is_stopping: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
@@ -310,7 +321,8 @@ impl Member {
                 Ok(())
             }));
         }
-        let poller = Poller { source, router, commands, starts, settings, status, shared: Arc::clone(&shared), stops };
+        let shared_too = Arc::clone(&shared);
+        let poller = Poller { source, router, commands, starts, queries, settings, status, shared: shared_too, stops };
         let poll = guard(&shared, "poll", move || poller.run());
         Running { shared, poll: Some(poll), threads, is_abandoned, status: status_too }
     }
@@ -447,6 +459,7 @@ struct Poller {
     router: Router,
     commands: Receiver<ToSource>,
     starts: Vec<ToSource>,
+    queries: Queries,
     settings: Arc<EngineSettings>,
     status: Arc<Status>,
     shared: Arc<Shared>,
@@ -455,7 +468,7 @@ struct Poller {
 
 impl Poller {
     fn run(self) -> Result<(), Fault> {
-        let Self { source, router, commands, starts, settings, status, shared, stops } = self;
+        let Self { source, router, commands, starts, queries, settings, status, shared, stops } = self;
         let within = settings.revoke_within;
         // The same serving code as in one thread; the workers are elsewhere.
         let mut member = Member {
@@ -464,6 +477,7 @@ impl Poller {
             commands,
             starts,
             workers: Vec::new(),
+            queries,
             settings,
             status,
             is_abandoned: Arc::default(),
@@ -521,6 +535,7 @@ fn wait_for(acks: &Receiver<()>, count: usize, within: Duration) {
 /// Where records and group events go. Lives on the polling thread.
 struct Router {
     assignments: Arc<Assignments>,
+    inboxes: Inboxes,
     stages: Vec<StageHandle>,
     sources: Vec<Vec<TopicName>>, // by sub-topology
     placed: BTreeMap<TaskId, Placed>,
@@ -548,6 +563,7 @@ impl Router {
             };
             stage.tasks += 1;
             let queued = Arc::new(AtomicUsize::new(0));
+            self.inboxes.place(task, stage.inbox.clone());
             let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
             let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
             self.placed.insert(task, Placed { stage: number, queued, is_paused: false });
@@ -586,6 +602,7 @@ impl Router {
         let mut by_stage: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
         for task in tasks {
             self.filling.retain(|(filling, _), _| filling != task);
+            self.inboxes.remove(*task);
             if let Some(placed) = self.placed.remove(task) {
                 if let Some(stage) = self.stages.get_mut(placed.stage) {
                     stage.tasks -= 1;

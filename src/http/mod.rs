@@ -1,23 +1,29 @@
-//! The page with live numbers, the same numbers as JSON, and the probes. Reads [`engine::status`](crate::engine::status),
-//! decides nothing, and never asks Kafka or the database.
+//! The page with live numbers, the same numbers as JSON, the stores, and the probes. Reads
+//! [`engine::status`](crate::engine::status) and [`engine::query`](crate::engine::query), decides nothing, and never asks
+//! the database.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page: plain HTML, styles and script of our own |
 //! | `/events` | server-sent events, one [`Report`] a second |
 //! | `/status` | the last [`Report`] |
+//! | `/stores` | the stores and how much they hold |
+//! | `/stores/<name>?prefix=…&limit=…` | keys that begin so, with their values |
+//! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while every partition that is ours takes records or stands halted; an idle pod is ready |
 //! | `/startupz` | 200 from the first round of the polling thread on |
 //!
 //! There is no login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
 
+pub mod client;
 mod health;
 mod report;
 mod router;
+mod stores;
 mod view;
 
-pub use report::{HaltReport, InputReport, Report, TaskReport};
+pub use report::{DeclaredReport, HaltReport, InputReport, Report, RestoreReport, TaskReport, ViolationReport};
 pub use view::{About, Recovery, View};
 
 use crate::ports::Fault;

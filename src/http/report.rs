@@ -1,8 +1,10 @@
 //! The numbers as the page and programs get them.
 
 use super::view::{About, Recovery, View};
-use crate::engine::status::Status;
+use crate::engine::status::{RestoreStatus, Status, Violations};
 use crate::engine::task::Halt;
+use crate::flow::record::TopicPartition;
+use crate::ports::source::TaskId;
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -49,6 +51,12 @@ pub struct Report {
     pub tasks: Vec<TaskReport>,
     /// Those that stand still.
     pub halts: Vec<HaltReport>,
+    /// Stores that are being made whole from their changelogs.
+    pub restores: Vec<RestoreReport>,
+    /// How sources keep to their declared partitioning.
+    pub declared: DeclaredReport,
+    /// Sources whose records lie already where `key_by` sends them: that shuffle can be removed.
+    pub needless_shuffles: Vec<String>,
     /// What the last crash came to.
     pub last_recovery: Option<Recovery>,
 }
@@ -64,6 +72,68 @@ pub struct TaskReport {
     pub state: &'static str,
     /// Its source partitions.
     pub inputs: Vec<InputReport>,
+}
+
+/// One restore under way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RestoreReport {
+    /// Which sub-topology, from 0.
+    pub sub_topology: usize,
+    /// The partition number.
+    pub partition: i32,
+    /// The store.
+    pub store: String,
+    /// The share that is done, from 0 to 1.
+    pub share: f64,
+    /// Changelog records read.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Seconds to go at the speed so far; `null` while nothing has been read.
+    pub seconds_left: Option<f64>,
+}
+
+impl From<(TaskId, RestoreStatus)> for RestoreReport {
+    fn from((id, restore): (TaskId, RestoreStatus)) -> Self {
+        Self {
+            sub_topology: id.sub_topology,
+            partition: id.partition.0,
+            share: restore.share(),
+            seconds_left: restore.seconds_left(),
+            records: restore.records,
+            bytes: restore.bytes,
+            store: restore.store,
+        }
+    }
+}
+
+/// Records of declared sources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeclaredReport {
+    /// Records that lay where they were declared.
+    pub checked: u64,
+    /// Partitions with records that did not.
+    pub violations: Vec<ViolationReport>,
+}
+
+/// Records of one partition that lay elsewhere than declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ViolationReport {
+    /// `topic-partition`.
+    pub source: String,
+    /// How many.
+    pub count: u64,
+    /// The first one.
+    pub first_offset: i64,
+    /// Where the first one belongs.
+    pub expected_partition: i32,
+}
+
+impl From<(TopicPartition, Violations)> for ViolationReport {
+    fn from((source, violations): (TopicPartition, Violations)) -> Self {
+        let Violations { count, first_offset, expected_partition } = violations;
+        Self { source: source.to_string(), count, first_offset, expected_partition }
+    }
 }
 
 /// One source partition.
@@ -176,6 +246,12 @@ impl Reporter {
                     inputs: task.inputs.into_iter().map(InputReport::from).collect(),
                 })
                 .collect(),
+            restores: status.restores().into_iter().map(RestoreReport::from).collect(),
+            declared: DeclaredReport {
+                checked: status.declared.checked.value(),
+                violations: status.declared.violations().into_iter().map(ViolationReport::from).collect(),
+            },
+            needless_shuffles: status.shuffles.needless().iter().map(ToString::to_string).collect(),
             last_recovery: self.view.last_recovery(),
         }
     }

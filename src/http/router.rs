@@ -1,6 +1,7 @@
 //! Which path answers what.
 
 use super::health::{self, Pulse};
+use super::stores;
 use super::view::View;
 use axum::Router;
 use axum::extract::State;
@@ -23,8 +24,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(Clone)]
-struct Shared {
-    view: Arc<dyn View>,
+pub(super) struct Shared {
+    pub(super) view: Arc<dyn View>,
     reports: watch::Receiver<Arc<str>>,
     pulse: Arc<Pulse>,
 }
@@ -37,12 +38,17 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/icon.svg", get(async || file("image/svg+xml", include_str!("page/icon.svg"))))
         .route("/events", get(events))
         .route("/status", get(status))
+        .route("/stores", get(stores::list))
+        .route("/stores/{store}", get(stores::many))
+        .route("/stores/{store}/{key}", get(stores::one))
         .route("/livez", get(livez))
         .route("/ping", get(livez))
         .route("/readyz", get(readyz))
         .route("/ready", get(readyz))
         .route("/startupz", get(startupz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status, the stores at /stores\n")
+        })
         .layer(map_response(with_headers))
         .with_state(Shared { view, reports, pulse: Arc::default() })
 }

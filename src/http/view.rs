@@ -1,5 +1,6 @@
 //! What the page looks at.
 
+use crate::engine::query::{Reading, Refusal, Wanted};
 use crate::engine::status::Status;
 use serde::Serialize;
 
@@ -10,6 +11,20 @@ pub trait View: Send + Sync {
 
     /// What runs, for the page's head.
     fn about(&self) -> About;
+
+    /// The names of the stores that can be read.
+    fn stores(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Reads a store. May block for seconds.
+    ///
+    /// # Errors
+    /// Why nothing is told.
+    fn read(&self, store: &str, wanted: &Wanted) -> Result<Reading, Refusal> {
+        let _ = (store, wanted);
+        Err(Refusal::UnknownStore { known: self.stores() })
+    }
 
     /// What the last crash came to, where this process has seen one.
     fn last_recovery(&self) -> Option<Recovery> {

@@ -1,3 +1,5 @@
 //! Shipped examples, one file each: proof that a user needs `flow` and serde, nothing else.
 
 pub mod scoring;
+pub mod sessions;
+pub mod usage;

@@ -10,18 +10,36 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub struct HttpSettings {
     /// Address and port of page and probes. Default: `127.0.0.1:8230`, this machine only, because the page has no login.
     pub address: SocketAddr,
+    /// Where other instances reach this listener, to read what its stores hold, as `host:port`. Default: null, and `address`
+    /// is told them; where that is 0.0.0.0, the address by which this machine reaches Kafka.
+    pub advertised_address: Option<String>,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)) }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)), advertised_address: None }
     }
 }
 
 impl HttpSettings {
-    pub(super) const RULES: &'static [Rule] = &[Rule::new(
-        "http",
-        "address",
-        Allowed::Text { what: "address:port, for instance 0.0.0.0:8230", fits: |t| t.parse::<SocketAddr>().is_ok() },
-    )];
+    pub(super) const RULES: &'static [Rule] = &[
+        Rule::new(
+            "http",
+            "address",
+            Allowed::Text {
+                what: "address:port, for instance 0.0.0.0:8230",
+                fits: |t| t.parse::<SocketAddr>().is_ok(),
+            },
+        ),
+        Rule::new(
+            "http",
+            "advertised_address",
+            Allowed::TextOrNull { what: "host:port, for instance 10.0.0.7:8230", fits: is_place },
+        ),
+    ];
+}
+
+fn is_place(text: &str) -> bool {
+    let is_host = |host: &str| !host.is_empty() && !host.contains(char::is_whitespace);
+    text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }

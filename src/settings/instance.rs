@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InstanceSettings {
-    /// Part of the transactional id. Default: null, and the lowest free slot is leased in the database. Two instances with
+    /// Part of the transactional id. Default: null, and the lowest free slot is leased in the database; a pipeline without
+    /// rows has none and takes a random one. Two instances with
     /// one number fence each other.
     pub slot: Option<u32>,
     /// Shown in logs and in the slot's lease. Default: null, and the host's name is taken.

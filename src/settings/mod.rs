@@ -29,6 +29,7 @@ mod rule;
 mod schema;
 mod secret;
 mod sources;
+mod state;
 pub(crate) mod yaml;
 
 pub use database::DatabaseSettings;
@@ -48,6 +49,7 @@ pub use properties::Properties;
 pub use retry::RetrySettings;
 pub use secret::Secret;
 pub use sources::Sources;
+pub use state::StateSettings;
 
 use crate::flow::Topology;
 use layer::Layer;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// Latency against throughput.
     pub engine: EngineSettings,
+    /// Keyed state beside the process.
+    pub state: StateSettings,
     /// The table of what is to be announced.
     pub outbox: OutboxSettings,
     /// The page and the probes.
@@ -127,7 +131,7 @@ impl Settings {
         self.loaded.sources.file.as_deref()
     }
 
-    /// Checks that Kafka and the database are named: what `run` needs and `describe` does not.
+    /// Checks that what a command needs is named: `run` needs Kafka, and the database where a step has rows.
     ///
     /// # Errors
     /// One problem for each that is missing.

@@ -8,7 +8,7 @@ use crate::settings::owned;
 use crate::settings::rule::Rule;
 use crate::settings::{
     DatabaseSettings, EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings,
-    PipelineSettings, RetrySettings, Settings,
+    PipelineSettings, RetrySettings, Settings, StateSettings,
 };
 
 /// The known keys and what the topology adds to them.
@@ -34,6 +34,7 @@ impl Schema {
             KafkaSettings::RULES,
             DatabaseSettings::RULES,
             EngineSettings::RULES,
+            StateSettings::RULES,
             OutboxSettings::RULES,
             HttpSettings::RULES,
             InstanceSettings::RULES,

@@ -4,6 +4,10 @@ use crate::topics::finding::Finding;
 use crate::topics::spec::{Role, TopicSpec};
 use std::collections::BTreeMap;
 
+/// Tombstones of a changelog must stay for 23 h: the engine rebuilds a store that was not written for longer
+/// (`store_rebuild_after`), which must be the sooner. Kafka's default is 24 h.
+const TOMBSTONES_MS_MIN: i64 = 23 * 3_600_000;
+
 /// Checks the topics against each other: every finding at once, empty when all is well.
 #[must_use]
 pub fn validate(topics: &[TopicSpec]) -> Vec<Finding> {
@@ -130,13 +134,39 @@ fn durability(topic: &TopicSpec, findings: &mut Vec<Finding>) {
 fn compaction(topic: &TopicSpec, findings: &mut Vec<Finding>) {
     let policy = topic.config.get("cleanup.policy").map_or("delete", String::as_str);
     match topic.role {
-        Role::Changelog if !policy.contains("compact") => {
-            findings.push(at(topic, format!("is a changelog: cleanup.policy must be compact, found {policy}")));
-        }
+        Role::Changelog => changelog(topic, findings),
         Role::Repartition if policy.contains("compact") => findings.push(at(
             topic,
             format!("is a repartition topic: cleanup.policy must be delete, found {policy}, which would drop records not yet read"),
         )),
         _ => {}
     }
+}
+
+fn changelog(topic: &TopicSpec, findings: &mut Vec<Finding>) {
+    let policy = topic.config.get("cleanup.policy").map(String::as_str);
+    findings.extend(changelog_policy(policy).map(|message| at(topic, message)));
+    findings.extend(tombstone_retention(topic.number("delete.retention.ms")).map(|message| at(topic, message)));
+}
+
+/// What is wrong with the `cleanup.policy` of a changelog; `None` when nothing is. A topic without one has Kafka's own
+/// default.
+#[must_use]
+pub fn changelog_policy(policy: Option<&str>) -> Option<String> {
+    let policy = policy.unwrap_or("delete");
+    (policy.trim() != "compact").then(|| {
+        format!(
+            "is a changelog: cleanup.policy must be compact, found {policy}, which would delete what the store holds"
+        )
+    })
+}
+
+/// What is wrong with the `delete.retention.ms` of a changelog, in milliseconds; `None` when nothing is.
+#[must_use]
+pub fn tombstone_retention(ms: Option<i64>) -> Option<String> {
+    let ms = ms.filter(|ms| *ms < TOMBSTONES_MS_MIN)?;
+    Some(format!(
+        "is a changelog: delete.retention.ms must be {TOMBSTONES_MS_MIN} or more, found {ms}: a store that was away for \
+         longer would keep keys that were deleted meanwhile"
+    ))
 }

@@ -6,4 +6,7 @@ mod halts;
 mod keyed;
 mod pipeline;
 mod poison;
+mod query;
 mod scripts;
+mod sessions;
+mod usage;

@@ -59,8 +59,9 @@ fn exit_codes_tell_usage_from_configuration_from_failure() {
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let help = out(&tidegate(&["--help"], &[]));
-    for word in ["run", "demo", "migrate", "topics", "describe", "halted", "audit", "config", "78", "--set", "Example:"]
-    {
+    for word in [
+        "run", "demo", "migrate", "topics", "describe", "halted", "audit", "state", "config", "78", "--set", "Example:",
+    ] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
     let help = out(&tidegate(&["demo", "--help"], &[]));
@@ -97,7 +98,7 @@ fn settings_print_with_their_origins_and_without_their_secrets() {
     }
     let enough = [environment[0], ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "h:9092")];
     let output = tidegate(&["config", "validate"], &enough);
-    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "ok: 28 values, no file\n"));
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "ok: 36 values, no file\n"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn request(address: SocketAddr, path: &str) -> BufReader<TcpStream> {
 }
 
 /// Status code, head and body.
-fn get(server: &Server, path: &str) -> (u16, String, String) {
+pub fn get(server: &Server, path: &str) -> (u16, String, String) {
     let mut text = String::new();
     request(server.address(), path).read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -103,6 +103,15 @@ fn numbers_come_once_a_second_as_events_and_as_json() {
     let (code, head, body) = get(&server, "/status");
     assert!(code == 200 && head.contains("application/json"), "{head}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap()["records"], 3500);
+}
+
+#[test]
+fn a_keyed_pipeline_tells_of_its_declarations_and_restores() {
+    let (_, server) = start();
+    let status: serde_json::Value = serde_json::from_str(&get(&server, "/status").2).unwrap();
+    assert_eq!(status["declared"], serde_json::json!({"checked": 0, "violations": []}));
+    assert_eq!((&status["restores"], &status["needless_shuffles"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert_eq!(get(&server, "/stores/usage/ada").0, 404, "this pipeline keeps no store");
 }
 
 #[test]

@@ -7,4 +7,6 @@ mod demo;
 #[cfg(feature = "http")]
 mod http;
 mod settings;
+#[cfg(feature = "http")]
+mod stores;
 mod topics;

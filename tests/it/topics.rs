@@ -2,19 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tidegate::pipelines::scoring;
+use tidegate::engine::supervisor::outputs;
+use tidegate::flow::Topology;
+use tidegate::pipelines::{scoring, sessions, usage};
 use tidegate::topics::{compare, read, validate};
 
 /// A folder of its own, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
-    /// The shipped folder with `from` replaced by `to` in one file, which must contain it.
+    /// The shipped folder of `scoring` with `from` replaced by `to` in one file, which must contain it.
     fn with(file: &str, from: &str, to: &str) -> Self {
+        Self::of(&shipped(), file, from, to)
+    }
+
+    fn of(folder: &Path, file: &str, from: &str, to: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("tidegate-topics-{}-{number}", std::process::id()));
-        copy(&shipped(), &path);
+        copy(folder, &path);
         let text = std::fs::read_to_string(path.join(file)).unwrap();
         assert!(text.contains(from), "{file} does not contain {from}");
         std::fs::write(path.join(file), text.replace(from, to)).unwrap();
@@ -23,11 +29,15 @@ impl Folder {
 
     /// Everything that is found, the folder's path cut off.
     fn findings(&self, environment: Option<&str>) -> Vec<String> {
+        self.findings_of(&scoring::topology(), environment)
+    }
+
+    fn findings_of(&self, topology: &Topology, environment: Option<&str>) -> Vec<String> {
         let findings = match read(&self.0, environment) {
             Err(findings) => findings,
             Ok(topics) => {
                 let mut findings = validate(&topics);
-                findings.extend(compare(&scoring::topology(), &topics, &self.0));
+                findings.extend(compare(topology, &topics, &self.0));
                 findings
             }
         };
@@ -60,13 +70,90 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn the_shipped_folder_is_sound_and_is_what_the_pipeline_derives() {
-    for environment in [None, Some("dev"), Some("prod")] {
-        let topics = read(&shipped(), environment).unwrap();
-        assert_eq!(validate(&topics), []);
-        assert_eq!(compare(&scoring::topology(), &topics, &shipped()), []);
-        assert_eq!(topics.len(), 5);
+fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
+    let folders = [
+        (shipped(), scoring::topology(), 5),
+        (shipped().join("usage"), usage::topology(), 6),
+        (shipped().join("sessions"), sessions::topology(), 4),
+    ];
+    for (folder, topology, count) in folders {
+        for environment in [None, Some("dev"), Some("prod")] {
+            let topics = read(&folder, environment).unwrap();
+            assert_eq!(validate(&topics), []);
+            assert_eq!(compare(&topology, &topics, &folder), []);
+            assert_eq!(topics.len(), count);
+            let read_or_written = outputs(&topology).len() + topology.sub_topologies().len();
+            let internal_leads = topology.sub_topologies().iter().filter(|sub| outputs(&topology).contains(&sub.lead));
+            let companions: usize = topology.sub_topologies().iter().map(|sub| sub.companions.len()).sum();
+            assert_eq!(count, read_or_written + companions - internal_leads.count(), "no file is without use");
+        }
     }
+}
+
+/// Each internal topic that is missing or otherwise than the pipeline needs it.
+#[test]
+fn internal_topics_are_demanded() {
+    let of_usage: &[(&str, &str, &str, &str)] = &[
+        (
+            "usage-by-user-repartition.yaml",
+            "spec:\n",
+            "spec:\n  topicName: other\n",
+            "FOLDER: usage-by-user-repartition: no file, but it is where key_by \"by-user\" sends the records of events",
+        ),
+        (
+            "usage-by-user-repartition.yaml",
+            "role: repartition",
+            "role: input",
+            "usage-by-user-repartition: its role is input, but it is where key_by \"by-user\" sends the records of events: expected repartition",
+        ),
+        (
+            "usage-by-user-repartition.yaml",
+            "cleanup.policy: delete",
+            "cleanup.policy: compact",
+            "is a repartition topic: cleanup.policy must be delete, found compact",
+        ),
+        (
+            "usage-usage-changelog.yaml",
+            "spec:\n",
+            "spec:\n  topicName: other\n",
+            "FOLDER: usage-usage-changelog: no file, but it is the changelog of store usage in pipeline usage",
+        ),
+        (
+            "usage-usage-changelog.yaml",
+            "role: changelog",
+            "role: output",
+            "its role is output, but it is the changelog of store usage in pipeline usage: expected changelog",
+        ),
+        (
+            "usage-usage-changelog.yaml",
+            "partitions: 12",
+            "partitions: 6",
+            "usage-usage-changelog: has 6 partitions, but it is the changelog of store usage in pipeline usage, and usage-by-user-repartition has 12",
+        ),
+        (
+            "usage-usage-changelog.yaml",
+            "cleanup.policy: compact",
+            "cleanup.policy: compact,delete",
+            "is a changelog: cleanup.policy must be compact, found compact,delete",
+        ),
+        (
+            "usage-usage-changelog.yaml",
+            "delete.retention.ms: 86400000",
+            "delete.retention.ms: 1000",
+            "is a changelog: delete.retention.ms must be 82800000 or more, found 1000",
+        ),
+    ];
+    for (file, from, to, expected) in of_usage {
+        let findings = Folder::of(&shipped().join("usage"), file, from, to).findings_of(&usage::topology(), None);
+        assert!(
+            findings.iter().any(|f| f.contains(expected)),
+            "{file}: {to}\nexpected {expected}\nfound {findings:#?}"
+        );
+    }
+    let fewer = Folder::of(&shipped().join("sessions"), "clicks.yaml", "partitions: 12", "partitions: 6");
+    let findings = fewer.findings_of(&sessions::topology(), None);
+    let expected = "clicks: has 6 partitions, but pipeline sessions declares 12: make them equal";
+    assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
 }
 
 #[test]

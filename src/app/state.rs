@@ -1,0 +1,123 @@
+//! `state get`, `state list`, `state size`: asks a running instance for what its stores hold.
+
+use crate::app::App;
+use crate::app::cli::{Output, StateArguments, StateCommand};
+use crate::app::exit::Exit;
+use crate::app::failure::Failure;
+use crate::app::table;
+use crate::http::client::{encode, get};
+use serde_json::Value;
+use std::io::Write;
+use std::time::Duration;
+
+/// How long an instance may take for each step of its answer: longer than it waits for its workers and for others.
+const ANSWER: Duration = Duration::from_secs(15);
+
+pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let address = match &arguments.address {
+        Some(address) => address.clone(),
+        None => app.settings()?.http.address.to_string(),
+    };
+    let path = match &arguments.command {
+        StateCommand::Get { store, key, .. } => format!("/stores/{}/{}", encode(store), encode(key)),
+        StateCommand::List { store, prefix, limit, .. } => {
+            format!("/stores/{}?prefix={}&limit={limit}", encode(store), encode(prefix))
+        }
+        StateCommand::Size { .. } => "/stores".into(),
+    };
+    let (code, body) = get(&address, &path, None, ANSWER).map_err(|error| {
+        Failure::message(format!(
+            "state: no instance answers at {address} ({error}); name one that runs with --address, as it prints it at its start"
+        ))
+    })?;
+    let answer: Value = serde_json::from_str(&body)
+        .map_err(|_| Failure::message(format!("state: {address} answers {code}, and not as Tidegate does")))?;
+    let output = match &arguments.command {
+        StateCommand::Get { output, .. } | StateCommand::List { output, .. } | StateCommand::Size { output } => {
+            output.output
+        }
+    };
+    if output == Output::Json {
+        out.write_all(body.as_bytes())?;
+    } else if code == 200 {
+        match &arguments.command {
+            StateCommand::Size { .. } => sizes(&answer, out)?,
+            _ => entries(&answer, out)?,
+        }
+    }
+    match answer.get("error").and_then(Value::as_str) {
+        Some(_) if output == Output::Json => Ok(Exit::Failed),
+        Some(error) => Err(Failure::message(format!("state: {error}{}", reasons(&answer)))),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Values as the stores hold them, a line each.
+fn entries(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut rows = vec![["KEY", "PARTITION", "VALUE"].map(ToString::to_string)];
+    rows.extend(
+        items(answer, "entries").map(|entry| [text(entry, "key"), text(entry, "partition"), text(entry, "value")]),
+    );
+    table::write(&rows, out)?;
+    for partition in items(answer, "partitions") {
+        let inputs: Vec<String> = items(partition, "inputs")
+            .map(|input| format!("{} up to {}", text(input, "source"), text(input, "next_offset")))
+            .collect();
+        let owner =
+            partition.get("owner").and_then(Value::as_str).map_or(String::new(), |owner| format!(", at {owner}"));
+        let is_caught_up = partition.get("is_caught_up").and_then(Value::as_bool).unwrap_or(false);
+        let age = if is_caught_up {
+            "all of it proved".into()
+        } else {
+            format!("proved {} ms ago", text(partition, "staleness_ms"))
+        };
+        writeln!(out, "partition {}: {}, {age}{owner}", text(partition, "partition"), inputs.join(", "))?;
+    }
+    if answer.get("has_more").and_then(Value::as_bool) == Some(true) {
+        writeln!(out, "there are more: raise --limit or lengthen --prefix")?;
+    }
+    Ok(())
+}
+
+fn sizes(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut rows = vec![["STORE", "PARTITION", "KEYS", "UNWRITTEN", "BYTES", "OWNER"].map(ToString::to_string)];
+    for store in items(answer, "stores") {
+        for partition in items(store, "partitions") {
+            let owner = partition.get("owner").and_then(Value::as_str).unwrap_or("this instance");
+            rows.push([
+                text(store, "store"),
+                text(partition, "partition"),
+                text(partition, "keys"),
+                text(partition, "unwritten_keys"),
+                text(partition, "bytes"),
+                owner.into(),
+            ]);
+        }
+        for missing in items(store, "missing") {
+            let owner = missing.get("owner").and_then(Value::as_str).unwrap_or("-");
+            let unread = || "-".to_string();
+            let partition = text(missing, "partition");
+            rows.push([text(store, "store"), partition, unread(), unread(), text(missing, "reason"), owner.into()]);
+        }
+    }
+    table::write(&rows, out)
+}
+
+/// Why partitions could not be read, as the end of a sentence.
+fn reasons(answer: &Value) -> String {
+    let missing =
+        items(answer, "missing").map(|m| format!("\n  partition {}: {}", text(m, "partition"), text(m, "reason")));
+    missing.collect()
+}
+
+fn items<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "-".into(),
+    }
+}
