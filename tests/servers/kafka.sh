@@ -13,7 +13,7 @@
 # kafka.sh tool CLASS [ARGUMENT...] one of Kafka's own tools, such as org.apache.kafka.tools.TopicCommand
 #
 # TIDEGATE_PARENT_PID: with start; when that process is gone, remove DIR.
-# KAFKA_JVM: flags of the broker's JVM in place of ours.
+# KAFKA_JVM: flags of the broker's JVM in place of ours. KAFKA_JVM_MORE: flags beside them.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
@@ -149,7 +149,7 @@ format() {
 
 # launch BROKER...: begins all, then waits for all
 launch() {
-  local broker folder heap=512 flags pid until=$((SECONDS + 60)) port
+  local broker folder heap=512 flags more pid until=$((SECONDS + 60)) port
   local -A ids seen
   [[ ! -d $dir/broker-2 ]] || heap=384
   if [[ -n ${KAFKA_JVM:-} ]]; then
@@ -157,6 +157,8 @@ launch() {
   else
     flags=("-Xmx${heap}m" "${quick[@]}" -XX:SharedArchiveFile="$archive")
   fi
+  read -ra more <<<"${KAFKA_JVM_MORE:-}"
+  flags+=("${more[@]}")
   for broker; do
     folder=$dir/broker-$broker
     seen[$broker]=$(stat -c %s "$folder/log")
