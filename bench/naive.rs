@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::load::{Notice, Notification, change, threshold};
-use crate::options::Child;
+use crate::child::RowsRun;
 use crate::system::{Progress, say};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -29,7 +29,7 @@ impl AsyncRuntime for TokioRuntime {
     }
 }
 
-pub fn run(child: &Child) -> Outcome {
+pub fn run(child: &RowsRun) -> Outcome {
     let progress = Arc::new(Progress::default());
     let runtime = tokio::runtime::Runtime::new()?;
     let (settings, counts) = (child.clone(), Arc::clone(&progress));
@@ -44,7 +44,7 @@ pub fn run(child: &Child) -> Outcome {
     Ok(())
 }
 
-async fn serve(child: &Child, progress: &Progress) -> Outcome {
+async fn serve(child: &RowsRun, progress: &Progress) -> Outcome {
     let consumer: StreamConsumer<DefaultConsumerContext, TokioRuntime> = ClientConfig::new()
         .set("bootstrap.servers", &child.brokers)
         .set("group.id", &child.group)

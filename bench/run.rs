@@ -1,6 +1,8 @@
 //! One job: start what the command line names: a workload, or one system under test in a process of its own.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod child;
+mod clients;
 mod judge;
 mod load;
 mod meter;
@@ -14,7 +16,8 @@ mod system;
 mod workloads;
 
 use clap::Parser;
-use options::{Mode, Options, System};
+use child::{Child, RowsSystem};
+use options::{Mode, Options};
 use std::process::ExitCode;
 
 /// Whatever ends a run, as a sentence.
@@ -23,12 +26,11 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 
 fn main() -> ExitCode {
     let outcome = match Options::parse().mode {
-        Mode::W1(workload) => workloads::w1::run(&workload.shortened()),
-        Mode::Child(child) => match child.system {
-            System::Ours => ours::run(&child),
-            System::Bare => probe::bare::run(&child),
-            System::Naive => naive::run(&child),
-        },
+        Mode::W1(options) => workloads::w1::run(&options.shortened()),
+        Mode::W2(options) => workloads::w2::run(&options.shortened(&[100])),
+        Mode::W4(options) => workloads::w4::run(&options.shortened(&[100, 1024])),
+        Mode::W5(options) => workloads::w5::run(&options.shortened()),
+        Mode::Child { json } => Child::read(&json).and_then(|child| serve(&child)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,5 +38,17 @@ fn main() -> ExitCode {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// One system under test.
+fn serve(child: &Child) -> Outcome {
+    match child {
+        Child::Rows(RowsSystem::Ours, run) => ours::rows::run(run),
+        Child::Rows(RowsSystem::Bare, run) => probe::bare::run(run),
+        Child::Rows(RowsSystem::Naive, run) => naive::run(run),
+        Child::Keyed(run) => ours::keyed::run(run),
+        Child::Null(run) => probe::null::run(run),
+        Child::RestoreProbe(run) => probe::restore::run(run),
     }
 }

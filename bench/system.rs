@@ -1,9 +1,10 @@
 //! One job: run a system under test in a process of its own, so that its CPU is its own, and talk with it by lines.
 //!
-//! The child prints `ready` (it reads its input), `first <records>` (some are published, so many handled), `done
-//! <records>` (all published and their offsets committed), and ends when its standard input does.
+//! The child prints `assigned` (it knows its partitions; keyed state only), `ready <records>` (it reads its input, after
+//! restoring so many records), `first <records>` (some are published, so many handled), `done <records>` (all published
+//! and their offsets committed), and ends when its standard input does.
 
-use crate::options::Child;
+use crate::child::Child;
 use crate::{Failure, Outcome};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
@@ -22,7 +23,7 @@ pub struct System {
 impl System {
     pub fn start(child: &Child) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut process = command.args(child.words()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut process = command.args(child.words()?).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let started = Instant::now();
         let output = process.stdout.take().ok_or("no standard output")?;
         Ok(Self { input: process.stdin.take(), output: BufReader::new(output), process, started })
@@ -47,6 +48,13 @@ impl System {
                 return Ok(words.next().and_then(|number| number.parse().ok()).unwrap_or(0));
             }
         }
+    }
+
+    /// Ends it as a power cut would: SIGKILL.
+    pub fn kill(mut self) -> Outcome {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
     }
 
     /// Ends its input and waits until it has ended.
@@ -80,6 +88,9 @@ pub struct Progress {
     pub is_stopping: AtomicBool,
 }
 
+/// After so long without a record the run has failed: whatever hangs would keep the runner waiting.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// Says a line to the runner.
 pub fn say(line: &str) {
     let mut out = std::io::stdout();
@@ -105,12 +116,18 @@ impl Progress {
             progress.is_stopping.store(true, Ordering::Release);
         });
         let (mut has_begun, mut has_ended) = (false, total == 0);
+        let (mut last, mut last_at) = ((0, 0), Instant::now());
         while !self.is_stopping() {
             refresh(self)?;
-            let published = self.published.load(Ordering::Acquire);
+            let (handled, published) = (self.handled.load(Ordering::Acquire), self.published.load(Ordering::Acquire));
+            if has_ended || last != (handled, published) {
+                (last, last_at) = ((handled, published), Instant::now());
+            } else if last_at.elapsed() > SILENCE_MAX {
+                return Err(format!("{handled} records handled, {published} of {total} published, then silence").into());
+            }
             if !has_begun && published > 0 {
                 has_begun = true;
-                say(&format!("first {}", self.handled.load(Ordering::Acquire)));
+                say(&format!("first {handled}"));
             }
             if !has_ended && published >= total {
                 has_ended = true;

@@ -1,5 +1,7 @@
 //! One job: seeded inputs, and what becomes of them. The pure part of the workload, the same for every system.
 
+pub mod events;
+pub mod kept;
 pub mod pacer;
 
 use serde::{Deserialize, Serialize};
@@ -20,15 +22,14 @@ impl Input {
     }
 
     /// The ids in the order they are sent, uniform over all rows.
-    pub fn ids(&self) -> impl Iterator<Item = i64> + use<> {
-        let (seed, rows) = (self.seed, self.rows.unsigned_abs());
-        (0..self.records).map(move |number| id(seed, rows, number))
+    pub fn ids(&self) -> impl Iterator<Item = i64> {
+        (0..self.records).map(|number| self.id(number))
     }
-}
 
-/// The id of one notification.
-pub fn id(seed: u64, rows: u64, number: u64) -> i64 {
-    1 + (mix(seed ^ mix(number)) % rows).cast_signed()
+    /// The id of one notification.
+    pub fn id(&self, number: u64) -> i64 {
+        1 + (mix(self.seed ^ mix(number)) % self.rows.unsigned_abs()).cast_signed()
+    }
 }
 
 /// A notification's value, about 40 bytes. `at_us`: when it was to be sent, in microseconds since 1970.

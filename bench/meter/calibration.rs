@@ -1,7 +1,7 @@
 //! One job: say what the machine is and what its disk does, beside every result.
 
 use crate::Outcome;
-use crate::rig::Rig;
+use crate::rig::{Database, Rig};
 use crate::rig::tables::Connection;
 use serde::Serialize;
 use std::io::{Seek, Write};
@@ -15,7 +15,8 @@ pub struct Calibration {
     pub load_average: String,
     pub kernel: String,
     pub kafka: String,
-    pub postgres: String,
+    /// Where the workload has a database.
+    pub postgres: Option<String>,
     pub librdkafka: String,
     pub rustc: String,
     /// Syncs per second after writing 8 KiB.
@@ -37,8 +38,6 @@ pub fn calibrate(rig: &Rig) -> Outcome<Calibration> {
     let load_average = read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
     let cpu = read("/proc/cpuinfo");
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
-    let connection = Connection::open(&rig.database)?;
-    let version = connection.wait(connection.client.query_one("SHOW server_version", &[]))?;
     let pom = include_str!("../../tests/servers/pom.xml");
     let kafka =
         pom.split_once("<kafka.version>").and_then(|(_, rest)| rest.split_once('<')).map_or("", |(version, _)| version);
@@ -54,13 +53,18 @@ pub fn calibrate(rig: &Rig) -> Outcome<Calibration> {
         load_average,
         kernel: word("uname", &["-r"]),
         kafka: kafka.to_owned(),
-        postgres: version.get(0),
+        postgres: rig.database().ok().map(version).transpose()?,
         librdkafka: rdkafka::util::get_rdkafka_version().1,
         rustc: word("rustc", &["--version"]),
         fdatasync_rate: count / total,
         fdatasync_p50_ms: at(times.len() / 2),
         fdatasync_p99_ms: at(times.len() * 99 / 100),
     })
+}
+
+fn version(database: &Database) -> Outcome<String> {
+    let connection = Connection::open(&database.url)?;
+    Ok(connection.wait(connection.client.query_one("SHOW server_version", &[]))?.get(0))
 }
 
 /// One second of writing 8 KiB and syncing, in a file of 8 MiB as a database's log has it.

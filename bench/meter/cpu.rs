@@ -20,7 +20,7 @@ pub struct Sample {
 pub struct Processes {
     pub own: u32,
     pub broker: u32,
-    pub postmaster: u32,
+    pub postmaster: Option<u32>,
 }
 
 /// Linux counts CPU time in hundredths of a second for user space, whatever the kernel's own tick (USER_HZ, proc(5)).
@@ -72,7 +72,7 @@ impl Processes {
         Sample {
             own: seconds(alone(self.own)),
             broker: seconds(alone(self.broker)),
-            postgres: seconds(family(self.postmaster)),
+            postgres: seconds(self.postmaster.map_or(0, family)),
             runner: seconds(alone(std::process::id())),
             machine: seconds(machine()),
         }
@@ -94,16 +94,31 @@ impl std::ops::Sub for Sample {
 }
 
 impl Sample {
+    /// The share of the machine, over `seconds`, that processes without a part in the run took.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of cores")]
+    pub fn foreign_share(&self, seconds: f64) -> Outcome<f64> {
+        Ok(self.foreign() / (seconds * std::thread::available_parallelism()?.get() as f64))
+    }
+
     /// What processes that have no part in the run have used.
-    pub fn foreign(&self) -> f64 {
+    fn foreign(&self) -> f64 {
         (self.machine - self.own - self.broker - self.postgres - self.runner).max(0.0)
     }
 }
 
 /// The most memory that a process has had resident, in MiB.
 pub fn resident_mib_max(pid: u32) -> Outcome<f64> {
+    mib(pid, "VmHWM:")
+}
+
+/// The memory that a process has resident, in MiB.
+pub fn resident_mib(pid: u32) -> Outcome<f64> {
+    mib(pid, "VmRSS:")
+}
+
+fn mib(pid: u32, name: &str) -> Outcome<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib / 1024.0)
 }

@@ -3,10 +3,7 @@
 use crate::Outcome;
 use crate::load::Notice;
 use crate::load::pacer::now_us;
-use crate::rig::topics::PARTITIONS;
-use rdkafka::TopicPartitionList;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,26 +18,6 @@ pub struct Latency {
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
-}
-
-/// A consumer of every partition from its start; no group.
-pub fn reader(brokers: &str, topic: &str, is_eof_told: bool) -> Outcome<BaseConsumer> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "bench-reader")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", is_eof_told.to_string())
-        .set("fetch.wait.max.ms", "50")
-        .set("fetch.queue.backoff.ms", "2")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition_offset(topic, partition, rdkafka::Offset::Beginning)?;
-    }
-    consumer.assign(&list)?;
-    Ok(consumer)
 }
 
 /// Due moments and delays, both in microseconds, of everything read until `is_over` and silence of a second.

@@ -3,3 +3,5 @@
 pub mod calibration;
 pub mod cpu;
 pub mod latency;
+pub mod stretch;
+pub mod traffic;

@@ -6,23 +6,20 @@
 
 use crate::Outcome;
 use crate::load::{Notice, Notification, change, threshold};
-use crate::options::Child;
+use crate::child::RowsRun;
 use crate::rig::tables::Connection;
 use crate::rig::topics::PARTITIONS;
 use crate::system::{Progress, say, worker};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rdkafka::TopicPartitionList;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio_postgres::Statement;
 
-const WAIT: Duration = Duration::from_secs(30);
 /// Batches that the database may be ahead of Kafka.
 const AHEAD: usize = 8;
 
@@ -35,18 +32,19 @@ struct Publication {
     messages: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-pub fn run(child: &Child) -> Outcome {
+pub fn run(child: &RowsRun) -> Outcome {
     let progress = Arc::new(Progress::default());
     let mut threads = Vec::new();
     for number in 0..child.workers {
-        let consumer = consumer(child, number)?;
+        let partitions = clients::share(PARTITIONS, child.workers, number);
+        let consumer = clients::consumer(&child.brokers, &child.group, &child.input, partitions, false)?;
         let metadata = consumer.group_metadata().ok_or("no group metadata")?;
         let database = Database::open(&child.database)?;
         let (send, receive) = bounded(AHEAD);
         let (settings, counts) = (child.clone(), Arc::clone(&progress));
         threads.push(worker("database", move || read(&settings, &consumer, &database, &send, &counts))?);
         let (settings, counts) = (child.clone(), Arc::clone(&progress));
-        let producer = producer(child, number)?;
+        let producer = clients::producer(&child.brokers, &format!("{}-{number}", child.group))?;
         threads.push(worker("kafka", move || publish(&settings, &producer, &metadata, &receive, &counts))?);
     }
     say("ready");
@@ -57,46 +55,9 @@ pub fn run(child: &Child) -> Outcome {
     Ok(())
 }
 
-/// Partitions are dealt out by hand: a group would add seconds, not speed.
-fn consumer(child: &Child, number: usize) -> Outcome<BaseConsumer> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &child.brokers)
-        .set("group.id", &child.group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "25")
-        .set("fetch.queue.backoff.ms", "2")
-        .set("fetch.message.max.bytes", "4194304")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        if usize::try_from(partition)? % child.workers == number {
-            list.add_partition_offset(&child.input, partition, rdkafka::Offset::Offset(0))?;
-        }
-    }
-    consumer.assign(&list)?;
-    Ok(consumer)
-}
-
-fn producer(child: &Child, number: usize) -> Outcome<ThreadedProducer<DefaultProducerContext>> {
-    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
-        .set("bootstrap.servers", &child.brokers)
-        .set("transactional.id", format!("{}-{number}", child.group))
-        .set("transaction.timeout.ms", "10000")
-        .set("partitioner", "murmur2_random")
-        .set("compression.codec", "lz4")
-        .set("linger.ms", "5")
-        .set("retry.backoff.ms", "2")
-        .set("delivery.report.only.error", "true")
-        .create()?;
-    producer.init_transactions(WAIT)?;
-    Ok(producer)
-}
-
 fn publish(
-    child: &Child,
-    producer: &ThreadedProducer<DefaultProducerContext>,
+    child: &RowsRun,
+    producer: &Transactions,
     metadata: &ConsumerGroupMetadata,
     publications: &Receiver<Publication>,
     progress: &Progress,
@@ -112,28 +73,10 @@ fn publish(
             records += publication.records;
             positions.extend(publication.positions);
         }
-        flush(producer)?;
-        let mut offsets = TopicPartitionList::new();
-        for (partition, next_offset) in positions {
-            offsets.add_partition_offset(&child.input, partition, rdkafka::Offset::Offset(next_offset))?;
-        }
-        producer.send_offsets_to_transaction(&offsets, metadata, WAIT)?;
-        producer.commit_transaction(WAIT)?;
+        clients::commit(producer, metadata, &child.input, &positions)?;
         progress.published.fetch_add(records, Ordering::AcqRel);
     }
     Ok(())
-}
-
-/// rdkafka's own flush waits in steps of 100 ms; a thread of the producer serves its events meanwhile.
-#[expect(unsafe_code, reason = "a C call that rdkafka does not offer")]
-fn flush(producer: &ThreadedProducer<DefaultProducerContext>) -> Outcome {
-    // SAFETY: the producer is alive.
-    let code = unsafe { rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), 30_000) };
-    if code == rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-        Ok(())
-    } else {
-        Err(format!("flush: {code:?}").into())
-    }
 }
 
 /// One notification on its way.
@@ -145,7 +88,7 @@ struct Pending {
 }
 
 fn read(
-    child: &Child,
+    child: &RowsRun,
     consumer: &BaseConsumer,
     database: &Database,
     publications: &Sender<Publication>,
@@ -167,7 +110,7 @@ fn read(
 }
 
 /// Until the batch is full, or its first record is old enough.
-fn collect(child: &Child, consumer: &BaseConsumer, batch: &mut Vec<Pending>, progress: &Progress) -> Outcome {
+fn collect(child: &RowsRun, consumer: &BaseConsumer, batch: &mut Vec<Pending>, progress: &Progress) -> Outcome {
     let mut due: Option<Instant> = None;
     while batch.len() < child.batch && !progress.is_stopping() {
         let wait = due.map_or(Duration::from_millis(50), |due| due.saturating_duration_since(Instant::now()));

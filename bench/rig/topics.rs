@@ -5,6 +5,7 @@ use crate::load::{Input, notification};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use std::time::Duration;
@@ -15,16 +16,47 @@ pub const PARTITIONS: i32 = 8;
 /// What notifications of a backlog carry as the moment they were due: 16 digits, as a real one.
 const LONG_AGO_US: u64 = 1_000_000_000_000_000;
 
+/// A topic to be created.
+pub struct Topic<'a> {
+    pub name: &'a str,
+    pub partitions: i32,
+    /// Whether only the last record of each key is kept in the end.
+    pub is_compacted: bool,
+}
+
+impl<'a> Topic<'a> {
+    /// Of [`PARTITIONS`] partitions, keeping everything.
+    pub const fn new(name: &'a str) -> Self {
+        Self { name, partitions: PARTITIONS, is_compacted: false }
+    }
+}
+
 /// Creates topics of [`PARTITIONS`] partitions.
 pub fn create(brokers: &str, names: &[&str]) -> Outcome {
+    create_all(brokers, names.iter().copied().map(Topic::new))
+}
+
+/// Creates topics.
+pub fn create_all<'a>(brokers: &str, topics: impl Iterator<Item = Topic<'a>>) -> Outcome {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
-    let topics: Vec<_> = names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1))).collect();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let new = |topic: Topic<'a>| {
+        let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(1));
+        if topic.is_compacted { new.set("cleanup.policy", "compact") } else { new }
+    };
+    let topics: Vec<NewTopic<'_>> = topics.map(new).collect();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for result in runtime.block_on(admin.create_topics(&topics, &options))? {
         result.map_err(|(name, code)| format!("topic {name}: {code}"))?;
     }
     Ok(())
+}
+
+/// The names of all topics.
+pub fn names(brokers: &str) -> Outcome<Vec<String>> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let metadata = client.fetch_metadata(None, Duration::from_secs(30))?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
 
 /// A producer for loads: idempotent, without transactions, Java's partitioner.
@@ -42,7 +74,14 @@ pub fn producer(brokers: &str, linger_ms: &str) -> Outcome<ThreadedProducer<Defa
 /// Queues one notification; waits while the client's queue is full.
 pub fn send(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, id: i64, at_us: u64) -> Outcome {
     let (key, value) = (id.to_string(), notification(id, at_us));
-    let mut record = BaseRecord::to(topic).key(&key).payload(&value);
+    offer(producer, BaseRecord::to(topic).key(key.as_bytes()).payload(value.as_bytes()))
+}
+
+/// A record of bytes.
+pub type BytesRecord<'a> = BaseRecord<'a, [u8], [u8]>;
+
+/// Queues one record; waits while the client's queue is full.
+pub fn offer(producer: &ThreadedProducer<DefaultProducerContext>, mut record: BytesRecord<'_>) -> Outcome {
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -65,8 +104,10 @@ pub fn fill(brokers: &str, input: &Input) -> Outcome {
     Ok(())
 }
 
-/// Fetches a topic's metadata, so that the first notification does not wait for it.
-pub fn producer_is_ready(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str) -> Outcome {
+/// A producer for a paced load, ready to send to `topic`: the first record does not wait for metadata.
+pub fn paced_producer(brokers: &str, topic: &str) -> Outcome<ThreadedProducer<DefaultProducerContext>> {
+    // As a service would: without any linger, 2,000 requests a second would keep the broker from the system under test.
+    let producer = producer(brokers, "2")?;
     producer.client().fetch_metadata(Some(topic), Duration::from_secs(30))?;
-    Ok(())
+    Ok(producer)
 }

@@ -1,3 +1,7 @@
-//! One job: the workloads, a file each: their cells, and what is claimed of them.
+//! One job: the workloads, a file each: their cells, and what is claimed of them. [`usage`] is what W2 and W4 share.
 
+mod usage;
 pub mod w1;
+pub mod w2;
+pub mod w4;
+pub mod w5;

@@ -1,8 +1,8 @@
-//! One job: Tidegate itself, through the parts that its binary is made of.
+//! One job: rows by id, as the binary runs them.
 
 use crate::Outcome;
 use crate::load::{self, Notice, Notification};
-use crate::options::Child;
+use crate::child::RowsRun;
 use crate::rig::topics::PARTITIONS;
 use crate::system::{Progress, say};
 use rdkafka::TopicPartitionList;
@@ -45,14 +45,14 @@ impl Algorithm for Grow {
     }
 }
 
-fn topology(child: &Child) -> Arc<Topology> {
+fn topology(child: &RowsRun) -> Arc<Topology> {
     let mut topology = Topology::new(&child.group);
     let update = topology.source(&child.input).update(Table::new("bench_rows"), Grow);
     update.at_least("change", load::threshold(child.share), |notice: &Notice| notice.change).to(&child.output);
     Arc::new(topology)
 }
 
-pub fn run(child: &Child) -> Outcome {
+pub fn run(child: &RowsRun) -> Outcome {
     let topology = topology(child);
     topology.validate().map_err(|errors| errors.join("; "))?;
     let kafka = KafkaSettings { bootstrap_servers: child.brokers.clone(), ..KafkaSettings::default() };
@@ -69,6 +69,8 @@ pub fn run(child: &Child) -> Outcome {
         workers: (0..child.workers).map(worker).collect::<Outcome<_>>()?,
         clock: Arc::new(SystemClock::default()),
         history: None,
+        stores: None,
+        changelogs: None,
         owner: "bench".into(),
     };
     let settings = EngineSettings {
@@ -112,7 +114,7 @@ struct CommittedOffsets {
 }
 
 impl CommittedOffsets {
-    fn open(child: &Child) -> Outcome<Self> {
+    fn open(child: &RowsRun) -> Outcome<Self> {
         let consumer =
             ClientConfig::new().set("bootstrap.servers", &child.brokers).set("group.id", &child.group).create()?;
         Ok(Self { consumer, input: child.input.clone() })

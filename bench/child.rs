@@ -1,0 +1,101 @@
+//! One job: what a system under test is told: one run, on its command line as JSON.
+
+use crate::Outcome;
+use crate::rig::stores::StoreKind;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A system under test and its run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Child {
+    /// W1.
+    Rows(RowsSystem, RowsRun),
+    /// Tidegate with keyed state.
+    Keyed(KeyedRun),
+    /// Records in, records out, without an engine: the limit of W2.
+    Null(KeyedRun),
+    /// A changelog read and loaded by hand: the limit of W5.
+    RestoreProbe(KeyedRun),
+}
+
+/// What is compared in W1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum RowsSystem {
+    /// Tidegate, through the library entry of its binary
+    Ours,
+    /// The same steps by hand, without an engine: the limit
+    Bare,
+    /// What a team writes on day one
+    Naive,
+}
+
+impl RowsSystem {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Bare => "bare",
+            Self::Naive => "naive",
+        }
+    }
+}
+
+/// One run of W1.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RowsRun {
+    pub brokers: String,
+    pub database: String,
+    /// Consumer group, pipeline name and prefix of transactional ids.
+    pub group: String,
+    pub input: String,
+    pub output: String,
+    /// Records to handle; 0: until standard input ends.
+    pub records: u64,
+    pub share: f64,
+    pub batch: usize,
+    pub age_ms: u64,
+    pub workers: usize,
+}
+
+/// How the events of a user come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    /// Re-keyed through a repartition topic.
+    Shuffled,
+    /// They lie together already, and the source says so.
+    Declared,
+}
+
+/// One run over keyed state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyedRun {
+    pub brokers: String,
+    /// Consumer group, pipeline name and prefix of transactional ids.
+    pub group: String,
+    pub input: String,
+    pub output: String,
+    pub shape: Shape,
+    /// Of the input and of what belongs to it.
+    pub partitions: i32,
+    /// One in so many events of a user is announced.
+    pub every: u64,
+    /// Records to handle, those of a repartition topic counted as well; 0: until standard input ends.
+    pub records: u64,
+    pub commit_ms: u64,
+    pub workers: usize,
+    pub store: StoreKind,
+    /// Where a store on disk lies.
+    pub folder: PathBuf,
+}
+
+impl Child {
+    /// The arguments that make this child.
+    pub fn words(&self) -> Outcome<[String; 2]> {
+        Ok(["child".into(), serde_json::to_string(self)?])
+    }
+
+    /// From the last of them.
+    pub fn read(json: &str) -> Outcome<Self> {
+        Ok(serde_json::from_str(json)?)
+    }
+}

@@ -1,0 +1,55 @@
+//! One job: what can be chosen about W2 and W4.
+
+use super::Common;
+use crate::load::events::{BYTES_MIN, USERS_MAX};
+use crate::rig::stores::StoreKind;
+use clap::Args;
+
+#[derive(Args, Debug, Clone)]
+pub struct Keyed {
+    #[command(flatten)]
+    pub common: Common,
+    /// Events in the input; of more than 256 bytes a quarter as many
+    #[arg(long, default_value_t = 2_000_000)]
+    pub records: u64,
+    /// Users
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=USERS_MAX))]
+    pub users: u64,
+    /// Bytes of an event, several after commas [default: 100 for W2, 100,1024 for W4]
+    #[arg(long, value_delimiter = ',', value_parser = bytes)]
+    pub bytes: Vec<usize>,
+    /// Longest that a record waits for its transaction, in milliseconds
+    #[arg(long, default_value_t = 100)]
+    pub commit_ms: u64,
+    /// Where keyed state lies
+    #[arg(long, value_enum, default_value = "memory")]
+    pub store: StoreKind,
+    /// Leave the reference of W2 out
+    #[arg(long)]
+    pub no_null: bool,
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().map_err(|_| "not a number".to_owned())?;
+    if bytes < BYTES_MIN { Err(format!("an event has at least {BYTES_MIN} bytes")) } else { Ok(bytes) }
+}
+
+impl Keyed {
+    /// With the short inputs where they are asked for, and `bytes` where no size is given.
+    pub fn shortened(mut self, bytes: &[usize]) -> Self {
+        self.common.shorten();
+        if self.common.smoke {
+            self.records = self.records.min(100_000);
+            self.users = self.users.min(5_000);
+        }
+        if self.bytes.is_empty() {
+            self.bytes = bytes.into();
+        }
+        self
+    }
+
+    /// How many events of `bytes` an input has: about equal work for the disk.
+    pub const fn records_of(&self, bytes: usize) -> u64 {
+        if bytes > 256 { self.records / 4 } else { self.records }
+    }
+}

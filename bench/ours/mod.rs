@@ -1,0 +1,4 @@
+//! One job: Tidegate itself, through the parts that its binary is made of.
+
+pub mod keyed;
+pub mod rows;

@@ -1,0 +1,141 @@
+//! One job: the sums by user, prepared, timed and judged, as W2 and W4 both need them.
+
+use crate::Outcome;
+use crate::child::{Child, KeyedRun, Shape};
+use crate::judge::usage::{Case, Sums, judge};
+use crate::load::events::{Events, Usage};
+use crate::meter::stretch::{Stretch, perf_file};
+use crate::meter::traffic::Traffic;
+use crate::options::keyed::Keyed;
+use crate::ours::keyed::Internal;
+use crate::report::run::{Flow, Run};
+use crate::rig::topics::{self, PARTITIONS, Topic};
+use crate::rig::{Rig, filling};
+
+const SEED: u64 = 20_260_131;
+/// One in so many events of a user is announced, as in the published runs of Kafka Streams.
+const EVERY: u64 = 10;
+
+/// A workload over keyed state under way.
+pub struct UsageBench<'a> {
+    pub rig: Rig,
+    pub options: &'a Keyed,
+    runs: usize,
+}
+
+impl<'a> UsageBench<'a> {
+    pub fn new(rig: Rig, options: &'a Keyed) -> Self {
+        Self { rig, options, runs: 0 }
+    }
+
+    pub fn parameters(options: &Keyed) -> serde_json::Value {
+        serde_json::json!({
+            "seed": SEED, "records": options.records, "users": options.users, "bytes": options.bytes,
+            "commit_ms": options.commit_ms, "every": EVERY, "workers": options.common.workers,
+            "store": options.store.name(), "partitions": PARTITIONS, "layout": "a: all processes share all cores",
+        })
+    }
+
+    /// Writes the events of one size, each once; `is_keyed` as a source that is partitioned by user.
+    pub fn fill(&self, bytes: usize, is_keyed: bool) -> Outcome<Events> {
+        let topic = format!("events-{}-{bytes}", if is_keyed { "keyed" } else { "unkeyed" });
+        let events = Events::new(&topic, SEED, self.options.records_of(bytes), self.options.users, bytes, is_keyed);
+        topics::create(&self.rig.brokers, &[&topic, &format!("{topic}-dlt")])?;
+        filling::events(&self.rig.brokers, &events)?;
+        Ok(events)
+    }
+
+    /// A run with a group and topics of its own; `hops`: how often it counts each record.
+    fn prepare(&mut self, name: &str, events: &Events, shape: Shape, hops: u32) -> Outcome<KeyedRun> {
+        self.runs += 1;
+        let group = format!("{name}-{}", self.runs);
+        let Keyed { commit_ms, store, ref common, .. } = *self.options;
+        let run = KeyedRun {
+            brokers: self.rig.brokers.clone(),
+            output: format!("{group}-out"),
+            input: events.topic.clone(),
+            shape,
+            partitions: PARTITIONS,
+            every: EVERY,
+            records: events.records * u64::from(hops),
+            commit_ms,
+            workers: common.workers,
+            store,
+            folder: self.rig.folder().join(&group),
+            group,
+        };
+        topics::create(&run.brokers, &[&run.output])?;
+        Ok(run)
+    }
+
+    /// One run of ours over the whole input, judged.
+    pub fn ours(&mut self, system: &'static str, events: &Events, shape: Shape) -> Outcome<Run> {
+        let hops = if shape == Shape::Shuffled { 2 } else { 1 };
+        let run = self.prepare(system, events, shape, hops)?;
+        let internal = Internal::of(&run)?;
+        internal.create(&run)?;
+        let before = Traffic::read(&self.rig)?;
+        let perf = perf_file(self.options.common.perf.as_deref(), &run.group)?;
+        let stretch = Stretch::run(&self.rig, &Child::Keyed(run.clone()), hops, perf.as_deref())?;
+        let traffic = Traffic::read(&self.rig)?;
+        let sums = Sums { changelog: &internal.changelog, output: &run.output, every: EVERY, before: &|_| Usage::default() };
+        let verdict = judge(&Case {
+            brokers: &run.brokers,
+            events,
+            group: &run.group,
+            keyed: &internal.keyed,
+            sums: Some(sums),
+            dead_letters: &internal.dead_letters,
+        })?;
+        let mut judged = stretch.judged(system, false, verdict.messages);
+        judged.bytes = Some(events.bytes);
+        judged.flow = Some(flow(events, &traffic, &before, &internal, verdict.changelog_records));
+        Ok(judged)
+    }
+
+    /// One run of the reference over the whole input, judged.
+    pub fn null(&mut self, events: &Events) -> Outcome<Run> {
+        let run = self.prepare("null", events, Shape::Shuffled, 1)?;
+        let before = Traffic::read(&self.rig)?;
+        let stretch = Stretch::run(&self.rig, &Child::Null(run.clone()), 1, None)?;
+        let traffic = Traffic::read(&self.rig)?;
+        let verdict = judge(&Case {
+            brokers: &run.brokers,
+            events,
+            group: &run.group,
+            keyed: &run.output,
+            sums: None,
+            dead_letters: &[],
+        })?;
+        let internal = Internal { keyed: run.output, changelog: String::new(), dead_letters: Vec::new() };
+        let mut judged = stretch.judged("null", false, verdict.messages);
+        judged.bytes = Some(events.bytes);
+        judged.flow = Some(flow(events, &traffic, &before, &internal, 0));
+        Ok(judged)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn flow(events: &Events, now: &Traffic, before: &Traffic, internal: &Internal, changelog_records: u64) -> Flow {
+    let per_record = |bytes: f64| bytes / events.records as f64;
+    let all = now.of_all(before);
+    Flow {
+        taken: per_record(all.taken),
+        given: per_record(all.given),
+        repartition: per_record(now.of_topic(&internal.keyed, before).taken),
+        changelog: per_record(now.of_topic(&internal.changelog, before).taken),
+        changelog_records: per_record(changelog_records as f64),
+    }
+}
+
+impl Internal {
+    /// Creates the topics of a run that nobody else has created: all but its input and its output.
+    pub fn create(&self, run: &KeyedRun) -> Outcome {
+        let of = |name| Topic { name, partitions: run.partitions, is_compacted: false };
+        let keyed = (self.keyed != run.input).then(|| of(&self.keyed));
+        let changelog = Topic { is_compacted: true, ..of(&self.changelog) };
+        let is_new = |name: &&String| **name != format!("{}-dlt", run.input);
+        let dead_letters = self.dead_letters.iter().filter(is_new).map(|name| of(name));
+        topics::create_all(&run.brokers, keyed.into_iter().chain([changelog]).chain(dead_letters))
+    }
+}
