@@ -2,6 +2,7 @@
 BROKERS ?= 1
 ARGS ?=
 W ?= w1
+FEATURES ?=
 
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
@@ -59,6 +60,6 @@ up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 down: ## End the servers of make up and remove their data
 	@tests/servers/down.sh
 
-bench: ## Ratios against the bare loop and the naive peer (W=w1, ARGS="--smoke")
+bench: ## Ratios against hand-written limits (W=w1, w2, w4 or w5; ARGS="--smoke", FEATURES=rocksdb)
 	tests/servers/install.sh
-	cargo bench --locked --bench run -- $(W) $(ARGS)
+	cargo bench --locked --bench run $(if $(FEATURES),--features $(FEATURES)) -- $(W) $(ARGS)

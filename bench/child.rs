@@ -14,7 +14,7 @@ pub enum Child {
     /// Tidegate with keyed state.
     Keyed(KeyedRun),
     /// Records in, records out, without an engine: the limit of W2.
-    Null(KeyedRun),
+    Null(KeyedRun, Hops),
     /// A changelog read and loaded by hand: the limit of W5.
     RestoreProbe(KeyedRun),
 }
@@ -64,6 +64,25 @@ pub enum Shape {
     Shuffled,
     /// They lie together already, and the source says so.
     Declared,
+}
+
+/// How far records go without an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hops {
+    /// Into the topic where those of a user lie together.
+    One,
+    /// And out of it: read there, with the offsets committed.
+    Both,
+}
+
+impl Hops {
+    /// How often a record is counted.
+    pub const fn count(self) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Both => 2,
+        }
+    }
 }
 
 /// One run over keyed state.

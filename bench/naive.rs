@@ -1,8 +1,8 @@
 //! One job: what a Rust team writes on day one: one record at a time, each step awaited. At least once, and slow.
 
 use crate::Outcome;
-use crate::load::{Notice, Notification, change, threshold};
 use crate::child::RowsRun;
+use crate::load::{Notice, Notification, change, threshold};
 use crate::system::{Progress, say};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;

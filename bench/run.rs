@@ -15,8 +15,8 @@ mod rig;
 mod system;
 mod workloads;
 
-use clap::Parser;
 use child::{Child, RowsSystem};
+use clap::Parser;
 use options::{Mode, Options};
 use std::process::ExitCode;
 
@@ -48,7 +48,7 @@ fn serve(child: &Child) -> Outcome {
         Child::Rows(RowsSystem::Bare, run) => probe::bare::run(run),
         Child::Rows(RowsSystem::Naive, run) => naive::run(run),
         Child::Keyed(run) => ours::keyed::run(run),
-        Child::Null(run) => probe::null::run(run),
+        Child::Null(run, hops) => probe::null::run(run, *hops),
         Child::RestoreProbe(run) => probe::restore::run(run),
     }
 }

@@ -6,17 +6,22 @@
 
 use crate::child::Child;
 use crate::{Failure, Outcome};
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{self, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// The longest silence of a child: some times what the naive peer takes on a busy machine.
+const LINE_WAIT: Duration = Duration::from_mins(10);
 
 /// A running child, seen from the runner.
 pub struct System {
     process: process::Child,
     input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    /// What it says, line by line.
+    lines: Receiver<String>,
     pub started: Instant,
 }
 
@@ -26,7 +31,13 @@ impl System {
         let mut process = command.args(child.words()?).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let started = Instant::now();
         let output = process.stdout.take().ok_or("no standard output")?;
-        Ok(Self { input: process.stdin.take(), output: BufReader::new(output), process, started })
+        let (say, lines) = unbounded();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = say.send(line); // whoever asked may have given up
+            }
+        });
+        Ok(Self { input: process.stdin.take(), lines, process, started })
     }
 
     pub fn pid(&self) -> u32 {
@@ -35,14 +46,13 @@ impl System {
 
     /// Waits for a line that begins with `word`, answers the number after it.
     pub fn expect(&mut self, word: &str) -> Outcome<u64> {
-        let mut line = String::new();
         loop {
-            line.clear();
-            if self.output.read_line(&mut line)? == 0 {
-                return Err(
-                    format!("the system under test ended before it said {word:?}; see its messages above").into()
-                );
-            }
+            let line = self.lines.recv_timeout(LINE_WAIT).map_err(|error| match error {
+                RecvTimeoutError::Timeout => format!("the system under test did not say {word:?} within ten minutes"),
+                RecvTimeoutError::Disconnected => {
+                    format!("the system under test ended before it said {word:?}; see its messages above")
+                }
+            })?;
             let mut words = line.split_whitespace();
             if words.next() == Some(word) {
                 return Ok(words.next().and_then(|number| number.parse().ok()).unwrap_or(0));

@@ -18,6 +18,8 @@ pub struct Case<'a> {
     pub group: &'a str,
     /// Where the events of a user lie together; the input itself where it is keyed.
     pub keyed: &'a str,
+    /// Whether the group reads them there.
+    pub is_keyed_read: bool,
     /// What the sums came to; `None` for a system that keeps none.
     pub sums: Option<Sums<'a>>,
     /// Topics that must be empty.
@@ -46,11 +48,11 @@ pub struct Verdict {
 /// # Errors
 /// The first thing found wrong.
 pub fn judge(case: &Case<'_>) -> Outcome<Verdict> {
-    let Case { brokers, events, group, keyed, sums, dead_letters } = case;
+    let Case { brokers, events, group, keyed, is_keyed_read, sums, dead_letters } = case;
     let mut follow = Follow::new(events, sums.as_ref());
     read_whole(brokers, keyed, 0..PARTITIONS, |record| follow.event(record))?;
     follow.is_whole()?;
-    if sums.is_some() {
+    if *is_keyed_read {
         offsets::compare(brokers, group, keyed, &follow.next_offsets)?;
     }
     if *keyed != events.topic {
@@ -115,7 +117,8 @@ impl<'a> Follow<'a> {
     fn event(&mut self, record: &BorrowedMessage<'_>) -> Outcome {
         let found = || format!("judge: {}-{}@{}", record.topic(), record.partition(), record.offset());
         let value = record.payload().unwrap_or_default();
-        let number = self.events.number(value, &mut self.scratch).ok_or_else(|| format!("{}: no event of ours", found()))?;
+        let number =
+            self.events.number(value, &mut self.scratch).ok_or_else(|| format!("{}: no event of ours", found()))?;
         let (user, units) = (self.events.user(number), self.events.units(number));
         let place = usize::try_from(number)?;
         if std::mem::replace(&mut self.seen[place], true) {

@@ -39,7 +39,9 @@ pub struct Events {
 
 impl Events {
     pub fn new(topic: &str, seed: u64, records: u64, users: u64, bytes: usize, is_keyed: bool) -> Self {
-        let letter = |place: u64| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[(mix(seed ^ place) % 64) as usize];
+        let letter = |place: u64| {
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[(mix(seed ^ place) % 64) as usize]
+        };
         let pool = (0..POOL_BYTES as u64).map(letter).collect();
         Self { topic: topic.into(), seed, records, users, bytes, is_keyed, pool }
     }

@@ -1,8 +1,8 @@
 //! One job: say what the machine is and what its disk does, beside every result.
 
 use crate::Outcome;
-use crate::rig::{Database, Rig};
 use crate::rig::tables::Connection;
+use crate::rig::{Database, Rig};
 use serde::Serialize;
 use std::io::{Seek, Write};
 use std::time::{Duration, Instant};

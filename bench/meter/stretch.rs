@@ -38,6 +38,9 @@ impl Stretch {
         let resident_mib_max = resident_mib_max(system.pid())?;
         system.finish()?;
         let foreign_share = used.foreign_share(seconds)?;
+        if counted == 0 {
+            return Err("the input is too short: all of it was published at once".into());
+        }
         let records = f64::from(u32::try_from(counted)?) / f64::from(hops);
         Ok(Self { records, seconds, used, resident_mib_max, first_output_ms, foreign_share })
     }

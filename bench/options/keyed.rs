@@ -3,7 +3,18 @@
 use super::Common;
 use crate::load::events::{BYTES_MIN, USERS_MAX};
 use crate::rig::stores::StoreKind;
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+/// What is compared in W2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    /// Tidegate, through the library entry of its binary
+    Ours,
+    /// Records in, records out, without an engine: the limit
+    Null,
+    /// The same, and read again where they arrive
+    NullBoth,
+}
 
 #[derive(Args, Debug, Clone)]
 pub struct Keyed {
@@ -24,9 +35,9 @@ pub struct Keyed {
     /// Where keyed state lies
     #[arg(long, value_enum, default_value = "memory")]
     pub store: StoreKind,
-    /// Leave the reference of W2 out
-    #[arg(long)]
-    pub no_null: bool,
+    /// Systems to run (W2)
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., default_value = "ours,null,null-both")]
+    pub only: Vec<System>,
 }
 
 fn bytes(text: &str) -> Result<usize, String> {
@@ -39,7 +50,7 @@ impl Keyed {
     pub fn shortened(mut self, bytes: &[usize]) -> Self {
         self.common.shorten();
         if self.common.smoke {
-            self.records = self.records.min(100_000);
+            self.records = self.records.min(400_000);
             self.users = self.users.min(5_000);
         }
         if self.bytes.is_empty() {

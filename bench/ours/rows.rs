@@ -1,8 +1,8 @@
 //! One job: rows by id, as the binary runs them.
 
 use crate::Outcome;
-use crate::load::{self, Notice, Notification};
 use crate::child::RowsRun;
+use crate::load::{self, Notice, Notification};
 use crate::rig::topics::PARTITIONS;
 use crate::system::{Progress, say};
 use rdkafka::TopicPartitionList;

@@ -5,8 +5,9 @@
 //! rebalance, no error handling: whatever fails ends the process.
 
 use crate::Outcome;
-use crate::load::{Notice, Notification, change, threshold};
 use crate::child::RowsRun;
+use crate::clients::{self, Transactions};
+use crate::load::{Notice, Notification, change, threshold};
 use crate::rig::tables::Connection;
 use crate::rig::topics::PARTITIONS;
 use crate::system::{Progress, say, worker};

@@ -1,17 +1,19 @@
 //! One job: records in, the same bytes out under the key that lies in them, exactly once, as fast as it can be written by
-//! hand. No state, no decoding, no engine: what one hop costs at least.
+//! hand. No state, no decoding, no engine: what one hop costs at least. With both hops the records are read again where
+//! they arrive: what re-keying costs whoever does something with them.
 //!
-//! Per worker one thread: poll, send, and a transaction with the offsets last as often as ours has one. No rebalance, no
-//! error handling: whatever fails ends the process.
+//! Per worker and hop one thread: poll, send, and a transaction with the offsets last as often as ours has one. No
+//! rebalance, no error handling: whatever fails ends the process.
 
-use crate::clients::{self, Transactions};
 use crate::Outcome;
-use crate::child::KeyedRun;
+use crate::child::{Hops, KeyedRun};
+use crate::clients::{self, Transactions};
 use crate::load::events::KEY;
 use crate::rig::topics::{BytesRecord, offer};
 use crate::system::{Progress, say, worker};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::producer::Producer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,15 +22,19 @@ use tidegate::engine::settings::EngineSettings;
 /// How long an idle worker takes to see that it is to end.
 const IDLE: Duration = Duration::from_millis(50);
 
-pub fn run(run: &KeyedRun) -> Outcome {
+pub fn run(run: &KeyedRun, hops: Hops) -> Outcome {
     let progress = Arc::new(Progress::default());
     let mut threads = Vec::new();
-    for number in 0..run.workers {
-        let partitions = clients::share(run.partitions, run.workers, number);
-        let consumer = clients::consumer(&run.brokers, &run.group, &run.input, partitions, false)?;
-        let producer = clients::producer(&run.brokers, &format!("{}-{number}", run.group))?;
-        let (run, counts) = (run.clone(), Arc::clone(&progress));
-        threads.push(worker("null", move || copy(&run, &consumer, &producer, &counts))?);
+    let into = [(&run.input, Some(run.output.clone())), (&run.output, None)];
+    for (hop, (from, to)) in into.into_iter().enumerate().take(usize::try_from(hops.count())?) {
+        for number in 0..run.workers {
+            let partitions = clients::share(run.partitions, run.workers, number);
+            let consumer = clients::consumer(&run.brokers, &run.group, from, partitions, false)?;
+            let producer = clients::producer(&run.brokers, &format!("{}-{hop}-{number}", run.group))?;
+            let hop = Hop { consumer, producer, from: from.clone(), to: to.clone() };
+            let (age, counts) = (Duration::from_millis(run.commit_ms), Arc::clone(&progress));
+            threads.push(worker("null", move || hop.run(age, &counts))?);
+        }
     }
     say("ready");
     progress.tell(run.records, |_| Ok(()))?;
@@ -38,31 +44,48 @@ pub fn run(run: &KeyedRun) -> Outcome {
     Ok(())
 }
 
-fn copy(run: &KeyedRun, consumer: &BaseConsumer, producer: &Transactions, progress: &Progress) -> Outcome {
-    let metadata = consumer.group_metadata().ok_or("no group metadata")?;
-    let (age, records_max) = (Duration::from_millis(run.commit_ms), EngineSettings::default().transaction_rows);
-    let mut next_offsets = BTreeMap::new();
-    while !progress.is_stopping() {
-        let Some(mut message) = consumer.poll(IDLE) else { continue };
-        let due = Instant::now() + age;
-        producer.begin_transaction()?;
-        let mut records = 0;
-        loop {
-            let record = message?;
-            let value = record.payload().ok_or("no value")?;
-            let key = value.get(KEY).ok_or("no user")?;
-            let copied = BytesRecord::to(&run.output).key(key).payload(value);
-            offer(producer, copied.timestamp(record.timestamp().to_millis().unwrap_or(0)))?;
-            next_offsets.insert(record.partition(), record.offset() + 1);
-            records += 1;
-            if records == records_max {
-                break;
+/// What one thread does.
+struct Hop {
+    consumer: BaseConsumer,
+    producer: Transactions,
+    from: String,
+    /// `None`: records are only read.
+    to: Option<String>,
+}
+
+impl Hop {
+    fn run(&self, age: Duration, progress: &Progress) -> Outcome {
+        let Self { consumer, producer, from, .. } = self;
+        let metadata = consumer.group_metadata().ok_or("no group metadata")?;
+        let records_max = EngineSettings::default().transaction_rows;
+        let mut next_offsets = BTreeMap::new();
+        while !progress.is_stopping() {
+            let Some(mut message) = consumer.poll(IDLE) else { continue };
+            let due = Instant::now() + age;
+            producer.begin_transaction()?;
+            let mut records = 0;
+            loop {
+                let record = message?;
+                self.send_on(&record)?;
+                next_offsets.insert(record.partition(), record.offset() + 1);
+                records += 1;
+                if records == records_max {
+                    break;
+                }
+                let Some(next) = consumer.poll(due.saturating_duration_since(Instant::now())) else { break };
+                message = next;
             }
-            let Some(next) = consumer.poll(due.saturating_duration_since(Instant::now())) else { break };
-            message = next;
+            clients::commit(producer, &metadata, from, &next_offsets)?;
+            progress.add(records as u64);
         }
-        clients::commit(producer, &metadata, &run.input, &next_offsets)?;
-        progress.add(records as u64);
+        Ok(())
     }
-    Ok(())
+
+    fn send_on(&self, record: &BorrowedMessage<'_>) -> Outcome {
+        let Some(to) = &self.to else { return Ok(()) };
+        let value = record.payload().ok_or("no value")?;
+        let key = value.get(KEY).ok_or("no user")?;
+        let at_ms = record.timestamp().to_millis().ok_or("no timestamp")?;
+        offer(&self.producer, BytesRecord::to(to).key(key).payload(value).timestamp(at_ms))
+    }
 }

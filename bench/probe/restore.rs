@@ -3,9 +3,9 @@
 //! Per worker one thread and one consumer of all its partitions. A partition is loaded when its end is reached; what
 //! follows a changelog's end is nobody's business here.
 
-use crate::clients;
 use crate::Outcome;
 use crate::child::KeyedRun;
+use crate::clients;
 use crate::ours::keyed::{Internal, STORE};
 use crate::system::{say, worker};
 use rdkafka::consumer::BaseConsumer;

@@ -34,6 +34,10 @@ pub struct Flow {
     pub taken: f64,
     /// Given to consumers, all topics.
     pub given: f64,
+    /// Given of the input; more than it has is read again after a pause.
+    pub input_given: f64,
+    /// Given of the topic where the events of a user lie together; 0 where that is the input.
+    pub repartition_given: f64,
     /// Taken into the topic where the events of a user lie together; 0 where that is the input.
     pub repartition: f64,
     pub changelog: f64,
@@ -81,7 +85,7 @@ impl Report {
 
 /// The table of runs, and the ratio of the first system to each other one.
 pub fn write(report: &Report, text: &mut String) {
-    let columns: [Column<Run>; 14] = [
+    let columns: [Column<Run>; 16] = [
         Column::with_spread("rec/s", 0, |run| Some(run.records_per_s)),
         Column::new("own CPU µs/rec", 2, |run| Some(run.own_us)),
         Column::new("broker", 2, |run| Some(run.broker_us)),
@@ -90,10 +94,12 @@ pub fn write(report: &Report, text: &mut String) {
         Column::new("RSS MiB", 0, |run| Some(run.resident_mib_max)),
         Column::new("first output ms", 0, |run| Some(run.first_output_ms)),
         Column::new("broker in B/rec", 1, |run| Some(run.flow?.taken)),
-        Column::new("out", 1, |run| Some(run.flow?.given)),
-        Column::new("repartition B/rec", 1, |run| Some(run.flow?.repartition)),
-        Column::new("changelog B/rec", 1, |run| Some(run.flow?.changelog)),
-        Column::new("changelog rec/rec", 2, |run| Some(run.flow?.changelog_records)),
+        Column::new("broker out B/rec", 1, |run| Some(run.flow?.given)),
+        Column::new("input out", 1, |run| Some(run.flow?.input_given)),
+        Column::new("repartition out", 1, |run| Some(run.flow?.repartition_given)),
+        Column::new("repartition in", 1, |run| Some(run.flow?.repartition)),
+        Column::new("changelog in", 1, |run| Some(run.flow?.changelog)),
+        Column::new("changelog records/rec", 2, |run| Some(run.flow?.changelog_records)),
         Column::new("foreign CPU %", 1, |run| Some(run.foreign_share * 100.0)),
         Column::new("messages", 0, |run| Some(f64::from(u32::try_from(run.messages).unwrap_or(u32::MAX)))),
     ];

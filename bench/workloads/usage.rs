@@ -1,11 +1,11 @@
 //! One job: the sums by user, prepared, timed and judged, as W2 and W4 both need them.
 
 use crate::Outcome;
-use crate::child::{Child, KeyedRun, Shape};
+use crate::child::{Child, Hops, KeyedRun, Shape};
 use crate::judge::usage::{Case, Sums, judge};
 use crate::load::events::{Events, Usage};
 use crate::meter::stretch::{Stretch, perf_file};
-use crate::meter::traffic::Traffic;
+use crate::meter::traffic::{Bytes, Traffic};
 use crate::options::keyed::Keyed;
 use crate::ours::keyed::Internal;
 use crate::report::run::{Flow, Run};
@@ -78,12 +78,14 @@ impl<'a> UsageBench<'a> {
         let perf = perf_file(self.options.common.perf.as_deref(), &run.group)?;
         let stretch = Stretch::run(&self.rig, &Child::Keyed(run.clone()), hops, perf.as_deref())?;
         let traffic = Traffic::read(&self.rig)?;
-        let sums = Sums { changelog: &internal.changelog, output: &run.output, every: EVERY, before: &|_| Usage::default() };
+        let sums =
+            Sums { changelog: &internal.changelog, output: &run.output, every: EVERY, before: &|_| Usage::default() };
         let verdict = judge(&Case {
             brokers: &run.brokers,
             events,
             group: &run.group,
             keyed: &internal.keyed,
+            is_keyed_read: true,
             sums: Some(sums),
             dead_letters: &internal.dead_letters,
         })?;
@@ -94,21 +96,22 @@ impl<'a> UsageBench<'a> {
     }
 
     /// One run of the reference over the whole input, judged.
-    pub fn null(&mut self, events: &Events) -> Outcome<Run> {
-        let run = self.prepare("null", events, Shape::Shuffled, 1)?;
+    pub fn null(&mut self, system: &'static str, events: &Events, hops: Hops) -> Outcome<Run> {
+        let run = self.prepare(system, events, Shape::Shuffled, hops.count())?;
         let before = Traffic::read(&self.rig)?;
-        let stretch = Stretch::run(&self.rig, &Child::Null(run.clone()), 1, None)?;
+        let stretch = Stretch::run(&self.rig, &Child::Null(run.clone(), hops), hops.count(), None)?;
         let traffic = Traffic::read(&self.rig)?;
         let verdict = judge(&Case {
             brokers: &run.brokers,
             events,
             group: &run.group,
             keyed: &run.output,
+            is_keyed_read: hops == Hops::Both,
             sums: None,
             dead_letters: &[],
         })?;
         let internal = Internal { keyed: run.output, changelog: String::new(), dead_letters: Vec::new() };
-        let mut judged = stretch.judged("null", false, verdict.messages);
+        let mut judged = stretch.judged(system, false, verdict.messages);
         judged.bytes = Some(events.bytes);
         judged.flow = Some(flow(events, &traffic, &before, &internal, 0));
         Ok(judged)
@@ -118,11 +121,15 @@ impl<'a> UsageBench<'a> {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn flow(events: &Events, now: &Traffic, before: &Traffic, internal: &Internal, changelog_records: u64) -> Flow {
     let per_record = |bytes: f64| bytes / events.records as f64;
-    let all = now.of_all(before);
+    let (all, input) = (now.of_all(before), now.of_topic(&events.topic, before));
+    let is_shuffled = internal.keyed != events.topic;
+    let keyed = if is_shuffled { now.of_topic(&internal.keyed, before) } else { Bytes::default() };
     Flow {
         taken: per_record(all.taken),
         given: per_record(all.given),
-        repartition: per_record(now.of_topic(&internal.keyed, before).taken),
+        input_given: per_record(input.given),
+        repartition_given: per_record(keyed.given),
+        repartition: per_record(keyed.taken),
         changelog: per_record(now.of_topic(&internal.changelog, before).taken),
         changelog_records: per_record(changelog_records as f64),
     }

@@ -1,13 +1,13 @@
 //! One job: W2: events of users at random, re-keyed through a repartition topic and summed by user, exactly once.
 //!
-//! Ours and the null reference in pairs, the order rotating. The reference makes one hop and keeps no state: what the broker
-//! and the client cost whoever re-keys.
+//! Ours and two references in rotating order: `null` makes one hop and keeps no state, which is the limit that is claimed
+//! against; `null-both` also reads what it wrote, which is the least that a re-keyed sum must do.
 
 use super::usage::UsageBench;
 use crate::Outcome;
-use crate::child::Shape;
+use crate::child::{Hops, Shape};
 use crate::meter::calibration::calibrate;
-use crate::options::keyed::Keyed;
+use crate::options::keyed::{Keyed, System};
 use crate::report::Report;
 use crate::rig::Rig;
 
@@ -18,17 +18,18 @@ pub fn run(options: &Keyed) -> Outcome {
     for bytes in &options.bytes {
         let events = bench.fill(*bytes, false)?;
         if !options.common.smoke {
-            bench.null(&events)?; // the broker's compiler, the disk's cache
+            bench.null("null", &events, Hops::One)?; // the broker's compiler, the disk's cache
         }
         for repetition in 0..options.common.reps {
-            let mut pair = [true, false];
-            pair.rotate_left(repetition % 2);
-            for is_ours in pair {
-                if is_ours {
-                    report.runs.push(bench.ours("ours", &events, Shape::Shuffled)?);
-                } else if !options.no_null {
-                    report.runs.push(bench.null(&events)?);
-                }
+            let mut systems: Vec<System> = options.only.clone();
+            let count = systems.len();
+            systems.rotate_left(repetition % count);
+            for system in systems {
+                report.runs.push(match system {
+                    System::Ours => bench.ours("ours", &events, Shape::Shuffled)?,
+                    System::Null => bench.null("null", &events, Hops::One)?,
+                    System::NullBoth => bench.null("null-both", &events, Hops::Both)?,
+                });
             }
         }
         claims(&mut report, *bytes);

@@ -4,7 +4,7 @@
 
 use super::usage::UsageBench;
 use crate::Outcome;
-use crate::child::Shape;
+use crate::child::{Hops, Shape};
 use crate::judge::usage::is_not_shuffled;
 use crate::load::events::Events;
 use crate::meter::calibration::calibrate;
@@ -23,7 +23,7 @@ pub fn run(options: &Keyed) -> Outcome {
     for bytes in &options.bytes {
         let (keyed, unkeyed) = (bench.fill(*bytes, true)?, bench.fill(*bytes, false)?);
         if !options.common.smoke {
-            bench.null(&unkeyed)?; // the broker's compiler, the disk's cache
+            bench.null("null", &unkeyed, Hops::One)?; // the broker's compiler, the disk's cache
         }
         for repetition in 0..options.common.reps {
             let mut pair = PAIR;
