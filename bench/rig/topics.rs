@@ -7,11 +7,15 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Partitions of every topic.
 pub const PARTITIONS: i32 = 8;
+
+/// How long a created topic may take to be told of.
+const VISIBLE_WAIT: Duration = Duration::from_secs(30);
 
 /// What notifications of a backlog carry as the moment they were due: 16 digits, as a real one.
 const LONG_AGO_US: u64 = 1_000_000_000_000_000;
@@ -36,20 +40,35 @@ pub fn create(brokers: &str, names: &[&str]) -> Outcome {
     create_all(brokers, names.iter().copied().map(Topic::new))
 }
 
-/// Creates topics.
+/// Creates topics, and waits until the broker tells of them: it answers before it knows itself what it was asked for.
 pub fn create_all<'a>(brokers: &str, topics: impl Iterator<Item = Topic<'a>>) -> Outcome {
+    let wanted: Vec<Topic<'a>> = topics.collect();
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
-    let new = |topic: Topic<'a>| {
+    let new = |topic: &Topic<'a>| {
         let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(1));
         if topic.is_compacted { new.set("cleanup.policy", "compact") } else { new }
     };
-    let topics: Vec<NewTopic<'_>> = topics.map(new).collect();
+    let topics: Vec<NewTopic<'_>> = wanted.iter().map(new).collect();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for result in runtime.block_on(admin.create_topics(&topics, &options))? {
         result.map_err(|(name, code)| format!("topic {name}: {code}"))?;
     }
-    Ok(())
+    wanted.iter().try_for_each(|topic| await_topic(&admin, topic))
+}
+
+fn await_topic(admin: &AdminClient<DefaultClientContext>, topic: &Topic<'_>) -> Outcome {
+    let (begun_at, partitions) = (Instant::now(), usize::try_from(topic.partitions)?);
+    while begun_at.elapsed() < VISIBLE_WAIT {
+        let metadata = admin.inner().fetch_metadata(Some(topic.name), VISIBLE_WAIT)?;
+        let mut topics = metadata.topics().iter();
+        let is_led = |found: &MetadataTopic| found.partitions().iter().filter(|one| one.leader() >= 0).count();
+        if topics.any(|found| found.error().is_none() && is_led(found) == partitions) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("topic {}: created, but the broker does not tell of it", topic.name).into())
 }
 
 /// The names of all topics.
