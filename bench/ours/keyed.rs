@@ -39,7 +39,7 @@ impl Algorithm for Sum {
     fn apply(&self, event: Event, usage: &mut Usage, context: &mut Context<'_>) -> Result<Option<Update>, Reject> {
         usage.add(event.units, context.event_time_ms());
         let Usage { count, units, .. } = *usage;
-        Ok(count.is_multiple_of(self.every).then(|| Update { user: event.user, count, units }))
+        Ok(count.is_multiple_of(self.every).then_some(Update { user: event.user, count, units }))
     }
 }
 
