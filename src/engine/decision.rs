@@ -416,7 +416,7 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "as the facts have it")]
     fn ours(k: i64) -> Option<Committed> {
-        Some(committed("g", 1, NextOffset(k)))
+        Some(committed("g", 1, NextOffset(k), None))
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "as the facts have it")]
@@ -511,6 +511,45 @@ mod tests {
                 Decision::LookUp { to, .. } => prop_assert!(k.is_none() && outbox && Some(to.0) == d),
                 Decision::SkipGap { to } => prop_assert!(skip && d == k && to.0 == start && d < Some(start)),
                 Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some()),
+                Decision::Resume { .. } | Decision::Begin { .. } => prop_assert!(false, "of steps without rows"),
+            }
+        }
+
+        /// The same for steps without rows, where K is the truth.
+        #[test]
+        fn no_combination_lets_a_step_without_rows_skip_or_repeat_what_its_state_has_seen(
+            k in proptest::option::of(0i64..12), is_ours: bool, start in 0i64..12, length in 0i64..12, same_topic: bool,
+            remembered in proptest::option::of(0i64..12), is_stateful: bool, skip: bool, latest: bool,
+        ) {
+            let committed = k.map(|k| {
+                let topic_id = if same_topic { "t" } else { "x" };
+                let ours = committed("g", 0, NextOffset(k), Some(topic_id));
+                if is_ours { ours } else { Committed { metadata: String::new(), ..ours } }
+            });
+            let remembered = remembered.filter(|_| is_stateful).map(NextOffset);
+            let decision = decide_log(&LogFacts {
+                pipeline: "g",
+                committed: committed.as_ref(),
+                bounds: Bounds { start: NextOffset(start), end: NextOffset(start + length) },
+                topic_id: "t",
+                remembered,
+                is_stateful,
+                start: if latest { StartPolicy::Latest } else { StartPolicy::Earliest },
+                on_data_loss: if skip { DataLossPolicy::Skip } else { DataLossPolicy::Halt },
+            });
+            match decision {
+                Decision::Begin { at } => {
+                    prop_assert!(k.is_none() && remembered.is_none_or(|seen| seen.0 <= start));
+                    prop_assert!(at.0 == start || at.0 == start + length);
+                }
+                Decision::Resume { at } => {
+                    prop_assert!(Some(at.0) == k && start <= at.0 && at.0 <= start + length);
+                    prop_assert!(!is_ours || same_topic);
+                    prop_assert!(is_ours || !is_stateful || remembered == Some(at));
+                }
+                Decision::SkipGap { to } => prop_assert!(skip && to.0 == start && k < Some(start)),
+                Decision::Halt(_) => prop_assert!(k.is_some() || remembered.is_some()),
+                _ => prop_assert!(false, "of steps with rows"),
             }
         }
     }

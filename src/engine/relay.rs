@@ -456,7 +456,11 @@ impl Relay {
             }
         };
         for (part, committed) in publication.parts.clone().into_iter().zip(found) {
-            match committed.map(|committed| committed.next_offset) {
+            let committed = committed.map(|committed| committed.next_offset);
+            if committed == Some(part.to) && part.from != part.to {
+                self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
+            }
+            match committed {
                 // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
                 // as far with the same records. Its stores are opened anew and read on to what is committed.
                 Some(k) if k == part.to && part.topic_id.is_none() => {

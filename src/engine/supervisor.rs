@@ -630,11 +630,12 @@ impl Router {
         }
     }
 
-    /// Pauses the inputs of tasks that have too much waiting, and resumes them at half.
+    /// Pauses the inputs of tasks that have too much waiting, and resumes them at an eighth: with every pause the client
+    /// throws away what it had fetched ahead, so the fewer the better (at half, each record was fetched twice).
     fn press_back(&mut self, source: &mut dyn Source) {
         for (task, placed) in &mut self.placed {
             let queued = placed.queued.load(Ordering::Acquire);
-            let wants_pause = if placed.is_paused { queued > self.queued_max / 2 } else { queued > self.queued_max };
+            let wants_pause = if placed.is_paused { queued > self.queued_max / 8 } else { queued > self.queued_max };
             if wants_pause == placed.is_paused {
                 continue;
             }
