@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  record ──accept──→ open batch ──seal──→ in flight ──prove──→ proved ──flush──→ KeyedStore + checkpoint
-//!     └─reject: undone     └─undo: undone      └ its changelog records are in a transaction
+//!     └─reject: undone                        └ its changelog records are in a transaction
 //! ```
 //! An entry holds the newest value. Each batch remembers, for every key it touched, the value before: that is what a
-//! rejected record and a rolled-back batch go back to, and what a query or a flush sees while a later value is not proved.
+//! rejected record goes back to, and what a query or a flush sees while a later value is not proved.
 //! Only proved values reach the store, so a store never holds what its changelog lacks. The changelog gets one record a
 //! key and batch, however often the key was written: that is where the cache saves most.
 
@@ -52,6 +52,9 @@ struct Touched {
     value: Value,
     batch: u64,
 }
+
+/// Keys that have expired, and where the search goes on; `None` at the end of the store.
+pub(crate) type Expired = (Vec<Vec<u8>>, Option<Vec<u8>>);
 
 /// What a record under decision did to a key.
 enum Undo {
@@ -100,6 +103,7 @@ impl WriteBack {
     }
 
     /// Bytes that the cache takes, roughly.
+    #[cfg(test)]
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -304,14 +308,6 @@ impl WriteBack {
         }
     }
 
-    /// The open batch came to nothing.
-    pub(crate) fn undo(&mut self) {
-        self.record.clear();
-        while !self.open.is_empty() {
-            self.undo_last();
-        }
-    }
-
     /// The changelog records of the open batch: each key it touched with its kept value, in the order of first touch.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Write<'_>> {
         self.open.iter().filter_map(|touched| {
@@ -400,12 +396,7 @@ impl WriteBack {
 
     /// Keys from `from` on that have expired at `now`, at most `keys_max` of those looked at; and where to go on, `None`
     /// at the end.
-    pub(crate) fn expired(
-        &self,
-        from: &[u8],
-        now: Timestamp,
-        keys_max: usize,
-    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Fault> {
+    pub(crate) fn expired(&self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Expired, Fault> {
         let (mut expired, mut seen, mut next) = (Vec::new(), 0, None);
         self.store.scan(from, None, &mut |key, bytes| {
             if seen == keys_max {
@@ -542,7 +533,6 @@ mod tests {
         Accept,
         Reject,
         Seal,
-        Undo,
         Prove,
         Flush,
         Sweep,
@@ -555,7 +545,6 @@ mod tests {
             3 => Just(Deed::Accept),
             1 => Just(Deed::Reject),
             2 => Just(Deed::Seal),
-            1 => Just(Deed::Undo),
             2 => Just(Deed::Prove),
             1 => Just(Deed::Flush),
             1 => Just(Deed::Sweep),
@@ -601,11 +590,6 @@ mod tests {
                         cache.seal();
                         accepted = newest.clone();
                         sealed.push_back(newest.clone());
-                    }
-                    Deed::Undo => {
-                        cache.undo();
-                        newest = sealed.back().unwrap_or(&proved).clone();
-                        accepted = newest.clone();
                     }
                     Deed::Prove => {
                         cache.prove();

@@ -58,13 +58,6 @@ impl Keyed {
         self.sealed.push_back(to);
     }
 
-    /// The open batch of every store came to nothing.
-    pub(crate) fn undo(&mut self) {
-        for kept in &mut self.kept {
-            kept.cache.undo();
-        }
-    }
-
     /// Every input of the task is published up to `published`: batches that end there or before are proved.
     pub(crate) fn prove(&mut self, published: &[NextOffset]) {
         let is_proved = |to: &Vec<NextOffset>| to.iter().zip(published).all(|(to, published)| to <= published);
@@ -111,11 +104,6 @@ impl Keyed {
     /// Whether the stores lack something that is proved.
     pub(crate) fn is_dirty(&self) -> bool {
         self.kept.iter().any(|kept| kept.cache.dirty() > 0)
-    }
-
-    /// Bytes that the caches take.
-    pub(crate) fn bytes(&self) -> usize {
-        self.kept.iter().map(|kept| kept.cache.bytes()).sum()
     }
 
     /// Writes what is proved into the stores, each with its checkpoint.

@@ -120,6 +120,7 @@ pub fn notice(
 
 /// The outbox row of a dead letter. Its value stays behind where its topic, of at most `limits`, would not take it.
 #[must_use]
+#[expect(clippy::implicit_hasher, reason = "one map, made by the supervisor")]
 pub fn dead_letter(
     pipeline: &str,
     limits: &HashMap<TopicName, usize>,

@@ -5,7 +5,7 @@
 //! memory. A batch is offered again from the start after any failure, since nothing of it was committed; a COMMIT whose
 //! answer was lost is settled by a locking read before anything else is tried.
 //!
-//! Steps without rows run in the same thread, see [`through_log`](crate::engine::through_log). It never talks to Kafka but for reading K at a takeover, which is in [`takeover`](crate::engine::takeover).
+//! Steps without rows run in the same thread, see `through_log`. It never talks to Kafka but for reading K at a takeover, which is in [`takeover`](crate::engine::takeover).
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::batch::{Batch, Reached, Share, Terms};

@@ -12,6 +12,7 @@ use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
 use crate::engine::task::{Halt, State, Task};
 use crate::flow::identity::ID_HEADER;
+use crate::flow::partitioning::Declared;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
@@ -109,7 +110,7 @@ impl Stage {
             }
         }
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
-        let declared = task.sub_topology.declared.as_ref().map(|declared| declared.count());
+        let declared = task.sub_topology.declared.as_ref().map(Declared::count);
         let (lead, count) = (task.sub_topology.lead.clone(), counts.first().copied().unwrap_or(0));
         (task.counts, task.topic_ids) = (counts, topic_ids);
         if let Some(declared) = declared.filter(|declared| *declared != count) {

@@ -154,27 +154,10 @@ pub fn crc32_partition_for(key: &[u8], count: i32) -> i32 {
     u32::try_from(count).ok().filter(|n| *n > 0).map_or(0, |n| i32::try_from(hash % n).unwrap_or(0))
 }
 
-/// CRC-32 with the reflected polynomial `0xedb88320`, as zlib computes it.
+/// CRC-32 with the reflected polynomial `0xedb88320`, as zlib computes it. Bit by bit: keys are short.
 fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut n = 0;
-        while n < 256 {
-            let (mut value, mut bit) = (n as u32, 0);
-            while bit < 8 {
-                value = if value & 1 == 1 { (value >> 1) ^ 0xedb8_8320 } else { value >> 1 };
-                bit += 1;
-            }
-            table[n] = value;
-            n += 1;
-        }
-        table
-    };
-    let step = |crc: u32, byte: &u8| {
-        let index = usize::from(crc.to_le_bytes()[0] ^ byte);
-        (crc >> 8) ^ TABLE.get(index).copied().unwrap_or(0)
-    };
-    !bytes.iter().fold(u32::MAX, step)
+    let bit = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
 }
 
 #[cfg(test)]

@@ -741,7 +741,9 @@ impl World {
                 let (mut ordered, mut loose): (Vec<Message>, Vec<Message>) =
                     messages.into_iter().partition(|message| origin(message).is_some());
                 ordered.sort_by_key(|message| (message.0, origin(message)));
-                loose.iter_mut().for_each(|message| message.3 = None);
+                for message in &mut loose {
+                    message.3 = None;
+                }
                 loose.sort();
                 ordered.append(&mut loose);
                 messages = ordered;

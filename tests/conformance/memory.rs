@@ -125,8 +125,15 @@ impl Hand {
 
     fn open(&self, sink: &mut dyn Sink) {
         sink.begin().unwrap();
-        let message =
-            Message { destination: &self.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+        let message = Message {
+            destination: &self.topic,
+            partition: None,
+            key: Some(b"k"),
+            value: Some(b"v"),
+            headers: &[],
+            timestamp: None,
+            is_tracked: false,
+        };
         sink.send(&message).unwrap();
         sink.flush().unwrap();
     }
@@ -169,7 +176,15 @@ fn a_silent_member_loses_its_tasks_and_comes_back_as_another() {
 fn many_records_are_produced_all_or_none() {
     let hand = Hand::new();
     let nothing = TopicName::parse("nothing").unwrap();
-    let good = Message { destination: &hand.topic, partition: None, key: Some(b"k"), value: Some(b"v"), headers: &[] };
+    let good = Message {
+        destination: &hand.topic,
+        partition: None,
+        key: Some(b"k"),
+        value: Some(b"v"),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     let bad = Message { destination: &nothing, ..good };
     assert!(hand.log.produce_all(&[good, bad], Timestamp(1)).is_err());
     assert_eq!(hand.log.read(&hand.topic).len(), 0);

@@ -220,8 +220,16 @@ fn a_log_opened_again_has_what_was_committed_and_goes_on_from_there() {
     let mut sink = log.sink("sink");
     for value in [&b"aborted"[..], b"committed", b"open"] {
         sink.begin().unwrap();
-        sink.send(&Message { destination: &topic, partition: None, key: Some(b"k"), value: Some(value), headers: &[] })
-            .unwrap();
+        sink.send(&Message {
+            destination: &topic,
+            partition: None,
+            key: Some(b"k"),
+            value: Some(value),
+            headers: &[],
+            timestamp: None,
+            is_tracked: false,
+        })
+        .unwrap();
         match value {
             b"aborted" => sink.renew().unwrap(),
             b"committed" => sink.commit().unwrap(),

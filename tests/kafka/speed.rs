@@ -28,6 +28,8 @@ fn transactions(messages: usize) -> Option<Vec<f64>> {
                 key: Some(key.as_bytes()),
                 value: Some(&value),
                 headers: &[],
+                timestamp: None,
+                is_tracked: false,
             };
             sink.send(&message).unwrap();
         }
@@ -78,7 +80,16 @@ fn a_producer_is_renewed_quickly() {
     let mut times = Vec::new();
     for _ in 0..5 {
         sink.begin().unwrap();
-        sink.send(&Message { destination: &out, partition: None, key: None, value: Some(b"v"), headers: &[] }).unwrap();
+        sink.send(&Message {
+            destination: &out,
+            partition: None,
+            key: None,
+            value: Some(b"v"),
+            headers: &[],
+            timestamp: None,
+            is_tracked: false,
+        })
+        .unwrap();
         sink.flush().unwrap();
         let started = Instant::now();
         sink.renew().unwrap();

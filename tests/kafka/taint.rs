@@ -14,7 +14,15 @@ fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not
     let mut settings = broker.settings();
     settings.transaction_timeout_ms = 30_000;
     let out = new_topic(&settings, "out", 1);
-    let message = Message { destination: &out, partition: None, key: None, value: Some(b"v"), headers: &[] };
+    let message = Message {
+        destination: &out,
+        partition: None,
+        key: None,
+        value: Some(b"v"),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     let mut sink = KafkaSink::open(&settings, &format!("taint-{}", unique())).unwrap();
     sink.begin().unwrap();
     sink.send(&message).unwrap();
@@ -75,7 +83,15 @@ fn a_transaction_whose_broker_falls_silent_is_tainted() {
     settings.transaction_timeout_ms = 8_000;
     settings.properties.insert("socket.timeout.ms".into(), "1000".into());
     let out = new_topic(&settings, "out", 1);
-    let message = Message { destination: &out, partition: None, key: None, value: Some(b"v"), headers: &[] };
+    let message = Message {
+        destination: &out,
+        partition: None,
+        key: None,
+        value: Some(b"v"),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     let mut sink = KafkaSink::open(&settings, &format!("taint-{}", unique())).unwrap();
     sink.begin().unwrap();
     sink.send(&message).unwrap();

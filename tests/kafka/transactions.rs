@@ -10,8 +10,15 @@ use tidegate::ports::sink::{Message, Sink};
 use tidegate::ports::source::{Committed, Source};
 
 fn send(sink: &mut KafkaSink, topic: &TopicName, value: &str) {
-    let message =
-        Message { destination: topic, partition: None, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+    let message = Message {
+        destination: topic,
+        partition: None,
+        key: Some(b"k"),
+        value: Some(value.as_bytes()),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     sink.send(&message).unwrap();
 }
 
@@ -49,7 +56,15 @@ fn a_second_producer_fences_the_first_and_ends_its_transaction() {
     second
         .begin()
         .and_then(|()| {
-            let message = Message { destination: &out, partition: None, key: None, value: Some(b"late"), headers: &[] };
+            let message = Message {
+                destination: &out,
+                partition: None,
+                key: None,
+                value: Some(b"late"),
+                headers: &[],
+                timestamp: None,
+                is_tracked: false,
+            };
             second.send(&message)?;
             second.flush()?;
             second.commit()
@@ -147,8 +162,16 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
     let header = [Header::new("tg_id", vec![b'x'; 60])];
     sink.begin().unwrap();
     let value = &noise[..largest - 1 - 5 - 60];
-    sink.send(&Message { destination: &out, partition: None, key: Some(b"k"), value: Some(value), headers: &header })
-        .unwrap();
+    sink.send(&Message {
+        destination: &out,
+        partition: None,
+        key: Some(b"k"),
+        value: Some(value),
+        headers: &header,
+        timestamp: None,
+        is_tracked: false,
+    })
+    .unwrap();
     for _ in 0..100 {
         sink.send(&Message {
             destination: &out,
@@ -156,6 +179,8 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
             key: Some(b"k"),
             value: Some(&noise[..1_000]),
             headers: &[],
+            timestamp: None,
+            is_tracked: false,
         })
         .unwrap();
     }
@@ -170,6 +195,8 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
         key: None,
         value: Some(&noise[..30_000]),
         headers: &[],
+        timestamp: None,
+        is_tracked: false,
     });
     let refused = sink.flush().unwrap_err();
     assert!(matches!(refused, tidegate::ports::Fault::Corrupt(_)), "{refused}");

@@ -8,6 +8,7 @@ use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::groups::GroupInfo;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,7 +97,7 @@ impl Group for KafkaGroup {
     fn owner_address(&self, partition: &TopicPartition, wait: Duration) -> Result<Option<String>, Fault> {
         let what = format!("group {}: members", self.name);
         let groups = self.consumer.fetch_group_list(Some(&self.name), wait).map_err(|error| by_error(&error, &what))?;
-        let members = groups.groups().iter().flat_map(|group| group.members());
+        let members = groups.groups().iter().flat_map(GroupInfo::members);
         let mut owners = members.filter(|member| assigned(member.assignment().unwrap_or_default(), partition));
         let prefix = format!("{}@", self.name);
         Ok(owners.next().and_then(|owner| owner.client_id().strip_prefix(&prefix)).map(str::to_owned))

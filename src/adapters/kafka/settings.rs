@@ -73,6 +73,8 @@ impl fmt::Debug for KafkaSettings {
             .field("session_timeout_ms", &self.session_timeout_ms)
             .field("max_poll_interval_ms", &self.max_poll_interval_ms)
             .field("transaction_timeout_ms", &self.transaction_timeout_ms)
+            .field("reports_offsets", &self.reports_offsets)
+            .field("advertised_address", &self.advertised_address)
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
             .finish()
     }

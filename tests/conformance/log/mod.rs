@@ -103,8 +103,15 @@ fn found(bench: &dyn LogBench, topic: &TopicName, count: usize) -> Vec<Found> {
 }
 
 fn send(sink: &mut dyn Sink, topic: &TopicName, value: &str) {
-    let message =
-        Message { destination: topic, partition: None, key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+    let message = Message {
+        destination: topic,
+        partition: None,
+        key: Some(b"k"),
+        value: Some(value.as_bytes()),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     sink.send(&message).expect("send");
 }
 

@@ -93,7 +93,15 @@ pub fn a_message_for_no_topic_fails_at_the_flush_at_the_latest(bench: &dyn LogBe
     assert!(sink.message_bytes_max(&nothing).is_err());
     sink.begin().unwrap();
     send(&mut *sink, &scene.topic, "lost");
-    let message = Message { destination: &nothing, partition: None, key: Some(b"k"), value: None, headers: &[] };
+    let message = Message {
+        destination: &nothing,
+        partition: None,
+        key: Some(b"k"),
+        value: None,
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     let result = sink.send(&message).and_then(|()| sink.flush());
     assert!(result.is_err());
     assert!(sink.commit().is_err(), "a transaction with a failed message cannot be committed");
@@ -115,7 +123,15 @@ pub fn a_message_too_large_fails_at_the_flush_at_the_latest(bench: &dyn LogBench
     });
     let value: Vec<u8> = noise.collect();
     sink.begin().unwrap();
-    let message = Message { destination: &scene.topic, partition: None, key: None, value: Some(&value), headers: &[] };
+    let message = Message {
+        destination: &scene.topic,
+        partition: None,
+        key: None,
+        value: Some(&value),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     let result = sink.send(&message).and_then(|()| sink.flush());
     assert!(result.is_err());
     sink.renew().unwrap();

@@ -19,7 +19,16 @@ pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
     let mut sink = scene.sink();
     sink.begin().unwrap();
     for (key, value, headers) in sent {
-        sink.send(&Message { destination: &scene.topic, partition: None, key, value, headers }).unwrap();
+        sink.send(&Message {
+            destination: &scene.topic,
+            partition: None,
+            key,
+            value,
+            headers,
+            timestamp: None,
+            is_tracked: false,
+        })
+        .unwrap();
     }
     sink.flush().unwrap();
     sink.commit().unwrap();
@@ -49,6 +58,8 @@ pub fn keyed_messages_lie_where_murmur2_says(bench: &dyn LogBench) {
             key: Some(key.as_bytes()),
             value: Some(b"v"),
             headers: &[],
+            timestamp: None,
+            is_tracked: false,
         };
         sink.send(&message).unwrap();
     }
@@ -88,6 +99,8 @@ pub fn a_message_lies_in_the_partition_it_names(bench: &dyn LogBench) {
             key: Some(b"k"),
             value: Some(value.as_bytes()),
             headers: &[],
+            timestamp: None,
+            is_tracked: false,
         };
         sink.send(&message).unwrap();
     }
@@ -96,8 +109,15 @@ pub fn a_message_lies_in_the_partition_it_names(bench: &dyn LogBench) {
     let found = found(bench, &scene.topic, 3);
     found.iter().for_each(|found| assert_eq!(text(found.value.as_deref()), found.partition.to_string()));
     sink.begin().unwrap();
-    let message =
-        Message { destination: &scene.topic, partition: Some(Partition(3)), key: None, value: None, headers: &[] };
+    let message = Message {
+        destination: &scene.topic,
+        partition: Some(Partition(3)),
+        key: None,
+        value: None,
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    };
     assert!(sink.send(&message).and_then(|()| sink.flush()).is_err(), "there is no such partition");
     sink.close();
 }
