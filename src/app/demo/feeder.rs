@@ -47,7 +47,10 @@ impl Feeder {
     /// Starts feeding `rate` records a second.
     pub(super) fn start(log: MemoryLog, clock: Arc<dyn Clock>, status: Arc<Status>, rate: u64) -> Result<Self, Fault> {
         let topic = |name| TopicName::parse(name).map_err(Fault::fatal);
-        let mut stream = Stream::new(topic("readings")?, topic("corrections")?);
+        let (readings, corrections) = (topic("readings")?, topic("corrections")?);
+        // A demo that goes on with kept data must not send the same corrections again: they would change nothing.
+        let kept = u64::try_from(log.read(&readings).len()).unwrap_or(0);
+        let mut stream = Stream::new(readings, corrections, kept);
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let run = move || {
@@ -111,9 +114,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(readings: TopicName, corrections: TopicName) -> Self {
+    fn new(readings: TopicName, corrections: TopicName, kept: u64) -> Self {
         let levels = (0..ACCOUNTS).map(first_score).collect();
-        Self { readings, corrections, random: Random(20_260), levels, count: 0 }
+        Self { readings, corrections, random: Random(20_260 + kept), levels, count: 0 }
     }
 
     fn next(&mut self) -> Notification {
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn about_one_change_in_five_is_large() {
         let topic = |name| TopicName::parse(name).unwrap();
-        let mut stream = Stream::new(topic("readings"), topic("corrections"));
+        let mut stream = Stream::new(topic("readings"), topic("corrections"), 0);
         let mut scores: Vec<f64> = (0..ACCOUNTS).map(first_score).collect();
         let mut large = 0;
         let count = 50_000;
