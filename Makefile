@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-helm test up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,16 @@ test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, 
 	cargo test --locked --features rocksdb --test rocksdb
 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
-	tests/servers/install.sh
+	tests/servers/install.sh kafka postgres build store
 	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
+	cargo build --locked --features rocksdb --examples
+	SYSTEM_TESTS=1 cargo test --locked --features rocksdb --test system keyed
+
+test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
+	tests/servers/install.sh kafka postgres build store
+	cargo build --locked --features rocksdb --examples
+	SYSTEM_TESTS=1 TIDEGATE_USAGE_EVENTS=1000000 TIDEGATE_USAGE_USERS=100000 \
+		cargo test --locked --features rocksdb --test system keyed::events
 
 test-helm: ## Render and validate the chart and the topics, offline
 	helm/check.sh

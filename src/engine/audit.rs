@@ -141,6 +141,7 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
         latest.into_iter().map(|(source, position, _)| (source, position.next_offset)).collect();
     for topic in outputs(topology) {
         let mut order: HashMap<(i32, TopicPartition), (i64, i32)> = HashMap::new();
+        log.await_open(&topic)?;
         log.each_message(&topic, &mut |found| {
             let known = Known { oldest: &oldest, ends: &ends };
             judge(topology.name(), &topic, &found, &mut expected, &mut order, &known, &mut report);

@@ -379,6 +379,7 @@ impl Stage {
         let topics: BTreeSet<TopicName> = rows.iter().map(|row| row.destination.clone()).collect();
         let mut found: HashSet<String> = HashSet::new();
         for topic in topics {
+            history.await_open(&topic)?; // what is hidden would be published twice
             history.each_message(&topic, &mut |message| found.extend(message.header(ID_HEADER).map(str::to_owned)))?;
         }
         Ok(rows.into_iter().filter(|row| !found.contains(&id_of(self.topology.name(), row))).collect())

@@ -52,6 +52,13 @@ impl Found {
 
 /// The log side, read-only and committed.
 pub trait TopicHistory: Send {
+    /// Waits until the transactions that are open in a topic now have ended. A process that was killed within one hides what
+    /// others have committed behind it until its timeout: to a committed reader all of that seems to be missing.
+    ///
+    /// # Errors
+    /// `Retry` when one stays open for longer than any timeout of ours; `Corrupt` when there is no such topic.
+    fn await_open(&mut self, topic: &TopicName) -> Result<(), Fault>;
+
     /// Reads a whole topic, partition by partition in offset order, up to the ends at the time of the call.
     ///
     /// # Errors

@@ -4,9 +4,8 @@ use crate::rig::{Feed, Instance, World};
 use serde_json::Value;
 use sqlx::Row as _;
 use std::time::Duration;
-use tidegate::adapters::kafka::{KafkaAdmin, KafkaHistory};
-use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
-use tidegate::ports::source::Committed;
+use tidegate::adapters::kafka::KafkaAdmin;
+use tidegate::flow::record::TopicName;
 
 const IDS: i64 = 1_000;
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
@@ -105,10 +104,7 @@ fn a_reset_group_and_a_restored_database_halt_their_partitions_and_no_others() {
     world.sql(&format!(
         "UPDATE tidegate.position SET next_offset = {d5}, published = {saved_published} WHERE topic = 'readings' AND partition = 5"
     ));
-    let metadata = third["position_metadata"].as_str().unwrap().to_owned();
-    let group = KafkaHistory::connect(&world.kafka_settings(), "scoring").unwrap().group();
-    let place = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
-    group.commit(&[(place, Committed { next_offset: NextOffset(d3), metadata })], Duration::from_secs(10)).unwrap();
+    world.kafka.tool(GROUPS, &["--group", "scoring", "--delete-offsets", "--topic", "readings:3"]);
     assert_eq!(halted(&world), Vec::<Value>::new());
     let _instance = world.instance("after");
     world.judge(&feed, Duration::from_secs(30));

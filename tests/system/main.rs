@@ -11,6 +11,8 @@ mod chaos;
 mod faults;
 mod halts;
 mod input;
+#[cfg(feature = "rocksdb")]
+mod keyed;
 mod operation;
 mod rig;
 mod setup;

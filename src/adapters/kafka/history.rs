@@ -18,10 +18,16 @@ use std::time::Duration;
 /// The deadline of each question, and of a partition that tells nothing new.
 const WAIT: Duration = Duration::from_secs(30);
 
+/// How long open transactions of a topic are waited for: a dead producer's ends by its timeout, at most 15 s, and the
+/// broker's sweep of 10 s.
+const OPEN_WAIT: Duration = Duration::from_secs(40);
+
 /// A committed reader of whole topics. Never joins the group whose offsets it reads.
 pub struct KafkaHistory {
     queue: Queue<BaseConsumer<Quiet>>,
     consumer: Arc<BaseConsumer<Quiet>>,
+    /// Asks for ends: a committed reader is told the last stable offset in place of the end.
+    uncommitted: BaseConsumer<Quiet>,
     group: KafkaGroup,
 }
 
@@ -37,7 +43,9 @@ impl KafkaHistory {
             config.create_with_context(Quiet).map_err(|error| by_error(&error, "reader of topics"))?;
         let consumer = Arc::new(consumer);
         let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;
-        Ok(Self { queue, group: KafkaGroup::new(consumer.clone(), group), consumer })
+        config.set("isolation.level", "read_uncommitted");
+        let uncommitted = config.create_with_context(Quiet).map_err(|error| by_error(&error, "reader of topics"))?;
+        Ok(Self { queue, group: KafkaGroup::new(consumer.clone(), group), consumer, uncommitted })
     }
 
     /// The questions about the group, asked by nobody of its members.
@@ -97,12 +105,36 @@ enum Step {
     Failed(Code, String),
 }
 
-impl TopicHistory for KafkaHistory {
-    fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
+impl KafkaHistory {
+    fn places(&self, topic: &TopicName) -> Result<Vec<TopicPartition>, Fault> {
         let count = ffi::describe_topic(self.consumer.client(), topic.as_str(), WAIT)?;
         let (_, count) = count.ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
-        let places = (0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number)));
-        let places: Vec<TopicPartition> = places.collect();
+        Ok((0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number))).collect())
+    }
+}
+
+impl TopicHistory for KafkaHistory {
+    fn await_open(&mut self, topic: &TopicName) -> Result<(), Fault> {
+        let until = fault::deadline(OPEN_WAIT);
+        for place in self.places(topic)? {
+            let ends = self.uncommitted.fetch_watermarks(place.topic.as_str(), place.partition.0, WAIT);
+            let (_, end) = ends.map_err(|error| by_error(&error, &format!("{place}: end")))?;
+            while self.group.bounds(&place, WAIT)?.end.0 < end {
+                if fault::left(until).is_zero() {
+                    return Err(Fault::retry(format!(
+                        "{place}: a transaction has been open for {} s and hides what lies behind it; \
+                         kafka-transactions.sh find-hanging names its producer",
+                        OPEN_WAIT.as_secs()
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
+    fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
+        let places = self.places(topic)?;
         let bounds: Result<Vec<Bounds>, Fault> = places.iter().map(|place| self.group.bounds(place, WAIT)).collect();
         for (place, bounds) in places.iter().zip(bounds?) {
             self.each_of(place, bounds, visit)?;

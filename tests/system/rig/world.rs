@@ -57,14 +57,23 @@ pub fn is_wanted(name: &str) -> bool {
 /// Another worktree's build may replace the binary at any time: copied once, at the first need.
 fn binary() -> PathBuf {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
-    let copy = || {
-        let folder = std::env::temp_dir().join(format!("tidegate-system-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let copy = folder.join("tidegate");
-        std::fs::copy(env!("CARGO_BIN_EXE_tidegate"), &copy).unwrap();
-        copy
-    };
-    COPY.get_or_init(copy).clone()
+    COPY.get_or_init(|| copied(Path::new(env!("CARGO_BIN_EXE_tidegate")), "tidegate")).clone()
+}
+
+/// The pipeline of `examples/<name>.rs` as a binary, which `cargo build --examples` leaves beside ours.
+#[cfg(feature = "rocksdb")]
+fn example(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_tidegate")).with_file_name("examples").join(name);
+    assert!(built.exists(), "{} is not there: cargo build --features rocksdb --examples", built.display());
+    copied(&built, &format!("example-{name}"))
+}
+
+fn copied(from: &Path, name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tidegate-system-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let copy = folder.join(name);
+    std::fs::copy(from, &copy).unwrap();
+    copy
 }
 
 impl World {
@@ -79,13 +88,21 @@ impl World {
 
     /// Nothing but servers.
     pub fn bare(name: &'static str) -> Option<Self> {
-        is_wanted(name).then(|| Self::start(name))
+        is_wanted(name).then(|| Self::start(name, binary()))
     }
 
-    fn start(name: &'static str) -> Self {
+    /// The pipeline of an example with its topics applied, and no database to talk to.
+    #[cfg(feature = "rocksdb")]
+    pub fn keyed(name: &'static str, pipeline: &str) -> Option<Self> {
+        let mut world = is_wanted(name).then(|| Self::start(name, example(pipeline)))?;
+        world.settings.retain(|(name, _)| name != "TIDEGATE_DATABASE__URL");
+        world.ok(&["topics", "--dir", &format!("topics/{pipeline}"), "apply", "--env", "dev", "--yes"]);
+        Some(world)
+    }
+
+    fn start(name: &'static str, binary: PathBuf) -> Self {
         let permit = Permit::take();
         let began = Instant::now();
-        let binary = binary();
         let folder = binary.with_file_name(name);
         std::fs::create_dir_all(&folder).unwrap();
         let (kafka, postgres) = std::thread::scope(|scope| {
@@ -135,6 +152,13 @@ impl World {
     /// Starts `tidegate run`. By the test's own thread: the instance goes when that thread goes.
     pub fn instance(&self, name: &str) -> Instance {
         self.instance_with(name, &[])
+    }
+
+    /// With a folder of its own for the stores, which outlives the instance.
+    #[cfg(feature = "rocksdb")]
+    pub fn stateful_instance(&self, name: &str) -> Instance {
+        let folder = self.folder.join(format!("state-{name}")).display().to_string();
+        self.instance_with(name, &["--set", &format!("state.dir={folder}")])
     }
 
     /// With more arguments in front of `run`.
@@ -198,7 +222,9 @@ impl Drop for World {
         } else {
             self.note("done");
             for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-                let _ = std::fs::remove_file(entry.path()); // the servers remove their own folders
+                let path = entry.path(); // the servers remove their own folders
+                let is_state = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("state-"));
+                let _ = if is_state { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             }
         }
     }
