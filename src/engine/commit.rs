@@ -9,7 +9,7 @@
 //! accident repeats messages of equal ids at worst.
 //!
 //! **Through the log** (a step without rows): changelog, outputs and offsets in one Kafka transaction, and afterwards the
-//! store's write batch. No step commits this way yet; the order stands here so that there is one place for it.
+//! store's write batch.
 
 use crate::ports::fault::Fault;
 

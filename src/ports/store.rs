@@ -55,7 +55,8 @@ pub trait KeyedStore: Send {
     /// Shows the value of `key`, or `None`.
     ///
     /// # Errors
-    /// `Corrupt` when what lies there cannot be true; `Retry` when the disk did not answer.
+    /// `Corrupt` when what lies there cannot be true; `Retry` when the disk did not answer; `Fatal` when the place is
+    /// damaged and must be opened anew, which a restart of the process does.
     fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault>;
 
     /// Shows keys and values with `from <= key`, and `key < to` where it is given, in the keys' byte order until `visit`
@@ -74,7 +75,7 @@ pub trait KeyedStore: Send {
     /// Writes all of `writes`, which ascend by key and name each key once, and the checkpoint: all or nothing.
     ///
     /// # Errors
-    /// `Retry` when nothing was written, for instance because the disk is full; `Corrupt` as above.
+    /// `Retry` when nothing was written, for instance because the disk is full; `Corrupt` and `Fatal` as above.
     fn write(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault>;
 
     /// Empties the store, its checkpoint included.
