@@ -128,7 +128,7 @@ fn a_crash_at_any_step_changes_neither_stores_nor_messages() {
 }
 
 #[test]
-fn state_beside_a_row_step_is_as_exact() {
+fn re_keyed_records_that_end_in_rows_are_as_exact() {
     // The re-keyed records end in rows: the same repartition topic in front of a database step.
     struct Tally;
     #[derive(Serialize, Deserialize)]
@@ -378,7 +378,7 @@ fn a_changed_partition_count_halts_stateful_steps_with_both_counts() {
 }
 
 #[test]
-fn a_changelog_that_was_cut_halts_and_one_that_is_whole_rebuilds() {
+fn a_changelog_that_was_cut_halts() {
     let mut driver = TestDriver::new(usage()).partitions(1);
     feed(&mut driver, 5, 2);
     driver.stop(0);
