@@ -61,8 +61,9 @@ fn instances_join_and_leave_under_load_and_leave_nothing_open() {
         let left: Vec<_> = audit.0["partitions"].as_array().unwrap().iter().filter(|p| unpublished(p)).collect();
         assert!(left.is_empty(), "decided and not published: {left:?}");
         let listed = world.kafka.tool("org.apache.kafka.tools.TransactionsCommand", &["list"]);
-        let open: Vec<_> =
-            listed.lines().filter(|line| line.contains("scoring-") && !line.contains("Complete")).collect();
+        // Empty is open to nobody: the spare producer of a worker that had too little to do for it.
+        let is_open = |line: &&str| line.contains("scoring-") && (line.contains("Ongoing") || line.contains("Prepare"));
+        let open: Vec<_> = listed.lines().filter(is_open).collect();
         assert!(listed.contains("scoring-0-0-0") && open.is_empty(), "open transactions: {open:?}\n{listed}");
         let mut last = world.instance("fourth");
         world.wait_owners(1);
