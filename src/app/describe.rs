@@ -44,9 +44,11 @@ struct SubDescription {
     /// Topics that need equal partition counts and equal keys.
     copartition_group: Vec<String>,
     table: Option<TableDescription>,
+    /// The companions that are kept as tables.
+    joins: Vec<JoinDescription>,
     stores: Vec<StoreDescription>,
-    /// What the lead topic declares of its partitioning.
-    declared: Option<DeclaredDescription>,
+    /// What its topics declare of their partitioning.
+    declared: Vec<DeclaredDescription>,
     /// Why its records go through Kafka once more.
     shuffle: Option<String>,
     destination: Option<String>,
@@ -63,7 +65,14 @@ struct StoreDescription {
 }
 
 #[derive(Serialize)]
+struct JoinDescription {
+    topic: String,
+    store: String,
+}
+
+#[derive(Serialize)]
 struct DeclaredDescription {
+    topic: String,
     hash: &'static str,
     partitions: i32,
     on_violation: &'static str,
@@ -125,17 +134,26 @@ impl SubDescription {
             companions: sub.companions.iter().map(ToString::to_string).collect(),
             copartition_group: sub.sources().map(ToString::to_string).collect(),
             table: sub.table().map(TableDescription::new),
+            joins: sub
+                .tables
+                .iter()
+                .map(|table| JoinDescription { topic: table.topic.to_string(), store: table.store.to_string() })
+                .collect(),
             stores: sub.stores.iter().map(|store| StoreDescription::new(topology, store)).collect(),
-            declared: sub.declared.as_ref().map(|declared| DeclaredDescription {
-                hash: declared.hash().name(),
-                partitions: declared.count(),
-                on_violation: match declared.policy() {
-                    OnViolation::Warn => "warn",
-                    OnViolation::Stop => "stop",
-                    OnViolation::Repartition => "repartition",
-                },
-                astray_topic: astray,
-            }),
+            declared: sub
+                .declarations()
+                .map(|(topic, declared)| DeclaredDescription {
+                    topic: topic.to_string(),
+                    hash: declared.hash().name(),
+                    partitions: declared.count(),
+                    on_violation: match declared.policy() {
+                        OnViolation::Warn => "warn",
+                        OnViolation::Stop => "stop",
+                        OnViolation::Repartition => "repartition",
+                    },
+                    astray_topic: astray.clone().filter(|_| *topic == sub.lead),
+                })
+                .collect(),
             shuffle: sub.rekeys.as_ref().map(|step| {
                 format!(
                     "key_by {step:?}: {} is not partitioned by this key, so that its records must meet elsewhere",
@@ -153,24 +171,30 @@ impl SubDescription {
 
     fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "\nsub-topology {}", self.number)?;
-        let companions = self.companions.iter().map(|topic| format!("{topic} (companion)"));
+        let is_table = |topic: &String| self.joins.iter().any(|join| join.topic == *topic);
+        let kind = |topic: &String| if is_table(topic) { "table" } else { "companion" };
+        let companions = self.companions.iter().map(|topic| format!("{topic} ({})", kind(topic)));
         let topics: Vec<_> = std::iter::once(format!("{} (lead)", self.lead)).chain(companions).collect();
         writeln!(out, "  reads              {}", topics.join(", "))?;
         if !self.companions.is_empty() {
             writeln!(
                 out,
-                "  co-partitioned     {}: equal partition counts, equal keys",
+                "  co-partitioned     {}: equal partition counts, equal keys, one partitioner",
                 self.copartition_group.join(", ")
             )?;
         }
-        if let Some(DeclaredDescription { hash, partitions, on_violation, astray_topic }) = &self.declared {
+        for DeclaredDescription { topic, hash, partitions, on_violation, astray_topic } in &self.declared {
+            let of = if *topic == self.lead { String::new() } else { format!("{topic}: ") };
             writeln!(
                 out,
-                "  declared           {hash} of the key over {partitions} partitions; a violation: {on_violation}"
+                "  declared           {of}{hash} of the key over {partitions} partitions; a violation: {on_violation}"
             )?;
             if let Some(topic) = astray_topic {
                 writeln!(out, "    sent on in       {topic}")?;
             }
+        }
+        for JoinDescription { topic, store } in &self.joins {
+            writeln!(out, "  joins              {topic}, the last value of each key, kept in {store}")?;
         }
         self.table.iter().try_for_each(|table| table.write(out))?;
         for StoreDescription { name, changelog, version, time_to_live_ms } in &self.stores {

@@ -158,10 +158,18 @@ impl Service {
         count: &dyn Fn(&TopicName) -> Result<Option<i32>, Failure>,
         mistakes: &mut Vec<String>,
     ) -> Result<(), Failure> {
+        let is_internal = self.topology.internal_topics().contains(&sub.lead);
         for companion in &sub.companions {
             if let Some(found) = count(companion)?.filter(|found| *found != lead) {
+                let together = if sub.is_table(companion) { "joined" } else { "read together" };
+                // A repartition topic is ours to size; a topic of others is not.
+                let fix = if is_internal {
+                    format!(": give {} {found} partitions in topics/", sub.lead)
+                } else {
+                    String::new()
+                };
                 mistakes.push(format!(
-                    "topics {} and {companion} are read together and need equal partition counts: {lead} and {found}",
+                    "topics {} and {companion} are {together} and need equal partition counts: {lead} and {found}{fix}",
                     sub.lead
                 ));
             }
@@ -172,12 +180,14 @@ impl Service {
                 mistakes.push(format!("topic {dead} has {found} partitions, fewer than its source's {lead}"));
             }
         }
-        if let Some(declared) = sub.declared.as_ref().filter(|declared| declared.count() != lead) {
-            mistakes.push(format!(
-                "topic {} has {lead} partitions, and the pipeline declares {}: correct the count in declared()",
-                sub.lead,
-                declared.count()
-            ));
+        for (topic, declared) in sub.declarations() {
+            let found = if *topic == sub.lead { Some(lead) } else { count(topic)? };
+            if let Some(found) = found.filter(|found| *found != declared.count()) {
+                mistakes.push(format!(
+                    "topic {topic} has {found} partitions, and the pipeline declares {}: correct the count in declared()",
+                    declared.count()
+                ));
+            }
         }
         for store in &sub.stores {
             let Some(changelog) = self.topology.changelog_topic(store) else { continue };

@@ -27,6 +27,7 @@ pub mod settings;
 pub mod stage;
 pub mod status;
 pub mod supervisor;
+mod tables;
 pub mod takeover;
 pub mod task;
 mod through_log;

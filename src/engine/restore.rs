@@ -238,7 +238,7 @@ impl Stage {
                 task.keyed = Some(Keyed::new(keyed.kept, inputs, now));
             }
         }
-        self.start(id);
+        self.go_on_with_tables(id);
     }
 
     /// Partition counts of the sources of stateful tasks are looked at now and then: a key's records go elsewhere once a

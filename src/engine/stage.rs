@@ -17,6 +17,7 @@ use crate::engine::restore::Restore;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::{Status, TaskStatus};
 use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, ToSource};
+use crate::engine::tables::TableReader;
 use crate::engine::task::{Halt, Input, State, Task};
 use crate::engine::through_log::OpenBatch;
 use crate::flow::record::{Chunk, NextOffset, Timestamp, TopicName, TopicPartition};
@@ -97,6 +98,7 @@ pub(crate) struct StageState {
     pub(crate) open: OpenBatch,
     pub(crate) reader: Option<Box<dyn ChangelogReader>>,
     pub(crate) restore: Option<Restore>,
+    pub(crate) tables: Option<TableReader>,
     /// When partition counts were last compared.
     pub(crate) counts_at: Duration,
     /// Cluster and topic ids, read at most once a second.

@@ -5,14 +5,13 @@
 //! pending until its timeout) wait a little and leave the worker to its other tasks in between.
 
 use crate::engine::commit::Step;
-use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
+use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy, decide, decide_log};
 use crate::engine::message::id_of;
 use crate::engine::relay::{Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
 use crate::engine::task::{Halt, State, Task};
 use crate::flow::identity::ID_HEADER;
-use crate::flow::partitioning::Declared;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
@@ -52,9 +51,10 @@ impl Stage {
                 State::Restoring => self.restore(id).map(|has_come_further| {
                     has_moved |= has_come_further;
                     if !has_come_further {
-                        self.wait_a_little(id);
+                        self.wait_a_little(id, AGAIN);
                     }
                 }),
+                State::CatchingUp => self.catch_up(id).map(|has_come_further| has_moved |= has_come_further),
                 State::Proving | State::Stale => self.prove(id),
                 State::Running | State::Leaving | State::Draining | State::Halted => Ok(()),
             };
@@ -76,15 +76,15 @@ impl Stage {
         Ok(has_moved)
     }
 
-    /// The log has nothing for a restore yet: a transaction is open in the changelog.
-    fn wait_a_little(&mut self, id: TaskId) {
-        let not_before = self.clock.elapsed() + AGAIN;
+    /// There is nothing to do for the task yet: the log may have an open transaction where it reads.
+    pub(crate) fn wait_a_little(&mut self, id: TaskId, pause: Duration) {
+        let not_before = self.clock.elapsed() + pause;
         if let Some(task) = self.state.tasks.get_mut(&id) {
             task.not_before = not_before;
         }
     }
 
-    fn go_on(&mut self, id: TaskId, state: State, pause: Duration) {
+    pub(crate) fn go_on(&mut self, id: TaskId, state: State, pause: Duration) {
         let not_before = self.clock.elapsed() + pause;
         if let Some(task) = self.state.tasks.get_mut(&id) {
             task.state = state;
@@ -110,12 +110,9 @@ impl Stage {
             }
         }
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
-        let declared = task.sub_topology.declared.as_ref().map(Declared::count);
-        let (lead, count) = (task.sub_topology.lead.clone(), counts.first().copied().unwrap_or(0));
         (task.counts, task.topic_ids) = (counts, topic_ids);
-        if let Some(declared) = declared.filter(|declared| *declared != count) {
-            let message = format!("{lead} is declared with {declared} partitions and has {count}");
-            if let Some(halt) = self.halt_of(id, 0, HaltReason::PartitionCountChanged, message) {
+        if let Some((number, message)) = miscounted(task) {
+            if let Some(halt) = self.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
                 self.halt(id, halt);
             }
             return Ok(());
@@ -239,7 +236,7 @@ impl Stage {
                 topic_id: &log_ids.topic_id,
                 remembered: self.remembered(id, source)?,
                 is_stateful: self.state.tasks.get(&id).is_some_and(|task| task.keyed.is_some()),
-                start: self.settings.start,
+                start: self.start_policy(id, index),
                 on_data_loss: self.settings.on_data_loss,
             }));
         }
@@ -260,6 +257,12 @@ impl Stage {
             start: self.settings.start,
             on_data_loss: self.settings.on_data_loss,
         }))
+    }
+
+    /// Where a partition without any past starts; a table is a table only from its beginning on.
+    fn start_policy(&self, id: TaskId, index: usize) -> StartPolicy {
+        let input = self.state.tasks.get(&id).and_then(|task| task.inputs.get(index));
+        if input.is_some_and(|input| input.is_table) { StartPolicy::Earliest } else { self.settings.start }
     }
 
     /// Does what the table says for one source partition. False: somebody was faster, start again with the claim.
@@ -449,4 +452,22 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// The input whose topic has another partition count than the task rests on, with both counts: that of its declaration, or
+/// where keys of several topics must meet in a store, that of the lead topic.
+fn miscounted(task: &Task) -> Option<(usize, String)> {
+    let sub = &task.sub_topology;
+    let lead = task.counts.first().copied().unwrap_or(0);
+    sub.sources().zip(&task.counts).enumerate().find_map(|(number, (topic, count))| {
+        let declared = sub.declarations().find(|(declared, _)| *declared == topic).map(|(_, found)| found.count());
+        if let Some(declared) = declared.filter(|declared| declared != count) {
+            return Some((number, format!("{topic} is declared with {declared} partitions and has {count}")));
+        }
+        let is_apart = sub.is_stateful() && *count != lead;
+        let lead_name = &sub.lead;
+        is_apart.then(|| {
+            (number, format!("{lead_name} has {lead} partitions and {topic}, which is read with it, {count}: equal keys do not meet"))
+        })
+    })
 }

@@ -1,12 +1,13 @@
 //! One task: a partition number of one sub-topology, its inputs, and where it stands between assignment and work.
 //!
 //! ```text
-//!            claimed                     table says go               K = D          stores whole
-//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Restoring ─────────→ Running ─→ Leaving
-//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ─────────────────────────┤
-//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ────────────────────────────┘
+//!            claimed                     table says go               K = D          stores whole             tables read
+//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Restoring ─────────→ CatchingUp ─────────→ Running ─→ Leaving
+//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ─────────────────────────┴───────────────────┤
+//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ────────────────────────────────────────────────┘
 //! ```
-//! Only a step with rows claims, and only one with stores restores; the others pass through at once. `Leaving` waits until
+//! Only a step with rows claims, only one with stores restores, and only one with table topics catches up; the others pass
+//! through at once. `Leaving` waits until
 //! what the task decided is published, so that its stores can be written as of then.
 //! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all; `Halted` waits for
 //! a person. Both give the partition up only when the group takes it.
@@ -14,7 +15,7 @@
 use crate::engine::assignment::AssignmentId;
 use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Keyed;
-use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
+use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::rows::Position;
 use crate::ports::source::{Committed, TaskId};
@@ -36,6 +37,8 @@ pub(crate) enum State {
     Publishing,
     /// Makes its stores whole from their changelogs.
     Restoring,
+    /// Takes what its table topics held when it began, before the first record of its stream.
+    CatchingUp,
     /// Takes records.
     Running,
     /// Is about to move: takes no more records.
@@ -57,6 +60,7 @@ impl State {
             Self::ReadingCommitted => "reading committed offset",
             Self::Publishing => "publishing",
             Self::Restoring => "restoring",
+            Self::CatchingUp => "reading table topics",
             Self::Running => "running",
             Self::Leaving => "leaving",
             Self::Draining => "draining",
@@ -67,7 +71,15 @@ impl State {
 
     /// Whether the next step is tried again when its time has come.
     pub(crate) const fn is_timed(self) -> bool {
-        matches!(self, Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Restoring | Self::Proving)
+        matches!(
+            self,
+            Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Restoring | Self::CatchingUp | Self::Proving
+        )
+    }
+
+    /// Whether the records that a task holds are decided.
+    pub(crate) const fn is_deciding(self) -> bool {
+        matches!(self, Self::CatchingUp | Self::Running)
     }
 }
 
@@ -90,6 +102,8 @@ pub struct Halt {
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) source: TopicPartition,
+    /// Whether the topic is kept as a table.
+    pub(crate) is_table: bool,
     /// As claimed; its numbers below move on.
     pub(crate) position: Option<Position>,
     /// D.
@@ -114,9 +128,10 @@ struct Queued {
 }
 
 impl Input {
-    fn new(source: TopicPartition) -> Self {
+    fn new(source: TopicPartition, is_table: bool) -> Self {
         Self {
             source,
+            is_table,
             position: None,
             next_offset: NextOffset(0),
             published: NextOffset(0),
@@ -223,7 +238,10 @@ impl Task {
         queued: Arc<AtomicUsize>,
         now: Duration,
     ) -> Self {
-        let inputs = sub_topology.sources().map(|topic| Input::new(TopicPartition::new(topic.clone(), id.partition)));
+        let input = |topic: &TopicName| {
+            Input::new(TopicPartition::new(topic.clone(), id.partition), sub_topology.is_table(topic))
+        };
+        let inputs = sub_topology.sources().map(input);
         Self {
             id,
             assignment,
@@ -261,7 +279,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+    use crate::flow::record::{Offset, Partition, Timestamp};
 
     fn chunk(offsets: std::ops::Range<i64>) -> Chunk {
         let mut chunk = Chunk::default();
@@ -279,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_input_hands_out_each_record_once_from_its_position_on() {
-        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)));
+        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
         input.next_offset = NextOffset(3);
         input.push(chunk(0..3), Duration::from_secs(1));
         assert_eq!((input.queued(), input.oldest_arrival()), (0, None), "all of it was handled before");

@@ -19,7 +19,7 @@ use crate::engine::task::{Input, State, Task};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::{Key, KeyType, partition_for};
-use crate::flow::partitioning::OnViolation;
+use crate::flow::partitioning::{Declared, OnViolation};
 use crate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::step::LogStep;
 use crate::flow::store::StateAccess;
@@ -101,8 +101,8 @@ struct Place<'a> {
     sub: &'a SubTopology,
     step: &'a dyn LogStep,
     source: &'a TopicPartition,
-    /// Whether the record comes from the lead topic, which alone is declared.
-    is_lead: bool,
+    /// What is declared of the partitioning of the record's topic.
+    declared: Option<&'a Declared>,
     may_retry: bool,
 }
 
@@ -125,7 +125,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state == State::Running && matches!(task.sub_topology.step, StepKind::Log(_)))
+            .filter(|task| task.state.is_deciding() && matches!(task.sub_topology.step, StepKind::Log(_)))
             .filter(|task| task.inputs.iter().any(|input| input.queued() > 0 && input.blocked_until <= now))
             .map(|task| task.id)
             .collect();
@@ -220,7 +220,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state == State::Running)
+            .filter(|task| task.state.is_deciding())
             .filter(|task| {
                 let every = self.settings.store_flush;
                 let is_due = |keyed: &Keyed| keyed.is_dirty() && now.saturating_sub(keyed.flushed_at) >= every;
@@ -289,13 +289,14 @@ impl Stage {
     }
 }
 
-/// The input whose next record is the oldest, among those that may go on.
+/// The input whose next record is the oldest, among those that may go on; a table's before a stream's of the same time,
+/// so that what was written first and within one millisecond is seen.
 fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
     let ready = inputs.iter().enumerate().filter(|(_, input)| input.blocked_until <= now);
     ready
-        .filter_map(|(number, input)| Some((input.first()?.timestamp, number)))
-        .min_by_key(|(timestamp, number)| (timestamp.0, *number))
-        .map(|(_, number)| number)
+        .filter_map(|(number, input)| Some((input.first()?.timestamp.0, !input.is_table, number)))
+        .min()
+        .map(|(_, _, number)| number)
 }
 
 /// Decides the next record of one input.
@@ -309,7 +310,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         sub: sub_topology,
         step: &**step,
         source: &input.source,
-        is_lead: number == 0,
+        declared: sub_topology.declarations().find(|(topic, _)| **topic == input.source.topic).map(|(_, found)| found),
         may_retry: input.attempts < terms.settings.retry_attempts,
     };
     let count = partition_counts.get(number).copied().unwrap_or(0);
@@ -388,7 +389,7 @@ impl Place<'_> {
             let message = format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}");
             return Err(Reject::dead_letter("too-large", message));
         }
-        let Some(declared) = self.sub.declared.as_ref().filter(|_| self.is_lead) else { return Ok(None) };
+        let Some(declared) = self.declared else { return Ok(None) };
         let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
         let expected = declared.hash().partition(key, declared.count());
         if expected == self.source.partition.0 {

@@ -7,6 +7,7 @@ pub mod algorithm;
 pub mod codec;
 pub mod effect;
 pub mod identity;
+pub mod join;
 pub mod key;
 pub mod partitioning;
 pub mod record;
@@ -19,6 +20,7 @@ pub mod topology;
 
 pub use algorithm::{Algorithm, Context};
 pub use effect::Reject;
+pub use join::TableTopic;
 pub use key::{Key, KeyType};
 pub use partitioning::{Declared, KeyHash, OnViolation};
 pub use store::Store;

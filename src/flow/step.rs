@@ -3,6 +3,7 @@
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec;
 use crate::flow::effect::{Applied, Emission, Reject, Stepped};
+use crate::flow::join::ReadEvent;
 use crate::flow::key::KeyType;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::row::{RowError, Value, from_values, to_values};
@@ -65,15 +66,17 @@ pub(crate) struct Update<A: Algorithm> {
 }
 
 /// [`LogStep`]: the value under the record's key is read and written back.
-pub(crate) struct Aggregate<A: Algorithm> {
+pub(crate) struct Aggregate<A: Algorithm, S> {
     pub(crate) chain: Chain<A>,
+    pub(crate) events: S,
     pub(crate) store: Store<A::Row>,
     pub(crate) key_type: KeyType,
 }
 
 /// [`LogStep`]: an algorithm that keeps nothing under the record's key.
-pub(crate) struct Process<A: Algorithm<Row = ()>> {
+pub(crate) struct Process<A: Algorithm<Row = ()>, S> {
     pub(crate) chain: Chain<A>,
+    pub(crate) events: S,
 }
 
 /// [`LogStep`]: sends each record on under another key.
@@ -82,7 +85,7 @@ pub(crate) struct ChangeKey<E, F> {
     pub(crate) event: PhantomData<fn() -> E>,
 }
 
-impl<A: Algorithm> RowStep for Update<A> {
+impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     fn table(&self) -> &TableSpec {
         &self.table
     }
@@ -104,13 +107,13 @@ impl<A: Algorithm> RowStep for Update<A> {
     }
 }
 
-impl<A: Algorithm<Row: Default>> LogStep for Aggregate<A> {
+impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A, S> {
     fn key_type(&self) -> Option<KeyType> {
         Some(self.key_type)
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let event = codec::decode::<A::Event>(record.value)?;
+        let event = self.events.read(record, context)?;
         let key = record.key.unwrap_or_default();
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
         let notices = self.chain.run(event, &mut state, context)?;
@@ -120,13 +123,13 @@ impl<A: Algorithm<Row: Default>> LogStep for Aggregate<A> {
     }
 }
 
-impl<A: Algorithm<Row = ()>> LogStep for Process<A> {
+impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
     fn key_type(&self) -> Option<KeyType> {
         None
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let event = codec::decode::<A::Event>(record.value)?;
+        let event = self.events.read(record, context)?;
         let notices = self.chain.run(event, &mut (), context)?;
         self.chain.announce(notices)
     }

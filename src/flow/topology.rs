@@ -5,6 +5,7 @@
 //! and begins the next one there.
 
 use crate::flow::algorithm::Algorithm;
+use crate::flow::join::{AnyOf, Joined, JoinedTable, Keep, LeftJoined, Plain, ReadEvent, TableTopic, WithTables};
 use crate::flow::key::KeyType;
 use crate::flow::partitioning::{Declared, OnViolation};
 use crate::flow::record::TopicName;
@@ -13,6 +14,7 @@ use crate::flow::step::{Aggregate, Chain, ChangeKey, Filter, Item, LogStep, Proc
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::{Table, TableSpec};
 use crate::flow::threshold::Threshold;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -52,6 +54,8 @@ pub struct SubTopology {
     pub destination: Option<TopicName>,
     /// The stores of the step, the aggregate's own first.
     pub stores: Vec<StoreSpec>,
+    /// The companions that are kept as tables.
+    pub tables: Vec<JoinedTable>,
     /// What the lead topic's owner says of its partitioning.
     pub declared: Option<Declared>,
     /// The step's name where it changes the key: its destination is then `<pipeline>-<name>-repartition`.
@@ -62,6 +66,19 @@ impl SubTopology {
     /// Lead topic first, then the companions.
     pub fn sources(&self) -> impl Iterator<Item = &TopicName> {
         std::iter::once(&self.lead).chain(&self.companions)
+    }
+
+    /// What is declared of the partitioning of its topics.
+    pub fn declarations(&self) -> impl Iterator<Item = (&TopicName, &Declared)> {
+        let tables = self.tables.iter().map(|table| (&table.topic, &table.declared));
+        let all = std::iter::once((&self.lead, &self.declared)).chain(tables);
+        all.filter_map(|(topic, declared)| Some((topic, declared.as_ref()?)))
+    }
+
+    /// Whether `topic` is kept as a table.
+    #[must_use]
+    pub fn is_table(&self, topic: &TopicName) -> bool {
+        self.tables.iter().any(|table| table.topic == *topic)
     }
 
     /// The table of the step, where it has one.
@@ -102,8 +119,8 @@ impl Topology {
 
     /// Names the lead topic of a source: the one the consumer group subscribes to.
     pub fn source(&mut self, topic: &str) -> Source<'_> {
-        let topics = vec![self.parse(topic)];
-        Source { topology: self, topics, declared: None }
+        let lead = self.parse(topic);
+        Source { group: Group::new(self, lead), events: Plain }
     }
 
     /// The same pipeline under another name: another group, other transactional ids and internal topics, positions of its
@@ -212,9 +229,18 @@ impl Topology {
         let mut seen: Vec<&TopicName> = Vec::new();
         for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
             if seen.contains(&topic) {
-                errors.push(format!("topic {topic}: is a source twice; one topic has one place in a pipeline"));
+                let is_table = self.sub_topologies.iter().any(|sub| sub.is_table(topic));
+                let fix = if is_table {
+                    ": join the table in one step, which reads its streams by events() and and()"
+                } else {
+                    ""
+                };
+                errors.push(format!("topic {topic}: is a source twice; one topic has one place in a pipeline{fix}"));
             }
             seen.push(topic);
+        }
+        for sub in &self.sub_topologies {
+            self.check_tables(sub, &mut errors);
         }
         for sub in self.sub_topologies.iter().filter(|sub| sub.table().is_some() && sub.is_stateful()) {
             errors.push(format!(
@@ -225,7 +251,10 @@ impl Topology {
         let stores: Vec<&StoreSpec> = self.sub_topologies.iter().flat_map(|sub| &sub.stores).collect();
         for (index, store) in stores.iter().enumerate() {
             if stores.iter().take(index).any(|other| other.name == store.name) {
-                errors.push(format!("store {}: belongs to two steps; one store has one owner", store.name));
+                errors.push(format!(
+                    "store {}: belongs to two steps, or to two tables of one; one store has one owner: name another",
+                    store.name
+                ));
             }
             if self.changelog_topic(store).is_none() {
                 errors.push(format!(
@@ -242,6 +271,36 @@ impl Topology {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// Whether the tables of one step can be joined with its stream, as far as the declaration tells.
+    fn check_tables(&self, sub: &SubTopology, errors: &mut Vec<String>) {
+        // We write repartition topics ourselves, by murmur2; their count is known when the folder of topics is read.
+        let is_internal = self.internal_topics().contains(&sub.lead);
+        let hash = sub.declared.as_ref().map(|declared| declared.hash().name()).or(is_internal.then_some("murmur2"));
+        let count = sub.declared.as_ref().map(Declared::count);
+        let lead = &sub.lead;
+        for JoinedTable { topic, declared, .. } in &sub.tables {
+            let Some(declared) = declared else { continue };
+            if let Some(hash) = hash.filter(|hash| *hash != declared.hash().name()) {
+                errors.push(format!(
+                    "table {topic}: is partitioned by {}, and {lead}, which it is joined with, by {hash}: equal keys would not meet; let all producers use one partitioner, or write the table to a topic of its own under murmur2 and the stream through key_by()",
+                    declared.hash().name()
+                ));
+            }
+            if let Some(count) = count.filter(|count| *count != declared.count()) {
+                errors.push(format!(
+                    "table {topic}: is declared with {} partitions, and {lead}, which it is joined with, with {count}: equal keys would not meet; make the counts equal, or send the stream by key_by() through a repartition topic of {} partitions",
+                    declared.count(),
+                    declared.count()
+                ));
+            }
+            if declared.policy() == OnViolation::Repartition {
+                errors.push(format!(
+                    "table {topic}: its records are not sent on; declare it with OnViolation::Stop or OnViolation::Warn"
+                ));
+            }
+        }
+    }
+
     /// The dead-letter topic of a source: `<topic>-dlt`.
     #[must_use]
     pub fn dead_letter_topic(source: &TopicName) -> TopicName {
@@ -255,28 +314,137 @@ impl Topology {
     }
 }
 
-/// A source under construction.
-#[must_use = "a source does nothing until its chain ends in to() or done()"]
-pub struct Source<'t> {
+/// A co-partition group under construction.
+struct Group<'t> {
     topology: &'t mut Topology,
+    /// Lead topic first; an illegal name was noted when it was given.
     topics: Vec<Option<TopicName>>,
+    tables: Vec<(JoinedTable, Arc<dyn Keep>)>,
     declared: Option<Declared>,
+}
+
+impl<'t> Group<'t> {
+    fn new(topology: &'t mut Topology, lead: Option<TopicName>) -> Self {
+        Self { topology, topics: vec![lead], tables: Vec::new(), declared: None }
+    }
+
+    fn join<V: Serialize + DeserializeOwned + 'static>(&mut self, table: TableTopic<V>) -> Store<V> {
+        let TableTopic { topic, store, declared } = table;
+        let topic = self.topology.parse(&topic);
+        if let Some(topic) = &topic {
+            let joined = JoinedTable { topic: topic.clone(), store: Arc::clone(&store.spec().name), declared };
+            self.tables.push((joined, Arc::new(store.clone())));
+        }
+        self.topics.push(topic);
+        store
+    }
+
+    /// Adds the sub-topology; gives the topology back for what follows.
+    fn finish(
+        self,
+        step: StepKind,
+        destination: Option<TopicName>,
+        mut stores: Vec<StoreSpec>,
+        rekeys: Option<Arc<str>>,
+    ) -> &'t mut Topology {
+        let Self { topology, topics, tables, declared } = self;
+        stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
+        let tables = tables.into_iter().map(|(table, _)| table).collect();
+        let mut topics = topics.into_iter().flatten();
+        let Some(lead) = topics.next() else { return topology };
+        let companions = topics.collect();
+        let mut sub = SubTopology { lead, companions, step, destination, stores, tables, declared, rekeys };
+        sub.companions.extend(topology.astray_topic(&sub));
+        topology.sub_topologies.push(sub);
+        topology
+    }
+}
+
+/// A source under construction. `S` is how the event of its step is read.
+///
+/// Topics that are read together must be co-partitioned: keys spelt alike, one partitioner, equal partition counts. Then
+/// all records of one key meet in one task. The order of records is that of their partition. Between topics the engine
+/// takes the record with the smaller timestamp among those that have arrived, a table's first where they are equal, and
+/// does not wait for a topic that is late. When a task starts, table topics are read to the end that they have then, before
+/// the first record of the stream. So a record is joined with what its table says when the record is *handled*: one that a
+/// slow producer of the table should have sent before it is missed, as with Kafka Streams.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tidegate::flow::{Algorithm, Context, Reject, Topology};
+///
+/// #[derive(Deserialize)]             struct Order { item: String }
+/// #[derive(Serialize, Deserialize)]  struct User { name: String }
+/// #[derive(Serialize)]               struct Labelled { item: String, name: String }
+///
+/// struct Label;
+///
+/// impl Algorithm for Label {
+///     type Event = (Order, User);
+///     type Row = ();
+///     type Notices = Option<Labelled>;
+///
+///     fn apply(&self, (order, user): (Order, User), (): &mut (), _: &mut Context<'_>) -> Result<Option<Labelled>, Reject> {
+///         Ok(Some(Labelled { item: order.item, name: user.name }))
+///     }
+/// }
+///
+/// let mut topology = Topology::new("labels");
+/// topology.source("orders").join("users").process(Label).to("labelled-orders");
+/// assert_eq!(topology.validate(), Ok(()));
+/// ```
+#[must_use = "a source does nothing until its chain ends in to() or done()"]
+pub struct Source<'t, S = Plain> {
+    group: Group<'t>,
+    events: S,
 }
 
 impl<'t> Source<'t> {
     /// Adds a companion topic: equal partition count, same keys. The algorithm sees from which topic a record came, and
-    /// its state is the place where the two meet: this is how co-partitioned topics are joined.
+    /// its state is the place where the two meet. Both topics' records are decoded as one type; see [`Source::events`] for
+    /// topics whose records differ.
     pub fn with(mut self, companion: &str) -> Self {
-        let topic = self.topology.parse(companion);
-        self.topics.push(topic);
+        let topic = self.group.topology.parse(companion);
+        self.group.topics.push(topic);
         self
     }
 
-    /// Declares that the lead topic is partitioned by its key already: no shuffle is needed, and every record is held
-    /// against the declaration.
-    pub fn declared(mut self, declared: Declared) -> Self {
-        self.declared = Some(declared);
-        self
+    /// Reads several co-partitioned topics, each as its own type: `event` makes the step's event of a record of the lead
+    /// topic, and [`Source::and`] adds a topic and does the same for its records. This joins two streams by key: the
+    /// algorithm keeps what it has seen of one until the other comes.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tidegate::flow::{Algorithm, Context, Reject, Topology};
+    /// # #[derive(Deserialize)] struct Order { cents: i64 }
+    /// # #[derive(Deserialize)] struct Payment { cents: i64 }
+    /// enum Movement {
+    ///     Ordered(Order),
+    ///     Paid(Payment),
+    /// }
+    /// # struct Balance;
+    /// # impl Algorithm for Balance {
+    /// #     type Event = Movement; type Row = i64; type Notices = Option<i64>;
+    /// #     fn apply(&self, event: Movement, owed: &mut i64, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+    /// #         *owed += match event { Movement::Ordered(order) => order.cents, Movement::Paid(paid) => -paid.cents };
+    /// #         Ok(Some(*owed))
+    /// #     }
+    /// # }
+    /// let mut topology = Topology::new("balances");
+    /// topology
+    ///     .source("orders")
+    ///     .events(Movement::Ordered)
+    ///     .and("payments", Movement::Paid)
+    ///     .aggregate("balances", Balance)
+    ///     .done();
+    /// # assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub fn events<P, E>(self, event: impl Fn(P) -> E + Send + Sync + 'static) -> Source<'t, AnyOf<E>>
+    where
+        P: DeserializeOwned,
+        E: 'static,
+    {
+        Source { group: self.group, events: AnyOf::new(event) }
     }
 
     /// Sends each record on under the key that `key` makes of its event, through the repartition topic
@@ -287,18 +455,75 @@ impl<'t> Source<'t> {
         E: DeserializeOwned + 'static,
         K: ToString + 'static,
     {
-        let topic = self.topology.internal(name, "repartition");
+        let topology = &mut *self.group.topology;
+        let topic = topology.internal(name, "repartition");
         if topic.is_none() {
-            self.topology.errors.push(format!("key_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
+            topology.errors.push(format!("key_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
         }
         let step = ChangeKey { key, event: PhantomData::<fn() -> E> };
-        let topology = self.finish(StepKind::Log(Arc::new(step)), topic.clone(), Vec::new(), Some(name.into()));
-        Self { topology, topics: vec![topic], declared: None }
+        let topology = self.group.finish(StepKind::Log(Arc::new(step)), topic.clone(), Vec::new(), Some(name.into()));
+        Self { group: Group::new(topology, topic), events: Plain }
     }
 
     /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first.
-    pub fn update<A: Algorithm>(self, table: impl Into<Table>, algorithm: A) -> StepBuilder<'t, A> {
-        StepBuilder::new(self, algorithm, Kind::Update(table.into()))
+    pub fn update<A: Algorithm<Event: DeserializeOwned>>(
+        self,
+        table: impl Into<Table>,
+        algorithm: A,
+    ) -> StepBuilder<'t, A> {
+        let table = table.into();
+        let erase: Erase<A> = Box::new(move |chain, _, topology| {
+            let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
+                topology.errors.push(format!("table {}: {error}", table.name));
+                Vec::new()
+            });
+            StepKind::Rows(Arc::new(Update { chain, table: TableSpec { table, columns } }))
+        });
+        StepBuilder::new(self.group, algorithm, Vec::new(), erase)
+    }
+}
+
+impl<'t, E: 'static> Source<'t, AnyOf<E>> {
+    /// Adds a companion topic: equal partition count, same keys. `event` makes the step's event of its records.
+    pub fn and<P>(mut self, companion: &str, event: impl Fn(P) -> E + Send + Sync + 'static) -> Self
+    where
+        P: DeserializeOwned,
+    {
+        let topic = self.group.topology.parse(companion);
+        if let Some(topic) = &topic {
+            self.events.and(topic.clone(), event);
+        }
+        self.group.topics.push(topic);
+        self
+    }
+}
+
+impl<'t, S> Source<'t, S> {
+    /// Declares that the lead topic is partitioned by its key already: no shuffle is needed, and every record is held
+    /// against the declaration.
+    pub fn declared(mut self, declared: Declared) -> Self {
+        self.group.declared = Some(declared);
+        self
+    }
+
+    /// Joins each record with the value that a table topic has for its key: the algorithm's event is the pair of both. A
+    /// record whose key the table lacks is skipped; one without a key is a dead letter. Through the log.
+    pub fn join<V>(mut self, table: impl Into<TableTopic<V>>) -> Source<'t, Joined<S, V>>
+    where
+        V: Serialize + DeserializeOwned + 'static,
+    {
+        let table = self.group.join(table.into());
+        Source { group: self.group, events: Joined { stream: self.events, table } }
+    }
+
+    /// As [`Source::join`], but a record whose key the table lacks is handled too: the algorithm's event is the pair of
+    /// the stream's event and an `Option`.
+    pub fn left_join<V>(mut self, table: impl Into<TableTopic<V>>) -> Source<'t, LeftJoined<S, V>>
+    where
+        V: Serialize + DeserializeOwned + 'static,
+    {
+        let table = self.group.join(table.into());
+        Source { group: self.group, events: LeftJoined { stream: self.events, table } }
     }
 
     /// Keeps a value under each record's key in a store, beside the partition, and runs the algorithm over it: through the
@@ -307,62 +532,49 @@ impl<'t> Source<'t> {
         self,
         store: impl Into<Store<A::Row>>,
         algorithm: A,
-    ) -> StepBuilder<'t, A> {
-        let store: Store<A::Row> = store.into();
+    ) -> StepBuilder<'t, A>
+    where
+        S: ReadEvent<A::Event>,
+    {
+        let (store, events) = (store.into(), self.events);
         let stores = vec![store.spec().clone()];
-        let erase: Erase<A> = Box::new(move |chain, key_type| Arc::new(Aggregate { chain, store, key_type }));
-        StepBuilder { stores, ..StepBuilder::new(self, algorithm, Kind::Log(erase)) }
+        let erase: Erase<A> =
+            Box::new(move |chain, key_type, _| StepKind::Log(Arc::new(Aggregate { chain, events, store, key_type })));
+        StepBuilder::new(self.group, algorithm, stores, erase)
     }
 
     /// Runs an algorithm that keeps nothing under the record's key; stores of its own come by `with_store`. Through the
     /// log.
-    pub fn process<A: Algorithm<Row = ()>>(self, algorithm: A) -> StepBuilder<'t, A> {
-        StepBuilder::new(self, algorithm, Kind::Log(Box::new(|chain, _| Arc::new(Process { chain }))))
-    }
-
-    /// Adds the sub-topology; gives the topology back for what follows.
-    fn finish(
-        self,
-        step: StepKind,
-        destination: Option<TopicName>,
-        stores: Vec<StoreSpec>,
-        rekeys: Option<Arc<str>>,
-    ) -> &'t mut Topology {
-        let Self { topology, topics, declared } = self;
-        let mut topics = topics.into_iter().flatten(); // an illegal name was noted when it was given
-        let Some(lead) = topics.next() else { return topology };
-        let mut sub = SubTopology { lead, companions: topics.collect(), step, destination, stores, declared, rekeys };
-        sub.companions.extend(topology.astray_topic(&sub));
-        topology.sub_topologies.push(sub);
-        topology
+    pub fn process<A: Algorithm<Row = ()>>(self, algorithm: A) -> StepBuilder<'t, A>
+    where
+        S: ReadEvent<A::Event>,
+    {
+        let events = self.events;
+        let erase: Erase<A> = Box::new(move |chain, _, _| StepKind::Log(Arc::new(Process { chain, events })));
+        StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }
 }
 
-/// Makes the step of a chain without rows.
-type Erase<A> = Box<dyn FnOnce(Chain<A>, KeyType) -> Arc<dyn LogStep>>;
-
-enum Kind<A: Algorithm> {
-    Update(Table),
-    Log(Erase<A>),
-}
+/// Makes the step of a chain; what is wrong is noted in the topology.
+type Erase<A> = Box<dyn FnOnce(Chain<A>, KeyType, &mut Topology) -> StepKind>;
 
 /// A step under construction.
 #[must_use = "a step does nothing until its chain ends in to() or done()"]
 pub struct StepBuilder<'t, A: Algorithm> {
-    source: Source<'t>,
+    group: Group<'t>,
     algorithm: A,
-    kind: Kind<A>,
+    erase: Erase<A>,
     key_type: KeyType,
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
-    fn new(source: Source<'t>, algorithm: A, kind: Kind<A>) -> Self {
-        Self { source, algorithm, kind, key_type: KeyType::Text, stores: Vec::new(), filters: Vec::new() }
+    fn new(group: Group<'t>, algorithm: A, stores: Vec<StoreSpec>, erase: Erase<A>) -> Self {
+        Self { group, algorithm, erase, key_type: KeyType::Text, stores, filters: Vec::new() }
     }
 
-    /// How the keys of an aggregate are spelt. Text unless said otherwise; an `update` step's keys are its table's.
+    /// How the keys of an aggregate or a join are spelt. Text unless said otherwise; an `update` step's keys are its table's.
     pub const fn keys(mut self, key_type: KeyType) -> Self {
         self.key_type = key_type;
         self
@@ -390,7 +602,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         magnitude: impl Fn(&Item<A>) -> f64 + Send + Sync + 'static,
     ) -> Self {
         let threshold = Threshold::new(name, default);
-        self.source.topology.thresholds.push(threshold.clone());
+        self.group.topology.thresholds.push(threshold.clone());
         self.filters.push(Filter::AtLeast(threshold, Box::new(magnitude)));
         self
     }
@@ -399,7 +611,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub fn to(self, topic: &str) {
         match TopicName::parse(topic) {
             Ok(destination) => self.finish(Some(destination)),
-            Err(error) => self.source.topology.errors.push(error),
+            Err(error) => self.group.topology.errors.push(error),
         }
     }
 
@@ -409,18 +621,15 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     fn finish(self, destination: Option<TopicName>) {
-        let Self { source, algorithm, kind, key_type, stores, filters } = self;
+        let Self { group, algorithm, erase, key_type, stores, filters } = self;
         let chain = Chain { algorithm, filters, destination: destination.clone() };
-        let step = match kind {
-            Kind::Update(table) => {
-                let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
-                    source.topology.errors.push(format!("table {}: {error}", table.name));
-                    Vec::new()
-                });
-                StepKind::Rows(Arc::new(Update { chain, table: TableSpec { table, columns } }))
+        let step = match erase(chain, key_type, &mut *group.topology) {
+            StepKind::Log(step) if !group.tables.is_empty() => {
+                let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
+                StepKind::Log(Arc::new(WithTables { tables: kept.collect(), step, key_type }))
             }
-            Kind::Log(erase) => StepKind::Log(erase(chain, key_type)),
+            step => step,
         };
-        source.finish(step, destination, stores, None);
+        group.finish(step, destination, stores, None);
     }
 }

@@ -9,7 +9,7 @@ use crate::ports::fault::Fault;
 use crate::ports::source::Bounds;
 use std::time::Duration;
 
-/// Reads one changelog partition at a time, as a committed reader. Owned by one thread.
+/// Reads one partition at a time, of a changelog or of a table topic, as a committed reader. Owned by one thread.
 pub trait ChangelogReader: Send {
     /// The log's start, and one past its last record, open transactions included.
     ///

@@ -65,17 +65,19 @@ impl<'a> Comparison<'a> {
         if let Some(topic) = lead.filter(|topic| !topic.is_lead) {
             self.differs(topic, format!("is {what}: set tidegate.io/lead to \"true\""));
         }
-        if let (Some(topic), Some(declared)) = (lead, &sub.declared)
-            && topic.partitions != declared.count()
-        {
-            let (have, want) = (topic.partitions, declared.count());
-            self.differs(
-                topic,
-                format!("has {have} partitions, but pipeline {pipeline} declares {want}: make them equal"),
-            );
+        for (name, declared) in sub.declarations() {
+            let topic = self.topics.iter().find(|topic| topic.name == *name);
+            if let Some(topic) = topic.filter(|topic| topic.partitions != declared.count()) {
+                let (have, want) = (topic.partitions, declared.count());
+                let message =
+                    format!("has {have} partitions, but pipeline {pipeline} declares {want}: make them equal");
+                self.differs(topic, message);
+            }
         }
         for companion in &sub.companions {
-            let what = format!("a companion of {} in pipeline {pipeline}", sub.lead);
+            let is_table = sub.is_table(companion);
+            let kind = if is_table { "the table joined with" } else { "a companion of" };
+            let what = format!("{kind} {} in pipeline {pipeline}", sub.lead);
             let Some(topic) = self.look(companion, self.source_roles(companion), &what) else { continue };
             if topic.is_lead {
                 self.differs(topic, format!("is {what}: set tidegate.io/lead to \"false\""));
@@ -83,7 +85,7 @@ impl<'a> Comparison<'a> {
             if let Some(lead) = lead.filter(|lead| lead.copartition != topic.copartition || lead.copartition.is_none())
             {
                 let group = lead.copartition.as_deref().unwrap_or("<name>");
-                let message = format!("is a companion of {}: set tidegate.io/copartition to {group} on both", sub.lead);
+                let message = format!("is {kind} {}: set tidegate.io/copartition to {group} on both", sub.lead);
                 self.differs(topic, message);
             }
         }

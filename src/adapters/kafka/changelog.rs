@@ -1,4 +1,4 @@
-//! Changelogs as a restore reads them: one partition at a time, committed records only, to an end that is not the last
+//! Changelogs, and table topics, as a restore reads them: one partition at a time, committed records only, to an end that is not the last
 //! stable offset.
 
 use super::Quiet;
@@ -6,7 +6,7 @@ use super::consumer::list;
 use super::fault::{by_code, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::settings::KafkaSettings;
-use crate::flow::record::{NextOffset, Offset, Record, Timestamp, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::fault::Fault;
 use crate::ports::source::Bounds;
@@ -25,6 +25,7 @@ pub struct KafkaChangelog {
     /// Asks for ends: a committed reader is told the last stable offset in place of the end.
     uncommitted: BaseConsumer<Quiet>,
     reading: Option<(TopicPartition, NextOffset)>,
+    headers: Vec<Header>,
 }
 
 impl KafkaChangelog {
@@ -42,12 +43,12 @@ impl KafkaChangelog {
         let consumer = Arc::new(make(&config)?);
         let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;
         let uncommitted = make(config.set("isolation.level", "read_uncommitted"))?;
-        Ok(Self { queue, consumer, uncommitted, reading: None })
+        Ok(Self { queue, consumer, uncommitted, reading: None, headers: Vec::new() })
     }
 
     /// Takes one event; answers whether it was a record.
     fn step(&mut self, wait: Duration, visit: &mut dyn FnMut(&Record<'_>)) -> Result<Option<bool>, Fault> {
-        let Self { queue, reading, .. } = self;
+        let Self { queue, reading, headers, .. } = self;
         let Some((place, position)) = reading else { return Ok(None) };
         let told = queue.poll(wait, |event| match event {
             Event::Record(fetched) => {
@@ -55,12 +56,13 @@ impl KafkaChangelog {
                 if fetched.partition() != place.partition.0 || fetched.topic() != place.topic.as_str().as_bytes() {
                     return Ok(false);
                 }
+                fetched.headers(headers);
                 visit(&Record {
                     offset: Offset(fetched.offset()),
                     timestamp: Timestamp(fetched.timestamp()),
                     key: fetched.key(),
                     value: fetched.value(),
-                    headers: &[],
+                    headers,
                 });
                 *position = NextOffset(fetched.offset() + 1);
                 Ok(true)
