@@ -3,6 +3,7 @@
 mod crashes;
 mod guards;
 mod halts;
+mod joins;
 mod keyed;
 mod pipeline;
 mod poison;
