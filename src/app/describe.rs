@@ -276,3 +276,41 @@ const fn column_type(key: KeyType) -> &'static str {
         KeyType::Text => "text",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Algorithm, Context, Declared, Reject, TableTopic};
+
+    struct Pair;
+
+    impl Algorithm for Pair {
+        type Event = (i64, i64);
+        type Row = ();
+        type Notices = Option<i64>;
+
+        fn apply(&self, _: (i64, i64), (): &mut (), _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_join_is_told_with_its_co_partitioned_topics_and_the_store_of_its_table() {
+        let mut topology = Topology::new("shop");
+        let users = TableTopic::new("users").kept_in("accounts").declared(Declared::murmur2(6));
+        topology.source("sales").key_by("by-user", |sale: &i64| *sale).join(users).process(Pair).to("told");
+        let mut out = Vec::new();
+        Description::new(&topology).write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let expected = "sub-topology 1
+  reads              shop-by-user-repartition (lead), users (table)
+  co-partitioned     shop-by-user-repartition, users: equal partition counts, equal keys, one partitioner
+  declared           users: murmur2 of the key over 6 partitions; a violation: stop
+  joins              users, the last value of each key, kept in accounts
+  keeps              accounts (version 1), changelog shop-accounts-changelog
+  announces in       told
+  dead letters in    shop-by-user-repartition-dlt, users-dlt
+";
+        assert!(text.contains(expected), "{text}");
+    }
+}

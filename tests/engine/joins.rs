@@ -222,6 +222,19 @@ fn a_table_that_another_step_writes_is_read_to_its_end_too() {
     assert_eq!(met_by(&mut driver, "ada"), [(1, Some(1)), (2, Some(2)), (3, Some(3))]);
 }
 
+/// More than one slice of the reader, so that the stream would come in between.
+#[test]
+fn a_long_backlog_of_the_table_is_decided_before_the_stream_begins() {
+    let mut driver = TestDriver::new(inner()).partitions(1);
+    order(&mut driver, "ada", 1);
+    driver.pass(Duration::from_millis(10));
+    for n in 0..6_000 {
+        user(&mut driver, &format!("u{n}"), Some(n));
+    }
+    user(&mut driver, "ada", Some(1));
+    assert_eq!(met_by(&mut driver, "ada"), [(1, Some(1))]);
+}
+
 // === Through crashes and rebalances ===
 
 #[test]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tidegate::engine::supervisor::outputs;
-use tidegate::flow::Topology;
-use tidegate::pipelines::{scoring, sessions, usage};
+use tidegate::flow::{Algorithm, Context, Declared, Reject, TableTopic, Topology};
+use tidegate::pipelines::{orders, scoring, sessions, usage};
 use tidegate::topics::{compare, read, validate};
 
 /// A folder of its own, removed when dropped.
@@ -75,6 +75,7 @@ fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
         (shipped(), scoring::topology(), 5),
         (shipped().join("usage"), usage::topology(), 6),
         (shipped().join("sessions"), sessions::topology(), 4),
+        (shipped().join("orders"), orders::topology(), 6),
     ];
     for (folder, topology, count) in folders {
         for environment in [None, Some("dev"), Some("prod")] {
@@ -154,6 +155,85 @@ fn internal_topics_are_demanded() {
     let findings = fewer.findings_of(&sessions::topology(), None);
     let expected = "clicks: has 6 partitions, but pipeline sessions declares 12: make them equal";
     assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
+}
+
+/// A table must be where the keys of its stream are, also behind a change of key.
+#[test]
+fn a_table_topic_is_demanded_beside_its_stream() {
+    let of_orders: &[(&str, &str, &str, &str)] = &[
+        (
+            "users.yaml",
+            "spec:\n",
+            "spec:\n  topicName: other\n",
+            "FOLDER: users: no file, but it is the table joined with orders in pipeline orders",
+        ),
+        (
+            "users.yaml",
+            "partitions: 12",
+            "partitions: 6",
+            "users: has 6 partitions, but orders of co-partition group users has 12: make them equal",
+        ),
+        (
+            "users.yaml",
+            "copartition: users",
+            "copartition: others",
+            "users: is the table joined with orders: set tidegate.io/copartition to users on both",
+        ),
+        (
+            "users.yaml",
+            "role: input",
+            "role: output",
+            "users: its role is output, but it is the table joined with orders in pipeline orders: expected input or repartition",
+        ),
+        ("orders-users-changelog.yaml", "role: changelog", "role: output", "expected changelog"),
+    ];
+    for (file, from, to, expected) in of_orders {
+        let findings = Folder::of(&shipped().join("orders"), file, from, to).findings_of(&orders::topology(), None);
+        assert!(
+            findings.iter().any(|f| f.contains(expected)),
+            "{file}: {to}\nexpected {expected}\nfound {findings:#?}"
+        );
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct User {}
+    let by_user = |event: &serde_json::Value| event["userId"].to_string();
+    let mut topology = Topology::new("usage");
+    let users = TableTopic::<User>::new("users").declared(Declared::murmur2(6));
+    topology.source("events").key_by("by-user", by_user).join(users).process(Known).to("usage-updates");
+    let folder = Folder::of(&shipped().join("usage"), "events.yaml", "partitions: 12", "partitions: 5");
+    let users = std::fs::read_to_string(shipped().join("orders/users.yaml")).unwrap();
+    std::fs::write(folder.0.join("users.yaml"), users).unwrap();
+    let schema = shipped().join("orders/schemas/user.json");
+    std::fs::copy(schema, folder.0.join("schemas/user.json")).unwrap();
+    let findings = folder.findings_of(&topology, None);
+    let expected = "users: has 12 partitions, but pipeline usage declares 6: make them equal";
+    assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
+    let is_apart =
+        |finding: &String| finding.contains("usage-by-user-repartition has") || finding.contains("events has");
+    assert!(!findings.iter().any(is_apart), "the stream is counted behind its change of key: {findings:#?}");
+    let fewer =
+        std::fs::read_to_string(folder.0.join("users.yaml")).unwrap().replace("partitions: 12", "partitions: 6");
+    std::fs::write(folder.0.join("users.yaml"), fewer).unwrap();
+    let findings = folder.findings_of(&topology, None);
+    let expected =
+        "users: has 6 partitions, but usage-by-user-repartition of co-partition group users has 12: make them equal";
+    assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
+
+    struct Known;
+    impl Algorithm for Known {
+        type Event = (serde_json::Value, User);
+        type Row = ();
+        type Notices = Option<User>;
+        fn apply(
+            &self,
+            (_, user): (serde_json::Value, User),
+            (): &mut (),
+            _: &mut Context<'_>,
+        ) -> Result<Option<User>, Reject> {
+            Ok(Some(user))
+        }
+    }
 }
 
 #[test]
