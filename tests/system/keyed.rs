@@ -11,7 +11,7 @@ use tidegate::ports::history::{Found, TopicHistory};
 
 const PARTITIONS: i32 = 12;
 
-fn topic(name: &str) -> TopicName {
+pub fn topic(name: &str) -> TopicName {
     TopicName::parse(name).unwrap()
 }
 
@@ -19,13 +19,13 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn read(world: &World, group: &str, name: &str, mut visit: impl FnMut(Found)) {
+pub fn read(world: &World, group: &str, name: &str, mut visit: impl FnMut(Found)) {
     let mut history = KafkaHistory::connect(&world.kafka_settings(), group).unwrap();
     history.each_message(&topic(name), &mut visit).unwrap();
 }
 
 /// Waits until the group has committed everything that a committed reader finds in `name`.
-fn wait_read(world: &World, group: &str, name: &str, records: u64, within: Duration) {
+pub fn wait_read(world: &World, group: &str, name: &str, records: u64, within: Duration) {
     until(&format!("{name}: {records} records read by {group}"), within, || {
         let mut ends: HashMap<i32, i64> = HashMap::new();
         let mut found = 0;
@@ -50,7 +50,7 @@ fn wait_read(world: &World, group: &str, name: &str, records: u64, within: Durat
 }
 
 /// The last value of each key of a changelog, without its envelope.
-fn changelog(world: &World, group: &str, name: &str) -> BTreeMap<String, (i32, serde_json::Value)> {
+pub fn changelog(world: &World, group: &str, name: &str) -> BTreeMap<String, (i32, serde_json::Value)> {
     let mut last = BTreeMap::new();
     read(world, group, name, |record| {
         let key = String::from_utf8(record.key.unwrap()).unwrap();

@@ -12,6 +12,8 @@ mod faults;
 mod halts;
 mod input;
 #[cfg(feature = "rocksdb")]
+mod joins;
+#[cfg(feature = "rocksdb")]
 mod keyed;
 mod operation;
 mod rig;
