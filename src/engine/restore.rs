@@ -82,6 +82,8 @@ impl Stage {
         if let Some(task) = self.state.tasks.get_mut(&id) {
             task.keyed = None; // what an earlier try opened
         }
+        // What it had begun to restore went with that, and the changelog may have a later end by now.
+        self.state.restore.take_if(|restore| restore.task == id);
         match self.open_stores(id)? {
             Ok(keyed) => {
                 if let Some(task) = self.state.tasks.get_mut(&id) {

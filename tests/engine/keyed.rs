@@ -216,6 +216,64 @@ fn a_lost_disk_is_rebuilt_from_the_changelog() {
     assert_eq!(driver.disk(0).contents(&id), before, "the same keys and values");
 }
 
+/// Its end is as old as its beginning, and another owner has written since.
+#[test]
+fn a_restore_that_was_given_up_is_not_gone_on_with_when_its_partition_comes_back() {
+    const USERS: i64 = 12_000; // more than a slice in each partition
+    let mut topology = Topology::new("sessions");
+    topology.source("clicks").aggregate("sessions", Count).done();
+    let mut driver = TestDriver::new(topology).partitions(2);
+    let click = |driver: &mut TestDriver, partitions: &[i32]| {
+        for user in (0..USERS).map(|n| format!("u{n}")) {
+            if partitions.contains(&partition_for(user.as_bytes(), 2)) {
+                driver.send("clicks", user.as_str(), event("any", 1));
+            }
+        }
+    };
+    click(&mut driver, &[0, 1]);
+    driver.run();
+    driver.stop(0);
+    driver.disk(0).lose();
+    driver.start(0);
+    for _ in 0..1_000 {
+        if driver.status(0).restores().len() == 2 {
+            break; // each worker is within a restore
+        }
+        driver.step();
+    }
+    driver.freeze(0);
+    driver.start(1);
+    driver.step(); // the second joins, so that the first hears of it before it reads on
+    driver.thaw(0);
+    for _ in 0..1_000 {
+        if driver.status(1).tasks().values().any(|task| task.state == "running") {
+            break;
+        }
+        driver.step();
+        driver.pass(Duration::from_millis(10));
+    }
+    let taken: Vec<i32> = driver.status(1).tasks().keys().map(|task| task.partition.0).collect();
+    click(&mut driver, &taken);
+    for _ in 0..200 {
+        driver.step();
+        driver.pass(Duration::from_millis(10));
+    }
+    driver.stop(1);
+    click(&mut driver, &[0, 1]);
+    driver.run();
+    let last: std::collections::BTreeMap<_, _> = driver
+        .read_raw("sessions-sessions-changelog")
+        .into_iter()
+        .map(|found| (found.key.unwrap(), (found.partition, found.value.unwrap())))
+        .collect();
+    assert_eq!((taken.len(), last.len()), (1, 12_000));
+    for (user, (partition, value)) in last {
+        let kept: serde_json::Value = serde_json::from_slice(&value[2..]).unwrap();
+        let count = if taken.contains(&partition) { 3 } else { 2 };
+        assert_eq!(kept["count"], count, "{}", String::from_utf8_lossy(&user));
+    }
+}
+
 #[test]
 fn partitions_that_move_take_their_state_along() {
     let mut driver = TestDriver::new(usage()).partitions(6).instances(1);
