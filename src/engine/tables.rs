@@ -32,6 +32,9 @@ struct UnderWay {
     task: TaskId,
     /// Which of the task's inputs.
     input: usize,
+    /// Whether the reader stands at `position`: not at first, and not after a fault.
+    is_placed: bool,
+    /// Everything before it is queued or decided.
     position: NextOffset,
     /// Where a committed reader came to the end when it began.
     end: NextOffset,
@@ -86,26 +89,24 @@ impl Stage {
             return Ok(true);
         };
         let end = self.group.bounds(&source, self.settings.ask_wait)?.end;
-        let tables = match &mut self.state.tables {
-            Some(tables) => tables,
-            None => {
-                let Some(open) = &self.changelogs else {
-                    return Err(Fault::fatal("the pipeline joins a table topic, which cannot be read"));
-                };
-                self.state.tables.insert(TableReader { reader: open()?, under_way: None })
-            }
-        };
+        if self.state.tables.is_none() {
+            let Some(open) = &self.changelogs else {
+                return Err(Fault::fatal("the pipeline joins a table topic, which cannot be read"));
+            };
+            self.state.tables = Some(TableReader { reader: open()?, under_way: None });
+        }
         if position < end {
             tracing::info!(partition = %source, from = position.0, to = end.0, "reading the table before the stream");
-            tables.reader.begin(&source, position)?;
         }
-        tables.under_way = Some(UnderWay { task, input: number, position, end });
+        if let Some(tables) = &mut self.state.tables {
+            tables.under_way = Some(UnderWay { task, input: number, is_placed: false, position, end });
+        }
         Ok(true)
     }
 
     fn catch_up_slice(&mut self, under_way: UnderWay) -> Result<bool, Fault> {
         let now = self.clock.elapsed();
-        let UnderWay { task: id, input: number, position, end } = under_way;
+        let UnderWay { task: id, input: number, is_placed, position, end } = under_way;
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(false) };
         let Some(input) = task.inputs.get_mut(number) else { return Ok(false) };
         if position >= end {
@@ -114,14 +115,17 @@ impl Stage {
         if input.queued() >= SLICE {
             return Ok(false);
         }
-        let Some(tables) = &mut self.state.tables else { return Ok(false) };
+        let Some(TableReader { reader, under_way: noted }) = &mut self.state.tables else { return Ok(false) };
+        *noted = Some(UnderWay { is_placed: false, ..under_way }); // unless it all goes well
+        if !is_placed {
+            reader.begin(&input.source, position)?;
+        }
         let mut chunk = Chunk::default();
-        let position = tables.reader.read(WAIT.min(self.settings.ask_wait), SLICE, &mut |record| chunk.push(record))?;
+        let position = reader.read(WAIT.min(self.settings.ask_wait), SLICE, &mut |record| chunk.push(record))?;
+        *noted = Some(UnderWay { is_placed: true, position, ..under_way });
         let before = input.queued();
         input.push(chunk, now);
         task.queued.fetch_add(input.queued() - before, Ordering::AcqRel);
-        let has_come_further = position > under_way.position;
-        tables.under_way = Some(UnderWay { position, ..under_way });
-        Ok(has_come_further)
+        Ok(position > under_way.position)
     }
 }

@@ -1,14 +1,15 @@
 //! One task: a partition number of one sub-topology, its inputs, and where it stands between assignment and work.
 //!
 //! ```text
-//!            claimed                     table says go               K = D          stores whole             tables read
-//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Restoring ─────────→ CatchingUp ─────────→ Running ─→ Leaving
-//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ─────────────────────────┴───────────────────┤
-//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ────────────────────────────────────────────────┘
+//!            claimed                     table says go               K = D          stores whole
+//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Restoring ─────────→ CatchingUp
+//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ────────┐                   │ table topics read
+//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ───────────┴──── Running ←─────┘
+//!                                                                                         └─→ Leaving
 //! ```
 //! Only a step with rows claims, only one with stores restores, and only one with table topics catches up; the others pass
-//! through at once. `Leaving` waits until
-//! what the task decided is published, so that its stores can be written as of then.
+//! through at once. Whoever decides records (`CatchingUp`, `Running`) may halt, lose a compare-and-set or leave. `Leaving`
+//! waits until what the task decided is published, so that its stores can be written as of then.
 //! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all; `Halted` waits for
 //! a person. Both give the partition up only when the group takes it.
 

@@ -483,7 +483,7 @@ impl<'t> Source<'t> {
     }
 }
 
-impl<'t, E: 'static> Source<'t, AnyOf<E>> {
+impl<E: 'static> Source<'_, AnyOf<E>> {
     /// Adds a companion topic: equal partition count, same keys. `event` makes the step's event of its records.
     pub fn and<P>(mut self, companion: &str, event: impl Fn(P) -> E + Send + Sync + 'static) -> Self
     where

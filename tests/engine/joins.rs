@@ -301,7 +301,7 @@ impl Naive {
 /// go where it does not.
 fn against_the_naive_program(seed: u64) -> usize {
     let mut random = Random(seed);
-    let fails = seed % 2 == 0;
+    let fails = seed.is_multiple_of(2);
     let mut driver = TestDriver::new(left()).partitions(4).instances(2);
     driver.run();
     let mut naive = Naive::default();
