@@ -29,4 +29,5 @@ pub mod status;
 pub mod supervisor;
 pub mod takeover;
 pub mod task;
+mod through_database;
 mod through_log;
