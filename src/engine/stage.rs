@@ -16,6 +16,7 @@ use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, ToSource};
 use crate::engine::task::{Halt, Input, State, Task};
 use crate::engine::through_database::Prepared;
 use crate::engine::through_log::OpenBatch;
+use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::changelog::ChangelogReader;
@@ -24,7 +25,7 @@ use crate::ports::source::{Group, LogIds, TaskId};
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -98,6 +99,8 @@ pub(crate) struct StageState {
     pub(crate) counts_at: Duration,
     /// Cluster and topic ids, read at most once a second.
     pub(crate) log_ids: HashMap<TopicName, (Duration, LogIds)>,
+    /// Rows, by table and key, that the database refused, until the batch that they were in is committed.
+    pub(crate) suspects: BTreeSet<(usize, Key)>,
     /// A batch whose COMMIT had no answer.
     pub(crate) in_doubt: Option<Prepared>,
     pub(crate) failures: u32,

@@ -4,21 +4,34 @@
 //! locked in id order, the algorithm, the rows, the outbox, commit. What it decided goes to the relay from memory. A batch
 //! is offered again from the start after any failure, since nothing of it was committed; a COMMIT whose answer was lost is
 //! settled by a locking read before anything else is tried.
+//!
+//! Where a step has stores, what the batch wrote into them lies in their caches: undone with the batch, sealed with its
+//! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from the
+//! commit on they are decided, whoever publishes them. Those of a task take turns, whatever input they came with: the sum
+//! of its inputs' D at the end of the batch grows with every batch, so that a takeover can send them in the order in which
+//! they were decided.
 
 use crate::engine::assignment::AssignmentId;
-use crate::engine::batch::{Batch, Reached, Share, Terms};
+use crate::engine::batch::{Batch, Reached, Share, StoreTrouble, TaskStores, Terms};
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
+use crate::engine::keyed::Keyed;
+use crate::engine::message::changelog_row;
+use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Part, Publication};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
 use crate::engine::task::{Input, State, Task};
-use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
 use crate::flow::topology::{StepKind, Topology};
 use crate::ports::Fault;
 use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
 use crate::ports::source::TaskId;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What one input contributes to a batch.
 struct Draw {
@@ -30,8 +43,11 @@ struct Draw {
 /// A batch whose transaction is ready to commit, or in doubt.
 pub(crate) struct Prepared {
     advances: Vec<Advance>,
+    /// Notices and dead letters.
     rows: Vec<OutboxRow>,
     timestamps: Vec<Timestamp>,
+    /// Changelog records, which are in the outbox too.
+    outgoing: Outgoing,
 }
 
 /// How one input moves with a batch.
@@ -50,7 +66,16 @@ struct Advance {
 enum Undone {
     /// These compare-and-sets matched nothing.
     Fenced(Vec<TaskId>),
+    /// The database refuses these rows of steps with stores, named by table and key.
+    Refused(BTreeSet<(usize, Key)>),
+    Store(StoreTrouble),
     Fault(Fault),
+}
+
+impl From<StoreTrouble> for Undone {
+    fn from(trouble: StoreTrouble) -> Self {
+        Self::Store(trouble)
+    }
 }
 
 impl From<Fault> for Undone {
@@ -101,7 +126,19 @@ impl Stage {
         if draws.is_empty() {
             return Ok(false);
         }
-        match self.prepare(&draws) {
+        // In the batch's hands while it is decided.
+        let mut stores = TaskStores::new();
+        for draw in &draws {
+            let keyed = self.state.tasks.get_mut(&draw.task).and_then(|task| task.keyed.take());
+            stores.extend(keyed.map(|keyed| (draw.task, keyed)));
+        }
+        let prepared = self.prepare(&draws, &mut stores);
+        for (id, keyed) in stores {
+            if let Some(task) = self.state.tasks.get_mut(&id) {
+                task.keyed = Some(keyed);
+            }
+        }
+        match prepared {
             Ok(prepared) => match self.rows.commit() {
                 Ok(CommitAnswer::Done) => {
                     self.hook.after(Step::CommitDatabase)?;
@@ -119,7 +156,7 @@ impl Stage {
     }
 
     /// Everything of a database transaction but its commit.
-    fn prepare(&mut self, draws: &[Draw]) -> Result<Prepared, Undone> {
+    fn prepare(&mut self, draws: &[Draw], stores: &mut TaskStores) -> Result<Prepared, Undone> {
         let Self { topology, rows, settings, state, hook, clock, message_bytes_max, .. } = self;
         let terms = Terms {
             pipeline: topology.name(),
@@ -156,18 +193,14 @@ impl Stage {
             let found = rows.read(table, &keys)?;
             batch.take_rows(table, found);
         }
-        batch.decide();
+        if !state.suspects.is_empty() {
+            state.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
+            rows.savepoint()?;
+        }
+        batch.decide(stores, |table, row| offer(&mut **rows, table, row))?;
         hook.after(Step::Apply)?;
         write_rows(&mut **rows, &mut batch)?;
         hook.after(Step::WriteRows)?;
-        let (outbox, timestamps) = batch.outbox();
-        if !outbox.is_empty() {
-            rows.append(&outbox).map_err(not_the_records)?;
-        }
-        let verdicts = batch.verdicts();
-        if !verdicts.is_empty() {
-            rows.record(&verdicts).map_err(not_the_records)?;
-        }
         // The counters, and where a record asks to be offered again the offset to stop at, are known only now.
         let reached = batch.reached();
         let mut advances = Vec::with_capacity(moves.len());
@@ -182,29 +215,52 @@ impl Stage {
             let from = input.next_offset;
             advances.push(Advance { task, assignment, input: draw.input, epoch, source, from, to, reached });
         }
+        let (mut outbox, timestamps) = batch.outbox();
+        let notices = outbox.len();
+        let mut outgoing = Outgoing::default();
+        for (id, keyed) in stores {
+            let Some(task) = state.tasks.get(id) else { continue };
+            let moment = (clock.elapsed(), terms.now);
+            close_stores(keyed, task, &advances, moment, &mut outbox, &mut outgoing)
+                .map_err(|fault| StoreTrouble { task: *id, fault })?;
+        }
+        if !outbox.is_empty() {
+            rows.append(&outbox).map_err(not_the_records)?;
+        }
+        outbox.truncate(notices);
+        let verdicts = batch.verdicts();
+        if !verdicts.is_empty() {
+            rows.record(&verdicts).map_err(not_the_records)?;
+        }
         if rows.advance(&moves)?.iter().any(|matched| !matched) {
             return Err(Undone::Fault(Fault::retry("a position changed under its lock")));
         }
         hook.after(Step::WriteOutbox)?;
-        Ok(Prepared { advances, rows: outbox, timestamps })
+        Ok(Prepared { advances, rows: outbox, timestamps, outgoing })
     }
 
-    /// The batch is committed: D moves, and the relay gets what it left to publish.
+    /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
+    /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
     fn finish(&mut self, prepared: Prepared) {
-        let Prepared { advances, rows, timestamps } = prepared;
+        let Prepared { advances, rows, timestamps, outgoing } = prepared;
         let now = self.clock.elapsed();
         self.state.failures = 0;
+        self.state.suspects.clear();
         self.status.database_commits.add(1);
-        let mut parts = Vec::with_capacity(advances.len());
+        let mut publication = Publication { rows, timestamps, outgoing, ..Publication::default() };
+        let mut moved = BTreeSet::new();
         for advance in advances {
             self.status.count(advance.reached.counts);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, reached } = advance;
-            if from != to {
-                parts.push(Part { task: id, assignment, source, epoch, from, to, topic_id: None });
-            }
-            let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment) else {
+            let is_here = |task: &&mut Task| task.assignment == assignment && task.state == State::Running;
+            let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
+                publication.remove(&source);
                 continue;
             };
+            if from != to {
+                publication.parts.push(Part { task: id, assignment, source, epoch, from, to, topic_id: None });
+            }
+            moved.insert(id);
             let Some(input) = task.inputs.get_mut(number) else { continue };
             input.next_offset = to;
             input.consume(reached.records);
@@ -221,8 +277,14 @@ impl Stage {
             }
             self.show(id);
         }
-        if !parts.is_empty() {
-            self.hand_over(Publication { parts, rows, timestamps, ..Publication::default() });
+        for id in moved {
+            let Some(task) = self.state.tasks.get_mut(&id) else { continue };
+            if let Some(keyed) = &mut task.keyed {
+                keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+            }
+        }
+        if !publication.parts.is_empty() {
+            self.hand_over(publication);
         }
     }
 
@@ -246,7 +308,7 @@ impl Stage {
                 self.finish(prepared);
             }
             // Not committed, or claimed by another since: the next compare-and-set tells which.
-            Ok(false) => {}
+            Ok(false) => self.undo_stores(prepared.advances.iter().map(|advance| advance.task)),
             Err(fault @ Fault::Fatal(_)) => return Err(fault),
             Err(fault) => {
                 self.back_off(&fault);
@@ -256,7 +318,17 @@ impl Stage {
         Ok(())
     }
 
+    /// What a batch wrote into the stores of these tasks is as if it had never been.
+    fn undo_stores(&mut self, tasks: impl Iterator<Item = TaskId>) {
+        for id in tasks {
+            if let Some(keyed) = self.state.tasks.get_mut(&id).and_then(|task| task.keyed.as_mut()) {
+                keyed.undo();
+            }
+        }
+    }
+
     fn undo(&mut self, undone: Undone, draws: &[Draw]) -> Result<(), Fault> {
+        self.undo_stores(draws.iter().map(|draw| draw.task));
         match undone {
             Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
             Undone::Fenced(tasks) => {
@@ -264,6 +336,14 @@ impl Stage {
                 for task in tasks {
                     self.doubt(task);
                 }
+            }
+            Undone::Refused(suspects) => {
+                self.rows.rollback();
+                self.state.suspects.extend(suspects);
+            }
+            Undone::Store(StoreTrouble { task, fault }) => {
+                self.rows.rollback();
+                self.store_failed(task, fault)?;
             }
             Undone::Fault(Fault::Fenced(_)) => {
                 self.rows.rollback();
@@ -300,12 +380,14 @@ fn share<'a>(
 ) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
     Some(Share {
+        task: task.id,
         source: &input.source,
         incarnation: input.incarnation(),
         step: &**step,
         table: topology.table_index(task.id.sub_topology),
         may_retry: input.attempts < settings.retry_attempts,
         is_versioned: step.table().table.version_column.is_some(),
+        is_stateful: task.sub_topology.is_stateful(),
         records: input.records(draw.records).collect(),
     })
 }
@@ -322,22 +404,60 @@ fn first_move(input: &Input, share: &Share<'_>) -> Move {
     }
 }
 
+/// Ends the batch in one task's stores: each changelog record goes into the outbox, and out to the relay. `moment` is the
+/// monotonic clock and the batch's time.
+fn close_stores(
+    keyed: &mut Keyed,
+    task: &Task,
+    advances: &[Advance],
+    moment: (Duration, Timestamp),
+    outbox: &mut Vec<OutboxRow>,
+    outgoing: &mut Outgoing,
+) -> Result<(), Fault> {
+    let own = || advances.iter().filter(|advance| advance.task == task.id);
+    // Where no input moved no record was decided, and nothing was written.
+    let Some(moved) = own().find(|advance| advance.from != advance.to) else { return Ok(()) };
+    let origin = Origin { source: &moved.source, offset: Offset(moved.to.0 - 1) };
+    let incarnation = task.inputs.get(moved.input).map_or(0, Input::incarnation);
+    let before: i64 = task.inputs.iter().map(|input| input.next_offset.0).sum();
+    let turn = before + own().map(|advance| advance.to.0 - advance.from.0).sum::<i64>();
+    // Behind the notices of the same input.
+    let taken = outbox.iter().filter(|row| row.source == *origin.source && row.source_offset == origin.offset).count();
+    let first = outgoing.len();
+    keyed.close(origin, moment.0, outgoing)?;
+    for (seq, message) in (taken..).zip(outgoing.messages().skip(first)) {
+        let seq = i32::try_from(seq).unwrap_or(i32::MAX);
+        outbox.push(changelog_row(origin, incarnation, seq, turn, &message, moment.1));
+    }
+    Ok(())
+}
+
 /// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
-/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows).
+/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores are
+/// suspects from now on, and the whole batch is offered again.
 fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {
         rows.savepoint()?;
         write_halves(rows, table, &writes, &mut refused)?;
     }
+    let (suspects, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(table, _)| batch.is_stateful(*table));
+    if !suspects.is_empty() {
+        return Err(Undone::Refused(suspects.into_iter().map(|(table, write)| (table, write.key)).collect()));
+    }
     for (table, write) in refused {
-        batch.settle_refused(table, &write.key, |row| match rows.write(table, std::slice::from_ref(row)) {
-            Ok(()) => rows.savepoint().map(|()| None),
-            Err(WriteFault::Rejected(reject)) => rows.rollback_to_savepoint().map(|()| Some(reject)),
-            Err(WriteFault::Fault(fault)) => Err(fault),
-        })?;
+        batch.settle_refused(table, &write.key, |table, row| offer(rows, table, row))?;
     }
     Ok(())
+}
+
+/// Writes one row behind a savepoint; answers why the database refuses it, if it does.
+fn offer(rows: &mut dyn Rows, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
+    match rows.write(table, std::slice::from_ref(row)) {
+        Ok(()) => Ok(rows.savepoint().map(|()| None)?),
+        Err(WriteFault::Rejected(reject)) => Ok(rows.rollback_to_savepoint().map(|()| Some(reject))?),
+        Err(WriteFault::Fault(fault)) => Err(fault.into()),
+    }
 }
 
 fn write_halves(

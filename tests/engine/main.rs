@@ -7,6 +7,7 @@ mod keyed;
 mod pipeline;
 mod poison;
 mod query;
+mod rowstate;
 mod scripts;
 mod sessions;
 mod usage;
