@@ -15,4 +15,6 @@ mod input;
 mod keyed;
 mod operation;
 mod rig;
+#[cfg(feature = "rocksdb")]
+mod rowstate;
 mod setup;
