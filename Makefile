@@ -42,7 +42,7 @@ test-servers: ## The same suites and the system tests on real Kafka and PostgreS
 	tests/servers/install.sh kafka postgres build store
 	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
 	cargo build --locked --features rocksdb --examples
-	SYSTEM_TESTS=1 cargo test --locked --features rocksdb --test system -- keyed joins
+	SYSTEM_TESTS=1 cargo test --locked --features rocksdb --test system -- keyed joins rowstate
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
 	tests/servers/install.sh kafka postgres build store

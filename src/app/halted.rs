@@ -66,6 +66,7 @@ fn find(service: &Service, rows: &mut dyn RowHistory, group: &dyn Group) -> Resu
             bounds,
             log_ids: &log_ids,
             has_outbox_from_published: false, // decides only how offsets are found again, not whether to halt
+            remembered: None,                 // the stores belong to the instance that runs
             start: engine.start,
             on_data_loss: engine.on_data_loss,
         });

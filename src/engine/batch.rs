@@ -1,8 +1,14 @@
-//! Decides a batch in memory: records and rows in, row writes, outbox rows and verdicts out. No I/O.
+//! Decides a batch in memory: records, rows and stores in, row writes, outbox rows and verdicts out. It never asks the
+//! database for anything.
 //!
 //! The same id may come several times in a batch: its records are applied in offset order to one row in memory, which is
 //! written once, while each record's notices carry their own before and after (hazard H46).
+//!
+//! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, and the
+//! refused one leaves neither row nor state behind. Where there are stores every later record may have read what the
+//! refused one wrote, so there the whole batch is decided again with the suspects known; otherwise only the row's records.
 
+use crate::engine::keyed::{Access, Keyed};
 use crate::engine::message::{bytes_of, dead_letter, notice};
 use crate::engine::settings::MissingRow;
 use crate::flow::algorithm::Context;
@@ -11,11 +17,24 @@ use crate::flow::key::Key;
 use crate::flow::record::{Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::step::RowStep;
+use crate::flow::store::StateAccess;
+use crate::ports::Fault;
 use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
-use std::collections::HashMap;
+use crate::ports::source::TaskId;
+use std::collections::{BTreeMap, HashMap};
+
+/// The stores of the tasks in a batch, where their steps have some.
+pub(crate) type TaskStores = BTreeMap<TaskId, Keyed>;
+
+/// A store could not be read: no record is to blame, and the batch is not decided.
+pub(crate) struct StoreTrouble {
+    pub(crate) task: TaskId,
+    pub(crate) fault: Fault,
+}
 
 /// One source partition's part of a batch.
 pub(crate) struct Share<'a> {
+    pub(crate) task: TaskId,
     pub(crate) source: &'a TopicPartition,
     pub(crate) incarnation: i32,
     pub(crate) step: &'a dyn RowStep,
@@ -24,6 +43,8 @@ pub(crate) struct Share<'a> {
     /// Whether a record that asks for it is offered again; otherwise it becomes a dead letter.
     pub(crate) may_retry: bool,
     pub(crate) is_versioned: bool,
+    /// Whether the step has stores.
+    pub(crate) is_stateful: bool,
     pub(crate) records: Vec<Record<'a>>,
 }
 
@@ -61,6 +82,10 @@ struct Slot {
     /// The values after the records applied so far; `None` while they are as read.
     values: Option<Vec<Value>>,
     changes: i64,
+    /// The database refused it: each record's write is offered as soon as it is decided.
+    is_suspect: bool,
+    /// The version that the last accepted offer left.
+    written: Option<i64>,
 }
 
 enum Decided {
@@ -107,7 +132,7 @@ impl<'a> Batch<'a> {
         places.sort_unstable();
         for (table, key, entry) in places {
             if !batch.slots.last().is_some_and(|slot| slot.table == table && slot.key == key) {
-                batch.slots.push(Slot { table, key, read: None, values: None, changes: 0 });
+                batch.slots.push(Slot::new(table, key));
             }
             if let Some(entry) = batch.entries.get_mut(entry) {
                 entry.key = Ok(batch.slots.len() - 1);
@@ -154,26 +179,54 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Runs the step over every record, in order.
-    pub(crate) fn decide(&mut self) {
+    /// Marks the row of `key`, which may not be in the batch, as a suspect.
+    pub(crate) fn suspect(&mut self, table: usize, key: &Key) {
+        if let Some(slot) = self.slot(table, key).and_then(|slot| self.slots.get_mut(slot)) {
+            slot.is_suspect = true;
+        }
+    }
+
+    /// Whether the records of `table` are decided with stores.
+    pub(crate) fn is_stateful(&self, table: usize) -> bool {
+        self.shares.iter().any(|share| share.table == table && share.is_stateful)
+    }
+
+    /// Runs the step over every record, in order. `try_write` is offered each change of a suspect row.
+    ///
+    /// # Errors
+    /// What `try_write` failed with, or a store: nothing of the batch may be committed.
+    pub(crate) fn decide<E: From<StoreTrouble>>(
+        &mut self,
+        stores: &mut TaskStores,
+        mut try_write: impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+    ) -> Result<(), E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
         for number in 0..self.entries.len() {
             let Some(stop) = self.entries.get(number).and_then(|entry| stopped.get_mut(entry.share)) else { continue };
             if !*stop {
-                *stop = self.decide_entry(number);
+                *stop = self.decide_entry(number, stores, &mut try_write)?;
             }
         }
+        Ok(())
     }
 
     /// Decides one record; answers whether its share must stop here.
-    fn decide_entry(&mut self, number: usize) -> bool {
+    fn decide_entry<E: From<StoreTrouble>>(
+        &mut self,
+        number: usize,
+        stores: &mut TaskStores,
+        try_write: &mut impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+    ) -> Result<bool, E> {
         let Self { shares, terms, entries, slots, .. } = self;
-        let Some(entry) = entries.get_mut(number) else { return false };
-        let Some(share) = shares.get(entry.share) else { return false };
+        let Some(entry) = entries.get_mut(number) else { return Ok(false) };
+        let Some(share) = shares.get(entry.share) else { return Ok(false) };
         let decided = match &entry.key {
             Err(reject) => Err(reject.clone()),
             Ok(slot) => match slots.get_mut(*slot) {
-                Some(slot) => apply(terms, share, &entry.record, slot),
+                Some(slot) => {
+                    let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
+                    decide_record(terms, share, &entry.record, slot, keyed, try_write)?
+                }
                 None => Err(Reject::dead_letter("bad-key", "the key has no slot")),
             },
         };
@@ -183,18 +236,19 @@ impl<'a> Batch<'a> {
             Err(Reject::Retry { code, .. }) if share.may_retry => {
                 entry.decided = Decided::Waiting;
                 entry.key = Err(Reject::Retry { code, message: String::new() });
-                return true;
+                return Ok(true);
             }
             Err(reject) => Decided::Dead(reject),
         };
-        false
+        Ok(false)
     }
 
-    /// The rows to write, by table, sorted by key. Their values are taken: a row that is refused is decided again.
+    /// The rows to write, by table, sorted by key; those of suspects are written already. Their values are taken: a row
+    /// that is refused is decided again.
     pub(crate) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();
-        for slot in &mut self.slots {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.is_suspect) {
             let Some((from_version, to_version)) = slot.versions() else { continue };
             let Some(values) = slot.values.take() else { continue };
             let write = RowWrite { key: slot.key.clone(), from_version, to_version, values };
@@ -208,46 +262,29 @@ impl<'a> Batch<'a> {
         out
     }
 
-    /// The database refused the row of `key`: decides its records again one by one. After each record `try_write` is
-    /// offered the row; a record whose row is refused becomes a dead letter, and the row stays as it was before it.
+    /// The database refused the row of `key`, which belongs to no step with stores: decides its records again, as a
+    /// suspect's. A record whose row is refused becomes a dead letter, and the row stays as it was before it.
     ///
     /// # Errors
     /// What `try_write` failed with, other than a refusal.
-    pub(crate) fn settle_refused<E>(
+    pub(crate) fn settle_refused<E: From<StoreTrouble>>(
         &mut self,
         table: usize,
         key: &Key,
-        mut try_write: impl FnMut(&RowWrite) -> Result<Option<Reject>, E>,
+        mut try_write: impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
     ) -> Result<(), E> {
         let Some(slot) = self.slot(table, key) else { return Ok(()) };
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.values = None;
             slot.changes = 0;
+            slot.is_suspect = true;
         }
-        let mut written = None; // the version that the last accepted write left
         for number in 0..self.entries.len() {
             let is_due = self.entries.get(number).is_some_and(|entry| {
                 entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
             });
-            if !is_due {
-                continue;
-            }
-            let before = self.slots.get(slot).map(|slot| (slot.values.clone(), slot.changes));
-            self.decide_entry(number);
-            let write = self.slots.get(slot).and_then(Slot::write);
-            let is_changed =
-                matches!(self.entries.get(number).map(|e| &e.decided), Some(Decided::Applied { is_changed: true, .. }));
-            let (true, Some(mut write)) = (is_changed, write) else { continue };
-            write.from_version = written.unwrap_or(write.from_version);
-            let Some(reject) = try_write(&write)? else {
-                written = Some(write.to_version);
-                continue;
-            };
-            if let (Some(slot), Some((values, changes))) = (self.slots.get_mut(slot), before) {
-                (slot.values, slot.changes) = (values, changes);
-            }
-            if let Some(entry) = self.entries.get_mut(number) {
-                entry.decided = Decided::Dead(reject);
+            if is_due {
+                self.decide_entry(number, &mut TaskStores::new(), &mut try_write)?;
             }
         }
         Ok(())
@@ -332,6 +369,10 @@ impl<'a> Batch<'a> {
 }
 
 impl Slot {
+    const fn new(table: usize, key: Key) -> Self {
+        Self { table, key, read: None, values: None, changes: 0, is_suspect: false, written: None }
+    }
+
     /// The row as it is to be written; `None` when it need not be.
     fn write(&self) -> Option<RowWrite> {
         let (from_version, to_version) = self.versions()?;
@@ -346,11 +387,46 @@ impl Slot {
         if self.changes == 0 && values == read {
             return None;
         }
-        Some((*version, version + self.changes))
+        Some((self.written.unwrap_or(*version), version + self.changes))
     }
 }
 
-fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut Slot) -> Result<Decided, Reject> {
+/// Decides one record with its row and its task's stores: all of what it did is kept, or nothing.
+fn decide_record<E: From<StoreTrouble>>(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    record: &Record<'_>,
+    slot: &mut Slot,
+    keyed: Option<&mut Keyed>,
+    try_write: &mut impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+) -> Result<Result<Decided, Reject>, E> {
+    let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
+    let mut access = keyed.map(|keyed| keyed.open(record.timestamp));
+    let mut decided = apply(terms, share, record, slot, access.as_mut());
+    if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
+        && let Some(write) = slot.write()
+    {
+        match try_write(slot.table, &write)? {
+            None => slot.written = Some(write.to_version),
+            Some(reject) => {
+                (slot.values, slot.changes) = before;
+                decided = Err(reject);
+            }
+        }
+    }
+    if let Some(access) = access {
+        access.end(decided.is_ok()).map_err(|fault| StoreTrouble { task: share.task, fault })?;
+    }
+    Ok(decided)
+}
+
+fn apply(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    record: &Record<'_>,
+    slot: &mut Slot,
+    mut access: Option<&mut Access<'_>>,
+) -> Result<Decided, Reject> {
     let Some((version, read)) = &slot.read else {
         return Err(match terms.missing_row {
             MissingRow::Skip => Reject::skip("missing-row"),
@@ -365,9 +441,12 @@ fn apply(terms: &Terms<'_>, share: &Share<'_>, record: &Record<'_>, slot: &mut S
         timestamp: record.timestamp,
         now: terms.now,
         key: &slot.key,
-        state: None,
+        state: access.as_mut().map(|access| &mut **access as &mut dyn StateAccess),
     };
     let applied = share.step.apply(record.value, slot.values.as_ref().unwrap_or(read), &mut context)?;
+    if let Some(reject) = access.and_then(Access::refusal) {
+        return Err(reject);
+    }
     let is_changed = applied.row.is_some();
     let version = version + slot.changes + i64::from(is_changed);
     let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  record ──accept──→ open batch ──seal──→ in flight ──prove──→ proved ──flush──→ KeyedStore + checkpoint
-//!     └─reject: undone                        └ its changelog records are in a transaction
+//!     └─reject: undone  └─undo             └ its changelog records are in a transaction
 //! ```
 //! An entry holds the newest value. Each batch remembers, for every key it touched, the value before: that is what a
 //! rejected record goes back to, and what a query or a flush sees while a later value is not proved.
@@ -300,6 +300,14 @@ impl WriteBack {
         }
     }
 
+    /// The open batch came to nothing: everything that it wrote is undone.
+    pub(crate) fn undo(&mut self) {
+        self.reject();
+        while !self.open.is_empty() {
+            self.undo_last();
+        }
+    }
+
     fn undo_last(&mut self) {
         let Some(Touched { key, value, batch }) = self.open.pop() else { return };
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -532,6 +540,7 @@ mod tests {
         Get(u8),
         Accept,
         Reject,
+        Undo,
         Seal,
         Prove,
         Flush,
@@ -544,6 +553,7 @@ mod tests {
             3 => (0..6_u8).prop_map(Deed::Get),
             3 => Just(Deed::Accept),
             1 => Just(Deed::Reject),
+            1 => Just(Deed::Undo),
             2 => Just(Deed::Seal),
             2 => Just(Deed::Prove),
             1 => Just(Deed::Flush),
@@ -563,6 +573,7 @@ mod tests {
             let mut cache = WriteBack::new(Box::new(map.clone()), spec);
             let (mut newest, mut accepted, mut proved) = (Contents::new(), Contents::new(), Contents::new());
             let mut sealed: VecDeque<Contents> = VecDeque::new();
+            let mut last = Contents::new(); // as of the last batch
             for deed in deeds {
                 match deed {
                     Deed::Put(key, value) => {
@@ -585,10 +596,15 @@ mod tests {
                         cache.reject();
                         newest = accepted.clone();
                     }
+                    Deed::Undo => {
+                        cache.undo();
+                        (newest, accepted) = (last.clone(), last.clone());
+                    }
                     Deed::Seal => {
                         cache.accept();
                         cache.seal();
                         accepted = newest.clone();
+                        last = newest.clone();
                         sealed.push_back(newest.clone());
                     }
                     Deed::Prove => {

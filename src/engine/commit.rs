@@ -6,7 +6,8 @@
 //! commits. Only then one Kafka transaction carries the messages and, last, K. A worked failure: were K sent before the
 //! messages were flushed, a late duplicate of a commit request (librdkafka retries EndTxn in silence) could move K past
 //! messages that were never committed; they would be lost, because the algorithm is never run again. Sent last, the same
-//! accident repeats messages of equal ids at worst.
+//! accident repeats messages of equal ids at worst. Where the step has stores, their changelog records are outbox rows and
+//! messages like the others, and the stores are written after K was proved.
 //!
 //! **Through the log** (a step without rows): changelog, outputs and offsets in one Kafka transaction, and afterwards the
 //! store's write batch.
@@ -44,7 +45,7 @@ pub enum Step {
     SendOffsets,
     /// The Kafka transaction is committed: K has moved.
     CommitKafka,
-    /// The store's write batch is written (through the log only).
+    /// The store's write batch is written, where the step has one.
     WriteStore,
 }
 

@@ -21,6 +21,8 @@ pub struct Facts<'a> {
     pub log_ids: &'a LogIds,
     /// Whether the outbox holds a row from P on. Only asked for where K is missing.
     pub has_outbox_from_published: bool,
+    /// The input up to which the stores of this process were made, where they remember one.
+    pub remembered: Option<NextOffset>,
     /// Where a partition without any past starts.
     pub start: StartPolicy,
     /// What to do when inputs are gone before they were read.
@@ -192,11 +194,12 @@ impl HaltReason {
         match self {
             Self::DatabaseLost => &[
                 "restore the database to a state at or after the committed offset, then restart",
-                "begin anew at pipeline.start: stop all instances, kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start",
+                "begin anew at pipeline.start: stop all instances, kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, \
+                 where the step has stores delete their changelog topics and state.dir and tidegate topics apply, start",
             ],
             Self::DatabaseWentBack => &[
                 "restore the database to a state at or after the committed offset, then restart",
-                "compute and announce again from the database's position, with the same ids: stop all instances, \
+                "compute and announce again from the database's position, with the same ids, where the step has no stores: stop all instances, \
                  kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start",
             ],
             Self::GroupReset | Self::GroupWentBack => {
@@ -323,6 +326,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     let Some(position) = facts.position else {
         return match (facts.committed, facts.start) {
             (Some(_), _) => Decision::Halt(HaltReason::DatabaseLost),
+            (None, _) if facts.remembered.is_some_and(|at| at > start) => Decision::Halt(HaltReason::DatabaseLost),
             (None, StartPolicy::Earliest) => Decision::FirstStart { at: start },
             (None, StartPolicy::Latest) => Decision::FirstStart { at: end },
         };
@@ -346,6 +350,8 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         // Also where K = D: a foreign commit at D may have jumped over rows of [old K, D) that were never published.
         Some(k) if !is_ours(facts.pipeline, k) => Decision::Halt(HaltReason::GroupReset),
         Some(k) if k.next_offset > d => Decision::Halt(HaltReason::DatabaseWentBack),
+        // Only proved values are in the stores: they cannot be ahead of D unless D went back. Their state cannot follow it.
+        _ if facts.remembered.is_some_and(|at| at > d) => Decision::Halt(HaltReason::DatabaseWentBack),
         Some(k) if k.next_offset < p => Decision::Halt(HaltReason::GroupWentBack),
         Some(k) if k.next_offset == d && d < start && skips => Decision::SkipGap { to: start },
         _ if d < start => Decision::Halt(HaltReason::InputsDeleted),
@@ -385,6 +391,7 @@ mod tests {
         bounds: (i64, i64),
         ids: (&'static str, &'static str),
         outbox: bool,
+        remembered: Option<i64>,
         skip: bool,
         latest: bool,
     }
@@ -397,6 +404,7 @@ mod tests {
             bounds: Bounds { start: NextOffset(case.bounds.0), end: NextOffset(case.bounds.1) },
             log_ids: &LogIds { cluster_id: case.ids.0.into(), topic_id: case.ids.1.into() },
             has_outbox_from_published: case.outbox,
+            remembered: case.remembered.map(NextOffset),
             start: if case.latest { StartPolicy::Latest } else { StartPolicy::Earliest },
             on_data_loss: if case.skip { DataLossPolicy::Skip } else { DataLossPolicy::Halt },
         })
@@ -409,6 +417,7 @@ mod tests {
             bounds: (0, 100),
             ids: ("c", "t"),
             outbox: false,
+            remembered: None,
             skip: false,
             latest: false,
         }
@@ -446,6 +455,12 @@ mod tests {
             (Case { position: Some(position(7, 5)), committed: foreign(6), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 5)), committed: foreign(7), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 7)), ..base() }, Decision::CommitPosition),
+            (Case { remembered: Some(5), ..base() }, halt(HaltReason::DatabaseLost)),
+            (Case { position: Some(position(7, 5)), remembered: Some(7), ..base() }, Decision::CommitPosition),
+            (
+                Case { position: Some(position(7, 5)), remembered: Some(8), ..base() },
+                halt(HaltReason::DatabaseWentBack),
+            ),
             (
                 Case { position: Some(position(7, 5)), outbox: true, ..base() },
                 Decision::LookUp { from: at(5), to: at(7) },
@@ -488,15 +503,20 @@ mod tests {
         fn no_combination_skips_or_repeats_a_decided_input(
             d in proptest::option::of(0i64..12), p_back in 0i64..6, k in proptest::option::of(0i64..12), is_ours: bool,
             start in 0i64..12, length in 0i64..12, same_topic: bool, same_cluster: bool, outbox: bool, skip: bool, latest: bool,
+            remembered in proptest::option::of(0i64..12),
         ) {
             let case = Case {
                 position: d.map(|d| position(d, (d - p_back).max(0))),
                 committed: k.and_then(|k| if is_ours { ours(k) } else { foreign(k) }),
                 bounds: (start, start + length),
                 ids: (if same_cluster { "c" } else { "x" }, if same_topic { "t" } else { "x" }),
-                outbox, skip, latest,
+                outbox, remembered, skip, latest,
             };
-            match run(&case) {
+            let decision = run(&case);
+            if !matches!(decision, Decision::Halt(_)) {
+                prop_assert!(remembered <= Some(d.unwrap_or(start)), "the stores are ahead");
+            }
+            match decision {
                 Decision::FirstStart { at } => {
                     prop_assert!(d.is_none() && k.is_none());
                     prop_assert!(at.0 == start || at.0 == start + length);
@@ -510,7 +530,7 @@ mod tests {
                 Decision::CommitPosition => prop_assert!(d.is_some() && k.is_none() && !outbox),
                 Decision::LookUp { to, .. } => prop_assert!(k.is_none() && outbox && Some(to.0) == d),
                 Decision::SkipGap { to } => prop_assert!(skip && d == k && to.0 == start && d < Some(start)),
-                Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some()),
+                Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some() || remembered.is_some()),
                 Decision::Resume { .. } | Decision::Begin { .. } => prop_assert!(false, "of steps without rows"),
             }
         }

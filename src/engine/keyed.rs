@@ -3,6 +3,7 @@
 
 use crate::engine::cache::WriteBack;
 use crate::engine::outgoing::{Origin, Outgoing};
+use crate::flow::effect::Reject;
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::flow::store::{StateAccess, Unavailable};
 use crate::ports::Fault;
@@ -12,12 +13,20 @@ use crate::ports::store::Checkpoint;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// How often a store with a time to live is searched for expired keys, and how many keys are looked at.
+const EXPIRY_EVERY: Duration = Duration::from_secs(1);
+const EXPIRY_KEYS: usize = 1_000;
+/// What a changelog record takes beside its key and value: the envelope's nine bytes and 128 for the record's frame.
+const FRAME_BYTES: usize = 9 + 128;
+
 /// One store of a task.
 pub(crate) struct Kept {
     pub(crate) cache: WriteBack,
     /// Its changelog partition, and which log that is.
     pub(crate) changelog: TopicPartition,
     pub(crate) log_ids: LogIds,
+    /// What its changelog takes: a larger value is refused before anything is committed, since it would block the task.
+    pub(crate) record_bytes_max: usize,
     /// The changelog up to here is proved to be in the cache or the store: the next checkpoint.
     pub(crate) proved_end: NextOffset,
     /// Where the search for expired keys goes on.
@@ -35,7 +44,7 @@ pub(crate) struct Keyed {
     proved_inputs: Vec<NextOffset>,
     /// When the stores were last written, on the monotonic clock.
     pub(crate) flushed_at: Duration,
-    pub(crate) expired_at: Duration,
+    expired_at: Duration,
 }
 
 impl Keyed {
@@ -50,12 +59,33 @@ impl Keyed {
         }
     }
 
+    /// Ends the open batch: expired keys are looked for now and then, and `out` gets one changelog record for each key that
+    /// the batch touched.
+    ///
+    /// # Errors
+    /// Where a store cannot be read.
+    pub(crate) fn close(&mut self, origin: Origin<'_>, now: Duration, out: &mut Outgoing) -> Result<(), Fault> {
+        if now.saturating_sub(self.expired_at) >= EXPIRY_EVERY {
+            self.expired_at = now;
+            self.expire()?;
+        }
+        self.changelog(origin, out);
+        Ok(())
+    }
+
     /// The open batch of every store goes into a transaction that ends with the offsets `to`.
     pub(crate) fn seal(&mut self, to: Vec<NextOffset>) {
         for kept in &mut self.kept {
             kept.cache.seal();
         }
         self.sealed.push_back(to);
+    }
+
+    /// The open batch came to nothing in every store.
+    pub(crate) fn undo(&mut self) {
+        for kept in &mut self.kept {
+            kept.cache.undo();
+        }
     }
 
     /// Every input of the task is published up to `published`: batches that end there or before are proved.
@@ -76,8 +106,7 @@ impl Keyed {
         }
     }
 
-    /// Adds one changelog record for each key that the open batch touched.
-    pub(crate) fn changelog(&self, origin: Origin<'_>, out: &mut Outgoing) {
+    fn changelog(&self, origin: Origin<'_>, out: &mut Outgoing) {
         for kept in &self.kept {
             let (destination, partition) = (&kept.changelog.topic, Some(kept.changelog.partition));
             for (key, value) in kept.cache.changes() {
@@ -87,11 +116,10 @@ impl Keyed {
         }
     }
 
-    /// Deletes keys that have expired, looking at no more than `keys_max` of each store.
-    pub(crate) fn expire(&mut self, keys_max: usize) -> Result<(), Fault> {
+    fn expire(&mut self) -> Result<(), Fault> {
         let now = self.stream_time;
         for kept in self.kept.iter_mut().filter(|kept| kept.cache.spec().time_to_live.is_some()) {
-            let (expired, next) = kept.cache.expired(&kept.expiry_cursor, now, keys_max)?;
+            let (expired, next) = kept.cache.expired(&kept.expiry_cursor, now, EXPIRY_KEYS)?;
             for key in expired {
                 kept.cache.put(&key, None, now);
             }
@@ -120,7 +148,7 @@ impl Keyed {
     /// The stores for one record, whose event time is `at`.
     pub(crate) fn open(&mut self, at: Timestamp) -> Access<'_> {
         self.stream_time = self.stream_time.max(at);
-        Access { now: self.stream_time, at, kept: &mut self.kept, trouble: None }
+        Access { now: self.stream_time, at, kept: &mut self.kept, trouble: None, oversize: None }
     }
 }
 
@@ -133,9 +161,16 @@ pub(crate) struct Access<'a> {
     at: Timestamp,
     /// Why the record could not be decided, which is not its fault.
     trouble: Option<Fault>,
+    /// Why the record is to blame for what it wrote.
+    oversize: Option<Reject>,
 }
 
 impl Access<'_> {
+    /// What the record wrote and cannot be kept, although its algorithm accepted it.
+    pub(crate) const fn refusal(&mut self) -> Option<Reject> {
+        self.oversize.take()
+    }
+
     /// Keeps what the record wrote, or undoes it.
     ///
     /// # Errors
@@ -172,9 +207,15 @@ impl StateAccess for Access<'_> {
 
     fn put(&mut self, store: usize, key: &[u8], value: Option<Vec<u8>>) {
         let at = self.at;
-        if let Some(kept) = self.kept.get_mut(store) {
-            kept.cache.put(key, value, at);
+        let Some(kept) = self.kept.get_mut(store) else { return };
+        let bytes = key.len() + value.as_ref().map_or(0, Vec::len) + FRAME_BYTES;
+        if bytes > kept.record_bytes_max {
+            let (changelog, limit) = (&kept.changelog.topic, kept.record_bytes_max);
+            let message = format!("a value of {bytes} bytes for {changelog}, which takes {limit}");
+            self.oversize.get_or_insert_with(|| Reject::dead_letter("too-large", message));
+            return;
         }
+        kept.cache.put(key, value, at);
     }
 
     fn scan(

@@ -1,14 +1,20 @@
 //! From an outbox row to a message: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
 
+use crate::engine::outgoing::Origin;
 use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::{ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER};
 use crate::flow::record::{Header, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::rows::OutboxRow;
+use crate::ports::sink::Message;
 use std::collections::HashMap;
 
 /// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
 const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
+
+/// Marks an outbox row as a changelog record and holds its [turn](turn_of). It stays in the outbox: the record itself has
+/// no headers.
+const CHANGELOG_HEADER: &str = "tg_changelog";
 
 /// Says how many bytes of a value were left out of a dead letter, because its topic would not take them.
 pub const OMITTED_HEADER: &str = "tg_value_omitted_bytes";
@@ -49,6 +55,52 @@ pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
 #[must_use]
 pub fn is_dead_letter(row: &OutboxRow) -> bool {
     row.headers.iter().any(|header| header.name.starts_with(DEAD_LETTER_PREFIX))
+}
+
+/// The outbox row of a changelog record. Without a value it is a tombstone.
+pub(crate) fn changelog_row(
+    origin: Origin<'_>,
+    incarnation: i32,
+    seq: i32,
+    turn: i64,
+    message: &Message<'_>,
+    now: Timestamp,
+) -> OutboxRow {
+    OutboxRow {
+        source: origin.source.clone(),
+        source_offset: origin.offset,
+        seq,
+        incarnation,
+        destination: message.destination.clone(),
+        key: message.key.map(<[u8]>::to_vec),
+        value: message.value.map(<[u8]>::to_vec),
+        headers: vec![Header::new(CHANGELOG_HEADER, turn.to_string())],
+        created_at: now,
+    }
+}
+
+/// The changelog record of such a row: it goes to the partition number of its task.
+pub(crate) fn changelog_message(row: &OutboxRow) -> Message<'_> {
+    Message {
+        destination: &row.destination,
+        partition: Some(row.source.partition),
+        key: row.key.as_deref(),
+        value: row.value.as_deref(),
+        headers: &[],
+        timestamp: None,
+        is_tracked: true,
+    }
+}
+
+/// The turn of a changelog record among those of its task, whatever input it came with: a key's last one is its value.
+/// `None` for a row of any other kind.
+#[must_use]
+pub fn turn_of(row: &OutboxRow) -> Option<i64> {
+    let header = row.headers.first().filter(|header| header.name == CHANGELOG_HEADER)?;
+    if is_dead_letter(row) {
+        return None; // its first headers are the rejected record's
+    }
+    std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
 }
 
 /// The headers of a dead letter: the record's own, then Spring's, which say where it came from and why.

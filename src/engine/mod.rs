@@ -30,4 +30,5 @@ pub mod supervisor;
 mod tables;
 pub mod takeover;
 pub mod task;
+mod through_database;
 mod through_log;

@@ -2,9 +2,11 @@
 //! partitions of the worker.
 //!
 //! Rows come from memory, handed over by the database stage after its commit; the outbox table is read at a takeover
-//! only. What a step without rows decided comes from memory alone, and is sent from there until K is past it. What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences
-//! late copies of its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from
-//! K on again, with the same ids; anything else means that somebody else has the partition.
+//! only. What a step without rows decided comes from memory alone, and is sent from there until K is past it.
+//!
+//! What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences late copies
+//! of its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from K on again,
+//! with the same ids; anything else means that somebody else has the partition.
 //!
 //! A worked failure: EndTxn was sent, the connection broke, the library repeated it in silence and answered OK. The first
 //! copy may still sit in a socket buffer and end the *next* transaction half-way (KAFKA-17754). The client's log betrays
@@ -25,7 +27,7 @@ use crate::engine::outgoing::Outgoing;
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::ToStage;
 use crate::engine::status::Status;
-use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Group, Membership, TaskId};
@@ -69,7 +71,7 @@ pub(crate) struct Publication {
     pub(crate) rows: Vec<OutboxRow>,
     /// The timestamps of the inputs of `rows`, for the age at publication.
     pub(crate) timestamps: Vec<Timestamp>,
-    /// Re-keyed records and changelog records of steps without rows, in the order of their inputs within each partition.
+    /// Changelog records, and re-keyed records of steps without rows, in the order of their inputs within each partition.
     pub(crate) outgoing: Outgoing,
     /// Where the changelogs ended when this was last sent.
     pub(crate) ends: Vec<(TopicPartition, NextOffset)>,
@@ -110,8 +112,6 @@ pub(crate) struct Relay {
     pub(crate) outstanding: Arc<AtomicUsize>,
     /// Set when the process must end at once: nothing more is waited for.
     pub(crate) is_abandoned: Arc<AtomicBool>,
-    /// Changelog topics of the pipeline: their records name their partition.
-    pub(crate) changelogs: BTreeSet<TopicName>,
     pending: VecDeque<Publication>,
     pending_since: Option<Duration>,
     fencings: VecDeque<(Duration, u64)>,
@@ -133,7 +133,6 @@ impl Relay {
         stage: Sender<ToStage>,
         outstanding: Arc<AtomicUsize>,
         is_abandoned: Arc<AtomicBool>,
-        changelogs: BTreeSet<TopicName>,
     ) -> Self {
         Self {
             pipeline,
@@ -149,7 +148,6 @@ impl Relay {
             stage,
             outstanding,
             is_abandoned,
-            changelogs,
             pending: VecDeque::new(),
             pending_since: None,
             fencings: VecDeque::new(),
@@ -296,11 +294,9 @@ impl Relay {
         for row in &publication.rows {
             let headers = headers_of(&self.pipeline, row);
             let (key, value) = (row.key.as_deref(), row.value.as_deref());
-            // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too; a
-            // changelog record goes to its task's.
-            let is_tracked = self.changelogs.contains(&row.destination);
-            let partition = (is_tracked || is_dead_letter(row)).then_some(row.source.partition);
-            let (destination, headers, timestamp) = (&row.destination, &headers, None);
+            // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
+            let partition = is_dead_letter(row).then_some(row.source.partition);
+            let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, None, false);
             self.sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })?;
         }
         for message in publication.outgoing.messages() {
@@ -455,6 +451,9 @@ impl Relay {
                 }
             }
         };
+        // K tells that what was decided is published, not by whom: a successor may have done it, and where its changelog
+        // records lie among ours nobody knows. The next transaction tells where the changelogs end.
+        publication.ends.clear();
         for (part, committed) in publication.parts.clone().into_iter().zip(found) {
             let committed = committed.map(|committed| committed.next_offset);
             if committed == Some(part.to) && part.from != part.to {

@@ -67,8 +67,9 @@ impl Stage {
             let store = stores.open(&StoreId { name: spec.name.clone(), partition: id.partition })?;
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
-            let proved_end = NextOffset(0);
-            kept.push(Kept { cache, changelog, log_ids, proved_end, expiry_cursor: Vec::new() });
+            let record_bytes_max = self.message_bytes_max.get(&changelog.topic).copied().unwrap_or(usize::MAX);
+            let (proved_end, expiry_cursor) = (NextOffset(0), Vec::new());
+            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, expiry_cursor });
         }
         Ok(Ok(Keyed::new(kept, Vec::new(), now)))
     }

@@ -178,7 +178,6 @@ impl Member {
                 to_stage.clone(),
                 outstanding,
                 Arc::clone(&is_abandoned),
-                changelogs(topology),
             );
             stages.push(StageHandle { inbox: to_stage, tasks: 0 });
             workers.push(Worker { stage, relay });

@@ -6,7 +6,8 @@
 
 use crate::engine::commit::Step;
 use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy, decide, decide_log};
-use crate::engine::message::id_of;
+use crate::engine::message::{changelog_message, id_of, turn_of};
+use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
@@ -27,6 +28,39 @@ const AGAIN: Duration = Duration::from_millis(50);
 const STALE: Duration = Duration::from_millis(500);
 /// Rows read from the outbox at once.
 const PAGE: usize = 1_000;
+
+/// What an earlier owner of a task decided and did not publish, and the K that are to be written, of all its inputs: one
+/// transaction, because its changelog records speak of all of them.
+#[derive(Default)]
+struct Rest {
+    parts: Vec<Part>,
+    rows: Vec<OutboxRow>,
+    /// Changelog records with their turns.
+    changelog: Vec<(i64, OutboxRow)>,
+}
+
+impl Rest {
+    fn add(&mut self, part: Part, rows: Vec<OutboxRow>) {
+        self.parts.push(part);
+        for row in rows {
+            match turn_of(&row) {
+                Some(turn) => self.changelog.push((turn, row)),
+                None => self.rows.push(row),
+            }
+        }
+    }
+
+    fn into_publication(self) -> Publication {
+        let Self { parts, rows, mut changelog } = self;
+        changelog.sort_by_key(|(turn, _)| *turn);
+        let mut outgoing = Outgoing::default();
+        for (_, row) in &changelog {
+            outgoing.push(Origin { source: &row.source, offset: row.source_offset }, &changelog_message(row));
+        }
+        // Their inputs' timestamps are not kept: an age measured over a crash would say nothing about the service.
+        Publication { parts, rows, outgoing, is_urgent: true, ..Publication::default() }
+    }
+}
 
 impl Stage {
     /// Moves every task that is being taken over by one step, where its time has come. True when one moved.
@@ -204,11 +238,15 @@ impl Stage {
                 return Ok(());
             }
         }
+        let mut rest = Rest::default();
         for (source, decision) in sources.iter().zip(decisions) {
-            if !self.carry_out(id, source, decision)? {
+            if !self.carry_out(id, source, decision, &mut rest)? {
                 self.go_on(id, State::Claiming, AGAIN);
                 return Ok(());
             }
+        }
+        if !rest.parts.is_empty() {
+            self.hand_over(rest.into_publication());
         }
         self.hook.after(Step::PublishRest)?;
         self.go_on(id, State::Publishing, Duration::ZERO);
@@ -254,6 +292,7 @@ impl Stage {
             bounds,
             log_ids: &log_ids,
             has_outbox_from_published,
+            remembered: self.remembered(id, source)?,
             start: self.settings.start,
             on_data_loss: self.settings.on_data_loss,
         }))
@@ -266,7 +305,13 @@ impl Stage {
     }
 
     /// Does what the table says for one source partition. False: somebody was faster, start again with the claim.
-    fn carry_out(&mut self, id: TaskId, source: &TopicPartition, decision: Decision) -> Result<bool, Fault> {
+    fn carry_out(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        decision: Decision,
+        rest: &mut Rest,
+    ) -> Result<bool, Fault> {
         match decision {
             Decision::Halt(_) => Ok(true), // handled before anything was carried out
             Decision::Go => {
@@ -280,32 +325,32 @@ impl Stage {
             Decision::Begin { at } => {
                 // K is committed before the first batch.
                 self.set_position(id, source, at, NextOffset(-1));
-                self.publish(id, source, at, at, Vec::new());
+                self.publish(id, source, (at, at), Vec::new(), rest);
                 Ok(true)
             }
-            Decision::FirstStart { at } => self.first_start(id, source, at),
+            Decision::FirstStart { at } => self.first_start(id, source, at, rest),
             Decision::CommitPosition => {
                 let d = self.position(id, source).map_or(NextOffset(0), |position| position.next_offset);
                 self.set_published(id, source, |_| NextOffset(-1));
-                self.publish(id, source, d, d, Vec::new());
+                self.publish(id, source, (d, d), Vec::new(), rest);
                 Ok(true)
             }
             Decision::Publish { from, to } => {
                 self.set_published(id, source, |_| from);
-                let rows = self.rest(source, from, to)?;
+                let rows = self.decided(source, from, to)?;
                 tracing::info!(partition = %source, from = from.0, to = to.0, rows = rows.len(), "publishing what an earlier owner decided");
-                self.publish(id, source, from, to, rows);
+                self.publish(id, source, (from, to), rows, rest);
                 Ok(true)
             }
             Decision::LookUp { from, to } => {
                 self.set_published(id, source, |_| NextOffset(-1));
-                let rows = self.rest(source, from, to)?;
+                let rows = self.decided(source, from, to)?;
                 let rows = self.missing(rows)?;
                 tracing::warn!(partition = %source, rows = rows.len(), "the committed offset had expired; publishing what its topics lack");
-                self.publish(id, source, from, to, rows);
+                self.publish(id, source, (from, to), rows, rest);
                 Ok(true)
             }
-            Decision::SkipGap { to } => self.skip_gap(id, source, to),
+            Decision::SkipGap { to } => self.skip_gap(id, source, to, rest),
         }
     }
 
@@ -326,19 +371,31 @@ impl Stage {
         self.set_published(id, source, |_| k);
     }
 
-    fn publish(&self, id: TaskId, source: &TopicPartition, from: NextOffset, to: NextOffset, rows: Vec<OutboxRow>) {
+    /// Notes what is to be published of one input, from K to the new K.
+    fn publish(
+        &self,
+        id: TaskId,
+        source: &TopicPartition,
+        (from, to): (NextOffset, NextOffset),
+        rows: Vec<OutboxRow>,
+        rest: &mut Rest,
+    ) {
         let Some(task) = self.state.tasks.get(&id) else { return };
         let first_epoch = i64::from(task.has_rows());
         let epoch = self.position(id, source).map_or(first_epoch, |position| position.epoch);
         self.status.recovered_rows.add(rows.len() as u64);
         let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
         let (assignment, topic_id) = (task.assignment, task.topic_ids.get(number).cloned());
-        let part = Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id };
-        // Their inputs' timestamps are not kept: an age measured over a crash would say nothing about the service.
-        self.hand_over(Publication { parts: vec![part], rows, is_urgent: true, ..Publication::default() });
+        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id }, rows);
     }
 
-    fn first_start(&mut self, id: TaskId, source: &TopicPartition, at: NextOffset) -> Result<bool, Fault> {
+    fn first_start(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        at: NextOffset,
+        rest: &mut Rest,
+    ) -> Result<bool, Fault> {
         let Some(task) = self.state.tasks.get(&id) else { return Ok(true) };
         let Some(membership) = self.assignments.membership(id, task.assignment) else { return Ok(false) };
         let log_ids = self.log_ids(&source.topic)?;
@@ -357,12 +414,12 @@ impl Stage {
             input.published = NextOffset(-1); // K is committed before the first batch
             input.position = Some(position.clone());
         }
-        self.publish(id, source, at, at, Vec::new());
+        self.publish(id, source, (at, at), Vec::new(), rest);
         Ok(true)
     }
 
     /// The outbox rows of `[from, to)`: never recomputed.
-    fn rest(&mut self, source: &TopicPartition, from: NextOffset, to: NextOffset) -> Result<Vec<OutboxRow>, Fault> {
+    fn decided(&mut self, source: &TopicPartition, from: NextOffset, to: NextOffset) -> Result<Vec<OutboxRow>, Fault> {
         let mut rows: Vec<OutboxRow> = Vec::new();
         let mut next = from;
         loop {
@@ -373,27 +430,36 @@ impl Stage {
         }
     }
 
-    /// Those of `rows` that their topics lack, by id.
+    /// Those of `rows` that their topics lack, by id. A changelog is compacted: a record that is not there may have been,
+    /// and must not come back behind a newer one of its key. So all of its records are sent again, in their turns.
     fn missing(&self, rows: Vec<OutboxRow>) -> Result<Vec<OutboxRow>, Fault> {
         let Some(open) = &self.history else {
             return Err(Fault::retry("the topics cannot be searched for what was already published"));
         };
         let mut history = open()?;
-        let topics: BTreeSet<TopicName> = rows.iter().map(|row| row.destination.clone()).collect();
+        let notices = rows.iter().filter(|row| turn_of(row).is_none());
+        let topics: BTreeSet<TopicName> = notices.map(|row| row.destination.clone()).collect();
         let mut found: HashSet<String> = HashSet::new();
         for topic in topics {
             history.await_open(&topic)?; // what is hidden would be published twice
             history.each_message(&topic, &mut |message| found.extend(message.header(ID_HEADER).map(str::to_owned)))?;
         }
-        Ok(rows.into_iter().filter(|row| !found.contains(&id_of(self.topology.name(), row))).collect())
+        let is_missing = |row: &OutboxRow| turn_of(row).is_some() || !found.contains(&id_of(self.topology.name(), row));
+        Ok(rows.into_iter().filter(is_missing).collect())
     }
 
     /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent.
-    fn skip_gap(&mut self, id: TaskId, source: &TopicPartition, to: NextOffset) -> Result<bool, Fault> {
+    fn skip_gap(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        to: NextOffset,
+        rest: &mut Rest,
+    ) -> Result<bool, Fault> {
         if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
             tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
             self.set_position(id, source, to, NextOffset(-1));
-            self.publish(id, source, to, to, Vec::new());
+            self.publish(id, source, (to, to), Vec::new(), rest);
             return Ok(true);
         }
         let Some(position) = self.position(id, source) else { return Ok(false) };
@@ -414,7 +480,7 @@ impl Stage {
             input.next_offset = to;
             input.published = from;
         }
-        self.publish(id, source, from, to, Vec::new());
+        self.publish(id, source, (from, to), Vec::new(), rest);
         Ok(true)
     }
 
@@ -470,4 +536,44 @@ fn miscounted(task: &Task) -> Option<(usize, String)> {
             (number, format!("{lead_name} has {lead} partitions and {topic}, which is read with it, {count}: equal keys do not meet"))
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::assignment::AssignmentId;
+    use crate::engine::message::changelog_row;
+    use crate::flow::record::{Offset, Partition, Timestamp};
+    use crate::ports::sink::Message;
+
+    #[test]
+    fn changelog_records_of_two_inputs_are_published_in_the_order_in_which_they_were_decided() {
+        let place = |topic| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(3));
+        let changelog = TopicName::parse("p-s-changelog").unwrap();
+        let mut rest = Rest::default();
+        // The companion's batch lies between two of the lead topic, all of one key.
+        for (topic, decided) in [("lead", [(7, 20), (8, 23)].as_slice()), ("companion", [(13, 22)].as_slice())] {
+            let source = place(topic);
+            let row = |(offset, turn): &(i64, i64)| {
+                let (value, headers) = (turn.to_string(), &[]);
+                let (destination, partition, key, value) =
+                    (&changelog, None, Some(b"k".as_slice()), Some(value.as_bytes()));
+                let message =
+                    Message { destination, partition, key, value, headers, timestamp: None, is_tracked: true };
+                let origin = Origin { source: &source, offset: Offset(*offset) };
+                changelog_row(origin, 0, 0, *turn, &message, Timestamp(0))
+            };
+            let rows = decided.iter().map(row).collect();
+            let task = TaskId { sub_topology: 0, partition: Partition(3) };
+            let (from, to) = (NextOffset(0), NextOffset(20));
+            let (assignment, topic_id) = (AssignmentId(1), None);
+            rest.add(Part { task, assignment, source, epoch: 1, from, to, topic_id }, rows);
+        }
+        let publication = rest.into_publication();
+        let sent: Vec<_> =
+            publication.outgoing.messages().map(|m| (m.partition, m.value.unwrap(), m.is_tracked)).collect();
+        let at = Some(Partition(3));
+        assert_eq!(sent, [(at, b"20".as_slice(), true), (at, b"22", true), (at, b"23", true)]);
+        assert_eq!((publication.rows.len(), publication.parts.len()), (0, 2));
+    }
 }

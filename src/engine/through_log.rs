@@ -38,9 +38,6 @@ use std::time::Duration;
 const SLICE: usize = 500;
 /// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.
 const SAMPLE: i64 = 16;
-/// How often a store with a time to live is searched for expired keys, and how many keys are looked at.
-const EXPIRY_EVERY: Duration = Duration::from_secs(1);
-const EXPIRY_KEYS: usize = 1_000;
 
 /// What has been decided and not handed over yet.
 #[derive(Default)]
@@ -200,12 +197,8 @@ impl Stage {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
             let Some(keyed) = &mut task.keyed else { continue };
             let Some(part) = open.parts.iter().find(|part| part.task == *id) else { continue };
-            if now.saturating_sub(keyed.expired_at) >= EXPIRY_EVERY {
-                keyed.expired_at = now;
-                keyed.expire(EXPIRY_KEYS)?;
-            }
             let origin = Origin { source: &part.source, offset: Offset(part.to.0 - 1) };
-            keyed.changelog(origin, &mut open.outgoing);
+            keyed.close(origin, now, &mut open.outgoing)?;
             keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
         }
         let OpenBatch { parts, rows, timestamps, outgoing, counts, .. } = open;
@@ -239,21 +232,26 @@ impl Stage {
         let sources: Vec<TopicPartition> = task.inputs.iter().map(|input| input.source.clone()).collect();
         let Some(keyed) = &mut task.keyed else { return Ok(()) };
         if let Err(fault) = keyed.flush(&sources, at, now) {
-            let reason = match fault {
-                Fault::Fatal(_) => return Err(fault),
-                Fault::Corrupt(_) => HaltReason::StoreUnreadable,
-                Fault::Retry(_) | Fault::Fenced(_) => HaltReason::StoreUnwritable,
-            };
-            if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
-                self.halt(id, halt);
-            }
-            return Ok(());
+            return self.store_failed(id, fault);
         }
         let stores = keyed.kept.len().max(1);
         for kept in &mut keyed.kept {
             kept.cache.sweep(bytes_max / stores);
         }
         self.hook.after(Step::WriteStore)
+    }
+
+    /// A store of the task cannot be read or written: the task halts.
+    pub(crate) fn store_failed(&mut self, id: TaskId, fault: Fault) -> Result<(), Fault> {
+        let reason = match fault {
+            Fault::Fatal(_) => return Err(fault),
+            Fault::Corrupt(_) => HaltReason::StoreUnreadable,
+            Fault::Retry(_) | Fault::Fenced(_) => HaltReason::StoreUnwritable,
+        };
+        if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
+            self.halt(id, halt);
+        }
+        Ok(())
     }
 
     /// Tasks that move leave their stores as of what is published; the rest of the worker's open batch goes first.
@@ -367,6 +365,7 @@ impl Place<'_> {
                 let mut access = keyed.open(record.timestamp);
                 let result = self
                     .apply(record, Some(&mut access))
+                    .and_then(|stepped| access.refusal().map_or(Ok(stepped), Err))
                     .and_then(|stepped| self.take(record, stepped, count, open, counts));
                 if let Err(fault) = access.end(result.is_ok()) {
                     open.rows.truncate(rows);

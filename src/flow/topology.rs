@@ -52,7 +52,7 @@ pub struct SubTopology {
     pub step: StepKind,
     /// The topic that notices go to, or that re-keyed records go to; `None` for a pipeline that ends in its rows or stores.
     pub destination: Option<TopicName>,
-    /// The stores of the step, the aggregate's own first.
+    /// The stores of the step, an aggregate's own first.
     pub stores: Vec<StoreSpec>,
     /// The companions that are kept as tables.
     pub tables: Vec<JoinedTable>,
@@ -241,12 +241,6 @@ impl Topology {
         }
         for sub in &self.sub_topologies {
             self.check_tables(sub, &mut errors);
-        }
-        for sub in self.sub_topologies.iter().filter(|sub| sub.table().is_some() && sub.is_stateful()) {
-            errors.push(format!(
-                "step on {}: an update step keeps its state in its row; give the store to a step of its own",
-                sub.lead
-            ));
         }
         let stores: Vec<&StoreSpec> = self.sub_topologies.iter().flat_map(|sub| &sub.stores).collect();
         for (index, store) in stores.iter().enumerate() {
@@ -465,7 +459,8 @@ impl<'t> Source<'t> {
         Self { group: Group::new(topology, topic), events: Plain }
     }
 
-    /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first.
+    /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
+    /// `with_store`.
     pub fn update<A: Algorithm<Event: DeserializeOwned>>(
         self,
         table: impl Into<Table>,
@@ -581,7 +576,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     /// Gives the algorithm a store, to be opened by [`Context::store`](crate::flow::Context::store). Its values lie
-    /// beside the partition of the record that writes them.
+    /// beside the partition of the record that writes them; in an `update` step they change with the row or not at all.
     pub fn with_store<V>(mut self, store: &Store<V>) -> Self {
         self.stores.push(store.spec().clone());
         self

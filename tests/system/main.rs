@@ -17,4 +17,6 @@ mod joins;
 mod keyed;
 mod operation;
 mod rig;
+#[cfg(feature = "rocksdb")]
+mod rowstate;
 mod setup;

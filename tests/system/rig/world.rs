@@ -91,10 +91,16 @@ impl World {
         is_wanted(name).then(|| Self::start(name, binary()))
     }
 
+    /// The pipeline of an example, and nothing prepared for it.
+    #[cfg(feature = "rocksdb")]
+    pub fn example(name: &'static str, pipeline: &str) -> Option<Self> {
+        is_wanted(name).then(|| Self::start(name, example(pipeline)))
+    }
+
     /// The pipeline of an example with its topics applied, and no database to talk to.
     #[cfg(feature = "rocksdb")]
     pub fn keyed(name: &'static str, pipeline: &str) -> Option<Self> {
-        let mut world = is_wanted(name).then(|| Self::start(name, example(pipeline)))?;
+        let mut world = Self::example(name, pipeline)?;
         world.settings.retain(|(name, _)| name != "TIDEGATE_DATABASE__URL");
         world.ok(&["topics", "--dir", &format!("topics/{pipeline}"), "apply", "--env", "dev", "--yes"]);
         Some(world)

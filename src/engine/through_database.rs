@@ -1,0 +1,496 @@
+//! Steps with rows: records in, one database transaction of rows, outbox and positions out, and what it left to publish.
+//!
+//! One transaction covers all partitions of the worker that have records waiting: positions by compare-and-set first, rows
+//! locked in id order, the algorithm, the rows, the outbox, commit. What it decided goes to the relay from memory. A batch
+//! is offered again from the start after any failure, since nothing of it was committed; a COMMIT whose answer was lost is
+//! settled by a locking read before anything else is tried.
+//!
+//! Where a step has stores, what the batch wrote into them lies in their caches: undone with the batch, sealed with its
+//! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from the
+//! commit on they are decided, whoever publishes them. Those of a task take turns, whatever input they came with: the sum
+//! of its inputs' D at the end of the batch grows with every batch, so that a takeover can send them in the order in which
+//! they were decided.
+
+use crate::engine::assignment::AssignmentId;
+use crate::engine::batch::{Batch, Reached, Share, StoreTrouble, TaskStores, Terms};
+use crate::engine::commit::Step;
+use crate::engine::decision::HaltReason;
+use crate::engine::keyed::Keyed;
+use crate::engine::message::changelog_row;
+use crate::engine::outgoing::{Origin, Outgoing};
+use crate::engine::relay::{Part, Publication};
+use crate::engine::settings::EngineSettings;
+use crate::engine::stage::Stage;
+use crate::engine::task::{Input, State, Task};
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
+use crate::flow::topology::{StepKind, Topology};
+use crate::ports::Fault;
+use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
+use crate::ports::source::TaskId;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What one input contributes to a batch.
+struct Draw {
+    task: TaskId,
+    input: usize,
+    records: usize,
+}
+
+/// A batch whose transaction is ready to commit, or in doubt.
+pub(crate) struct Prepared {
+    advances: Vec<Advance>,
+    /// Notices and dead letters.
+    rows: Vec<OutboxRow>,
+    timestamps: Vec<Timestamp>,
+    /// Changelog records, which are in the outbox too.
+    outgoing: Outgoing,
+}
+
+/// How one input moves with a batch.
+struct Advance {
+    task: TaskId,
+    assignment: AssignmentId,
+    input: usize,
+    epoch: i64,
+    source: TopicPartition,
+    from: NextOffset,
+    to: NextOffset,
+    reached: Reached,
+}
+
+/// Why a batch came to nothing.
+enum Undone {
+    /// These compare-and-sets matched nothing.
+    Fenced(Vec<TaskId>),
+    /// The database refuses these rows of steps with stores, named by table and key.
+    Refused(BTreeSet<(usize, Key)>),
+    Store(StoreTrouble),
+    Fault(Fault),
+}
+
+impl From<StoreTrouble> for Undone {
+    fn from(trouble: StoreTrouble) -> Self {
+        Self::Store(trouble)
+    }
+}
+
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Stage {
+    /// What to take for the next batch: nothing until it is full or its first record is old enough.
+    fn draw(&self) -> Vec<Draw> {
+        let now = self.clock.elapsed();
+        if self.outstanding.load(Ordering::Acquire) >= self.settings.unpublished_rows {
+            return Vec::new();
+        }
+        let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
+        let mut candidates: Vec<(TaskId, usize, &Input)> = running
+            .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
+            .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
+            .collect();
+        let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
+        let is_aged = candidates
+            .iter()
+            .filter_map(|(_, _, input)| input.oldest_arrival())
+            .any(|arrived| now.saturating_sub(arrived) >= self.settings.batch_age);
+        if total < self.settings.batch_rows && !is_aged {
+            return Vec::new();
+        }
+        // The shortest queues first, so that what they leave of their fair share goes to the longer ones.
+        candidates.sort_by_key(|(_, _, input)| input.queued());
+        let mut room = self.settings.batch_rows;
+        let mut left = candidates.len();
+        let mut draws = Vec::with_capacity(left);
+        for (task, number, input) in candidates {
+            let records = input.queued().min(room.div_ceil(left));
+            room -= records;
+            left -= 1;
+            if records > 0 {
+                draws.push(Draw { task, input: number, records });
+            }
+        }
+        draws
+    }
+
+    /// Commits one batch, if one is due. True when something was done.
+    pub(crate) fn run_batch(&mut self) -> Result<bool, Fault> {
+        let draws = self.draw();
+        if draws.is_empty() {
+            return Ok(false);
+        }
+        // In the batch's hands while it is decided.
+        let mut stores = TaskStores::new();
+        for draw in &draws {
+            let keyed = self.state.tasks.get_mut(&draw.task).and_then(|task| task.keyed.take());
+            stores.extend(keyed.map(|keyed| (draw.task, keyed)));
+        }
+        let prepared = self.prepare(&draws, &mut stores);
+        for (id, keyed) in stores {
+            if let Some(task) = self.state.tasks.get_mut(&id) {
+                task.keyed = Some(keyed);
+            }
+        }
+        match prepared {
+            Ok(prepared) => match self.rows.commit() {
+                Ok(CommitAnswer::Done) => {
+                    self.hook.after(Step::CommitDatabase)?;
+                    self.finish(prepared);
+                }
+                Ok(CommitAnswer::Unknown) => {
+                    tracing::info!("the answer to a COMMIT was lost; a locking read will settle it");
+                    self.state.in_doubt = Some(prepared);
+                }
+                Err(fault) => self.undo(Undone::Fault(fault), &draws)?,
+            },
+            Err(undone) => self.undo(undone, &draws)?,
+        }
+        Ok(true)
+    }
+
+    /// Everything of a database transaction but its commit.
+    fn prepare(&mut self, draws: &[Draw], stores: &mut TaskStores) -> Result<Prepared, Undone> {
+        let Self { topology, rows, settings, state, hook, clock, message_bytes_max, .. } = self;
+        let terms = Terms {
+            pipeline: topology.name(),
+            now: clock.now(),
+            missing_row: settings.missing_row,
+            record_bytes_max: settings.record_bytes_max,
+            message_bytes_max,
+            keeps_verdicts: settings.verdicts,
+        };
+        let inputs: Vec<(&Draw, &Task, &Input)> = draws
+            .iter()
+            .filter_map(|draw| {
+                let task = state.tasks.get(&draw.task)?;
+                Some((draw, task, task.inputs.get(draw.input)?))
+            })
+            .collect();
+        let shares: Vec<Share<'_>> =
+            inputs.iter().filter_map(|(draw, task, input)| share(topology, draw, task, input, settings)).collect();
+
+        rows.begin()?;
+        hook.after(Step::OpenDatabase)?;
+        let mut moves: Vec<Move> =
+            inputs.iter().zip(&shares).map(|((_, _, input), share)| first_move(input, share)).collect();
+        let matched = rows.advance(&moves)?;
+        let fenced = inputs.iter().zip(matched).filter(|(_, matched)| !matched).map(|((draw, _, _), _)| draw.task);
+        let fenced: Vec<TaskId> = fenced.collect();
+        if !fenced.is_empty() {
+            return Err(Undone::Fenced(fenced));
+        }
+        hook.after(Step::MovePosition)?;
+
+        let mut batch = Batch::new(&shares, &terms);
+        for (table, keys) in batch.keys() {
+            let found = rows.read(table, &keys)?;
+            batch.take_rows(table, found);
+        }
+        if !state.suspects.is_empty() {
+            state.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
+            rows.savepoint()?;
+        }
+        batch.decide(stores, |table, row| offer(&mut **rows, table, row))?;
+        hook.after(Step::Apply)?;
+        write_rows(&mut **rows, &mut batch)?;
+        hook.after(Step::WriteRows)?;
+        // The counters, and where a record asks to be offered again the offset to stop at, are known only now.
+        let reached = batch.reached();
+        let mut advances = Vec::with_capacity(moves.len());
+        for (((draw, task, input), moved), reached) in inputs.iter().zip(&mut moves).zip(reached) {
+            let to = match input.records(reached.records + 1).nth(reached.records) {
+                Some(next) if reached.records < draw.records => NextOffset(next.offset.0),
+                _ => moved.to,
+            };
+            let (epoch, source) = (moved.epoch, moved.source.clone());
+            *moved = Move { from: moved.to, to, counts: reached.counts, ..moved.clone() };
+            let (task, assignment) = (task.id, task.assignment);
+            let from = input.next_offset;
+            advances.push(Advance { task, assignment, input: draw.input, epoch, source, from, to, reached });
+        }
+        let (mut outbox, timestamps) = batch.outbox();
+        let notices = outbox.len();
+        let mut outgoing = Outgoing::default();
+        for (id, keyed) in stores {
+            let Some(task) = state.tasks.get(id) else { continue };
+            let moment = (clock.elapsed(), terms.now);
+            close_stores(keyed, task, &advances, moment, &mut outbox, &mut outgoing)
+                .map_err(|fault| StoreTrouble { task: *id, fault })?;
+        }
+        if !outbox.is_empty() {
+            rows.append(&outbox).map_err(not_the_records)?;
+        }
+        outbox.truncate(notices);
+        let verdicts = batch.verdicts();
+        if !verdicts.is_empty() {
+            rows.record(&verdicts).map_err(not_the_records)?;
+        }
+        if rows.advance(&moves)?.iter().any(|matched| !matched) {
+            return Err(Undone::Fault(Fault::retry("a position changed under its lock")));
+        }
+        hook.after(Step::WriteOutbox)?;
+        Ok(Prepared { advances, rows: outbox, timestamps, outgoing })
+    }
+
+    /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
+    /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
+    fn finish(&mut self, prepared: Prepared) {
+        let Prepared { advances, rows, timestamps, outgoing } = prepared;
+        let now = self.clock.elapsed();
+        self.state.failures = 0;
+        self.state.suspects.clear();
+        self.status.database_commits.add(1);
+        let mut publication = Publication { rows, timestamps, outgoing, ..Publication::default() };
+        let mut moved = BTreeSet::new();
+        for advance in advances {
+            self.status.count(advance.reached.counts);
+            let Advance { task: id, assignment, input: number, epoch, source, from, to, reached } = advance;
+            let is_here = |task: &&mut Task| task.assignment == assignment && task.state == State::Running;
+            let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
+                publication.remove(&source);
+                continue;
+            };
+            if from != to {
+                publication.parts.push(Part { task: id, assignment, source, epoch, from, to, topic_id: None });
+            }
+            moved.insert(id);
+            let Some(input) = task.inputs.get_mut(number) else { continue };
+            input.next_offset = to;
+            input.consume(reached.records);
+            task.queued.fetch_sub(reached.records, Ordering::AcqRel);
+            let Some(input) = task.inputs.get_mut(number) else { continue };
+            if reached.records > 0 {
+                input.attempts = 0;
+            }
+            if let Some(code) = reached.retry {
+                let pause = self.settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
+                input.attempts += 1;
+                input.blocked_until = now + pause;
+                tracing::info!(partition = %input.source, offset = to.0, code, attempts = input.attempts, "a record will be offered again");
+            }
+            self.show(id);
+        }
+        for id in moved {
+            let Some(task) = self.state.tasks.get_mut(&id) else { continue };
+            if let Some(keyed) = &mut task.keyed {
+                keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+            }
+        }
+        if !publication.parts.is_empty() {
+            self.hand_over(publication);
+        }
+    }
+
+    /// A COMMIT without an answer: ask until the database tells.
+    pub(crate) fn settle(&mut self) -> Result<(), Fault> {
+        let Some(prepared) = self.state.in_doubt.take() else { return Ok(()) };
+        // One position that really moves tells about all: it is one transaction. Where none moves, nothing is lost by
+        // offering the records again.
+        let Some(told) = prepared.advances.iter().find(|advance| advance.from != advance.to) else { return Ok(()) };
+        let moved = Move {
+            source: told.source.clone(),
+            epoch: told.epoch,
+            from: told.from,
+            to: told.to,
+            published: told.from,
+            counts: Counts::default(),
+        };
+        match self.rows.settle(&moved) {
+            Ok(true) => {
+                self.hook.after(Step::CommitDatabase)?;
+                self.finish(prepared);
+            }
+            // Not committed, or claimed by another since: the next compare-and-set tells which.
+            Ok(false) => self.undo_stores(prepared.advances.iter().map(|advance| advance.task)),
+            Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            Err(fault) => {
+                self.back_off(&fault);
+                self.state.in_doubt = Some(prepared);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a batch wrote into the stores of these tasks is as if it had never been.
+    fn undo_stores(&mut self, tasks: impl Iterator<Item = TaskId>) {
+        for id in tasks {
+            if let Some(keyed) = self.state.tasks.get_mut(&id).and_then(|task| task.keyed.as_mut()) {
+                keyed.undo();
+            }
+        }
+    }
+
+    fn undo(&mut self, undone: Undone, draws: &[Draw]) -> Result<(), Fault> {
+        self.undo_stores(draws.iter().map(|draw| draw.task));
+        match undone {
+            Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
+            Undone::Fenced(tasks) => {
+                self.rows.rollback();
+                for task in tasks {
+                    self.doubt(task);
+                }
+            }
+            Undone::Refused(suspects) => {
+                self.rows.rollback();
+                self.state.suspects.extend(suspects);
+            }
+            Undone::Store(StoreTrouble { task, fault }) => {
+                self.rows.rollback();
+                self.store_failed(task, fault)?;
+            }
+            Undone::Fault(Fault::Fenced(_)) => {
+                self.rows.rollback();
+                for draw in draws {
+                    self.doubt(draw.task);
+                }
+            }
+            Undone::Fault(fault @ Fault::Corrupt(_)) => {
+                self.rows.rollback();
+                for draw in draws {
+                    let halt = self.halt_of(draw.task, draw.input, HaltReason::SchemaChanged, fault.to_string());
+                    if let Some(halt) = halt {
+                        self.halt(draw.task, halt);
+                    }
+                }
+            }
+            Undone::Fault(fault @ Fault::Retry(_)) => {
+                self.rows.rollback();
+                self.status.database_retries.add(1);
+                self.back_off(&fault);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one input contributes; `None` for a step without rows, which is never drawn.
+fn share<'a>(
+    topology: &Topology,
+    draw: &Draw,
+    task: &'a Task,
+    input: &'a Input,
+    settings: &EngineSettings,
+) -> Option<Share<'a>> {
+    let StepKind::Rows(step) = &task.sub_topology.step else { return None };
+    Some(Share {
+        task: task.id,
+        source: &input.source,
+        incarnation: input.incarnation(),
+        step: &**step,
+        table: topology.table_index(task.id.sub_topology),
+        may_retry: input.attempts < settings.retry_attempts,
+        is_versioned: step.table().table.version_column.is_some(),
+        is_stateful: task.sub_topology.is_stateful(),
+        records: input.records(draw.records).collect(),
+    })
+}
+
+/// The compare-and-set that opens the transaction; the counters follow when they are known.
+fn first_move(input: &Input, share: &Share<'_>) -> Move {
+    Move {
+        source: input.source.clone(),
+        epoch: input.epoch(),
+        from: input.next_offset,
+        to: share.records.last().map_or(input.next_offset, |record| record.offset.next()),
+        published: input.published,
+        counts: Counts::default(),
+    }
+}
+
+/// Ends the batch in one task's stores: each changelog record goes into the outbox, and out to the relay. `moment` is the
+/// monotonic clock and the batch's time.
+fn close_stores(
+    keyed: &mut Keyed,
+    task: &Task,
+    advances: &[Advance],
+    moment: (Duration, Timestamp),
+    outbox: &mut Vec<OutboxRow>,
+    outgoing: &mut Outgoing,
+) -> Result<(), Fault> {
+    let own = || advances.iter().filter(|advance| advance.task == task.id);
+    // Where no input moved no record was decided, and nothing was written.
+    let Some(moved) = own().find(|advance| advance.from != advance.to) else { return Ok(()) };
+    let origin = Origin { source: &moved.source, offset: Offset(moved.to.0 - 1) };
+    let incarnation = task.inputs.get(moved.input).map_or(0, Input::incarnation);
+    let before: i64 = task.inputs.iter().map(|input| input.next_offset.0).sum();
+    let turn = before + own().map(|advance| advance.to.0 - advance.from.0).sum::<i64>();
+    // Behind the notices of the same input.
+    let taken = outbox.iter().filter(|row| row.source == *origin.source && row.source_offset == origin.offset).count();
+    let first = outgoing.len();
+    keyed.close(origin, moment.0, outgoing)?;
+    for (seq, message) in (taken..).zip(outgoing.messages().skip(first)) {
+        let seq = i32::try_from(seq).unwrap_or(i32::MAX);
+        outbox.push(changelog_row(origin, incarnation, seq, turn, &message, moment.1));
+    }
+    Ok(())
+}
+
+/// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
+/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores are
+/// suspects from now on, and the whole batch is offered again.
+fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
+    let mut refused = Vec::new();
+    for (table, writes) in batch.writes() {
+        rows.savepoint()?;
+        write_halves(rows, table, &writes, &mut refused)?;
+    }
+    let (suspects, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(table, _)| batch.is_stateful(*table));
+    if !suspects.is_empty() {
+        return Err(Undone::Refused(suspects.into_iter().map(|(table, write)| (table, write.key)).collect()));
+    }
+    for (table, write) in refused {
+        batch.settle_refused(table, &write.key, |table, row| offer(rows, table, row))?;
+    }
+    Ok(())
+}
+
+/// Writes one row behind a savepoint; answers why the database refuses it, if it does.
+fn offer(rows: &mut dyn Rows, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
+    match rows.write(table, std::slice::from_ref(row)) {
+        Ok(()) => Ok(rows.savepoint().map(|()| None)?),
+        Err(WriteFault::Rejected(reject)) => Ok(rows.rollback_to_savepoint().map(|()| Some(reject))?),
+        Err(WriteFault::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+fn write_halves(
+    rows: &mut dyn Rows,
+    table: usize,
+    writes: &[RowWrite],
+    refused: &mut Vec<(usize, RowWrite)>,
+) -> Result<(), Fault> {
+    match rows.write(table, writes) {
+        Ok(()) => Ok(()),
+        Err(WriteFault::Fault(fault)) => Err(fault),
+        Err(WriteFault::Rejected(_)) => {
+            rows.rollback_to_savepoint()?;
+            if let [write] = writes {
+                refused.push((table, write.clone()));
+                return Ok(());
+            }
+            let (left, right) = writes.split_at(writes.len() / 2);
+            for half in [left, right] {
+                write_halves(rows, table, half, refused)?;
+                rows.savepoint()?; // what was written stays, whatever the next half does
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Tidegate's own tables refused a row: no record is to blame.
+fn not_the_records(fault: WriteFault) -> Fault {
+    match fault {
+        WriteFault::Fault(fault) => fault,
+        WriteFault::Rejected(reject) => {
+            Fault::corrupt(format!("Tidegate's own table refused a row: {}", reject.message()))
+        }
+    }
+}
