@@ -26,6 +26,7 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::stage::ToStage;
 use crate::engine::status::Status;
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
+use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Group, Membership, TaskId};
@@ -302,9 +303,11 @@ impl Relay {
             let partition = (is_tracked || is_dead_letter(row)).then_some(row.source.partition);
             let (destination, headers, timestamp) = (&row.destination, &headers, None);
             self.sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })?;
+            failpoint!(K7);
         }
         for message in publication.outgoing.messages() {
             self.sink.send(&message)?;
+            failpoint!(K7);
         }
         self.hook.after(Step::Produce)?;
         self.sink.flush()?;

@@ -22,6 +22,7 @@ use crate::engine::through_log::OpenBatch;
 use crate::flow::record::{Chunk, NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, Topology};
 use crate::ports::changelog::ChangelogReader;
+use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
 use crate::ports::source::{Group, LogIds, TaskId};
 use crate::ports::store::Stores;
@@ -446,6 +447,7 @@ impl Stage {
         let shares: Vec<Share<'_>> =
             inputs.iter().filter_map(|(draw, task, input)| share(topology, draw, task, input, settings)).collect();
 
+        failpoint!(K1);
         rows.begin()?;
         hook.after(Step::OpenDatabase)?;
         let mut moves: Vec<Move> =
