@@ -49,8 +49,8 @@ fn wait_read(world: &World, group: &str, name: &str, records: u64, within: Durat
     });
 }
 
-/// The last value of each key of a changelog, without its envelope.
-fn changelog(world: &World, group: &str, name: &str) -> BTreeMap<String, (i32, serde_json::Value)> {
+/// The last value of each key of a changelog, without its envelope, and the partition it lies in.
+pub fn changelog(world: &World, group: &str, name: &str) -> BTreeMap<String, (i32, serde_json::Value)> {
     let mut last = BTreeMap::new();
     read(world, group, name, |record| {
         let key = String::from_utf8(record.key.unwrap()).unwrap();

@@ -14,5 +14,9 @@ mod input;
 #[cfg(feature = "rocksdb")]
 mod keyed;
 mod operation;
+#[cfg(feature = "failpoints")]
+mod points;
 mod rig;
 mod setup;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+mod state;
