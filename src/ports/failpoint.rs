@@ -87,11 +87,31 @@ mod points {
         K1, K2, K3, K4, K5, K6, K7, K8, K9, K10, K11, K12, K13, K14, K15, K16, K17, K21, K22, K23, K24, K25, K27,
     }
 
-    #[rustfmt::skip]
-    const POINTS: [Point; 23] = {
-        use Point::*;
-        [K1, K2, K3, K4, K5, K6, K7, K8, K9, K10, K11, K12, K13, K14, K15, K16, K17, K21, K22, K23, K24, K25, K27]
-    };
+    const POINTS: [Point; 23] = [
+        Point::K1,
+        Point::K2,
+        Point::K3,
+        Point::K4,
+        Point::K5,
+        Point::K6,
+        Point::K7,
+        Point::K8,
+        Point::K9,
+        Point::K10,
+        Point::K11,
+        Point::K12,
+        Point::K13,
+        Point::K14,
+        Point::K15,
+        Point::K16,
+        Point::K17,
+        Point::K21,
+        Point::K22,
+        Point::K23,
+        Point::K24,
+        Point::K25,
+        Point::K27,
+    ];
 
     /// What happens there.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
