@@ -25,7 +25,7 @@ lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone
 	tests/servers/install.sh build store
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --all-targets --features rocksdb -- -D warnings
+	cargo clippy --locked --all-targets --features rocksdb,failpoints -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --features rocksdb
 	cargo check --locked --no-default-features
 
@@ -41,8 +41,9 @@ test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
 	tests/servers/install.sh kafka postgres build store
 	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
-	cargo build --locked --features rocksdb --examples
-	SYSTEM_TESTS=1 cargo test --locked --features rocksdb --test system -- keyed joins rowstate
+	cargo build --locked --features rocksdb,failpoints --examples
+	cargo test --locked --features rocksdb,failpoints --lib --test it failpoint
+	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- keyed:: joins:: rowstate:: points:: state::
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
 	tests/servers/install.sh kafka postgres build store

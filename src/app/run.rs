@@ -9,7 +9,11 @@ use crate::app::logging;
 use crate::app::maintenance::Maintenance;
 use crate::app::service::Service;
 use crate::app::stores::open_stores;
-use crate::engine::commit::{Hook, NoHook};
+use crate::engine::commit::Hook;
+#[cfg(not(feature = "failpoints"))]
+use crate::engine::commit::NoHook as ServiceHook;
+#[cfg(feature = "failpoints")]
+use crate::engine::failpoints::Failpoints as ServiceHook;
 #[cfg(feature = "http")]
 use crate::engine::query::{Queries, Reading, Refusal, Wanted};
 use crate::engine::status::Status;
@@ -19,6 +23,7 @@ use crate::http::{self, About, Server, View};
 use crate::ports::Fault;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::SystemClock;
+use crate::ports::failpoint::failpoint;
 use crate::ports::history::TopicHistory;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
@@ -94,6 +99,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         std::thread::sleep(WATCH);
     }
     tracing::info!("stopping: no more input; what is committed is published, then the group is left");
+    failpoint!(K17);
     running.stop();
     let result = running.join(DRAIN);
     stop.store(true, Ordering::Release);
@@ -244,6 +250,6 @@ fn member(
         changelogs: Some(changelogs),
         owner: maintenance.owner.clone(),
     };
-    let hook: Arc<dyn Hook> = Arc::new(NoHook);
+    let hook: Arc<dyn Hook> = Arc::new(ServiceHook);
     Member::new(&Arc::new(service.topology.clone()), service.engine(), ports, Arc::clone(status), &hook)
 }

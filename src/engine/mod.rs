@@ -16,6 +16,8 @@ pub mod batch;
 mod cache;
 pub mod commit;
 pub mod decision;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 mod keyed;
 pub mod message;
 pub mod metadata;

@@ -28,6 +28,7 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::stage::ToStage;
 use crate::engine::status::Status;
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
+use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Group, Membership, TaskId};
@@ -298,9 +299,11 @@ impl Relay {
             let partition = is_dead_letter(row).then_some(row.source.partition);
             let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, None, false);
             self.sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })?;
+            failpoint!(K7);
         }
         for message in publication.outgoing.messages() {
             self.sink.send(&message)?;
+            failpoint!(K7);
         }
         self.hook.after(Step::Produce)?;
         self.sink.flush()?;

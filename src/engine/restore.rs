@@ -12,6 +12,7 @@ use crate::engine::status::RestoreStatus;
 use crate::engine::task::State;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
 use crate::ports::source::{LogIds, TaskId};
 use crate::ports::store::{Checkpoint, StoreId, Write};
 use std::collections::BTreeMap;
@@ -193,6 +194,7 @@ impl Stage {
                 gathered.insert(key.to_vec(), record.value.map(<[u8]>::to_vec));
             })?;
         }
+        failpoint!(K24);
         let is_whole = restore.position >= restore.end;
         restore.status.position = restore.position.0;
         restore.status.seconds = elapsed.saturating_sub(restore.status.began_at).as_secs_f64();

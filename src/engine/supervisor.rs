@@ -13,6 +13,7 @@ use crate::engine::status::Status;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::changelog::ChangelogReader;
+use crate::ports::failpoint::failpoint;
 use crate::ports::history::TopicHistory;
 use crate::ports::rows::Rows;
 use crate::ports::sink::Sink;
@@ -572,6 +573,7 @@ impl Router {
     /// Takes the tasks from their workers, waits (by `wait`) until what they had committed is published, and only then
     /// lets go of the membership.
     fn revoked(&mut self, tasks: &[TaskId], wait: impl FnOnce(&Receiver<()>, usize)) {
+        failpoint!(K15, if !tasks.is_empty());
         self.flush();
         let by_stage = self.remove(tasks);
         let (ack, acks) = bounded(by_stage.len().max(1));

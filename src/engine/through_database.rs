@@ -27,6 +27,7 @@ use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
 use crate::flow::topology::{StepKind, Topology};
 use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
 use crate::ports::source::TaskId;
 use std::collections::BTreeSet;
@@ -175,6 +176,8 @@ impl Stage {
             .collect();
         let shares: Vec<Share<'_>> =
             inputs.iter().filter_map(|(draw, task, input)| share(topology, draw, task, input, settings)).collect();
+
+        failpoint!(K1);
 
         rows.begin()?;
         hook.after(Step::OpenDatabase)?;

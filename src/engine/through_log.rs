@@ -25,6 +25,7 @@ use crate::flow::step::LogStep;
 use crate::flow::store::StateAccess;
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::Message;
 use crate::ports::source::TaskId;
@@ -192,6 +193,7 @@ impl Stage {
             return Ok(());
         }
         self.hook.after(Step::Apply)?;
+        failpoint!(K23);
         let now = self.clock.elapsed();
         for id in &open.tasks {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
@@ -231,6 +233,7 @@ impl Stage {
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
         let sources: Vec<TopicPartition> = task.inputs.iter().map(|input| input.source.clone()).collect();
         let Some(keyed) = &mut task.keyed else { return Ok(()) };
+        failpoint!(K21);
         if let Err(fault) = keyed.flush(&sources, at, now) {
             return self.store_failed(id, fault);
         }

@@ -4,6 +4,7 @@
 mod cli;
 #[cfg(feature = "sqlite")]
 mod demo;
+mod failpoints;
 #[cfg(feature = "http")]
 mod http;
 mod settings;

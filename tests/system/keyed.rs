@@ -49,7 +49,7 @@ pub fn wait_read(world: &World, group: &str, name: &str, records: u64, within: D
     });
 }
 
-/// The last value of each key of a changelog, without its envelope.
+/// The last value of each key of a changelog, without its envelope, and the partition it lies in.
 pub fn changelog(world: &World, group: &str, name: &str) -> BTreeMap<String, (i32, serde_json::Value)> {
     let mut last = BTreeMap::new();
     read(world, group, name, |record| {

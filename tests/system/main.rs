@@ -16,7 +16,11 @@ mod joins;
 #[cfg(feature = "rocksdb")]
 mod keyed;
 mod operation;
+#[cfg(feature = "failpoints")]
+mod points;
 mod rig;
 #[cfg(feature = "rocksdb")]
 mod rowstate;
 mod setup;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+mod state;

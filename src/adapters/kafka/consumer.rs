@@ -12,6 +12,7 @@ use super::group::KafkaGroup;
 use super::settings::{GroupProtocol, KafkaSettings};
 use super::{Quiet, log_line};
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
+use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::source::{Group, Listener, Membership, Source, Subscription, TaskId};
 use rdkafka::TopicPartitionList;
@@ -368,6 +369,7 @@ impl KafkaSource {
                 tracing::warn!("group {}: while leaving: {fault}", self.group.name());
             }
         }
+        failpoint!(K16);
         self.group.leave();
     }
 }

@@ -19,6 +19,7 @@ use super::settings::KafkaSettings;
 use super::taint::TaintWatch;
 use super::{admin, log_line};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
@@ -327,6 +328,7 @@ impl Sink for KafkaSink {
     }
 
     fn commit(&mut self) -> Result<(), Fault> {
+        failpoint!(K10, after Duration::from_millis(1));
         let result = ffi::commit_transaction(self.live()?.producer.client(), self.settings.transaction_timeout());
         self.called(result, "commit")?;
         self.watch.end();

@@ -4,6 +4,7 @@ use super::classify::{self, Consequence};
 use super::settings::PostgresSettings;
 use super::statements::{self, COMMIT, Limits, Name, Statement};
 use crate::flow::effect::Reject;
+use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::rows::{CommitAnswer, WriteFault};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgSeverity};
@@ -169,7 +170,7 @@ impl Server {
         if self.connection.is_none() {
             return Err(Trouble::lost("commit").into());
         }
-        match self.run("commit", async |c| sqlx::raw_sql(COMMIT).execute(c).await) {
+        match self.run("commit", async |c| failpoint!(K4, within sqlx::raw_sql(COMMIT).execute(c)).await) {
             Ok(_) => Ok(CommitAnswer::Done),
             Err(trouble) if trouble.leaves_commit_open() => {
                 self.connection = None;

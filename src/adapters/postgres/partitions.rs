@@ -8,6 +8,7 @@
 use super::connection::Server;
 use super::settings::OutboxSettings;
 use super::statements::{self, Name};
+use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::schema::Maintained;
 use sqlx::Row;
@@ -181,8 +182,11 @@ fn drop_if_published(server: &mut Server, parent: Parent, part: &Part) -> Result
         {
             return Ok(false);
         }
-        sqlx::raw_sql(drop_it.sql()).execute(c).await.map(|_| true)
+        sqlx::raw_sql(drop_it.sql()).execute(c).await?;
+        failpoint!(K12);
+        Ok(true)
     });
+    failpoint!(K13, if matches!(outcome, Ok(true)));
     match outcome {
         Err(fault) if fault.is_retry() => Ok(false), // the lock was not to be had: the next run tries again
         outcome => outcome,

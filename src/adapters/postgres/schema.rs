@@ -5,6 +5,7 @@ use super::partitions;
 use super::settings::{OutboxSettings, PostgresSettings};
 use super::statements::{self, Limits};
 use crate::flow::table::Table;
+use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::schema::{Maintained, Schema};
 use sqlx::Row;
@@ -78,14 +79,18 @@ impl PostgresSchema {
             let has_schema = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL").bind(&schema).persistent(false);
             if !has_schema.fetch_one(&mut *c).await?.try_get::<bool, _>(0)? {
                 sqlx::raw_sql(create_schema.sql()).execute(&mut *c).await?;
+                failpoint!(K27);
             }
             sqlx::raw_sql(create_log.sql()).execute(&mut *c).await?;
+            failpoint!(K27);
             let ask = sqlx::query(is_applied.sql()).bind(*version).persistent(false);
             if ask.fetch_one(&mut *c).await?.try_get(0)? {
                 return Ok(false);
             }
             sqlx::raw_sql(apply.sql()).execute(&mut *c).await?;
+            failpoint!(K27);
             sqlx::query(note.sql()).bind(*version).bind(*name).persistent(false).execute(c).await?;
+            failpoint!(K27);
             Ok(true)
         })
     }

@@ -7,6 +7,7 @@ use super::keys::{FORMAT, FORMAT_KEY, Place};
 use super::options::RocksSettings;
 use super::owner::{Owner, taken};
 use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreId, StoreSize, Stores, Write};
 use rocksdb::properties::ESTIMATE_NUM_KEYS;
 use rocksdb::{Cache, DB, DBRawIterator, Error, Range, ReadOptions, WriteBatch};
@@ -15,6 +16,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "failpoints")]
+use std::time::Duration;
 
 /// Keys that are counted one by one before a size is estimated: less than a millisecond.
 const COUNTED: u64 = 1_000;
@@ -156,7 +159,9 @@ impl Shared {
     }
 
     fn write(&self, id: &StoreId, batch: WriteBatch) -> Result<(), Fault> {
+        failpoint!(K22, after Duration::ZERO);
         let written = self.db.write_opt(batch, &self.settings.write_options());
+        failpoint!(K25, if self.is_in_background());
         written.map_err(|error| match Failure::of(&error) {
             // It takes no more writes once one has failed like this, and after a restart it does.
             Failure::Refused => {
@@ -165,6 +170,14 @@ impl Shared {
             }
             _ => self.fault(id, error),
         })
+    }
+
+    /// Whether RocksDB flushes or compacts at this moment.
+    #[cfg(feature = "failpoints")]
+    fn is_in_background(&self) -> bool {
+        use rocksdb::properties::{NUM_RUNNING_COMPACTIONS, NUM_RUNNING_FLUSHES};
+        let running = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        running(NUM_RUNNING_FLUSHES) + running(NUM_RUNNING_COMPACTIONS) > 0
     }
 
     fn fault(&self, id: &StoreId, error: Error) -> Fault {

@@ -51,6 +51,25 @@ impl Instance {
         })
     }
 
+    /// Waits until it has killed itself at its crash point.
+    #[cfg(feature = "failpoints")]
+    pub fn wait_killed(&mut self, within: Duration) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.end(within);
+        assert_eq!(status.signal(), Some(9), "{} ended by itself: {status}\n{}", self.name, tail(&self.log));
+    }
+
+    /// Waits until it has stopped itself at its crash point.
+    #[cfg(feature = "failpoints")]
+    pub fn wait_paused(&mut self, within: Duration) {
+        let path = format!("/proc/{}/stat", self.child.id());
+        super::until(&format!("{} stops", self.name), within, || {
+            let stat = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+            let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+            if state == Some('T') { Ok(()) } else { Err(format!("its state is {state:?}")) }
+        });
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -3,8 +3,12 @@
 use super::servers::{Kafka, Postgres};
 use super::{Instance, say, sql};
 use sqlx::postgres::PgRow;
+#[cfg(feature = "rocksdb")]
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+#[cfg(feature = "rocksdb")]
+use std::sync::PoisonError;
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::KafkaSettings;
@@ -60,12 +64,20 @@ fn binary() -> PathBuf {
     COPY.get_or_init(|| copied(Path::new(env!("CARGO_BIN_EXE_tidegate")), "tidegate")).clone()
 }
 
-/// The pipeline of `examples/<name>.rs` as a binary, which `cargo build --examples` leaves beside ours.
+/// The pipeline of `examples/<name>.rs` as a binary, which `cargo build --examples` leaves beside ours. Copied once, since
+/// a file that runs cannot be written.
 #[cfg(feature = "rocksdb")]
 fn example(name: &str) -> PathBuf {
+    static COPIES: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(copy) = copies.get(name) {
+        return copy.clone();
+    }
     let built = Path::new(env!("CARGO_BIN_EXE_tidegate")).with_file_name("examples").join(name);
     assert!(built.exists(), "{} is not there: cargo build --features rocksdb --examples", built.display());
-    copied(&built, &format!("example-{name}"))
+    let copy = copied(&built, &format!("example-{name}"));
+    copies.insert(name.into(), copy.clone());
+    copy
 }
 
 fn copied(from: &Path, name: &str) -> PathBuf {
@@ -169,9 +181,15 @@ impl World {
 
     /// With more arguments in front of `run`.
     pub fn instance_with(&self, name: &str, arguments: &[&str]) -> Instance {
+        self.armed_instance(name, "", arguments)
+    }
+
+    /// Which kills or pauses itself at a crash point, as `K21=kill@3`, see `src/ports/failpoint.rs`.
+    pub fn armed_instance(&self, name: &str, failpoint: &str, arguments: &[&str]) -> Instance {
         let mut arguments = arguments.to_vec();
         arguments.push("run");
-        let command = self.command("setpriv", &["--pdeathsig", "KILL"], &arguments);
+        let mut command = self.command("setpriv", &["--pdeathsig", "KILL"], &arguments);
+        command.env("FAILPOINT", failpoint);
         Instance::start(name, command, &self.folder.join(format!("{name}.log")))
     }
 

@@ -1,0 +1,131 @@
+//! Each crash point of a step with rows once: a kill, and a pause past the session, under load, the victim rotating over
+//! three instances.
+
+use crate::rig::{Feed, Instance, Random, World, say};
+use sqlx::Row as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const IDS: i64 = 1_000;
+const NAMES: [&str; 3] = ["first", "second", "third"];
+
+/// A world whose sessions and transactions end soon after a death.
+fn world(name: &'static str) -> Option<World> {
+    let mut world = World::new(name, IDS)?;
+    world.settings.retain(|(name, _)| name != "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS");
+    for (name, value) in [("SESSION", "4000"), ("TRANSACTION", "4000")] {
+        world.settings.push((format!("TIDEGATE_KAFKA__{name}_TIMEOUT_MS"), value.into()));
+    }
+    Some(world)
+}
+
+/// Feeds until `act` has come to its end, and judges.
+fn under_load(world: &World, seed: u64, act: impl FnOnce()) {
+    let mut feed = Feed::new(world, IDS, seed);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let feeding = scope.spawn(|| {
+            while !is_over.load(Ordering::Acquire) {
+                feed.send(60, Duration::from_millis(100));
+            }
+        });
+        // Also where a cell fails: the feed would run for ever.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        is_over.store(true, Ordering::Release);
+        feeding.join().unwrap();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    world.judge(&feed, Duration::from_secs(60));
+}
+
+fn recovered(instances: &[Instance]) -> usize {
+    instances.iter().map(|instance| instance.log().matches("publishing what an earlier owner decided").count()).sum()
+}
+
+/// The next offset of every source partition.
+fn positions(world: &World) -> Vec<i64> {
+    let rows = world.sql("SELECT next_offset FROM tidegate.position ORDER BY topic, partition");
+    rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
+}
+
+/// Waits until every partition has moved on from where it is now.
+fn wait_all_move(world: &World) {
+    let before = positions(world);
+    crate::rig::until("every partition moves", Duration::from_secs(60), || {
+        let now = positions(world);
+        let still = before.iter().zip(&now).filter(|(before, now)| before >= now).count();
+        if still == 0 { Ok(()) } else { Err(format!("{still} of {} stand", now.len())) }
+    });
+}
+
+/// Puts the victim's successor, armed, in its place.
+fn arm(world: &World, victim: &mut Instance, wish: &str) {
+    let (status, took) = victim.terminate(Duration::from_secs(15));
+    assert!(status.success(), "{} ended with {status} after {took:?}", victim.name);
+    *victim = world.armed_instance(&victim.name.clone(), wish, &[]);
+}
+
+#[test]
+fn a_kill_at_each_crash_point_loses_nothing_and_repeats_nothing() {
+    let seed = Random::seed("TIDEGATE_POINTS_SEED");
+    let Some(world) = world("points") else { return };
+    say(&format!("points: TIDEGATE_POINTS_SEED={seed}"));
+    let mut random = Random::new(seed);
+    let mut instances = NAMES.map(|name| world.instance(name));
+    world.wait_owners(3);
+    under_load(&world, seed, || {
+        for (cell, point) in (1..=11).chain([14, 15, 16, 17]).enumerate() {
+            let index = cell % 3;
+            let wish = format!("K{point}=kill@{}", if point > 14 { 1 } else { 1 + random.below(8) });
+            let (before, began) = (recovered(&instances), Instant::now());
+            arm(&world, &mut instances[index], &wish);
+            if point >= 15 {
+                world.wait_owners(3);
+                instances[index].signal("TERM");
+            }
+            instances[index].wait_killed(Duration::from_secs(30));
+            let died = began.elapsed().as_secs_f64();
+            wait_all_move(&world);
+            let took = began.elapsed().as_secs_f64() - died;
+            let (name, count) = (NAMES[index], recovered(&instances) - before);
+            instances[index] = world.instance(name);
+            world.wait_owners(3);
+            world.note(&format!(
+                "{wish} {name}: dead after {died:.1} s, all move {took:.1} s later, {count} rests published"
+            ));
+        }
+    });
+}
+
+/// Run it with `--ignored`.
+#[test]
+#[ignore = "an open defect: seed 587530 lost 14 notices in one of two runs, see the README"]
+fn a_pause_past_the_session_at_each_crash_point_does_no_harm() {
+    let seed = Random::seed("TIDEGATE_POINTS_SEED");
+    let Some(world) = world("pauses") else { return };
+    say(&format!("pauses: TIDEGATE_POINTS_SEED={seed}"));
+    let mut random = Random::new(seed);
+    let mut instances = NAMES.map(|name| world.instance(name));
+    world.wait_owners(3);
+    under_load(&world, seed, || {
+        for (cell, point) in (1..=11).chain([14]).enumerate() {
+            let index = cell % 3;
+            let wish = format!("K{point}=pause@{}", 1 + random.below(8));
+            let before = recovered(&instances);
+            arm(&world, &mut instances[index], &wish);
+            instances[index].wait_paused(Duration::from_secs(30));
+            let began = Instant::now();
+            wait_all_move(&world);
+            let took = began.elapsed();
+            // Past the session in any case, with the successors at work.
+            std::thread::sleep(Duration::from_secs(5).saturating_sub(took));
+            instances[index].signal("CONT");
+            wait_all_move(&world);
+            assert!(instances[index].is_running(), "{wish}: it ended by itself\n{}", instances[index].log());
+            let (name, count) = (NAMES[index], recovered(&instances) - before);
+            world.note(&format!("{wish} {name}: all moved after {:.1} s, {count} rests published", took.as_secs_f64()));
+        }
+    });
+}
