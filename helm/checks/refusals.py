@@ -11,9 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from .files import CHART, merged, read_yaml
+from .files import CHART, TOPICS, merged, read_yaml
 from .renderer import Refused
 from .report import Report
+
+NO_VOLUME = "state.size is empty: set a size, or state.ephemeral=true to accept a full restore on every restart."
 
 # Values laid over ci/minimal.yaml, and the sentences.
 COMBINATIONS = [
@@ -74,8 +76,8 @@ COMBINATIONS = [
         ("ssl.keystore.password", "Reference a Secret from extraEnv."),
     ]),
     ("kafka: {properties: {group.instance.id: pod}}", [
-        'kafka.properties: "group.instance.id" is not possible on a Deployment: pods get new names, so every rollout would add '
-        "members that never leave. Remove it.",
+        'kafka.properties: "group.instance.id" is Tidegate\'s: a static member never leaves, so a pod that goes holds its '
+        "partitions for the session timeout. Remove it.",
     ]),
     *((f"kafka: {{groupProtocol: consumer, properties: {{{name}: x}}}}", [
         f'kafka.properties: under groupProtocol=consumer the broker sets "{name}". Remove it.',
@@ -83,6 +85,25 @@ COMBINATIONS = [
     ("terminationGracePeriodSeconds: 19", ["terminationGracePeriodSeconds (19) must exceed the transaction timeout (10 s) by 10 s or more."]),
     ("{terminationGracePeriodSeconds: 20, kafka: {transactionTimeoutMs: 10500}}", [
         "terminationGracePeriodSeconds (20) must exceed the transaction timeout (10.5 s) by 10 s or more.",
+    ]),
+    ("state: {enabled: true}", [NO_VOLUME]),
+    ("state: {enabled: true, storageClass: fast}", [NO_VOLUME]),
+    ("state: {enabled: true, ephemeral: true, storageClass: fast}", [
+        'state.storageClass is "fast", but state.ephemeral=true takes no volume of a class. Remove one of them.',
+    ]),
+    *((f"state: {{{part}}}", [
+        "state.size, storageClass and ephemeral have no effect while state.enabled is false. Set it to true, or remove them.",
+    ]) for part in ("size: 1Gi", "storageClass: fast", "ephemeral: true")),
+    *((f"{{state: {{enabled: true, size: 1Gi, memoryMib: 129}}, resources: {{limits: {{memory: {written}}}}}}}", [
+        "state.memoryMib and engine.workers times state.cacheMib come to 257 MiB, more than half of resources.limits.memory "
+        f"({limit} MiB): the container would be killed. Raise the limit to 514Mi.",
+    ]) for written, limit in (("512Mi", 512), ("0.5Gi", 512), ("500M", 476), ("536870912", 512), ("'536870912'", 512))),
+    ("{state: {enabled: true, size: 1Gi}, engine: {workers: 3}}", [
+        "state.memoryMib and engine.workers times state.cacheMib come to 320 MiB, more than half of resources.limits.memory "
+        "(512 MiB): the container would be killed. Raise the limit to 640Mi.",
+    ]),
+    ("{state: {enabled: true, size: 1Gi}, database: {url: 'postgres://db/a'}}", [
+        "database: set exactly one of url, existingSecret (found: url, existingSecret).",
     ]),
     # All at once, not the first.
     ("{replicaCount: 40, database: {existingSecret: ''}, kafka: {bootstrapServers: ''}}", [
@@ -103,6 +124,11 @@ ACCEPTED = [
     "kafka: {security: {protocol: SSL}, tls: {existingSecret: ca}}",
     "database: {existingSecret: '', url: 'postgresql://db/a'}",
     "global: {team: accounts}",
+    "state: {enabled: true, size: 1Gi}",
+    "state: {enabled: true, ephemeral: true}",
+    "{state: {enabled: true, size: 1Gi, memoryMib: 129}, resources: {limits: {memory: 514Mi}}}",
+    "{state: {enabled: true, size: 1Gi}, resources: {limits: {memory: 1e9}}}",
+    "{state: {enabled: true, size: 1Gi}, database: {existingSecret: ''}}",
 ]
 
 # Values laid over ci/minimal.yaml, and a part of Helm's message from values.schema.json.
@@ -121,6 +147,7 @@ SCHEMA = [
         ("kafka: {tls: {oops: 1}}", "/kafka/tls"),
         ("database: {oops: 1}", "/database"),
         ("engine: {oops: 1}", "/engine"),
+        ("state: {oops: 1}", "/state"),
         ("outbox: {oops: 1}", "/outbox"),
         ("http: {oops: 1}", "/http"),
         ("instance: {oops: 1}", "/instance"),
@@ -150,6 +177,15 @@ SCHEMA = [
     ("database: {url: 'mysql://db/a'}", "at '/database/url': 'mysql://db/a' does not match pattern"),
     ("database: {schema: 'a-b'}", "at '/database/schema': 'a-b' does not match pattern"),
     ("database: {lockTimeoutMs: 0}", "at '/database/lockTimeoutMs': minimum: got 0, want 1"),
+    ("state: {enabled: 'yes'}", "at '/state/enabled': got string, want boolean"),
+    ("state: {dir: state}", "at '/state/dir': 'state' does not match pattern"),
+    ("state: {dir: /etc/tidegate}", "at '/state/dir': 'not' failed"),
+    ("state: {size: 20}", "at '/state/size': got number, want string"),
+    ("state: {size: 20GB}", "at '/state/size': '20GB' does not match pattern"),
+    ("state: {memoryMib: 7}", "at '/state/memoryMib': minimum: got 7, want 8"),
+    ("state: {cacheMib: 0}", "at '/state/cacheMib': minimum: got 0, want 1"),
+    ("state: {flushMs: 3600001}", "at '/state/flushMs': maximum: got 3.600001×10⁰⁶, want 3.6×10⁰⁶"),
+    ("engine: {logAgeMs: 60001}", "at '/engine/logAgeMs': maximum: got 60,001, want 60,000"),
     ("http: {port: 80}", "at '/http/port': minimum: got 80, want 1,024"),
     ("log: {level: loud}", "at '/log/level': value must be one of"),
     ("topics: {mode: strimzi}", "at '/topics/mode': value must be one of 'job', 'none'"),
@@ -223,7 +259,7 @@ def _check_topic_folders(report: Report, renderer, base: dict, formats, seen) ->
 
     five = ['replicaCount is 6, but lead topic "readings" has 5 partitions: 1 pods would idle. Use 5 or less.']
     four = ['replicaCount is 6, but lead topic "readings" has 4 partitions: 2 pods would idle. Use 4 or less.']
-    count = 'topics/: expected exactly one topic with tidegate.io/lead: "true", found {}.'
+    count = 'topics/: co-partition group "accounts": expected exactly one topic with tidegate.io/lead: "true", found {}.'
     for name, file, change, wanted in [
         ("the lead topic has 5 partitions", "readings.yaml", lambda topic: partitions(topic, 5), five),
         ("the overlay gives it 4", "env/prod.yaml", overlay, four),
@@ -237,3 +273,13 @@ def _check_topic_folders(report: Report, renderer, base: dict, formats, seen) ->
             change(content)
             path.write_text(yaml.safe_dump(content))
             report.check(f"refused: {name}", _refusal_problems(renderer, chart, base, "replicaCount: 6", wanted, formats, seen))
+    # Another pipeline's topics: two co-partition groups, hence two leads, and a pod can work for each of their partitions.
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(shutil.copytree(CHART, Path(folder) / "tidegate", ignore=shutil.ignore_patterns("topics")))
+        shutil.copytree(TOPICS / "usage", chart / "topics")
+        stateful = {**base, "state": {"enabled": True, "size": "1Gi"}}
+        both = ['replicaCount is 25, but lead topics "events" and "usage-by-user-repartition" have 24 partitions: '
+                "1 pods would idle. Use 24 or less."]
+        report.check("refused: usage with 25 pods", _refusal_problems(renderer, chart, stateful, "replicaCount: 25", both, formats, seen))
+        text = _refusal(renderer, chart, merged(stateful, {"replicaCount": 24}))
+        report.check("accepted: usage with 24 pods", text.splitlines() if text else [])

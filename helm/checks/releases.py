@@ -13,10 +13,11 @@ from .report import Report
 from .topics import schema_problems, with_overlay
 
 # Values under these groups appear in tidegate.yaml under the same names in snake case, except those that are mapped by hand.
-MIRRORED = ("pipeline", "kafka", "database", "engine", "outbox", "instance", "log")
+MIRRORED = ("pipeline", "kafka", "database", "engine", "state", "outbox", "instance", "log")
 MAPPED_BY_HAND = {
     ("kafka", "security"), ("kafka", "sasl"), ("kafka", "tls"), ("kafka", "properties"),
     ("database", "url"), ("database", "existingSecret"), ("database", "existingSecretKey"),
+    ("state", "enabled"), ("state", "size"), ("state", "storageClass"), ("state", "ephemeral"),
 }
 
 # Switch off a part: what must be gone then.
@@ -27,6 +28,8 @@ SWITCHES = [
     ("migrations: {mode: none}", [("Job", "demo-tidegate-migrate")]),
     ("topics: {mode: none}", [("Job", "demo-tidegate-topics")]),
     ("{migrations: {mode: none}, topics: {mode: none}}", [("ConfigMap", "demo-tidegate-hooks")]),
+    ("state: {enabled: true, size: 1Gi}", [("Deployment", "demo-tidegate")]),
+    ("{state: {enabled: true, size: 1Gi}, database: {existingSecret: ''}}", [("Job", "demo-tidegate-migrate")]),
 ]
 
 # Warnings of the notes, each with values that call for it.
@@ -37,6 +40,7 @@ WARNINGS = [
     ("migrations: {mode: none}", "migrations.mode is none: run `tidegate migrate` yourself before each upgrade, or pods stay unready."),
     ("topics: {mode: none}", "topics.mode is none: create the topics yourself before pods start."),
     ("log: {level: info}", "kafka.security.protocol is PLAINTEXT: records cross the network unencrypted."),
+    ("state: {enabled: true, ephemeral: true}", "state.ephemeral is true: every restart of a pod restores all of its state from the changelogs."),
 ]
 
 
@@ -55,14 +59,27 @@ def check(report: Report, renderer) -> None:
         report.check(f"{path.name}: every pod is hardened beyond it", _per_pod(release, _softness))
         report.check(f"{path.name}: names are unique and labels complete", _name_problems(release))
         report.check(f"{path.name}: every reference resolves in time", _reference_problems(release, values))
-        report.check(f"{path.name}: hooks run in order", _hook_problems(release))
+        report.check(f"{path.name}: hooks run in order", _hook_problems(release, values))
         report.check(f"{path.name}: selectors find the pods", _selector_problems(release))
-        report.check(f"{path.name}: the Deployment follows the values", _deployment_problems(release, values))
+        report.check(f"{path.name}: the workload follows the values", _workload_problems(release, values))
+        report.check(f"{path.name}: keyed state has a place, or there is none", _state_problems(release, values))
         report.check(f"{path.name}: tidegate.yaml follows the values", _settings_problems(release, values))
         report.check(f"{path.name}: credentials come by reference", _credential_problems(release, values))
         report.check(f"{path.name}: the topics job gets the topics with the overlay", _topic_problems(release, values))
         report.check(f"{path.name}: the notes say what to look at", _note_problems(release, values))
     _check_variants(report, renderer)
+
+
+def _workload(release: Release) -> dict:
+    """What runs the pipeline: one Deployment or one StatefulSet."""
+    found = release.of_kind("Deployment") + release.of_kind("StatefulSet")
+    if len(found) != 1:
+        raise AssertionError(f"expected one workload, found {[item['kind'] for item in found]}")
+    return found[0]
+
+
+def _has_database(values: dict) -> bool:
+    return bool(values["database"]["url"] or values["database"]["existingSecret"])
 
 
 def _check_variants(report: Report, renderer) -> None:
@@ -85,6 +102,7 @@ def _check_variants(report: Report, renderer) -> None:
         ("database: {existingSecret: another}", True),
         ("database: {existingSecret: '', url: 'postgres://db/a'}", True),
         ("replicaCount: 3", False),
+        ("engine: {logAgeMs: 50}", True),
     ]:
         release = renderer.render(CHART, merged(base, yaml.safe_load(over)))
         moved = _checksums(release) != _checksums(plain)
@@ -92,7 +110,7 @@ def _check_variants(report: Report, renderer) -> None:
 
 
 def _checksums(release: Release) -> dict:
-    annotations = release.of_kind("Deployment")[0]["spec"]["template"]["metadata"]["annotations"]
+    annotations = _workload(release)["spec"]["template"]["metadata"]["annotations"]
     return {key: value for key, value in annotations.items() if key.startswith("checksum/")}
 
 
@@ -218,20 +236,24 @@ def _reference_problems(release: Release, values: dict) -> list[str]:
                 problems.append(f"{where}, a hook that is deleted again")
             elif key and key not in {**target.get("data", {}), **target.get("stringData", {})}:
                 problems.append(f"{where} with key {key}, which it does not have")
-        volumes = {volume["name"] for volume in pod.get("volumes", [])}
+        claims = {claim["metadata"]["name"] for claim in item["spec"].get("volumeClaimTemplates", [])}
+        volumes = {volume["name"] for volume in pod.get("volumes", [])} | claims
         mounts = {mount["name"] for container in restricted.containers(pod) for mount in container.get("volumeMounts", [])}
         problems += [f"{item['metadata']['name']}: volume {name} is mounted or defined, not both" for name in sorted(volumes ^ mounts)]
     return problems
 
 
-def _hook_problems(release: Release) -> list[str]:
+def _hook_problems(release: Release, values: dict) -> list[str]:
     problems = []
     jobs = {job["metadata"]["name"].rpartition("-")[2]: job for job in release.of_kind("Job")}
-    if set(jobs) != {"migrate", "topics"}:
+    expected = {"migrate": ["migrate"], "topics": ["topics", "apply", "--yes"]}
+    if not _has_database(values):
+        del expected["migrate"]  # there is nothing to migrate
+    if set(jobs) != set(expected):
         return [f"jobs are {sorted(jobs)}"]
-    if not _weight(jobs["migrate"]) < _weight(jobs["topics"]):
+    if "migrate" in jobs and not _weight(jobs["migrate"]) < _weight(jobs["topics"]):
         problems.append("the migrations do not come before the topics")
-    for name, arguments in (("migrate", ["migrate"]), ("topics", ["topics", "apply", "--yes"])):
+    for name, arguments in expected.items():
         found = jobs[name]["spec"]["template"]["spec"]["containers"][0]["args"]
         if found != arguments:
             problems.append(f"{name} runs {found}")
@@ -246,18 +268,18 @@ def _hook_problems(release: Release) -> list[str]:
 
 def _selector_problems(release: Release) -> list[str]:
     problems = []
-    deployment = release.of_kind("Deployment")[0]
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    selectors = [("Deployment", deployment["spec"]["selector"]["matchLabels"])]
+    workload = _workload(release)
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    selectors = [(workload["kind"], workload["spec"]["selector"]["matchLabels"])]
     selectors += [("Service", o["spec"]["selector"]) for o in release.of_kind("Service")]
     selectors += [("PodDisruptionBudget", o["spec"]["selector"]["matchLabels"]) for o in release.of_kind("PodDisruptionBudget")]
-    jobs = [template["metadata"]["labels"] for name, template in _pods(release) if name != deployment["metadata"]["name"]]
+    jobs = [template["metadata"]["labels"] for name, template in _pods(release) if name != workload["metadata"]["name"]]
     for kind, selector in selectors:
         if not selector.items() <= labels.items():
-            problems.append(f"{kind} does not select the pods of the Deployment")
+            problems.append(f"{kind} does not select the pods of the {workload['kind']}")
         if any(selector.items() <= job.items() for job in jobs):
             problems.append(f"{kind} selects the pods of a job")
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    container = workload["spec"]["template"]["spec"]["containers"][0]
     ports = {port["name"] for port in container["ports"]}
     targets = [port["targetPort"] for service in release.of_kind("Service") for port in service["spec"]["ports"]]
     targets += [container[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")]
@@ -269,14 +291,23 @@ def _expect(problems: list[str], what: str, found, wanted) -> None:
         problems.append(f"{what} is {found}, expected {wanted}")
 
 
-def _deployment_problems(release: Release, values: dict) -> list[str]:
+def _workload_problems(release: Release, values: dict) -> list[str]:
     problems: list[str] = []
-    spec = release.of_kind("Deployment")[0]["spec"]
+    workload = _workload(release)
+    spec, stateful = workload["spec"], values["state"]["enabled"]
+    _expect(problems, "kind", workload["kind"], "StatefulSet" if stateful else "Deployment")
     pod = spec["template"]["spec"]
     container = pod["containers"][0]
     _expect(problems, "replicas", spec["replicas"], values["replicaCount"])
-    _expect(problems, "strategy", spec["strategy"], {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})
-    _expect(problems, "grace period", pod["terminationGracePeriodSeconds"], values["terminationGracePeriodSeconds"])
+    if stateful:
+        _expect(problems, "strategy", spec["updateStrategy"], {"type": "RollingUpdate"})
+        _expect(problems, "pod management", spec["podManagementPolicy"], "Parallel")
+        headless = release.named("Service", spec["serviceName"])
+        _expect(problems, "service of the pods' names", headless and headless["spec"]["clusterIP"], "None")
+    else:
+        _expect(problems, "strategy", spec["strategy"], {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})
+    grace = values["terminationGracePeriodSeconds"] or (300 if stateful else 60)
+    _expect(problems, "grace period", pod["terminationGracePeriodSeconds"], grace)
     _expect(problems, "arguments", container["args"], ["run"])
     _expect(problems, "port", container["ports"], [{"name": "http", "containerPort": values["http"]["port"], "protocol": "TCP"}])
     for name, path in (("startup", "/startupz"), ("liveness", "/livez"), ("readiness", "/readyz")):
@@ -289,6 +320,32 @@ def _deployment_problems(release: Release, values: dict) -> list[str]:
         _expect(problems, "maxUnavailable", budget["spec"]["maxUnavailable"], values["pdb"]["maxUnavailable"])
     for field in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "topologySpreadConstraints"):
         _expect(problems, field, pod.get(field) or None, values[field] or None)
+    return problems
+
+
+def _state_problems(release: Release, values: dict) -> list[str]:
+    """A volume that outlives the pod where it is asked for, at the folder of the settings; nothing of it without state."""
+    problems: list[str] = []
+    state, workload = values["state"], _workload(release)
+    pod = workload["spec"]["template"]["spec"]
+    mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "state"]
+    _expect(problems, "mounts", mounts, [state["dir"]] if state["enabled"] else [])
+    wanted = None
+    if state["enabled"] and not state["ephemeral"]:
+        wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": state["size"]}}}
+        if state["storageClass"]:
+            wanted["storageClassName"] = state["storageClass"]
+    claims = {claim["metadata"]["name"]: claim["spec"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
+    _expect(problems, "claims", claims, {"state": wanted} if wanted else {})
+    folders = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "state"]
+    folder = {"sizeLimit": state["size"]} if state["size"] else {}
+    _expect(problems, "folders that go with the pod", folders, [folder] if state["enabled"] and state["ephemeral"] else [])
+    for name, template in _pods(release):
+        slots = [variable.get("valueFrom") for variable in template["spec"]["containers"][0]["env"]
+                 if variable["name"] == "TIDEGATE_INSTANCE__SLOT"]
+        numbered = name == workload["metadata"]["name"] and not _has_database(values)
+        pod_index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
+        _expect(problems, f"{name}: slot", slots, [pod_index] if numbered else [])
     return problems
 
 
@@ -345,6 +402,9 @@ def _credential_problems(release: Release, values: dict) -> list[str]:
         container = template["spec"]["containers"][0]
         env = {variable["name"]: variable.get("valueFrom", {}).get("secretKeyRef", {}) for variable in container["env"]}
         found = env.get("TIDEGATE_DATABASE__URL", {})
+        if not _has_database(values):
+            _expect(problems, f"{name}: the database's URL", found, {})
+            found = {"key": "url"}
         _expect(problems, f"{name}: key of the database's URL", found.get("key"), database["existingSecretKey"] if database["existingSecret"] else "url")
         if database["existingSecret"]:
             _expect(problems, f"{name}: Secret of the database's URL", found.get("name"), database["existingSecret"])
@@ -380,11 +440,16 @@ def _topic_problems(release: Release, values: dict) -> list[str]:
 
 
 def _note_problems(release: Release, values: dict) -> list[str]:
+    state = values["state"]
     wanted = [
         f"{values['replicaCount']} of at most 12 useful replicas",
         f"group         {values['pipeline']['name']}",
         "readings, 12 partitions (lead",
         "corrections, 12 partitions",
-        f"port-forward deploy/{release.of_kind('Deployment')[0]['metadata']['name']} {values['http']['port']}",
+        f"port-forward {'statefulset' if state['enabled'] else 'deploy'}/{_workload(release)['metadata']['name']} {values['http']['port']}",
     ]
+    if state["enabled"]:
+        wanted += [f"Keyed state lies in {state['dir']}", "--build-arg FEATURES=rocksdb"]
+    if state["enabled"] and not state["ephemeral"]:
+        wanted.append(f"on a volume of {state['size']}")
     return [f"missing: {text}" for text in wanted if text not in release.notes]

@@ -8,7 +8,7 @@ from pathlib import Path
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-from .files import CHART, HELM, SCHEMAS, TOPICS, ci_files, read_json, read_yaml
+from .files import CHART, HELM, REPOSITORY, SCHEMAS, TOPICS, ci_files, read_json, read_yaml
 from .report import Report
 from .topics import schema_problems
 
@@ -22,6 +22,7 @@ def check(report: Report, renderer) -> None:
     report.check("values: every key of the schema has a default", _without_default(schema, schema, values, ""))
     report.check("values: the schema refuses unknown keys at every level of ours", _open_levels(schema, ""))
     report.check("image: helm/Dockerfile agrees with the chart", _dockerfile_problems(values))
+    report.check("image: helm/Dockerfile can build with RocksDB", _feature_problems())
     for path in ci_files():
         report.check(f"lint: {path.name}", renderer.lint(CHART, read_yaml(path)))
 
@@ -99,4 +100,21 @@ def _dockerfile_problems(values: dict) -> list[str]:
         problems.append(f"last USER is {users[-1:]}, the chart runs as {expected}")
     if 'ENTRYPOINT ["/usr/local/bin/tidegate"]' not in lines:
         problems.append("the chart gives only arguments: ENTRYPOINT must be the binary, in exec form, so that it gets SIGTERM")
+    return problems
+
+
+def _feature_problems() -> list[str]:
+    """What NOTES.txt tells to build must be what Cargo.toml and the recipe know."""
+    recipe = (HELM / "Dockerfile").read_text()
+    build, _, image = recipe.partition("\nFROM debian")
+    named = re.findall(r"--build-arg (\w+)=(\w+)", recipe + (CHART / "templates" / "NOTES.txt").read_text())
+    features = set(re.findall(r"^(\w+) = \[", (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE))
+    problems = [f"--build-arg {name}: no such ARG" for name, _ in named if f"\nARG {name}=" not in build]
+    problems += [f"--build-arg FEATURES={value}: no such feature" for name, value in named if name == "FEATURES" and value not in features]
+    builds = re.findall(r"cargo build [^\n]*", build)
+    problems += [f"without the features: {line}" for line in builds if '--features "$FEATURES"' not in line]
+    if ("FEATURES", "rocksdb") not in named:
+        problems.append("nothing says how to build with RocksDB")
+    if "libclang-dev" not in build or "libstdc++6" not in image:
+        problems.append("RocksDB needs libclang-dev to be built and libstdc++6 to run")
     return problems

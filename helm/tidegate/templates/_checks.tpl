@@ -12,25 +12,54 @@ formats of this file and fails when one of them is not provoked by a negative te
 {{- $found = append $found (printf "topics.env is %q, but topics/env/%s.yaml does not exist." $v.topics.env $v.topics.env) -}}
 {{- end -}}
 {{- $leads := include "tidegate.leadTopics" . | fromJsonArray -}}
-{{- if ne (len $leads) 1 -}}
-{{- $found = append $found (printf "topics/: expected exactly one topic with tidegate.io/lead: \"true\", found %d." (len $leads)) -}}
-{{- else -}}
-{{- $lead := first $leads -}}
-{{- $partitions := int64 $lead.spec.partitions -}}
-{{- $replicas := int64 $v.replicaCount -}}
-{{- if gt $replicas $partitions -}}
-{{- $found = append $found (printf "replicaCount is %d, but lead topic %q has %d partitions: %d pods would idle. Use %d or less." $replicas $lead.metadata.name $partitions (sub $replicas $partitions) $partitions) -}}
+{{- $names := list -}}
+{{- $groups := dict -}}
+{{- range include "tidegate.topics" . | fromJsonArray -}}
+{{- with index .metadata.annotations "tidegate.io/copartition" }}{{ $_ := set $groups . 0 }}{{ end -}}
 {{- end -}}
+{{- range $leads -}}
+{{- $names = append $names (quote .metadata.name) -}}
+{{- $group := index .metadata.annotations "tidegate.io/copartition" -}}
+{{- $_ := set $groups $group (add1 (get $groups $group)) -}}
+{{- end -}}
+{{- range $group, $count := $groups -}}
+{{- if ne (int64 $count) 1 -}}
+{{- $found = append $found (printf "topics/: co-partition group %q: expected exactly one topic with tidegate.io/lead: \"true\", found %d." $group (int64 $count)) -}}
+{{- end -}}
+{{- end -}}
+{{- $tasks := include "tidegate.tasks" . | int64 -}}
+{{- $replicas := int64 $v.replicaCount -}}
+{{- $who := ternary (printf "lead topic %s has" (join "" $names)) (printf "lead topics %s have" (join " and " $names)) (eq (len $names) 1) -}}
+{{- if and $tasks (gt $replicas $tasks) -}}
+{{- $found = append $found (printf "replicaCount is %d, but %s %d partitions: %d pods would idle. Use %d or less." $replicas $who $tasks (sub $replicas $tasks) $tasks) -}}
 {{- end -}}
 {{- if and (not (kindIs "invalid" $v.instance.slot)) (gt (int64 $v.replicaCount) 1) -}}
 {{- $found = append $found (printf "instance.slot is %d, but replicaCount is %d: all pods would share one transactional id and fence each other. Set instance.slot to null." (int64 $v.instance.slot) (int64 $v.replicaCount)) -}}
 {{- end -}}
 
-{{- /* Database. */ -}}
+{{- /* Keyed state. */ -}}
+{{- with $v.state -}}
+{{- if and .enabled (not .size) (not .ephemeral) -}}
+{{- $found = append $found (printf "state.size is empty: set a size, or state.ephemeral=true to accept a full restore on every restart.") -}}
+{{- end -}}
+{{- if and .ephemeral .storageClass -}}
+{{- $found = append $found (printf "state.storageClass is %q, but state.ephemeral=true takes no volume of a class. Remove one of them." .storageClass) -}}
+{{- end -}}
+{{- if and (not .enabled) (or .size .storageClass .ephemeral) -}}
+{{- $found = append $found (printf "state.size, storageClass and ephemeral have no effect while state.enabled is false. Set it to true, or remove them.") -}}
+{{- end -}}
+{{- $needed := add .memoryMib (mul $v.engine.workers .cacheMib) -}}
+{{- $limit := include "tidegate.mebibytes" (dig "limits" "memory" "" $v.resources) | int64 -}}
+{{- if and .enabled (gt $limit 0) (gt (mul 2 $needed) $limit) -}}
+{{- $found = append $found (printf "state.memoryMib and engine.workers times state.cacheMib come to %d MiB, more than half of resources.limits.memory (%d MiB): the container would be killed. Raise the limit to %dMi." $needed $limit (mul 2 $needed)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Database. A pipeline that has keyed state alone needs none. */ -}}
 {{- $sources := list -}}
 {{- if $v.database.url }}{{ $sources = append $sources "url" }}{{ end -}}
 {{- if $v.database.existingSecret }}{{ $sources = append $sources "existingSecret" }}{{ end -}}
-{{- if ne (len $sources) 1 -}}
+{{- if or (gt (len $sources) 1) (and (not $sources) (not $v.state.enabled)) -}}
 {{- $found = append $found (printf "database: set exactly one of url, existingSecret (found: %s)." (default "none" (join ", " $sources))) -}}
 {{- end -}}
 
@@ -99,14 +128,14 @@ formats of this file and fails when one of them is not provoked by a negative te
 {{- else if hasKey $secret $name -}}
 {{- $found = append $found (printf "kafka.properties: %q would be readable in the ConfigMap. %s" $name (get $secret $name)) -}}
 {{- else if eq $name "group.instance.id" -}}
-{{- $found = append $found (printf "kafka.properties: %q is not possible on a Deployment: pods get new names, so every rollout would add members that never leave. Remove it." $name) -}}
+{{- $found = append $found (printf "kafka.properties: %q is Tidegate's: a static member never leaves, so a pod that goes holds its partitions for the session timeout. Remove it." $name) -}}
 {{- else if and (eq $v.kafka.groupProtocol "consumer") (has $name $brokerOwned) -}}
 {{- $found = append $found (printf "kafka.properties: under groupProtocol=consumer the broker sets %q. Remove it." $name) -}}
 {{- end -}}
 {{- end -}}
 
 {{- /* Shutdown. */ -}}
-{{- $grace := int64 $v.terminationGracePeriodSeconds -}}
+{{- $grace := include "tidegate.gracePeriod" . | int64 -}}
 {{- if lt (mul $grace 1000) (add (int64 $v.kafka.transactionTimeoutMs) 10000) -}}
 {{- $found = append $found (printf "terminationGracePeriodSeconds (%d) must exceed the transaction timeout (%v s) by 10 s or more." $grace (divf $v.kafka.transactionTimeoutMs 1000)) -}}
 {{- end -}}

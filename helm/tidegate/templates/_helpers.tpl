@@ -1,4 +1,4 @@
-{{/* Names, labels and the parts that the Deployment and the jobs share. */}}
+{{/* Names, labels and the parts that the workload and the jobs share. */}}
 
 {{- define "tidegate.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $topics | toJson -}}
 {{- end -}}
 
-{{/* The lead topics: one, or the checks refuse to go on. */}}
+{{/* The lead topics, one of each co-partition group. */}}
 {{- define "tidegate.leadTopics" -}}
 {{- $leads := list -}}
 {{- range include "tidegate.topics" . | fromJsonArray -}}
@@ -73,6 +73,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- $leads | toJson -}}
+{{- end -}}
+
+{{/* Partitions of all lead topics: as many tasks there are, and no more pods can work. */}}
+{{- define "tidegate.tasks" -}}
+{{- $tasks := 0 -}}
+{{- range include "tidegate.leadTopics" . | fromJsonArray }}{{ $tasks = add $tasks (int64 .spec.partitions) }}{{ end -}}
+{{- $tasks -}}
+{{- end -}}
+
+{{- define "tidegate.workloadKind" -}}
+{{- ternary "StatefulSet" "Deployment" .Values.state.enabled -}}
+{{- end -}}
+
+{{- define "tidegate.gracePeriod" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
+{{- ternary 300 60 .Values.state.enabled -}}
+{{- else -}}
+{{- int64 .Values.terminationGracePeriodSeconds -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A quantity of bytes in whole MiB, for example of 1.5Gi; -1 for a spelling that is not known here. */}}
+{{- define "tidegate.mebibytes" -}}
+{{- $text := kindIs "float64" . | ternary (int64 . | toString) (toString .) -}}
+{{- $number := regexFind "^[0-9.]+" $text -}}
+{{- $unit := trimPrefix $number $text -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- if hasKey $units $unit -}}
+{{- divf (mulf $number (get $units $unit)) 1048576 | floor | int64 -}}
+{{- else -}}
+-1
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where there is a database. Only a pipeline with keyed state may do without. */}}
+{{- define "tidegate.hasDatabase" -}}
+{{- if or .Values.database.url .Values.database.existingSecret (not .Values.state.enabled) }}yes{{ end -}}
 {{- end -}}
 
 {{/* A librdkafka property as text. A large number would otherwise be written as 1.048576e+06. */}}
@@ -96,17 +133,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/*
 Environment of every container. The jobs get the whole of it, because settings are validated as a whole.
-Takes (dict "root" $ "databaseSecret" name).
+Takes (dict "root" $ "databaseSecret" name "isWorkload" true or false).
 */}}
 {{- define "tidegate.env" -}}
 {{- $kafka := .root.Values.kafka -}}
 - name: TIDEGATE_CONFIG
   value: /etc/tidegate/tidegate.yaml
+{{- if include "tidegate.hasDatabase" .root }}
 - name: TIDEGATE_DATABASE__URL
   valueFrom:
     secretKeyRef:
       name: {{ .databaseSecret }}
       key: {{ include "tidegate.databaseSecretKey" .root }}
+{{- end }}
+{{- if and .isWorkload (not (include "tidegate.hasDatabase" .root)) (kindIs "invalid" .root.Values.instance.slot) }}
+# The number of the pod in the StatefulSet: a pod that comes back ends the transactions that its predecessor left open.
+- name: TIDEGATE_INSTANCE__SLOT
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.labels['apps.kubernetes.io/pod-index']
+{{- end }}
 {{- if $kafka.sasl.existingSecret }}
 - name: TIDEGATE_KAFKA__PROPERTIES__SASL_USERNAME
   valueFrom:
@@ -124,7 +170,7 @@ Takes (dict "root" $ "databaseSecret" name).
 {{- end }}
 {{- end -}}
 
-{{/* What the Deployment's pods and the jobs' pods have in common. */}}
+{{/* What the workload's pods and the jobs' pods have in common. */}}
 {{- define "tidegate.podCommon" -}}
 # A Service called tidegate or kafka would inject TIDEGATE_PORT or KAFKA_PORT, which look like settings.
 enableServiceLinks: false
@@ -152,7 +198,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* What their containers have in common. Takes (dict "root" $ "databaseSecret" name). */}}
+{{/* What their containers have in common. Takes what tidegate.env takes. */}}
 {{- define "tidegate.containerCommon" -}}
 image: {{ include "tidegate.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}

@@ -39,7 +39,13 @@ engine:
   workers: {{ int64 $v.engine.workers }}
   batch_rows: {{ int64 $v.engine.batchRows }}
   batch_age_ms: {{ int64 $v.engine.batchAgeMs }}
+  log_age_ms: {{ int64 $v.engine.logAgeMs }}
   unpublished_rows: {{ int64 $v.engine.unpublishedRows }}
+state:
+  dir: {{ $v.state.dir | quote }}
+  memory_mib: {{ int64 $v.state.memoryMib }}
+  cache_mib: {{ int64 $v.state.cacheMib }}
+  flush_ms: {{ int64 $v.state.flushMs }}
 outbox:
   partition_minutes: {{ int64 $v.outbox.partitionMinutes }}
   retention_hours: {{ int64 $v.outbox.retentionHours }}
