@@ -116,6 +116,8 @@ pub(crate) struct Relay {
     pending: VecDeque<Publication>,
     pending_since: Option<Duration>,
     fencings: VecDeque<(Duration, u64)>,
+    /// Assignments of which something was not published: what they handed over after it would move K past it.
+    refused: BTreeSet<(TaskId, AssignmentId)>,
 }
 
 impl Relay {
@@ -152,6 +154,7 @@ impl Relay {
             pending: VecDeque::new(),
             pending_since: None,
             fencings: VecDeque::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -201,6 +204,8 @@ impl Relay {
             }
             ToRelay::Barrier { task, assignment } => {
                 self.publish_all()?;
+                // Everything of before is gone; what comes now begins at the K that the task reads next.
+                self.refused.remove(&(task, assignment));
                 self.tell(ToStage::Drained { task, assignment });
             }
             ToRelay::Drain { ack } => {
@@ -275,7 +280,7 @@ impl Relay {
             self.renew()?;
             self.keep_unpublished(&mut publication)?;
             if refusals >= REFUSALS_MAX {
-                self.give_up(&publication);
+                self.give_up(&mut publication);
                 return Ok(());
             }
             // Twice in vain: one task's trouble must not hold up the others.
@@ -337,28 +342,33 @@ impl Relay {
         found.ok_or_else(|| Fault::retry("a transaction without offsets"))
     }
 
-    /// Takes out what is no longer ours: the next owner publishes it.
-    fn drop_foreign(&self, publication: &mut Publication) {
-        let is_ours = |part: &Part| self.assignments.membership(part.task, part.assignment).is_some();
-        let gone: Vec<Part> = publication.parts.iter().filter(|part| !is_ours(part)).cloned().collect();
-        for part in gone {
-            publication.remove(&part.source);
-            self.tell(ToStage::Unpublished {
-                task: part.task,
-                assignment: part.assignment,
-                is_refused: false,
-                detail: String::new(),
-            });
+    /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
+    /// publishes it.
+    fn drop_foreign(&mut self, publication: &mut Publication) {
+        for part in publication.parts.clone() {
+            if self.assignments.membership(part.task, part.assignment).is_none() {
+                self.refuse(publication, &part, false, "the partition has moved".into());
+            } else if self.refused.contains(&(part.task, part.assignment)) {
+                self.refuse(publication, &part, false, "something before it was not published".into());
+            }
         }
     }
 
     /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
-    fn give_up(&self, publication: &Publication) {
-        for part in &publication.parts {
-            let Part { task, assignment, .. } = *part;
-            let detail = "the group refuses this member".into();
-            self.tell(ToStage::Unpublished { task, assignment, is_refused: false, detail });
+    fn give_up(&mut self, publication: &mut Publication) {
+        for part in publication.parts.clone() {
+            self.refuse(publication, &part, false, "the group refuses this member".into());
         }
+    }
+
+    /// Leaves `part` to a takeover, or for good, and with it all that its assignment has handed over since.
+    fn refuse(&mut self, publication: &mut Publication, part: &Part, is_for_good: bool, detail: String) {
+        let Part { task, assignment, source, from, to, .. } = part;
+        tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
+        publication.remove(source);
+        self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
+        self.refused.insert((*task, *assignment));
+        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, is_refused: is_for_good, detail });
     }
 
     fn confirm(&self, publication: &Publication) {
@@ -389,12 +399,9 @@ impl Relay {
             Fault::Fenced(_) => self.status.fencings.add(1),
             Fault::Retry(_) if self.sink.is_fenced() => self.note_fencing()?,
             Fault::Corrupt(_) if publication.tasks().len() == 1 => {
-                for part in std::mem::take(&mut publication.parts) {
-                    let (task, assignment) = (part.task, part.assignment);
-                    self.tell(ToStage::Unpublished { task, assignment, is_refused: true, detail: fault.to_string() });
+                for part in publication.parts.clone() {
+                    self.refuse(publication, &part, true, fault.to_string());
                 }
-                publication.rows.clear();
-                publication.outgoing = Outgoing::default();
             }
             Fault::Corrupt(_) | Fault::Retry(_) => {}
         }
@@ -470,14 +477,8 @@ impl Relay {
                     publication.remove(&part.source);
                 }
                 Some(k) if k < part.from || k >= part.to => {
-                    publication.remove(&part.source);
                     let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
-                    self.tell(ToStage::Unpublished {
-                        task: part.task,
-                        assignment: part.assignment,
-                        is_refused: false,
-                        detail,
-                    });
+                    self.refuse(publication, &part, false, detail);
                 }
                 Some(k) => publication.cut(&part.source, k),
                 None => {}
@@ -561,5 +562,219 @@ impl Publication {
             out.push(own);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::commit::NoHook;
+    use crate::flow::record::{Offset, Partition, TopicName};
+    use crate::ports::clock::SystemClock;
+    use crate::ports::source::{Bounds, LogIds};
+    use std::sync::Mutex;
+
+    type Offsets = Vec<(TopicPartition, Committed)>;
+
+    /// A producer whose first commit fails with `fault`, and the group that it commits for.
+    #[derive(Default)]
+    struct Log {
+        fault: Mutex<Option<Fault>>,
+        k: Mutex<Option<NextOffset>>,
+        sent: Mutex<Vec<i64>>,
+    }
+
+    struct Producer {
+        log: Arc<Log>,
+        open: Vec<i64>,
+        offsets: Offsets,
+    }
+
+    impl Sink for Producer {
+        fn begin(&mut self) -> Result<(), Fault> {
+            self.open.clear();
+            Ok(())
+        }
+
+        fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
+            let value = std::str::from_utf8(message.value.unwrap()).unwrap();
+            self.open.push(value.parse().unwrap());
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
+            Vec::new()
+        }
+
+        fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], _: &Membership) -> Result<(), Fault> {
+            self.offsets = offsets.to_vec();
+            Ok(())
+        }
+
+        fn commit(&mut self) -> Result<(), Fault> {
+            if let Some(fault) = self.log.fault.lock().unwrap().take() {
+                return Err(fault);
+            }
+            self.log.sent.lock().unwrap().append(&mut self.open);
+            *self.log.k.lock().unwrap() = self.offsets.last().map(|(_, committed)| committed.next_offset);
+            Ok(())
+        }
+
+        fn taint(&self) -> Option<String> {
+            None
+        }
+
+        fn is_fenced(&self) -> bool {
+            false
+        }
+
+        fn renew(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn close(&mut self) {}
+
+        fn transactional_id(&self) -> &'static str {
+            "p-0-0-0"
+        }
+
+        fn message_bytes_max(&mut self, _: &TopicName) -> Result<usize, Fault> {
+            Ok(1 << 20)
+        }
+    }
+
+    impl Group for Log {
+        fn committed(&self, _: &[TopicPartition], _: Duration) -> Result<Vec<Option<Committed>>, Fault> {
+            let committed = |next_offset| Committed { next_offset, metadata: String::new() };
+            Ok(vec![self.k.lock().unwrap().map(committed)])
+        }
+
+        fn bounds(&self, _: &TopicPartition, _: Duration) -> Result<Bounds, Fault> {
+            Err(Fault::retry("not asked"))
+        }
+
+        fn log_ids(&self, _: &TopicName, _: Duration) -> Result<LogIds, Fault> {
+            Err(Fault::retry("not asked"))
+        }
+
+        fn partition_count(&self, _: &TopicName, _: Duration) -> Result<Option<i32>, Fault> {
+            Ok(None)
+        }
+
+        fn owner_address(&self, _: &TopicPartition, _: Duration) -> Result<Option<String>, Fault> {
+            Ok(None)
+        }
+
+        fn commit(&self, _: &[(TopicPartition, Committed)], _: Duration) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    /// A relay of one task, what it tells the stage, and what makes publications of one message for each offset.
+    struct World {
+        relay: Relay,
+        log: Arc<Log>,
+        inbox: Sender<ToRelay>,
+        told: Receiver<ToStage>,
+        task: TaskId,
+        assignment: AssignmentId,
+    }
+
+    fn world(fault: Fault) -> World {
+        let log = Arc::new(Log { fault: Mutex::new(Some(fault)), ..Log::default() });
+        *log.k.lock().unwrap() = Some(NextOffset(0));
+        let sink = Box::new(Producer { log: Arc::clone(&log), open: Vec::new(), offsets: Vec::new() });
+        let task = TaskId { sub_topology: 0, partition: Partition(0) };
+        let assignments = Arc::new(Assignments::default());
+        let assignment = assignments.assign(&[task], Membership::new("p", "m", 1, None).unwrap())[0].1;
+        let (inbox, receiver) = crossbeam_channel::unbounded();
+        let (stage, told) = crossbeam_channel::unbounded();
+        let settings = EngineSettings { transaction_rows: 2, ..EngineSettings::default() };
+        let relay = Relay::new(
+            "p".into(),
+            sink,
+            None,
+            Arc::clone(&log) as Arc<dyn Group>,
+            Arc::new(SystemClock::default()),
+            assignments,
+            Arc::new(settings),
+            Arc::new(Status::default()),
+            Arc::new(NoHook),
+            receiver,
+            stage,
+            Arc::new(AtomicUsize::new(100)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        World { relay, log, inbox, told, task, assignment }
+    }
+
+    impl World {
+        fn publish(&self, from: i64, to: i64) {
+            let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
+            let row = |offset: i64| OutboxRow {
+                source: source.clone(),
+                source_offset: Offset(offset),
+                seq: 0,
+                incarnation: 0,
+                destination: TopicName::parse("out").unwrap(),
+                key: None,
+                value: Some(offset.to_string().into_bytes()),
+                headers: Vec::new(),
+                created_at: Timestamp(0),
+            };
+            let part = Part {
+                task: self.task,
+                assignment: self.assignment,
+                source: source.clone(),
+                epoch: 1,
+                from: NextOffset(from),
+                to: NextOffset(to),
+                topic_id: None,
+            };
+            let rows = (from..to).map(row).collect();
+            self.inbox
+                .send(ToRelay::Publish(Publication { parts: vec![part], rows, ..Publication::default() }))
+                .unwrap();
+        }
+
+        fn run(&mut self) {
+            while self.relay.step().unwrap().is_none() {}
+        }
+
+        fn sent(&self) -> Vec<i64> {
+            self.log.sent.lock().unwrap().clone()
+        }
+    }
+
+    /// Were the second one published, K would pass what the first one holds: lost, since nobody looks below K again.
+    fn nothing_overtakes(fault: Fault, k: i64) {
+        let mut world = world(fault);
+        world.publish(2, 4);
+        world.publish(4, 6);
+        *world.log.k.lock().unwrap() = Some(NextOffset(k));
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(k))));
+        let refused = world.told.try_iter().filter(|told| matches!(told, ToStage::Unpublished { .. })).count();
+        assert_eq!(refused, 2);
+        // The takeover that follows begins at K.
+        let (task, assignment) = (world.task, world.assignment);
+        world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+        world.publish(k, k + 2);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![k, k + 1], Some(NextOffset(k + 2))));
+    }
+
+    #[test]
+    fn what_follows_something_unpublished_does_not_move_k_past_it() {
+        nothing_overtakes(Fault::retry("lost connection"), 1); // K went back
+    }
+
+    #[test]
+    fn what_follows_something_unpublishable_does_not_move_k_past_it() {
+        nothing_overtakes(Fault::corrupt("too large"), 2);
     }
 }
