@@ -232,17 +232,22 @@ impl Relay {
     }
 
     /// Merges what is pending, up to the bound on rows, and brings it to its end: published, or refused and told.
+    ///
+    /// What an earlier assignment of a partition left behind is dropped before anything is added to it: merged, the rows of
+    /// both would be those of one partition, and dropping one would drop the other.
     fn publish_next(&mut self) -> Result<(), Fault> {
         let mut merged = Publication::default();
+        let mut rows = 0;
         while let Some(next) = self.pending.front() {
             if !merged.parts.is_empty() && merged.len() + next.len() > self.settings.transaction_rows {
                 break;
             }
-            let Some(next) = self.pending.pop_front() else { break };
+            let Some(mut next) = self.pending.pop_front() else { break };
+            rows += next.len();
+            self.drop_foreign(&mut next);
             merged.append(next);
         }
         self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
-        let rows = merged.len();
         let result = self.settle(merged);
         self.outstanding.fetch_sub(rows, Ordering::AcqRel);
         result
@@ -345,12 +350,17 @@ impl Relay {
     /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
     /// publishes it.
     fn drop_foreign(&mut self, publication: &mut Publication) {
-        for part in publication.parts.clone() {
+        let detail = |part: &Part| {
             if self.assignments.membership(part.task, part.assignment).is_none() {
-                self.refuse(publication, &part, false, "the partition has moved".into());
-            } else if self.refused.contains(&(part.task, part.assignment)) {
-                self.refuse(publication, &part, false, "something before it was not published".into());
+                return Some("the partition has moved");
             }
+            let is_refused = self.refused.contains(&(part.task, part.assignment));
+            is_refused.then_some("something before it was not published")
+        };
+        let gone = |part: &Part| detail(part).map(|detail| (part.clone(), detail));
+        let gone: Vec<(Part, &str)> = publication.parts.iter().filter_map(gone).collect();
+        for (part, detail) in gone {
+            self.refuse(publication, &part, false, detail.into());
         }
     }
 
@@ -684,8 +694,8 @@ mod tests {
         assignment: AssignmentId,
     }
 
-    fn world(fault: Fault) -> World {
-        let log = Arc::new(Log { fault: Mutex::new(Some(fault)), ..Log::default() });
+    fn world(fault: Option<Fault>) -> World {
+        let log = Arc::new(Log { fault: Mutex::new(fault), ..Log::default() });
         *log.k.lock().unwrap() = Some(NextOffset(0));
         let sink = Box::new(Producer { log: Arc::clone(&log), open: Vec::new(), offsets: Vec::new() });
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
@@ -713,7 +723,18 @@ mod tests {
     }
 
     impl World {
+        /// The partition goes and comes back: another assignment, whose owner before this one has published up to K.
+        fn move_away_and_back(&mut self) {
+            self.relay.assignments.remove(&[self.task]);
+            let membership = Membership::new("p", "m", 3, None).unwrap();
+            self.assignment = self.relay.assignments.assign(&[self.task], membership)[0].1;
+        }
+
         fn publish(&self, from: i64, to: i64) {
+            self.publish_rows(from, to, from..to);
+        }
+
+        fn publish_rows(&self, from: i64, to: i64, offsets: std::ops::Range<i64>) {
             let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
             let row = |offset: i64| OutboxRow {
                 source: source.clone(),
@@ -735,7 +756,7 @@ mod tests {
                 to: NextOffset(to),
                 topic_id: None,
             };
-            let rows = (from..to).map(row).collect();
+            let rows = offsets.map(row).collect();
             self.inbox
                 .send(ToRelay::Publish(Publication { parts: vec![part], rows, ..Publication::default() }))
                 .unwrap();
@@ -752,7 +773,7 @@ mod tests {
 
     /// Were the second one published, K would pass what the first one holds: lost, since nobody looks below K again.
     fn nothing_overtakes(fault: Fault, k: i64) {
-        let mut world = world(fault);
+        let mut world = world(Some(fault));
         world.publish(2, 4);
         world.publish(4, 6);
         *world.log.k.lock().unwrap() = Some(NextOffset(k));
@@ -776,5 +797,21 @@ mod tests {
     #[test]
     fn what_follows_something_unpublishable_does_not_move_k_past_it() {
         nothing_overtakes(Fault::corrupt("too large"), 2);
+    }
+
+    /// Offsets without messages wait a second for company, and the partition may be gone and back within it.
+    #[test]
+    fn what_an_earlier_assignment_left_takes_nothing_of_the_present_one_away() {
+        let mut world = world(None);
+        world.publish_rows(0, 2, 0..0);
+        world.run(); // taken, and waiting
+        world.move_away_and_back();
+        *world.log.k.lock().unwrap() = Some(NextOffset(2));
+        world.publish(2, 4);
+        world.run();
+        world.publish(4, 6);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![2, 3, 4, 5], Some(NextOffset(6))));
+        assert_eq!(world.relay.outstanding.load(Ordering::Acquire), 100 - 4);
     }
 }
