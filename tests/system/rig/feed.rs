@@ -40,8 +40,14 @@ impl Feed {
 
     fn one(&mut self) {
         let id = 1 + i64::try_from(self.random.below(self.ids.unsigned_abs())).unwrap();
-        // Around the scores, so that about a third of the changes is large.
-        let number = format!("{}", (self.random.below(80_001) as f64 - 40_000.0) / 10_000.0);
+        let score = self.reference.rows[&id].score;
+        // Around the scores, so that about a third of the changes is large; never the score itself, which changes nothing.
+        let number = loop {
+            let number = (self.random.below(80_001) as f64 - 40_000.0) / 10_000.0;
+            if number != score {
+                break format!("{number}");
+            }
+        };
         if id % 10 == 0 { self.correct(id, &number) } else { self.read(id, &number) }
     }
 
