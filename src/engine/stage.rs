@@ -39,8 +39,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum ToStage {
     /// A task is ours: take it over.
     Assigned { task: TaskId, assignment: AssignmentId, queued: Arc<AtomicUsize> },
-    /// Records of one input, in offset order.
-    Records { task: TaskId, topic: usize, chunk: Chunk },
+    /// Records of one input, in offset order, and of which start of its delivery they are.
+    Records { task: TaskId, topic: usize, delivery: u64, chunk: Chunk },
     /// The tasks move: take no more input, let the relay publish what is committed, then say so.
     Revoked { tasks: Vec<TaskId>, ack: Sender<()> },
     /// The tasks are gone already.
@@ -175,7 +175,7 @@ impl Stage {
                     self.show(id);
                 }
             }
-            ToStage::Records { task, topic, chunk } => self.take_records(task, topic, chunk),
+            ToStage::Records { task, topic, delivery, chunk } => self.take_records(task, topic, delivery, chunk),
             ToStage::Revoked { tasks, ack } => self.leave(tasks, ack)?,
             ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToStage::Lost { tasks } => self.forget(&tasks),
@@ -228,13 +228,12 @@ impl Stage {
         Ok(())
     }
 
-    fn take_records(&mut self, id: TaskId, topic: usize, chunk: Chunk) {
+    fn take_records(&mut self, id: TaskId, topic: usize, delivery: u64, chunk: Chunk) {
         let now = self.clock.elapsed();
         let count = chunk.len();
         let mut kept = 0;
-        if let Some(input) =
-            self.state.tasks.get_mut(&id).filter(|t| t.state == State::Running).and_then(|t| t.inputs.get_mut(topic))
-        {
+        let is_due = |task: &&mut Task| task.state == State::Running && task.delivery == delivery;
+        if let Some(input) = self.state.tasks.get_mut(&id).filter(is_due).and_then(|task| task.inputs.get_mut(topic)) {
             let before = input.queued();
             input.push(chunk, now);
             kept = input.queued() - before;

@@ -41,8 +41,8 @@ const POLL_RECORDS: usize = 2_000;
 
 /// What the polling thread is told.
 pub(crate) enum ToSource {
-    /// A task was taken over: deliver from these positions on.
-    Start { task: TaskId, assignment: AssignmentId, positions: Vec<(TopicPartition, NextOffset)> },
+    /// A task was taken over: deliver from these positions on, under the number `delivery`.
+    Start { task: TaskId, assignment: AssignmentId, delivery: u64, positions: Vec<(TopicPartition, NextOffset)> },
 }
 
 /// The adapters of one worker.
@@ -264,15 +264,18 @@ impl Member {
         self.starts.extend(self.commands.try_iter());
         let mut has_started = false;
         let waiting = std::mem::take(&mut self.starts);
-        for ToSource::Start { task, assignment, positions } in waiting {
+        for ToSource::Start { task, assignment, delivery, positions } in waiting {
             if self.router.assignments.membership(task, assignment).is_none() {
                 continue; // it moved while it was being taken over
             }
             match self.source.start(&positions) {
-                Ok(()) => has_started = true,
+                Ok(()) => {
+                    has_started = true;
+                    self.router.delivers(task, delivery);
+                }
                 Err(fault) => {
                     tracing::debug!(error = %fault, "delivery could not start yet");
-                    self.starts.push(ToSource::Start { task, assignment, positions });
+                    self.starts.push(ToSource::Start { task, assignment, delivery, positions });
                 }
             }
         }
@@ -552,6 +555,8 @@ struct Placed {
     stage: usize,
     queued: Arc<AtomicUsize>,
     is_paused: bool,
+    /// Of which start the records are that come now; 0 before the first.
+    delivery: u64,
 }
 
 impl Router {
@@ -566,7 +571,7 @@ impl Router {
             self.inboxes.place(task, stage.inbox.clone());
             let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
             let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
-            self.placed.insert(task, Placed { stage: number, queued, is_paused: false });
+            self.placed.insert(task, Placed { stage: number, queued, is_paused: false, delivery: 0 });
         }
     }
 
@@ -620,13 +625,20 @@ impl Router {
         }
     }
 
+    /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed.
+    fn delivers(&mut self, task: TaskId, delivery: u64) {
+        if let Some(placed) = self.placed.get_mut(&task) {
+            placed.delivery = delivery;
+        }
+    }
+
     /// Hands the records of this poll to their workers, one message an input.
     fn flush(&mut self) {
         let filling = std::mem::take(&mut self.filling);
         for ((task, topic), chunk) in filling {
             if let Some(placed) = self.placed.get(&task) {
                 placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
-                self.send(task, ToStage::Records { task, topic, chunk });
+                self.send(task, ToStage::Records { task, topic, delivery: placed.delivery, chunk });
             }
         }
     }

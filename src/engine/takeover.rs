@@ -496,12 +496,14 @@ impl Stage {
 
     /// Step 6: everything is in place, so records may come.
     pub(crate) fn start(&mut self, id: TaskId) {
-        let Some(task) = self.state.tasks.get(&id) else { return };
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        task.delivery += 1;
+        let delivery = task.delivery;
         let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let (assignment, took) = (task.assignment, self.clock.elapsed().saturating_sub(task.assigned_at));
         tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
         self.go_on(id, State::Running, Duration::ZERO);
-        let _ = self.source.send(ToSource::Start { task: id, assignment, positions });
+        let _ = self.source.send(ToSource::Start { task: id, assignment, delivery, positions });
     }
 
     /// The group still gives us the partition although the database fenced us: a round trip proves membership, by

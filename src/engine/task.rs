@@ -221,6 +221,9 @@ pub(crate) struct Task {
     pub(crate) not_before: Duration,
     /// When the takeover began.
     pub(crate) assigned_at: Duration,
+    /// Which start of the delivery the records must be of. A task that is taken over again without having moved is still
+    /// being delivered to, from behind the records that it dropped: taken for the next ones, they would hide those.
+    pub(crate) delivery: u64,
     /// Records waiting in front of the task, shared with the router, which pauses at a bound.
     pub(crate) queued: Arc<AtomicUsize>,
     /// Partition counts of the inputs' topics, as of the takeover.
@@ -251,6 +254,7 @@ impl Task {
             sub_topology: sub_topology.clone(),
             not_before: now,
             assigned_at: now,
+            delivery: 0,
             queued,
             counts: Vec::new(),
             topic_ids: Vec::new(),

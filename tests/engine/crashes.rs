@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate::engine::commit::{Step, THROUGH_DATABASE};
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
 use tidegate::testing::TestDriver;
 
@@ -186,4 +187,25 @@ fn every_failure_of_the_producer_ends_in_each_message_once() {
         driver.run();
         assert_eq!(announced_ids(&mut driver).len(), 5, "{fault:?}");
     }
+}
+
+/// An owner that loses a compare-and-set takes its partition over again while the log goes on delivering: what was fetched
+/// behind the records that it dropped must not be taken for what follows D.
+#[test]
+fn what_was_fetched_before_a_repeated_takeover_does_not_pass_for_what_comes_after_it() {
+    let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 4);
+    driver.run();
+    let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(0));
+    assert!(driver.database().edit_position("scoring", &source, |position| position.epoch += 1));
+    driver.send("readings", 0, json!({"value": 2.0}));
+    driver.step(); // fetched, and its batch waits for its age
+    for _ in 0..20 {
+        driver.pass(Duration::from_millis(50));
+        assert!(driver.step_workers(0).is_none());
+    }
+    assert_eq!(driver.position("readings", 0).unwrap().next_offset, NextOffset(0), "nothing was committed");
+    driver.send("readings", 1, json!({"value": 2.0}));
+    driver.run();
+    let versions: Vec<i64> = (0..4).map(|id| driver.row_of("accounts", id).unwrap().version).collect();
+    assert_eq!(versions, [1, 1, 0, 0]);
 }
