@@ -234,7 +234,12 @@ impl Stage {
             if let Decision::Halt(reason) = decision {
                 let next_offset = self.position(id, source).map(|position| position.next_offset);
                 let (source, committed) = (source.clone(), committed.clone());
-                self.halt(id, Halt { source, reason: *reason, next_offset, committed, detail: String::new() });
+                let halt = Halt { source, reason: *reason, next_offset, committed, detail: String::new() };
+                if self.is_seen_twice(id, &halt) {
+                    self.halt(id, halt);
+                } else {
+                    self.go_on(id, State::Claiming, Duration::ZERO);
+                }
                 return Ok(());
             }
         }
@@ -251,6 +256,13 @@ impl Stage {
         self.hook.after(Step::PublishRest)?;
         self.go_on(id, State::Publishing, Duration::ZERO);
         Ok(())
+    }
+
+    /// Whether D, claimed anew, and K still contradict each other as before. A step without rows has no D.
+    fn is_seen_twice(&mut self, id: TaskId, halt: &Halt) -> bool {
+        let Some(task) = self.state.tasks.get_mut(&id) else { return false };
+        let before = task.suspected.replace(halt.clone());
+        !task.has_rows() || before.as_ref() == Some(halt)
     }
 
     fn position(&self, id: TaskId, source: &TopicPartition) -> Option<Position> {

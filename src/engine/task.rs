@@ -226,6 +226,9 @@ pub(crate) struct Task {
     pub(crate) delivery: u64,
     /// Records waiting in front of the task, shared with the router, which pauses at a bound.
     pub(crate) queued: Arc<AtomicUsize>,
+    /// What would have halted it, had it been seen twice: a process that was stopped between its claim and the reading of K
+    /// compares a D of before with a K of after.
+    pub(crate) suspected: Option<Halt>,
     /// Partition counts of the inputs' topics, as of the takeover.
     pub(crate) counts: Vec<i32>,
     /// The ids of the inputs' topics, where no database remembers them.
@@ -256,6 +259,7 @@ impl Task {
             assigned_at: now,
             delivery: 0,
             queued,
+            suspected: None,
             counts: Vec::new(),
             topic_ids: Vec::new(),
             keyed: None,

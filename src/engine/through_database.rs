@@ -176,9 +176,7 @@ impl Stage {
             .collect();
         let shares: Vec<Share<'_>> =
             inputs.iter().filter_map(|(draw, task, input)| share(topology, draw, task, input, settings)).collect();
-
         failpoint!(K1);
-
         rows.begin()?;
         hook.after(Step::OpenDatabase)?;
         let mut moves: Vec<Move> =
@@ -205,19 +203,8 @@ impl Stage {
         write_rows(&mut **rows, &mut batch)?;
         hook.after(Step::WriteRows)?;
         // The counters, and where a record asks to be offered again the offset to stop at, are known only now.
-        let reached = batch.reached();
-        let mut advances = Vec::with_capacity(moves.len());
-        for (((draw, task, input), moved), reached) in inputs.iter().zip(&mut moves).zip(reached) {
-            let to = match input.records(reached.records + 1).nth(reached.records) {
-                Some(next) if reached.records < draw.records => NextOffset(next.offset.0),
-                _ => moved.to,
-            };
-            let (epoch, source) = (moved.epoch, moved.source.clone());
-            *moved = Move { from: moved.to, to, counts: reached.counts, ..moved.clone() };
-            let (task, assignment) = (task.id, task.assignment);
-            let from = input.next_offset;
-            advances.push(Advance { task, assignment, input: draw.input, epoch, source, from, to, reached });
-        }
+        let reached = inputs.iter().zip(&mut moves).zip(batch.reached());
+        let advances: Vec<Advance> = reached.map(|((input, moved), reached)| advance(input, moved, reached)).collect();
         let (mut outbox, timestamps) = batch.outbox();
         let notices = outbox.len();
         let mut outgoing = Outgoing::default();
@@ -393,6 +380,25 @@ fn share<'a>(
         is_stateful: task.sub_topology.is_stateful(),
         records: input.records(draw.records).collect(),
     })
+}
+
+/// How far the batch came in one input; `moved` becomes the second move of its position, from where the first one led.
+fn advance((draw, task, input): &(&Draw, &Task, &Input), moved: &mut Move, reached: Reached) -> Advance {
+    let to = match input.records(reached.records + 1).nth(reached.records) {
+        Some(next) if reached.records < draw.records => NextOffset(next.offset.0),
+        _ => moved.to,
+    };
+    *moved = Move { from: moved.to, to, counts: reached.counts, ..moved.clone() };
+    Advance {
+        task: task.id,
+        assignment: task.assignment,
+        input: draw.input,
+        epoch: moved.epoch,
+        source: moved.source.clone(),
+        from: input.next_offset,
+        to,
+        reached,
+    }
 }
 
 /// The compare-and-set that opens the transaction; the counters follow when they are known.

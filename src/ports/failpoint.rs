@@ -10,7 +10,7 @@
 //!
 //! | point | where |
 //! |---|---|
-//! | K1 | `engine::stage`: records are drawn, no transaction is open |
+//! | K1 | `engine::through_database`: records are drawn, no transaction is open |
 //! | K2 | behind the steps `OpenDatabase`, `MovePosition`, `WriteRows`: one after the other |
 //! | K3 | behind `WriteOutbox` |
 //! | K4 | `adapters::postgres::connection`: COMMIT is on the wire, its answer is not read |

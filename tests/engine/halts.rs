@@ -172,3 +172,31 @@ fn idle_partitions_and_filtered_records_still_move_the_committed_offset() {
     driver.run(); // the driver's rest includes K = D for every partition
     assert!(driver.read("large-changes").is_empty());
 }
+
+/// Claimed, stopped for long, and only then K is read: its D is of before, what a successor did is in K.
+#[test]
+fn an_owner_that_slept_between_its_claim_and_the_reading_of_k_does_not_halt() {
+    let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 4);
+    driver.send("readings", 0, json!({"value": 10.0}));
+    driver.run();
+    driver.stop(0);
+    driver.start(0);
+    let state = |driver: &mut TestDriver| driver.status(0).tasks().values().next().map(|task| task.state);
+    while state(&mut driver) != Some("reading committed offset") {
+        driver.step();
+        driver.pass(Duration::from_millis(10));
+    }
+    driver.freeze(0);
+    driver.start(1);
+    driver.send("readings", 1, json!({"value": 10.0}));
+    driver.run();
+    assert_eq!(driver.position("readings", 0).unwrap().next_offset, NextOffset(2), "the successor has gone on");
+    for _ in 0..20 {
+        driver.step_workers(0);
+        driver.pass(Duration::from_millis(10));
+        assert_eq!(driver.halts(), [], "D is older than K");
+    }
+    driver.thaw(0);
+    driver.run();
+    assert_eq!(driver.halts(), []);
+}

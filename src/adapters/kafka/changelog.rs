@@ -1,5 +1,5 @@
-//! Changelogs, and table topics, as a restore reads them: one partition at a time, committed records only, to an end that is not the last
-//! stable offset.
+//! Changelogs, and table topics, as a restore reads them: one partition at a time, committed records only, to an end that
+//! is not the last stable offset.
 
 use super::Quiet;
 use super::consumer::list;
