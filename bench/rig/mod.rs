@@ -1,6 +1,7 @@
 //! One job: private servers for one run of the benchmark, gone when it ends: Kafka, and PostgreSQL where it is asked for.
 
 pub mod filling;
+pub mod gathering;
 pub mod reading;
 pub mod stores;
 pub mod tables;

@@ -5,8 +5,8 @@
 use crate::Outcome;
 use crate::child::{Child, RowsRun, RowsSystem as Name};
 use crate::judge::rows::{Case, judge};
-use crate::load::Input;
 use crate::load::pacer::{now_us, pace};
+use crate::load::{Input, notification};
 use crate::meter::calibration::calibrate;
 use crate::meter::latency::{quantiles, watch};
 use crate::meter::stretch::{Stretch, perf_file};
@@ -14,15 +14,17 @@ use crate::options::rows::Rows;
 use crate::report::Report;
 use crate::report::latency::LatencyRun;
 use crate::report::run::Run;
+use crate::rig::gathering::Gathering;
 use crate::rig::reading::reader;
 use crate::rig::{Rig, tables, topics};
 use crate::system::System;
-use rdkafka::producer::Producer;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SEED: u64 = 20_260_131;
+/// How long the load gathers records: the Java client's default is 5 ms, before version 4 it was none.
+const LINGER: Duration = Duration::from_millis(2);
 
 struct W1<'a> {
     rig: Rig,
@@ -150,7 +152,7 @@ impl W1<'_> {
         system.expect("ready")?;
         std::thread::sleep(Duration::from_secs(1));
         let consumer = reader(&self.rig.brokers, &run.output, 0..topics::PARTITIONS, false)?;
-        let producer = topics::paced_producer(&self.rig.brokers, &topic)?;
+        let mut load = Gathering::start(&self.rig.brokers, &topic, topics::PARTITIONS, LINGER)?;
         let is_over = AtomicBool::new(false);
         let before = Mutex::new(processes.sample());
         let begun_us = now_us();
@@ -161,8 +163,11 @@ impl W1<'_> {
                 std::thread::sleep(warm_up);
                 *before.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = processes.sample();
             });
-            let send = |number, due| topics::send(&producer, &topic, input.id(number), due);
-            let paced = pace(input.records, rate, send).and_then(|()| Ok(producer.flush(Duration::from_secs(30))?));
+            let send = |number, due| {
+                let id = input.id(number);
+                load.send(&id.to_string(), notification(id, due), due)
+            };
+            let paced = pace(input.records, rate, send).and_then(|()| load.end());
             let _ = warmed.join();
             let used = processes.sample() - *before.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let seconds = float(now_us() - from_us) / 1e6;
