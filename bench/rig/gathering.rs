@@ -68,7 +68,7 @@ impl Gathering {
     pub fn send(&mut self, key: &str, value: String, at_us: u64) -> Outcome {
         let partition = partition_for(key.as_bytes(), self.partitions);
         let of_partition = self.waiting.entry(partition).or_default();
-        let offset = i64::try_from(of_partition.len())?;
+        let place = i32::try_from(of_partition.len())?;
         of_partition.push(Record {
             transactional: false,
             control: false,
@@ -76,8 +76,8 @@ impl Gathering {
             producer_id: NO_PRODUCER_ID,
             producer_epoch: NO_PRODUCER_EPOCH,
             timestamp_type: TimestampType::Creation,
-            offset,
-            sequence: NO_SEQUENCE,
+            offset: place.into(),
+            sequence: NO_SEQUENCE + place, // must run with the offset, or each record becomes a batch
             timestamp: i64::try_from(at_us / 1_000)?,
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
             value: Some(value.into()),
