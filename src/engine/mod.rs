@@ -22,6 +22,7 @@ mod keyed;
 pub mod message;
 pub mod metadata;
 mod outgoing;
+mod patience;
 pub mod query;
 pub mod relay;
 mod restore;

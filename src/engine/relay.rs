@@ -24,6 +24,7 @@ use crate::engine::commit::{Hook, Step};
 use crate::engine::message::{headers_of, is_dead_letter};
 use crate::engine::metadata;
 use crate::engine::outgoing::Outgoing;
+use crate::engine::patience::Patience;
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::ToStage;
 use crate::engine::status::Status;
@@ -459,13 +460,14 @@ impl Relay {
     /// Reads K and keeps what lies beyond it.
     fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
         let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
-        let mut tries = 0;
+        let (mut tries, mut patience) = (0, Patience::default());
         let found = loop {
             match self.group.committed(&sources, COMMITTED_WAIT) {
                 Ok(found) => break found,
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the committed offsets could not be read yet");
+                    patience.in_vain(self.clock.elapsed(), &sources, &fault);
                     tries += 1;
                     self.pause(tries)?;
                 }

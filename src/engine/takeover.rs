@@ -224,7 +224,15 @@ impl Stage {
     /// Steps 2 to 4: K, stable and after the claim; the table; what is left to publish.
     fn read_and_decide(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
-        let committed = self.group.committed(&sources, self.settings.ask_wait)?;
+        let committed = self.group.committed(&sources, self.settings.ask_wait);
+        let now = self.clock.elapsed();
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            match &committed {
+                Ok(_) => task.patience.end(),
+                Err(fault) => _ = task.patience.in_vain(now, &sources, fault),
+            }
+        }
+        let committed = committed?;
         self.hook.after(Step::ReadCommitted)?;
         let mut decisions = Vec::with_capacity(sources.len());
         for (index, (source, committed)) in sources.iter().zip(&committed).enumerate() {

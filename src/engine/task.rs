@@ -16,6 +16,7 @@
 use crate::engine::assignment::AssignmentId;
 use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Keyed;
+use crate::engine::patience::Patience;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::rows::Position;
@@ -226,6 +227,8 @@ pub(crate) struct Task {
     pub(crate) delivery: u64,
     /// Records waiting in front of the task, shared with the router, which pauses at a bound.
     pub(crate) queued: Arc<AtomicUsize>,
+    /// With the reading of K.
+    pub(crate) patience: Patience,
     /// What would have halted it, had it been seen twice: a process that was stopped between its claim and the reading of K
     /// compares a D of before with a K of after.
     pub(crate) suspected: Option<Halt>,
@@ -259,6 +262,7 @@ impl Task {
             assigned_at: now,
             delivery: 0,
             queued,
+            patience: Patience::default(),
             suspected: None,
             counts: Vec::new(),
             topic_ids: Vec::new(),

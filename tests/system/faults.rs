@@ -92,18 +92,21 @@ fn a_database_that_is_killed_and_restarted_is_survived() {
     assert!(instances.iter_mut().all(crate::rig::Instance::is_running));
 }
 
+/// Three brokers, since Kafka 4.1 to 4.3.1 forgets the markers of a transaction whose partition has no leader at all when
+/// its coordinator comes back (KAFKA-20734): on one broker that is every restart, and about one in thirty left a
+/// transaction open for ever. The README says so under "What is not promised".
 #[test]
-fn a_broker_that_is_killed_and_restarted_is_survived() {
-    let Some(world) = World::new("broker", IDS) else { return };
+fn brokers_that_are_killed_and_restarted_are_survived() {
+    let Some(world) = World::on_three_brokers("brokers", IDS) else { return };
     let mut instances = [world.instance("first"), world.instance("second")];
     world.wait_owners(2);
-    under_load(&world, 16, 20_000, || {
-        for down in [0.0, 3.0] {
+    under_load(&world, 24, 20_000, || {
+        for (broker, down) in [("1", 0.0), ("2", 3.0), ("3", 1.0)] {
             pause(2.0);
-            world.kafka.kill();
+            world.kafka.kill(broker);
             pause(down);
-            world.kafka.restart();
-            world.note("the broker is back");
+            world.kafka.restart(broker);
+            world.note(&format!("broker {broker} is back"));
         }
     });
     assert!(instances.iter_mut().all(crate::rig::Instance::is_running));

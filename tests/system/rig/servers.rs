@@ -22,24 +22,24 @@ fn last_line(text: &str) -> String {
     text.lines().last().unwrap_or_default().to_owned()
 }
 
-/// One broker.
+/// One broker, or three.
 pub struct Kafka {
     folder: PathBuf,
     pub bootstrap: String,
 }
 
 impl Kafka {
-    pub fn start(folder: &Path) -> Self {
-        let bootstrap = last_line(&script("kafka.sh", &["start", folder.to_str().unwrap(), "1"]));
+    pub fn start(folder: &Path, brokers: &str) -> Self {
+        let bootstrap = last_line(&script("kafka.sh", &["start", folder.to_str().unwrap(), brokers]));
         Self { folder: folder.into(), bootstrap }
     }
 
-    pub fn kill(&self) {
-        script("kafka.sh", &["kill", self.folder.to_str().unwrap(), "1"]);
+    pub fn kill(&self, broker: &str) {
+        script("kafka.sh", &["kill", self.folder.to_str().unwrap(), broker]);
     }
 
-    pub fn restart(&self) {
-        script("kafka.sh", &["restart", self.folder.to_str().unwrap(), "1"]);
+    pub fn restart(&self, broker: &str) {
+        script("kafka.sh", &["restart", self.folder.to_str().unwrap(), broker]);
     }
 
     /// One of Kafka's own tools on this broker: what an operator would use.

@@ -93,20 +93,31 @@ impl World {
     pub fn new(name: &'static str, ids: i64) -> Option<Self> {
         let world = Self::bare(name)?;
         world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
-        world.ok(&["migrate"]);
-        world.sql(&accounts(ids));
-        Some(world)
+        Some(world.with_accounts(ids))
+    }
+
+    /// The same on three brokers, each record on all of them.
+    pub fn on_three_brokers(name: &'static str, ids: i64) -> Option<Self> {
+        let world = is_wanted(name).then(|| Self::start(name, binary(), "3"))?;
+        world.ok(&["topics", "apply", "--yes"]);
+        Some(world.with_accounts(ids))
+    }
+
+    fn with_accounts(self, ids: i64) -> Self {
+        self.ok(&["migrate"]);
+        self.sql(&accounts(ids));
+        self
     }
 
     /// Nothing but servers.
     pub fn bare(name: &'static str) -> Option<Self> {
-        is_wanted(name).then(|| Self::start(name, binary()))
+        is_wanted(name).then(|| Self::start(name, binary(), "1"))
     }
 
     /// The pipeline of an example, and nothing prepared for it.
     #[cfg(feature = "rocksdb")]
     pub fn example(name: &'static str, pipeline: &str) -> Option<Self> {
-        is_wanted(name).then(|| Self::start(name, example(pipeline)))
+        is_wanted(name).then(|| Self::start(name, example(pipeline), "1"))
     }
 
     /// The pipeline of an example with its topics applied, and no database to talk to.
@@ -118,13 +129,13 @@ impl World {
         Some(world)
     }
 
-    fn start(name: &'static str, binary: PathBuf) -> Self {
+    fn start(name: &'static str, binary: PathBuf, brokers: &str) -> Self {
         let permit = Permit::take();
         let began = Instant::now();
         let folder = binary.with_file_name(name);
         std::fs::create_dir_all(&folder).unwrap();
         let (kafka, postgres) = std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| Kafka::start(&folder.join("kafka")));
+            let kafka = scope.spawn(|| Kafka::start(&folder.join("kafka"), brokers));
             let postgres = Postgres::start(&folder.join("postgres"));
             (kafka.join().unwrap(), postgres)
         });

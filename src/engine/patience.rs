@@ -1,0 +1,55 @@
+//! Says when K has been unreadable for long: a pending transaction ends within its timeout, a hanging one never does.
+
+use crate::flow::record::TopicPartition;
+use crate::ports::Fault;
+use std::time::Duration;
+
+/// Longer than any transaction of ours and the coordinator's rounds together.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// How long one reading of K has been in vain.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    since: Option<Duration>,
+    told: u32,
+}
+
+impl Patience {
+    /// K was read.
+    pub(crate) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// K could not be read, once more; warns twice a minute. True when it did.
+    pub(crate) fn in_vain(&mut self, now: Duration, sources: &[TopicPartition], fault: &Fault) -> bool {
+        let waited = now.saturating_sub(*self.since.get_or_insert(now));
+        let is_due = waited >= EVERY * (self.told + 1);
+        if is_due {
+            self.told += 1;
+            let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            tracing::warn!(
+                partitions = sources.join(" "),
+                waited_s = waited.as_secs(),
+                error = %fault,
+                "the committed offsets cannot be read and nothing moves on; where the brokers are well, a transaction hangs \
+                 (KAFKA-20734): `kafka-transactions.sh find-hanging` names it, `abort` ends it"
+            );
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_warns_every_thirty_seconds_until_k_is_read() {
+        let fault = Fault::retry("timed out");
+        let mut patience = Patience::default();
+        let mut warned = |seconds: u64| patience.in_vain(Duration::from_secs(seconds), &[], &fault);
+        assert_eq!([5, 34, 35, 36, 64, 65].map(&mut warned), [false, false, true, false, false, true]);
+        patience.end();
+        assert!(!patience.in_vain(Duration::from_secs(100), &[], &fault));
+    }
+}
