@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use crate::engine::repair::{Action, Outputs, Target};
+use crate::flow::record::NextOffset;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -43,10 +45,23 @@ pub(crate) enum Command {
     /// List halted partitions, why they stand still and what repairs them
     #[command(after_help = "Example: tidegate halted")]
     Halted(OutputArguments),
+    /// Let the group's offset or the database's position decide, where one of them was lost or belongs to another
+    #[command(after_help = "All instances are stopped first.\n\nExample: tidegate adopt readings-3 --from-group")]
+    Adopt(AdoptArguments),
+    /// Move position and committed offset together, to any offset
+    #[command(after_help = "All instances are stopped first.\n\nExample: tidegate reset readings-3 --to 4711 --emit")]
+    Reset(ResetArguments),
+    /// Let the rows catch up with what was announced, after the database went back
+    #[command(after_help = "All instances are stopped first.\n\n\
+    Example: tidegate replay readings-3 --suppress-output")]
+    Replay(ReplayArguments),
+    /// Move position and committed offset forward; the records before have no effect
+    #[command(after_help = "All instances are stopped first.\n\nExample: tidegate skip readings-3 --to start")]
+    Skip(SkipArguments),
     /// Compare positions, row versions, outbox and topics; fail on anything missing, twice or out of order
     #[command(after_help = "Reads the output topic as a committed reader does.\n\nExample: tidegate audit -o json")]
     Audit(OutputArguments),
-    /// Read the stores of a running service: a key, a prefix, how much there is
+    /// Read the stores of a running service (a key, a prefix, how much there is), or make them anew
     State(StateArguments),
     /// Print or check the settings
     Config(ConfigArguments),
@@ -132,6 +147,125 @@ pub(crate) struct ApplyArguments {
     pub plan: PlanArguments,
 }
 
+/// For commands that repair.
+#[derive(Args, Debug)]
+pub(crate) struct RepairArguments {
+    /// Source partitions, as readings-3; a topic's name alone means all of its partitions
+    #[arg(value_name = "PARTITION", required = true)]
+    pub partitions: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AdoptArguments {
+    #[command(flatten)]
+    pub repair: RepairArguments,
+    #[command(flatten)]
+    pub from: From,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct From {
+    /// The committed offset becomes the position
+    #[arg(long)]
+    pub from_group: bool,
+    /// The position becomes the committed offset; what was decided is announced first
+    #[arg(long)]
+    pub from_database: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ResetArguments {
+    #[command(flatten)]
+    pub repair: RepairArguments,
+    /// The next offset, or `start` or `end` of the log
+    #[arg(long, value_name = "OFFSET", value_parser = target)]
+    pub to: Target,
+    /// Announce again what is taken again
+    #[arg(long, conflicts_with = "suppress_output")]
+    pub emit: bool,
+    /// Recompute what is taken again, and announce nothing of it
+    #[arg(long)]
+    pub suppress_output: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArguments {
+    #[command(flatten)]
+    pub repair: RepairArguments,
+    #[command(flatten)]
+    pub outputs: OutputsArguments,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct OutputsArguments {
+    /// Announce again what is taken again
+    #[arg(long)]
+    pub emit: bool,
+    /// Recompute what is taken again, and announce nothing of it
+    #[arg(long)]
+    pub suppress_output: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SkipArguments {
+    #[command(flatten)]
+    pub repair: RepairArguments,
+    /// The next offset, or `start` or `end` of the log
+    #[arg(long, value_name = "OFFSET", value_parser = target)]
+    pub to: Target,
+}
+
+impl AdoptArguments {
+    pub(crate) const fn action(&self) -> Action {
+        if self.from.from_group { Action::AdoptGroup } else { Action::AdoptDatabase }
+    }
+}
+
+impl ResetArguments {
+    pub(crate) fn action(&self) -> Action {
+        let outputs = match (self.emit, self.suppress_output) {
+            (true, _) => Some(Outputs::Emit),
+            (_, true) => Some(Outputs::Suppress),
+            _ => None,
+        };
+        Action::Reset { to: self.to, outputs }
+    }
+}
+
+impl ReplayArguments {
+    pub(crate) const fn action(&self) -> Action {
+        Action::Replay { outputs: self.outputs.outputs() }
+    }
+}
+
+impl SkipArguments {
+    pub(crate) const fn action(&self) -> Action {
+        Action::Skip { to: self.to }
+    }
+}
+
+impl OutputsArguments {
+    const fn outputs(&self) -> Outputs {
+        if self.emit { Outputs::Emit } else { Outputs::Suppress }
+    }
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    match text {
+        "start" => Ok(Target::Start),
+        "end" => Ok(Target::End),
+        text => match text.parse() {
+            Ok(offset) if offset >= 0 => Ok(Target::Offset(NextOffset(offset))),
+            _ => Err("expected an offset, `start` or `end`".into()),
+        },
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct StateArguments {
@@ -168,6 +302,10 @@ pub(crate) enum StateCommand {
         #[command(flatten)]
         output: OutputArguments,
     },
+    /// Empty the stores on this machine's disk; the next start makes them what their changelogs still hold
+    #[command(after_help = "The instance on this machine is stopped first.\n\n\
+    Example: tidegate state rebuild usage-by-user-repartition-3")]
+    Rebuild(RepairArguments),
     /// Print how many keys and bytes each partition of each store has
     #[command(after_help = "Example: tidegate state size --address 10.0.0.7:8230")]
     Size {
@@ -214,12 +352,46 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
+    fn what_halts_print_can_be_typed() {
+        let action = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Adopt(arguments)) => arguments.action().to_string(),
+            Ok(Command::Reset(arguments)) => arguments.action().to_string(),
+            Ok(Command::Replay(arguments)) => arguments.action().to_string(),
+            Ok(Command::Skip(arguments)) => arguments.action().to_string(),
+            other => format!("{other:?}"),
+        };
+        for (line, expected) in [
+            ("tidegate adopt readings-3 --from-group", "adopt --from-group"),
+            ("tidegate adopt readings-3 readings-4 --from-database --yes", "adopt --from-database"),
+            ("tidegate reset readings-3 --to 17", "reset --to 17"),
+            ("tidegate reset readings-3 --to start --emit", "reset --to start --emit"),
+            ("tidegate reset readings-3 --to 0 --suppress-output", "reset --to 0 --suppress-output"),
+            ("tidegate replay readings-3 --emit", "replay --emit"),
+            ("tidegate skip readings-3 --to end", "skip --to end"),
+        ] {
+            assert_eq!(action(line), expected);
+        }
+        for line in [
+            "tidegate adopt readings-3",
+            "tidegate adopt --from-group",
+            "tidegate adopt readings-3 --from-group --from-database",
+            "tidegate reset readings-3",
+            "tidegate reset readings-3 --to -1",
+            "tidegate reset readings-3 --to 1 --emit --suppress-output",
+            "tidegate replay readings-3",
+            "tidegate skip readings-3 --to soon",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn the_definitions_hold_together_and_every_command_has_an_example() {
         let mut root = Cli::command();
         root.build();
         root.clone().debug_assert();
         let mut rest: Vec<_> = root.get_subcommands().filter(|c| c.get_name() != "help").collect();
-        assert_eq!(rest.len(), 9);
+        assert_eq!(rest.len(), 13);
         while let Some(command) = rest.pop() {
             if command.has_subcommands() {
                 rest.extend(command.get_subcommands().filter(|c| c.get_name() != "help"));

@@ -1,67 +1,111 @@
-//! `halted`: which partitions would stand still, decided from what the servers say now, by the table that the engine uses.
+//! `halted`: which partitions would stand still, decided from what the servers say now, by the table that the engine uses;
+//! with the commands that set them going, and what was done by such commands before.
+//!
+//! What only a running instance sees (a record in the wrong partition, a store that cannot be read) is in its log and at
+//! its `/status`.
 
 use crate::app::cli::{Output, OutputArguments};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
+use crate::app::repair::sources;
 use crate::app::service::Service;
 use crate::app::{App, logging, table};
-use crate::engine::decision::{Decision, Facts, HaltReason, decide};
+use crate::engine::audit::RepairReport;
+use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
 use crate::engine::metadata;
+use crate::engine::remedy::{Choice, Place, choices};
+use crate::engine::repair::sub_topology;
+use crate::flow::record::TopicPartition;
+use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
-use crate::ports::source::Group;
-use crate::settings::Need;
+use crate::ports::rows::Position;
+use crate::ports::source::{Committed, Group};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 const ANSWER: Duration = Duration::from_secs(10);
+/// How many repairs the table for people ends with.
+const REPAIRS: usize = 10;
 
 #[derive(Serialize)]
 struct Halted {
     source: String,
     reason: &'static str,
-    next_offset: i64,
+    next_offset: Option<i64>,
     committed_offset: Option<i64>,
     committed_metadata: Option<String>,
     /// What our own commit of the position would carry.
-    position_metadata: String,
+    position_metadata: Option<String>,
     log_start: i64,
     log_end: i64,
     cause: &'static str,
-    choices: &'static [&'static str],
+    choices: Vec<Choice>,
 }
 
 pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
-    app.with_rows("halted")?;
-    settings.require(&[Need::Kafka, Need::Database])?;
+    settings.require(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings);
-    let mut rows = service.row_history().map_err(|fault| service.database_said(fault))?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
-    let found = find(&service, &mut rows, &*log.group())?;
+    let (mut positions, mut repairs) = (BTreeMap::new(), Vec::new());
+    if !service.topology.tables().is_empty() {
+        let said = |fault| service.database_said(fault);
+        let mut rows = service.row_history().map_err(said)?;
+        positions =
+            rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
+        repairs = rows.deeds().map_err(said)?.iter().map(RepairReport::from).collect();
+    }
+    let found = find(&service, &positions, &*log.group())?;
     match arguments.output {
         Output::Json => table::json(&found, out)?,
-        Output::Table if found.is_empty() => writeln!(out, "no partition is halted")?,
-        Output::Table => found.iter().try_for_each(|halted| write(halted, out))?,
+        Output::Table => {
+            if found.is_empty() {
+                writeln!(out, "no partition is halted")?;
+            }
+            found.iter().try_for_each(|halted| write(halted, out))?;
+            write_repairs(&repairs, out)?;
+        }
     }
     Ok(Exit::Done)
 }
 
-fn find(service: &Service, rows: &mut dyn RowHistory, group: &dyn Group) -> Result<Vec<Halted>, Failure> {
-    let engine = service.engine();
-    let name = service.topology.name();
+fn find(
+    service: &Service,
+    positions: &BTreeMap<TopicPartition, Position>,
+    group: &dyn Group,
+) -> Result<Vec<Halted>, Failure> {
+    let subs = service.topology.sub_topologies().iter();
+    let topics: Vec<String> = subs.flat_map(SubTopology::sources).map(ToString::to_string).collect();
     let mut out = Vec::new();
-    for (source, position, _) in rows.positions().map_err(|fault| service.database_said(fault))? {
-        let ask = || -> Result<_, Fault> {
-            let committed = group.committed(std::slice::from_ref(&source), ANSWER)?.into_iter().next().flatten();
-            Ok((committed, group.bounds(&source, ANSWER)?, group.log_ids(&source.topic, ANSWER)?))
-        };
-        let (committed, bounds, log_ids) = ask().map_err(|fault| service.kafka_said(fault))?;
-        let decision = decide(&Facts {
-            pipeline: name,
-            position: Some(&position),
+    for source in sources(&service.topology, group, &topics)? {
+        let position = positions.get(&source);
+        let judged = judge(service, &source, position, group).map_err(|fault| service.kafka_said(fault))?;
+        out.extend(judged);
+    }
+    Ok(out)
+}
+
+/// Asks what the takeover would ask, and decides as it would.
+fn judge(
+    service: &Service,
+    source: &TopicPartition,
+    position: Option<&Position>,
+    group: &dyn Group,
+) -> Result<Option<Halted>, Fault> {
+    let (engine, pipeline) = (service.engine(), service.topology.name());
+    let sub = sub_topology(&service.topology, source)?;
+    let has_rows = sub.table().is_some();
+    let committed: Option<Committed> =
+        group.committed(std::slice::from_ref(source), ANSWER)?.into_iter().next().flatten();
+    let (bounds, log_ids) = (group.bounds(source, ANSWER)?, group.log_ids(&source.topic, ANSWER)?);
+    let decision = if has_rows {
+        decide(&Facts {
+            pipeline,
+            position,
             committed: committed.as_ref(),
             bounds,
             log_ids: &log_ids,
@@ -69,37 +113,71 @@ fn find(service: &Service, rows: &mut dyn RowHistory, group: &dyn Group) -> Resu
             remembered: None,                 // the stores belong to the instance that runs
             start: engine.start,
             on_data_loss: engine.on_data_loss,
-        });
-        if let Decision::Halt(reason) = decision {
-            let d = position.next_offset;
-            out.push(Halted {
-                source: source.to_string(),
-                reason: reason.label(),
-                next_offset: d.0,
-                committed_offset: committed.as_ref().map(|k| k.next_offset.0),
-                committed_metadata: committed.map(|k| k.metadata),
-                position_metadata: metadata::committed(name, position.epoch, d, None).metadata,
-                log_start: bounds.start.0,
-                log_end: bounds.end.0,
-                cause: HaltReason::cause(reason),
-                choices: reason.choices(),
-            });
-        }
-    }
-    Ok(out)
+        })
+    } else {
+        decide_log(&LogFacts {
+            pipeline,
+            committed: committed.as_ref(),
+            bounds,
+            topic_id: &log_ids.topic_id,
+            remembered: None, // only the instance that has the stores knows
+            is_stateful: sub.is_stateful(),
+            start: engine.start,
+            on_data_loss: engine.on_data_loss,
+        })
+    };
+    let Decision::Halt(reason) = decision else { return Ok(None) };
+    let (next_offset, k) = (position.map(|position| position.next_offset), committed.as_ref().map(|k| k.next_offset));
+    let at = (reason == HaltReason::InputsTruncated).then_some(bounds.end);
+    let is_stateful = sub.is_stateful();
+    let place = Place { program: &engine.program, source, has_rows, is_stateful, next_offset, committed: k, at };
+    Ok(Some(Halted {
+        source: source.to_string(),
+        reason: reason.label(),
+        next_offset: next_offset.map(|d| d.0),
+        committed_offset: k.map(|k| k.0),
+        committed_metadata: committed.map(|k| k.metadata),
+        position_metadata: position
+            .map(|position| metadata::committed(pipeline, position.epoch, position.next_offset, None).metadata),
+        log_start: bounds.start.0,
+        log_end: bounds.end.0,
+        cause: reason.cause(),
+        choices: choices(reason, &place),
+    }))
 }
 
 fn write(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {
-    let committed = halted.committed_offset.map_or_else(|| "none".into(), |k| k.to_string());
+    let number = |n: Option<i64>| n.map_or_else(|| "none".into(), |n| n.to_string());
     writeln!(out, "halted  {}  {}", halted.source, halted.reason)?;
-    writeln!(out, "  next offset in the database   {}", halted.next_offset)?;
-    writeln!(out, "  committed offset in Kafka     {committed}")?;
+    writeln!(out, "  next offset in the database   {}", number(halted.next_offset))?;
+    writeln!(out, "  committed offset in Kafka     {}", number(halted.committed_offset))?;
     writeln!(out, "  log                           {} to {}", halted.log_start, halted.log_end)?;
     writeln!(out, "  most likely                   {}", halted.cause)?;
-    writeln!(out, "  choose one")?;
-    for choice in halted.choices {
-        writeln!(out, "    {choice}")?;
+    writeln!(out, "  stop all instances, then choose one")?;
+    for choice in &halted.choices {
+        match &choice.command {
+            Some(command) => writeln!(out, "    {command}\n      {}", choice.effect)?,
+            None => writeln!(out, "    by hand: {}", choice.effect)?,
+        }
     }
-    writeln!(out, "  metadata of the position      {}", halted.position_metadata)?;
     Ok(())
+}
+
+fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Result<(), Failure> {
+    if repairs.is_empty() {
+        return Ok(());
+    }
+    let number = |n: Option<i64>| n.map_or_else(|| "none".into(), |n| n.to_string());
+    let mut rows = vec![["REPAIRED", "AT", "BY", "COMMAND", "POSITION", "COMMITTED"].map(ToString::to_string)];
+    for repair in repairs.iter().rev().take(REPAIRS) {
+        rows.push([
+            repair.source.clone(),
+            repair.at.clone(),
+            repair.who.clone(),
+            repair.command.clone(),
+            format!("{} -> {}", number(repair.next_offset_before), repair.next_offset),
+            format!("{} -> {}", number(repair.committed_before), repair.committed),
+        ]);
+    }
+    table::write(&rows, out)
 }

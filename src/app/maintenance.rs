@@ -150,7 +150,7 @@ fn modified(settings: &Settings) -> Option<SystemTime> {
     std::fs::metadata(settings.file()?).ok()?.modified().ok()
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
     name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }

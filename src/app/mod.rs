@@ -4,6 +4,7 @@
 mod audit;
 mod cli;
 mod config;
+mod confirm;
 #[cfg(feature = "sqlite")]
 mod demo;
 mod describe;
@@ -20,6 +21,10 @@ mod maintenance;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod migrate;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
+mod rebuild;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod repair;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
 mod run;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod service;
@@ -32,10 +37,11 @@ mod topics;
 
 pub use exit::Exit;
 
+use crate::engine::repair::Action;
 use crate::flow::Topology;
 use crate::settings::{Need, Settings, Sources};
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, RepairArguments, StateArguments, StateCommand};
 use failure::Failure;
 use std::io::{self, Write};
 
@@ -69,6 +75,12 @@ impl App {
             Command::Describe(arguments) => describe::describe(&self.topology, arguments, out),
             Command::Topics(arguments) => topics::topics(self, &arguments, out),
             Command::Config(arguments) => config::config(self, &arguments, out),
+            #[cfg(not(all(feature = "kafka", feature = "postgres")))]
+            Command::Run
+            | Command::Migrate
+            | Command::Halted(_)
+            | Command::Audit(_)
+            | Command::State(StateArguments { command: StateCommand::Rebuild(_), .. }) => Err(embedded()),
             #[cfg(all(feature = "kafka", feature = "postgres"))]
             Command::Run => run::run(self, out),
             #[cfg(all(feature = "kafka", feature = "postgres"))]
@@ -77,6 +89,14 @@ impl App {
             Command::Halted(arguments) => halted::halted(self, arguments, out),
             #[cfg(all(feature = "kafka", feature = "postgres"))]
             Command::Audit(arguments) => audit::audit(self, arguments, out),
+            Command::Adopt(arguments) => self.repair(arguments.action(), &arguments.repair, out),
+            Command::Reset(arguments) => self.repair(arguments.action(), &arguments.repair, out),
+            Command::Replay(arguments) => self.repair(arguments.action(), &arguments.repair, out),
+            Command::Skip(arguments) => self.repair(arguments.action(), &arguments.repair, out),
+            #[cfg(all(feature = "kafka", feature = "postgres"))]
+            Command::State(StateArguments { command: StateCommand::Rebuild(arguments), .. }) => {
+                rebuild::rebuild(self, &arguments, out)
+            }
             #[cfg(feature = "http")]
             Command::State(arguments) => state::state(self, &arguments, out),
             #[cfg(not(feature = "http"))]
@@ -87,11 +107,18 @@ impl App {
             Command::Demo(_) => {
                 Err(Failure::message("this build has no SQLite adapter; build it with the feature `sqlite`"))
             }
-            #[cfg(not(all(feature = "kafka", feature = "postgres")))]
-            Command::Run | Command::Migrate | Command::Halted(_) | Command::Audit(_) => Err(Failure::message(
-                "this is the embedded edition: it has no Kafka and no PostgreSQL adapter; build it with the features `kafka` and `postgres`",
-            )),
         }
+    }
+
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
+    fn repair(&self, action: Action, arguments: &RepairArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+        repair::repair(self, action, arguments, out)
+    }
+
+    #[cfg(not(all(feature = "kafka", feature = "postgres")))]
+    #[expect(clippy::unused_self, reason = "as the service has it")]
+    fn repair(&self, _: Action, _: &RepairArguments, _: &mut dyn Write) -> Result<Exit, Failure> {
+        Err(embedded())
     }
 
     /// What `run` cannot do without.
@@ -115,4 +142,11 @@ impl App {
     fn settings(&self) -> Result<Settings, Failure> {
         Ok(Settings::load(&self.topology, self.sources.clone())?)
     }
+}
+
+#[cfg(not(all(feature = "kafka", feature = "postgres")))]
+fn embedded() -> Failure {
+    Failure::message(
+        "this is the embedded edition: it has no Kafka and no PostgreSQL adapter; build it with the features `kafka` and `postgres`",
+    )
 }

@@ -68,6 +68,7 @@ impl Service {
     pub(super) fn engine(&self) -> EngineSettings {
         let Settings { pipeline, retry, engine, state, .. } = &self.settings;
         EngineSettings {
+            program: self.program(),
             workers: size(engine.workers),
             batch_rows: size(engine.batch_rows),
             batch_age: engine.batch_age,
@@ -96,6 +97,13 @@ impl Service {
             revoke_within: Duration::from_millis(u64::from(self.kafka.max_poll_interval_ms)) / 5,
             ..EngineSettings::default()
         }
+    }
+
+    /// How this process is called again with its settings. Those of the environment are taken to be there.
+    fn program(&self) -> String {
+        let program = std::env::args().next().unwrap_or_else(|| "tidegate".into());
+        let words = std::iter::once(program).chain(self.settings.flags());
+        words.map(|word| shell_word(&word)).collect::<Vec<_>>().join(" ")
     }
 
     /// Says where the cluster was looked for, when it did not answer.
@@ -229,6 +237,16 @@ pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<It
             tracing::info!(threshold = name, from = threshold.value(), to = value, "threshold changed");
             threshold.set(value);
         }
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
             format!("/stores/{}?prefix={}&limit={limit}", encode(store), encode(prefix))
         }
         StateCommand::Size { .. } => "/stores".into(),
+        // Asks no instance, and is handled before this.
+        StateCommand::Rebuild(_) => return Err(Failure::message("state rebuild: no instance does that")),
     };
     let (code, body) = get(&address, &path, None, ANSWER).map_err(|error| {
         Failure::message(format!(
@@ -36,6 +38,7 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         StateCommand::Get { output, .. } | StateCommand::List { output, .. } | StateCommand::Size { output } => {
             output.output
         }
+        StateCommand::Rebuild(_) => Output::Table,
     };
     if output == Output::Json {
         out.write_all(body.as_bytes())?;

@@ -1,13 +1,14 @@
 //! `topics validate`, `topics plan`, `topics apply`.
 
 use crate::app::cli::{ApplyArguments, Output, PlanArguments, TopicsArguments, TopicsCommand};
+use crate::app::confirm::confirm;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::{App, table};
 use crate::ports::topics::TopicAdmin;
 use crate::settings::{Need, Settings};
 use crate::topics::{self, Finding, Plan, TopicSpec};
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 pub(super) fn topics(app: &App, arguments: &TopicsArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -20,7 +21,8 @@ pub(super) fn topics(app: &App, arguments: &TopicsArguments, out: &mut dyn Write
         }
         TopicsCommand::Apply(flags) => {
             let (topics, settings) = (sound(checked)?, settings(app)?);
-            let applied = apply(&topics, &mut *admin(&settings)?, flags, &mut confirm, out);
+            let mut ask = |out: &mut dyn Write| confirm("topics apply", "apply", out);
+            let applied = apply(&topics, &mut *admin(&settings)?, flags, &mut ask, out);
             applied.map_err(|failure| no_answer(failure, &settings))
         }
     }
@@ -177,17 +179,6 @@ fn settle(topics: &[TopicSpec], applied: &Plan, admin: &mut dyn TopicAdmin) -> R
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-fn confirm(out: &mut dyn Write) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::message("topics apply: nobody can be asked here; use --yes to apply without asking"));
-    }
-    write!(out, "apply? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@
 use crate::engine::message::{id_of, turn_of};
 use crate::engine::supervisor::{changelogs, outputs};
 use crate::flow::identity::ID_HEADER;
-use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::history::{Found, RowHistory, TopicHistory};
+use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -62,6 +63,46 @@ pub struct AuditReport {
     pub out_of_order: Findings,
     /// Other contradictions, a sentence each.
     pub contradictions: Vec<String>,
+    /// Findings of inputs whose announcements an operator's repair has set apart: counted, and no finding.
+    pub repaired: usize,
+    /// What operators did, oldest first.
+    pub repairs: Vec<RepairReport>,
+}
+
+/// What an operator did to one source partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RepairReport {
+    /// `topic-partition`.
+    pub source: String,
+    /// The command's name and flags.
+    pub command: String,
+    /// User and machine.
+    pub who: String,
+    /// When, in UTC.
+    pub at: String,
+    /// D before; `null` where there was no position.
+    pub next_offset_before: Option<i64>,
+    /// D after.
+    pub next_offset: i64,
+    /// K before.
+    pub committed_before: Option<i64>,
+    /// K after.
+    pub committed: i64,
+}
+
+impl From<&(Timestamp, Deed)> for RepairReport {
+    fn from((at, deed): &(Timestamp, Deed)) -> Self {
+        Self {
+            source: deed.source.to_string(),
+            command: deed.command.clone(),
+            who: deed.who.clone(),
+            at: at.to_rfc3339(),
+            next_offset_before: deed.next_offset.0.map(|d| d.0),
+            next_offset: deed.next_offset.1.0,
+            committed_before: deed.committed.0.map(|k| k.0),
+            committed: deed.committed.1.0,
+        }
+    }
 }
 
 /// One source partition.
@@ -124,13 +165,15 @@ struct Expected {
 /// # Errors
 /// `Retry` when a server did not answer; `Corrupt` when a topic is missing.
 pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn TopicHistory) -> Result<AuditReport, Fault> {
+    let deeds = rows.deeds()?;
     let positions = rows.positions()?;
     let sources: Vec<TopicPartition> = positions.iter().map(|(source, _, _)| source.clone()).collect();
     let progress = log.progress(&sources)?;
     let committed: HashMap<TopicPartition, NextOffset> =
         sources.iter().zip(&progress).filter_map(|(source, (k, _))| Some((source.clone(), (*k)?))).collect();
 
-    let mut report = AuditReport { pipeline: topology.name().into(), ..AuditReport::default() };
+    let repairs = deeds.iter().map(RepairReport::from).collect();
+    let mut report = AuditReport { pipeline: topology.name().into(), repairs, ..AuditReport::default() };
     sum_up(&mut report, &positions, &progress);
     let (mut expected, oldest) = read_outbox(topology, rows, &committed)?;
     report.outbox_rows = expected.len();
@@ -141,15 +184,19 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     let ends: HashMap<TopicPartition, NextOffset> =
         latest.into_iter().map(|(source, position, _)| (source, position.next_offset)).collect();
     for topic in outputs(topology).difference(&changelogs(topology)) {
-        let mut order: HashMap<(i32, TopicPartition), (i64, i32)> = HashMap::new();
+        let mut order: HashMap<(i32, TopicPartition, i32), (i64, i32)> = HashMap::new();
         log.await_open(topic)?;
         log.each_message(topic, &mut |found| {
-            let known = Known { oldest: &oldest, ends: &ends };
+            let known = Known { oldest: &oldest, ends: &ends, deeds: &deeds };
             judge(topology.name(), topic, &found, &mut expected, &mut order, &known, &mut report);
         })?;
     }
     for (id, expected) in expected.iter().filter(|(_, expected)| expected.is_published && expected.found == 0) {
-        report.missing.add(&format!("{id} in {}", expected.destination));
+        if origin_of(topology.name(), id).is_some_and(|origin| origin.is_excused(&deeds)) {
+            report.repaired += 1;
+        } else {
+            report.missing.add(&format!("{id} in {}", expected.destination));
+        }
     }
     report.missing.ids.sort();
     Ok(report)
@@ -243,6 +290,8 @@ struct Known<'a> {
     oldest: &'a BTreeMap<TopicPartition, i64>,
     /// D when the outbox had been read.
     ends: &'a HashMap<TopicPartition, NextOffset>,
+    /// What operators did.
+    deeds: &'a [(Timestamp, Deed)],
 }
 
 fn judge(
@@ -250,44 +299,72 @@ fn judge(
     topic: &TopicName,
     found: &Found,
     expected: &mut HashMap<String, Expected>,
-    order: &mut HashMap<(i32, TopicPartition), (i64, i32)>,
+    order: &mut HashMap<(i32, TopicPartition, i32), (i64, i32)>,
     known: &Known<'_>,
     report: &mut AuditReport,
 ) {
     let Some(id) = found.header(ID_HEADER) else { return };
-    let Some((source, offset, seq)) = origin_of(pipeline, id) else { return }; // another pipeline's
+    let Some(origin) = origin_of(pipeline, id) else { return }; // another pipeline's
     report.in_topics += 1;
-    let place = (offset, seq);
-    let last = order.entry((found.partition, source.clone())).or_insert(place);
+    let Origin { source, offset, seq, incarnation } = &origin;
+    let is_excused = origin.is_excused(known.deeds);
+    let place = (*offset, *seq);
+    let last = order.entry((found.partition, source.clone(), *incarnation)).or_insert(place);
+    let mut kinds = Vec::new();
     if place < *last {
-        report.out_of_order.add(id);
+        kinds.push(&mut report.out_of_order);
     }
     *last = place.max(*last);
     match expected.get_mut(id) {
         Some(expected) => {
             expected.found += 1;
             if expected.found > 1 {
-                report.twice.add(id);
+                kinds.push(&mut report.twice);
             }
             if expected.destination != *topic || expected.digest != digest(found.key.as_deref(), found.value.as_deref())
             {
-                report.altered.add(id);
+                kinds.push(&mut report.altered);
             }
         }
-        None if known.oldest.get(&source).is_none_or(|oldest| offset < *oldest) && !known.oldest.is_empty() => {
+        None if known.oldest.get(source).is_none_or(|oldest| offset < oldest) && !known.oldest.is_empty() => {
             report.beyond_retention += 1;
         }
-        None if known.ends.get(&source).is_some_and(|end| offset >= end.0) => {} // decided after the outbox was read
-        None => report.unknown.add(id),
+        None if known.ends.get(source).is_some_and(|end| *offset >= end.0) => {} // decided after the outbox was read
+        None => kinds.push(&mut report.unknown),
+    }
+    if is_excused {
+        report.repaired += kinds.len();
+    } else {
+        for findings in kinds {
+            findings.add(id);
+        }
     }
 }
 
-/// Takes an id of ours apart: source partition, source offset, seq.
-fn origin_of(pipeline: &str, id: &str) -> Option<(TopicPartition, i64, i32)> {
+/// Which notice of which record a message is.
+struct Origin {
+    source: TopicPartition,
+    offset: i64,
+    seq: i32,
+    incarnation: i32,
+}
+
+impl Origin {
+    /// Whether an operator has set the announcements of this input apart.
+    fn is_excused(&self, deeds: &[(Timestamp, Deed)]) -> bool {
+        let is_in = |deed: &Deed| (deed.excused.0.0..deed.excused.1.0).contains(&self.offset);
+        let is_of = |deed: &Deed| deed.source == self.source && deed.incarnation == self.incarnation;
+        deeds.iter().any(|(_, deed)| is_of(deed) && is_in(deed))
+    }
+}
+
+/// Takes an id of ours apart.
+fn origin_of(pipeline: &str, id: &str) -> Option<Origin> {
     let mut parts = id.strip_prefix(pipeline)?.strip_prefix('/')?.split('/');
     let topic = TopicName::parse(parts.next()?).ok()?;
     let partition = Partition(parts.next()?.parse().ok()?);
     let offset = parts.next()?.parse().ok()?;
     let seq = parts.next()?.parse().ok()?;
-    Some((TopicPartition::new(topic, partition), offset, seq))
+    let incarnation = parts.next().map_or(Some(0), |word| word.parse().ok())?;
+    Some(Origin { source: TopicPartition::new(topic, partition), offset, seq, incarnation })
 }

@@ -1,6 +1,6 @@
 //! What a takeover does: a total function of D, K, P, L, H, metadata and ids (protocol 5). Whatever is not listed halts.
 
-use crate::engine::metadata::{is_ours, topic_id};
+use crate::engine::metadata::{is_ours, is_replay, topic_id};
 use crate::flow::record::NextOffset;
 use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
@@ -76,6 +76,11 @@ pub enum Decision {
         /// D.
         to: NextOffset,
     },
+    /// An operator lets the rows catch up with K: go on at D, and announce nothing below `to`.
+    Replay {
+        /// K.
+        to: NextOffset,
+    },
     /// Died before the first Kafka commit: commit K = D, then go on.
     CommitPosition,
     /// The offsets expired: look the rows of `[from, to)` up in their topics by id, publish the missing, commit K = D.
@@ -136,6 +141,28 @@ pub enum HaltReason {
 }
 
 impl HaltReason {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::DatabaseLost,
+        Self::DatabaseWentBack,
+        Self::GroupWentBack,
+        Self::GroupReset,
+        Self::GroupRenamed,
+        Self::TopicRecreated,
+        Self::ClusterChanged,
+        Self::InputsDeleted,
+        Self::InputsTruncated,
+        Self::SchemaChanged,
+        Self::Unpublishable,
+        Self::OffsetsLost,
+        Self::PartitionCountChanged,
+        Self::WronglyKeyed,
+        Self::ChangelogTruncated,
+        Self::ChangelogRecreated,
+        Self::StoreUnreadable,
+        Self::StoreUnwritable,
+    ];
+
     /// The stable word for metrics and JSON.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -185,61 +212,6 @@ impl HaltReason {
             Self::ChangelogRecreated => "the changelog was deleted and created again",
             Self::StoreUnreadable => "the value was written by a later release, or the disk is damaged",
             Self::StoreUnwritable => "the disk is full or fails",
-        }
-    }
-
-    /// What a person can do about it, one line a choice. GROUP, TOPIC and PARTITION stand for those of the halt.
-    #[must_use]
-    pub const fn choices(self) -> &'static [&'static str] {
-        match self {
-            Self::DatabaseLost => &[
-                "restore the database to a state at or after the committed offset, then restart",
-                "begin anew at pipeline.start: stop all instances, kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, \
-                 where the step has stores delete their changelog topics and state.dir and tidegate topics apply, start",
-            ],
-            Self::DatabaseWentBack => &[
-                "restore the database to a state at or after the committed offset, then restart",
-                "compute and announce again from the database's position, with the same ids, where the step has no stores: stop all instances, \
-                 kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start",
-            ],
-            Self::GroupReset | Self::GroupWentBack => {
-                &["let the database's position decide, nothing is announced twice: stop all instances, \
-                 kafka-consumer-groups.sh --group GROUP --delete-offsets --topic TOPIC:PARTITION, start"]
-            }
-            Self::GroupRenamed => &["start under the old pipeline.name"],
-            Self::TopicRecreated | Self::ClusterChanged => &[
-                "point the settings at the old log",
-                "begin anew at pipeline.start: stop all instances, delete the partition's row from the table position, start",
-            ],
-            Self::InputsDeleted => &["set pipeline.on_data_loss=skip to go on at the log's start; the gap is logged"],
-            Self::InputsTruncated => &[
-                "restore the log",
-                "begin anew at pipeline.start: stop all instances, delete the partition's row from the table position, start",
-            ],
-            Self::SchemaChanged => &["undo the change or deploy a matching release, then restart"],
-            Self::Unpublishable => &["restore the topic's limits and permissions, then restart"],
-            Self::OffsetsLost => &[
-                "set the group back to where the stores stand: stop all instances, kafka-consumer-groups.sh --group GROUP \
-                 --topic TOPIC:PARTITION --reset-offsets --to-offset OFFSET --execute, start",
-                "begin anew at pipeline.start: stop all instances, delete the changelog topics and state.dir, tidegate topics apply, start",
-            ],
-            Self::PartitionCountChanged => &[
-                "begin anew over the new count: stop all instances, delete the internal topics and state.dir, set the new count \
-                 in topics/ and in the declaration, tidegate topics apply, start",
-            ],
-            Self::WronglyKeyed => &[
-                "mend the producer, then let the record pass: declare the source with OnViolation::Warn or OnViolation::Repartition",
-            ],
-            Self::ChangelogTruncated | Self::ChangelogRecreated => &[
-                "restore the changelog",
-                "begin anew at pipeline.start: stop all instances, delete the changelog topics, the group and state.dir, \
-                 tidegate topics apply, start",
-            ],
-            Self::StoreUnreadable => &[
-                "deploy the release that wrote the value, or one that upgrades it",
-                "rebuild from the changelog: stop the instance, delete its state.dir, start",
-            ],
-            Self::StoreUnwritable => &["make room on the disk of state.dir, then restart: nothing is lost"],
         }
     }
 }
@@ -349,14 +321,18 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     match facts.committed {
         // Also where K = D: a foreign commit at D may have jumped over rows of [old K, D) that were never published.
         Some(k) if !is_ours(facts.pipeline, k) => Decision::Halt(HaltReason::GroupReset),
-        Some(k) if k.next_offset > d => Decision::Halt(HaltReason::DatabaseWentBack),
+        Some(k) if k.next_offset > d && !is_replay(k) => Decision::Halt(HaltReason::DatabaseWentBack),
         // Only proved values are in the stores: they cannot be ahead of D unless D went back. Their state cannot follow it.
         _ if facts.remembered.is_some_and(|at| at > d) => Decision::Halt(HaltReason::DatabaseWentBack),
+        Some(k) if k.next_offset > end => Decision::Halt(HaltReason::InputsTruncated),
         Some(k) if k.next_offset < p => Decision::Halt(HaltReason::GroupWentBack),
         Some(k) if k.next_offset == d && d < start && skips => Decision::SkipGap { to: start },
         _ if d < start => Decision::Halt(HaltReason::InputsDeleted),
         Some(k) if k.next_offset == d => Decision::Go,
+        Some(k) if k.next_offset > d => Decision::Replay { to: k.next_offset },
         Some(k) => Decision::Publish { from: k.next_offset, to: d },
+        // A replay was under way, and with K went the mark of it: K = D would announce [D, P) again.
+        None if p > d => Decision::Halt(HaltReason::DatabaseWentBack),
         None if facts.has_outbox_from_published => Decision::LookUp { from: p, to: d },
         None => Decision::CommitPosition,
     }
@@ -370,7 +346,7 @@ fn differs(noted: &str, found: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::metadata::committed;
+    use crate::engine::metadata::{committed, replayed};
     use proptest::prelude::*;
 
     fn position(d: i64, p: i64) -> Position {
@@ -452,6 +428,16 @@ mod tests {
             ),
             (Case { position: Some(position(7, 5)), committed: ours(4), ..base() }, halt(HaltReason::GroupWentBack)),
             (Case { position: Some(position(7, 5)), committed: ours(8), ..base() }, halt(HaltReason::DatabaseWentBack)),
+            (
+                Case { position: Some(position(7, 9)), committed: Some(replayed("g", 1, at(9))), ..base() },
+                Decision::Replay { to: at(9) },
+            ),
+            (Case { position: Some(position(7, 9)), ..base() }, halt(HaltReason::DatabaseWentBack)),
+            (
+                Case { position: Some(position(7, 9)), committed: Some(replayed("g", 1, at(101))), ..base() },
+                halt(HaltReason::InputsTruncated),
+            ),
+            (Case { position: Some(position(7, 7)), committed: Some(replayed("g", 1, at(7))), ..base() }, Decision::Go),
             (Case { position: Some(position(7, 5)), committed: foreign(6), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 5)), committed: foreign(7), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 7)), ..base() }, Decision::CommitPosition),
@@ -501,13 +487,18 @@ mod tests {
         /// The laws that make the table safe, over all combinations.
         #[test]
         fn no_combination_skips_or_repeats_a_decided_input(
-            d in proptest::option::of(0i64..12), p_back in 0i64..6, k in proptest::option::of(0i64..12), is_ours: bool,
+            d in proptest::option::of(0i64..12), p_back in -3i64..6, k in proptest::option::of(0i64..12), is_ours: bool,
+            is_replay: bool,
             start in 0i64..12, length in 0i64..12, same_topic: bool, same_cluster: bool, outbox: bool, skip: bool, latest: bool,
             remembered in proptest::option::of(0i64..12),
         ) {
             let case = Case {
                 position: d.map(|d| position(d, (d - p_back).max(0))),
-                committed: k.and_then(|k| if is_ours { ours(k) } else { foreign(k) }),
+                committed: k.and_then(|k| match (is_ours, is_replay) {
+                    (true, true) => Some(replayed("g", 1, NextOffset(k))),
+                    (true, false) => ours(k),
+                    (false, _) => foreign(k),
+                }),
                 bounds: (start, start + length),
                 ids: (if same_cluster { "c" } else { "x" }, if same_topic { "t" } else { "x" }),
                 outbox, remembered, skip, latest,
@@ -527,7 +518,11 @@ mod tests {
                     prop_assert_eq!((Some(from.0), Some(to.0)), (k, d));
                     prop_assert!(from < to && from.0 >= to.0 - p_back);
                 }
-                Decision::CommitPosition => prop_assert!(d.is_some() && k.is_none() && !outbox),
+                Decision::Replay { to } => {
+                    prop_assert!(is_ours && is_replay && same_topic && same_cluster);
+                    prop_assert!(Some(to.0) == k && k > d && d >= Some(start) && to.0 <= start + length);
+                }
+                Decision::CommitPosition => prop_assert!(d.is_some() && k.is_none() && !outbox && p_back >= 0),
                 Decision::LookUp { to, .. } => prop_assert!(k.is_none() && outbox && Some(to.0) == d),
                 Decision::SkipGap { to } => prop_assert!(skip && d == k && to.0 == start && d < Some(start)),
                 Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some() || remembered.is_some()),

@@ -1,8 +1,13 @@
 //! The metadata string that goes with every committed offset, so that foreign commits are recognised: `v1 <pipeline>
 //! <epoch> <D>`, and of a step without rows, whose topic's id no database remembers, `v1 <pipeline> 0 <D> <topic id>`.
+//! `v1 <pipeline> <epoch> <K> replay` is an operator's leave to let the rows catch up with K and announce nothing meanwhile:
+//! the one case in which K may lie beyond D. The next K that a relay commits lacks the word, so the leave ends by itself.
 
 use crate::flow::record::NextOffset;
 use crate::ports::source::Committed;
+
+/// The fifth word of an operator's leave; no topic's id is spelt so.
+const REPLAY: &str = "replay";
 
 /// The committed offset of our own making: `next_offset` with its metadata.
 #[must_use]
@@ -13,6 +18,18 @@ pub fn committed(pipeline: &str, epoch: i64, next_offset: NextOffset, topic_id: 
         metadata.push_str(topic_id);
     }
     Committed { next_offset, metadata }
+}
+
+/// The committed offset that lets the rows catch up with it, and says that everything below it was announced.
+#[must_use]
+pub fn replayed(pipeline: &str, epoch: i64, next_offset: NextOffset) -> Committed {
+    committed(pipeline, epoch, next_offset, Some(REPLAY))
+}
+
+/// Whether a committed offset may lie beyond the position.
+#[must_use]
+pub fn is_replay(committed: &Committed) -> bool {
+    topic_id(committed) == Some(REPLAY)
 }
 
 /// The topic's id in a committed offset of our own making, where it carries one.
@@ -45,6 +62,8 @@ mod tests {
         let with_id = committed("scoring", 0, NextOffset(42), Some("topic-id"));
         assert!(is_ours("scoring", &with_id));
         assert_eq!((topic_id(&with_id), topic_id(&ours)), (Some("topic-id"), None));
+        let leave = replayed("scoring", 3, NextOffset(42));
+        assert!(is_ours("scoring", &leave) && is_replay(&leave) && !is_replay(&ours) && !is_replay(&with_id));
         for metadata in ["", "v1 scoring 3 41", "v2 scoring 3 42", "v1 scoring x 42", "v1 scoring 3 42 id more"] {
             assert!(
                 !is_ours("scoring", &Committed { next_offset: NextOffset(42), metadata: metadata.into() }),

@@ -304,12 +304,7 @@ impl Relay {
         self.sink.begin()?;
         self.hook.after(Step::OpenKafka)?;
         for row in &publication.rows {
-            let headers = headers_of(&self.pipeline, row);
-            let (key, value) = (row.key.as_deref(), row.value.as_deref());
-            // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
-            let partition = is_dead_letter(row).then_some(row.source.partition);
-            let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, None, false);
-            self.sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })?;
+            send_row(&mut *self.sink, &self.pipeline, row)?;
             failpoint!(K7);
         }
         for message in publication.outgoing.messages() {
@@ -508,6 +503,16 @@ impl Relay {
     }
 }
 
+/// Queues the message of one outbox row that is no changelog record.
+pub(crate) fn send_row(sink: &mut dyn Sink, pipeline: &str, row: &OutboxRow) -> Result<(), Fault> {
+    let headers = headers_of(pipeline, row);
+    let (key, value) = (row.key.as_deref(), row.value.as_deref());
+    // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
+    let partition = is_dead_letter(row).then_some(row.source.partition);
+    let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, None, false);
+    sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })
+}
+
 impl Publication {
     /// Messages that it holds.
     pub(crate) fn len(&self) -> usize {
@@ -534,7 +539,10 @@ impl Publication {
     }
 
     /// Everything of `source` before `k` is published.
-    fn cut(&mut self, source: &TopicPartition, k: NextOffset) {
+    pub(crate) fn cut(&mut self, source: &TopicPartition, k: NextOffset) {
+        if self.parts.iter().any(|part| part.source == *source && part.to <= k) {
+            return self.remove(source);
+        }
         for part in self.parts.iter_mut().filter(|part| part.source == *source) {
             part.from = k;
         }

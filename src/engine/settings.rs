@@ -18,6 +18,8 @@ pub enum MissingRow {
 /// The engine's settings.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
+    /// How this program is called, with the flags that name its settings: the commands that a halt prints begin so.
+    pub program: String,
     /// Workers a process, each with a database connection and a producer. Two: on two cores more only wait (T13).
     pub workers: usize,
     /// Most records of one database transaction. 1,000: from 100 to 1,000 the cost per row falls by a third, beyond it
@@ -71,6 +73,7 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
+            program: "tidegate".into(),
             workers: 2,
             batch_rows: 1_000,
             batch_age: Duration::from_millis(5),

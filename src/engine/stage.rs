@@ -9,6 +9,7 @@ use crate::engine::commit::Hook;
 use crate::engine::decision::HaltReason;
 use crate::engine::query::Question;
 use crate::engine::relay::{Part, Publication, ToRelay};
+use crate::engine::remedy::{Place, choices};
 use crate::engine::restore::Restore;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::{Status, TaskStatus};
@@ -22,7 +23,7 @@ use crate::flow::record::{Chunk, NextOffset, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::rows::Rows;
-use crate::ports::source::{Group, LogIds, TaskId};
+use crate::ports::source::{Committed, Group, LogIds, TaskId};
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
@@ -277,9 +278,35 @@ impl Stage {
     }
 
     pub(crate) fn halt_of(&self, id: TaskId, topic: usize, reason: HaltReason, detail: String) -> Option<Halt> {
-        let input = self.state.tasks.get(&id)?.inputs.get(topic)?;
+        self.halt_at(id, topic, reason, detail, None, None)
+    }
+
+    /// As [`Stage::halt_of`], with K where it was read, and the offset that the reason is about.
+    pub(crate) fn halt_at(
+        &self,
+        id: TaskId,
+        topic: usize,
+        reason: HaltReason,
+        detail: String,
+        committed: Option<Committed>,
+        at: Option<NextOffset>,
+    ) -> Option<Halt> {
+        let task = self.state.tasks.get(&id)?;
+        let input = task.inputs.get(topic)?;
         let next_offset = input.position.as_ref().map(|_| input.next_offset);
-        Some(Halt { source: input.source.clone(), reason, next_offset, committed: None, detail })
+        let choices = choices(
+            reason,
+            &Place {
+                program: &self.settings.program,
+                source: &input.source,
+                has_rows: task.has_rows(),
+                is_stateful: task.sub_topology.is_stateful(),
+                next_offset,
+                committed: committed.as_ref().map(|committed| committed.next_offset),
+                at,
+            },
+        );
+        Some(Halt { source: input.source.clone(), reason, next_offset, committed, detail, choices })
     }
 
     /// Stops one task until a person has decided; the others go on.
@@ -293,7 +320,7 @@ impl Stage {
             "halted: {}; most likely {}; choices: {}",
             halt.reason,
             halt.reason.cause(),
-            halt.reason.choices().join(" | "),
+            halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         );
         self.drop_records(id, State::Halted);
         self.show_halt(id, Some(halt));

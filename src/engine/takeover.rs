@@ -6,18 +6,17 @@
 
 use crate::engine::commit::Step;
 use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy, decide, decide_log};
-use crate::engine::message::{changelog_message, id_of, turn_of};
+use crate::engine::message::{changelog_message, turn_of};
+use crate::engine::outbox::{decided, unannounced};
 use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
 use crate::engine::task::{Halt, State, Task};
-use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
 use crate::ports::source::{Committed, LogIds, TaskId};
-use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +25,6 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
 /// also be refused because a rebalance was under way that left the partition here.
 const STALE: Duration = Duration::from_millis(500);
-/// Rows read from the outbox at once.
-const PAGE: usize = 1_000;
 
 /// What an earlier owner of a task decided and did not publish, and the K that are to be written, of all its inputs: one
 /// transaction, because its changelog records speak of all of them.
@@ -238,18 +235,17 @@ impl Stage {
         for (index, (source, committed)) in sources.iter().zip(&committed).enumerate() {
             decisions.push(self.decide(id, index, source, committed.as_ref())?);
         }
-        for ((source, decision), committed) in sources.iter().zip(&decisions).zip(&committed) {
-            if let Decision::Halt(reason) = decision {
-                let next_offset = self.position(id, source).map(|position| position.next_offset);
-                let (source, committed) = (source.clone(), committed.clone());
-                let halt = Halt { source, reason: *reason, next_offset, committed, detail: String::new() };
+        for (index, (decision, committed)) in decisions.iter().zip(committed).enumerate() {
+            let (Decision::Halt(reason), Some(source)) = (decision, sources.get(index)) else { continue };
+            let at = self.blamed(id, source, *reason)?;
+            if let Some(halt) = self.halt_at(id, index, *reason, String::new(), committed, at) {
                 if self.is_seen_twice(id, &halt) {
                     self.halt(id, halt);
                 } else {
                     self.go_on(id, State::Claiming, Duration::ZERO);
                 }
-                return Ok(());
             }
+            return Ok(());
         }
         let mut rest = Rest::default();
         for (source, decision) in sources.iter().zip(decisions) {
@@ -271,6 +267,19 @@ impl Stage {
         let Some(task) = self.state.tasks.get_mut(&id) else { return false };
         let before = task.suspected.replace(halt.clone());
         !task.has_rows() || before.as_ref() == Some(halt)
+    }
+
+    /// The offset that a halt is about, where it is neither D nor K.
+    fn blamed(&self, id: TaskId, source: &TopicPartition, reason: HaltReason) -> Result<Option<NextOffset>, Fault> {
+        match reason {
+            // Beyond the end the stores remember another topic of that name.
+            HaltReason::OffsetsLost | HaltReason::GroupReset => {
+                let end = self.group.bounds(source, self.settings.ask_wait)?.end;
+                Ok(self.remembered(id, source)?.filter(|at| *at <= end))
+            }
+            HaltReason::InputsTruncated => Ok(Some(self.group.bounds(source, self.settings.ask_wait)?.end)),
+            _ => Ok(None),
+        }
     }
 
     fn position(&self, id: TaskId, source: &TopicPartition) -> Option<Position> {
@@ -338,6 +347,11 @@ impl Stage {
                 self.set_published(id, source, |d| d);
                 Ok(true)
             }
+            Decision::Replay { to } => {
+                self.set_published(id, source, |_| to);
+                tracing::warn!(partition = %source, to = to.0, "an operator lets the rows catch up; nothing is announced up to there");
+                Ok(true)
+            }
             Decision::Resume { at } => {
                 self.set_position(id, source, at, at);
                 Ok(true)
@@ -357,14 +371,14 @@ impl Stage {
             }
             Decision::Publish { from, to } => {
                 self.set_published(id, source, |_| from);
-                let rows = self.decided(source, from, to)?;
+                let rows = decided(&mut *self.rows, source, from, to)?;
                 tracing::info!(partition = %source, from = from.0, to = to.0, rows = rows.len(), "publishing what an earlier owner decided");
                 self.publish(id, source, (from, to), rows, rest);
                 Ok(true)
             }
             Decision::LookUp { from, to } => {
                 self.set_published(id, source, |_| NextOffset(-1));
-                let rows = self.decided(source, from, to)?;
+                let rows = decided(&mut *self.rows, source, from, to)?;
                 let rows = self.missing(rows)?;
                 tracing::warn!(partition = %source, rows = rows.len(), "the committed offset had expired; publishing what its topics lack");
                 self.publish(id, source, (from, to), rows, rest);
@@ -438,34 +452,12 @@ impl Stage {
         Ok(true)
     }
 
-    /// The outbox rows of `[from, to)`: never recomputed.
-    fn decided(&mut self, source: &TopicPartition, from: NextOffset, to: NextOffset) -> Result<Vec<OutboxRow>, Fault> {
-        let mut rows: Vec<OutboxRow> = Vec::new();
-        let mut next = from;
-        loop {
-            let page = self.rows.outbox(source, next, to, PAGE)?;
-            let Some(last) = page.last() else { return Ok(rows) };
-            next = last.source_offset.next();
-            rows.extend(page);
-        }
-    }
-
-    /// Those of `rows` that their topics lack, by id. A changelog is compacted: a record that is not there may have been,
-    /// and must not come back behind a newer one of its key. So all of its records are sent again, in their turns.
+    /// Those of `rows` that their topics lack, by id.
     fn missing(&self, rows: Vec<OutboxRow>) -> Result<Vec<OutboxRow>, Fault> {
         let Some(open) = &self.history else {
             return Err(Fault::retry("the topics cannot be searched for what was already published"));
         };
-        let mut history = open()?;
-        let notices = rows.iter().filter(|row| turn_of(row).is_none());
-        let topics: BTreeSet<TopicName> = notices.map(|row| row.destination.clone()).collect();
-        let mut found: HashSet<String> = HashSet::new();
-        for topic in topics {
-            history.await_open(&topic)?; // what is hidden would be published twice
-            history.each_message(&topic, &mut |message| found.extend(message.header(ID_HEADER).map(str::to_owned)))?;
-        }
-        let is_missing = |row: &OutboxRow| turn_of(row).is_some() || !found.contains(&id_of(self.topology.name(), row));
-        Ok(rows.into_iter().filter(is_missing).collect())
+        unannounced(self.topology.name(), rows, &mut *open()?)
     }
 
     /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent.

@@ -17,6 +17,7 @@ use crate::engine::assignment::AssignmentId;
 use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Keyed;
 use crate::engine::patience::Patience;
+use crate::engine::remedy::Choice;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::rows::Position;
@@ -98,6 +99,8 @@ pub struct Halt {
     pub committed: Option<Committed>,
     /// What else is known, in one line; may be empty.
     pub detail: String,
+    /// The ways on, never empty.
+    pub choices: Vec<Choice>,
 }
 
 /// One source partition of a task.
@@ -284,8 +287,9 @@ impl Task {
         matches!(self.sub_topology.step, StepKind::Rows(_))
     }
 
+    /// Whether everything decided is published; with more than that, the rows are to catch up.
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.inputs.iter().all(|input| input.published == input.next_offset)
+        self.inputs.iter().all(|input| input.published >= input.next_offset)
     }
 }
 

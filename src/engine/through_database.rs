@@ -60,6 +60,8 @@ struct Advance {
     source: TopicPartition,
     from: NextOffset,
     to: NextOffset,
+    /// K as last proved; beyond `from` while the rows catch up with it.
+    published: NextOffset,
     reached: Reached,
 }
 
@@ -241,14 +243,18 @@ impl Stage {
         let mut moved = BTreeSet::new();
         for advance in advances {
             self.status.count(advance.reached.counts);
-            let Advance { task: id, assignment, input: number, epoch, source, from, to, reached } = advance;
+            let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state == State::Running;
             let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
                 publication.remove(&source);
                 continue;
             };
             if from != to {
-                publication.parts.push(Part { task: id, assignment, source, epoch, from, to, topic_id: None });
+                let part = Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id: None };
+                publication.parts.push(part);
+            }
+            if published > from {
+                publication.cut(&source, published); // an operator said that it was announced
             }
             moved.insert(id);
             let Some(input) = task.inputs.get_mut(number) else { continue };
@@ -397,6 +403,7 @@ fn advance((draw, task, input): &(&Draw, &Task, &Input), moved: &mut Move, reach
         source: moved.source.clone(),
         from: input.next_offset,
         to,
+        published: input.published,
         reached,
     }
 }

@@ -165,12 +165,15 @@ impl Stage {
                     input.blocked_until = elapsed + pause;
                     tracing::info!(partition = %input.source, offset = input.next_offset.0, code, attempts = input.attempts, "a record will be offered again");
                 }
-                Ok(Verdict::Halt(message)) => halt = Some((number, HaltReason::WronglyKeyed, message)),
+                Ok(Verdict::Halt(message)) => {
+                    let past = task.inputs.get(number).and_then(|input| Some(input.first()?.offset.next()));
+                    halt = Some((number, HaltReason::WronglyKeyed, message, past));
+                }
                 Err(Fault::Corrupt(cause)) => {
-                    halt = Some((number, HaltReason::StoreUnreadable, Fault::Corrupt(cause).to_string()));
+                    halt = Some((number, HaltReason::StoreUnreadable, Fault::Corrupt(cause).to_string(), None));
                 }
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault) => halt = Some((number, HaltReason::StoreUnwritable, fault.to_string())),
+                Err(fault) => halt = Some((number, HaltReason::StoreUnwritable, fault.to_string(), None)),
             }
         }
         if decided > 0 {
@@ -178,8 +181,8 @@ impl Stage {
             state.open.since.get_or_insert(elapsed);
             state.open.tasks.insert(id);
         }
-        if let Some((input, reason, message)) = halt
-            && let Some(halt) = self.halt_of(id, input, reason, message)
+        if let Some((input, reason, message, at)) = halt
+            && let Some(halt) = self.halt_at(id, input, reason, message, None, at)
         {
             self.halt(id, halt);
         }

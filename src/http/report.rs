@@ -164,8 +164,8 @@ pub struct HaltReport {
     pub detail: String,
     /// What most likely happened.
     pub cause: &'static str,
-    /// What can be done, a line each.
-    pub choices: &'static [&'static str],
+    /// What can be done, a line each, with the command to run.
+    pub choices: Vec<String>,
 }
 
 impl From<&Halt> for HaltReport {
@@ -178,7 +178,7 @@ impl From<&Halt> for HaltReport {
             committed_offset: halt.committed.as_ref().map(|committed| committed.next_offset.0),
             detail: halt.detail.clone(),
             cause: halt.reason.cause(),
-            choices: halt.reason.choices(),
+            choices: halt.choices.iter().map(ToString::to_string).collect(),
         }
     }
 }

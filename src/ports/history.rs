@@ -1,8 +1,9 @@
 //! What the audit reads: positions, row versions and outbox history on one side, a topic from end to end on the other.
 
-use crate::flow::record::{Header, NextOffset, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::fault::Fault;
+use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 
 /// The database side, read-only.
@@ -24,6 +25,12 @@ pub trait RowHistory: Send {
     /// # Errors
     /// `Retry` when the database did not answer.
     fn each_outbox_row(&mut self, visit: &mut dyn FnMut(OutboxRow)) -> Result<(), Fault>;
+
+    /// What operators did to the pipeline's positions, and when, oldest first.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault>;
 }
 
 /// A message as a committed reader finds it.

@@ -10,6 +10,7 @@ pub(crate) mod failpoint;
 pub mod fault;
 pub mod history;
 pub mod journal;
+pub mod repair;
 pub mod rows;
 pub mod schema;
 pub mod sink;

@@ -131,6 +131,14 @@ impl Settings {
         self.loaded.sources.file.as_deref()
     }
 
+    /// The flags that name these settings on a command line. No secret is among them: `--set` refuses those.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let file = self.file().map(|file| ["--config".to_owned(), file.display().to_string()]);
+        let set = self.loaded.sources.flags.iter().map(|flag| ["--set".to_owned(), flag.clone()]);
+        file.into_iter().chain(set).flatten().collect()
+    }
+
     /// Checks that what a command needs is named: `run` needs Kafka, and the database where a step has rows.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod keyed;
 mod pipeline;
 mod poison;
 mod query;
+mod repairs;
 mod rowstate;
 mod scripts;
 mod sessions;

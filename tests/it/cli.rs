@@ -43,6 +43,10 @@ fn exit_codes_tell_usage_from_configuration_from_failure() {
         (&["describe", "--colour"], &[], 2),
         (&["describe", "-o", "yaml"], &[], 2),
         (&["demo", "--seconds", "0"], &[], 2),
+        (&["adopt", "readings-3"], &[], 2),
+        (&["reset", "readings-3", "--to", "yesterday"], &[], 2),
+        (&["replay", "readings-3"], &[], 2),
+        (&["adopt", "readings-3", "--from-group", "--yes"], &[], 78),
         (&["config", "validate"], &[], 78),
         (&["topics", "plan"], &[], 78),
         (&["config", "show", "--set", "engine.workers=0"], &[], 78),
@@ -60,7 +64,8 @@ fn exit_codes_tell_usage_from_configuration_from_failure() {
 fn help_names_every_command_and_the_exit_codes() {
     let help = out(&tidegate(&["--help"], &[]));
     for word in [
-        "run", "demo", "migrate", "topics", "describe", "halted", "audit", "state", "config", "78", "--set", "Example:",
+        "run", "demo", "migrate", "topics", "describe", "halted", "adopt", "reset", "replay", "skip", "audit", "state",
+        "config", "78", "--set", "Example:",
     ] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }

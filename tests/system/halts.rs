@@ -104,7 +104,7 @@ fn a_reset_group_and_a_restored_database_halt_their_partitions_and_no_others() {
     world.sql(&format!(
         "UPDATE tidegate.position SET next_offset = {d5}, published = {saved_published} WHERE topic = 'readings' AND partition = 5"
     ));
-    world.kafka.tool(GROUPS, &["--group", "scoring", "--delete-offsets", "--topic", "readings:3"]);
+    world.ok(&["adopt", "readings-3", "--from-database", "--yes"]);
     assert_eq!(halted(&world), Vec::<Value>::new());
     let _instance = world.instance("after");
     world.judge(&feed, Duration::from_secs(30));

@@ -18,6 +18,9 @@ mod keyed;
 mod operation;
 #[cfg(feature = "failpoints")]
 mod points;
+mod repairs;
+#[cfg(feature = "rocksdb")]
+mod repairs_keyed;
 mod rig;
 #[cfg(feature = "rocksdb")]
 mod rowstate;

@@ -1,8 +1,8 @@
 //! Apache Kafka through librdkafka: the only folder that names rdkafka.
 //!
 //! [`consumer`] is the port `source`, [`producer`] the port `sink`, [`changelog`] what a restore
-//! reads, [`history`] what the audit reads, [`admin`] what
-//! `topics plan` and `apply` need, [`feed`] a plain producer for loads and tests.
+//! reads, [`history`] what the audit reads, [`offsets`] what repairs
+//! write, [`admin`] what `topics plan` and `apply` need, [`feed`] a plain producer for loads and tests.
 
 pub mod admin;
 mod assignment;
@@ -13,6 +13,7 @@ pub mod feed;
 mod ffi;
 mod group;
 pub mod history;
+pub mod offsets;
 pub mod producer;
 pub mod settings;
 pub mod taint;
@@ -23,6 +24,7 @@ pub use changelog::KafkaChangelog;
 pub use consumer::KafkaSource;
 pub use feed::KafkaFeed;
 pub use history::KafkaHistory;
+pub use offsets::KafkaOffsets;
 pub use producer::KafkaSink;
 pub use settings::{GroupProtocol, KafkaSettings};
 

@@ -1,6 +1,7 @@
 //! The database model: tables, positions, outbox, verdicts, slots, and the row locks of open transactions.
 
 use super::history::MemoryRowHistory;
+use super::repair::MemoryPositions;
 use super::rows::MemoryRows;
 use super::schema::MemorySchema;
 use super::tables::{StoredRow, StoredTable};
@@ -9,6 +10,7 @@ use crate::flow::record::{Offset, Timestamp, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnType, Table};
 use crate::ports::clock::SystemClock;
+use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position, RowRead, VerdictRow};
 use crate::ports::{Clock, Fault};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,6 +45,7 @@ pub(super) struct Contents {
     pub(super) verdicts: BTreeMap<(String, TopicPartition, Offset), VerdictRow>,
     pub(super) baselines: BTreeMap<(String, String), i64>,
     pub(super) slots: BTreeMap<(String, u32), Lease>,
+    pub(super) deeds: Vec<(String, Timestamp, Deed)>,
     pub(super) is_migrated: bool,
 }
 
@@ -141,6 +144,12 @@ impl MemoryDatabase {
     #[must_use]
     pub fn history(&self, pipeline: &str) -> MemoryRowHistory {
         MemoryRowHistory::new(self.clone(), pipeline)
+    }
+
+    /// The positions of one pipeline, as an operator writes them.
+    #[must_use]
+    pub fn positions(&self, pipeline: &str) -> MemoryPositions {
+        MemoryPositions::new(self.clone(), pipeline)
     }
 
     /// Creates a table (in place of an earlier one) with the key and version columns that `table` names and these value

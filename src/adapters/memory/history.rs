@@ -3,10 +3,11 @@
 use super::database::MemoryDatabase;
 use super::log::MemoryLog;
 use super::schema::version_sum;
-use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::Fault;
 use crate::ports::history::{Found, RowHistory, TopicHistory};
+use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use std::time::Duration;
 
@@ -78,5 +79,11 @@ impl RowHistory for MemoryRowHistory {
         drop(self.database.up()?);
         self.database.outbox(&self.pipeline).into_iter().for_each(visit);
         Ok(())
+    }
+
+    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+        let state = self.database.up()?;
+        let mine = state.contents.deeds.iter().filter(|(pipeline, _, _)| *pipeline == self.pipeline);
+        Ok(mine.map(|(_, at, deed)| (*at, deed.clone())).collect())
     }
 }

@@ -3,6 +3,7 @@
 use super::changelog::MemoryChangelog;
 use super::history::MemoryHistory;
 use super::partition::Stored;
+use super::repair::MemoryOffsets;
 use super::sink::{MemorySink, SinkFault};
 use super::source::{MemoryGroup, MemorySource};
 use super::state::{LogSettings, State};
@@ -283,6 +284,12 @@ impl MemoryLog {
     #[must_use]
     pub fn group(&self, group: &str) -> Arc<dyn Group> {
         Arc::new(MemoryGroup::outside(self.clone(), group))
+    }
+
+    /// The offsets of a group, as an operator writes them.
+    #[must_use]
+    pub fn offsets(&self, group: &str) -> MemoryOffsets {
+        MemoryOffsets::new(self.clone(), group)
     }
 
     /// What the audit reads, with the offsets of `group`.

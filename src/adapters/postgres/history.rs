@@ -2,13 +2,15 @@
 
 use super::connection::Server;
 use super::outbox::{self, Reader};
+use super::repair::{NOTED, deed_of};
 use super::rows::position_of;
 use super::settings::PostgresSettings;
 use super::statements::{self, Limits};
-use crate::flow::record::{Partition, TopicName, TopicPartition};
+use crate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::fault::Fault;
 use crate::ports::history::RowHistory;
+use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -148,5 +150,14 @@ impl RowHistory for PostgresHistory {
             }
             cursor = end;
         }
+    }
+
+    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+        let select = self.server.statement(NOTED);
+        let pipeline = &self.pipeline;
+        self.server.transaction("read the repairs", async |c| {
+            let rows = sqlx::query(select.sql()).bind(pipeline).persistent(false).fetch_all(c).await?;
+            rows.iter().map(deed_of).collect()
+        })
     }
 }

@@ -14,6 +14,7 @@ mod connection;
 mod history;
 mod outbox;
 mod partitions;
+mod repair;
 mod rows;
 mod schema;
 mod settings;
@@ -21,6 +22,7 @@ mod statements;
 mod values;
 
 pub use history::PostgresHistory;
+pub use repair::PostgresPositions;
 pub use rows::PostgresRows;
 pub use schema::PostgresSchema;
 pub use settings::{OutboxSettings, PostgresSettings, SecretUrl};

@@ -20,11 +20,12 @@ struct Migration {
     text: &'static str,
 }
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "position", text: include_str!("migrations/0001_position.sql") },
     Migration { version: 2, name: "outbox", text: include_str!("migrations/0002_outbox.sql") },
     Migration { version: 3, name: "verdict", text: include_str!("migrations/0003_verdict.sql") },
     Migration { version: 4, name: "baseline_slot", text: include_str!("migrations/0004_baseline_slot.sql") },
+    Migration { version: 5, name: "repair", text: include_str!("migrations/0005_repair.sql") },
 ];
 
 /// First key of our advisory locks, "tide" in ASCII; the second is a hash of what is locked.

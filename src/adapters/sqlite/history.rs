@@ -4,10 +4,11 @@ use super::connection::{Connection, SqliteSettings, Trouble};
 use super::outbox::{outbox_columns, outbox_row, topic};
 use super::rows::{position, position_columns};
 use super::statements::version_sum;
-use crate::flow::record::{Partition, TopicPartition};
+use crate::flow::record::{Partition, Timestamp, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
+use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use sqlx::Row;
 
@@ -93,5 +94,10 @@ impl RowHistory for SqliteHistory {
             after = (topic.to_string(), partition.0, last.source_offset.0, last.seq, last.created_at.0);
             page.into_iter().for_each(&mut *visit);
         }
+    }
+
+    /// None: commands that repair work on real servers only.
+    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+        Ok(Vec::new())
     }
 }

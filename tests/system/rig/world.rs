@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 #[cfg(feature = "rocksdb")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 #[cfg(feature = "rocksdb")]
 use std::sync::PoisonError;
 use std::sync::{Condvar, Mutex, OnceLock};
@@ -155,14 +155,28 @@ impl World {
     /// A command of ours; no setting comes in from outside.
     pub fn command(&self, program: &str, before: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(before).arg(&self.binary).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.args(before).arg(&self.binary).args(arguments);
+        self.surround(&mut command);
+        command
+    }
+
+    /// Runs a line as a person would type it, 60 s at most; no terminal is there to be asked on.
+    pub fn shell(&self, line: &str) -> Output {
+        let mut command = Command::new("timeout");
+        command.args(["-k", "1", "60", "sh", "-c", line]).stdin(Stdio::null());
+        self.surround(&mut command);
+        command.output().unwrap()
+    }
+
+    /// The folder of the sources, and the settings of this world alone.
+    fn surround(&self, command: &mut Command) {
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEGATE_") && name != "TIDEGATE_LOG" {
                 command.env_remove(name);
             }
         }
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command
     }
 
     /// Runs a command of ours to its end, 60 s at most.

@@ -1,0 +1,49 @@
+//! The offsets of a group as an operator writes them: from a client that has not joined.
+//!
+//! Such a commit names neither member nor generation, and the broker takes it only while the group has no members. Tried on
+//! Apache Kafka 4.3.1 with the classic protocol; under KIP-848 it is the same by the broker's source.
+
+use super::Quiet;
+use super::fault::{by_code, by_error};
+use super::ffi;
+use super::group::offsets;
+use super::settings::KafkaSettings;
+use crate::flow::record::TopicPartition;
+use crate::ports::fault::Fault;
+use crate::ports::repair::Offsets;
+use crate::ports::source::Committed;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::time::Duration;
+
+/// [`Offsets`] on Kafka.
+pub struct KafkaOffsets {
+    consumer: BaseConsumer<Quiet>,
+    group: String,
+}
+
+impl KafkaOffsets {
+    /// A client for the offsets of `group`, which it never joins.
+    ///
+    /// # Errors
+    /// `Fatal` when the settings will not do.
+    pub fn connect(settings: &KafkaSettings, group: &str) -> Result<Self, Fault> {
+        let config = settings.reader(group)?;
+        let consumer = config.create_with_context(Quiet).map_err(|error| by_error(&error, "client for offsets"))?;
+        Ok(Self { consumer, group: group.into() })
+    }
+}
+
+impl Offsets for KafkaOffsets {
+    /// Of a group of the newer protocol the answer is 0: this client asks by the older one, which does not know it.
+    fn members(&self, wait: Duration) -> Result<usize, Fault> {
+        let what = format!("group {}: members", self.group);
+        let groups =
+            self.consumer.fetch_group_list(Some(&self.group), wait).map_err(|error| by_error(&error, &what))?;
+        Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+    }
+
+    fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {
+        ffi::commit(self.consumer.client(), &offsets(commits)?, wait)
+            .map_err(|code| by_code(code, &format!("group {}: commit of offsets", self.group)))
+    }
+}
