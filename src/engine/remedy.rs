@@ -215,17 +215,33 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             )),
             place.to("reset", place.at, "", "go on where the stores stand"),
         ],
+        HaltReason::PartitionCountChanged if place.is_stateful => vec![
+            hand("if no record was handled yet: give the topics of the step one count, declare it, start"),
+            hand(
+                "otherwise a key's state stays where the old count put it, and no count goes back: stop all instances, \
+                 declare the new count, run `topics apply` and start under a new pipeline.name, with new tables where there \
+                 are rows; it makes the state again from the first record that is kept, and announces again",
+            ),
+        ],
         HaltReason::PartitionCountChanged => vec![hand(
-            "begin anew over the new count: stop all instances, delete the internal topics and state.dir, set the count in \
-             topics/ and in the declaration, run `topics apply`, start",
+            "the step keeps no state that could be left behind: declare the new count and deploy; what a key's old partition \
+             still holds may be handled after what its new one holds",
         )],
         HaltReason::WronglyKeyed => vec![
             hand("mend the producer first, or declare the source with OnViolation::Warn or ::Repartition"),
             place.to("skip", place.at, "", "pass over the record: it has no effect"),
         ],
         HaltReason::ChangelogTruncated => vec![
-            hand("restore the changelog"),
-            rebuild("on this instance's disk: go on with what the changelog still holds"),
+            hand(
+                "first of all run `topics apply`, which makes cleanup.policy compact again: nothing more is lost then",
+            ),
+            hand(
+                "without loss: start on a state.dir, of another instance or a backup, whose store reaches the changelog's start",
+            ),
+            rebuild(
+                "with loss, on the disk of each instance that halts so: go on with what the changelog still holds, and without \
+                 what was deleted",
+            ),
         ],
         HaltReason::ChangelogRecreated => vec![
             hand("restore the changelog"),

@@ -12,7 +12,7 @@ use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
-use crate::engine::task::{Halt, State, Task};
+use crate::engine::task::{Contradiction, State, Task};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
@@ -237,13 +237,16 @@ impl Stage {
         }
         for (index, (decision, committed)) in decisions.iter().zip(committed).enumerate() {
             let (Decision::Halt(reason), Some(source)) = (decision, sources.get(index)) else { continue };
-            let at = self.blamed(id, source, *reason)?;
-            if let Some(halt) = self.halt_at(id, index, *reason, String::new(), committed, at) {
-                if self.is_seen_twice(id, &halt) {
-                    self.halt(id, halt);
-                } else {
-                    self.go_on(id, State::Claiming, Duration::ZERO);
-                }
+            let next_offset = self.position(id, source).map(|position| position.next_offset);
+            let (source, reason) = (source.clone(), *reason);
+            let found = Contradiction { source: source.clone(), reason, next_offset, committed: committed.clone() };
+            if !self.is_seen_twice(id, found) {
+                self.go_on(id, State::Claiming, Duration::ZERO);
+                return Ok(());
+            }
+            let at = self.blamed(id, &source, reason)?;
+            if let Some(halt) = self.halt_at(id, index, reason, String::new(), committed, at) {
+                self.halt(id, halt);
             }
             return Ok(());
         }
@@ -263,10 +266,11 @@ impl Stage {
     }
 
     /// Whether D, claimed anew, and K still contradict each other as before. A step without rows has no D.
-    fn is_seen_twice(&mut self, id: TaskId, halt: &Halt) -> bool {
+    fn is_seen_twice(&mut self, id: TaskId, found: Contradiction) -> bool {
         let Some(task) = self.state.tasks.get_mut(&id) else { return false };
-        let before = task.suspected.replace(halt.clone());
-        !task.has_rows() || before.as_ref() == Some(halt)
+        let is_same = task.suspected.as_ref() == Some(&found);
+        task.suspected = Some(found);
+        is_same || !task.has_rows()
     }
 
     /// The offset that a halt is about, where it is neither D nor K.

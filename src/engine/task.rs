@@ -103,6 +103,15 @@ pub struct Halt {
     pub choices: Vec<Choice>,
 }
 
+/// What a halt rests on: D and K as they were found. The log's end is no part of it, which moves while others write.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Contradiction {
+    pub(crate) source: TopicPartition,
+    pub(crate) reason: HaltReason,
+    pub(crate) next_offset: Option<NextOffset>,
+    pub(crate) committed: Option<Committed>,
+}
+
 /// One source partition of a task.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -234,7 +243,7 @@ pub(crate) struct Task {
     pub(crate) patience: Patience,
     /// What would have halted it, had it been seen twice: a process that was stopped between its claim and the reading of K
     /// compares a D of before with a K of after.
-    pub(crate) suspected: Option<Halt>,
+    pub(crate) suspected: Option<Contradiction>,
     /// Partition counts of the inputs' topics, as of the takeover.
     pub(crate) counts: Vec<i32>,
     /// The ids of the inputs' topics, where no database remembers them.

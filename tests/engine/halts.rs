@@ -4,8 +4,10 @@ use crate::pipeline::{driver, fill, topology};
 use serde_json::json;
 use std::time::Duration;
 use tidegate::engine::decision::{DataLossPolicy, HaltReason};
+use tidegate::engine::metadata::committed;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use tidegate::ports::rows::Position;
 use tidegate::ports::source::Committed;
 use tidegate::testing::TestDriver;
 
@@ -199,4 +201,27 @@ fn an_owner_that_slept_between_its_claim_and_the_reading_of_k_does_not_halt() {
     driver.thaw(0);
     driver.run();
     assert_eq!(driver.halts(), []);
+}
+
+/// What lies behind the end by the time D is reached are other records than those that D counts.
+#[test]
+fn a_log_that_was_cut_halts_although_it_is_being_written_to() {
+    let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 4);
+    driver.send("readings", 0, json!({"value": 10.0}));
+    driver.run();
+    driver.stop(0);
+    let cut = |position: &mut Position| (position.next_offset, position.published) = (NextOffset(9), NextOffset(9));
+    assert!(driver.database().edit_position("scoring", &place(0), cut));
+    driver.log().set_committed("scoring", &place(0), Some(committed("scoring", 1, NextOffset(9), None))).unwrap();
+    driver.start(0);
+    for id in 0..20 {
+        driver.send("readings", id % 4, json!({"value": 10.0}));
+        driver.step();
+        driver.pass(Duration::from_millis(10));
+    }
+    let halts = driver.status(0).halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::InputsTruncated]);
+    let command = halts[0].choices.last().and_then(|choice| choice.command.as_deref()).unwrap();
+    let to: i64 = command.strip_prefix("tidegate reset readings-0 --to ").unwrap().parse().unwrap();
+    assert!((1..9).contains(&to), "{command}");
 }
