@@ -245,7 +245,7 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         ],
         HaltReason::ChangelogRecreated => vec![
             hand("restore the changelog"),
-            rebuild("on this instance's disk: the store becomes what the new changelog holds"),
+            rebuild("with loss, on this instance's disk: the store becomes what the new changelog holds"),
         ],
         HaltReason::StoreUnreadable => vec![
             hand("deploy the release that wrote the value, or one that upgrades it"),
