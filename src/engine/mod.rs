@@ -28,6 +28,7 @@ pub mod query;
 pub mod relay;
 pub mod remedy;
 pub mod repair;
+pub mod repair_plan;
 mod restore;
 pub mod settings;
 pub mod stage;
