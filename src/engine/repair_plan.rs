@@ -224,7 +224,9 @@ impl Rowed<'_> {
     ) -> Plan {
         let announce = self.known.position.as_ref().map_or((NextOffset(0), NextOffset(0)), |before| {
             let (d, p) = (before.next_offset, before.published);
-            (self.our_k().filter(|k| (p..=d).contains(k)).unwrap_or(p), d)
+            // A K of ours beyond D in the same log: all that D counts was announced before the database went back.
+            let is_told = |k: &NextOffset| *k >= p && (*k <= d || self.is_same_log(before));
+            (self.our_k().filter(is_told).map_or(p, |k| k.min(d)), d)
         });
         // P may lag behind K for good; everything else must be as planned.
         let is_position_done = self.known.position.as_ref().is_some_and(|before| {

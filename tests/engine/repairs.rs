@@ -1,6 +1,7 @@
 //! The commands that halts print, over the models: what they write, what is announced, and a crash between any two writes.
 
 use crate::pipeline::{driver, topology};
+use crate::rowstate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -664,4 +665,52 @@ fn a_store_begins_anew_where_its_changelog_was_cut_or_its_disk_is_damaged() {
     click(&mut driver, "ada", 1);
     assert!(driver.halts().is_empty());
     assert_eq!(count(&mut driver, "ada"), json!(1));
+}
+
+// === Rows with stores ===
+
+/// Five records, a backup, five more; the database is as it was before all of them, or in the backup. Then what the halt says.
+fn mended_with_stores(is_lost: bool, action: Action, command: &str) -> (i64, i64) {
+    let readings = place("readings", 0);
+    let mut driver = rowstate::fill(TestDriver::new(rowstate::tally()).partitions(1), 1);
+    let mut backup = driver.database().snapshot();
+    for _ in 0..2 {
+        if !is_lost {
+            backup = driver.database().snapshot();
+        }
+        (0..5).for_each(|_| rowstate::send(&mut driver, "readings", 0, 1.0, ""));
+        driver.run();
+    }
+    driver.stop(0);
+    driver.database().restore(&backup);
+    driver.start(0);
+    let halts = driver.halts();
+    let commands: Vec<&str> = halts[0].choices.iter().filter_map(|choice| choice.command.as_deref()).collect();
+    assert_eq!(commands, [command], "{halts:?}");
+    driver.stop(0);
+    let mut repair = repairer(&mut driver, &rowstate::tally());
+    let others = if is_lost { vec![place("corrections", 0)] } else { Vec::new() };
+    for source in std::iter::once(readings).chain(others) {
+        let plan = repair.plan(&source, action).unwrap().unwrap();
+        repair.carry_out(&source, action, &plan, &mut |_| Ok(())).unwrap();
+        assert!(repair.plan(&source, action).unwrap().unwrap().is_done);
+    }
+    drop(repair);
+    driver.start(0);
+    rowstate::send(&mut driver, "readings", 0, 1.0, "");
+    driver.run();
+    assert!(driver.halts().is_empty(), "{:?}", driver.halts());
+    (driver.row_of("accounts", 0).unwrap().version, rowstate::number(&mut driver, "all"))
+}
+
+#[test]
+fn stores_go_on_with_what_was_committed_where_their_rows_went_back() {
+    let skip = Action::Skip { to: offset(10) };
+    assert_eq!(mended_with_stores(false, skip, "tidegate skip readings-0 --to 10"), (5 + 1, 11));
+}
+
+#[test]
+fn stores_go_on_with_what_was_committed_where_the_positions_are_lost() {
+    let line = "tidegate adopt readings-0 --from-group";
+    assert_eq!(mended_with_stores(true, Action::AdoptGroup, line), (1, 11), "the rows are as the restore left them");
 }

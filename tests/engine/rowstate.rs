@@ -62,7 +62,7 @@ impl Algorithm for Tally {
     }
 }
 
-fn tally() -> Topology {
+pub fn tally() -> Topology {
     let seen = Store::new("seen");
     let mut topology = Topology::new("tally");
     topology
@@ -74,14 +74,14 @@ fn tally() -> Topology {
     topology
 }
 
-fn fill(mut driver: TestDriver, accounts: i64) -> TestDriver {
+pub fn fill(mut driver: TestDriver, accounts: i64) -> TestDriver {
     for id in 0..accounts {
         driver.row("accounts", id, Account { score: 0.0 });
     }
     driver
 }
 
-fn send(driver: &mut TestDriver, topic: &str, id: i64, value: f64, word: &str) {
+pub fn send(driver: &mut TestDriver, topic: &str, id: i64, value: f64, word: &str) {
     driver.send(topic, id, json!({"value": value, "word": word}));
 }
 
@@ -99,7 +99,7 @@ fn replayed(driver: &mut TestDriver, partition: i32) -> BTreeMap<Vec<u8>, Vec<u8
     kept
 }
 
-fn number(driver: &mut TestDriver, key: &str) -> i64 {
+pub fn number(driver: &mut TestDriver, key: &str) -> i64 {
     driver.store("seen", key).map_or(0, |value| value.as_i64().unwrap())
 }
 
