@@ -1,8 +1,8 @@
 //! The audit: measures the guarantee instead of assuming it.
 //!
 //! It joins what the database says was decided with what a committed reader finds in the topics, by id, and judges by
-//! [`Comparison`]; and the sum of row versions must equal the number of records that changed a row. Changelogs are left out: they are
-//! compacted, so that a record which is not there may have been.
+//! [`Comparison`]; and the sum of row versions must equal the number of records that changed a row. Changelogs are left
+//! out: they are compacted, so that a record which is not there may have been.
 //!
 //! Both sides may move while it reads: K is read before the outbox and the outbox before the topics, so that whatever is
 //! found missing was really to be there; what came later is left out.

@@ -149,10 +149,10 @@ impl Comparison {
             let digest = digest(found.key.as_deref(), found.value.as_deref(), &found.headers);
             is_altered = expected.destination != *topic || expected.digest != digest;
             Standing::Kept
-        } else if self.is_beyond_retention(&source, source_offset) {
-            Standing::BeyondRetention
         } else if self.decided.get(&source).is_some_and(|end| end.is_before(source_offset)) {
             Standing::NotDecided
+        } else if self.is_beyond_retention(&source, source_offset) {
+            Standing::BeyondRetention
         } else {
             Standing::Unknown
         };
