@@ -3,6 +3,7 @@
 
 mod clean;
 mod falsified;
+mod falsifying;
 mod laws;
 #[path = "../system/rig/random.rs"]
 mod random;
