@@ -3,7 +3,8 @@
 //!
 //! Each test has a broker, a database server and a folder of its own (`rig::World`), two tests at a time. The judge is
 //! `tidegate audit` together with a one-by-one computation of what every row and every notice must be
-//! (`rig::Reference`). A failed test leaves its folder with the instances' logs and says where.
+//! (`rig::Reference`); under the load it is the oracle (`reader`, `laws`; its own tests: tests/oracle). A failed test
+//! leaves its folder with the instances' logs and says where.
 #![cfg(all(feature = "kafka", feature = "postgres"))]
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
@@ -15,9 +16,14 @@ mod input;
 mod joins;
 #[cfg(feature = "rocksdb")]
 mod keyed;
+#[path = "../oracle/laws/mod.rs"]
+mod laws;
+mod load;
 mod operation;
 #[cfg(feature = "failpoints")]
 mod points;
+#[path = "../oracle/reader/mod.rs"]
+mod reader;
 mod rig;
 #[cfg(feature = "rocksdb")]
 mod rowstate;

@@ -3,6 +3,7 @@
 mod feed;
 mod instance;
 mod judge;
+mod load;
 mod random;
 mod reference;
 mod servers;
@@ -12,6 +13,7 @@ mod world;
 pub use feed::Feed;
 pub use instance::Instance;
 pub use judge::Audit;
+pub use load::Load;
 pub use random::Random;
 pub use reference::{Account, Reference};
 pub use sql::{number, sql};
