@@ -216,6 +216,44 @@ fn a_lost_disk_is_rebuilt_from_the_changelog() {
     assert_eq!(driver.disk(0).contents(&id), before, "the same keys and values");
 }
 
+/// Twice the bytes that a restore gathers before it writes, in far fewer records than one of its slices has.
+#[test]
+fn a_store_of_large_values_is_restored_whole() {
+    struct Hoard;
+    impl Algorithm for Hoard {
+        type Event = Event;
+        type Row = Option<String>;
+        type Notices = Option<Update>;
+        fn apply(
+            &self,
+            event: Event,
+            kept: &mut Option<String>,
+            _: &mut Context<'_>,
+        ) -> Result<Option<Update>, Reject> {
+            *kept = Some(event.user.repeat(100_000));
+            Ok(None)
+        }
+    }
+    let mut topology = Topology::new("hoard");
+    topology.source("events").aggregate("kept", Hoard).done();
+    let mut driver = TestDriver::new(topology).partitions(1);
+    let users: Vec<String> = (0..80).map(|n| format!("u{n:03}")).collect();
+    for user in &users {
+        driver.send("events", user.as_str(), event(user, 1));
+    }
+    driver.run();
+    driver.stop(0);
+    let id = StoreId { name: "kept".into(), partition: Partition(0) };
+    let before = driver.disk(0).contents(&id);
+    assert_eq!(before.len(), users.len());
+    driver.disk(0).lose();
+    driver.start(0);
+    driver.run();
+    assert_eq!(driver.records_restored(), 80, "none is read twice");
+    driver.stop(0);
+    assert!(driver.disk(0).contents(&id) == before, "the same keys and values");
+}
+
 /// Its end is as old as its beginning, and another owner has written since.
 #[test]
 fn a_restore_that_was_given_up_is_not_gone_on_with_when_its_partition_comes_back() {
