@@ -271,6 +271,7 @@ impl Stage {
                 task.keyed = Some(Keyed::new(keyed.kept, inputs, now));
             }
         }
+        self.show_stores(id);
         self.go_on_with_tables(id);
     }
 

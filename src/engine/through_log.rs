@@ -241,6 +241,7 @@ impl Stage {
         for kept in &mut keyed.kept {
             kept.cache.sweep(bytes_max / stores);
         }
+        self.show_stores(id);
         self.hook.after(Step::WriteStore)
     }
 
@@ -395,7 +396,7 @@ impl Place<'_> {
         let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
         let expected = declared.hash().partition(key, declared.count());
         if expected == self.source.partition.0 {
-            self.terms.status.declared.checked.add(1);
+            self.terms.status.declared.in_place(self.source, record);
             return Ok(None);
         }
         self.terms.status.declared.violated(self.source, record.offset, expected);
