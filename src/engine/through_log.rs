@@ -402,18 +402,19 @@ impl Place<'_> {
         self.terms.status.declared.violated(self.source, record.offset, expected);
         match declared.policy() {
             OnViolation::Warn => Ok(None),
-            OnViolation::Stop => Ok(Some(Verdict::Halt(format!(
-                "offset {}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
-                record.offset,
-                declared.hash().name(),
-                declared.count()
-            )))),
-            OnViolation::Repartition => {
+            // A hash of the user's own may name a partition that is none: sent there, it would fail the whole transaction.
+            OnViolation::Repartition if (0..declared.count()).contains(&expected) => {
                 // The last companion of a source declared so.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
                 self.send_on(record, destination, Some(Partition(expected)), key, open)?;
                 Ok(Some(Verdict::Decided))
             }
+            OnViolation::Stop | OnViolation::Repartition => Ok(Some(Verdict::Halt(format!(
+                "offset {}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
+                record.offset,
+                declared.hash().name(),
+                declared.count()
+            )))),
         }
     }
 

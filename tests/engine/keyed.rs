@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegate::engine::commit::{Step, THROUGH_LOG};
 use tidegate::engine::decision::HaltReason;
 use tidegate::engine::status::DeclaredSource;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
-use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
+use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, Topology};
 use tidegate::ports::source::{Committed, TaskId};
 use tidegate::ports::store::StoreId;
 use tidegate::testing::TestDriver;
@@ -464,6 +465,21 @@ fn a_record_in_the_wrong_partition_is_counted_or_sent_where_it_belongs() {
     let kept = changelog.iter().find(|found| found.key.as_deref() == Some(b"astray")).unwrap();
     assert_eq!(kept.partition, partition_for(b"astray", 4), "its state lies where it belongs");
     driver.crash_everywhere();
+}
+
+#[test]
+fn a_hash_that_names_a_partition_which_is_none_stops_the_partition_under_repartition_too() {
+    let nowhere = KeyHash::Custom("nowhere", Arc::new(|_, count| count));
+    let mut topology = Topology::new("sessions");
+    let declared = Declared::new(nowhere, 4).on_violation(OnViolation::Repartition);
+    topology.source("clicks").declared(declared).aggregate("sessions", Count).done();
+    let mut driver = TestDriver::new(topology).partitions(4);
+    driver.send_to("clicks", 1, Some(b"u1"), Some(&serde_json::to_vec(&event("any", 1)).unwrap()));
+    driver.run();
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::WronglyKeyed]);
+    assert!(halts[0].detail.contains("partition 4 by nowhere over 4 partitions"), "{}", halts[0].detail);
+    assert!(driver.read_raw("sessions-clicks-repartition").is_empty());
 }
 
 // === Stores and their halts ===
