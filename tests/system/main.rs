@@ -10,12 +10,15 @@
 
 mod chaos;
 mod faults;
+#[cfg(feature = "rocksdb")]
+mod folders;
 mod halts;
 mod input;
 #[cfg(feature = "rocksdb")]
 mod joins;
 #[cfg(feature = "rocksdb")]
 mod keyed;
+mod keyed_setup;
 #[path = "../oracle/laws/mod.rs"]
 mod laws;
 mod load;
@@ -27,6 +30,10 @@ mod reader;
 mod rig;
 #[cfg(feature = "rocksdb")]
 mod rowstate;
+#[cfg(feature = "rocksdb")]
+mod scene;
+#[cfg(feature = "rocksdb")]
+mod sessions;
 mod setup;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 mod state;

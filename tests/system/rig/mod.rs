@@ -1,5 +1,7 @@
 //! What the tests stand on: servers, instances, a feed that computes what must come out, and a judge.
 
+#[cfg(feature = "rocksdb")]
+mod disk;
 mod feed;
 mod instance;
 mod judge;
@@ -10,6 +12,8 @@ mod servers;
 mod sql;
 mod world;
 
+#[cfg(feature = "rocksdb")]
+pub use disk::Disk;
 pub use feed::Feed;
 pub use instance::Instance;
 pub use judge::Audit;
