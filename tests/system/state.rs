@@ -1,6 +1,7 @@
 //! What happens to the stores of `usage`: a kill at each of K21 to K25, damaged files, a lost folder, a cut changelog, a
 //! changed partition count. Each time the changelog and the stores are what an offline program computes.
 
+use crate::rig::until;
 use crate::scene::{CHANGELOG, Scene, restored};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,11 @@ fn a_kill_at_each_crash_point_of_a_store_leaves_a_replay_from_zero() {
             std::fs::remove_dir_all(scene.folder()).unwrap(); // so that there is something to restore
         }
         instance = scene.start(wish);
-        // Each key once a commit: enough for a memtable of 2 MiB to be written out.
-        for _ in 0..if wish.starts_with("K25") { 60 } else { 3 } {
-            scene.send(1_000);
+        // K25 needs a write while a memtable is written out, which takes milliseconds: one of 2 MiB fills up again and again.
+        let (rounds, events, users) = if wish.starts_with("K25") { (60, 4_000, 8_000) } else { (3, 1_000, 1_000) };
+        scene.users = users;
+        for _ in 0..rounds {
+            scene.send(events);
             std::thread::sleep(Duration::from_millis(250));
             if !instance.is_running() {
                 break;
@@ -130,9 +133,13 @@ fn a_changelog_that_was_cut_or_is_not_compacted_and_a_changed_partition_count_ar
     assert!(refused.log().contains("cleanup.policy must be compact, found delete"), "{}", refused.log());
     admin.alter_config(&topic, &policy("compact")).unwrap();
 
-    // Altered live.
+    // Altered live: only when this start has told its page has it looked at the counts.
+    let before = instance.log().len();
     instance = scene.start("");
-    instance.wait_log("page  http", Duration::from_secs(10));
+    until("it runs", Duration::from_secs(10), || {
+        let log = instance.log();
+        if log[before..].contains("page  http") { Ok(()) } else { Err(log[before..].to_owned()) }
+    });
     admin.create_partitions(&TopicName::parse("usage-by-user-repartition").unwrap(), 14).unwrap();
     instance.wait_log("partition-count-changed", Duration::from_secs(30));
     let _ = instance.terminate(Duration::from_secs(20));
