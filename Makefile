@@ -7,7 +7,7 @@ FEATURES ?=
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 
-FAST := --lib --test tidy --test it --test engine --test conformance
+FAST := --lib --test tidy --test it --test engine --test conformance --test oracle
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test up down bench
@@ -40,10 +40,12 @@ test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, 
 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
 	tests/servers/install.sh kafka postgres build store
+	cargo build --locked --example load --example oracle --example usage
 	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
 	cargo build --locked --features rocksdb,failpoints --examples
 	cargo test --locked --features rocksdb,failpoints --lib --test it failpoint
-	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- keyed:: joins:: rowstate:: points:: state::
+	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- \
+		keyed:: sessions:: keyed_setup:: joins:: rowstate:: points:: state:: folders::
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
 	tests/servers/install.sh kafka postgres build store

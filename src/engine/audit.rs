@@ -1,26 +1,23 @@
 //! The audit: measures the guarantee instead of assuming it.
 //!
-//! It joins what the database says was decided with what a committed reader finds in the topics, by id: every outbox row
-//! below K stands in its topic once and with the same bytes; nothing stands there that the outbox lacks (unless it is
-//! older than the outbox is kept); each source partition's messages stand in their order within each output partition;
-//! and the sum of row versions equals the number of records that changed a row. Changelogs are left out: they are compacted,
-//! so that a record which is not there may have been.
+//! It joins what the database says was decided with what a committed reader finds in the topics, by id, and judges by
+//! [`Comparison`]; and the sum of row versions must equal the number of records that changed a row. Changelogs are left
+//! out: they are compacted, so that a record which is not there may have been.
 //!
 //! Both sides may move while it reads: K is read before the outbox and the outbox before the topics, so that whatever is
 //! found missing was really to be there; what came later is left out.
 
-use crate::engine::message::{id_of, turn_of};
+use crate::engine::comparison::{Compared, Comparison, Misplaced, Origin, Standing, misplaced, origin_of};
 use crate::engine::supervisor::{changelogs, outputs};
 use crate::flow::identity::ID_HEADER;
-use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
-use crate::ports::history::{Found, RowHistory, TopicHistory};
+use crate::ports::history::{RowHistory, TopicHistory};
 use crate::ports::repair::Deed;
-use crate::ports::rows::{Counts, OutboxRow, Position};
+use crate::ports::rows::{Counts, Position};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::HashMap;
 
 /// How many findings of one kind are named; all are counted.
 const NAMED: usize = 20;
@@ -152,20 +149,12 @@ impl AuditReport {
     }
 }
 
-/// What the outbox says about one message.
-struct Expected {
-    destination: TopicName,
-    digest: u64,
-    is_published: bool,
-    found: usize,
-}
-
 /// Runs the audit.
 ///
 /// # Errors
 /// `Retry` when a server did not answer; `Corrupt` when a topic is missing.
 pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn TopicHistory) -> Result<AuditReport, Fault> {
-    let deeds = rows.deeds()?;
+    let deeds: Vec<(Timestamp, Deed)> = rows.deeds()?;
     let positions = rows.positions()?;
     let sources: Vec<TopicPartition> = positions.iter().map(|(source, _, _)| source.clone()).collect();
     let progress = log.progress(&sources)?;
@@ -175,31 +164,55 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     let repairs = deeds.iter().map(RepairReport::from).collect();
     let mut report = AuditReport { pipeline: topology.name().into(), repairs, ..AuditReport::default() };
     sum_up(&mut report, &positions, &progress);
-    let (mut expected, oldest) = read_outbox(topology, rows, &committed)?;
-    report.outbox_rows = expected.len();
-    report.published = expected.values().filter(|expected| expected.is_published).count();
+    let mut comparison = Comparison::new(topology.name(), committed);
+    rows.each_outbox_row(&mut |row| comparison.expect(&row))?;
+    (report.outbox_rows, report.published) = comparison.expected_count();
 
     let latest = rows.positions()?;
+    compare_positions(&positions, &progress, &latest, &deeds, &mut report);
     compare_versions(topology, rows, &positions, &latest, &mut report)?;
-    let ends: HashMap<TopicPartition, NextOffset> =
-        latest.into_iter().map(|(source, position, _)| (source, position.next_offset)).collect();
+    comparison.expected_all(latest.into_iter().map(|(source, position, _)| (source, position.next_offset)).collect());
     for topic in outputs(topology).difference(&changelogs(topology)) {
-        let mut order: HashMap<(i32, TopicPartition, i32), (i64, i32)> = HashMap::new();
         log.await_open(topic)?;
         log.each_message(topic, &mut |found| {
-            let known = Known { oldest: &oldest, ends: &ends, deeds: &deeds };
-            judge(topology.name(), topic, &found, &mut expected, &mut order, &known, &mut report);
+            if let (Some(id), Some(compared)) = (found.header(ID_HEADER), comparison.find(topic, &found)) {
+                tally(&mut report, id, &compared, &deeds);
+            }
         })?;
     }
-    for (id, expected) in expected.iter().filter(|(_, expected)| expected.is_published && expected.found == 0) {
-        if origin_of(topology.name(), id).is_some_and(|origin| origin.is_excused(&deeds)) {
+    for (id, destination) in comparison.missing() {
+        if origin_of(topology.name(), id).is_some_and(|origin| is_excused(&origin, &deeds)) {
             report.repaired += 1;
         } else {
-            report.missing.add(&format!("{id} in {}", expected.destination));
+            report.missing.add(&format!("{id} in {destination}"));
         }
     }
-    report.missing.ids.sort();
     Ok(report)
+}
+
+/// Whether an operator has set the announcements of this input apart.
+fn is_excused(origin: &Origin, deeds: &[(Timestamp, Deed)]) -> bool {
+    let is_in = |deed: &Deed| (deed.excused.0.0..deed.excused.1.0).contains(&origin.offset.0);
+    let is_of = |deed: &Deed| deed.source == origin.source && deed.incarnation == origin.incarnation;
+    deeds.iter().any(|(_, deed)| is_of(deed) && is_in(deed))
+}
+
+fn tally(report: &mut AuditReport, id: &str, compared: &Compared, deeds: &[(Timestamp, Deed)]) {
+    report.in_topics += 1;
+    let is_excused = is_excused(&compared.origin, deeds);
+    let found = [
+        (compared.is_out_of_order, &mut report.out_of_order),
+        (compared.is_repeated, &mut report.twice),
+        (compared.is_altered, &mut report.altered),
+        (compared.standing == Standing::Unknown, &mut report.unknown),
+    ];
+    let found = found.into_iter().filter(|(is_found, _)| *is_found);
+    if is_excused {
+        report.repaired += found.count();
+    } else {
+        found.for_each(|(_, findings)| findings.add(id));
+    }
+    report.beyond_retention += usize::from(compared.standing == Standing::BeyondRetention);
 }
 
 fn sum_up(
@@ -218,11 +231,41 @@ fn sum_up(
             committed_offset: k.map(|k| k.0),
             end_offset: end.0,
         });
-        if position.published > k.unwrap_or(position.published) {
-            let (p, k) = (position.published, k.map_or(-1, |k| k.0));
-            report.contradictions.push(format!("{source}: the database says published below {p}, the group says {k}"));
-        }
     }
+}
+
+/// P was read before K, and K before `latest`, so whatever moved meanwhile breaks no law.
+fn compare_positions(
+    before: &[(TopicPartition, Position, Counts)],
+    progress: &[(Option<NextOffset>, NextOffset)],
+    latest: &[(TopicPartition, Position, Counts)],
+    deeds: &[(Timestamp, Deed)],
+    report: &mut AuditReport,
+) {
+    let decided: HashMap<&TopicPartition, NextOffset> =
+        latest.iter().map(|(source, position, _)| (source, position.next_offset)).collect();
+    for ((source, position, _), (k, _)) in before.iter().zip(progress) {
+        let (p, d) = (position.published, decided.get(source).copied().unwrap_or(position.next_offset));
+        let k_text = k.map_or(-1, |k| k.0);
+        let is_ordered = |misplaced: &Misplaced| {
+            *misplaced == Misplaced::CommittedBeyondDecided && k.is_some_and(|k| is_replay(source, k, deeds))
+        };
+        let misplaced = misplaced(p, *k, d).into_iter().filter(|misplaced| !is_ordered(misplaced));
+        report.contradictions.extend(misplaced.map(|misplaced| match misplaced {
+            Misplaced::PublishedBeyondCommitted => {
+                format!("{source}: the database says published below {p}, the group says {k_text}")
+            }
+            Misplaced::CommittedBeyondDecided => {
+                format!("{source}: the group says {k_text}, the database has decided below {d} only")
+            }
+        }));
+    }
+}
+
+/// Whether an operator set D back below a K that stays where it is: a replay whose output is suppressed until it comes there.
+fn is_replay(source: &TopicPartition, k: NextOffset, deeds: &[(Timestamp, Deed)]) -> bool {
+    let is_it = |deed: &Deed| deed.source == *source && deed.next_offset.1 < deed.committed.1 && k <= deed.committed.1;
+    deeds.iter().any(|(_, deed)| is_it(deed))
 }
 
 /// The versions are compared only if nothing moved while they were read.
@@ -253,118 +296,4 @@ fn compare_versions(
         ));
     }
     Ok(())
-}
-
-type Outbox = (HashMap<String, Expected>, BTreeMap<TopicPartition, i64>);
-
-fn read_outbox(
-    topology: &Topology,
-    rows: &mut dyn RowHistory,
-    committed: &HashMap<TopicPartition, NextOffset>,
-) -> Result<Outbox, Fault> {
-    let mut expected = HashMap::new();
-    let mut oldest: BTreeMap<TopicPartition, i64> = BTreeMap::new();
-    rows.each_outbox_row(&mut |row: OutboxRow| {
-        if turn_of(&row).is_some() {
-            return;
-        }
-        let is_published = committed.get(&row.source).is_some_and(|k| !k.is_before(row.source_offset));
-        let digest = digest(row.key.as_deref(), row.value.as_deref());
-        let offset = oldest.entry(row.source.clone()).or_insert(row.source_offset.0);
-        *offset = (*offset).min(row.source_offset.0);
-        let id = id_of(topology.name(), &row);
-        expected.insert(id, Expected { destination: row.destination, digest, is_published, found: 0 });
-    })?;
-    Ok((expected, oldest))
-}
-
-fn digest(key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (key, value).hash(&mut hasher);
-    hasher.finish()
-}
-
-/// What bounds the comparison on both sides.
-struct Known<'a> {
-    /// The oldest offset that the outbox keeps, by source partition.
-    oldest: &'a BTreeMap<TopicPartition, i64>,
-    /// D when the outbox had been read.
-    ends: &'a HashMap<TopicPartition, NextOffset>,
-    /// What operators did.
-    deeds: &'a [(Timestamp, Deed)],
-}
-
-fn judge(
-    pipeline: &str,
-    topic: &TopicName,
-    found: &Found,
-    expected: &mut HashMap<String, Expected>,
-    order: &mut HashMap<(i32, TopicPartition, i32), (i64, i32)>,
-    known: &Known<'_>,
-    report: &mut AuditReport,
-) {
-    let Some(id) = found.header(ID_HEADER) else { return };
-    let Some(origin) = origin_of(pipeline, id) else { return }; // another pipeline's
-    report.in_topics += 1;
-    let Origin { source, offset, seq, incarnation } = &origin;
-    let is_excused = origin.is_excused(known.deeds);
-    let place = (*offset, *seq);
-    let last = order.entry((found.partition, source.clone(), *incarnation)).or_insert(place);
-    let mut kinds = Vec::new();
-    if place < *last {
-        kinds.push(&mut report.out_of_order);
-    }
-    *last = place.max(*last);
-    match expected.get_mut(id) {
-        Some(expected) => {
-            expected.found += 1;
-            if expected.found > 1 {
-                kinds.push(&mut report.twice);
-            }
-            if expected.destination != *topic || expected.digest != digest(found.key.as_deref(), found.value.as_deref())
-            {
-                kinds.push(&mut report.altered);
-            }
-        }
-        None if known.oldest.get(source).is_none_or(|oldest| offset < oldest) && !known.oldest.is_empty() => {
-            report.beyond_retention += 1;
-        }
-        None if known.ends.get(source).is_some_and(|end| *offset >= end.0) => {} // decided after the outbox was read
-        None => kinds.push(&mut report.unknown),
-    }
-    if is_excused {
-        report.repaired += kinds.len();
-    } else {
-        for findings in kinds {
-            findings.add(id);
-        }
-    }
-}
-
-/// Which notice of which record a message is.
-struct Origin {
-    source: TopicPartition,
-    offset: i64,
-    seq: i32,
-    incarnation: i32,
-}
-
-impl Origin {
-    /// Whether an operator has set the announcements of this input apart.
-    fn is_excused(&self, deeds: &[(Timestamp, Deed)]) -> bool {
-        let is_in = |deed: &Deed| (deed.excused.0.0..deed.excused.1.0).contains(&self.offset);
-        let is_of = |deed: &Deed| deed.source == self.source && deed.incarnation == self.incarnation;
-        deeds.iter().any(|(_, deed)| is_of(deed) && is_in(deed))
-    }
-}
-
-/// Takes an id of ours apart.
-fn origin_of(pipeline: &str, id: &str) -> Option<Origin> {
-    let mut parts = id.strip_prefix(pipeline)?.strip_prefix('/')?.split('/');
-    let topic = TopicName::parse(parts.next()?).ok()?;
-    let partition = Partition(parts.next()?.parse().ok()?);
-    let offset = parts.next()?.parse().ok()?;
-    let seq = parts.next()?.parse().ok()?;
-    let incarnation = parts.next().map_or(Some(0), |word| word.parse().ok())?;
-    Some(Origin { source: TopicPartition::new(topic, partition), offset, seq, incarnation })
 }

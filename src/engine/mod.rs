@@ -15,6 +15,7 @@ pub mod audit;
 pub mod batch;
 mod cache;
 pub mod commit;
+pub mod comparison;
 pub mod decision;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;

@@ -25,6 +25,9 @@ const WAIT: Duration = Duration::from_millis(20);
 /// Keys that are gathered, last value winning, before they are written in key order: sorted writes cost a quarter
 /// (performance.md 1.4).
 const GATHERED: usize = 100_000;
+/// Bytes of keys and values after which they are written even if they are fewer keys, and a slice ends: a worker's memory is
+/// bounded whatever the size of a value. Far above what [`GATHERED`] small values take, so that only large ones feel it.
+const GATHERED_BYTES: usize = 16 << 20;
 
 /// The restore under way; a worker has one at a time.
 pub(crate) struct Restore {
@@ -33,8 +36,30 @@ pub(crate) struct Restore {
     store: usize,
     end: NextOffset,
     position: NextOffset,
-    gathered: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    gathered: Gathered,
     status: RestoreStatus,
+}
+
+/// Keys in their order, each with its last value, and the bytes that they take.
+#[derive(Default)]
+struct Gathered {
+    values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn insert(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let size = |value: Option<usize>| value.unwrap_or(0);
+        self.bytes += size(value.map(<[u8]>::len));
+        match self.values.insert(key.to_vec(), value.map(<[u8]>::to_vec)) {
+            Some(before) => self.bytes -= size(before.map(|before| before.len())),
+            None => self.bytes += key.len(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.values.len() >= GATHERED || self.bytes >= GATHERED_BYTES
+    }
 }
 
 /// Why a store cannot be used as it is.
@@ -175,7 +200,7 @@ impl Stage {
         };
         reader.begin(&kept.changelog, from)?;
         self.state.restore =
-            Some(Restore { task: id, store, end: bounds.end, position: from, gathered: BTreeMap::new(), status });
+            Some(Restore { task: id, store, end: bounds.end, position: from, gathered: Gathered::default(), status });
         self.restore_slice(id)
     }
 
@@ -191,7 +216,8 @@ impl Stage {
                 let key = record.key.unwrap_or_default();
                 status.records += 1;
                 status.bytes += (key.len() + record.value.map_or(0, <[u8]>::len)) as u64;
-                gathered.insert(key.to_vec(), record.value.map(<[u8]>::to_vec));
+                gathered.insert(key, record.value);
+                !gathered.is_full()
             })?;
         }
         failpoint!(K24);
@@ -202,14 +228,14 @@ impl Stage {
         let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));
         let Some(kept) = kept else { return Ok(false) };
-        if !restore.gathered.is_empty() && (is_whole || restore.gathered.len() >= GATHERED) {
+        let gathered = std::mem::take(&mut restore.gathered);
+        if !gathered.values.is_empty() && (is_whole || gathered.is_full()) {
             let writes: Vec<Write<'_>> =
-                restore.gathered.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+                gathered.values.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
             // Only a store that is whole has seen all that its inputs did.
             let inputs = if is_whole { inputs } else { Vec::new() };
             let (next_offset, log_ids) = (restore.position, kept.log_ids.clone());
             let loaded = kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at: now, inputs });
-            restore.gathered.clear();
             if let Err(fault @ (Fault::Retry(_) | Fault::Fenced(_))) = loaded {
                 if let Some(halt) = self.halt_of(id, 0, HaltReason::StoreUnwritable, fault.to_string()) {
                     self.halt(id, halt);
@@ -217,6 +243,8 @@ impl Stage {
                 return Ok(true);
             }
             loaded?;
+        } else {
+            restore.gathered = gathered;
         }
         self.status.set_restore(id, (!is_whole).then(|| restore.status.clone()));
         if !is_whole {
@@ -243,6 +271,7 @@ impl Stage {
                 task.keyed = Some(Keyed::new(keyed.kept, inputs, now));
             }
         }
+        self.show_stores(id);
         self.go_on_with_tables(id);
     }
 
@@ -367,5 +396,23 @@ mod tests {
         assert_eq!(stands(12, "t", 0, 10, false), "rebuild");
         assert_eq!(stands(12, "t", 5, 10, false), "changelog-truncated");
         assert_eq!(stands(4, "t", 5, 10, false), "changelog-truncated");
+    }
+
+    #[test]
+    fn what_is_gathered_counts_each_key_with_its_last_value_and_is_full_by_keys_or_by_bytes() {
+        let mut gathered = Gathered::default();
+        gathered.insert(b"key", Some(&[0; 100]));
+        gathered.insert(b"key", Some(&[0; 7]));
+        gathered.insert(b"other", None);
+        assert_eq!((gathered.values.len(), gathered.bytes), (2, 3 + 7 + 5));
+        gathered.insert(b"key", None);
+        assert_eq!(gathered.bytes, 3 + 5);
+        gathered.insert(b"key", Some(&vec![0; GATHERED_BYTES - 9]));
+        assert!(!gathered.is_full());
+        gathered.insert(b"x", None);
+        assert!(gathered.is_full(), "by bytes");
+        let mut gathered = Gathered::default();
+        (0..GATHERED).for_each(|n| gathered.insert(&n.to_be_bytes(), None));
+        assert!(gathered.is_full(), "by keys");
     }
 }

@@ -7,12 +7,13 @@
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
 use crate::engine::decision::HaltReason;
+use crate::engine::keyed::Kept;
 use crate::engine::query::Question;
 use crate::engine::relay::{Part, Publication, ToRelay};
 use crate::engine::remedy::{Place, choices};
 use crate::engine::restore::Restore;
 use crate::engine::settings::EngineSettings;
-use crate::engine::status::{Status, TaskStatus};
+use crate::engine::status::{Status, StoreStatus, TaskStatus};
 use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, ToSource};
 use crate::engine::tables::TableReader;
 use crate::engine::task::{Halt, Input, State, Task};
@@ -329,6 +330,16 @@ impl Stage {
     /// Puts the task's state where people can see it.
     pub(crate) fn show(&self, id: TaskId) {
         self.show_halt(id, None);
+    }
+
+    /// Puts the sizes of the task's stores where people can see them. One that cannot tell its size is left out: what ails
+    /// it shows where it is used.
+    pub(crate) fn show_stores(&self, id: TaskId) {
+        let Some(keyed) = self.state.tasks.get(&id).and_then(|task| task.keyed.as_ref()) else { return };
+        let store = |kept: &Kept| {
+            Some(StoreStatus { store: kept.cache.spec().name.to_string(), size: kept.cache.size().ok()? })
+        };
+        self.status.set_stores(id, keyed.kept.iter().filter_map(store).collect());
     }
 
     fn show_halt(&self, id: TaskId, halt: Option<Halt>) {

@@ -1,9 +1,10 @@
 //! What this instance is doing, for people: counters, tasks, halts, ages. Written once a batch, read by pages and tests.
 
 use crate::engine::task::Halt;
-use crate::flow::record::{Offset, TopicName, TopicPartition};
+use crate::flow::record::{Offset, Partition, Record, TopicName, TopicPartition};
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
+use crate::ports::store::StoreSize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,6 +64,16 @@ pub struct Status {
     pub age_at_publication: Ages,
     tasks: Mutex<BTreeMap<TaskId, TaskStatus>>,
     restores: Mutex<BTreeMap<TaskId, RestoreStatus>>,
+    stores: Mutex<BTreeMap<TaskId, Vec<StoreStatus>>>,
+}
+
+/// What one store held when it was last written: what is committed since is not in it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The store.
+    pub store: String,
+    /// How much it holds.
+    pub size: StoreSize,
 }
 
 /// How far the restore of one store has come.
@@ -106,9 +117,19 @@ impl RestoreStatus {
 /// Records held against their source's declaration.
 #[derive(Debug, Default)]
 pub struct Declarations {
-    /// Records that lay where they were declared.
-    pub checked: Counter,
-    violations: Mutex<BTreeMap<TopicPartition, Violations>>,
+    sources: Mutex<BTreeMap<TopicName, DeclaredSource>>,
+}
+
+/// How one source keeps to its declaration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeclaredSource {
+    /// Records held against it.
+    pub checked: u64,
+    /// Bytes of keys, values and headers, before compression, of the records that lay where they were declared: what
+    /// `key_by` would have written to a repartition topic and read again.
+    pub bytes_not_shuffled: u64,
+    /// Records that lay elsewhere, by the partition they were found in.
+    pub violations: BTreeMap<Partition, Violations>,
 }
 
 /// Records of one partition that lay elsewhere than declared.
@@ -123,19 +144,39 @@ pub struct Violations {
 }
 
 impl Declarations {
-    pub(crate) fn violated(&self, source: &TopicPartition, offset: Offset, expected: i32) {
-        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = violations.entry(source.clone()).or_insert_with(|| {
-            tracing::warn!(partition = %source, offset = offset.0, expected_partition = expected, "a record lies in another partition than its source declares");
-            Violations { count: 0, first_offset: offset.0, expected_partition: expected }
+    /// The record lies where it was declared.
+    pub(crate) fn in_place(&self, source: &TopicPartition, record: &Record<'_>) {
+        let headers = record.headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len));
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers.sum::<usize>();
+        self.with(&source.topic, |found| {
+            found.checked += 1;
+            found.bytes_not_shuffled += bytes as u64;
         });
-        found.count += 1;
     }
 
-    /// What was found, by source partition.
+    pub(crate) fn violated(&self, source: &TopicPartition, offset: Offset, expected: i32) {
+        self.with(&source.topic, |found| {
+            found.checked += 1;
+            let found = found.violations.entry(source.partition).or_insert_with(|| {
+                tracing::warn!(partition = %source, offset = offset.0, expected_partition = expected, "a record lies in another partition than its source declares");
+                Violations { count: 0, first_offset: offset.0, expected_partition: expected }
+            });
+            found.count += 1;
+        });
+    }
+
+    fn with(&self, topic: &TopicName, note: impl FnOnce(&mut DeclaredSource)) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        match sources.get_mut(topic) {
+            Some(found) => note(found),
+            None => note(sources.entry(topic.clone()).or_default()),
+        }
+    }
+
+    /// What was found, by source topic: those of which a record has come.
     #[must_use]
-    pub fn violations(&self) -> BTreeMap<TopicPartition, Violations> {
-        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn sources(&self) -> BTreeMap<TopicName, DeclaredSource> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -159,12 +200,13 @@ impl Shuffles {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The sources that are keyed already as they are re-keyed to: their shuffle can be removed. Of some hundred records
-    /// all must lie in place, which by chance they do not where there is more than one partition.
+    /// The sources that are keyed already as they are re-keyed to, and how many of their records were looked at: their
+    /// shuffle can be removed. Of some hundred records all must lie in place, which by chance they do not where there is
+    /// more than one partition.
     #[must_use]
-    pub fn needless(&self) -> Vec<TopicName> {
-        let samples = self.samples();
-        samples.into_iter().filter(|(_, (all, there))| *all >= 100 && all == there).map(|(topic, _)| topic).collect()
+    pub fn needless(&self) -> BTreeMap<TopicName, u64> {
+        let samples = self.samples().into_iter();
+        samples.filter(|(_, (all, there))| *all >= 100 && all == there).map(|(topic, (all, _))| (topic, all)).collect()
     }
 }
 
@@ -200,6 +242,21 @@ impl Status {
     pub(crate) fn remove_task(&self, id: TaskId) {
         self.tasks_mut().remove(&id);
         self.set_restore(id, None);
+        self.stores_mut().remove(&id);
+    }
+
+    fn stores_mut(&self) -> MutexGuard<'_, BTreeMap<TaskId, Vec<StoreStatus>>> {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_stores(&self, id: TaskId, stores: Vec<StoreStatus>) {
+        self.stores_mut().insert(id, stores);
+    }
+
+    /// The stores that are whole, by task.
+    #[must_use]
+    pub fn stores(&self) -> BTreeMap<TaskId, Vec<StoreStatus>> {
+        self.stores_mut().clone()
     }
 
     pub(crate) fn set_restore(&self, id: TaskId, restore: Option<RestoreStatus>) {
@@ -219,6 +276,8 @@ impl Status {
     /// Forgets every task: a member of this process was killed and gave nothing up.
     pub fn forget_tasks(&self) {
         self.tasks_mut().clear();
+        self.restores.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.stores_mut().clear();
     }
 
     /// Every task of this instance.

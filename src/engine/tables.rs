@@ -121,7 +121,10 @@ impl Stage {
             reader.begin(&input.source, position)?;
         }
         let mut chunk = Chunk::default();
-        let position = reader.read(WAIT.min(self.settings.ask_wait), SLICE, &mut |record| chunk.push(record))?;
+        let position = reader.read(WAIT.min(self.settings.ask_wait), SLICE, &mut |record| {
+            chunk.push(record);
+            true
+        })?;
         *noted = Some(UnderWay { is_placed: true, position, ..under_way });
         let before = input.queued();
         input.push(chunk, now);

@@ -244,6 +244,7 @@ impl Stage {
         for kept in &mut keyed.kept {
             kept.cache.sweep(bytes_max / stores);
         }
+        self.show_stores(id);
         self.hook.after(Step::WriteStore)
     }
 
@@ -398,24 +399,25 @@ impl Place<'_> {
         let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
         let expected = declared.hash().partition(key, declared.count());
         if expected == self.source.partition.0 {
-            self.terms.status.declared.checked.add(1);
+            self.terms.status.declared.in_place(self.source, record);
             return Ok(None);
         }
         self.terms.status.declared.violated(self.source, record.offset, expected);
         match declared.policy() {
             OnViolation::Warn => Ok(None),
-            OnViolation::Stop => Ok(Some(Verdict::Halt(format!(
-                "offset {}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
-                record.offset,
-                declared.hash().name(),
-                declared.count()
-            )))),
-            OnViolation::Repartition => {
+            // A hash of the user's own may name a partition that is none: sent there, it would fail the whole transaction.
+            OnViolation::Repartition if (0..declared.count()).contains(&expected) => {
                 // The last companion of a source declared so.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
                 self.send_on(record, destination, Some(Partition(expected)), key, open)?;
                 Ok(Some(Verdict::Decided))
             }
+            OnViolation::Stop | OnViolation::Repartition => Ok(Some(Verdict::Halt(format!(
+                "offset {}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
+                record.offset,
+                declared.hash().name(),
+                declared.count()
+            )))),
         }
     }
 

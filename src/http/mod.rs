@@ -23,7 +23,10 @@ mod router;
 mod stores;
 mod view;
 
-pub use report::{DeclaredReport, HaltReport, InputReport, Report, RestoreReport, TaskReport, ViolationReport};
+pub use report::{
+    DeclaredReport, HaltReport, InputReport, Report, RestoreReport, ShuffleReport, StoreReport, TaskReport,
+    ViolationReport,
+};
 pub use view::{About, Recovery, View};
 
 use crate::ports::Fault;

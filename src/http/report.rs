@@ -1,9 +1,9 @@
 //! The numbers as the page and programs get them.
 
 use super::view::{About, Recovery, View};
-use crate::engine::status::{RestoreStatus, Status, Violations};
+use crate::engine::status::{DeclaredSource, RestoreStatus, Status, StoreStatus, Violations};
 use crate::engine::task::Halt;
-use crate::flow::record::TopicPartition;
+use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::ports::source::TaskId;
 use serde::Serialize;
 use std::sync::Arc;
@@ -54,9 +54,9 @@ pub struct Report {
     /// Stores that are being made whole from their changelogs.
     pub restores: Vec<RestoreReport>,
     /// How sources keep to their declared partitioning.
-    pub declared: DeclaredReport,
-    /// Sources whose records lie already where `key_by` sends them: that shuffle can be removed.
-    pub needless_shuffles: Vec<String>,
+    pub declared: Vec<DeclaredReport>,
+    /// Sources whose records lie already where `key_by` sends them: shuffles to remove.
+    pub needless_shuffles: Vec<ShuffleReport>,
     /// What the last crash came to.
     pub last_recovery: Option<Recovery>,
 }
@@ -72,6 +72,25 @@ pub struct TaskReport {
     pub state: &'static str,
     /// Its source partitions.
     pub inputs: Vec<InputReport>,
+    /// Its stores, once they are whole.
+    pub stores: Vec<StoreReport>,
+}
+
+/// What one store of a task held when it was last written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreReport {
+    /// The store.
+    pub store: String,
+    /// Keys, possibly an estimate.
+    pub keys: u64,
+    /// Bytes of keys and values, possibly an estimate.
+    pub bytes: u64,
+}
+
+impl From<StoreStatus> for StoreReport {
+    fn from(StoreStatus { store, size }: StoreStatus) -> Self {
+        Self { store, keys: size.keys, bytes: size.bytes }
+    }
 }
 
 /// One restore under way.
@@ -107,13 +126,40 @@ impl From<(TaskId, RestoreStatus)> for RestoreReport {
     }
 }
 
-/// Records of declared sources.
+/// Records of one declared source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeclaredReport {
-    /// Records that lay where they were declared.
+    /// Its topic.
+    pub source: String,
+    /// Records held against the declaration.
     pub checked: u64,
+    /// Bytes of the records that lay where they were declared: what a repartition topic would have taken and given again.
+    pub bytes_not_shuffled: u64,
     /// Partitions with records that did not.
     pub violations: Vec<ViolationReport>,
+}
+
+impl From<(TopicName, DeclaredSource)> for DeclaredReport {
+    fn from((topic, found): (TopicName, DeclaredSource)) -> Self {
+        let violation = |(partition, violations): (Partition, Violations)| {
+            ViolationReport::from((TopicPartition::new(topic.clone(), partition), violations))
+        };
+        Self {
+            source: topic.to_string(),
+            checked: found.checked,
+            bytes_not_shuffled: found.bytes_not_shuffled,
+            violations: found.violations.into_iter().map(violation).collect(),
+        }
+    }
+}
+
+/// A source that is keyed already as it is re-keyed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShuffleReport {
+    /// Its topic.
+    pub source: String,
+    /// Records looked at, a sample: all of them lay in their new key's partition.
+    pub sampled: u64,
 }
 
 /// Records of one partition that lay elsewhere than declared.
@@ -216,7 +262,7 @@ impl Reporter {
             let ms = status.age_at_publication.quantile_ms(quantile, Some(&self.ages))?;
             Some((ms * 10.0).round() / 10.0)
         };
-        let tasks = status.tasks();
+        let (tasks, mut stores) = (status.tasks(), status.stores());
         let records = status.records.value();
         Report {
             about: self.view.about(),
@@ -244,14 +290,17 @@ impl Reporter {
                     partition: id.partition.0,
                     state: task.state,
                     inputs: task.inputs.into_iter().map(InputReport::from).collect(),
+                    stores: stores.remove(&id).into_iter().flatten().map(StoreReport::from).collect(),
                 })
                 .collect(),
             restores: status.restores().into_iter().map(RestoreReport::from).collect(),
-            declared: DeclaredReport {
-                checked: status.declared.checked.value(),
-                violations: status.declared.violations().into_iter().map(ViolationReport::from).collect(),
-            },
-            needless_shuffles: status.shuffles.needless().iter().map(ToString::to_string).collect(),
+            declared: status.declared.sources().into_iter().map(DeclaredReport::from).collect(),
+            needless_shuffles: status
+                .shuffles
+                .needless()
+                .into_iter()
+                .map(|(topic, sampled)| ShuffleReport { source: topic.to_string(), sampled })
+                .collect(),
             last_recovery: self.view.last_recovery(),
         }
     }

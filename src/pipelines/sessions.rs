@@ -7,7 +7,7 @@
 //! A session ends where the next click comes more than half an hour of event time after its last one, and it is that
 //! click which announces it. A user whose next click takes longer than a day is forgotten instead.
 
-use crate::flow::{Algorithm, Context, Declared, Reject, Store, Topology};
+use crate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -19,10 +19,16 @@ const KEPT: Duration = Duration::from_hours(24);
 /// The pipeline; `tidegate::run` gives it a command line.
 #[must_use]
 pub fn topology() -> Topology {
+    with_policy(OnViolation::Stop)
+}
+
+/// The pipeline with another way of handling a record in the wrong partition.
+#[must_use]
+pub fn with_policy(policy: OnViolation) -> Topology {
     let mut topology = Topology::new("sessions");
     topology
         .source("clicks")
-        .declared(Declared::murmur2(12))
+        .declared(Declared::murmur2(12).on_violation(policy))
         .aggregate(Store::new("sessions").time_to_live(KEPT), Sessions)
         .to("session-ends");
     topology
@@ -82,8 +88,8 @@ impl Algorithm for Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Key;
     use crate::flow::record::{Timestamp, TopicName};
-    use crate::flow::{Key, OnViolation};
 
     const MINUTE_MS: i64 = 60_000;
 

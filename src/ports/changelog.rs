@@ -23,9 +23,9 @@ pub trait ChangelogReader: Send {
     /// As [`ChangelogReader::bounds`].
     fn begin(&mut self, place: &TopicPartition, from: NextOffset) -> Result<(), Fault>;
 
-    /// Shows committed records in offset order, all that are at hand but at most `records_max`, waiting at most `wait` for
-    /// the first. Answers how far the reader has come: one past the last offset seen, records of aborted transactions and
-    /// markers included.
+    /// Shows committed records in offset order, all that are at hand but at most `records_max`, until `visit` answers false,
+    /// waiting at most `wait` for the first. Answers how far the reader has come: one past the last offset seen, records of
+    /// aborted transactions and markers included.
     ///
     /// # Errors
     /// `Retry` when the log did not answer; `Corrupt` when its start has passed the reader.
@@ -33,7 +33,7 @@ pub trait ChangelogReader: Send {
         &mut self,
         wait: Duration,
         records_max: usize,
-        visit: &mut dyn FnMut(&Record<'_>),
+        visit: &mut dyn FnMut(&Record<'_>) -> bool,
     ) -> Result<NextOffset, Fault>;
 
     /// Gives up what is under way.

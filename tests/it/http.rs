@@ -5,7 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::engine::status::Status;
+use tidegate::flow::key::partition_for;
 use tidegate::http::{About, Recovery, Server, View, serve};
+use tidegate::pipelines::{sessions, usage};
+use tidegate::testing::TestDriver;
 
 #[derive(Default)]
 struct Fake {
@@ -72,7 +75,7 @@ fn the_page_brings_its_own_files_and_forbids_all_others() {
     }
     // Every place that the script fills is there.
     let script = get(&server, "/page.js").2;
-    for id in ["records", "p99_ms", "tasks", "halts", "recovery", "curve", "state"] {
+    for id in ["records", "p99_ms", "tasks", "halts", "recovery", "curve", "state", "stores", "partitioning-list"] {
         assert!(page.contains(&format!("id=\"{id}\"")) && script.contains(id), "{id}");
     }
 }
@@ -106,12 +109,73 @@ fn numbers_come_once_a_second_as_events_and_as_json() {
 }
 
 #[test]
-fn a_keyed_pipeline_tells_of_its_declarations_and_restores() {
+fn a_pipeline_without_keyed_state_has_nothing_to_tell_of_it() {
     let (_, server) = start();
     let status: serde_json::Value = serde_json::from_str(&get(&server, "/status").2).unwrap();
-    assert_eq!(status["declared"], serde_json::json!({"checked": 0, "violations": []}));
-    assert_eq!((&status["restores"], &status["needless_shuffles"]), (&serde_json::json!([]), &serde_json::json!([])));
+    for name in ["declared", "restores", "needless_shuffles"] {
+        assert_eq!(status[name], serde_json::json!([]), "{name}");
+    }
     assert_eq!(get(&server, "/stores/usage/ada").0, 404, "this pipeline keeps no store");
+}
+
+/// A status of the engine's behind the page.
+struct Driven(Arc<Status>);
+
+impl View for Driven {
+    fn status(&self) -> &Status {
+        &self.0
+    }
+
+    fn about(&self) -> About {
+        About { pipeline: "driven".into(), place: "a test".into() }
+    }
+}
+
+/// What `/status` says of the driver's first instance.
+fn reported(driver: &mut TestDriver) -> serde_json::Value {
+    let server = serve("127.0.0.1:0".parse().unwrap(), Arc::new(Driven(driver.status(0)))).unwrap();
+    serde_json::from_str(&get(&server, "/status").2).unwrap()
+}
+
+#[test]
+fn a_declared_source_is_told_with_its_violations_and_what_was_not_shuffled() {
+    let mut driver = TestDriver::new(sessions::topology()).partitions(12);
+    for user in ["ada", "bob"] {
+        driver.send("clicks", user, serde_json::json!({}));
+    }
+    driver.run();
+    let wrong = (partition_for(b"eve", 12) + 1) % 12;
+    driver.send_to("clicks", wrong, Some(b"eve"), Some(b"{}"));
+    driver.run();
+    let clicks = driver.read_raw("clicks");
+    let planted = clicks.iter().find(|click| click.key.as_deref() == Some(b"eve")).unwrap();
+    let status = reported(&mut driver);
+    let violation = serde_json::json!({
+        "source": format!("clicks-{wrong}"), "count": 1, "first_offset": planted.offset,
+        "expected_partition": partition_for(b"eve", 12),
+    });
+    assert_eq!(
+        status["declared"],
+        serde_json::json!([{"source": "clicks", "checked": 3, "bytes_not_shuffled": 10, "violations": [violation]}])
+    );
+}
+
+#[test]
+fn stores_and_a_shuffle_to_remove_are_told() {
+    let mut driver = TestDriver::new(usage::topology()).partitions(1);
+    for n in 0..2_000 {
+        let user = format!("u{}", n % 7);
+        driver.send("events", user.as_str(), serde_json::json!({"userId": user, "units": 1.0}));
+    }
+    driver.advance(Duration::from_secs(6));
+    driver.run();
+    let status = reported(&mut driver);
+    assert_eq!(status["needless_shuffles"], serde_json::json!([{"source": "events", "sampled": 125}]));
+    let tasks = status["tasks"].as_array().unwrap();
+    let stores = |sub_topology: u64| &tasks.iter().find(|task| task["sub_topology"] == sub_topology).unwrap()["stores"];
+    assert_eq!(stores(0), &serde_json::json!([]), "the step that re-keys keeps nothing");
+    assert_eq!((&stores(1)[0]["store"], &stores(1)[0]["keys"]), (&"usage".into(), &7.into()));
+    assert!(stores(1)[0]["bytes"].as_u64().unwrap() > 7, "{status}");
 }
 
 #[test]

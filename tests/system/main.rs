@@ -3,27 +3,40 @@
 //!
 //! Each test has a broker, a database server and a folder of its own (`rig::World`), two tests at a time. The judge is
 //! `tidegate audit` together with a one-by-one computation of what every row and every notice must be
-//! (`rig::Reference`). A failed test leaves its folder with the instances' logs and says where.
+//! (`rig::Reference`); under the load it is the oracle (`reader`, `laws`; its own tests: tests/oracle). A failed test
+//! leaves its folder with the instances' logs and says where.
 #![cfg(all(feature = "kafka", feature = "postgres"))]
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
 mod chaos;
 mod faults;
+#[cfg(feature = "rocksdb")]
+mod folders;
 mod halts;
 mod input;
 #[cfg(feature = "rocksdb")]
 mod joins;
 #[cfg(feature = "rocksdb")]
 mod keyed;
+mod keyed_setup;
+#[path = "../oracle/laws/mod.rs"]
+mod laws;
+mod load;
 mod operation;
 #[cfg(feature = "failpoints")]
 mod points;
+#[path = "../oracle/reader/mod.rs"]
+mod reader;
 mod repairs;
 #[cfg(feature = "rocksdb")]
 mod repairs_keyed;
 mod rig;
 #[cfg(feature = "rocksdb")]
 mod rowstate;
+#[cfg(feature = "rocksdb")]
+mod scene;
+#[cfg(feature = "rocksdb")]
+mod sessions;
 mod setup;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 mod state;

@@ -10,14 +10,18 @@ use tidegate::flow::record::TopicName;
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// One wrong set-up after the other; all failures come in one message.
-struct Cases<'a> {
+pub struct Cases<'a> {
     world: &'a World,
     failures: Vec<String>,
 }
 
-impl Cases<'_> {
+impl<'a> Cases<'a> {
+    pub fn new(world: &'a World) -> Self {
+        Self { world, failures: Vec::new() }
+    }
+
     /// Runs `tidegate run` with more environment and arguments. It must end with `code` and say all of `words`.
-    fn expect(&mut self, name: &str, settings: &[(&str, &str)], arguments: &[&str], code: i32, words: &[&str]) {
+    pub fn expect(&mut self, name: &str, settings: &[(&str, &str)], arguments: &[&str], code: i32, words: &[&str]) {
         let began = Instant::now();
         let mut all = arguments.to_vec();
         all.push("run");
@@ -52,6 +56,12 @@ impl Cases<'_> {
         }
     }
 
+    /// Fails with everything that was wrong.
+    pub fn judge(&self) {
+        let failures = &self.failures;
+        assert!(failures.is_empty(), "{} of the set-ups:\n\n{}", failures.len(), failures.join("\n\n"));
+    }
+
     /// As [`Cases::expect`] with a database of its own, prepared by `sql`.
     fn database(&mut self, name: &str, migrate: bool, sql: &str, code: i32, words: &[&str]) {
         let database = format!("case_{}", name.replace(' ', "_"));
@@ -79,7 +89,7 @@ impl Cases<'_> {
 #[test]
 fn a_wrong_set_up_is_one_message_with_the_fix_and_writes_nothing() {
     let Some(world) = World::bare("setup") else { return };
-    let mut cases = Cases { world: &world, failures: Vec::new() };
+    let mut cases = Cases::new(&world);
 
     let file = world.folder().join("wrong.yaml");
     std::fs::write(&file, "engine:\n  wrokers: 4\n").unwrap();
@@ -173,5 +183,5 @@ fn a_wrong_set_up_is_one_message_with_the_fix_and_writes_nothing() {
         world.number("SELECT (SELECT count(*) FROM tidegate.position) + (SELECT count(*) FROM tidegate.slot)"),
         0
     );
-    assert!(cases.failures.is_empty(), "{} of the set-ups:\n\n{}", cases.failures.len(), cases.failures.join("\n\n"));
+    cases.judge();
 }

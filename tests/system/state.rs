@@ -1,109 +1,13 @@
 //! What happens to the stores of `usage`: a kill at each of K21 to K25, damaged files, a lost folder, a cut changelog, a
 //! changed partition count. Each time the changelog and the stores are what an offline program computes.
 
-use crate::keyed::changelog;
-use crate::rig::{Instance, Random, World, say, until};
-use serde_json::Value;
+use crate::rig::until;
+use crate::scene::{CHANGELOG, Scene, restored};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidegate::adapters::kafka::{KafkaAdmin, KafkaFeed};
+use tidegate::adapters::kafka::KafkaAdmin;
 use tidegate::flow::record::{Partition, TopicName, TopicPartition};
-
-const USERS: u64 = 1_000;
-const CHANGELOG: &str = "usage-usage-changelog";
-
-/// Events of which every sum is known.
-struct Scene {
-    world: World,
-    feed: KafkaFeed,
-    random: Random,
-    sums: BTreeMap<String, (u64, u64)>,
-}
-
-impl Scene {
-    fn new(name: &'static str) -> Option<Self> {
-        let seed = Random::seed("TIDEGATE_STATE_SEED");
-        let mut world = World::keyed(name, "usage")?;
-        say(&format!("{name}: TIDEGATE_STATE_SEED={seed}"));
-        world.settings.retain(|(name, _)| name != "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS");
-        for name in ["TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "TIDEGATE_KAFKA__TRANSACTION_TIMEOUT_MS"] {
-            world.settings.push((name.into(), "3000".into()));
-        }
-        let feed = KafkaFeed::connect(&world.kafka_settings()).unwrap();
-        Some(Self { world, feed, random: Random::new(seed), sums: BTreeMap::new() })
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.world.folder().join("state-only")
-    }
-
-    fn start(&self, failpoint: &str) -> Instance {
-        let folder = format!("state.dir={}", self.folder().display());
-        let arguments = ["--set", &folder, "--set", "state.flush_ms=200", "--set", "state.memory_mib=8"];
-        self.world.armed_instance("only", failpoint, &arguments)
-    }
-
-    fn send(&mut self, events: u64) {
-        let topic = TopicName::parse("events").unwrap();
-        for _ in 0..events {
-            let (user, units) = (format!("u{}", self.random.below(USERS)), self.random.below(50));
-            let value = format!(r#"{{"userId":"{user}","units":{units}}}"#);
-            self.feed.send(&topic, None, None, Some(value.as_bytes()), &[]).unwrap();
-            let sum = self.sums.entry(user).or_default();
-            *sum = (sum.0 + 1, sum.1 + units);
-        }
-        self.feed.flush().unwrap();
-    }
-
-    /// The changelog, and what the running instance tells of its store, are the sums.
-    fn judge(&self, instance: &Instance) {
-        let kept = until("every sum is right", Duration::from_secs(60), || {
-            let kept = changelog(&self.world, "usage", CHANGELOG);
-            self.compare(kept.iter().map(|(user, (_, value))| (user.as_str(), value))).map(|()| kept)
-        });
-        until("the store tells them", Duration::from_secs(20), || {
-            let log = instance.log();
-            let page = log.lines().rev().find_map(|line| line.trim().strip_prefix("page  http://"));
-            let address = page.ok_or("no page yet")?;
-            let list = ["state", "--address", address, "list", "usage", "--limit", "10000", "-o", "json"];
-            let output = self.world.run(&list);
-            let answer: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
-            if !output.status.success() {
-                return Err(answer.to_string());
-            }
-            let entries = answer["entries"].as_array().unwrap().iter();
-            self.compare(entries.map(|entry| (entry["key"].as_str().unwrap(), &entry["value"])))
-        });
-        assert_eq!(kept.len(), self.sums.len());
-    }
-
-    fn compare<'a>(&self, kept: impl Iterator<Item = (&'a str, &'a Value)>) -> Result<(), String> {
-        let mut seen = 0;
-        for (user, value) in kept {
-            seen += 1;
-            let found = (value["count"].as_u64(), value["units"].as_f64());
-            match self.sums.get(user) {
-                Some((count, units)) if found == (Some(*count), Some(*units as f64)) => {}
-                sum => return Err(format!("{user}: {sum:?}, found {found:?}")),
-            }
-        }
-        if seen == self.sums.len() { Ok(()) } else { Err(format!("{seen} users of {}", self.sums.len())) }
-    }
-
-    fn stop(instance: &mut Instance) {
-        let (status, took) = instance.terminate(Duration::from_secs(20));
-        assert!(status.success(), "{status} after {took:?}\n{}", instance.log());
-    }
-}
-
-/// Changelog records that were read again since `before` bytes of the log.
-fn restored(instance: &Instance, before: usize) -> u64 {
-    let log = instance.log();
-    let lines = log[before..].lines().filter(|line| line.contains("store restored"));
-    let records = lines.filter_map(|line| line.split("records=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
-    records.sum()
-}
 
 #[test]
 fn a_kill_at_each_crash_point_of_a_store_leaves_a_replay_from_zero() {
@@ -117,9 +21,11 @@ fn a_kill_at_each_crash_point_of_a_store_leaves_a_replay_from_zero() {
             std::fs::remove_dir_all(scene.folder()).unwrap(); // so that there is something to restore
         }
         instance = scene.start(wish);
-        // Each key once a commit: enough for a memtable of 2 MiB to be written out.
-        for _ in 0..if wish.starts_with("K25") { 60 } else { 3 } {
-            scene.send(1_000);
+        // K25 needs a write while a memtable is written out, which takes milliseconds: one of 2 MiB fills up again and again.
+        let (rounds, events, users) = if wish.starts_with("K25") { (60, 4_000, 8_000) } else { (3, 1_000, 1_000) };
+        scene.users = users;
+        for _ in 0..rounds {
+            scene.send(events);
             std::thread::sleep(Duration::from_millis(250));
             if !instance.is_running() {
                 break;
@@ -227,9 +133,13 @@ fn a_changelog_that_was_cut_or_is_not_compacted_and_a_changed_partition_count_ar
     assert!(refused.log().contains("cleanup.policy must be compact, found delete"), "{}", refused.log());
     admin.alter_config(&topic, &policy("compact")).unwrap();
 
-    // Altered live.
+    // Altered live: only when this start has told its page has it looked at the counts.
+    let before = instance.log().len();
     instance = scene.start("");
-    instance.wait_log("page  http", Duration::from_secs(10));
+    until("it runs", Duration::from_secs(10), || {
+        let log = instance.log();
+        if log[before..].contains("page  http") { Ok(()) } else { Err(log[before..].to_owned()) }
+    });
     admin.create_partitions(&TopicName::parse("usage-by-user-repartition").unwrap(), 14).unwrap();
     instance.wait_log("partition-count-changed", Duration::from_secs(30));
     let _ = instance.terminate(Duration::from_secs(20));

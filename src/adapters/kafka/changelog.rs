@@ -28,6 +28,16 @@ pub struct KafkaChangelog {
     headers: Vec<Header>,
 }
 
+/// What one event of the queue was.
+enum Taken {
+    /// A record, and more are wanted.
+    Record,
+    /// A record, and no more are wanted.
+    LastRecord,
+    /// Nothing to show.
+    Other,
+}
+
 impl KafkaChangelog {
     /// Makes a reader.
     ///
@@ -46,33 +56,33 @@ impl KafkaChangelog {
         Ok(Self { queue, consumer, uncommitted, reading: None, headers: Vec::new() })
     }
 
-    /// Takes one event; answers whether it was a record.
-    fn step(&mut self, wait: Duration, visit: &mut dyn FnMut(&Record<'_>)) -> Result<Option<bool>, Fault> {
+    /// Takes one event, if there is one.
+    fn step(&mut self, wait: Duration, visit: &mut dyn FnMut(&Record<'_>) -> bool) -> Result<Option<Taken>, Fault> {
         let Self { queue, reading, headers, .. } = self;
         let Some((place, position)) = reading else { return Ok(None) };
         let told = queue.poll(wait, |event| match event {
             Event::Record(fetched) => {
                 // One of an earlier partition may still be in the queue.
                 if fetched.partition() != place.partition.0 || fetched.topic() != place.topic.as_str().as_bytes() {
-                    return Ok(false);
+                    return Ok(Taken::Other);
                 }
                 fetched.headers(headers);
-                visit(&Record {
+                *position = NextOffset(fetched.offset() + 1);
+                let wants_more = visit(&Record {
                     offset: Offset(fetched.offset()),
                     timestamp: Timestamp(fetched.timestamp()),
                     key: fetched.key(),
                     value: fetched.value(),
                     headers,
                 });
-                *position = NextOffset(fetched.offset() + 1);
-                Ok(true)
+                Ok(if wants_more { Taken::Record } else { Taken::LastRecord })
             }
             // Markers and aborted records are shown to nobody, but the end that the client reports lies behind them.
             Event::Failure(Failure { code: Code::PartitionEOF, place: Some((topic, number, offset)), .. }) => {
                 if topic == place.topic.as_str() && number == place.partition.0 {
                     *position = NextOffset(position.0.max(offset));
                 }
-                Ok(false)
+                Ok(Taken::Other)
             }
             Event::Failure(Failure { code: Code::AutoOffsetReset, text, .. }) => {
                 Err(Fault::corrupt(format!("{place}: records were deleted while they were read: {text}")))
@@ -80,7 +90,7 @@ impl KafkaChangelog {
             Event::Failure(Failure { code, text, place: Some(_), .. }) => {
                 Err(by_code(code, &format!("{place}: {text}")))
             }
-            _ => Ok(false),
+            _ => Ok(Taken::Other),
         });
         told.transpose()
     }
@@ -111,12 +121,15 @@ impl ChangelogReader for KafkaChangelog {
         &mut self,
         wait: Duration,
         records_max: usize,
-        visit: &mut dyn FnMut(&Record<'_>),
+        visit: &mut dyn FnMut(&Record<'_>) -> bool,
     ) -> Result<NextOffset, Fault> {
         let (mut shown, mut wait) = (0, wait);
         while shown < records_max {
-            let Some(is_record) = self.step(wait, visit)? else { break };
-            shown += usize::from(is_record);
+            match self.step(wait, visit)? {
+                None | Some(Taken::LastRecord) => break,
+                Some(Taken::Record) => shown += 1,
+                Some(Taken::Other) => {}
+            }
             wait = Duration::ZERO;
         }
         match &self.reading {

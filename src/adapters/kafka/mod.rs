@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod assignment;
+mod bounded;
 pub mod changelog;
 pub mod consumer;
 mod fault;

@@ -12,6 +12,7 @@
 //! is newer, and the broker refuses the copy. The log lines are read from a queue of their own by the thread that
 //! commits, so that no line can come too late.
 
+use super::bounded::Bounded;
 use super::fault::{self, by_code, by_error, is_hopeless, is_membership_over, is_producer_fenced};
 use super::ffi::{self, CallError, Event, Queue};
 use super::group::offsets;
@@ -37,6 +38,8 @@ const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 /// Headroom below a topic's `max.message.bytes` for the batch's header (61 bytes), the record's own fields and the lengths
 /// of its headers.
 const FRAMING_BYTES: usize = 1_024;
+/// How much longer than it was told the library may take before its call is left behind.
+const HANGING: Duration = Duration::from_millis(500);
 /// How long `renew` waits for an abort.
 const RENEW_ABORT_WAIT: Duration = Duration::from_millis(300);
 /// How long `close` waits for an abort; the transaction's timeout does the rest.
@@ -56,8 +59,9 @@ pub struct KafkaSink {
     batch_bytes: usize,
 }
 
-/// A producer with its log.
+/// A producer with its log, and the thread for the call that may hang.
 struct Live {
+    calls: Bounded<Result<(), CallError>>,
     lines: Queue<ThreadedProducer<Deliveries>>,
     producer: Arc<ThreadedProducer<Deliveries>>,
 }
@@ -239,7 +243,9 @@ impl KafkaSink {
         // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
         let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
         producer.init_transactions(wait).map_err(|error| by_error(&error, &format!("{what}: init_transactions")))?;
-        self.live = Some(Live { lines, producer });
+        let calls = Bounded::start("offsets");
+        let calls = calls.map_err(|error| Fault::retry(format!("{what}: no thread")).because(error))?;
+        self.live = Some(Live { calls, lines, producer });
         Ok(())
     }
 }
@@ -321,9 +327,15 @@ impl Sink for KafkaSink {
         if commits.is_empty() {
             return Ok(());
         }
-        let list = offsets(commits)?;
+        let (list, membership) = (offsets(commits)?, membership.clone());
         let wait = self.settings.transaction_timeout();
-        let result = ffi::send_offsets(self.live()?.producer.client(), &list, membership, wait);
+        let live = self.live()?;
+        let producer = Arc::clone(&live.producer);
+        let call = move || ffi::send_offsets(producer.client(), &list, &membership, wait);
+        let result = live.calls.call(wait + HANGING, call).unwrap_or_else(|| {
+            let text = "the client library did not come back in time (librdkafka #5456)".into();
+            Err(CallError { code: Code::OperationTimedOut, text })
+        });
         self.called(result, "send_offsets")
     }
 

@@ -37,7 +37,7 @@ impl ChangelogReader for MemoryChangelog {
         &mut self,
         _: Duration,
         records_max: usize,
-        visit: &mut dyn FnMut(&Record<'_>),
+        visit: &mut dyn FnMut(&Record<'_>) -> bool,
     ) -> Result<NextOffset, Fault> {
         let Some((place, position)) = &mut self.reading else {
             return Err(Fault::retry("no changelog is being read"));
@@ -51,9 +51,11 @@ impl ChangelogReader for MemoryChangelog {
         }
         let mut shown = 0;
         for record in partition.read(position.0, records_max) {
-            visit(&record.as_record());
             *position = record.offset.next();
             shown += 1;
+            if !visit(&record.as_record()) {
+                return Ok(*position);
+            }
         }
         if shown < records_max {
             *position = NextOffset(position.0.max(partition.stable_end()));

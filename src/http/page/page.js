@@ -34,6 +34,8 @@ function show(report) {
   element("state").className = report.halts.length ? "bad" : "";
   showCurve(report.records_per_s);
   showTasks(report.tasks);
+  showStores(report.tasks, report.restores);
+  showPartitioning(report.declared, report.needless_shuffles);
   showHalts(report.halts);
 }
 
@@ -63,6 +65,46 @@ function showTasks(tasks) {
   }
   if (!body.children.length) add(add(body, "tr"), "td", "none").colSpan = 5;
   element("tasks").replaceWith(body);
+}
+
+function showStores(tasks, restores) {
+  const body = document.createElement("tbody");
+  body.id = "stores";
+  const row = (store, partition, cells) => {
+    const line = add(body, "tr");
+    add(line, "th", `${store}-${partition}`).scope = "row";
+    for (const [text, className] of cells) add(line, "td", text, className);
+  };
+  for (const task of tasks) {
+    for (const { store, keys, bytes } of task.stores) {
+      row(store, task.partition, [[number.format(keys), "n"], [number.format(bytes), "n"], ["whole"]]);
+    }
+  }
+  for (const { store, partition, records, bytes, share, seconds_left: left } of restores) {
+    const toGo = left === null ? "" : `, ${number.format(Math.ceil(left))} s to go`;
+    row(store, partition, [["–", "n"], ["–", "n"],
+      [`${Math.floor(100 * share)} %: ${number.format(records)} records, ${number.format(bytes)} bytes${toGo}`]]);
+  }
+  element("keyed").hidden = !body.children.length;
+  element("stores").replaceWith(body);
+}
+
+function showPartitioning(declared, shuffles) {
+  const list = element("partitioning-list");
+  list.replaceChildren();
+  for (const { source, checked, bytes_not_shuffled: bytes, violations } of declared) {
+    add(list, "li", `${source}: ${number.format(checked)} records held against the declaration, ` +
+      `${number.format(bytes)} bytes not shuffled`);
+    for (const found of violations) {
+      add(list, "li", `${found.source}: ${number.format(found.count)} records belong elsewhere, first offset ` +
+        `${found.first_offset} into partition ${found.expected_partition}`, "bad");
+    }
+  }
+  for (const { source, sampled } of shuffles) {
+    add(list, "li", `${source}: a shuffle to remove. All of ${number.format(sampled)} records looked at lie already where ` +
+      "key_by sends them: use declared() in its place");
+  }
+  element("sources").hidden = !list.children.length;
 }
 
 let shownHalts = "";

@@ -1,6 +1,12 @@
 //! One process `tidegate run`.
 
+#[cfg(feature = "rocksdb")]
+use serde_json::Value;
 use std::fs::{File, OpenOptions};
+#[cfg(feature = "rocksdb")]
+use std::io::{Read as _, Write as _};
+#[cfg(feature = "rocksdb")]
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -77,6 +83,28 @@ impl Instance {
     /// Everything it has written, and its predecessors of the same name.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The address of its page, which it tells when it has started.
+    #[cfg(feature = "rocksdb")]
+    pub fn page(&self) -> Result<String, String> {
+        let log = self.log();
+        let page = log.lines().rev().find_map(|line| line.trim().strip_prefix("page  http://"));
+        page.map(str::to_owned).ok_or_else(|| "no page yet".into())
+    }
+
+    /// What it answers at `/status`, up to a second old.
+    #[cfg(feature = "rocksdb")]
+    pub fn status(&self) -> Result<Value, String> {
+        let mut answer = String::new();
+        let ask = |answer: &mut String| {
+            let mut stream = TcpStream::connect(self.page().map_err(std::io::Error::other)?)?;
+            stream.write_all(b"GET /status HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_string(answer)
+        };
+        ask(&mut answer).map_err(|error| error.to_string())?;
+        let body = answer.split_once("\r\n\r\n").ok_or(&*answer).map(|(_, body)| body)?;
+        serde_json::from_str(body).map_err(|error| error.to_string())
     }
 
     /// Waits for words in the log.

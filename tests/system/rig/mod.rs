@@ -1,17 +1,23 @@
 //! What the tests stand on: servers, instances, a feed that computes what must come out, and a judge.
 
+#[cfg(feature = "rocksdb")]
+mod disk;
 mod feed;
 mod instance;
 mod judge;
+mod load;
 mod random;
 mod reference;
 mod servers;
 mod sql;
 mod world;
 
+#[cfg(feature = "rocksdb")]
+pub use disk::Disk;
 pub use feed::Feed;
 pub use instance::Instance;
 pub use judge::Audit;
+pub use load::Load;
 pub use random::Random;
 pub use reference::{Account, Reference};
 pub use sql::{number, sql};

@@ -3,13 +3,10 @@
 use super::servers::{Kafka, Postgres};
 use super::{Instance, say, sql};
 use sqlx::postgres::PgRow;
-#[cfg(feature = "rocksdb")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-#[cfg(feature = "rocksdb")]
-use std::sync::PoisonError;
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::KafkaSettings;
 
@@ -66,15 +63,14 @@ fn binary() -> PathBuf {
 
 /// The pipeline of `examples/<name>.rs` as a binary, which `cargo build --examples` leaves beside ours. Copied once, since
 /// a file that runs cannot be written.
-#[cfg(feature = "rocksdb")]
-fn example(name: &str) -> PathBuf {
+pub(super) fn example(name: &str) -> PathBuf {
     static COPIES: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(copy) = copies.get(name) {
         return copy.clone();
     }
     let built = Path::new(env!("CARGO_BIN_EXE_tidegate")).with_file_name("examples").join(name);
-    assert!(built.exists(), "{} is not there: cargo build --features rocksdb --examples", built.display());
+    assert!(built.exists(), "{} is not there: cargo build --examples, with the features of the tests", built.display());
     let copy = copied(&built, &format!("example-{name}"));
     copies.insert(name.into(), copy.clone());
     copy
@@ -115,7 +111,6 @@ impl World {
     }
 
     /// The pipeline of an example, and nothing prepared for it.
-    #[cfg(feature = "rocksdb")]
     pub fn example(name: &'static str, pipeline: &str) -> Option<Self> {
         is_wanted(name).then(|| Self::start(name, example(pipeline), "1"))
     }

@@ -1,0 +1,85 @@
+//! The load that the system tests are run under: notifications of two co-partitioned topics change a row by a random draw,
+//! and about 30 % of the changes are told. The draw is kept in the row, in its notice and, by a trigger, in a ledger of all
+//! changes, so that an oracle can tell a result that was published again from one that was computed again.
+//!
+//! Against the contract of [`Algorithm`], on purpose: it is not a function of its arguments.
+
+#[path = "../tests/oracle/laws/chain.rs"]
+mod chain;
+
+use chain::{chained, magnitude_of};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use tidegate::flow::{Algorithm, Context, Key, Reject, Topology};
+use uuid::Uuid;
+
+#[derive(Deserialize)]
+struct Reading {
+    /// Anything, 20 B to 900 KiB with the rest: it is told again.
+    #[serde(default)]
+    payload: String,
+    /// What is wrong with it.
+    poison: Option<Poison>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Poison {
+    Rejected,
+    Panic,
+}
+
+/// Beside the version, which the engine keeps.
+#[derive(Serialize, Deserialize)]
+struct Thing {
+    nonce: i64,
+    chain: i64,
+    /// How many changes there have been.
+    links: i64,
+    /// The changes since the row was read, for the ledger: a trigger moves them there.
+    trail: String,
+}
+
+#[derive(Serialize)]
+struct Change {
+    nonce: i64,
+    magnitude: f64,
+    payload: String,
+}
+
+struct Draw;
+
+impl Algorithm for Draw {
+    type Event = Reading;
+    type Row = Thing;
+    type Notices = Option<Change>;
+
+    fn apply(&self, reading: Reading, thing: &mut Thing, context: &mut Context<'_>) -> Result<Option<Change>, Reject> {
+        match reading.poison {
+            Some(Poison::Rejected) => return Err(Reject::new("it asks for it")),
+            Some(Poison::Panic) => panic!("it asks for it"),
+            None => {}
+        }
+        let Key::I64(id) = *context.key() else { return Err(Reject::new("the key is no number")) };
+        let nonce = Uuid::new_v4().as_u64_pair().0.rotate_left(32).cast_signed();
+        let place = (context.topic(), context.partition(), context.offset());
+        thing.nonce = nonce;
+        thing.links += 1;
+        thing.chain = chained(thing.chain, id, place, nonce);
+        let (topic, partition, offset) = place;
+        // Writing to a String cannot fail.
+        let _ = write!(thing.trail, "{} {topic} {partition} {offset} {nonce} {},", thing.links, thing.chain);
+        Ok(Some(Change { nonce, magnitude: magnitude_of(nonce), payload: reading.payload }))
+    }
+}
+
+fn main() -> tidegate::Exit {
+    let mut topology = Topology::new("load");
+    topology
+        .source("load-readings")
+        .with("load-corrections")
+        .update("things", Draw)
+        .at_least("large", 0.7, |change| change.magnitude)
+        .to("load-changes");
+    tidegate::run(topology)
+}

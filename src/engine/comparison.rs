@@ -1,0 +1,291 @@
+//! Compares what was decided with what the topics hold, one outbox row and one message at a time. Pure: whoever drives it
+//! does the reading.
+//!
+//! Every outbox row below K stands in its topic once and with the same bytes, headers included; nothing stands there that
+//! the outbox lacks, unless it is older than the outbox is kept or was decided after it was read; each source partition's
+//! messages stand in their order within each partition of an output topic; and P <= K <= D.
+//!
+//! The audit and the oracle of the system tests both judge by this.
+
+use crate::engine::message::{headers_of, id_of, turn_of};
+use crate::flow::identity::ID_HEADER;
+use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::ports::history::Found;
+use crate::ports::rows::OutboxRow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// One number a source partition.
+type Positions = HashMap<TopicPartition, NextOffset>;
+
+/// A comparison under way: first [`Comparison::expect`] every outbox row, then [`Comparison::find`] every message, then ask
+/// for what is [`Comparison::missing`].
+#[derive(Debug)]
+pub struct Comparison {
+    pipeline: String,
+    /// K, read before the outbox.
+    committed: Positions,
+    /// D, read after the outbox.
+    decided: Positions,
+    expected: HashMap<String, Expected>,
+    /// The oldest offset that the outbox keeps.
+    oldest: BTreeMap<TopicPartition, i64>,
+    /// The last place seen of each source partition and incarnation in each partition of an output topic.
+    order: HashMap<(TopicName, i32, TopicPartition, i32), (Offset, i32)>,
+}
+
+/// What the outbox says about one message.
+#[derive(Debug)]
+struct Expected {
+    destination: TopicName,
+    digest: u64,
+    is_published: bool,
+    found: usize,
+}
+
+/// One of the pipeline's messages, compared.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compared {
+    /// What its id says.
+    pub origin: Origin,
+    /// Whether the outbox has its row.
+    pub standing: Standing,
+    /// Whether it was found before.
+    pub is_repeated: bool,
+    /// Whether it stands in another topic, or with other bytes, than its row says.
+    pub is_altered: bool,
+    /// Whether it stands behind a later record of its source partition.
+    pub is_out_of_order: bool,
+}
+
+/// Which notice of which record a message is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Where its input lies.
+    pub source: TopicPartition,
+    /// Its input.
+    pub offset: Offset,
+    /// Which of the input's notices it is.
+    pub seq: i32,
+    /// In which life of the source partition.
+    pub incarnation: i32,
+}
+
+/// What the outbox knows about a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It has its row.
+    Kept,
+    /// Its row is no longer kept: not compared.
+    BeyondRetention,
+    /// Its input was not decided when the outbox had been read.
+    NotDecided,
+    /// Its row ought to be there, and is not.
+    Unknown,
+}
+
+/// A position against which the others stand wrongly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misplaced {
+    /// P > K: the database claims more to be published than the group has.
+    PublishedBeyondCommitted,
+    /// K > D: the group has passed inputs that the database has not decided.
+    CommittedBeyondDecided,
+}
+
+/// P <= K <= D, where `published` was read before K and `decided` after it.
+#[must_use]
+pub fn misplaced(published: NextOffset, committed: Option<NextOffset>, decided: NextOffset) -> Vec<Misplaced> {
+    let Some(committed) = committed else { return Vec::new() };
+    let laws = [
+        (published > committed, Misplaced::PublishedBeyondCommitted),
+        (committed > decided, Misplaced::CommittedBeyondDecided),
+    ];
+    laws.into_iter().filter_map(|(is_broken, law)| is_broken.then_some(law)).collect()
+}
+
+impl Comparison {
+    /// Begins with K of every source partition, which must have been read before the outbox.
+    #[must_use]
+    pub fn new(pipeline: &str, committed: Positions) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            committed,
+            decided: Positions::new(),
+            expected: HashMap::new(),
+            oldest: BTreeMap::new(),
+            order: HashMap::new(),
+        }
+    }
+
+    /// Takes one row of the outbox. Changelog records are left out: their topics are compacted.
+    pub fn expect(&mut self, row: &OutboxRow) {
+        if turn_of(row).is_some() {
+            return;
+        }
+        let is_published = self.committed.get(&row.source).is_some_and(|k| !k.is_before(row.source_offset));
+        let digest = digest(row.key.as_deref(), row.value.as_deref(), &headers_of(&self.pipeline, row));
+        let oldest = self.oldest.entry(row.source.clone()).or_insert(row.source_offset.0);
+        *oldest = (*oldest).min(row.source_offset.0);
+        let destination = row.destination.clone();
+        self.expected.insert(id_of(&self.pipeline, row), Expected { destination, digest, is_published, found: 0 });
+    }
+
+    /// The outbox has been read: takes D as it stands now. A message decided later is nobody's fault.
+    pub fn expected_all(&mut self, decided: Positions) {
+        self.decided = decided;
+    }
+
+    /// How many rows the outbox keeps, and how many of them must be in their topics.
+    #[must_use]
+    pub fn expected_count(&self) -> (usize, usize) {
+        (self.expected.len(), self.expected.values().filter(|expected| expected.is_published).count())
+    }
+
+    /// Compares one message as a committed reader finds it; `None` when it is another pipeline's. Of each partition the
+    /// messages must come in offset order.
+    pub fn find(&mut self, topic: &TopicName, found: &Found) -> Option<Compared> {
+        let id = found.header(ID_HEADER)?;
+        let origin = origin_of(&self.pipeline, id)?;
+        let (source, place) = (&origin.source, (origin.offset, origin.seq));
+        let lane = (topic.clone(), found.partition, source.clone(), origin.incarnation);
+        let last = self.order.entry(lane).or_insert(place);
+        let is_out_of_order = place < *last;
+        *last = place.max(*last);
+        let (mut is_repeated, mut is_altered) = (false, false);
+        let standing = if let Some(expected) = self.expected.get_mut(id) {
+            expected.found += 1;
+            is_repeated = expected.found > 1;
+            let digest = digest(found.key.as_deref(), found.value.as_deref(), &found.headers);
+            is_altered = expected.destination != *topic || expected.digest != digest;
+            Standing::Kept
+        } else if self.decided.get(source).is_some_and(|end| end.is_before(origin.offset)) {
+            Standing::NotDecided
+        } else if self.is_beyond_retention(source, origin.offset) {
+            Standing::BeyondRetention
+        } else {
+            Standing::Unknown
+        };
+        Some(Compared { origin, standing, is_repeated, is_altered, is_out_of_order })
+    }
+
+    /// Ids and topics of the rows below K that were not found, sorted.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(&str, &TopicName)> {
+        let is_missing = |(_, expected): &(&String, &Expected)| expected.is_published && expected.found == 0;
+        let missing = self.expected.iter().filter(is_missing);
+        let mut out: Vec<_> = missing.map(|(id, expected)| (id.as_str(), &expected.destination)).collect();
+        out.sort_unstable();
+        out
+    }
+
+    fn is_beyond_retention(&self, source: &TopicPartition, offset: Offset) -> bool {
+        !self.oldest.is_empty() && self.oldest.get(source).is_none_or(|oldest| offset.0 < *oldest)
+    }
+}
+
+fn digest(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, value).hash(&mut hasher);
+    for header in headers {
+        (&header.name, &header.value).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Takes an id of ours apart; `None` when it is another pipeline's.
+#[must_use]
+pub fn origin_of(pipeline: &str, id: &str) -> Option<Origin> {
+    let mut parts = id.strip_prefix(pipeline)?.strip_prefix('/')?.split('/');
+    let topic = TopicName::parse(parts.next()?).ok()?;
+    let partition = Partition(parts.next()?.parse().ok()?);
+    let offset = Offset(parts.next()?.parse().ok()?);
+    let seq = parts.next()?.parse().ok()?;
+    let incarnation = parts.next().map_or(Some(0), |word| word.parse().ok())?;
+    Some(Origin { source: TopicPartition::new(topic, partition), offset, seq, incarnation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Timestamp;
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::parse(name).unwrap()
+    }
+
+    fn row(offset: i64) -> OutboxRow {
+        OutboxRow {
+            source: TopicPartition::new(topic("in"), Partition(0)),
+            source_offset: Offset(offset),
+            seq: 0,
+            incarnation: 0,
+            destination: topic("out"),
+            key: Some(b"7".to_vec()),
+            value: Some(offset.to_string().into_bytes()),
+            headers: vec![Header::new("tg_version", *b"3")],
+            created_at: Timestamp(0),
+        }
+    }
+
+    fn found(row: &OutboxRow) -> Found {
+        let (key, value, headers) = (row.key.clone(), row.value.clone(), headers_of("p", row));
+        Found { partition: 0, offset: 0, key, value, headers }
+    }
+
+    /// The outbox keeps offsets 5 and 6; K is 6 and D is 7.
+    fn comparison() -> Comparison {
+        let at = |offset: i64| Positions::from([(row(0).source, NextOffset(offset))]);
+        let mut comparison = Comparison::new("p", at(6));
+        comparison.expect(&row(5));
+        comparison.expect(&row(6));
+        comparison.expected_all(at(7));
+        comparison
+    }
+
+    #[test]
+    fn a_message_is_held_against_its_row_by_topic_bytes_and_headers() {
+        let mut comparison = comparison();
+        assert_eq!(comparison.expected_count(), (2, 1));
+        assert_eq!(comparison.missing(), [("p/in/0/5/0", &topic("out"))]);
+        let first = comparison.find(&topic("out"), &found(&row(5))).unwrap();
+        assert_eq!((first.standing, first.is_repeated, first.is_altered), (Standing::Kept, false, false));
+        assert!(comparison.missing().is_empty());
+        assert!(comparison.find(&topic("out"), &found(&row(5))).unwrap().is_repeated);
+        assert!(comparison.find(&topic("elsewhere"), &found(&row(6))).unwrap().is_altered);
+        let mut other = found(&row(6));
+        other.headers[0] = Header::new("tg_version", *b"4");
+        assert!(comparison.find(&topic("out"), &other).unwrap().is_altered);
+        other = found(&row(6));
+        other.value = Some(b"other".to_vec());
+        assert!(comparison.find(&topic("out"), &other).unwrap().is_altered);
+    }
+
+    #[test]
+    fn a_message_without_a_row_is_old_too_new_or_unknown() {
+        let mut comparison = comparison();
+        let mut standing = |offset: i64| comparison.find(&topic("out"), &found(&row(offset))).unwrap().standing;
+        assert_eq!((standing(4), standing(7)), (Standing::BeyondRetention, Standing::NotDecided));
+        let mut none = Comparison::new("p", Positions::new());
+        assert_eq!(none.find(&topic("out"), &found(&row(4))).unwrap().standing, Standing::Unknown);
+        assert_eq!(Comparison::new("q", Positions::new()).find(&topic("out"), &found(&row(4))), None);
+    }
+
+    #[test]
+    fn order_is_kept_within_an_output_partition_alone() {
+        let mut comparison = comparison();
+        let mut is_behind = |offset: i64, partition: i32| {
+            let message = Found { partition, ..found(&row(offset)) };
+            comparison.find(&topic("out"), &message).unwrap().is_out_of_order
+        };
+        assert!(!is_behind(6, 0) && !is_behind(5, 1) && is_behind(5, 0) && !is_behind(6, 1));
+    }
+
+    #[test]
+    fn p_must_not_pass_k_nor_k_pass_d() {
+        let at = |p: i64, k: Option<i64>, d: i64| misplaced(NextOffset(p), k.map(NextOffset), NextOffset(d));
+        assert_eq!((at(1, Some(2), 3), at(3, Some(3), 3), at(5, None, 3)), (vec![], vec![], vec![]));
+        assert_eq!(at(3, Some(2), 3), [Misplaced::PublishedBeyondCommitted]);
+        assert_eq!(at(1, Some(4), 3), [Misplaced::CommittedBeyondDecided]);
+    }
+}
