@@ -1,5 +1,6 @@
 //! Keyed state: re-keying, stores, restores, declared sources, with crashes and rebalances.
 
+use crate::pipeline::make_a_zombie;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
@@ -364,15 +365,7 @@ fn a_zombie_adds_nothing() {
     for n in 0..8 {
         driver.send("events", format!("k{n}").as_str(), event(&format!("u{}", n % 4), 1));
     }
-    driver.step();
-    driver.freeze(0);
-    driver.run();
-    for _ in 0..10 {
-        assert!(driver.step_workers(0).is_none(), "a zombie drops its task, it does not die");
-        driver.pass(Duration::from_millis(50));
-    }
-    driver.thaw(0);
-    driver.run();
+    make_a_zombie(&mut driver);
     for user in 0..4 {
         assert_eq!(driver.store("usage", &format!("u{user}")).unwrap()["count"], 3);
     }

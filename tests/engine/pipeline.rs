@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::testing::TestDriver;
 
@@ -81,6 +82,20 @@ pub fn fill(mut driver: TestDriver, accounts: i64) -> TestDriver {
         driver.row("accounts", id, Account { score: 0.0 });
     }
     driver
+}
+
+/// Stops the first of two instances with a batch in hand, lets the other go on to the end, then the first one's workers
+/// before its polling thread has heard of anything, and at last all of it.
+pub fn make_a_zombie(driver: &mut TestDriver) {
+    driver.step(); // both instances have fetched, batches wait for their age
+    driver.freeze(0);
+    driver.run();
+    for _ in 0..10 {
+        assert!(driver.step_workers(0).is_none(), "a zombie drops its task, it does not die");
+        driver.pass(Duration::from_millis(50));
+    }
+    driver.thaw(0);
+    driver.run();
 }
 
 /// The ids of everything announced: unique, whatever happened.

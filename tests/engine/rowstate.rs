@@ -1,5 +1,6 @@
 //! State in a step with rows: rows, outbox and store agree, whatever dies in between.
 
+use crate::pipeline::make_a_zombie;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -206,15 +207,7 @@ fn a_zombie_adds_nothing_to_rows_or_state() {
     for id in 0..8 {
         send(&mut driver, "readings", id, 1.0, "");
     }
-    driver.step(); // both instances have fetched, batches wait for their age
-    driver.freeze(0);
-    driver.run();
-    for _ in 0..10 {
-        assert!(driver.step_workers(0).is_none(), "a zombie drops its task, it does not die");
-        driver.pass(Duration::from_millis(50));
-    }
-    driver.thaw(0);
-    driver.run();
+    make_a_zombie(&mut driver);
     for id in 0..8 {
         assert_eq!(number(&mut driver, &id.to_string()), 1);
         assert_eq!(driver.row_of("accounts", id).unwrap().version, 1);

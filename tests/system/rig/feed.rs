@@ -1,7 +1,7 @@
 //! Notifications with seeded values, and beside them what they must lead to.
 
-use super::{Random, Reference, World};
-use std::time::{Duration, Instant};
+use super::{Random, Reference, World, evenly};
+use std::time::Duration;
 use tidegate::adapters::kafka::KafkaFeed;
 use tidegate::flow::record::TopicName;
 
@@ -23,14 +23,7 @@ impl Feed {
 
     /// `count` notifications, evenly over `during`, all acknowledged at the end.
     pub fn send(&mut self, count: i64, during: Duration) {
-        let began = Instant::now();
-        for number in 0..count {
-            let due = during.mul_f64(number as f64 / count as f64);
-            if let Some(early) = due.checked_sub(began.elapsed()).filter(|early| *early > Duration::from_millis(5)) {
-                std::thread::sleep(early);
-            }
-            self.one();
-        }
+        evenly(count.unsigned_abs(), during, || self.one());
         self.flush();
     }
 

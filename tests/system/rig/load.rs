@@ -2,11 +2,11 @@
 //! topics. Each record says in a header what it must lead to, and bears a receipt; `examples/load.rs` takes it.
 
 use super::world::example;
-use super::{Random, World};
+use super::{Random, World, evenly};
 use crate::reader::{EXPECT_HEADER, OUTPUT, RECEIPT_HEADER, SOURCES, Servers};
 use std::collections::{BTreeMap, VecDeque};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate::adapters::kafka::{KafkaAdmin, KafkaFeed, TopicSpec};
 use tidegate::flow::record::{Header, TopicName};
 
@@ -73,14 +73,7 @@ impl Load {
 
     /// `count` notifications, evenly over `during`, all acknowledged at the end.
     pub fn send(&mut self, count: u64, during: Duration) {
-        let began = Instant::now();
-        for number in 0..count {
-            let due = during.mul_f64(number as f64 / count as f64);
-            if let Some(early) = due.checked_sub(began.elapsed()).filter(|early| *early > Duration::from_millis(5)) {
-                std::thread::sleep(early);
-            }
-            self.one();
-        }
+        evenly(count, during, || self.one());
         self.producer.flush().unwrap();
     }
 

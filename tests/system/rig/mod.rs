@@ -31,6 +31,18 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Does something `count` times, evenly over `during`.
+pub fn evenly(count: u64, during: Duration, mut each: impl FnMut()) {
+    let began = Instant::now();
+    for number in 0..count {
+        let due = during.mul_f64(number as f64 / count as f64);
+        if let Some(early) = due.checked_sub(began.elapsed()).filter(|early| *early > Duration::from_millis(5)) {
+            std::thread::sleep(early);
+        }
+        each();
+    }
+}
+
 /// Asks every 100 ms until there is an answer.
 pub fn until<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let end = Instant::now() + within;
