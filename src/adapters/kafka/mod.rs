@@ -34,6 +34,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A context that only logs.
 struct Quiet;
@@ -70,8 +73,56 @@ impl ConsumerContext for Quiet {
 fn log_line(level: i32, facility: &str, line: &str) {
     match level {
         _ if facility == "CONFWARN" => {} // a property of a consumer is set for a producer too, on purpose
+        ..=6 if facility == "FAIL" && is_repetition(line) => tracing::debug!(facility, "librdkafka: {line}"),
         ..=4 if !matches!(facility, "TXNERR" | "FATAL") => tracing::warn!(facility, "librdkafka: {line}"),
         5..=6 => tracing::info!(facility, "librdkafka: {line}"),
         _ => tracing::debug!(facility, "librdkafka: {line}"),
+    }
+}
+
+/// How long the same trouble with a connection is told once: each client has a thread a broker, and each of them says it.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Whether the same was said a moment ago, by whatever thread and after however long.
+fn is_repetition(line: &str) -> bool {
+    static TOLD: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.retain(|_, until| !fault::left(*until).is_zero());
+    let is_told = told.contains_key(trouble(line));
+    if !is_told {
+        told.insert(trouble(line).to_owned(), fault::deadline(TELL_AGAIN));
+    }
+    is_told
+}
+
+/// `[thrd:…]: name: address: Connect to … failed: … (after …)` without what differs from thread to thread.
+fn trouble(line: &str) -> &str {
+    let from = line.find("Connect to ").or_else(|| line.find("]: ").map(|at| at + 3)).unwrap_or(0);
+    let said = line.get(from..).unwrap_or(line);
+    said.split(" (after ").next().unwrap_or(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_trouble_with_a_connection_is_one_whatever_thread_says_it() {
+        let said = |thread: &str, after: &str| {
+            format!(
+                "[thrd:{thread}]: {thread}: 127.0.0.1:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after {after})"
+            )
+        };
+        assert_eq!(
+            trouble(&said("TxnCoordinator", "0ms in state CONNECT")),
+            "Connect to ipv4#127.0.0.1:1 failed: Connection refused"
+        );
+        assert!(!is_repetition(&said("127.0.0.1:1/bootstrap", "0ms in state CONNECT")));
+        assert!(is_repetition(&said("TxnCoordinator", "3ms in state CONNECT, 1 identical error(s) suppressed")));
+        assert!(!is_repetition("[thrd:a]: 127.0.0.1:2/1: Disconnected (after 5ms in state UP)"));
+        assert_eq!(
+            trouble("[thrd:a]: 127.0.0.1:2/1: Disconnected (after 5ms in state UP)"),
+            "127.0.0.1:2/1: Disconnected"
+        );
     }
 }
