@@ -4,8 +4,8 @@ use crate::ports::fault::Fault;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use std::time::{Duration, Instant};
 
-/// No repetition helps: rights are missing, or the broker is too old.
-pub(super) fn is_hopeless(code: Code) -> bool {
+/// No repetition helps: rights are missing, the broker is too old, or the settings do not suit it.
+fn is_hopeless(code: Code) -> bool {
     matches!(
         code,
         Code::TopicAuthorizationFailed
@@ -14,12 +14,16 @@ pub(super) fn is_hopeless(code: Code) -> bool {
             | Code::TransactionalIdAuthorizationFailed
             | Code::UnsupportedVersion
             | Code::UnsupportedFeature
+            | Code::UnsupportedForMessageFormat
+            | Code::UnsupportedCompressionType
             | Code::InvalidTransactionTimeout
+            | Code::InvalidGroupId
+            | Code::OffsetMetadataTooLarge
     )
 }
 
 /// The group refuses us as the member that we were when the membership was captured.
-pub(super) fn is_membership_over(code: Code) -> bool {
+fn is_membership_over(code: Code) -> bool {
     matches!(
         code,
         Code::IllegalGeneration
@@ -36,9 +40,37 @@ pub(super) fn is_producer_fenced(code: Code) -> bool {
     matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
+/// What was offered will be refused however often it is: the message, its topic, or the size of the offsets.
+fn is_refused(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::InvalidDifferentRecord
+            | Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidTopic
+            | Code::InvalidTimestamp
+            | Code::InvalidRecord
+            | Code::InvalidCommitOffsetSize
+    )
+}
+
+/// The transaction has ended before, by an error that this code does not name.
+pub(super) fn is_consequence(code: Code) -> bool {
+    matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State | Code::Fatal)
+}
+
+/// The fault of a transaction, whichever of its calls or deliveries ended with `code`: the table of `docs/errors.md`.
+pub(super) fn in_transaction(code: Code, message: String) -> Fault {
+    if is_refused(code) { Fault::corrupt(message) } else { sorted(code, message) }
+}
+
 /// `Fenced`, `Fatal` or `Retry` for `code`; `what` is the sentence's beginning and names the topic or group.
 pub(super) fn by_code(code: Code, what: &str) -> Fault {
-    let message = format!("{what}: {code}");
+    sorted(code, format!("{what}: {code}"))
+}
+
+fn sorted(code: Code, message: String) -> Fault {
     if is_membership_over(code) {
         Fault::fenced(message)
     } else if is_hopeless(code) {
@@ -76,26 +108,50 @@ pub(super) fn left(until: Instant) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ffi;
     use super::*;
+    use crate::adapters::documented;
     use rdkafka::types::RDKafkaConfRes;
 
+    /// The word of the document for what becomes of a transaction.
+    fn class_of(code: Code) -> &'static str {
+        match in_transaction(code, String::new()) {
+            Fault::Fenced(_) => "Fenced",
+            Fault::Corrupt(_) => "Corrupt",
+            Fault::Retry(_) if is_producer_fenced(code) => "Retry, counted",
+            Fault::Retry(_) => "Retry",
+            Fault::Fatal(_) => "Fatal",
+        }
+    }
+
     #[test]
-    fn codes_are_sorted_by_what_the_caller_does_next() {
-        for code in [Code::IllegalGeneration, Code::UnknownMemberId, Code::FencedInstanceId, Code::RebalanceInProgress]
-        {
-            assert!(by_code(code, "group g").is_fenced(), "{code}");
+    fn every_code_of_the_library_stands_once_in_the_document_with_its_class() {
+        let mut rows = documented::rows("Codes of a transaction");
+        let mut others = documented::rows("Codes that cannot come from these calls");
+        for (code, name) in ffi::known_codes() {
+            let [cell, number] = [format!("`{name}`"), (code as i32).to_string()];
+            let class = rows.remove(&cell);
+            let is_other = others.remove(&cell);
+            match (class, is_other) {
+                (Some(row), None) => {
+                    assert_eq!((row[1].as_str(), row[3].as_str()), (number.as_str(), class_of(code)), "{name}");
+                }
+                (None, Some(row)) => {
+                    assert_eq!((row[1].as_str(), "Retry"), (number.as_str(), class_of(code)), "{name}: no row needed?");
+                }
+                (class, _) => {
+                    panic!("{name} ({number}) stands {} in the document", class.map_or("nowhere", |_| "twice"))
+                }
+            }
         }
-        for code in [Code::TopicAuthorizationFailed, Code::TransactionalIdAuthorizationFailed, Code::UnsupportedVersion]
-        {
-            assert!(matches!(by_code(code, "topic t"), Fault::Fatal(_)), "{code}");
-        }
-        for code in
-            [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::OperationTimedOut, Code::Fail]
-        {
-            assert!(by_code(code, "producer p").is_retry(), "{code}: ordinary, the producer is renewed");
-        }
-        assert!(is_producer_fenced(Code::Fenced) && is_producer_fenced(Code::ProducerFenced));
-        assert!(!is_producer_fenced(Code::IllegalGeneration), "the group's business, not the producer's");
+        assert!(rows.is_empty() && others.is_empty(), "codes that the library does not know: {rows:?} {others:?}");
+    }
+
+    #[test]
+    fn outside_of_a_transaction_nothing_is_refused() {
+        assert!(by_code(Code::MessageSizeTooLarge, "topic t").is_retry());
+        assert!(by_code(Code::IllegalGeneration, "group g").is_fenced());
+        assert!(matches!(by_code(Code::TopicAuthorizationFailed, "topic t"), Fault::Fatal(_)));
         assert!(by_code(Code::TopicAuthorizationFailed, "topic t").to_string().starts_with("topic t: "));
     }
 

@@ -544,3 +544,17 @@ pub(super) fn states(list: &TopicPartitionList) -> Vec<(String, i32, Code)> {
     // SAFETY: the list is live.
     unsafe { elements(list.ptr()) }
 }
+
+/// Every code that the linked library knows, with its name.
+#[cfg(test)]
+pub(super) fn known_codes() -> Vec<(Code, String)> {
+    let (mut table, mut len) = (ptr::null(), 0);
+    // SAFETY: the library answers a static table of `len` entries, in whose gaps every pointer is null.
+    let table = unsafe {
+        sys::rd_kafka_get_err_descs(&raw mut table, &raw mut len);
+        std::slice::from_raw_parts(table, len)
+    };
+    let described = table.iter().filter(|entry| !entry.desc.is_null());
+    // SAFETY: what is described has a static name.
+    described.map(|entry| (Code::from(entry.code), owned(unsafe { text(entry.name) }))).collect()
+}

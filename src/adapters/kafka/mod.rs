@@ -16,6 +16,8 @@ mod group;
 pub mod history;
 pub mod offsets;
 pub mod producer;
+#[cfg(test)]
+mod refusals;
 pub mod settings;
 pub mod taint;
 mod topics;

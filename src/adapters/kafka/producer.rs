@@ -13,7 +13,7 @@
 //! commits, so that no line can come too late.
 
 use super::bounded::Bounded;
-use super::fault::{self, by_code, by_error, is_hopeless, is_membership_over, is_producer_fenced};
+use super::fault::{self, by_error, in_transaction, is_consequence, is_producer_fenced};
 use super::ffi::{self, CallError, Event, Queue};
 use super::group::offsets;
 use super::settings::KafkaSettings;
@@ -119,13 +119,18 @@ impl ProducerContext for Deliveries {
                 }
             }),
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                let code = code_of(error);
                 self.with(|seen| {
                     seen.failed.get_or_insert_with(|| (message.topic().to_owned(), code));
                 });
             }
         }
     }
+}
+
+/// The error's code; the library's general one where the wrapper has none.
+fn code_of(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 impl KafkaSink {
@@ -175,32 +180,29 @@ impl KafkaSink {
         }
     }
 
-    /// Every error ends the producer's use.
-    fn spoil(&mut self, fault: Fault) -> Fault {
+    /// Every error ends the producer's use; its code tells what else.
+    fn spoil(&mut self, code: Code, what: &str) -> Fault {
+        let cause = self.cause(code);
+        let code = cause.as_ref().map_or(code, code_of);
+        self.is_fenced |= is_producer_fenced(code);
+        let told = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        let fault = in_transaction(code, format!("producer {}: {what}{told}", self.transactional_id));
         self.catch_up();
         self.watch.taint(fault.to_string());
         fault
     }
 
+    /// What ended the transaction, where `code` only says that it has ended: the client purges what is queued and refuses
+    /// what comes after. It tells the cause to whoever begins another one, and begins none.
+    fn cause(&self, code: Code) -> Option<KafkaError> {
+        let live = self.live.as_ref().filter(|_| is_consequence(code))?;
+        live.producer.begin_transaction().err().filter(|cause| !is_consequence(code_of(cause)))
+    }
+
     fn called(&mut self, result: Result<(), CallError>, call: &str) -> Result<(), Fault> {
-        match result {
-            Ok(()) => {
-                self.catch_up();
-                Ok(())
-            }
-            Err(CallError { code, text }) => {
-                self.is_fenced |= is_producer_fenced(code);
-                let message = format!("producer {}: {call}: {code}: {text}", self.transactional_id);
-                let fault = if is_hopeless(code) {
-                    Fault::fatal(message)
-                } else if call == "send_offsets" && is_membership_over(code) {
-                    Fault::fenced(message)
-                } else {
-                    Fault::retry(message)
-                };
-                Err(self.spoil(fault))
-            }
-        }
+        result.map_err(|CallError { code, text }| self.spoil(code, &format!("{call}: {code}: {text}")))?;
+        self.catch_up();
+        Ok(())
     }
 
     /// The opaque of a message: 0, or the place of its partition among the tracked ones plus one.
@@ -217,16 +219,10 @@ impl KafkaSink {
     }
 
     fn failed_delivery(&mut self) -> Result<(), Fault> {
-        let Some((topic, code)) = self.live()?.producer.client().context().take_failed() else { return Ok(()) };
-        let what = format!("producer {}: topic {topic}", self.transactional_id);
-        self.is_fenced |= is_producer_fenced(code);
-        let fault = match code {
-            Code::MessageSizeTooLarge => Fault::corrupt(format!("{what}: {code}")),
-            // The group has no part in a delivery: what looks like a lost membership is not one.
-            code if is_hopeless(code) => Fault::fatal(format!("{what}: {code}")),
-            code => Fault::retry(format!("{what}: {code}")),
-        };
-        Err(self.spoil(fault))
+        match self.live()?.producer.client().context().take_failed() {
+            Some((topic, code)) => Err(self.spoil(code, &format!("topic {topic}: {code}"))),
+            None => Ok(()),
+        }
     }
 
     fn start(&mut self) -> Result<(), Fault> {
@@ -242,7 +238,10 @@ impl KafkaSink {
         ffi::await_metadata(producer.client(), self.settings.transaction_timeout());
         // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
         let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
-        producer.init_transactions(wait).map_err(|error| by_error(&error, &format!("{what}: init_transactions")))?;
+        producer.init_transactions(wait).map_err(|error| {
+            let message = format!("{what}: init_transactions: {error}");
+            in_transaction(code_of(&error), message)
+        })?;
         let calls = Bounded::start("offsets");
         let calls = calls.map_err(|error| Fault::retry(format!("{what}: no thread")).because(error))?;
         self.live = Some(Live { calls, lines, producer });
@@ -257,11 +256,7 @@ impl Sink for KafkaSink {
         self.live()?.producer.client().context().with(|seen| seen.ends.clear());
         let result = self.live()?.producer.begin_transaction();
         self.watch.begin();
-        result.map_err(|error| {
-            self.is_fenced |= error.rdkafka_error_code().is_some_and(is_producer_fenced);
-            let fault = by_error(&error, &format!("producer {}: begin", self.transactional_id));
-            self.spoil(fault)
-        })
+        result.map_err(|error| self.spoil(code_of(&error), &format!("begin: {error}")))
     }
 
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
@@ -287,21 +282,11 @@ impl Sink for KafkaSink {
                     record = back;
                     let until = *until.get_or_insert_with(|| fault::deadline(self.settings.transaction_timeout()));
                     if fault::left(until).is_zero() {
-                        let what = format!("producer {}: topic {topic}: queue full", self.transactional_id);
-                        return Err(self.spoil(Fault::retry(what)));
+                        return Err(self.spoil(Code::QueueFull, &format!("topic {topic}: {}", Code::QueueFull)));
                     }
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, _)) => {
-                    let what = format!("producer {}: topic {topic}", self.transactional_id);
-                    let fault = match error.rdkafka_error_code() {
-                        Some(Code::MessageSizeTooLarge | Code::InvalidArgument) => {
-                            Fault::corrupt(format!("{what}: {error}"))
-                        }
-                        _ => by_error(&error, &what),
-                    };
-                    return Err(self.spoil(fault));
-                }
+                Err((error, _)) => return Err(self.spoil(code_of(&error), &format!("topic {topic}: {error}"))),
             }
         }
     }
@@ -309,10 +294,7 @@ impl Sink for KafkaSink {
     fn flush(&mut self) -> Result<(), Fault> {
         let flushed = ffi::flush(self.live()?.producer.client(), self.settings.transaction_timeout());
         self.failed_delivery()?;
-        flushed.map_err(|code| {
-            let fault = by_code(code, &format!("producer {}: flush", self.transactional_id));
-            self.spoil(fault)
-        })
+        flushed.map_err(|code| self.spoil(code, &format!("flush: {code}")))
     }
 
     fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {

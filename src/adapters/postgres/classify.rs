@@ -103,6 +103,7 @@ pub(super) fn leaves_commit_open(sqlstate: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::documented;
     use proptest::prelude::*;
 
     /// Every class of appendix A, in its order.
@@ -122,6 +123,35 @@ mod tests {
             let class = CLASSES.iter().find(|(class, _)| *class == &code[..2]).unwrap().1;
             assert_ne!(*own, class, "{code}: the row is not needed");
         }
+    }
+
+    /// What the document says of a code: the action, and what it means at COMMIT.
+    fn told_of(code: &str) -> [String; 2] {
+        let found = consequence(code);
+        let action = match found {
+            Reject(letter) => format!("dead letter `{letter}`"),
+            Retry => "again".into(),
+            Reconnect => "again, connected anew".into(),
+            Corrupt => "halt".into(),
+        };
+        let is_open = found == Reconnect || leaves_commit_open(code);
+        [action, if is_open { "unknown" } else { "not done" }.into()]
+    }
+
+    #[test]
+    fn every_class_and_every_code_that_differs_stands_once_in_the_document_with_its_action() {
+        let mut rows = documented::rows("SQLSTATE");
+        let mut take = |cell: &str| rows.remove(cell).map(|row| [row[1].clone(), row[2].clone()]);
+        assert_eq!(take("any other"), Some(told_of("ZZZZZ")));
+        for class in APPENDIX.split_whitespace() {
+            // No code of the server ends so: the class alone decides.
+            assert_eq!(take(&format!("`{class}`")), Some(told_of(&format!("{class}ZZZ"))), "class {class}");
+        }
+        // One differs from its class at COMMIT alone.
+        for code in CODES.iter().map(|(code, _)| *code).chain(["40003"]) {
+            assert_eq!(take(&format!("`{code}`")), Some(told_of(code)), "code {code}");
+        }
+        assert!(rows.is_empty(), "rows that are not needed: {rows:?}");
     }
 
     #[test]
