@@ -9,10 +9,14 @@
 # kafka.sh restart DIR BROKER      ended first where it runs; same data, same ports; last line: bootstrap servers
 # kafka.sh pause|resume DIR BROKER SIGSTOP, SIGCONT
 # kafka.sh status DIR              a line a broker: BROKER up|paused|down HOST:PORT; exit 1 unless all are up
+# kafka.sh proxies DIR             with KAFKA_PROXIED=1 at the start, a line a broker: where its proxy is to listen, and
+#                                  where that has to lead
 # kafka.sh remove DIR              SIGKILL to all, DIR removed
 # kafka.sh tool CLASS [ARGUMENT...] one of Kafka's own tools, such as org.apache.kafka.tools.TopicCommand
 #
 # TIDEGATE_PARENT_PID: with start; when that process is gone, remove DIR.
+# KAFKA_PROXIED=1: with start; each broker has a second listener, which sends its clients to a port where nobody listens
+# yet: whoever puts a proxy there needs to rewrite no answer. Clients of the bootstrap servers pass by it.
 # KAFKA_JVM: flags of the broker's JVM in place of ours. KAFKA_JVM_MORE: flags beside them.
 set -euo pipefail
 
@@ -93,25 +97,37 @@ cluster_id() { head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d = | sed '
 
 # configure BROKER...: ports and server.properties of each; needs dir, brokers
 configure() {
-  local broker port controller voters='' copies=1 in_sync=1
+  local broker port controller behind proxy voters='' copies=1 in_sync=1 listeners advertised
   ((brokers == 1)) || { copies=3; in_sync=2; }
   for broker; do
     mkdir -p "$dir/broker-$broker"
     free_port "$dir"; port=$REPLY
     free_port "$dir"; controller=$REPLY
     echo "$port $controller" >"$dir/broker-$broker/ports"
+    if [[ -n ${KAFKA_PROXIED:-} ]]; then
+      free_port "$dir"; behind=$REPLY
+      free_port "$dir"; proxy=$REPLY
+      echo "127.0.0.1:$proxy 127.0.0.1:$behind" >"$dir/broker-$broker/proxy"
+    fi
     voters+="${voters:+,}$broker@127.0.0.1:$controller"
   done
   # A killed broker's restart is refused until its session times out, 9 s by default (measured: restart took 11 s).
   for broker; do
     read -r port controller <"$dir/broker-$broker/ports"
+    listeners=CLIENT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+    advertised=CLIENT://127.0.0.1:$port
+    if [[ -e $dir/broker-$broker/proxy ]]; then
+      read -r proxy behind <"$dir/broker-$broker/proxy"
+      listeners+=,PROXIED://$behind
+      advertised+=,PROXIED://$proxy
+    fi
     cat >"$dir/broker-$broker/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=$broker
 controller.quorum.voters=$voters
-listeners=CLIENT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=CLIENT://127.0.0.1:$port
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=$listeners
+advertised.listeners=$advertised
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
 log.dirs=$dir/broker-$broker/data
@@ -228,13 +244,14 @@ case $command in
     launch "${names[@]}"
     bootstrap
     ;;
-  stop | status | remove)
+  stop | status | proxies | remove)
     [[ $command != remove || -d ${2:?DIR} ]] || exit 0
     absolute "${2:?DIR}"
     dir=$REPLY
     [[ -e $dir/lock ]] || fail "$dir is no folder of mine" 66
     case $command in
       stop) end TERM 10 "$dir"/broker-* ;;
+      proxies) cat "$dir"/broker-*/proxy ;;
       remove)
         alone "$dir"
         end KILL 10 "$dir"/broker-*

@@ -19,6 +19,8 @@ mod joins;
 #[cfg(feature = "rocksdb")]
 mod keyed;
 mod keyed_setup;
+#[cfg(feature = "failpoints")]
+mod late;
 #[path = "../oracle/laws/mod.rs"]
 mod laws;
 mod load;

@@ -2,8 +2,6 @@
 //! three instances.
 
 use crate::rig::{Feed, Instance, Random, World, say};
-use sqlx::Row as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const IDS: i64 = 1_000;
@@ -22,42 +20,12 @@ fn world(name: &'static str) -> Option<World> {
 /// Feeds until `act` has come to its end, and judges.
 fn under_load(world: &World, seed: u64, act: impl FnOnce()) {
     let mut feed = Feed::new(world, IDS, seed);
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let feeding = scope.spawn(|| {
-            while !is_over.load(Ordering::Acquire) {
-                feed.send(60, Duration::from_millis(100));
-            }
-        });
-        // Also where a cell fails: the feed would run for ever.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-        is_over.store(true, Ordering::Release);
-        feeding.join().unwrap();
-        if let Err(panic) = result {
-            std::panic::resume_unwind(panic);
-        }
-    });
+    feed.during(act);
     world.judge(&feed, Duration::from_secs(60));
 }
 
 fn recovered(instances: &[Instance]) -> usize {
     instances.iter().map(|instance| instance.log().matches("publishing what an earlier owner decided").count()).sum()
-}
-
-/// The next offset of every source partition.
-fn positions(world: &World) -> Vec<i64> {
-    let rows = world.sql("SELECT next_offset FROM tidegate.position ORDER BY topic, partition");
-    rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
-}
-
-/// Waits until every partition has moved on from where it is now.
-fn wait_all_move(world: &World) {
-    let before = positions(world);
-    crate::rig::until("every partition moves", Duration::from_secs(60), || {
-        let now = positions(world);
-        let still = before.iter().zip(&now).filter(|(before, now)| before >= now).count();
-        if still == 0 { Ok(()) } else { Err(format!("{still} of {} stand", now.len())) }
-    });
 }
 
 /// Puts the victim's successor, armed, in its place.
@@ -117,7 +85,7 @@ fn a_kill_at_each_crash_point_loses_nothing_and_repeats_nothing() {
         }
         instances[index].wait_killed(Duration::from_secs(30));
         let died = began.elapsed().as_secs_f64();
-        wait_all_move(world);
+        world.wait_all_move();
         let took = began.elapsed().as_secs_f64() - died;
         instances[index] = world.instance(NAMES[index]);
         world.wait_owners(3);
@@ -132,12 +100,12 @@ fn a_pause_past_the_session_at_each_crash_point_does_no_harm() {
         arm(world, &mut instances[index], &wish);
         instances[index].wait_paused(Duration::from_secs(30));
         let began = Instant::now();
-        wait_all_move(world);
+        world.wait_all_move();
         let took = began.elapsed();
         // Past the session in any case, with the successors at work.
         std::thread::sleep(Duration::from_secs(5).saturating_sub(took));
         instances[index].signal("CONT");
-        wait_all_move(world);
+        world.wait_all_move();
         assert!(instances[index].is_running(), "{wish}: it ended by itself\n{}", instances[index].log());
         format!("{wish}, all moved after {:.1} s", took.as_secs_f64())
     });

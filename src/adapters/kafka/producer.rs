@@ -22,6 +22,7 @@ use super::{admin, log_line};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
+use crate::ports::guard::{self, Guard};
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
 use rdkafka::ClientContext;
@@ -330,7 +331,7 @@ impl Sink for KafkaSink {
     }
 
     fn taint(&self) -> Option<String> {
-        self.watch.reason().map(str::to_owned)
+        self.watch.reason().filter(|_| !guard::is_off(Guard::Taint)).map(str::to_owned)
     }
 
     fn is_fenced(&self) -> bool {
@@ -342,9 +343,17 @@ impl Sink for KafkaSink {
         // aborts within milliseconds; the abort's own late copy is refused like any other.
         if self.watch.is_open()
             && let Some(live) = &self.live
-            && let Err(error) = live.producer.abort_transaction(RENEW_ABORT_WAIT)
         {
-            tracing::debug!("producer {}: abort before a new start: {error}", self.transactional_id);
+            match live.producer.abort_transaction(RENEW_ABORT_WAIT) {
+                Ok(()) if guard::is_off(Guard::Taint) => {
+                    self.watch = TaintWatch::default();
+                    return Ok(());
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::debug!("producer {}: abort before a new start: {error}", self.transactional_id);
+                }
+            }
         }
         self.live = None; // purges
         self.start()?;

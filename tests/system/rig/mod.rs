@@ -3,9 +3,13 @@
 #[cfg(feature = "rocksdb")]
 mod disk;
 mod feed;
+#[cfg(feature = "failpoints")]
+mod frame;
 mod instance;
 mod judge;
 mod load;
+#[cfg(feature = "failpoints")]
+mod proxy;
 mod random;
 mod reference;
 mod servers;
@@ -15,9 +19,13 @@ mod world;
 #[cfg(feature = "rocksdb")]
 pub use disk::Disk;
 pub use feed::Feed;
+#[cfg(feature = "failpoints")]
+pub use frame::Request;
 pub use instance::Instance;
 pub use judge::Audit;
 pub use load::Load;
+#[cfg(feature = "failpoints")]
+pub use proxy::{Deed, Held, Line, Proxy};
 pub use random::Random;
 pub use reference::{Account, Reference};
 pub use sql::{number, sql};

@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn script(name: &str, arguments: &[&str]) -> String {
+    script_with(name, arguments, &[])
+}
+
+fn script_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name);
     let output = Command::new("timeout")
         .arg("120")
         .arg(path)
         .args(arguments)
         .env("TIDEGATE_PARENT_PID", std::process::id().to_string())
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -32,6 +37,22 @@ impl Kafka {
     pub fn start(folder: &Path, brokers: &str) -> Self {
         let bootstrap = last_line(&script("kafka.sh", &["start", folder.to_str().unwrap(), brokers]));
         Self { folder: folder.into(), bootstrap }
+    }
+
+    /// Each broker with a second listener, whose clients are sent to where a proxy is to listen.
+    #[cfg(feature = "failpoints")]
+    pub fn start_proxied(folder: &Path, brokers: &str) -> Self {
+        let arguments = ["start", folder.to_str().unwrap(), brokers];
+        let bootstrap = last_line(&script_with("kafka.sh", &arguments, &[("KAFKA_PROXIED", "1")]));
+        Self { folder: folder.into(), bootstrap }
+    }
+
+    /// For each broker where its proxy is to listen, and where that has to lead.
+    #[cfg(feature = "failpoints")]
+    pub fn proxies(&self) -> Vec<(String, String)> {
+        let text = script("kafka.sh", &["proxies", self.folder.to_str().unwrap()]);
+        let pair = |line: &str| line.split_once(' ').map(|(at, to)| (at.to_owned(), to.to_owned())).unwrap();
+        text.lines().map(pair).collect()
     }
 
     pub fn kill(&self, broker: &str) {

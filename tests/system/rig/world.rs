@@ -1,7 +1,11 @@
 //! A world for one test: servers, a folder, the binary as it was when the test began.
 
+#[cfg(feature = "failpoints")]
+use super::proxy::Proxy;
 use super::servers::{Kafka, Postgres};
 use super::{Instance, say, sql};
+#[cfg(feature = "failpoints")]
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -99,6 +103,19 @@ impl World {
         Some(world.with_accounts(ids))
     }
 
+    /// As [`World::new`], but the processes of ours reach the broker through a proxy. What the test itself asks and sends
+    /// passes by it.
+    #[cfg(feature = "failpoints")]
+    pub fn proxied(name: &'static str, ids: i64) -> Option<(Self, Proxy)> {
+        let mut world =
+            is_wanted(name).then(|| Self::start_on(name, binary(), |folder| Kafka::start_proxied(folder, "1")))?;
+        let proxy = Proxy::start(&world.kafka.proxies());
+        let bootstrap = world.settings.iter_mut().find(|(name, _)| name == "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS");
+        bootstrap.unwrap().1 = proxy.bootstrap.clone();
+        world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+        Some((world.with_accounts(ids), proxy))
+    }
+
     fn with_accounts(self, ids: i64) -> Self {
         self.ok(&["migrate"]);
         self.sql(&accounts(ids));
@@ -125,12 +142,16 @@ impl World {
     }
 
     fn start(name: &'static str, binary: PathBuf, brokers: &str) -> Self {
+        Self::start_on(name, binary, |folder| Kafka::start(folder, brokers))
+    }
+
+    fn start_on(name: &'static str, binary: PathBuf, kafka: impl FnOnce(&Path) -> Kafka + Send) -> Self {
         let permit = Permit::take();
         let began = Instant::now();
         let folder = binary.with_file_name(name);
         std::fs::create_dir_all(&folder).unwrap();
         let (kafka, postgres) = std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| Kafka::start(&folder.join("kafka"), brokers));
+            let kafka = scope.spawn(|| kafka(&folder.join("kafka")));
             let postgres = Postgres::start(&folder.join("postgres"));
             (kafka.join().unwrap(), postgres)
         });
@@ -234,6 +255,21 @@ impl World {
         super::until(&format!("{records} records taken"), within, || {
             let taken = self.taken();
             if taken >= records { Ok(()) } else { Err(format!("{taken} taken")) }
+        });
+    }
+
+    /// Waits until every partition has moved on from where it is now.
+    #[cfg(feature = "failpoints")]
+    pub fn wait_all_move(&self) {
+        let positions = || -> Vec<i64> {
+            let rows = self.sql("SELECT next_offset FROM tidegate.position ORDER BY topic, partition");
+            rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
+        };
+        let before = positions();
+        super::until("every partition moves", Duration::from_secs(60), || {
+            let now = positions();
+            let still = before.iter().zip(&now).filter(|(before, now)| before >= now).count();
+            if still == 0 { Ok(()) } else { Err(format!("{still} of {} stand", now.len())) }
         });
     }
 
