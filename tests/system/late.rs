@@ -5,7 +5,7 @@
 //! silence, and the broker sees the repetition first. The first copy is let go on its own connection, still open at the
 //! broker, once the same transactional id has messages in another transaction.
 
-use crate::rig::{Deed, Feed, Held, Instance, Line, Proxy, Random, Request, World, say};
+use crate::rig::{Deed, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, World, say};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, ApiKey, EndTxnRequest, EndTxnResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
@@ -29,6 +29,16 @@ enum Form {
 }
 
 const FORMS: [Form; 3] = [Form::Abort, Form::Commit, Form::Offsets];
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Commit => "EndTxn(commit)",
+            Self::Abort => "EndTxn(abort)",
+            Self::Offsets => "TxnOffsetCommit",
+        })
+    }
+}
 
 impl Form {
     fn is_it(self, request: &Request) -> bool {
@@ -182,25 +192,33 @@ impl Stage {
     }
 }
 
-/// `TIDEGATE_LATE_RUNS` says how often each form is played.
 #[test]
 fn a_late_copy_of_a_request_is_refused_and_does_no_harm() {
     let seed = Random::seed("TIDEGATE_LATE_SEED");
-    let runs = std::env::var("TIDEGATE_LATE_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut proof = Proof::new("late", seed);
+    let forms = proof.plan(&FORMS);
+    if forms.is_empty() {
+        return;
+    }
     let Some(mut stage) = Stage::new("late", &[]) else { return };
-    say(&format!("late: TIDEGATE_LATE_SEED={seed} TIDEGATE_LATE_RUNS={runs}"));
+    say(&format!("late: TIDEGATE_LATE_SEED={seed}, {} times", forms.len()));
     let mut feed = Feed::new(&stage.world, IDS, seed);
     feed.during(|| {
-        for form in std::iter::repeat_n(FORMS, runs).flatten() {
+        for form in forms {
+            if !proof.begin(&form) {
+                break;
+            }
             stage.world.wait_all_move();
             let late = stage.play(form);
-            stage.world.note(&format!("{form:?}: {late}"));
-            assert_eq!(late.error, INVALID_PRODUCER_EPOCH, "{form:?}: {late}");
-            assert!(late.epochs.0 < late.epochs.1, "{form:?}: {late}");
+            stage.world.note(&format!("{form}: {late}"));
+            assert_eq!(late.error, INVALID_PRODUCER_EPOCH, "{form}: {late}");
+            assert!(late.epochs.0 < late.epochs.1, "{form}: {late}");
+            proof.end(&[("refused", late.error.into())]);
         }
         stage.world.wait_all_move();
     });
     stage.world.judge(&feed, Duration::from_secs(60));
+    proof.clean();
 }
 
 /// What `form` has done: messages lost, messages told twice, or, where the position row knows that more was published than

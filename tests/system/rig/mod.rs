@@ -9,6 +9,8 @@ mod instance;
 mod judge;
 mod load;
 #[cfg(feature = "failpoints")]
+mod proof;
+#[cfg(feature = "failpoints")]
 mod proxy;
 mod random;
 mod reference;
@@ -24,6 +26,8 @@ pub use frame::Request;
 pub use instance::Instance;
 pub use judge::Audit;
 pub use load::Load;
+#[cfg(feature = "failpoints")]
+pub use proof::Proof;
 #[cfg(feature = "failpoints")]
 pub use proxy::{Deed, Held, Line, Proxy};
 pub use random::Random;
