@@ -13,7 +13,9 @@ use crate::flow::record::Timestamp;
 use crate::flow::store::StoreSpec;
 use crate::ports::Fault;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// First byte of a kept value: `[PLAIN][version][JSON]`.
@@ -248,13 +250,15 @@ impl WriteBack {
             Some(value) => Value::Present(self.envelope(value, at)),
         };
         self.bytes += value.bytes();
-        if !self.entries.contains_key(key) {
-            self.bytes += ENTRY_BYTES + key.len();
-            self.entries.insert(key.into(), Entry { value: Value::Unread, batch: 0, is_dirty: false, is_used: true });
-        }
-        let Some((shared, _)) = self.entries.get_key_value(key) else { return };
-        let shared = Arc::clone(shared);
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let (shared, entry) = match self.entries.entry_ref(key) {
+            EntryRef::Occupied(found) => (Arc::clone(found.key()), found.into_mut()),
+            EntryRef::Vacant(place) => {
+                self.bytes += ENTRY_BYTES + key.len();
+                let shared: Arc<[u8]> = key.into();
+                let unread = Entry { value: Value::Unread, batch: 0, is_dirty: false, is_used: true };
+                (Arc::clone(&shared), place.insert_with_key(shared, unread))
+            }
+        };
         entry.is_used = true;
         let before = std::mem::replace(&mut entry.value, value);
         if entry.batch == self.batch {
@@ -273,11 +277,8 @@ impl WriteBack {
             return value;
         };
         let expires_at = at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-        let mut out = Vec::with_capacity(9 + value.len());
-        out.push(EXPIRING);
-        out.extend_from_slice(&expires_at.to_be_bytes());
-        out.append(&mut value);
-        out
+        value.splice(0..0, [EXPIRING].into_iter().chain(expires_at.to_be_bytes()));
+        value
     }
 
     /// The record is decided: its writes belong to the open batch.

@@ -5,19 +5,21 @@
 use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::sink::Message;
 
-/// Messages in sending order. Keys and values stand behind each other in one arena, so that a message costs no allocation
-/// of its own.
+/// Messages in sending order. Keys and values stand behind each other in one arena, and topics and partitions are named by
+/// number, so that a message costs no allocation of its own, and no count of references that other threads count too.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     arena: Vec<u8>,
+    sources: Names<TopicPartition>,
+    destinations: Names<TopicName>,
     entries: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    source: TopicPartition,
+    source: usize,
     source_offset: Offset,
-    destination: TopicName,
+    destination: usize,
     partition: Option<Partition>,
     start: usize,
     key_length: Option<usize>,
@@ -25,6 +27,31 @@ struct Entry {
     headers: Vec<Header>, // empty for most, and then not allocated
     timestamp: Option<Timestamp>,
     is_tracked: bool,
+}
+
+/// Each name once. They come in runs, so the last one is looked at first.
+#[derive(Debug)]
+struct Names<T> {
+    all: Vec<T>,
+    last: usize,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), last: 0 }
+    }
+}
+
+impl<T: Clone + PartialEq> Names<T> {
+    fn number(&mut self, name: &T) -> usize {
+        if self.all.get(self.last) != Some(name) {
+            self.last = self.all.iter().position(|known| known == name).unwrap_or_else(|| {
+                self.all.push(name.clone());
+                self.all.len() - 1
+            });
+        }
+        self.last
+    }
 }
 
 /// Where a message comes from: what decides whether it is still ours to send.
@@ -42,9 +69,9 @@ impl Outgoing {
             self.arena.extend_from_slice(part);
         }
         self.entries.push(Entry {
-            source: origin.source.clone(),
+            source: self.sources.number(origin.source),
             source_offset: origin.offset,
-            destination: message.destination.clone(),
+            destination: self.destinations.number(message.destination),
             partition: message.partition,
             start,
             key_length: message.key.map(<[u8]>::len),
@@ -60,18 +87,18 @@ impl Outgoing {
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        self.entries.iter().map(|entry| {
+        self.entries.iter().filter_map(|entry| {
             let value_start = entry.start + entry.key_length.unwrap_or(0);
             let slice = |start: usize, length: Option<usize>| length.and_then(|n| self.arena.get(start..start + n));
-            Message {
-                destination: &entry.destination,
+            Some(Message {
+                destination: self.destinations.all.get(entry.destination)?,
                 partition: entry.partition,
                 key: slice(entry.start, entry.key_length),
                 value: slice(value_start, entry.value_length),
                 headers: &entry.headers,
                 timestamp: entry.timestamp,
                 is_tracked: entry.is_tracked,
-            }
+            })
         })
     }
 
@@ -83,20 +110,26 @@ impl Outgoing {
         }
         let shift = self.arena.len();
         self.arena.extend_from_slice(&next.arena);
-        let moved = next.entries.into_iter().map(|entry| Entry { start: entry.start + shift, ..entry });
-        self.entries.extend(moved);
+        let sources: Vec<usize> = next.sources.all.iter().map(|name| self.sources.number(name)).collect();
+        let destinations: Vec<usize> =
+            next.destinations.all.iter().map(|name| self.destinations.number(name)).collect();
+        self.entries.extend(next.entries.into_iter().filter_map(|entry| {
+            let (source, destination) = (*sources.get(entry.source)?, *destinations.get(entry.destination)?);
+            Some(Entry { source, destination, start: entry.start + shift, ..entry })
+        }));
     }
 
     /// Keeps the messages whose origin `keep` accepts.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&TopicPartition, Offset) -> bool) {
-        self.entries.retain(|entry| keep(&entry.source, entry.source_offset));
+        let sources = &self.sources.all;
+        self.entries.retain(|entry| sources.get(entry.source).is_some_and(|source| keep(source, entry.source_offset)));
     }
 
     /// Moves the messages of `source` out.
     pub(crate) fn split_off(&mut self, source: &TopicPartition) -> Self {
         let mut out = Self::default();
         for (entry, message) in self.entries.iter().zip(self.messages()) {
-            if entry.source == *source {
+            if self.sources.all.get(entry.source) == Some(source) {
                 out.push(Origin { source, offset: entry.source_offset }, &message);
             }
         }

@@ -86,7 +86,7 @@ pub(crate) struct Publication {
 /// What the relay is told.
 pub(crate) enum ToRelay {
     /// Publish this.
-    Publish(Publication),
+    Publish(Box<Publication>),
     /// Everything before this message concerns `task` for the last time: answer with [`ToStage::Drained`].
     Barrier { task: TaskId, assignment: AssignmentId },
     /// Publish everything before this message, then say so.
@@ -201,7 +201,7 @@ impl Relay {
         match message {
             ToRelay::Publish(publication) => {
                 self.pending_since.get_or_insert(self.clock.elapsed());
-                self.pending.push_back(publication);
+                self.pending.push_back(*publication);
             }
             ToRelay::Barrier { task, assignment } => {
                 self.publish_all()?;
@@ -768,7 +768,7 @@ mod tests {
             };
             let rows = offsets.map(row).collect();
             self.inbox
-                .send(ToRelay::Publish(Publication { parts: vec![part], rows, ..Publication::default() }))
+                .send(ToRelay::Publish(Box::new(Publication { parts: vec![part], rows, ..Publication::default() })))
                 .unwrap();
         }
 

@@ -362,7 +362,7 @@ impl Stage {
                     let (id, assignment) = (task.id, task.assignment);
                     let part = Part { task: id, assignment, source, epoch, from: at, to: at, topic_id };
                     let publication = Publication { parts: vec![part], ..Publication::default() };
-                    let _ = self.relay.send(ToRelay::Publish(publication));
+                    let _ = self.relay.send(ToRelay::Publish(Box::new(publication)));
                 }
             }
         }
@@ -371,7 +371,7 @@ impl Stage {
     /// Gives a publication to the relay and counts its messages as outstanding.
     pub(crate) fn hand_over(&self, publication: Publication) {
         self.outstanding.fetch_add(publication.len(), Ordering::AcqRel);
-        let _ = self.relay.send(ToRelay::Publish(publication)); // a relay that has ended ends us too
+        let _ = self.relay.send(ToRelay::Publish(Box::new(publication))); // a relay that has ended ends us too
     }
 
     /// Waits before the next attempt; logs the first failure and then each doubling.

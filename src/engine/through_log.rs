@@ -14,7 +14,7 @@ use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Part, Publication, ToRelay};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
-use crate::engine::status::Status;
+use crate::engine::status::{Declarations, Status};
 use crate::engine::task::{Input, State, Task};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, Stepped};
@@ -30,6 +30,7 @@ use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::Message;
 use crate::ports::source::TaskId;
 use crossbeam_channel::Sender;
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,7 +91,34 @@ struct Terms<'a> {
     now: Timestamp,
     settings: &'a EngineSettings,
     message_bytes_max: &'a HashMap<TopicName, usize>,
+    /// That of the topic that the step re-keys into.
+    rekeyed_bytes_max: Option<usize>,
     status: &'a Status,
+    in_place: InPlace,
+}
+
+/// Records that lay where their source declares, counted by topic until the end of the slice: the status is behind a lock.
+#[derive(Default)]
+struct InPlace(RefCell<Vec<(TopicName, u64, u64)>>);
+
+impl InPlace {
+    fn note(&self, topic: &TopicName, record: &Record<'_>) {
+        let headers = record.headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len));
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers.sum::<usize>();
+        let mut counted = self.0.borrow_mut();
+        if let Some((_, records, sum)) = counted.iter_mut().find(|(other, ..)| other == topic) {
+            *records += 1;
+            *sum += bytes as u64;
+        } else {
+            counted.push((topic.clone(), 1, bytes as u64));
+        }
+    }
+
+    fn report(self, declared: &Declarations) {
+        for (topic, records, bytes) in self.0.into_inner() {
+            declared.in_place(&topic, records, bytes);
+        }
+    }
 }
 
 /// Where one record stands.
@@ -149,7 +177,16 @@ impl Stage {
         let Self { topology, settings, status, clock, state, message_bytes_max, .. } = self;
         let (now, elapsed) = (clock.now(), clock.elapsed());
         let Some(task) = state.tasks.get_mut(&id) else { return Ok(false) };
-        let terms = Terms { pipeline: topology.name(), now, settings, message_bytes_max, status };
+        let rekeyed = task.sub_topology.destination.as_ref();
+        let terms = Terms {
+            pipeline: topology.name(),
+            now,
+            settings,
+            message_bytes_max,
+            rekeyed_bytes_max: rekeyed.and_then(|topic| message_bytes_max.get(topic).copied()),
+            status,
+            in_place: InPlace::default(),
+        };
         let mut halt = None;
         let mut decided = 0;
         while decided < SLICE && halt.is_none() {
@@ -176,6 +213,7 @@ impl Stage {
                 Err(fault) => halt = Some((number, HaltReason::StoreUnwritable, fault.to_string(), None)),
             }
         }
+        terms.in_place.report(&status.declared);
         if decided > 0 {
             task.queued.fetch_sub(decided, Ordering::AcqRel);
             state.open.since.get_or_insert(elapsed);
@@ -399,7 +437,7 @@ impl Place<'_> {
         let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
         let expected = declared.hash().partition(key, declared.count());
         if expected == self.source.partition.0 {
-            self.terms.status.declared.in_place(self.source, record);
+            self.terms.in_place.note(&self.source.topic, record);
             return Ok(None);
         }
         self.terms.status.declared.violated(self.source, record.offset, expected);
@@ -409,7 +447,8 @@ impl Place<'_> {
             OnViolation::Repartition if (0..declared.count()).contains(&expected) => {
                 // The last companion of a source declared so.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
-                self.send_on(record, destination, Some(Partition(expected)), key, open)?;
+                let limit = self.terms.message_bytes_max.get(destination).copied();
+                self.send_on(record, destination, Some(Partition(expected)), limit, key, open)?;
                 Ok(Some(Verdict::Decided))
             }
             OnViolation::Stop | OnViolation::Repartition => Ok(Some(Verdict::Halt(format!(
@@ -465,23 +504,24 @@ impl Place<'_> {
                 let was_there = partition_for(key, count) == self.source.partition.0;
                 self.terms.status.shuffles.sampled(&self.source.topic, was_there);
             }
-            self.send_on(record, destination, None, key, open)?;
+            self.send_on(record, destination, None, self.terms.rekeyed_bytes_max, key, open)?;
         }
         open.timestamps.resize(open.rows.len(), record.timestamp);
         Ok(())
     }
 
-    /// Sends the record as it is to another topic under `key`.
+    /// Sends the record as it is to another topic under `key`, unless it has more bytes than `limit`.
     fn send_on(
         &self,
         record: &Record<'_>,
         destination: &TopicName,
         partition: Option<Partition>,
+        limit: Option<usize>,
         key: &[u8],
         open: &mut OpenBatch,
     ) -> Result<(), Reject> {
         let bytes = key.len() + record.value.map_or(0, <[u8]>::len);
-        if let Some(limit) = self.terms.message_bytes_max.get(destination).filter(|limit| bytes > **limit) {
+        if let Some(limit) = limit.filter(|limit| bytes > *limit) {
             let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
             return Err(Reject::dead_letter("too-large", message));
         }

@@ -7,10 +7,14 @@
 use crate::flow::effect::Reject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Room for what the engine puts in front of a value.
+pub(crate) const ENVELOPE_BYTES_MAX: usize = 9;
 
 /// Turns the bytes of an earlier version into a value.
 type Upgrade<V> = Arc<dyn Fn(u8, &[u8]) -> Result<V, String> + Send + Sync>;
@@ -101,10 +105,21 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
     /// # Errors
     /// A dead letter, where the value cannot be said in JSON.
     pub(crate) fn encode(&self, value: &V) -> Result<Option<Vec<u8>>, Reject> {
-        let mut out = Vec::with_capacity(64);
-        out.push(self.spec.version);
-        crate::flow::codec::encode_into(value, &mut out)?;
-        Ok((out.get(1..) != Some(b"null")).then_some(out))
+        thread_local! {
+            static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            scratch.push(self.spec.version);
+            crate::flow::codec::encode_into(value, scratch)?;
+            if scratch.get(1..) == Some(b"null") {
+                return Ok(None);
+            }
+            // Kept for long, so no larger than it must be, and never grown.
+            let mut out = Vec::with_capacity(scratch.len() + ENVELOPE_BYTES_MAX);
+            out.extend_from_slice(scratch);
+            Ok(Some(out))
+        })
     }
 }
 
