@@ -1,6 +1,10 @@
 //! One job: start what the command line names: a workload, or one system under test in a process of its own.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+/// As the service has it, see src/main.rs; the references run with it too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod child;
 mod clients;
 mod judge;
