@@ -2,15 +2,16 @@
 BROKERS ?= 1
 ARGS ?=
 W ?= w1
+PART ?=
 FEATURES ?=
 
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 
-FAST := --lib --test tidy --test it --test engine --test conformance --test oracle
+FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test prove up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ test: ## All of it: what CI runs
 	$(MAKE) --no-print-directory test-servers
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm
+
+prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|brokers|database|network|late|mix|guards
+	tests/prove.sh $(PART)
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 	@tests/servers/up.sh $(BROKERS)
