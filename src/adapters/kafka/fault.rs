@@ -40,6 +40,11 @@ pub(super) fn is_producer_fenced(code: Code) -> bool {
     matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
+/// Something was waited for in vain.
+pub(super) fn is_timeout(code: Code) -> bool {
+    matches!(code, Code::OperationTimedOut | Code::MessageTimedOut)
+}
+
 /// What was offered will be refused however often it is: the message, its topic, or the size of the offsets.
 fn is_refused(code: Code) -> bool {
     matches!(

@@ -13,7 +13,7 @@
 //! commits, so that no line can come too late.
 
 use super::bounded::Bounded;
-use super::fault::{self, by_error, in_transaction, is_consequence, is_producer_fenced};
+use super::fault::{self, by_error, in_transaction, is_consequence, is_producer_fenced, is_timeout};
 use super::ffi::{self, CallError, Event, Queue};
 use super::group::offsets;
 use super::settings::KafkaSettings;
@@ -53,6 +53,8 @@ pub struct KafkaSink {
     live: Option<Live>,
     watch: TaintWatch,
     is_fenced: bool,
+    /// A request of the transaction may have no answer yet.
+    is_unanswered: bool,
     limits: HashMap<TopicName, (usize, Instant)>,
     /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`].
     tracked: Vec<TopicPartition>,
@@ -147,6 +149,7 @@ impl KafkaSink {
             live: None,
             watch: TaintWatch::default(),
             is_fenced: false,
+            is_unanswered: false,
             limits: HashMap::new(),
             tracked: Vec::new(),
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
@@ -186,6 +189,7 @@ impl KafkaSink {
         let cause = self.cause(code);
         let code = cause.as_ref().map_or(code, code_of);
         self.is_fenced |= is_producer_fenced(code);
+        self.is_unanswered |= is_timeout(code);
         let told = cause.map_or_else(String::new, |cause| format!(": {cause}"));
         let fault = in_transaction(code, format!("producer {}: {what}{told}", self.transactional_id));
         self.catch_up();
@@ -217,6 +221,22 @@ impl KafkaSink {
         self.tracked.push(TopicPartition::new(message.destination.clone(), partition));
         self.live()?.producer.client().context().with(|seen| seen.ends.push(-1));
         Ok(self.tracked.len())
+    }
+
+    /// Aborts what is open; whether there was something, and it worked.
+    ///
+    /// Never while a request of the transaction may have no answer yet: should the abort be answered first, librdkafka
+    /// 2.12.1 forgets the request and ends the process when it hears of it again (`txn_req_cnt > 0` in
+    /// `rd_kafka_txn_handle_AddPartitionsToTxn`).
+    fn abort(&self, wait: Duration) -> bool {
+        let Some(live) = self.live.as_ref().filter(|_| self.watch.is_open() && !self.is_unanswered) else {
+            return false;
+        };
+        let result = live.producer.abort_transaction(wait);
+        if let Err(error) = &result {
+            tracing::debug!("producer {}: abort: {error}", self.transactional_id);
+        }
+        result.is_ok()
     }
 
     fn failed_delivery(&mut self) -> Result<(), Fault> {
@@ -341,34 +361,21 @@ impl Sink for KafkaSink {
     fn renew(&mut self) -> Result<(), Fault> {
         // The successor's start aborts what is open, but then asks again after 500 ms only. A connection that works
         // aborts within milliseconds; the abort's own late copy is refused like any other.
-        if self.watch.is_open()
-            && let Some(live) = &self.live
-        {
-            match live.producer.abort_transaction(RENEW_ABORT_WAIT) {
-                Ok(()) if guard::is_off(Guard::Taint) => {
-                    self.watch = TaintWatch::default();
-                    return Ok(());
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::debug!("producer {}: abort before a new start: {error}", self.transactional_id);
-                }
-            }
+        if self.abort(RENEW_ABORT_WAIT) && guard::is_off(Guard::Taint) {
+            self.watch = TaintWatch::default();
+            return Ok(());
         }
         self.live = None; // purges
         self.start()?;
         self.watch = TaintWatch::default();
         self.is_fenced = false;
+        self.is_unanswered = false;
         Ok(())
     }
 
     fn close(&mut self) {
-        let Some(live) = self.live.take() else { return };
-        if self.watch.is_open()
-            && let Err(error) = live.producer.abort_transaction(ABORT_WAIT)
-        {
-            tracing::debug!("producer {}: abort at the end: {error}", self.transactional_id);
-        }
+        self.abort(ABORT_WAIT);
+        self.live = None;
         self.watch = TaintWatch::default();
     }
 

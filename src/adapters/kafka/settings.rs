@@ -215,9 +215,19 @@ impl KafkaSettings {
         Ok(config)
     }
 
+    /// How long one request is waited for, unless the properties say it: a transaction has time for a second one.
+    /// librdkafka's minute would be how long a partition stands still when the answer to its `Fetch` is lost.
+    fn bound_requests(&self, config: &mut ClientConfig) {
+        if !self.properties.contains_key("socket.timeout.ms") {
+            let request_ms = self.transaction_timeout_ms.saturating_sub(500).max(500);
+            config.set("socket.timeout.ms", request_ms.to_string());
+        }
+    }
+
     /// A consumer that reads committed records of assigned partitions and commits nothing by itself.
     pub(super) fn reader(&self, group: &str) -> Result<ClientConfig, Fault> {
         let mut config = self.base(group, CONSUMER_DEFAULTS)?;
+        self.bound_requests(&mut config);
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
@@ -271,10 +281,7 @@ impl KafkaSettings {
     /// A producer with transactions, whose debug log tells of silent retries (protocol 7).
     pub(super) fn transactional(&self, transactional_id: &str) -> Result<ClientConfig, Fault> {
         let mut config = self.producer(transactional_id)?;
-        let request_ms = self.transaction_timeout_ms.saturating_sub(500).max(500);
-        if !self.properties.contains_key("socket.timeout.ms") {
-            config.set("socket.timeout.ms", request_ms.to_string());
-        }
+        self.bound_requests(&mut config);
         config
             .set("delivery.report.only.error", (!self.reports_offsets).to_string())
             .set("transactional.id", transactional_id)
@@ -322,8 +329,10 @@ mod tests {
         assert_eq!(producer.get("linger.ms"), Some("1"));
         assert_eq!(producer.get("transactional.id"), Some("p-0"));
         assert_eq!(producer.get("acks"), Some("all"));
+        assert_eq!(producer.get("socket.timeout.ms"), Some("9500"));
         let member = settings.member("g", Some("slot-1")).unwrap();
         assert_eq!(member.get("fetch.wait.max.ms"), Some("7"));
+        assert_eq!(member.get("socket.timeout.ms"), Some("9500"));
         assert_eq!(member.get("isolation.level"), Some("read_committed"));
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("group.instance.id"), Some("slot-1"));
