@@ -24,6 +24,8 @@ mod late;
 #[path = "../oracle/laws/mod.rs"]
 mod laws;
 mod load;
+#[cfg(feature = "failpoints")]
+mod network;
 mod operation;
 #[cfg(feature = "failpoints")]
 mod points;

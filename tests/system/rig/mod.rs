@@ -29,7 +29,7 @@ pub use load::Load;
 #[cfg(feature = "failpoints")]
 pub use proof::Proof;
 #[cfg(feature = "failpoints")]
-pub use proxy::{Deed, Held, Line, Proxy};
+pub use proxy::{Deed, Fate, Held, Line, Proxy};
 pub use random::Random;
 pub use reference::{Account, Reference};
 pub use sql::{number, sql};

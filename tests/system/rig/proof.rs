@@ -1,5 +1,5 @@
 //! What the long run (`make prove`) keeps: a line of JSON for each cell, in the folder that `TIDEGATE_PROOF` names, from
-//! which `tests/proof` makes the page. Without that variable nothing is kept, and every cell is run once.
+//! which `tests/proof` makes the page. Without that variable nothing is kept, and every cell, or a sample, is run once.
 //!
 //! `TIDEGATE_PROVE_ROUNDS`: how often each cell is to have been run without a finding, earlier runs included;
 //! `TIDEGATE_PROVE_UNTIL`: no cell is begun after this second since 1970; `TIDEGATE_PROVE_RUN`: the name of the run.
@@ -44,6 +44,11 @@ impl Proof {
         let rounds = number("TIDEGATE_PROVE_ROUNDS").map_or(1, |rounds| usize::try_from(rounds).unwrap());
         let is_short = |round: usize, cell: &C| done.get(&cell.to_string()).is_none_or(|done| *done <= round);
         (0..rounds).flat_map(|round| cells.iter().filter(move |cell| is_short(round, cell)).cloned()).collect()
+    }
+
+    /// As [`Proof::plan`], but without the variable the `sample` of the cells is run.
+    pub fn plan_or_sample<C: Display + Clone>(&self, cells: &[C], sample: &[C]) -> Vec<C> {
+        self.plan(if self.folder.is_some() { cells } else { sample })
     }
 
     /// A cell begins; `false` when the time for new ones is over.

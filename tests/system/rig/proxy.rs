@@ -19,39 +19,65 @@ use std::time::Duration;
 pub enum Deed {
     /// It goes on, as it is or changed.
     Forward(Request),
+    /// It goes on, and its answer meets this fate; the test is told of the answer.
+    Ask(Request, Fate, Sender<Bytes>),
     /// The broker never sees it, and the client waits.
     Drop,
-    /// The broker never sees it, unless the test holds it; the client loses its connection, the broker keeps it.
+    /// The broker never sees it and the client loses its connection. Where the test holds it, the broker keeps its end.
     Cut,
+}
+
+/// What becomes of an answer.
+#[derive(Clone, Copy)]
+pub enum Fate {
+    Pass,
+    /// The client waits for it in vain.
+    Lose,
+    /// The client loses its connection in its place.
+    Cut,
+    /// The client loses its connection when it has read a half.
+    Halve,
 }
 
 /// Sees every request before the broker does, one at a time.
 type Rule = Box<dyn FnMut(Request, &Line) -> Deed + Send>;
 
-/// What becomes of an answer.
-enum Sequel {
-    Pass,
-    Tell(Sender<Bytes>),
-}
+/// An answer's fate, and who is told.
+type Sequel = (Fate, Option<Sender<Bytes>>);
 
 /// A connection of a client, and the one to the broker that belongs to it.
 struct Connection {
     client: TcpStream,
     broker: TcpStream,
     sequels: Mutex<VecDeque<Sequel>>,
+    has_client_left: AtomicBool,
+    is_held: AtomicBool,
 }
 
 /// Where a request came in.
+#[derive(Clone)]
 pub struct Line(Arc<Connection>);
 
 impl Line {
     /// Keeps `request` for later. The rule answers [`Deed::Cut`] then, or [`Deed::Drop`].
     pub fn hold(&self, request: Request) -> Held {
+        self.0.is_held.store(true, Ordering::SeqCst);
         Held { connection: Arc::clone(&self.0), request }
+    }
+
+    /// Whether the client has given the connection up, or lost it.
+    pub fn has_client_left(&self) -> bool {
+        self.0.has_client_left.load(Ordering::SeqCst)
+    }
+
+    /// The client loses its connection.
+    pub fn cut(&self) {
+        let _ = self.0.client.shutdown(Shutdown::Both);
     }
 }
 
-/// A request that the broker has not seen yet, though the connection on which it came is open there.
+/// A request that the broker has not seen yet. The connection on which it came stays open there, also when the client has
+/// left.
 pub struct Held {
     connection: Arc<Connection>,
     pub request: Request,
@@ -60,10 +86,26 @@ pub struct Held {
 impl Held {
     /// Lets the broker have it; its answer, of which the client never hears.
     pub fn release<T: Decodable>(self) -> T {
-        let (tell, told) = channel();
-        self.connection.ask(&self.request, Sequel::Tell(tell)).unwrap();
-        let answer = told.recv_timeout(Duration::from_secs(10)).expect("the broker answers what was held");
+        let answer = self.ask(Fate::Lose).expect("the broker answers what was held");
         self.request.answer(answer)
+    }
+
+    /// Lets the broker have it, and the client the answer if it is still there; whether there was one within 10 s.
+    pub fn deliver(self) -> bool {
+        self.ask(Fate::Pass).is_some()
+    }
+
+    fn ask(&self, fate: Fate) -> Option<Bytes> {
+        let (tell, told) = channel();
+        self.connection.ask(&self.request, (fate, Some(tell))).unwrap();
+        told.recv_timeout(Duration::from_secs(10)).ok()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.connection.is_held.store(false, Ordering::SeqCst);
+        self.connection.let_broker_go();
     }
 }
 
@@ -80,7 +122,8 @@ impl Connection {
             // A rule that panicked is the test's failure; the connections go on.
             let deed = rule.lock().unwrap_or_else(PoisonError::into_inner)(request, &line);
             match deed {
-                Deed::Forward(request) => self.ask(&request, Sequel::Pass)?,
+                Deed::Forward(request) => self.ask(&request, (Fate::Pass, None))?,
+                Deed::Ask(request, fate, tell) => self.ask(&request, (fate, Some(tell)))?,
                 Deed::Drop => {}
                 Deed::Cut => return self.client.shutdown(Shutdown::Both),
             }
@@ -91,11 +134,26 @@ impl Connection {
         loop {
             let frame = read(&mut &self.broker)?;
             let sequel = self.sequels.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            match sequel.expect("no answer without a request") {
-                // A client that is gone misses its answers; what is held still needs this thread.
-                Sequel::Pass => drop((&self.client).write_all(&framed(&frame))),
-                Sequel::Tell(tell) => drop(tell.send(frame)),
-            }
+            let (fate, tell) = sequel.expect("no answer without a request");
+            let whole = framed(&frame);
+            // A client that is gone misses its answers; what is held still needs this thread.
+            let _ = match fate {
+                Fate::Pass => (&self.client).write_all(&whole),
+                Fate::Lose => Ok(()),
+                Fate::Cut => self.client.shutdown(Shutdown::Both),
+                Fate::Halve => {
+                    let half = (&self.client).write_all(&whole[..whole.len() / 2]);
+                    half.and_then(|()| self.client.shutdown(Shutdown::Both))
+                }
+            };
+            let _ = tell.map(|tell| tell.send(frame)); // the test may have failed
+        }
+    }
+
+    /// Ends the broker's side when the client has left and nothing is held.
+    fn let_broker_go(&self) {
+        if self.has_client_left.load(Ordering::SeqCst) && !self.is_held.load(Ordering::SeqCst) {
+            let _ = self.broker.shutdown(Shutdown::Both);
         }
     }
 }
@@ -157,11 +215,18 @@ fn serve(client: TcpStream, to: &str, rule: &Arc<Mutex<Rule>>) -> Result<()> {
     let broker = TcpStream::connect(to)?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
-    let connection = Arc::new(Connection { client, broker, sequels: Mutex::default() });
+    let connection = Arc::new(Connection {
+        client,
+        broker,
+        sequels: Mutex::default(),
+        has_client_left: AtomicBool::new(false),
+        is_held: AtomicBool::new(false),
+    });
     let (there, rule) = (Arc::clone(&connection), Arc::clone(rule));
-    std::thread::spawn(move || match there.requests(&rule) {
-        Ok(()) => {} // cut by the rule: the broker keeps its end
-        Err(_) => drop(there.broker.shutdown(Shutdown::Both)),
+    std::thread::spawn(move || {
+        let _ = there.requests(&rule);
+        there.has_client_left.store(true, Ordering::SeqCst);
+        there.let_broker_go();
     });
     std::thread::spawn(move || {
         let _ = connection.answers();
