@@ -62,6 +62,16 @@ impl Request {
         self
     }
 
+    /// The frame of an answer to it.
+    pub fn answered(&self, body: &impl Encodable) -> Bytes {
+        let version = self.header.request_api_version;
+        let header = ResponseHeader::default().with_correlation_id(self.header.correlation_id);
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, self.api.response_header_version(version)).unwrap();
+        body.encode(&mut frame, version).unwrap();
+        frame.freeze()
+    }
+
     /// The body of the answer to it.
     pub(super) fn answer<T: Decodable>(&self, mut frame: Bytes) -> T {
         let version = self.header.request_api_version;

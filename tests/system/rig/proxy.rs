@@ -21,6 +21,8 @@ pub enum Deed {
     Forward(Request),
     /// It goes on, and its answer meets this fate; the test is told of the answer.
     Ask(Request, Fate, Sender<Bytes>),
+    /// The broker never sees it, and the client is answered in its place.
+    Answer(Bytes),
     /// The broker never sees it, and the client waits.
     Drop,
     /// The broker never sees it and the client loses its connection. Where the test holds it, the broker keeps its end.
@@ -48,6 +50,8 @@ type Sequel = (Fate, Option<Sender<Bytes>>);
 /// A connection of a client, and the one to the broker that belongs to it.
 struct Connection {
     client: TcpStream,
+    /// Answers come from both threads.
+    telling: Mutex<()>,
     broker: TcpStream,
     sequels: Mutex<VecDeque<Sequel>>,
     has_client_left: AtomicBool,
@@ -115,6 +119,11 @@ impl Connection {
         (&self.broker).write_all(&framed(&request.frame()))
     }
 
+    fn tell(&self, bytes: &[u8]) -> Result<()> {
+        let _whole = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        (&self.client).write_all(bytes)
+    }
+
     fn requests(self: &Arc<Self>, rule: &Mutex<Rule>) -> Result<()> {
         let line = Line(Arc::clone(self));
         loop {
@@ -124,6 +133,7 @@ impl Connection {
             match deed {
                 Deed::Forward(request) => self.ask(&request, (Fate::Pass, None))?,
                 Deed::Ask(request, fate, tell) => self.ask(&request, (fate, Some(tell)))?,
+                Deed::Answer(frame) => self.tell(&framed(&frame))?,
                 Deed::Drop => {}
                 Deed::Cut => return self.client.shutdown(Shutdown::Both),
             }
@@ -138,11 +148,11 @@ impl Connection {
             let whole = framed(&frame);
             // A client that is gone misses its answers; what is held still needs this thread.
             let _ = match fate {
-                Fate::Pass => (&self.client).write_all(&whole),
+                Fate::Pass => self.tell(&whole),
                 Fate::Lose => Ok(()),
                 Fate::Cut => self.client.shutdown(Shutdown::Both),
                 Fate::Halve => {
-                    let half = (&self.client).write_all(&whole[..whole.len() / 2]);
+                    let half = self.tell(&whole[..whole.len() / 2]);
                     half.and_then(|()| self.client.shutdown(Shutdown::Both))
                 }
             };
@@ -217,6 +227,7 @@ fn serve(client: TcpStream, to: &str, rule: &Arc<Mutex<Rule>>) -> Result<()> {
     broker.set_nodelay(true)?;
     let connection = Arc::new(Connection {
         client,
+        telling: Mutex::default(),
         broker,
         sequels: Mutex::default(),
         has_client_left: AtomicBool::new(false),
