@@ -375,7 +375,7 @@ fn each_refusal_ends_in_its_class_and_loses_nothing() {
                 let given = stage.play(*cell, *code, class);
                 let back = stage.wait_back(*cell, class);
                 stage.world.note(&format!("{cell}: {class}, {given} given, all back {back:.1} s later"));
-                proof.end(&[("class", class.as_str().into()), ("given", given.into()), ("back_s", back.into())]);
+                proof.end(&[("class", class.as_str().into()), ("given", given.into()), ("all_move_s", back.into())]);
             }
         });
         stage.world.judge(&feed, Duration::from_secs(60));

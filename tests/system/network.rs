@@ -258,7 +258,7 @@ fn each_cell(name: &'static str, protocol: &[(&str, &str)], is_of_it: impl Fn(&C
                 let told =
                     given_up.map_or_else(|| "not given up".into(), |after| format!("given up after {after:.1} s"));
                 stage.world.note(&format!("{cell}: {client}'s, {told}, all back {back:.1} s later"));
-                proof.end(&[("client", client.into()), ("given_up_s", given_up.into()), ("back_s", back.into())]);
+                proof.end(&[("client", client.into()), ("given_up_s", given_up.into()), ("all_move_s", back.into())]);
             }
         });
         stage.world.judge(&feed, Duration::from_secs(60));
