@@ -9,6 +9,7 @@ use crate::rig::{Deed, Fate, Feed, Held, Instance, Line, Proof, Proxy, Random, R
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use std::fmt::{Display, Formatter};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -235,7 +236,9 @@ fn passing(request: ApiKey, random: &mut Random) -> u64 {
 
 /// Plays all cells of the plan which `is_of_it` says are of this world.
 fn each_cell(name: &'static str, protocol: &[(&str, &str)], is_of_it: impl Fn(&Cell) -> bool) {
-    let seed = Random::seed("TIDEGATE_NETWORK_SEED");
+    // One for both worlds, so that their samples are one.
+    static SEED: OnceLock<u64> = OnceLock::new();
+    let seed = *SEED.get_or_init(|| Random::seed("TIDEGATE_NETWORK_SEED"));
     let of_it = |cells: Vec<Cell>| -> Vec<Cell> { cells.into_iter().filter(&is_of_it).collect() };
     let plan = Proof::new("f2", seed).plan_or_sample(&of_it(all()), &of_it(sample(seed)));
     let mut random = Random::new(seed);
