@@ -331,7 +331,7 @@ impl Sink for KafkaSink {
     }
 
     fn taint(&self) -> Option<String> {
-        self.watch.reason().filter(|_| !guard::is_off(Guard::Taint)).map(str::to_owned)
+        self.watch.reason().filter(|_| !guard::is_off(Guard::TaintOnTimeout)).map(str::to_owned)
     }
 
     fn is_fenced(&self) -> bool {
@@ -345,7 +345,7 @@ impl Sink for KafkaSink {
             && let Some(live) = &self.live
         {
             match live.producer.abort_transaction(RENEW_ABORT_WAIT) {
-                Ok(()) if guard::is_off(Guard::Taint) => {
+                Ok(()) if guard::is_off(Guard::TaintOnAbort) => {
                     self.watch = TaintWatch::default();
                     return Ok(());
                 }
