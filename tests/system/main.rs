@@ -12,6 +12,8 @@ mod chaos;
 mod faults;
 #[cfg(feature = "rocksdb")]
 mod folders;
+#[cfg(feature = "failpoints")]
+mod guards;
 mod halts;
 mod input;
 #[cfg(feature = "rocksdb")]

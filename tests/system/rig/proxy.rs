@@ -65,6 +65,11 @@ impl Held {
         let answer = told.recv_timeout(Duration::from_secs(10)).expect("the broker answers what was held");
         self.request.answer(answer)
     }
+
+    /// Lets the broker have it, and the client the answer; whether the broker's connection is still there.
+    pub fn deliver(self) -> bool {
+        self.connection.ask(&self.request, Sequel::Pass).is_ok()
+    }
 }
 
 impl Connection {
