@@ -4,6 +4,7 @@
 //! offsets, because the member is in good standing (hazard H2); so each assignment has a number, a batch carries it, and
 //! the membership to commit with is given out only for the current number.
 
+use crate::ports::guard::{self, Guard};
 use crate::ports::source::{Membership, TaskId};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,7 +61,8 @@ impl Assignments {
     #[must_use]
     pub fn membership(&self, task: TaskId, assignment: AssignmentId) -> Option<Membership> {
         let inner = self.lock();
-        if inner.current.get(&task) == Some(&assignment) { inner.membership.clone() } else { None }
+        let is_current = inner.current.get(&task) == Some(&assignment) || guard::is_off(Guard::CapturedMetadata);
+        if is_current { inner.membership.clone() } else { None }
     }
 
     /// How many rebalances were seen.

@@ -15,6 +15,8 @@ use crate::engine::supervisor::ToSource;
 use crate::engine::task::{Contradiction, State, Task};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
+use crate::ports::guard::{self, Guard};
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
 use crate::ports::source::{Committed, LogIds, TaskId};
 use std::sync::Arc;
@@ -151,7 +153,7 @@ impl Stage {
         if !self.keep_state(id)? {
             return Ok(());
         }
-        if has_rows {
+        if has_rows && !guard::is_off(Guard::ClaimFirst) {
             return self.claim(id);
         }
         let task = self.state.tasks.get(&id);
@@ -179,6 +181,7 @@ impl Stage {
             let (generation, owner) = (membership.generation(), self.owner.clone());
             claims.push(Claim { source, generation, owner, log_ids, partition_count });
         }
+        failpoint!(K14);
         let claimed = self.rows.claim(&claims)?;
         let mut is_stale = false;
         if let Some(task) = self.state.tasks.get_mut(&id) {
@@ -230,6 +233,12 @@ impl Stage {
             }
         }
         let committed = committed?;
+        if guard::is_off(Guard::ClaimFirst) && self.state.tasks.get(&id).is_some_and(Task::has_rows) {
+            self.claim(id)?;
+            if self.state.tasks.get(&id).is_none_or(|task| task.state != State::ReadingCommitted) {
+                return Ok(());
+            }
+        }
         self.hook.after(Step::ReadCommitted)?;
         let mut decisions = Vec::with_capacity(sources.len());
         for (index, (source, committed)) in sources.iter().zip(&committed).enumerate() {
@@ -525,6 +534,10 @@ impl Stage {
     /// The group still gives us the partition although the database fenced us: a round trip proves membership, by
     /// writing K unchanged. Refused means that we are stale.
     fn prove(&mut self, id: TaskId) -> Result<(), Fault> {
+        if guard::is_off(Guard::Reclaim) {
+            self.go_on(id, State::Stale, STALE);
+            return Ok(());
+        }
         let sources = self.sources(id);
         let committed = self.group.committed(&sources, self.settings.ask_wait)?;
         let unchanged: Vec<(TopicPartition, Committed)> =

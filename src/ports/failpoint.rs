@@ -20,7 +20,7 @@
 //! | K10 | `adapters::kafka::producer`: a millisecond after `EndTxn` was asked for; on a slow broker before it is answered |
 //! | K11 | behind `CommitKafka` |
 //! | K12, K13 | `adapters::postgres::partitions`: before and behind the commit that drops an outbox partition |
-//! | K14 | behind `Claim`, `ReadCommitted`, `PublishRest` |
+//! | K14 | `engine::takeover`: a claim is about to be made; behind `Claim`, `ReadCommitted`, `PublishRest` |
 //! | K15 | `engine::supervisor`: a revoke came, its tasks still hold their batches |
 //! | K16 | `adapters::kafka::consumer`: everything is revoked, the group is not left |
 //! | K17 | `app::run`: SIGTERM was seen, nothing is drained |

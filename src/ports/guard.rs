@@ -2,17 +2,51 @@
 //!
 //! As with the crash points ([`failpoint`](crate::ports::failpoint)), that is possible with the feature `failpoints` only:
 //! without it a guard is never off, and the compiler leaves nothing of the question. A process is told by its
-//! environment: `GUARD_OFF=taint`; several are separated by commas.
+//! environment: `GUARD_OFF=epoch`; several are separated by commas.
 //!
-//! | guard | what it does where it is not switched off |
-//! |---|---|
-//! | `taint` | `adapters::kafka::producer`: a producer is not used again after an abort, and not after a request of a transaction may have been repeated in silence (guards 7 and 8) |
+//! | number | name | where it is switched off, and what is so then | covered by |
+//! |---|---|---|---|
+//! | 1 | `epoch` | `adapters::postgres::rows`: the compare-and-set of the position does not look at the epoch | 2 |
+//! | 2 | `offset` | likewise at the offset | |
+//! | 3 | `stable-k` | `adapters::kafka::settings`: K is read past a transaction that is not ended | |
+//! | 4 | `claim-first` | `engine::takeover`: K is read before the claim | 5 |
+//! | 5 | `captured-metadata` | `engine::assignment`: a batch of a past assignment is committed as the member that we are now | |
+//! | 6 | `revoke-waits` | `engine::supervisor`: a partition is given up while the relay still publishes what it decided | 5 |
+//! | 7 | `taint-on-abort` | `adapters::kafka::producer`: the producer of an aborted transaction is used again | |
+//! | 8 | `taint-on-timeout` | likewise one of whose requests may have been repeated in silence | |
+//! | 9 | `verified-k` | `adapters::postgres::partitions`: age alone decides what is dropped of the outbox | |
+//! | 10 | `settle-lock` | `adapters::postgres::rows`: the position is read without a lock after a COMMIT without an answer | 2 |
+//! | 11 | `row-lock` | `adapters::postgres::statements`: rows are read without a lock | |
+//! | 12 | `sorted-locks` | likewise: rows are locked in any order | |
+//! | 13 | `metadata-tag` | `engine::metadata`: every committed offset passes for one of ours | |
+//! | 14 | `generation` | `adapters::postgres::rows`: a claim does not look at the generation of the claim before | `reclaim` |
+//! | – | `reclaim` | `engine::takeover`: whoever was fenced does not prove itself and claim again | |
+//!
+//! "Covered by": the harm is seen only where both are switched off. `tests/system/guards.rs` and `late.rs` show all of it,
+//! `docs/guards.md` says what was seen.
 
 /// What can be switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(
+    not(all(feature = "kafka", feature = "postgres")),
+    expect(dead_code, reason = "the guards of an adapter that is not compiled")
+)]
 pub(crate) enum Guard {
-    /// Producers are replaced after any doubt.
-    Taint,
+    Epoch,
+    Offset,
+    StableK,
+    ClaimFirst,
+    CapturedMetadata,
+    RevokeWaits,
+    TaintOnAbort,
+    TaintOnTimeout,
+    VerifiedK,
+    SettleLock,
+    RowLock,
+    SortedLocks,
+    MetadataTag,
+    Generation,
+    Reclaim,
 }
 
 /// Whether a test wants the process to go without `guard`.
@@ -24,6 +58,18 @@ pub(crate) const fn is_off(_: Guard) -> bool {
 #[cfg(feature = "failpoints")]
 pub(crate) use switches::is_off;
 
+/// A statement's text; less `part`, which is the guard, where a test wants the process to go without it.
+#[cfg(feature = "postgres")]
+pub(crate) fn guarded<'t>(
+    text: impl Into<std::borrow::Cow<'t, str>>,
+    guard: Guard,
+    part: &str,
+) -> std::borrow::Cow<'t, str> {
+    let text = text.into();
+    debug_assert!(text.contains(part), "{part:?} is no part of {text:?}");
+    if is_off(guard) { text.replace(part, "").into() } else { text }
+}
+
 #[cfg(feature = "failpoints")]
 mod switches {
     use super::Guard;
@@ -32,11 +78,32 @@ mod switches {
     /// Where a test tells what to do without.
     const VARIABLE: &str = "GUARD_OFF";
 
+    const GUARDS: [(&str, Guard); 15] = [
+        ("epoch", Guard::Epoch),
+        ("offset", Guard::Offset),
+        ("stable-k", Guard::StableK),
+        ("claim-first", Guard::ClaimFirst),
+        ("captured-metadata", Guard::CapturedMetadata),
+        ("revoke-waits", Guard::RevokeWaits),
+        ("taint-on-abort", Guard::TaintOnAbort),
+        ("taint-on-timeout", Guard::TaintOnTimeout),
+        ("verified-k", Guard::VerifiedK),
+        ("settle-lock", Guard::SettleLock),
+        ("row-lock", Guard::RowLock),
+        ("sorted-locks", Guard::SortedLocks),
+        ("metadata-tag", Guard::MetadataTag),
+        ("generation", Guard::Generation),
+        ("reclaim", Guard::Reclaim),
+    ];
+
     fn parse(text: &str) -> Result<Vec<Guard>, String> {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let guard = |name| match name {
-            "taint" => Ok(Guard::Taint),
-            other => Err(format!("{VARIABLE}: {other:?} is no guard that can be switched off; taint is")),
+        let guard = |wanted| {
+            let found = GUARDS.iter().find(|(name, _)| *name == wanted).map(|(_, guard)| *guard);
+            found.ok_or_else(|| {
+                let all = GUARDS.map(|(name, _)| name).join(", ");
+                format!("{VARIABLE}: {wanted:?} is no guard that can be switched off; these are: {all}")
+            })
         };
         names.map(guard).collect()
     }
@@ -60,8 +127,10 @@ mod switches {
         #[test]
         fn a_failpoint_build_knows_its_guards_by_name_and_no_others() {
             assert_eq!(parse(""), Ok(vec![]));
-            assert_eq!(parse(" taint,"), Ok(vec![Guard::Taint]));
-            assert!(parse("taint,stain").unwrap_err().contains("\"stain\""));
+            assert_eq!(parse(" epoch,offset,"), Ok(vec![Guard::Epoch, Guard::Offset]));
+            assert!(parse("epoch,epoque").unwrap_err().contains("\"epoque\""));
+            let all = GUARDS.map(|(name, _)| name).join(",");
+            assert_eq!(parse(&all).unwrap(), GUARDS.map(|(_, guard)| guard));
         }
     }
 }

@@ -8,7 +8,6 @@ pub mod changelog;
 pub mod clock;
 pub(crate) mod failpoint;
 pub mod fault;
-#[cfg(feature = "kafka")] // which has the only guard that can be switched off
 pub(crate) mod guard;
 pub mod history;
 pub mod journal;

@@ -160,15 +160,16 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(name: &'static str, settings: &[(&str, &str)]) -> Option<Self> {
+    fn new(name: &'static str, guard_off: &str) -> Option<Self> {
         let (mut world, proxy) = World::proxied(name, IDS)?;
+        world.guard_off = guard_off.into();
         world.settings.retain(|(name, _)| name != "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS");
         let short = [
             ("TIDEGATE_ENGINE__WORKERS", "1"),
             ("TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "3000"),
             ("TIDEGATE_KAFKA__TRANSACTION_TIMEOUT_MS", "4000"),
         ];
-        world.settings.extend(short.iter().chain(settings).map(|(name, value)| ((*name).into(), (*value).into())));
+        world.settings.extend(short.map(|(name, value)| (name.into(), value.into())));
         let instance = world.instance("only");
         world.wait_owners(1);
         Some(Self { instance, proxy, world })
@@ -200,7 +201,7 @@ fn a_late_copy_of_a_request_is_refused_and_does_no_harm() {
     if forms.is_empty() {
         return;
     }
-    let Some(mut stage) = Stage::new("late", &[]) else { return };
+    let Some(mut stage) = Stage::new("late", "") else { return };
     say(&format!("late: TIDEGATE_LATE_SEED={seed}, {} times", forms.len()));
     let mut feed = Feed::new(&stage.world, IDS, seed);
     feed.during(|| {
@@ -250,18 +251,35 @@ fn wait_harm(stage: &Stage, form: Form) -> (&'static str, i64) {
 fn without_the_taint_rule_a_late_copy_is_accepted_and_its_harm_is_found() {
     let seed = Random::seed("TIDEGATE_LATE_SEED");
     for form in FORMS {
-        let Some(mut stage) = Stage::new("untainted", &[("GUARD_OFF", "taint")]) else { return };
-        say(&format!("untainted, {form:?}: TIDEGATE_LATE_SEED={seed}"));
-        let mut feed = Feed::new(&stage.world, IDS, seed);
-        feed.during(|| {
-            let is_found = (1..=TRIES_MAX).any(|number| {
-                stage.world.wait_all_move();
-                let late = stage.play(form);
-                let (kind, count) = wait_harm(&stage, form);
-                stage.world.note(&format!("{form:?}, try {number}: {late}; {kind}: {count}"));
-                count > 0
+        let mut proof = Proof::new("guard", seed);
+        let guard = if form == Form::Abort { "taint-on-abort" } else { "taint-on-timeout" };
+        for cell in proof.plan(&[format!("{guard}, {form}")]) {
+            let Some(mut stage) = Stage::new("untainted", guard) else { return };
+            say(&format!("untainted, {form}: TIDEGATE_LATE_SEED={seed}"));
+            if !proof.begin(&cell) {
+                return;
+            }
+            let mut feed = Feed::new(&stage.world, IDS, seed);
+            feed.during(|| {
+                let found = (1..=TRIES_MAX).find_map(|number| {
+                    stage.world.wait_all_move();
+                    let late = stage.play(form);
+                    let (kind, count) = wait_harm(&stage, form);
+                    stage.world.note(&format!("{form}, try {number}: {late}; {kind}: {count}"));
+                    (count > 0).then_some((number, kind, count))
+                });
+                let (tries, kind, count) =
+                    found.unwrap_or_else(|| panic!("{form}: nothing was found in {TRIES_MAX} tries"));
+                let by = if kind == "partitions halted" { "a halt" } else { "the audit" };
+                let finding = format!("{kind}: {count}");
+                proof.end(&[
+                    ("guard", guard.into()),
+                    ("caught_by", by.into()),
+                    ("finding", finding.into()),
+                    ("tries", tries.into()),
+                ]);
             });
-            assert!(is_found, "{form:?}: nothing was found in {TRIES_MAX} tries");
-        });
+        }
+        proof.clean();
     }
 }

@@ -14,6 +14,8 @@ mod faults;
 mod folders;
 #[cfg(feature = "failpoints")]
 mod forged;
+#[cfg(feature = "failpoints")]
+mod guards;
 mod halts;
 mod input;
 #[cfg(feature = "rocksdb")]

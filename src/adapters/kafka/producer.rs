@@ -351,7 +351,7 @@ impl Sink for KafkaSink {
     }
 
     fn taint(&self) -> Option<String> {
-        self.watch.reason().filter(|_| !guard::is_off(Guard::Taint)).map(str::to_owned)
+        self.watch.reason().filter(|_| !guard::is_off(Guard::TaintOnTimeout)).map(str::to_owned)
     }
 
     fn is_fenced(&self) -> bool {
@@ -361,7 +361,7 @@ impl Sink for KafkaSink {
     fn renew(&mut self) -> Result<(), Fault> {
         // The successor's start aborts what is open, but then asks again after 500 ms only. A connection that works
         // aborts within milliseconds; the abort's own late copy is refused like any other.
-        if self.abort(RENEW_ABORT_WAIT) && guard::is_off(Guard::Taint) {
+        if self.abort(RENEW_ABORT_WAIT) && guard::is_off(Guard::TaintOnAbort) {
             self.watch = TaintWatch::default();
             return Ok(());
         }

@@ -2,6 +2,7 @@
 //! because the exactly-once protocol rests on them.
 
 use crate::ports::fault::Fault;
+use crate::ports::guard::{self, Guard};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use serde::{Deserialize, Serialize};
@@ -241,6 +242,9 @@ impl KafkaSettings {
     /// A member of a group.
     pub(super) fn member(&self, group: &str, instance_id: Option<&str>) -> Result<ClientConfig, Fault> {
         let mut config = self.reader(group)?;
+        if guard::is_off(Guard::StableK) {
+            config.set("isolation.level", "read_uncommitted");
+        }
         config.set("max.poll.interval.ms", self.max_poll_interval_ms.to_string());
         if !self.advertised_address.is_empty() {
             config.set("client.id", format!("{group}@{}", self.advertised_address));

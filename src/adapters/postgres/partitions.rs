@@ -10,6 +10,7 @@ use super::settings::OutboxSettings;
 use super::statements::{self, Name};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
+use crate::ports::guard::{self, Guard};
 use crate::ports::schema::Maintained;
 use sqlx::Row;
 use std::ops::Range;
@@ -162,8 +163,7 @@ fn drop_if_published(server: &mut Server, parent: Parent, part: &Part) -> Result
     );
     let lock = server.statement(&format!("LOCK TABLE ONLY {{schema}}.{table} IN ACCESS EXCLUSIVE MODE"));
     let drop_it = statements::on_table(&schema, &name, "DROP TABLE {schema}.{table}");
-    // The ledger is not announced, so age alone decides there.
-    let must_be_published = table == "outbox";
+    let must_be_published = must_be_published(parent);
     if must_be_published {
         let ask = is_published.sql();
         let is_published = server.transaction("look at a partition", async |c| {
@@ -193,9 +193,14 @@ fn drop_if_published(server: &mut Server, parent: Parent, part: &Part) -> Result
     }
 }
 
+/// The ledger is not announced, so age alone decides there.
+fn must_be_published(parent: Parent) -> bool {
+    parent.table == "outbox" && !guard::is_off(Guard::VerifiedK)
+}
+
 fn empty_default(server: &mut Server, parent: Parent, retention_ms: i64) -> Result<u64, Fault> {
     let Parent { table, instant } = parent;
-    let published = if table == "outbox" {
+    let published = if must_be_published(parent) {
         "AND EXISTS (SELECT FROM {schema}.position AS p WHERE p.pipeline = d.pipeline AND p.topic = d.topic \
          AND p.partition = d.partition AND d.source_offset < p.published)"
     } else {

@@ -16,6 +16,7 @@ use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::table::TableSpec;
 use crate::ports::fault::Fault;
+use crate::ports::guard::{Guard, guarded};
 use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
@@ -125,10 +126,14 @@ impl PostgresRows {
         let server = Server::new(settings)?;
         let texts = Texts {
             lock_positions: server.statement(LOCK_POSITIONS),
-            claim: server.statement(CLAIM),
+            claim: server.statement(&guarded(CLAIM, Guard::Generation, " AND p.generation <= a.generation")),
             create: server.statement(CREATE),
-            advance: server.statement(ADVANCE),
-            settle: server.statement(SETTLE),
+            advance: server.statement(&guarded(
+                guarded(ADVANCE, Guard::Epoch, " AND p.epoch = m.epoch"),
+                Guard::Offset,
+                " AND p.next_offset = m.from_offset",
+            )),
+            settle: server.statement(&guarded(SETTLE, Guard::SettleLock, " FOR UPDATE")),
             record: server.statement(RECORD),
             outbox: server.statement(OUTBOX),
             append: server.statement(outbox::INSERT),

@@ -5,6 +5,7 @@
 
 use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, TableSpec};
+use crate::ports::guard::{self, Guard};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use std::fmt;
 use std::sync::Arc;
@@ -141,10 +142,12 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         (0..columns.len()).map(|number| format!(", {before}c{number}{after}")).collect()
     };
     let (aliases, arrays) = (listed("", "").concat(), listed("array_agg(", ")").concat());
+    let order = if guard::is_off(Guard::SortedLocks) { "random()".into() } else { format!("t.{key}") };
     let read = format!(
         "SELECT array_agg(k), array_agg(v){arrays} FROM (SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t \
-         WHERE t.{key} = ANY($1::{key_array}) ORDER BY t.{key} FOR NO KEY UPDATE) AS r(k, v{aliases})"
+         WHERE t.{key} = ANY($1::{key_array}) ORDER BY {order} FOR NO KEY UPDATE) AS r(k, v{aliases})"
     );
+    let read = guard::guarded(read, Guard::RowLock, " FOR NO KEY UPDATE");
 
     let (mut set, mut arrays, mut names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
     // The rows are locked since they were read, so their version is what was read; if not, somebody kept a stale row.
@@ -170,7 +173,7 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         arrays.join(", "),
         names.join(", ")
     );
-    TableStatements { read: Statement(read.into()), write: Statement(write.into()) }
+    TableStatements { read: Statement(Arc::from(&*read)), write: Statement(write.into()) }
 }
 
 const fn array_type(kind: ColumnType) -> &'static str {

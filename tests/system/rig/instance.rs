@@ -30,6 +30,11 @@ impl Instance {
         Self { name: name.into(), child, log: log.into() }
     }
 
+    #[cfg(feature = "failpoints")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

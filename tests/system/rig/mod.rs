@@ -32,6 +32,8 @@ pub use proof::Proof;
 pub use proxy::{Deed, Fate, Held, Line, Proxy};
 pub use random::Random;
 pub use reference::{Account, Reference};
+#[cfg(feature = "failpoints")]
+pub use sql::Session;
 pub use sql::{number, sql};
 pub use world::{World, accounts};
 
@@ -56,13 +58,17 @@ pub fn evenly(count: u64, during: Duration, mut each: impl FnMut()) {
 }
 
 /// Asks every 100 ms until there is an answer.
-pub fn until<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub fn until<T>(what: &str, within: Duration, ask: impl FnMut() -> Result<T, String>) -> T {
+    in_time(within, ask).unwrap_or_else(|so_far| panic!("{what}: not within {within:?}: {so_far}"))
+}
+
+/// As [`until`]; where there is no answer in time, what is said instead.
+pub fn in_time<T>(within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let end = Instant::now() + within;
     loop {
         match ask() {
-            Ok(answer) => return answer,
-            Err(so_far) => assert!(Instant::now() < end, "{what}: not within {within:?}: {so_far}"),
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+            answer => return answer,
         }
-        std::thread::sleep(Duration::from_millis(100));
     }
 }

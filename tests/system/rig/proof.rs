@@ -27,6 +27,11 @@ impl Proof {
         Self { kind, seed, folder, under_way: None, ended: Vec::new() }
     }
 
+    /// Whether this is the long run: what is too dear for every change is done here.
+    pub fn is_kept(&self) -> bool {
+        self.folder.is_some()
+    }
+
     fn file(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(format!("{}.jsonl", self.kind)))
     }
@@ -89,7 +94,7 @@ impl Proof {
         let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
         for mut line in lines {
             line["outcome"] = outcome.into();
-            writeln!(file, "{line}").unwrap();
+            file.write_all(format!("{line}\n").as_bytes()).unwrap(); // whole, whoever else writes
         }
     }
 }

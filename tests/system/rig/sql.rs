@@ -21,3 +21,30 @@ pub fn sql(url: &str, text: &str) -> Vec<PgRow> {
 pub fn number(url: &str, text: &str) -> i64 {
     sql(url, text)[0].try_get_unchecked::<Option<i64>, _>(0).unwrap().unwrap_or(-1)
 }
+
+/// A session of somebody else's with a transaction open, until it is dropped.
+#[cfg(feature = "failpoints")]
+pub struct Session {
+    connection: PgConnection,
+    runtime: tokio::runtime::Runtime,
+}
+
+#[cfg(feature = "failpoints")]
+impl Session {
+    /// Begins with the statement `text`.
+    pub fn begin(url: &str, text: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connection = runtime.block_on(async {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            let text = AssertSqlSafe(format!("BEGIN; {text}"));
+            sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+            connection
+        });
+        Self { connection, runtime }
+    }
+
+    /// Nothing of it was meant.
+    pub fn rollback(mut self) {
+        self.runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut self.connection)).unwrap();
+    }
+}

@@ -47,6 +47,8 @@ pub struct World {
     pub postgres: Postgres,
     /// Environment of every process of ours.
     pub settings: Vec<(String, String)>,
+    /// What instances go without, as `epoch,offset`, see `src/ports/guard.rs`.
+    pub guard_off: String,
     _permit: Permit, // last: dropped after the servers are gone
 }
 
@@ -161,7 +163,7 @@ impl World {
             ("TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "6000".into()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { name, began, folder, binary, kafka, postgres, settings, _permit: permit }
+        Self { name, began, folder, binary, kafka, postgres, settings, guard_off: String::new(), _permit: permit }
     }
 
     pub fn folder(&self) -> &Path {
@@ -230,7 +232,7 @@ impl World {
         let mut arguments = arguments.to_vec();
         arguments.push("run");
         let mut command = self.command("setpriv", &["--pdeathsig", "KILL"], &arguments);
-        command.env("FAILPOINT", failpoint);
+        command.env("FAILPOINT", failpoint).env("GUARD_OFF", &self.guard_off);
         Instance::start(name, command, &self.folder.join(format!("{name}.log")))
     }
 
