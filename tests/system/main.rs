@@ -9,6 +9,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
 mod chaos;
+#[cfg(feature = "failpoints")]
+mod database;
 mod faults;
 #[cfg(feature = "rocksdb")]
 mod folders;
