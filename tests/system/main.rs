@@ -42,5 +42,9 @@ mod scene;
 #[cfg(feature = "rocksdb")]
 mod sessions;
 mod setup;
+#[cfg(feature = "failpoints")]
+mod sqlstates;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 mod state;
+#[cfg(feature = "failpoints")]
+mod statements;

@@ -46,6 +46,11 @@ impl Proof {
         (0..rounds).flat_map(|round| cells.iter().filter(move |cell| is_short(round, cell)).cloned()).collect()
     }
 
+    /// As [`Proof::plan`]; where nothing is kept, `sample` stands for all of them.
+    pub fn plan_or<C: Display + Clone>(&self, cells: &[C], sample: Vec<C>) -> Vec<C> {
+        if self.folder.is_some() { self.plan(cells) } else { sample }
+    }
+
     /// A cell begins; `false` when the time for new ones is over.
     pub fn begin(&mut self, cell: &impl Display) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

@@ -1,6 +1,8 @@
 //! A world for one test: servers, a folder, the binary as it was when the test began.
 
 #[cfg(feature = "failpoints")]
+use super::database_proxy::DatabaseProxy;
+#[cfg(feature = "failpoints")]
 use super::proxy::Proxy;
 use super::servers::{Kafka, Postgres};
 use super::{Instance, say, sql};
@@ -112,6 +114,17 @@ impl World {
         let proxy = Proxy::start(&world.kafka.proxies());
         let bootstrap = world.settings.iter_mut().find(|(name, _)| name == "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS");
         bootstrap.unwrap().1 = proxy.bootstrap.clone();
+        world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+        Some((world.with_accounts(ids), proxy))
+    }
+
+    /// As [`World::new`], but the processes of ours reach the database through a proxy. What the test itself asks passes
+    /// by it.
+    #[cfg(feature = "failpoints")]
+    pub fn database_proxied(name: &'static str, ids: i64) -> Option<(Self, DatabaseProxy)> {
+        let mut world = Self::bare(name)?;
+        let proxy = DatabaseProxy::start(&world.postgres.url);
+        world.settings.push(("TIDEGATE_DATABASE__URL".into(), proxy.url.clone())); // the last one counts
         world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
         Some((world.with_accounts(ids), proxy))
     }
