@@ -274,15 +274,16 @@ impl World {
     /// Waits until every partition has moved on from where it is now.
     #[cfg(feature = "failpoints")]
     pub fn wait_all_move(&self) {
-        let positions = || -> Vec<i64> {
-            let rows = self.sql("SELECT next_offset FROM tidegate.position ORDER BY topic, partition");
-            rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
+        let positions = || -> Vec<(String, i64)> {
+            let ask = "SELECT topic || '-' || partition, next_offset FROM tidegate.position ORDER BY topic, partition";
+            let get = |row: &PgRow| (row.try_get_unchecked(0).unwrap(), row.try_get_unchecked(1).unwrap());
+            self.sql(ask).iter().map(get).collect()
         };
         let before = positions();
         super::until("every partition moves", Duration::from_secs(60), || {
             let now = positions();
-            let still = before.iter().zip(&now).filter(|(before, now)| before >= now).count();
-            if still == 0 { Ok(()) } else { Err(format!("{still} of {} stand", now.len())) }
+            let still: Vec<_> = before.iter().zip(&now).filter(|(before, now)| before.1 >= now.1).collect();
+            if still.is_empty() { Ok(()) } else { Err(format!("{} of {} stand: {still:?}", still.len(), now.len())) }
         });
     }
 
