@@ -6,6 +6,8 @@
 #
 # postgres.sh start DIR    new server in a new or empty DIR; last line: postgres://tidegate@127.0.0.1:PORT/tidegate
 # postgres.sh stop DIR     fast shutdown, SIGKILL after 10 s; data and port stay
+# postgres.sh abort DIR    immediate shutdown: no checkpoint, so that the next start recovers
+# postgres.sh freeze DIR   SIGSTOP to all its processes; thaw DIR: SIGCONT
 # postgres.sh kill DIR     SIGKILL to all its processes at once; what they had written to the system survives
 # postgres.sh restart DIR  ended first where it runs; same data, same port; last line as of start
 # postgres.sh status DIR   up|down and the URL; exit 1 unless up
@@ -58,15 +60,34 @@ stop_server() {
   gone_within 10 "$REPLY" || kill_server
 }
 
-# Stopped first: else it would fork a child between the listing and the killing, or see one die and begin recovery.
-kill_server() {
+abort_server() {
   running "$dir/pid" "$dir" || return 0
-  local pids=("$REPLY") child stat
+  kill -QUIT "$REPLY"
+  gone_within 10 "$REPLY" || kill_server
+}
+
+# -> pids: the server and its children. Stopped first: else it would fork a child between the listing and what follows,
+# or see one die and begin recovery.
+stop_and_list() {
+  running "$dir/pid" "$dir" || return 1
+  local child stat
+  pids=("$REPLY")
   kill -STOP "$REPLY"
   for child in /proc/[0-9]*/stat; do
     { read -r stat <"$child"; } 2>/dev/null || continue
     [[ ${stat##*) } != ?" ${pids[0]} "* ]] || pids+=("${child//[^0-9]/}")
   done
+}
+
+# signal_all SIGNAL: to whoever of them is still there
+signal_all() {
+  stop_and_list || fail "the server in $dir does not run" 69
+  kill "-$1" "${pids[@]}" 2>/dev/null || true
+}
+
+kill_server() {
+  local pids
+  stop_and_list || return 0
   kill -KILL "${pids[@]}" 2>/dev/null || true
   gone_within 10 "${pids[@]}" || fail "processes ${pids[*]} outlive SIGKILL"
   # A dead process which nobody reaped (containers without init) passes for a running server in lock files.
@@ -114,13 +135,16 @@ CONF
     }
     url
     ;;
-  stop | kill | restart | status | remove)
+  stop | abort | freeze | thaw | kill | restart | status | remove)
     [[ $command != remove || -d ${2:?DIR} ]] || exit 0
     absolute "${2:?DIR}"
     dir=$REPLY
     [[ -e $dir/lock ]] || fail "$dir is no folder of mine" 66
     case $command in
       stop) stop_server ;;
+      abort) abort_server ;;
+      freeze) signal_all STOP ;;
+      thaw) signal_all CONT ;;
       kill) kill_server ;;
       restart)
         share "$dir"

@@ -9,6 +9,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
 mod chaos;
+#[cfg(feature = "failpoints")]
+mod database;
 mod faults;
 #[cfg(feature = "rocksdb")]
 mod folders;
@@ -46,5 +48,9 @@ mod scene;
 #[cfg(feature = "rocksdb")]
 mod sessions;
 mod setup;
+#[cfg(feature = "failpoints")]
+mod sqlstates;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 mod state;
+#[cfg(feature = "failpoints")]
+mod statements;

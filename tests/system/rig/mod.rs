@@ -1,5 +1,7 @@
 //! What the tests stand on: servers, instances, a feed that computes what must come out, and a judge.
 
+#[cfg(feature = "failpoints")]
+mod database_proxy;
 #[cfg(feature = "rocksdb")]
 mod disk;
 mod feed;
@@ -9,6 +11,8 @@ mod instance;
 mod judge;
 mod load;
 #[cfg(feature = "failpoints")]
+mod message;
+#[cfg(feature = "failpoints")]
 mod proof;
 #[cfg(feature = "failpoints")]
 mod proxy;
@@ -16,8 +20,12 @@ mod random;
 mod reference;
 mod servers;
 mod sql;
+#[cfg(feature = "failpoints")]
+mod statement;
 mod world;
 
+#[cfg(feature = "failpoints")]
+pub use database_proxy::{DatabaseProxy, Deed as DatabaseDeed, Forged};
 #[cfg(feature = "rocksdb")]
 pub use disk::Disk;
 pub use feed::Feed;
@@ -27,6 +35,8 @@ pub use instance::Instance;
 pub use judge::Audit;
 pub use load::Load;
 #[cfg(feature = "failpoints")]
+pub use message::Exchange;
+#[cfg(feature = "failpoints")]
 pub use proof::Proof;
 #[cfg(feature = "failpoints")]
 pub use proxy::{Deed, Fate, Held, Line, Proxy};
@@ -35,6 +45,8 @@ pub use reference::{Account, Reference};
 #[cfg(feature = "failpoints")]
 pub use sql::Session;
 pub use sql::{number, sql};
+#[cfg(feature = "failpoints")]
+pub use statement::Statement;
 pub use world::{World, accounts};
 
 use std::io::Write as _;

@@ -89,12 +89,46 @@ impl Postgres {
         Self { folder: folder.into(), url }
     }
 
+    fn command(&self, name: &str) {
+        script("postgres.sh", &[name, self.folder.to_str().unwrap()]);
+    }
+
     pub fn kill(&self) {
-        script("postgres.sh", &["kill", self.folder.to_str().unwrap()]);
+        self.command("kill");
+    }
+
+    /// The shutdown that an operator asks for: sessions are ended, the disk is left as it should be.
+    #[cfg(feature = "failpoints")]
+    pub fn stop(&self) {
+        self.command("stop");
+    }
+
+    /// The shutdown that leaves recovery to the next start.
+    #[cfg(feature = "failpoints")]
+    pub fn stop_at_once(&self) {
+        self.command("abort");
+    }
+
+    /// What it has written.
+    #[cfg(feature = "failpoints")]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
+    /// SIGSTOP to all its processes.
+    #[cfg(feature = "failpoints")]
+    pub fn freeze(&self) {
+        self.command("freeze");
+    }
+
+    /// SIGCONT to all its processes.
+    #[cfg(feature = "failpoints")]
+    pub fn thaw(&self) {
+        self.command("thaw");
     }
 
     pub fn restart(&self) {
-        script("postgres.sh", &["restart", self.folder.to_str().unwrap()]);
+        self.command("restart");
     }
 }
 

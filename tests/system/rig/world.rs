@@ -1,6 +1,8 @@
 //! A world for one test: servers, a folder, the binary as it was when the test began.
 
 #[cfg(feature = "failpoints")]
+use super::database_proxy::DatabaseProxy;
+#[cfg(feature = "failpoints")]
 use super::proxy::Proxy;
 use super::servers::{Kafka, Postgres};
 use super::{Instance, say, sql};
@@ -114,6 +116,17 @@ impl World {
         let proxy = Proxy::start(&world.kafka.proxies());
         let bootstrap = world.settings.iter_mut().find(|(name, _)| name == "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS");
         bootstrap.unwrap().1 = proxy.bootstrap.clone();
+        world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+        Some((world.with_accounts(ids), proxy))
+    }
+
+    /// As [`World::new`], but the processes of ours reach the database through a proxy. What the test itself asks passes
+    /// by it.
+    #[cfg(feature = "failpoints")]
+    pub fn database_proxied(name: &'static str, ids: i64) -> Option<(Self, DatabaseProxy)> {
+        let mut world = Self::bare(name)?;
+        let proxy = DatabaseProxy::start(&world.postgres.url);
+        world.settings.push(("TIDEGATE_DATABASE__URL".into(), proxy.url.clone())); // the last one counts
         world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
         Some((world.with_accounts(ids), proxy))
     }
@@ -263,15 +276,16 @@ impl World {
     /// Waits until every partition has moved on from where it is now.
     #[cfg(feature = "failpoints")]
     pub fn wait_all_move(&self) {
-        let positions = || -> Vec<i64> {
-            let rows = self.sql("SELECT next_offset FROM tidegate.position ORDER BY topic, partition");
-            rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
+        let positions = || -> Vec<(String, i64)> {
+            let ask = "SELECT topic || '-' || partition, next_offset FROM tidegate.position ORDER BY topic, partition";
+            let get = |row: &PgRow| (row.try_get_unchecked(0).unwrap(), row.try_get_unchecked(1).unwrap());
+            self.sql(ask).iter().map(get).collect()
         };
         let before = positions();
         super::until("every partition moves", Duration::from_secs(60), || {
             let now = positions();
-            let still = before.iter().zip(&now).filter(|(before, now)| before >= now).count();
-            if still == 0 { Ok(()) } else { Err(format!("{still} of {} stand", now.len())) }
+            let still: Vec<_> = before.iter().zip(&now).filter(|(before, now)| before.1 >= now.1).collect();
+            if still.is_empty() { Ok(()) } else { Err(format!("{} of {} stand: {still:?}", still.len(), now.len())) }
         });
     }
 
