@@ -276,15 +276,15 @@ impl World {
     /// Waits until every partition has moved on from where it is now.
     #[cfg(feature = "failpoints")]
     pub fn wait_all_move(&self) {
-        let positions = || -> Vec<(String, i64)> {
-            let ask = "SELECT topic || '-' || partition, next_offset FROM tidegate.position ORDER BY topic, partition";
-            let get = |row: &PgRow| (row.try_get_unchecked(0).unwrap(), row.try_get_unchecked(1).unwrap());
-            self.sql(ask).iter().map(get).collect()
+        // By name: others may be created meanwhile.
+        let positions = || -> BTreeMap<String, i64> {
+            let rows = self.sql("SELECT topic || '-' || partition, next_offset FROM tidegate.position");
+            rows.iter().map(|row| (row.try_get_unchecked(0).unwrap(), row.try_get_unchecked(1).unwrap())).collect()
         };
         let before = positions();
         super::until("every partition moves", Duration::from_secs(60), || {
             let now = positions();
-            let still: Vec<_> = before.iter().zip(&now).filter(|(before, now)| before.1 >= now.1).collect();
+            let still: Vec<_> = before.iter().filter(|(name, at)| now.get(*name).is_none_or(|now| now <= at)).collect();
             if still.is_empty() { Ok(()) } else { Err(format!("{} of {} stand: {still:?}", still.len(), now.len())) }
         });
     }
