@@ -26,11 +26,11 @@ pub const KINDS: [Kind; 14] = [
     kind("database", "PostgreSQL is killed, stopped, frozen, its sessions ended, its rows locked", 30),
     kind("late", "a request reaches the broker within the next transaction (F1)", 90),
     kind("f2", "a Kafka request or its answer is lost, delayed, cut (F2)", 65),
-    kind("f3", "the broker answers with an error (F3)", 1),
-    kind("f4", "a statement or its answer is lost, held, refused (F4)", 1),
+    kind("f3", "the broker answers with an error (F3)", 126),
+    kind("f4", "a statement or its answer is lost, held, refused (F4)", 240),
     kind("mix", "random faults of all kinds, re-drawn every 20 s", 6),
     kind("protocol", "kills with `group.protocol=consumer`", 1),
-    kind("guard", "a guard is switched off, and it must be noticed", 1),
+    kind("guard", "a guard is switched off, and it must be noticed", 14),
 ];
 
 /// Facts that are told by their largest value.

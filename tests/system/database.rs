@@ -214,7 +214,7 @@ fn play(faults: &[Fault], seed: u64) -> bool {
             if is_on {
                 let (took, traces) = stage.play(*fault);
                 stage.world.note(&format!("{fault}: all moved {took:.1} s later, {traces} traces"));
-                proof.end(&[("moved_s", took.into()), ("traces", traces.into())]);
+                proof.end(&[("all_move_s", took.into()), ("traces", traces.into())]);
             }
         }
     });
