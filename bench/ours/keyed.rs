@@ -98,6 +98,7 @@ pub fn run(run: &KeyedRun) -> Outcome {
         history: None,
         stores: Some(run.store.open(&run.folder)?),
         changelogs: Some(Arc::new(changelogs)),
+        fencer: None,
         owner: "bench".into(),
     };
     let log_age = Duration::from_millis(run.commit_ms);

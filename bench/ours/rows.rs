@@ -71,6 +71,7 @@ pub fn run(child: &RowsRun) -> Outcome {
         history: None,
         stores: None,
         changelogs: None,
+        fencer: None,
         owner: "bench".into(),
     };
     let settings = EngineSettings {

@@ -11,6 +11,8 @@ mod describe;
 mod exit;
 mod failure;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
+mod fencer;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
 mod halted;
 #[cfg(feature = "kafka")]
 mod kafka;

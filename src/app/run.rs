@@ -5,6 +5,7 @@ use crate::adapters::postgres::PostgresSchema;
 use crate::app::App;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
+use crate::app::fencer::DeadFencer;
 use crate::app::logging;
 use crate::app::maintenance::Maintenance;
 use crate::app::service::Service;
@@ -219,6 +220,11 @@ impl View for Process {
     }
 }
 
+/// The name of a worker's producer.
+pub(super) fn transactional_id(pipeline: &str, slot: &str, worker: usize, producer: usize) -> String {
+    format!("{pipeline}-{slot}-{worker}-{producer}")
+}
+
 fn member(
     service: &Service,
     maintenance: &Maintenance,
@@ -230,7 +236,7 @@ fn member(
     let mut workers = Vec::with_capacity(rows.len());
     for (number, rows) in rows.into_iter().enumerate() {
         let open = |producer: usize| {
-            let transactional_id = format!("{name}-{}-{number}-{producer}", maintenance.slot);
+            let transactional_id = transactional_id(name, &maintenance.slot, number, producer);
             Ok::<_, Fault>(Box::new(KafkaSink::open(&service.kafka, &transactional_id)?))
         };
         workers.push(WorkerPorts { rows, sink: open(0)?, spare: Some(open(1)?) });
@@ -248,6 +254,7 @@ fn member(
         history: Some(history),
         stores,
         changelogs: Some(changelogs),
+        fencer: DeadFencer::of(service, &maintenance.owner),
         owner: maintenance.owner.clone(),
     };
     let hook: Arc<dyn Hook> = Arc::new(ServiceHook);

@@ -21,6 +21,7 @@ use std::time::Duration;
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// A pipeline and the servers that its settings name.
+#[derive(Clone)]
 pub(super) struct Service {
     pub(super) topology: Topology,
     pub(super) settings: Settings,

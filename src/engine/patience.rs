@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Longer than any transaction of ours and the coordinator's rounds together.
 const EVERY: Duration = Duration::from_secs(30);
 
+/// Longer than a living owner's commit takes.
+const COMMIT_MAX: Duration = Duration::from_secs(1);
+
 /// How long one reading of K has been in vain.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
@@ -18,6 +21,11 @@ impl Patience {
     /// K was read.
     pub(crate) fn end(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether it has lasted so long that whoever keeps K pending must be dead.
+    pub(crate) fn is_at_an_end(&self, now: Duration) -> bool {
+        self.since.is_some_and(|since| now.saturating_sub(since) >= COMMIT_MAX)
     }
 
     /// K could not be read, once more; warns twice a minute. True when it did.

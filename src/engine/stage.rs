@@ -23,6 +23,7 @@ use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::changelog::ChangelogReader;
+use crate::ports::fencer::Fencer;
 use crate::ports::rows::Rows;
 use crate::ports::source::{Committed, Group, LogIds, TaskId};
 use crate::ports::store::Stores;
@@ -82,6 +83,7 @@ pub(crate) struct Stage {
     pub(crate) history: Option<HistoryFactory>,
     pub(crate) stores: Option<Arc<dyn Stores>>,
     pub(crate) changelogs: Option<ChangelogFactory>,
+    pub(crate) fencer: Option<Arc<dyn Fencer>>,
     pub(crate) message_bytes_max: HashMap<TopicName, usize>,
     pub(crate) inbox: Receiver<ToStage>,
     pub(crate) relay: Sender<ToRelay>,

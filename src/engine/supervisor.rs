@@ -14,6 +14,7 @@ use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::failpoint::failpoint;
+use crate::ports::fencer::Fencer;
 use crate::ports::guard::{self, Guard};
 use crate::ports::history::TopicHistory;
 use crate::ports::rows::Rows;
@@ -70,6 +71,8 @@ pub struct Ports {
     pub stores: Option<Arc<dyn Stores>>,
     /// Reads changelogs; needed where a step has stores.
     pub changelogs: Option<ChangelogFactory>,
+    /// Ends what dead instances left open; without one, their transactions' timeouts do.
+    pub fencer: Option<Arc<dyn Fencer>>,
     /// Who we are, for people: goes into claimed positions.
     pub owner: String,
 }
@@ -128,7 +131,7 @@ impl Member {
         status: Arc<Status>,
         hook: &Arc<dyn Hook>,
     ) -> Result<Self, Fault> {
-        let Ports { source, workers: worker_ports, clock, history, stores, changelogs: reader, owner } = ports;
+        let Ports { source, workers: worker_ports, clock, history, stores, changelogs: reader, fencer, owner } = ports;
         let settings = Arc::new(settings);
         let assignments = Arc::new(Assignments::default());
         let is_abandoned = Arc::new(AtomicBool::new(false));
@@ -159,6 +162,7 @@ impl Member {
                 history: history.clone(),
                 stores: stores.clone(),
                 changelogs: reader.clone(),
+                fencer: fencer.clone(),
                 message_bytes_max,
                 inbox: stage_inbox,
                 relay: to_relay,

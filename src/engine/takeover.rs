@@ -229,7 +229,12 @@ impl Stage {
         if let Some(task) = self.state.tasks.get_mut(&id) {
             match &committed {
                 Ok(_) => task.patience.end(),
-                Err(fault) => _ = task.patience.in_vain(now, &sources, fault),
+                Err(fault) => {
+                    task.patience.in_vain(now, &sources, fault);
+                    if let Some(fencer) = self.fencer.as_ref().filter(|_| task.patience.is_at_an_end(now)) {
+                        fencer.fence_dead();
+                    }
+                }
             }
         }
         let committed = committed?;

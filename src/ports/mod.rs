@@ -8,6 +8,7 @@ pub mod changelog;
 pub mod clock;
 pub(crate) mod failpoint;
 pub mod fault;
+pub mod fencer;
 pub(crate) mod guard;
 pub mod history;
 pub mod journal;

@@ -606,6 +606,7 @@ impl World {
             workers: (0..WORKERS).map(worker).collect(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             history: Some(history),
+            fencer: None,
             stores: Some(Arc::new(stores.clone())),
             changelogs: Some(changelogs),
             owner: format!("driver-{number}"),

@@ -47,6 +47,7 @@ impl World {
                 .collect(),
             clock: Arc::clone(&clock),
             history: None,
+            fencer: None,
             stores: Some(Arc::new(MemoryStores::default())),
             changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
             owner: "a test".into(),

@@ -6,7 +6,7 @@ use tidegate::adapters::postgres::{OutboxSettings, PostgresRows, PostgresSchema,
 use tidegate::flow::table::Table;
 use tidegate::ports::Fault;
 use tidegate::ports::history::RowHistory;
-use tidegate::ports::rows::Rows;
+use tidegate::ports::rows::{Claim, Rows};
 use tidegate::ports::schema::Schema;
 
 #[test]
@@ -101,6 +101,25 @@ fn the_version_sum_counts_from_the_baseline_which_is_noted_once() {
     schema.note_baseline(&table).unwrap();
     assert_eq!(history.version_sum(&table).unwrap(), Some(6));
     assert_eq!(history.version_sum(&table.unversioned()).unwrap(), None);
+}
+
+#[test]
+fn a_slot_is_idle_as_long_as_its_holder_owns_no_position() {
+    let Some(fixture) = Fixture::new("idle") else { return };
+    let (mut schema, mut rows) = (fixture.schema(), fixture.rows());
+    let term = Duration::from_secs(60);
+    let idle = |schema: &mut PostgresSchema| -> Vec<(u32, String)> { schema.idle_slots().unwrap() };
+    assert_eq!(idle(&mut schema), []);
+    assert_eq!(schema.lease_slot("host-1", None, term).unwrap(), 0);
+    assert_eq!(schema.lease_slot("host-2", None, term).unwrap(), 1);
+    assert_eq!(idle(&mut schema), [(0, "host-1".into()), (1, "host-2".into())]);
+    fixture.own(&mut rows, 1); // host-1
+    assert_eq!(idle(&mut schema), [(1, "host-2".into())]);
+    let by_another = Claim { owner: "host-2".into(), ..claim(0, 2) };
+    rows.claim(&[by_another]).unwrap();
+    assert_eq!(idle(&mut schema), [(0, "host-1".into())], "claimed since by another: host-1 may be dead");
+    schema.release_slot(0, "host-1");
+    assert_eq!(idle(&mut schema), []);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use crate::rig::{Feed, Instance, Random, World, say};
 use std::time::{Duration, Instant};
 
 const IDS: i64 = 1_000;
+/// Seconds in which every partition has moved on after a death: the session's 4, and 5.
+const AWAY_MAX: f64 = 9.0;
 const NAMES: [&str; 3] = ["first", "second", "third"];
 
 /// A world whose sessions and transactions end soon after a death.
@@ -87,6 +89,7 @@ fn a_kill_at_each_crash_point_loses_nothing_and_repeats_nothing() {
         let died = began.elapsed().as_secs_f64();
         world.wait_all_move();
         let took = began.elapsed().as_secs_f64() - died;
+        assert!(took <= AWAY_MAX, "{wish}: all moved {took:.1} s after the death only");
         instances[index] = world.instance(NAMES[index]);
         world.wait_owners(3);
         format!("{wish}, dead after {died:.1} s, all move {took:.1} s later")

@@ -80,6 +80,7 @@ impl World {
             history: Some(history),
             stores: None,
             changelogs: None,
+            fencer: None,
             owner: format!("demo-{}", std::process::id()),
         };
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };
