@@ -60,4 +60,15 @@ mod tests {
         patience.end();
         assert!(!patience.in_vain(Duration::from_secs(100), &[], &fault));
     }
+
+    #[test]
+    fn it_is_at_an_end_a_second_after_k_could_first_not_be_read() {
+        let mut patience = Patience::default();
+        let at = Duration::from_millis;
+        assert!(!patience.is_at_an_end(at(9_000)), "K was never asked for in vain");
+        patience.in_vain(at(5_000), &[], &Fault::retry("timed out"));
+        assert_eq!([5_000, 5_999, 6_000].map(|now| patience.is_at_an_end(at(now))), [false, false, true]);
+        patience.end();
+        assert!(!patience.is_at_an_end(at(9_000)));
+    }
 }
