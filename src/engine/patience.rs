@@ -23,7 +23,7 @@ impl Patience {
         *self = Self::default();
     }
 
-    /// Whether it has lasted so long that whoever keeps K pending must be dead.
+    /// Whether it has lasted so long that whoever keeps K pending is to be taken for dead.
     pub(crate) fn is_at_an_end(&self, now: Duration) -> bool {
         self.since.is_some_and(|since| now.saturating_sub(since) >= COMMIT_MAX)
     }
