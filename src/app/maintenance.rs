@@ -3,18 +3,15 @@
 
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::service::{Service, apply_thresholds};
+use crate::app::slot::{Slot, random_word};
 use crate::flow::Topology;
 use crate::ports::Fault;
-use crate::ports::schema::Schema as _;
 use crate::settings::Settings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-/// A lease holds for this long. Short, so that the slot of a killed instance, and with it its transactional ids, goes to
-/// the next one soon; a lost lease can only cost a fencing.
-const LEASE: Duration = Duration::from_secs(15);
 /// How often the thread looks around.
 const ROUND: Duration = Duration::from_millis(500);
 /// How often the outbox's partitions are looked at: they are hours long.
@@ -24,16 +21,15 @@ const LEASE_ROUNDS: u32 = 10;
 
 /// Maintenance under way.
 pub(super) struct Maintenance {
-    /// Part of the transactional ids: the leased slot, the one that was set, or without either a random word.
-    pub(super) slot: String,
+    /// Names the producers.
+    pub(super) slot: Slot,
     /// Who holds it: name, process, and a random part, since a process id comes again in every container.
     pub(super) owner: String,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Maintenance {
-    /// Finds a slot and starts the thread, which ends when `stop` is set. Without a database the slot is random: nobody
-    /// then ends the transaction of a predecessor that was killed, which ends by its timeout.
+    /// Finds a slot and starts the thread, which ends when `stop` is set.
     pub(super) fn start(
         service: &Service,
         schema: Option<PostgresSchema>,
@@ -41,19 +37,10 @@ impl Maintenance {
     ) -> Result<Self, Fault> {
         let instance = &service.settings.instance;
         let name = instance.name.clone().unwrap_or_else(host_name);
-        let random = || uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect::<String>();
-        let owner = format!("{name}:{}:{}", std::process::id(), random());
-        let lease = match schema {
-            Some(mut schema) => {
-                let slot = schema.lease_slot(&owner, instance.slot, LEASE)?;
-                Some(Lease { schema, slot, owner: owner.clone() })
-            }
-            None => None,
-        };
-        let slot =
-            lease.as_ref().map(|lease| lease.slot).or(instance.slot).map_or_else(random, |slot| slot.to_string());
+        let owner = format!("{name}:{}:{}", std::process::id(), random_word());
+        let slot = Slot::find(schema, &owner, instance.slot)?;
         let upkeep = Upkeep {
-            lease,
+            slot: slot.clone(),
             topology: service.topology.clone(),
             settings: service.settings.clone(),
             changed_at: modified(&service.settings),
@@ -75,7 +62,7 @@ impl Maintenance {
 }
 
 struct Upkeep {
-    lease: Option<Lease>,
+    slot: Slot,
     topology: Topology,
     settings: Settings,
     changed_at: Option<SystemTime>,
@@ -88,9 +75,11 @@ impl Upkeep {
         while !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(ROUND);
             round = round.wrapping_add(1);
-            if let Some(lease) = &mut self.lease {
-                if round.is_multiple_of(LEASE_ROUNDS) {
-                    lease.renew();
+            if let Some(lease) = self.slot.lease() {
+                if round.is_multiple_of(LEASE_ROUNDS)
+                    && let Err(fault) = lease.renew()
+                {
+                    tracing::debug!(error = %fault, "the lease could not be renewed yet");
                 }
                 if round.is_multiple_of(UPKEEP_ROUNDS) {
                     lease.maintain();
@@ -98,8 +87,8 @@ impl Upkeep {
             }
             self.reload();
         }
-        if let Some(Lease { mut schema, slot, owner }) = self.lease {
-            schema.release_slot(slot, &owner);
+        if let Some(lease) = self.slot.lease() {
+            lease.end();
         }
     }
 
@@ -114,34 +103,6 @@ impl Upkeep {
             Err(problems) => {
                 tracing::error!("the changed settings file is wrong; the thresholds stay as they are\n{problems}");
             }
-        }
-    }
-}
-
-/// A slot in the database, and the connection that keeps it.
-struct Lease {
-    schema: PostgresSchema,
-    slot: u32,
-    owner: String,
-}
-
-impl Lease {
-    fn renew(&mut self) {
-        match self.schema.renew_slot(self.slot, &self.owner, LEASE) {
-            Ok(true) => {}
-            // Harmless but for a fencing: the slot names producers and owns nothing.
-            Ok(false) => tracing::warn!(slot = self.slot, "the lease of this slot went to another instance"),
-            Err(fault) => tracing::debug!(error = %fault, "the lease could not be renewed yet"),
-        }
-    }
-
-    fn maintain(&mut self) {
-        match self.schema.maintain() {
-            Ok(done) if done.created + done.dropped > 0 => {
-                tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
-            }
-            Ok(_) => {}
-            Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
         }
     }
 }

@@ -30,6 +30,8 @@ mod repair;
 mod run;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod service;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod slot;
 #[cfg(feature = "http")]
 mod state;
 #[cfg(all(feature = "kafka", feature = "postgres"))]

@@ -9,6 +9,8 @@ use crate::app::fencer::DeadFencer;
 use crate::app::logging;
 use crate::app::maintenance::Maintenance;
 use crate::app::service::Service;
+#[cfg(feature = "http")]
+use crate::app::slot::Slot;
 use crate::app::stores::open_stores;
 use crate::engine::commit::Hook;
 #[cfg(not(feature = "failpoints"))]
@@ -91,7 +93,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         env!("CARGO_PKG_VERSION"),
         service.topology.name(),
         maintenance.owner,
-        maintenance.slot
+        maintenance.slot.last()
     )?;
     #[cfg(feature = "http")]
     writeln!(out, "  page  http://{}", page.server.address())?;
@@ -146,11 +148,13 @@ impl Page {
     /// Serves before the group is joined, since the group is told the address. A second instance on one host finds the
     /// default port taken and gets a free one; a port that was asked for is demanded.
     fn serve(service: &Service, status: &Arc<Status>, maintenance: &Maintenance) -> Result<Self, Fault> {
-        let about = About {
+        let view = Arc::new(Process {
+            status: Arc::clone(status),
             pipeline: service.topology.name().into(),
-            place: format!("instance {} slot {}", maintenance.owner, maintenance.slot),
-        };
-        let view = Arc::new(Process { status: Arc::clone(status), about, queries: OnceLock::new() });
+            owner: maintenance.owner.clone(),
+            slot: maintenance.slot.clone(),
+            queries: OnceLock::new(),
+        });
         let address = service.settings.http.address;
         let serve = |address| http::serve(address, Arc::clone(&view) as Arc<dyn View>);
         let server = match serve(address) {
@@ -195,7 +199,9 @@ fn route_to(servers: &str) -> Option<IpAddr> {
 #[cfg(feature = "http")]
 struct Process {
     status: Arc<Status>,
-    about: About,
+    pipeline: String,
+    owner: String,
+    slot: Slot,
     /// There once the member is made.
     queries: OnceLock<Queries>,
 }
@@ -207,7 +213,8 @@ impl View for Process {
     }
 
     fn about(&self) -> About {
-        self.about.clone()
+        let place = format!("instance {} slot {}", self.owner, self.slot.last());
+        About { pipeline: self.pipeline.clone(), place }
     }
 
     fn stores(&self) -> Vec<String> {
@@ -236,8 +243,9 @@ fn member(
     let mut workers = Vec::with_capacity(rows.len());
     for (number, rows) in rows.into_iter().enumerate() {
         let open = |producer: usize| {
-            let transactional_id = transactional_id(name, &maintenance.slot, number, producer);
-            Ok::<_, Fault>(Box::new(KafkaSink::open(&service.kafka, &transactional_id)?))
+            let (name, slot) = (name.to_owned(), maintenance.slot.clone());
+            let naming = move || Ok(transactional_id(&name, &slot.sure()?, number, producer));
+            Ok::<_, Fault>(Box::new(KafkaSink::open_as(&service.kafka, Box::new(naming))?))
         };
         workers.push(WorkerPorts { rows, sink: open(0)?, spare: Some(open(1)?) });
     }

@@ -1,6 +1,6 @@
 //! What an operator changes while it runs: thresholds, instances.
 
-use crate::rig::{Feed, Instance, World};
+use crate::rig::{Feed, Instance, Random, World};
 use std::time::Duration;
 
 #[test]
@@ -53,4 +53,36 @@ fn instances_lease_slots_of_their_own_and_give_them_back_at_the_end() {
     instances[1].kill();
     let mut fourth = world.instance("fourth");
     assert_ne!(slot(&mut fourth), kept);
+}
+
+/// Its lease runs out while it is stopped, and its slot goes to the other. Both under one name they would fence each other
+/// until one of them gave up.
+#[test]
+fn an_instance_whose_slot_went_to_another_while_it_was_stopped_takes_another_slot() {
+    let Some(world) = World::new("slot-lost", 1_000) else { return };
+    let mut instances = vec![world.instance("first")];
+    world.wait_owners(1);
+    let mut feed = Feed::new(&world, 1_000, Random::seed("TIDEGATE_CHAOS_SEED"));
+    feed.during(|| {
+        instances[0].signal("STOP");
+        std::thread::sleep(Duration::from_secs(16)); // the term is 15 s
+        instances.push(world.instance("second"));
+        assert_eq!(slot(&mut instances[1]), 0, "the slot of the stopped one is free");
+        world.wait_owners(1);
+        instances[1].wait_log("partition taken over", Duration::from_secs(20));
+        instances[0].signal("CONT");
+        world.wait_owners(2);
+        instances[0].wait_log("ran out and went to another instance", Duration::from_secs(10));
+        std::thread::sleep(Duration::from_secs(5)); // both at work
+    });
+    for instance in &mut instances {
+        assert!(instance.is_running(), "{} ended by itself\n{}", instance.name, instance.log());
+    }
+    let is_fencing =
+        |line: &&str| line.contains("the producer is replaced and K") && !line.contains("IllegalGeneration");
+    let fencings = [0, 1].map(|index: usize| instances[index].log().lines().filter(is_fencing).count());
+    world.note(&format!("fencings: {fencings:?}"));
+    // Once each of two producers of two workers, and what they had under way when they were stopped.
+    assert!(fencings[0] <= 8 && fencings[1] == 0, "fencings: {fencings:?}");
+    world.judge(&feed, Duration::from_secs(60));
 }

@@ -46,10 +46,14 @@ const RENEW_ABORT_WAIT: Duration = Duration::from_millis(300);
 /// How long `close` waits for an abort; the transaction's timeout does the rest.
 const ABORT_WAIT: Duration = Duration::from_secs(5);
 
+/// Answers the transactional id of the producer that is about to start.
+pub type Naming = Box<dyn Fn() -> Result<String, Fault> + Send>;
+
 /// A transactional producer.
 pub struct KafkaSink {
     settings: KafkaSettings,
     transactional_id: String,
+    naming: Naming,
     live: Option<Live>,
     watch: TaintWatch,
     is_fenced: bool,
@@ -142,10 +146,20 @@ impl KafkaSink {
     /// # Errors
     /// `Retry` when the cluster did not answer in time; `Fatal` when the settings or the rights will not do.
     pub fn open(settings: &KafkaSettings, transactional_id: &str) -> Result<Self, Fault> {
+        let name = transactional_id.to_owned();
+        Self::open_as(settings, Box::new(move || Ok(name.clone())))
+    }
+
+    /// The same under the transactional id that `naming` answers; it is asked again whenever the producer is replaced.
+    ///
+    /// # Errors
+    /// As [`KafkaSink::open`], and those of `naming`.
+    pub fn open_as(settings: &KafkaSettings, naming: Naming) -> Result<Self, Fault> {
         let batch_bytes = settings.producer_property("batch.size").and_then(|value| value.parse().ok());
         let mut sink = Self {
             settings: settings.clone(),
-            transactional_id: transactional_id.into(),
+            transactional_id: String::new(),
+            naming,
             live: None,
             watch: TaintWatch::default(),
             is_fenced: false,
@@ -247,6 +261,7 @@ impl KafkaSink {
     }
 
     fn start(&mut self) -> Result<(), Fault> {
+        self.transactional_id = (self.naming)()?;
         let what = format!("producer {}", self.transactional_id);
         let mut config = self.settings.transactional(&self.transactional_id)?;
         config.set("batch.size", self.batch_bytes.to_string());

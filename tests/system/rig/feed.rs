@@ -28,7 +28,6 @@ impl Feed {
     }
 
     /// Feeds until `act` has come to its end.
-    #[cfg(feature = "failpoints")]
     pub fn during(&mut self, act: impl FnOnce()) {
         use std::sync::atomic::{AtomicBool, Ordering};
         let is_over = AtomicBool::new(false);

@@ -1,0 +1,143 @@
+//! One job: the slot that names this instance's producers. Where there is a database it is leased there, and another one
+//! is leased when it was lost.
+
+use crate::adapters::postgres::PostgresSchema;
+use crate::ports::Fault;
+use crate::ports::clock::{Clock as _, SystemClock};
+use crate::ports::schema::Schema as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A lease holds for this long. Short, so that the slot of a killed instance, and with it its transactional ids, goes to
+/// the next one soon.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// See the module.
+#[derive(Clone)]
+pub(super) enum Slot {
+    /// Set, or a random word. Nobody then ends the transaction of a predecessor that was killed: its timeout does.
+    Named(String),
+    Leased(Arc<Lease>),
+}
+
+/// A row of the database, and the connection that keeps it.
+pub(super) struct Lease {
+    owner: String,
+    /// The settings name it: there is no other.
+    is_set: bool,
+    clock: SystemClock,
+    held: Mutex<Held>,
+    schema: Mutex<PostgresSchema>,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    slot: u32,
+    /// From the moment before the question: the database's term ends later.
+    since: Duration,
+}
+
+impl Slot {
+    /// The one that is `set`; otherwise the lowest free one, or without a database a random word.
+    pub(super) fn find(schema: Option<PostgresSchema>, owner: &str, set: Option<u32>) -> Result<Self, Fault> {
+        let Some(mut schema) = schema else {
+            return Ok(Self::Named(set.map_or_else(random_word, |slot| slot.to_string())));
+        };
+        let clock = SystemClock::default();
+        let since = clock.elapsed();
+        let slot = schema.lease_slot(owner, set, LEASE)?;
+        Ok(Self::Leased(Arc::new(Lease {
+            owner: owner.into(),
+            is_set: set.is_some(),
+            clock,
+            held: Mutex::new(Held { slot, since }),
+            schema: Mutex::new(schema),
+        })))
+    }
+
+    /// As it was last known.
+    pub(super) fn last(&self) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Leased(lease) => lease.held().slot.to_string(),
+        }
+    }
+
+    /// The one that is ours now: to be asked for each time a producer is named. An instance that was stopped for longer
+    /// than the term finds its slot with another one; under the old names the two would fence each other without end.
+    ///
+    /// # Errors
+    /// `Retry` when the term has run out and the database did not answer.
+    pub(super) fn sure(&self) -> Result<String, Fault> {
+        if let Self::Leased(lease) = self
+            && lease.clock.elapsed().saturating_sub(lease.held().since) >= LEASE
+        {
+            lease.renew()?;
+        }
+        Ok(self.last())
+    }
+
+    /// The lease, where there is one.
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Named(_) => None,
+            Self::Leased(lease) => Some(lease),
+        }
+    }
+}
+
+impl Lease {
+    /// Extends the term, or leases another slot where this one went to another instance.
+    ///
+    /// What was sent under the old names needs no care: the new holder's producers have ended it. Those it has none of
+    /// (fewer workers) are ended by the broker in time, and K is read before anything is sent again.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    pub(super) fn renew(&self) -> Result<(), Fault> {
+        let mut schema = self.schema();
+        let Held { slot, .. } = self.held();
+        let since = self.clock.elapsed();
+        let slot = if schema.renew_slot(slot, &self.owner, LEASE)? {
+            slot
+        } else if self.is_set {
+            tracing::warn!(slot, "the lease of this slot, which the settings name, went to another instance");
+            slot
+        } else {
+            let other = schema.lease_slot(&self.owner, None, LEASE)?;
+            tracing::info!(lost = slot, slot = other, "the lease of a slot ran out and went to another instance");
+            other
+        };
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held { slot, since };
+        Ok(())
+    }
+
+    /// Looks after the outbox.
+    pub(super) fn maintain(&self) {
+        match self.schema().maintain() {
+            Ok(done) if done.created + done.dropped > 0 => {
+                tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
+        }
+    }
+
+    /// Gives the slot back.
+    pub(super) fn end(&self) {
+        self.schema().release_slot(self.held().slot, &self.owner);
+    }
+
+    fn held(&self) -> Held {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn schema(&self) -> MutexGuard<'_, PostgresSchema> {
+        self.schema.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Eight hexadecimal digits.
+pub(super) fn random_word() -> String {
+    uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect()
+}
