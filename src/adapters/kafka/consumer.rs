@@ -48,6 +48,8 @@ pub struct KafkaSource {
     hint: usize,
     generation: i32,
     epoch_check_at: Instant,
+    heartbeat: Duration,
+    wake_at: Instant,
     is_closed: bool,
 }
 
@@ -111,6 +113,8 @@ impl KafkaSource {
             hint: 0,
             generation: -1,
             epoch_check_at: fault::deadline(EPOCH_CHECK_INTERVAL),
+            heartbeat: settings.heartbeat(),
+            wake_at: fault::deadline(settings.heartbeat()),
             is_closed: false,
         })
     }
@@ -248,6 +252,15 @@ impl KafkaSource {
         }
         if let Some(membership) = self.newer_membership() {
             listener.assigned(&[], membership);
+        }
+    }
+
+    /// The client's own thread looks whether a heartbeat is due when something wakes it, and by itself once a second only:
+    /// any question wakes it.
+    fn wake(&mut self) {
+        if fault::left(self.wake_at).is_zero() {
+            self.wake_at = fault::deadline(self.heartbeat);
+            let _ = ffi::membership(self.consumer.client()); // the answer is nothing new
         }
     }
 
@@ -401,6 +414,7 @@ impl Source for KafkaSource {
             self.act(step, listener)?;
         }
         self.check_epoch(listener);
+        self.wake();
         let (mut told, mut wait) = (0, wait);
         while told < records_max {
             let Some(step) = self.step(wait, listener) else { break };

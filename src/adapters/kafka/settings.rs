@@ -13,6 +13,10 @@ use std::time::Duration;
 /// The oldest librdkafka that may run this: before 2.10 it lost assignments on commit (hazard H21).
 const LIBRDKAFKA_MIN: i32 = 0x020a_0000;
 
+const HEARTBEAT: &str = "heartbeat.interval.ms";
+/// Leaves most of two seconds for the rest of a takeover from a member that leaves in order.
+const HEARTBEAT_MS_MAX: u32 = 500;
+
 /// How the members of a group agree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -239,6 +243,12 @@ impl KafkaSettings {
         Ok(config)
     }
 
+    /// How often a member tells the group that it is there, unless the properties say otherwise. The answer to a heartbeat
+    /// is how it hears of a rebalance, so that a longer interval would be the length of every orderly takeover.
+    pub(super) fn heartbeat(&self) -> Duration {
+        Duration::from_millis((self.session_timeout_ms / 10).clamp(1, HEARTBEAT_MS_MAX).into())
+    }
+
     /// A member of a group.
     pub(super) fn member(&self, group: &str, instance_id: Option<&str>) -> Result<ClientConfig, Fault> {
         let mut config = self.reader(group)?;
@@ -255,9 +265,8 @@ impl KafkaSettings {
                     .set("group.protocol", "classic")
                     .set("partition.assignment.strategy", "cooperative-sticky")
                     .set("session.timeout.ms", self.session_timeout_ms.to_string());
-                if !self.properties.contains_key("heartbeat.interval.ms") {
-                    let heartbeat_ms = (self.session_timeout_ms / 5).min(3_000); // a rebalance is heard of by heartbeat
-                    config.set("heartbeat.interval.ms", heartbeat_ms.to_string());
+                if !self.properties.contains_key(HEARTBEAT) {
+                    config.set(HEARTBEAT, self.heartbeat().as_millis().to_string());
                 }
             }
             GroupProtocol::Consumer => {
@@ -341,6 +350,20 @@ mod tests {
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("group.instance.id"), Some("slot-1"));
         assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+    }
+
+    #[test]
+    fn a_member_hears_of_a_rebalance_soon_whatever_its_session_is() {
+        let heartbeat = |session_timeout_ms: u32| {
+            let settings = KafkaSettings { session_timeout_ms, ..KafkaSettings::default() };
+            settings.member("g", None).unwrap().get(HEARTBEAT).map(str::to_owned)
+        };
+        assert_eq!(heartbeat(45_000).as_deref(), Some("500"));
+        assert_eq!(heartbeat(KafkaSettings::default().session_timeout_ms).as_deref(), Some("500"));
+        assert_eq!(heartbeat(3_000).as_deref(), Some("300"));
+        let mut settings = KafkaSettings::default();
+        settings.properties.insert(HEARTBEAT.into(), "1000".into());
+        assert_eq!(settings.member("g", None).unwrap().get(HEARTBEAT), Some("1000"));
     }
 
     #[test]
