@@ -1,7 +1,7 @@
 //! What happens to the stores of `usage`: a kill at each of K21 to K25, damaged files, a lost folder, a cut changelog, a
 //! changed partition count. Each time the changelog and the stores are what an offline program computes.
 
-use crate::rig::until;
+use crate::rig::{Proof, Random, until};
 use crate::scene::{CHANGELOG, Scene, restored};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,21 @@ use tidegate::flow::record::{Partition, TopicName, TopicPartition};
 
 #[test]
 fn a_kill_at_each_crash_point_of_a_store_leaves_a_replay_from_zero() {
+    let mut proof = Proof::new("kill", Random::seed("TIDEGATE_STATE_SEED"));
+    let wishes = ["K21=kill@3", "K22=kill@3", "K23=kill@2", "K24=kill@4", "K25=kill@1"];
+    let cells = proof.plan(&wishes.map(|wish| format!("keyed {wish}")));
+    if cells.is_empty() {
+        return;
+    }
     let Some(mut scene) = Scene::new("stores") else { return };
     let mut instance = scene.start("");
     scene.send(4_000);
     scene.judge(&instance);
-    for wish in ["K21=kill@3", "K22=kill@3", "K23=kill@2", "K24=kill@4", "K25=kill@1"] {
+    for cell in cells {
+        if !proof.begin(&cell) {
+            break;
+        }
+        let wish = cell.trim_start_matches("keyed ");
         Scene::stop(&mut instance);
         if wish.starts_with("K24") {
             std::fs::remove_dir_all(scene.folder()).unwrap(); // so that there is something to restore
@@ -36,9 +46,12 @@ fn a_kill_at_each_crash_point_of_a_store_leaves_a_replay_from_zero() {
         instance = scene.start("");
         scene.send(500);
         scene.judge(&instance);
-        scene.world.note(&format!("{wish}: {} changelog records read again", restored(&instance, before)));
+        let restored = restored(&instance, before);
+        scene.world.note(&format!("{wish}: {restored} changelog records read again"));
+        proof.end(&[("restored", restored.into())]);
     }
     Scene::stop(&mut instance);
+    proof.clean();
 }
 
 fn files(folder: &Path, kind: &str) -> Vec<PathBuf> {
