@@ -46,7 +46,7 @@ test-servers: ## The same suites and the system tests on real Kafka and PostgreS
 	cargo build --locked --features rocksdb,failpoints --examples
 	cargo test --locked --features rocksdb,failpoints --lib --test it failpoint
 	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- \
-		keyed:: sessions:: keyed_setup:: joins:: rowstate:: points:: late:: guards:: network:: forged:: \
+		keyed:: sessions:: keyed_setup:: joins:: rowstate:: matrix:: late:: guards:: network:: forged:: \
 		database:: statements:: sqlstates:: state:: folders:: repairs_keyed::
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka

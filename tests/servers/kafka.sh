@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # One job: run real Kafka brokers (KRaft, each broker and controller) for tests and for trying.
-# Guarantee: start and restart return when the broker serves; kill and stop, when its process is gone.
+# Guarantee: start and restart return when the broker serves; kill, end and stop, when its process is gone.
 # Never: touches a process or folder other than DIR's.
 #
 # kafka.sh start DIR [1|3]         new cluster in a new or empty DIR; last line: bootstrap servers
 # kafka.sh stop DIR                SIGTERM to all, SIGKILL after 10 s; data and ports stay
 # kafka.sh kill DIR BROKER         SIGKILL
+# kafka.sh end DIR BROKER          SIGTERM, SIGKILL after 10 s
 # kafka.sh restart DIR BROKER      ended first where it runs; same data, same ports; last line: bootstrap servers
 # kafka.sh pause|resume DIR BROKER SIGSTOP, SIGCONT
 # kafka.sh status DIR              a line a broker: BROKER up|paused|down HOST:PORT; exit 1 unless all are up
@@ -276,13 +277,14 @@ case $command in
         ;;
     esac
     ;;
-  kill | restart | pause | resume)
+  kill | end | restart | pause | resume)
     absolute "${2:?DIR}"
     dir=$REPLY
     of_broker "${3:?BROKER}"
     share "$dir"
     case $command in
       kill) end KILL 10 "$folder" ;;
+      end) end TERM 10 "$folder" ;;
       restart)
         end TERM 10 "$folder"
         use_jars

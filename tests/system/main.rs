@@ -31,10 +31,10 @@ mod late;
 mod laws;
 mod load;
 #[cfg(feature = "failpoints")]
+mod matrix;
+#[cfg(feature = "failpoints")]
 mod network;
 mod operation;
-#[cfg(feature = "failpoints")]
-mod points;
 #[path = "../oracle/reader/mod.rs"]
 mod reader;
 mod repairs;

@@ -56,11 +56,16 @@ impl Kafka {
     }
 
     pub fn kill(&self, broker: &str) {
-        script("kafka.sh", &["kill", self.folder.to_str().unwrap(), broker]);
+        self.act("kill", broker);
     }
 
     pub fn restart(&self, broker: &str) {
-        script("kafka.sh", &["restart", self.folder.to_str().unwrap(), broker]);
+        self.act("restart", broker);
+    }
+
+    /// `kill`, `end` (SIGTERM), `restart`, `pause`, `resume`.
+    pub fn act(&self, command: &str, broker: &str) {
+        script("kafka.sh", &[command, self.folder.to_str().unwrap(), broker]);
     }
 
     /// One of Kafka's own tools on this broker: what an operator would use.

@@ -1,0 +1,11 @@
+//! The matrix of kills and pauses (hazards.md, section 8): three instances on three brokers and PostgreSQL, under load.
+//! One cell after the other does its worst, and each world is judged as a whole. `TIDEGATE_MATRIX_SEED` repeats a run's
+//! choices; what is kept of each cell: `rig::Proof`.
+
+mod arena;
+mod brokers;
+mod cluster;
+mod doubles;
+mod points;
+mod stable;
+mod standing;
