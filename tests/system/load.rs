@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Waits until everything is taken and published, then asks the oracle.
-fn history(world: &World, load: &Load, told: Told) -> History {
+pub fn history(world: &World, load: &Load, told: Told) -> History {
     world.wait_taken(load.sent.cast_signed(), Duration::from_secs(60));
     crate::rig::until("everything is published", Duration::from_secs(30), || {
         let behind = world.audit().behind().len();
@@ -21,7 +21,8 @@ fn history(world: &World, load: &Load, told: Told) -> History {
     read(&world.servers(), told).unwrap()
 }
 
-fn told(history: &History) -> (BTreeSet<Anomaly>, String) {
+/// The anomalies, and the report.
+pub fn told(history: &History) -> (BTreeSet<Anomaly>, String) {
     let findings = judge(history);
     (findings.iter().map(|finding| finding.anomaly).collect(), report(history, &findings))
 }

@@ -17,13 +17,18 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(servers: &Servers) -> Result<Self, String> {
-        let (topics, mut database) = (Topics::connect(&servers.bootstrap)?, Database::new(&servers.database_url)?);
+        let (mut topics, mut database) = (Topics::connect(&servers.bootstrap)?, Database::new(&servers.database_url)?);
         let is_over = Arc::new(AtomicBool::new(false));
         let is_over_too = Arc::clone(&is_over);
+        let bootstrap = servers.bootstrap.clone();
         let thread = std::thread::spawn(move || {
             let mut samples = Vec::new();
             while !is_over_too.load(Ordering::Acquire) {
-                samples.extend(sample(&topics, &mut database));
+                match sample(&topics, &mut database) {
+                    Ok(sample) => samples.push(sample),
+                    // A client that has lost a broker may ask it again and again.
+                    Err(_) => topics = Topics::connect(&bootstrap).unwrap_or(topics),
+                }
                 std::thread::sleep(Duration::from_secs(1));
             }
             samples

@@ -33,8 +33,9 @@ pub struct Arena {
 }
 
 impl Arena {
-    fn new(name: &'static str, settings: &[(&str, &str)], random: Random) -> Option<Self> {
-        let mut world = World::on_three_brokers(name, IDS)?;
+    fn new(name: &'static str, is_alone: bool, settings: &[(&str, &str)], random: Random) -> Option<Self> {
+        let world = if is_alone { World::alone_on_three_brokers } else { World::on_three_brokers };
+        let mut world = world(name, IDS)?;
         let milliseconds = SESSION.as_millis().to_string();
         let short = ["SESSION", "TRANSACTION"].map(|name| format!("TIDEGATE_KAFKA__{name}_TIMEOUT_MS"));
         world.settings.retain(|(name, _)| !short.contains(name));
@@ -92,11 +93,19 @@ impl Arena {
     }
 }
 
+/// What the cells are played on.
+#[derive(Default)]
+pub struct Stage {
+    pub settings: &'static [(&'static str, &'static str)],
+    /// With no other world beside it.
+    pub is_alone: bool,
+}
+
 /// Plays the cells of a kind, at most [`CELLS_MAX`] in a world, and judges each world.
 pub fn run<C: Display + Clone>(
     name: &'static str,
     kind: &'static str,
-    settings: &[(&str, &str)],
+    stage: &Stage,
     plan: impl FnOnce(&Proof, &mut Random) -> Vec<C>,
     mut act: impl FnMut(&mut Arena, &C) -> Facts,
 ) {
@@ -106,7 +115,7 @@ pub fn run<C: Display + Clone>(
     say(&format!("{name}: TIDEGATE_MATRIX_SEED={seed}, {} cells", cells.len()));
     for cells in cells.chunks(CELLS_MAX) {
         let mut proof = Proof::new(kind, seed);
-        let Some(mut arena) = Arena::new(name, settings, Random::new(random.next())) else {
+        let Some(mut arena) = Arena::new(name, stage.is_alone, stage.settings, Random::new(random.next())) else {
             return;
         };
         let mut feed = Feed::new(&arena.world, IDS, seed);

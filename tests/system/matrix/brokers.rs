@@ -1,6 +1,6 @@
 //! Brokers by the role they have for us: each killed, told to go, frozen past its session. The other two carry on.
 
-use super::arena::{Arena, Facts, run, seconds};
+use super::arena::{Arena, Facts, Stage, run, seconds};
 use super::cluster::{Role, wait_in_sync};
 use crate::rig::{Proof, Random};
 use std::time::{Duration, Instant};
@@ -57,5 +57,5 @@ fn a_broker_in_each_of_its_roles_that_goes_or_freezes_is_survived() {
         let cells: Vec<Cell> = ROLES.into_iter().flat_map(|role| DEEDS.map(|deed| Cell { role, deed })).collect();
         proof.plan(&cells)
     };
-    run("brokers-by-role", "broker", &[], plan, act);
+    run("brokers-by-role", "broker", &Stage::default(), plan, act);
 }

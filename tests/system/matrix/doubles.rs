@@ -1,6 +1,6 @@
 //! Two faults at once: the second meets what the first has left half-way.
 
-use super::arena::{Arena, Facts, run, seconds};
+use super::arena::{Arena, Facts, Stage, run, seconds};
 use super::cluster::wait_in_sync;
 use super::points::hits;
 use crate::rig::{Proof, Random};
@@ -89,5 +89,5 @@ fn act(arena: &mut Arena, pair: &Pair) -> Facts {
 #[test]
 fn two_faults_at_once_lose_nothing_and_repeat_nothing() {
     let plan = |proof: &Proof, _: &mut Random| proof.plan(&PAIRS);
-    run("doubles", "double", &[], plan, act);
+    run("doubles", "double", &Stage::default(), plan, act);
 }

@@ -1,14 +1,16 @@
 //! Each crash point of a step with rows: a kill, and a pause past the session, under load, the victim rotating over three
 //! instances.
 
-use super::arena::{Arena, Facts, SESSION, run, seconds};
+use super::arena::{Arena, Facts, SESSION, Stage, run, seconds};
 use crate::rig::{Proof, Random, until};
 use std::fmt::{Display, Formatter, Result};
 use std::time::{Duration, Instant};
 
 const VICTIMS: [&str; 3] = ["first", "second", "third"];
 /// Where a process can be killed; from [`LEAVING`] on while it leaves.
-const KILLS: [u32; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 17];
+const KILLS: [u32; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
+/// Where it drops an outbox partition that is past the retention, which it looks for as it starts.
+const DROPPING: [u32; 2] = [12, 13];
 const LEAVING: u32 = 15;
 /// Open finding: its offsets are pending, and the next owner waits until the broker ends the dead one's transaction, at its
 /// timeout and the sweep of 10 s. K9 took 11.6 s with a session of 4 s: the bound does not hold there yet.
@@ -47,7 +49,7 @@ impl Display for Pause {
 pub fn hits(point: u32, random: &mut Random) -> u64 {
     match point {
         4 => 60 + random.below(8), // the first COMMITs are those of the start and of the claims
-        LEAVING.. => 1,            // there is one revoke, and one end
+        12 | 13 | LEAVING.. => 1,  // there is one old partition, one revoke, one end
         _ => 1 + random.below(8),
     }
 }
@@ -65,6 +67,13 @@ fn kill(arena: &mut Arena, cell: &Kill, session: Duration) -> Facts {
     let Kill { point, victim } = *cell;
     let wish = format!("K{point}=kill@{}", hits(point, &mut arena.random));
     let (before, told) = (arena.recovered(), arena.instances[victim].log().len());
+    if DROPPING.contains(&point) {
+        arena.world.sql(
+            "CREATE TABLE tidegate.outbox_of_old (LIKE tidegate.outbox INCLUDING DEFAULTS);
+             ALTER TABLE tidegate.outbox ATTACH PARTITION tidegate.outbox_of_old
+                 FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')",
+        );
+    }
     arena.arm(victim, &wish);
     if point >= LEAVING {
         // Its predecessor's ownership may still be counted, and a process that has just begun does not hear signals.
@@ -84,12 +93,14 @@ fn kill(arena: &mut Arena, cell: &Kill, session: Duration) -> Facts {
     let rests = arena.recovered().saturating_sub(before);
     arena.replace(victim);
     arena.wait_whole();
+    let old = "SELECT count(*) FROM pg_class WHERE relname = 'outbox_of_old'";
+    assert_eq!(arena.world.number(old), 0, "{cell}: its successor drops what it did not");
     vec![("wish", wish.into()), ("moved_s", seconds(moved)), ("stood_s", seconds(stood)), ("rests", rests.into())]
 }
 
 #[test]
 fn a_kill_at_each_crash_point_loses_nothing_and_repeats_nothing() {
-    run("points", "kill", &[], kills, |arena, cell| kill(arena, cell, SESSION));
+    run("points", "kill", &Stage::default(), kills, |arena, cell| kill(arena, cell, SESSION));
 }
 
 /// The broker's, see tests/servers/kafka.sh.
@@ -97,13 +108,13 @@ const SESSION_OF_THE_BROKER: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_kill_at_each_crash_point_does_the_same_where_the_broker_assigns() {
-    let settings = [("TIDEGATE_KAFKA__GROUP_PROTOCOL", "consumer")];
+    let stage = Stage { settings: &[("TIDEGATE_KAFKA__GROUP_PROTOCOL", "consumer")], ..Stage::default() };
     let plan = |proof: &Proof, random: &mut Random| {
         let one: Vec<Kill> = (0..).zip(KILLS).map(|(n, point)| Kill { point, victim: n % 3 }).collect();
         let any = usize::try_from(random.below(one.len() as u64)).unwrap();
         proof.plan_or_sample(&one, &one[any..][..1])
     };
-    run("assigning", "protocol", &settings, plan, |arena, cell| kill(arena, cell, SESSION_OF_THE_BROKER));
+    run("assigning", "protocol", &stage, plan, |arena, cell| kill(arena, cell, SESSION_OF_THE_BROKER));
 }
 
 /// Each point for each length; the sample is each point once.
@@ -116,7 +127,7 @@ fn pauses(proof: &Proof, _: &mut Random) -> Vec<Pause> {
 #[test]
 fn a_pause_past_the_session_at_each_crash_point_does_no_harm() {
     let mut number = 0;
-    run("pauses", "pause", &[], pauses, |arena, cell| {
+    run("pauses", "pause", &Stage::default(), pauses, |arena, cell| {
         let victim = number % 3;
         number += 1;
         let wish = format!("K{}=pause@{}", cell.point, hits(cell.point, &mut arena.random));

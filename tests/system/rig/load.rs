@@ -31,12 +31,22 @@ pub struct Load {
 impl World {
     /// Servers, topics and tables for the load, with its pipeline. `None` when servers are not wanted.
     pub fn load(name: &'static str) -> Option<Self> {
-        let mut world = Self::example(name, "load")?;
+        Self::example(name, "load").map(|world| world.with_load(1))
+    }
+
+    /// The same on three brokers, each record on all of them.
+    #[cfg(feature = "failpoints")]
+    pub fn load_on_three_brokers(name: &'static str) -> Option<Self> {
+        Self::example_on_three_brokers(name, "load").map(|world| world.with_load(3))
+    }
+
+    fn with_load(mut self, replicas: i32) -> Self {
+        let world = &mut self;
         world.settings.push(("TIDEGATE_PIPELINE__VERDICTS".into(), "true".into()));
         let topic = |name: &str, bytes_max: &str| TopicSpec {
             name: TopicName::parse(name).unwrap(),
             partitions: PARTITIONS,
-            replicas: 1,
+            replicas,
             config: BTreeMap::from([("max.message.bytes".into(), bytes_max.into())]),
         };
         let mut topics = vec![topic(OUTPUT, "1048588")];
@@ -48,7 +58,7 @@ impl World {
         world.ok(&["migrate"]);
         world.sql(include_str!("../../oracle/tables.sql"));
         world.sql(&format!("INSERT INTO things SELECT id FROM generate_series(1, {IDS}) id"));
-        Some(world)
+        self
     }
 
     /// The oracle as a program.

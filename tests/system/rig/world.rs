@@ -22,20 +22,21 @@ const WORLDS: usize = 2;
 static FREE: Mutex<usize> = Mutex::new(WORLDS);
 static FREED: Condvar = Condvar::new();
 
-struct Permit;
+/// For so many worlds.
+struct Permit(usize);
 
 impl Permit {
-    fn take() -> Self {
-        let mut free = FREED.wait_while(FREE.lock().unwrap(), |free| *free == 0).unwrap();
-        *free -= 1;
-        Self
+    fn take(count: usize) -> Self {
+        let mut free = FREED.wait_while(FREE.lock().unwrap(), |free| *free < count).unwrap();
+        *free -= count;
+        Self(count)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *FREE.lock().unwrap() += 1;
-        FREED.notify_one();
+        *FREE.lock().unwrap() += self.0;
+        FREED.notify_all(); // they may want different numbers
     }
 }
 
@@ -103,8 +104,19 @@ impl World {
     /// The same on three brokers, each record on all of them.
     pub fn on_three_brokers(name: &'static str, ids: i64) -> Option<Self> {
         let world = is_wanted(name).then(|| Self::start(name, binary(), "3"))?;
-        world.ok(&["topics", "apply", "--yes"]);
-        Some(world.with_accounts(ids))
+        Some(world.with_three_copies(ids))
+    }
+
+    /// The same with no other world beside it: for times that are short.
+    #[cfg(feature = "failpoints")]
+    pub fn alone_on_three_brokers(name: &'static str, ids: i64) -> Option<Self> {
+        let alone = || Self::start_with(Permit::take(WORLDS), name, binary(), |folder| Kafka::start(folder, "3"));
+        is_wanted(name).then(alone).map(|world| world.with_three_copies(ids))
+    }
+
+    fn with_three_copies(self, ids: i64) -> Self {
+        self.ok(&["topics", "apply", "--yes"]);
+        self.with_accounts(ids)
     }
 
     /// As [`World::new`], but the processes of ours reach the broker through a proxy. What the test itself asks and sends
@@ -147,6 +159,12 @@ impl World {
         is_wanted(name).then(|| Self::start(name, example(pipeline), "1"))
     }
 
+    /// The same on three brokers.
+    #[cfg(feature = "failpoints")]
+    pub fn example_on_three_brokers(name: &'static str, pipeline: &str) -> Option<Self> {
+        is_wanted(name).then(|| Self::start(name, example(pipeline), "3"))
+    }
+
     /// The pipeline of an example with its topics applied, and no database to talk to.
     #[cfg(feature = "rocksdb")]
     pub fn keyed(name: &'static str, pipeline: &str) -> Option<Self> {
@@ -161,7 +179,15 @@ impl World {
     }
 
     fn start_on(name: &'static str, binary: PathBuf, kafka: impl FnOnce(&Path) -> Kafka + Send) -> Self {
-        let permit = Permit::take();
+        Self::start_with(Permit::take(1), name, binary, kafka)
+    }
+
+    fn start_with(
+        permit: Permit,
+        name: &'static str,
+        binary: PathBuf,
+        kafka: impl FnOnce(&Path) -> Kafka + Send,
+    ) -> Self {
         let began = Instant::now();
         let folder = binary.with_file_name(name);
         std::fs::create_dir_all(&folder).unwrap();

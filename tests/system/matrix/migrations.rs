@@ -1,0 +1,57 @@
+//! A migration that is killed behind each of its statements (K27): the next one finishes it, and nothing is left half-way.
+
+use crate::rig::{Proof, World, sql};
+use sqlx::Row as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+const CELL: &str = "K27";
+/// Migrations have more statements than that.
+const KILLS_MIN: u32 = 10;
+
+/// Every column and every index of ours, in words.
+fn shape(url: &str) -> Vec<String> {
+    let text = "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default)
+                  FROM information_schema.columns WHERE table_schema = 'tidegate'
+                UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'tidegate' ORDER BY 1";
+    sql(url, text).iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
+}
+
+fn migrate(world: &World, url: &str, wish: &str) -> ExitStatus {
+    let mut command = world.command("setpriv", &["--pdeathsig", "KILL"], &["migrate"]);
+    command.env("FAILPOINT", wish).env("TIDEGATE_DATABASE__URL", url);
+    command.output().unwrap().status
+}
+
+#[test]
+fn a_migration_that_is_killed_behind_each_statement_is_finished_by_the_next() {
+    let mut proof = Proof::new("kill", 0);
+    for cell in proof.plan(&[CELL]) {
+        if !proof.begin(&cell) {
+            break;
+        }
+        let Some(world) = World::bare("migrations") else { return };
+        let of = |name: &str| {
+            world.sql(&format!("CREATE DATABASE {name}"));
+            format!("{}/{name}", world.postgres.url.rsplit_once('/').unwrap().0)
+        };
+        let whole = of("whole");
+        assert!(migrate(&world, &whole, "").success());
+        let mut kills = 0;
+        loop {
+            let killed = of(&format!("killed_{kills}"));
+            let status = migrate(&world, &killed, &format!("K27=kill@{}", kills + 1));
+            if status.success() {
+                break; // there are no more statements
+            }
+            assert_eq!(status.signal(), Some(9), "{status} after {kills} kills");
+            kills += 1;
+            assert!(migrate(&world, &killed, "").success(), "after a kill behind statement {kills}");
+            assert_eq!(shape(&killed), shape(&whole), "after a kill behind statement {kills}");
+        }
+        world.note(&format!("{kills} kills"));
+        assert!(kills >= KILLS_MIN, "{kills} kills");
+        proof.end(&[("kills", kills.into())]);
+    }
+    proof.clean();
+}
