@@ -67,7 +67,7 @@ test: ## All of it: what CI runs
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm
 
-prove: ## A part of the long run, 40 minutes at most: PART=database|network|late|guards
+prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards
 	tests/prove.sh $(PART)
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)

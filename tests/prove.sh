@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One job: run a part of the long run on real servers, add what it shows to docs/proof, and make docs/proof.md anew.
 #
-# prove.sh database|network|late|guards
+# prove.sh kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards
 #
 # TIDEGATE_PROVE_MINUTES: no cell is begun after so many minutes (35); what is missing is run by the next call.
 # TIDEGATE_PROVE_ROUNDS: how often each cell is to have been run, earlier calls included (each part has its own number).
@@ -11,9 +11,16 @@ cd "$(dirname "$0")/.."
 part=${1:-}
 # filters: which tests; rounds: what makes the numbers that the page wants
 case $part in
+  kills) rounds=5 filters=(matrix::points::a_kill_at_each_crash_point_loses matrix::migrations:: state::a_kill) ;;
+  pauses) rounds=2 filters=(matrix::points::a_pause) ;;
+  doubles) rounds=8 filters=(matrix::doubles::) ;;
+  leaving) rounds=5 filters=(matrix::leaving::) ;;
+  brokers) rounds=3 filters=(matrix::brokers::) ;;
   database) rounds=5 filters=(database::) ;;
   network) rounds=1 filters=(network:: forged:: statements:: sqlstates::) ;;
   late) rounds=30 filters=(late::a_late_copy) ;;
+  mix) rounds=6 filters=(matrix::mix::the_oracle_finds_nothing_in_a_random_mix_of_all) ;;
+  protocol) rounds=1 filters=(where_the_broker_assigns) ;;
   guards) rounds=1 filters=(guards:: late::without) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
