@@ -11,12 +11,12 @@ cd "$(dirname "$0")/.."
 part=${1:-}
 # filters: which tests; rounds: what makes the numbers that the page wants
 case $part in
-  kills) rounds=5 filters=(matrix::points::a_kill_at_each_crash_point_loses matrix::migrations:: state::a_kill) ;;
+  kills) rounds=4 filters=(matrix::points::a_kill_at_each_crash_point_loses matrix::migrations:: state::a_kill) ;;
   pauses) rounds=2 filters=(matrix::points::a_pause) ;;
   doubles) rounds=8 filters=(matrix::doubles::) ;;
   leaving) rounds=5 filters=(matrix::leaving::) ;;
   brokers) rounds=3 filters=(matrix::brokers::) ;;
-  database) rounds=5 filters=(database::) ;;
+  database) rounds=3 filters=(database::) ;;
   network) rounds=1 filters=(network:: forged:: statements:: sqlstates::) ;;
   late) rounds=30 filters=(late::a_late_copy) ;;
   mix) rounds=6 filters=(matrix::mix::the_oracle_finds_nothing_in_a_random_mix_of_all) ;;

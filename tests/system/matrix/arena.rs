@@ -33,14 +33,16 @@ pub struct Arena {
 }
 
 impl Arena {
-    fn new(name: &'static str, is_alone: bool, settings: &[(&str, &str)], random: Random) -> Option<Self> {
-        let world = if is_alone { World::alone_on_three_brokers } else { World::on_three_brokers };
+    fn new(name: &'static str, stage: &Stage, random: Random) -> Option<Self> {
+        let world = if stage.is_alone { World::alone_on_three_brokers } else { World::on_three_brokers };
         let mut world = world(name, IDS)?;
         let milliseconds = SESSION.as_millis().to_string();
         let short = ["SESSION", "TRANSACTION"].map(|name| format!("TIDEGATE_KAFKA__{name}_TIMEOUT_MS"));
         world.settings.retain(|(name, _)| !short.contains(name));
         world.settings.extend(short.map(|name| (name, milliseconds.clone())));
-        world.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        if stage.does_broker_assign {
+            world.let_broker_assign();
+        }
         let instances = NAMES.map(|name| world.instance(name));
         let (standing, stable) =
             (Standing::start(&world.postgres.url), Stable::connect(&world.kafka.bootstrap, &TOPICS));
@@ -96,7 +98,7 @@ impl Arena {
 /// What the cells are played on.
 #[derive(Default)]
 pub struct Stage {
-    pub settings: &'static [(&'static str, &'static str)],
+    pub does_broker_assign: bool,
     /// With no other world beside it.
     pub is_alone: bool,
 }
@@ -115,7 +117,7 @@ pub fn run<C: Display + Clone>(
     say(&format!("{name}: TIDEGATE_MATRIX_SEED={seed}, {} cells", cells.len()));
     for cells in cells.chunks(CELLS_MAX) {
         let mut proof = Proof::new(kind, seed);
-        let Some(mut arena) = Arena::new(name, stage.is_alone, stage.settings, Random::new(random.next())) else {
+        let Some(mut arena) = Arena::new(name, stage, Random::new(random.next())) else {
             return;
         };
         let mut feed = Feed::new(&arena.world, IDS, seed);

@@ -9,7 +9,7 @@ const VICTIMS: [&str; 3] = ["first", "second", "third"];
 const STOOD_MAX: Duration = Duration::from_secs(2);
 
 /// Two seconds are counted, so that nothing else may be going on.
-const ALONE: Stage = Stage { settings: &[], is_alone: true };
+const ALONE: Stage = Stage { is_alone: true, does_broker_assign: false };
 
 /// SIGTERM to one, until the others have what it had.
 fn leave(arena: &mut Arena, victim: usize) -> (Duration, Duration) {

@@ -249,6 +249,13 @@ impl World {
         text(&output.stdout)
     }
 
+    /// The broker assigns the partitions, and sets the session, see `tests/servers/kafka.sh`.
+    #[cfg(feature = "failpoints")]
+    pub fn let_broker_assign(&mut self) {
+        self.settings.retain(|(name, _)| name != "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS");
+        self.settings.push(("TIDEGATE_KAFKA__GROUP_PROTOCOL".into(), "consumer".into()));
+    }
+
     /// Starts `tidegate run`. By the test's own thread: the instance goes when that thread goes.
     pub fn instance(&self, name: &str) -> Instance {
         self.instance_with(name, &[])
