@@ -12,6 +12,9 @@ use std::time::Duration;
 /// the next one soon.
 const LEASE: Duration = Duration::from_secs(15);
 
+/// How often a slot that is set is asked for.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// See the module.
 #[derive(Clone)]
 pub(super) enum Slot {
@@ -44,8 +47,10 @@ impl Slot {
             return Ok(Self::Named(set.map_or_else(random_word, |slot| slot.to_string())));
         };
         let clock = SystemClock::default();
-        let since = clock.elapsed();
-        let slot = schema.lease_slot(owner, set, LEASE)?;
+        let (slot, since) = match set {
+            None => (schema.lease_slot(owner, None, LEASE)?, Duration::ZERO),
+            Some(slot) => (slot, outwait(&mut schema, owner, slot, &clock)?),
+        };
         Ok(Self::Leased(Arc::new(Lease {
             owner: owner.into(),
             is_set: set.is_some(),
@@ -82,6 +87,28 @@ impl Slot {
         match self {
             Self::Named(_) => None,
             Self::Leased(lease) => Some(lease),
+        }
+    }
+}
+
+/// Leases the slot that is set, for which a predecessor that was killed has to be outwaited. Answers when it was asked for.
+fn outwait(schema: &mut PostgresSchema, owner: &str, slot: u32, clock: &SystemClock) -> Result<Duration, Fault> {
+    let mut is_told = false;
+    loop {
+        let since = clock.elapsed();
+        match schema.lease_slot(owner, Some(slot), LEASE) {
+            Ok(_) => return Ok(since),
+            Err(fault) if !fault.is_retry() => return Err(fault),
+            Err(fault) if since > LEASE + LOOK => {
+                let advice = "give each instance its own, or leave instance.slot out and each leases one";
+                return Err(Fault::fatal(format!("instance.slot {slot}: {fault}, which is alive; {advice}")));
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(slot, error = %fault, "waiting for the end of a predecessor's lease");
+                }
+                std::thread::sleep(LOOK);
+            }
         }
     }
 }
