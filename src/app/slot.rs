@@ -41,7 +41,8 @@ struct Held {
 }
 
 impl Slot {
-    /// The one that is `set`; otherwise the lowest free one, or without a database a random word.
+    /// The one that is `set`; otherwise the lowest free one, or without a database a random word. `schema` must not wait for
+    /// long: who replaces a producer may wait with it.
     pub(super) fn find(schema: Option<PostgresSchema>, owner: &str, set: Option<u32>) -> Result<Self, Fault> {
         let Some(mut schema) = schema else {
             return Ok(Self::Named(set.map_or_else(random_word, |slot| slot.to_string())));
@@ -137,17 +138,6 @@ impl Lease {
         };
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held { slot, since };
         Ok(())
-    }
-
-    /// Looks after the outbox.
-    pub(super) fn maintain(&self) {
-        match self.schema().maintain() {
-            Ok(done) if done.created + done.dropped > 0 => {
-                tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
-            }
-            Ok(_) => {}
-            Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
-        }
     }
 
     /// Gives the slot back.
