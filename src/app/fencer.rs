@@ -57,7 +57,7 @@ impl Fencer for DeadFencer {
 
 impl Inner {
     fn fence(&mut self) -> Result<(), Fault> {
-        let slots = self.service.schema()?.idle_slots()?;
+        let slots = self.service.brief_schema()?.idle_slots()?;
         for (slot, holder) in slots {
             if holder == self.owner || self.fenced.contains(&holder) {
                 continue;

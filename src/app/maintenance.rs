@@ -1,18 +1,19 @@
-//! The one thread beside the engine: keeps the slot's lease and looks after the outbox where there is a database, and
-//! watches the settings file for thresholds that changed.
+//! What goes on beside the engine: a thread keeps the slot's lease and watches the settings file for thresholds that
+//! changed; where there is a database another one looks after the outbox, since that may take longer than a lease holds.
 
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::service::{Service, apply_thresholds};
 use crate::app::slot::{Slot, random_word};
 use crate::flow::Topology;
 use crate::ports::Fault;
+use crate::ports::schema::Schema as _;
 use crate::settings::Settings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-/// How often the thread looks around.
+/// How often the threads look around.
 const ROUND: Duration = Duration::from_millis(500);
 /// How often the outbox's partitions are looked at: they are hours long.
 const UPKEEP_ROUNDS: u32 = 120;
@@ -29,7 +30,7 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Finds a slot and starts the thread, which ends when `stop` is set.
+    /// Finds a slot and starts the threads, which end when `stop` is set.
     pub(super) fn start(
         service: &Service,
         schema: Option<PostgresSchema>,
@@ -38,7 +39,8 @@ impl Maintenance {
         let instance = &service.settings.instance;
         let name = instance.name.clone().unwrap_or_else(host_name);
         let owner = format!("{name}:{}:{}", std::process::id(), random_word());
-        let slot = Slot::find(schema, &owner, instance.slot)?;
+        let leases = schema.is_some().then(|| service.brief_schema()).transpose()?;
+        let slot = Slot::find(leases, &owner, instance.slot)?;
         let upkeep = Upkeep {
             slot: slot.clone(),
             topology: service.topology.clone(),
@@ -46,10 +48,11 @@ impl Maintenance {
             changed_at: modified(&service.settings),
             stop: Arc::clone(stop),
         };
-        let thread = std::thread::Builder::new()
-            .name("maintenance".into())
-            .spawn(move || upkeep.run())
-            .map_err(|error| Fault::fatal("the maintenance thread could not start").because(error))?;
+        let thread = spawn("maintenance", move || upkeep.run())?;
+        if let Some(schema) = schema {
+            let stop = Arc::clone(stop);
+            spawn("outbox", move || look_after(schema, &stop))?; // nothing is lost where the process ends meanwhile
+        }
         Ok(Self { slot, owner, thread: Some(thread) })
     }
 
@@ -71,18 +74,14 @@ struct Upkeep {
 
 impl Upkeep {
     fn run(mut self) {
-        let mut round = 0_u32;
+        let mut rounds = 0;
         while !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(ROUND);
-            round = round.wrapping_add(1);
-            if let Some(lease) = self.slot.lease() {
-                if round.is_multiple_of(LEASE_ROUNDS)
-                    && let Err(fault) = lease.renew()
-                {
-                    tracing::debug!(error = %fault, "the lease could not be renewed yet");
-                }
-                if round.is_multiple_of(UPKEEP_ROUNDS) {
-                    lease.maintain();
+            rounds += 1;
+            if let Some(lease) = self.slot.lease().filter(|_| rounds >= LEASE_ROUNDS) {
+                match lease.renew() {
+                    Ok(()) => rounds = 0,
+                    Err(fault) => tracing::debug!(error = %fault, "the lease could not be renewed yet"),
                 }
             }
             self.reload();
@@ -105,6 +104,31 @@ impl Upkeep {
             }
         }
     }
+}
+
+/// Makes and drops partitions of the outbox.
+fn look_after(mut schema: PostgresSchema, stop: &AtomicBool) {
+    let mut rounds = 0;
+    while !stop.load(Ordering::Acquire) {
+        std::thread::sleep(ROUND);
+        rounds += 1;
+        if rounds < UPKEEP_ROUNDS {
+            continue;
+        }
+        rounds = 0;
+        match schema.maintain() {
+            Ok(done) if done.created + done.dropped > 0 => {
+                tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Fault> {
+    let started = std::thread::Builder::new().name(name.into()).spawn(work);
+    started.map_err(|error| Fault::fatal(format!("the thread {name} could not start")).because(error))
 }
 
 fn modified(settings: &Settings) -> Option<SystemTime> {

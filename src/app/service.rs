@@ -48,9 +48,17 @@ impl Service {
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
+        PostgresSchema::new(&self.postgres, self.outbox(), self.topology.name())
+    }
+
+    /// For questions about slots.
+    pub(super) fn brief_schema(&self) -> Result<PostgresSchema, Fault> {
+        PostgresSchema::brief(&self.postgres, self.outbox(), self.topology.name())
+    }
+
+    fn outbox(&self) -> OutboxSettings {
         let settings::OutboxSettings { partition_minutes, retention_hours } = self.settings.outbox;
-        let outbox = OutboxSettings { partition_minutes, retention_hours };
-        PostgresSchema::new(&self.postgres, outbox, self.topology.name())
+        OutboxSettings { partition_minutes, retention_hours }
     }
 
     pub(super) fn rows(&self) -> Result<PostgresRows, Fault> {

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// the next one soon.
 const LEASE: Duration = Duration::from_secs(15);
 
+/// How often a slot that is set is asked for.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// See the module.
 #[derive(Clone)]
 pub(super) enum Slot {
@@ -38,14 +41,17 @@ struct Held {
 }
 
 impl Slot {
-    /// The one that is `set`; otherwise the lowest free one, or without a database a random word.
+    /// The one that is `set`; otherwise the lowest free one, or without a database a random word. `schema` must not wait for
+    /// long: who replaces a producer may wait with it.
     pub(super) fn find(schema: Option<PostgresSchema>, owner: &str, set: Option<u32>) -> Result<Self, Fault> {
         let Some(mut schema) = schema else {
             return Ok(Self::Named(set.map_or_else(random_word, |slot| slot.to_string())));
         };
         let clock = SystemClock::default();
-        let since = clock.elapsed();
-        let slot = schema.lease_slot(owner, set, LEASE)?;
+        let (slot, since) = match set {
+            None => (schema.lease_slot(owner, None, LEASE)?, Duration::ZERO),
+            Some(slot) => (slot, outwait(&mut schema, owner, slot, &clock)?),
+        };
         Ok(Self::Leased(Arc::new(Lease {
             owner: owner.into(),
             is_set: set.is_some(),
@@ -86,6 +92,28 @@ impl Slot {
     }
 }
 
+/// Leases the slot that is set, for which a predecessor that was killed has to be outwaited. Answers when it was asked for.
+fn outwait(schema: &mut PostgresSchema, owner: &str, slot: u32, clock: &SystemClock) -> Result<Duration, Fault> {
+    let mut is_told = false;
+    loop {
+        let since = clock.elapsed();
+        match schema.lease_slot(owner, Some(slot), LEASE) {
+            Ok(_) => return Ok(since),
+            Err(fault) if !fault.is_retry() => return Err(fault),
+            Err(fault) if since > LEASE + LOOK => {
+                let advice = "give each instance its own, or leave instance.slot out and each leases one";
+                return Err(Fault::fatal(format!("instance.slot {slot}: {fault}, which is alive; {advice}")));
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(slot, error = %fault, "waiting for the end of a predecessor's lease");
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+}
+
 impl Lease {
     /// Extends the term, or leases another slot where this one went to another instance.
     ///
@@ -110,17 +138,6 @@ impl Lease {
         };
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held { slot, since };
         Ok(())
-    }
-
-    /// Looks after the outbox.
-    pub(super) fn maintain(&self) {
-        match self.schema().maintain() {
-            Ok(done) if done.created + done.dropped > 0 => {
-                tracing::info!(created = done.created, dropped = done.dropped, "outbox partitions");
-            }
-            Ok(_) => {}
-            Err(fault) => tracing::warn!(error = %fault, "the outbox could not be looked after; trying again"),
-        }
     }
 
     /// Gives the slot back.

@@ -32,7 +32,7 @@ fn a_threshold_changed_in_the_settings_file_takes_effect_while_running() {
 }
 
 fn slot(instance: &mut Instance) -> u32 {
-    instance.wait_log(" slot ", Duration::from_secs(20));
+    instance.wait_log(" slot ", Duration::from_secs(30));
     let log = instance.log();
     log.lines().rev().find_map(|line| line.split_once(" slot ")?.1.parse().ok()).unwrap_or_else(|| panic!("{log}"))
 }
@@ -85,4 +85,24 @@ fn an_instance_whose_slot_went_to_another_while_it_was_stopped_takes_another_slo
     // Once each of two producers of two workers, and what they had under way when they were stopped.
     assert!(fencings[0] <= 8 && fencings[1] == 0, "fencings: {fencings:?}");
     world.judge(&feed, Duration::from_secs(60));
+}
+
+#[test]
+fn a_slot_that_is_set_is_the_successors_once_the_lease_of_the_killed_one_is_over_and_nobodys_beside_a_living_one() {
+    let Some(world) = World::new("slot-set", 100) else { return };
+    let with_slot = |name: &str| world.instance_with(name, &["--set", "instance.slot=3"]);
+    let mut first = with_slot("first");
+    assert_eq!(slot(&mut first), 3);
+    first.kill();
+    let mut second = with_slot("second");
+    assert_eq!(slot(&mut second), 3);
+    second.wait_log("waiting for the end of a predecessor's lease", Duration::from_secs(1));
+    let mut third = with_slot("third");
+    assert_eq!(third.end(Duration::from_secs(30)).code(), Some(1));
+    assert!(
+        third
+            .log()
+            .contains("instance.slot 3: slot 3 of pipeline scoring is leased by another instance, which is alive")
+    );
+    assert!(second.is_running());
 }

@@ -37,6 +37,9 @@ const MIGRATION_LOCK_MS: u32 = 60_000;
 /// Longest statement of migrations and of sums over a user's whole table.
 const LONG_STATEMENT_MS: u32 = 600_000;
 
+/// Longest statement about slots. The client waits 5 s longer than the server may take.
+const BRIEF_MS: u32 = 3_000;
+
 /// [`Schema`] on Postgres.
 #[derive(Debug)]
 pub struct PostgresSchema {
@@ -56,6 +59,29 @@ impl PostgresSchema {
             lock: MIGRATION_LOCK_MS.max(settings.lock_timeout_ms),
             idle: settings.idle_in_transaction_timeout_ms,
         };
+        Self::with_limits(settings, outbox, pipeline, limits)
+    }
+
+    /// The same for questions that are answered at once or not at all, such as those about slots: an answer that is lost is
+    /// missed after 8 s, in time to ask again before a lease of 15 s is over.
+    ///
+    /// # Errors
+    /// As [`PostgresSchema::new`].
+    pub fn brief(settings: &PostgresSettings, outbox: OutboxSettings, pipeline: &str) -> Result<Self, Fault> {
+        let limits = Limits {
+            statement: BRIEF_MS.min(settings.statement_timeout_ms),
+            lock: BRIEF_MS.min(settings.lock_timeout_ms),
+            idle: settings.idle_in_transaction_timeout_ms,
+        };
+        Self::with_limits(settings, outbox, pipeline, limits)
+    }
+
+    fn with_limits(
+        settings: &PostgresSettings,
+        outbox: OutboxSettings,
+        pipeline: &str,
+        limits: Limits,
+    ) -> Result<Self, Fault> {
         if outbox.partition_minutes == 0 || outbox.retention_hours == 0 {
             return Err(Fault::fatal("outbox settings: partition_minutes and retention_hours must be above 0"));
         }

@@ -74,12 +74,14 @@ pub fn until<T>(what: &str, within: Duration, ask: impl FnMut() -> Result<T, Str
     in_time(within, ask).unwrap_or_else(|so_far| panic!("{what}: not within {within:?}: {so_far}"))
 }
 
-/// As [`until`]; where there is no answer in time, what is said instead.
+/// As [`until`]; where there is no answer in time, what is said instead. It is of the end of that time at least: to ask may
+/// itself take long, as an audit does, and tells of the moment when it began.
 pub fn in_time<T>(within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let end = Instant::now() + within;
     loop {
+        let asked = Instant::now();
         match ask() {
-            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+            Err(_) if asked < end => std::thread::sleep(Duration::from_millis(100)),
             answer => return answer,
         }
     }
