@@ -101,8 +101,11 @@ fn outwait(schema: &mut PostgresSchema, owner: &str, slot: u32, clock: &SystemCl
             Ok(_) => return Ok(since),
             Err(fault) if !fault.is_retry() => return Err(fault),
             Err(fault) if since > LEASE + LOOK => {
-                let advice = "give each instance its own, or leave instance.slot out and each leases one";
-                return Err(Fault::fatal(format!("instance.slot {slot}: {fault}, which is alive; {advice}")));
+                // The database may also have been away.
+                let advice = "give each instance a slot of its own, or leave instance.slot out and each leases one";
+                return Err(Fault::fatal(format!(
+                    "instance.slot {slot} was not free within {LEASE:?}: {fault}; {advice}"
+                )));
             }
             Err(fault) => {
                 if !std::mem::replace(&mut is_told, true) {
