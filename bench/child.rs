@@ -76,8 +76,8 @@ pub enum Hops {
 }
 
 impl Hops {
-    /// How often a record is counted.
-    pub const fn count(self) -> u32 {
+    /// How many there are.
+    pub const fn count(self) -> usize {
         match self {
             Self::One => 1,
             Self::Both => 2,
@@ -98,6 +98,8 @@ pub struct KeyedRun {
     pub partitions: i32,
     /// One in so many events of a user is announced.
     pub every: u64,
+    /// Events that used so much are dropped before the shuffle.
+    pub kept: u64,
     /// Records to handle, those of a repartition topic counted as well; 0: until standard input ends.
     pub records: u64,
     pub commit_ms: u64,

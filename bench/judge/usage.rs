@@ -15,6 +15,8 @@ use tidegate::flow::key::partition_for;
 pub struct Case<'a> {
     pub brokers: &'a str,
     pub events: &'a Events,
+    /// Events that used so much were to be dropped.
+    pub kept: u64,
     pub group: &'a str,
     /// Where the events of a user lie together; the input itself where it is keyed.
     pub keyed: &'a str,
@@ -48,8 +50,8 @@ pub struct Verdict {
 /// # Errors
 /// The first thing found wrong.
 pub fn judge(case: &Case<'_>) -> Outcome<Verdict> {
-    let Case { brokers, events, group, keyed, is_keyed_read, sums, dead_letters } = case;
-    let mut follow = Follow::new(events, sums.as_ref());
+    let Case { brokers, events, kept, group, keyed, is_keyed_read, sums, dead_letters } = case;
+    let mut follow = Follow::new(events, *kept, sums.as_ref());
     read_whole(brokers, keyed, 0..PARTITIONS, |record| follow.event(record))?;
     follow.is_whole()?;
     if *is_keyed_read {
@@ -64,7 +66,7 @@ pub fn judge(case: &Case<'_>) -> Outcome<Verdict> {
             return Err(format!("judge: {topic} is not empty").into());
         }
     }
-    let (mut messages, mut changelog_records) = (usize::try_from(events.records)?, 0);
+    let (mut messages, mut changelog_records) = (usize::try_from(events.count_below(*kept))?, 0);
     if let Some(sums) = sums {
         changelog_records = changelog(brokers, sums, &follow.usages)?;
         messages = announcements(brokers, sums, follow.due)?;
@@ -87,6 +89,7 @@ pub fn is_not_shuffled(brokers: &str, group: &str) -> Outcome {
 /// The events in the order in which those of a user lie together.
 struct Follow<'a> {
     events: &'a Events,
+    kept: u64,
     every: u64,
     seen: Vec<bool>,
     /// The last number by source and keyed partition: order must be kept.
@@ -99,11 +102,12 @@ struct Follow<'a> {
 }
 
 impl<'a> Follow<'a> {
-    fn new(events: &'a Events, sums: Option<&Sums<'_>>) -> Self {
+    fn new(events: &'a Events, kept: u64, sums: Option<&Sums<'_>>) -> Self {
         let before = |user| sums.map_or_else(Usage::default, |sums| (sums.before)(user));
         let partitions = usize::try_from(PARTITIONS).unwrap_or(0);
         Self {
             events,
+            kept,
             every: sums.map_or(u64::MAX, |sums| sums.every),
             seen: vec![false; usize::try_from(events.records).unwrap_or(0)],
             last: vec![None; partitions * partitions],
@@ -120,6 +124,9 @@ impl<'a> Follow<'a> {
         let number =
             self.events.number(value, &mut self.scratch).ok_or_else(|| format!("{}: no event of ours", found()))?;
         let (user, units) = (self.events.user(number), self.events.units(number));
+        if units >= self.kept {
+            return Err(format!("{}: event {number} was to be dropped", found()).into());
+        }
         let place = usize::try_from(number)?;
         if std::mem::replace(&mut self.seen[place], true) {
             return Err(format!("{}: event {number} is there twice", found()).into());
@@ -140,8 +147,9 @@ impl<'a> Follow<'a> {
     }
 
     fn is_whole(&self) -> Outcome {
-        match self.seen.iter().position(|seen| !seen) {
-            Some(number) => Err(format!("judge: event {number} is missing").into()),
+        let is_due = |number: u64| self.events.units(number) < self.kept;
+        match (0..).zip(&self.seen).find(|(number, seen)| !*seen && is_due(*number)) {
+            Some((number, _)) => Err(format!("judge: event {number} is missing").into()),
             None => Ok(()),
         }
     }

@@ -12,8 +12,12 @@ use tidegate::flow::key::partition_for;
 
 /// Where the user lies in a value: the bytes that its record is keyed by.
 pub const KEY: Range<usize> = 9..16;
+/// Where its units lie in a value: one digit.
+pub const UNITS: usize = 26;
 /// Where the event's number lies in a value.
 const NUMBER: Range<usize> = 35..47;
+/// No event used so much.
+pub const KEEP_ALL: u64 = 10;
 /// Bytes of a value without its filling.
 pub const BYTES_MIN: usize = 49;
 /// More users would not fit their width.
@@ -51,9 +55,18 @@ impl Events {
         mix(self.seed ^ mix(number)) % self.users
     }
 
-    /// What it used, from 1 to 9.
+    /// What it used, from 0 to 9, each as often.
     pub fn units(&self, number: u64) -> u64 {
-        1 + mix(self.seed ^ mix(number)) / self.users % 9
+        mix(self.seed ^ mix(number)) / self.users % KEEP_ALL
+    }
+
+    /// How many events used less than `kept`.
+    pub fn count_below(&self, kept: u64) -> u64 {
+        if kept >= KEEP_ALL {
+            self.records
+        } else {
+            (0..self.records).filter(|number| self.units(*number) < kept).count() as u64
+        }
     }
 
     pub const fn at_ms(number: u64) -> i64 {

@@ -22,8 +22,8 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Runs a system to its end. It counts each input record `hops` times. `perf`: a file for 8 s of samples.
-    pub fn run(rig: &Rig, child: &Child, hops: u32, perf: Option<&Path>) -> Outcome<Self> {
+    /// Runs a system to its end. It counts each input record `hops` times, on average. `perf`: a file for 8 s of samples.
+    pub fn run(rig: &Rig, child: &Child, hops: f64, perf: Option<&Path>) -> Outcome<Self> {
         let mut system = System::start(child)?;
         let processes = rig.processes(system.pid());
         let begun = system.expect("first")?;
@@ -41,7 +41,7 @@ impl Stretch {
         if counted == 0 {
             return Err("the input is too short: all of it was published at once".into());
         }
-        let records = f64::from(u32::try_from(counted)?) / f64::from(hops);
+        let records = f64::from(u32::try_from(counted)?) / hops;
         Ok(Self { records, seconds, used, resident_mib_max, first_output_ms, foreign_share })
     }
 

@@ -1,7 +1,7 @@
 //! One job: what can be chosen about W2 and W4.
 
 use super::Common;
-use crate::load::events::{BYTES_MIN, USERS_MAX};
+use crate::load::events::{BYTES_MIN, KEEP_ALL, USERS_MAX};
 use crate::rig::stores::StoreKind;
 use clap::{Args, ValueEnum};
 
@@ -35,6 +35,9 @@ pub struct Keyed {
     /// Where keyed state lies
     #[arg(long, value_enum, default_value = "memory")]
     pub store: StoreKind,
+    /// Of ten events so many are summed, by what they used; the others are dropped before the shuffle (W2)
+    #[arg(long, default_value_t = KEEP_ALL, value_parser = clap::value_parser!(u64).range(1..=KEEP_ALL))]
+    pub kept: u64,
     /// Systems to run (W2)
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., default_value = "ours,null,null-both")]
     pub only: Vec<System>,

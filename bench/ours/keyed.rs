@@ -48,7 +48,10 @@ pub fn topology(run: &KeyedRun) -> Topology {
     let mut topology = Topology::new(&run.group);
     let source = topology.source(&run.input);
     let source = match run.shape {
-        Shape::Shuffled => source.key_by("by-user", |event: &Event| event.user.clone()),
+        Shape::Shuffled => {
+            let kept = run.kept;
+            source.keys_by("by-user", move |event: &Event| (event.units < kept).then(|| event.user.clone()))
+        }
         Shape::Declared => source.declared(Declared::murmur2(run.partitions)),
     };
     source.aggregate(STORE, Sum { every: run.every }).to(&run.output);

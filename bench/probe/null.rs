@@ -8,7 +8,7 @@
 use crate::Outcome;
 use crate::child::{Hops, KeyedRun};
 use crate::clients::{self, Transactions};
-use crate::load::events::KEY;
+use crate::load::events::{KEY, UNITS};
 use crate::rig::topics::{BytesRecord, offer};
 use crate::system::{Progress, say, worker};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -26,12 +26,12 @@ pub fn run(run: &KeyedRun, hops: Hops) -> Outcome {
     let progress = Arc::new(Progress::default());
     let mut threads = Vec::new();
     let into = [(&run.input, Some(run.output.clone())), (&run.output, None)];
-    for (hop, (from, to)) in into.into_iter().enumerate().take(usize::try_from(hops.count())?) {
+    for (hop, (from, to)) in into.into_iter().enumerate().take(hops.count()) {
         for number in 0..run.workers {
             let partitions = clients::share(run.partitions, run.workers, number);
             let consumer = clients::consumer(&run.brokers, &run.group, from, partitions, false)?;
             let producer = clients::producer(&run.brokers, &format!("{}-{hop}-{number}", run.group))?;
-            let hop = Hop { consumer, producer, from: from.clone(), to: to.clone() };
+            let hop = Hop { consumer, producer, from: from.clone(), to: to.clone(), kept: run.kept };
             let (age, counts) = (Duration::from_millis(run.commit_ms), Arc::clone(&progress));
             threads.push(worker("null", move || hop.run(age, &counts))?);
         }
@@ -51,6 +51,8 @@ struct Hop {
     from: String,
     /// `None`: records are only read.
     to: Option<String>,
+    /// Events that used so much are dropped.
+    kept: u64,
 }
 
 impl Hop {
@@ -84,6 +86,10 @@ impl Hop {
     fn send_on(&self, record: &BorrowedMessage<'_>) -> Outcome {
         let Some(to) = &self.to else { return Ok(()) };
         let value = record.payload().ok_or("no value")?;
+        let units = value.get(UNITS).ok_or("no units")? - b'0';
+        if u64::from(units) >= self.kept {
+            return Ok(());
+        }
         let key = value.get(KEY).ok_or("no user")?;
         let at_ms = record.timestamp().to_millis().ok_or("no timestamp")?;
         offer(&self.producer, BytesRecord::to(to).key(key).payload(value).timestamp(at_ms))

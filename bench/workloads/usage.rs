@@ -31,7 +31,7 @@ impl<'a> UsageBench<'a> {
     pub fn parameters(options: &Keyed) -> serde_json::Value {
         serde_json::json!({
             "seed": SEED, "records": options.records, "users": options.users, "bytes": options.bytes,
-            "commit_ms": options.commit_ms, "every": EVERY, "workers": options.common.workers,
+            "commit_ms": options.commit_ms, "every": EVERY, "kept of ten": options.kept, "workers": options.common.workers,
             "store": options.store.name(), "partitions": PARTITIONS, "layout": "a: all processes share all cores",
         })
     }
@@ -46,10 +46,10 @@ impl<'a> UsageBench<'a> {
     }
 
     /// A run with a group and topics of its own; `hops`: how often it counts each record.
-    fn prepare(&mut self, name: &str, events: &Events, shape: Shape, hops: u32) -> Outcome<KeyedRun> {
+    fn prepare(&mut self, name: &str, events: &Events, shape: Shape, hops: Hops) -> Outcome<KeyedRun> {
         self.runs += 1;
         let group = format!("{name}-{}", self.runs);
-        let Keyed { commit_ms, store, ref common, .. } = *self.options;
+        let Keyed { commit_ms, store, kept, ref common, .. } = *self.options;
         let run = KeyedRun {
             brokers: self.rig.brokers.clone(),
             output: format!("{group}-out"),
@@ -57,7 +57,8 @@ impl<'a> UsageBench<'a> {
             shape,
             partitions: PARTITIONS,
             every: EVERY,
-            records: events.records * u64::from(hops),
+            kept,
+            records: counted(events, kept, hops),
             commit_ms,
             workers: common.workers,
             store,
@@ -70,19 +71,20 @@ impl<'a> UsageBench<'a> {
 
     /// One run of ours over the whole input, judged.
     pub fn ours(&mut self, system: &'static str, events: &Events, shape: Shape) -> Outcome<Run> {
-        let hops = if shape == Shape::Shuffled { 2 } else { 1 };
+        let hops = if shape == Shape::Shuffled { Hops::Both } else { Hops::One };
         let run = self.prepare(system, events, shape, hops)?;
         let internal = Internal::of(&run)?;
         internal.create(&run)?;
         let before = Traffic::read(&self.rig)?;
         let perf = perf_file(self.options.common.perf.as_deref(), &run.group)?;
-        let stretch = Stretch::run(&self.rig, &Child::Keyed(run.clone()), hops, perf.as_deref())?;
+        let stretch = Stretch::run(&self.rig, &Child::Keyed(run.clone()), per_event(events, &run), perf.as_deref())?;
         let traffic = Traffic::read(&self.rig)?;
         let sums =
             Sums { changelog: &internal.changelog, output: &run.output, every: EVERY, before: &|_| Usage::default() };
         let verdict = judge(&Case {
             brokers: &run.brokers,
             events,
+            kept: run.kept,
             group: &run.group,
             keyed: &internal.keyed,
             is_keyed_read: true,
@@ -97,13 +99,14 @@ impl<'a> UsageBench<'a> {
 
     /// One run of the reference over the whole input, judged.
     pub fn null(&mut self, system: &'static str, events: &Events, hops: Hops) -> Outcome<Run> {
-        let run = self.prepare(system, events, Shape::Shuffled, hops.count())?;
+        let run = self.prepare(system, events, Shape::Shuffled, hops)?;
         let before = Traffic::read(&self.rig)?;
-        let stretch = Stretch::run(&self.rig, &Child::Null(run.clone(), hops), hops.count(), None)?;
+        let stretch = Stretch::run(&self.rig, &Child::Null(run.clone(), hops), per_event(events, &run), None)?;
         let traffic = Traffic::read(&self.rig)?;
         let verdict = judge(&Case {
             brokers: &run.brokers,
             events,
+            kept: run.kept,
             group: &run.group,
             keyed: &run.output,
             is_keyed_read: hops == Hops::Both,
@@ -116,6 +119,17 @@ impl<'a> UsageBench<'a> {
         judged.flow = Some(flow(events, &traffic, &before, &internal, 0));
         Ok(judged)
     }
+}
+
+/// How many records a system counts in all: every event, and those that are kept again where they arrive.
+fn counted(events: &Events, kept: u64, hops: Hops) -> u64 {
+    events.records + if hops == Hops::Both { events.count_below(kept) } else { 0 }
+}
+
+/// How often a system counts an event, on average.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn per_event(events: &Events, run: &KeyedRun) -> f64 {
+    run.records as f64 / events.records as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

@@ -125,7 +125,7 @@ impl W1<'_> {
         let run = self.prepare(name, input, input.records, self.options.share)?;
         let perf = self.options.common.perf.as_deref().filter(|_| name == Name::Ours);
         let perf = perf_file(perf, &run.group)?;
-        let stretch = Stretch::run(&self.rig, &Child::Rows(name, run.clone()), 1, perf.as_deref())?;
+        let stretch = Stretch::run(&self.rig, &Child::Rows(name, run.clone()), 1.0, perf.as_deref())?;
         let verdict = judge(&Self::case(name, &run, input))?;
         Ok(stretch.judged(name.name(), true, verdict.messages))
     }

@@ -6,7 +6,7 @@ use super::usage::UsageBench;
 use crate::Outcome;
 use crate::child::{Hops, Shape};
 use crate::judge::usage::is_not_shuffled;
-use crate::load::events::Events;
+use crate::load::events::{Events, KEEP_ALL};
 use crate::meter::calibration::calibrate;
 use crate::options::keyed::Keyed;
 use crate::report::Report;
@@ -17,6 +17,9 @@ use crate::rig::Rig;
 const PAIR: [&str; 2] = ["declared", "shuffled"];
 
 pub fn run(options: &Keyed) -> Outcome {
+    if options.kept < KEEP_ALL {
+        return Err("W4 sums every event: leave --kept out".into());
+    }
     let rig = Rig::start(options.common.smoke, false)?;
     let mut report = Report::new("w4", calibrate(&rig)?, UsageBench::parameters(options));
     let mut bench = UsageBench::new(rig, options);

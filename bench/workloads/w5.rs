@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::child::{Child, KeyedRun, Shape};
 use crate::judge::offsets;
 use crate::judge::usage::{Case, Sums, judge};
-use crate::load::events::{Events, key};
+use crate::load::events::{Events, KEEP_ALL, key};
 use crate::load::kept;
 use crate::load::pacer::pace;
 use crate::meter::calibration::calibrate;
@@ -89,6 +89,7 @@ impl W5<'_> {
             shape: Shape::Declared,
             partitions,
             every: 1,
+            kept: KEEP_ALL,
             records,
             commit_ms: 100,
             workers: self.options.common.workers,
@@ -120,6 +121,7 @@ impl W5<'_> {
         judge(&Case {
             brokers: &self.rig.brokers,
             events,
+            kept: KEEP_ALL,
             group: &run.group,
             keyed,
             is_keyed_read: true,

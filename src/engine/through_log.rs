@@ -371,6 +371,17 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     Ok(Verdict::Decided)
 }
 
+/// # Errors
+/// A dead letter where `record`, sent on under `key`, would have more bytes than `limit`.
+fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<(), Reject> {
+    let bytes = key.len() + record.value.map_or(0, <[u8]>::len);
+    if let Some(limit) = limit.filter(|limit| bytes > *limit) {
+        let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
+        return Err(Reject::dead_letter("too-large", message));
+    }
+    Ok(())
+}
+
 fn note_part(
     open: &mut OpenBatch,
     task: TaskId,
@@ -448,7 +459,8 @@ impl Place<'_> {
                 // The last companion of a source declared so.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
                 let limit = self.terms.message_bytes_max.get(destination).copied();
-                self.send_on(record, destination, Some(Partition(expected)), limit, key, open)?;
+                fits(record, key, destination, limit)?;
+                self.send_on(record, destination, Some(Partition(expected)), key, open);
                 Ok(Some(Verdict::Decided))
             }
             OnViolation::Stop | OnViolation::Repartition => Ok(Some(Verdict::Halt(format!(
@@ -499,32 +511,32 @@ impl Place<'_> {
             open.rows.push(row);
         }
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
-        if let (Some(key), Some(destination)) = (&stepped.rekeyed, &self.sub.destination) {
-            if record.offset.0 % SAMPLE == 0 {
-                let was_there = partition_for(key, count) == self.source.partition.0;
-                self.terms.status.shuffles.sampled(&self.source.topic, was_there);
+        if let Some(destination) = &self.sub.destination {
+            let limit = self.terms.rekeyed_bytes_max;
+            for key in stepped.rekeyed.iter() {
+                fits(record, key, destination, limit)?; // each before the first is sent
             }
-            self.send_on(record, destination, None, self.terms.rekeyed_bytes_max, key, open)?;
+            for key in stepped.rekeyed.iter() {
+                if record.offset.0 % SAMPLE == 0 {
+                    let was_there = partition_for(key, count) == self.source.partition.0;
+                    self.terms.status.shuffles.sampled(&self.source.topic, was_there);
+                }
+                self.send_on(record, destination, None, key, open);
+            }
         }
         open.timestamps.resize(open.rows.len(), record.timestamp);
         Ok(())
     }
 
-    /// Sends the record as it is to another topic under `key`, unless it has more bytes than `limit`.
+    /// Sends the record as it is to another topic under `key`.
     fn send_on(
         &self,
         record: &Record<'_>,
         destination: &TopicName,
         partition: Option<Partition>,
-        limit: Option<usize>,
         key: &[u8],
         open: &mut OpenBatch,
-    ) -> Result<(), Reject> {
-        let bytes = key.len() + record.value.map_or(0, <[u8]>::len);
-        if let Some(limit) = limit.filter(|limit| bytes > *limit) {
-            let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
-            return Err(Reject::dead_letter("too-large", message));
-        }
+    ) {
         let message = Message {
             destination,
             partition,
@@ -535,7 +547,6 @@ impl Place<'_> {
             is_tracked: false,
         };
         open.outgoing.push(Origin { source: self.source, offset: record.offset }, &message);
-        Ok(())
     }
 
     fn rejected(&self, record: &Record<'_>, reject: Reject, open: &mut OpenBatch, counts: &mut Counts) -> Verdict {

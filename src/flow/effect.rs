@@ -97,6 +97,27 @@ pub struct Applied {
 pub struct Stepped {
     /// What passed the filter, in the order the algorithm gave it.
     pub emissions: Vec<Emission>,
-    /// The key under which the record goes on, value and headers as they are: a change of key.
-    pub rekeyed: Option<Vec<u8>>,
+    /// The keys under which the record goes on, value and headers as they are: a change of key.
+    pub rekeyed: Keys,
+}
+
+/// The keys of one record, in the order they were given. The first needs no list of its own: nearly every record has one.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Keys {
+    first: Option<Vec<u8>>,
+    more: Vec<Vec<u8>>,
+}
+
+impl Keys {
+    /// Each key.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.first.iter().chain(&self.more).map(Vec::as_slice)
+    }
+}
+
+impl FromIterator<Vec<u8>> for Keys {
+    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(keys: I) -> Self {
+        let mut keys = keys.into_iter();
+        Self { first: keys.next(), more: keys.collect() }
+    }
 }

@@ -79,9 +79,9 @@ pub(crate) struct Process<A: Algorithm<Row = ()>, S> {
     pub(crate) events: S,
 }
 
-/// [`LogStep`]: sends each record on under another key.
+/// [`LogStep`]: sends each record on under the keys that are made of its event: none, one or several.
 pub(crate) struct ChangeKey<E, F> {
-    pub(crate) key: F,
+    pub(crate) keys: F,
     pub(crate) event: PhantomData<fn() -> E>,
 }
 
@@ -135,11 +135,11 @@ impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
     }
 }
 
-impl<E, K, F> LogStep for ChangeKey<E, F>
+impl<E, I, F> LogStep for ChangeKey<E, F>
 where
     E: DeserializeOwned,
-    K: ToString,
-    F: Fn(&E) -> K + Send + Sync,
+    I: IntoIterator<Item: ToString>,
+    F: Fn(&E) -> I + Send + Sync,
 {
     fn key_type(&self) -> Option<KeyType> {
         None
@@ -147,9 +147,10 @@ where
 
     fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = codec::decode::<E>(record.value)?;
-        let key = catch_unwind(AssertUnwindSafe(|| (self.key)(&event).to_string()))
+        let keys = || (self.keys)(&event).into_iter().map(|key| key.to_string().into_bytes()).collect();
+        let rekeyed = catch_unwind(AssertUnwindSafe(keys))
             .map_err(|panic| Reject::dead_letter("panic", panic_message(&*panic)))?;
-        Ok(Stepped { rekeyed: Some(key.into_bytes()), ..Stepped::default() })
+        Ok(Stepped { rekeyed, ..Stepped::default() })
     }
 }
 
@@ -164,7 +165,7 @@ impl<A: Algorithm> Chain<A> {
         for notice in notices {
             self.decide(&notice, &mut applied)?;
         }
-        Ok(Stepped { emissions: applied.emissions, rekeyed: None })
+        Ok(Stepped { emissions: applied.emissions, ..Stepped::default() })
     }
 
     fn decide(&self, notice: &Item<A>, applied: &mut Applied) -> Result<(), Reject> {

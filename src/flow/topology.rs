@@ -449,12 +449,52 @@ impl<'t> Source<'t> {
         E: DeserializeOwned + 'static,
         K: ToString + 'static,
     {
+        self.keys_by(name, move |event: &E| Some(key(event)))
+    }
+
+    /// As [`Source::key_by`], for events that concern nobody, one or several: a copy of the record goes to each key in the
+    /// order given, and a record without a key ends here. What is dropped here is not written, so that a filter costs least
+    /// before the shuffle.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tidegate::flow::{Algorithm, Context, Reject, Topology};
+    /// #[derive(Deserialize)]
+    /// struct Transfer {
+    ///     from: String,
+    ///     to: String,
+    ///     cents: i64,
+    /// }
+    /// # struct Turnover;
+    /// # impl Algorithm for Turnover {
+    /// #     type Event = Transfer; type Row = i64; type Notices = Option<i64>;
+    /// #     fn apply(&self, event: Transfer, sum: &mut i64, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+    /// #         *sum += event.cents;
+    /// #         Ok(None)
+    /// #     }
+    /// # }
+    ///
+    /// let mut topology = Topology::new("turnover");
+    /// topology
+    ///     .source("transfers")
+    ///     .keys_by("both-sides", |transfer: &Transfer| {
+    ///         if transfer.cents == 0 { vec![] } else { vec![transfer.from.clone(), transfer.to.clone()] }
+    ///     })
+    ///     .aggregate("turnover", Turnover)
+    ///     .done();
+    /// # assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub fn keys_by<E, I>(self, name: &str, keys: impl Fn(&E) -> I + Send + Sync + 'static) -> Self
+    where
+        E: DeserializeOwned + 'static,
+        I: IntoIterator<Item: ToString> + 'static,
+    {
         let topology = &mut *self.group.topology;
         let topic = topology.internal(name, "repartition");
         if topic.is_none() {
             topology.errors.push(format!("key_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
         }
-        let step = ChangeKey { key, event: PhantomData::<fn() -> E> };
+        let step = ChangeKey { keys, event: PhantomData::<fn() -> E> };
         let topology = self.group.finish(StepKind::Log(Arc::new(step)), topic.clone(), Vec::new(), Some(name.into()));
         Self { group: Group::new(topology, topic), events: Plain }
     }

@@ -167,6 +167,35 @@ fn re_keyed_records_that_end_in_rows_are_as_exact() {
 }
 
 #[test]
+fn a_record_goes_on_under_each_of_its_keys_or_under_none() {
+    let mut topology = Topology::new("usage");
+    topology
+        .source("events")
+        .keys_by("by-user", |event: &Event| match event.word.as_str() {
+            "long" => vec![event.user.clone(), "x".repeat(2 << 20)],
+            _ => event.user.split_terminator(',').map(str::to_owned).collect(),
+        })
+        .aggregate("usage", Count)
+        .done();
+    let mut driver = TestDriver::new(topology).partitions(4).instances(2);
+    for (user, units, word) in [("", 1, ""), ("a,b,c", 2, ""), ("b", 4, "long"), ("a,a", 8, ""), ("c", 16, "")] {
+        driver.send("events", "k", json!({"user": user, "units": units, "word": word}));
+    }
+    driver.run();
+    let mut moved: Vec<_> =
+        driver.read_raw("usage-by-user-repartition").into_iter().map(|found| found.key.unwrap()).collect();
+    moved.sort();
+    assert_eq!(moved, [b"a", b"a", b"a", b"b", b"c", b"c"]);
+    for (user, count, units) in [("a", 3, 18), ("b", 1, 2), ("c", 2, 18)] {
+        assert_eq!(driver.store("usage", user), Some(json!({"count": count, "units": units})), "of {user}");
+    }
+    let dead = driver.read_raw("events-dlt");
+    let codes: Vec<_> = dead.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap()).collect();
+    assert_eq!(codes, ["too-large"], "a record that cannot go to all of its keys goes to none");
+    driver.crash_everywhere();
+}
+
+#[test]
 fn a_rejected_record_leaves_no_trace_in_the_store() {
     let mut driver = TestDriver::new(usage()).partitions(1);
     for word in ["", "reject", "skip", "panic", ""] {
