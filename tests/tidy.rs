@@ -1,4 +1,5 @@
 //! The import arrows of `src/lib.rs`, checked: an import against them, or a foreign name in the wrong folder, fails here.
+//! So does a system test that `make test` would leave out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,5 +143,23 @@ fn the_shipped_pipelines_import_only_flow_and_serde() {
             let is_allowed = ["crate::flow", "serde::", "std::"].iter().any(|room| line.starts_with(room));
             assert!(is_allowed, "{name}: use {line}");
         }
+    }
+}
+
+/// The Makefile names the modules that are run with the features; one that is not named would never be run.
+#[test]
+fn every_system_test_that_needs_a_feature_is_run() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (modules, makefile) = (read("tests/system/main.rs"), read("Makefile"));
+    let lines: Vec<&str> = modules.lines().collect();
+    let gated = lines.windows(2).filter(|pair| pair[0].starts_with("#[cfg(") && pair[0].contains("feature"));
+    let names: Vec<&str> = gated
+        .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
+        .filter(|name| *name != "scene")
+        .collect();
+    assert!(names.len() > 10, "only {names:?} were found: this test no longer reads main.rs");
+    for name in names {
+        let is_named = makefile.split_whitespace().any(|word| word.strip_suffix("::") == Some(name));
+        assert!(is_named, "Makefile: test-servers does not run {name}::");
     }
 }
