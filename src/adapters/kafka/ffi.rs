@@ -488,6 +488,21 @@ pub(super) fn describe_topic<C: ClientContext>(
     topic: &str,
     wait: Duration,
 ) -> Result<Option<(String, i32)>, Fault> {
+    let described = ask_controller(client, topic, wait);
+    if described.is_err() {
+        // librdkafka asks the broker that the last metadata named as controller. One that is dead by now it would ask until
+        // the next metadata, which may be a minute away.
+        await_metadata(client, wait);
+    }
+    described
+}
+
+/// As [`describe_topic`], of the controller as the client knows it.
+fn ask_controller<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    wait: Duration,
+) -> Result<Option<(String, i32)>, Fault> {
     let what = format!("topic {topic}: could not be described");
     let name = c_string(topic)?;
     let mut names = [name.as_ptr()];

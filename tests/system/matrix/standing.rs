@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_millis(50);
+/// The longest that all partitions may take to move on, whatever has happened.
+const MOVE_MAX: Duration = Duration::from_secs(30);
 
 /// A watcher in a thread of its own. The feed gives each partition some 25 records a second, so that one which stands for
 /// half a second is kept from moving.
@@ -74,7 +76,7 @@ impl Standing {
     /// Waits until every partition has moved from now on; how long that took.
     pub fn wait_all_move(&self) -> Duration {
         let began = Instant::now();
-        until("every partition moves", Duration::from_secs(60), || {
+        until("every partition moves", MOVE_MAX, || {
             let seen = self.seen.lock().unwrap();
             let still = seen.partitions.values().filter(|(_, since)| *since <= began).count();
             if still == 0 { Ok(()) } else { Err(format!("{still} of {} stand", seen.partitions.len())) }
