@@ -4,8 +4,8 @@
 //! [`Comparison`]; and the sum of row versions must equal the number of records that changed a row. Changelogs are left
 //! out: they are compacted, so that a record which is not there may have been.
 //!
-//! Both sides may move while it reads: K is read before the outbox and the outbox before the topics, so that whatever is
-//! found missing was really to be there; what came later is left out.
+//! Both sides may move while it reads: D and K are read before the outbox and the outbox before the topics, so that whatever
+//! is found missing, in the topics or in the outbox, was really to be there; what came later is left out.
 
 use crate::engine::comparison::{Compared, Comparison, Misplaced, Origin, Standing, misplaced, origin_of};
 use crate::engine::supervisor::{changelogs, outputs};
@@ -171,7 +171,7 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     let latest = rows.positions()?;
     compare_positions(&positions, &progress, &latest, &deeds, &mut report);
     compare_versions(topology, rows, &positions, &latest, &mut report)?;
-    comparison.expected_all(latest.into_iter().map(|(source, position, _)| (source, position.next_offset)).collect());
+    comparison.expected_all(decided_before(&positions, latest));
     for topic in outputs(topology).difference(&changelogs(topology)) {
         log.await_open(topic)?;
         log.each_message(topic, &mut |found| {
@@ -188,6 +188,15 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
         }
     }
     Ok(report)
+}
+
+/// D as it stood before the outbox was read; 0 of a partition that came to its position meanwhile.
+fn decided_before(
+    before: &[(TopicPartition, Position, Counts)],
+    latest: Vec<(TopicPartition, Position, Counts)>,
+) -> HashMap<TopicPartition, NextOffset> {
+    let decided = before.iter().map(|(source, position, _)| (source.clone(), position.next_offset));
+    latest.into_iter().map(|(source, _, _)| (source, NextOffset(0))).chain(decided).collect()
 }
 
 /// Whether an operator has set the announcements of this input apart.
@@ -296,4 +305,125 @@ fn compare_versions(
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::message::{headers_of, id_of};
+    use crate::flow::record::{Header, Offset, Partition, TopicName};
+    use crate::flow::table::Table;
+    use crate::pipelines::scoring;
+    use crate::ports::history::Found;
+    use crate::ports::rows::OutboxRow;
+    use crate::ports::source::LogIds;
+
+    const PIPELINE: &str = "scoring";
+
+    fn source() -> TopicPartition {
+        TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(0))
+    }
+
+    fn row(offset: i64) -> OutboxRow {
+        OutboxRow {
+            source: source(),
+            source_offset: Offset(offset),
+            seq: 0,
+            incarnation: 0,
+            destination: TopicName::parse("large-changes").unwrap(),
+            key: Some(b"7".to_vec()),
+            value: None,
+            headers: vec![Header::new("tg_version", *b"3")],
+            created_at: Timestamp(0),
+        }
+    }
+
+    /// A pipeline that decides and publishes while it is audited. Its outbox lacks `lost`.
+    struct Running {
+        /// D of the only source partition, when first asked for and from then on; `None` before it has a position.
+        decided: [Option<i64>; 2],
+        asked: usize,
+        /// How many offsets the outbox shows when it is read: between the two.
+        outbox: i64,
+        lost: Option<i64>,
+    }
+
+    impl Running {
+        fn audited(decided: [Option<i64>; 2], outbox: i64, lost: Option<i64>) -> AuditReport {
+            let mut rows = Self { decided, asked: 0, outbox, lost };
+            let end = decided[1].unwrap();
+            let topology = scoring::topology();
+            audit(&topology, &mut rows, &mut Published { end }).unwrap()
+        }
+    }
+
+    impl RowHistory for Running {
+        fn positions(&mut self) -> Result<Vec<(TopicPartition, Position, Counts)>, Fault> {
+            let decided = self.decided[self.asked.min(1)];
+            self.asked += 1;
+            let position = |decided| Position {
+                epoch: 1,
+                next_offset: NextOffset(decided),
+                published: NextOffset(0),
+                incarnation: 0,
+                group: PIPELINE.into(),
+                log_ids: LogIds::default(),
+                partition_count: 1,
+            };
+            Ok(decided.map(|decided| (source(), position(decided), Counts::default())).into_iter().collect())
+        }
+
+        fn version_sum(&mut self, _: &Table) -> Result<Option<i64>, Fault> {
+            Ok(None)
+        }
+
+        fn each_outbox_row(&mut self, visit: &mut dyn FnMut(OutboxRow)) -> Result<(), Fault> {
+            (0..self.outbox).filter(|offset| Some(*offset) != self.lost).map(row).for_each(visit);
+            Ok(())
+        }
+
+        fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Everything below `end` is in the topic by the time it is read.
+    struct Published {
+        end: i64,
+    }
+
+    impl TopicHistory for Published {
+        fn await_open(&mut self, _: &TopicName) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
+            let is_its = |row: &OutboxRow| row.destination == *topic;
+            (0..self.end).map(row).filter(is_its).for_each(|row| {
+                let (offset, headers) = (row.source_offset.0, headers_of(PIPELINE, &row));
+                visit(Found { partition: 0, offset, key: row.key, value: row.value, headers });
+            });
+            Ok(())
+        }
+
+        fn progress(&mut self, sources: &[TopicPartition]) -> Result<Vec<(Option<NextOffset>, NextOffset)>, Fault> {
+            Ok(sources.iter().map(|_| (Some(NextOffset(3)), NextOffset(self.end))).collect())
+        }
+    }
+
+    #[test]
+    fn what_is_decided_while_the_outbox_is_read_is_no_finding() {
+        let report = Running::audited([Some(5), Some(9)], 7, None);
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.outbox_rows, report.published, report.in_topics), (7, 3, 9));
+        let report = Running::audited([None, Some(9)], 0, None);
+        assert!(report.is_clean() && report.in_topics == 9, "{report:?}");
+    }
+
+    #[test]
+    fn a_message_whose_row_was_to_be_there_is_unknown_while_the_pipeline_runs_too() {
+        let report = Running::audited([Some(5), Some(9)], 7, Some(4));
+        assert_eq!(report.unknown.ids, [id_of(PIPELINE, &row(4))]);
+        assert!(!report.is_clean());
+    }
 }

@@ -2,7 +2,7 @@
 //! does the reading.
 //!
 //! Every outbox row below K stands in its topic once and with the same bytes, headers included; nothing stands there that
-//! the outbox lacks, unless it is older than the outbox is kept or was decided after it was read; each source partition's
+//! the outbox lacks, unless it is older than the outbox is kept or was not decided before it was read; each source partition's
 //! messages stand in their order within each partition of an output topic; and P <= K <= D.
 //!
 //! The audit and the oracle of the system tests both judge by this.
@@ -25,7 +25,7 @@ pub struct Comparison {
     pipeline: String,
     /// K, read before the outbox.
     committed: Positions,
-    /// D, read after the outbox.
+    /// D, read before the outbox.
     decided: Positions,
     expected: HashMap<String, Expected>,
     /// The oldest offset that the outbox keeps.
@@ -78,7 +78,7 @@ pub enum Standing {
     Kept,
     /// Its row is no longer kept: not compared.
     BeyondRetention,
-    /// Its input was not decided when the outbox had been read.
+    /// Its input was not decided when the outbox was about to be read.
     NotDecided,
     /// Its row ought to be there, and is not.
     Unknown,
@@ -131,7 +131,8 @@ impl Comparison {
         self.expected.insert(id_of(&self.pipeline, row), Expected { destination, digest, is_published, found: 0 });
     }
 
-    /// The outbox has been read: takes D as it stands now. A message decided later is nobody's fault.
+    /// The outbox has been read: takes D as it stood before. What was decided while it was read need not be among the rows,
+    /// and is nobody's fault; nor is that of a partition that had no position yet, whose D is 0.
     pub fn expected_all(&mut self, decided: Positions) {
         self.decided = decided;
     }

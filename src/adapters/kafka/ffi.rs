@@ -491,8 +491,8 @@ pub(super) fn describe_topic<C: ClientContext>(
     let described = ask_controller(client, topic, wait);
     if described.is_err() {
         // librdkafka asks the broker that the last metadata named as controller. One that is dead by now it would ask until
-        // the next metadata, which may be a minute away.
-        await_metadata(client, wait);
+        // the next metadata, which may be a minute away. An answer that comes later than we wait for it is taken, too.
+        await_metadata(client, wait.min(Duration::from_secs(1)));
     }
     described
 }
