@@ -202,7 +202,7 @@ impl HaltReason {
             Self::InputsDeleted => "retention or a deletion passed records that were not read yet",
             Self::InputsTruncated => "the log was cut, for instance by an unclean leader election",
             Self::SchemaChanged => "a table was altered while running",
-            Self::Unpublishable => "a topic's limits or permissions changed after the row was committed",
+            Self::Unpublishable => "a topic's settings changed after the row was committed",
             Self::OffsetsLost => {
                 "the group's offsets expired or were deleted, while the stores hold what was made of them"
             }

@@ -200,3 +200,23 @@ pub fn dead_letter(
     }
     row
 }
+
+/// The outbox row of a dead letter in the place of `row`, which its topic refuses: under its id, with its key, value and
+/// headers. Where it came from is told of the input; the timestamp is that of the decision.
+pub(crate) fn letter_for(
+    pipeline: &str,
+    limits: &HashMap<TopicName, usize>,
+    row: &OutboxRow,
+    cause: &str,
+) -> OutboxRow {
+    let record = Record {
+        offset: row.source_offset,
+        timestamp: row.created_at,
+        key: row.key.as_deref(),
+        value: row.value.as_deref(),
+        headers: &row.headers,
+    };
+    let reject = Reject::dead_letter("refused", format!("{}: {cause}", row.destination));
+    let letter = dead_letter(pipeline, limits, &row.source, row.incarnation, &record, &reject, row.created_at);
+    OutboxRow { seq: row.seq, ..letter }
+}

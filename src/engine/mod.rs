@@ -26,6 +26,7 @@ mod outbox;
 mod outgoing;
 mod patience;
 pub mod query;
+mod refusal;
 pub mod relay;
 pub mod remedy;
 pub mod repair;

@@ -4,6 +4,7 @@
 
 use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::sink::Message;
+use std::collections::BTreeSet;
 
 /// Messages in sending order. Keys and values stand behind each other in one arena, and topics and partitions are named by
 /// number, so that a message costs no allocation of its own, and no count of references that other threads count too.
@@ -102,6 +103,20 @@ impl Outgoing {
         })
     }
 
+    /// The messages with where each comes from.
+    pub(crate) fn with_origins(&self) -> impl Iterator<Item = (Origin<'_>, Message<'_>)> {
+        self.entries.iter().zip(self.messages()).filter_map(|(entry, message)| {
+            let source = self.sources.all.get(entry.source)?;
+            Some((Origin { source, offset: entry.source_offset }, message))
+        })
+    }
+
+    /// Takes out the messages at these places.
+    pub(crate) fn remove(&mut self, places: &BTreeSet<usize>) {
+        let mut place = 0..;
+        self.entries.retain(|_| place.next().is_none_or(|place| !places.contains(&place)));
+    }
+
     /// Puts all of `next` behind its own.
     pub(crate) fn append(&mut self, next: Self) {
         if self.entries.is_empty() {
@@ -128,10 +143,8 @@ impl Outgoing {
     /// Moves the messages of `source` out.
     pub(crate) fn split_off(&mut self, source: &TopicPartition) -> Self {
         let mut out = Self::default();
-        for (entry, message) in self.entries.iter().zip(self.messages()) {
-            if self.sources.all.get(entry.source) == Some(source) {
-                out.push(Origin { source, offset: entry.source_offset }, &message);
-            }
+        for (origin, message) in self.with_origins().filter(|(origin, _)| origin.source == source) {
+            out.push(origin, &message);
         }
         self.retain(|other, _| other != source);
         out

@@ -17,7 +17,8 @@
 //! 20 ms. The other producer need not wait. The rule that offsets of a transaction are sent only after the commit of the one
 //! before was acknowledged (protocol 10) holds of itself, since nothing overlaps.
 //!
-//! It never runs an algorithm and never writes the database.
+//! It never runs an algorithm and never writes the database. What becomes of messages that their topics refuse for good is
+//! in `refusal`.
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::{Hook, Step};
@@ -25,8 +26,9 @@ use crate::engine::message::{headers_of, is_dead_letter};
 use crate::engine::metadata;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::patience::Patience;
+use crate::engine::refusal::Searches;
 use crate::engine::settings::EngineSettings;
-use crate::engine::stage::ToStage;
+use crate::engine::stage::{Left, ToStage};
 use crate::engine::status::Status;
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::ports::failpoint::failpoint;
@@ -35,7 +37,7 @@ use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Group, Membership, TaskId};
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -119,6 +121,8 @@ pub(crate) struct Relay {
     fencings: VecDeque<(Duration, u64)>,
     /// Assignments of which something was not published: what they handed over after it would move K past it.
     refused: BTreeSet<(TaskId, AssignmentId)>,
+    /// Tasks whose last publications were refused by their topics.
+    pub(crate) searches: BTreeMap<TaskId, Searches>,
 }
 
 impl Relay {
@@ -156,6 +160,7 @@ impl Relay {
             pending_since: None,
             fencings: VecDeque::new(),
             refused: BTreeSet::new(),
+            searches: BTreeMap::new(),
         }
     }
 
@@ -221,7 +226,7 @@ impl Relay {
         Ok(())
     }
 
-    fn tell(&self, message: ToStage) {
+    pub(crate) fn tell(&self, message: ToStage) {
         let _ = self.stage.send(message); // the stage may have ended already
     }
 
@@ -282,9 +287,15 @@ impl Relay {
             };
             failures += 1;
             refusals += u32::from(fault.is_fenced());
-            self.note_failure(fault, &mut publication)?;
+            let is_of_one = publication.tasks().len() == 1;
+            let refused = matches!(fault, Fault::Corrupt(_)).then(|| fault.to_string()).filter(|_| is_of_one);
+            self.note_failure(fault)?;
             self.renew()?;
             self.keep_unpublished(&mut publication)?;
+            if let Some(detail) = refused {
+                self.set_apart(&mut publication, &detail)?;
+                continue;
+            }
             if refusals >= REFUSALS_MAX {
                 self.give_up(&mut publication);
                 return Ok(());
@@ -345,7 +356,7 @@ impl Relay {
 
     /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
     /// publishes it.
-    fn drop_foreign(&mut self, publication: &mut Publication) {
+    pub(crate) fn drop_foreign(&mut self, publication: &mut Publication) {
         let detail = |part: &Part| {
             if self.assignments.membership(part.task, part.assignment).is_none() {
                 return Some("the partition has moved");
@@ -356,28 +367,28 @@ impl Relay {
         let gone = |part: &Part| detail(part).map(|detail| (part.clone(), detail));
         let gone: Vec<(Part, &str)> = publication.parts.iter().filter_map(gone).collect();
         for (part, detail) in gone {
-            self.refuse(publication, &part, false, detail.into());
+            self.refuse(publication, &part, Left::ToTakeover, detail.into());
         }
     }
 
     /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
     fn give_up(&mut self, publication: &mut Publication) {
         for part in publication.parts.clone() {
-            self.refuse(publication, &part, false, "the group refuses this member".into());
+            self.refuse(publication, &part, Left::ToTakeover, "the group refuses this member".into());
         }
     }
 
     /// Leaves `part` to a takeover, or for good, and with it all that its assignment has handed over since.
-    fn refuse(&mut self, publication: &mut Publication, part: &Part, is_for_good: bool, detail: String) {
+    pub(crate) fn refuse(&mut self, publication: &mut Publication, part: &Part, left: Left, detail: String) {
         let Part { task, assignment, source, from, to, .. } = part;
         tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
         publication.remove(source);
         self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
         self.refused.insert((*task, *assignment));
-        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, is_refused: is_for_good, detail });
+        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, left, detail });
     }
 
-    fn confirm(&self, publication: &Publication) {
+    fn confirm(&mut self, publication: &Publication) {
         self.status.kafka_commits.add(1);
         self.status.count(publication.counts);
         let now = self.clock.now();
@@ -388,6 +399,9 @@ impl Relay {
         for part in &publication.parts {
             self.tell_published(publication, part, part.to);
         }
+        if publication.len() > 0 {
+            self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
+        }
     }
 
     fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
@@ -397,18 +411,13 @@ impl Relay {
         self.tell(ToStage::Published { task, assignment, source, next_offset, ends });
     }
 
-    /// Sorts a failure: ends the worker, refuses a lone part for good, or lets the publication be offered again.
-    fn note_failure(&mut self, fault: Fault, publication: &mut Publication) -> Result<(), Fault> {
+    /// Sorts a failure: ends the worker, or lets the publication be offered again.
+    fn note_failure(&mut self, fault: Fault) -> Result<(), Fault> {
         match fault {
             Fault::Fatal(_) => return Err(fault),
             // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
             Fault::Fenced(_) => self.status.fencings.add(1),
             Fault::Retry(_) if self.sink.is_fenced() => self.note_fencing()?,
-            Fault::Corrupt(_) if publication.tasks().len() == 1 => {
-                for part in publication.parts.clone() {
-                    self.refuse(publication, &part, true, fault.to_string());
-                }
-            }
             Fault::Corrupt(_) | Fault::Retry(_) => {}
         }
         tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
@@ -434,7 +443,7 @@ impl Relay {
     }
 
     /// Replaces the producer, however long it takes.
-    fn renew(&mut self) -> Result<(), Fault> {
+    pub(crate) fn renew(&mut self) -> Result<(), Fault> {
         self.status.taints.add(1);
         let mut tries = 0;
         loop {
@@ -485,7 +494,7 @@ impl Relay {
                 }
                 Some(k) if k < part.from || k >= part.to => {
                     let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
-                    self.refuse(publication, &part, false, detail);
+                    self.refuse(publication, &part, Left::ToTakeover, detail);
                 }
                 Some(k) => publication.cut(&part.source, k),
                 None => {}
@@ -596,34 +605,51 @@ mod tests {
 
     type Offsets = Vec<(TopicPartition, Committed)>;
 
-    /// A producer whose first commit fails with `fault`, and the group that it commits for.
+    /// A producer whose first commits fail with `faults`, and the group that it commits for.
     #[derive(Default)]
     struct Log {
-        fault: Mutex<Option<Fault>>,
+        faults: Mutex<VecDeque<Fault>>,
+        /// The topic `out` takes this value never.
+        refuses: Mutex<Option<i64>>,
+        refuses_all: AtomicBool,
         k: Mutex<Option<NextOffset>>,
         sent: Mutex<Vec<i64>>,
+        /// What was sent to the dead-letter topic.
+        letters: Mutex<Vec<i64>>,
+        begun: AtomicUsize,
     }
 
     struct Producer {
         log: Arc<Log>,
         open: Vec<i64>,
+        open_letters: Vec<i64>,
         offsets: Offsets,
     }
 
     impl Sink for Producer {
         fn begin(&mut self) -> Result<(), Fault> {
+            self.log.begun.fetch_add(1, Ordering::AcqRel);
             self.open.clear();
+            self.open_letters.clear();
             Ok(())
         }
 
         fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
-            let value = std::str::from_utf8(message.value.unwrap()).unwrap();
-            self.open.push(value.parse().unwrap());
+            let value = std::str::from_utf8(message.value.unwrap()).unwrap().parse().unwrap();
+            let is_letter = message.destination.as_str() == "in-dlt";
+            if is_letter {
+                self.open_letters.push(value);
+            } else {
+                self.open.push(value);
+            }
             Ok(())
         }
 
         fn flush(&mut self) -> Result<(), Fault> {
-            Ok(())
+            let refuses = *self.log.refuses.lock().unwrap();
+            let is_refused = refuses.is_some_and(|value| self.open.contains(&value))
+                || (self.log.refuses_all.load(Ordering::Acquire) && !self.open.is_empty());
+            if is_refused { Err(Fault::corrupt("topic out: Broker: Broker failed to validate record")) } else { Ok(()) }
         }
 
         fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
@@ -636,10 +662,11 @@ mod tests {
         }
 
         fn commit(&mut self) -> Result<(), Fault> {
-            if let Some(fault) = self.log.fault.lock().unwrap().take() {
+            if let Some(fault) = self.log.faults.lock().unwrap().pop_front() {
                 return Err(fault);
             }
             self.log.sent.lock().unwrap().append(&mut self.open);
+            self.log.letters.lock().unwrap().append(&mut self.open_letters);
             *self.log.k.lock().unwrap() = self.offsets.last().map(|(_, committed)| committed.next_offset);
             Ok(())
         }
@@ -704,10 +731,11 @@ mod tests {
         assignment: AssignmentId,
     }
 
-    fn world(fault: Option<Fault>) -> World {
-        let log = Arc::new(Log { fault: Mutex::new(fault), ..Log::default() });
+    fn world(faults: Vec<Fault>) -> World {
+        let log = Arc::new(Log { faults: Mutex::new(faults.into()), ..Log::default() });
         *log.k.lock().unwrap() = Some(NextOffset(0));
-        let sink = Box::new(Producer { log: Arc::clone(&log), open: Vec::new(), offsets: Vec::new() });
+        let sink = Producer { log: Arc::clone(&log), open: Vec::new(), open_letters: Vec::new(), offsets: Vec::new() };
+        let sink = Box::new(sink);
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
         let assignments = Arc::new(Assignments::default());
         let assignment = assignments.assign(&[task], Membership::new("p", "m", 1, None).unwrap())[0].1;
@@ -744,7 +772,16 @@ mod tests {
             self.publish_rows(from, to, from..to);
         }
 
+        /// As [`World::publish`], of a step without rows.
+        fn publish_log(&self, from: i64, to: i64) {
+            self.hand_over(from, to, from..to, Some("id".into()));
+        }
+
         fn publish_rows(&self, from: i64, to: i64, offsets: std::ops::Range<i64>) {
+            self.hand_over(from, to, offsets, None);
+        }
+
+        fn hand_over(&self, from: i64, to: i64, offsets: std::ops::Range<i64>, topic_id: Option<Arc<str>>) {
             let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
             let row = |offset: i64| OutboxRow {
                 source: source.clone(),
@@ -764,11 +801,17 @@ mod tests {
                 epoch: 1,
                 from: NextOffset(from),
                 to: NextOffset(to),
-                topic_id: None,
+                topic_id,
             };
-            let rows = offsets.map(row).collect();
+            let rows: Vec<OutboxRow> = offsets.map(row).collect();
+            let timestamps = vec![Timestamp(0); rows.len()];
             self.inbox
-                .send(ToRelay::Publish(Box::new(Publication { parts: vec![part], rows, ..Publication::default() })))
+                .send(ToRelay::Publish(Box::new(Publication {
+                    parts: vec![part],
+                    rows,
+                    timestamps,
+                    ..Publication::default()
+                })))
                 .unwrap();
         }
 
@@ -782,8 +825,8 @@ mod tests {
     }
 
     /// Were the second one published, K would pass what the first one holds: lost, since nobody looks below K again.
-    fn nothing_overtakes(fault: Fault, k: i64) {
-        let mut world = world(Some(fault));
+    fn nothing_overtakes(faults: Vec<Fault>, k: i64) {
+        let mut world = world(faults);
         world.publish(2, 4);
         world.publish(4, 6);
         *world.log.k.lock().unwrap() = Some(NextOffset(k));
@@ -801,18 +844,76 @@ mod tests {
 
     #[test]
     fn what_follows_something_unpublished_does_not_move_k_past_it() {
-        nothing_overtakes(Fault::retry("lost connection"), 1); // K went back
+        nothing_overtakes(vec![Fault::retry("lost connection")], 1); // K went back
     }
 
     #[test]
     fn what_follows_something_unpublishable_does_not_move_k_past_it() {
-        nothing_overtakes(Fault::corrupt("too large"), 2);
+        // Whatever it is, no message alone is to blame; and once more.
+        nothing_overtakes(vec![Fault::corrupt("too large"), Fault::corrupt("too large")], 2);
+    }
+
+    /// What the stage is told of what was not published.
+    fn left(world: &World) -> Vec<Left> {
+        let left = |told| match told {
+            ToStage::Unpublished { left, .. } => Some(left),
+            _ => None,
+        };
+        world.told.try_iter().filter_map(left).collect()
+    }
+
+    #[test]
+    fn a_message_that_its_topic_refuses_is_found_and_its_dead_letter_goes_into_the_outbox_first() {
+        let mut world = world(vec![]);
+        *world.log.refuses.lock().unwrap() = Some(77);
+        world.publish(0, 100);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))), "all or nothing");
+        // The attempt, a trial of 100 messages in portions of four, and one of four in portions of one.
+        assert_eq!(world.log.begun.load(Ordering::Acquire), 1 + 2);
+        let left = left(&world);
+        let [Left::Replaced(letters)] = &left[..] else { panic!("{left:?}") };
+        assert_eq!(letters.len(), 1);
+        let letter = &letters[0];
+        assert_eq!((letter.source_offset, letter.seq, letter.destination.as_str()), (Offset(77), 0, "in-dlt"));
+        assert_eq!(letter.value.as_deref(), Some(&b"77"[..]));
+        let header = |name: &str| {
+            let header = letter.headers.iter().find(|header| header.name == name).unwrap();
+            String::from_utf8(header.value.clone().unwrap()).unwrap()
+        };
+        assert_eq!(header("kafka_dlt-exception-fqcn"), "refused");
+        assert!(
+            header("kafka_dlt-exception-message").starts_with("out: "),
+            "{}",
+            header("kafka_dlt-exception-message")
+        );
+    }
+
+    #[test]
+    fn a_topic_that_takes_nothing_halts_the_task() {
+        let mut world = world(vec![]);
+        world.log.refuses_all.store(true, Ordering::Release);
+        world.publish_log(0, 100);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))));
+        assert!(matches!(left(&world)[..], [Left::ForGood]), "{:?}", left(&world));
+    }
+
+    #[test]
+    fn a_step_without_rows_sends_the_dead_letter_in_the_place_of_the_message() {
+        let mut world = world(vec![]);
+        *world.log.refuses.lock().unwrap() = Some(5);
+        world.publish_log(0, 8);
+        world.run();
+        assert_eq!((world.sent(), world.log.letters.lock().unwrap().clone()), (vec![0, 1, 2, 3, 4, 6, 7], vec![5]));
+        assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(8)));
+        assert!(left(&world).is_empty());
     }
 
     /// Offsets without messages wait a second for company, and the partition may be gone and back within it.
     #[test]
     fn what_an_earlier_assignment_left_takes_nothing_of_the_present_one_away() {
-        let mut world = world(None);
+        let mut world = world(vec![]);
         world.publish_rows(0, 2, 0..0);
         world.run(); // taken, and waiting
         world.move_away_and_back();

@@ -201,9 +201,9 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             )),
             place.to("reset", place.at, "", "undo the reset: go on where the stores stand"),
         ],
-        HaltReason::Unpublishable => vec![hand(
-            "give the topic its limits and permissions back (`topics apply` sets the limits that are described), then restart",
-        )],
+        HaltReason::Unpublishable => {
+            vec![hand("give the topic its settings back (`topics apply` sets those that are described), then restart")]
+        }
         HaltReason::OffsetsLost => vec![
             hand(
                 "begin anew: stop all instances, delete the changelog topics and state.dir, run `topics apply`, start",

@@ -24,7 +24,7 @@ use crate::flow::record::{Chunk, NextOffset, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::fencer::Fencer;
-use crate::ports::rows::Rows;
+use crate::ports::rows::{OutboxRow, Rows};
 use crate::ports::source::{Committed, Group, LogIds, TaskId};
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
@@ -59,14 +59,27 @@ pub(crate) enum ToStage {
         /// Where the task's changelogs ended with it.
         ends: Vec<(TopicPartition, NextOffset)>,
     },
-    /// Decided rows were not published: they are somebody else's, or (refused) can never be.
-    Unpublished { task: TaskId, assignment: AssignmentId, is_refused: bool, detail: String },
+    /// Decided rows were not published.
+    Unpublished { task: TaskId, assignment: AssignmentId, left: Left, detail: String },
+    /// The largest messages that these topics take, asked for anew.
+    Limits(HashMap<TopicName, usize>),
     /// The relay holds nothing of this assignment any more.
     Drained { task: TaskId, assignment: AssignmentId },
     /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
     Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
     /// Somebody reads a store.
     Query(Question),
+}
+
+/// What becomes of decided rows that were not published.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// They are somebody else's, or ours once we have proved it: the next takeover publishes them.
+    ToTakeover,
+    /// Their topics will never take some of them: the takeover puts these dead letters in their places first.
+    Replaced(Vec<OutboxRow>),
+    /// They can never be published, and nothing can stand for them: the task halts.
+    ForGood,
 }
 
 /// Everything a stage is made of.
@@ -208,17 +221,23 @@ impl Stage {
                     }
                 }
             }
-            ToStage::Unpublished { task: id, assignment, is_refused, detail } => {
-                if self.state.tasks.get(&id).is_some_and(|task| task.assignment == assignment) {
-                    if is_refused {
+            ToStage::Unpublished { task: id, assignment, left, detail } => {
+                let task = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment);
+                match (task, left) {
+                    (None, _) => {}
+                    (Some(_), Left::ToTakeover) => self.doubt(id),
+                    (Some(task), Left::Replaced(letters)) => {
+                        task.letters.extend(letters);
+                        self.take_over_anew(id);
+                    }
+                    (Some(_), Left::ForGood) => {
                         if let Some(halt) = self.halt_of(id, 0, HaltReason::Unpublishable, detail) {
                             self.halt(id, halt);
                         }
-                    } else {
-                        self.doubt(id);
                     }
                 }
             }
+            ToStage::Limits(limits) => self.message_bytes_max.extend(limits),
             ToStage::Drained { task: id, assignment } => {
                 let now = self.clock.elapsed();
                 if let Some(task) = self.state.tasks.get_mut(&id)
@@ -258,9 +277,16 @@ impl Stage {
     /// The database or the log says that the task may not be ours: everything it handed to the relay must have ended
     /// before it may prove itself, because the proof writes K.
     pub(crate) fn doubt(&mut self, id: TaskId) {
+        if self.state.tasks.get(&id).is_some_and(|task| task.state != State::Draining) {
+            self.status.fencings.add(1);
+            tracing::info!(task = ?id, "fenced; proving membership before claiming again");
+        }
+        self.take_over_anew(id);
+    }
+
+    /// Begins again with K, once the relay holds nothing of the task any more.
+    fn take_over_anew(&mut self, id: TaskId) {
         let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state != State::Draining) else { return };
-        self.status.fencings.add(1);
-        tracing::info!(task = ?id, "fenced; proving membership before claiming again");
         let assignment = task.assignment;
         // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
         task.keyed = None;

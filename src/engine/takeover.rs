@@ -388,6 +388,9 @@ impl Stage {
                 Ok(true)
             }
             Decision::Publish { from, to } => {
+                if !self.replace_refused(id, source)? {
+                    return Ok(false);
+                }
                 self.set_published(id, source, |_| from);
                 let rows = decided(&mut *self.rows, source, from, to)?;
                 tracing::info!(partition = %source, from = from.0, to = to.0, rows = rows.len(), "publishing what an earlier owner decided");
@@ -395,6 +398,9 @@ impl Stage {
                 Ok(true)
             }
             Decision::LookUp { from, to } => {
+                if !self.replace_refused(id, source)? {
+                    return Ok(false);
+                }
                 self.set_published(id, source, |_| NextOffset(-1));
                 let rows = decided(&mut *self.rows, source, from, to)?;
                 let rows = self.missing(rows)?;
@@ -404,6 +410,47 @@ impl Stage {
             }
             Decision::SkipGap { to } => self.skip_gap(id, source, to, rest),
         }
+    }
+
+    /// Puts the dead letters for what the relay saw refused in the places of those outbox rows, in a transaction of its own:
+    /// whoever publishes from here on publishes these. May be done twice. False: somebody else has claimed the position.
+    fn replace_refused(&mut self, id: TaskId, source: &TopicPartition) -> Result<bool, Fault> {
+        let Some(position) = self.position(id, source) else { return Ok(true) };
+        let all = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.letters);
+        let letters: Vec<OutboxRow> = all.filter(|letter| letter.source == *source).cloned().collect();
+        if letters.is_empty() {
+            return Ok(true);
+        }
+        let replaced = self.redirect(&position, source, &letters).inspect_err(|_| self.rows.rollback())?;
+        if replaced && let Some(task) = self.state.tasks.get_mut(&id) {
+            task.letters.retain(|letter| letter.source != *source);
+        }
+        Ok(replaced)
+    }
+
+    fn redirect(&mut self, position: &Position, source: &TopicPartition, letters: &[OutboxRow]) -> Result<bool, Fault> {
+        let (at, epoch, published) = (position.next_offset, position.epoch, position.published);
+        let moved = |counts| Move { source: source.clone(), epoch, from: at, to: at, published, counts };
+        self.rows.begin()?;
+        self.hook.after(Step::OpenDatabase)?;
+        if self.rows.advance(&[moved(Counts::default())])? != [true] {
+            self.rows.rollback();
+            return Ok(false);
+        }
+        let changed = i64::try_from(self.rows.redirect(letters)?).unwrap_or(i64::MAX);
+        let counts = Counts { announced: -changed, dead_letters: changed, ..Counts::default() };
+        if self.rows.advance(&[moved(counts)])? != [true] {
+            return Err(Fault::retry("a position changed under its lock"));
+        }
+        self.hook.after(Step::WriteOutbox)?;
+        match self.rows.commit()? {
+            CommitAnswer::Done => {}
+            // A letter that is in its place already is left alone, and counts no more.
+            CommitAnswer::Unknown => return Err(Fault::retry("the answer to a COMMIT was lost")),
+        }
+        self.hook.after(Step::CommitDatabase)?;
+        self.status.count(Counts { dead_letters: changed, ..Counts::default() });
+        Ok(true)
     }
 
     fn set_published(&mut self, id: TaskId, source: &TopicPartition, k: impl Fn(NextOffset) -> NextOffset) {

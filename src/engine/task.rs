@@ -20,7 +20,7 @@ use crate::engine::patience::Patience;
 use crate::engine::remedy::Choice;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology};
-use crate::ports::rows::Position;
+use crate::ports::rows::{OutboxRow, Position};
 use crate::ports::source::{Committed, TaskId};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -250,6 +250,8 @@ pub(crate) struct Task {
     pub(crate) topic_ids: Vec<Arc<str>>,
     /// The stores, where the step has some, from the takeover on.
     pub(crate) keyed: Option<Keyed>,
+    /// Dead letters for messages that their topics refused: the next takeover puts them in the outbox in their places.
+    pub(crate) letters: Vec<OutboxRow>,
 }
 
 impl Task {
@@ -279,6 +281,7 @@ impl Task {
             counts: Vec::new(),
             topic_ids: Vec::new(),
             keyed: None,
+            letters: Vec::new(),
         }
     }
 

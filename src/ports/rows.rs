@@ -14,7 +14,8 @@ use crate::ports::source::LogIds;
 
 /// One worker's connection to the rows. Owned by one thread; calls block. At most one transaction is open at a time.
 ///
-/// The order within a transaction is `begin`, `advance`, then `read`, `write`, `append`, `record` in any order, `commit`.
+/// The order within a transaction is `begin`, `advance`, then `read`, `write`, `append`, `redirect`, `record` in any order,
+/// `commit`.
 /// After an error other than a [`WriteFault::Rejected`] behind a savepoint, only `rollback` makes sense.
 pub trait Rows: Send {
     /// Compares the tables with the structs and prepares the statements. The position in `tables` names a table below.
@@ -80,6 +81,14 @@ pub trait Rows: Send {
     /// # Errors
     /// As [`Rows::write`].
     fn append(&mut self, rows: &[OutboxRow]) -> Result<(), WriteFault>;
+
+    /// Gives outbox rows another destination, key, value and headers. Each of `rows` names its own by source,
+    /// `source_offset`, `seq`, incarnation and `created_at`. Answers how many had another destination before; one that is
+    /// not there, or has it already, is left as it is.
+    ///
+    /// # Errors
+    /// `Retry` for anything that passes.
+    fn redirect(&mut self, rows: &[OutboxRow]) -> Result<usize, Fault>;
 
     /// Inserts verdicts into the ledger.
     ///
@@ -339,6 +348,10 @@ impl Rows for NoRows {
 
     fn append(&mut self, _: &[OutboxRow]) -> Result<(), WriteFault> {
         Ok(Self::refuse()?)
+    }
+
+    fn redirect(&mut self, _: &[OutboxRow]) -> Result<usize, Fault> {
+        Self::refuse()
     }
 
     fn record(&mut self, _: &[VerdictRow]) -> Result<(), WriteFault> {

@@ -27,6 +27,16 @@ pub struct Message<'a> {
     pub is_tracked: bool,
 }
 
+impl Message<'_> {
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let header = |header: &Header| header.name.len() + header.value.as_ref().map_or(0, Vec::len);
+        let headers: usize = self.headers.iter().map(header).sum();
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+}
+
 /// One transactional producer. Owned by one thread; calls block.
 ///
 /// The order within a transaction is `begin`, `send` …, `flush`, `send_offsets`, `commit`. After any error the producer

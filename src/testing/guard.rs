@@ -93,6 +93,10 @@ impl Rows for UnguardedRows {
         self.inner.append(rows)
     }
 
+    fn redirect(&mut self, rows: &[OutboxRow]) -> Result<usize, Fault> {
+        self.inner.redirect(rows)
+    }
+
     fn record(&mut self, verdicts: &[VerdictRow]) -> Result<(), WriteFault> {
         self.inner.record(verdicts)
     }

@@ -76,6 +76,7 @@ macro_rules! rows_suite {
             unknown_commit_is_settled
             outbox_comes_back_in_order_and_never_splits_an_offset
             outbox_is_seen_by_its_own_pipeline_and_partition
+            outbox_rows_are_redirected_once
             outbox_rows_round_trip
             outbox_rows_of_another_incarnation_are_kept_and_not_announced
             counters_add_up

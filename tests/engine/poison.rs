@@ -4,8 +4,11 @@ use crate::pipeline::{Account, announced_ids, counted, driver, fill, topology};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate::engine::audit::audit;
+use tidegate::engine::commit::{TAKEOVER, THROUGH_DATABASE};
 use tidegate::engine::settings::MissingRow;
 use tidegate::flow::Table;
+use tidegate::flow::record::TopicName;
 use tidegate::flow::row::Value;
 use tidegate::testing::TestDriver;
 
@@ -156,4 +159,80 @@ fn a_threshold_may_change_while_running_and_stands_in_each_message() {
     let found = driver.read_raw("large-changes");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].header("tg_threshold"), Some("0.3"));
+}
+
+/// A driver whose topic `large-changes` has begun to refuse what is decided already: three notices, which wait to be
+/// published.
+fn refusing(calls: &Arc<AtomicUsize>) -> TestDriver {
+    let mut driver = fill(TestDriver::new(counted(calls)).partitions(2).instances(2), 4);
+    for id in 0..4 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.run();
+    driver.log().limit_messages(&TopicName::parse("large-changes").unwrap(), 100);
+    driver
+}
+
+/// Everything was decided once and is told once, the last three as dead letters, and nothing stands still. Answers how many
+/// of the three were decided before their topic refused them: their rows have changed.
+fn is_whole(driver: &mut TestDriver, what: &str) -> usize {
+    assert!(driver.halts().is_empty(), "{what}: {:?}", driver.halts());
+    assert_eq!(announced_ids(driver).len(), 4, "{what}");
+    let dead = driver.read_raw("readings-dlt");
+    let mut rows = [1; 4];
+    for found in &dead {
+        let id: usize = String::from_utf8(found.key.clone().unwrap()).unwrap().parse().unwrap();
+        rows[id] += if code(found) == "refused" { 11 } else { 10 };
+    }
+    let refused = dead.iter().filter(|found| code(found) == "refused").count();
+    for (id, version) in (0..).zip(rows.map(|count| count % 10)) {
+        assert_eq!(driver.row_of("accounts", id).unwrap().version, version, "{what}: row {id}");
+    }
+    assert_eq!(rows.map(|count| count / 10), [1, 1, 1, 0], "{what}: one dead letter each");
+    let (mut rows, mut log) = (driver.database().history("scoring"), driver.log().history("scoring"));
+    let report = audit(&topology(), &mut rows, &mut log).unwrap();
+    assert!(report.is_clean() && report.is_drained(), "{what}: {report:?}");
+    assert_eq!((report.announced, report.dead_letters), (7, 3), "{what}");
+    refused
+}
+
+#[test]
+fn what_its_topic_refuses_after_the_commit_is_a_dead_letter_and_the_stream_goes_on() {
+    let calls = Arc::default();
+    let mut driver = refusing(&calls);
+    for id in 0..3 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.run();
+    assert_eq!(is_whole(&mut driver, "no crash"), 3);
+    assert_eq!(calls.load(Ordering::Relaxed), 7, "nothing was decided again");
+    for found in driver.read_raw("readings-dlt") {
+        assert_eq!((code(&found).as_str(), found.header("kafka_dlt-original-topic")), ("refused", Some("readings")));
+        assert!(found.header("kafka_dlt-exception-message").unwrap().starts_with("large-changes: "), "{found:?}");
+        assert!(String::from_utf8(found.value.unwrap()).unwrap().contains("magnitude"), "the notice itself is kept");
+    }
+    // The new limit is known from now on: such a notice is rejected with its record, before anything is committed.
+    driver.send("readings", 0, json!({"value": 10.0}));
+    let dead = driver.read_raw("readings-dlt");
+    assert_eq!(dead.iter().filter(|found| code(found) == "too-large").count(), 1);
+    assert_eq!(driver.row_of("accounts", 0).unwrap().version, 2);
+}
+
+/// Whoever dies between the refusal and the dead letter leaves a notice that its successor finds refused as well; what was
+/// not committed is decided again, with the limit that holds by then.
+#[test]
+fn a_crash_at_any_step_of_it_leaves_one_dead_letter_for_each_refused_notice() {
+    let steps = THROUGH_DATABASE.into_iter().chain(TAKEOVER);
+    let (mut crashes, mut refused) = (0, 0);
+    for (step, nth) in steps.flat_map(|step| (1..=5).map(move |nth| (step, nth))) {
+        let mut driver = refusing(&Arc::default());
+        driver.crash_at(step, nth);
+        for id in 0..3 {
+            driver.send("readings", id, json!({"value": 10.0}));
+        }
+        driver.run();
+        refused += is_whole(&mut driver, &format!("a crash after {step:?} number {nth}"));
+        crashes += driver.crashes();
+    }
+    assert!(crashes > 30 && refused > 60, "{crashes}, {refused}");
 }

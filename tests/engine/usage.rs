@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::commit::THROUGH_LOG;
+use tidegate::flow::record::TopicName;
 use tidegate::pipelines::usage::topology;
 use tidegate::testing::TestDriver;
 
@@ -78,6 +79,25 @@ fn an_event_that_is_none_is_a_dead_letter_and_the_others_go_on() {
     assert_eq!(driver.read_raw("events-dlt").len(), 1);
     assert_eq!(driver.store("usage", "ada").unwrap()["count"], 1);
     assert_eq!(driver.store("usage", "bob"), None);
+}
+
+#[test]
+fn a_re_keyed_record_that_its_topic_refuses_is_a_dead_letter_and_the_others_go_on() {
+    let mut driver = TestDriver::new(topology()).partitions(2);
+    feed(&mut driver, 20);
+    driver.run();
+    driver.log().limit_messages(&TopicName::parse("usage-by-user-repartition").unwrap(), 100);
+    let long = json!({"userId": "u".repeat(80), "units": 1}).to_string();
+    driver.send_raw("events", Some(b"trace"), Some(long.as_bytes()));
+    feed(&mut driver, 20);
+    driver.run();
+    assert!(driver.halts().is_empty());
+    let [letter] = &driver.read_raw("events-dlt")[..] else { panic!("one dead letter") };
+    assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"u".repeat(80)[..]), Some(long.as_bytes())));
+    assert_eq!(letter.header("kafka_dlt-exception-fqcn"), Some("refused"));
+    for (user, (count, _)) in offline(20) {
+        assert_eq!(driver.store("usage", &user).unwrap()["count"], 2 * count, "{user}");
+    }
 }
 
 /// Times and the order of a user's events over several partitions may differ after a crash; sums and round counts may not.

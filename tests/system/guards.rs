@@ -451,7 +451,8 @@ fn a_position_is_read_under_its_lock_after_a_commit_without_an_answer() {
     );
 }
 
-/// Two partitions change one row, the second one while the first one's transaction is open.
+/// Two partitions change one row, the second one while the first one's transaction is open. What they tell has no order
+/// between them but for the version that it bears; so the second one tells when the first one has.
 #[test]
 fn a_row_is_locked_before_it_is_read() {
     bites(
@@ -461,8 +462,9 @@ fn a_row_is_locked_before_it_is_read() {
         |stage| {
             let holder = stage.start("holder", "K3=pause@1");
             stage.wait_owners(&[holder]);
-            let waiter = stage.start("waiter", "");
+            let waiter = stage.start("waiter", "K5=pause@1");
             stage.wait_owners(&[holder, waiter]);
+            let told_before = stage.world.messages("large-changes").len();
             stage.put("readings", stage.partition_of(holder), 7, "40");
             stage.feed.flush();
             stage.instances[holder].wait_paused(Duration::from_secs(20));
@@ -470,6 +472,14 @@ fn a_row_is_locked_before_it_is_read() {
             stage.feed.flush();
             stage.wait_blocked(1);
             stage.instances[holder].signal("CONT");
+            // Without the guard it may never come that far.
+            if in_time(Duration::from_secs(5), || stage.instances[waiter].is_paused()).is_ok() {
+                let _ = in_time(Duration::from_secs(2), || {
+                    let told = stage.world.messages("large-changes").len();
+                    if told > told_before { Ok(()) } else { Err(String::new()) }
+                });
+                stage.instances[waiter].signal("CONT");
+            }
             stage.verdict()
         },
     );

@@ -98,3 +98,61 @@ fn records_that_cannot_be_used_become_dead_letters_with_the_cause_and_the_stream
     }
     assert!(instance.is_running());
 }
+
+/// The broker refuses what is decided and committed already: the topic's owner has lowered its limit meanwhile.
+#[test]
+fn notices_that_their_topic_refuses_after_the_commit_become_dead_letters_and_no_partition_halts() {
+    let Some(world) = World::new("refused", IDS) else { return };
+    let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
+    let limit = |bytes: i32| {
+        let change = BTreeMap::from([("max.message.bytes".to_owned(), bytes.to_string())]);
+        admin.alter_config(&TopicName::parse("large-changes").unwrap(), &change).unwrap();
+    };
+    let mut feed = Feed::new(&world, IDS, 8);
+    let mut instance = world.instance("first");
+    (1..=20).for_each(|id| feed.read(id, "100.0"));
+    feed.flush();
+    world.judge(&feed, Duration::from_secs(20));
+
+    limit(200);
+    (21..=60).for_each(|id| feed.read(id, "100.0"));
+    feed.flush();
+    world.wait_taken(feed.sent, Duration::from_secs(30));
+    let letters = until("each becomes a dead letter", Duration::from_secs(60), || {
+        let found = world.messages("readings-dlt");
+        if found.len() == 40 { Ok(found) } else { Err(format!("{} dead letters\n{}", found.len(), instance.log())) }
+    });
+    let rows = world.rows();
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+    let mut refused = 0;
+    for letter in &letters {
+        let id: i64 = text(&letter.key).parse().unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text(&letter.value)).unwrap();
+        match letter.header("kafka_dlt-exception-fqcn").unwrap() {
+            // Its row has changed: the notice is kept as it was decided.
+            "refused" => {
+                refused += 1;
+                assert_eq!((rows[&id].version, letter.header("tg_version")), (1, Some("1")));
+                assert_eq!(text(&letter.value), feed.reference.notices[&id][0].value);
+                let cause = letter.header("kafka_dlt-exception-message").unwrap();
+                assert!(cause.starts_with("large-changes: "), "{cause}");
+            }
+            // The limit was known by then: the record is rejected, and its row is as it was.
+            "too-large" => {
+                assert_eq!((rows[&id], &value["value"]), (Account::default(), &100.0.into()));
+                feed.reference.rows.insert(id, Account::default());
+                feed.reference.notices.remove(&id);
+            }
+            other => panic!("{other}: {letter:?}"),
+        }
+    }
+    world.note(&format!("{refused} of 40 notices were refused after their commit"));
+    assert!(refused > 0);
+    assert!(instance.terminate(Duration::from_secs(10)).0.success());
+
+    limit(1_048_588);
+    let _instance = world.instance("second");
+    (61..=80).for_each(|id| feed.read(id, "100.0"));
+    feed.flush();
+    assert_eq!(world.judge_with_letters(&feed, Duration::from_secs(20)).1, refused);
+}

@@ -131,6 +131,13 @@ impl MemoryLog {
         was_there
     }
 
+    /// Lets a topic take messages (key, value and headers) of at most `bytes` from now on, as `max.message.bytes` does.
+    pub fn limit_messages(&self, topic: &TopicName, bytes: usize) {
+        if let Some(topic) = self.lock().topics.by_name.get_mut(topic) {
+            topic.message_bytes_max = Some(bytes);
+        }
+    }
+
     /// Produces one record outside any transaction: by murmur2 with a key, in turn without one.
     ///
     /// # Errors

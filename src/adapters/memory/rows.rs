@@ -24,6 +24,7 @@ struct Bound {
 struct Changes {
     rows: BTreeMap<(usize, Key), StoredRow>,
     outbox: Vec<OutboxRow>,
+    redirected: Vec<OutboxRow>,
     verdicts: Vec<VerdictRow>,
 }
 
@@ -85,7 +86,7 @@ impl MemoryRows {
             let stored = self.bound.get(table).and_then(|bound| contents.tables.get_mut(&bound.name));
             stored.map(|stored| stored.rows.insert(key, row));
         }
-        for row in transaction.changes.outbox {
+        for row in transaction.changes.outbox.into_iter().chain(transaction.changes.redirected) {
             let key = (self.pipeline.clone(), row.source.clone(), row.source_offset, row.seq, row.created_at);
             contents.outbox.insert(key, row);
         }
@@ -331,6 +332,22 @@ impl Rows for MemoryRows {
                 transaction.changes.outbox.push(row.clone());
             }
             Ok(())
+        })
+    }
+
+    fn redirect(&mut self, rows: &[OutboxRow]) -> Result<usize, Fault> {
+        self.step(|database, pipeline, _, transaction| {
+            let state = database.up_in(transaction.id)?;
+            let before = transaction.changes.redirected.len();
+            for row in rows {
+                let key = (pipeline.to_owned(), row.source.clone(), row.source_offset, row.seq, row.created_at);
+                let is_changed =
+                    |kept: &OutboxRow| kept.incarnation == row.incarnation && kept.destination != row.destination;
+                if state.contents.outbox.get(&key).is_some_and(is_changed) {
+                    transaction.changes.redirected.push(row.clone());
+                }
+            }
+            Ok(transaction.changes.redirected.len() - before)
         })
     }
 

@@ -106,7 +106,7 @@ impl Sink for MemorySink {
             let content = Content { key, value, headers, timestamp: timestamp.unwrap_or_else(|| sink.log.now()) };
             let (bytes, now) = (content.bytes(), sink.log.elapsed());
             let mut state = sink.log.lock();
-            let bytes_max = state.settings.message_bytes_max;
+            let bytes_max = state.message_bytes_max(destination).unwrap_or(usize::MAX); // without a topic it fails below
             if bytes > bytes_max {
                 let sizes = format!("{bytes} bytes, and {destination} accepts {bytes_max}");
                 return Err(Fault::corrupt(format!("producer {}: a message of {sizes}", sink.transactional_id)));
@@ -180,8 +180,6 @@ impl Sink for MemorySink {
     }
 
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
-        let state = self.log.lock();
-        let bytes_max = state.settings.message_bytes_max;
-        state.topics.count(destination).map(|_| bytes_max).ok_or_else(|| no_such_topic(destination))
+        self.log.lock().message_bytes_max(destination).ok_or_else(|| no_such_topic(destination))
     }
 }

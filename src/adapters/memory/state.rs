@@ -4,7 +4,7 @@ use super::group::Groups;
 use super::sink::SinkFault;
 use super::topics::{Content, Topics, no_such_topic};
 use super::transactions::{Transactions, journal_record};
-use crate::flow::record::{NextOffset, Offset, TopicPartition};
+use crate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::journal::{Journal, JournalEntry};
 use crate::ports::source::Committed;
@@ -66,6 +66,12 @@ impl State {
     /// Wakes whoever waits for a change.
     pub(super) fn touch(&self) {
         self.changed.notify_all();
+    }
+
+    /// The largest message that a topic takes; `None` where there is no such topic.
+    pub(super) fn message_bytes_max(&self, topic: &TopicName) -> Option<usize> {
+        let topic = self.topics.by_name.get(topic)?;
+        Some(topic.message_bytes_max.unwrap_or(self.settings.message_bytes_max))
     }
 
     /// Appends records outside any transaction, all or none: journal first.

@@ -36,13 +36,15 @@ impl Content<'_> {
 pub(super) struct Topic {
     pub(super) id: String,
     pub(super) partitions: Vec<PartitionLog>,
+    /// Its own `max.message.bytes`, where it has one.
+    pub(super) message_bytes_max: Option<usize>,
     keyless: i32,
 }
 
 impl Topic {
     pub(super) fn new(id: String, count: i32) -> Self {
         let partitions = (0..count).map(|_| PartitionLog::default()).collect();
-        Self { id, partitions, keyless: 0 }
+        Self { id, partitions, message_bytes_max: None, keyless: 0 }
     }
 
     pub(super) fn grow(&mut self, total: i32) {

@@ -12,6 +12,14 @@ pub(super) const INSERT: &str = "INSERT INTO {schema}.outbox (pipeline, topic, p
      created_at, destination, key, headers, value) SELECT $1, u.* FROM unnest($2::text[], $3::integer[], $4::bigint[], \
      $5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[]) AS u";
 
+/// Sends rows elsewhere, bound as for [`INSERT`].
+pub(super) const REDIRECT: &str = "UPDATE {schema}.outbox AS o SET destination = u.destination, key = u.key, \
+     headers = u.headers, value = u.value FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::integer[], \
+     $6::integer[], $7::timestamptz[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[]) AS u(topic, partition, \
+     source_offset, seq, incarnation, created_at, destination, key, headers, value) WHERE o.pipeline = $1 \
+     AND o.topic = u.topic AND o.partition = u.partition AND o.source_offset = u.source_offset AND o.seq = u.seq \
+     AND o.incarnation = u.incarnation AND o.created_at = u.created_at AND o.destination <> u.destination";
+
 /// The columns that [`Reader`] reads, in its order.
 pub(super) const COLUMNS: &str =
     "topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value";

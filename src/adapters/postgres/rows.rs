@@ -86,6 +86,7 @@ struct Texts {
     record: Statement,
     outbox: Statement,
     append: Statement,
+    redirect: Statement,
 }
 
 /// Where the transaction stands.
@@ -137,6 +138,7 @@ impl PostgresRows {
             record: server.statement(RECORD),
             outbox: server.statement(OUTBOX),
             append: server.statement(outbox::INSERT),
+            redirect: server.statement(outbox::REDIRECT),
         };
         Ok(Self {
             server,
@@ -379,6 +381,16 @@ impl Rows for PostgresRows {
             insert = insert.bind(array);
         }
         write_all(&mut self.server, &mut self.stage, "append to the outbox", insert, rows.len())
+    }
+
+    fn redirect(&mut self, rows: &[OutboxRow]) -> Result<usize, Fault> {
+        let mut update = query(&self.server, &self.texts.redirect).bind(&self.pipeline);
+        for array in outbox::arrays_of(rows) {
+            update = update.bind(array);
+        }
+        let what = "redirect rows of the outbox";
+        let done = step(&mut self.server, &mut self.stage, what, async |c| update.execute(c).await)?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
     fn record(&mut self, verdicts: &[VerdictRow]) -> Result<(), WriteFault> {

@@ -34,6 +34,26 @@ pub(super) fn insert<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
     .bind(row.created_at.0)
 }
 
+/// Sends a row elsewhere.
+pub(super) fn redirect<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
+    sqlx::query(concat!(
+        "UPDATE tidegate_outbox SET destination = ?7, key = ?8, value = ?9, headers = ?10 WHERE pipeline = ?1 ",
+        "AND topic = ?2 AND partition = ?3 AND source_offset = ?4 AND seq = ?5 AND incarnation = ?6 ",
+        "AND created_at = ?11 AND destination <> ?7"
+    ))
+    .bind(pipeline.to_owned())
+    .bind(row.source.topic.to_string())
+    .bind(row.source.partition.0)
+    .bind(row.source_offset.0)
+    .bind(row.seq)
+    .bind(row.incarnation)
+    .bind(row.destination.to_string())
+    .bind(row.key.clone())
+    .bind(row.value.clone())
+    .bind(encode_headers(&row.headers))
+    .bind(row.created_at.0)
+}
+
 pub(super) fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, Trouble> {
     Ok(OutboxRow {
         source: TopicPartition::new(topic(row, 0)?, Partition(row.try_get(1)?)),

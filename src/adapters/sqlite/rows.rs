@@ -2,7 +2,7 @@
 
 use super::columns::{bind, bind_key, describe, value};
 use super::connection::{Connection, SqliteSettings, Trouble};
-use super::outbox::{insert, outbox_columns, outbox_row};
+use super::outbox::{insert, outbox_columns, outbox_row, redirect};
 use super::statements::Statements;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, TopicPartition};
@@ -281,6 +281,16 @@ impl Rows for SqliteRows {
     fn append(&mut self, outbox: &[OutboxRow]) -> Result<(), WriteFault> {
         self.step(|rows| {
             outbox.iter().try_for_each(|row| rows.connection.execute(insert(&rows.pipeline, row)).map(|_| ()))
+        })
+    }
+
+    fn redirect(&mut self, outbox: &[OutboxRow]) -> Result<usize, Fault> {
+        self.step(|rows| {
+            let mut changed = 0;
+            for row in outbox {
+                changed += rows.connection.execute(redirect(&rows.pipeline, row))?;
+            }
+            Ok(usize::try_from(changed).unwrap_or(usize::MAX))
         })
     }
 

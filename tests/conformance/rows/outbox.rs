@@ -79,3 +79,32 @@ pub fn outbox_rows_of_another_incarnation_are_kept_and_not_announced(bench: &dyn
     bench.history(&scene.pipeline).each_outbox_row(&mut |row| seen.push(row)).unwrap();
     assert_eq!(seen, [other, ours]);
 }
+
+/// What stands elsewhere already is left alone: whoever is not sure whether it was committed asks again.
+pub fn outbox_rows_are_redirected_once(bench: &dyn RowsBench) {
+    let scene = Scene::new(bench);
+    let mut rows = scene.owner();
+    fill(&scene, &mut *rows, 0, &[(0, 2), (1, 1)]);
+    let elsewhere = TopicName::parse("elsewhere").unwrap();
+    let headers = vec![Header::new("why", "refused")];
+    let before = scene.outbox_of(&mut *rows, 0);
+    let redirected = OutboxRow { destination: elsewhere, key: None, value: None, headers, ..before[1].clone() };
+    let unknown = OutboxRow { seq: 7, ..redirected.clone() };
+    let of_another_life = OutboxRow { incarnation: 1, ..redirected.clone() };
+    let mut redirect = |asked: &[OutboxRow], is_committed: bool| {
+        rows.begin().unwrap();
+        assert_eq!(rows.advance(&[scene.moved(1, 100, 100)]).unwrap(), [true]);
+        let changed = rows.redirect(asked).unwrap();
+        if is_committed {
+            assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+        } else {
+            rows.rollback();
+        }
+        (changed, scene.outbox_of(&mut *rows, 0))
+    };
+    assert_eq!(redirect(std::slice::from_ref(&redirected), false), (1, before.clone()));
+    assert_eq!(redirect(&[unknown, of_another_life], true), (0, before.clone()));
+    let after = vec![before[0].clone(), redirected.clone(), before[2].clone()];
+    assert_eq!(redirect(std::slice::from_ref(&redirected), true), (1, after.clone()));
+    assert_eq!(redirect(&[redirected], true), (0, after));
+}

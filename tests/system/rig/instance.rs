@@ -73,12 +73,15 @@ impl Instance {
     /// Waits until it has stopped itself at its crash point.
     #[cfg(feature = "failpoints")]
     pub fn wait_paused(&mut self, within: Duration) {
-        let path = format!("/proc/{}/stat", self.child.id());
-        super::until(&format!("{} stops", self.name), within, || {
-            let stat = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
-            let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-            if state == Some('T') { Ok(()) } else { Err(format!("its state is {state:?}")) }
-        });
+        super::until(&format!("{} stops", self.name), within, || self.is_paused());
+    }
+
+    /// Whether it has stopped itself; an error tells what it does instead.
+    pub fn is_paused(&self) -> Result<(), String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.map_err(|error| error.to_string())?;
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        if state == Some('T') { Ok(()) } else { Err(format!("its state is {state:?}")) }
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -1,0 +1,279 @@
+//! What a topic refuses for good although it was decided: the message is found and becomes a dead letter (protocol 8).
+//!
+//! Sizes are checked before the database commits, so it takes a topic whose settings changed since. A broker refuses whole
+//! batches, and names the culprit by chance only. So the limits are asked for anew, and what is above them is the culprit;
+//! where nothing is, the messages are sent once more in a transaction that is aborted, some and then fewer at a time, until
+//! one alone is refused. Nothing is torn apart for it: what was to be one transaction still is.
+//!
+//! A step without rows holds its messages in memory alone: the dead letter takes the place of its message at once. That of
+//! a step with rows goes into the outbox first, which the takeover does: else a successor would publish the message itself,
+//! should it become acceptable again. A changelog record has nothing that could stand for it; its partition halts.
+
+use crate::engine::message::{bytes_of, dead_letter, is_dead_letter, letter_for};
+use crate::engine::relay::{Publication, Relay, send_row};
+use crate::engine::stage::{Left, ToStage};
+use crate::flow::effect::Reject;
+use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::topology::Topology;
+use crate::ports::Fault;
+use crate::ports::rows::OutboxRow;
+use crate::ports::sink::{Message, Sink};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Into how many portions the suspects of one trial are cut: each costs a round trip, each trial a producer.
+const PORTIONS: usize = 32;
+
+/// How often in a row a task's very first message may be found refused, before anything of it is published: where none is
+/// taken at all the topic is to blame, and a person has to mend it.
+const FIRSTS_MAX: u32 = 3;
+
+/// The largest messages that topics take.
+type Limits = HashMap<TopicName, usize>;
+
+/// How the searches for what a task cannot publish went, since it last published.
+#[derive(Default)]
+pub(crate) struct Searches {
+    /// So many of the last ones found the first message refused.
+    firsts: u32,
+    /// The last one found nothing.
+    is_in_vain: bool,
+}
+
+/// What a search found.
+enum Found {
+    Nothing,
+    /// These are above the limits of their topics.
+    Large(Vec<(Place, OutboxRow)>),
+    /// One is refused although it is sent alone; `is_first` where none before it was taken.
+    Refused {
+        letter: (Place, OutboxRow),
+        is_first: bool,
+    },
+}
+
+impl Searches {
+    /// Notes another one; whether it is time to give up.
+    fn note(&mut self, found: &Found) -> bool {
+        let was_in_vain = std::mem::replace(&mut self.is_in_vain, matches!(found, Found::Nothing));
+        self.firsts = if matches!(found, Found::Refused { is_first: true, .. }) { self.firsts + 1 } else { 0 };
+        self.firsts >= FIRSTS_MAX || (was_in_vain && self.is_in_vain)
+    }
+}
+
+/// Where a publication holds a message.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Among its rows.
+    Row(usize),
+    /// Beside them: a record that a step without rows sends on.
+    Beside(usize),
+}
+
+/// A message that may be refused.
+struct Suspect<'a> {
+    place: Place,
+    source: &'a TopicPartition,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Notice(&'a OutboxRow),
+    SentOn(Offset, Message<'a>),
+}
+
+impl Suspect<'_> {
+    const fn destination(&self) -> &TopicName {
+        match &self.what {
+            What::Notice(row) => &row.destination,
+            What::SentOn(_, message) => message.destination,
+        }
+    }
+
+    fn bytes(&self, pipeline: &str) -> usize {
+        match &self.what {
+            What::Notice(row) => bytes_of(pipeline, row),
+            What::SentOn(_, message) => message.bytes(),
+        }
+    }
+
+    fn send(&self, sink: &mut dyn Sink, pipeline: &str) -> Result<(), Fault> {
+        match &self.what {
+            What::Notice(row) => send_row(sink, pipeline, row),
+            What::SentOn(_, message) => sink.send(message),
+        }
+    }
+
+    fn letter(&self, pipeline: &str, limits: &Limits, cause: &str, publication: &Publication) -> OutboxRow {
+        let (offset, message) = match &self.what {
+            What::Notice(row) => return letter_for(pipeline, limits, row, cause),
+            What::SentOn(offset, message) => (*offset, message),
+        };
+        let timestamp = message.timestamp.unwrap_or(Timestamp(0));
+        let (key, value, headers) = (message.key, message.value, message.headers);
+        let record = Record { offset, timestamp, key, value, headers };
+        let reject = Reject::dead_letter("refused", format!("{}: {cause}", message.destination));
+        let letter = dead_letter(pipeline, limits, self.source, 0, &record, &reject, timestamp);
+        // Behind the notices of the same input.
+        let is_of_it = |row: &&OutboxRow| row.source == *self.source && row.source_offset == offset;
+        let seq = publication.rows.iter().filter(is_of_it).count();
+        OutboxRow { seq: i32::try_from(seq).unwrap_or(i32::MAX), ..letter }
+    }
+}
+
+impl Relay {
+    /// A transaction of one task was refused with `detail`, and K says that it is still to be published. Puts dead letters
+    /// in the places of the messages that are to blame. The task halts where none is, or all are.
+    pub(crate) fn set_apart(&mut self, publication: &mut Publication, detail: &str) -> Result<(), Fault> {
+        self.drop_foreign(publication);
+        let Some(task) = publication.parts.first().map(|part| part.task) else { return Ok(()) };
+        let limits = self.limits_of(publication);
+        let found = self.search(publication, &limits)?;
+        self.tell(ToStage::Limits(limits));
+        if self.searches.entry(task).or_default().note(&found) {
+            self.searches.remove(&task);
+            for part in publication.parts.clone() {
+                self.refuse(publication, &part, Left::ForGood, detail.into());
+            }
+            return Ok(());
+        }
+        let letters = match found {
+            Found::Nothing => return Ok(()), // once more: with the limits that are known now, batches may be smaller
+            Found::Large(letters) => letters,
+            Found::Refused { letter, .. } => vec![letter],
+        };
+        for (_, letter) in &letters {
+            let (partition, offset) = (&letter.source, letter.source_offset.0);
+            tracing::warn!(%partition, offset, detail, "refused for good by its topic: it becomes a dead letter");
+        }
+        if publication.parts.iter().all(|part| part.topic_id.is_some()) {
+            publication.replace(letters);
+            return Ok(());
+        }
+        for part in publication.parts.clone() {
+            let own = letters.iter().map(|(_, letter)| letter).filter(|letter| letter.source == part.source);
+            self.refuse(publication, &part, Left::Replaced(own.cloned().collect()), detail.into());
+        }
+        Ok(())
+    }
+
+    /// The limits of the topics that may be told, as of now; without those that cannot be asked for.
+    fn limits_of(&mut self, publication: &Publication) -> Limits {
+        let mut topics = BTreeSet::new();
+        for suspect in publication.suspects() {
+            topics.insert(suspect.destination().clone());
+            topics.insert(Topology::dead_letter_topic(&suspect.source.topic));
+        }
+        topics
+            .into_iter()
+            .filter_map(|topic| Some((topic.clone(), self.sink.message_bytes_max(&topic).ok()?)))
+            .collect()
+    }
+
+    fn search(&mut self, publication: &Publication, limits: &Limits) -> Result<Found, Fault> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let letter =
+            |suspect: &Suspect<'_>, cause: &str| (suspect.place, suspect.letter(&pipeline, limits, cause, publication));
+        let suspects = publication.suspects();
+        let large = suspects.iter().filter_map(|suspect| {
+            let (bytes, limit) = (suspect.bytes(&pipeline), *limits.get(suspect.destination())?);
+            (bytes > limit).then(|| letter(suspect, &format!("a message of {bytes} bytes, and it takes {limit}")))
+        });
+        let large: Vec<_> = large.collect();
+        if !large.is_empty() {
+            return Ok(Found::Large(large));
+        }
+        let refused = self.refused_alone(&suspects)?;
+        let found = refused.and_then(|(number, cause)| {
+            Some(Found::Refused { letter: letter(suspects.get(number)?, &cause), is_first: number == 0 })
+        });
+        Ok(found.unwrap_or(Found::Nothing))
+    }
+
+    /// The first of the suspects that is refused when it is sent alone, and why.
+    fn refused_alone(&mut self, suspects: &[Suspect<'_>]) -> Result<Option<(usize, String)>, Fault> {
+        let mut range = 0..suspects.len();
+        while !range.is_empty() {
+            match self.try_portions(suspects, range)? {
+                Some((found, cause)) if found.len() == 1 => return Ok(Some((found.start, cause))),
+                Some((found, _)) => range = found,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a range of the suspects in portions, each acknowledged before the next, in a transaction that comes to
+    /// nothing. Answers the portion that was refused.
+    fn try_portions(
+        &mut self,
+        suspects: &[Suspect<'_>],
+        range: Range<usize>,
+    ) -> Result<Option<(Range<usize>, String)>, Fault> {
+        let length = range.len().div_ceil(PORTIONS);
+        let mut refused = None;
+        let mut outcome = self.sink.begin();
+        for start in range.clone().step_by(length) {
+            if outcome.is_err() {
+                break; // of another kind than a refusal it will show at the next attempt, too
+            }
+            let portion = start..range.end.min(start + length);
+            let mut sent = suspects.get(portion.clone()).into_iter().flatten();
+            outcome = sent.try_for_each(|suspect| suspect.send(&mut *self.sink, &self.pipeline));
+            outcome = outcome.and_then(|()| self.sink.flush());
+            if let Err(fault @ Fault::Corrupt(_)) = &outcome {
+                refused = Some((portion, fault.to_string()));
+            }
+        }
+        if let Err(fault @ Fault::Fatal(_)) = outcome {
+            return Err(fault);
+        }
+        self.renew()?;
+        Ok(refused)
+    }
+}
+
+impl Publication {
+    /// What may be refused and set apart: neither dead letters nor changelog records.
+    fn suspects(&self) -> Vec<Suspect<'_>> {
+        let notices = self.rows.iter().enumerate().filter(|(_, row)| !is_dead_letter(row));
+        let notices = notices.map(|(number, row)| Suspect {
+            place: Place::Row(number),
+            source: &row.source,
+            what: What::Notice(row),
+        });
+        let sent_on = self.outgoing.with_origins().enumerate().filter(|(_, (_, message))| !message.is_tracked);
+        let sent_on = sent_on.map(|(number, (origin, message))| Suspect {
+            place: Place::Beside(number),
+            source: origin.source,
+            what: What::SentOn(origin.offset, message),
+        });
+        notices.chain(sent_on).collect()
+    }
+
+    /// Puts dead letters in the places of messages, those among the rows first.
+    fn replace(&mut self, letters: Vec<(Place, OutboxRow)>) {
+        let mut gone = BTreeSet::new();
+        for (place, letter) in letters {
+            self.counts.dead_letters += 1;
+            match place {
+                Place::Row(number) => {
+                    self.counts.announced -= 1;
+                    if let Some(row) = self.rows.get_mut(number) {
+                        *row = letter;
+                    }
+                }
+                Place::Beside(number) => {
+                    gone.insert(number);
+                    let is_before =
+                        |row: &OutboxRow| row.source == letter.source && row.source_offset <= letter.source_offset;
+                    let at = self.rows.iter().rposition(is_before).map_or(0, |before| before + 1);
+                    self.timestamps.insert(at, letter.created_at);
+                    self.rows.insert(at, letter);
+                }
+            }
+        }
+        self.outgoing.remove(&gone);
+    }
+}
