@@ -41,6 +41,10 @@ const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 const FRAMING_BYTES: usize = 1_024;
 /// How much longer than it was told the library may take before its call is left behind.
 const HANGING: Duration = Duration::from_millis(500);
+/// How long the offsets may take at first; doubled after each time that this was too short, up to the transaction's timeout.
+/// They take milliseconds. A group coordinator that has died is waited for by the library until it is told to stop, while a
+/// new producer asks for the new one at once.
+const OFFSETS_WAIT: Duration = Duration::from_secs(2);
 /// How long `renew` waits for an abort.
 const RENEW_ABORT_WAIT: Duration = Duration::from_millis(300);
 /// How long `close` waits for an abort; the transaction's timeout does the rest.
@@ -62,6 +66,8 @@ pub struct KafkaSink {
     limits: HashMap<TopicName, (usize, Instant)>,
     /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`].
     tracked: Vec<TopicPartition>,
+    /// How long the next offsets may take.
+    offsets_wait: Duration,
     /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
     batch_bytes: usize,
 }
@@ -166,6 +172,7 @@ impl KafkaSink {
             is_unanswered: false,
             limits: HashMap::new(),
             tracked: Vec::new(),
+            offsets_wait: OFFSETS_WAIT,
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
         };
         sink.renew()?;
@@ -206,6 +213,9 @@ impl KafkaSink {
         self.is_unanswered |= is_timeout(code);
         let told = cause.map_or_else(String::new, |cause| format!(": {cause}"));
         let fault = in_transaction(code, format!("producer {}: {what}{told}", self.transactional_id));
+        if matches!(fault, Fault::Corrupt(_)) {
+            self.limits.clear(); // a topic's limits may have changed
+        }
         self.catch_up();
         self.watch.taint(fault.to_string());
         fault
@@ -346,7 +356,7 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         let (list, membership) = (offsets(commits)?, membership.clone());
-        let wait = self.settings.transaction_timeout();
+        let wait = self.offsets_wait.min(self.settings.transaction_timeout());
         let live = self.live()?;
         let producer = Arc::clone(&live.producer);
         let call = move || ffi::send_offsets(producer.client(), &list, &membership, wait);
@@ -354,6 +364,8 @@ impl Sink for KafkaSink {
             let text = "the client library did not come back in time (librdkafka #5456)".into();
             Err(CallError { code: Code::OperationTimedOut, text })
         });
+        let is_late = result.as_ref().is_err_and(|error| is_timeout(error.code));
+        self.offsets_wait = if is_late { (2 * wait).min(self.settings.transaction_timeout()) } else { OFFSETS_WAIT };
         self.called(result, "send_offsets")
     }
 
