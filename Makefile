@@ -45,7 +45,8 @@ test-servers: ## The same suites and the system tests on real Kafka and PostgreS
 	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
 	cargo build --locked --features rocksdb,failpoints --examples
 	cargo test --locked --features rocksdb,failpoints --lib --test it failpoint
-	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- \
+	@# Two worlds at a time whatever the threads: more of them let another test go on while one waits to be alone.
+	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- --test-threads 6 \
 		keyed:: sessions:: keyed_setup:: joins:: rowstate:: matrix:: late:: guards:: network:: forged:: \
 		database:: statements:: sqlstates:: state:: folders:: repairs_keyed::
 
