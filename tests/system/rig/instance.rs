@@ -77,6 +77,7 @@ impl Instance {
     }
 
     /// Whether it has stopped itself; an error tells what it does instead.
+    #[cfg(feature = "failpoints")]
     pub fn is_paused(&self) -> Result<(), String> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
         let stat = stat.map_err(|error| error.to_string())?;
