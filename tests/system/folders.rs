@@ -139,6 +139,14 @@ fn a_full_disk_stops_the_tasks_with_the_reason_and_nothing_is_lost() {
     assert!(instance.is_running());
     Scene::stop(&mut instance);
 
+    // A process that starts where there is no room says why it cannot, and ends.
+    disk.fill();
+    let before = instance.log().len();
+    let status = scene.start("").end(Duration::from_secs(20));
+    let told = instance.log().split_off(before);
+    assert_eq!(status.code(), Some(1), "{status}: {told}");
+    assert!(told.contains("no space left") && told.contains("make room"), "{told}");
+
     disk.free();
     let before = instance.log().len();
     instance = scene.start("");
