@@ -17,9 +17,13 @@ enum Pair {
     PointAndDatabase,
     /// All instances and the database (K19).
     AllAndDatabase,
+    /// All instances and all brokers (K20).
+    AllAndBrokers,
 }
 
-const PAIRS: [Pair; 4] = [Pair::TwoPoints, Pair::PointAndBroker, Pair::PointAndDatabase, Pair::AllAndDatabase];
+const PAIRS: [Pair; 5] =
+    [Pair::TwoPoints, Pair::PointAndBroker, Pair::PointAndDatabase, Pair::AllAndDatabase, Pair::AllAndBrokers];
+const BROKERS: [&str; 3] = ["1", "2", "3"];
 
 impl std::fmt::Display for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,6 +32,7 @@ impl std::fmt::Display for Pair {
             Self::PointAndBroker => "an instance and a broker",
             Self::PointAndDatabase => "an instance and the database",
             Self::AllAndDatabase => "all instances and the database",
+            Self::AllAndBrokers => "all instances and all brokers",
         })
     }
 }
@@ -75,6 +80,18 @@ fn act(arena: &mut Arena, pair: &Pair) -> Facts {
             arena.world.postgres.kill();
             arena.world.postgres.restart();
             (vec![0, 1, 2], "PostgreSQL".into())
+        }
+        Pair::AllAndBrokers => {
+            arena.instances.iter_mut().for_each(crate::rig::Instance::kill);
+            let kafka = &arena.world.kafka;
+            BROKERS.into_iter().for_each(|broker| kafka.kill(broker));
+            // At once: one alone finds no quorum, and waits for it.
+            std::thread::scope(|scope| {
+                for broker in BROKERS {
+                    scope.spawn(|| kafka.restart(broker));
+                }
+            });
+            (vec![0, 1, 2], "all brokers".into())
         }
     };
     for index in ended {
