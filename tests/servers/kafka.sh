@@ -189,7 +189,8 @@ launch() {
   for broker; do
     folder=$dir/broker-$broker pid=${ids[$broker]}
     read -r port _ <"$folder/ports"
-    until tail -c +$((seen[$broker] + 1)) "$folder/log" | grep -q "$ready" &&
+    # No pipe: grep leaves at the line, and where much is logged behind it, tail's SIGPIPE would be taken for "not ready".
+    until grep -q "$ready" < <(tail -c +$((seen[$broker] + 1)) "$folder/log") &&
       (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
       if ! state "$pid" || ((SECONDS >= until)); then
         tail -n 20 "$folder/log" >&2
