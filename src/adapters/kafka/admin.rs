@@ -1,6 +1,6 @@
 //! Topics as an administrator sees them: what `topics plan` compares and `topics apply` changes.
 
-use super::fault::{by_code, by_error};
+use super::fault::{asked_again, by_code, by_error};
 use super::{Quiet, ffi};
 use crate::flow::record::TopicName;
 use crate::ports::fault::Fault;
@@ -171,9 +171,12 @@ impl KafkaAdmin {
     pub(super) fn settings(&self, topic: &TopicName) -> Result<Vec<(String, String, bool)>, Fault> {
         let what = format!("topic {topic}: settings");
         let asked = ResourceSpecifier::Topic(topic.as_str());
-        let answer = block_on(self.client.describe_configs([&asked], &options()));
+        let answer = asked_again(WAIT, |left| {
+            let options = AdminOptions::new().request_timeout(Some(left));
+            block_on(self.client.describe_configs([&asked], &options)).map_err(|error| by_error(&error, &what))
+        });
         let mut settings = Vec::new();
-        for resource in answer.map_err(|error| by_error(&error, &what))? {
+        for resource in answer? {
             let ConfigResource { entries, .. } = resource.map_err(|code| by_code(code, &what))?;
             settings.extend(entries.into_iter().filter_map(|entry| {
                 let is_own = matches!(entry.source, ConfigSource::DynamicTopic);

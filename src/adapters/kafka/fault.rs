@@ -111,6 +111,22 @@ pub(super) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(deadline(Duration::ZERO))
 }
 
+/// Asks, and asks again while `wait` lasts and the fault is one that passes; `ask` gets what is left of it.
+///
+/// For admin requests. librdkafka sends one to one broker, and fails it when the metadata no longer names that broker,
+/// as while a cluster comes back (`_DESTROY_BROKER`): it asks no other.
+pub(super) fn asked_again<T>(wait: Duration, mut ask: impl FnMut(Duration) -> Result<T, Fault>) -> Result<T, Fault> {
+    let until = deadline(wait);
+    loop {
+        match ask(left(until)) {
+            Err(fault) if fault.is_retry() && !left(until).is_zero() => {
+                std::thread::sleep(left(until).min(Duration::from_millis(50)));
+            }
+            answer => return answer,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::ffi;
@@ -167,5 +183,23 @@ mod tests {
         let fault = by_error(&error, "kafka");
         assert!(matches!(fault, Fault::Fatal(_)));
         assert!(fault.to_string().contains("sasl.password") && !fault.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn what_a_vanished_broker_was_asked_is_asked_again_while_there_is_time() {
+        let vanished = || by_code(Code::DestroyBroker, "topic a");
+        let mut answers = vec![Ok(7), Err(vanished()), Err(vanished())];
+        assert_eq!(asked_again(Duration::from_secs(10), |_| answers.pop().unwrap()).unwrap(), 7);
+
+        let mut asked = 0;
+        let mut ask = |fault: Fault| {
+            asked += 1;
+            Err::<(), _>(fault)
+        };
+        let refused = asked_again(Duration::from_secs(10), |_| ask(Fault::fatal("no rights"))).unwrap_err();
+        assert!(matches!(refused, Fault::Fatal(_)), "{refused}");
+        let in_vain = asked_again(Duration::from_millis(120), |_| ask(vanished())).unwrap_err();
+        assert!(in_vain.is_retry(), "{in_vain}");
+        assert!((3..=5).contains(&asked), "{asked}");
     }
 }

@@ -482,19 +482,22 @@ impl<'a> OneShot<'a> {
 /// Id and partition count of a topic; `None` when there is no such topic.
 ///
 /// # Errors
-/// `Retry` when nobody answered, `Fatal` when rights are missing.
+/// `Retry` when nobody answered within `wait`, `Fatal` when rights are missing.
 pub(super) fn describe_topic<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     wait: Duration,
 ) -> Result<Option<(String, i32)>, Fault> {
-    let described = ask_controller(client, topic, wait);
-    if described.is_err() {
-        // librdkafka asks the broker that the last metadata named as controller. One that is dead by now it would ask until
-        // the next metadata, which may be a minute away. An answer that comes later than we wait for it is taken, too.
-        await_metadata(client, wait.min(Duration::from_secs(1)));
-    }
-    described
+    fault::asked_again(wait, |left| {
+        let described = ask_controller(client, topic, left);
+        if described.is_err() {
+            // librdkafka asks the broker that the last metadata named as controller. One that is dead by now it would ask
+            // until the next metadata, which may be a minute away. An answer that comes later than we wait for it is taken,
+            // too.
+            await_metadata(client, wait.min(Duration::from_secs(1)));
+        }
+        described
+    })
 }
 
 /// As [`describe_topic`], of the controller as the client knows it.
