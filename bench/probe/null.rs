@@ -59,7 +59,7 @@ impl Hop {
     fn run(&self, age: Duration, progress: &Progress) -> Outcome {
         let Self { consumer, producer, from, .. } = self;
         let metadata = consumer.group_metadata().ok_or("no group metadata")?;
-        let records_max = EngineSettings::default().transaction_rows;
+        let records_max = EngineSettings::default().log_messages;
         let mut next_offsets = BTreeMap::new();
         while !progress.is_stopping() {
             let Some(mut message) = consumer.poll(IDLE) else { continue };

@@ -9,20 +9,19 @@
 //! Only proved values reach the store, so a store never holds what its changelog lacks. The changelog gets one record a
 //! key and batch, however often the key was written: that is where the cache saves most.
 
+use crate::engine::slots::Slots;
 use crate::flow::record::Timestamp;
 use crate::flow::store::StoreSpec;
 use crate::ports::Fault;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
 use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 /// First byte of a kept value: `[PLAIN][version][JSON]`.
 const PLAIN: u8 = 1;
 /// First byte of a value that expires: `[EXPIRING][ms since 1970, 8 bytes, big-endian][version][JSON]`.
 const EXPIRING: u8 = 2;
-/// Roughly what an entry costs beside its bytes: the map's slot, the two allocations' headers.
+/// Roughly what an entry costs beside its bytes: its slot and number, the two allocations' headers.
 const ENTRY_BYTES: usize = 112;
 
 /// A cached value.
@@ -41,16 +40,14 @@ struct Entry {
     value: Value,
     /// The last batch that wrote it; 0 for none.
     batch: u64,
-    /// A value of it is proved that the store lacks: the newest, or the one before the first batch that is not proved.
-    is_dirty: bool,
     /// Read or written since the last sweep.
     is_used: bool,
 }
 
-/// A key of a batch, with what it was before.
+/// An entry that a batch wrote, with what it was before.
 #[derive(Debug)]
 struct Touched {
-    key: Arc<[u8]>,
+    number: usize,
     value: Value,
     batch: u64,
 }
@@ -60,24 +57,27 @@ pub(crate) type Expired = (Vec<Vec<u8>>, Option<Vec<u8>>);
 
 /// What a record under decision did to a key.
 enum Undo {
-    /// It is the batch's first write of the last key in `open`.
+    /// It is the batch's first write of the last entry in `open`.
     First,
-    /// The key was written in this batch before.
-    Again(Arc<[u8]>, Value),
+    /// The entry was written in this batch before.
+    Again(usize, Value),
 }
 
 /// One partition of one store, with its cache.
 pub(crate) struct WriteBack {
     store: Box<dyn KeyedStore>,
     spec: StoreSpec,
-    entries: HashMap<Arc<[u8]>, Entry>,
+    entries: Slots<Entry>,
     record: Vec<Undo>,
     open: Vec<Touched>,
     in_flight: VecDeque<Vec<Touched>>,
     /// The number of the open batch; each batch has another.
     batch: u64,
+    /// The store has what this batch and those before it wrote, and nothing of later ones.
+    flushed: u64,
+    /// Whether a batch is proved that wrote something the store lacks.
+    is_dirty: bool,
     bytes: usize,
-    dirty: usize,
 }
 
 impl WriteBack {
@@ -85,13 +85,14 @@ impl WriteBack {
         Self {
             store,
             spec,
-            entries: HashMap::new(),
+            entries: Slots::default(),
             record: Vec::new(),
             open: Vec::new(),
             in_flight: VecDeque::new(),
             batch: 1,
+            flushed: 0,
+            is_dirty: false,
             bytes: 0,
-            dirty: 0,
         }
     }
 
@@ -99,9 +100,9 @@ impl WriteBack {
         &self.spec
     }
 
-    /// Proved keys that the store lacks.
-    pub(crate) const fn dirty(&self) -> usize {
-        self.dirty
+    /// Whether something is proved that the store lacks.
+    pub(crate) const fn is_dirty(&self) -> bool {
+        self.is_dirty
     }
 
     /// Bytes that the cache takes, roughly.
@@ -127,7 +128,8 @@ impl WriteBack {
         now: Timestamp,
         visit: &mut dyn FnMut(Option<&[u8]>),
     ) -> Result<(), Fault> {
-        if let Some(entry) = self.entries.get_mut(key)
+        let number = self.entries.seek(key);
+        if let Some(entry) = number.and_then(|number| self.entries.get_mut(number))
             && entry.value != Value::Unread
         {
             entry.is_used = true;
@@ -142,11 +144,10 @@ impl WriteBack {
         })?;
         visit(value.at(now));
         self.bytes += value.bytes();
-        if let Some(entry) = self.entries.get_mut(key) {
+        if let Some(entry) = number.and_then(|number| self.entries.get_mut(number)) {
             entry.value = value;
         } else {
-            self.bytes += ENTRY_BYTES + key.len();
-            self.entries.insert(key.into(), Entry { value, batch: 0, is_dirty: false, is_used: true });
+            self.add(key, value);
         }
         Ok(())
     }
@@ -159,25 +160,27 @@ impl WriteBack {
         now: Timestamp,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Fault> {
-        let newest = self.entries.iter().filter(|(_, entry)| entry.is_dirty || self.is_unproved(entry));
-        self.merge(newest.map(|(key, entry)| (&**key, &entry.value)), from, to, now, visit)
+        let newest = self.entries.iter().filter(|(_, entry)| entry.batch > self.flushed);
+        self.merge(newest.map(|(number, entry)| (number, &entry.value)), from, to, now, visit)
     }
 
-    /// Whether a batch that is open or in flight wrote the entry.
-    fn is_unproved(&self, entry: &Entry) -> bool {
-        entry.batch + self.in_flight.len() as u64 >= self.batch
+    /// A new entry.
+    fn add(&mut self, key: &[u8], value: Value) -> usize {
+        self.bytes += ENTRY_BYTES + key.len();
+        self.entries.insert(key, Entry { value, batch: 0, is_used: true })
     }
 
     /// The store's contents under those of `over`, in key order.
     fn merge<'a>(
         &self,
-        over: impl Iterator<Item = (&'a [u8], &'a Value)>,
+        over: impl Iterator<Item = (usize, &'a Value)>,
         from: &[u8],
         to: Option<&[u8]>,
         now: Timestamp,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Fault> {
         let within = |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
+        let over = over.filter_map(|(number, value)| Some((self.entries.key(number)?, value)));
         let over: BTreeMap<&[u8], &Value> = over.filter(|(key, _)| within(key)).collect();
         let mut goes_on = true;
         let mut show = |key: &[u8], value: Option<&[u8]>| {
@@ -208,9 +211,10 @@ impl WriteBack {
 
     /// Shows the proved value of `key`: what a crash at this moment would leave.
     pub(crate) fn proved(&self, key: &[u8], now: Timestamp, visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        let number = self.entries.find(key);
         let unproved = self.in_flight.iter().flatten().chain(&self.open);
-        let before = unproved.into_iter().find(|touched| &*touched.key == key).map(|touched| &touched.value);
-        let value = before.or_else(|| self.entries.get(key).map(|entry| &entry.value));
+        let before = unproved.into_iter().find(|touched| Some(touched.number) == number).map(|touched| &touched.value);
+        let value = before.or_else(|| self.entries.get(number?).map(|entry| &entry.value));
         match value {
             Some(value) if *value != Value::Unread => visit(value.at(now)),
             _ => self.store.get(key, &mut |found| visit(found.and_then(|bytes| open_envelope(bytes, now))))?,
@@ -226,59 +230,44 @@ impl WriteBack {
         now: Timestamp,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Fault> {
-        let proved = self.proved_values();
-        self.merge(proved.iter().map(|(key, value)| (&**key, *value)), from, to, now, visit)
+        self.merge(self.unwritten().into_iter(), from, to, now, visit)
     }
 
-    /// The proved value of every key that the store may lack; [`Value::Unread`] where the store has it.
-    fn proved_values(&self) -> HashMap<&[u8], &Value> {
-        let dirty = self.entries.iter().filter(|(_, entry)| entry.is_dirty);
-        let mut proved: HashMap<&[u8], &Value> = dirty.map(|(key, entry)| (&**key, &entry.value)).collect();
-        // The earliest batch that is not proved decides, so it comes last.
-        for touched in self.open.iter().chain(self.in_flight.iter().rev().flatten()) {
-            proved.insert(&touched.key, &touched.value);
-        }
-        proved
+    /// How many proved values the store lacks.
+    pub(crate) fn unwritten_count(&self) -> usize {
+        self.unwritten().len()
+    }
+
+    /// The proved values that the store lacks, by entry.
+    fn unwritten(&self) -> HashMap<usize, &Value> {
+        unwritten(&self.entries, self.in_flight.iter().chain([&self.open]), self.flushed)
     }
 
     // === Writing ===
 
     /// Sets or deletes `key` for the record under decision, whose event time is `at`.
-    pub(crate) fn put(&mut self, key: &[u8], value: Option<Vec<u8>>, at: Timestamp) {
-        let value = match value {
-            None => Value::Absent,
-            Some(value) => Value::Present(self.envelope(value, at)),
-        };
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp) {
+        let value = value.map_or(Value::Absent, |value| Value::Present(self.envelope(value, at)));
         self.bytes += value.bytes();
-        let (shared, entry) = match self.entries.entry_ref(key) {
-            EntryRef::Occupied(found) => (Arc::clone(found.key()), found.into_mut()),
-            EntryRef::Vacant(place) => {
-                self.bytes += ENTRY_BYTES + key.len();
-                let shared: Arc<[u8]> = key.into();
-                let unread = Entry { value: Value::Unread, batch: 0, is_dirty: false, is_used: true };
-                (Arc::clone(&shared), place.insert_with_key(shared, unread))
-            }
-        };
+        let number = self.entries.seek(key).unwrap_or_else(|| self.add(key, Value::Unread));
+        let Some(entry) = self.entries.get_mut(number) else { return };
         entry.is_used = true;
         let before = std::mem::replace(&mut entry.value, value);
         if entry.batch == self.batch {
             self.bytes = self.bytes.saturating_sub(before.bytes());
-            self.record.push(Undo::Again(shared, before));
+            self.record.push(Undo::Again(number, before));
         } else {
-            self.open.push(Touched { key: shared, value: before, batch: entry.batch });
+            self.open.push(Touched { number, value: before, batch: entry.batch });
             entry.batch = self.batch;
             self.record.push(Undo::First);
         }
     }
 
-    fn envelope(&self, mut value: Vec<u8>, at: Timestamp) -> Vec<u8> {
-        let Some(time) = self.spec.time_to_live else {
-            value.insert(0, PLAIN);
-            return value;
-        };
+    /// The value as it is kept: for long, so no larger than it must be.
+    fn envelope(&self, value: &[u8], at: Timestamp) -> Vec<u8> {
+        let Some(time) = self.spec.time_to_live else { return [&[PLAIN], value].concat() };
         let expires_at = at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-        value.splice(0..0, [EXPIRING].into_iter().chain(expires_at.to_be_bytes()));
-        value
+        [&[EXPIRING], &expires_at.to_be_bytes()[..], value].concat()
     }
 
     /// The record is decided: its writes belong to the open batch.
@@ -291,8 +280,8 @@ impl WriteBack {
         while let Some(undo) = self.record.pop() {
             match undo {
                 Undo::First => self.undo_last(),
-                Undo::Again(key, value) => {
-                    if let Some(entry) = self.entries.get_mut(&key) {
+                Undo::Again(number, value) => {
+                    if let Some(entry) = self.entries.get_mut(number) {
                         self.bytes = (self.bytes + value.bytes()).saturating_sub(entry.value.bytes());
                         entry.value = value;
                     }
@@ -310,8 +299,8 @@ impl WriteBack {
     }
 
     fn undo_last(&mut self) {
-        let Some(Touched { key, value, batch }) = self.open.pop() else { return };
-        if let Some(entry) = self.entries.get_mut(&key) {
+        let Some(Touched { number, value, batch }) = self.open.pop() else { return };
+        if let Some(entry) = self.entries.get_mut(number) {
             self.bytes = self.bytes.saturating_sub(entry.value.bytes());
             (entry.value, entry.batch) = (value, batch);
         }
@@ -320,8 +309,8 @@ impl WriteBack {
     /// The changelog records of the open batch: each key it touched with its kept value, in the order of first touch.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Write<'_>> {
         self.open.iter().filter_map(|touched| {
-            let entry = self.entries.get(&touched.key)?;
-            Some((&*touched.key, entry.value.kept()))
+            let entry = self.entries.get(touched.number)?;
+            Some((self.entries.key(touched.number)?, entry.value.kept()))
         })
     }
 
@@ -334,55 +323,41 @@ impl WriteBack {
     /// The oldest batch in flight is committed.
     pub(crate) fn prove(&mut self) {
         let Some(batch) = self.in_flight.pop_front() else { return };
-        for touched in batch {
-            self.bytes = self.bytes.saturating_sub(touched.value.bytes());
-            if let Some(entry) = self.entries.get_mut(&touched.key)
-                && !entry.is_dirty
-            {
-                entry.is_dirty = true;
-                self.dirty += 1;
-            }
-        }
+        self.is_dirty |= !batch.is_empty();
+        let bytes: usize = batch.iter().map(|touched| touched.value.bytes()).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     /// Writes every proved value that the store lacks, and the checkpoint.
     pub(crate) fn flush(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
-        let mut proved: BTreeMap<&[u8], &Value> = BTreeMap::new();
-        for (key, entry) in self.entries.iter().filter(|(_, entry)| entry.is_dirty) {
-            proved.insert(key, &entry.value);
-        }
-        for touched in self.open.iter().chain(self.in_flight.iter().rev().flatten()) {
-            // What it had before the first batch that is not proved.
-            if let Some(value) = proved.get_mut(&*touched.key) {
-                *value = &touched.value;
-            }
-        }
-        let writes: Vec<Write<'_>> = proved.into_iter().map(|(key, value)| (key, value.kept())).collect();
-        self.store.write(&writes, checkpoint)?;
-        for entry in self.entries.values_mut() {
-            entry.is_dirty = false;
-        }
-        self.dirty = 0;
+        let Self { store, entries, open, in_flight, flushed, .. } = self;
+        let unwritten = unwritten(entries, in_flight.iter().chain([&*open]), *flushed).into_iter();
+        let mut writes: Vec<Write<'_>> =
+            unwritten.filter_map(|(number, value)| Some((entries.key(number)?, value.kept()))).collect();
+        writes.sort_unstable_by_key(|(key, _)| *key);
+        store.write(&writes, checkpoint)?;
+        self.flushed = self.batch - 1 - self.in_flight.len() as u64;
+        self.is_dirty = false;
         Ok(())
     }
 
     /// Gives memory back until at most `bytes_max` are taken, as far as entries are in the store: first those not used
     /// since the last sweep.
     pub(crate) fn sweep(&mut self, bytes_max: usize) {
-        let oldest_unproved = self.batch - self.in_flight.len() as u64;
         for _ in 0..2 {
             if self.bytes <= bytes_max {
                 return;
             }
-            let mut freed = 0;
-            self.entries.retain(|key, entry| {
-                let is_kept = entry.is_used || entry.is_dirty || entry.batch >= oldest_unproved;
+            let (mut freed, flushed) = (0, self.flushed);
+            let keep = |key: &[u8], entry: &mut Entry| {
+                let is_kept = entry.is_used || entry.batch > flushed;
                 entry.is_used = false;
                 if !is_kept {
                     freed += ENTRY_BYTES + key.len() + entry.value.bytes();
                 }
                 is_kept
-            });
+            };
+            self.entries.retain(keep, || Entry { value: Value::Unread, batch: 0, is_used: false });
             self.bytes = self.bytes.saturating_sub(freed);
         }
     }
@@ -399,7 +374,7 @@ impl WriteBack {
         self.entries.clear();
         self.open.clear();
         self.in_flight.clear();
-        (self.bytes, self.dirty) = (0, 0);
+        (self.bytes, self.is_dirty) = (0, false);
         self.store.clear()
     }
 
@@ -407,6 +382,7 @@ impl WriteBack {
     /// at the end.
     pub(crate) fn expired(&self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Expired, Fault> {
         let (mut expired, mut seen, mut next) = (Vec::new(), 0, None);
+        let cached = |key: &[u8]| self.entries.get(self.entries.find(key)?);
         self.store.scan(from, None, &mut |key, bytes| {
             if seen == keys_max {
                 next = Some(key.to_vec());
@@ -414,13 +390,33 @@ impl WriteBack {
             }
             seen += 1;
             // A newer value may lie in the cache; it is looked at again when it has reached the store.
-            if open_envelope(bytes, now).is_none() && self.entries.get(key).is_none_or(|e| e.value.at(now).is_none()) {
+            if open_envelope(bytes, now).is_none() && cached(key).is_none_or(|entry| entry.value.at(now).is_none()) {
                 expired.push(key.to_vec());
             }
             true
         })?;
         Ok((expired, next))
     }
+}
+
+/// The values that are proved, but were written after the batch `flushed`; `unproved`: the batches that are not proved,
+/// oldest first.
+fn unwritten<'a>(
+    entries: &'a Slots<Entry>,
+    unproved: impl DoubleEndedIterator<Item = &'a Vec<Touched>>,
+    flushed: u64,
+) -> HashMap<usize, &'a Value> {
+    let written = entries.iter().filter(|(_, entry)| entry.batch > flushed);
+    let mut unwritten: HashMap<usize, &Value> = written.map(|(number, entry)| (number, &entry.value)).collect();
+    // What was before the first batch that is not proved, which decides, so it comes last.
+    for touched in unproved.rev().flatten() {
+        if touched.batch > flushed {
+            unwritten.insert(touched.number, &touched.value);
+        } else {
+            unwritten.remove(&touched.number);
+        }
+    }
+    unwritten
 }
 
 impl Value {
@@ -461,7 +457,7 @@ mod tests {
     use crate::flow::record::NextOffset;
     use crate::ports::source::LogIds;
     use proptest::prelude::*;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     /// A store that is a map.
     #[derive(Default, Clone)]
@@ -578,7 +574,7 @@ mod tests {
             for deed in deeds {
                 match deed {
                     Deed::Put(key, value) => {
-                        cache.put(&[key], value.map(|value| vec![value]), Timestamp(0));
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0));
                         match value {
                             Some(value) => newest.insert(vec![key], vec![value]),
                             None => newest.remove(&vec![key]),
@@ -636,7 +632,7 @@ mod tests {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for n in 0..1_000_u32 {
-            cache.put(&n.to_be_bytes(), Some(vec![7; 100]), Timestamp(0));
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0));
         }
         cache.accept();
         assert!(cache.bytes() > 200_000, "{}", cache.bytes());
@@ -655,7 +651,7 @@ mod tests {
     fn a_value_expires_by_event_time_and_is_found_by_the_search_for_expired_keys() {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: Some(std::time::Duration::from_millis(10)) };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
-        cache.put(b"k", Some(vec![1]), Timestamp(100));
+        cache.put(b"k", Some(&[1]), Timestamp(100));
         cache.accept();
         let read = |cache: &mut WriteBack, now| {
             let mut found = None;

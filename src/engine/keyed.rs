@@ -131,7 +131,7 @@ impl Keyed {
 
     /// Whether the stores lack something that is proved.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.kept.iter().any(|kept| kept.cache.dirty() > 0)
+        self.kept.iter().any(|kept| kept.cache.is_dirty())
     }
 
     /// Writes what is proved into the stores, each with its checkpoint.
@@ -205,10 +205,10 @@ impl StateAccess for Access<'_> {
         self.said(result)
     }
 
-    fn put(&mut self, store: usize, key: &[u8], value: Option<Vec<u8>>) {
+    fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
         let at = self.at;
         let Some(kept) = self.kept.get_mut(store) else { return };
-        let bytes = key.len() + value.as_ref().map_or(0, Vec::len) + FRAME_BYTES;
+        let bytes = key.len() + value.map_or(0, <[u8]>::len) + FRAME_BYTES;
         if bytes > kept.record_bytes_max {
             let (changelog, limit) = (&kept.changelog.topic, kept.record_bytes_max);
             let message = format!("a value of {bytes} bytes for {changelog}, which takes {limit}");

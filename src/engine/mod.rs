@@ -33,6 +33,7 @@ pub mod repair;
 pub mod repair_plan;
 mod restore;
 pub mod settings;
+mod slots;
 pub mod stage;
 pub mod status;
 pub mod supervisor;

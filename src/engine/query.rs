@@ -397,7 +397,7 @@ impl Stage {
                 staleness_ms: millis(self.clock.elapsed().saturating_sub(proved_at)),
                 is_caught_up: task.is_caught_up(),
                 keys: size.map(|size| size.keys),
-                unwritten_keys: size.map(|_| kept.cache.dirty() as u64),
+                unwritten_keys: size.map(|_| kept.cache.unwritten_count() as u64),
                 bytes: size.map(|size| size.bytes),
             },
         ))

@@ -83,6 +83,35 @@ pub(crate) struct Publication {
     pub(crate) counts: Counts,
     /// Whether K must be written soon even without rows.
     pub(crate) is_urgent: bool,
+    /// Bytes of input that steps without rows took it from.
+    pub(crate) bytes: usize,
+}
+
+/// What is handed over and not settled yet, shared by the stage and the relay of a worker: how far one may run ahead.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Outstanding {
+    pub(crate) fn messages(&self) -> usize {
+        self.messages.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add(&self, publication: &Publication) {
+        self.messages.fetch_add(publication.len(), Ordering::AcqRel);
+        self.bytes.fetch_add(publication.bytes, Ordering::AcqRel);
+    }
+
+    fn settled(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_sub(messages, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
 }
 
 /// What the relay is told.
@@ -112,8 +141,7 @@ pub(crate) struct Relay {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) inbox: Receiver<ToRelay>,
     pub(crate) stage: Sender<ToStage>,
-    /// Rows handed over and not yet settled; shared with the database stage.
-    pub(crate) outstanding: Arc<AtomicUsize>,
+    pub(crate) outstanding: Arc<Outstanding>,
     /// Set when the process must end at once: nothing more is waited for.
     pub(crate) is_abandoned: Arc<AtomicBool>,
     pending: VecDeque<Publication>,
@@ -139,7 +167,7 @@ impl Relay {
         hook: Arc<dyn Hook>,
         inbox: Receiver<ToRelay>,
         stage: Sender<ToStage>,
-        outstanding: Arc<AtomicUsize>,
+        outstanding: Arc<Outstanding>,
         is_abandoned: Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -243,19 +271,20 @@ impl Relay {
     /// both would be those of one partition, and dropping one would drop the other.
     fn publish_next(&mut self) -> Result<(), Fault> {
         let mut merged = Publication::default();
-        let mut rows = 0;
+        let (mut messages, mut bytes) = (0, 0);
         while let Some(next) = self.pending.front() {
             if !merged.parts.is_empty() && merged.len() + next.len() > self.settings.transaction_rows {
                 break;
             }
             let Some(mut next) = self.pending.pop_front() else { break };
-            rows += next.len();
+            messages += next.len();
+            bytes += next.bytes;
             self.drop_foreign(&mut next);
             merged.append(next);
         }
         self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
         let result = self.settle(merged);
-        self.outstanding.fetch_sub(rows, Ordering::AcqRel);
+        self.outstanding.settled(messages, bytes);
         result
     }
 
@@ -754,7 +783,7 @@ mod tests {
             Arc::new(NoHook),
             receiver,
             stage,
-            Arc::new(AtomicUsize::new(100)),
+            Arc::new(Outstanding { messages: AtomicUsize::new(100), bytes: AtomicUsize::new(0) }),
             Arc::new(AtomicBool::new(false)),
         );
         World { relay, log, inbox, told, task, assignment }
@@ -923,6 +952,6 @@ mod tests {
         world.publish(4, 6);
         world.run();
         assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![2, 3, 4, 5], Some(NextOffset(6))));
-        assert_eq!(world.relay.outstanding.load(Ordering::Acquire), 100 - 4);
+        assert_eq!(world.relay.outstanding.messages(), 100 - 4);
     }
 }

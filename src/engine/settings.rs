@@ -42,8 +42,13 @@ pub struct EngineSettings {
     pub unpublished_rows: usize,
     /// Records that may wait in front of a task before its partitions are paused; resumed at an eighth.
     pub queued_records: usize,
-    /// Most rows of one Kafka transaction: 10,000 take 16 ms (performance.md 1.3).
+    /// Most outbox rows of one Kafka transaction: 10,000 take 16 ms (performance.md 1.3).
     pub transaction_rows: usize,
+    /// Most messages of one transaction of steps without rows, where `log_age` does not end it first. At 10,000 it never
+    /// did under load: 283,000 records/s in W2, 341,000 at 50,000.
+    pub log_messages: usize,
+    /// Most bytes of input of one transaction of steps without rows: bounds what waits in memory.
+    pub log_bytes: usize,
     /// How long offsets without messages may wait for a transaction of their own (H102).
     pub idle_commit: Duration,
     /// How often a record is offered again before it becomes a dead letter.
@@ -85,6 +90,8 @@ impl Default for EngineSettings {
             unpublished_rows: 10_000,
             queued_records: 20_000,
             transaction_rows: 10_000,
+            log_messages: 50_000,
+            log_bytes: 16 << 20,
             idle_commit: Duration::from_secs(1),
             retry_attempts: 10,
             retry_backoff: Duration::from_millis(200),

@@ -9,7 +9,7 @@ use crate::engine::commit::Hook;
 use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Kept;
 use crate::engine::query::Question;
-use crate::engine::relay::{Part, Publication, ToRelay};
+use crate::engine::relay::{Outstanding, Part, Publication, ToRelay};
 use crate::engine::remedy::{Place, choices};
 use crate::engine::restore::Restore;
 use crate::engine::settings::EngineSettings;
@@ -101,7 +101,7 @@ pub(crate) struct Stage {
     pub(crate) inbox: Receiver<ToStage>,
     pub(crate) relay: Sender<ToRelay>,
     pub(crate) source: Sender<ToSource>,
-    pub(crate) outstanding: Arc<AtomicUsize>,
+    pub(crate) outstanding: Arc<Outstanding>,
     pub(crate) state: StageState,
 }
 
@@ -396,9 +396,9 @@ impl Stage {
         }
     }
 
-    /// Gives a publication to the relay and counts its messages as outstanding.
+    /// Gives a publication to the relay and counts it as outstanding.
     pub(crate) fn hand_over(&self, publication: Publication) {
-        self.outstanding.fetch_add(publication.len(), Ordering::AcqRel);
+        self.outstanding.add(&publication);
         let _ = self.relay.send(ToRelay::Publish(Box::new(publication))); // a relay that has ended ends us too
     }
 

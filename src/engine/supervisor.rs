@@ -6,7 +6,7 @@
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
 use crate::engine::query::{Inboxes, Queries};
-use crate::engine::relay::Relay;
+use crate::engine::relay::{Outstanding, Relay};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::{Stage, StageState, ToStage};
 use crate::engine::status::Status;
@@ -148,7 +148,7 @@ impl Member {
             }
             let (to_stage, stage_inbox) = unbounded();
             let (to_relay, relay_inbox) = unbounded();
-            let outstanding = Arc::new(AtomicUsize::new(0));
+            let outstanding = Arc::new(Outstanding::default());
             let stage = Stage {
                 topology: Arc::clone(topology),
                 owner: owner.clone(),

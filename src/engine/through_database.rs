@@ -91,7 +91,7 @@ impl Stage {
     /// What to take for the next batch: nothing until it is full or its first record is old enough.
     fn draw(&self) -> Vec<Draw> {
         let now = self.clock.elapsed();
-        if self.outstanding.load(Ordering::Acquire) >= self.settings.unpublished_rows {
+        if self.outstanding.messages() >= self.settings.unpublished_rows {
             return Vec::new();
         }
         let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());

@@ -51,11 +51,17 @@ pub(crate) struct OpenBatch {
     outgoing: Outgoing,
     tasks: BTreeSet<TaskId>,
     counts: Counts,
+    /// Keys and values of the records that were decided.
+    bytes: usize,
 }
 
 impl OpenBatch {
     fn len(&self) -> usize {
         self.rows.len() + self.outgoing.len()
+    }
+
+    fn is_full(&self, settings: &EngineSettings) -> bool {
+        self.len() >= settings.log_messages || self.bytes >= settings.log_bytes
     }
 
     /// When it is old enough to be handed over.
@@ -80,7 +86,7 @@ impl OpenBatch {
         (self.parts, self.rows) = (rest.parts, rest.rows);
         (self.timestamps, self.outgoing) = (rest.timestamps, rest.outgoing);
         if self.parts.is_empty() {
-            self.since = None;
+            (self.since, self.bytes) = (None, 0);
         }
     }
 }
@@ -146,7 +152,6 @@ impl Stage {
     /// something was done.
     pub(crate) fn run_log(&mut self) -> Result<bool, Fault> {
         let now = self.clock.elapsed();
-        let full = self.settings.transaction_rows;
         let ids: Vec<TaskId> = self
             .state
             .tasks
@@ -157,15 +162,16 @@ impl Stage {
             .collect();
         let mut has_decided = false;
         for id in ids {
-            if self.state.open.len() >= full {
+            if self.state.open.is_full(&self.settings) {
                 break;
             }
             has_decided |= self.decide_slice(id)?;
         }
         let open = &self.state.open;
         let is_due = open.due(self.settings.log_age).is_some_and(|due| due <= self.clock.elapsed());
-        let is_free = self.outstanding.load(Ordering::Acquire) < full;
-        if is_free && (is_due || open.len() >= full) {
+        let is_free = self.outstanding.messages() < self.settings.log_messages
+            && self.outstanding.bytes() < self.settings.log_bytes;
+        if is_free && (is_due || open.is_full(&self.settings)) {
             self.hand_over_log()?;
             return Ok(true);
         }
@@ -244,8 +250,8 @@ impl Stage {
             keyed.close(origin, now, &mut open.outgoing)?;
             keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
         }
-        let OpenBatch { parts, rows, timestamps, outgoing, counts, .. } = open;
-        self.hand_over(Publication { parts, rows, timestamps, outgoing, counts, ..Publication::default() });
+        let OpenBatch { parts, rows, timestamps, outgoing, counts, bytes, .. } = open;
+        self.hand_over(Publication { parts, rows, timestamps, outgoing, counts, bytes, ..Publication::default() });
         Ok(())
     }
 
@@ -365,6 +371,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     let (from, to) = (input.next_offset, record.offset.next());
     note_part(open, *id, *assignment, input, topic_ids.get(number), from, to);
     open.counts += counts;
+    open.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     input.next_offset = to;
     input.attempts = 0;
     input.consume(1);

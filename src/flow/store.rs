@@ -13,9 +13,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Room for what the engine puts in front of a value.
-pub(crate) const ENVELOPE_BYTES_MAX: usize = 9;
-
 /// Turns the bytes of an earlier version into a value.
 type Upgrade<V> = Arc<dyn Fn(u8, &[u8]) -> Result<V, String> + Send + Sync>;
 
@@ -100,11 +97,11 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
         }
     }
 
-    /// Writes a value as `[version][JSON]`; `None` where it is JSON's null, which deletes the key.
+    /// Shows a value as `[version][JSON]`; `None` where it is JSON's null, which deletes the key.
     ///
     /// # Errors
     /// A dead letter, where the value cannot be said in JSON.
-    pub(crate) fn encode(&self, value: &V) -> Result<Option<Vec<u8>>, Reject> {
+    pub(crate) fn encode<R>(&self, value: &V, show: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, Reject> {
         thread_local! {
             static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
@@ -112,13 +109,8 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
             scratch.clear();
             scratch.push(self.spec.version);
             crate::flow::codec::encode_into(value, scratch)?;
-            if scratch.get(1..) == Some(b"null") {
-                return Ok(None);
-            }
-            // Kept for long, so no larger than it must be, and never grown.
-            let mut out = Vec::with_capacity(scratch.len() + ENVELOPE_BYTES_MAX);
-            out.extend_from_slice(scratch);
-            Ok(Some(out))
+            let is_null = scratch.get(1..) == Some(b"null");
+            Ok(show((!is_null).then_some(scratch)))
         })
     }
 }
@@ -154,7 +146,7 @@ pub trait StateAccess {
     fn get(&mut self, store: usize, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Unavailable>;
 
     /// Sets or deletes the value of `key`.
-    fn put(&mut self, store: usize, key: &[u8], value: Option<Vec<u8>>);
+    fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>);
 
     /// Shows keys and values with `from <= key`, and `key < to` where it is given, in key order until `visit` answers
     /// false.
@@ -208,9 +200,8 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
     /// # Errors
     /// A dead letter, where the value cannot be said in JSON.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: &V) -> Result<(), Reject> {
-        let value = self.store.encode(value)?;
-        self.state.put(self.number, key.as_ref(), value);
-        Ok(())
+        let Self { store, number, state } = self;
+        store.encode(value, |value| state.put(*number, key.as_ref(), value))
     }
 
     /// Deletes the value of `key`.
@@ -286,17 +277,21 @@ pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn encoded<V: Serialize + DeserializeOwned>(store: &Store<V>, value: &V) -> Option<Vec<u8>> {
+        store.encode(value, |bytes| bytes.map(<[u8]>::to_vec)).unwrap()
+    }
+
     #[test]
     fn a_value_of_an_earlier_version_is_upgraded_and_one_of_a_later_version_is_refused() {
         let old: Store<u32> = Store::new("s");
-        let bytes = old.encode(&7).unwrap().unwrap();
+        let bytes = encoded(&old, &7).unwrap();
         assert_eq!(bytes, b"\x017");
         let new: Store<String> = Store::new("s").version(2, |from, json| {
             assert_eq!(from, 1);
             Ok(format!("n={}", String::from_utf8_lossy(json)))
         });
         assert_eq!(new.decode(&bytes).unwrap(), "n=7");
-        let written = new.encode(&"x".to_owned()).unwrap().unwrap();
+        let written = encoded(&new, &"x".to_owned()).unwrap();
         assert_eq!(new.decode(&written).unwrap(), "x");
         let refused = old.decode(&written).unwrap_err();
         assert!(refused.contains("version 2") && refused.contains("knows 1"), "{refused}");
@@ -307,9 +302,9 @@ mod tests {
     #[test]
     fn a_null_deletes_and_a_number_that_json_cannot_say_is_a_dead_letter() {
         let store: Store<Option<u32>> = Store::new("s");
-        assert_eq!(store.encode(&None).unwrap(), None);
+        assert_eq!(encoded(&store, &None), None);
         let store: Store<f64> = Store::new("s");
-        assert_eq!(store.encode(&f64::NAN).unwrap_err().code(), "not-finite");
+        assert_eq!(store.encode(&f64::NAN, |_| ()).unwrap_err().code(), "not-finite");
     }
 
     #[test]
