@@ -108,6 +108,8 @@ pub(crate) struct Stage {
 /// What changes while a stage runs.
 #[derive(Default)]
 pub(crate) struct StageState {
+    /// The task without rows that had its turn last.
+    pub(crate) decided_last: Option<TaskId>,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     /// What steps without rows have decided and not handed over yet.
     pub(crate) open: OpenBatch,

@@ -36,8 +36,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Records that one task decides before the others have their turn.
-const SLICE: usize = 500;
+/// Records that one task decides before the others have their turn. Many: its store's entries stay in the processor's cache
+/// meanwhile, and more of them are written twice in a transaction. W2 took 4.17 us of own CPU a record with 500, 3.65 with
+/// 4,000, 3.46 with 16,000.
+const SLICE: usize = 16_000;
+/// How long a slice may take where an algorithm is slow, looked at every [`SLICE_LOOK`] records.
+const SLICE_TIME: Duration = Duration::from_millis(20);
+const SLICE_LOOK: usize = 50;
 /// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.
 const SAMPLE: i64 = 16;
 
@@ -152,7 +157,7 @@ impl Stage {
     /// something was done.
     pub(crate) fn run_log(&mut self) -> Result<bool, Fault> {
         let now = self.clock.elapsed();
-        let ids: Vec<TaskId> = self
+        let mut ids: Vec<TaskId> = self
             .state
             .tasks
             .values()
@@ -160,22 +165,30 @@ impl Stage {
             .filter(|task| task.inputs.iter().any(|input| input.queued() > 0 && input.blocked_until <= now))
             .map(|task| task.id)
             .collect();
+        // Each has its turn, however soon a transaction is full.
+        let next = ids.partition_point(|id| Some(*id) <= self.state.decided_last);
+        ids.rotate_left(next);
         let mut has_decided = false;
         for id in ids {
-            if self.state.open.is_full(&self.settings) {
+            if self.state.open.is_full(&self.settings) || self.is_log_due() {
                 break;
             }
             has_decided |= self.decide_slice(id)?;
+            self.state.decided_last = Some(id);
         }
-        let open = &self.state.open;
-        let is_due = open.due(self.settings.log_age).is_some_and(|due| due <= self.clock.elapsed());
-        let is_free = self.outstanding.messages() < self.settings.log_messages
-            && self.outstanding.bytes() < self.settings.log_bytes;
-        if is_free && (is_due || open.is_full(&self.settings)) {
+        if self.is_log_due() {
             self.hand_over_log()?;
             return Ok(true);
         }
         Ok(has_decided)
+    }
+
+    /// Whether the open batch is old enough or full, and the relay not too far behind for it.
+    fn is_log_due(&self) -> bool {
+        let Self { state, settings, outstanding, .. } = self;
+        let is_due = || state.open.due(settings.log_age).is_some_and(|due| due <= self.clock.elapsed());
+        let is_free = outstanding.messages() < settings.log_messages && outstanding.bytes() < settings.log_bytes;
+        is_free && (state.open.is_full(settings) || is_due())
     }
 
     /// Decides some records of one task, the oldest of all its inputs first.
@@ -195,7 +208,10 @@ impl Stage {
         };
         let mut halt = None;
         let mut decided = 0;
-        while decided < SLICE && halt.is_none() {
+        while decided < SLICE && halt.is_none() && !state.open.is_full(settings) {
+            if decided % SLICE_LOOK == SLICE_LOOK - 1 && clock.elapsed().saturating_sub(elapsed) > SLICE_TIME {
+                break;
+            }
             let Some(number) = oldest(&task.inputs, elapsed) else { break };
             match decide_next(&terms, task, number, &mut state.open) {
                 Ok(Verdict::Decided) => {

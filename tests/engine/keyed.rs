@@ -118,6 +118,32 @@ fn records_of_one_user_meet_in_one_partition_and_are_counted_once() {
     assert_eq!(driver.read_raw("usage-updates").len(), 5, "the third event of each user is told");
 }
 
+/// A transaction is full, by messages or by bytes, long before the first partition's backlog is worked off.
+#[test]
+fn a_partition_with_a_backlog_leaves_the_others_their_turn() {
+    for (messages, bytes) in [(10, 1_000_000), (1_000_000, 200)] {
+        let driver = TestDriver::new(usage()).partitions(4);
+        let mut driver = driver.settings(|settings| (settings.log_messages, settings.log_bytes) = (messages, bytes));
+        driver.run();
+        let send = |driver: &mut TestDriver, partition: i32, user: &str| {
+            let value = event(user, 1).to_string();
+            driver.send_to("events", partition, None, Some(value.as_bytes()));
+        };
+        (0..500).for_each(|_| send(&mut driver, 0, "many"));
+        driver.step();
+        send(&mut driver, 2, "one"); // which the same worker has
+        let topic = TopicName::parse("usage-by-user-repartition").unwrap();
+        let mut moved = Vec::new();
+        while !moved.iter().any(|user| user == "one") {
+            driver.step();
+            driver.pass(Duration::from_millis(1));
+            let found = driver.log().read(&topic).into_iter();
+            moved = found.map(|found| String::from_utf8(found.key.unwrap()).unwrap()).collect();
+            assert!(moved.len() < 100, "its record waits for the whole backlog of the other");
+        }
+    }
+}
+
 #[test]
 fn a_crash_at_any_step_changes_neither_stores_nor_messages() {
     let mut driver = TestDriver::new(usage()).partitions(2).instances(2).settings(|settings| {
