@@ -1,12 +1,13 @@
 //! One job: fence the producers of instances that died in the midst of a commit, so that nobody waits for the broker to end
 //! their transactions.
 //!
-//! Whom to fence, the database tells: whoever holds a slot and owns no position any more. That an instance is dead nobody
-//! can know; one that lives has nothing of its own open then, and gets new producers.
+//! Whom to fence, the database tells: whoever holds a slot, owns no position any more, and has not renewed its lease. That an
+//! instance is dead nobody can know; one that lives has nothing of its own open then, and gets new producers.
 
 use crate::adapters::kafka::{KafkaSettings, KafkaSink};
 use crate::app::run::transactional_id;
 use crate::app::service::Service;
+use crate::app::slot::LEFT_OF_DEAD;
 use crate::ports::Fault;
 use crate::ports::fencer::Fencer;
 use crate::ports::sink::Sink as _;
@@ -57,16 +58,16 @@ impl Fencer for DeadFencer {
 
 impl Inner {
     fn fence(&mut self) -> Result<(), Fault> {
-        let slots = self.service.brief_schema()?.idle_slots()?;
-        for (slot, holder) in slots {
-            if holder == self.owner || self.fenced.contains(&holder) {
-                continue;
-            }
+        let mut schema = self.service.brief_schema()?;
+        // Asked for each anew: to fence one may take seconds, in which another may have begun to own something.
+        loop {
+            let slots = schema.idle_slots(LEFT_OF_DEAD)?;
+            let is_new = |(_, holder): &(u32, String)| *holder != self.owner && !self.fenced.contains(holder);
+            let Some((slot, holder)) = slots.into_iter().find(is_new) else { return Ok(()) };
             self.fence_slot(&slot.to_string())?;
             tracing::info!(slot, holder, "fenced the producers of an instance that owns nothing any more");
             self.fenced.insert(holder);
         }
-        Ok(())
     }
 
     /// As many producers as an instance with our settings has.

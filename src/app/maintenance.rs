@@ -3,7 +3,7 @@
 
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::service::{Service, apply_thresholds};
-use crate::app::slot::{Slot, random_word};
+use crate::app::slot::{RENEWED_EVERY, Slot, random_word};
 use crate::flow::Topology;
 use crate::ports::Fault;
 use crate::ports::schema::Schema as _;
@@ -17,8 +17,6 @@ use std::time::{Duration, SystemTime};
 const ROUND: Duration = Duration::from_millis(500);
 /// How often the outbox's partitions are looked at: they are hours long.
 const UPKEEP_ROUNDS: u32 = 120;
-/// How often the lease is renewed: a third of its term.
-const LEASE_ROUNDS: u32 = 10;
 
 /// Maintenance under way.
 pub(super) struct Maintenance {
@@ -78,7 +76,7 @@ impl Upkeep {
         while !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(ROUND);
             rounds += 1;
-            if let Some(lease) = self.slot.lease().filter(|_| rounds >= LEASE_ROUNDS) {
+            if let Some(lease) = self.slot.lease().filter(|_| ROUND * rounds >= RENEWED_EVERY) {
                 match lease.renew() {
                     Ok(()) => rounds = 0,
                     Err(fault) => tracing::debug!(error = %fault, "the lease could not be renewed yet"),

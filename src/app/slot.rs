@@ -11,6 +11,10 @@ use std::time::Duration;
 /// A lease holds for this long. Short, so that the slot of a killed instance, and with it its transactional ids, goes to
 /// the next one soon.
 const LEASE: Duration = Duration::from_secs(15);
+/// How often a lease is renewed.
+pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(2);
+/// What is left of the lease of an instance that has not renewed it for a second longer than a living one does.
+pub(super) const LEFT_OF_DEAD: Duration = Duration::from_secs(12);
 
 /// How often a slot that is set is asked for.
 const LOOK: Duration = Duration::from_millis(500);

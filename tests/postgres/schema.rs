@@ -104,15 +104,20 @@ fn the_version_sum_counts_from_the_baseline_which_is_noted_once() {
 }
 
 #[test]
-fn a_slot_is_idle_as_long_as_its_holder_owns_no_position() {
+fn a_slot_is_idle_while_its_holder_owns_no_position_and_does_not_renew_it() {
     let Some(fixture) = Fixture::new("idle") else { return };
     let (mut schema, mut rows) = (fixture.schema(), fixture.rows());
     let term = Duration::from_secs(60);
-    let idle = |schema: &mut PostgresSchema| -> Vec<(u32, String)> { schema.idle_slots().unwrap() };
+    let long = Duration::from_secs(70);
+    let idle = |schema: &mut PostgresSchema| -> Vec<(u32, String)> { schema.idle_slots(long).unwrap() };
     assert_eq!(idle(&mut schema), []);
     assert_eq!(schema.lease_slot("host-1", None, term).unwrap(), 0);
     assert_eq!(schema.lease_slot("host-2", None, term).unwrap(), 1);
     assert_eq!(idle(&mut schema), [(0, "host-1".into()), (1, "host-2".into())]);
+    // An instance that has just begun owns nothing yet, and may when its producers are fenced.
+    schema.renew_slot(1, "host-2", Duration::from_secs(90)).unwrap();
+    assert_eq!(idle(&mut schema), [(0, "host-1".into())], "the other was renewed lately");
+    schema.renew_slot(1, "host-2", term).unwrap();
     fixture.own(&mut rows, 1); // host-1
     assert_eq!(idle(&mut schema), [(1, "host-2".into())]);
     let by_another = Claim { owner: "host-2".into(), ..claim(0, 2) };

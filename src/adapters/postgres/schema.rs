@@ -88,19 +88,20 @@ impl PostgresSchema {
         Ok(Self { server: Server::with_limits(settings, limits)?, outbox, pipeline: pipeline.into() })
     }
 
-    /// The slots of instances that own no position, and who holds them: those that died, whose partitions others have
-    /// claimed since, and those that have none.
+    /// The slots of instances that own no position and whose lease ends within `left_max`, and who holds them: those that
+    /// died, whose partitions others have claimed since. A lease with more time left was renewed lately, by an instance
+    /// that has just started or has no partition.
     ///
     /// # Errors
     /// `Retry` when the database did not answer.
-    pub fn idle_slots(&mut self) -> Result<Vec<(u32, String)>, Fault> {
+    pub fn idle_slots(&mut self, left_max: Duration) -> Result<Vec<(u32, String)>, Fault> {
         let ask = self.server.statement(
-            "SELECT slot, owner FROM {schema}.slot AS s WHERE pipeline = $1 AND NOT EXISTS \
-             (SELECT FROM {schema}.position AS p WHERE p.pipeline = s.pipeline AND p.owner = s.owner) ORDER BY slot",
+            "SELECT slot, owner FROM {schema}.slot AS s WHERE pipeline = $1 \
+             AND expires_at < clock_timestamp() + $2 * interval '1 millisecond' AND NOT EXISTS (SELECT FROM {schema}.position AS p WHERE p.pipeline = s.pipeline AND p.owner = s.owner) ORDER BY slot",
         );
         let pipeline = &self.pipeline;
         let rows = self.server.transaction("look for idle slots", async |c| {
-            sqlx::query(ask.sql()).bind(pipeline).persistent(false).fetch_all(c).await
+            sqlx::query(ask.sql()).bind(pipeline).bind(millis(left_max)).persistent(false).fetch_all(c).await
         })?;
         let slot = |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> {
             Ok((u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or(u32::MAX), row.try_get(1)?))
