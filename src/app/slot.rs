@@ -14,7 +14,7 @@ const LEASE: Duration = Duration::from_secs(15);
 /// How often a lease is renewed.
 pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(2);
 /// What is left of the lease of an instance that has not renewed it for a second longer than a living one does.
-pub(super) const LEFT_OF_DEAD: Duration = Duration::from_secs(12);
+pub(super) const LEFT_OF_DEAD: Duration = LEASE.saturating_sub(RENEWED_EVERY).saturating_sub(Duration::from_secs(1));
 
 /// How often a slot that is set is asked for.
 const LOOK: Duration = Duration::from_millis(500);

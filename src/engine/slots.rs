@@ -67,7 +67,7 @@ impl<V> Slots<V> {
         self.table.iter().filter_map(|number| Some((*number, self.get(*number)?)))
     }
 
-    /// Removes the entries that `keep` does not accept; what they hold is dropped when their places are used again.
+    /// Removes the entries that `keep` does not accept; `empty` makes what stands in their places until these are used again.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut V) -> bool, empty: impl Fn() -> V) {
         let Self { table, all, free, last, .. } = self;
         table.retain(|number| {

@@ -97,7 +97,8 @@ impl PostgresSchema {
     pub fn idle_slots(&mut self, left_max: Duration) -> Result<Vec<(u32, String)>, Fault> {
         let ask = self.server.statement(
             "SELECT slot, owner FROM {schema}.slot AS s WHERE pipeline = $1 \
-             AND expires_at < clock_timestamp() + $2 * interval '1 millisecond' AND NOT EXISTS (SELECT FROM {schema}.position AS p WHERE p.pipeline = s.pipeline AND p.owner = s.owner) ORDER BY slot",
+             AND expires_at < clock_timestamp() + $2 * interval '1 millisecond' AND NOT EXISTS \
+             (SELECT FROM {schema}.position AS p WHERE p.pipeline = s.pipeline AND p.owner = s.owner) ORDER BY slot",
         );
         let pipeline = &self.pipeline;
         let rows = self.server.transaction("look for idle slots", async |c| {
