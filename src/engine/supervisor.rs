@@ -559,7 +559,7 @@ struct StageHandle {
 struct Placed {
     stage: usize,
     queued: Arc<AtomicUsize>,
-    is_paused: bool,
+    is_held: bool,
     /// Of which start the records are that come now; 0 before the first.
     delivery: u64,
 }
@@ -576,7 +576,7 @@ impl Router {
             self.inboxes.place(task, stage.inbox.clone());
             let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
             let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
-            self.placed.insert(task, Placed { stage: number, queued, is_paused: false, delivery: 0 });
+            self.placed.insert(task, Placed { stage: number, queued, is_held: false, delivery: 0 });
         }
     }
 
@@ -630,10 +630,12 @@ impl Router {
         }
     }
 
-    /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed.
+    /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed. A start
+    /// releases what was held.
     fn delivers(&mut self, task: TaskId, delivery: u64) {
         if let Some(placed) = self.placed.get_mut(&task) {
             placed.delivery = delivery;
+            placed.is_held = false;
         }
     }
 
@@ -648,20 +650,19 @@ impl Router {
         }
     }
 
-    /// Pauses the inputs of tasks that have too much waiting, and resumes them at an eighth: with every pause the client
-    /// throws away what it had fetched ahead, so the fewer the better (at half, each record was fetched twice).
+    /// Holds back the inputs of tasks that have too much waiting, until half of it is gone.
     fn press_back(&mut self, source: &mut dyn Source) {
         for (task, placed) in &mut self.placed {
             let queued = placed.queued.load(Ordering::Acquire);
-            let wants_pause = if placed.is_paused { queued > self.queued_max / 8 } else { queued > self.queued_max };
-            if wants_pause == placed.is_paused {
+            let is_too_much = queued > if placed.is_held { self.queued_max / 2 } else { self.queued_max };
+            if is_too_much == placed.is_held {
                 continue;
             }
             let topics = self.sources.get(task.sub_topology).into_iter().flatten();
             let partitions: Vec<_> = topics.map(|topic| TopicPartition::new(topic.clone(), task.partition)).collect();
-            let result = if wants_pause { source.pause(&partitions) } else { source.resume(&partitions) };
+            let result = if is_too_much { source.hold(&partitions) } else { source.release(&partitions) };
             if result.is_ok() {
-                placed.is_paused = wants_pause;
+                placed.is_held = is_too_much;
             }
         }
     }

@@ -128,17 +128,18 @@ pub trait Source: Send {
     /// `Retry` when the assignment has changed meanwhile or the log is not ready; offer it again.
     fn start(&mut self, positions: &[(TopicPartition, NextOffset)]) -> Result<(), Fault>;
 
-    /// Stops delivery without giving up the partitions.
+    /// Holds back what comes of these partitions: what is at hand already may still be told, and what is fetched meanwhile,
+    /// a bounded amount, is kept for [`Source::release`]. [`Source::start`] releases, too.
     ///
     /// # Errors
     /// `Retry` when the assignment has changed meanwhile.
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault>;
+    fn hold(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault>;
 
-    /// Undoes [`Source::pause`].
+    /// Undoes [`Source::hold`].
     ///
     /// # Errors
     /// `Retry` when the assignment has changed meanwhile.
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault>;
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault>;
 
     /// The questions that other threads may ask.
     fn group(&self) -> Arc<dyn Group>;

@@ -138,12 +138,12 @@ impl Source for UnguardedSource {
         self.inner.start(positions)
     }
 
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        self.inner.pause(partitions)
+    fn hold(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        self.inner.hold(partitions)
     }
 
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        self.inner.resume(partitions)
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        self.inner.release(partitions)
     }
 
     fn group(&self) -> Arc<dyn Group> {

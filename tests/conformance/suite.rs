@@ -33,7 +33,7 @@ macro_rules! log_suite {
             all_members_share_the_latest_generation
             a_member_that_leaves_hands_its_tasks_on
             nothing_is_delivered_before_start
-            paused_partitions_are_silent_until_resumed
+            held_partitions_are_silent_until_released
             what_is_not_ours_cannot_be_started
             start_outside_the_log_is_out_of_range
             bounds_tell_what_a_committed_reader_sees

@@ -37,7 +37,8 @@ fn settle(members: &mut [Member]) {
     }
 }
 
-/// Starts what is newly assigned, and reads: lead and companion of every task must come, and nothing else.
+/// Starts what is assigned, and reads: lead and companion of every task must come, and nothing else. Leaves everything held
+/// back, which must not outlive the next start, here or after a revoke.
 fn read_all(members: &mut [Member], topics: &[&TopicName], count: usize) {
     for member in &mut *members {
         member.notes.records.clear();
@@ -54,6 +55,8 @@ fn read_all(members: &mut [Member], topics: &[&TopicName], count: usize) {
                 let offsets: Vec<i64> = found.map(|record| record.2).collect();
                 assert_eq!(offsets, (0..i64::try_from(count).unwrap()).collect::<Vec<_>>(), "{task:?} topic {topic}");
             }
+            let places: Vec<_> = topics.iter().map(|topic| place(topic, task.partition.0)).collect();
+            member.source.hold(&places).unwrap();
         }
     }
 }

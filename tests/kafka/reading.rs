@@ -37,13 +37,34 @@ fn nothing_is_told_before_start_and_then_from_the_explicit_offset() {
     assert_eq!(offsets(1), [18, 19]);
     assert!(member.notes.records.iter().all(|record| record.0 == task(0)), "task 1 was never started");
 
-    member.source.pause(&[place(&lead, 0)]).unwrap();
+    member.source.hold(&[place(&lead, 0)]).unwrap();
     fill(&settings, &lead, 1, 3);
     member.poll(Duration::from_millis(500));
-    assert_eq!(member.notes.records.len(), 17, "told while paused");
-    member.source.resume(&[place(&lead, 0)]).unwrap();
-    member.poll_until("records after resume", |notes| notes.records.len() == 20);
+    assert_eq!(member.notes.records.len(), 17, "told while held back");
+    member.source.release(&[place(&lead, 0)]).unwrap();
+    member.poll_until("records after the release", |notes| notes.records.len() == 20);
     assert!(member.source.start(&[(place(&lead, 9), NextOffset(0))]).unwrap_err().is_retry());
+}
+
+#[test]
+fn what_is_fetched_while_held_back_is_not_fetched_again() {
+    let Some(settings) = shared("what_is_fetched_while_held_back") else { return };
+    let lead = new_topic(&settings, "lead", 1);
+    fill(&settings, &lead, 1, 5_000);
+    let mut member = Member::join(&settings, &subscription(&format!("hold-{}", unique()), &lead, &[]));
+    member.poll_until("assignment", |notes| notes.owned.len() == 1);
+    member.start(&[&lead], 0, 0);
+    member.source.hold(&[place(&lead, 0)]).unwrap();
+    member.poll(Duration::from_secs(1));
+    assert!(member.notes.records.len() < 5_000, "told while held back");
+    // Gone from the broker: what comes now was kept by the client.
+    KafkaAdmin::connect(&settings).unwrap().delete_records(&place(&lead, 0), 5_000).unwrap();
+    member.source.release(&[place(&lead, 0)]).unwrap();
+    member.poll_until("what was kept", |notes| notes.records.len() >= 5_000 || !notes.out_of_range.is_empty());
+    member.poll(Duration::from_millis(200));
+    let offsets: Vec<i64> = member.notes.records.iter().map(|record| record.2).collect();
+    assert_eq!(offsets, (0..5_000).collect::<Vec<_>>());
+    assert_eq!(member.notes.out_of_range, []);
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl KafkaSource {
         if !all.is_empty() {
             self.consumer.pause(&list).map_err(|error| by_error(&error, "pause of new partitions"))?;
         }
+        self.direct(&all, true)?;
         match ffi::membership(self.consumer.client()) {
             Ok(membership) => {
                 tracing::info!(
@@ -192,6 +193,7 @@ impl KafkaSource {
             self.started.remove(partition);
             self.stopped.remove(partition);
         }
+        self.direct(&all, true)?; // what lies in a queue of its own would lie there until the partition comes back
         let answer = if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
             self.consumer.incremental_unassign(&list(all.iter().map(|partition| (partition, 0)))?)
         } else {
@@ -322,7 +324,8 @@ impl KafkaSource {
                 self.consumer.incremental_assign(&anew)?;
                 self.consumer.pause(&anew)
             });
-            assigned.map_err(|error| Fault::retry("a partition could not be assigned anew").because(error))
+            let assigned = assigned.map_err(|error| Fault::retry("a partition could not be assigned anew").because(error));
+            assigned.and_then(|()| self.direct(stopped, true))
         };
         if !rewound.is_empty() {
             self.seek(&rewound)?;
@@ -357,6 +360,15 @@ impl KafkaSource {
             }
         }
         rewound
+    }
+
+    /// Lets the records of `partitions` arrive where this member polls, or keeps them in queues of their own. Said for
+    /// every partition that is assigned: whom it was said of once librdkafka does not send to the member by itself again.
+    fn direct(&self, partitions: &[TopicPartition], to_us: bool) -> Result<(), Fault> {
+        for TopicPartition { topic, partition } in partitions {
+            Queue::direct(self.consumer.client(), topic.as_str(), partition.0, to_us.then_some(&self.queue))?;
+        }
+        Ok(())
     }
 
     fn require_owned<'a>(&mut self, partitions: impl Iterator<Item = &'a TopicPartition>) -> Result<(), Fault> {
@@ -443,21 +455,20 @@ impl Source for KafkaSource {
         self.seek(positions)?;
         let all: Vec<TopicPartition> = positions.iter().map(|(partition, _)| partition.clone()).collect();
         self.started.extend(all.iter().cloned());
-        self.resume(&all)
-    }
-
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        self.require_owned(partitions.iter())?;
-        let list = list(partitions.iter().map(|partition| (partition, 0)))?;
-        self.consumer.pause(&list).map_err(|error| Fault::retry("pause").because(error))?;
-        first_error(&list, "pause")
-    }
-
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        self.require_owned(partitions.iter())?;
-        let list = list(partitions.iter().map(|partition| (partition, 0)))?;
+        self.direct(&all, true)?;
+        let list = list(all.iter().map(|partition| (partition, 0)))?;
         self.consumer.resume(&list).map_err(|error| Fault::retry("resume").because(error))?;
         first_error(&list, "resume")
+    }
+
+    fn hold(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        self.require_owned(partitions.iter())?;
+        self.direct(partitions, false)
+    }
+
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        self.require_owned(partitions.iter())?;
+        self.direct(partitions, true)
     }
 
     fn group(&self) -> Arc<dyn Group> {

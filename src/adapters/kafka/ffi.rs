@@ -85,6 +85,32 @@ impl<K> Queue<K> {
         Ok(Self { queue, _client: keep })
     }
 
+    /// Lets the records of one partition arrive in `into`, those that lie in its own queue first, or keeps them in its own
+    /// queue from now on.
+    ///
+    /// # Errors
+    /// `Retry` when the client does not know the partition.
+    pub(super) fn direct<C: ClientContext>(
+        client: &Client<C>,
+        topic: &str,
+        partition: i32,
+        into: Option<&Self>,
+    ) -> Result<(), Fault> {
+        let name = c_string(topic)?;
+        let into = into.map_or(ptr::null_mut(), |queue| queue.queue.as_ptr());
+        // SAFETY: a live client and a text that outlives the call; the answer is null or a reference of our own, destroyed
+        // after the call that reads it, and librdkafka takes a reference of its own on `into`.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(client.native_ptr(), name.as_ptr(), partition);
+            if queue.is_null() {
+                return Err(Fault::retry(format!("{topic}-{partition} is not known to the client")));
+            }
+            sys::rd_kafka_queue_forward(queue, into);
+            sys::rd_kafka_queue_destroy(queue);
+        }
+        Ok(())
+    }
+
     /// A new queue that the client's log lines arrive in from now on, and nothing else.
     ///
     /// # Errors

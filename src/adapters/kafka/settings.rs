@@ -126,9 +126,10 @@ const OWNED: &[(&str, &str)] = &[
 
 /// Defaults of the consumer that `properties` may change.
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("fetch.message.max.bytes", "2097152"), // at 1 MiB the batch that is cut off is fetched again: 1.5 times the bytes
     ("fetch.queue.backoff.ms", "5"), // librdkafka's 1000 stalls a partition for a second once its queue is full (H87)
     ("fetch.wait.max.ms", "25"),     // bounds how long a quiet partition holds back the news of a busy one
-    ("queued.max.messages.kbytes", "16384"), // one queue for all partitions; librdkafka's 64 MiB times members (H11)
+    ("queued.max.messages.kbytes", "4096"), // one queue for all partitions, and one for each held back (H11)
     ("queued.min.messages", "1000"), // per partition; measured with it: 1.3 M records/s of 100 B
     ("socket.keepalive.enable", "true"), // a load balancer that forgets a flow is noticed (H79)
     ("topic.metadata.refresh.interval.ms", "60000"), // a raised partition count is noticed within a minute (H33)

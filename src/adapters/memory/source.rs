@@ -31,7 +31,7 @@ impl Seat {
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     next_offset: NextOffset,
-    is_paused: bool,
+    is_held: bool,
 }
 
 /// One member of a consumer group. It joins with its first poll; a member thrown out joins again under a new id.
@@ -163,7 +163,7 @@ impl MemorySource {
             }
         }
         let mut active: Vec<(&TopicPartition, &mut Reading)> =
-            self.readings.iter_mut().filter(|(_, reading)| !reading.is_paused).collect();
+            self.readings.iter_mut().filter(|(_, reading)| !reading.is_held).collect();
         for (place, reading) in &active {
             // A deleted topic is the next rebalance's business.
             let Some(partition) = state.topics.get(place) else { continue };
@@ -214,15 +214,15 @@ impl Source for MemorySource {
             return Err(not_ours(place));
         }
         for (place, next_offset) in positions {
-            self.readings.insert(place.clone(), Reading { next_offset: *next_offset, is_paused: false });
+            self.readings.insert(place.clone(), Reading { next_offset: *next_offset, is_held: false });
         }
         Ok(())
     }
 
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+    fn hold(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
         for place in partitions {
             if let Some(reading) = self.readings.get_mut(place) {
-                reading.is_paused = true;
+                reading.is_held = true;
             } else if self.task_of(place).is_none() {
                 return Err(not_ours(place));
             }
@@ -230,9 +230,9 @@ impl Source for MemorySource {
         Ok(())
     }
 
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
         for place in partitions {
-            self.readings.get_mut(place).ok_or_else(|| not_ours(place))?.is_paused = false;
+            self.readings.get_mut(place).ok_or_else(|| not_ours(place))?.is_held = false;
         }
         Ok(())
     }

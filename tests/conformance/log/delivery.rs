@@ -15,16 +15,16 @@ pub fn nothing_is_delivered_before_start(bench: &dyn LogBench) {
     member.close();
 }
 
-pub fn paused_partitions_are_silent_until_resumed(bench: &dyn LogBench) {
+pub fn held_partitions_are_silent_until_released(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 2);
     let mut member = scene.reader(2);
     scene.produce(0, &["a"]);
     assert_eq!(member.hear(1), ["a"]);
-    member.source.pause(&[scene.place(0)]).unwrap();
+    member.source.hold(&[scene.place(0)]).unwrap();
     scene.produce(0, &["b", "c"]);
     scene.produce(1, &["d"]);
     assert_eq!(member.hear(2), ["a", "d"]);
-    member.source.resume(&[scene.place(0)]).unwrap();
+    member.source.release(&[scene.place(0)]).unwrap();
     assert_eq!(member.hear(4), ["a", "d", "b", "c"], "none is lost and none comes twice");
     member.start(&[(scene.place(0), 1)]);
     assert_eq!(member.hear(6), ["a", "d", "b", "c", "b", "c"], "a second start reads again from where it says");
