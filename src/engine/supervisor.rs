@@ -38,7 +38,7 @@ pub type ChangelogFactory = Arc<dyn Fn() -> Result<Box<dyn ChangelogReader>, Fau
 
 /// How long one poll waits for records: the longest that a finished takeover waits to be started.
 const POLL: Duration = Duration::from_millis(20);
-/// Most records of one poll, so that groups events and pauses are served in time.
+/// Most records of one poll, so that the group's events and back-pressure are served in time.
 const POLL_RECORDS: usize = 2_000;
 
 /// What the polling thread is told.
@@ -264,7 +264,7 @@ impl Member {
         Ok(())
     }
 
-    /// Starts, pauses and resumes deliveries. True when something was started.
+    /// Starts, holds back and releases deliveries. True when something was started.
     fn serve_source(&mut self) -> bool {
         self.starts.extend(self.commands.try_iter());
         let mut has_started = false;
@@ -693,5 +693,66 @@ impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
 
     fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str) {
         self.router.send(task, ToStage::OutOfRange { task, topic, message: message.into() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Partition;
+    use crate::ports::source::Group;
+
+    /// Knows only what is held back.
+    #[derive(Default)]
+    struct Held(Vec<&'static str>);
+
+    impl Source for Held {
+        fn poll(&mut self, _: Duration, _: usize, _: &mut dyn Listener) -> Result<usize, Fault> {
+            Ok(0)
+        }
+        fn start(&mut self, _: &[(TopicPartition, NextOffset)]) -> Result<(), Fault> {
+            Ok(())
+        }
+        fn hold(&mut self, _: &[TopicPartition]) -> Result<(), Fault> {
+            self.0.push("hold");
+            Ok(())
+        }
+        fn release(&mut self, _: &[TopicPartition]) -> Result<(), Fault> {
+            self.0.push("release");
+            Ok(())
+        }
+        fn group(&self) -> Arc<dyn Group> {
+            unreachable!("nobody asks")
+        }
+        fn close(&mut self, _: &mut dyn Listener) {}
+    }
+
+    #[test]
+    fn inputs_are_held_back_at_the_bound_until_half_is_gone_and_anew_after_a_start() {
+        let task = TaskId { sub_topology: 0, partition: Partition(0) };
+        let queued = Arc::new(AtomicUsize::new(100));
+        let placed = Placed { stage: 0, queued: Arc::clone(&queued), is_held: false, delivery: 1 };
+        let mut router = Router {
+            assignments: Arc::default(),
+            inboxes: Inboxes::default(),
+            stages: Vec::new(),
+            sources: vec![vec![TopicName::parse("events").unwrap()]],
+            placed: BTreeMap::from([(task, placed)]),
+            filling: HashMap::new(),
+            queued_max: 100,
+        };
+        let mut source = Held::default();
+        let mut press = |router: &mut Router, waiting: usize| {
+            queued.store(waiting, Ordering::Release);
+            router.press_back(&mut source);
+            source.0.clone()
+        };
+        assert_eq!(press(&mut router, 100), [] as [&str; 0]);
+        assert_eq!(press(&mut router, 101), ["hold"]);
+        assert_eq!(press(&mut router, 51), ["hold"]);
+        assert_eq!(press(&mut router, 50), ["hold", "release"]);
+        assert_eq!(press(&mut router, 101), ["hold", "release", "hold"]);
+        router.delivers(task, 2); // the start has released it
+        assert_eq!(press(&mut router, 101), ["hold", "release", "hold", "hold"]);
     }
 }

@@ -237,7 +237,7 @@ pub(crate) struct Task {
     /// Which start of the delivery the records must be of. A task that is taken over again without having moved is still
     /// being delivered to, from behind the records that it dropped: taken for the next ones, they would hide those.
     pub(crate) delivery: u64,
-    /// Records waiting in front of the task, shared with the router, which pauses at a bound.
+    /// Records waiting in front of the task, shared with the router, which holds back at a bound.
     pub(crate) queued: Arc<AtomicUsize>,
     /// With the reading of K.
     pub(crate) patience: Patience,

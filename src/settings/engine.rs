@@ -27,7 +27,7 @@ pub struct EngineSettings {
     /// The database may run ahead of Kafka by this many outbox rows; then reading pauses. Default: 10,000, a second or two
     /// of work to publish after a takeover.
     pub unpublished_rows: u32,
-    /// Records that may wait in front of one task; then its partitions are paused, until half are left. Default: 20,000,
+    /// Records that may wait in front of one task; then its partitions are held back, until half are left. Default: 20,000,
     /// some megabytes.
     pub queued_records: u32,
     /// Largest value of a record, in bytes; a larger one becomes a dead letter. Default: 1 MiB, Kafka's own limit.

@@ -324,7 +324,8 @@ impl KafkaSource {
                 self.consumer.incremental_assign(&anew)?;
                 self.consumer.pause(&anew)
             });
-            let assigned = assigned.map_err(|error| Fault::retry("a partition could not be assigned anew").because(error));
+            let assigned =
+                assigned.map_err(|error| Fault::retry("a partition could not be assigned anew").because(error));
             assigned.and_then(|()| self.direct(stopped, true))
         };
         if !rewound.is_empty() {
