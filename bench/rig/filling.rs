@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidegate::flow::key::partition_for;
 
 const WAIT: Duration = Duration::from_secs(60);
-/// Changelog records of one transaction, as the engine's largest.
+/// Changelog records of one transaction.
 const TRANSACTION: u64 = 10_000;
 /// Spreads consecutive numbers over all keys: a prime above the number of keys, so that each key comes once.
 const STRIDE: u64 = 15_485_863;
@@ -39,7 +39,7 @@ pub fn events(brokers: &str, events: &Events) -> Outcome {
     Ok(producer.flush(WAIT)?)
 }
 
-/// Fills a changelog with one record a key, in no order, by transactions as the engine's.
+/// Fills a changelog with one record a key, in no order, by transactions.
 pub fn changelog(brokers: &str, topic: &str, seed: u64, keys: u64) -> Outcome {
     let producer = clients::producer(brokers, topic)?;
     for first in (0..keys).step_by(usize::try_from(TRANSACTION)?) {

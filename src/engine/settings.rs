@@ -40,7 +40,7 @@ pub struct EngineSettings {
     pub count_check: Duration,
     /// How many outbox rows a worker may be ahead of its Kafka stage. 10,000: ten full batches.
     pub unpublished_rows: usize,
-    /// Records that may wait in front of a task before its partitions are paused; resumed at an eighth.
+    /// Records that may wait in front of a task before its partitions are held back, until half are left.
     pub queued_records: usize,
     /// Most outbox rows of one Kafka transaction: 10,000 take 16 ms (performance.md 1.3).
     pub transaction_rows: usize,

@@ -40,6 +40,9 @@ pub type ChangelogFactory = Arc<dyn Fn() -> Result<Box<dyn ChangelogReader>, Fau
 const POLL: Duration = Duration::from_millis(20);
 /// Most records of one poll, so that the group's events and back-pressure are served in time.
 const POLL_RECORDS: usize = 2_000;
+/// About so many bytes may wait in front of one task, so that large records do not take the memory that `queued_records` of
+/// them would: by the average of the last records, which is enough for a bound on memory.
+const QUEUED_BYTES: usize = 32 << 20;
 
 /// What the polling thread is told.
 pub(crate) enum ToSource {
@@ -559,6 +562,8 @@ struct StageHandle {
 struct Placed {
     stage: usize,
     queued: Arc<AtomicUsize>,
+    /// Bytes of a record, as the last ones had on average.
+    record_bytes: usize,
     is_held: bool,
     /// Of which start the records are that come now; 0 before the first.
     delivery: u64,
@@ -576,7 +581,7 @@ impl Router {
             self.inboxes.place(task, stage.inbox.clone());
             let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
             let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
-            self.placed.insert(task, Placed { stage: number, queued, is_held: false, delivery: 0 });
+            self.placed.insert(task, Placed { stage: number, queued, record_bytes: 0, is_held: false, delivery: 0 });
         }
     }
 
@@ -643,18 +648,21 @@ impl Router {
     fn flush(&mut self) {
         let filling = std::mem::take(&mut self.filling);
         for ((task, topic), chunk) in filling {
-            if let Some(placed) = self.placed.get(&task) {
+            if let Some(placed) = self.placed.get_mut(&task) {
                 placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
-                self.send(task, ToStage::Records { task, topic, delivery: placed.delivery, chunk });
+                placed.record_bytes = chunk.bytes() / chunk.len().max(1);
+                let delivery = placed.delivery;
+                self.send(task, ToStage::Records { task, topic, delivery, chunk });
             }
         }
     }
 
-    /// Holds back the inputs of tasks that have too much waiting, until half of it is gone.
+    /// Holds back the inputs of tasks that have too much waiting, in records or in bytes, until half of it is gone.
     fn press_back(&mut self, source: &mut dyn Source) {
         for (task, placed) in &mut self.placed {
             let queued = placed.queued.load(Ordering::Acquire);
-            let is_too_much = queued > if placed.is_held { self.queued_max / 2 } else { self.queued_max };
+            let queued_max = self.queued_max.min(QUEUED_BYTES / placed.record_bytes.max(1));
+            let is_too_much = queued > if placed.is_held { queued_max / 2 } else { queued_max };
             if is_too_much == placed.is_held {
                 continue;
             }
@@ -699,7 +707,7 @@ impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::Partition;
+    use crate::flow::record::{Offset, Partition, Timestamp};
     use crate::ports::source::Group;
 
     /// Knows only what is held back.
@@ -731,7 +739,7 @@ mod tests {
     fn inputs_are_held_back_at_the_bound_until_half_is_gone_and_anew_after_a_start() {
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
         let queued = Arc::new(AtomicUsize::new(100));
-        let placed = Placed { stage: 0, queued: Arc::clone(&queued), is_held: false, delivery: 1 };
+        let placed = Placed { stage: 0, queued: Arc::clone(&queued), record_bytes: 0, is_held: false, delivery: 1 };
         let mut router = Router {
             assignments: Arc::default(),
             inboxes: Inboxes::default(),
@@ -754,5 +762,14 @@ mod tests {
         assert_eq!(press(&mut router, 101), ["hold", "release", "hold"]);
         router.delivers(task, 2); // the start has released it
         assert_eq!(press(&mut router, 101), ["hold", "release", "hold", "hold"]);
+
+        let large = vec![b'x'; QUEUED_BYTES / 10];
+        let record =
+            Record { offset: Offset(0), timestamp: Timestamp(0), key: None, value: Some(&large), headers: &[] };
+        router.filling.entry((task, 0)).or_default().push(&record);
+        router.flush();
+        assert_eq!(press(&mut router, 5).last(), Some(&"release"));
+        assert_eq!(press(&mut router, 10).len(), 5);
+        assert_eq!(press(&mut router, 11)[5..], ["hold"], "eleven tenths of the bytes");
     }
 }

@@ -28,7 +28,7 @@ pub struct EngineSettings {
     /// of work to publish after a takeover.
     pub unpublished_rows: u32,
     /// Records that may wait in front of one task; then its partitions are held back, until half are left. Default: 20,000,
-    /// some megabytes.
+    /// some megabytes; of large records no more than about 32 MiB wait.
     pub queued_records: u32,
     /// Largest value of a record, in bytes; a larger one becomes a dead letter. Default: 1 MiB, Kafka's own limit.
     pub record_bytes_max: u32,
