@@ -58,26 +58,84 @@ impl Fencer for DeadFencer {
 
 impl Inner {
     fn fence(&mut self) -> Result<(), Fault> {
-        let mut schema = self.service.brief_schema()?;
-        // Asked for each anew: to fence one may take seconds, in which another may have begun to own something.
-        loop {
-            let slots = schema.idle_slots(LEFT_OF_DEAD)?;
-            let is_new = |(_, holder): &(u32, String)| *holder != self.owner && !self.fenced.contains(holder);
-            let Some((slot, holder)) = slots.into_iter().find(is_new) else { return Ok(()) };
-            self.fence_slot(&slot.to_string())?;
-            tracing::info!(slot, holder, "fenced the producers of an instance that owns nothing any more");
-            self.fenced.insert(holder);
+        let Self { service, owner, fenced } = self;
+        let mut schema = service.brief_schema()?;
+        fence_each(owner, fenced, || schema.idle_slots(LEFT_OF_DEAD), |slot| fence_slot(service, slot))
+    }
+}
+
+/// Fences the holders of the slots that `idle` answers, but for `owner` and those in `fenced`, which the others join. Asked for
+/// each anew: to fence one may take seconds, in which another may have begun to own something.
+fn fence_each(
+    owner: &str,
+    fenced: &mut HashSet<String>,
+    mut idle: impl FnMut() -> Result<Vec<(u32, String)>, Fault>,
+    mut fence: impl FnMut(u32) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    loop {
+        let is_new = |(_, holder): &(u32, String)| holder != owner && !fenced.contains(holder);
+        let Some((slot, holder)) = idle()?.into_iter().find(is_new) else { return Ok(()) };
+        fence(slot)?;
+        tracing::info!(slot, holder, "fenced the producers of an instance that owns nothing any more");
+        fenced.insert(holder);
+    }
+}
+
+/// As many producers as an instance with our settings has.
+fn fence_slot(service: &Service, slot: u32) -> Result<(), Fault> {
+    let (name, kafka): (&str, &KafkaSettings) = (service.topology.name(), &service.kafka);
+    for worker in 0..service.engine().workers {
+        for producer in 0..2 {
+            KafkaSink::open(kafka, &transactional_id(name, &slot.to_string(), worker, producer))?.close();
         }
     }
+    Ok(())
+}
 
-    /// As many producers as an instance with our settings has.
-    fn fence_slot(&self, slot: &str) -> Result<(), Fault> {
-        let (name, kafka): (&str, &KafkaSettings) = (self.service.topology.name(), &self.service.kafka);
-        for worker in 0..self.service.engine().workers {
-            for producer in 0..2 {
-                KafkaSink::open(kafka, &transactional_id(name, slot, worker, producer))?.close();
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn who_begins_to_own_something_while_another_is_fenced_is_left_alone() {
+        let idle = RefCell::new(vec![(0, "us".to_owned()), (1, "dead".to_owned()), (2, "slow starter".to_owned())]);
+        let mut fenced = HashSet::new();
+        let mut slots = Vec::new();
+        let mut go = |slots: &mut Vec<u32>| {
+            fence_each(
+                "us",
+                &mut fenced,
+                || Ok(idle.borrow().clone()),
+                |slot| {
+                    slots.push(slot);
+                    idle.borrow_mut().retain(|(_, holder)| holder != "slow starter");
+                    Ok(())
+                },
+            )
+        };
+        go(&mut slots).unwrap();
+        assert_eq!(slots, [1]);
+        idle.borrow_mut().push((3, "dead later".to_owned()));
+        go(&mut slots).unwrap();
+        assert_eq!(slots, [1, 3], "nobody is fenced twice");
+    }
+
+    #[test]
+    fn who_could_not_be_fenced_is_fenced_the_next_time() {
+        let mut fenced = HashSet::new();
+        let mut tries = 0;
+        for _ in 0..3 {
+            let _ = fence_each(
+                "us",
+                &mut fenced,
+                || Ok(vec![(1, "dead".to_owned())]),
+                |_| {
+                    tries += 1;
+                    if tries == 1 { Err(Fault::retry("no broker")) } else { Ok(()) }
+                },
+            );
         }
-        Ok(())
+        assert_eq!((tries, fenced.len()), (2, 1));
     }
 }

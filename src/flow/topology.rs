@@ -492,7 +492,7 @@ impl<'t> Source<'t> {
         let topology = &mut *self.group.topology;
         let topic = topology.internal(name, "repartition");
         if topic.is_none() {
-            topology.errors.push(format!("key_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
+            topology.errors.push(format!("key_by or keys_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
         }
         let step = ChangeKey { keys, event: PhantomData::<fn() -> E> };
         let topology = self.group.finish(StepKind::Log(Arc::new(step)), topic.clone(), Vec::new(), Some(name.into()));
