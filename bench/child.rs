@@ -105,6 +105,8 @@ pub struct KeyedRun {
     pub commit_ms: u64,
     pub workers: usize,
     pub store: StoreKind,
+    /// How often what is committed goes into the store.
+    pub flush_ms: u64,
     /// Where a store on disk lies.
     pub folder: PathBuf,
 }

@@ -1,8 +1,7 @@
 //! One job: what can be chosen about W2 and W4.
 
-use super::Common;
+use super::{Common, Keeping};
 use crate::load::events::{BYTES_MIN, KEEP_ALL, USERS_MAX};
-use crate::rig::stores::StoreKind;
 use clap::{Args, ValueEnum};
 
 /// What is compared in W2.
@@ -32,9 +31,8 @@ pub struct Keyed {
     /// Longest that a record waits for its transaction, in milliseconds
     #[arg(long, default_value_t = 100)]
     pub commit_ms: u64,
-    /// Where keyed state lies
-    #[arg(long, value_enum, default_value = "memory")]
-    pub store: StoreKind,
+    #[command(flatten)]
+    pub keeping: Keeping,
     /// Of ten events so many are summed, by what they used; the others are dropped before the shuffle (W2)
     #[arg(long, default_value_t = KEEP_ALL, value_parser = clap::value_parser!(u64).range(1..=KEEP_ALL))]
     pub kept: u64,

@@ -4,6 +4,7 @@ pub mod keyed;
 pub mod rows;
 pub mod stores;
 
+use crate::rig::stores::StoreKind;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -51,6 +52,17 @@ pub struct Common {
     /// Record each timed run of ours with perf into this folder
     #[arg(long)]
     pub perf: Option<PathBuf>,
+}
+
+/// How keyed state is kept.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Keeping {
+    /// Where keyed state lies
+    #[arg(long, value_enum, default_value = "memory")]
+    pub store: StoreKind,
+    /// How often what is committed goes there, in milliseconds
+    #[arg(long, default_value_t = 5_000)] // the service's default
+    pub flush_ms: u64,
 }
 
 impl Common {

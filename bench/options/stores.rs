@@ -1,8 +1,7 @@
 //! One job: what can be chosen about W5.
 
-use super::Common;
+use super::{Common, Keeping};
 use crate::load::events::USERS_MAX;
-use crate::rig::stores::StoreKind;
 use clap::Args;
 
 #[derive(Args, Debug, Clone)]
@@ -12,9 +11,8 @@ pub struct Stores {
     /// Keys in the changelog
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=USERS_MAX))]
     pub keys: u64,
-    /// Where keyed state lies
-    #[arg(long, value_enum, default_value = "memory")]
-    pub store: StoreKind,
+    #[command(flatten)]
+    pub keeping: Keeping,
     /// Events per second before the kill
     #[arg(long, default_value_t = 10_000)]
     pub rate: u64,

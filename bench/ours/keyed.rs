@@ -104,8 +104,8 @@ pub fn run(run: &KeyedRun) -> Outcome {
         fencer: None,
         owner: "bench".into(),
     };
-    let log_age = Duration::from_millis(run.commit_ms);
-    let settings = EngineSettings { workers: run.workers, log_age, ..EngineSettings::default() };
+    let (log_age, store_flush) = (Duration::from_millis(run.commit_ms), Duration::from_millis(run.flush_ms));
+    let settings = EngineSettings { workers: run.workers, log_age, store_flush, ..EngineSettings::default() };
     let status = Arc::new(Status::default());
     let hook: Arc<dyn Hook> = Arc::new(NoHook);
     let running = Member::new(&topology, settings, ports, Arc::clone(&status), &hook)?.spawn();

@@ -32,7 +32,7 @@ impl<'a> UsageBench<'a> {
         serde_json::json!({
             "seed": SEED, "records": options.records, "users": options.users, "bytes": options.bytes,
             "commit_ms": options.commit_ms, "every": EVERY, "kept of ten": options.kept, "workers": options.common.workers,
-            "store": options.store.name(), "partitions": PARTITIONS, "layout": "a: all processes share all cores",
+            "store": options.keeping.store.name(), "flush_ms": options.keeping.flush_ms, "partitions": PARTITIONS, "layout": "a: all processes share all cores",
         })
     }
 
@@ -49,7 +49,7 @@ impl<'a> UsageBench<'a> {
     fn prepare(&mut self, name: &str, events: &Events, shape: Shape, hops: Hops) -> Outcome<KeyedRun> {
         self.runs += 1;
         let group = format!("{name}-{}", self.runs);
-        let Keyed { commit_ms, store, kept, ref common, .. } = *self.options;
+        let Keyed { commit_ms, keeping, kept, ref common, .. } = *self.options;
         let run = KeyedRun {
             brokers: self.rig.brokers.clone(),
             output: format!("{group}-out"),
@@ -61,7 +61,8 @@ impl<'a> UsageBench<'a> {
             records: counted(events, kept, hops),
             commit_ms,
             workers: common.workers,
-            store,
+            store: keeping.store,
+            flush_ms: keeping.flush_ms,
             folder: self.rig.folder().join(&group),
             group,
         };

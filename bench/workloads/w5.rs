@@ -19,7 +19,6 @@ use crate::rig::{Rig, filling};
 use crate::system::System;
 use rdkafka::producer::Producer;
 use std::time::{Duration, Instant};
-use tidegate::engine::settings::EngineSettings;
 
 const SEED: u64 = 20_260_131;
 /// Events that are handled after a restore, to prove what was restored.
@@ -40,13 +39,13 @@ pub fn run(options: &Stores) -> Outcome {
     let rig = Rig::start(options.common.smoke, false)?;
     let parameters = serde_json::json!({
         "seed": SEED, "keys": options.keys, "value_bytes": 32, "partitions": PARTITIONS, "rate": options.rate,
-        "seconds": options.seconds, "store": options.store.name(), "workers": options.common.workers,
-        "store_flush_ms": EngineSettings::default().store_flush.as_millis(), "layout": "a: all processes share all cores",
+        "seconds": options.seconds, "store": options.keeping.store.name(), "workers": options.common.workers,
+        "flush_ms": options.keeping.flush_ms, "layout": "a: all processes share all cores",
     });
     let mut report = Report::new("w5", calibrate(&rig)?, parameters);
     let mut w5 = W5 { rig, options, runs: 0 };
     w5.restores(&mut report)?;
-    if options.store.is_lasting() {
+    if options.keeping.store.is_lasting() {
         for _ in 0..options.common.reps {
             report.restarts.push(w5.restart()?);
         }
@@ -93,7 +92,8 @@ impl W5<'_> {
             records,
             commit_ms: 100,
             workers: self.options.common.workers,
-            store: self.options.store,
+            store: self.options.keeping.store,
+            flush_ms: self.options.keeping.flush_ms,
             folder: self.rig.folder().join(&group),
             group,
         };
