@@ -193,7 +193,11 @@ impl KafkaSource {
             self.started.remove(partition);
             self.stopped.remove(partition);
         }
-        self.direct(&all, true)?; // what lies in a queue of its own would lie there until the partition comes back
+        // What lies in a queue of its own would lie there until the partition comes back. The group waits for the answer below
+        // whether or not that succeeds.
+        if let Err(fault) = self.direct(&all, true) {
+            tracing::debug!(error = %fault, "records of a partition given up are kept until it comes back");
+        }
         let answer = if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
             self.consumer.incremental_unassign(&list(all.iter().map(|partition| (partition, 0)))?)
         } else {
