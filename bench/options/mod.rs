@@ -7,6 +7,7 @@ pub mod stores;
 use crate::rig::stores::StoreKind;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use tidegate::engine::settings::EngineSettings;
 
 /// Measures Tidegate against what a person would write by hand. See bench/README.md.
 #[derive(Parser, Debug)]
@@ -61,8 +62,12 @@ pub struct Keeping {
     #[arg(long, value_enum, default_value = "memory")]
     pub store: StoreKind,
     /// How often what is committed goes there, in milliseconds
-    #[arg(long, default_value_t = 5_000)] // the service's default
+    #[arg(long, default_value_t = flush_ms())]
     pub flush_ms: u64,
+}
+
+fn flush_ms() -> u64 {
+    u64::try_from(EngineSettings::default().store_flush.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Common {

@@ -32,7 +32,8 @@ impl<'a> UsageBench<'a> {
         serde_json::json!({
             "seed": SEED, "records": options.records, "users": options.users, "bytes": options.bytes,
             "commit_ms": options.commit_ms, "every": EVERY, "kept of ten": options.kept, "workers": options.common.workers,
-            "store": options.keeping.store.name(), "flush_ms": options.keeping.flush_ms, "partitions": PARTITIONS, "layout": "a: all processes share all cores",
+            "store": options.keeping.store.name(), "flush_ms": options.keeping.flush_ms, "partitions": PARTITIONS,
+            "layout": "a: all processes share all cores",
         })
     }
 
