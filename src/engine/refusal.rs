@@ -10,7 +10,7 @@
 //! should it become acceptable again. A changelog record has nothing that could stand for it; its partition halts.
 
 use crate::engine::message::{bytes_of, dead_letter, is_dead_letter, letter_for};
-use crate::engine::relay::{Publication, Relay, send_row};
+use crate::engine::relay::{Outbound, Publication, Relay, send_row};
 use crate::engine::stage::{Left, ToStage};
 use crate::flow::effect::Reject;
 use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
@@ -116,7 +116,8 @@ impl Suspect<'_> {
         let reject = Reject::dead_letter("refused", format!("{}: {cause}", message.destination));
         let letter = dead_letter(pipeline, limits, self.source, 0, &record, &reject, timestamp);
         // Behind the notices of the same input.
-        let is_of_it = |row: &&OutboxRow| row.source == *self.source && row.source_offset == offset;
+        let is_of_it =
+            |outbound: &&Outbound| outbound.row.source == *self.source && outbound.row.source_offset == offset;
         let seq = publication.rows.iter().filter(is_of_it).count();
         OutboxRow { seq: i32::try_from(seq).unwrap_or(i32::MAX), ..letter }
     }
@@ -237,7 +238,8 @@ impl Relay {
 impl Publication {
     /// What may be refused and set apart: neither dead letters nor changelog records.
     fn suspects(&self) -> Vec<Suspect<'_>> {
-        let notices = self.rows.iter().enumerate().filter(|(_, row)| !is_dead_letter(row));
+        let rows = self.rows.iter().map(|outbound| &outbound.row);
+        let notices = rows.enumerate().filter(|(_, row)| !is_dead_letter(row));
         let notices = notices.map(|(number, row)| Suspect {
             place: Place::Row(number),
             source: &row.source,
@@ -260,17 +262,18 @@ impl Publication {
             match place {
                 Place::Row(number) => {
                     self.counts.announced -= 1;
-                    if let Some(row) = self.rows.get_mut(number) {
-                        *row = letter;
+                    if let Some(outbound) = self.rows.get_mut(number) {
+                        outbound.row = letter;
                     }
                 }
                 Place::Beside(number) => {
                     gone.insert(number);
-                    let is_before =
-                        |row: &OutboxRow| row.source == letter.source && row.source_offset <= letter.source_offset;
+                    let is_before = |Outbound { row, .. }: &Outbound| {
+                        row.source == letter.source && row.source_offset <= letter.source_offset
+                    };
                     let at = self.rows.iter().rposition(is_before).map_or(0, |before| before + 1);
-                    self.timestamps.insert(at, letter.created_at);
-                    self.rows.insert(at, letter);
+                    let input_at = Some(letter.created_at);
+                    self.rows.insert(at, Outbound { row: letter, input_at });
                 }
             }
         }

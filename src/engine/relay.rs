@@ -42,8 +42,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long one stable read of K waits for a pending transaction, before it is tried again.
-const COMMITTED_WAIT: Duration = Duration::from_secs(2);
+/// How many times longer than one question to the log a stable read of K waits for a pending transaction, before it is tried
+/// again.
+const COMMITTED_WAITS: u32 = 8;
 /// The pause after a failure of the surroundings; doubled up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -67,14 +68,21 @@ pub(crate) struct Part {
     pub(crate) topic_id: Option<Arc<str>>,
 }
 
+/// An outbox row on its way into its topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbound {
+    pub(crate) row: OutboxRow,
+    /// The timestamp of its input, for the age at publication. Not kept over a takeover: an age measured over a crash would
+    /// say nothing about the service.
+    pub(crate) input_at: Option<Timestamp>,
+}
+
 /// What one database commit left to publish, or what steps without rows came to.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
     pub(crate) parts: Vec<Part>,
     /// In (`source_offset`, `seq`) order within each source partition.
-    pub(crate) rows: Vec<OutboxRow>,
-    /// The timestamps of the inputs of `rows`, for the age at publication.
-    pub(crate) timestamps: Vec<Timestamp>,
+    pub(crate) rows: Vec<Outbound>,
     /// Changelog records, and re-keyed records of steps without rows, in the order of their inputs within each partition.
     pub(crate) outgoing: Outgoing,
     /// Where the changelogs ended when this was last sent.
@@ -343,7 +351,7 @@ impl Relay {
     fn attempt(&mut self, publication: &mut Publication) -> Result<(), Fault> {
         self.sink.begin()?;
         self.hook.after(Step::OpenKafka)?;
-        for row in &publication.rows {
+        for Outbound { row, .. } in &publication.rows {
             send_row(&mut *self.sink, &self.pipeline, row)?;
             failpoint!(K7);
         }
@@ -421,8 +429,8 @@ impl Relay {
         self.status.kafka_commits.add(1);
         self.status.count(publication.counts);
         let now = self.clock.now();
-        for timestamp in &publication.timestamps {
-            let age = u64::try_from(now.0 - timestamp.0).unwrap_or(0);
+        for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {
+            let age = u64::try_from(now.0.saturating_sub(timestamp.0)).unwrap_or(0);
             self.status.age_at_publication.add(Duration::from_millis(age));
         }
         for part in &publication.parts {
@@ -495,7 +503,7 @@ impl Relay {
         let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
         let (mut tries, mut patience) = (0, Patience::default());
         let found = loop {
-            match self.group.committed(&sources, COMMITTED_WAIT) {
+            match self.group.committed(&sources, COMMITTED_WAITS * self.settings.ask_wait) {
                 Ok(found) => break found,
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
                 Err(fault) => {
@@ -536,7 +544,7 @@ impl Relay {
         if self.is_abandoned.load(Ordering::Acquire) {
             return Err(Fault::fatal("stopped while the log did not answer; the next owner publishes the rest"));
         }
-        std::thread::sleep((PAUSE * 2_u32.saturating_pow(tries.min(10))).min(PAUSE_MAX));
+        self.clock.sleep((PAUSE * 2_u32.saturating_pow(tries.min(10))).min(PAUSE_MAX));
         Ok(())
     }
 }
@@ -565,14 +573,13 @@ impl Publication {
             }
         }
         self.rows.extend(next.rows);
-        self.timestamps.extend(next.timestamps);
         self.outgoing.append(next.outgoing);
         self.counts += next.counts;
     }
 
     pub(crate) fn remove(&mut self, source: &TopicPartition) {
         self.parts.retain(|part| part.source != *source);
-        self.retain_rows(|row| row.source != *source);
+        self.rows.retain(|outbound| outbound.row.source != *source);
         self.outgoing.retain(|other, _| other != source);
     }
 
@@ -584,16 +591,8 @@ impl Publication {
         for part in self.parts.iter_mut().filter(|part| part.source == *source) {
             part.from = k;
         }
-        self.retain_rows(|row| row.source != *source || k.is_before(row.source_offset));
+        self.rows.retain(|Outbound { row, .. }| row.source != *source || k.is_before(row.source_offset));
         self.outgoing.retain(|other, offset| other != source || k.is_before(offset));
-    }
-
-    fn retain_rows(&mut self, mut keep: impl FnMut(&OutboxRow) -> bool) {
-        let kept: Vec<bool> = self.rows.iter().map(&mut keep).collect();
-        let mut marks = kept.iter();
-        self.rows.retain(|_| marks.next().copied().unwrap_or(false));
-        let mut marks = kept.iter();
-        self.timestamps.retain(|_| marks.next().copied().unwrap_or(false));
     }
 
     /// The tasks that it is of.
@@ -610,10 +609,7 @@ impl Publication {
             let mut own = Self { counts: std::mem::take(&mut counts), is_urgent: self.is_urgent, ..Self::default() };
             own.parts = self.parts.iter().filter(|part| part.task == task).cloned().collect();
             let is_own = |source: &TopicPartition| own.parts.iter().any(|part| part.source == *source);
-            // Rows of a takeover have no timestamps.
-            let timestamps = self.rows.iter().zip(&self.timestamps).filter(|(row, _)| is_own(&row.source));
-            own.timestamps = timestamps.map(|(_, at)| *at).collect();
-            own.rows = self.rows.iter().filter(|row| is_own(&row.source)).cloned().collect();
+            own.rows = self.rows.iter().filter(|outbound| is_own(&outbound.row.source)).cloned().collect();
             for part in &own.parts {
                 own.outgoing.append(self.outgoing.split_off(&part.source));
             }
@@ -832,16 +828,9 @@ mod tests {
                 to: NextOffset(to),
                 topic_id,
             };
-            let rows: Vec<OutboxRow> = offsets.map(row).collect();
-            let timestamps = vec![Timestamp(0); rows.len()];
-            self.inbox
-                .send(ToRelay::Publish(Box::new(Publication {
-                    parts: vec![part],
-                    rows,
-                    timestamps,
-                    ..Publication::default()
-                })))
-                .unwrap();
+            let rows = offsets.map(|offset| Outbound { row: row(offset), input_at: Some(Timestamp(0)) }).collect();
+            let publication = Publication { parts: vec![part], rows, ..Publication::default() };
+            self.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
         }
 
         fn run(&mut self) {
@@ -937,6 +926,40 @@ mod tests {
         assert_eq!((world.sent(), world.log.letters.lock().unwrap().clone()), (vec![0, 1, 2, 3, 4, 6, 7], vec![5]));
         assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(8)));
         assert!(left(&world).is_empty());
+    }
+
+    #[test]
+    fn ages_stay_with_their_rows_whatever_is_merged_and_parted() {
+        let mut world = world(vec![]);
+        world.publish(0, 2);
+        world.publish(2, 4);
+        let take = |world: &mut World| match world.relay.inbox.try_recv().unwrap() {
+            ToRelay::Publish(publication) => *publication,
+            _ => panic!("a publication"),
+        };
+        let mut taken_over = take(&mut world);
+        taken_over.rows.iter_mut().for_each(|outbound| outbound.input_at = None);
+        taken_over.append(take(&mut world));
+        let other = TaskId { sub_topology: 1, partition: Partition(0) };
+        let mut of_another = taken_over.split().remove(0);
+        of_another.parts[0].task = other;
+        let ages = |publication: &Publication| -> Vec<(i64, bool)> {
+            publication.rows.iter().map(|o| (o.row.source_offset.0, o.input_at.is_some())).collect()
+        };
+        assert_eq!(ages(&of_another), [(0, false), (1, false), (2, true), (3, true)]);
+        of_another.cut(&of_another.parts[0].source.clone(), NextOffset(1));
+        assert_eq!(ages(&of_another), [(1, false), (2, true), (3, true)]);
+    }
+
+    #[test]
+    fn an_input_stamped_before_all_time_is_published_like_the_others() {
+        let mut world = world(vec![]);
+        world.publish(0, 1);
+        let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else { panic!("a publication") };
+        publication.rows[0].input_at = Some(Timestamp(i64::MIN));
+        world.inbox.send(ToRelay::Publish(publication)).unwrap();
+        world.run();
+        assert_eq!(world.sent(), [0]);
     }
 
     /// Offsets without messages wait a second for company, and the partition may be gone and back within it.

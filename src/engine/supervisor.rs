@@ -200,7 +200,7 @@ impl Member {
             stages,
             sources,
             placed: BTreeMap::new(),
-            filling: HashMap::new(),
+            filling: BTreeMap::new(),
             queued_max: settings.queued_records,
         };
         Ok(Self { source, router, commands, starts: Vec::new(), workers, queries, settings, status, is_abandoned })
@@ -550,7 +550,7 @@ struct Router {
     stages: Vec<StageHandle>,
     sources: Vec<Vec<TopicName>>, // by sub-topology
     placed: BTreeMap<TaskId, Placed>,
-    filling: HashMap<(TaskId, usize), Chunk>,
+    filling: BTreeMap<(TaskId, usize), Chunk>,
     queued_max: usize,
 }
 
@@ -746,7 +746,7 @@ mod tests {
             stages: Vec::new(),
             sources: vec![vec![TopicName::parse("events").unwrap()]],
             placed: BTreeMap::from([(task, placed)]),
-            filling: HashMap::new(),
+            filling: BTreeMap::new(),
             queued_max: 100,
         };
         let mut source = Held::default();

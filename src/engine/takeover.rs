@@ -9,7 +9,7 @@ use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy
 use crate::engine::message::{changelog_message, turn_of};
 use crate::engine::outbox::{decided, unannounced};
 use crate::engine::outgoing::{Origin, Outgoing};
-use crate::engine::relay::{Part, Publication};
+use crate::engine::relay::{Outbound, Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
 use crate::engine::task::{Contradiction, State, Task};
@@ -56,7 +56,7 @@ impl Rest {
         for (_, row) in &changelog {
             outgoing.push(Origin { source: &row.source, offset: row.source_offset }, &changelog_message(row));
         }
-        // Their inputs' timestamps are not kept: an age measured over a crash would say nothing about the service.
+        let rows = rows.into_iter().map(|row| Outbound { row, input_at: None }).collect();
         Publication { parts, rows, outgoing, is_urgent: true, ..Publication::default() }
     }
 }

@@ -18,7 +18,7 @@ use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Keyed;
 use crate::engine::message::changelog_row;
 use crate::engine::outgoing::{Origin, Outgoing};
-use crate::engine::relay::{Part, Publication};
+use crate::engine::relay::{Outbound, Part, Publication};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
 use crate::engine::task::{Input, State, Task};
@@ -45,8 +45,7 @@ struct Draw {
 pub(crate) struct Prepared {
     advances: Vec<Advance>,
     /// Notices and dead letters.
-    rows: Vec<OutboxRow>,
-    timestamps: Vec<Timestamp>,
+    rows: Vec<Outbound>,
     /// Changelog records, which are in the outbox too.
     outgoing: Outgoing,
 }
@@ -228,18 +227,20 @@ impl Stage {
             return Err(Undone::Fault(Fault::retry("a position changed under its lock")));
         }
         hook.after(Step::WriteOutbox)?;
-        Ok(Prepared { advances, rows: outbox, timestamps, outgoing })
+        let outbound = |(row, at): (OutboxRow, Timestamp)| Outbound { row, input_at: Some(at) };
+        let rows = outbox.into_iter().zip(timestamps).map(outbound).collect();
+        Ok(Prepared { advances, rows, outgoing })
     }
 
     /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
     /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
     fn finish(&mut self, prepared: Prepared) {
-        let Prepared { advances, rows, timestamps, outgoing } = prepared;
+        let Prepared { advances, rows, outgoing } = prepared;
         let now = self.clock.elapsed();
         self.state.failures = 0;
         self.state.suspects.clear();
         self.status.database_commits.add(1);
-        let mut publication = Publication { rows, timestamps, outgoing, ..Publication::default() };
+        let mut publication = Publication { rows, outgoing, ..Publication::default() };
         let mut moved = BTreeSet::new();
         for advance in advances {
             self.status.count(advance.reached.counts);

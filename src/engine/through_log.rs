@@ -11,7 +11,7 @@ use crate::engine::decision::HaltReason;
 use crate::engine::keyed::{Access, Keyed};
 use crate::engine::message::{bytes_of, dead_letter, notice};
 use crate::engine::outgoing::{Origin, Outgoing};
-use crate::engine::relay::{Part, Publication, ToRelay};
+use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
 use crate::engine::status::{Declarations, Status};
@@ -26,7 +26,7 @@ use crate::flow::store::StateAccess;
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
-use crate::ports::rows::{Counts, OutboxRow};
+use crate::ports::rows::Counts;
 use crate::ports::sink::Message;
 use crate::ports::source::TaskId;
 use crossbeam_channel::Sender;
@@ -51,8 +51,7 @@ const SAMPLE: i64 = 16;
 pub(crate) struct OpenBatch {
     since: Option<Duration>,
     parts: Vec<Part>,
-    rows: Vec<OutboxRow>,
-    timestamps: Vec<Timestamp>,
+    rows: Vec<Outbound>,
     outgoing: Outgoing,
     tasks: BTreeSet<TaskId>,
     counts: Counts,
@@ -82,14 +81,12 @@ impl OpenBatch {
         let (gone, kept): (Vec<Part>, Vec<Part>) =
             std::mem::take(&mut self.parts).into_iter().partition(|part| part.task == task);
         let parts = kept;
-        let (rows, timestamps) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.timestamps));
-        let outgoing = std::mem::take(&mut self.outgoing);
-        let mut rest = Publication { parts, rows, timestamps, outgoing, ..Publication::default() };
+        let (rows, outgoing) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.outgoing));
+        let mut rest = Publication { parts, rows, outgoing, ..Publication::default() };
         for part in gone {
             rest.remove(&part.source);
         }
-        (self.parts, self.rows) = (rest.parts, rest.rows);
-        (self.timestamps, self.outgoing) = (rest.timestamps, rest.outgoing);
+        (self.parts, self.rows, self.outgoing) = (rest.parts, rest.rows, rest.outgoing);
         if self.parts.is_empty() {
             (self.since, self.bytes) = (None, 0);
         }
@@ -266,8 +263,8 @@ impl Stage {
             keyed.close(origin, now, &mut open.outgoing)?;
             keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
         }
-        let OpenBatch { parts, rows, timestamps, outgoing, counts, bytes, .. } = open;
-        self.hand_over(Publication { parts, rows, timestamps, outgoing, counts, bytes, ..Publication::default() });
+        let OpenBatch { parts, rows, outgoing, counts, bytes, .. } = open;
+        self.hand_over(Publication { parts, rows, outgoing, counts, bytes, ..Publication::default() });
         Ok(())
     }
 
@@ -448,7 +445,6 @@ impl Place<'_> {
                     .and_then(|stepped| self.take(record, stepped, count, open, counts));
                 if let Err(fault) = access.end(result.is_ok()) {
                     open.rows.truncate(rows);
-                    open.timestamps.truncate(rows);
                     return Err(fault);
                 }
                 result
@@ -531,7 +527,7 @@ impl Place<'_> {
                 open.rows.truncate(rows);
                 return Err(Reject::dead_letter("too-large", message));
             }
-            open.rows.push(row);
+            open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
         }
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
         if let Some(destination) = &self.sub.destination {
@@ -547,7 +543,6 @@ impl Place<'_> {
                 self.send_on(record, destination, None, key, open);
             }
         }
-        open.timestamps.resize(open.rows.len(), record.timestamp);
         Ok(())
     }
 
@@ -578,16 +573,9 @@ impl Place<'_> {
             Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
             reject => {
                 let limits = self.terms.message_bytes_max;
-                open.rows.push(dead_letter(
-                    self.terms.pipeline,
-                    limits,
-                    self.source,
-                    0,
-                    record,
-                    &reject,
-                    self.terms.now,
-                ));
-                open.timestamps.resize(open.rows.len(), record.timestamp);
+                let Terms { pipeline, now, .. } = self.terms;
+                let row = dead_letter(pipeline, limits, self.source, 0, record, &reject, *now);
+                open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
                 counts.dead_letters += 1;
             }
         }

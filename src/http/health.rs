@@ -68,6 +68,10 @@ mod tests {
         fn elapsed(&self) -> Duration {
             *self.0.lock().unwrap()
         }
+
+        fn sleep(&self, duration: Duration) {
+            *self.0.lock().unwrap() += duration;
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub trait Clock: Send + Sync {
 
     /// Time since some fixed moment; never goes back.
     fn elapsed(&self) -> Duration;
+
+    /// Waits. A simulated clock moves on instead, so that one thread with it never sleeps.
+    fn sleep(&self, duration: Duration);
 }
 
 /// The machine's clocks.
@@ -34,5 +37,9 @@ impl Clock for SystemClock {
 
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }

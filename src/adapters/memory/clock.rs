@@ -39,4 +39,21 @@ impl Clock for ManualClock {
     fn elapsed(&self) -> Duration {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).1
     }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_moves_both_clocks_on_and_is_back_at_once() {
+        let clock = ManualClock::default();
+        let now = clock.now();
+        clock.sleep(Duration::from_hours(1));
+        assert_eq!((clock.now().0 - now.0, clock.elapsed()), (3_600_000, Duration::from_hours(1)));
+    }
 }
