@@ -9,7 +9,6 @@
 
 use crate::engine::comparison::{Compared, Comparison, Misplaced, Origin, Standing, misplaced, origin_of};
 use crate::engine::supervisor::{changelogs, outputs};
-use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
@@ -175,7 +174,7 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     for topic in outputs(topology).difference(&changelogs(topology)) {
         log.await_open(topic)?;
         log.each_message(topic, &mut |found| {
-            if let (Some(id), Some(compared)) = (found.header(ID_HEADER), comparison.find(topic, &found)) {
+            if let (Some(id), Some(compared)) = (found.id(), comparison.find(topic, &found)) {
                 tally(&mut report, id, &compared, &deeds);
             }
         })?;

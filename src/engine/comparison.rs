@@ -8,7 +8,6 @@
 //! The audit and the oracle of the system tests both judge by this.
 
 use crate::engine::message::{headers_of, id_of, turn_of};
-use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
 use crate::ports::history::Found;
 use crate::ports::rows::OutboxRow;
@@ -146,7 +145,7 @@ impl Comparison {
     /// Compares one message as a committed reader finds it; `None` when it is another pipeline's. Of each partition the
     /// messages must come in offset order.
     pub fn find(&mut self, topic: &TopicName, found: &Found) -> Option<Compared> {
-        let id = found.header(ID_HEADER)?;
+        let id = found.id()?;
         let origin = origin_of(&self.pipeline, id)?;
         let (source, place) = (&origin.source, (origin.offset, origin.seq));
         let lane = (topic.clone(), found.partition, source.clone(), origin.incarnation);
@@ -270,6 +269,17 @@ mod tests {
         let mut none = Comparison::new("p", Positions::new());
         assert_eq!(none.find(&topic("out"), &found(&row(4))).unwrap().standing, Standing::Unknown);
         assert_eq!(Comparison::new("q", Positions::new()).find(&topic("out"), &found(&row(4))), None);
+    }
+
+    #[test]
+    fn an_id_that_came_with_a_record_which_somebody_else_sent_on_is_not_ours() {
+        let mut comparison = comparison();
+        let mut forged = found(&row(5));
+        forged.headers.push(Header::new("kafka_dlt-exception-fqcn", *b"java.lang.IllegalStateException"));
+        assert_eq!(comparison.find(&topic("out"), &forged), None);
+        let mut with_another = found(&row(5));
+        with_another.headers.insert(0, Header::new("tg_id", *b"p/in/0/6/0"));
+        assert_eq!(comparison.find(&topic("out"), &with_another).unwrap().origin.offset, Offset(5));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
+use crate::engine::message::LETTER_BYTES;
 use crate::engine::query::{Inboxes, Queries};
 use crate::engine::relay::{Outstanding, Relay};
 use crate::engine::settings::EngineSettings;
@@ -94,12 +95,16 @@ pub fn changelogs(topology: &Topology) -> BTreeSet<TopicName> {
     stores.filter_map(|store| topology.changelog_topic(store)).collect()
 }
 
+/// The dead-letter topics of the pipeline's sources.
+fn dead_letters(topology: &Topology) -> impl Iterator<Item = TopicName> {
+    topology.sub_topologies().iter().flat_map(SubTopology::sources).map(Topology::dead_letter_topic)
+}
+
 /// Every topic that the pipeline writes: destinations, internal topics, changelogs and dead-letter topics, sorted.
 #[must_use]
 pub fn outputs(topology: &Topology) -> BTreeSet<TopicName> {
     let subs = topology.sub_topologies().iter();
-    let dead_letters = subs.clone().flat_map(SubTopology::sources).map(Topology::dead_letter_topic);
-    let written = subs.filter_map(|sub| sub.destination.clone()).chain(dead_letters);
+    let written = subs.filter_map(|sub| sub.destination.clone()).chain(dead_letters(topology));
     written.chain(topology.internal_topics()).chain(changelogs(topology)).collect()
 }
 
@@ -339,8 +344,23 @@ impl Member {
     }
 }
 
+/// The largest messages that the topics take.
+///
+/// # Errors
+/// `Fatal` where a dead-letter topic would not take every dead letter.
 fn limits(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName, usize>, Fault> {
-    outputs(topology).into_iter().map(|topic| sink.message_bytes_max(&topic).map(|bytes| (topic, bytes))).collect()
+    let dead_letters: BTreeSet<TopicName> = dead_letters(topology).collect();
+    let limit = |topic: TopicName| {
+        let bytes = sink.message_bytes_max(&topic)?;
+        if bytes < LETTER_BYTES && dead_letters.contains(&topic) {
+            return Err(Fault::fatal(format!(
+                "topic {topic} takes messages of {bytes} bytes, and a dead letter may have {LETTER_BYTES} without the record's \
+                 key, value and headers: raise its max.message.bytes"
+            )));
+        }
+        Ok((topic, bytes))
+    };
+    outputs(topology).into_iter().map(limit).collect()
 }
 
 /// Steps the workers until they have given up what was revoked, in this thread.

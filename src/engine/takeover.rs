@@ -36,6 +36,8 @@ struct Rest {
     rows: Vec<OutboxRow>,
     /// Changelog records with their turns.
     changelog: Vec<(i64, OutboxRow)>,
+    /// What may have been published, of which inputs and from where to where: looked up together.
+    sought: Vec<(TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>)>,
 }
 
 impl Rest {
@@ -50,7 +52,7 @@ impl Rest {
     }
 
     fn into_publication(self) -> Publication {
-        let Self { parts, rows, mut changelog } = self;
+        let Self { parts, rows, mut changelog, .. } = self;
         changelog.sort_by_key(|(turn, _)| *turn);
         let mut outgoing = Outgoing::default();
         for (_, row) in &changelog {
@@ -271,6 +273,7 @@ impl Stage {
                 return Ok(());
             }
         }
+        self.look_up(id, &mut rest)?;
         if !rest.parts.is_empty() {
             self.hand_over(rest.into_publication());
         }
@@ -403,9 +406,7 @@ impl Stage {
                 }
                 self.set_published(id, source, |_| NextOffset(-1));
                 let rows = decided(&mut *self.rows, source, from, to)?;
-                let rows = self.missing(rows)?;
-                tracing::warn!(partition = %source, rows = rows.len(), "the committed offset had expired; publishing what its topics lack");
-                self.publish(id, source, (from, to), rows, rest);
+                rest.sought.push((source.clone(), (from, to), rows));
                 Ok(true)
             }
             Decision::SkipGap { to } => self.skip_gap(id, source, to, rest),
@@ -517,12 +518,25 @@ impl Stage {
         Ok(true)
     }
 
-    /// Those of `rows` that their topics lack, by id.
-    fn missing(&self, rows: Vec<OutboxRow>) -> Result<Vec<OutboxRow>, Fault> {
+    /// Notes of the inputs whose committed offsets had expired what their topics lack, by id: one reading of the topics for
+    /// all of them.
+    fn look_up(&self, id: TaskId, rest: &mut Rest) -> Result<(), Fault> {
+        let mut sought = std::mem::take(&mut rest.sought);
+        let rows: Vec<OutboxRow> = sought.iter_mut().flat_map(|(_, _, rows)| rows.drain(..)).collect();
+        if sought.is_empty() {
+            return Ok(());
+        }
         let Some(open) = &self.history else {
             return Err(Fault::retry("the topics cannot be searched for what was already published"));
         };
-        unannounced(self.topology.name(), rows, &mut *open()?)
+        let mut missing = unannounced(self.topology.name(), rows, &mut *open()?)?;
+        for (source, range, _) in sought {
+            let (own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
+            missing = others;
+            tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing what its topics lack");
+            self.publish(id, &source, range, own, rest);
+        }
+        Ok(())
     }
 
     /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent.

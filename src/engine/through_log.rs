@@ -9,7 +9,7 @@ use crate::engine::assignment::AssignmentId;
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
 use crate::engine::keyed::{Access, Keyed};
-use crate::engine::message::{bytes_of, dead_letter, notice};
+use crate::engine::message::{bytes_of, dead_letter, notice, sent_on};
 use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
 use crate::engine::settings::EngineSettings;
@@ -546,7 +546,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Sends the record as it is to another topic under `key`.
+    /// Sends the record as it is to another topic under `key`; of its headers those that are not read as ours there.
     fn send_on(
         &self,
         record: &Record<'_>,
@@ -555,12 +555,13 @@ impl Place<'_> {
         key: &[u8],
         open: &mut OpenBatch,
     ) {
+        let headers = sent_on(record.headers);
         let message = Message {
             destination,
             partition,
             key: Some(key),
             value: record.value,
-            headers: record.headers,
+            headers: &headers,
             timestamp: Some(record.timestamp),
             is_tracked: false,
         };

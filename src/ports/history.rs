@@ -1,5 +1,6 @@
 //! What the audit reads: positions, row versions and outbox history on one side, a topic from end to end on the other.
 
+use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{Header, NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::fault::Fault;
@@ -49,12 +50,22 @@ pub struct Found {
 }
 
 impl Found {
-    /// The value of the first header called `name`, as text.
+    /// The value of the last header called `name`, as text: where a name repeats, who sent it on last has added it.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let header = self.headers.iter().find(|header| header.name == name)?;
-        std::str::from_utf8(header.value.as_deref()?).ok()
+        text(self.headers.iter().rfind(|header| header.name == name)?)
     }
+
+    /// The id of a message that a pipeline has announced, by which it is looked up. It is the very last header: one further
+    /// in front came with a record that somebody else has sent on.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        text(self.headers.last().filter(|header| header.name == ID_HEADER)?)
+    }
+}
+
+fn text(header: &Header) -> Option<&str> {
+    std::str::from_utf8(header.value.as_deref()?).ok()
 }
 
 /// The log side, read-only and committed.

@@ -8,8 +8,9 @@ use tidegate::engine::audit::audit;
 use tidegate::engine::commit::{TAKEOVER, THROUGH_DATABASE};
 use tidegate::engine::settings::MissingRow;
 use tidegate::flow::Table;
-use tidegate::flow::record::TopicName;
+use tidegate::flow::record::{Header, Timestamp, TopicName};
 use tidegate::flow::row::Value;
+use tidegate::ports::history::Found;
 use tidegate::testing::TestDriver;
 
 fn code(found: &tidegate::ports::history::Found) -> String {
@@ -57,6 +58,84 @@ fn each_kind_of_poison_is_a_dead_letter_with_its_cause_and_the_stream_goes_on() 
     assert_eq!(driver.read("large-changes").len(), 1, "the stream goes on");
     assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1, "no poison has touched the row");
     driver.crash_everywhere();
+}
+
+#[test]
+fn a_value_that_its_error_quotes_over_and_over_is_a_dead_letter_like_any_other() {
+    let mut driver = driver(1);
+    // Each of these bytes takes six in the sentence that quotes it.
+    let value = format!("{{\"value\": \"{}\"}}", "\u{7f}".repeat(200_000));
+    driver.send_raw("readings", Some(b"0"), Some(value.as_bytes()));
+    driver.send("readings", 0, json!({"value": 10.0}));
+    assert!(driver.halts().is_empty());
+    let dead = driver.read_raw("readings-dlt");
+    assert_eq!((code(&dead[0]).as_str(), dead[0].value.as_deref()), ("bad-json", Some(value.as_bytes())));
+    assert_eq!(dead[0].header("kafka_dlt-exception-message").unwrap().len(), 1_024);
+    let cut: usize = dead[0].header("tg_message_omitted_bytes").unwrap().parse().unwrap();
+    assert!(cut > 1_000_000, "{cut}");
+    assert_eq!(driver.row_of("accounts", 0).unwrap().version, 1, "the stream goes on");
+}
+
+#[test]
+fn keys_and_headers_that_the_dead_letter_topic_would_not_take_halt_nothing() {
+    let mut driver = driver(1);
+    let topic = |name: &str| TopicName::parse(name).unwrap();
+    driver.stop(0);
+    driver.log().limit_messages(&topic("readings-dlt"), 50_000);
+    driver.start(0);
+    let key = vec![b'k'; 100_000];
+    let headers = [Header::new("trace", vec![b't'; 100_000])];
+    let now = Timestamp(1_767_225_600_000);
+    driver.log().produce(&topic("readings"), Some(&key), Some(b"{}"), &headers, now).unwrap();
+    driver.log().produce(&topic("readings"), Some(b"0"), Some(b"{}"), &headers, now).unwrap();
+    assert!(driver.halts().is_empty());
+    let mut dead = driver.read_raw("readings-dlt");
+    dead.sort_by_key(|found| found.key.clone());
+    let omitted = |found: &Found| {
+        ["value", "headers", "key"]
+            .map(|what| found.header(&format!("tg_{what}_omitted_bytes")).map(|bytes| bytes.parse::<usize>().unwrap()))
+    };
+    assert_eq!(omitted(&dead[0]), [Some(2), Some(100_005), Some(100_000)]);
+    assert_eq!((dead[1].key.as_deref(), omitted(&dead[1])), (Some(&b"0"[..]), [Some(2), Some(100_005), None]));
+}
+
+/// A redriven letter, or a notice of another pipeline: the ids that they bear were given by somebody else.
+#[test]
+fn a_record_that_bears_the_headers_of_a_message_of_ours_is_told_apart_from_it() {
+    let mut driver = driver(1);
+    let headers = [
+        Header::new("trace", *b"t"),
+        Header::new("kafka_dlt-exception-fqcn", *b"java.lang.IllegalStateException"),
+        Header::new("kafka_dlt-exception-stacktrace", *b"at listener"),
+        Header::new("tg_version", *b"7"),
+        Header::new("tg_id", *b"scoring/readings/0/0/0"),
+    ];
+    let (topic, now) = (TopicName::parse("readings").unwrap(), Timestamp(1_767_225_600_000));
+    for _ in 0..2 {
+        driver.log().produce(&topic, Some(b"99"), Some(b"{}"), &headers, now).unwrap();
+    }
+    let dead = driver.read_raw("readings-dlt");
+    for found in &dead {
+        let names: Vec<&str> = found.headers.iter().map(|header| header.name.as_str()).collect();
+        assert_eq!((names.len(), names[0], names[9]), (10, "trace", "tg_id"), "{names:?}");
+        assert_eq!(code(found), "missing-row");
+    }
+    let (mut rows, mut log) = (driver.database().history("scoring"), driver.log().history("scoring"));
+    let report = audit(&topology(), &mut rows, &mut log).unwrap();
+    assert!(report.is_clean() && report.is_drained() && report.in_topics == 2, "{report:?}");
+}
+
+#[test]
+fn a_dead_letter_topic_that_would_not_take_every_dead_letter_is_told_at_the_start() {
+    let mut driver = driver(1);
+    driver.stop(0);
+    driver.log().limit_messages(&TopicName::parse("readings-dlt").unwrap(), 4_000);
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.start(0)));
+    let text = refused.unwrap_err().downcast_ref::<String>().cloned().unwrap();
+    assert!(
+        text.contains("topic readings-dlt takes messages of 4000 bytes") && text.contains("max.message.bytes"),
+        "{text}"
+    );
 }
 
 #[test]

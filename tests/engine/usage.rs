@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::commit::THROUGH_LOG;
-use tidegate::flow::record::TopicName;
+use tidegate::flow::record::{Header, Timestamp, TopicName};
 use tidegate::pipelines::usage::topology;
+use tidegate::ports::history::Found;
 use tidegate::testing::TestDriver;
 
 /// Sends `count` events of five users, keyed so that neither the key nor the partition tells the user.
@@ -137,4 +138,19 @@ fn an_instance_that_comes_back_to_its_disk_reads_nothing_again() {
     let sums: u64 =
         (0..5).map(|n| driver.store("usage", &format!("user-{n}")).unwrap()["count"].as_u64().unwrap()).sum();
     assert_eq!(sums, 65);
+}
+
+/// A redriven letter of this very pipeline: what named the letter names nothing any more.
+#[test]
+fn a_re_keyed_copy_bears_no_header_that_would_be_read_as_ours() {
+    let mut driver = TestDriver::new(topology()).partitions(3);
+    let headers = ["trace", "tg_id", "kafka_dlt-original-topic"];
+    let headers = headers.map(|name| Header::new(name, *b"usage/events/0/0/0"));
+    let (topic, value) = (TopicName::parse("events").unwrap(), json!({"userId": "user-1", "units": 1}).to_string());
+    feed(&mut driver, 1);
+    driver.log().produce(&topic, None, Some(value.as_bytes()), &headers, Timestamp(1_767_225_600_000)).unwrap();
+    let copies = driver.read_raw("usage-by-user-repartition");
+    let names = |found: &Found| found.headers.iter().map(|header| header.name.clone()).collect::<Vec<_>>();
+    let names: Vec<_> = copies.iter().map(names).filter(|names| !names.is_empty()).collect();
+    assert_eq!(names, [["trace"]]);
 }

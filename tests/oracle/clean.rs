@@ -7,11 +7,10 @@ use crate::laws::{
     Expect, Fate, History, Input, Link, Output, Position, Row, Sample, Source, SourceSample, States, Verdict,
 };
 use crate::random::Random;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use tidegate::engine::comparison::origin_of;
-use tidegate::engine::message::{dead_letter_headers, headers_of, is_dead_letter, notice};
+use tidegate::engine::message::{dead_letter, headers_of, is_dead_letter, notice};
 use tidegate::flow::effect::{Emission, Reject};
-use tidegate::flow::identity::ID_HEADER;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use tidegate::ports::history::Found;
@@ -58,19 +57,9 @@ pub fn notice_of(input: &Input, link: &Link, threshold: f64, at_ms: i64) -> Outb
 
 /// The outbox row of a dead letter.
 pub fn letter_of(input: &Input, at_ms: i64) -> OutboxRow {
-    let (record, reject) = (record(input.offset, None), Reject::dead_letter("bad-json", "not JSON"));
-    let TopicPartition { topic: source, partition } = &input.place;
-    OutboxRow {
-        source: input.place.clone(),
-        source_offset: input.offset,
-        seq: 0,
-        incarnation: 0,
-        destination: topic(&format!("{source}-dlt")),
-        key: None,
-        value: Some(b"{".to_vec()),
-        headers: dead_letter_headers(PIPELINE, source, partition.0, &record, &reject),
-        created_at: Timestamp(at_ms),
-    }
+    let record = Record { value: Some(b"{"), ..record(input.offset, None) };
+    let reject = Reject::dead_letter("bad-json", "not JSON");
+    dead_letter(PIPELINE, &HashMap::new(), &input.place, 0, &record, &reject, Timestamp(at_ms))
 }
 
 const fn record(offset: Offset, key: Option<&[u8]>) -> Record<'_> {
@@ -329,7 +318,7 @@ pub fn next_link(row: &mut Row, input: &Input, nonce: i64) -> Link {
 
 /// The input that a message names.
 pub fn origin(output: &Output) -> (TopicPartition, Offset) {
-    let id = output.found.header(ID_HEADER).unwrap();
+    let id = output.found.id().unwrap();
     let origin = origin_of(PIPELINE, id).unwrap();
     (origin.source, origin.offset)
 }

@@ -4,7 +4,6 @@ use super::history::{Fate, History, Input, Link, Output, Source, Verdict};
 use std::collections::{HashMap, HashSet};
 use tidegate::engine::comparison::origin_of;
 use tidegate::engine::message::{is_dead_letter, turn_of};
-use tidegate::flow::identity::ID_HEADER;
 use tidegate::flow::record::{Offset, TopicPartition};
 use tidegate::ports::rows::OutboxRow;
 
@@ -87,7 +86,7 @@ impl<'h> Index<'h> {
 
 /// The input that a message of this pipeline names.
 pub(super) fn place_of(pipeline: &str, output: &Output) -> Option<Place> {
-    let origin = origin_of(pipeline, output.found.header(ID_HEADER)?)?;
+    let origin = origin_of(pipeline, output.found.id()?)?;
     Some((origin.source, origin.offset))
 }
 

@@ -7,7 +7,6 @@ use super::index::{Index, Place, is_letter, place_of};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use tidegate::engine::comparison::{Compared, Comparison, Standing, origin_of};
-use tidegate::flow::identity::ID_HEADER;
 use tidegate::flow::key::partition_for;
 
 pub(super) fn judge(history: &History, index: &Index<'_>, out: &mut Findings) {
@@ -58,7 +57,7 @@ pub(super) fn nonce_of(value: Option<&[u8]>) -> Option<i64> {
 
 fn name_of(output: &Output) -> String {
     let (topic, found) = (&output.topic, &output.found);
-    format!("{topic}-{}@{} {}", found.partition, found.offset, found.header(ID_HEADER).unwrap_or("without an id"))
+    format!("{topic}-{}@{} {}", found.partition, found.offset, found.id().unwrap_or("without an id"))
 }
 
 fn of_visible(output: &Output, place: &Place, compared: &Compared, index: &Index<'_>, out: &mut Findings) {
@@ -145,5 +144,5 @@ fn hidden<'h>(history: &'h History, torn: &HashSet<u64>) -> HashSet<&'h str> {
         let is_torn = output.transaction.is_some_and(|transaction| torn.contains(&transaction));
         is_torn || (output.fate == Fate::Committed && !output.is_visible)
     };
-    history.outputs.iter().filter(is_told).filter_map(|output| output.found.header(ID_HEADER)).collect()
+    history.outputs.iter().filter(is_told).filter_map(|output| output.found.id()).collect()
 }
