@@ -99,7 +99,9 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
         let notices = self.chain.run(event, &mut state, context)?;
         let mut after = Vec::with_capacity(row.len());
         to_values(&state, &mut after).map_err(|error| unfit(&error))?;
-        let mut applied = Applied { row: (before != after).then_some(after), ..Applied::default() };
+        let is_changed = before != after;
+        keep_spelling(row, &before, &mut after);
+        let mut applied = Applied { row: is_changed.then_some(after), ..Applied::default() };
         for notice in notices {
             self.chain.decide(&notice, &mut applied)?;
         }
@@ -196,6 +198,16 @@ impl<A: Algorithm> Chain<A> {
             applied.emissions.push(Emission { destination: destination.clone(), value, threshold });
         }
         Ok(())
+    }
+}
+
+/// Columns that the algorithm left alone get back what the database has, bit for bit: the struct may round a number within
+/// JSON, or spell a decimal or an instant otherwise.
+fn keep_spelling(row: &[Value], before: &[Value], after: &mut [Value]) {
+    for ((found, before), after) in row.iter().zip(before).zip(after) {
+        if found != before && before == after {
+            after.clone_from(found);
+        }
     }
 }
 
