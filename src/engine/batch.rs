@@ -7,6 +7,9 @@
 //! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, and the
 //! refused one leaves neither row nor state behind. Where there are stores every later record may have read what the
 //! refused one wrote, so there the whole batch is decided again with the suspects known; otherwise only the row's records.
+//!
+//! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other on
+//! what the one before left, each seeing its own columns.
 
 use crate::engine::keyed::{Access, Keyed};
 use crate::engine::message::{bytes_of, dead_letter, notice};
@@ -40,8 +43,10 @@ pub(crate) struct Share<'a> {
     pub(crate) step: &'a dyn RowStep,
     /// The index of the step's table in the row port.
     pub(crate) table: usize,
-    /// Whether a record that asks for it is offered again; otherwise it becomes a dead letter.
-    pub(crate) may_retry: bool,
+    /// The places of the step's columns among those of the table; `None` where they are the same.
+    pub(crate) columns: Option<&'a [usize]>,
+    /// How often the first record was offered in vain.
+    pub(crate) attempts: u32,
     pub(crate) is_versioned: bool,
     /// Whether the step has stores.
     pub(crate) is_stateful: bool,
@@ -53,6 +58,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) pipeline: &'a str,
     pub(crate) now: Timestamp,
     pub(crate) missing_row: MissingRow,
+    /// How often a record that asks for it is offered again before it becomes a dead letter.
+    pub(crate) retry_attempts: u32,
     pub(crate) record_bytes_max: usize,
     pub(crate) message_bytes_max: &'a HashMap<TopicName, usize>,
     /// Whether verdicts are kept.
@@ -218,8 +225,10 @@ impl<'a> Batch<'a> {
         try_write: &mut impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
     ) -> Result<bool, E> {
         let Self { shares, terms, entries, slots, .. } = self;
+        let before = number.checked_sub(1).and_then(|before| entries.get(before)).map(|entry| entry.share);
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
+        let attempts = if before == Some(entry.share) { 0 } else { share.attempts };
         let decided = match &entry.key {
             Err(reject) => Err(reject.clone()),
             Ok(slot) => match slots.get_mut(*slot) {
@@ -233,7 +242,7 @@ impl<'a> Batch<'a> {
         entry.decided = match decided {
             Ok(decided) => decided,
             Err(Reject::Skip { code }) => Decided::Skipped(code.into_owned()),
-            Err(Reject::Retry { code, .. }) if share.may_retry => {
+            Err(Reject::Retry { code, .. }) if attempts < terms.retry_attempts => {
                 entry.decided = Decided::Waiting;
                 entry.key = Err(Reject::Retry { code, message: String::new() });
                 return Ok(true);
@@ -263,7 +272,8 @@ impl<'a> Batch<'a> {
     }
 
     /// The database refused the row of `key`, which belongs to no step with stores: decides its records again, as a
-    /// suspect's. A record whose row is refused becomes a dead letter, and the row stays as it was before it.
+    /// suspect's. A record whose row is refused becomes a dead letter, and the row stays as it was before it. Answers
+    /// whether one asks to be offered again later: nothing of the batch may be committed then.
     ///
     /// # Errors
     /// What `try_write` failed with, other than a refusal.
@@ -272,8 +282,8 @@ impl<'a> Batch<'a> {
         table: usize,
         key: &Key,
         mut try_write: impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
-    ) -> Result<(), E> {
-        let Some(slot) = self.slot(table, key) else { return Ok(()) };
+    ) -> Result<bool, E> {
+        let Some(slot) = self.slot(table, key) else { return Ok(false) };
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.values = None;
             slot.changes = 0;
@@ -283,11 +293,11 @@ impl<'a> Batch<'a> {
             let is_due = self.entries.get(number).is_some_and(|entry| {
                 entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
             });
-            if is_due {
-                self.decide_entry(number, &mut TaskStores::new(), &mut try_write)?;
+            if is_due && self.decide_entry(number, &mut TaskStores::new(), &mut try_write)? {
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// How far each share came, in the order of the shares.
@@ -420,6 +430,21 @@ fn decide_record<E: From<StoreTrouble>>(
     Ok(decided)
 }
 
+/// Those values of a row that a step has columns for, in its order.
+fn own_columns(columns: &[usize], row: &[Value]) -> Vec<Value> {
+    columns.iter().filter_map(|place| row.get(*place).cloned()).collect()
+}
+
+/// A row with what a step made of its columns.
+fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> Vec<Value> {
+    for (place, value) in columns.iter().zip(values) {
+        if let Some(cell) = row.get_mut(*place) {
+            *cell = value;
+        }
+    }
+    row
+}
+
 fn apply(
     terms: &Terms<'_>,
     share: &Share<'_>,
@@ -443,7 +468,11 @@ fn apply(
         key: &slot.key,
         state: access.as_mut().map(|access| &mut **access as &mut dyn StateAccess),
     };
-    let applied = share.step.apply(record.value, slot.values.as_ref().unwrap_or(read), &mut context)?;
+    let row = slot.values.as_ref().unwrap_or(read);
+    let applied = match share.columns {
+        None => share.step.apply(record.value, row, &mut context)?,
+        Some(columns) => share.step.apply(record.value, &own_columns(columns, row), &mut context)?,
+    };
     if let Some(reject) = access.and_then(Access::refusal) {
         return Err(reject);
     }
@@ -462,7 +491,10 @@ fn apply(
         notices.push(row);
     }
     if let Some(values) = applied.row {
-        slot.values = Some(values);
+        slot.values = Some(match share.columns {
+            None => values,
+            Some(columns) => with_columns(columns, row.clone(), values),
+        });
         slot.changes += 1;
     }
     Ok(Decided::Applied { is_changed, notices, announced, magnitude: applied.magnitude, threshold: applied.threshold })

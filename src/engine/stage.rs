@@ -189,7 +189,8 @@ impl Stage {
         match message {
             ToStage::Assigned { task: id, assignment, queued } => {
                 if let Some(sub_topology) = self.topology.sub_topologies().get(id.sub_topology) {
-                    let task = Task::new(id, assignment, sub_topology, queued, self.clock.elapsed());
+                    let place = self.topology.table_place(id.sub_topology);
+                    let task = Task::new(id, assignment, sub_topology, place, queued, self.clock.elapsed());
                     self.state.tasks.insert(id, task);
                     self.show(id);
                 }

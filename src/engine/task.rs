@@ -19,7 +19,7 @@ use crate::engine::keyed::Keyed;
 use crate::engine::patience::Patience;
 use crate::engine::remedy::Choice;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
-use crate::flow::topology::{StepKind, SubTopology};
+use crate::flow::topology::{StepKind, SubTopology, TablePlace};
 use crate::ports::rows::{OutboxRow, Position};
 use crate::ports::source::{Committed, TaskId};
 use std::collections::VecDeque;
@@ -228,6 +228,8 @@ pub(crate) struct Task {
     pub(crate) assignment: AssignmentId,
     pub(crate) state: State,
     pub(crate) sub_topology: SubTopology,
+    /// Where its rows lie, if it has any.
+    pub(crate) place: TablePlace,
     /// Lead topic first, then the companions.
     pub(crate) inputs: Vec<Input>,
     /// The next takeover step is not tried before.
@@ -259,6 +261,7 @@ impl Task {
         id: TaskId,
         assignment: AssignmentId,
         sub_topology: &SubTopology,
+        place: TablePlace,
         queued: Arc<AtomicUsize>,
         now: Duration,
     ) -> Self {
@@ -272,6 +275,7 @@ impl Task {
             state: State::Claiming,
             inputs: inputs.collect(),
             sub_topology: sub_topology.clone(),
+            place,
             not_before: now,
             assigned_at: now,
             delivery: 0,

@@ -19,13 +19,12 @@ use crate::engine::keyed::Keyed;
 use crate::engine::message::changelog_row;
 use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Outbound, Part, Publication};
-use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
 use crate::engine::task::{Input, State, Task};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
-use crate::flow::topology::{StepKind, Topology};
+use crate::flow::topology::StepKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
@@ -68,7 +67,7 @@ struct Advance {
 enum Undone {
     /// These compare-and-sets matched nothing.
     Fenced(Vec<TaskId>),
-    /// The database refuses these rows of steps with stores, named by table and key.
+    /// The database refuses these rows, named by table and key: their records are decided one by one from now on.
     Refused(BTreeSet<(usize, Key)>),
     Store(StoreTrouble),
     Fault(Fault),
@@ -164,6 +163,7 @@ impl Stage {
             pipeline: topology.name(),
             now: clock.now(),
             missing_row: settings.missing_row,
+            retry_attempts: settings.retry_attempts,
             record_bytes_max: settings.record_bytes_max,
             message_bytes_max,
             keeps_verdicts: settings.verdicts,
@@ -175,8 +175,7 @@ impl Stage {
                 Some((draw, task, task.inputs.get(draw.input)?))
             })
             .collect();
-        let shares: Vec<Share<'_>> =
-            inputs.iter().filter_map(|(draw, task, input)| share(topology, draw, task, input, settings)).collect();
+        let shares: Vec<Share<'_>> = inputs.iter().filter_map(|(draw, task, input)| share(draw, task, input)).collect();
         failpoint!(K1);
         rows.begin()?;
         hook.after(Step::OpenDatabase)?;
@@ -368,21 +367,16 @@ impl Stage {
 }
 
 /// What one input contributes; `None` for a step without rows, which is never drawn.
-fn share<'a>(
-    topology: &Topology,
-    draw: &Draw,
-    task: &'a Task,
-    input: &'a Input,
-    settings: &EngineSettings,
-) -> Option<Share<'a>> {
+fn share<'a>(draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
     Some(Share {
         task: task.id,
         source: &input.source,
         incarnation: input.incarnation(),
         step: &**step,
-        table: topology.table_index(task.id.sub_topology),
-        may_retry: input.attempts < settings.retry_attempts,
+        table: task.place.table,
+        columns: task.place.columns.as_deref(),
+        attempts: input.attempts,
         is_versioned: step.table().table.version_column.is_some(),
         is_stateful: task.sub_topology.is_stateful(),
         records: input.records(draw.records).collect(),
@@ -451,7 +445,8 @@ fn close_stores(
 
 /// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
 /// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores are
-/// suspects from now on, and the whole batch is offered again.
+/// suspects from now on, and the whole batch is offered again; so it is where one of those records now asks for a retry,
+/// since those behind it are decided already.
 fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {
@@ -462,8 +457,13 @@ fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> 
     if !suspects.is_empty() {
         return Err(Undone::Refused(suspects.into_iter().map(|(table, write)| (table, write.key)).collect()));
     }
-    for (table, write) in refused {
-        batch.settle_refused(table, &write.key, |table, row| offer(rows, table, row))?;
+    if !refused.is_empty() {
+        rows.savepoint()?; // the tables written since the last one was set are not to go with a refused row
+    }
+    for (table, write) in &refused {
+        if batch.settle_refused(*table, &write.key, |table, row| offer(rows, table, row))? {
+            return Err(Undone::Refused(refused.into_iter().map(|(table, write)| (table, write.key)).collect()));
+        }
     }
     Ok(())
 }

@@ -140,6 +140,38 @@ pub struct FoundColumn {
 }
 
 impl TableSpec {
+    /// Takes in the columns that another step's struct asks of the same table. A column of both stands once.
+    ///
+    /// Returns one sentence for each thing that the two do not agree about; empty when one row can serve both.
+    pub(crate) fn merge(&mut self, other: &Self) -> Vec<String> {
+        let name = &self.table.name;
+        let mut out = Vec::new();
+        let (own, others) = (&self.table, &other.table);
+        if own.key_column != others.key_column || column_of(own.key_type) != column_of(others.key_type) {
+            out.push(format!(
+                "table {name}: one step has the key {} {}, another {} {}; give both the same Table",
+                own.key_column,
+                column_of(own.key_type),
+                others.key_column,
+                column_of(others.key_type)
+            ));
+        }
+        if own.version_column != others.version_column {
+            let told = |table: &Table| table.version_column.clone().unwrap_or_else(|| "none".into());
+            let (own, others) = (told(own), told(others));
+            out.push(format!(
+                "table {name}: one step has the version column {own}, another {others}; give both the same Table"
+            ));
+        }
+        for column in &other.columns {
+            match self.columns.iter_mut().find(|known| known.name == column.name) {
+                Some(known) => out.extend(known.merge(name, column)),
+                None => self.columns.push(column.clone()),
+            }
+        }
+        out
+    }
+
     /// Compares the struct with the table. `found` is `None` when there is no such table.
     ///
     /// Returns one sentence a difference, each naming table and column; empty when they agree.
@@ -151,11 +183,7 @@ impl TableSpec {
                 "table {name}: does not exist; create it, or name its schema as in \"schema.{name}\""
             )];
         };
-        let key_type = match self.table.key_type {
-            KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
-            KeyType::Uuid => ColumnType::Uuid,
-            KeyType::Text => ColumnType::Text,
-        };
+        let key_type = column_of(self.table.key_type);
         let mut wanted =
             vec![ColumnSpec { name: self.table.key_column.clone(), accepts: vec![key_type], is_nullable: false }];
         if let Some(column) = &self.table.version_column {
@@ -166,7 +194,37 @@ impl TableSpec {
     }
 }
 
+/// The type of a key column that holds such ids.
+const fn column_of(key_type: KeyType) -> ColumnType {
+    match key_type {
+        KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
+        KeyType::Uuid => ColumnType::Uuid,
+        KeyType::Text => ColumnType::Text,
+    }
+}
+
 impl ColumnSpec {
+    /// Narrows the column to what another step's struct can hold too; a sentence where nothing is left.
+    fn merge(&mut self, table: &str, other: &Self) -> Option<String> {
+        let column = &self.name;
+        if self.is_nullable != other.is_nullable {
+            return Some(format!(
+                "table {table}, column {column}: is an Option in one step's struct and a plain type in another's; make both alike"
+            ));
+        }
+        let likeliest = |spec: &Self| spec.accepts.first().map(ToString::to_string).unwrap_or_default();
+        let both: Vec<ColumnType> = self.accepts.iter().filter(|kind| other.accepts.contains(kind)).copied().collect();
+        if both.is_empty() {
+            return Some(format!(
+                "table {table}, column {column}: is {} in one step's struct and {} in another's; give both fields one type",
+                likeliest(self),
+                likeliest(other)
+            ));
+        }
+        self.accepts = both;
+        None
+    }
+
     fn differences(&self, table: &str, found: &[FoundColumn]) -> Vec<String> {
         let column = &self.name;
         let likeliest = self.accepts.first().map(ToString::to_string).unwrap_or_default();

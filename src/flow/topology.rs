@@ -62,6 +62,15 @@ pub struct SubTopology {
     pub rekeys: Option<Arc<str>>,
 }
 
+/// Where a step's rows lie among the tables of its pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TablePlace {
+    /// The table in [`Topology::tables`].
+    pub table: usize,
+    /// The place of each of the step's columns among those of the table; `None` where they are the same.
+    pub columns: Option<Vec<usize>>,
+}
+
 impl SubTopology {
     /// Lead topic first, then the companions.
     pub fn sources(&self) -> impl Iterator<Item = &TopicName> {
@@ -172,16 +181,39 @@ impl Topology {
         TopicName::parse(&format!("{}-{name}-{kind}", self.name)).ok()
     }
 
-    /// The tables of all steps with rows, in the order of the sub-topologies.
+    /// The tables of all steps with rows, by name, each once: with the columns of the first step that has it, then those
+    /// that other steps add. In this order rows are locked, by every worker and instance.
     #[must_use]
     pub fn tables(&self) -> Vec<TableSpec> {
-        self.sub_topologies.iter().filter_map(SubTopology::table).cloned().collect()
+        self.merged_tables(&mut Vec::new())
     }
 
-    /// The place in [`Topology::tables`] of a sub-topology's table.
+    /// As [`Topology::tables`]; what two steps do not agree about is told in `errors`.
+    fn merged_tables(&self, errors: &mut Vec<String>) -> Vec<TableSpec> {
+        let mut tables: Vec<TableSpec> = Vec::new();
+        for spec in self.sub_topologies.iter().filter_map(SubTopology::table) {
+            match tables.iter_mut().find(|known| known.table.name == spec.table.name) {
+                Some(known) => errors.extend(known.merge(spec)),
+                None => tables.push(spec.clone()),
+            }
+        }
+        tables.sort_by(|one, next| one.table.name.cmp(&next.table.name));
+        tables
+    }
+
+    /// Where the rows of a sub-topology's step lie in [`Topology::tables`].
     #[must_use]
-    pub fn table_index(&self, sub_topology: usize) -> usize {
-        self.sub_topologies.iter().take(sub_topology).filter(|sub| sub.table().is_some()).count()
+    pub fn table_place(&self, sub_topology: usize) -> TablePlace {
+        let Some(spec) = self.sub_topologies.get(sub_topology).and_then(SubTopology::table) else {
+            return TablePlace::default();
+        };
+        let tables = self.tables();
+        let found = tables.iter().enumerate().find(|(_, known)| known.table.name == spec.table.name);
+        let Some((table, whole)) = found else { return TablePlace::default() };
+        let place = |name: &String| whole.columns.iter().position(|column| column.name == *name);
+        let columns: Vec<usize> = spec.columns.iter().filter_map(|column| place(&column.name)).collect();
+        let is_whole = columns.iter().copied().eq(0..whole.columns.len());
+        TablePlace { table, columns: (!is_whole).then_some(columns) }
     }
 
     /// The same pipeline with each step put into another: for whoever watches its runs.
@@ -242,6 +274,7 @@ impl Topology {
         for sub in &self.sub_topologies {
             self.check_tables(sub, &mut errors);
         }
+        self.merged_tables(&mut errors);
         let stores: Vec<&StoreSpec> = self.sub_topologies.iter().flat_map(|sub| &sub.stores).collect();
         for (index, store) in stores.iter().enumerate() {
             if stores.iter().take(index).any(|other| other.name == store.name) {

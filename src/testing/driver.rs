@@ -151,7 +151,8 @@ impl TestDriver {
 
     // === What a test does ===
 
-    /// Puts a row into a table, with version 0.
+    /// Puts a row into a table, with version 0. Where several steps have structs of their own for it, the row has the columns
+    /// of the first step's, then those that the others add.
     ///
     /// # Panics
     /// When no step uses such a table or the row does not fit it.

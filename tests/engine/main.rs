@@ -12,4 +12,5 @@ mod repairs;
 mod rowstate;
 mod scripts;
 mod sessions;
+mod tables;
 mod usage;

@@ -176,6 +176,20 @@ fn a_retry_keeps_the_order_of_its_partition_and_leaves_the_others_alone() {
 }
 
 #[test]
+fn each_record_that_asks_for_a_retry_has_all_its_repetitions() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let mut driver = fill(TestDriver::new(counted(&calls)).settings(|s| s.retry_attempts = 3), 2);
+    driver.run();
+    for _ in 0..3 {
+        driver.send("readings", 0, json!({"value": 1.0, "word": "retry"}));
+    }
+    driver.send("readings", 0, json!({"value": 10.0}));
+    assert_eq!(driver.read("large-changes").len(), 1);
+    assert_eq!(driver.read_raw("readings-dlt").len(), 3);
+    assert_eq!(calls.load(Ordering::Relaxed), 3 * 4 + 1);
+}
+
+#[test]
 fn a_skip_changes_nothing_and_announces_nothing() {
     let mut driver = driver(1);
     driver.send("readings", 0, json!({"value": 10.0, "word": "skip"}));
