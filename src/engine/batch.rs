@@ -11,7 +11,8 @@
 //! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other on
 //! what the one before left, each seeing its own columns.
 
-use crate::engine::keyed::{Access, Keyed};
+use crate::engine::event_time::Horizon;
+use crate::engine::keyed::{Access, Keyed, Trouble};
 use crate::engine::message::{bytes_of, dead_letter, notice};
 use crate::engine::settings::MissingRow;
 use crate::flow::algorithm::Context;
@@ -21,7 +22,6 @@ use crate::flow::record::{Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::step::RowStep;
 use crate::flow::store::StateAccess;
-use crate::ports::Fault;
 use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +32,7 @@ pub(crate) type TaskStores = BTreeMap<TaskId, Keyed>;
 /// A store could not be read: no record is to blame, and the batch is not decided.
 pub(crate) struct StoreTrouble {
     pub(crate) task: TaskId,
-    pub(crate) fault: Fault,
+    pub(crate) trouble: Trouble,
 }
 
 /// One source partition's part of a batch.
@@ -57,6 +57,7 @@ pub(crate) struct Share<'a> {
 pub(crate) struct Terms<'a> {
     pub(crate) pipeline: &'a str,
     pub(crate) now: Timestamp,
+    pub(crate) horizon: Horizon,
     pub(crate) missing_row: MissingRow,
     /// How often a record that asks for it is offered again before it becomes a dead letter.
     pub(crate) retry_attempts: u32,
@@ -130,7 +131,8 @@ impl<'a> Batch<'a> {
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
             for record in &share.records {
-                let key = batch.check_size(record).and_then(|()| key_type.parse(record.key));
+                let key = terms.horizon.check(record.timestamp).and_then(|()| batch.check_size(record));
+                let key = key.and_then(|()| key_type.parse(record.key));
                 let key = key.map(|key| places.push((share.table, key, batch.entries.len())));
                 let key = key.map(|()| usize::MAX); // until the slots are numbered
                 batch.entries.push(Entry { share: number, record: *record, key, decided: Decided::Waiting });
@@ -249,6 +251,13 @@ impl<'a> Batch<'a> {
             }
             Err(reject) => Decided::Dead(reject),
         };
+        let at = entry.record.timestamp;
+        if share.is_stateful
+            && terms.horizon.allows(at)
+            && let Some(keyed) = stores.get_mut(&share.task)
+        {
+            keyed.advance(at);
+        }
         Ok(false)
     }
 
@@ -411,8 +420,8 @@ fn decide_record<E: From<StoreTrouble>>(
     try_write: &mut impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
 ) -> Result<Result<Decided, Reject>, E> {
     let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
-    let mut access = keyed.map(|keyed| keyed.open(record.timestamp));
-    let mut decided = apply(terms, share, record, slot, access.as_mut());
+    let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
+    let mut decided = apply(terms, share, record, slot, &mut access);
     if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
         && let Some(write) = slot.write()
     {
@@ -424,9 +433,7 @@ fn decide_record<E: From<StoreTrouble>>(
             }
         }
     }
-    if let Some(access) = access {
-        access.end(decided.is_ok()).map_err(|fault| StoreTrouble { task: share.task, fault })?;
-    }
+    access.end(decided.is_ok()).map_err(|trouble| StoreTrouble { task: share.task, trouble })?;
     Ok(decided)
 }
 
@@ -450,7 +457,7 @@ fn apply(
     share: &Share<'_>,
     record: &Record<'_>,
     slot: &mut Slot,
-    mut access: Option<&mut Access<'_>>,
+    access: &mut Access<'_>,
 ) -> Result<Decided, Reject> {
     let Some((version, read)) = &slot.read else {
         return Err(match terms.missing_row {
@@ -466,14 +473,14 @@ fn apply(
         timestamp: record.timestamp,
         now: terms.now,
         key: &slot.key,
-        state: access.as_mut().map(|access| &mut **access as &mut dyn StateAccess),
+        state: Some(&mut *access as &mut dyn StateAccess),
     };
     let row = slot.values.as_ref().unwrap_or(read);
     let applied = match share.columns {
         None => share.step.apply(record.value, row, &mut context)?,
         Some(columns) => share.step.apply(record.value, &own_columns(columns, row), &mut context)?,
     };
-    if let Some(reject) = access.and_then(Access::refusal) {
+    if let Some(reject) = access.refusal() {
         return Err(reject);
     }
     let is_changed = applied.row.is_some();

@@ -16,13 +16,18 @@ use crate::ports::Fault;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// First byte of a kept value: `[PLAIN][version][JSON]`.
 const PLAIN: u8 = 1;
 /// First byte of a value that expires: `[EXPIRING][ms since 1970, 8 bytes, big-endian][version][JSON]`.
 const EXPIRING: u8 = 2;
+/// The key under which a store keeps its task's clock, as `[PLAIN][1][ms since 1970, JSON]`: no record may use it.
+pub(crate) const CLOCK: &[u8] = b"\0tidegate\0clock";
 /// Roughly what an entry costs beside its bytes: its slot and number, the two allocations' headers.
 const ENTRY_BYTES: usize = 112;
+/// Bytes that one search for expired keys may gather.
+const EXPIRE_BYTES: usize = 1 << 20;
 
 /// A cached value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,9 +56,6 @@ struct Touched {
     value: Value,
     batch: u64,
 }
-
-/// Keys that have expired, and where the search goes on; `None` at the end of the store.
-pub(crate) type Expired = (Vec<Vec<u8>>, Option<Vec<u8>>);
 
 /// What a record under decision did to a key.
 enum Undo {
@@ -128,13 +130,21 @@ impl WriteBack {
         now: Timestamp,
         visit: &mut dyn FnMut(Option<&[u8]>),
     ) -> Result<(), Fault> {
-        let number = self.entries.seek(key);
-        if let Some(entry) = number.and_then(|number| self.entries.get_mut(number))
-            && entry.value != Value::Unread
-        {
+        let number = self.entry_of(key)?;
+        if let Some(entry) = self.entries.get_mut(number) {
             entry.is_used = true;
             visit(entry.value.at(now));
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// The number of the entry of `key`, which is read from the store where it is not cached.
+    fn entry_of(&mut self, key: &[u8]) -> Result<usize, Fault> {
+        let number = self.entries.seek(key);
+        if let Some(number) = number
+            && self.entries.get(number).is_some_and(|entry| entry.value != Value::Unread)
+        {
+            return Ok(number);
         }
         let mut value = Value::Absent;
         self.store.get(key, &mut |found| {
@@ -142,14 +152,14 @@ impl WriteBack {
                 value = Value::Present(bytes.to_vec());
             }
         })?;
-        visit(value.at(now));
         self.bytes += value.bytes();
-        if let Some(entry) = number.and_then(|number| self.entries.get_mut(number)) {
+        if let Some(number) = number
+            && let Some(entry) = self.entries.get_mut(number)
+        {
             entry.value = value;
-        } else {
-            self.add(key, value);
+            return Ok(number);
         }
-        Ok(())
+        Ok(self.add(key, value))
     }
 
     /// Shows keys with `from <= key < to` and their newest values at `now`, in key order until `visit` answers false.
@@ -184,7 +194,9 @@ impl WriteBack {
         let over: BTreeMap<&[u8], &Value> = over.filter(|(key, _)| within(key)).collect();
         let mut goes_on = true;
         let mut show = |key: &[u8], value: Option<&[u8]>| {
-            if let Some(value) = value {
+            if let Some(value) = value
+                && key != CLOCK
+            {
                 goes_on = goes_on && visit(key, value);
             }
             goes_on
@@ -245,9 +257,27 @@ impl WriteBack {
 
     // === Writing ===
 
-    /// Sets or deletes `key` for the record under decision, whose event time is `at`.
-    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp) {
-        let value = value.map_or(Value::Absent, |value| Value::Present(self.envelope(value, at)));
+    /// Sets or deletes `key` for the record under decision, whose event time is `at`. A value with a time to live expires
+    /// no sooner than the one before it would have: a late record adds to it, and must not end it.
+    ///
+    /// # Errors
+    /// Where the value before cannot be read, which only a store with a time to live asks for.
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp) -> Result<(), Fault> {
+        let value = match (value, self.spec.time_to_live) {
+            (None, _) => Value::Absent,
+            (Some(value), None) => Value::Present([&[PLAIN], value].concat()),
+            (Some(value), Some(time)) => {
+                let number = self.entry_of(key)?;
+                let before = self.entries.get(number).and_then(|entry| expiry(entry.value.kept()?));
+                let expires_at = before.max(Some(after(at, time)));
+                Value::Present(expiring(value, expires_at.unwrap_or_default()))
+            }
+        };
+        self.set(key, value);
+        Ok(())
+    }
+
+    fn set(&mut self, key: &[u8], value: Value) {
         self.bytes += value.bytes();
         let number = self.entries.seek(key).unwrap_or_else(|| self.add(key, Value::Unread));
         let Some(entry) = self.entries.get_mut(number) else { return };
@@ -263,11 +293,23 @@ impl WriteBack {
         }
     }
 
-    /// The value as it is kept: for long, so no larger than it must be.
-    fn envelope(&self, value: &[u8], at: Timestamp) -> Vec<u8> {
-        let Some(time) = self.spec.time_to_live else { return [&[PLAIN], value].concat() };
-        let expires_at = at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-        [&[EXPIRING], &expires_at.to_be_bytes()[..], value].concat()
+    /// Keeps the task's clock with the open batch.
+    pub(crate) fn set_clock(&mut self, at: Timestamp) {
+        self.set(CLOCK, Value::Present([&[PLAIN, 1], at.0.to_string().as_bytes()].concat()));
+        self.accept();
+    }
+
+    /// The task's clock as the store keeps it; `None` where it keeps none.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(crate) fn clock(&self) -> Result<Option<Timestamp>, Fault> {
+        let mut found = Ok(None);
+        self.store.get(CLOCK, &mut |bytes| {
+            let clock = |bytes: &[u8]| std::str::from_utf8(bytes.get(2..)?).ok()?.parse().ok().map(Timestamp);
+            found = bytes.map(|bytes| clock(bytes).ok_or(())).transpose();
+        })?;
+        found.map_err(|()| Fault::corrupt(format!("store {}: its clock is no number", self.spec.name)))
     }
 
     /// The record is decided: its writes belong to the open batch.
@@ -378,24 +420,37 @@ impl WriteBack {
         self.store.clear()
     }
 
-    /// Keys from `from` on that have expired at `now`, at most `keys_max` of those looked at; and where to go on, `None`
-    /// at the end.
-    pub(crate) fn expired(&self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Expired, Fault> {
-        let (mut expired, mut seen, mut next) = (Vec::new(), 0, None);
+    /// Deletes, with the open batch, the keys that have expired at `now`: looks at `keys_max` of them from `from` on, and
+    /// answers where to go on; `None` at the end. A value that was written before its store had a time to live gets one.
+    pub(crate) fn expire(&mut self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(time) = self.spec.time_to_live else { return Ok(None) };
+        let (mut found, mut seen, mut bytes, mut next) = (Vec::new(), 0, 0, None);
         let cached = |key: &[u8]| self.entries.get(self.entries.find(key)?);
-        self.store.scan(from, None, &mut |key, bytes| {
-            if seen == keys_max {
+        self.store.scan(from, None, &mut |key, stored| {
+            if seen == keys_max || bytes > EXPIRE_BYTES {
                 next = Some(key.to_vec());
                 return false;
             }
             seen += 1;
             // A newer value may lie in the cache; it is looked at again when it has reached the store.
-            if open_envelope(bytes, now).is_none() && cached(key).is_none_or(|entry| entry.value.at(now).is_none()) {
-                expired.push(key.to_vec());
+            let is_newest =
+                cached(key).is_none_or(|entry| entry.value == Value::Unread || entry.value.kept() == Some(stored));
+            let value = match (open_envelope(stored, now), stored.first()) {
+                (None, _) => Value::Absent,
+                (Some(value), Some(&PLAIN)) if key != CLOCK => Value::Present(expiring(value, after(now, time))),
+                _ => return true,
+            };
+            if is_newest {
+                bytes += key.len() + value.bytes();
+                found.push((key.to_vec(), value));
             }
             true
         })?;
-        Ok((expired, next))
+        for (key, value) in found {
+            self.set(&key, value);
+        }
+        self.accept();
+        Ok(next)
     }
 }
 
@@ -436,6 +491,22 @@ impl Value {
     fn bytes(&self) -> usize {
         self.kept().map_or(0, <[u8]>::len)
     }
+}
+
+/// The moment `time` after `at`, in milliseconds since 1970.
+fn after(at: Timestamp, time: Duration) -> i64 {
+    at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A kept value that expires: for long, so no larger than it must be.
+fn expiring(value: &[u8], expires_at: i64) -> Vec<u8> {
+    [&[EXPIRING], &expires_at.to_be_bytes()[..], value].concat()
+}
+
+/// When a kept value expires, if it does.
+fn expiry(bytes: &[u8]) -> Option<i64> {
+    let (&EXPIRING, rest) = bytes.split_first()? else { return None };
+    Some(i64::from_be_bytes(*rest.first_chunk::<8>()?))
 }
 
 /// What is inside a kept value, unless it has expired at `now`. A layout of a later release is empty, which no type's
@@ -574,7 +645,7 @@ mod tests {
             for deed in deeds {
                 match deed {
                     Deed::Put(key, value) => {
-                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0));
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0)).unwrap();
                         match value {
                             Some(value) => newest.insert(vec![key], vec![value]),
                             None => newest.remove(&vec![key]),
@@ -632,7 +703,7 @@ mod tests {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for n in 0..1_000_u32 {
-            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0));
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0)).unwrap();
         }
         cache.accept();
         assert!(cache.bytes() > 200_000, "{}", cache.bytes());
@@ -647,23 +718,70 @@ mod tests {
         assert_eq!((cache.bytes(), all(&cache, true).len()), (0, 1_000));
     }
 
-    #[test]
-    fn a_value_expires_by_event_time_and_is_found_by_the_search_for_expired_keys() {
-        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: Some(std::time::Duration::from_millis(10)) };
-        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
-        cache.put(b"k", Some(&[1]), Timestamp(100));
+    fn expiring_store(map: &Map) -> WriteBack {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: Some(Duration::from_millis(10)) };
+        WriteBack::new(Box::new(map.clone()), spec)
+    }
+
+    fn read(cache: &mut WriteBack, key: &[u8], now: i64) -> Option<Vec<u8>> {
+        let mut found = None;
+        cache.get(key, Timestamp(now), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+        found
+    }
+
+    fn write_through(cache: &mut WriteBack) {
         cache.accept();
-        let read = |cache: &mut WriteBack, now| {
-            let mut found = None;
-            cache.get(b"k", Timestamp(now), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
-            found
-        };
-        assert_eq!(read(&mut cache, 109), Some(vec![1]));
-        assert_eq!(read(&mut cache, 110), None);
         cache.seal();
         cache.prove();
         cache.flush(&checkpoint()).unwrap();
-        assert_eq!(cache.expired(b"", Timestamp(109), 10).unwrap(), (vec![], None));
-        assert_eq!(cache.expired(b"", Timestamp(110), 10).unwrap(), (vec![b"k".to_vec()], None));
+        cache.sweep(0);
+    }
+
+    #[test]
+    fn a_value_expires_by_event_time_and_is_found_by_the_search_for_expired_keys() {
+        let map = Map::default();
+        let mut cache = expiring_store(&map);
+        cache.put(b"k", Some(&[1]), Timestamp(100)).unwrap();
+        cache.accept();
+        assert_eq!(read(&mut cache, b"k", 109), Some(vec![1]));
+        assert_eq!(read(&mut cache, b"k", 110), None);
+        write_through(&mut cache);
+        assert_eq!(cache.expire(b"", Timestamp(109), 10).unwrap(), None);
+        assert_eq!(cache.changes().count(), 0);
+        assert_eq!(cache.expire(b"", Timestamp(110), 10).unwrap(), None);
+        assert_eq!(cache.changes().collect::<Vec<_>>(), [(&b"k"[..], None)]);
+        assert_eq!(cache.expire(b"", Timestamp(110), 10).unwrap(), None);
+        assert_eq!(cache.changes().count(), 1, "its tombstone is on the way");
+    }
+
+    #[test]
+    fn a_late_write_keeps_the_expiry_whether_the_value_is_cached_or_not() {
+        for is_cached in [true, false] {
+            let map = Map::default();
+            let mut cache = expiring_store(&map);
+            cache.put(b"k", Some(&[1]), Timestamp(100)).unwrap();
+            if !is_cached {
+                write_through(&mut cache);
+            }
+            cache.put(b"k", Some(&[2]), Timestamp(50)).unwrap();
+            assert_eq!((read(&mut cache, b"k", 109), read(&mut cache, b"k", 110)), (Some(vec![2]), None));
+            cache.put(b"k", None, Timestamp(50)).unwrap();
+            cache.put(b"k", Some(&[3]), Timestamp(50)).unwrap();
+            assert_eq!((read(&mut cache, b"k", 59), read(&mut cache, b"k", 60)), (Some(vec![3]), None), "a new life");
+        }
+    }
+
+    #[test]
+    fn what_was_written_before_there_was_a_time_to_live_gets_one_when_it_is_met() {
+        let map = Map::default();
+        map.0.lock().unwrap().insert(b"old".to_vec(), vec![PLAIN, 7]);
+        let mut cache = expiring_store(&map);
+        cache.set_clock(Timestamp(100));
+        write_through(&mut cache);
+        assert_eq!(cache.expire(b"", Timestamp(100), 10).unwrap(), None);
+        write_through(&mut cache);
+        assert_eq!((read(&mut cache, b"old", 109), read(&mut cache, b"old", 110)), (Some(vec![7]), None));
+        assert_eq!(cache.clock().unwrap(), Some(Timestamp(100)), "which does not expire");
+        assert_eq!(all(&cache, false).len(), 1, "and is shown to nobody");
     }
 }

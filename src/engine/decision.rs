@@ -138,11 +138,13 @@ pub enum HaltReason {
     StoreUnreadable,
     /// A store cannot be written.
     StoreUnwritable,
+    /// The algorithm asks for a store that its step was not given.
+    UnknownStore,
 }
 
 impl HaltReason {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::DatabaseLost,
         Self::DatabaseWentBack,
         Self::GroupWentBack,
@@ -161,6 +163,7 @@ impl HaltReason {
         Self::ChangelogRecreated,
         Self::StoreUnreadable,
         Self::StoreUnwritable,
+        Self::UnknownStore,
     ];
 
     /// The stable word for metrics and JSON.
@@ -185,6 +188,7 @@ impl HaltReason {
             Self::ChangelogRecreated => "changelog-recreated",
             Self::StoreUnreadable => "store-unreadable",
             Self::StoreUnwritable => "store-unwritable",
+            Self::UnknownStore => "unknown-store",
         }
     }
 
@@ -212,6 +216,7 @@ impl HaltReason {
             Self::ChangelogRecreated => "the changelog was deleted and created again",
             Self::StoreUnreadable => "the value was written by a later release, or the disk is damaged",
             Self::StoreUnwritable => "the disk is full or fails",
+            Self::UnknownStore => "the topology was changed without the algorithm, or the other way round",
         }
     }
 }
@@ -237,6 +242,7 @@ impl fmt::Display for HaltReason {
             Self::ChangelogRecreated => "the changelog was re-created",
             Self::StoreUnreadable => "a store holds what cannot be true",
             Self::StoreUnwritable => "a store cannot be written",
+            Self::UnknownStore => "the algorithm asks for a store that its step was not given",
         })
     }
 }

@@ -361,7 +361,7 @@ impl Stage {
         }
         let Some(keyed) = &task.keyed else { return unready(task.state.label()) };
         let Some(kept) = keyed.kept.get(store) else { return unready(task.state.label()) };
-        let now = keyed.stream_time;
+        let now = keyed.proved_time();
         let mut found = Vec::new();
         match asked {
             Asked::Key(key) => kept.cache.proved(key, now, &mut |value| {

@@ -66,6 +66,8 @@ pub(crate) struct Part {
     pub(crate) to: NextOffset,
     /// The topic's id, where no database remembers it: it goes into the metadata of K.
     pub(crate) topic_id: Option<Arc<str>>,
+    /// The number of the last batch of the task's stores that it ends with; 0 for none.
+    pub(crate) batch: u64,
 }
 
 /// An outbox row on its way into its topic.
@@ -442,10 +444,10 @@ impl Relay {
     }
 
     fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
-        let Part { task, assignment, source, .. } = part.clone();
+        let Part { task, assignment, source, batch, .. } = part.clone();
         let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
         let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
-        self.tell(ToStage::Published { task, assignment, source, next_offset, ends });
+        self.tell(ToStage::Published { task, assignment, source, next_offset, batch, ends });
     }
 
     /// Sorts a failure: ends the worker, or lets the publication be offered again.
@@ -568,13 +570,18 @@ impl Publication {
     fn append(&mut self, next: Self) {
         for part in next.parts {
             match self.parts.iter_mut().find(|own| own.source == part.source && own.assignment == part.assignment) {
-                Some(own) => own.to = part.to,
+                Some(own) => (own.to, own.batch) = (part.to, own.batch.max(part.batch)),
                 None => self.parts.push(part),
             }
         }
         self.rows.extend(next.rows);
         self.outgoing.append(next.outgoing);
         self.counts += next.counts;
+    }
+
+    /// Everything of `task` in it belongs to this batch of its stores.
+    pub(crate) fn number(&mut self, task: TaskId, batch: u64) {
+        self.parts.iter_mut().filter(|part| part.task == task).for_each(|part| part.batch = batch);
     }
 
     pub(crate) fn remove(&mut self, source: &TopicPartition) {
@@ -827,6 +834,7 @@ mod tests {
                 from: NextOffset(from),
                 to: NextOffset(to),
                 topic_id,
+                batch: 0,
             };
             let rows = offsets.map(|offset| Outbound { row: row(offset), input_at: Some(Timestamp(0)) }).collect();
             let publication = Publication { parts: vec![part], rows, ..Publication::default() };

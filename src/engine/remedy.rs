@@ -254,6 +254,9 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         HaltReason::StoreUnwritable => {
             vec![hand("make room on the disk of state.dir, then restart: nothing is lost")]
         }
+        HaltReason::UnknownStore => {
+            vec![hand("add `with_store` to the step in the topology, or deploy the release before; nothing is lost")]
+        }
         _ => vec![hand("undo the change of the table or deploy a release that fits it, then restart")],
     }
 }
@@ -279,13 +282,14 @@ mod tests {
         choices(reason, &place)
     }
 
-    /// The reasons that no command can mend: the table's owner, the topic's owner, the disk's owner, or whoever moves keyed
+    /// The reasons that no command can mend: the table's owner, the topic's owner, the disk's owner, the topology's author, or whoever moves keyed
     /// state between partitions has to act.
-    const BY_HAND: [HaltReason; 4] = [
+    const BY_HAND: [HaltReason; 5] = [
         HaltReason::SchemaChanged,
         HaltReason::Unpublishable,
         HaltReason::PartitionCountChanged,
         HaltReason::StoreUnwritable,
+        HaltReason::UnknownStore,
     ];
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::engine::cache::WriteBack;
 use crate::engine::decision::HaltReason;
-use crate::engine::keyed::{Kept, Keyed};
+use crate::engine::keyed::{Kept, Keyed, START};
 use crate::engine::stage::Stage;
 use crate::engine::status::RestoreStatus;
 use crate::engine::task::State;
@@ -97,7 +97,7 @@ impl Stage {
             let (proved_end, expiry_cursor) = (NextOffset(0), Vec::new());
             kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, expiry_cursor });
         }
-        Ok(Ok(Keyed::new(kept, Vec::new(), now)))
+        Ok(Ok(Keyed::new(kept, Vec::new(), START, now)))
     }
 
     /// Puts the stores into the task. True when they are there, false when the task halts.
@@ -165,7 +165,7 @@ impl Stage {
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(false) };
         let Some(keyed) = &mut task.keyed else { return Ok(false) };
         let Some(kept) = keyed.kept.get_mut(store) else {
-            self.restored(id);
+            self.restored(id)?;
             return Ok(true);
         };
         let Some(reader) = &mut self.state.reader else { return Ok(false) };
@@ -262,17 +262,19 @@ impl Stage {
         self.begin_restore(id, restore.store + 1)
     }
 
-    /// Every store is whole.
-    fn restored(&mut self, id: TaskId) {
+    /// Every store is whole, and with them the clock.
+    fn restored(&mut self, id: TaskId) -> Result<(), Fault> {
         let now = self.clock.elapsed();
         if let Some(task) = self.state.tasks.get_mut(&id) {
             let inputs = task.inputs.iter().map(|input| input.next_offset).collect();
             if let Some(keyed) = task.keyed.take() {
-                task.keyed = Some(Keyed::new(keyed.kept, inputs, now));
+                let time = keyed.kept_time()?;
+                task.keyed = Some(Keyed::new(keyed.kept, inputs, time, now));
             }
         }
         self.show_stores(id);
         self.go_on_with_tables(id);
+        Ok(())
     }
 
     /// Partition counts of the sources of stateful tasks are looked at now and then: a key's records go elsewhere once a

@@ -65,6 +65,9 @@ pub struct EngineSettings {
     pub verdicts: bool,
     /// Largest input value in bytes; a larger one is a dead letter. 1 MiB: Kafka's own default limit.
     pub record_bytes_max: usize,
+    /// How far ahead of this machine's clock the event time of a stream's record may be; one from farther away is a dead letter.
+    /// 5 minutes: more than clocks differ, and less than a time to live that anybody would give.
+    pub event_time_ahead: Duration,
     /// Most time that a revoke may take: a fifth of `max.poll.interval.ms` (protocol 4).
     pub revoke_within: Duration,
     /// How often the offsets of idle inputs are committed again, before the broker lets them expire (H82).
@@ -100,6 +103,7 @@ impl Default for EngineSettings {
             on_data_loss: DataLossPolicy::default(),
             verdicts: false,
             record_bytes_max: 1 << 20,
+            event_time_ahead: Duration::from_mins(5),
             revoke_within: Duration::from_mins(1),
             recommit_every: Duration::from_hours(1),
             ask_wait: Duration::from_millis(250),

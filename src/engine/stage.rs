@@ -56,6 +56,8 @@ pub(crate) enum ToStage {
         assignment: AssignmentId,
         source: TopicPartition,
         next_offset: NextOffset,
+        /// The batch of its stores that is published with it, all inputs of it, and with all before; 0 for none.
+        batch: u64,
         /// Where the task's changelogs ended with it.
         ends: Vec<(TopicPartition, NextOffset)>,
     },
@@ -205,7 +207,7 @@ impl Stage {
                     self.halt(task, halt);
                 }
             }
-            ToStage::Published { task: id, assignment, source, next_offset, ends } => {
+            ToStage::Published { task: id, assignment, source, next_offset, batch, ends } => {
                 let now = self.clock.elapsed();
                 if let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment)
                     && let Some(input) = task.inputs.iter_mut().find(|input| input.source == source)
@@ -213,11 +215,7 @@ impl Stage {
                     input.published = input.published.max(next_offset);
                     input.published_at = now;
                     if let Some(keyed) = &mut task.keyed {
-                        for (changelog, end) in ends {
-                            keyed.note_end(&changelog, end);
-                        }
-                        let published: Vec<NextOffset> = task.inputs.iter().map(|input| input.published).collect();
-                        keyed.prove(&published);
+                        keyed.prove(batch, &ends);
                     }
                     if task.state != State::Halted {
                         self.show(id);
@@ -391,7 +389,7 @@ impl Stage {
                     let (source, epoch, at) = (input.source.clone(), input.epoch(), input.next_offset);
                     let topic_id = task.topic_ids.get(number).cloned();
                     let (id, assignment) = (task.id, task.assignment);
-                    let part = Part { task: id, assignment, source, epoch, from: at, to: at, topic_id };
+                    let part = Part { task: id, assignment, source, epoch, from: at, to: at, topic_id, batch: 0 };
                     let publication = Publication { parts: vec![part], ..Publication::default() };
                     let _ = self.relay.send(ToRelay::Publish(Box::new(publication)));
                 }

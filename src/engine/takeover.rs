@@ -486,7 +486,7 @@ impl Stage {
         self.status.recovered_rows.add(rows.len() as u64);
         let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
         let (assignment, topic_id) = (task.assignment, task.topic_ids.get(number).cloned());
-        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id }, rows);
+        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id, batch: 0 }, rows);
     }
 
     fn first_start(
@@ -664,7 +664,7 @@ mod tests {
             let task = TaskId { sub_topology: 0, partition: Partition(3) };
             let (from, to) = (NextOffset(0), NextOffset(20));
             let (assignment, topic_id) = (AssignmentId(1), None);
-            rest.add(Part { task, assignment, source, epoch: 1, from, to, topic_id }, rows);
+            rest.add(Part { task, assignment, source, epoch: 1, from, to, topic_id, batch: 0 }, rows);
         }
         let publication = rest.into_publication();
         let sent: Vec<_> =

@@ -15,6 +15,7 @@ use crate::engine::assignment::AssignmentId;
 use crate::engine::batch::{Batch, Reached, Share, StoreTrouble, TaskStores, Terms};
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
+use crate::engine::event_time::Horizon;
 use crate::engine::keyed::Keyed;
 use crate::engine::message::changelog_row;
 use crate::engine::outgoing::{Origin, Outgoing};
@@ -162,6 +163,7 @@ impl Stage {
         let terms = Terms {
             pipeline: topology.name(),
             now: clock.now(),
+            horizon: Horizon::new(clock.now(), settings.event_time_ahead),
             missing_row: settings.missing_row,
             retry_attempts: settings.retry_attempts,
             record_bytes_max: settings.record_bytes_max,
@@ -212,7 +214,7 @@ impl Stage {
             let Some(task) = state.tasks.get(id) else { continue };
             let moment = (clock.elapsed(), terms.now);
             close_stores(keyed, task, &advances, moment, &mut outbox, &mut outgoing)
-                .map_err(|fault| StoreTrouble { task: *id, fault })?;
+                .map_err(|fault| StoreTrouble { task: *id, trouble: fault.into() })?;
         }
         if !outbox.is_empty() {
             rows.append(&outbox).map_err(not_the_records)?;
@@ -250,13 +252,14 @@ impl Stage {
                 continue;
             };
             if from != to {
-                let part = Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id: None };
+                let source = source.clone();
+                let part = Part { task: id, assignment, source, epoch, from, to, topic_id: None, batch: 0 };
                 publication.parts.push(part);
+                moved.insert(id);
             }
             if published > from {
                 publication.cut(&source, published); // an operator said that it was announced
             }
-            moved.insert(id);
             let Some(input) = task.inputs.get_mut(number) else { continue };
             input.next_offset = to;
             input.consume(reached.records);
@@ -276,7 +279,8 @@ impl Stage {
         for id in moved {
             let Some(task) = self.state.tasks.get_mut(&id) else { continue };
             if let Some(keyed) = &mut task.keyed {
-                keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+                let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+                publication.number(id, batch);
             }
         }
         if !publication.parts.is_empty() {
@@ -337,9 +341,9 @@ impl Stage {
                 self.rows.rollback();
                 self.state.suspects.extend(suspects);
             }
-            Undone::Store(StoreTrouble { task, fault }) => {
+            Undone::Store(StoreTrouble { task, trouble }) => {
                 self.rows.rollback();
-                self.store_failed(task, fault)?;
+                self.store_failed(task, trouble)?;
             }
             Undone::Fault(Fault::Fenced(_)) => {
                 self.rows.rollback();

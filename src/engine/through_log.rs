@@ -8,7 +8,8 @@
 use crate::engine::assignment::AssignmentId;
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
-use crate::engine::keyed::{Access, Keyed};
+use crate::engine::event_time::Horizon;
+use crate::engine::keyed::{Access, Keyed, Trouble};
 use crate::engine::message::{bytes_of, dead_letter, notice, sent_on};
 use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
@@ -97,6 +98,7 @@ impl OpenBatch {
 struct Terms<'a> {
     pipeline: &'a str,
     now: Timestamp,
+    horizon: Horizon,
     settings: &'a EngineSettings,
     message_bytes_max: &'a HashMap<TopicName, usize>,
     /// That of the topic that the step re-keys into.
@@ -135,6 +137,8 @@ struct Place<'a> {
     sub: &'a SubTopology,
     step: &'a dyn LogStep,
     source: &'a TopicPartition,
+    /// Whether the source is kept as a table: its records say nothing of the streams' time.
+    is_table: bool,
     /// What is declared of the partitioning of the record's topic.
     declared: Option<&'a Declared>,
     may_retry: bool,
@@ -146,7 +150,7 @@ enum Verdict {
     /// It is offered again later.
     Later(String),
     /// The partition halts in front of it.
-    Halt(String),
+    Halt(HaltReason, String),
 }
 
 impl Stage {
@@ -197,6 +201,7 @@ impl Stage {
         let terms = Terms {
             pipeline: topology.name(),
             now,
+            horizon: Horizon::new(now, settings.event_time_ahead),
             settings,
             message_bytes_max,
             rekeyed_bytes_max: rekeyed.and_then(|topic| message_bytes_max.get(topic).copied()),
@@ -221,9 +226,9 @@ impl Stage {
                     input.blocked_until = elapsed + pause;
                     tracing::info!(partition = %input.source, offset = input.next_offset.0, code, attempts = input.attempts, "a record will be offered again");
                 }
-                Ok(Verdict::Halt(message)) => {
+                Ok(Verdict::Halt(reason, message)) => {
                     let past = task.inputs.get(number).and_then(|input| Some(input.first()?.offset.next()));
-                    halt = Some((number, HaltReason::WronglyKeyed, message, past));
+                    halt = Some((number, reason, message, past));
                 }
                 Err(Fault::Corrupt(cause)) => {
                     halt = Some((number, HaltReason::StoreUnreadable, Fault::Corrupt(cause).to_string(), None));
@@ -255,17 +260,22 @@ impl Stage {
         self.hook.after(Step::Apply)?;
         failpoint!(K23);
         let now = self.clock.elapsed();
+        let mut failed = Vec::new();
         for id in &open.tasks {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
             let Some(keyed) = &mut task.keyed else { continue };
             let Some(part) = open.parts.iter().find(|part| part.task == *id) else { continue };
             let origin = Origin { source: &part.source, offset: Offset(part.to.0 - 1) };
-            keyed.close(origin, now, &mut open.outgoing)?;
-            keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+            if let Err(fault) = keyed.close(origin, now, &mut open.outgoing) {
+                failed.push((*id, fault));
+            }
+            let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+            open.parts.iter_mut().filter(|part| part.task == *id).for_each(|part| part.batch = batch);
         }
         let OpenBatch { parts, rows, outgoing, counts, bytes, .. } = open;
         self.hand_over(Publication { parts, rows, outgoing, counts, bytes, ..Publication::default() });
-        Ok(())
+        // What they decided is published all the same.
+        failed.into_iter().try_for_each(|(id, fault)| self.store_failed(id, fault))
     }
 
     /// Writes stores whose time has come. Those that cannot be written halt their tasks.
@@ -305,14 +315,15 @@ impl Stage {
         self.hook.after(Step::WriteStore)
     }
 
-    /// A store of the task cannot be read or written: the task halts.
-    pub(crate) fn store_failed(&mut self, id: TaskId, fault: Fault) -> Result<(), Fault> {
-        let reason = match fault {
-            Fault::Fatal(_) => return Err(fault),
-            Fault::Corrupt(_) => HaltReason::StoreUnreadable,
-            Fault::Retry(_) | Fault::Fenced(_) => HaltReason::StoreUnwritable,
+    /// A store of the task cannot be read or written, or was never given to its step: the task halts.
+    pub(crate) fn store_failed(&mut self, id: TaskId, trouble: impl Into<Trouble>) -> Result<(), Fault> {
+        let (reason, detail) = match trouble.into() {
+            Trouble::NoStore(message) => (HaltReason::UnknownStore, message),
+            Trouble::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
+            Trouble::Fault(fault @ Fault::Corrupt(_)) => (HaltReason::StoreUnreadable, fault.to_string()),
+            Trouble::Fault(fault) => (HaltReason::StoreUnwritable, fault.to_string()),
         };
-        if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
+        if let Some(halt) = self.halt_of(id, 0, reason, detail) {
             self.halt(id, halt);
         }
         Ok(())
@@ -364,7 +375,9 @@ fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
 /// Decides the next record of one input.
 fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut OpenBatch) -> Result<Verdict, Fault> {
     let Task { id, assignment, sub_topology, inputs, keyed, topic_ids, counts: partition_counts, .. } = task;
-    let StepKind::Log(step) = &sub_topology.step else { return Ok(Verdict::Halt("a step with rows".into())) };
+    let StepKind::Log(step) = &sub_topology.step else {
+        return Err(Fault::fatal("a step with rows among those without"));
+    };
     let Some(input) = inputs.get_mut(number) else { return Ok(Verdict::Decided) };
     let Some(record) = input.first() else { return Ok(Verdict::Decided) };
     let place = Place {
@@ -372,6 +385,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         sub: sub_topology,
         step: &**step,
         source: &input.source,
+        is_table: input.is_table,
         declared: sub_topology.declarations().find(|(topic, _)| **topic == input.source.topic).map(|(_, found)| found),
         may_retry: input.attempts < terms.settings.retry_attempts,
     };
@@ -417,7 +431,7 @@ fn note_part(
         return;
     }
     let (source, topic_id) = (input.source.clone(), topic_id.cloned());
-    open.parts.push(Part { task, assignment, source, epoch: 0, from, to, topic_id });
+    open.parts.push(Part { task, assignment, source, epoch: 0, from, to, topic_id, batch: 0 });
 }
 
 impl Place<'_> {
@@ -429,31 +443,53 @@ impl Place<'_> {
         open: &mut OpenBatch,
         counts: &mut Counts,
     ) -> Result<Verdict, Fault> {
-        match self.check(record, open) {
-            Ok(Some(verdict)) => return Ok(verdict),
-            Ok(None) => {}
-            Err(reject) => return Ok(self.rejected(record, reject, open, counts)),
+        if let Err(reject) = if self.is_table { Ok(()) } else { self.terms.horizon.check(record.timestamp) } {
+            return Ok(self.rejected(record, reject, open, counts));
         }
-        let rows = open.rows.len();
-        let result = match keyed {
-            None => self.apply(record, None).and_then(|stepped| self.take(record, stepped, count, open, counts)),
-            Some(keyed) => {
-                let mut access = keyed.open(record.timestamp);
-                let result = self
-                    .apply(record, Some(&mut access))
-                    .and_then(|stepped| access.refusal().map_or(Ok(stepped), Err))
-                    .and_then(|stepped| self.take(record, stepped, count, open, counts));
-                if let Err(fault) = access.end(result.is_ok()) {
-                    open.rows.truncate(rows);
-                    return Err(fault);
-                }
-                result
-            }
+        let mut keyed = keyed;
+        let result = match self.check(record, open) {
+            Ok(Some(verdict)) => return Ok(verdict), // sent on, or nothing yet: another task's clock, or none
+            Ok(None) => match self.run(record, count, keyed.as_deref_mut(), open, counts) {
+                Ok(result) => result,
+                Err(Trouble::NoStore(message)) => return Ok(Verdict::Halt(HaltReason::UnknownStore, message)),
+                Err(Trouble::Fault(fault)) => return Err(fault),
+            },
+            Err(reject) => Err(reject),
         };
-        match result {
-            Ok(()) => Ok(Verdict::Decided),
-            Err(reject) => Ok(self.rejected(record, reject, open, counts)),
+        let verdict = match result {
+            Ok(()) => Verdict::Decided,
+            Err(reject) => self.rejected(record, reject, open, counts),
+        };
+        if let (Verdict::Decided, false, Some(keyed)) = (&verdict, self.is_table, keyed) {
+            keyed.advance(record.timestamp);
         }
+        Ok(verdict)
+    }
+
+    /// Runs the step; the inner error is the record's fault, and nothing is left of what it did.
+    fn run(
+        &self,
+        record: &Record<'_>,
+        count: i32,
+        keyed: Option<&mut Keyed>,
+        open: &mut OpenBatch,
+        counts: &mut Counts,
+    ) -> Result<Result<(), Reject>, Trouble> {
+        let rows = open.rows.len();
+        let mut access = match keyed {
+            None => Access::none(record.timestamp),
+            Some(keyed) if self.is_table => keyed.open_for_table(record.timestamp),
+            Some(keyed) => keyed.open(record.timestamp),
+        };
+        let result = self
+            .apply(record, &mut access)
+            .and_then(|stepped| access.refusal().map_or(Ok(stepped), Err))
+            .and_then(|stepped| self.take(record, stepped, count, open, counts));
+        if let Err(trouble) = access.end(result.is_ok()) {
+            open.rows.truncate(rows);
+            return Err(trouble);
+        }
+        Ok(result)
     }
 
     /// Size, and the source's declaration: before anything is decoded.
@@ -482,16 +518,17 @@ impl Place<'_> {
                 self.send_on(record, destination, Some(Partition(expected)), key, open);
                 Ok(Some(Verdict::Decided))
             }
-            OnViolation::Stop | OnViolation::Repartition => Ok(Some(Verdict::Halt(format!(
-                "offset {}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
-                record.offset,
-                declared.hash().name(),
-                declared.count()
-            )))),
+            OnViolation::Stop | OnViolation::Repartition => {
+                let (offset, hash, count) = (record.offset, declared.hash().name(), declared.count());
+                let message = format!(
+                    "offset {offset}: its key belongs into partition {expected} by {hash} over {count} partitions; it had no effect"
+                );
+                Ok(Some(Verdict::Halt(HaltReason::WronglyKeyed, message)))
+            }
         }
     }
 
-    fn apply(&self, record: &Record<'_>, state: Option<&mut Access<'_>>) -> Result<Stepped, Reject> {
+    fn apply(&self, record: &Record<'_>, state: &mut Access<'_>) -> Result<Stepped, Reject> {
         let key = match self.step.key_type() {
             Some(key_type) => key_type.parse(record.key)?,
             None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
@@ -503,7 +540,7 @@ impl Place<'_> {
             timestamp: record.timestamp,
             now: self.terms.now,
             key: &key,
-            state: state.map(|state| state as &mut dyn StateAccess),
+            state: Some(state as &mut dyn StateAccess),
         };
         self.step.apply(record, &mut context)
     }

@@ -112,13 +112,16 @@ impl Context<'_> {
     /// Opens one of the stores that the step was given by `with_store`.
     ///
     /// # Errors
-    /// A dead letter with the code `unknown-store` where the step was not given it.
+    /// Where the step was not given it the partition halts in front of the record, and says so. In a unit test with
+    /// [`Context::example`], which has no stores, a dead letter with the code `unknown-store`.
     pub fn store<'s, V>(&'s mut self, store: &'s Store<V>) -> Result<Opened<'s, V>, Reject> {
         let name = &store.spec().name;
-        let opened = self.state.as_deref_mut().and_then(|state| Some((state.find(name)?, state)));
-        match opened {
-            Some((number, state)) => Ok(Opened { store, number, state }),
-            None => Err(Reject::dead_letter("unknown-store", format!("the step has no store {name}: add with_store"))),
+        let Some(state) = self.state.as_deref_mut() else {
+            return Err(Reject::dead_letter("unknown-store", format!("there is no store {name} here")));
+        };
+        match state.find(name) {
+            Some(number) => Ok(Opened { store, number, state }),
+            None => Err(state.unknown(name).into()),
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct StoreSpec {
     pub name: Arc<str>,
     /// The version that its values are written in.
     pub version: u8,
-    /// How long a value is readable after the event time of its last write.
+    /// How long a value is readable after the latest event time of its writes.
     pub time_to_live: Option<Duration>,
 }
 
@@ -60,7 +60,10 @@ impl<V> Store<V> {
         self
     }
 
-    /// A value expires this long after the event time of the record that wrote it last.
+    /// A value expires this long after the event time of the record that wrote it, the latest of them where some came late:
+    /// a write never shortens a life. It is unreadable as soon as the task's clock, the highest event time of the records
+    /// that its streams have decided, has come as far; its tombstone follows. A value that was written before its store
+    /// had a time to live gets one, counted from the clock, some time after the release that gives it.
     #[must_use]
     pub const fn time_to_live(mut self, time: Duration) -> Self {
         self.spec.time_to_live = Some(time);
@@ -163,6 +166,9 @@ pub trait StateAccess {
 
     /// A value was read that cannot be true: the partition is to halt.
     fn corrupt(&mut self, message: String) -> Unavailable;
+
+    /// A store was asked for that this step was not given: the partition is to halt.
+    fn unknown(&mut self, name: &str) -> Unavailable;
 }
 
 /// State could not be read; the record is not to blame.

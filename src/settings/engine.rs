@@ -32,6 +32,11 @@ pub struct EngineSettings {
     pub queued_records: u32,
     /// Largest value of a record, in bytes; a larger one becomes a dead letter. Default: 1 MiB, Kafka's own limit.
     pub record_bytes_max: u32,
+    /// How far ahead of this machine's clock the timestamp of a stream's record may be, in milliseconds; a record from
+    /// farther away becomes a dead letter, since it would expire what its whole partition keeps. Default: 5 minutes, more
+    /// than clocks differ. Brokers as they come refuse timestamps more than an hour ahead from Kafka 4.0 on.
+    #[serde(rename = "event_time_ahead_ms", with = "millis")]
+    pub event_time_ahead: Duration,
 }
 
 impl Default for EngineSettings {
@@ -44,6 +49,7 @@ impl Default for EngineSettings {
             unpublished_rows: 10_000,
             queued_records: 20_000,
             record_bytes_max: 1 << 20,
+            event_time_ahead: Duration::from_mins(5),
         }
     }
 }
@@ -57,6 +63,7 @@ impl EngineSettings {
         Rule::new("engine", "unpublished_rows", Allowed::Whole { min: 1, max: 10_000_000 }),
         Rule::new("engine", "queued_records", Allowed::Whole { min: 1, max: 10_000_000 }),
         Rule::new("engine", "record_bytes_max", Allowed::Whole { min: 1, max: 1_000_000_000 }),
+        Rule::new("engine", "event_time_ahead_ms", Allowed::Whole { min: 0, max: 3_000_000_000_000 }),
     ];
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {

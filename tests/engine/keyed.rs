@@ -714,3 +714,50 @@ fn an_expired_value_is_unreadable_at_once_and_its_tombstone_follows() {
     }
     assert_eq!(driver.store("seen", "b/1"), None, "a tombstone is in the changelog although nobody read the key again");
 }
+
+#[test]
+fn a_disk_that_fails_in_the_search_for_expired_keys_halts_the_task_and_loses_nothing() {
+    let mut topology = Topology::new("usage");
+    topology
+        .source("events")
+        .aggregate(Store::new("usage").time_to_live(Duration::from_secs(3600)), Count)
+        .to("usage-updates");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    for _ in 0..2 {
+        driver.send("events", "u", event("u", 1));
+    }
+    driver.advance(Duration::from_secs(2)); // a search is due
+    driver.disk(0).block(true);
+    driver.send("events", "u", event("u", 1)); // whose value is cached
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::StoreUnwritable]);
+    assert!(halts[0].detail.contains("input/output error"), "{}", halts[0].detail);
+    assert_eq!(driver.read_raw("usage-updates").len(), 1, "what was decided is published");
+    driver.disk(0).block(false);
+    driver.kill(0);
+    driver.start(0);
+    driver.send("events", "u", event("u", 1));
+    assert_eq!(driver.store("usage", "u").unwrap()["count"], 4);
+}
+
+#[test]
+fn a_store_that_its_step_was_not_given_halts_the_partition_once_instead_of_losing_each_record() {
+    let mut bare = Topology::new("visits");
+    bare.source("events").process(Visits { seen: Store::new("seen") }).to("visited");
+    let mut other = Topology::new("visits");
+    other
+        .source("events")
+        .process(Visits { seen: Store::new("seen") })
+        .with_store(&Store::<i64>::new("another"))
+        .to("visited");
+    for topology in [bare, other] {
+        let mut driver = TestDriver::new(topology).partitions(1);
+        for _ in 0..3 {
+            driver.send("events", "k", event("a", 1));
+        }
+        let halts = driver.halts();
+        assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::UnknownStore]);
+        assert!(halts[0].detail.contains("the store seen") && halts[0].detail.contains("with_store"));
+        assert!(driver.read_raw("events-dlt").is_empty() && driver.read_raw("visited").is_empty());
+    }
+}

@@ -13,4 +13,5 @@ mod rowstate;
 mod scripts;
 mod sessions;
 mod tables;
+mod times;
 mod usage;

@@ -6,7 +6,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::commit::{Step, THROUGH_DATABASE};
-use tidegate::flow::record::Partition;
+use tidegate::engine::decision::HaltReason;
+use tidegate::flow::record::{Partition, Timestamp, TopicName};
 use tidegate::flow::row::Value;
 use tidegate::flow::{Algorithm, Context, Reject, Store, Table, Topology};
 use tidegate::ports::store::StoreId;
@@ -264,5 +265,53 @@ fn a_lost_disk_and_moving_partitions_keep_their_state() {
     round(&mut driver);
     for id in 0..8 {
         assert_eq!(number(&mut driver, &id.to_string()), 4, "account {id}");
+    }
+}
+
+#[test]
+fn a_step_with_rows_halts_too_where_it_was_not_given_the_store() {
+    let mut topology = Topology::new("tally");
+    topology
+        .source("readings")
+        .with("corrections")
+        .update("accounts", Tally { seen: Store::new("seen") })
+        .to("large-changes");
+    let mut driver = fill(TestDriver::new(topology), 1);
+    driver.send("readings", 0, json!({"value": 1.0}));
+    driver.send("readings", 0, json!({"value": 1.0}));
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::UnknownStore]);
+    assert!(driver.read_raw("readings-dlt").is_empty());
+    assert_eq!(driver.row_of("accounts", 0).unwrap().version, 0);
+}
+
+#[test]
+fn a_record_from_the_future_is_a_dead_letter_of_a_step_with_rows_and_ages_no_state() {
+    let seen = Store::new("seen").time_to_live(Duration::from_secs(600));
+    let mut topology = Topology::new("tally");
+    topology.source("readings").update("accounts", Tally { seen: seen.clone() }).with_store(&seen).to("large-changes");
+    for anew in [false, true] {
+        let mut driver = fill(TestDriver::new(topology.clone()), 1);
+        driver.send("readings", 0, json!({"value": 1.0}));
+        driver.run();
+        let topic = TopicName::parse("readings").unwrap();
+        let at = |ahead_ms: i64| Timestamp(1_767_225_600_000 + ahead_ms);
+        for ahead_ms in [3_600_000, 200_000] {
+            let sent = driver.log().produce(&topic, Some(b"0"), Some(br#"{"value": 1.0}"#), &[], at(ahead_ms));
+            sent.unwrap();
+        }
+        driver.run();
+        if anew {
+            driver.kill(0);
+            driver.disk(0).lose();
+            driver.start(0);
+        }
+        driver.send("readings", 0, json!({"value": 1.0}));
+        assert_eq!(driver.store("seen", "0"), Some(json!(3)));
+        assert_eq!(driver.store("seen", "\0tidegate\0clock"), Some(json!(at(200_000).0)));
+        assert_eq!(driver.row_of("accounts", 0).unwrap().version, 3);
+        let dead = driver.read_raw("readings-dlt");
+        let codes: Vec<_> = dead.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap()).collect();
+        assert_eq!(codes, ["event-time-ahead"]);
     }
 }

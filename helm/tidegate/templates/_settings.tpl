@@ -41,6 +41,7 @@ engine:
   batch_age_ms: {{ int64 $v.engine.batchAgeMs }}
   log_age_ms: {{ int64 $v.engine.logAgeMs }}
   unpublished_rows: {{ int64 $v.engine.unpublishedRows }}
+  event_time_ahead_ms: {{ int64 $v.engine.eventTimeAheadMs }}
 state:
   dir: {{ $v.state.dir | quote }}
   memory_mib: {{ int64 $v.state.memoryMib }}

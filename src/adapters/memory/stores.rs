@@ -18,6 +18,7 @@ struct Disk {
     stores: HashMap<StoreId, Contents>,
     open: HashSet<StoreId>,
     is_full: bool,
+    is_unreadable: bool,
 }
 
 /// The stores of one process. Clones share them.
@@ -55,6 +56,11 @@ impl MemoryStores {
         self.lock().is_full = is_full;
     }
 
+    /// Refuses reads, as a failing disk does, until told otherwise.
+    pub fn block(&self, is_unreadable: bool) {
+        self.lock().is_unreadable = is_unreadable;
+    }
+
     /// Puts a value where it lies, behind everybody's back.
     pub fn corrupt(&self, id: &StoreId, key: &[u8], value: &[u8]) {
         if let Some(contents) = self.lock().stores.get_mut(id) {
@@ -83,15 +89,26 @@ impl Drop for MemoryStore {
     }
 }
 
+impl MemoryStore {
+    /// The disk, where it can be read.
+    fn read(&self) -> Result<MutexGuard<'_, Disk>, Fault> {
+        let disk = self.stores.lock();
+        if disk.is_unreadable {
+            return Err(Fault::retry(format!("store {}: input/output error", self.id)));
+        }
+        Ok(disk)
+    }
+}
+
 impl KeyedStore for MemoryStore {
     fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
-        let disk = self.stores.lock();
+        let disk = self.read()?;
         visit(disk.stores.get(&self.id).and_then(|contents| contents.entries.get(key)).map(Vec::as_slice));
         Ok(())
     }
 
     fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault> {
-        let disk = self.stores.lock();
+        let disk = self.read()?;
         let Some(contents) = disk.stores.get(&self.id) else { return Ok(()) };
         if to.is_some_and(|to| to <= from) {
             return Ok(());

@@ -1,0 +1,283 @@
+//! Event time: how far ahead it may be, what moves a task's clock, and that nothing but records does: no restart, no table.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tidegate::engine::commit::{Step, THROUGH_LOG};
+use tidegate::flow::record::{Partition, Timestamp, TopicName};
+use tidegate::flow::{Algorithm, Context, Reject, Store, Topology};
+use tidegate::ports::store::StoreId;
+use tidegate::testing::TestDriver;
+
+/// The driver's clock when it starts.
+const START_MS: i64 = 1_767_225_600_000;
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(default)]
+    word: String,
+}
+
+#[derive(Serialize)]
+struct Told {
+    count: i64,
+}
+
+/// Counts the events of each key. Words provoke trouble.
+struct Count;
+
+impl Algorithm for Count {
+    type Event = Event;
+    type Row = i64;
+    type Notices = Option<Told>;
+
+    fn apply(&self, event: Event, count: &mut i64, _: &mut Context<'_>) -> Result<Option<Told>, Reject> {
+        *count += 1;
+        match event.word.as_str() {
+            "skip" => Err(Reject::skip("asked-to-skip")),
+            "reject" => Err(Reject::new("asked to reject")),
+            "later" => Err(Reject::retry("asked-for-later", "not yet")),
+            _ => Ok(Some(Told { count: *count })),
+        }
+    }
+}
+
+fn counts(time_to_live: Duration) -> Topology {
+    let mut topology = Topology::new("counts");
+    topology.source("events").aggregate(Store::new("counts").time_to_live(time_to_live), Count).to("told");
+    topology
+}
+
+fn name(topic: &str) -> TopicName {
+    TopicName::parse(topic).unwrap()
+}
+
+fn send_word(driver: &mut TestDriver, topic: &str, key: &str, word: &str, at_ms: i64) {
+    let value = json!({ "word": word }).to_string();
+    let at = Timestamp(START_MS + at_ms);
+    driver.log().produce(&name(topic), Some(key.as_bytes()), Some(value.as_bytes()), &[], at).unwrap();
+    driver.run();
+}
+
+/// An event stamped `at_ms` after the driver's start.
+fn send(driver: &mut TestDriver, key: &str, at_ms: i64) {
+    send_word(driver, "events", key, "", at_ms);
+}
+
+/// The counts that were told of `key`.
+fn told(driver: &mut TestDriver, key: &str) -> Vec<i64> {
+    let found = driver.read_raw("told").into_iter().filter(|found| found.key.as_deref() == Some(key.as_bytes()));
+    let count = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()["count"].as_i64().unwrap();
+    found.map(|found| count(found.value.unwrap())).collect()
+}
+
+fn dead(driver: &mut TestDriver, topic: &str) -> Vec<String> {
+    let found = driver.read_raw(topic);
+    found.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap().to_owned()).collect()
+}
+
+/// Ways in which a task begins anew.
+const ANEW: [fn(&mut TestDriver); 4] = [
+    |_| {},
+    |driver| {
+        driver.kill(0);
+        driver.start(0);
+    },
+    |driver| {
+        driver.stop(0);
+        driver.start(0);
+    },
+    |driver| {
+        driver.kill(0);
+        driver.disk(0).lose();
+        driver.start(0);
+    },
+];
+
+#[test]
+fn a_late_record_never_shortens_the_life_of_what_it_adds_to() {
+    let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
+    for at_ms in [100_000, 10_000, 101_000] {
+        send(&mut driver, "k", at_ms);
+    }
+    assert_eq!(told(&mut driver, "k"), [1, 2, 3]);
+    send(&mut driver, "k", 161_000);
+    assert_eq!(told(&mut driver, "k"), [1, 2, 3, 1], "a minute after its last write by event time");
+}
+
+#[test]
+fn a_late_blind_write_does_not_shorten_a_life_either() {
+    /// Writes without reading; reads on the word "skip" alone.
+    struct Blind(Store<i64>);
+    impl Algorithm for Blind {
+        type Event = Event;
+        type Row = ();
+        type Notices = Option<Told>;
+        fn apply(&self, event: Event, (): &mut (), context: &mut Context<'_>) -> Result<Option<Told>, Reject> {
+            let key = context.key().to_string();
+            let mut store = context.store(&self.0)?;
+            if event.word == "read" {
+                return Ok(Some(Told { count: store.get(&key)?.unwrap_or(0) }));
+            }
+            store.put(&key, &1)?;
+            Ok(None)
+        }
+    }
+    for anew in ANEW {
+        let store = Store::new("blind").time_to_live(Duration::from_secs(60));
+        let mut topology = Topology::new("blind");
+        topology.source("events").process(Blind(store.clone())).with_store(&store).to("told");
+        let mut driver = TestDriver::new(topology).partitions(1);
+        send(&mut driver, "k", 100_000);
+        anew(&mut driver);
+        send(&mut driver, "k", 10_000);
+        send_word(&mut driver, "events", "k", "read", 120_000);
+        assert_eq!(told(&mut driver, "k"), [1]);
+    }
+}
+
+#[test]
+fn a_record_from_the_future_is_a_dead_letter_and_moves_no_clock() {
+    let mut driver = TestDriver::new(counts(Duration::from_secs(600))).partitions(1);
+    for n in 0..100 {
+        send(&mut driver, &format!("k{n}"), 0);
+    }
+    send(&mut driver, "future", HOUR_MS);
+    send(&mut driver, "soon", 4 * MINUTE_MS);
+    for n in 0..100 {
+        send(&mut driver, &format!("k{n}"), 1);
+        assert_eq!(told(&mut driver, &format!("k{n}")), [1, 2]);
+    }
+    assert_eq!(dead(&mut driver, "events-dlt"), ["event-time-ahead"]);
+    assert_eq!((told(&mut driver, "future"), told(&mut driver, "soon")), (vec![], vec![1]));
+    driver.pass(Duration::from_secs(3600));
+    send(&mut driver, "future", HOUR_MS);
+    assert_eq!(told(&mut driver, "future"), [1], "by now it is the present");
+}
+
+#[test]
+fn a_task_that_begins_anew_has_the_clock_that_it_had() {
+    for anew in ANEW {
+        let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
+        send(&mut driver, "k", 0);
+        send(&mut driver, "other", 100_000);
+        anew(&mut driver);
+        send(&mut driver, "k", 30_000);
+        assert_eq!(told(&mut driver, "k"), [1, 1], "what had expired stays so");
+    }
+}
+
+#[test]
+fn skipped_and_rejected_records_move_the_clock_and_one_that_waits_does_not() {
+    for word in ["skip", "reject"] {
+        for anew in ANEW {
+            let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
+            send(&mut driver, "k", 0);
+            send_word(&mut driver, "events", "other", word, 100_000);
+            anew(&mut driver);
+            send(&mut driver, "k", 30_000);
+            assert_eq!(told(&mut driver, "k"), [1, 1], "{word}");
+        }
+    }
+    let mut topology = Topology::new("counts");
+    let source = topology.source("events").with("others");
+    source.aggregate(Store::new("counts").time_to_live(Duration::from_secs(60)), Count).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    send(&mut driver, "k", 0);
+    let value = json!({"word": "later"}).to_string();
+    let at = Timestamp(START_MS + 100_000);
+    driver.log().produce(&name("others"), Some(b"x"), Some(value.as_bytes()), &[], at).unwrap();
+    for _ in 0..4 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    let at = Timestamp(START_MS + 30_000);
+    driver.log().produce(&name("events"), Some(b"k"), Some(b"{}"), &[], at).unwrap();
+    for _ in 0..10 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    let found = driver.log().read(&name("told"));
+    assert_eq!(found.len(), 2);
+    assert!(found[1].value.as_deref() == Some(br#"{"count":2}"#), "while the other waits");
+}
+
+#[derive(Serialize, Deserialize)]
+struct User {}
+
+/// Counts the events of each key that has a user.
+struct CountKnown;
+
+impl Algorithm for CountKnown {
+    type Event = (Event, User);
+    type Row = i64;
+    type Notices = Option<Told>;
+
+    fn apply(&self, _: (Event, User), count: &mut i64, _: &mut Context<'_>) -> Result<Option<Told>, Reject> {
+        *count += 1;
+        Ok(Some(Told { count: *count }))
+    }
+}
+
+#[test]
+fn a_table_that_is_ahead_does_not_age_the_streams_backlog() {
+    let mut topology = Topology::new("shop");
+    let counts = Store::new("counts").time_to_live(Duration::from_secs(3600));
+    topology.source("events").join("users").aggregate(counts, CountKnown).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    let user = |driver: &mut TestDriver, at_ms: i64| {
+        let at = Timestamp(START_MS + at_ms);
+        driver.log().produce(&name("users"), Some(b"k"), Some(b"{}"), &[], at).unwrap();
+    };
+    user(&mut driver, 0);
+    for n in 0..3 {
+        let at = Timestamp(START_MS - 48 * HOUR_MS + n * MINUTE_MS);
+        driver.log().produce(&name("events"), Some(b"k"), Some(b"{}"), &[], at).unwrap();
+    }
+    driver.run();
+    user(&mut driver, 1); // and while it runs
+    user(&mut driver, 24 * HOUR_MS);
+    send(&mut driver, "k", -48 * HOUR_MS + 4 * MINUTE_MS);
+    assert_eq!(told(&mut driver, "k"), [1, 2, 3, 4]);
+    assert!(dead(&mut driver, "users-dlt").is_empty(), "a table's record moves no clock, whenever it is");
+}
+
+#[test]
+fn a_crash_at_any_step_changes_no_life() {
+    let run = |crash: Option<(Step, usize)>| {
+        let mut driver =
+            TestDriver::new(counts(Duration::from_secs(60))).partitions(2).instances(2).settings(|settings| {
+                settings.store_flush = Duration::ZERO;
+            });
+        driver.run();
+        if let Some((step, nth)) = crash {
+            driver.crash_at(step, nth);
+        }
+        for n in 0..12 {
+            send(&mut driver, &format!("k{}", n % 3), n * 25_000 - (n % 4) * 30_000);
+        }
+        let told: Vec<_> = (0..3).map(|n| told(&mut driver, &format!("k{n}"))).collect();
+        (told, driver.crashes())
+    };
+    let (expected, _) = run(None);
+    assert_eq!(expected.iter().flatten().max(), Some(&2), "some live on and some expire");
+    for step in THROUGH_LOG {
+        for nth in 1..=8 {
+            let (found, crashes) = run(Some((step, nth)));
+            assert_eq!(found, expected, "{step:?} {nth}, {crashes} crashes");
+        }
+    }
+}
+
+#[test]
+fn the_disk_holds_the_clock_beside_the_values_and_shows_it_to_nobody() {
+    let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
+    send(&mut driver, "k", 5_000);
+    driver.stop(0);
+    let kept = driver.disk(0).contents(&StoreId { name: "counts".into(), partition: Partition(0) });
+    let keys: Vec<&[u8]> = kept.iter().map(|(key, _)| key.as_slice()).collect();
+    assert_eq!(keys, [b"\0tidegate\0clock".as_slice(), b"k"]);
+    assert_eq!(kept[0].1, [&[1, 1], (START_MS + 5_000).to_string().as_bytes()].concat());
+}
