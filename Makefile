@@ -3,15 +3,18 @@ BROKERS ?= 1
 ARGS ?=
 W ?= w1
 PART ?=
+SEEDS ?= 10000
+FIRST ?= 0
+SEED ?=
 FEATURES ?=
 
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 
-FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof
+FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test prove up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test prove draw up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +73,9 @@ test: ## All of it: what CI runs
 
 prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards
 	tests/prove.sh $(PART)
+
+draw: ## Draw pipelines, inputs and faults and judge each run: SEEDS=n [FIRST=n], or SEED=n to repeat one with its trace
+	@cargo run --locked --quiet --profile draw --no-default-features --example draw -- $(if $(SEED),seed $(SEED),$(SEEDS) $(FIRST))
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 	@tests/servers/up.sh $(BROKERS)

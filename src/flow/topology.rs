@@ -228,6 +228,15 @@ impl Topology {
         self
     }
 
+    /// The same pipeline with each step put into another, whatever its kind: for whoever watches a simulation.
+    #[must_use]
+    pub(crate) fn with_steps(mut self, wrap: impl Fn(StepKind) -> StepKind) -> Self {
+        for sub in &mut self.sub_topologies {
+            sub.step = wrap(sub.step.clone());
+        }
+        self
+    }
+
     /// The pipeline's name.
     #[must_use]
     pub fn name(&self) -> &str {

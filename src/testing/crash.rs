@@ -30,6 +30,11 @@ impl CrashPoint {
         inner.seen.clear();
     }
 
+    /// No crash is due any more.
+    pub(super) fn disarm(&self) {
+        self.lock().target = None;
+    }
+
     /// How often each step was reached since the last [`CrashPoint::arm`].
     pub(super) fn seen(&self) -> BTreeMap<Step, usize> {
         self.lock().seen.clone()

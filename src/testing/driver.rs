@@ -2,7 +2,7 @@
 
 use super::crash::CrashPoint;
 use super::guard::{Guard, UnguardedRows, UnguardedSource};
-use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores};
+use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
 use crate::engine::commit::{Hook, Step};
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
@@ -11,14 +11,15 @@ use crate::engine::supervisor::{
 };
 use crate::engine::task::Halt;
 use crate::flow::key::Key;
-use crate::flow::record::{Partition, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::{Value, to_values};
 use crate::flow::table::{ColumnSpec, ColumnType, TableSpec};
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::history::{Found, TopicHistory};
 use crate::ports::rows::{Position, RowRead, Rows};
-use crate::ports::source::Source;
+use crate::ports::source::{Source, TaskId};
+use crate::ports::store::StoreId;
 use crate::ports::{Clock, Fault};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,14 +75,30 @@ struct Plan {
     settings: EngineSettings,
     partitions: i32,
     instances: usize,
+    workers: usize,
     without: Option<Guard>,
+}
+
+/// A record that a test sends, with everything that a producer may choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The partition; by murmur2 of the key where it is left out.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value; none is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The headers.
+    pub headers: Vec<Header>,
+    /// The record's timestamp in milliseconds since 1970; the driver's clock where it is left out.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// What the test did to the world, so that it can be done again with a crash in between.
 #[derive(Clone)]
 enum Deed {
     Row { table: String, key: Key, values: Vec<Value> },
-    Send { topic: String, partition: Option<i32>, key: Option<Vec<u8>>, value: Option<Vec<u8>> },
+    Send { topic: String, sent: Sent },
     Threshold { name: String, value: f64 },
     Advance(Duration),
     Settle,
@@ -114,7 +131,8 @@ impl TestDriver {
             panic!("the topology is not valid: {}", errors.join("; "));
         }
         let settings = EngineSettings { batch_rows: 100, ask_wait: Duration::ZERO, ..EngineSettings::default() };
-        let plan = Plan { topology: Arc::new(topology), settings, partitions: 1, instances: 1, without: None };
+        let topology = Arc::new(topology);
+        let plan = Plan { topology, settings, partitions: 1, instances: 1, workers: WORKERS, without: None };
         Self { plan, world: None, deeds: Vec::new() }
     }
 
@@ -134,6 +152,12 @@ impl TestDriver {
     #[must_use]
     pub fn instances(self, count: usize) -> Self {
         self.configure(|plan| plan.instances = count)
+    }
+
+    /// Gives each instance `count` workers; two unless said otherwise.
+    #[must_use]
+    pub fn workers(self, count: usize) -> Self {
+        self.configure(|plan| plan.workers = count)
     }
 
     /// Changes the engine's settings.
@@ -196,7 +220,7 @@ impl TestDriver {
     /// When there is no such topic.
     pub fn send_raw(&mut self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
         let (key, value) = (key.map(Into::into), value.map(Into::into));
-        self.act(Deed::Send { topic: topic.into(), partition: None, key, value });
+        self.send_record(topic, Sent { key, value, ..Sent::default() });
     }
 
     /// Sends bytes into a partition of the test's choice, as a producer with another partitioner would.
@@ -205,7 +229,15 @@ impl TestDriver {
     /// When there is no such topic or partition.
     pub fn send_to(&mut self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
         let (key, value) = (key.map(Into::into), value.map(Into::into));
-        self.act(Deed::Send { topic: topic.into(), partition: Some(partition), key, value });
+        self.send_record(topic, Sent { partition: Some(partition), key, value, ..Sent::default() });
+    }
+
+    /// Sends a record with a timestamp and headers of the test's choice.
+    ///
+    /// # Panics
+    /// When there is no such topic or partition.
+    pub fn send_record(&mut self, topic: &str, sent: Sent) {
+        self.act(Deed::Send { topic: topic.into(), sent });
     }
 
     /// Changes a named threshold, as a changed settings file does while the service runs.
@@ -471,6 +503,103 @@ impl TestDriver {
         self.world().database.position(&name, &TopicPartition::new(parse(topic), Partition(partition)))
     }
 
+    // === For simulations ===
+
+    /// The simulated wall clock, in milliseconds since 1970.
+    pub(super) fn now_ms(&mut self) -> i64 {
+        self.world().clock.now().0
+    }
+
+    /// Puts a row into a table, and answers its values by column.
+    pub(super) fn put_row(&mut self, table: &str, key: Key, row: impl Serialize) -> Vec<(String, Value)> {
+        self.row(table, key.clone(), row);
+        self.named_row(table, &key).map(|(_, values)| values).unwrap_or_default()
+    }
+
+    /// A row's version and its values by column, as committed.
+    pub(super) fn named_row(&mut self, table: &str, key: &Key) -> Option<(i64, Vec<(String, Value)>)> {
+        let spec = self.table(table);
+        let row = self.world().database.get(&spec.table, key.clone())?;
+        let names = spec.columns.into_iter().map(|column| column.name);
+        Some((row.version, names.zip(row.values).collect()))
+    }
+
+    /// JSON text as the column's value.
+    pub(super) fn column_value(&self, table: &str, column: &str, json: &str) -> Option<Value> {
+        let spec = self.table(table);
+        let kind = spec.columns.iter().find(|found| found.name == column)?.accepts.first().copied()?;
+        column_value(kind, &serde_json::from_str(json).ok()?)
+    }
+
+    /// Writes one column of a row as somebody else would: its version stays. Answers whether there is such a row.
+    pub(super) fn write_column(&mut self, table: &str, key: &Key, column: &str, json: &str) -> bool {
+        let (spec, value) = (self.table(table), self.column_value(table, column, json));
+        let place = spec.columns.iter().position(|found| found.name == column);
+        let row = self.world().database.get(&spec.table, key.clone());
+        let (Some(value), Some(place), Some(mut row)) = (value, place, row) else { return false };
+        if let Some(cell) = row.values.get_mut(place) {
+            *cell = value;
+        }
+        self.world().database.put(&spec.table, key.clone(), row.version, &row.values)
+    }
+
+    pub(super) fn instance_count(&mut self) -> usize {
+        self.world().instances.len()
+    }
+
+    pub(super) fn is_up(&mut self, instance: usize) -> bool {
+        self.world().instances.get(instance).is_some_and(|instance| instance.member.is_some())
+    }
+
+    /// Steps one instance once; see [`TestDriver::step`].
+    pub(super) fn step_one(&mut self, instance: usize) -> bool {
+        let plan = self.plan.clone();
+        self.world().step_one(&plan, instance)
+    }
+
+    /// No crash is due any more.
+    pub(super) fn disarm(&mut self) {
+        self.world().crash.disarm();
+    }
+
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        let plan = self.plan.clone();
+        self.world().is_settled(&plan)
+    }
+
+    /// The partitions that stand still now.
+    pub(super) fn standing(&mut self) -> Vec<Halt> {
+        self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
+    }
+
+    /// D of a source partition: that of the database where its step has rows, K elsewhere.
+    pub(super) fn decided_to(&mut self, place: &TopicPartition) -> Option<NextOffset> {
+        let topology = Arc::clone(&self.plan.topology);
+        let sub = topology.sub_topologies().iter().find(|sub| sub.sources().any(|topic| *topic == place.topic))?;
+        let (world, name) = (self.world(), topology.name());
+        match sub.table() {
+            Some(_) => world.database.position(name, place).map(|position| position.next_offset),
+            None => world.log.committed(name, place).map(|committed| committed.next_offset),
+        }
+    }
+
+    /// What the disk of the instance that serves the store's task holds; `None` where nobody serves it.
+    pub(super) fn kept(&mut self, sub_topology: usize, id: &StoreId) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let task = TaskId { sub_topology, partition: id.partition };
+        let is_owner = |instance: &&Instance| {
+            let tasks = instance.status.tasks();
+            tasks.iter().any(|(own, status)| *own == task && status.state == "running")
+        };
+        let owner = self.world().instances.iter().find(is_owner)?;
+        Some(owner.stores.contents(id).into_iter().collect())
+    }
+
+    /// What every task is doing, for a finding.
+    pub(super) fn states(&mut self) -> String {
+        let tasks: Vec<_> = self.world().instances.iter().map(|instance| instance.status.tasks()).collect();
+        format!("{tasks:?}")
+    }
+
     // === Inside ===
 
     fn act(&mut self, deed: Deed) {
@@ -533,6 +662,7 @@ impl World {
         let settings = LogSettings {
             session_timeout: Duration::from_secs(2),
             transaction_timeout: Duration::from_secs(4),
+            topic_ids: TopicIds::Counted,
             ..LogSettings::default()
         };
         let log = MemoryLog::with_settings(Arc::clone(&clock) as Arc<dyn Clock>, settings);
@@ -604,7 +734,7 @@ impl World {
         let history: HistoryFactory = Arc::new(move || Ok(Box::new(log.history(&group)) as Box<dyn TopicHistory>));
         let ports = Ports {
             source,
-            workers: (0..WORKERS).map(worker).collect(),
+            workers: (0..plan.workers).map(worker).collect(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             history: Some(history),
             fencer: None,
@@ -630,16 +760,8 @@ impl World {
                 let spec = found.unwrap_or_else(|| panic!("no step uses a table {table}"));
                 assert!(self.database.put(&spec.table, key.clone(), 0, values), "the row does not fit table {table}");
             }
-            Deed::Send { topic, partition, key, value } => {
-                let (topic, key, value, now) = (parse(topic), key.as_deref(), value.as_deref(), self.clock.now());
-                let sent = match partition {
-                    None => self.log.produce(&topic, key, value, &[], now).map(|_| ()),
-                    Some(number) => {
-                        let place = TopicPartition::new(topic, Partition(*number));
-                        self.log.produce_to(&place, key, value, &[], now).map(|_| ())
-                    }
-                };
-                if let Err(fault) = sent {
+            Deed::Send { topic, sent } => {
+                if let Err(fault) = self.send(&parse(topic), sent) {
                     panic!("{fault}");
                 }
             }
@@ -655,26 +777,37 @@ impl World {
         }
     }
 
-    /// Steps every instance once; a crashed one is started again. True when somebody did something.
-    fn step(&mut self, plan: &Plan) -> bool {
-        let mut is_busy = false;
-        for number in 0..self.instances.len() {
-            let Some(instance) = self.instances.get_mut(number) else { break };
-            if instance.is_frozen {
-                continue;
-            }
-            let Some(member) = instance.member.as_mut() else { continue };
-            if let Ok(was_busy) = member.step() {
-                is_busy |= was_busy;
-            } else {
-                instance.member = None; // dropped as a dead process is: nothing is closed
-                if !self.stays_dead {
-                    self.start(plan, number);
-                }
-                is_busy = true;
+    fn send(&self, topic: &TopicName, sent: &Sent) -> Result<(), Fault> {
+        let (key, value, headers) = (sent.key.as_deref(), sent.value.as_deref(), &sent.headers[..]);
+        let at = sent.timestamp_ms.map_or_else(|| self.clock.now(), Timestamp);
+        match sent.partition {
+            None => self.log.produce(topic, key, value, headers, at).map(|_| ()),
+            Some(number) => {
+                let place = TopicPartition::new(topic.clone(), Partition(number));
+                self.log.produce_to(&place, key, value, headers, at).map(|_| ())
             }
         }
-        is_busy
+    }
+
+    /// Steps every instance once; a crashed one is started again. True when somebody did something.
+    fn step(&mut self, plan: &Plan) -> bool {
+        (0..self.instances.len()).fold(false, |is_busy, number| self.step_one(plan, number) | is_busy)
+    }
+
+    /// Steps one instance, unless it is down or frozen.
+    fn step_one(&mut self, plan: &Plan, number: usize) -> bool {
+        let Some(instance) = self.instances.get_mut(number).filter(|instance| !instance.is_frozen) else {
+            return false;
+        };
+        let Some(member) = instance.member.as_mut() else { return false };
+        if let Ok(was_busy) = member.step() {
+            return was_busy;
+        }
+        instance.member = None; // dropped as a dead process is: nothing is closed
+        if !self.stays_dead {
+            self.start(plan, number);
+        }
+        true
     }
 
     fn settle(&mut self, plan: &Plan) {
@@ -697,10 +830,13 @@ impl World {
         if alive.clone().count() == 0 {
             return true;
         }
-        let halted: Vec<Partition> =
-            alive.flat_map(|instance| instance.status.halts()).map(|halt| halt.source.partition).collect();
         let name = plan.topology.name();
         let subs = plan.topology.sub_topologies();
+        let task = |place: &TopicPartition| {
+            (subs.iter().position(|sub| sub.sources().any(|topic| *topic == place.topic)), place.partition)
+        };
+        let halted: BTreeSet<_> =
+            alive.flat_map(|instance| instance.status.halts()).map(|halt| task(&halt.source)).collect();
         let with_rows: BTreeSet<&TopicName> =
             subs.iter().filter(|sub| sub.table().is_some()).flat_map(SubTopology::sources).collect();
         let sources = subs.iter().flat_map(SubTopology::sources);
@@ -711,7 +847,7 @@ impl World {
                 let position = self.database.position(name, &place).map(|position| position.next_offset);
                 let position = if has_rows { position } else { committed };
                 let is_read = position >= Some(self.log.visible_end(&place));
-                halted.contains(&place.partition) || (is_read && committed == position)
+                halted.contains(&task(&place)) || (is_read && committed == position)
             },
         )
     }

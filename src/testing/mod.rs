@@ -7,8 +7,16 @@
 mod crash;
 mod driver;
 mod guard;
+mod interpreter;
+mod judge;
+mod random;
 mod script;
+mod simulation;
+mod watch;
 
-pub use driver::TestDriver;
+pub use driver::{Sent, TestDriver};
 pub use guard::Guard;
+pub use judge::Finding;
+pub use random::Random;
 pub use script::run_script;
+pub use simulation::{Act, Failure, Sending, Shape, Simulation};

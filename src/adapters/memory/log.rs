@@ -6,9 +6,9 @@ use super::partition::Stored;
 use super::repair::MemoryOffsets;
 use super::sink::{MemorySink, SinkFault};
 use super::source::{MemoryGroup, MemorySource};
-use super::state::{LogSettings, State};
+use super::state::{LogSettings, State, TopicIds};
 use super::topics::{Content, Topic};
-use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use crate::ports::clock::SystemClock;
 use crate::ports::history::Found;
 use crate::ports::journal::Journal;
@@ -109,7 +109,13 @@ impl MemoryLog {
             None if partitions < 1 => return Err(Fault::fatal(format!("topic {topic}: {partitions} partitions"))),
             None => {}
         }
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = match state.settings.topic_ids {
+            TopicIds::Random => uuid::Uuid::new_v4().to_string(),
+            TopicIds::Counted => {
+                state.topics.created += 1;
+                format!("topic-{}", state.topics.created)
+            }
+        };
         if let Some(journal) = &mut state.journal {
             journal.topic(&topic, &id, Partition(partitions))?;
         }
@@ -218,6 +224,17 @@ impl MemoryLog {
                 })
             })
             .collect()
+    }
+
+    /// Shows every record that a committed reader finds in a topic, partition by partition in offset order.
+    pub fn each_record(&self, topic: &TopicName, visit: &mut dyn FnMut(Partition, &Record<'_>)) {
+        let state = self.lock();
+        let partitions = state.topics.by_name.get(topic).map_or(&[][..], |topic| &topic.partitions);
+        for (number, partition) in (0..).zip(partitions) {
+            for record in partition.read(0, usize::MAX) {
+                visit(Partition(number), &record.as_record());
+            }
+        }
     }
 
     /// L and H of a partition, where there is one.

@@ -38,5 +38,5 @@ pub use rows::MemoryRows;
 pub use schema::MemorySchema;
 pub use sink::{MemorySink, SinkFault};
 pub use source::{MemoryGroup, MemorySource};
-pub use state::LogSettings;
+pub use state::{LogSettings, TopicIds};
 pub use stores::MemoryStores;

@@ -12,6 +12,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
+/// How a topic gets its id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TopicIds {
+    /// As a broker gives it: no two are ever equal.
+    #[default]
+    Random,
+    /// By count, so that two runs of one schedule are equal. Never with a journal, which does not keep the count.
+    Counted,
+}
+
 /// What a log can be told at its creation.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
@@ -23,6 +33,8 @@ pub struct LogSettings {
     pub transaction_timeout: Duration,
     /// The largest message: key, value and headers. Kafka's default, 1,048,588 bytes.
     pub message_bytes_max: usize,
+    /// How its topics get their ids.
+    pub topic_ids: TopicIds,
 }
 
 impl Default for LogSettings {
@@ -32,6 +44,7 @@ impl Default for LogSettings {
             session_timeout: Duration::from_secs(45),
             transaction_timeout: Duration::from_secs(15),
             message_bytes_max: 1_048_588,
+            topic_ids: TopicIds::Random,
         }
     }
 }

@@ -74,6 +74,8 @@ impl Topic {
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     pub(super) by_name: BTreeMap<TopicName, Topic>,
+    /// How many were ever created with a counted id.
+    pub(super) created: u64,
 }
 
 impl Topics {

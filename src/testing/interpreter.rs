@@ -1,0 +1,404 @@
+//! A naive interpreter of a pipeline: the same steps, one record at a time, with maps for tables and stores.
+//!
+//! It knows no batches, caches, workers, transactions or retries, so that what it comes to is what each record alone says.
+//! Its input is what the source topics hold, in the order in which the engine decided; its output is compared with what
+//! the engine left behind, by [`judge`](super::judge).
+
+use crate::engine::settings::{EngineSettings, MissingRow};
+use crate::flow::algorithm::Context;
+use crate::flow::effect::{Emission, Reject};
+use crate::flow::identity::NoticeId;
+use crate::flow::key::{Key, KeyType, partition_for};
+use crate::flow::partitioning::OnViolation;
+use crate::flow::record::{Header, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::step::{LogStep, RowStep};
+use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
+use crate::flow::topology::{StepKind, SubTopology, Topology};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A record as its topic holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Input {
+    pub(super) offset: Offset,
+    pub(super) timestamp: Timestamp,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<Header>,
+}
+
+impl Input {
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let (key, value, headers) = (owned(record.key), owned(record.value), record.headers.to_vec());
+        Self { offset: record.offset, timestamp: record.timestamp, key, value, headers }
+    }
+
+    fn as_record(&self) -> Record<'_> {
+        let (key, value, headers) = (self.key.as_deref(), self.value.as_deref(), &self.headers[..]);
+        Record { offset: self.offset, timestamp: self.timestamp, key, value, headers }
+    }
+}
+
+/// A message that a record must lead to, exactly once.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Expected {
+    pub(super) destination: TopicName,
+    pub(super) partition: i32,
+    pub(super) source: TopicPartition,
+    pub(super) source_offset: Offset,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) timestamp: Timestamp,
+    pub(super) kind: Kind,
+}
+
+/// The kind of a message, with what its headers must say.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Kind {
+    Notice {
+        id: String,
+        /// The version of the row after the record, where its table has one.
+        version: Option<i64>,
+    },
+    DeadLetter {
+        id: String,
+        code: String,
+    },
+    /// The record itself under another key, or in another partition: its headers go with it.
+    SentOn(Vec<Header>),
+}
+
+/// A row by the names of its value columns.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Row {
+    pub(super) version: i64,
+    pub(super) values: BTreeMap<String, Value>,
+}
+
+/// A value of a store, `[version][JSON]`, and the event time at which it can be read no more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Kept {
+    pub(super) value: Vec<u8>,
+    pub(super) expires_at: Option<i64>,
+}
+
+/// The stores of one task.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stores {
+    pub(super) specs: Vec<StoreSpec>,
+    pub(super) kept: Vec<BTreeMap<Vec<u8>, Kept>>,
+    pub(super) stream_time: Option<i64>,
+}
+
+/// Answers why the database refuses a row of the table, if it does.
+pub(super) type Refuses<'a> = &'a dyn Fn(&str, &BTreeMap<String, Value>) -> bool;
+
+/// Everything that the records so far have led to.
+pub(super) struct Interpreter<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) settings: &'a EngineSettings,
+    pub(super) partitions: i32,
+    pub(super) limits: &'a HashMap<TopicName, usize>,
+    pub(super) refuses: Refuses<'a>,
+    /// A record of a later event time is ahead of every clock.
+    pub(super) latest_event_time: i64,
+    pub(super) rows: BTreeMap<(String, Key), Row>,
+    /// By sub-topology and partition.
+    pub(super) stores: BTreeMap<(usize, i32), Stores>,
+    pub(super) out: Vec<Expected>,
+    /// Partitions that must stand still, in front of which record.
+    pub(super) halts: Vec<(TopicPartition, Offset)>,
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    number: usize,
+    sub: &'a SubTopology,
+    source: &'a TopicPartition,
+}
+
+/// What applying one record came to.
+enum Outcome {
+    Notices(Vec<Emission>, Option<i64>),
+    SentOn(TopicName, Vec<(Option<i32>, Vec<u8>)>),
+    Halt,
+}
+
+impl Interpreter<'_> {
+    /// Takes the next record of a source partition.
+    pub(super) fn take(&mut self, source: &TopicPartition, input: &Input) {
+        let found = self.topology.sub_topologies().iter().enumerate();
+        let Some((number, sub)) = found.clone().find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic))
+        else {
+            return;
+        };
+        let place = Place { number, sub, source };
+        let record = input.as_record();
+        let outcome = self.check(place, &record).and_then(|outcome| match (outcome, &sub.step) {
+            (Some(outcome), _) => Ok(outcome),
+            (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
+            (None, StepKind::Log(step)) => self.step(place, &**step, &record),
+        });
+        match outcome {
+            Ok(Outcome::Notices(emissions, version)) => self.announce(place, &record, emissions, version),
+            Ok(Outcome::SentOn(destination, copies)) => self.send_on(place, &record, &destination, copies),
+            Ok(Outcome::Halt) => self.halts.push((source.clone(), record.offset)),
+            Err(Reject::Skip { .. }) => {}
+            // The driver's algorithms ask as often as they were going to; whoever still asks does so for ever.
+            Err(reject) => self.dead_letter(place, &record, &reject),
+        }
+    }
+
+    /// Whether the partition must stand still in front of the record.
+    pub(super) fn halts_at(&self, source: &TopicPartition, input: &Input) -> bool {
+        let mut subs = self.topology.sub_topologies().iter().enumerate();
+        let found = subs.find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic));
+        let check = |(number, sub)| self.check(Place { number, sub, source }, &input.as_record());
+        matches!(found.map(check), Some(Ok(Some(Outcome::Halt))))
+    }
+
+    /// What is asked of every record before it is decoded.
+    fn check(&self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
+        if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {
+            return Err(Reject::dead_letter("too-large", ""));
+        }
+        if record.timestamp.0 > self.latest_event_time {
+            return Err(Reject::dead_letter("event-time-ahead", ""));
+        }
+        let declared = place.sub.declarations().find(|(topic, _)| **topic == place.source.topic);
+        let Some((_, declared)) = declared else { return Ok(None) };
+        let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", ""))?;
+        let hash = || declared.hash().partition(key, declared.count());
+        let expected = catch_unwind(AssertUnwindSafe(hash)).map_err(|_| Reject::dead_letter("panic", ""))?;
+        if expected == place.source.partition.0 || declared.policy() == OnViolation::Warn {
+            return Ok(None);
+        }
+        let astray = self.topology.astray_topic(place.sub).filter(|_| declared.policy() == OnViolation::Repartition);
+        Ok(Some(match astray {
+            Some(topic) if (0..declared.count()).contains(&expected) => {
+                Outcome::SentOn(topic, vec![(Some(expected), key.to_vec())])
+            }
+            _ => Outcome::Halt,
+        }))
+    }
+
+    /// A step with rows.
+    fn update(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>) -> Result<Outcome, Reject> {
+        let spec = step.table();
+        let key = spec.table.key_type.parse(record.key)?;
+        let at = (spec.table.name.clone(), key.clone());
+        let Some(row) = self.rows.get(&at).cloned() else {
+            return Err(match self.settings.missing_row {
+                MissingRow::Skip => Reject::skip("missing-row"),
+                MissingRow::DeadLetter | MissingRow::Retry => Reject::dead_letter("missing-row", ""),
+            });
+        };
+        let value = |name: &String| row.values.get(name).cloned().unwrap_or(Value::Null);
+        let values: Vec<Value> = spec.columns.iter().map(|column| value(&column.name)).collect();
+        let mut stores = self.stores_of(place);
+        let applied = stores.run(place, record, &key, |context| step.apply(record.value, &values, context))?;
+        let mut next = row;
+        if let Some(after) = applied.row {
+            for ((column, before), after) in spec.columns.iter().zip(&values).zip(after) {
+                if !is_same(before, &after) {
+                    next.values.insert(column.name.clone(), after);
+                }
+            }
+            next.version += i64::from(spec.table.version_column.is_some());
+            if (self.refuses)(&spec.table.name, &next.values) {
+                return Err(Reject::dead_letter("constraint", ""));
+            }
+        }
+        let version = spec.table.version_column.is_some().then_some(next.version);
+        self.fits(place, record, &applied.emissions)?;
+        self.rows.insert(at, next);
+        self.stores.insert((place.number, place.source.partition.0), stores);
+        Ok(Outcome::Notices(applied.emissions, version))
+    }
+
+    /// A step without rows.
+    fn step(&mut self, place: Place<'_>, step: &dyn LogStep, record: &Record<'_>) -> Result<Outcome, Reject> {
+        let key = match step.key_type() {
+            Some(key_type) => key_type.parse(record.key)?,
+            None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
+        };
+        let mut stores = self.stores_of(place);
+        let stepped = stores.run(place, record, &key, |context| step.apply(record, context));
+        // The clock moves with every record that the step was run over, whatever it came to.
+        if let Some(kept) = self.stores.get_mut(&(place.number, place.source.partition.0)) {
+            kept.stream_time = stores.stream_time;
+        }
+        let stepped = stepped?;
+        self.fits(place, record, &stepped.emissions)?;
+        self.stores.insert((place.number, place.source.partition.0), stores);
+        match &place.sub.destination {
+            Some(destination) if place.sub.rekeys.is_some() => {
+                let copies = stepped.rekeyed.iter().map(|key| (None, key.to_vec())).collect();
+                Ok(Outcome::SentOn(destination.clone(), copies))
+            }
+            _ => Ok(Outcome::Notices(stepped.emissions, None)),
+        }
+    }
+
+    /// A copy of the task's stores, to be put back once the record is accepted.
+    fn stores_of(&mut self, place: Place<'_>) -> Stores {
+        let empty = || Stores {
+            specs: place.sub.stores.clone(),
+            kept: vec![BTreeMap::new(); place.sub.stores.len()],
+            stream_time: None,
+        };
+        self.stores.entry((place.number, place.source.partition.0)).or_insert_with(empty).clone()
+    }
+
+    fn fits(&self, _: Place<'_>, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
+        let is_large = |emission: &Emission| {
+            let bytes = emission.value.len() + record.key.map_or(0, <[u8]>::len);
+            self.limits.get(&emission.destination).is_some_and(|limit| bytes > *limit)
+        };
+        if emissions.iter().any(is_large) { Err(Reject::dead_letter("too-large", "")) } else { Ok(()) }
+    }
+
+    fn announce(&mut self, place: Place<'_>, record: &Record<'_>, emissions: Vec<Emission>, version: Option<i64>) {
+        for (seq, emission) in (0..).zip(emissions) {
+            let id = self.id(place, record, seq);
+            let partition = partition_for(record.key.unwrap_or_default(), self.partitions);
+            let (destination, value) = (emission.destination, Some(emission.value));
+            self.expect(place, record, destination, (partition, record.key, value), Kind::Notice { id, version });
+        }
+    }
+
+    fn send_on(
+        &mut self,
+        place: Place<'_>,
+        record: &Record<'_>,
+        destination: &TopicName,
+        copies: Vec<(Option<i32>, Vec<u8>)>,
+    ) {
+        for (partition, key) in copies {
+            let partition = partition.unwrap_or_else(|| partition_for(&key, self.partitions));
+            let (value, kind) = (record.value.map(<[u8]>::to_vec), Kind::SentOn(record.headers.to_vec()));
+            self.expect(place, record, destination.clone(), (partition, Some(&key), value), kind);
+        }
+    }
+
+    fn dead_letter(&mut self, place: Place<'_>, record: &Record<'_>, reject: &Reject) {
+        let (id, code) = (self.id(place, record, 0), reject.code().to_owned());
+        let destination = Topology::dead_letter_topic(&place.source.topic);
+        let to = (place.source.partition.0, record.key, record.value.map(<[u8]>::to_vec));
+        self.expect(place, record, destination, to, Kind::DeadLetter { id, code });
+    }
+
+    fn expect(
+        &mut self,
+        place: Place<'_>,
+        record: &Record<'_>,
+        destination: TopicName,
+        (partition, key, value): (i32, Option<&[u8]>, Option<Vec<u8>>),
+        kind: Kind,
+    ) {
+        let (source, source_offset, timestamp) = (place.source.clone(), record.offset, record.timestamp);
+        let key = key.map(<[u8]>::to_vec);
+        self.out.push(Expected { destination, partition, source, source_offset, key, value, timestamp, kind });
+    }
+
+    fn id(&self, place: Place<'_>, record: &Record<'_>, seq: i32) -> String {
+        let (pipeline, source, source_offset) = (self.topology.name(), place.source, record.offset);
+        NoticeId { pipeline, source, source_offset, seq, incarnation: 0 }.to_string()
+    }
+}
+
+/// Whether a column's value is the same to the database: JSON by its content, everything else by its bits.
+fn is_same(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::F64(before), Value::F64(after)) => before.to_bits() == after.to_bits(),
+        (Value::Json(before), Value::Json(after)) => {
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+            before == after || (read(before).is_some() && read(before) == read(after))
+        }
+        _ => before == after,
+    }
+}
+
+impl Stores {
+    /// Runs a step over the stores: what it wrote stays only where it succeeds.
+    fn run<T>(
+        &mut self,
+        place: Place<'_>,
+        record: &Record<'_>,
+        key: &Key,
+        step: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
+    ) -> Result<T, Reject> {
+        if !place.sub.is_table(&place.source.topic) {
+            self.stream_time = Some(self.stream_time.map_or(record.timestamp.0, |time| time.max(record.timestamp.0)));
+        }
+        let mut access = Access { stores: self, at: record.timestamp.0 };
+        let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
+        let (offset, timestamp) = (record.offset, record.timestamp);
+        let mut context =
+            Context { topic, partition, offset, timestamp, now: timestamp, key, state: Some(&mut access) };
+        catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|_| Err(Reject::dead_letter("panic", "")))
+    }
+
+    /// Whether a value can still be read.
+    pub(super) fn is_live(&self, kept: &Kept) -> bool {
+        kept.expires_at.is_none_or(|at| at > self.stream_time.unwrap_or(i64::MIN))
+    }
+}
+
+/// The stores during one record.
+struct Access<'a> {
+    stores: &'a mut Stores,
+    at: i64,
+}
+
+impl StateAccess for Access<'_> {
+    fn find(&self, name: &str) -> Option<usize> {
+        self.stores.specs.iter().position(|spec| *spec.name == *name)
+    }
+
+    fn get(&mut self, store: usize, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Unavailable> {
+        let found = self.stores.kept.get(store).and_then(|kept| kept.get(key));
+        visit(found.filter(|kept| self.stores.is_live(kept)).map(|kept| &kept.value[..]));
+        Ok(())
+    }
+
+    fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
+        let lifetime = self.stores.specs.get(store).and_then(|spec| spec.time_to_live);
+        let Some(kept) = self.stores.kept.get_mut(store) else { return };
+        let Some(value) = value else {
+            kept.remove(key);
+            return;
+        };
+        let after = |ms: u128| self.at.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
+        let expires_at = lifetime.map(|time| after(time.as_millis()));
+        let before = kept.get(key).and_then(|kept| kept.expires_at);
+        kept.insert(
+            key.to_vec(),
+            Kept { value: value.to_vec(), expires_at: expires_at.map(|at| Some(at).max(before).unwrap_or(at)) },
+        );
+    }
+
+    fn scan(
+        &mut self,
+        store: usize,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Unavailable> {
+        let Some(all) = self.stores.kept.get(store) else { return Ok(()) };
+        let found = all.iter().filter(|(key, _)| &key[..] >= from && to.is_none_or(|to| &key[..] < to));
+        for (key, kept) in found {
+            if self.stores.is_live(kept) && !visit(key, &kept.value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&mut self, _: String) -> Unavailable {
+        Unavailable
+    }
+}

@@ -1,0 +1,401 @@
+//! Holds what the engine left behind against what the naive interpreter makes of the same records.
+
+use super::interpreter::{Expected, Input, Interpreter, Kept, Kind, Refuses, Row, Stores};
+use super::simulation::{Event, Simulation};
+use crate::engine::decision::HaltReason;
+use crate::engine::supervisor::outputs;
+use crate::flow::identity::{ID_HEADER, VERSION_HEADER};
+use crate::flow::key::Key;
+use crate::flow::record::{Header, NextOffset, Partition, TopicName, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::topology::SubTopology;
+use crate::ports::store::StoreId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far ahead of the clock an event time may be by the interpreter: schedules keep clear of the engine's own bound.
+const AHEAD_MS: i64 = 3_600_000;
+
+/// A difference between the engine and the interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// A stable word, by which a schedule that is being shrunk is still the same finding.
+    pub kind: &'static str,
+    /// A sentence with the numbers.
+    pub detail: String,
+}
+
+/// A message as it lies in its topic.
+struct Actual {
+    partition: i32,
+    input: Input,
+}
+
+impl Actual {
+    /// The last header of the name: the engine's own stand behind the record's.
+    fn header(&self, name: &str) -> Option<&str> {
+        let header = self.input.headers.iter().rev().find(|header: &&Header| header.name == name)?;
+        std::str::from_utf8(header.value.as_deref()?).ok()
+    }
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, kind: &'static str, detail: impl Into<String>) {
+        self.0.push(Finding { kind, detail: detail.into() });
+    }
+}
+
+impl Simulation {
+    /// Compares rows, messages, stores, offsets and halts with what the interpreter makes of the same records. Called
+    /// after [`Simulation::finish`]. `refuses` says which rows the tables' constraints refuse.
+    #[must_use]
+    pub fn judge(&mut self, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+        let mut findings = Findings(Vec::new());
+        let topology = self.topology.clone();
+        let settings = self.shape.settings.clone();
+        let limits = self.limits.clone();
+        let latest_event_time = self.driver.now_ms() + AHEAD_MS;
+        let mut interpreter = Interpreter {
+            topology: &topology,
+            settings: &settings,
+            partitions: self.shape.partitions,
+            limits: &limits,
+            refuses: refuses as Refuses<'_>,
+            latest_event_time,
+            rows: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            out: Vec::new(),
+            halts: Vec::new(),
+        };
+        for (table, key, values) in &self.rows {
+            let row = Row { version: 0, values: values.iter().cloned().collect() };
+            interpreter.rows.insert((table.clone(), key.clone()), row);
+        }
+        self.interpret(&mut interpreter, &mut findings);
+        self.judge_rows(&interpreter.rows, &mut findings);
+        self.judge_messages(&interpreter.out, &mut findings);
+        self.judge_stores(&interpreter.stores, &mut findings);
+        self.judge_halts(&interpreter, &mut findings);
+        self.judge_leftovers(&mut findings);
+        findings.0
+    }
+
+    /// Every decided record, one by one, in the order in which the engine decided.
+    fn interpret(&mut self, interpreter: &mut Interpreter<'_>, findings: &mut Findings) {
+        self.events.sort_by_key(|(sequence, _)| *sequence);
+        let mut last: BTreeMap<(TopicPartition, Option<Vec<u8>>), i64> = BTreeMap::new();
+        for (_, event) in &self.events {
+            match event {
+                Event::Written { table, key, column, value } => {
+                    if let Some(row) = interpreter.rows.get_mut(&(table.clone(), key.clone()))
+                        && let Some(value) = self.driver.column_value(table, column, value)
+                    {
+                        row.values.insert(column.clone(), value);
+                    }
+                }
+                Event::Decided(place, offset) => {
+                    let inputs = self.inputs.get(place).map_or(&[][..], Vec::as_slice);
+                    let Ok(at) = inputs.binary_search_by_key(offset, |input| input.offset) else { continue };
+                    let Some(input) = inputs.get(at) else { continue };
+                    let before = last.insert((place.clone(), input.key.clone()), offset.0);
+                    if before.is_some_and(|before| before >= offset.0) {
+                        findings
+                            .add("order", format!("{place}: offset {offset} was decided behind {before:?} of its key"));
+                    }
+                    interpreter.take(place, input);
+                }
+            }
+        }
+        for (place, offset) in &interpreter.halts {
+            findings.add("wrongly-keyed", format!("{place}: offset {offset} was decided, and ought to have halted"));
+        }
+    }
+
+    fn judge_rows(&mut self, expected: &BTreeMap<(String, Key), Row>, findings: &mut Findings) {
+        for ((table, key), row) in expected {
+            match self.driver.named_row(table, key) {
+                None => findings.add("row", format!("{table} {key}: is gone")),
+                Some((version, values)) => {
+                    if version != row.version {
+                        let detail = format!("{table} {key}: has version {version}, and {} changes", row.version);
+                        findings.add("row-version", detail);
+                    }
+                    for (name, value) in values {
+                        let expected = row.values.get(&name);
+                        if !expected.is_some_and(|expected| is_equal(expected, &value)) {
+                            findings.add("row", format!("{table} {key}: {name} is {value:?}, not {expected:?}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, topic: &TopicName) -> Vec<Actual> {
+        let mut found = Vec::new();
+        self.driver.log().each_record(topic, &mut |partition, record| {
+            found.push(Actual { partition: partition.0, input: Input::of(record) });
+        });
+        found
+    }
+
+    fn judge_messages(&mut self, expected: &[Expected], findings: &mut Findings) {
+        let changelogs = crate::engine::supervisor::changelogs(&self.topology);
+        let written: BTreeSet<TopicName> = outputs(&self.topology);
+        for topic in written.difference(&changelogs) {
+            let due: Vec<&Expected> = expected.iter().filter(|message| message.destination == *topic).collect();
+            let found = self.read(topic);
+            judge_topic(topic, &due, &found, findings);
+        }
+    }
+
+    /// Stores on disks, changelogs and interpreter agree on everything that can be read.
+    fn judge_stores(&mut self, expected: &BTreeMap<(usize, i32), Stores>, findings: &mut Findings) {
+        let topology = self.topology.clone();
+        for (number, sub) in topology.sub_topologies().iter().enumerate() {
+            for (at, spec) in sub.stores.iter().enumerate() {
+                let Some(changelog) = topology.changelog_topic(spec) else { continue };
+                let mut last: BTreeMap<(i32, Vec<u8>), Option<Vec<u8>>> = BTreeMap::new();
+                for Actual { partition, input } in self.read(&changelog) {
+                    last.insert((partition, input.key.unwrap_or_default()), input.value);
+                }
+                for partition in 0..self.shape.partitions {
+                    let stores = expected.get(&(number, partition));
+                    let of_partition = last.iter().filter(|((own, _), _)| *own == partition);
+                    let logged: BTreeMap<Vec<u8>, Vec<u8>> =
+                        of_partition.filter_map(|((_, key), value)| Some((key.clone(), value.clone()?))).collect();
+                    let name = format!("store {}-{partition}", spec.name);
+                    judge_store(&name, stores, at, &logged, findings);
+                    if self.is_halted(number, sub, partition) {
+                        continue;
+                    }
+                    let id = StoreId { name: spec.name.clone(), partition: Partition(partition) };
+                    if let Some(kept) = self.driver.kept(number, &id)
+                        && kept != logged
+                    {
+                        let detail = format!("{name}: the disk holds {}, its changelog {}", keys(&kept), keys(&logged));
+                        findings.add("store-changelog", detail);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_halted(&mut self, _: usize, sub: &SubTopology, partition: i32) -> bool {
+        let is_of =
+            |place: &TopicPartition| place.partition.0 == partition && sub.sources().any(|topic| *topic == place.topic);
+        self.driver.standing().iter().any(|halt| is_of(&halt.source))
+    }
+
+    /// Only what the schedule did may halt a partition: here, records that lie in the wrong partition.
+    fn judge_halts(&mut self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
+        for halt in self.driver.standing() {
+            let is_due = halt.reason == HaltReason::WronglyKeyed
+                && self.inputs.get(&halt.source).is_some_and(|inputs| {
+                    let at = self.driver.decided_to(&halt.source).unwrap_or(NextOffset(0));
+                    let next = inputs.iter().find(|input| at.is_before(input.offset));
+                    next.is_some_and(|input| interpreter.halts_at(&halt.source, input))
+                });
+            if !is_due {
+                findings.add("halt", format!("{}: {} ({})", halt.source, halt.reason.label(), halt.detail));
+            }
+        }
+    }
+
+    fn judge_leftovers(&mut self, findings: &mut Findings) {
+        let open = self.driver.log().open_transactions();
+        if open > 0 {
+            findings.add("open-transaction", format!("{open} Kafka transactions are open"));
+        }
+        let open = self.driver.database().open_transactions();
+        if open > 0 {
+            findings.add("open-transaction", format!("{open} database transactions hold locks"));
+        }
+    }
+}
+
+/// The messages of one topic: each expected one once and as it must be, nothing else, and in order.
+fn judge_topic(topic: &TopicName, due: &[&Expected], found: &[Actual], findings: &mut Findings) {
+    let mut by_id: BTreeMap<&str, Vec<&Actual>> = BTreeMap::new();
+    let mut loose: Vec<&Actual> = Vec::new();
+    let ids: BTreeSet<&str> = due.iter().filter_map(|message| id_of(message)).collect();
+    for actual in found {
+        match actual.header(ID_HEADER) {
+            Some(id) if ids.contains(id) || due.iter().all(|message| id_of(message).is_some()) => {
+                by_id.entry(id).or_default().push(actual);
+            }
+            _ => loose.push(actual),
+        }
+    }
+    for message in due {
+        let Some(id) = id_of(message) else { continue };
+        let (place, offset) = (&message.source, message.source_offset);
+        match by_id.remove(id).as_deref() {
+            None => findings.add(
+                if matches!(message.kind, Kind::DeadLetter { .. }) { "dead-letter-missing" } else { "notice-missing" },
+                format!("{topic}: nothing of {place}@{offset}, which must be {:?}", message.kind),
+            ),
+            Some([actual]) => judge_message(topic, message, actual, findings),
+            Some(several) => findings.add("message-twice", format!("{topic}: {id} is there {} times", several.len())),
+        }
+    }
+    for (id, actual) in by_id {
+        let code =
+            actual.first().and_then(|actual| actual.header("kafka_dlt-exception-fqcn")).unwrap_or("no dead letter");
+        let text = actual.first().and_then(|actual| actual.header("kafka_dlt-exception-message")).unwrap_or_default();
+        findings.add("message-unexpected", format!("{topic}: {id} ({code}: {text}) answers to no record"));
+    }
+    judge_sent_on(topic, due, &loose, findings);
+    judge_order(topic, &ids, found, findings);
+}
+
+fn id_of(message: &Expected) -> Option<&str> {
+    match &message.kind {
+        Kind::Notice { id, .. } | Kind::DeadLetter { id, .. } => Some(id),
+        Kind::SentOn(_) => None,
+    }
+}
+
+fn judge_message(topic: &TopicName, message: &Expected, actual: &Actual, findings: &mut Findings) {
+    let name = format!("{topic}: {}@{}", message.source, message.source_offset);
+    let Actual { partition, input } = actual;
+    if *partition != message.partition {
+        findings.add("message-partition", format!("{name}: lies in {partition}, not in {}", message.partition));
+    }
+    if input.key != message.key {
+        findings.add("message-key", format!("{name}: has another key"));
+    }
+    match &message.kind {
+        Kind::Notice { version, .. } => {
+            if input.value != message.value {
+                let text = |value: &Option<Vec<u8>>| {
+                    value.as_deref().map(String::from_utf8_lossy).map(|text| text.into_owned())
+                };
+                let (is, due) = (text(&input.value), text(&message.value));
+                findings.add("notice-value", format!("{name}: says {is:?}, not {due:?}"));
+            }
+            let found = actual.header(VERSION_HEADER).and_then(|version| version.parse().ok());
+            if found != *version {
+                findings.add("notice-version", format!("{name}: tells of version {found:?}, not {version:?}"));
+            }
+            if input.timestamp != message.timestamp {
+                let (is, due) = (input.timestamp.0, message.timestamp.0);
+                findings.add("notice-time", format!("{name}: is of {is}, its record of {due}"));
+            }
+        }
+        Kind::DeadLetter { code, .. } => {
+            let found = actual.header("kafka_dlt-exception-fqcn");
+            if found != Some(code) {
+                findings.add("dead-letter-code", format!("{name}: is {found:?}, not {code}"));
+            }
+            if input.value != message.value {
+                findings.add("dead-letter-value", format!("{name}: has another value than its record"));
+            }
+        }
+        Kind::SentOn(_) => {}
+    }
+}
+
+/// Records that went on under another key: each as often as it must, in the order of its source partition.
+fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual], findings: &mut Findings) {
+    type Content<'a> = (i32, Option<&'a [u8]>, Option<&'a [u8]>, i64);
+    let mut left: BTreeMap<Content<'_>, Vec<usize>> = BTreeMap::new();
+    for (at, Actual { partition, input }) in found.iter().enumerate() {
+        let content = (*partition, input.key.as_deref(), input.value.as_deref(), input.timestamp.0);
+        left.entry(content).or_default().push(at);
+    }
+    let mut last: BTreeMap<(&TopicPartition, i32, Option<&[u8]>), usize> = BTreeMap::new();
+    for message in due.iter().filter(|message| matches!(message.kind, Kind::SentOn(_))) {
+        let content = (message.partition, message.key.as_deref(), message.value.as_deref(), message.timestamp.0);
+        let place = format!("{topic}: {}@{}", message.source, message.source_offset);
+        let Some(at) = left.get_mut(&content).filter(|places| !places.is_empty()).map(|places| places.remove(0)) else {
+            findings.add("record-missing", format!("{place}: was not sent on"));
+            continue;
+        };
+        let before = last.insert((&message.source, message.partition, message.key.as_deref()), at);
+        if before.is_some_and(|before| before > at) {
+            findings.add("record-order", format!("{place}: overtook an earlier record of its key"));
+        }
+    }
+    let over: usize = left.values().map(Vec::len).sum();
+    if over > 0 {
+        findings.add("record-unexpected", format!("{topic}: {over} records more than were sent on"));
+    }
+}
+
+/// Within each partition the messages of one source partition stand in the order of their records.
+fn judge_order(topic: &TopicName, ids: &BTreeSet<&str>, found: &[Actual], findings: &mut Findings) {
+    let mut last: BTreeMap<(i32, String), (i64, i64)> = BTreeMap::new();
+    for actual in found {
+        let Some(id) = actual.header(ID_HEADER).filter(|id| ids.contains(id)) else { continue };
+        let mut parts = id.rsplitn(3, '/');
+        let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok());
+        let (Some(seq), Some(offset)) = (number(), number()) else { continue };
+        let source = parts.next().unwrap_or_default().to_owned();
+        let before = last.insert((actual.partition, source), (offset, seq));
+        if before.is_some_and(|before| before >= (offset, seq)) {
+            findings.add("message-order", format!("{topic}: {id} stands behind {before:?}"));
+        }
+    }
+}
+
+/// What the changelog says of one store, against the interpreter.
+fn judge_store(
+    name: &str,
+    stores: Option<&Stores>,
+    at: usize,
+    logged: &BTreeMap<Vec<u8>, Vec<u8>>,
+    findings: &mut Findings,
+) {
+    let nothing = BTreeMap::new();
+    let kept = stores.and_then(|stores| stores.kept.get(at)).unwrap_or(&nothing);
+    let is_live = |kept: &Kept| stores.is_none_or(|stores| stores.is_live(kept));
+    for (key, kept) in kept.iter().filter(|(_, kept)| is_live(kept)) {
+        let key_text = String::from_utf8_lossy(key);
+        let Some(found) = logged.get(key) else {
+            findings.add("store", format!("{name}: {key_text} is missing"));
+            continue;
+        };
+        let (value, expires_at) = unwrapped(found);
+        if (value, expires_at) != (&kept.value, kept.expires_at) {
+            let (is, due) = (String::from_utf8_lossy(value), String::from_utf8_lossy(&kept.value));
+            let detail =
+                format!("{name}: {key_text} is {is} until {expires_at:?}, not {due} until {:?}", kept.expires_at);
+            findings.add("store", detail);
+        }
+    }
+    for (key, found) in logged {
+        let (value, expires_at) = unwrapped(found);
+        let value = Kept { value: value.to_vec(), expires_at };
+        if is_live(&value) && !kept.contains_key(key) {
+            findings.add("store", format!("{name}: {} is there, and nothing wrote it", String::from_utf8_lossy(key)));
+        }
+    }
+}
+
+/// A kept value without its envelope, and when it expires.
+fn unwrapped(kept: &[u8]) -> (&[u8], Option<i64>) {
+    match kept.split_first() {
+        Some((2, rest)) => match rest.split_first_chunk::<8>() {
+            Some((at, value)) => (value, Some(i64::from_be_bytes(*at))),
+            None => (rest, None),
+        },
+        Some((_, value)) => (value, None),
+        None => (kept, None),
+    }
+}
+
+fn keys(kept: &BTreeMap<Vec<u8>, Vec<u8>>) -> String {
+    let one = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+        format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value))
+    };
+    format!("{:?}", kept.iter().map(one).collect::<Vec<_>>())
+}
+
+fn is_equal(expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        (Value::F64(expected), Value::F64(found)) => expected.to_bits() == found.to_bits(),
+        _ => expected == found,
+    }
+}

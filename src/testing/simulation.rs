@@ -1,0 +1,420 @@
+//! A schedule over the real engine: what is sent, what fails and when, in one thread and by a simulated clock.
+//!
+//! The same acts over the same topology give the same trace, byte for byte. After the last act everything that is down is
+//! started again, the pipeline comes to rest, and what it left behind is held against the naive interpreter.
+
+use super::driver::{Sent, TestDriver};
+use super::interpreter::Input;
+use super::watch::{Applications, watched};
+use crate::adapters::memory::SinkFault;
+use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
+use crate::engine::settings::EngineSettings;
+use crate::flow::key::Key;
+use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::topology::{SubTopology, Topology};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rounds after which a pipeline that does not come to rest is a finding: some minutes of simulated time.
+const ROUNDS_MAX: usize = 6_000;
+/// How far the clock moves when nobody has anything to do.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A record to be sent. Text only, so that a schedule can be printed and read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    /// The topic.
+    pub topic: String,
+    /// The partition; by murmur2 of the key where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
+    /// The key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The value; none is a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Option<String>)>,
+    /// The record's timestamp in milliseconds after the simulated now.
+    #[serde(default)]
+    pub after_ms: i64,
+}
+
+/// A call of a producer that fails; see [`SinkFault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// A transaction cannot be opened.
+    Begin,
+    /// A message cannot be queued.
+    Send,
+    /// A delivery fails.
+    Flush,
+    /// The offsets cannot be added.
+    Offsets,
+    /// The commit fails.
+    Commit,
+    /// The commit's answer is lost, and it was done.
+    CommitAnswer,
+    /// The commit was repeated in silence.
+    Taint,
+    /// The producer cannot be replaced.
+    Renew,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Every instance has so many turns.
+    Turns(u16),
+    /// So many milliseconds pass.
+    Pass(u64),
+    /// A record is sent.
+    Send(Sending),
+    /// Somebody else writes one column of a row: table, key, column, value as JSON text.
+    Write(String, String, String, String),
+    /// The instance that next reaches the commit step for the nth time (from 1) dies there, and is started again.
+    Crash(String, usize),
+    /// An instance is killed, and stays down.
+    Kill(usize),
+    /// An instance leaves the group politely, and stays down.
+    Stop(usize),
+    /// An instance that is down starts, or one more.
+    Start(usize),
+    /// An instance has no turns until it is thawed.
+    Freeze(usize),
+    /// A frozen instance goes on.
+    Thaw(usize),
+    /// The workers of a frozen instance alone go on for some turns: they do not hear of a rebalance.
+    Zombie(usize, u16),
+    /// The disk of an instance that is down is lost.
+    LoseDisk(usize),
+    /// The next commit of the database fails.
+    CommitFails,
+    /// The answer to the next commit of the database is lost; whether it was done.
+    CommitAnswerLost(bool),
+    /// The database does not answer, or answers again.
+    DatabaseDown(bool),
+    /// A call of some producer fails.
+    Fail(Failure),
+    /// Commit requests of dead producers arrive.
+    LateCommits,
+}
+
+/// How a simulation is set up.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Partitions of every topic.
+    pub partitions: i32,
+    /// Instances that run from the start.
+    pub instances: usize,
+    /// Workers an instance.
+    pub workers: usize,
+    /// The engine's settings.
+    pub settings: EngineSettings,
+}
+
+/// Where the records of one source partition stand.
+#[derive(Debug, Default)]
+struct Progress {
+    reached: NextOffsetOrNone,
+    /// Which instance ran the step over a record, and when; the latest last.
+    applied: BTreeMap<Offset, Vec<(usize, u64)>>,
+}
+
+type NextOffsetOrNone = Option<NextOffset>;
+
+/// What is decided, in the order in which it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Decided(TopicPartition, Offset),
+    Written { table: String, key: Key, column: String, value: String },
+}
+
+/// A run of a topology under a schedule.
+pub struct Simulation {
+    pub(super) driver: TestDriver,
+    pub(super) topology: Topology,
+    pub(super) shape: Shape,
+    pub(super) events: Vec<(u64, Event)>,
+    pub(super) rows: Vec<(String, Key, Vec<(String, Value)>)>,
+    pub(super) inputs: BTreeMap<TopicPartition, Vec<Input>>,
+    pub(super) limits: HashMap<TopicName, usize>,
+    applications: Arc<Applications>,
+    progress: BTreeMap<TopicPartition, Progress>,
+    sequence: u64,
+    trace: Option<String>,
+}
+
+impl Simulation {
+    /// A world for the topology: topics, tables, instances.
+    ///
+    /// # Panics
+    /// When the topology is not valid.
+    #[must_use]
+    pub fn new(topology: Topology, shape: Shape) -> Self {
+        let applications = Arc::new(Applications::default());
+        let driver = TestDriver::new(watched(topology.clone(), &applications))
+            .partitions(shape.partitions)
+            .instances(shape.instances)
+            .workers(shape.workers)
+            .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
+        let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources);
+        let places =
+            sources.flat_map(|topic| (0..shape.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n))));
+        let progress = places.map(|place| (place, Progress::default())).collect();
+        Self {
+            driver,
+            topology,
+            shape,
+            events: Vec::new(),
+            rows: Vec::new(),
+            inputs: BTreeMap::new(),
+            limits: HashMap::new(),
+            applications,
+            progress,
+            sequence: 0,
+            trace: None,
+        }
+    }
+
+    /// Keeps a trace from now on: a line for each act and each thing that came of it.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.trace = Some(String::new());
+        self
+    }
+
+    /// The trace so far; empty unless it is kept.
+    #[must_use]
+    pub fn trace(&self) -> &str {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// Puts a row into a table, with version 0.
+    ///
+    /// # Panics
+    /// As [`TestDriver::row`].
+    pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
+        let key = key.into();
+        let values = self.driver.put_row(table, key.clone(), row);
+        self.rows.push((table.into(), key, values));
+    }
+
+    /// The driver, for what a topology needs beside its rows: constraints, limits, thresholds.
+    pub const fn driver(&mut self) -> &mut TestDriver {
+        &mut self.driver
+    }
+
+    /// Lets a topic take messages of at most `bytes`; called before the first turn.
+    ///
+    /// # Panics
+    /// When `topic` is not a legal name.
+    pub fn limit(&mut self, topic: &str, bytes: usize) {
+        let topic = TopicName::parse(topic).unwrap_or_else(|error| panic!("{error}"));
+        self.driver.log().limit_messages(&topic, bytes);
+        self.limits.insert(topic, bytes);
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// A sentence, where the engine panicked.
+    ///
+    /// # Panics
+    /// On an act that names what is not there.
+    pub fn act(&mut self, act: &Act) -> Result<(), String> {
+        self.note(|| format!("{act:?}"));
+        match act {
+            Act::Turns(turns) => {
+                for _ in 0..*turns {
+                    self.round()?;
+                }
+            }
+            Act::Pass(ms) => self.driver.pass(Duration::from_millis(*ms)),
+            Act::Send(sending) => self.send(sending),
+            Act::Write(table, key, column, value) => self.write(table, key, column, value),
+            Act::Crash(step, nth) => self.driver.crash_at(step_called(step), *nth),
+            Act::Kill(instance) => self.driver.kill(*instance),
+            Act::Stop(instance) => self.guarded(*instance, |driver, instance| driver.stop(instance))?,
+            Act::Start(instance) => {
+                if !self.driver.is_up(*instance) {
+                    self.driver.start(*instance);
+                }
+            }
+            Act::Freeze(instance) => self.driver.freeze(*instance),
+            Act::Thaw(instance) => self.driver.thaw(*instance),
+            Act::Zombie(instance, turns) => {
+                for _ in 0..*turns {
+                    self.guarded(*instance, |driver, instance| drop(driver.step_workers(instance)))?;
+                }
+            }
+            Act::LoseDisk(instance) => {
+                if !self.driver.is_up(*instance) {
+                    self.driver.disk(*instance).lose();
+                }
+            }
+            Act::CommitFails => self.driver.database().fail_next_commit(),
+            Act::CommitAnswerLost(is_applied) => self.driver.database().fail_next_commit_unknown(*is_applied),
+            Act::DatabaseDown(is_down) => self.driver.database().set_down(*is_down),
+            Act::Fail(failure) => self.driver.log().fail_next(sink_fault(*failure)),
+            Act::LateCommits => {
+                self.driver.log().deliver_commits();
+                self.look(usize::MAX);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that is down comes back, and the pipeline comes to rest, its stores written.
+    ///
+    /// # Errors
+    /// A sentence, where it does not or the engine panicked.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.note(|| "finish".into());
+        self.driver.disarm();
+        self.driver.database().set_down(false);
+        for instance in 0..self.driver.instance_count() {
+            self.driver.thaw(instance);
+            if !self.driver.is_up(instance) {
+                self.driver.start(instance);
+            }
+        }
+        self.settle()?;
+        self.driver.pass(self.shape.settings.store_flush + Duration::from_secs(1));
+        self.settle()?;
+        let inputs = &mut self.inputs;
+        for topic in self.topology.sub_topologies().iter().flat_map(SubTopology::sources) {
+            self.driver.log().each_record(topic, &mut |partition, record| {
+                let place = TopicPartition::new(topic.clone(), partition);
+                inputs.entry(place).or_default().push(Input::of(record));
+            });
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS_MAX {
+            if self.round()? {
+                continue;
+            }
+            if self.driver.is_at_rest() {
+                return Ok(());
+            }
+            self.driver.pass(TICK);
+        }
+        Err(format!("it does not come to rest: {}", self.driver.states()))
+    }
+
+    /// One turn of every instance. True when somebody did something.
+    fn round(&mut self) -> Result<bool, String> {
+        let mut is_busy = false;
+        for instance in 0..self.driver.instance_count() {
+            let mut was_busy = false;
+            self.guarded(instance, |driver, instance| was_busy = driver.step_one(instance))?;
+            is_busy |= was_busy;
+        }
+        Ok(is_busy)
+    }
+
+    /// Lets an instance do something, and looks at what came of it.
+    fn guarded(&mut self, instance: usize, act: impl FnOnce(&mut TestDriver, usize)) -> Result<(), String> {
+        let driver = &mut self.driver;
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(driver, instance)));
+        self.look(instance);
+        outcome.map_err(|panic| {
+            let text =
+                panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            format!("instance {instance} panicked: {}", text.unwrap_or("no message"))
+        })
+    }
+
+    /// Notes what the instance's steps were run over, and which records are decided since the last look.
+    fn look(&mut self, instance: usize) {
+        for (place, offset) in self.applications.take() {
+            self.sequence += 1;
+            if let Some(progress) = self.progress.get_mut(&place) {
+                progress.applied.entry(offset).or_default().push((instance, self.sequence));
+            }
+        }
+        let mut lines = Vec::new();
+        for (place, progress) in &mut self.progress {
+            let Some(at) = self.driver.decided_to(place) else { continue };
+            let from = progress.reached.unwrap_or(NextOffset(0));
+            if Some(at) == progress.reached {
+                continue;
+            }
+            progress.reached = Some(at);
+            for offset in (from.0..at.0).map(Offset) {
+                let applied = progress.applied.remove(&offset).unwrap_or_default();
+                let own = applied.iter().rev().find(|(by, _)| *by == instance).or(applied.last());
+                self.sequence += 1;
+                let sequence = own.map_or(self.sequence, |(_, sequence)| *sequence);
+                self.events.push((sequence, Event::Decided(place.clone(), offset)));
+            }
+            lines.push(format!("  instance {instance}: {place} decided to {at}"));
+        }
+        for line in lines {
+            self.note(|| line);
+        }
+    }
+
+    fn send(&mut self, sending: &Sending) {
+        let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
+        let header = |(name, value): &(String, Option<String>)| Header { name: name.clone(), value: bytes(value) };
+        let sent = Sent {
+            partition: sending.partition.map(|partition| partition.rem_euclid(self.shape.partitions)),
+            key: bytes(&sending.key),
+            value: bytes(&sending.value),
+            headers: sending.headers.iter().map(header).collect(),
+            timestamp_ms: Some(self.driver.now_ms().saturating_add(sending.after_ms)),
+        };
+        self.driver.send_record(&sending.topic, sent);
+    }
+
+    fn write(&mut self, table: &str, key: &str, column: &str, value: &str) {
+        let Some((key, ..)) = self
+            .rows
+            .iter()
+            .find(|(name, at, _)| name == table && at.to_string() == key)
+            .map(|(_, at, v)| (at.clone(), v))
+        else {
+            return;
+        };
+        if self.driver.write_column(table, &key, column, value) {
+            self.sequence += 1;
+            let (table, column, value) = (table.into(), column.into(), value.into());
+            self.events.push((self.sequence, Event::Written { table, key, column, value }));
+        }
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let _ = writeln!(trace, "{}", line());
+        }
+    }
+}
+
+fn step_called(name: &str) -> Step {
+    let steps = TAKEOVER.iter().chain(&THROUGH_DATABASE).chain(&THROUGH_LOG);
+    steps.copied().find(|step| format!("{step:?}") == name).unwrap_or_else(|| panic!("there is no commit step {name}"))
+}
+
+const fn sink_fault(failure: Failure) -> SinkFault {
+    match failure {
+        Failure::Begin => SinkFault::Begin,
+        Failure::Send => SinkFault::Send,
+        Failure::Flush => SinkFault::Flush,
+        Failure::Offsets => SinkFault::Offsets,
+        Failure::Commit => SinkFault::Commit { is_applied: false },
+        Failure::CommitAnswer => SinkFault::Commit { is_applied: true },
+        Failure::Taint => SinkFault::Taint,
+        Failure::Renew => SinkFault::Renew,
+    }
+}

@@ -1,0 +1,61 @@
+//! Steps that note which record they are run over: how a simulation learns the order in which records were decided.
+
+use crate::flow::algorithm::Context;
+use crate::flow::effect::{Applied, Reject, Stepped};
+use crate::flow::key::KeyType;
+use crate::flow::record::{Offset, Partition, Record, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::step::{LogStep, RowStep};
+use crate::flow::table::TableSpec;
+use crate::flow::topology::{StepKind, Topology};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The records that steps were run over since they were last taken, in that order.
+#[derive(Debug, Default)]
+pub(super) struct Applications(Mutex<Vec<(TopicPartition, Offset)>>);
+
+impl Applications {
+    fn note(&self, context: &Context<'_>) {
+        let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((place, context.offset));
+    }
+
+    pub(super) fn take(&self) -> Vec<(TopicPartition, Offset)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The topology with each of its steps watched.
+pub(super) fn watched(topology: Topology, applications: &Arc<Applications>) -> Topology {
+    topology.with_steps(|step| match step {
+        StepKind::Rows(inner) => StepKind::Rows(Arc::new(Watched { inner, applications: Arc::clone(applications) })),
+        StepKind::Log(inner) => StepKind::Log(Arc::new(Watched { inner, applications: Arc::clone(applications) })),
+    })
+}
+
+struct Watched<S: ?Sized> {
+    applications: Arc<Applications>,
+    inner: Arc<S>,
+}
+
+impl RowStep for Watched<dyn RowStep> {
+    fn table(&self) -> &TableSpec {
+        self.inner.table()
+    }
+
+    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.applications.note(context);
+        self.inner.apply(value, row, context)
+    }
+}
+
+impl LogStep for Watched<dyn LogStep> {
+    fn key_type(&self) -> Option<KeyType> {
+        self.inner.key_type()
+    }
+
+    fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        self.applications.note(context);
+        self.inner.apply(record, context)
+    }
+}

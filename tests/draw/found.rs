@@ -1,0 +1,1 @@
+//! Scenarios that once led to a finding, as the generator printed them.

@@ -1,0 +1,33 @@
+//! The generator within the fast suites: some seeds, that a seed repeats itself, and what was found before.
+
+mod found;
+mod pipeline;
+mod scenario;
+mod shrink;
+
+use scenario::Scenario;
+
+/// Runs a scenario that was printed as a test.
+fn holds(json: &str) {
+    let scenario: Scenario = serde_json::from_str(json).unwrap();
+    let run = scenario.run(true);
+    assert!(run.findings.is_empty(), "{:#?}\n{}", run.findings, run.trace);
+}
+
+#[test]
+fn a_seed_gives_the_same_trace_byte_for_byte() {
+    for seed in 0..40 {
+        let (one, other) = (Scenario::draw(seed).run(true), Scenario::draw(seed).run(true));
+        assert_eq!(one.trace, other.trace, "seed {seed}");
+        assert_eq!(one.findings, other.findings, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_printed_scenario_is_read_back_as_it_was() {
+    for seed in 0..40 {
+        let scenario = Scenario::draw(seed);
+        let json = serde_json::to_string(&scenario).unwrap();
+        assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario, "seed {seed}");
+    }
+}

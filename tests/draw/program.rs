@@ -1,0 +1,93 @@
+//! Draws pipelines, inputs, outcomes and faults from seeds, runs each on the real engine and judges it by the interpreter.
+//!
+//! `draw SEEDS [FIRST]` runs so many seeds and ends with one line; `draw seed N` repeats one and prints its trace.
+
+mod pipeline;
+mod scenario;
+mod shrink;
+
+use scenario::Scenario;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|_| {})); // drawn algorithms panic by the thousand
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u64>().ok();
+    match words[..] {
+        ["seed", seed] => number(seed).map_or_else(usage, one),
+        [seeds] => number(seeds).map_or_else(usage, |seeds| many(seeds, 0)),
+        [seeds, first] => number(seeds).zip(number(first)).map_or_else(usage, |(seeds, first)| many(seeds, first)),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("draw SEEDS [FIRST] | draw seed N");
+    ExitCode::from(64)
+}
+
+fn one(seed: u64) -> ExitCode {
+    let scenario = Scenario::draw(seed);
+    println!("{scenario:#?}");
+    let run = scenario.run(true);
+    print!("{}", run.trace);
+    for finding in &run.findings {
+        println!("{}: {}", finding.kind, finding.detail);
+    }
+    println!("1 seed, {} findings", run.findings.len());
+    if run.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn many(seeds: u64, first: u64) -> ExitCode {
+    println!("seeds {first} to {}", first + seeds.saturating_sub(1));
+    let (next, failed) = (AtomicU64::new(first), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    let run = Scenario::draw(seed).run(false);
+                    let mut kinds: Vec<&str> = Vec::new();
+                    for finding in &run.findings {
+                        if kinds.contains(&finding.kind) {
+                            continue;
+                        }
+                        kinds.push(finding.kind);
+                        println!("seed {seed}: {}: {}", finding.kind, finding.detail);
+                        if let Ok(mut failed) = failed.lock() {
+                            failed.push((seed, finding.kind));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap_or_default();
+    failed.sort_unstable();
+    let mut shrunk: Vec<&str> = Vec::new();
+    for (seed, kind) in &failed {
+        if shrunk.contains(kind) || shrunk.len() == 3 {
+            continue; // one of each kind, and not too many
+        }
+        shrunk.push(kind);
+        let small = shrink::shrink(&Scenario::draw(*seed), kind, 1_000);
+        println!("seed {seed}, {kind}, as a test:\n{}", test_of(*seed, &small));
+    }
+    println!("{seeds} seeds, {} findings", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A test to be pasted into `tests/draw/found.rs`.
+fn test_of(seed: u64, scenario: &Scenario) -> String {
+    let json = serde_json::to_string(scenario).unwrap_or_default();
+    let details: Vec<String> =
+        scenario.run(false).findings.iter().map(|finding| format!("// {}: {}", finding.kind, finding.detail)).collect();
+    format!("{}\n#[test]\nfn seed_{seed}() {{\n    holds(r##\"{json}\"##);\n}}", details.join("\n"))
+}

@@ -1,0 +1,475 @@
+//! A scenario: everything that a seed decides, as data that can be printed, shrunk and run again.
+
+use crate::pipeline::{
+    Account, Asked, Does, Event, Join, PipelineDraw, Place, Policy, REFUSED, StepDraw, SubDraw, TABLES, User,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tidegate::engine::settings::{EngineSettings, MissingRow};
+use tidegate::flow::Key;
+use tidegate::flow::row::Value;
+use tidegate::testing::{Act, Failure, Finding, Random, Sending, Shape, Simulation};
+
+/// The engine's settings that are drawn.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Knobs {
+    pub instances: usize,
+    pub workers: usize,
+    pub batch_rows: usize,
+    pub batch_age_ms: u64,
+    pub log_age_ms: u64,
+    pub log_messages: usize,
+    pub transaction_rows: usize,
+    pub unpublished_rows: usize,
+    pub flush_ms: u64,
+    pub retry_attempts: u32,
+    pub missing_row: u8,
+    pub verdicts: bool,
+    pub queued_records: usize,
+    /// What every output takes at most; 0 for the default.
+    pub message_bytes: usize,
+}
+
+/// Everything that a seed decides.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Scenario {
+    pub pipeline: PipelineDraw,
+    pub knobs: Knobs,
+    pub acts: Vec<Act>,
+}
+
+/// What a run came to.
+pub struct Run {
+    pub findings: Vec<Finding>,
+    pub trace: String,
+}
+
+const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
+/// The keys of rows that exist.
+const ROWS: i64 = 5;
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let pipeline = pipeline(&mut random);
+        let knobs = knobs(&mut random);
+        let acts = Acts { random: &mut random, pipeline: &pipeline, knobs: &knobs, n: 0, acts: Vec::new() }.draw();
+        Self { pipeline, knobs, acts }
+    }
+
+    fn shape(&self) -> Shape {
+        let Knobs { instances, workers, .. } = self.knobs;
+        let knobs = &self.knobs;
+        let ms = Duration::from_millis;
+        let settings = EngineSettings {
+            batch_rows: knobs.batch_rows,
+            batch_age: ms(knobs.batch_age_ms),
+            log_age: ms(knobs.log_age_ms),
+            log_messages: knobs.log_messages,
+            transaction_rows: knobs.transaction_rows,
+            unpublished_rows: knobs.unpublished_rows,
+            store_flush: ms(knobs.flush_ms),
+            retry_attempts: knobs.retry_attempts,
+            retry_backoff: ms(20),
+            missing_row: [MissingRow::Skip, MissingRow::DeadLetter, MissingRow::Retry]
+                [usize::from(knobs.missing_row % 3)],
+            verdicts: knobs.verdicts,
+            queued_records: knobs.queued_records,
+            ..EngineSettings::default()
+        };
+        Shape { partitions: self.pipeline.partitions, instances, workers, settings }
+    }
+
+    /// Runs it and judges what it came to.
+    pub fn run(&self, is_traced: bool) -> Run {
+        let topology = self.pipeline.topology(&Asked::default());
+        if let Err(errors) = topology.validate() {
+            let findings = vec![Finding { kind: "invalid", detail: errors.join("; ") }];
+            return Run { findings, trace: String::new() };
+        }
+        let mut simulation = Simulation::new(topology.clone(), self.shape());
+        if is_traced {
+            simulation = simulation.traced();
+        }
+        let mut tables: Vec<u8> = self
+            .pipeline
+            .subs
+            .iter()
+            .filter_map(|sub| match sub.step {
+                StepDraw::Update(table) => Some(table),
+                _ => None,
+            })
+            .collect();
+        tables.sort_unstable();
+        tables.dedup();
+        for table in tables {
+            for id in 0..ROWS {
+                let key = if self.pipeline.has_text_keys { Key::from(id.to_string().as_str()) } else { Key::from(id) };
+                let account = Account { doc: serde_json::from_str(DOC).ok(), ..Account::new(0.1 * id as f64) };
+                simulation.row(TABLES[usize::from(table)], key, account);
+            }
+            let spec = self.pipeline.table(table);
+            let names: Vec<String> = topology
+                .tables()
+                .into_iter()
+                .find(|found| found.table == spec)
+                .map(|found| found.columns.into_iter().map(|column| column.name).collect())
+                .unwrap_or_default();
+            simulation.driver().database().check(&spec, move |values| {
+                let by_name = names.iter().cloned().zip(values.iter().cloned()).collect();
+                if is_refused(&by_name) { Err("the sum is too large".into()) } else { Ok(()) }
+            });
+        }
+        if self.knobs.message_bytes > 0 {
+            for sub in &self.pipeline.subs {
+                sub.destination.iter().for_each(|topic| simulation.limit(topic, self.knobs.message_bytes));
+            }
+        }
+        let mut outcome = self.acts.iter().try_for_each(|act| simulation.act(act));
+        outcome = outcome.and_then(|()| simulation.finish());
+        let findings = match outcome {
+            Err(detail) => {
+                let kind = if detail.contains("panicked") { "panic" } else { "no-rest" };
+                vec![Finding { kind, detail }]
+            }
+            Ok(()) => simulation.judge(&|_, values| is_refused(values)),
+        };
+        Run { findings, trace: simulation.trace().to_owned() }
+    }
+}
+
+fn is_refused(values: &BTreeMap<String, Value>) -> bool {
+    matches!(values.get("sum"), Some(Value::F64(sum)) if *sum > REFUSED)
+}
+
+fn pipeline(random: &mut Random) -> PipelineDraw {
+    let partitions = *random.choose(&[1, 1, 2, 3, 4]);
+    let mut subs: Vec<SubDraw> = Vec::new();
+    for number in 0..*random.choose(&[1_usize, 1, 1, 2, 2, 3, 4]) {
+        let step = *random.choose(&[
+            StepDraw::Update(0),
+            StepDraw::Update(0),
+            StepDraw::Update(1),
+            StepDraw::Aggregate,
+            StepDraw::Aggregate,
+            StepDraw::Process,
+        ]);
+        let is_update = matches!(step, StepDraw::Update(_));
+        // A step may read what an earlier one announces, unless another reads that already.
+        let announced = subs.last().and_then(|sub: &SubDraw| sub.destination.clone()).filter(|topic| {
+            subs.iter().all(|sub| {
+                sub.lead != *topic
+                    && sub.destination.as_ref().is_none_or(|other| other != topic || sub == subs.last().unwrap())
+            })
+        });
+        let lead = announced.filter(|_| random.happens(40)).unwrap_or_else(|| format!("in-{number}"));
+        let rekeys = random.happens(25);
+        let join = if is_update { Join::No } else { *random.choose(&[Join::No, Join::No, Join::Inner, Join::Left]) };
+        let has_destination = random.happens(85);
+        subs.push(SubDraw {
+            lead,
+            step,
+            join,
+            companion: random.happens(25).then(|| !is_update && random.happens(50)),
+            declared: random.happens(25).then(|| *random.choose(&[Policy::Warn, Policy::Stop, Policy::Repartition])),
+            rekeys,
+            has_store: random.happens(35),
+            ttl_ms: random.happens(35).then(|| *random.choose(&[50, 500, 60_000])),
+            has_filter: random.happens(30),
+            threshold: random.happens(30).then(|| *random.choose(&[0, 3, 1_000])),
+            destination: has_destination
+                .then(|| if random.happens(20) { "out".into() } else { format!("out-{number}") }),
+        });
+    }
+    PipelineDraw { partitions, is_versioned: random.happens(75), has_text_keys: random.happens(30), subs }
+}
+
+fn knobs(random: &mut Random) -> Knobs {
+    Knobs {
+        instances: *random.choose(&[1, 1, 2, 2, 3]),
+        workers: *random.choose(&[1, 2, 2, 3]),
+        batch_rows: *random.choose(&[1, 2, 3, 5, 10, 50]),
+        batch_age_ms: *random.choose(&[0, 5, 100]),
+        log_age_ms: *random.choose(&[0, 100, 300]),
+        log_messages: *random.choose(&[1, 3, 20, 50_000]),
+        transaction_rows: *random.choose(&[1, 3, 10_000]),
+        unpublished_rows: *random.choose(&[1, 5, 10_000]),
+        flush_ms: *random.choose(&[0, 200, 5_000]),
+        retry_attempts: *random.choose(&[1, 2, 4]),
+        missing_row: u8::try_from(random.below(3)).unwrap_or(0),
+        verdicts: random.happens(20),
+        queued_records: *random.choose(&[2, 20_000]),
+        message_bytes: *random.choose(&[0, 0, 4_000]),
+    }
+}
+
+/// Draws what happens.
+struct Acts<'a> {
+    random: &'a mut Random,
+    pipeline: &'a PipelineDraw,
+    knobs: &'a Knobs,
+    n: u64,
+    acts: Vec<Act>,
+}
+
+const STEPS: [&str; 14] = [
+    "Claim",
+    "ReadCommitted",
+    "PublishRest",
+    "OpenDatabase",
+    "MovePosition",
+    "Apply",
+    "WriteRows",
+    "WriteOutbox",
+    "CommitDatabase",
+    "OpenKafka",
+    "Produce",
+    "Flush",
+    "SendOffsets",
+    "CommitKafka",
+];
+
+impl Acts<'_> {
+    fn draw(mut self) -> Vec<Act> {
+        let records = *self.random.choose(&[3_u64, 8, 15, 30, 60]);
+        let faults = *self.random.choose(&[0_u64, 0, 1, 2, 4]);
+        let poison = *self.random.choose(&[0_u64, 10, 30, 60]);
+        let burst = *self.random.choose(&[1_u64, 3, 8, 60]);
+        let mut left = records;
+        let mut faults_left = faults;
+        if self.random.happens(50) {
+            self.acts.push(Act::Turns(3));
+        }
+        while left > 0 {
+            for _ in 0..burst.min(left) {
+                self.record(poison);
+                left -= 1;
+            }
+            if faults_left > 0 && self.random.below(left.div_ceil(burst) + 1) < faults_left {
+                self.fault();
+                faults_left -= 1;
+            }
+            match self.random.below(5) {
+                0 => {}
+                1 => self.acts.push(Act::Turns(1)),
+                2 => self.acts.push(Act::Turns(2)),
+                3 => self.turns_and_time(),
+                _ => {
+                    let turns = u16::try_from(3 + self.random.below(8)).unwrap_or(3);
+                    self.acts.push(Act::Turns(turns));
+                }
+            }
+        }
+        for _ in 0..faults_left {
+            self.fault();
+            self.turns_and_time();
+        }
+        self.acts
+    }
+
+    fn turns_and_time(&mut self) {
+        let ms = *self.random.choose(&[1, 10, 60, 400]);
+        let turns = u16::try_from(1 + self.random.below(6)).unwrap_or(1);
+        self.acts.extend([Act::Pass(ms), Act::Turns(turns)]);
+    }
+
+    /// One record, at a source that nobody in the pipeline writes.
+    fn record(&mut self, poison: u64) {
+        let subs = &self.pipeline.subs;
+        let mut topics: Vec<(String, bool)> = Vec::new();
+        for sub in subs {
+            if !subs.iter().any(|other| other.destination.as_ref() == Some(&sub.lead)) {
+                topics.extend([(sub.lead.clone(), false), (sub.lead.clone(), false)]);
+            }
+            if sub.companion.is_some() {
+                topics.push((sub.companion_topic(), false));
+            }
+            if sub.join != Join::No {
+                topics.push((sub.table_topic(), true));
+            }
+        }
+        if topics.is_empty() {
+            return;
+        }
+        let (topic, is_table) = self.random.choose(&topics).clone();
+        self.n += 1;
+        let after_ms = match self.random.below(20) {
+            0 => -1_000,
+            1 => -100_000,
+            2 => 20,
+            3 => 2_000,
+            4 if poison > 0 && self.random.happens(30) => 365 * 86_400_000,
+            _ => 0,
+        };
+        let key = self.key(poison);
+        let mut sending = Sending { topic, key, after_ms, ..Sending::default() };
+        if self.random.happens(5) {
+            sending.partition = Some(i32::try_from(self.random.below(4)).unwrap_or(0));
+        }
+        if self.random.happens(10) {
+            let name = *self.random.choose(&["trace", "tg_id", "ce_id", "kafka_dlt-exception-fqcn", "tg_changelog"]);
+            sending.headers.push((name.to_owned(), Some("foreign/in-0/0/0/0".into())));
+        }
+        sending.value = if is_table { self.user(poison) } else { self.event(poison) };
+        self.acts.push(Act::Send(sending));
+    }
+
+    fn key(&mut self, poison: u64) -> Option<String> {
+        if poison > 0 && self.random.happens(6) {
+            return self.random.choose(&[None, Some("abc"), Some("007"), Some("99"), Some("")]).map(str::to_owned);
+        }
+        // A hot key, and others.
+        Some(if self.random.happens(40) { 1 } else { self.random.below(5) }.to_string())
+    }
+
+    fn user(&mut self, poison: u64) -> Option<String> {
+        if self.random.happens(15) {
+            return None;
+        }
+        if poison > 0 && self.random.happens(10) {
+            return Some("{".into());
+        }
+        serde_json::to_string(&User { n: i64::try_from(self.n).unwrap_or(0) }).ok()
+    }
+
+    fn event(&mut self, poison: u64) -> Option<String> {
+        if !self.random.happens(poison) {
+            return self.json(Does::Change);
+        }
+        match self.random.below(16) {
+            0 => None,
+            1 => Some(String::new()),
+            2 => Some("{".into()),
+            3 => Some(r#"{"n": "seven"}"#.into()),
+            _ => {
+                let retries = u32::try_from(1 + self.random.below(u64::from(self.knobs.retry_attempts))).unwrap_or(1);
+                let does = *self.random.choose(&[
+                    Does::Nothing,
+                    Does::Skip,
+                    Does::Reject,
+                    Does::Retry(retries),
+                    Does::Retry(retries),
+                    Does::Retry(retries),
+                    Does::RetryForEver,
+                    Does::Panic(Place::Decode),
+                    Does::Panic(Place::Apply),
+                    Does::Panic(Place::Notices),
+                    Does::Panic(Place::Filter),
+                    Does::Panic(Place::Magnitude),
+                    Does::Panic(Place::EncodeNotice),
+                    Does::Panic(Place::EncodeRow),
+                    Does::Panic(Place::Key),
+                    Does::NotFinite,
+                    Does::Refused,
+                    Does::Refused,
+                    Does::Refused,
+                    Does::Delete,
+                    Does::Large(1),
+                    Does::Large(8),
+                ]);
+                self.json(does)
+            }
+        }
+    }
+
+    fn json(&mut self, does: Does) -> Option<String> {
+        let amount =
+            *self.random.choose(&[1.0, 0.1, -0.3, 130.653_316_326_530_61, 9_007_199_254_740_991.0 / 1e9, 1e-7]);
+        let notices = u8::try_from(*self.random.choose(&[0_u64, 1, 1, 1, 2, 3])).unwrap_or(1);
+        let keys = (0..*self.random.choose(&[0_u64, 1, 1, 1, 2])).map(|_| self.random.below(5).to_string()).collect();
+        serde_json::to_string(&Event { amount, notices, keys, ..Event::new(self.n, does) }).ok()
+    }
+
+    fn instance(&mut self) -> usize {
+        usize::try_from(self.random.below(self.knobs.instances as u64)).unwrap_or(0)
+    }
+
+    fn fault(&mut self) {
+        let instance = self.instance();
+        match self.random.below(17) {
+            0..=3 => {
+                let step = (*self.random.choose(&STEPS)).to_owned();
+                let nth = usize::try_from(1 + self.random.below(3)).unwrap_or(1);
+                self.acts.push(Act::Crash(step, nth));
+            }
+            4 => {
+                self.acts.push(Act::Kill(instance));
+                let ms = *self.random.choose(&[10, 1_000, 5_000]);
+                self.acts.extend([Act::Turns(2), Act::Pass(ms), Act::Turns(3)]);
+                if self.random.happens(40) {
+                    self.acts.push(Act::LoseDisk(instance));
+                }
+                self.acts.push(Act::Start(instance));
+            }
+            5 => self.acts.extend([Act::Stop(instance), Act::Turns(2), Act::Start(instance)]),
+            6 => {
+                let ms = *self.random.choose(&[100, 2_500, 6_000]);
+                self.acts.extend([
+                    Act::Freeze(instance),
+                    Act::Turns(2),
+                    Act::Pass(ms),
+                    Act::Turns(4),
+                    Act::Pass(60),
+                    Act::Turns(4),
+                ]);
+                if self.random.happens(50) {
+                    self.acts.push(Act::Zombie(instance, 2));
+                }
+                self.acts.push(Act::Thaw(instance));
+            }
+            7 => self.acts.push(Act::CommitFails),
+            8 => {
+                let is_applied = self.random.happens(50);
+                self.acts.push(Act::CommitAnswerLost(is_applied));
+            }
+            9 => {
+                let ms = *self.random.choose(&[10, 3_000]);
+                self.acts.extend([
+                    Act::DatabaseDown(true),
+                    Act::Turns(3),
+                    Act::Pass(ms),
+                    Act::Turns(2),
+                    Act::DatabaseDown(false),
+                ]);
+            }
+            10..=13 => {
+                let failure = *self.random.choose(&[
+                    Failure::Begin,
+                    Failure::Send,
+                    Failure::Flush,
+                    Failure::Offsets,
+                    Failure::Commit,
+                    Failure::CommitAnswer,
+                    Failure::Taint,
+                    Failure::Renew,
+                ]);
+                self.acts.push(Act::Fail(failure));
+            }
+            14 => self.acts.push(Act::Start(self.knobs.instances)),
+            15 => {
+                self.acts.extend([Act::Kill(instance), Act::LateCommits, Act::Turns(1), Act::Start(instance)]);
+            }
+            _ => self.other_writer(),
+        }
+    }
+
+    fn other_writer(&mut self) {
+        let tables: Vec<u8> = self
+            .pipeline
+            .subs
+            .iter()
+            .filter_map(|sub| match sub.step {
+                StepDraw::Update(table) => Some(table),
+                _ => None,
+            })
+            .collect();
+        if tables.is_empty() {
+            return;
+        }
+        let table = TABLES[usize::from(*self.random.choose(&tables))].to_owned();
+        let key = self.random.below(5).to_string();
+        self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n)));
+    }
+}

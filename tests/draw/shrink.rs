@@ -1,0 +1,88 @@
+//! Makes a failing scenario smaller: fewer acts, fewer steps, plainer settings, as long as the same kind of finding stays.
+
+use crate::scenario::Scenario;
+use tidegate::testing::Act;
+
+/// The smallest scenario found within the budget that still leads to a finding of the kind.
+pub fn shrink(scenario: &Scenario, kind: &str, budget: usize) -> Scenario {
+    let mut best = scenario.clone();
+    let mut left = budget;
+    let mut fails = |candidate: &Scenario| {
+        if left == 0 {
+            return false;
+        }
+        left -= 1;
+        candidate.run(false).findings.iter().any(|finding| finding.kind == kind)
+    };
+    loop {
+        let before = best.clone();
+        // Acts, in halves down to single ones.
+        let mut length = best.acts.len().div_ceil(2).max(1);
+        loop {
+            let mut at = 0;
+            while at < best.acts.len() {
+                let mut candidate = best.clone();
+                candidate.acts.drain(at..(at + length).min(best.acts.len()));
+                if fails(&candidate) {
+                    best = candidate;
+                } else {
+                    at += length;
+                }
+            }
+            if length == 1 {
+                break;
+            }
+            length = length.div_ceil(2).min(length - 1);
+        }
+        for candidate in plainer(&best) {
+            if fails(&candidate) {
+                best = candidate;
+            }
+        }
+        if best == before {
+            return best;
+        }
+    }
+}
+
+/// The scenario with one thing of its pipeline or its settings left out.
+fn plainer(scenario: &Scenario) -> Vec<Scenario> {
+    let mut out = Vec::new();
+    let mut add = |change: &dyn Fn(&mut Scenario)| {
+        let mut candidate = scenario.clone();
+        change(&mut candidate);
+        if candidate != *scenario {
+            out.push(candidate);
+        }
+    };
+    for number in (0..scenario.pipeline.subs.len()).rev().filter(|_| scenario.pipeline.subs.len() > 1) {
+        add(&|scenario| {
+            let topics = |scenario: &Scenario| -> Vec<String> {
+                let subs = scenario.pipeline.subs.iter();
+                subs.flat_map(|sub| [sub.lead.clone(), sub.companion_topic(), sub.table_topic()]).collect()
+            };
+            scenario.pipeline.subs.remove(number);
+            let left = topics(scenario);
+            scenario.acts.retain(|act| !matches!(act, Act::Send(sending) if !left.contains(&sending.topic)));
+        });
+    }
+    for number in 0..scenario.pipeline.subs.len() {
+        add(&|scenario| scenario.pipeline.subs[number].has_filter = false);
+        add(&|scenario| scenario.pipeline.subs[number].threshold = None);
+        add(&|scenario| scenario.pipeline.subs[number].ttl_ms = None);
+        add(&|scenario| scenario.pipeline.subs[number].has_store = false);
+        add(&|scenario| scenario.pipeline.subs[number].declared = None);
+    }
+    add(&|scenario| scenario.pipeline.partitions = 1);
+    add(&|scenario| scenario.knobs.instances = 1);
+    add(&|scenario| scenario.knobs.workers = 1);
+    add(&|scenario| scenario.knobs.verdicts = false);
+    add(&|scenario| scenario.knobs.message_bytes = 0);
+    add(&|scenario| scenario.knobs.batch_rows = 50);
+    add(&|scenario| scenario.knobs.transaction_rows = 10_000);
+    add(&|scenario| scenario.knobs.unpublished_rows = 10_000);
+    add(&|scenario| scenario.knobs.log_messages = 50_000);
+    add(&|scenario| scenario.knobs.queued_records = 20_000);
+    add(&|scenario| scenario.knobs.flush_ms = 5_000);
+    out
+}
