@@ -76,6 +76,8 @@ struct Plan {
     partitions: i32,
     instances: usize,
     workers: usize,
+    /// The largest messages that topics take from the start on.
+    limits: Vec<(TopicName, usize)>,
     without: Option<Guard>,
 }
 
@@ -132,7 +134,15 @@ impl TestDriver {
         }
         let settings = EngineSettings { batch_rows: 100, ask_wait: Duration::ZERO, ..EngineSettings::default() };
         let topology = Arc::new(topology);
-        let plan = Plan { topology, settings, partitions: 1, instances: 1, workers: WORKERS, without: None };
+        let plan = Plan {
+            topology,
+            settings,
+            partitions: 1,
+            instances: 1,
+            workers: WORKERS,
+            limits: Vec::new(),
+            without: None,
+        };
         Self { plan, world: None, deeds: Vec::new() }
     }
 
@@ -158,6 +168,15 @@ impl TestDriver {
     #[must_use]
     pub fn workers(self, count: usize) -> Self {
         self.configure(|plan| plan.workers = count)
+    }
+
+    /// Lets a topic take messages (key, value and headers) of at most `bytes`, before anybody starts.
+    ///
+    /// # Panics
+    /// When `topic` is not a legal name.
+    #[must_use]
+    pub fn limit(self, topic: &str, bytes: usize) -> Self {
+        self.configure(|plan| plan.limits.push((parse(topic), bytes)))
     }
 
     /// Changes the engine's settings.
@@ -511,9 +530,9 @@ impl TestDriver {
     }
 
     /// Puts a row into a table, and answers its values by column.
-    pub(super) fn put_row(&mut self, table: &str, key: Key, row: impl Serialize) -> Vec<(String, Value)> {
+    pub(super) fn put_row(&mut self, table: &str, key: &Key, row: impl Serialize) -> Vec<(String, Value)> {
         self.row(table, key.clone(), row);
-        self.named_row(table, &key).map(|(_, values)| values).unwrap_or_default()
+        self.named_row(table, key).map(|(_, values)| values).unwrap_or_default()
     }
 
     /// A row's version and its values by column, as committed.
@@ -672,6 +691,9 @@ impl World {
             if let Err(fault) = log.create_topic(topic.as_str(), plan.partitions) {
                 panic!("{fault}");
             }
+        }
+        for (topic, bytes) in &plan.limits {
+            log.limit_messages(topic, *bytes);
         }
         for spec in plan.topology.tables() {
             let columns: Vec<_> = spec

@@ -15,7 +15,7 @@ use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A record as its topic holds it.
@@ -100,7 +100,7 @@ pub(super) struct Interpreter<'a> {
     pub(super) topology: &'a Topology,
     pub(super) settings: &'a EngineSettings,
     pub(super) partitions: i32,
-    pub(super) limits: &'a HashMap<TopicName, usize>,
+    pub(super) limits: &'a BTreeMap<String, usize>,
     pub(super) refuses: Refuses<'a>,
     /// A record of a later event time is ahead of every clock.
     pub(super) latest_event_time: i64,
@@ -213,7 +213,7 @@ impl Interpreter<'_> {
             }
         }
         let version = spec.table.version_column.is_some().then_some(next.version);
-        self.fits(place, record, &applied.emissions)?;
+        self.fits(record, &applied.emissions)?;
         self.rows.insert(at, next);
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok(Outcome::Notices(applied.emissions, version))
@@ -232,7 +232,7 @@ impl Interpreter<'_> {
             kept.stream_time = stores.stream_time;
         }
         let stepped = stepped?;
-        self.fits(place, record, &stepped.emissions)?;
+        self.fits(record, &stepped.emissions)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
         match &place.sub.destination {
             Some(destination) if place.sub.rekeys.is_some() => {
@@ -253,10 +253,10 @@ impl Interpreter<'_> {
         self.stores.entry((place.number, place.source.partition.0)).or_insert_with(empty).clone()
     }
 
-    fn fits(&self, _: Place<'_>, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
+    fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
         let is_large = |emission: &Emission| {
             let bytes = emission.value.len() + record.key.map_or(0, <[u8]>::len);
-            self.limits.get(&emission.destination).is_some_and(|limit| bytes > *limit)
+            self.limits.get(emission.destination.as_str()).is_some_and(|limit| bytes > *limit)
         };
         if emissions.iter().any(is_large) { Err(Reject::dead_letter("too-large", "")) } else { Ok(()) }
     }

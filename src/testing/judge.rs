@@ -54,7 +54,7 @@ impl Simulation {
         let mut findings = Findings(Vec::new());
         let topology = self.topology.clone();
         let settings = self.shape.settings.clone();
-        let limits = self.limits.clone();
+        let limits = self.shape.limits.iter().cloned().collect();
         let latest_event_time = self.driver.now_ms() + AHEAD_MS;
         let mut interpreter = Interpreter {
             topology: &topology,
@@ -68,9 +68,9 @@ impl Simulation {
             out: Vec::new(),
             halts: Vec::new(),
         };
-        for (table, key, values) in &self.rows {
-            let row = Row { version: 0, values: values.iter().cloned().collect() };
-            interpreter.rows.insert((table.clone(), key.clone()), row);
+        for first in &self.rows {
+            let row = Row { version: 0, values: first.values.iter().cloned().collect() };
+            interpreter.rows.insert((first.table.clone(), first.key.clone()), row);
         }
         self.interpret(&mut interpreter, &mut findings);
         self.judge_rows(&interpreter.rows, &mut findings);
@@ -270,7 +270,7 @@ fn judge_message(topic: &TopicName, message: &Expected, actual: &Actual, finding
         Kind::Notice { version, .. } => {
             if input.value != message.value {
                 let text = |value: &Option<Vec<u8>>| {
-                    value.as_deref().map(String::from_utf8_lossy).map(|text| text.into_owned())
+                    value.as_deref().map(String::from_utf8_lossy).map(std::borrow::Cow::into_owned)
                 };
                 let (is, due) = (text(&input.value), text(&message.value));
                 findings.add("notice-value", format!("{name}: says {is:?}, not {due:?}"));

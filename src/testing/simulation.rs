@@ -10,11 +10,11 @@ use crate::adapters::memory::SinkFault;
 use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
 use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
-use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::topology::{SubTopology, Topology};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -118,17 +118,17 @@ pub struct Shape {
     pub workers: usize,
     /// The engine's settings.
     pub settings: EngineSettings,
+    /// The largest messages that topics take.
+    pub limits: Vec<(String, usize)>,
 }
 
 /// Where the records of one source partition stand.
 #[derive(Debug, Default)]
 struct Progress {
-    reached: NextOffsetOrNone,
+    reached: Option<NextOffset>,
     /// Which instance ran the step over a record, and when; the latest last.
     applied: BTreeMap<Offset, Vec<(usize, u64)>>,
 }
-
-type NextOffsetOrNone = Option<NextOffset>;
 
 /// What is decided, in the order in which it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,15 +137,21 @@ pub(super) enum Event {
     Written { table: String, key: Key, column: String, value: String },
 }
 
+/// A row as it was before the first record.
+pub(super) struct FirstRow {
+    pub(super) table: String,
+    pub(super) key: Key,
+    pub(super) values: Vec<(String, Value)>,
+}
+
 /// A run of a topology under a schedule.
 pub struct Simulation {
     pub(super) driver: TestDriver,
     pub(super) topology: Topology,
     pub(super) shape: Shape,
     pub(super) events: Vec<(u64, Event)>,
-    pub(super) rows: Vec<(String, Key, Vec<(String, Value)>)>,
+    pub(super) rows: Vec<FirstRow>,
     pub(super) inputs: BTreeMap<TopicPartition, Vec<Input>>,
-    pub(super) limits: HashMap<TopicName, usize>,
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Progress>,
     sequence: u64,
@@ -165,6 +171,8 @@ impl Simulation {
             .instances(shape.instances)
             .workers(shape.workers)
             .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
+        let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
+        driver.now_ms(); // the world is there from now on
         let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources);
         let places =
             sources.flat_map(|topic| (0..shape.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n))));
@@ -176,7 +184,6 @@ impl Simulation {
             events: Vec::new(),
             rows: Vec::new(),
             inputs: BTreeMap::new(),
-            limits: HashMap::new(),
             applications,
             progress,
             sequence: 0,
@@ -203,23 +210,13 @@ impl Simulation {
     /// As [`TestDriver::row`].
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
         let key = key.into();
-        let values = self.driver.put_row(table, key.clone(), row);
-        self.rows.push((table.into(), key, values));
+        let values = self.driver.put_row(table, &key, row);
+        self.rows.push(FirstRow { table: table.into(), key, values });
     }
 
     /// The driver, for what a topology needs beside its rows: constraints, limits, thresholds.
     pub const fn driver(&mut self) -> &mut TestDriver {
         &mut self.driver
-    }
-
-    /// Lets a topic take messages of at most `bytes`; called before the first turn.
-    ///
-    /// # Panics
-    /// When `topic` is not a legal name.
-    pub fn limit(&mut self, topic: &str, bytes: usize) {
-        let topic = TopicName::parse(topic).unwrap_or_else(|error| panic!("{error}"));
-        self.driver.log().limit_messages(&topic, bytes);
-        self.limits.insert(topic, bytes);
     }
 
     /// Does one thing.
@@ -242,7 +239,7 @@ impl Simulation {
             Act::Write(table, key, column, value) => self.write(table, key, column, value),
             Act::Crash(step, nth) => self.driver.crash_at(step_called(step), *nth),
             Act::Kill(instance) => self.driver.kill(*instance),
-            Act::Stop(instance) => self.guarded(*instance, |driver, instance| driver.stop(instance))?,
+            Act::Stop(instance) => self.guarded(*instance, TestDriver::stop)?,
             Act::Start(instance) => {
                 if !self.driver.is_up(*instance) {
                     self.driver.start(*instance);
@@ -379,14 +376,8 @@ impl Simulation {
     }
 
     fn write(&mut self, table: &str, key: &str, column: &str, value: &str) {
-        let Some((key, ..)) = self
-            .rows
-            .iter()
-            .find(|(name, at, _)| name == table && at.to_string() == key)
-            .map(|(_, at, v)| (at.clone(), v))
-        else {
-            return;
-        };
+        let found = self.rows.iter().find(|row| row.table == table && row.key.to_string() == key);
+        let Some(key) = found.map(|row| row.key.clone()) else { return };
         if self.driver.write_column(table, &key, column, value) {
             self.sequence += 1;
             let (table, column, value) = (table.into(), column.into(), value.into());

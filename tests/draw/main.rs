@@ -6,6 +6,7 @@ mod scenario;
 mod shrink;
 
 use scenario::Scenario;
+use tidegate::testing::Act;
 
 /// Runs a scenario that was printed as a test.
 fn holds(json: &str) {
@@ -30,4 +31,13 @@ fn a_printed_scenario_is_read_back_as_it_was() {
         let json = serde_json::to_string(&scenario).unwrap();
         assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario, "seed {seed}");
     }
+}
+
+#[test]
+fn a_failing_scenario_is_shrunk_to_what_makes_it_fail() {
+    let is_tombstone = |act: &Act| matches!(act, Act::Send(sending) if sending.value.is_none());
+    let has_one = |scenario: &Scenario| scenario.acts.iter().any(is_tombstone);
+    let found = (0..).map(Scenario::draw).find(|scenario| has_one(scenario) && scenario.pipeline.subs.len() > 1);
+    let small = shrink::shrink(&found.unwrap(), 1_000, has_one);
+    assert_eq!((small.acts.len(), small.pipeline.subs.len(), small.pipeline.partitions), (1, 1, 1));
 }

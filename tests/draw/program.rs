@@ -1,6 +1,7 @@
 //! Draws pipelines, inputs, outcomes and faults from seeds, runs each on the real engine and judges it by the interpreter.
 //!
-//! `draw SEEDS [FIRST]` runs so many seeds and ends with one line; `draw seed N` repeats one and prints its trace.
+//! `draw SEEDS [FIRST]` runs so many seeds and ends with one line; `draw seed N` repeats one and prints its trace;
+//! `draw shrink N KIND` prints the smallest test that still leads to a finding of that kind, with its trace.
 
 mod pipeline;
 mod scenario;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let number = |text: &str| text.parse::<u64>().ok();
     match words[..] {
         ["seed", seed] => number(seed).map_or_else(usage, one),
+        ["shrink", seed, kind] => number(seed).map_or_else(usage, |seed| small(seed, kind)),
         [seeds] => number(seeds).map_or_else(usage, |seeds| many(seeds, 0)),
         [seeds, first] => number(seeds).zip(number(first)).map_or_else(usage, |(seeds, first)| many(seeds, first)),
         _ => usage(),
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("draw SEEDS [FIRST] | draw seed N");
+    eprintln!("draw SEEDS [FIRST] | draw seed N | draw shrink N KIND");
     ExitCode::from(64)
 }
 
@@ -77,11 +79,21 @@ fn many(seeds: u64, first: u64) -> ExitCode {
             continue; // one of each kind, and not too many
         }
         shrunk.push(kind);
-        let small = shrink::shrink(&Scenario::draw(*seed), kind, 1_000);
-        println!("seed {seed}, {kind}, as a test:\n{}", test_of(*seed, &small));
+        println!("seed {seed}, {kind}, as a test:\n{}", test_of(*seed, &shrunk_to(*seed, kind)));
     }
     println!("{seeds} seeds, {} findings", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn shrunk_to(seed: u64, kind: &str) -> Scenario {
+    let has_kind = |scenario: &Scenario| scenario.run(false).findings.iter().any(|finding| finding.kind == kind);
+    shrink::shrink(&Scenario::draw(seed), 2_000, has_kind)
+}
+
+fn small(seed: u64, kind: &str) -> ExitCode {
+    let scenario = shrunk_to(seed, kind);
+    println!("{scenario:#?}\n{}\n{}", scenario.run(true).trace, test_of(seed, &scenario));
+    ExitCode::SUCCESS
 }
 
 /// A test to be pasted into `tests/draw/found.rs`.

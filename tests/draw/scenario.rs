@@ -79,7 +79,12 @@ impl Scenario {
             queued_records: knobs.queued_records,
             ..EngineSettings::default()
         };
-        Shape { partitions: self.pipeline.partitions, instances, workers, settings }
+        let mut limits: Vec<(String, usize)> = Vec::new();
+        if knobs.message_bytes > 0 {
+            let outputs = self.pipeline.subs.iter().filter_map(|sub| sub.destination.clone());
+            limits.extend(outputs.map(|topic| (topic, knobs.message_bytes)));
+        }
+        Shape { partitions: self.pipeline.partitions, instances, workers, settings, limits }
     }
 
     /// Runs it and judges what it came to.
@@ -121,11 +126,6 @@ impl Scenario {
                 let by_name = names.iter().cloned().zip(values.iter().cloned()).collect();
                 if is_refused(&by_name) { Err("the sum is too large".into()) } else { Ok(()) }
             });
-        }
-        if self.knobs.message_bytes > 0 {
-            for sub in &self.pipeline.subs {
-                sub.destination.iter().for_each(|topic| simulation.limit(topic, self.knobs.message_bytes));
-            }
         }
         let mut outcome = self.acts.iter().try_for_each(|act| simulation.act(act));
         outcome = outcome.and_then(|()| simulation.finish());

@@ -3,8 +3,8 @@
 use crate::scenario::Scenario;
 use tidegate::testing::Act;
 
-/// The smallest scenario found within the budget that still leads to a finding of the kind.
-pub fn shrink(scenario: &Scenario, kind: &str, budget: usize) -> Scenario {
+/// The smallest scenario found by at most `budget` trials for which `fails` still holds.
+pub fn shrink(scenario: &Scenario, budget: usize, fails: impl Fn(&Scenario) -> bool) -> Scenario {
     let mut best = scenario.clone();
     let mut left = budget;
     let mut fails = |candidate: &Scenario| {
@@ -12,7 +12,7 @@ pub fn shrink(scenario: &Scenario, kind: &str, budget: usize) -> Scenario {
             return false;
         }
         left -= 1;
-        candidate.run(false).findings.iter().any(|finding| finding.kind == kind)
+        fails(candidate)
     };
     loop {
         let before = best.clone();
