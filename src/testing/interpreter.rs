@@ -401,4 +401,8 @@ impl StateAccess for Access<'_> {
     fn corrupt(&mut self, _: String) -> Unavailable {
         Unavailable
     }
+
+    fn unknown(&mut self, _: &str) -> Unavailable {
+        Unavailable
+    }
 }
