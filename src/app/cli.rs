@@ -283,7 +283,8 @@ pub(crate) enum StateCommand {
     Get {
         /// The store
         store: String,
-        /// The key, as text
+        /// The key as text, as a number where keys are eight bytes, or as 0x and hexadecimal digits
+        #[arg(allow_negative_numbers = true)]
         key: String,
         #[command(flatten)]
         output: OutputArguments,
@@ -299,6 +300,9 @@ pub(crate) enum StateCommand {
         /// Print no more
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
+        /// Go on where the list before ended, which says how
+        #[arg(long, value_name = "NEXT")]
+        from: Option<String>,
         #[command(flatten)]
         output: OutputArguments,
     },

@@ -10,7 +10,7 @@ use crate::app::logging;
 use crate::app::maintenance::Maintenance;
 use crate::app::service::Service;
 #[cfg(feature = "http")]
-use crate::app::slot::Slot;
+use crate::app::slot::Shown;
 use crate::app::stores::open_stores;
 use crate::engine::commit::Hook;
 #[cfg(not(feature = "failpoints"))]
@@ -34,6 +34,8 @@ use crate::ports::store::Stores;
 #[cfg(feature = "http")]
 use crate::settings::Origin;
 use signal_hook::consts::{SIGINT, SIGTERM};
+#[cfg(feature = "http")]
+use std::collections::BTreeMap;
 use std::io::Write;
 #[cfg(feature = "http")]
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -152,7 +154,7 @@ impl Page {
             status: Arc::clone(status),
             pipeline: service.topology.name().into(),
             owner: maintenance.owner.clone(),
-            slot: maintenance.slot.clone(),
+            slot: maintenance.slot.shown(),
             queries: OnceLock::new(),
         });
         let address = service.settings.http.address;
@@ -176,7 +178,8 @@ impl Page {
             let ip = ip.or_else(|| route_to(&service.settings.kafka.bootstrap_servers))?;
             Some(SocketAddr::new(ip, listening.port()).to_string())
         };
-        service.kafka.advertised_address = set.or_else(found).unwrap_or_default();
+        service.kafka.advertised_address =
+            set.or_else(found).and_then(|address| http::place::told(&address)).unwrap_or_default();
         service
     }
 
@@ -201,7 +204,7 @@ struct Process {
     status: Arc<Status>,
     pipeline: String,
     owner: String,
-    slot: Slot,
+    slot: Shown,
     /// There once the member is made.
     queries: OnceLock<Queries>,
 }
@@ -221,9 +224,19 @@ impl View for Process {
         self.queries.get().map(Queries::stores).unwrap_or_default()
     }
 
-    fn read(&self, store: &str, wanted: &Wanted) -> Result<Reading, Refusal> {
+    fn read(&self, store: &str, wanted: &Wanted, is_gone: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
         let starting = || Refusal::Unanswered("this instance is starting".into());
-        self.queries.get().ok_or_else(starting)?.read(store, wanted)
+        self.queries.get().ok_or_else(starting)?.read(store, wanted, is_gone)
+    }
+
+    fn owners(&self, store: &str, partitions: &[i32]) -> BTreeMap<i32, String> {
+        self.queries.get().map(|queries| queries.owners(store, partitions)).unwrap_or_default()
+    }
+
+    fn doubt_owners(&self) {
+        if let Some(queries) = self.queries.get() {
+            queries.doubt_owners();
+        }
     }
 }
 

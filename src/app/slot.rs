@@ -33,12 +33,31 @@ pub(super) struct Lease {
     /// The settings name it: there is no other.
     is_set: bool,
     clock: SystemClock,
-    held: Mutex<Held>,
+    held: Arc<Mutex<Held>>,
     schema: Mutex<PostgresSchema>,
 }
 
+/// The slot for people to read. It keeps no connection open, so that it may outlive the service and be dropped on any
+/// thread: a connection's runtime must not be dropped on a thread of another one.
+#[cfg(feature = "http")]
+#[derive(Clone)]
+pub(super) enum Shown {
+    Named(String),
+    Leased(Arc<Mutex<Held>>),
+}
+
+#[cfg(feature = "http")]
+impl Shown {
+    pub(super) fn last(&self) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Leased(held) => held.lock().unwrap_or_else(PoisonError::into_inner).slot.to_string(),
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     slot: u32,
     /// From the moment before the question: the database's term ends later.
     since: Duration,
@@ -60,9 +79,18 @@ impl Slot {
             owner: owner.into(),
             is_set: set.is_some(),
             clock,
-            held: Mutex::new(Held { slot, since }),
+            held: Arc::new(Mutex::new(Held { slot, since })),
             schema: Mutex::new(schema),
         })))
+    }
+
+    /// For a page that shows it.
+    #[cfg(feature = "http")]
+    pub(super) fn shown(&self) -> Shown {
+        match self {
+            Self::Named(name) => Shown::Named(name.clone()),
+            Self::Leased(lease) => Shown::Leased(Arc::clone(&lease.held)),
+        }
     }
 
     /// As it was last known.

@@ -20,8 +20,9 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
     };
     let path = match &arguments.command {
         StateCommand::Get { store, key, .. } => format!("/stores/{}/{}", encode(store), encode(key)),
-        StateCommand::List { store, prefix, limit, .. } => {
-            format!("/stores/{}?prefix={}&limit={limit}", encode(store), encode(prefix))
+        StateCommand::List { store, prefix, limit, from, .. } => {
+            let from = from.as_ref().map_or_else(String::new, |from| format!("&from={}", encode(from)));
+            format!("/stores/{}?prefix={}&limit={limit}{from}", encode(store), encode(prefix))
         }
         StateCommand::Size { .. } => "/stores".into(),
         // Asks no instance, and is handled before this.
@@ -77,7 +78,7 @@ fn entries(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "partition {}: {}, {age}{owner}", text(partition, "partition"), inputs.join(", "))?;
     }
     if answer.get("has_more").and_then(Value::as_bool) == Some(true) {
-        writeln!(out, "there are more: raise --limit or lengthen --prefix")?;
+        writeln!(out, "there are more: go on with --from {}", text(answer, "next"))?;
     }
     Ok(())
 }

@@ -744,8 +744,8 @@ mod tests {
             Ok(None)
         }
 
-        fn owner_address(&self, _: &TopicPartition, _: Duration) -> Result<Option<String>, Fault> {
-            Ok(None)
+        fn addresses(&self, _: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
+            Ok(BTreeMap::new())
         }
 
         fn commit(&self, _: &[(TopicPartition, Committed)], _: Duration) -> Result<(), Fault> {

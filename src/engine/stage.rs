@@ -29,7 +29,7 @@ use crate::ports::source::{Committed, Group, LogIds, TaskId};
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -127,12 +127,14 @@ pub(crate) struct StageState {
     /// A batch whose COMMIT had no answer.
     pub(crate) in_doubt: Option<Prepared>,
     pub(crate) failures: u32,
+    /// What is asked of the stores and not answered yet, oldest first.
+    pub(crate) questions: VecDeque<Question>,
     not_before: Duration,
 }
 
 impl Stage {
-    /// Takes what has come, takes over what is due, and commits at most one batch. Answers how long it may sleep when
-    /// there was nothing to do.
+    /// Takes what has come, answers a bounded part of what was asked, takes over what is due, and commits at most one batch.
+    /// Answers how long it may sleep when there was nothing to do.
     ///
     /// # Errors
     /// `Fatal` ends the worker.
@@ -140,9 +142,10 @@ impl Stage {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message)?;
         }
+        let has_answered = self.answer_some();
         let now = self.clock.elapsed();
         if let Some(wait) = self.state.not_before.checked_sub(now).filter(|wait| !wait.is_zero()) {
-            return Ok(Some(wait));
+            return Ok((!has_answered).then_some(wait));
         }
         if self.state.in_doubt.is_some() {
             self.settle()?;
@@ -154,7 +157,7 @@ impl Stage {
         self.flush_stores()?;
         self.watch_counts()?;
         self.recommit_idle();
-        if has_moved || has_committed || has_decided { Ok(None) } else { Ok(Some(self.sleep())) }
+        if has_answered || has_moved || has_committed || has_decided { Ok(None) } else { Ok(Some(self.sleep())) }
     }
 
     /// Waits for a message, at most `wait`, and takes it. False when every sender is gone.
@@ -201,7 +204,7 @@ impl Stage {
             ToStage::Revoked { tasks, ack } => self.leave(tasks, ack)?,
             ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToStage::Lost { tasks } => self.forget(&tasks),
-            ToStage::Query(question) => self.answer(question),
+            ToStage::Query(question) => self.state.questions.push_back(question),
             ToStage::OutOfRange { task, topic, message } => {
                 if let Some(halt) = self.halt_of(task, topic, HaltReason::InputsDeleted, message) {
                     self.halt(task, halt);

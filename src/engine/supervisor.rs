@@ -198,7 +198,7 @@ impl Member {
         }
         let sources = topology.sub_topologies().iter().map(|sub| sub.sources().cloned().collect()).collect();
         let inboxes = Inboxes::default();
-        let queries = Queries::new(Arc::clone(topology), source.group(), inboxes.clone());
+        let queries = Queries::new(Arc::clone(topology), source.group(), Arc::clone(&clock), inboxes.clone());
         let router = Router {
             assignments,
             inboxes,

@@ -221,6 +221,10 @@ impl LogStep for WithTables {
         Some(self.key_type)
     }
 
+    fn keeps_by_key(&self) -> bool {
+        self.step.keeps_by_key()
+    }
+
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         match self.tables.iter().find(|(topic, _)| topic == context.topic) {
             Some((_, table)) => table.keep(record, context).map(|()| Stepped::default()),

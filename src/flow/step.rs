@@ -31,6 +31,11 @@ pub trait LogStep: Send + Sync {
     /// How the key of each record is read; `None` where the step does not ask for one.
     fn key_type(&self) -> Option<KeyType>;
 
+    /// Whether it keeps a value under each record's key, in its first store.
+    fn keeps_by_key(&self) -> bool {
+        false
+    }
+
     /// Runs over one record. State is read and written through the context; what was written is undone on a reject.
     ///
     /// # Errors
@@ -112,6 +117,10 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
 impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A, S> {
     fn key_type(&self) -> Option<KeyType> {
         Some(self.key_type)
+    }
+
+    fn keeps_by_key(&self) -> bool {
+        true
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {

@@ -5,7 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// Larger answers are refused: a page of a store has its own, lower bound.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Asks `address` (`host:port`) for `path`; answers the status code and the body. Blocks, at most `wait` for each step.
 ///

@@ -8,16 +8,19 @@
 //! | `/events` | server-sent events, one [`Report`] a second |
 //! | `/status` | the last [`Report`] |
 //! | `/stores` | the stores and how much they hold |
-//! | `/stores/<name>?prefix=…&limit=…` | keys that begin so, with their values |
+//! | `/stores/<name>?prefix=…&limit=…&from=…` | keys that begin so, with their values; `from` is the `next` of the page before |
 //! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while every partition that is ours takes records or stands halted; an idle pod is ready |
 //! | `/startupz` | 200 from the first round of the polling thread on |
 //!
-//! There is no login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
+//! Connections, event streams and reads at a time are bounded, and a slow request or reader is given up, so that nobody keeps
+//! the probes or the pipeline waiting. There is no login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
 
 pub mod client;
+mod connections;
 mod health;
+pub mod place;
 mod report;
 mod router;
 mod stores;
@@ -30,6 +33,7 @@ pub use report::{
 pub use view::{About, Recovery, View};
 
 use crate::ports::Fault;
+use connections::{Bounds, Limited};
 use report::Reporter;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -39,6 +43,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// How often numbers are taken.
 const EVERY: Duration = Duration::from_secs(1);
+/// Threads that wait for workers and other instances: one for each read that [`stores`] lets in.
+const READERS: usize = 4 * stores::READS_MAX;
 
 /// A running server. Ends when it is dropped, open event streams included.
 #[derive(Debug)]
@@ -72,8 +78,9 @@ pub fn serve(address: SocketAddr, view: Arc<dyn View>) -> Result<Server, Fault> 
     let failed = |error: io::Error| Fault::fatal(format!("http: {address} cannot be served")).because(error);
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build();
-    let runtime = runtime.map_err(failed)?;
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).max_blocking_threads(READERS).thread_name("http").enable_all();
+    let runtime = builder.build().map_err(failed)?;
     let (mut reporter, reports) = Reporter::new(Arc::clone(&view));
     runtime.spawn(async move {
         let mut ticks = tokio::time::interval(EVERY);
@@ -87,7 +94,7 @@ pub fn serve(address: SocketAddr, view: Arc<dyn View>) -> Result<Server, Fault> 
         tokio::net::TcpListener::from_std(listener).map_err(failed)?
     };
     let router = router::router(view, reports);
-    runtime.spawn(async move { axum::serve(listener, router).await });
+    runtime.spawn(async move { axum::serve(Limited::new(listener, Bounds::default()), router).await });
     Ok(Server { address, runtime: Some(runtime) })
 }
 

@@ -6,7 +6,8 @@ use super::view::View;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::map_response;
@@ -15,7 +16,7 @@ use axum::response::{IntoResponse, Response, Sse};
 use axum::routing::get;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::WatchStream;
 
@@ -23,10 +24,15 @@ use tokio_stream::wrappers::WatchStream;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// So many event streams at a time: far fewer than connections.
+const STREAMS_MAX: usize = 32;
+
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) view: Arc<dyn View>,
+    pub(super) reads: stores::Reads,
     reports: watch::Receiver<Arc<str>>,
+    streams: Arc<Semaphore>,
     pulse: Arc<Pulse>,
 }
 
@@ -40,6 +46,7 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .route("/status", get(status))
         .route("/stores", get(stores::list))
         .route("/stores/{store}", get(stores::many))
+        .route("/stores/{store}/", get(stores::empty)) // the empty key
         .route("/stores/{store}/{key}", get(stores::one))
         .route("/livez", get(livez))
         .route("/ping", get(livez))
@@ -50,7 +57,13 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
             (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status, the stores at /stores\n")
         })
         .layer(map_response(with_headers))
-        .with_state(Shared { view, reports, pulse: Arc::default() })
+        .with_state(Shared {
+            view,
+            reads: stores::Reads::default(),
+            reports,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            pulse: Arc::default(),
+        })
 }
 
 async fn with_headers(mut response: Response) -> Response {
@@ -70,9 +83,16 @@ fn file(content_type: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, content_type)], text).into_response()
 }
 
-async fn events(State(shared): State<Shared>) -> impl IntoResponse {
-    let event = |report: Arc<str>| Ok::<_, Infallible>(Event::default().data(&*report));
-    Sse::new(WatchStream::new(shared.reports).map(event)).keep_alive(KeepAlive::default())
+async fn events(State(shared): State<Shared>) -> Response {
+    let Ok(permit) = shared.streams.try_acquire_owned() else {
+        let text = format!("{STREAMS_MAX} readers hear of events already; the same numbers are at /status\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], text).into_response();
+    };
+    let event = move |report: Arc<str>| {
+        let _is_held = &permit; // as long as the stream lasts
+        Ok::<_, Infallible>(Event::default().data(&*report))
+    };
+    Sse::new(WatchStream::new(shared.reports).map(event)).keep_alive(KeepAlive::default()).into_response()
 }
 
 async fn status(State(shared): State<Shared>) -> Response {

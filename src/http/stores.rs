@@ -1,5 +1,6 @@
 //! Reads of stores: by key, by prefix, and their sizes. What another instance owns is asked of that instance, once: a
-//! forwarded question is not forwarded again.
+//! forwarded question is not forwarded again, and an answer of another pipeline or cluster is not believed. Reads at a time
+//! are bounded, and one whose client has gone is given up.
 //!
 //! | code | meaning |
 //! |---|---|
@@ -8,10 +9,10 @@
 //! | 404 | no such key; or no such store, with the names that there are |
 //! | 503 | a partition is being restored or moved; `Retry-After` says when to ask again, the body what is known |
 
-use super::client;
 use super::router::Shared;
 use super::view::View;
-use crate::engine::query::{Elsewhere, Entry, Reading, Refusal, Standing, Unready, Wanted};
+use super::{client, place};
+use crate::engine::query::{Entry, Reading, Refusal, Standing, Unready, Wanted, cut, from_hex, to_hex};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
@@ -19,26 +20,44 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Set on a question that comes from another instance.
 const FORWARDED: &str = "x-tidegate-forwarded";
 /// How long another instance may take for each step of its answer.
 const FORWARD_WAIT: Duration = Duration::from_secs(5);
+/// So many other instances are asked at a time.
+const FORWARDS_MAX: usize = 8;
 /// Entries of an answer, unless the question says otherwise; and the most that may be asked for.
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
 /// The longest time that a client is told to wait.
 const RETRY_S_MAX: f64 = 60.0;
+/// So many reads of one kind at a time; of those that look at many keys, which share the processors with the pipeline, fewer.
+pub(super) const READS_MAX: usize = 32;
+const LONG_READS_MAX: usize = 2;
+/// How long a read waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
 
 /// What is told of a store.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Answer {
+    /// Whose store it is: an address may have gone to an instance of another pipeline.
+    #[serde(default)]
+    pipeline: String,
+    #[serde(default)]
+    cluster: String,
     store: String,
-    /// Keys and values in key order.
+    /// Keys and values, ascending by the keys' bytes.
     entries: Vec<Entry>,
-    /// Whether there are more keys than were asked for.
+    /// Whether there are more keys than were told.
     has_more: bool,
+    /// Where they begin, in hexadecimal digits: `from` of the next question.
+    #[serde(default)]
+    next: Option<String>,
     /// The partitions that were read.
     partitions: Vec<Told>,
     /// The partitions that were not.
@@ -62,10 +81,46 @@ struct Missing {
     seconds_left: Option<f64>,
 }
 
+/// Which reads are under way. What other instances ask has places of its own: these reads ask nobody else, so that two
+/// instances that ask each other never wait for each other's places.
+#[derive(Clone)]
+pub(super) struct Reads {
+    keys: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+    forwarded_keys: Arc<Semaphore>,
+    forwarded_long: Arc<Semaphore>,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            keys: places(READS_MAX),
+            long: places(LONG_READS_MAX),
+            forwarded_keys: places(READS_MAX),
+            forwarded_long: places(LONG_READS_MAX),
+        }
+    }
+}
+
+impl Reads {
+    /// Waits for a place; `None` where none was free for too long.
+    async fn turn(&self, is_long: bool, is_forwarded: bool) -> Option<OwnedSemaphorePermit> {
+        let places = match (is_long, is_forwarded) {
+            (false, false) => &self.keys,
+            (true, false) => &self.long,
+            (false, true) => &self.forwarded_keys,
+            (true, true) => &self.forwarded_long,
+        };
+        tokio::time::timeout(TURN, Arc::clone(places).acquire_owned()).await.ok()?.ok()
+    }
+}
+
 pub(super) async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    blocking(move || {
-        let view = &*shared.view;
-        let gather = |store: String| Gather { view, store: &store, wanted: Wanted::Size, limit: 0 }.run(&headers);
+    let is_forwarded = headers.contains_key(FORWARDED);
+    answered(shared, true, is_forwarded, move |view, is_gone| {
+        let gather =
+            |store: String| Gather { view, store: &store, wanted: Wanted::Size, limit: 0, is_forwarded, is_gone }.run();
         let answers: Result<Vec<Answer>, Refusal> = view.stores().into_iter().map(gather).collect();
         match answers {
             Ok(stores) => body(StatusCode::OK, &json!({ "stores": stores })),
@@ -85,7 +140,11 @@ pub(super) async fn many(
         Ok(wanted) => wanted,
         Err(message) => return body(StatusCode::BAD_REQUEST, &json!({ "error": message })),
     };
-    blocking(move || Gather { view: &*shared.view, store: &store, wanted, limit }.respond(&headers)).await
+    let is_forwarded = headers.contains_key(FORWARDED);
+    answered(shared, true, is_forwarded, move |view, is_gone| {
+        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone }.respond()
+    })
+    .await
 }
 
 pub(super) async fn one(
@@ -93,19 +152,43 @@ pub(super) async fn one(
     Path((store, key)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let wanted = Wanted::Key(key);
-    blocking(move || Gather { view: &*shared.view, store: &store, wanted, limit: LIMIT_MAX }.respond(&headers)).await
+    let (wanted, limit, is_forwarded) = (Wanted::Key(key), LIMIT_MAX, headers.contains_key(FORWARDED));
+    answered(shared, false, is_forwarded, move |view, is_gone| {
+        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone }.respond()
+    })
+    .await
 }
 
-/// Workers and other instances are asked on a thread that may wait.
-async fn blocking(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
-    let answered = tokio::task::spawn_blocking(answer).await;
-    answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+pub(super) async fn empty(shared: State<Shared>, Path(store): Path<String>, headers: HeaderMap) -> Response {
+    one(shared, Path((store, String::new())), headers).await
 }
 
-/// `prefix=…`, `limit=…` or `size=true`.
+/// Workers and other instances are asked on a thread that may wait. It is told when the client has gone: this future is
+/// dropped then.
+async fn answered(
+    shared: Shared,
+    is_long: bool,
+    is_forwarded: bool,
+    answer: impl FnOnce(&dyn View, &dyn Fn() -> bool) -> Response + Send + 'static,
+) -> Response {
+    let Some(permit) = shared.reads.turn(is_long, is_forwarded).await else {
+        return refused(&Refusal::Unanswered("too many reads at a time".into()));
+    };
+    let client = Arc::new(());
+    let is_there = Arc::downgrade(&client);
+    let answered = tokio::task::spawn_blocking(move || {
+        let answer = answer(&*shared.view, &|| is_there.strong_count() == 0);
+        drop(permit);
+        answer
+    });
+    let response = answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    drop(client);
+    response
+}
+
+/// `prefix=…`, `limit=…`, `from=…` or `size=true`.
 fn wanted(query: &str) -> Result<(Wanted, usize), String> {
-    let (mut prefix, mut limit, mut is_size) = (String::new(), LIMIT, false);
+    let (mut prefix, mut limit, mut from, mut is_size) = (String::new(), LIMIT, None, false);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = client::decode(value).ok_or_else(|| format!("{name}: no UTF-8 text in % notation"))?;
@@ -115,12 +198,15 @@ fn wanted(query: &str) -> Result<(Wanted, usize), String> {
                 let number = value.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
                 limit = number.ok_or_else(|| format!("limit: expected a whole number from 1 to {LIMIT_MAX}"))?;
             }
+            "from" => {
+                let key = from_hex(&value).ok_or("from: expected what the answer before gave as next")?;
+                from = Some(key);
+            }
             "size" => is_size = value == "true",
-            _ => return Err(format!("{name}: unknown; there are prefix, limit and size")),
+            _ => return Err(format!("{name}: unknown; there are prefix, limit, from and size")),
         }
     }
-    // One more than is told, so that it is known whether there are more.
-    let wanted = if is_size { Wanted::Size } else { Wanted::Prefix { prefix, count_max: limit + 1 } };
+    let wanted = if is_size { Wanted::Size } else { Wanted::Prefix { prefix, from, count_max: limit } };
     Ok((wanted, limit))
 }
 
@@ -130,11 +216,13 @@ struct Gather<'a> {
     store: &'a str,
     wanted: Wanted,
     limit: usize,
+    is_forwarded: bool,
+    is_gone: &'a dyn Fn() -> bool,
 }
 
 impl Gather<'_> {
-    fn respond(&self, headers: &HeaderMap) -> Response {
-        let answer = match self.run(headers) {
+    fn respond(&self) -> Response {
+        let answer = match self.run() {
             Ok(answer) => answer,
             Err(refusal) => return refused(&refusal),
         };
@@ -155,41 +243,72 @@ impl Gather<'_> {
         body(StatusCode::OK, &answer)
     }
 
-    fn run(&self, headers: &HeaderMap) -> Result<Answer, Refusal> {
-        let Reading { entries, partitions, elsewhere, unready } = self.view.read(self.store, &self.wanted)?;
-        let partitions = partitions.into_iter().map(|standing| Told { owner: None, standing }).collect();
-        let missing = unready.into_iter().map(Missing::from).collect();
-        let mut answer = Answer { store: self.store.into(), entries, has_more: false, partitions, missing };
-        if headers.contains_key(FORWARDED) {
-            answer.missing.extend(elsewhere.into_iter().map(Missing::from));
+    fn run(&self) -> Result<Answer, Refusal> {
+        let reading = self.view.read(self.store, &self.wanted, self.is_gone)?;
+        let Reading { pipeline, cluster_id, entries, next, partitions, elsewhere, unready } = reading;
+        let mut answer = Answer {
+            pipeline,
+            cluster: cluster_id,
+            store: self.store.into(),
+            entries,
+            partitions: partitions.into_iter().map(|standing| Told { owner: None, standing }).collect(),
+            missing: unready.into_iter().map(Missing::from).collect(),
+            ..Answer::default()
+        };
+        let mut ends: Vec<Vec<u8>> = next.into_iter().collect();
+        if self.is_forwarded {
+            let reason = "another instance owns it";
+            answer.missing.extend(elsewhere.into_iter().map(|partition| Missing::of(partition, reason, None)));
         } else {
-            self.ask_others(elsewhere, &mut answer);
+            self.ask_others(&elsewhere, &mut answer, &mut ends);
         }
-        answer.entries.sort_by(|a, b| (&a.key, a.partition).cmp(&(&b.key, b.partition)));
         answer.partitions.sort_by_key(|told| told.standing.partition);
-        if answer.entries.len() > self.limit {
-            answer.entries.truncate(self.limit);
-            answer.has_more = true;
+        answer.entries.sort_by_cached_key(|entry| (entry.bytes(), entry.partition));
+        // Beyond the first end some partition may have keys that it has not told.
+        if let Some(end) = ends.iter().min() {
+            let at = answer.entries.partition_point(|entry| entry.bytes() < *end);
+            answer.entries.truncate(at);
         }
+        ends.extend(cut(&mut answer.entries, self.limit));
+        answer.next = ends.iter().min().map(|next| to_hex(next));
+        answer.has_more = answer.next.is_some();
         Ok(answer)
     }
 
-    fn ask_others(&self, elsewhere: Vec<Elsewhere>, answer: &mut Answer) {
-        let mut by_owner: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-        for place in elsewhere {
-            match place.owner {
-                Some(owner) => by_owner.entry(owner).or_default().push(place.partition),
-                None => answer.missing.push(place.into()),
+    fn ask_others(&self, elsewhere: &[i32], answer: &mut Answer, ends: &mut Vec<Vec<u8>>) {
+        if elsewhere.is_empty() {
+            return;
+        }
+        let owners = self.view.owners(self.store, elsewhere);
+        let mut by_owner: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for partition in elsewhere {
+            match owners.get(partition).map(|told| place::reachable(told)) {
+                Some(Some(owner)) => by_owner.entry(owner).or_default().push(*partition),
+                Some(None) => answer.missing.push(Missing::of(*partition, OUT_OF_REACH, None)),
+                None => answer.missing.push(Missing::of(*partition, "nobody is known to own it", None)),
             }
         }
-        for (owner, partitions) in by_owner {
-            match client::get(&owner, &self.path(), Some((FORWARDED, "1")), FORWARD_WAIT) {
-                Ok((_, text)) => answer.add(&owner, &partitions, serde_json::from_str(&text).ok()),
-                Err(error) => {
-                    tracing::debug!(owner, %error, "another instance did not answer for its partitions");
-                    answer.add(&owner, &partitions, None);
-                }
+        let before = answer.missing.len();
+        let by_owner: Vec<(&str, Vec<i32>)> = by_owner.into_iter().collect();
+        for some in by_owner.chunks(FORWARDS_MAX) {
+            if (self.is_gone)() {
+                return;
             }
+            let path = self.path();
+            let told: Vec<Result<Answer, String>> = thread::scope(|scope| {
+                let ask = |owner: &str| {
+                    let (owner, path) = (owner.to_owned(), &path);
+                    scope.spawn(move || ask(&owner, path))
+                };
+                let asked: Vec<_> = some.iter().map(|(owner, _)| ask(owner)).collect();
+                asked.into_iter().map(|asked| asked.join().unwrap_or_else(|_| Err(SILENT.into()))).collect()
+            });
+            for ((owner, partitions), told) in some.iter().zip(told) {
+                answer.add(owner, partitions, told, ends);
+            }
+        }
+        if answer.missing.get(before..).unwrap_or_default().iter().any(|missing| missing.seconds_left.is_none()) {
+            self.view.doubt_owners();
         }
     }
 
@@ -197,41 +316,73 @@ impl Gather<'_> {
         let store = client::encode(self.store);
         match &self.wanted {
             Wanted::Key(key) => format!("/stores/{store}/{}", client::encode(key)),
-            Wanted::Prefix { prefix, .. } => {
-                format!("/stores/{store}?prefix={}&limit={}", client::encode(prefix), self.limit)
+            Wanted::Prefix { prefix, from, .. } => {
+                let from = from.as_ref().map_or_else(String::new, |from| format!("&from={}", to_hex(from)));
+                format!("/stores/{store}?prefix={}&limit={}{from}", client::encode(prefix), self.limit)
             }
             Wanted::Size => format!("/stores/{store}?size=true"),
         }
     }
 }
 
+const SILENT: &str = "its owner did not answer";
+const OUT_OF_REACH: &str =
+    "its owner listens on its own machine only; set http.address, or http.advertised_address, to one that others reach";
+
+/// Asks another instance.
+fn ask(owner: &str, path: &str) -> Result<Answer, String> {
+    /// An answer that tells nothing.
+    #[derive(Deserialize)]
+    struct Refused {
+        error: String,
+    }
+    let (_, text) = client::get(owner, path, Some((FORWARDED, "1")), FORWARD_WAIT).map_err(|error| {
+        tracing::debug!(owner, %error, "another instance did not answer for its partitions");
+        SILENT.to_owned()
+    })?;
+    serde_json::from_str(&text).map_err(|_| match serde_json::from_str(&text) {
+        Ok(Refused { error }) => format!("its owner answers: {error}"),
+        Err(_) => SILENT.into(),
+    })
+}
+
 impl Answer {
     /// Takes what `owner` told of `partitions`; of others it was not asked.
-    fn add(&mut self, owner: &str, partitions: &[i32], told: Option<Self>) {
+    fn add(&mut self, owner: &str, partitions: &[i32], told: Result<Self, String>, ends: &mut Vec<Vec<u8>>) {
         let mut left = partitions.to_vec();
-        if let Some(told) = told {
-            self.has_more |= told.has_more;
-            self.entries.extend(told.entries.into_iter().filter(|entry| partitions.contains(&entry.partition)));
-            for Told { standing, .. } in told.partitions {
-                if left.contains(&standing.partition) {
-                    left.retain(|partition| *partition != standing.partition);
-                    self.partitions.push(Told { owner: Some(owner.into()), standing });
+        let told = told.and_then(|told| {
+            let is_ours = told.pipeline == self.pipeline && told.cluster == self.cluster && told.store == self.store;
+            let (pipeline, cluster) = (&told.pipeline, &told.cluster);
+            let reason = || format!("at its owner's address answers pipeline {pipeline:?} on cluster {cluster:?}");
+            if is_ours { Ok(told) } else { Err(reason()) }
+        });
+        let mut reason = SILENT.to_owned();
+        match told {
+            Ok(told) => {
+                ends.extend(told.next.as_deref().and_then(from_hex));
+                self.entries.extend(told.entries.into_iter().filter(|entry| partitions.contains(&entry.partition)));
+                for Told { standing, .. } in told.partitions {
+                    if left.contains(&standing.partition) {
+                        left.retain(|partition| *partition != standing.partition);
+                        self.partitions.push(Told { owner: Some(owner.into()), standing });
+                    }
+                }
+                for missing in told.missing {
+                    if left.contains(&missing.partition) {
+                        left.retain(|partition| *partition != missing.partition);
+                        self.missing.push(Missing { owner: Some(owner.into()), ..missing });
+                    }
                 }
             }
-            for missing in told.missing {
-                if left.contains(&missing.partition) {
-                    left.retain(|partition| *partition != missing.partition);
-                    self.missing.push(Missing { owner: Some(owner.into()), ..missing });
-                }
-            }
+            Err(why) => reason = why,
         }
-        let silent = |partition| Missing {
-            partition,
-            reason: "its owner did not answer".into(),
-            owner: Some(owner.into()),
-            seconds_left: None,
-        };
-        self.missing.extend(left.into_iter().map(silent));
+        self.missing.extend(left.into_iter().map(|partition| Missing::of(partition, &reason, Some(owner))));
+    }
+}
+
+impl Missing {
+    fn of(partition: i32, reason: &str, owner: Option<&str>) -> Self {
+        Self { partition, reason: reason.into(), owner: owner.map(Into::into), seconds_left: None }
     }
 }
 
@@ -239,13 +390,6 @@ impl From<Unready> for Missing {
     fn from(unready: Unready) -> Self {
         let Unready { partition, state, seconds_left } = unready;
         Self { partition, reason: state.into(), owner: None, seconds_left }
-    }
-}
-
-impl From<Elsewhere> for Missing {
-    fn from(Elsewhere { partition, owner }: Elsewhere) -> Self {
-        let reason = if owner.is_some() { "another instance owns it" } else { "nobody is known to own it" };
-        Self { partition, reason: reason.into(), owner, seconds_left: None }
     }
 }
 
@@ -285,11 +429,16 @@ mod tests {
 
     #[test]
     fn a_query_names_prefix_limit_or_size() {
-        let prefix = |prefix: &str, count_max| Wanted::Prefix { prefix: prefix.into(), count_max };
-        assert_eq!(wanted(""), Ok((prefix("", 101), 100)));
-        assert_eq!(wanted("prefix=a%2Fb&limit=5"), Ok((prefix("a/b", 6), 5)));
+        let prefix = |prefix: &str, from: Option<&[u8]>, count_max| Wanted::Prefix {
+            prefix: prefix.into(),
+            from: from.map(Into::into),
+            count_max,
+        };
+        assert_eq!(wanted(""), Ok((prefix("", None, 100), 100)));
+        assert_eq!(wanted("prefix=a%2Fb&limit=5"), Ok((prefix("a/b", None, 5), 5)));
+        assert_eq!(wanted("from=61ff").unwrap().0, prefix("", Some(&[0x61, 0xff]), 100));
         assert_eq!(wanted("size=true").unwrap().0, Wanted::Size);
-        for wrong in ["limit=0", "limit=10001", "limit=x", "prefix=%ff", "prefx=a"] {
+        for wrong in ["limit=0", "limit=10001", "limit=x", "prefix=%ff", "prefx=a", "from=6", "from=0x61"] {
             assert!(wanted(wrong).is_err(), "{wrong}");
         }
     }

@@ -3,6 +3,7 @@
 use crate::engine::query::{Reading, Refusal, Wanted};
 use crate::engine::status::Status;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What the page looks at: one process, whatever runs in it.
 pub trait View: Send + Sync {
@@ -17,14 +18,23 @@ pub trait View: Send + Sync {
         Vec::new()
     }
 
-    /// Reads a store. May block for seconds.
+    /// Reads a store. May block for seconds; gives up where `is_gone` says that nobody waits any more.
     ///
     /// # Errors
     /// Why nothing is told.
-    fn read(&self, store: &str, wanted: &Wanted) -> Result<Reading, Refusal> {
-        let _ = (store, wanted);
+    fn read(&self, store: &str, wanted: &Wanted, is_gone: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
+        let _ = (store, wanted, is_gone);
         Err(Refusal::UnknownStore { known: self.stores() })
     }
+
+    /// Where the owners of these partitions of a store said that they can be asked. May block for seconds.
+    fn owners(&self, store: &str, partitions: &[i32]) -> BTreeMap<i32, String> {
+        let _ = (store, partitions);
+        BTreeMap::new()
+    }
+
+    /// An owner was asked in vain.
+    fn doubt_owners(&self) {}
 
     /// What the last crash came to, where this process has seen one.
     fn last_recovery(&self) -> Option<Recovery> {

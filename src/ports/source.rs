@@ -7,6 +7,7 @@
 
 use crate::flow::record::{NextOffset, Partition, Record, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,12 +203,12 @@ pub trait Group: Send + Sync {
     /// `Retry` when `wait` was not enough.
     fn partition_count(&self, topic: &TopicName, wait: Duration) -> Result<Option<i32>, Fault>;
 
-    /// Where the member that owns `partition` of a lead topic can be asked over HTTP, as `host:port`: what it told the
-    /// group when it joined. `None` where nobody owns it or the owner told nothing.
+    /// Where the owners of the lead topics' partitions can be asked over HTTP: what each member told the group when it
+    /// joined. Without those that nobody owns or whose owner told nothing.
     ///
     /// # Errors
     /// `Retry` when `wait` was not enough.
-    fn owner_address(&self, partition: &TopicPartition, wait: Duration) -> Result<Option<String>, Fault>;
+    fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault>;
 
     /// Commits offsets outside any transaction, as this member, synchronously. Its uses: K unchanged, as a round trip
     /// that proves membership; and K of idle companion topics, before the broker lets it expire.

@@ -11,7 +11,8 @@ pub struct HttpSettings {
     /// Address and port of page and probes. Default: `127.0.0.1:8230`, this machine only, because the page has no login.
     pub address: SocketAddr,
     /// Where other instances reach this listener, to read what its stores hold, as `host:port`. Default: null, and `address`
-    /// is told them; where that is 0.0.0.0, the address by which this machine reaches Kafka.
+    /// is told them; where that is 0.0.0.0, the address by which this machine reaches Kafka. One of a loopback device is
+    /// made use of on this machine alone.
     pub advertised_address: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
 use crate::ports::source::{Bounds, Committed, Group, Listener, LogIds, Source};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +183,7 @@ impl Group for UnguardedGroup {
         self.inner.commit(offsets, wait)
     }
 
-    fn owner_address(&self, partition: &TopicPartition, wait: Duration) -> Result<Option<String>, Fault> {
-        self.inner.owner_address(partition, wait)
+    fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
+        self.inner.addresses(wait)
     }
 }

@@ -1,15 +1,20 @@
 //! Reads of stores from outside the pipeline, answered by the workers of a running member.
 
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
 use tidegate::engine::commit::{Hook, NoHook};
-use tidegate::engine::query::{Queries, Reading, Refusal, Wanted};
+use tidegate::engine::query::{Entry, Queries, Reading, Refusal, Wanted};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
 use tidegate::engine::supervisor::{Member, Ports, Running, WorkerPorts, outputs, subscription};
-use tidegate::flow::key::partition_for;
-use tidegate::flow::record::{Timestamp, TopicName};
+use tidegate::flow::key::{KeyType, crc32_partition_for, partition_for};
+use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
+use tidegate::flow::topology::SubTopology;
+use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
 use tidegate::pipelines::usage::topology;
 use tidegate::ports::Clock;
 use tidegate::ports::changelog::ChangelogReader;
@@ -18,45 +23,57 @@ use tidegate::ports::rows::NoRows;
 
 const PARTITIONS: i32 = 3;
 
+/// A member over the in-process log, not running yet.
+fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
+    let topology = Arc::new(topology);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let log = MemoryLog::with_settings(Arc::clone(&clock), LogSettings::default());
+    let mut topics: BTreeSet<TopicName> = outputs(&topology);
+    topics.extend(topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned());
+    for topic in topics {
+        log.create_topic(topic.as_str(), PARTITIONS).unwrap();
+    }
+    let of_changelogs = log.clone();
+    let ports = Ports {
+        source: Box::new(log.source(subscription(&topology))),
+        workers: (0..2)
+            .map(|worker| WorkerPorts {
+                rows: Box::new(NoRows),
+                sink: Box::new(log.sink(&format!("usage-{worker}"))),
+                spare: None,
+            })
+            .collect(),
+        clock: Arc::clone(&clock),
+        history: None,
+        fencer: None,
+        stores: Some(Arc::new(MemoryStores::default())),
+        changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
+        owner: "a test".into(),
+    };
+    let settings = EngineSettings { log_age: Duration::from_millis(5), ..EngineSettings::default() };
+    let hook: Arc<dyn Hook> = Arc::new(NoHook);
+    let member = Member::new(&topology, settings, ports, Arc::new(Status::default()), &hook).unwrap();
+    (log, clock, member)
+}
+
 /// A member with threads of its own over the in-process log.
 struct World {
     log: MemoryLog,
     clock: Arc<dyn Clock>,
     queries: Queries,
     running: Running,
+    store: &'static str,
 }
 
 impl World {
     fn new() -> Self {
-        let topology = Arc::new(topology());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let log = MemoryLog::with_settings(Arc::clone(&clock), LogSettings::default());
-        let events = TopicName::parse("events").unwrap();
-        for topic in outputs(&topology).into_iter().chain([events]) {
-            log.create_topic(topic.as_str(), PARTITIONS).unwrap();
-        }
-        let of_changelogs = log.clone();
-        let ports = Ports {
-            source: Box::new(log.source(subscription(&topology))),
-            workers: (0..2)
-                .map(|worker| WorkerPorts {
-                    rows: Box::new(NoRows),
-                    sink: Box::new(log.sink(&format!("usage-{worker}"))),
-                    spare: None,
-                })
-                .collect(),
-            clock: Arc::clone(&clock),
-            history: None,
-            fencer: None,
-            stores: Some(Arc::new(MemoryStores::default())),
-            changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
-            owner: "a test".into(),
-        };
-        let settings = EngineSettings { log_age: Duration::from_millis(5), ..EngineSettings::default() };
-        let hook: Arc<dyn Hook> = Arc::new(NoHook);
-        let member = Member::new(&topology, settings, ports, Arc::new(Status::default()), &hook).unwrap();
+        Self::of(topology(), "usage")
+    }
+
+    fn of(topology: Topology, store: &'static str) -> Self {
+        let (log, clock, member) = member(topology);
         let queries = member.queries();
-        Self { log, clock, queries, running: member.spawn() }
+        Self { log, clock, queries, running: member.spawn(), store }
     }
 
     fn send(&self, user: &str, times: usize) {
@@ -67,11 +84,21 @@ impl World {
         }
     }
 
+    /// Puts a record into a partition of the test's choice.
+    fn put(&self, topic: &str, partition: i32, key: &[u8]) {
+        let place = TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(partition));
+        self.log.produce_to(&place, Some(key), Some(b"{}"), &[], Timestamp(1_000)).unwrap();
+    }
+
+    fn read(&self, wanted: &Wanted) -> Result<Reading, Refusal> {
+        self.queries.read(self.store, wanted, &|| false)
+    }
+
     /// Reads until `is_so`, ten seconds at most.
     fn read_until(&self, wanted: &Wanted, is_so: impl Fn(&Reading) -> bool) -> Reading {
         let began = self.clock.elapsed();
         loop {
-            let reading = self.queries.read("usage", wanted).unwrap();
+            let reading = self.read(wanted).unwrap();
             if is_so(&reading) {
                 return reading;
             }
@@ -79,6 +106,10 @@ impl World {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn prefix(prefix: &str, count_max: usize) -> Wanted {
+    Wanted::Prefix { prefix: prefix.into(), from: None, count_max }
 }
 
 fn count(reading: &Reading) -> Option<u64> {
@@ -102,26 +133,27 @@ fn a_key_is_read_from_its_partition_with_position_and_age() {
     assert!(standing.staleness_ms < 10_000, "{standing:?}");
     assert!(reading.elsewhere.is_empty() && reading.unready.is_empty());
 
-    let none = world.queries.read("usage", &Wanted::Key("nobody".into())).unwrap();
+    let none = world.read(&Wanted::Key("nobody".into())).unwrap();
     assert!(none.entries.is_empty() && none.unready.is_empty());
     world.running.stop();
     world.running.join(Duration::from_secs(10)).unwrap();
 }
 
 #[test]
-fn a_prefix_is_read_from_every_partition_and_bounded_in_each() {
+fn a_prefix_is_read_from_every_partition_and_bounded() {
     let world = World::new();
     for n in 0..30 {
         world.send(&format!("user-{n:02}"), 1);
     }
     world.send("other", 1);
-    let all = Wanted::Prefix { prefix: "user-".into(), count_max: 100 };
+    let all = prefix("user-", 100);
     let reading = world.read_until(&all, |reading| reading.entries.len() == 30);
     assert_eq!(reading.partitions.len(), 3);
     assert!(reading.entries.iter().all(|entry| entry.key.starts_with("user-")));
-    let few = world.queries.read("usage", &Wanted::Prefix { prefix: String::new(), count_max: 2 }).unwrap();
-    assert_eq!(few.entries.len(), 6, "two of each partition");
-    let sizes = world.queries.read("usage", &Wanted::Size).unwrap();
+    let few = world.read(&prefix("", 2)).unwrap();
+    let keys: Vec<&str> = few.entries.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["other", "user-00"], "the first two of all partitions");
+    let sizes = world.read(&Wanted::Size).unwrap();
     assert!(sizes.entries.is_empty() && sizes.partitions.iter().all(|standing| standing.keys.is_some()));
 }
 
@@ -129,7 +161,7 @@ fn a_prefix_is_read_from_every_partition_and_bounded_in_each() {
 fn what_is_not_there_is_refused_or_said_to_be_elsewhere() {
     let world = World::new();
     let wanted = Wanted::Key("ada".into());
-    let refusal = world.queries.read("usages", &wanted).unwrap_err();
+    let refusal = world.queries.read("usages", &wanted, &|| false).unwrap_err();
     assert_eq!(refusal, Refusal::UnknownStore { known: vec!["usage".into()] });
     assert_eq!(refusal.to_string(), "no such store; there are usage");
     world.send("ada", 1);
@@ -137,6 +169,237 @@ fn what_is_not_there_is_refused_or_said_to_be_elsewhere() {
     let World { queries, running, .. } = world;
     running.stop();
     running.join(Duration::from_secs(10)).unwrap();
-    let reading = queries.read("usage", &wanted).unwrap();
-    assert!(reading.entries.is_empty() && reading.elsewhere.len() == 1, "the partition was given up: {reading:?}");
+    let reading = queries.read("usage", &wanted, &|| false).unwrap();
+    assert!(reading.entries.is_empty(), "{reading:?}");
+    assert_eq!(reading.elsewhere, [partition_for(b"ada", PARTITIONS)], "the partition was given up");
+}
+
+/// Counts the records of each key.
+struct Count;
+
+impl Algorithm for Count {
+    type Event = Value;
+    type Row = u64;
+    type Notices = Option<()>;
+
+    fn apply(&self, _: Value, count: &mut u64, _: &mut Context<'_>) -> Result<Option<()>, Reject> {
+        *count += 1;
+        Ok(None)
+    }
+}
+
+/// Counts in a store of its own, under keys of its own.
+struct Note {
+    store: Store<u64>,
+    keys: fn(&str) -> Vec<u8>,
+}
+
+impl Algorithm for Note {
+    type Event = (Value, Option<Value>);
+    type Row = ();
+    type Notices = Option<()>;
+
+    fn apply(&self, _: Self::Event, (): &mut (), context: &mut Context<'_>) -> Result<Option<()>, Reject> {
+        let key = (self.keys)(&context.key().to_string());
+        context.store(&self.store)?.put(&key, &1)?;
+        Ok(None)
+    }
+}
+
+/// The other partition than a Java producer would choose, or a librdkafka one.
+fn elsewhere(key: &[u8]) -> i32 {
+    let taken = [partition_for(key, PARTITIONS), crc32_partition_for(key, PARTITIONS)];
+    (0..PARTITIONS).find(|partition| !taken.contains(partition)).unwrap()
+}
+
+fn key(text: &str) -> Wanted {
+    Wanted::Key(text.into())
+}
+
+fn is_one(reading: &Reading) -> bool {
+    reading.entries.len() == 1
+}
+
+#[test]
+fn a_key_is_found_wherever_an_undeclared_producer_put_it() {
+    let mut topology = Topology::new("clicks");
+    topology.source("clicks").aggregate("counts", Count).done();
+    let world = World::of(topology, "counts");
+    world.put("clicks", elsewhere(b"ada"), b"ada");
+    let found = world.read_until(&key("ada"), is_one);
+    assert_eq!(found.entries[0].partition, elsewhere(b"ada"));
+    assert_eq!(found.partitions.len(), 3, "nothing says which one has it");
+}
+
+#[test]
+fn a_declared_key_is_asked_for_in_its_own_partition_unless_others_are_only_warned_of() {
+    let declared = |policy| {
+        let mut topology = Topology::new("clicks");
+        let declared = Declared::crc32(PARTITIONS).on_violation(policy);
+        topology.source("clicks").declared(declared).aggregate("counts", Count).done();
+        World::of(topology, "counts")
+    };
+    let world = declared(OnViolation::Stop);
+    world.put("clicks", crc32_partition_for(b"ada", PARTITIONS), b"ada");
+    assert_eq!(world.read_until(&key("ada"), is_one).partitions.len(), 1);
+    let world = declared(OnViolation::Warn);
+    world.put("clicks", elsewhere(b"ada"), b"ada");
+    world.read_until(&key("ada"), is_one);
+}
+
+/// A join whose step keeps `keys` in the store `notes`.
+fn notes(keys: fn(&str) -> Vec<u8>) -> World {
+    let store = Store::new("notes");
+    let mut topology = Topology::new("noting");
+    let note = Note { store: store.clone(), keys };
+    topology.source("orders").left_join::<Value>("users").process(note).with_store(&store).done();
+    World::of(topology, "notes")
+}
+
+#[test]
+fn keys_of_the_algorithms_own_are_found_beside_the_records_that_wrote_them() {
+    let world = notes(|user| format!("{user}/1").into_bytes());
+    let user = (0..).map(|n| format!("u{n}")).find(|user| {
+        partition_for(user.as_bytes(), PARTITIONS) != partition_for(format!("{user}/1").as_bytes(), PARTITIONS)
+    });
+    let user = user.unwrap();
+    world.put("orders", partition_for(user.as_bytes(), PARTITIONS), user.as_bytes());
+    world.read_until(&key(&format!("{user}/1")), is_one);
+}
+
+#[test]
+fn a_key_is_asked_for_as_it_is_listed() {
+    for (keys, listed) in [
+        ((|_: &str| vec![0x80, 1]) as fn(&str) -> Vec<u8>, "0x8001"),
+        (|_| Vec::new(), ""),
+        (|_| b"0x6162".to_vec(), "0x6162"), // a text that looks like bytes, as addresses do
+        (|_| b"0x8001".to_vec(), "0x8001"),
+    ] {
+        let world = notes(keys);
+        world.put("orders", 0, b"u");
+        let all = world.read_until(&prefix("", 10), is_one);
+        assert_eq!((all.entries[0].key.as_str(), all.entries[0].bytes()), (listed, keys("u")));
+        assert!(is_one(&world.read(&key(listed)).unwrap()), "{listed}");
+    }
+}
+
+#[test]
+fn the_store_of_a_table_is_read_by_keys_of_its_records() {
+    /// As [`Count`], beside a table.
+    struct Joined;
+
+    impl Algorithm for Joined {
+        type Event = (Value, Option<Value>);
+        type Row = u64;
+        type Notices = Option<()>;
+
+        fn apply(&self, _: Self::Event, count: &mut u64, _: &mut Context<'_>) -> Result<Option<()>, Reject> {
+            *count += 1;
+            Ok(None)
+        }
+    }
+
+    let mut topology = Topology::new("big");
+    let numbers = KeyType::I64BigEndian;
+    topology.source("orders").left_join::<Value>("users").aggregate("counts", Joined).keys(numbers).done();
+    let mut world = World::of(topology, "users");
+    for id in [-1_i64, 2, 300] {
+        let bytes = id.to_be_bytes();
+        world.put("users", elsewhere(&bytes), &bytes);
+        world.put("orders", elsewhere(&bytes), &bytes);
+    }
+    for store in ["users", "counts"] {
+        world.store = store;
+        for id in ["-1", "2", "300"] {
+            assert_eq!(world.read_until(&key(id), is_one).entries[0].key, id, "{store}");
+        }
+        let first = world.read(&prefix("", 1)).unwrap();
+        let second = Wanted::Prefix { prefix: String::new(), from: first.next.clone(), count_max: 5 };
+        let keys = |reading: &Reading| reading.entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (keys(&first), keys(&world.read(&second).unwrap())),
+            (vec!["2".into()], vec!["300".into(), "-1".into()])
+        );
+        let wrong = world.read(&key("two")).unwrap_err();
+        assert_eq!(wrong, Refusal::BadKey("\"two\" is no whole number".into()));
+        assert!(matches!(world.read(&prefix("2", 5)).unwrap_err(), Refusal::BadKey(_)));
+    }
+}
+
+#[test]
+fn pages_tell_each_key_once_in_the_order_of_their_bytes() {
+    let world = World::new();
+    for n in 0..50 {
+        world.send(&format!("user-{}", n * 7), 1);
+    }
+    world.read_until(&prefix("user-", 100), |reading| reading.entries.len() == 50);
+    for count_max in [1, 7, 49, 50] {
+        let (mut told, mut from): (Vec<Entry>, _) = (Vec::new(), None);
+        loop {
+            let page = Wanted::Prefix { prefix: "user-".into(), from, count_max };
+            let reading = world.read(&page).unwrap();
+            assert!(reading.entries.len() <= count_max && !reading.entries.is_empty());
+            told.extend(reading.entries);
+            from = reading.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        assert!(told.len() == 50 && told.is_sorted_by(|a, b| a.bytes() < b.bytes()), "{count_max}: {told:?}");
+    }
+}
+
+/// Steps the member's parts in this thread.
+fn steps(member: &mut Member, count: usize) {
+    for _ in 0..count {
+        member.step().unwrap();
+    }
+}
+
+#[test]
+fn a_long_read_is_answered_in_slices_between_which_records_are_committed() {
+    let (log, _, mut member) = member({
+        let mut topology = Topology::new("clicks");
+        topology.source("clicks").aggregate("counts", Count).done();
+        topology
+    });
+    let clicks = TopicPartition::new(TopicName::parse("clicks").unwrap(), Partition(0));
+    let click =
+        |user: &str| log.produce_to(&clicks, Some(user.as_bytes()), Some(b"{}"), &[], Timestamp(1_000)).unwrap();
+    steps(&mut member, 20);
+    for n in 0..5_500 {
+        click(&format!("u{n}"));
+    }
+    let committed = || log.committed("clicks", &clicks).map_or(0, |committed| committed.next_offset.0);
+    while committed() < 5_500 {
+        member.step().unwrap();
+    }
+    let queries = member.queries();
+    let (tell, told) = channel();
+    std::thread::spawn(move || tell.send(queries.read("counts", &prefix("u", 10_000), &|| false)).unwrap());
+    let (mut answered, mut progress) = (None, BTreeSet::new());
+    for n in 0..2_000 {
+        click(&format!("v{n}"));
+        member.step().unwrap();
+        std::thread::sleep(Duration::from_millis(2)); // for the thread that asks
+        progress.insert(committed());
+        if let Ok(reading) = told.try_recv() {
+            answered = Some(reading.unwrap());
+            break;
+        }
+    }
+    assert_eq!(answered.unwrap().entries.len(), 5_500);
+    assert!(progress.len() >= 3, "nothing is committed while a long read is answered: {progress:?}");
+}
+
+#[test]
+fn a_read_that_nobody_waits_for_ends_at_once_and_is_not_answered() {
+    let (_log, clock, mut member) = member(topology());
+    steps(&mut member, 20);
+    let began = clock.elapsed();
+    let reading = member.queries().read("usage", &prefix("", 10), &|| true).unwrap();
+    assert!(clock.elapsed() - began < Duration::from_secs(1));
+    let states: BTreeSet<&str> = reading.unready.iter().map(|unready| unready.state).collect();
+    assert_eq!((reading.unready.len(), states), (3, BTreeSet::from(["busy"])));
+    steps(&mut member, 5);
 }

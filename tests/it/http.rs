@@ -8,6 +8,8 @@ use tidegate::engine::status::Status;
 use tidegate::flow::key::partition_for;
 use tidegate::http::{About, Recovery, Server, View, serve};
 use tidegate::pipelines::{sessions, usage};
+use tidegate::ports::Clock;
+use tidegate::ports::clock::SystemClock;
 use tidegate::testing::TestDriver;
 
 #[derive(Default)]
@@ -176,6 +178,39 @@ fn stores_and_a_shuffle_to_remove_are_told() {
     assert_eq!(stores(0), &serde_json::json!([]), "the step that re-keys keeps nothing");
     assert_eq!((&stores(1)[0]["store"], &stores(1)[0]["keys"]), (&"usage".into(), &7.into()));
     assert!(stores(1)[0]["bytes"].as_u64().unwrap() > 7, "{status}");
+}
+
+#[test]
+fn the_probes_answer_however_many_connections_and_readers_there_are() {
+    let (_, server) = start();
+    let readers: Vec<_> = (0..40).map(|_| request(server.address(), "/events")).collect();
+    let _idle: Vec<TcpStream> = (0..260).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let clock = SystemClock::default();
+    let began = clock.elapsed();
+    assert_eq!(get(&server, "/livez").0, 200);
+    assert!(clock.elapsed() - began < Duration::from_secs(2));
+    drop(readers);
+}
+
+#[test]
+fn event_streams_are_bounded_and_their_places_come_back() {
+    let (_, server) = start();
+    let first = |mut reader: BufReader<TcpStream>| {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        (line.contains(" 200 "), reader)
+    };
+    let open = || first(request(server.address(), "/events"));
+    let readers: Vec<_> = (0..32).map(|_| open()).collect();
+    assert!(readers.iter().all(|(is_open, _)| *is_open));
+    let (code, head, body) = get(&server, "/events");
+    assert!(code == 503 && head.contains("retry-after: 5") && body.contains("/status"), "{head}{body}");
+    drop(readers);
+    let is_open = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        open().0
+    });
+    assert!(is_open);
 }
 
 #[test]

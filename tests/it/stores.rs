@@ -1,12 +1,26 @@
-//! Stores over HTTP and by the command line: codes, forwarding, what is missing.
+//! Stores over HTTP and by the command line: codes, forwarding, what is missing. First by views that say what a test wants,
+//! then by two members of one group in this process.
 
 use crate::cli::tidegate;
 use crate::http::get;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
-use tidegate::engine::query::{Elsewhere, Entry, InputPosition, Reading, Refusal, Standing, Unready, Wanted};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tidegate::adapters::memory::{MemoryLog, MemoryStores};
+use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::query::{Entry, InputPosition, Queries, Reading, Refusal, Standing, Unready, Wanted};
+use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
+use tidegate::engine::supervisor::{Member, Ports, Running, WorkerPorts, outputs, subscription};
+use tidegate::flow::record::{Partition, Timestamp, TopicName};
+use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
 use tidegate::http::{About, Server, View, serve};
+use tidegate::ports::Clock;
+use tidegate::ports::changelog::ChangelogReader;
+use tidegate::ports::clock::SystemClock;
+use tidegate::ports::rows::NoRows;
+use tidegate::ports::sink::{Message, Sink};
 
 /// An instance that owns partition 0 or 1 of the store `usage`, with one user in each.
 struct Fake {
@@ -15,6 +29,7 @@ struct Fake {
     /// Where the other instance listens.
     other: Mutex<Option<String>>,
     is_restoring: bool,
+    cluster_id: &'static str,
 }
 
 const USERS: [&str; 2] = ["ada", "bob/ü"];
@@ -22,7 +37,7 @@ const USERS: [&str; 2] = ["ada", "bob/ü"];
 fn entry(partition: i32) -> Entry {
     let key = USERS[usize::try_from(partition).unwrap()].to_owned();
     let value = serde_json::from_str(r#"{"count":10,"units":12345678901234567890123}"#).unwrap();
-    Entry { key, version: 1, value, partition }
+    Entry { key, key_bytes: None, version: 1, value, partition }
 }
 
 fn standing(partition: i32) -> Standing {
@@ -52,18 +67,24 @@ impl View for Fake {
         vec!["usage".into()]
     }
 
-    fn read(&self, store: &str, wanted: &Wanted) -> Result<Reading, Refusal> {
+    fn owners(&self, _: &str, partitions: &[i32]) -> BTreeMap<i32, String> {
+        let other = self.other.lock().unwrap().clone();
+        partitions.iter().filter_map(|partition| Some((*partition, other.clone()?))).collect()
+    }
+
+    fn read(&self, store: &str, wanted: &Wanted, _: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
         if store != "usage" {
             return Err(Refusal::UnknownStore { known: self.stores() });
         }
-        let mut reading = Reading::default();
+        let (pipeline, cluster_id) = ("usage".into(), self.cluster_id.into());
+        let mut reading = Reading { pipeline, cluster_id, ..Reading::default() };
         let asked: Vec<i32> = match wanted {
             Wanted::Key(key) => vec![i32::from(key.starts_with('b'))],
             Wanted::Prefix { .. } | Wanted::Size => vec![0, 1],
         };
         for partition in asked {
             if partition != self.partition {
-                reading.elsewhere.push(Elsewhere { partition, owner: self.other.lock().unwrap().clone() });
+                reading.elsewhere.push(partition);
                 continue;
             }
             if self.is_restoring {
@@ -84,16 +105,26 @@ impl View for Fake {
 }
 
 fn start(partition: i32, is_restoring: bool) -> (Arc<Fake>, Server) {
-    let fake = Arc::new(Fake { status: Status::default(), partition, other: Mutex::default(), is_restoring });
+    start_on("one", partition, is_restoring)
+}
+
+fn start_on(cluster_id: &'static str, partition: i32, is_restoring: bool) -> (Arc<Fake>, Server) {
+    let status = Status::default();
+    let fake = Arc::new(Fake { status, partition, other: Mutex::default(), is_restoring, cluster_id });
     let server = serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&fake) as Arc<dyn View>).unwrap();
     (fake, server)
+}
+
+/// What the group is told of a server in this process.
+fn told(server: &Server) -> String {
+    tidegate::http::place::told(&server.address().to_string()).unwrap()
 }
 
 /// Two instances that know each other; the second one perhaps restores.
 fn pair(is_restoring: bool) -> (Server, Server) {
     let ((first, one), (second, two)) = (start(0, false), start(1, is_restoring));
-    *first.other.lock().unwrap() = Some(two.address().to_string());
-    *second.other.lock().unwrap() = Some(one.address().to_string());
+    *first.other.lock().unwrap() = Some(told(&two));
+    *second.other.lock().unwrap() = Some(told(&one));
     (one, two)
 }
 
@@ -160,10 +191,217 @@ fn what_cannot_be_read_now_is_said_with_when_to_ask_again() {
 #[test]
 fn a_question_goes_round_no_loop() {
     let ((first, one), (second, two)) = (start(0, false), start(0, false));
-    *first.other.lock().unwrap() = Some(two.address().to_string());
-    *second.other.lock().unwrap() = Some(one.address().to_string());
+    *first.other.lock().unwrap() = Some(told(&two));
+    *second.other.lock().unwrap() = Some(told(&one));
     let (code, _, answer) = ask(&one, "/stores/usage/bob");
     assert_eq!((code, &answer["missing"][0]["reason"]), (503, &json!("another instance owns it")));
+}
+
+#[test]
+fn an_answer_from_another_cluster_is_not_believed_and_a_strangers_loopback_address_is_not_asked() {
+    let ((first, one), (_second, two)) = (start(0, false), start_on("two", 1, false));
+    *first.other.lock().unwrap() = Some(told(&two));
+    let (code, _, answer) = ask(&one, "/stores/usage/bob%2F%C3%BC");
+    let reason = r#"at its owner's address answers pipeline "usage" on cluster "two""#;
+    assert_eq!((code, &answer["missing"][0]["reason"]), (503, &json!(reason)));
+    assert_eq!(answer["entries"], json!([]));
+    *first.other.lock().unwrap() = Some(format!("{}#another-machine", two.address()));
+    let (code, _, answer) = ask(&one, "/stores/usage/bob%2F%C3%BC");
+    let reason = answer["missing"][0]["reason"].as_str().unwrap();
+    assert!(code == 503 && reason.contains("its own machine only; set http.address"), "{reason}");
+}
+
+#[test]
+fn no_more_long_reads_run_at_a_time_than_leave_the_pipeline_its_processors() {
+    /// Notes how many reads are under way.
+    #[derive(Default)]
+    struct Slow {
+        status: Status,
+        now_and_most: Mutex<(usize, usize)>,
+    }
+
+    impl View for Slow {
+        fn status(&self) -> &Status {
+            &self.status
+        }
+
+        fn about(&self) -> About {
+            About { pipeline: "usage".into(), place: "a test".into() }
+        }
+
+        fn read(&self, _: &str, _: &Wanted, _: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
+            let mut counts = self.now_and_most.lock().unwrap();
+            *counts = (counts.0 + 1, counts.1.max(counts.0 + 1));
+            drop(counts);
+            std::thread::sleep(Duration::from_millis(100));
+            self.now_and_most.lock().unwrap().0 -= 1;
+            Ok(Reading::default())
+        }
+    }
+
+    let slow = Arc::new(Slow::default());
+    let server = serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&slow) as Arc<dyn View>).unwrap();
+    let codes: Vec<u16> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| get(&server, "/stores/usage").0)).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert_eq!((codes, slow.now_and_most.lock().unwrap().1), (vec![200; 8], 2));
+}
+
+/// Counts the records of each key.
+struct Count;
+
+impl Algorithm for Count {
+    type Event = Value;
+    type Row = u64;
+    type Notices = Option<()>;
+
+    fn apply(&self, _: Value, count: &mut u64, _: &mut Context<'_>) -> Result<Option<()>, Reject> {
+        *count += 1;
+        Ok(None)
+    }
+}
+
+fn counting() -> Topology {
+    let mut topology = Topology::new("clicks");
+    topology.source("clicks").declared(Declared::murmur2(4)).aggregate("usage", Count).done();
+    topology
+}
+
+/// A member of the group of [`counting`], with its page.
+struct Instance {
+    queries: OnceLock<Queries>,
+    status: Arc<Status>,
+}
+
+impl View for Instance {
+    fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn about(&self) -> About {
+        About { pipeline: "usage".into(), place: "a test".into() }
+    }
+
+    fn stores(&self) -> Vec<String> {
+        self.queries.get().unwrap().stores()
+    }
+
+    fn read(&self, store: &str, wanted: &Wanted, is_gone: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
+        self.queries.get().unwrap().read(store, wanted, is_gone)
+    }
+
+    fn owners(&self, store: &str, partitions: &[i32]) -> BTreeMap<i32, String> {
+        self.queries.get().unwrap().owners(store, partitions)
+    }
+
+    fn doubt_owners(&self) {
+        self.queries.get().unwrap().doubt_owners();
+    }
+}
+
+impl Instance {
+    /// Serves, then joins, as `run` does.
+    fn start(log: &MemoryLog, clock: &Arc<dyn Clock>, number: usize) -> (Server, Running) {
+        let topology = Arc::new(counting());
+        let status = Arc::new(Status::default());
+        let instance = Arc::new(Self { queries: OnceLock::new(), status: Arc::clone(&status) });
+        let server = serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&instance) as Arc<dyn View>).unwrap();
+        let of_changelogs = log.clone();
+        let sink = Box::new(log.sink(&format!("clicks-{number}")));
+        let ports = Ports {
+            source: Box::new(log.source(subscription(&topology)).at(&told(&server))),
+            workers: vec![WorkerPorts { rows: Box::new(NoRows), sink, spare: None }],
+            clock: Arc::clone(clock),
+            history: None,
+            fencer: None,
+            stores: Some(Arc::new(MemoryStores::default())),
+            changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
+            owner: format!("instance {number}"),
+        };
+        let settings = EngineSettings { log_age: Duration::from_millis(5), ..EngineSettings::default() };
+        let member = Member::new(&topology, settings, ports, status, &(Arc::new(NoHook) as Arc<dyn Hook>)).unwrap();
+        assert!(instance.queries.set(member.queries()).is_ok());
+        (server, member.spawn())
+    }
+}
+
+/// Asks until the answer is as wanted, for at most 20 s.
+fn ask_until(server: &Server, path: &str, is_so: impl Fn(u16, &Value) -> bool) -> Value {
+    for _ in 0..1_000 {
+        let (code, _, answer) = ask(server, path);
+        if is_so(code, &answer) {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{path}: {:?}", ask(server, path))
+}
+
+fn keys(answer: &Value) -> Vec<String> {
+    answer["entries"].as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_it_is_restored() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let log = MemoryLog::new(Arc::clone(&clock));
+    let topology = counting();
+    let clicks = TopicName::parse("clicks").unwrap();
+    for topic in outputs(&topology).into_iter().chain([clicks.clone()]) {
+        log.create_topic(topic.as_str(), 4).unwrap();
+    }
+    let ((one, _running), (two, running)) = (Instance::start(&log, &clock, 1), Instance::start(&log, &clock, 2));
+    let mut users: Vec<String> = (0..40).map(|n| format!("user-{n}")).collect();
+    users.sort();
+    for user in &users {
+        log.produce(&clicks, Some(user.as_bytes()), Some(b"{}"), &[], Timestamp(1_000)).unwrap();
+    }
+    for server in [&one, &two] {
+        let others = |all: &Value| {
+            let partitions = all["partitions"].as_array().unwrap();
+            partitions.iter().filter(|told| told["owner"].is_string()).count()
+        };
+        let is_so = |code, all: &Value| code == 200 && keys(all).len() == 40 && others(all) == 2;
+        assert_eq!(keys(&ask_until(server, "/stores/usage?limit=1000", is_so)), users);
+        for user in &users {
+            let (code, _, answer) = ask(server, &format!("/stores/usage/{user}"));
+            assert_eq!((code, keys(&answer)), (200, vec![user.clone()]), "{answer}");
+        }
+    }
+    let (mut told, mut from) = (Vec::new(), String::new());
+    loop {
+        let (code, _, page) = ask(&one, &format!("/stores/usage?limit=7{from}"));
+        assert!(code == 200 && keys(&page).len() <= 7, "{page}");
+        told.extend(keys(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        from = format!("&from={next}");
+    }
+    assert_eq!(told, users, "page by page");
+
+    // What another process has not ended yet keeps the restore from its end.
+    let changelog = TopicName::parse("clicks-usage-changelog").unwrap();
+    let mut other = log.sink("a stranger");
+    other.begin().unwrap();
+    for partition in (0..4).map(Partition) {
+        let (key, value, headers) = (Some(&b"k"[..]), None, &[]);
+        let (destination, partition) = (&changelog, Some(partition));
+        let message = Message { destination, partition, key, value, headers, timestamp: None, is_tracked: false };
+        other.send(&message).unwrap();
+    }
+    other.flush().unwrap();
+    running.stop();
+    running.join(Duration::from_secs(10)).unwrap();
+    drop(two);
+    let restoring = |code, all: &Value| {
+        let missing = all["missing"].as_array().unwrap();
+        code == 503 && !missing.is_empty() && missing.iter().all(|missing| missing["reason"] == "restoring")
+    };
+    let all = ask_until(&one, "/stores/usage?limit=1000", restoring);
+    assert!(!keys(&all).is_empty(), "what was not moved is told: {all}");
+    other.renew().unwrap(); // aborts it
+    let all = ask_until(&one, "/stores/usage?limit=1000", |code, _| code == 200);
+    assert_eq!(keys(&all), users);
 }
 
 #[test]

@@ -583,6 +583,94 @@ fn ask_controller<C: ClientContext>(
     }
 }
 
+/// A member of a group: the id of its client, and what it was given of the topics that it subscribes to.
+pub(super) struct Described {
+    /// The client's id.
+    pub(super) client_id: String,
+    /// Topics and partition numbers.
+    pub(super) partitions: Vec<(String, i32)>,
+}
+
+/// The members of a group, whichever protocol it speaks; none where there is no such group.
+///
+/// # Errors
+/// `Retry` when the coordinator did not answer within `wait`, `Fatal` when rights are missing.
+pub(super) fn describe_group<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    wait: Duration,
+) -> Result<Vec<Described>, Fault> {
+    fault::asked_again(wait, |left| ask_coordinator(client, group, left))
+}
+
+/// As [`describe_group`], of the coordinator as the client knows it.
+fn ask_coordinator<C: ClientContext>(client: &Client<C>, group: &str, wait: Duration) -> Result<Vec<Described>, Fault> {
+    let what = format!("group {group}: could not be described");
+    let name = c_string(group)?;
+    let mut names = [name.as_ptr()];
+    let answers = OneShot::new(client).ok_or_else(|| Fault::retry(what.clone()))?;
+    let until = fault::deadline(wait);
+    // SAFETY: the name outlives the call, which copies it, as it does the options, which are destroyed after it; the answer
+    // comes as an event of our queue.
+    unsafe {
+        let options = sys::rd_kafka_AdminOptions_new(
+            client.native_ptr(),
+            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+        );
+        let mut error = [0 as c_char; 256];
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait).max(1), error.as_mut_ptr(), error.len());
+        sys::rd_kafka_DescribeConsumerGroups(
+            client.native_ptr(),
+            names.as_mut_ptr(),
+            names.len(),
+            options,
+            answers.queue.as_ptr(),
+        );
+        sys::rd_kafka_AdminOptions_destroy(options);
+    }
+    let answer = answers.next(fault::left(until) + Duration::from_millis(200));
+    let answer = answer.ok_or_else(|| Fault::retry(format!("{what}: no answer")))?;
+    let event = answer.event.as_ptr();
+    // SAFETY: the event lives to the end of the function; its groups, members, lists and texts are its own and are copied.
+    unsafe {
+        match Code::from(sys::rd_kafka_event_error(event)) {
+            Code::NoError => {}
+            code => return Err(fault::by_code(code, &what)),
+        }
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+        if result.is_null() {
+            return Err(Fault::retry(format!("{what}: an answer of another kind")));
+        }
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        if groups.is_null() || count == 0 {
+            return Ok(Vec::new());
+        }
+        let description = *groups;
+        let error = sys::rd_kafka_ConsumerGroupDescription_error(description);
+        match if error.is_null() { Code::NoError } else { Code::from(sys::rd_kafka_error_code(error)) } {
+            Code::NoError => {}
+            Code::GroupIdNotFound => return Ok(Vec::new()),
+            code => return Err(fault::by_code(code, &what)),
+        }
+        let members = 0..sys::rd_kafka_ConsumerGroupDescription_member_count(description);
+        let member = |number| {
+            let member = sys::rd_kafka_ConsumerGroupDescription_member(description, number);
+            let assignment = sys::rd_kafka_MemberDescription_assignment(member);
+            let partitions = if assignment.is_null() {
+                Vec::new()
+            } else {
+                elements(sys::rd_kafka_MemberAssignment_partitions(assignment))
+            };
+            Described {
+                client_id: owned(text(sys::rd_kafka_MemberDescription_client_id(member))),
+                partitions: partitions.into_iter().map(|(topic, partition, _)| (topic, partition)).collect(),
+            }
+        };
+        Ok(members.map(member).collect())
+    }
+}
+
 /// The state of a seek or of a pause, partition by partition.
 pub(super) fn states(list: &TopicPartitionList) -> Vec<(String, i32, Code)> {
     // SAFETY: the list is live.

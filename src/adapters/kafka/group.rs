@@ -4,12 +4,12 @@ use super::Quiet;
 use super::consumer::list;
 use super::fault::{by_code, by_error};
 use super::ffi;
-use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::groups::GroupInfo;
 use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -94,13 +94,19 @@ impl Group for KafkaGroup {
         Ok(ffi::describe_topic(self.consumer.client(), topic.as_str(), wait)?.map(|(_, count)| count))
     }
 
-    fn owner_address(&self, partition: &TopicPartition, wait: Duration) -> Result<Option<String>, Fault> {
-        let what = format!("group {}: members", self.name);
-        let groups = self.consumer.fetch_group_list(Some(&self.name), wait).map_err(|error| by_error(&error, &what))?;
-        let members = groups.groups().iter().flat_map(GroupInfo::members);
-        let mut owners = members.filter(|member| assigned(member.assignment().unwrap_or_default(), partition));
+    fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
+        let members = ffi::describe_group(self.consumer.client(), &self.name, wait)?;
         let prefix = format!("{}@", self.name);
-        Ok(owners.next().and_then(|owner| owner.client_id().strip_prefix(&prefix)).map(str::to_owned))
+        let mut addresses = BTreeMap::new();
+        for member in members {
+            let Some(address) = member.client_id.strip_prefix(&prefix) else { continue };
+            for (topic, partition) in member.partitions {
+                if let Ok(topic) = TopicName::parse(&topic) {
+                    addresses.insert(TopicPartition::new(topic, Partition(partition)), address.to_owned());
+                }
+            }
+        }
+        Ok(addresses)
     }
 
     fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {
@@ -115,58 +121,5 @@ impl Group for KafkaGroup {
         ffi::membership(self.consumer.client()).map_err(Fault::fenced)?;
         ffi::commit(self.consumer.client(), &offsets(commits)?, wait)
             .map_err(|code| by_code(code, &format!("group {}: commit of offsets", self.name)))
-    }
-}
-
-/// Whether an assignment, as the group protocol `consumer` spells it, holds the partition: `[version: i16] [topics: i32]
-/// ([name: i16 + bytes] [count: i32] [partition: i32]…)…`, big-endian (`ConsumerProtocolAssignment.json` of Apache Kafka).
-fn assigned(bytes: &[u8], wanted: &TopicPartition) -> bool {
-    let mut rest = bytes;
-    let found = (|| {
-        take::<2>(&mut rest)?;
-        for _ in 0..i32::from_be_bytes(take(&mut rest)?) {
-            let length = usize::try_from(i16::from_be_bytes(take(&mut rest)?)).ok()?;
-            let (name, after) = rest.split_at_checked(length)?;
-            rest = after;
-            for _ in 0..i32::from_be_bytes(take(&mut rest)?) {
-                let number = i32::from_be_bytes(take(&mut rest)?);
-                if number == wanted.partition.0 && name == wanted.topic.as_str().as_bytes() {
-                    return Some(true);
-                }
-            }
-        }
-        None
-    })();
-    found.unwrap_or(false)
-}
-
-/// The next `N` bytes.
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, after) = rest.split_first_chunk::<N>()?;
-    *rest = after;
-    Some(*head)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flow::record::Partition;
-
-    #[test]
-    fn an_assignment_is_read_as_the_group_protocol_spells_it() {
-        let mut bytes = vec![0, 1, 0, 0, 0, 2];
-        for (name, partitions) in [("a", vec![0, 3]), ("bc", vec![7])] {
-            bytes.extend_from_slice(&i16::try_from(name.len()).unwrap().to_be_bytes());
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.extend_from_slice(&i32::try_from(partitions.len()).unwrap().to_be_bytes());
-            bytes.extend(partitions.iter().flat_map(|number: &i32| number.to_be_bytes()));
-        }
-        bytes.extend_from_slice(&(-1_i32).to_be_bytes()); // no user data
-        let place = |topic: &str, number| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(number));
-        assert!(assigned(&bytes, &place("a", 3)) && assigned(&bytes, &place("bc", 7)));
-        assert!(!assigned(&bytes, &place("a", 7)) && !assigned(&bytes, &place("b", 7)));
-        for length in 0..bytes.len() - 4 {
-            assert!(!assigned(&bytes[..length], &place("bc", 7)), "cut at {length}");
-        }
     }
 }

@@ -34,12 +34,8 @@ impl KafkaOffsets {
 }
 
 impl Offsets for KafkaOffsets {
-    /// Of a group of the newer protocol the answer is 0: this client asks by the older one, which does not know it.
     fn members(&self, wait: Duration) -> Result<usize, Fault> {
-        let what = format!("group {}: members", self.group);
-        let groups =
-            self.consumer.fetch_group_list(Some(&self.group), wait).map_err(|error| by_error(&error, &what))?;
-        Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+        Ok(ffi::describe_group(self.consumer.client(), &self.group, wait)?.len())
     }
 
     fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 #[derive(Debug)]
 struct Member {
     subscription: Subscription,
+    address: String,
     last_poll: Duration,
     told_generation: i32,
 }
@@ -53,6 +54,17 @@ impl Groups {
 
     pub(super) fn members(&self, group: &str) -> Vec<String> {
         self.by_id.get(group).map(|group| group.members.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What the owners of the lead topics' partitions told when they joined.
+    pub(super) fn addresses(&self, group: &str) -> BTreeMap<TopicPartition, String> {
+        let Some(group) = self.by_id.get(group) else { return BTreeMap::new() };
+        let told = group.owners.iter().filter_map(|(task, owner)| {
+            let member = group.members.get(owner).filter(|member| !member.address.is_empty())?;
+            let lead = member.subscription.groups.get(task.sub_topology)?.lead.clone();
+            Some((TopicPartition::new(lead, task.partition), member.address.clone()))
+        });
+        told.collect()
     }
 
     /// Refuses whoever is not a member of the group's current generation.
@@ -112,11 +124,12 @@ pub(super) enum Tell {
 
 impl State {
     /// Adds a member and answers its id.
-    pub(super) fn join(&mut self, subscription: &Subscription, now: Duration) -> String {
+    pub(super) fn join(&mut self, subscription: &Subscription, address: &str, now: Duration) -> String {
         let group = self.groups.get(&subscription.group);
         group.joins += 1;
         let member_id = format!("{}-member-{:04}", subscription.group, group.joins);
-        let member = Member { subscription: subscription.clone(), last_poll: now, told_generation: -1 };
+        let (subscribed, address) = (subscription.clone(), address.to_owned());
+        let member = Member { subscription: subscribed, address, last_poll: now, told_generation: -1 };
         group.members.insert(member_id.clone(), member);
         self.rebalance(&subscription.group);
         member_id

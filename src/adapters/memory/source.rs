@@ -45,6 +45,7 @@ pub struct MemorySource {
     tasks: BTreeSet<TaskId>,
     readings: BTreeMap<TopicPartition, Reading>,
     turn: usize,
+    address: String,
 }
 
 impl fmt::Debug for MemorySource {
@@ -73,7 +74,14 @@ impl MemorySource {
             tasks: BTreeSet::new(),
             readings: BTreeMap::new(),
             turn: 0,
+            address: String::new(),
         }
+    }
+
+    /// Tells the group where this member can be asked for its stores.
+    #[must_use]
+    pub fn at(self, address: &str) -> Self {
+        Self { address: address.into(), ..self }
     }
 
     /// The member id, once it has joined.
@@ -114,7 +122,7 @@ impl MemorySource {
         loop {
             let member_id = self.member_id.get_or_insert_with(|| {
                 let now = self.log.elapsed();
-                self.log.lock().join(&self.subscription, now)
+                self.log.lock().join(&self.subscription, &self.address, now)
             });
             let member_id = member_id.clone();
             let tell = {
@@ -332,8 +340,8 @@ impl Group for MemoryGroup {
         Ok(self.log.partition_count(topic))
     }
 
-    fn owner_address(&self, _: &TopicPartition, _: Duration) -> Result<Option<String>, Fault> {
-        Ok(None) // everybody is in this process
+    fn addresses(&self, _: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
+        Ok(self.log.lock().groups.addresses(&self.group))
     }
 
     fn commit(&self, offsets: &[(TopicPartition, Committed)], _: Duration) -> Result<(), Fault> {
