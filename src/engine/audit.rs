@@ -334,6 +334,7 @@ mod tests {
             value: None,
             headers: vec![Header::new("tg_version", *b"3")],
             created_at: Timestamp(0),
+            timestamp: None,
         }
     }
 

@@ -225,6 +225,7 @@ mod tests {
             value: Some(offset.to_string().into_bytes()),
             headers: vec![Header::new("tg_version", *b"3")],
             created_at: Timestamp(0),
+            timestamp: None,
         }
     }
 

@@ -94,6 +94,7 @@ pub(crate) fn changelog_row(
         value: message.value.map(<[u8]>::to_vec),
         headers: vec![Header::new(CHANGELOG_HEADER, turn.to_string())],
         created_at: now,
+        timestamp: None,
     }
 }
 
@@ -227,6 +228,8 @@ pub fn notice(
         value: Some(emission.value),
         headers,
         created_at: now,
+        // What no producer can send goes out as of now.
+        timestamp: Some(record.timestamp).filter(|at| at.0 >= 0),
     }
 }
 
@@ -254,6 +257,7 @@ pub fn dead_letter(
         value: record.value.map(<[u8]>::to_vec),
         headers,
         created_at: now,
+        timestamp: None, // a letter is kept from the moment it is written, however old its record
     };
     if let Some(limit) = limits.get(&row.destination) {
         fit(pipeline, &mut row, *limit);

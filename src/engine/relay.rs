@@ -557,7 +557,7 @@ pub(crate) fn send_row(sink: &mut dyn Sink, pipeline: &str, row: &OutboxRow) -> 
     let (key, value) = (row.key.as_deref(), row.value.as_deref());
     // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
     let partition = is_dead_letter(row).then_some(row.source.partition);
-    let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, None, false);
+    let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, row.timestamp, false);
     sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })
 }
 
@@ -825,6 +825,7 @@ mod tests {
                 value: Some(offset.to_string().into_bytes()),
                 headers: Vec::new(),
                 created_at: Timestamp(0),
+                timestamp: None,
             };
             let part = Part {
                 task: self.task,

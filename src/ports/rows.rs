@@ -284,6 +284,8 @@ pub struct OutboxRow {
     pub headers: Vec<Header>,
     /// When it was decided; also the message's `ce_time`.
     pub created_at: Timestamp,
+    /// The message's timestamp: a notice has the event time of its record. `None` for the moment it is published.
+    pub timestamp: Option<Timestamp>,
 }
 
 /// One line of the ledger.

@@ -57,7 +57,7 @@ impl Database {
         let database = Self { settings: folder.settings(), _folder: folder };
         let mut schema = database.schema("any", Duration::ZERO);
         assert!(schema.verify().unwrap_err().to_string().contains("tidegate migrate"));
-        assert_eq!(schema.migrate().unwrap(), ["0001_tables"]);
+        assert_eq!(schema.migrate().unwrap(), ["0001_tables", "0002_event_time"]);
         database
     }
 
@@ -124,6 +124,7 @@ fn published_rows_past_their_retention_are_deleted() {
             value: None,
             headers: Vec::new(),
             created_at: Timestamp(1_000),
+            timestamp: None,
         };
         rows.append(&[outbox_row]).unwrap();
         rows.commit().unwrap();

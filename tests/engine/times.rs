@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidegate::engine::commit::{Step, THROUGH_LOG};
-use tidegate::flow::record::{Partition, Timestamp, TopicName};
+use tidegate::flow::record::{NextOffset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Store, Topology};
+use tidegate::ports::changelog::ChangelogReader as _;
 use tidegate::ports::store::StoreId;
 use tidegate::testing::TestDriver;
 
@@ -280,4 +281,68 @@ fn the_disk_holds_the_clock_beside_the_values_and_shows_it_to_nobody() {
     let keys: Vec<&[u8]> = kept.iter().map(|(key, _)| key.as_slice()).collect();
     assert_eq!(keys, [b"\0tidegate\0clock".as_slice(), b"k"]);
     assert_eq!(kept[0].1, [&[1, 1], (START_MS + 5_000).to_string().as_bytes()].concat());
+}
+
+// === What is told carries the time of what it tells of ===
+
+/// The timestamps of a topic's records in partition 0, as milliseconds after the driver's start.
+fn stamps(driver: &mut TestDriver, topic: &str) -> Vec<i64> {
+    driver.run();
+    let mut reader = driver.log().changelog();
+    let place = TopicPartition::new(name(topic), Partition(0));
+    reader.begin(&place, NextOffset(0)).unwrap();
+    let mut found = Vec::new();
+    let mut visit = |record: &Record<'_>| {
+        found.push(record.timestamp.0 - START_MS);
+        true
+    };
+    reader.read(Duration::ZERO, 1_000, &mut visit).unwrap();
+    found
+}
+
+#[test]
+fn event_time_goes_on_from_topic_to_topic() {
+    struct Pass;
+    impl Algorithm for Pass {
+        type Event = Event;
+        type Row = ();
+        type Notices = Vec<Value>;
+        fn apply(&self, event: Event, (): &mut (), _: &mut Context<'_>) -> Result<Vec<Value>, Reject> {
+            if event.word == "reject" {
+                return Err(Reject::new("asked to reject"));
+            }
+            Ok(vec![json!({}), json!({})])
+        }
+    }
+    let mut topology = Topology::new("chain");
+    topology.source("events").process(Pass).to("passed");
+    let counts = Store::new("counts").time_to_live(Duration::from_secs(60));
+    topology.source("passed").aggregate(counts, Count).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    for at_ms in [-48 * HOUR_MS, -48 * HOUR_MS + 30_000, -48 * HOUR_MS + 90_000] {
+        send(&mut driver, "k", at_ms);
+    }
+    send_word(&mut driver, "events", "k", "reject", -HOUR_MS);
+    assert_eq!(told(&mut driver, "k"), [1, 2, 3, 4, 1, 2], "each minute of event time by itself");
+    let offsets: Vec<i64> = stamps(&mut driver, "told").iter().map(|at_ms| at_ms + 48 * HOUR_MS).collect();
+    assert_eq!(offsets, [0, 0, 30_000, 30_000, 90_000, 90_000]);
+    assert!(stamps(&mut driver, "events-dlt")[0] >= 0, "a letter is as old as it is");
+}
+
+#[test]
+fn a_notice_that_a_takeover_publishes_is_stamped_as_if_nobody_had_died() {
+    for step in [None, Some(Step::CommitDatabase), Some(Step::Produce), Some(Step::CommitKafka)] {
+        let mut driver = crate::rowstate::fill(TestDriver::new(crate::rowstate::tally()).partitions(1), 1);
+        driver.run();
+        if let Some(step) = step {
+            driver.crash_at(step, 1);
+        }
+        for n in 0..4 {
+            let at = Timestamp(START_MS - 48 * HOUR_MS + n);
+            driver.log().produce(&name("readings"), Some(b"0"), Some(br#"{"value": 1.0}"#), &[], at).unwrap();
+        }
+        driver.run();
+        assert_eq!(driver.crashes(), usize::from(step.is_some()));
+        assert_eq!(stamps(&mut driver, "large-changes"), [-48 * HOUR_MS + 1, -48 * HOUR_MS + 3], "{step:?}");
+    }
 }

@@ -24,7 +24,10 @@ fn two_runners_migrate_once_between_them() {
         runners.into_iter().flat_map(|runner| runner.join().unwrap()).collect()
     });
     applied.sort();
-    assert_eq!(applied, ["0001_position", "0002_outbox", "0003_verdict", "0004_baseline_slot", "0005_repair"]);
+    assert_eq!(
+        applied,
+        ["0001_position", "0002_outbox", "0003_verdict", "0004_baseline_slot", "0005_repair", "0006_event_time"]
+    );
     assert!(run().is_empty());
     schema.verify().unwrap();
 }

@@ -171,6 +171,7 @@ pub fn outbox_row(offset: i64, seq: i32, created_at: i64) -> OutboxRow {
         value: Some(format!("{offset}/{seq}").into_bytes()),
         headers: Vec::new(),
         created_at: Timestamp(created_at),
+        timestamp: None,
     }
 }
 

@@ -77,6 +77,13 @@ impl Array {
         Self::of(INT8, 8, items, |array, item| array.push(Some(&item.to_be_bytes())))
     }
 
+    pub(super) fn of_optional_i64(items: impl ExactSizeIterator<Item = Option<i64>>) -> Self {
+        Self::of(INT8, 8, items, |array, item| match item {
+            Some(item) => array.push(Some(&item.to_be_bytes())),
+            None => array.push(None),
+        })
+    }
+
     pub(super) fn of_f64(items: impl ExactSizeIterator<Item = Option<f64>>) -> Self {
         Self::of(FLOAT8, 8, items, |array, item| match item {
             Some(item) => array.push(Some(&item.to_be_bytes())),

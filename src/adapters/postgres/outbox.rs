@@ -2,33 +2,35 @@
 
 use super::arrays::{self, Array};
 use super::connection::{raw, unreadable};
-use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::rows::OutboxRow;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
 
 /// Inserts rows by arrays. `$1` is the pipeline; the arrays follow in the order of [`arrays_of`].
 pub(super) const INSERT: &str = "INSERT INTO {schema}.outbox (pipeline, topic, partition, source_offset, seq, incarnation, \
-     created_at, destination, key, headers, value) SELECT $1, u.* FROM unnest($2::text[], $3::integer[], $4::bigint[], \
-     $5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[]) AS u";
+     created_at, destination, key, headers, value, event_time_ms) SELECT $1, u.* FROM unnest($2::text[], $3::integer[], \
+     $4::bigint[], $5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[], \
+     $12::bigint[]) AS u";
 
 /// Sends rows elsewhere, bound as for [`INSERT`].
 pub(super) const REDIRECT: &str = "UPDATE {schema}.outbox AS o SET destination = u.destination, key = u.key, \
-     headers = u.headers, value = u.value FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::integer[], \
-     $6::integer[], $7::timestamptz[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[]) AS u(topic, partition, \
-     source_offset, seq, incarnation, created_at, destination, key, headers, value) WHERE o.pipeline = $1 \
+     headers = u.headers, value = u.value, event_time_ms = u.event_time_ms FROM unnest($2::text[], $3::integer[], \
+     $4::bigint[], $5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[], \
+     $12::bigint[]) AS u(topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value, \
+     event_time_ms) WHERE o.pipeline = $1 \
      AND o.topic = u.topic AND o.partition = u.partition AND o.source_offset = u.source_offset AND o.seq = u.seq \
      AND o.incarnation = u.incarnation AND o.created_at = u.created_at AND o.destination <> u.destination";
 
 /// The columns that [`Reader`] reads, in its order.
 pub(super) const COLUMNS: &str =
-    "topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value";
+    "topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value, event_time_ms";
 
 /// The version of the headers' encoding, its first byte. An older release refuses a newer one instead of guessing (H75).
 const HEADERS_VERSION: u8 = 1;
 
 /// The bind parameters after the pipeline.
-pub(super) fn arrays_of(rows: &[OutboxRow]) -> [Array; 10] {
+pub(super) fn arrays_of(rows: &[OutboxRow]) -> [Array; 11] {
     let mut headers = Array::new(arrays::BYTEA, rows.len(), 64);
     let mut scratch = Vec::new();
     for row in rows {
@@ -47,6 +49,7 @@ pub(super) fn arrays_of(rows: &[OutboxRow]) -> [Array; 10] {
         Array::of_bytes(rows.iter().map(|row| row.key.as_deref())),
         headers,
         Array::of_bytes(rows.iter().map(|row| row.value.as_deref())),
+        Array::of_optional_i64(rows.iter().map(|row| row.timestamp.map(|at| at.0))),
     ]
 }
 
@@ -69,6 +72,7 @@ impl Reader {
             key: raw(row, 7)?.map(<[u8]>::to_vec),
             headers: raw(row, 8)?.map_or_else(|| Ok(Vec::new()), decode_headers).map_err(unreadable)?,
             value: raw(row, 9)?.map(<[u8]>::to_vec),
+            timestamp: raw(row, 10)?.map(|_| fixed(row, 10)).transpose()?.map(|at| Timestamp(i64::from_be_bytes(at))),
         })
     }
 
@@ -196,6 +200,7 @@ mod tests {
             value: None,
             headers: Vec::new(),
             created_at: Timestamp(0),
+            timestamp: None,
         }
     }
 

@@ -58,8 +58,8 @@ const RECORD: &str = "INSERT INTO {schema}.verdict (pipeline, topic, partition, 
      $7::double precision[], $8::text[]) AS u";
 
 /// Rows of an earlier incarnation have offsets of a log that is gone; they are kept for the audit and never announced again.
-const OUTBOX: &str = "SELECT topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value \
-     FROM {schema}.outbox AS o WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND source_offset >= $4 \
+const OUTBOX: &str = "SELECT topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value, \
+     event_time_ms FROM {schema}.outbox AS o WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND source_offset >= $4 \
      AND source_offset < $5 AND incarnation = coalesce((SELECT p.incarnation FROM {schema}.position AS p \
      WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = $3), o.incarnation) \
      ORDER BY source_offset, seq LIMIT $6";

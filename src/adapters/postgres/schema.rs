@@ -20,12 +20,13 @@ struct Migration {
     text: &'static str,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { version: 1, name: "position", text: include_str!("migrations/0001_position.sql") },
     Migration { version: 2, name: "outbox", text: include_str!("migrations/0002_outbox.sql") },
     Migration { version: 3, name: "verdict", text: include_str!("migrations/0003_verdict.sql") },
     Migration { version: 4, name: "baseline_slot", text: include_str!("migrations/0004_baseline_slot.sql") },
     Migration { version: 5, name: "repair", text: include_str!("migrations/0005_repair.sql") },
+    Migration { version: 6, name: "event_time", text: include_str!("migrations/0006_event_time.sql") },
 ];
 
 /// First key of our advisory locks, "tide" in ASCII; the second is a hash of what is locked.

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 /// The columns of an outbox row in the order that [`outbox_row`] reads.
 macro_rules! outbox_columns {
     () => {
-        "topic, partition, source_offset, seq, incarnation, destination, key, value, headers, created_at"
+        "topic, partition, source_offset, seq, incarnation, destination, key, value, headers, created_at, event_time_ms"
     };
 }
 pub(super) use outbox_columns;
@@ -19,7 +19,7 @@ pub(super) fn insert<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
     sqlx::query(concat!(
         "INSERT INTO tidegate_outbox (pipeline, ",
         outbox_columns!(),
-        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
     ))
     .bind(pipeline.to_owned())
     .bind(row.source.topic.to_string())
@@ -32,12 +32,13 @@ pub(super) fn insert<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
     .bind(row.value.clone())
     .bind(encode_headers(&row.headers))
     .bind(row.created_at.0)
+    .bind(row.timestamp.map(|at| at.0))
 }
 
 /// Sends a row elsewhere.
 pub(super) fn redirect<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
     sqlx::query(concat!(
-        "UPDATE tidegate_outbox SET destination = ?7, key = ?8, value = ?9, headers = ?10 WHERE pipeline = ?1 ",
+        "UPDATE tidegate_outbox SET destination = ?7, key = ?8, value = ?9, headers = ?10, event_time_ms = ?12 WHERE pipeline = ?1 ",
         "AND topic = ?2 AND partition = ?3 AND source_offset = ?4 AND seq = ?5 AND incarnation = ?6 ",
         "AND created_at = ?11 AND destination <> ?7"
     ))
@@ -52,6 +53,7 @@ pub(super) fn redirect<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
     .bind(row.value.clone())
     .bind(encode_headers(&row.headers))
     .bind(row.created_at.0)
+    .bind(row.timestamp.map(|at| at.0))
 }
 
 pub(super) fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, Trouble> {
@@ -65,6 +67,7 @@ pub(super) fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, Trouble> {
         value: row.try_get(7)?,
         headers: decode_headers(row.try_get(8)?)?,
         created_at: Timestamp(row.try_get(9)?),
+        timestamp: row.try_get::<Option<i64>, _>(10)?.map(Timestamp),
     })
 }
 

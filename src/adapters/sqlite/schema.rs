@@ -9,7 +9,10 @@ use sqlx::Row;
 use std::time::Duration;
 
 /// All migrations, in order: name and statements.
-const MIGRATIONS: [(&str, &str); 1] = [("0001_tables", include_str!("migrations/0001_tables.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_tables", include_str!("migrations/0001_tables.sql")),
+    ("0002_event_time", include_str!("migrations/0002_event_time.sql")),
+];
 
 /// Outbox rows deleted in one transaction: short enough that a worker waits for it without noticing.
 const DELETED_ROWS_MAX: i64 = 500;

@@ -128,6 +128,7 @@ impl<'a> Scene<'a> {
             value: Some(format!("{offset}/{seq}").into_bytes()),
             headers: Vec::new(),
             created_at: created_at(),
+            timestamp: None,
         }
     }
 

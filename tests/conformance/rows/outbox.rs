@@ -54,6 +54,7 @@ pub fn outbox_rows_round_trip(bench: &dyn RowsBench) {
         OutboxRow { key: Some(Vec::new()), value: Some(Vec::new()), ..scene.outbox_row(0, 1, 0) },
     ];
     outbox[2].value = Some((0..=255).collect());
+    outbox[1].timestamp = Some(Timestamp(1_700_000_000_123));
     rows.begin().unwrap();
     rows.advance(&[scene.moved(1, 0, 2)]).unwrap();
     rows.append(&outbox).unwrap();
@@ -88,7 +89,9 @@ pub fn outbox_rows_are_redirected_once(bench: &dyn RowsBench) {
     let elsewhere = TopicName::parse("elsewhere").unwrap();
     let headers = vec![Header::new("why", "refused")];
     let before = scene.outbox_of(&mut *rows, 0);
-    let redirected = OutboxRow { destination: elsewhere, key: None, value: None, headers, ..before[1].clone() };
+    let timestamp = Some(Timestamp(5));
+    let redirected =
+        OutboxRow { destination: elsewhere, key: None, value: None, headers, timestamp, ..before[1].clone() };
     let unknown = OutboxRow { seq: 7, ..redirected.clone() };
     let of_another_life = OutboxRow { incarnation: 1, ..redirected.clone() };
     let mut redirect = |asked: &[OutboxRow], is_committed: bool| {

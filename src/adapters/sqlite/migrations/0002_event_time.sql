@@ -1,0 +1,3 @@
+-- The timestamp that a message is published with, in milliseconds since 1970: the event time of its record. Null for the
+-- moment of publication, as in rows of before.
+ALTER TABLE tidegate_outbox ADD COLUMN event_time_ms INTEGER;
