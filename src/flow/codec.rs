@@ -35,7 +35,7 @@ pub fn encode<T: Serialize>(notice: &T) -> Result<Vec<u8>, Reject> {
 ///
 /// # Errors
 /// As [`encode`]; `out` is then to be thrown away.
-pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
     let formatter = Finite::default();
     let mut serializer = serde_json::Serializer::with_formatter(out, &formatter);
     value.serialize(&mut serializer).map_err(|error| Reject::dead_letter("bad-notice", error.to_string()))?;
@@ -59,7 +59,7 @@ impl serde_json::ser::Formatter for &Finite {
 }
 
 /// Whether one of `nulls` written nulls stands for a float that is not finite. Rare, so it may cost a second pass.
-fn has_non_finite<T: Serialize>(notice: &T, nulls: usize) -> Result<bool, Reject> {
+fn has_non_finite<T: Serialize + ?Sized>(notice: &T, nulls: usize) -> Result<bool, Reject> {
     if nulls == 0 {
         return Ok(false);
     }

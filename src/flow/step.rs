@@ -6,7 +6,7 @@ use crate::flow::effect::{Applied, Emission, Reject, Stepped};
 use crate::flow::join::ReadEvent;
 use crate::flow::key::KeyType;
 use crate::flow::record::{Record, TopicName};
-use crate::flow::row::{RowError, Value, from_values, to_values};
+use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
 use crate::flow::store::Store;
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -19,10 +19,11 @@ pub trait RowStep: Send + Sync {
     /// The table and the columns, in the order of the values given to [`RowStep::apply`].
     fn table(&self) -> &TableSpec;
 
-    /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns.
+    /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns. A
+    /// panic is caught by the engine and becomes the record's dead letter.
     ///
     /// # Errors
-    /// [`Reject`] for anything that is the record's or the algorithm's fault, panics included.
+    /// [`Reject`] for anything that is the record's or the algorithm's fault.
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
 }
 
@@ -36,10 +37,11 @@ pub trait LogStep: Send + Sync {
         false
     }
 
-    /// Runs over one record. State is read and written through the context; what was written is undone on a reject.
+    /// Runs over one record. State is read and written through the context; what was written is undone on a reject. A panic
+    /// is caught by the engine and becomes the record's dead letter.
     ///
     /// # Errors
-    /// [`Reject`] for anything that is the record's or the algorithm's fault, panics included.
+    /// [`Reject`] for anything that is the record's or the algorithm's fault.
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject>;
 }
 
@@ -98,15 +100,18 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
         let event = codec::decode::<A::Event>(value)?;
         let mut state: A::Row = from_values(row).map_err(|error| unfit(&error))?;
+        let columns = &self.table.columns;
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
         let mut before = Vec::with_capacity(row.len());
-        to_values(&state, &mut before).map_err(|error| unfit(&error))?;
-        let notices = self.chain.run(event, &mut state, context)?;
+        to_values(&state, columns, &mut before).map_err(|error| unfit(&error))?;
+        let notices = self.chain.algorithm.apply(event, &mut state, context)?;
         let mut after = Vec::with_capacity(row.len());
-        to_values(&state, &mut after).map_err(|error| unfit(&error))?;
-        let is_changed = before != after;
-        keep_spelling(row, &before, &mut after);
-        let mut applied = Applied { row: is_changed.then_some(after), ..Applied::default() };
+        to_values(&state, columns, &mut after).map_err(|error| unfit(&error))?;
+        let mut applied = Applied::default();
+        if before != after {
+            keep_unchanged(row, &before, &mut after);
+            applied.row = Some(after);
+        }
         for notice in notices {
             self.chain.decide(&notice, &mut applied)?;
         }
@@ -127,7 +132,7 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
         let event = self.events.read(record, context)?;
         let key = record.key.unwrap_or_default();
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
-        let notices = self.chain.run(event, &mut state, context)?;
+        let notices = self.chain.algorithm.apply(event, &mut state, context)?;
         let stepped = self.chain.announce(notices)?;
         context.store(&self.store)?.put(key, &state)?;
         Ok(stepped)
@@ -141,7 +146,7 @@ impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = self.events.read(record, context)?;
-        let notices = self.chain.run(event, &mut (), context)?;
+        let notices = self.chain.algorithm.apply(event, &mut (), context)?;
         self.chain.announce(notices)
     }
 }
@@ -158,19 +163,12 @@ where
 
     fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = codec::decode::<E>(record.value)?;
-        let keys = || (self.keys)(&event).into_iter().map(|key| key.to_string().into_bytes()).collect();
-        let rekeyed = catch_unwind(AssertUnwindSafe(keys))
-            .map_err(|panic| Reject::dead_letter("panic", panic_message(&*panic)))?;
+        let rekeyed = (self.keys)(&event).into_iter().map(|key| key.to_string().into_bytes()).collect();
         Ok(Stepped { rekeyed, ..Stepped::default() })
     }
 }
 
 impl<A: Algorithm> Chain<A> {
-    fn run(&self, event: A::Event, row: &mut A::Row, context: &mut Context<'_>) -> Result<A::Notices, Reject> {
-        catch_unwind(AssertUnwindSafe(|| self.algorithm.apply(event, row, context)))
-            .unwrap_or_else(|panic| Err(Reject::dead_letter("panic", panic_message(&*panic))))
-    }
-
     fn announce(&self, notices: A::Notices) -> Result<Stepped, Reject> {
         let mut applied = Applied::default();
         for notice in notices {
@@ -210,16 +208,6 @@ impl<A: Algorithm> Chain<A> {
     }
 }
 
-/// Columns that the algorithm left alone get back what the database has, bit for bit: the struct may round a number within
-/// JSON, or spell a decimal or an instant otherwise.
-fn keep_spelling(row: &[Value], before: &[Value], after: &mut [Value]) {
-    for ((found, before), after) in row.iter().zip(before).zip(after) {
-        if found != before && before == after {
-            after.clone_from(found);
-        }
-    }
-}
-
 fn unfit(error: &RowError) -> Reject {
     match error {
         RowError::NotFinite(_) => Reject::dead_letter("not-finite", error.to_string()),
@@ -227,7 +215,17 @@ fn unfit(error: &RowError) -> Reject {
     }
 }
 
+/// Runs what the user of this crate wrote, whatever part of a step it is: a panic there is the record's dead letter with
+/// the code `panic`, and the process goes on.
+///
+/// # Errors
+/// What `run` answers, or the panic.
+pub(crate) fn in_net<T>(run: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|panic| Err(Reject::dead_letter("panic", panic_message(&*panic))))
+}
+
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the algorithm panicked: {}", text.unwrap_or("no message"))
+    format!("the pipeline's code panicked: {}", text.unwrap_or("no message"))
 }

@@ -201,7 +201,7 @@ impl TestDriver {
     /// When no step uses such a table or the row does not fit it.
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
         let mut values = Vec::new();
-        if let Err(error) = to_values(&row, &mut values) {
+        if let Err(error) = to_values(&row, &self.table(table).columns, &mut values) {
             panic!("row for {table}: {error}");
         }
         self.act(Deed::Row { table: table.into(), key: key.into(), values });

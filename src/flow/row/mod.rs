@@ -4,8 +4,10 @@
 //! rows over. Strings serve `text`, `uuid`, `timestamptz` and `numeric` alike, because that is how their Rust types
 //! serialize; sequences, maps and structs serve `jsonb`; `bytea` is `serde_bytes`' business.
 
+mod none;
 mod probe;
 mod read;
+mod spelling;
 mod write;
 
 pub use probe::columns_of;
@@ -14,8 +16,8 @@ pub use write::to_values;
 
 use std::fmt;
 
-/// One column of one row, as the row ports carry it.
-#[derive(Clone, PartialEq, Debug)]
+/// One column of one row, as the row ports carry it. Two are equal where every bit is: `-0.0` is not `0.0`.
+#[derive(Clone, Debug)]
 pub enum Value {
     /// SQL null.
     Null,
@@ -37,6 +39,41 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// `jsonb` as JSON text
     Json(String),
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(one), Self::Bool(other)) => one == other,
+            (Self::I16(one), Self::I16(other)) => one == other,
+            (Self::I32(one), Self::I32(other)) => one == other,
+            (Self::I64(one), Self::I64(other)) => one == other,
+            (Self::F32(one), Self::F32(other)) => one.to_bits() == other.to_bits(),
+            (Self::F64(one), Self::F64(other)) => one.to_bits() == other.to_bits(),
+            (Self::Text(one), Self::Text(other)) | (Self::Json(one), Self::Json(other)) => one == other,
+            (Self::Bytes(one), Self::Bytes(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// Gives back to a row what its algorithm did not change: `read` is the row as the database has it, `before` and `after`
+/// are what its struct wrote before and after the change. A column that is as before keeps the database's own spelling, and
+/// so does a number within a JSON column.
+pub(crate) fn keep_unchanged(read: &[Value], before: &[Value], after: &mut [Value]) {
+    for ((read, before), after) in read.iter().zip(before).zip(after) {
+        if read == before {
+            continue;
+        }
+        if after == before {
+            read.clone_into(after);
+        } else if let (Value::Json(read), Value::Json(before), Value::Json(text)) = (read, before, &mut *after)
+            && let Some(kept) = spelling::keep(read, before, text)
+        {
+            *text = kept;
+        }
+    }
 }
 
 /// Why a struct and its column values do not fit each other.
@@ -155,7 +192,7 @@ mod tests {
     fn values_read_back_as_the_row_they_were_written_from() {
         let row = wide();
         let mut values = Vec::new();
-        to_values(&row, &mut values).unwrap();
+        to_values(&row, &columns_of::<Wide>().unwrap(), &mut values).unwrap();
         assert_eq!(values.len(), 15);
         assert_eq!(values.get(7), Some(&Value::Text("00000000-0000-0000-0000-000000000007".into())));
         assert_eq!(values.get(12), Some(&Value::Null));
@@ -165,7 +202,115 @@ mod tests {
     #[test]
     fn a_float_that_is_not_finite_is_refused_and_named() {
         let row = Wide { full: f64::NAN, ..wide() };
-        assert_eq!(to_values(&row, &mut Vec::new()), Err(RowError::NotFinite("full".into())));
+        let columns = columns_of::<Wide>().unwrap();
+        assert_eq!(to_values(&row, &columns, &mut Vec::new()), Err(RowError::NotFinite("full".into())));
+    }
+
+    /// The refusal of a row type.
+    fn refused<T: Serialize + for<'de> Deserialize<'de>>() -> String {
+        let error = columns_of::<T>().unwrap_err();
+        error.split_once(": ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn a_field_that_is_left_out_where_it_is_absent_is_null_in_its_own_column() {
+        #[derive(Serialize, Deserialize)]
+        struct Row {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            bonus: Option<i64>,
+            balance: i64,
+            #[serde(skip)]
+            cache: i64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            note: Option<String>,
+        }
+        let columns = columns_of::<Row>().unwrap();
+        assert_eq!(columns.iter().map(|column| &column.name).collect::<Vec<_>>(), ["bonus", "balance", "note"]);
+        let mut values = Vec::new();
+        to_values(&Row { bonus: None, balance: 101, cache: 5, note: None }, &columns, &mut values).unwrap();
+        assert_eq!(values, [Value::Null, Value::I64(101), Value::Null]);
+        assert_eq!(from_values::<Row>(&values).unwrap().cache, 0, "no column");
+        to_values(&Row { bonus: Some(1), balance: 2, cache: 5, note: Some("n".into()) }, &columns, &mut values)
+            .unwrap();
+        assert_eq!(values, [Value::I64(1), Value::I64(2), Value::Text("n".into())]);
+    }
+
+    #[test]
+    fn a_struct_that_does_not_write_what_it_reads_is_refused_at_the_start() {
+        #[derive(Serialize, Deserialize)]
+        struct Unread {
+            #[serde(skip_deserializing)]
+            cache: i64,
+            balance: i64,
+        }
+        assert!(refused::<Unread>().starts_with("field cache is written and not read (skip_deserializing"));
+        #[derive(Serialize, Deserialize)]
+        struct Unwritten {
+            balance: i64,
+            #[serde(skip_serializing)]
+            seen: i64,
+        }
+        let _ = |row: Unwritten| row.seen;
+        assert!(refused::<Unwritten>().starts_with("a field is read and not written (skip_serializing"));
+        #[derive(Serialize, Deserialize)]
+        struct Renamed {
+            #[serde(rename(serialize = "written", deserialize = "read"))]
+            balance: i64,
+        }
+        assert!(refused::<Renamed>().starts_with("field written is written and not read"));
+        #[derive(Serialize, Deserialize)]
+        struct Shortened {
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            tags: Vec<String>,
+            balance: i64,
+        }
+        assert!(refused::<Shortened>().starts_with("field tags: skip_serializing_if leaves it out"));
+        #[derive(Serialize, Deserialize)]
+        struct Unlike {
+            #[serde(serialize_with = "as_text")]
+            balance: i64,
+        }
+        #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+        fn as_text<S: serde::Serializer>(balance: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(&balance.to_string())
+        }
+        assert!(refused::<Unlike>().starts_with("field balance: is read as bigint and written as Text"));
+    }
+
+    #[test]
+    fn a_json_column_holds_scalars_and_numbers_as_their_types_have_them() {
+        #[derive(Serialize, Deserialize)]
+        struct Row {
+            any: serde_json::Value,
+            maybe: Option<serde_json::Value>,
+            raw: Box<serde_json::value::RawValue>,
+            floats: Vec<f32>,
+        }
+        let columns = columns_of::<Row>().unwrap();
+        assert!(columns.iter().all(|column| column.accepts == [ColumnType::Json]));
+        let json = |text: &str| Value::Json(text.into());
+        for (any, maybe) in [("7", Value::Null), ("\"x\"", json("null")), ("true", json("[1]"))] {
+            let read = [json(any), maybe, json("1.10"), json("[0.1,3.4028235e+38]")];
+            let mut written = Vec::new();
+            to_values(&from_values::<Row>(&read).unwrap(), &columns, &mut written).unwrap();
+            assert_eq!(written, read);
+        }
+        let row = Row { any: serde_json::json!(1), maybe: None, raw: Default::default(), floats: vec![f32::NAN] };
+        let refused = to_values(&row, &columns, &mut Vec::new());
+        assert_eq!(refused, Err(RowError::NotFinite("floats".into())), "not null in silence");
+    }
+
+    #[test]
+    fn the_largest_double_is_read_again_as_a_database_spells_it() {
+        #[derive(Serialize, Deserialize, PartialEq, Debug)]
+        struct Row {
+            any: serde_json::Value,
+            list: Vec<f64>,
+        }
+        let digits = format!("17976931348623157{}", "0".repeat(292));
+        let read = [Value::Json(format!("{{\"p\": {digits}}}")), Value::Json(format!("[{digits}, 0.1]"))];
+        let row: Row = from_values(&read).unwrap();
+        assert_eq!(row, Row { any: serde_json::json!({"p": f64::MAX}), list: vec![f64::MAX, 0.1] });
     }
 
     #[test]

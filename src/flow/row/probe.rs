@@ -4,8 +4,9 @@
 //! A field that asks for a string may be text, a UUID, an instant or a decimal. Which of them it is shows in the samples
 //! it refuses, so the probe runs again with the next sample until the struct accepts them all.
 
-use super::RowError;
+use super::{RowError, Value, to_values};
 use crate::flow::table::{ColumnSpec, ColumnType};
+use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Visitor};
 
 /// String samples in the order tried, with the column types that a field may have which accepts this sample first.
@@ -16,18 +17,28 @@ const SAMPLES: [(&str, &[ColumnType]); 4] = [
     ("0", &[ColumnType::Numeric, ColumnType::Text]),
 ];
 
+/// The name by which a `serde_json::value::RawValue` asks for JSON text as it stands.
+const RAW_JSON: &str = "$serde_json::private::RawValue";
+
 /// The columns of a row struct in field order.
 ///
 /// # Errors
-/// A sentence: the type is not a struct with named fields, or a field accepts none of the samples.
-pub fn columns_of<T: DeserializeOwned>() -> Result<Vec<ColumnSpec>, String> {
+/// A sentence: the type is not a struct with named fields, a field accepts none of the samples, or the struct does not
+/// write the columns that it reads.
+pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, String> {
     let name = std::any::type_name::<T>();
     let mut samples: Vec<usize> = Vec::new();
     loop {
-        let mut probe = Probe { samples: &samples, columns: Vec::new() };
+        let mut probe = Probe { samples: &samples, columns: Vec::new(), has_options: true };
         match T::deserialize(&mut probe) {
             Ok(_) if probe.columns.is_empty() => return Err(format!("row type {name}: needs named fields")),
-            Ok(_) => return Ok(probe.columns),
+            Ok(full) => {
+                let columns = probe.columns;
+                let mut probe = Probe { samples: &samples, columns: Vec::new(), has_options: false };
+                let empty = T::deserialize(&mut probe).ok();
+                let written = [Some(full), empty].into_iter().flatten().try_for_each(|row| writes(&row, &columns));
+                return written.map(|()| columns).map_err(|error| format!("row type {name}: {error}"));
+            }
             Err(error) => {
                 let failed = probe.columns.len().checked_sub(1);
                 let field = failed.and_then(|index| probe.columns.get(index)).map(|c| c.name.clone());
@@ -45,9 +56,39 @@ pub fn columns_of<T: DeserializeOwned>() -> Result<Vec<ColumnSpec>, String> {
     }
 }
 
+/// Whether a struct writes each column that it reads, as the same type: what its attributes say of one direction alone
+/// would shift or lose columns.
+fn writes<T: Serialize>(row: &T, columns: &[ColumnSpec]) -> Result<(), RowError> {
+    let mut values = Vec::new();
+    to_values(row, columns, &mut values)?;
+    let misfit = columns.iter().zip(&values).find(|(column, value)| !fits(value, &column.accepts));
+    misfit.map_or(Ok(()), |(ColumnSpec { name, accepts, .. }, value)| {
+        let kind = accepts.first().map(ToString::to_string).unwrap_or_default();
+        Err(RowError::Unfit(format!("field {name}: is read as {kind} and written as {value:?}; make both alike")))
+    })
+}
+
+fn fits(value: &Value, accepts: &[ColumnType]) -> bool {
+    let kinds: &[ColumnType] = match value {
+        Value::Null => return true,
+        Value::Bool(_) => &[ColumnType::Bool],
+        Value::I16(_) => &[ColumnType::I16],
+        Value::I32(_) => &[ColumnType::I32],
+        Value::I64(_) => &[ColumnType::I64],
+        Value::F32(_) => &[ColumnType::F32],
+        Value::F64(_) => &[ColumnType::F64],
+        Value::Text(_) => &[ColumnType::Text, ColumnType::Uuid, ColumnType::Timestamp, ColumnType::Numeric],
+        Value::Bytes(_) => &[ColumnType::Bytes],
+        Value::Json(_) => &[ColumnType::Json],
+    };
+    accepts.iter().any(|kind| kinds.contains(kind))
+}
+
 struct Probe<'a> {
     samples: &'a [usize],
     columns: Vec<ColumnSpec>,
+    /// Whether an `Option` gets a sample; otherwise it is `None`.
+    has_options: bool,
 }
 
 impl<'de> de::Deserializer<'de> for &mut Probe<'_> {
@@ -92,13 +133,14 @@ impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
         let Some(column) = self.probe.columns.last_mut() else {
             return Err(RowError::Unfit("value before key".into()));
         };
-        seed.deserialize(Field { column, sample })
+        seed.deserialize(Field { column, sample, has_options: self.probe.has_options })
     }
 }
 
 struct Field<'a> {
     column: &'a mut ColumnSpec,
     sample: usize,
+    has_options: bool,
 }
 
 impl Field<'_> {
@@ -152,11 +194,20 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
         self.column.is_nullable = true;
-        visitor.visit_some(self)
+        if self.has_options { visitor.visit_some(self) } else { visitor.visit_none() }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, RowError> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, RowError> {
+        if name != RAW_JSON {
+            return visitor.visit_newtype_struct(self);
+        }
+        self.note(&[ColumnType::Json]);
+        let mut json = serde_json::Deserializer::from_str("null");
+        json.deserialize_newtype_struct(name, visitor).map_err(|error| RowError::Unfit(error.to_string()))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -188,7 +239,7 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
     ) -> Result<V::Value, RowError> {
         self.note(&[ColumnType::Json]);
         // A nested struct is one JSON column; its own fields are answered by a probe whose findings are dropped.
-        let mut inner = Probe { samples: &[], columns: Vec::new() };
+        let mut inner = Probe { samples: &[], columns: Vec::new(), has_options: self.has_options };
         visitor.visit_map(Fields { probe: &mut inner, left: fields.iter() })
     }
 

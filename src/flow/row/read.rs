@@ -15,7 +15,7 @@ pub fn from_values<T: DeserializeOwned>(values: &[Value]) -> Result<T, RowError>
 
 struct Values<'a>(&'a [Value]);
 
-impl<'de> de::Deserializer<'de> for Values<'_> {
+impl<'de> de::Deserializer<'de> for Values<'de> {
     type Error = RowError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -31,7 +31,7 @@ impl<'de> de::Deserializer<'de> for Values<'_> {
 
 struct Sequence<'a>(std::slice::Iter<'a, Value>);
 
-impl<'de> de::SeqAccess<'de> for Sequence<'_> {
+impl<'de> de::SeqAccess<'de> for Sequence<'de> {
     type Error = RowError;
 
     fn next_element_seed<T: de::DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, RowError> {
@@ -45,11 +45,19 @@ impl<'de> de::SeqAccess<'de> for Sequence<'_> {
 
 struct Cell<'a>(&'a Value);
 
-fn from_json(error: &serde_json::Error) -> RowError {
-    RowError::Unfit(error.to_string())
+type Json<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
+
+/// Reads JSON text as it stands, without a tree in between, which would round what a field may keep.
+fn from_json<'a, T>(
+    text: &'a str,
+    read: impl FnOnce(&mut Json<'a>) -> Result<T, serde_json::Error>,
+) -> Result<T, RowError> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value = read(&mut json).and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| RowError::Unfit(error.to_string()))
 }
 
-impl<'de> de::Deserializer<'de> for Cell<'_> {
+impl<'de> de::Deserializer<'de> for Cell<'de> {
     type Error = RowError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -63,10 +71,7 @@ impl<'de> de::Deserializer<'de> for Cell<'_> {
             Value::F64(v) => visitor.visit_f64(*v),
             Value::Text(v) => visitor.visit_str(v),
             Value::Bytes(v) => visitor.visit_bytes(v),
-            Value::Json(text) => {
-                let json: serde_json::Value = serde_json::from_str(text).map_err(|e| from_json(&e))?;
-                de::Deserializer::deserialize_any(json, visitor).map_err(|e| from_json(&e))
-            }
+            Value::Json(text) => from_json(text, |json| json.deserialize_any(visitor)),
         }
     }
 
@@ -77,8 +82,11 @@ impl<'de> de::Deserializer<'de> for Cell<'_> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, RowError> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, RowError> {
+        match self.0 {
+            Value::Json(text) => from_json(text, |json| json.deserialize_newtype_struct(name, visitor)),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

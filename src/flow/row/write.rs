@@ -1,19 +1,27 @@
 //! Struct → column values.
 
-use super::{RowError, Value};
+use super::{RowError, Value, none};
+use crate::flow::codec;
+use crate::flow::table::{ColumnSpec, ColumnType};
 use serde::ser::{self, Impossible, Serialize};
 
-/// Writes a row struct's values in field order into `out`, which is emptied first so that its memory is used again.
+/// Writes a row struct's values into `out`, each in the place of the column that has its field's name; `out` is emptied
+/// first so that its memory is used again. A field left out by `skip_serializing_if` is null.
 ///
 /// # Errors
-/// [`RowError::NotFinite`] for a float that no comparison can order; [`RowError::Unfit`] for a type without a column type.
-pub fn to_values<T: Serialize>(row: &T, out: &mut Vec<Value>) -> Result<(), RowError> {
+/// [`RowError::NotFinite`] for a float that no comparison can order; [`RowError::Unfit`] for a type without a column type,
+/// a field that is no column, and a column that is no field.
+pub fn to_values<T: Serialize>(row: &T, columns: &[ColumnSpec], out: &mut Vec<Value>) -> Result<(), RowError> {
     out.clear();
-    row.serialize(Row { out })
+    row.serialize(Row { columns, out, next: 0, written: 0 })
 }
 
 struct Row<'a> {
+    columns: &'a [ColumnSpec],
     out: &'a mut Vec<Value>,
+    /// The column expected next: fields mostly come in the order of the columns.
+    next: usize,
+    written: usize,
 }
 
 fn unfit<T>(what: &str) -> Result<T, RowError> {
@@ -73,22 +81,85 @@ impl<'a> ser::Serializer for Row<'a> {
     }
 }
 
+impl<'a> Row<'a> {
+    /// The column that is named like `field`, and its place.
+    fn column(&self, field: &str) -> Result<(usize, &'a ColumnSpec), RowError> {
+        if let Some(column) = self.columns.get(self.next).filter(|column| column.name == field) {
+            return Ok((self.next, column));
+        }
+        let found = self.columns.iter().enumerate().find(|(_, column)| column.name == field);
+        found.ok_or_else(|| {
+            RowError::Unfit(format!(
+                "field {field} is written and not read (skip_deserializing, or a rename for one direction): \
+                 use #[serde(skip)] for what is no column"
+            ))
+        })
+    }
+
+    fn put(&mut self, place: usize, value: Value) {
+        self.next = place + 1;
+        self.written += 1;
+        if place >= self.out.len() {
+            self.out.resize(place, Value::Null);
+            self.out.push(value);
+        } else if let Some(there) = self.out.get_mut(place) {
+            *there = value;
+        }
+    }
+}
+
 impl ser::SerializeStruct for Row<'_> {
     type Ok = ();
     type Error = RowError;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, field: &'static str, value: &T) -> Result<(), RowError> {
-        let value = value.serialize(Cell { field })?;
-        self.out.push(value);
+        let (place, column) = self.column(field)?;
+        let value = match column.accepts.first() {
+            Some(ColumnType::Json) => json(field, value)?,
+            _ => value.serialize(Cell { field })?,
+        };
+        self.put(place, value);
+        Ok(())
+    }
+
+    fn skip_field(&mut self, field: &'static str) -> Result<(), RowError> {
+        let (place, column) = self.column(field)?;
+        if !column.is_nullable {
+            return Err(RowError::Unfit(format!(
+                "field {field}: skip_serializing_if leaves it out, and its column is not null: remove skip_serializing_if"
+            )));
+        }
+        self.put(place, Value::Null);
         Ok(())
     }
 
     fn end(self) -> Result<(), RowError> {
-        Ok(())
+        if self.written == self.columns.len() {
+            return Ok(());
+        }
+        Err(RowError::Unfit(
+            "a field is read and not written (skip_serializing, or a rename for one direction): a column is both, or \
+             #[serde(skip)] and none"
+                .into(),
+        ))
     }
 }
 
-/// Serializes one field.
+/// A sequence, a map, a nested struct or anything else in a column of JSON text. Written at once, without a tree in
+/// between, so that numbers come out as their type has them.
+fn json<T: Serialize + ?Sized>(field: &'static str, value: &T) -> Result<Value, RowError> {
+    if none::is_none(value) {
+        return Ok(Value::Null);
+    }
+    let mut text = Vec::new();
+    codec::encode_into(value, &mut text).map_err(|reject| match reject.code() {
+        "not-finite" => RowError::NotFinite(field.into()),
+        _ => RowError::Unfit(format!("field {field}: {}", reject.message())),
+    })?;
+    String::from_utf8(text).map(Value::Json).map_err(|error| RowError::Unfit(format!("field {field}: {error}")))
+}
+
+/// Serializes one field of any other column.
 struct Cell {
     field: &'static str,
 }
@@ -99,29 +170,16 @@ impl Cell {
     }
 }
 
-/// Collects a sequence, map or nested struct as JSON text.
-struct Nested<S>(S);
-
-type Json = serde_json::value::Serializer;
-
-fn json<T>(value: Result<T, serde_json::Error>) -> Result<T, RowError> {
-    value.map_err(|error| RowError::Unfit(error.to_string()))
-}
-
-fn text(value: &serde_json::Value) -> Value {
-    Value::Json(value.to_string())
-}
-
 impl ser::Serializer for Cell {
     type Ok = Value;
     type Error = RowError;
-    type SerializeSeq = Nested<<Json as ser::Serializer>::SerializeSeq>;
-    type SerializeTuple = Nested<<Json as ser::Serializer>::SerializeTuple>;
-    type SerializeTupleStruct = Nested<<Json as ser::Serializer>::SerializeTupleStruct>;
-    type SerializeTupleVariant = Nested<<Json as ser::Serializer>::SerializeTupleVariant>;
-    type SerializeMap = Nested<<Json as ser::Serializer>::SerializeMap>;
-    type SerializeStruct = Nested<<Json as ser::Serializer>::SerializeStruct>;
-    type SerializeStructVariant = Nested<<Json as ser::Serializer>::SerializeStructVariant>;
+    type SerializeSeq = Impossible<Value, RowError>;
+    type SerializeTuple = Impossible<Value, RowError>;
+    type SerializeTupleStruct = Impossible<Value, RowError>;
+    type SerializeTupleVariant = Impossible<Value, RowError>;
+    type SerializeMap = Impossible<Value, RowError>;
+    type SerializeStruct = Impossible<Value, RowError>;
+    type SerializeStructVariant = Impossible<Value, RowError>;
 
     fn serialize_bool(self, v: bool) -> Result<Value, RowError> {
         Ok(Value::Bool(v))
@@ -155,10 +213,6 @@ impl ser::Serializer for Cell {
         Ok(Value::I64(v.into()))
     }
 
-    fn serialize_u64(self, _: u64) -> Result<Value, RowError> {
-        unfit("a u64")
-    }
-
     fn serialize_f32(self, v: f32) -> Result<Value, RowError> {
         self.finite(v.is_finite(), Value::F32(v))
     }
@@ -187,14 +241,6 @@ impl ser::Serializer for Cell {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Value, RowError> {
-        Ok(Value::Json("null".into()))
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Value, RowError> {
-        unfit("a unit struct")
-    }
-
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Value, RowError> {
         Ok(Value::Text(variant.into()))
     }
@@ -203,96 +249,26 @@ impl ser::Serializer for Cell {
         value.serialize(self)
     }
 
+    refuse! { "a u64": serialize_u64(u64) -> Value; }
+    refuse! { "a unit": serialize_unit() -> Value; serialize_unit_struct(&'static str) -> Value; }
+    refuse! { "an enum whose variants hold something":
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+    }
+    refuse! { "what is read as a plain value and written as a list or a struct":
+        serialize_seq(Option<usize>) -> Self::SerializeSeq; serialize_tuple(usize) -> Self::SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
+        serialize_map(Option<usize>) -> Self::SerializeMap;
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
+    }
+
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        value: &T,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
     ) -> Result<Value, RowError> {
-        json(ser::Serializer::serialize_newtype_variant(Json {}, name, index, variant, value)).map(|v| text(&v))
-    }
-
-    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, RowError> {
-        json(Json {}.serialize_seq(length)).map(Nested)
-    }
-
-    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, RowError> {
-        json(Json {}.serialize_tuple(length)).map(Nested)
-    }
-
-    fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, RowError> {
-        json(Json {}.serialize_tuple_struct(name, length)).map(Nested)
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        length: usize,
-    ) -> Result<Self::SerializeTupleVariant, RowError> {
-        json(Json {}.serialize_tuple_variant(name, index, variant, length)).map(Nested)
-    }
-
-    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, RowError> {
-        json(Json {}.serialize_map(length)).map(Nested)
-    }
-
-    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, RowError> {
-        json(Json {}.serialize_struct(name, length)).map(Nested)
-    }
-
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        length: usize,
-    ) -> Result<Self::SerializeStructVariant, RowError> {
-        json(Json {}.serialize_struct_variant(name, index, variant, length)).map(Nested)
-    }
-}
-
-macro_rules! nest {
-    ($($trait:ident: $method:ident $(($extra:ty))?;)*) => {$(
-        impl<S: ser::$trait<Ok = serde_json::Value, Error = serde_json::Error>> ser::$trait for Nested<S> {
-            type Ok = Value;
-            type Error = RowError;
-
-            fn $method<T: Serialize + ?Sized>(&mut self, $(field: $extra,)? value: &T) -> Result<(), RowError> {
-                json(self.0.$method($({ let field: $extra = field; field },)? value))
-            }
-
-            fn end(self) -> Result<Value, RowError> {
-                json(self.0.end()).map(|v| text(&v))
-            }
-        }
-    )*};
-}
-
-nest! {
-    SerializeSeq: serialize_element;
-    SerializeTuple: serialize_element;
-    SerializeTupleStruct: serialize_field;
-    SerializeTupleVariant: serialize_field;
-    SerializeStruct: serialize_field(&'static str);
-    SerializeStructVariant: serialize_field(&'static str);
-}
-
-impl<S: ser::SerializeMap<Ok = serde_json::Value, Error = serde_json::Error>> ser::SerializeMap for Nested<S> {
-    type Ok = Value;
-    type Error = RowError;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), RowError> {
-        json(self.0.serialize_key(key))
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RowError> {
-        json(self.0.serialize_value(value))
-    }
-
-    fn end(self) -> Result<Value, RowError> {
-        json(self.0.end()).map(|v| text(&v))
+        unfit("an enum whose variants hold something")
     }
 }
