@@ -18,9 +18,10 @@ use crate::engine::settings::MissingRow;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
-use crate::flow::record::{Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
-use crate::flow::step::RowStep;
+use crate::flow::step::{RowStep, in_net};
 use crate::flow::store::StateAccess;
 use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
 use crate::ports::source::TaskId;
@@ -50,6 +51,8 @@ pub(crate) struct Share<'a> {
     pub(crate) is_versioned: bool,
     /// Whether the step has stores.
     pub(crate) is_stateful: bool,
+    /// What is declared of the partitioning of the source.
+    pub(crate) declared: Option<&'a Declared>,
     pub(crate) records: Vec<Record<'a>>,
 }
 
@@ -79,7 +82,17 @@ struct Entry<'a> {
     share: usize,
     record: Record<'a>,
     key: Result<usize, Reject>, // the slot
+    place: Place,
     decided: Decided,
+}
+
+/// Where a record lies, as its source declares.
+#[derive(Clone, Copy)]
+enum Place {
+    Unchecked,
+    There,
+    /// It belongs in this partition.
+    Elsewhere(i32),
 }
 
 /// A row of the batch.
@@ -112,13 +125,54 @@ enum Decided {
 }
 
 /// How far a share came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reached {
     /// Records decided, from the first one on.
     pub(crate) records: usize,
     /// Why it stopped before its end.
     pub(crate) retry: Option<String>,
+    /// Why its partition halts in front of the next record.
+    pub(crate) astray: Option<String>,
     pub(crate) counts: Counts,
+    pub(crate) held: Held,
+}
+
+/// Records of a share that were held against its source's declaration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Those that lay where they were declared, and their bytes.
+    pub(crate) there: (u64, u64),
+    /// Those that lay elsewhere, each with the partition where it belongs.
+    pub(crate) elsewhere: Vec<(Offset, i32)>,
+}
+
+impl Share<'_> {
+    /// Holds a record against the source's declaration.
+    fn place(&self, record: &Record<'_>) -> Result<Place, Reject> {
+        let Some(declared) = self.declared else { return Ok(Place::Unchecked) };
+        let expected = declared.place(record.key)?;
+        Ok(if expected == self.source.partition.0 { Place::There } else { Place::Elsewhere(expected) })
+    }
+
+    /// Why the partition halts in front of this record, if it does.
+    fn astray(&self, entry: &Entry<'_>) -> Option<String> {
+        let (Place::Elsewhere(expected), Some(declared)) = (entry.place, self.declared) else { return None };
+        let is_counted_only = declared.policy() == OnViolation::Warn;
+        (!is_counted_only).then(|| declared.violation(entry.record.offset, expected))
+    }
+}
+
+impl Held {
+    fn note(&mut self, entry: &Entry<'_>) {
+        match entry.place {
+            Place::Unchecked => {}
+            Place::There => {
+                self.there.0 += 1;
+                self.there.1 += entry.record.bytes() as u64;
+            }
+            Place::Elsewhere(expected) => self.elsewhere.push((entry.record.offset, expected)),
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -131,11 +185,15 @@ impl<'a> Batch<'a> {
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
             for record in &share.records {
+                let mut place = Place::Unchecked;
                 let key = terms.horizon.check(record.timestamp).and_then(|()| batch.check_size(record));
-                let key = key.and_then(|()| key_type.parse(record.key));
+                let key = key.and_then(|()| {
+                    place = share.place(record)?;
+                    key_type.parse(record.key)
+                });
                 let key = key.map(|key| places.push((share.table, key, batch.entries.len())));
                 let key = key.map(|()| usize::MAX); // until the slots are numbered
-                batch.entries.push(Entry { share: number, record: *record, key, decided: Decided::Waiting });
+                batch.entries.push(Entry { share: number, record: *record, key, place, decided: Decided::Waiting });
             }
         }
         places.sort_unstable();
@@ -230,6 +288,9 @@ impl<'a> Batch<'a> {
         let before = number.checked_sub(1).and_then(|before| entries.get(before)).map(|entry| entry.share);
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
+        if share.astray(entry).is_some() {
+            return Ok(true);
+        }
         let attempts = if before == Some(entry.share) { 0 } else { share.attempts };
         let decided = match &entry.key {
             Err(reject) => Err(reject.clone()),
@@ -311,14 +372,19 @@ impl<'a> Batch<'a> {
 
     /// How far each share came, in the order of the shares.
     pub(crate) fn reached(&self) -> Vec<Reached> {
-        let mut out: Vec<Reached> =
-            self.shares.iter().map(|_| Reached { records: 0, retry: None, counts: Counts::default() }).collect();
+        let mut out: Vec<Reached> = self.shares.iter().map(|_| Reached::default()).collect();
         for entry in &self.entries {
-            let Some(reached) = out.get_mut(entry.share) else { continue };
+            let (Some(reached), Some(share)) = (out.get_mut(entry.share), self.shares.get(entry.share)) else {
+                continue;
+            };
             let counts = &mut reached.counts;
             match &entry.decided {
+                Decided::Waiting if reached.retry.is_some() || reached.astray.is_some() => continue,
                 Decided::Waiting => {
-                    if let (None, Err(reject)) = (&reached.retry, &entry.key) {
+                    reached.astray = share.astray(entry);
+                    if reached.astray.is_some() {
+                        reached.held.note(entry);
+                    } else if let Err(reject) = &entry.key {
                         reached.retry = Some(reject.code().into());
                     }
                     continue;
@@ -332,6 +398,7 @@ impl<'a> Batch<'a> {
             }
             counts.records += 1;
             reached.records += 1;
+            reached.held.note(entry);
         }
         out
     }
@@ -477,8 +544,8 @@ fn apply(
     };
     let row = slot.values.as_ref().unwrap_or(read);
     let applied = match share.columns {
-        None => share.step.apply(record.value, row, &mut context)?,
-        Some(columns) => share.step.apply(record.value, &own_columns(columns, row), &mut context)?,
+        None => in_net(|| share.step.apply(record.value, row, &mut context))?,
+        Some(columns) => in_net(|| share.step.apply(record.value, &own_columns(columns, row), &mut context))?,
     };
     if let Some(reject) = access.refusal() {
         return Err(reject);

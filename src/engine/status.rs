@@ -1,5 +1,6 @@
 //! What this instance is doing, for people: counters, tasks, halts, ages. Written once a batch, read by pages and tests.
 
+use crate::engine::batch::Held;
 use crate::engine::task::Halt;
 use crate::flow::record::{Offset, Partition, TopicName, TopicPartition};
 use crate::ports::rows::Counts;
@@ -150,6 +151,17 @@ impl Declarations {
             found.checked += records;
             found.bytes_not_shuffled += bytes;
         });
+    }
+
+    /// What a batch found of one source partition.
+    pub(crate) fn held(&self, source: &TopicPartition, held: &Held) {
+        let (records, bytes) = held.there;
+        if records > 0 {
+            self.in_place(&source.topic, records, bytes);
+        }
+        for (offset, expected) in &held.elsewhere {
+            self.violated(source, *offset, *expected);
+        }
     }
 
     pub(crate) fn violated(&self, source: &TopicPartition, offset: Offset, expected: i32) {

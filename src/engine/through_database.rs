@@ -243,8 +243,10 @@ impl Stage {
         self.status.database_commits.add(1);
         let mut publication = Publication { rows, outgoing, ..Publication::default() };
         let mut moved = BTreeSet::new();
+        let mut astray = Vec::new();
         for advance in advances {
             self.status.count(advance.reached.counts);
+            self.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state == State::Running;
             let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
@@ -274,6 +276,9 @@ impl Stage {
                 input.blocked_until = now + pause;
                 tracing::info!(partition = %input.source, offset = to.0, code, attempts = input.attempts, "a record will be offered again");
             }
+            if let Some(sentence) = reached.astray {
+                astray.push((id, number, sentence, Offset(to.0).next()));
+            }
             self.show(id);
         }
         for id in moved {
@@ -285,6 +290,11 @@ impl Stage {
         }
         if !publication.parts.is_empty() {
             self.hand_over(publication);
+        }
+        for (id, number, sentence, past) in astray {
+            if let Some(halt) = self.halt_at(id, number, HaltReason::WronglyKeyed, sentence, None, Some(past)) {
+                self.halt(id, halt);
+            }
         }
     }
 
@@ -383,6 +393,7 @@ fn share<'a>(draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>>
         attempts: input.attempts,
         is_versioned: step.table().table.version_column.is_some(),
         is_stateful: task.sub_topology.is_stateful(),
+        declared: task.sub_topology.declaration(&input.source.topic),
         records: input.records(draw.records).collect(),
     })
 }

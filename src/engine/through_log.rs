@@ -22,7 +22,7 @@ use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::{Declared, OnViolation};
 use crate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
-use crate::flow::step::LogStep;
+use crate::flow::step::{LogStep, in_net};
 use crate::flow::store::StateAccess;
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::Fault;
@@ -113,14 +113,13 @@ struct InPlace(RefCell<Vec<(TopicName, u64, u64)>>);
 
 impl InPlace {
     fn note(&self, topic: &TopicName, record: &Record<'_>) {
-        let headers = record.headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len));
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers.sum::<usize>();
+        let bytes = record.bytes() as u64;
         let mut counted = self.0.borrow_mut();
         if let Some((_, records, sum)) = counted.iter_mut().find(|(other, ..)| other == topic) {
             *records += 1;
-            *sum += bytes as u64;
+            *sum += bytes;
         } else {
-            counted.push((topic.clone(), 1, bytes as u64));
+            counted.push((topic.clone(), 1, bytes));
         }
     }
 
@@ -386,7 +385,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         step: &**step,
         source: &input.source,
         is_table: input.is_table,
-        declared: sub_topology.declarations().find(|(topic, _)| **topic == input.source.topic).map(|(_, found)| found),
+        declared: sub_topology.declaration(&input.source.topic),
         may_retry: input.attempts < terms.settings.retry_attempts,
     };
     let count = partition_counts.get(number).copied().unwrap_or(0);
@@ -500,8 +499,7 @@ impl Place<'_> {
             return Err(Reject::dead_letter("too-large", message));
         }
         let Some(declared) = self.declared else { return Ok(None) };
-        let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
-        let expected = declared.hash().partition(key, declared.count());
+        let expected = declared.place(record.key)?;
         if expected == self.source.partition.0 {
             self.terms.in_place.note(&self.source.topic, record);
             return Ok(None);
@@ -514,16 +512,13 @@ impl Place<'_> {
                 // The last companion of a source declared so.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
                 let limit = self.terms.message_bytes_max.get(destination).copied();
+                let key = record.key.unwrap_or_default();
                 fits(record, key, destination, limit)?;
                 self.send_on(record, destination, Some(Partition(expected)), key, open);
                 Ok(Some(Verdict::Decided))
             }
             OnViolation::Stop | OnViolation::Repartition => {
-                let (offset, hash, count) = (record.offset, declared.hash().name(), declared.count());
-                let message = format!(
-                    "offset {offset}: its key belongs into partition {expected} by {hash} over {count} partitions; it had no effect"
-                );
-                Ok(Some(Verdict::Halt(HaltReason::WronglyKeyed, message)))
+                Ok(Some(Verdict::Halt(HaltReason::WronglyKeyed, declared.violation(record.offset, expected))))
             }
         }
     }
@@ -542,7 +537,7 @@ impl Place<'_> {
             key: &key,
             state: Some(state as &mut dyn StateAccess),
         };
-        self.step.apply(record, &mut context)
+        in_net(|| self.step.apply(record, &mut context))
     }
 
     /// Takes what the step came to into the open batch, all of it or nothing.

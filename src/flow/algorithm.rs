@@ -11,7 +11,8 @@ use std::fmt;
 /// What to do when a notification arrives: change its row, and say what changed.
 ///
 /// The function is pure and synchronous: no clock, no network, no database. It may be run again with the same arguments
-/// until its effects are committed, and never after that. A panic is caught and becomes a dead letter.
+/// until its effects are committed, and never after that. A panic in it, in what it returns, or in serde's code for its types
+/// is caught and becomes the record's dead letter: row and state stay as they were.
 ///
 /// Unit-test it as it stands; test it with crashes and rebalances through [`TestDriver`](crate::testing::TestDriver).
 pub trait Algorithm: Send + Sync + 'static {

@@ -3,7 +3,10 @@
 //! A false declaration splits the state of one id over two partitions: a wrong answer, worse than a slow one. So the
 //! engine compares every record, before it touches a row or a store; the hash costs far less than the decoding.
 
+use crate::flow::effect::Reject;
 use crate::flow::key::{crc32_partition_for, partition_for};
+use crate::flow::record::Offset;
+use crate::flow::step::in_net;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +32,17 @@ impl KeyHash {
             Self::Murmur2 => partition_for(key, count),
             Self::Crc32 => crc32_partition_for(key, count),
             Self::Custom(_, hash) => hash(key, count),
+        }
+    }
+
+    /// As [`KeyHash::partition`], where a panic in a hash of the user's own is answered.
+    ///
+    /// # Errors
+    /// A dead letter with the code `panic`.
+    pub(crate) fn place(&self, key: &[u8], count: i32) -> Result<i32, Reject> {
+        match self {
+            Self::Custom(_, hash) => in_net(|| Ok(hash(key, count))),
+            Self::Murmur2 | Self::Crc32 => Ok(self.partition(key, count)),
         }
     }
 
@@ -98,6 +112,24 @@ impl Declared {
     pub const fn on_violation(mut self, policy: OnViolation) -> Self {
         self.on_violation = policy;
         self
+    }
+
+    /// The partition in which a record with this key belongs.
+    ///
+    /// # Errors
+    /// A dead letter where it has no key, or where a hash of the user's own panics.
+    pub(crate) fn place(&self, key: Option<&[u8]>) -> Result<i32, Reject> {
+        let key = key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
+        self.hash.place(key, self.count)
+    }
+
+    /// Why a partition halts in front of the record at `offset`, which belongs in partition `expected`.
+    pub(crate) fn violation(&self, offset: Offset, expected: i32) -> String {
+        format!(
+            "offset {offset}: its key belongs into partition {expected} by {} over {} partitions; it had no effect",
+            self.hash.name(),
+            self.count
+        )
     }
 
     /// The hash.

@@ -11,16 +11,29 @@ use std::sync::Arc;
 pub struct TopicName(Arc<str>);
 
 impl TopicName {
+    /// Most characters of a name, as Kafka demands.
+    pub const LENGTH_MAX: usize = 249;
+
+    /// A name that is made of legal ones. It may be too long, which
+    /// [`Topology::validate`](crate::flow::Topology::validate) refuses.
+    pub(crate) fn derived(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// Parses a name.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the name.
     pub fn parse(name: &str) -> Result<Self, String> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(legal) {
+        if !Self::is_spelt_well(name) || name.len() > Self::LENGTH_MAX || name == "." || name == ".." {
             return Err(format!("topic name {name:?}: use 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'"));
         }
         Ok(Self(name.into()))
+    }
+
+    /// Whether a name, or a part of one, has legal characters alone.
+    pub(crate) fn is_spelt_well(name: &str) -> bool {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     }
 
     /// The name as text.
@@ -156,6 +169,15 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// The headers in their order.
     pub headers: &'a [Header],
+}
+
+impl Record<'_> {
+    /// Bytes of its key, value and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len));
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers.sum::<usize>()
+    }
 }
 
 #[derive(Debug)]

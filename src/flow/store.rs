@@ -48,7 +48,9 @@ impl<V> Store<V> {
         Self { spec, upgrade: None, value: PhantomData }
     }
 
-    /// Values are written in `version`; `upgrade` reads those of earlier ones, from their version and their JSON.
+    /// Values are written in `version`; `upgrade` reads those of earlier ones, from their version and their JSON. Where it
+    /// answers an error the partition halts, since no record is to blame; where it panics the record that reads the value is
+    /// a dead letter.
     #[must_use]
     pub fn version(
         mut self,

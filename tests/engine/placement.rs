@@ -1,0 +1,99 @@
+//! Where records lie and where their keys belong: declarations in front of rows, and sources that declare nothing.
+
+use crate::pipeline::{Account, Smooth};
+use serde_json::json;
+use std::sync::Arc;
+use tidegate::engine::decision::HaltReason;
+use tidegate::engine::status::DeclaredSource;
+use tidegate::flow::key::partition_for;
+use tidegate::flow::record::{Partition, TopicName, TopicPartition};
+use tidegate::flow::{Declared, OnViolation, Topology};
+use tidegate::testing::TestDriver;
+
+fn name(topic: &str) -> TopicName {
+    TopicName::parse(topic).unwrap()
+}
+
+fn rows(policy: OnViolation) -> Topology {
+    let mut topology = Topology::new("scoring");
+    topology
+        .source("readings")
+        .with("corrections")
+        .declared(Declared::murmur2(4).on_violation(policy))
+        .update("accounts", Smooth { calls: Arc::default() })
+        .to("large-changes");
+    topology
+}
+
+/// Readings of ten accounts where they belong, and in between one of account 5 in the wrong partition.
+fn planted(policy: OnViolation) -> (TestDriver, i32) {
+    let mut driver = TestDriver::new(rows(policy)).partitions(4);
+    for id in 0..10 {
+        driver.row("accounts", id, Account { score: 0.0 });
+    }
+    let wrong = (partition_for(b"5", 4) + 1) % 4;
+    for id in 0..10 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.send_to("readings", wrong, Some(b"5"), Some(b"{\"value\": 10.0}"));
+    for id in 0..10 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.send_to("corrections", wrong, Some(b"5"), Some(b"{\"value\": 10.0}")); // of which nothing is declared
+    driver.run();
+    (driver, wrong)
+}
+
+fn readings_as_declared(driver: &mut TestDriver) -> DeclaredSource {
+    driver.status(0).declared.sources().remove(&name("readings")).unwrap()
+}
+
+#[test]
+fn a_record_in_the_wrong_partition_stops_it_before_a_row_is_touched() {
+    let (mut driver, wrong) = planted(OnViolation::Stop);
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1);
+    let place = TopicPartition::new(name("readings"), Partition(wrong));
+    assert_eq!((halts[0].reason, &halts[0].source), (HaltReason::WronglyKeyed, &place));
+    assert!(halts[0].detail.contains(&format!("partition {}", partition_for(b"5", 4))), "{}", halts[0].detail);
+    let planted = driver
+        .read_raw("readings")
+        .into_iter()
+        .find(|found| found.partition == wrong && found.key.as_deref() == Some(b"5"));
+    let planted = planted.unwrap().offset;
+    assert!(halts[0].choices.iter().any(|choice| choice.to_string().contains(&format!("--to {}", planted + 1))));
+    let told = readings_as_declared(&mut driver);
+    let found = told.violations[&Partition(wrong)];
+    assert_eq!((found.count, found.first_offset, found.expected_partition), (1, planted, partition_for(b"5", 4)));
+    for id in 0..10_i64 {
+        let is_behind = partition_for(id.to_string().as_bytes(), 4) == wrong;
+        let version = driver.row_of("accounts", id).unwrap().version;
+        let corrections = i64::from(id == 5);
+        assert!(version <= if is_behind { 1 } else { 2 + corrections }, "row {id} is at {version}");
+        assert!(is_behind || version >= 2, "row {id}: the other partitions go on");
+    }
+    let position = driver.position("readings", wrong).unwrap().next_offset;
+    assert_eq!(position.0, planted, "it stands in front of the record");
+}
+
+#[test]
+fn a_record_in_the_wrong_partition_is_counted_and_handled_where_that_is_asked_for() {
+    let (mut driver, wrong) = planted(OnViolation::Warn);
+    assert_eq!(driver.halts(), []);
+    assert_eq!(driver.row_of("accounts", 5).unwrap().version, 3);
+    let told = readings_as_declared(&mut driver);
+    assert_eq!((told.checked, told.violations[&Partition(wrong)].count), (21, 1));
+    assert!(told.bytes_not_shuffled > 20 * 10);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn sending_records_on_in_front_of_rows_is_refused_with_the_fix() {
+    let errors = rows(OnViolation::Repartition).validate().unwrap_err();
+    assert_eq!(
+        errors,
+        [
+            "topic readings: an update step sends no record on; declare it with OnViolation::Stop or OnViolation::Warn, or let key_by() write a repartition topic"
+        ]
+    );
+}
