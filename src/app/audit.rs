@@ -14,7 +14,7 @@ pub(super) fn audit(app: &App, arguments: OutputArguments, out: &mut dyn Write) 
     app.with_rows("audit")?;
     settings.require(&[Need::Kafka, Need::Database])?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings)?;
     let mut rows = service.row_history().map_err(|fault| service.database_said(fault))?;
     let mut log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     let report = run_audit(&service.topology, &mut rows, &mut log)?;

@@ -49,7 +49,7 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     let settings = app.settings()?;
     settings.require(app.needs())?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     let (mut positions, mut repairs) = (BTreeMap::new(), Vec::new());
     if !service.topology.tables().is_empty() {

@@ -17,7 +17,7 @@ pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
     settings.require(&[Need::Database])?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings)?;
     let said = |fault| service.database_said(fault);
     let mut schema = service.schema().map_err(said)?;
     let applied = schema.migrate().map_err(said)?;

@@ -20,7 +20,7 @@ pub(super) fn rebuild(app: &App, arguments: &RepairArguments, out: &mut dyn Writ
     let settings = app.settings()?;
     settings.require(&[Need::Kafka])?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     let sources = sources(&service.topology, &*log.group(), &arguments.partitions)?;
     let Some(stores) = open_stores(&service)? else {

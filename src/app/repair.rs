@@ -35,7 +35,7 @@ pub(super) fn repair(
     let settings = app.settings()?;
     settings.require(app.needs())?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     let sources = sources(&service.topology, &*log.group(), &arguments.partitions)?;
     let tools = tools(&service)?;

@@ -54,7 +54,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;
     settings.require(app.needs())?;
     logging::start(&settings);
-    let service = Service::new(&app.topology, settings);
+    let service = Service::new(&app.topology, settings)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))

@@ -31,8 +31,12 @@ pub(super) struct Service {
 
 impl Service {
     /// Takes the settings over; nothing is connected yet.
-    pub(super) fn new(topology: &Topology, settings: Settings) -> Self {
+    ///
+    /// # Errors
+    /// Where the pipeline cannot be as the settings name it.
+    pub(super) fn new(topology: &Topology, settings: Settings) -> Result<Self, Failure> {
         let topology = topology.clone().renamed(&settings.pipeline.name);
+        topology.validate().map_err(Failure::Topology)?;
         apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
         let database = &settings.database;
         let postgres = PostgresSettings {
@@ -44,7 +48,7 @@ impl Service {
         };
         let reports_offsets = !changelogs(&topology).is_empty(); // checkpoints of the stores are made of them
         let kafka = KafkaSettings { reports_offsets, ..adapter_settings(&settings.kafka) };
-        Self { topology, settings, kafka, postgres }
+        Ok(Self { topology, settings, kafka, postgres })
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {

@@ -85,7 +85,8 @@ mod tests {
     #[cfg(not(feature = "rocksdb"))]
     #[test]
     fn state_without_the_adapter_is_a_wrong_set_up_and_no_state_asks_for_nothing() {
-        let service = |topology| Service::new(&topology, Settings::load(&topology, Sources::default()).unwrap());
+        let service =
+            |topology| Service::new(&topology, Settings::load(&topology, Sources::default()).unwrap()).unwrap();
         assert!(open_stores(&service(scoring::topology())).unwrap().is_none());
         let mut told = Vec::new();
         let exit = open_stores(&service(usage::topology())).err().unwrap().report(&mut told);

@@ -361,7 +361,8 @@ impl Inquiry<'_> {
         let mut by_partition: BTreeMap<i32, Vec<Vec<u8>>> = BTreeMap::new();
         for key in keys {
             // A hash of the user's own may name a partition that is none, or panic.
-            let home = hash.as_ref().and_then(|hash| hash.place(key, count).ok()).filter(|home| (0..count).contains(home));
+            let home =
+                hash.as_ref().and_then(|hash| hash.place(key, count).ok()).filter(|home| (0..count).contains(home));
             let homes = home.map_or(0..count, |home| home..home + 1);
             homes.for_each(|home| by_partition.entry(home).or_default().push(key.clone()));
         }

@@ -8,15 +8,28 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
-    /// Decimal digits as text, for instance `1042`; a `bigint` column. The default.
+    /// Decimal digits as text, for instance `1042`; a `bigint` column. The default. Other spellings of a number (`+7`, `007`)
+    /// are dead letters.
     #[default]
     I64,
     /// Eight bytes, big-endian, as Java's `LongSerializer` writes them; a `bigint` column.
     I64BigEndian,
-    /// Text with hyphens, for instance `67e55044-10b1-426f-9247-bb680e5fe0c8`; a `uuid` column.
+    /// Text in lower case with hyphens, for instance `67e55044-10b1-426f-9247-bb680e5fe0c8`; a `uuid` column. Other spellings
+    /// (in upper case, in braces, without hyphens, `urn:uuid:`) are dead letters.
     Uuid,
     /// UTF-8 text; a `text` column.
     Text,
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::I64 => "decimal integers (KeyType::I64)",
+            Self::I64BigEndian => "eight big-endian bytes (KeyType::I64BigEndian)",
+            Self::Uuid => "UUIDs with hyphens (KeyType::Uuid)",
+            Self::Text => "text (KeyType::Text)",
+        })
+    }
 }
 
 /// The id of one row. Ordered, so that all tasks lock rows in one order.
@@ -73,19 +86,26 @@ impl KeyType {
         let bytes = bytes.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
         let bad =
             |wanted: &str| Reject::dead_letter("bad-key", format!("the key of {} bytes is not {wanted}", bytes.len()));
+        // One id, one spelling: the partition is that of the bytes, so two spellings would be handled side by side.
+        let otherwise =
+            |id: &Key| Reject::dead_letter("bad-key", format!("the key spells an id otherwise: write it as {id}"));
         match self {
             Self::I64 => {
-                text(bytes).and_then(|t| t.parse().ok()).map(Key::I64).ok_or_else(|| bad("a decimal 64-bit integer"))
+                let text = text(bytes).ok_or_else(|| bad("a decimal 64-bit integer"))?;
+                let id = Key::I64(text.parse().map_err(|_| bad("a decimal 64-bit integer"))?);
+                if is_canonical_integer(text) { Ok(id) } else { Err(otherwise(&id)) }
             }
             Self::I64BigEndian => bytes
                 .try_into()
                 .ok()
                 .map(|b| Key::I64(i64::from_be_bytes(b)))
                 .ok_or_else(|| bad("eight big-endian bytes")),
-            Self::Uuid => text(bytes)
-                .and_then(|t| Uuid::try_parse(t).ok())
-                .map(Key::Uuid)
-                .ok_or_else(|| bad("a UUID with hyphens")),
+            Self::Uuid => {
+                let text = text(bytes).ok_or_else(|| bad("a UUID with hyphens"))?;
+                let id = Uuid::try_parse(text).map_err(|_| bad("a UUID with hyphens"))?;
+                let is_canonical = *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text;
+                if is_canonical { Ok(Key::Uuid(id)) } else { Err(otherwise(&Key::Uuid(id))) }
+            }
             // Postgres text holds no NUL.
             Self::Text => {
                 text(bytes).filter(|t| !t.contains('\0')).map(Key::from).ok_or_else(|| bad("UTF-8 text without NUL"))
@@ -100,6 +120,15 @@ impl KeyType {
             (Self::I64BigEndian, Key::I64(id)) => id.to_be_bytes().to_vec(),
             _ => key.to_string().into_bytes(),
         }
+    }
+}
+
+/// Whether the decimal text of a number is the one that we would write: without a plus, without zeros in front.
+fn is_canonical_integer(text: &str) -> bool {
+    match text.strip_prefix('-').unwrap_or(text).as_bytes() {
+        [b'0'] => text == "0",
+        [b'1'..=b'9', ..] => true,
+        _ => false,
     }
 }
 
@@ -154,11 +183,30 @@ pub fn crc32_partition_for(key: &[u8], count: i32) -> i32 {
     u32::try_from(count).ok().filter(|n| *n > 0).map_or(0, |n| i32::try_from(hash % n).unwrap_or(0))
 }
 
-/// CRC-32 with the reflected polynomial `0xedb88320`, as zlib computes it. Bit by bit: keys are short.
+/// CRC-32 with the reflected polynomial `0xedb88320`, as zlib computes it.
 fn crc32(bytes: &[u8]) -> u32 {
-    let bit = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
-    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
+    let step = |crc: u32, byte: &u8| {
+        CRC_OF_BYTE.get(((crc ^ u32::from(*byte)) & 0xff) as usize).map_or(0, |of| of ^ (crc >> 8))
+    };
+    !bytes.iter().fold(u32::MAX, step)
 }
+
+/// What eight steps of the division make of each byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler does it, and sees the bounds")]
+static CRC_OF_BYTE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte: u32 = 0;
+    while byte < 256 {
+        let (mut crc, mut bit) = (byte, 0);
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte as usize] = crc;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -199,6 +247,30 @@ mod tests {
             (KeyType::Text, Key::from("späti")),
         ] {
             assert_eq!(kind.parse(Some(&kind.spell(&key))).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn of_the_spellings_of_one_id_only_ours_is_taken_and_it_is_named() {
+        for (text, id) in [("0", 0), ("-7", -7), ("1042", 1042), ("-9223372036854775808", i64::MIN)] {
+            assert_eq!(KeyType::I64.parse(Some(text.as_bytes())).unwrap(), Key::I64(id));
+        }
+        for (text, id) in [("007", "7"), ("+7", "7"), ("-0", "0"), ("00", "0"), ("-07", "-7")] {
+            let reject = KeyType::I64.parse(Some(text.as_bytes())).unwrap_err();
+            assert_eq!((reject.code(), reject.message().ends_with(&format!("write it as {id}"))), ("bad-key", true));
+        }
+        let id = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        assert!(KeyType::Uuid.parse(Some(id.as_bytes())).is_ok());
+        let others = [
+            id.to_uppercase(),
+            id.replace('-', ""),
+            format!("{{{id}}}"),
+            format!("urn:uuid:{id}"),
+            id.replace('e', "E"),
+        ];
+        for other in others {
+            let reject = KeyType::Uuid.parse(Some(other.as_bytes())).unwrap_err();
+            assert_eq!((reject.code(), reject.message().ends_with(&format!("write it as {id}"))), ("bad-key", true));
         }
     }
 

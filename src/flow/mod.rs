@@ -17,6 +17,7 @@ pub mod store;
 pub mod table;
 pub mod threshold;
 pub mod topology;
+mod validate;
 
 pub use algorithm::{Algorithm, Context};
 pub use effect::Reject;

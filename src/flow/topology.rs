@@ -26,10 +26,10 @@ use std::sync::Arc;
 /// by [`Topology::validate`], which `run` calls before it connects to anything. Clones share steps and thresholds.
 #[derive(Clone)]
 pub struct Topology {
-    name: String,
-    sub_topologies: Vec<SubTopology>,
-    thresholds: Vec<Threshold>,
-    errors: Vec<String>,
+    pub(super) name: String,
+    pub(super) sub_topologies: Vec<SubTopology>,
+    pub(super) thresholds: Vec<Threshold>,
+    pub(super) errors: Vec<String>,
 }
 
 /// How a sub-topology commits.
@@ -84,6 +84,12 @@ impl SubTopology {
         all.filter_map(|(topic, declared)| Some((topic, declared.as_ref()?)))
     }
 
+    /// What is declared of the partitioning of one of its topics.
+    #[must_use]
+    pub fn declaration(&self, topic: &TopicName) -> Option<&Declared> {
+        self.declarations().find(|(declared, _)| *declared == topic).map(|(_, found)| found)
+    }
+
     /// Whether `topic` is kept as a table.
     #[must_use]
     pub fn is_table(&self, topic: &TopicName) -> bool {
@@ -133,15 +139,15 @@ impl Topology {
     }
 
     /// The same pipeline under another name: another group, other transactional ids and internal topics, positions of its
-    /// own.
+    /// own. Whether those topics' names fit is for [`Topology::validate`] to say.
     #[cfg_attr(not(all(feature = "kafka", feature = "postgres")), allow(dead_code, reason = "only `run` has settings"))]
     #[must_use]
     pub(crate) fn renamed(mut self, name: &str) -> Self {
         let internal: BTreeSet<TopicName> = self.internal_topics();
-        let (old, new) = (format!("{}-", self.name), format!("{name}-"));
+        let old = format!("{}-", self.name);
         let rename = |topic: &mut TopicName| {
             let rest = topic.as_str().strip_prefix(&old).filter(|_| internal.contains(topic));
-            if let Some(renamed) = rest.and_then(|rest| TopicName::parse(&format!("{new}{rest}")).ok()) {
+            if let Some(renamed) = rest.map(|rest| TopicName::derived(&format!("{name}-{rest}"))) {
                 *topic = renamed;
             }
         };
@@ -176,9 +182,10 @@ impl Topology {
         self.internal(&store.name, "changelog")
     }
 
-    /// An internal topic: `<pipeline>-<name>-<kind>`; `None` for an illegal name, which [`Topology::validate`] reports.
+    /// An internal topic: `<pipeline>-<name>-<kind>`; `None` for an illegal name. [`Topology::validate`] reports that, and a
+    /// name that is too long.
     fn internal(&self, name: &str, kind: &str) -> Option<TopicName> {
-        TopicName::parse(&format!("{}-{name}-{kind}", self.name)).ok()
+        TopicName::is_spelt_well(name).then(|| TopicName::derived(&format!("{}-{name}-{kind}", self.name)))
     }
 
     /// The tables of all steps with rows, by name, each once: with the columns of the first step that has it, then those
@@ -189,7 +196,7 @@ impl Topology {
     }
 
     /// As [`Topology::tables`]; what two steps do not agree about is told in `errors`.
-    fn merged_tables(&self, errors: &mut Vec<String>) -> Vec<TableSpec> {
+    pub(super) fn merged_tables(&self, errors: &mut Vec<String>) -> Vec<TableSpec> {
         let mut tables: Vec<TableSpec> = Vec::new();
         for spec in self.sub_topologies.iter().filter_map(SubTopology::table) {
             match tables.iter_mut().find(|known| known.table.name == spec.table.name) {
@@ -255,94 +262,10 @@ impl Topology {
         &self.thresholds
     }
 
-    /// Checks the whole declaration.
-    ///
-    /// # Errors
-    /// Every mistake, one sentence each.
-    pub fn validate(&self) -> Result<(), Vec<String>> {
-        let mut errors = self.errors.clone();
-        if self.sub_topologies.is_empty() && errors.is_empty() {
-            errors.push(format!(
-                "pipeline {}: no source was declared, or its chain does not end in to() or done()",
-                self.name
-            ));
-        }
-        let mut seen: Vec<&TopicName> = Vec::new();
-        for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
-            if seen.contains(&topic) {
-                let is_table = self.sub_topologies.iter().any(|sub| sub.is_table(topic));
-                let fix = if is_table {
-                    ": join the table in one step, which reads its streams by events() and and()"
-                } else {
-                    ""
-                };
-                errors.push(format!("topic {topic}: is a source twice; one topic has one place in a pipeline{fix}"));
-            }
-            seen.push(topic);
-        }
-        for sub in &self.sub_topologies {
-            self.check_tables(sub, &mut errors);
-        }
-        self.merged_tables(&mut errors);
-        let stores: Vec<&StoreSpec> = self.sub_topologies.iter().flat_map(|sub| &sub.stores).collect();
-        for (index, store) in stores.iter().enumerate() {
-            if stores.iter().take(index).any(|other| other.name == store.name) {
-                errors.push(format!(
-                    "store {}: belongs to two steps, or to two tables of one; one store has one owner: name another",
-                    store.name
-                ));
-            }
-            if self.changelog_topic(store).is_none() {
-                errors.push(format!(
-                    "store {:?}: use a name that fits into a topic's: a-z, A-Z, 0-9, '.', '_' and '-'",
-                    store.name
-                ));
-            }
-        }
-        for (index, threshold) in self.thresholds.iter().enumerate() {
-            if self.thresholds.iter().take(index).any(|other| other.name() == threshold.name()) {
-                errors.push(format!("threshold {}: the name is used twice", threshold.name()));
-            }
-        }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
-    }
-
-    /// Whether the tables of one step can be joined with its stream, as far as the declaration tells.
-    fn check_tables(&self, sub: &SubTopology, errors: &mut Vec<String>) {
-        // We write repartition topics ourselves, by murmur2; their count is known when the folder of topics is read.
-        let is_internal = self.internal_topics().contains(&sub.lead);
-        let hash = sub.declared.as_ref().map(|declared| declared.hash().name()).or(is_internal.then_some("murmur2"));
-        let count = sub.declared.as_ref().map(Declared::count);
-        let lead = &sub.lead;
-        for JoinedTable { topic, declared, .. } in &sub.tables {
-            let Some(declared) = declared else { continue };
-            if let Some(hash) = hash.filter(|hash| *hash != declared.hash().name()) {
-                errors.push(format!(
-                    "table {topic}: is partitioned by {}, and {lead}, which it is joined with, by {hash}: equal keys would not meet; let all producers use one partitioner, or write the table to a topic of its own under murmur2 and the stream through key_by()",
-                    declared.hash().name()
-                ));
-            }
-            if let Some(count) = count.filter(|count| *count != declared.count()) {
-                errors.push(format!(
-                    "table {topic}: is declared with {} partitions, and {lead}, which it is joined with, with {count}: equal keys would not meet; make the counts equal, or send the stream by key_by() through a repartition topic of {} partitions",
-                    declared.count(),
-                    declared.count()
-                ));
-            }
-            if declared.policy() == OnViolation::Repartition {
-                errors.push(format!(
-                    "table {topic}: its records are not sent on; declare it with OnViolation::Stop or OnViolation::Warn"
-                ));
-            }
-        }
-    }
-
     /// The dead-letter topic of a source: `<topic>-dlt`.
     #[must_use]
     pub fn dead_letter_topic(source: &TopicName) -> TopicName {
-        let name = format!("{source}-dlt");
-        // A source name of more than 245 characters has no dead-letter topic of its own and falls back to itself.
-        TopicName::parse(&name).unwrap_or_else(|_| source.clone())
+        TopicName::derived(&format!("{source}-dlt"))
     }
 
     fn parse(&mut self, topic: &str) -> Option<TopicName> {
@@ -577,7 +500,8 @@ impl<E: 'static> Source<'_, AnyOf<E>> {
 
 impl<'t, S> Source<'t, S> {
     /// Declares that the lead topic is partitioned by its key already: no shuffle is needed, and every record is held
-    /// against the declaration.
+    /// against the declaration before it touches a row or a store. In front of `update` a record that lies elsewhere is
+    /// not sent on, so `OnViolation::Repartition` is refused there.
     pub fn declared(mut self, declared: Declared) -> Self {
         self.group.declared = Some(declared);
         self
@@ -641,19 +565,21 @@ pub struct StepBuilder<'t, A: Algorithm> {
     group: Group<'t>,
     algorithm: A,
     erase: Erase<A>,
-    key_type: KeyType,
+    /// As [`StepBuilder::keys`] says.
+    key_type: Option<KeyType>,
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
     fn new(group: Group<'t>, algorithm: A, stores: Vec<StoreSpec>, erase: Erase<A>) -> Self {
-        Self { group, algorithm, erase, key_type: KeyType::Text, stores, filters: Vec::new() }
+        Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new() }
     }
 
-    /// How the keys of an aggregate or a join are spelt. Text unless said otherwise; an `update` step's keys are its table's.
+    /// How the keys of an aggregate or a join are spelt. Text unless said otherwise; an `update` step's keys are its table's,
+    /// as [`Table::key`] says.
     pub const fn keys(mut self, key_type: KeyType) -> Self {
-        self.key_type = key_type;
+        self.key_type = Some(key_type);
         self
     }
 
@@ -698,9 +624,14 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     fn finish(self, destination: Option<TopicName>) {
-        let Self { group, algorithm, erase, key_type, stores, filters } = self;
+        let Self { group, algorithm, erase, key_type: said, stores, filters } = self;
         let chain = Chain { algorithm, filters, destination: destination.clone() };
-        let step = match erase(chain, key_type, &mut *group.topology) {
+        let key_type = said.unwrap_or(KeyType::Text);
+        let step = erase(chain, key_type, &mut *group.topology);
+        if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
+            group.topology.errors.push(idle);
+        }
+        let step = match step {
             StepKind::Log(step) if !group.tables.is_empty() => {
                 let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
                 StepKind::Log(Arc::new(WithTables { tables: kept.collect(), step, key_type }))
@@ -708,5 +639,24 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             step => step,
         };
         group.finish(step, destination, stores, None);
+    }
+}
+
+/// Why `keys()` has no effect where it was said of `step`.
+fn idle_keys(said: KeyType, step: &StepKind, is_joined: bool) -> Option<String> {
+    match step {
+        StepKind::Rows(step) => {
+            let TableSpec { table, .. } = step.table();
+            (table.key_type != said).then(|| {
+                format!(
+                    "table {}: keys() says {said}, and an update step's keys are its table's, {}: name the type in Table::key()",
+                    table.name, table.key_type
+                )
+            })
+        }
+        StepKind::Log(step) if step.key_type().is_none() && !is_joined => {
+            Some("keys(): a process step without a join reads no keys; remove it".into())
+        }
+        StepKind::Log(_) => None,
     }
 }

@@ -235,45 +235,51 @@ mod tests {
         assert_eq!(values, [Value::I64(1), Value::I64(2), Value::Text("n".into())]);
     }
 
+    #[derive(Serialize, Deserialize)]
+    struct Unread {
+        #[serde(skip_deserializing)]
+        cache: i64,
+        balance: i64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Unwritten {
+        balance: i64,
+        #[serde(skip_serializing)]
+        seen: i64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Renamed {
+        #[serde(rename(serialize = "written", deserialize = "read"))]
+        balance: i64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Shortened {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tags: Vec<String>,
+        balance: i64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Unlike {
+        #[serde(serialize_with = "as_text")]
+        balance: i64,
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn as_text<S: serde::Serializer>(balance: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&balance.to_string())
+    }
+
     #[test]
     fn a_struct_that_does_not_write_what_it_reads_is_refused_at_the_start() {
-        #[derive(Serialize, Deserialize)]
-        struct Unread {
-            #[serde(skip_deserializing)]
-            cache: i64,
-            balance: i64,
-        }
         assert!(refused::<Unread>().starts_with("field cache is written and not read (skip_deserializing"));
-        #[derive(Serialize, Deserialize)]
-        struct Unwritten {
-            balance: i64,
-            #[serde(skip_serializing)]
-            seen: i64,
-        }
         let _ = |row: Unwritten| row.seen;
         assert!(refused::<Unwritten>().starts_with("a field is read and not written (skip_serializing"));
-        #[derive(Serialize, Deserialize)]
-        struct Renamed {
-            #[serde(rename(serialize = "written", deserialize = "read"))]
-            balance: i64,
-        }
         assert!(refused::<Renamed>().starts_with("field written is written and not read"));
-        #[derive(Serialize, Deserialize)]
-        struct Shortened {
-            #[serde(default, skip_serializing_if = "Vec::is_empty")]
-            tags: Vec<String>,
-            balance: i64,
-        }
         assert!(refused::<Shortened>().starts_with("field tags: skip_serializing_if leaves it out"));
-        #[derive(Serialize, Deserialize)]
-        struct Unlike {
-            #[serde(serialize_with = "as_text")]
-            balance: i64,
-        }
-        #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-        fn as_text<S: serde::Serializer>(balance: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.serialize_str(&balance.to_string())
-        }
         assert!(refused::<Unlike>().starts_with("field balance: is read as bigint and written as Text"));
     }
 
@@ -295,7 +301,7 @@ mod tests {
             to_values(&from_values::<Row>(&read).unwrap(), &columns, &mut written).unwrap();
             assert_eq!(written, read);
         }
-        let row = Row { any: serde_json::json!(1), maybe: None, raw: Default::default(), floats: vec![f32::NAN] };
+        let row = Row { any: serde_json::json!(1), maybe: None, raw: Box::default(), floats: vec![f32::NAN] };
         let refused = to_values(&row, &columns, &mut Vec::new());
         assert_eq!(refused, Err(RowError::NotFinite("floats".into())), "not null in silence");
     }

@@ -1,0 +1,461 @@
+//! What is wrong with a declaration, before anything is connected to.
+
+use crate::flow::join::JoinedTable;
+use crate::flow::key::KeyType;
+use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::record::TopicName;
+use crate::flow::store::StoreSpec;
+use crate::flow::topology::{StepKind, SubTopology, Topology};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A topic whose name is made of others, and what it is.
+struct Derived {
+    topic: TopicName,
+    what: String,
+    /// Whose name must be shorter where this one is too long.
+    of: String,
+}
+
+impl Topology {
+    /// Checks the whole declaration.
+    ///
+    /// # Errors
+    /// Every mistake, one sentence each.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut errors = self.errors.clone();
+        if self.sub_topologies.is_empty() && errors.is_empty() {
+            errors.push(format!(
+                "pipeline {}: no source was declared, or its chain does not end in to() or done()",
+                self.name
+            ));
+        }
+        self.check_sources(&mut errors);
+        for sub in &self.sub_topologies {
+            self.check_tables(sub, &mut errors);
+            self.check_declaration(sub, &mut errors);
+        }
+        self.merged_tables(&mut errors);
+        self.check_keys(&mut errors);
+        self.check_stores(&mut errors);
+        for (index, threshold) in self.thresholds.iter().enumerate() {
+            if self.thresholds.iter().take(index).any(|other| other.name() == threshold.name()) {
+                errors.push(format!("threshold {}: the name is used twice", threshold.name()));
+            }
+        }
+        self.check_names(&mut errors);
+        self.check_loops(&mut errors);
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn check_sources(&self, errors: &mut Vec<String>) {
+        let mut seen: Vec<&TopicName> = Vec::new();
+        for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
+            if seen.contains(&topic) {
+                let is_table = self.sub_topologies.iter().any(|sub| sub.is_table(topic));
+                let fix = if is_table {
+                    ": join the table in one step, which reads its streams by events() and and()"
+                } else {
+                    ""
+                };
+                errors.push(format!("topic {topic}: is a source twice; one topic has one place in a pipeline{fix}"));
+            }
+            seen.push(topic);
+        }
+    }
+
+    fn check_stores(&self, errors: &mut Vec<String>) {
+        let stores: Vec<&StoreSpec> = self.sub_topologies.iter().flat_map(|sub| &sub.stores).collect();
+        for (index, store) in stores.iter().enumerate() {
+            if stores.iter().take(index).any(|other| other.name == store.name) {
+                errors.push(format!(
+                    "store {}: belongs to two steps, or to two tables of one; one store has one owner: name another",
+                    store.name
+                ));
+            }
+            if self.changelog_topic(store).is_none() {
+                errors.push(format!(
+                    "store {:?}: use a name that fits into a topic's: a-z, A-Z, 0-9, '.', '_' and '-'",
+                    store.name
+                ));
+            }
+        }
+    }
+
+    /// Whether the tables of one step can be joined with its stream, as far as the declaration tells.
+    fn check_tables(&self, sub: &SubTopology, errors: &mut Vec<String>) {
+        // We write repartition topics ourselves, by murmur2; their count is known when the folder of topics is read.
+        let is_internal = self.internal_topics().contains(&sub.lead);
+        let hash = sub.declared.as_ref().map(|declared| declared.hash().name()).or(is_internal.then_some("murmur2"));
+        let count = sub.declared.as_ref().map(Declared::count);
+        let lead = &sub.lead;
+        for JoinedTable { topic, declared, .. } in &sub.tables {
+            let Some(declared) = declared else { continue };
+            if let Some(hash) = hash.filter(|hash| *hash != declared.hash().name()) {
+                errors.push(format!(
+                    "table {topic}: is partitioned by {}, and {lead}, which it is joined with, by {hash}: equal keys would not meet; let all producers use one partitioner, or write the table to a topic of its own under murmur2 and the stream through key_by()",
+                    declared.hash().name()
+                ));
+            }
+            if let Some(count) = count.filter(|count| *count != declared.count()) {
+                errors.push(format!(
+                    "table {topic}: is declared with {} partitions, and {lead}, which it is joined with, with {count}: equal keys would not meet; make the counts equal, or send the stream by key_by() through a repartition topic of {} partitions",
+                    declared.count(),
+                    declared.count()
+                ));
+            }
+            if declared.policy() == OnViolation::Repartition {
+                errors.push(format!(
+                    "table {topic}: its records are not sent on; declare it with OnViolation::Stop or OnViolation::Warn"
+                ));
+            }
+        }
+    }
+
+    /// Whether what is declared of the source can be held to by its step.
+    #[expect(clippy::unused_self, reason = "one of the checks")]
+    fn check_declaration(&self, sub: &SubTopology, errors: &mut Vec<String>) {
+        let is_sent_on = sub.declared.as_ref().is_some_and(|found| found.policy() == OnViolation::Repartition);
+        if is_sent_on && sub.table().is_some() {
+            errors.push(format!(
+                "topic {}: an update step sends no record on; declare it with OnViolation::Stop or OnViolation::Warn, or let key_by() write a repartition topic",
+                sub.lead
+            ));
+        }
+    }
+
+    /// Whether what one step writes as keys is what another one reads.
+    fn check_keys(&self, errors: &mut Vec<String>) {
+        let writes = |sub: &SubTopology| {
+            let destination = sub.destination.clone()?;
+            match (&sub.rekeys, &sub.step) {
+                (Some(name), _) => Some((destination, (KeyType::Text, format!("key_by {name:?}")))),
+                (None, StepKind::Log(step)) => Some((destination, (step.key_type()?, step_of(sub)))),
+                (None, StepKind::Rows(_)) => Some((destination, (sub.key_type(), step_of(sub)))),
+            }
+        };
+        let written: BTreeMap<TopicName, (KeyType, String)> = self.sub_topologies.iter().filter_map(writes).collect();
+        for sub in &self.sub_topologies {
+            let read = match &sub.step {
+                StepKind::Log(step) => step.key_type(),
+                StepKind::Rows(_) => Some(sub.key_type()),
+            };
+            for topic in sub.sources() {
+                let (Some(read), Some((spelt, by))) = (read, written.get(topic)) else { continue };
+                if !may_read(*spelt, read) {
+                    errors.push(format!(
+                        "topic {topic}: {by} writes its keys as {spelt}, and {} reads them as {read}: each record would be a dead letter; give both one key type",
+                        step_of(sub)
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The topics whose names Tidegate makes.
+    fn derived(&self) -> Vec<Derived> {
+        let mut out = Vec::new();
+        for sub in &self.sub_topologies {
+            let astray = self.astray_topic(sub);
+            for source in sub.sources() {
+                // Of a topic with a derived name, the name behind that.
+                let of = if self.internal_topics().contains(source) { "the pipeline or its step" } else { "the topic" };
+                let what = format!("topic {source}: its dead-letter topic");
+                out.push(Derived { topic: Self::dead_letter_topic(source), what, of: of.into() });
+            }
+            let rekeyed = sub.rekeys.as_ref().zip(sub.destination.clone());
+            let rekeyed = rekeyed.map(|(name, topic)| (topic, format!("key_by {name:?}: its repartition topic")));
+            let astray = astray.map(|topic| (topic, format!("topic {}: its repartition topic", sub.lead)));
+            let changelog = |store: &StoreSpec| {
+                Some((self.changelog_topic(store)?, format!("store {}: its changelog topic", store.name)))
+            };
+            let own = rekeyed.into_iter().chain(astray).chain(sub.stores.iter().filter_map(changelog));
+            out.extend(own.map(|(topic, what)| Derived {
+                topic,
+                what,
+                of: format!("the pipeline ({}) or of it", self.name),
+            }));
+        }
+        out
+    }
+
+    /// Whether each derived name fits, and is nobody else's.
+    fn check_names(&self, errors: &mut Vec<String>) {
+        let derived = self.derived();
+        for (index, Derived { topic, what, of }) in derived.iter().enumerate() {
+            let (length, limit) = (topic.as_str().len(), TopicName::LENGTH_MAX);
+            if length > limit {
+                let surplus = length - limit;
+                errors.push(format!(
+                    "{what} would have {length} characters, {limit} are allowed: shorten the name of {of} by {surplus} ({topic})"
+                ));
+            }
+            let is_taken = |other: &&Derived| other.topic == *topic && other.what != *what;
+            if let Some(other) = derived.iter().take(index).find(is_taken) {
+                errors.push(format!("{what} would be {topic}, as well as {}: rename one of the two", other.what));
+            }
+        }
+        let own: BTreeMap<&TopicName, &str> = derived.iter().map(|found| (&found.topic, found.what.as_str())).collect();
+        for sub in &self.sub_topologies {
+            let destination = sub.destination.as_ref().filter(|_| sub.rekeys.is_none());
+            if let Some((topic, what)) = destination.and_then(|topic| Some((topic, own.get(topic)?))) {
+                errors.push(format!(
+                    "topic {topic}: is written to by to(), and is what Tidegate writes itself ({what}): name another"
+                ));
+            }
+        }
+        let changelogs: BTreeSet<TopicName> = self
+            .sub_topologies
+            .iter()
+            .flat_map(|sub| &sub.stores)
+            .filter_map(|store| self.changelog_topic(store))
+            .collect();
+        for topic in
+            self.sub_topologies.iter().flat_map(SubTopology::sources).filter(|topic| changelogs.contains(topic))
+        {
+            errors.push(format!(
+                "topic {topic}: is a source, and the changelog of a store of this pipeline: read the store instead"
+            ));
+        }
+    }
+
+    /// Whether what the pipeline writes comes back to it, round and round. A record of a table makes no step run.
+    fn check_loops(&self, errors: &mut Vec<String>) {
+        let mut done = BTreeSet::new();
+        for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
+            self.look_for_loops(topic, &mut Vec::new(), &mut done, errors);
+        }
+    }
+
+    fn look_for_loops(
+        &self,
+        topic: &TopicName,
+        path: &mut Vec<TopicName>,
+        done: &mut BTreeSet<TopicName>,
+        errors: &mut Vec<String>,
+    ) {
+        if let Some(from) = path.iter().position(|before| before == topic) {
+            let round = path.iter().skip(from).chain([topic]).map(TopicName::as_str).collect::<Vec<_>>().join(" -> ");
+            errors.push(format!(
+                "topic {topic}: what the pipeline writes comes back to it ({round}): a record would go round for ever; write to another topic"
+            ));
+            return;
+        }
+        if !done.insert(topic.clone()) {
+            return;
+        }
+        path.push(topic.clone());
+        let readers = self.sub_topologies.iter().filter(|sub| sub.sources().any(|source| source == topic));
+        for sub in readers {
+            let told = sub.destination.clone().filter(|_| !sub.is_table(topic));
+            for next in told.into_iter().chain([Self::dead_letter_topic(topic)]) {
+                self.look_for_loops(&next, path, done, errors);
+            }
+        }
+        path.pop();
+    }
+}
+
+/// The step in words.
+fn step_of(sub: &SubTopology) -> String {
+    match sub.table() {
+        Some(spec) => format!("the step that updates {}", spec.table.name),
+        None => format!("the step that reads {}", sub.lead),
+    }
+}
+
+/// Whether keys that are spelt in one way can be read in the other.
+const fn may_read(spelt: KeyType, read: KeyType) -> bool {
+    use KeyType::{I64, I64BigEndian, Text, Uuid};
+    match (spelt, read) {
+        (I64BigEndian, I64BigEndian) => true,
+        (I64BigEndian, _) | (_, I64BigEndian) | (I64, Uuid) | (Uuid, I64) => false,
+        (I64 | Uuid | Text, I64 | Uuid | Text) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Algorithm, Context, Reject, Table, TableTopic};
+
+    /// Says again what it is told.
+    struct Echo;
+
+    impl Algorithm for Echo {
+        type Event = i64;
+        type Row = ();
+        type Notices = Option<i64>;
+
+        fn apply(&self, event: i64, (): &mut (), _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            Ok(Some(event))
+        }
+    }
+
+    /// Adds up, in a store or a row.
+    struct Sum;
+
+    #[derive(serde::Serialize, serde::Deserialize, Default)]
+    struct Total {
+        total: i64,
+    }
+
+    impl Algorithm for Sum {
+        type Event = i64;
+        type Row = Total;
+        type Notices = Option<i64>;
+
+        fn apply(&self, event: i64, total: &mut Total, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            total.total += event;
+            Ok(Some(total.total))
+        }
+    }
+
+    fn errors(build: impl FnOnce(&mut Topology)) -> Vec<String> {
+        let mut topology = Topology::new("p");
+        build(&mut topology);
+        topology.validate().err().unwrap_or_default()
+    }
+
+    fn refused(expected: &str, build: impl FnOnce(&mut Topology)) {
+        let errors = errors(build);
+        assert!(errors.iter().any(|error| error.contains(expected)), "{expected}: {errors:?}");
+    }
+
+    #[test]
+    fn a_derived_name_that_does_not_fit_is_refused_with_the_room_that_is_left() {
+        let long = "r".repeat(246);
+        refused("topic rrr", |topology| topology.source(&long).process(Echo).done());
+        refused(
+            "its dead-letter topic would have 250 characters, 249 are allowed: shorten the name of the topic by 1",
+            |topology| topology.source(&long).process(Echo).done(),
+        );
+        assert_eq!(errors(|topology| topology.source(&"r".repeat(245)).process(Echo).done()), Vec::<String>::new());
+        let source = TopicName::parse(&long).unwrap();
+        assert_ne!(Topology::dead_letter_topic(&source), source, "poison would come back for ever");
+        refused("its repartition topic would have 256 characters", |topology| {
+            topology.source("a").key_by(&"k".repeat(242), |event: &i64| *event).aggregate("s", Sum).done();
+        });
+        refused("its changelog topic would have 253 characters", |topology| {
+            topology.source("a").aggregate("s".repeat(241).as_str(), Sum).done();
+        });
+        refused("its repartition topic would have 259 characters", |topology| {
+            let declared = Declared::murmur2(4).on_violation(OnViolation::Repartition);
+            topology.source(&"s".repeat(245)).declared(declared).aggregate("s", Sum).done();
+        });
+    }
+
+    #[test]
+    fn a_pipeline_under_a_name_too_long_is_refused_and_keeps_no_topic_of_the_old_name() {
+        let mut topology = Topology::new("usage");
+        topology.source("events").key_by("by-user", |event: &i64| *event).aggregate("usage", Sum).to("updates");
+        let renamed = topology.renamed(&"p".repeat(235));
+        let errors = renamed.validate().unwrap_err();
+        assert!(errors.iter().any(|error| error.contains("key_by \"by-user\": its repartition topic would have 255")));
+        assert!(
+            errors.iter().any(|error| error.contains("store usage: its changelog topic would have 251")),
+            "{errors:?}"
+        );
+        assert!(renamed.internal_topics().iter().all(|topic| topic.as_str().starts_with("ppp")));
+        assert!(
+            renamed.sub_topologies().iter().flat_map(|sub| &sub.stores).all(|s| renamed.changelog_topic(s).is_some())
+        );
+    }
+
+    #[test]
+    fn two_derived_names_that_are_one_are_refused() {
+        refused("would be p-clicks-repartition, as well as", |topology| {
+            let declared = Declared::murmur2(4).on_violation(OnViolation::Repartition);
+            topology.source("clicks").declared(declared).aggregate("sessions", Sum).done();
+            topology.source("events").key_by("clicks", |event: &i64| *event).aggregate("other", Sum).done();
+        });
+    }
+
+    #[test]
+    fn a_step_may_not_write_where_tidegate_writes_itself() {
+        for topic in ["readings-dlt", "p-totals-changelog", "p-by-n-repartition", "p-clicks-repartition"] {
+            refused(&format!("topic {topic}: is written to by to(), and is what Tidegate writes itself"), |topology| {
+                topology.source("readings").aggregate("totals", Sum).to(topic);
+                topology.source("events").key_by("by-n", |event: &i64| *event).aggregate("n", Sum).done();
+                let declared = Declared::murmur2(4).on_violation(OnViolation::Repartition);
+                topology.source("clicks").declared(declared).aggregate("m", Sum).done();
+            });
+        }
+        refused("is a source, and the changelog of a store of this pipeline", |topology| {
+            topology.source("p-totals-changelog").process(Echo).done();
+            topology.source("readings").aggregate("totals", Sum).done();
+        });
+    }
+
+    #[test]
+    fn what_goes_round_is_refused_and_what_goes_on_is_not() {
+        refused("(a -> a): a record would go round for ever", |topology| topology.source("a").process(Echo).to("a"));
+        refused("(b -> b)", |topology| topology.source("a").with("b").process(Echo).to("b"));
+        refused("(a -> b -> c -> a)", |topology| {
+            topology.source("a").process(Echo).to("b");
+            topology.source("b").process(Echo).to("c");
+            topology.source("c").process(Echo).to("a");
+        });
+        refused("(a -> a-dlt -> a)", |topology| {
+            topology.source("a").process(Echo).done();
+            topology.source("a-dlt").process(Echo).to("a");
+        });
+        let chain = errors(|topology| {
+            topology.source("a").process(Echo).to("b");
+            topology.source("b").process(Echo).to("c");
+            topology.source("a-dlt").process(Echo).to("seen");
+        });
+        assert_eq!(chain, Vec::<String>::new());
+    }
+
+    #[test]
+    fn keys_that_cannot_be_read_as_they_are_written_are_refused() {
+        let expected =
+            "topic p-by-n-repartition: key_by \"by-n\" writes its keys as text (KeyType::Text), and the step that";
+        refused(expected, |topology| {
+            let source = topology.source("a").key_by("by-n", |event: &i64| *event);
+            source.aggregate("s", Sum).keys(KeyType::I64BigEndian).done();
+        });
+        refused(expected, |topology| {
+            let source = topology.source("a").key_by("by-n", |event: &i64| *event);
+            source.update(Table::new("t").key("id", KeyType::I64BigEndian), Sum).done();
+        });
+        refused("topic users: the step that reads raw writes its keys as eight big-endian bytes", |topology| {
+            topology.source("raw").aggregate("s", Sum).keys(KeyType::I64BigEndian).to("users");
+            topology.source("orders").join(TableTopic::<i64>::new("users")).process(Pairs).done();
+        });
+        refused("topic b: the step that updates t writes its keys as decimal integers", |topology| {
+            topology.source("a").update("t", Sum).to("b");
+            topology.source("b").update(Table::new("u").key("id", KeyType::Uuid), Sum).done();
+        });
+        let fit = errors(|topology| {
+            topology.source("a").key_by("by-n", |event: &i64| *event).update("t", Sum).to("b");
+            topology.source("b").aggregate("s", Sum).done();
+        });
+        assert_eq!(fit, Vec::<String>::new());
+    }
+
+    #[test]
+    fn keys_that_nobody_reads_are_refused() {
+        let expected =
+            "table t: keys() says text (KeyType::Text), and an update step's keys are its table's, decimal integers";
+        refused(expected, |topology| topology.source("a").update("t", Sum).keys(KeyType::Text).done());
+        refused("keys(): a process step without a join reads no keys", |topology| {
+            topology.source("a").process(Echo).keys(KeyType::I64).done();
+        });
+        let said = errors(|topology| topology.source("a").update("t", Sum).keys(KeyType::I64).done());
+        assert_eq!(said, Vec::<String>::new(), "it says the same");
+    }
+
+    /// Of a stream and a table.
+    struct Pairs;
+
+    impl Algorithm for Pairs {
+        type Event = (i64, i64);
+        type Row = ();
+        type Notices = Option<i64>;
+
+        fn apply(&self, (n, m): (i64, i64), (): &mut (), _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            Ok(Some(n + m))
+        }
+    }
+}
