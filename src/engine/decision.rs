@@ -90,8 +90,11 @@ pub enum Decision {
         /// D.
         to: NextOffset,
     },
-    /// Inputs are gone and the policy is to skip: move D to the log's start, commit K there.
+    /// Inputs are gone and the policy is to skip: publish what was decided and is not published, move D to the log's start,
+    /// commit K there.
     SkipGap {
+        /// K; `None` where the offsets expired, so that what is published has to be looked up.
+        from: Option<NextOffset>,
         /// L.
         to: NextOffset,
     },
@@ -292,7 +295,7 @@ pub fn decide_log(facts: &LogFacts<'_>) -> Decision {
     }
     match (at < start, facts.on_data_loss) {
         (false, _) => Decision::Resume { at },
-        (true, DataLossPolicy::Skip) => Decision::SkipGap { to: start },
+        (true, DataLossPolicy::Skip) => Decision::SkipGap { from: Some(at), to: start },
         (true, DataLossPolicy::Halt) => Decision::Halt(HaltReason::InputsDeleted),
     }
 }
@@ -332,7 +335,10 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         _ if facts.remembered.is_some_and(|at| at > d) => Decision::Halt(HaltReason::DatabaseWentBack),
         Some(k) if k.next_offset > end => Decision::Halt(HaltReason::InputsTruncated),
         Some(k) if k.next_offset < p => Decision::Halt(HaltReason::GroupWentBack),
-        Some(k) if k.next_offset == d && d < start && skips => Decision::SkipGap { to: start },
+        Some(k) if k.next_offset <= d && d < start && skips => {
+            Decision::SkipGap { from: Some(k.next_offset), to: start }
+        }
+        None if p <= d && d < start && skips => Decision::SkipGap { from: None, to: start },
         _ if d < start => Decision::Halt(HaltReason::InputsDeleted),
         Some(k) if k.next_offset == d => Decision::Go,
         Some(k) if k.next_offset > d => Decision::Replay { to: k.next_offset },
@@ -471,7 +477,19 @@ mod tests {
             ),
             (
                 Case { position: Some(position(7, 7)), committed: ours(7), bounds: (9, 100), skip: true, ..base() },
-                Decision::SkipGap { to: at(9) },
+                Decision::SkipGap { from: Some(at(7)), to: at(9) },
+            ),
+            (
+                Case { position: Some(position(7, 5)), committed: ours(6), bounds: (9, 100), skip: true, ..base() },
+                Decision::SkipGap { from: Some(at(6)), to: at(9) },
+            ),
+            (
+                Case { position: Some(position(7, 5)), bounds: (9, 100), skip: true, ..base() },
+                Decision::SkipGap { from: None, to: at(9) },
+            ),
+            (
+                Case { position: Some(position(7, 8)), bounds: (9, 100), skip: true, ..base() },
+                halt(HaltReason::InputsDeleted),
             ),
             (
                 Case { position: Some(position(7, 5)), committed: ours(7), ids: ("c", "other"), ..base() },
@@ -530,7 +548,11 @@ mod tests {
                 }
                 Decision::CommitPosition => prop_assert!(d.is_some() && k.is_none() && !outbox && p_back >= 0),
                 Decision::LookUp { to, .. } => prop_assert!(k.is_none() && outbox && Some(to.0) == d),
-                Decision::SkipGap { to } => prop_assert!(skip && d == k && to.0 == start && d < Some(start)),
+                Decision::SkipGap { from, to } => {
+                    prop_assert!(skip && to.0 == start && d.is_some() && d < Some(start));
+                    prop_assert_eq!(from.map(|from| from.0), k);
+                    prop_assert!(k.is_none_or(|k| is_ours && Some(k) <= d) && p_back >= 0);
+                }
                 Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some() || remembered.is_some()),
                 Decision::Resume { .. } | Decision::Begin { .. } => prop_assert!(false, "of steps without rows"),
             }
@@ -568,7 +590,10 @@ mod tests {
                     prop_assert!(!is_ours || same_topic);
                     prop_assert!(is_ours || !is_stateful || remembered == Some(at));
                 }
-                Decision::SkipGap { to } => prop_assert!(skip && to.0 == start && k < Some(start)),
+                Decision::SkipGap { from, to } => {
+                    prop_assert!(skip && to.0 == start && k < Some(start));
+                    prop_assert_eq!(from.map(|from| from.0), k);
+                }
                 Decision::Halt(_) => prop_assert!(k.is_some() || remembered.is_some()),
                 _ => prop_assert!(false, "of steps with rows"),
             }

@@ -1,7 +1,9 @@
-//! Says when K has been unreadable for long: a pending transaction ends within its timeout, a hanging one never does.
+//! Says when something has been waited for in vain for long: K, which a pending transaction keeps unreadable until its
+//! timeout and a hanging one for ever; or any other step of a takeover.
 
 use crate::flow::record::TopicPartition;
 use crate::ports::Fault;
+use crate::ports::source::TaskId;
 use std::time::Duration;
 
 /// Longer than any transaction of ours and the coordinator's rounds together.
@@ -10,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Longer than a living owner's commit takes.
 const COMMIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long one reading of K has been in vain.
+/// How long one thing has been tried in vain.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     since: Option<Duration>,
@@ -18,7 +20,7 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// K was read.
+    /// It has succeeded.
     pub(crate) fn end(&mut self) {
         *self = Self::default();
     }
@@ -28,12 +30,40 @@ impl Patience {
         self.since.is_some_and(|since| now.saturating_sub(since) >= COMMIT_MAX)
     }
 
+    /// Whether it has failed since it last succeeded.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// It failed, once more. How long it has done so, where that is to be told.
+    fn is_due(&mut self, now: Duration) -> Option<Duration> {
+        let waited = now.saturating_sub(*self.since.get_or_insert(now));
+        if waited < EVERY * (self.told + 1) {
+            return None;
+        }
+        self.told += 1;
+        Some(waited)
+    }
+
+    /// A step of the task `id` could not be taken, once more; warns twice a minute. True when it did.
+    pub(crate) fn step_in_vain(&mut self, now: Duration, id: TaskId, state: &str, fault: &Fault) -> bool {
+        let waited = self.is_due(now);
+        if let Some(waited) = waited {
+            tracing::warn!(
+                task = ?id,
+                state,
+                waited_s = waited.as_secs(),
+                error = %fault,
+                "the partition does not come further; it is tried again"
+            );
+        }
+        waited.is_some()
+    }
+
     /// K could not be read, once more; warns twice a minute. True when it did.
     pub(crate) fn in_vain(&mut self, now: Duration, sources: &[TopicPartition], fault: &Fault) -> bool {
-        let waited = now.saturating_sub(*self.since.get_or_insert(now));
-        let is_due = waited >= EVERY * (self.told + 1);
-        if is_due {
-            self.told += 1;
+        let waited = self.is_due(now);
+        if let Some(waited) = waited {
             let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
             tracing::warn!(
                 partitions = sources.join(" "),
@@ -43,7 +73,7 @@ impl Patience {
                  (KAFKA-20734): `kafka-transactions.sh find-hanging` names it, `abort` ends it"
             );
         }
-        is_due
+        waited.is_some()
     }
 }
 

@@ -22,6 +22,9 @@ use std::time::Duration;
 const SLICE: usize = 5_000;
 /// How long a slice waits for the log.
 const WAIT: Duration = Duration::from_millis(20);
+/// How long the log may show nothing new before another task's restore has its turn: longer than any answer takes. An open
+/// transaction holds up what lies behind it, and only that.
+const STALLED: Duration = Duration::from_secs(1);
 /// Keys that are gathered, last value winning, before they are written in key order: sorted writes cost a quarter
 /// (performance.md 1.4).
 const GATHERED: usize = 100_000;
@@ -29,13 +32,15 @@ const GATHERED: usize = 100_000;
 /// bounded whatever the size of a value. Far above what [`GATHERED`] small values take, so that only large ones feel it.
 const GATHERED_BYTES: usize = 16 << 20;
 
-/// The restore under way; a worker has one at a time.
+/// One restore; a worker reads for one at a time.
 pub(crate) struct Restore {
-    task: TaskId,
+    pub(crate) task: TaskId,
     /// Which of the task's stores.
     store: usize,
     end: NextOffset,
     position: NextOffset,
+    /// When it last came further.
+    moved_at: Duration,
     gathered: Gathered,
     status: RestoreStatus,
 }
@@ -81,7 +86,7 @@ impl Stage {
             let Some(topic) = self.topology.changelog_topic(&spec) else { continue };
             let found = self.group.partition_count(&topic, self.settings.ask_wait)?;
             let Some(found) = found else {
-                return Err(Fault::fatal(format!("topic {topic} does not exist; `tidegate topics apply` creates it")));
+                return Err(Fault::retry(format!("topic {topic} is gone; `topics apply` creates it, empty")));
             };
             if found != count {
                 let message = format!(
@@ -90,7 +95,13 @@ impl Stage {
                 return Ok(Err((HaltReason::PartitionCountChanged, message)));
             }
             let log_ids = self.log_ids(&topic)?;
-            let store = stores.open(&StoreId { name: spec.name.clone(), partition: id.partition })?;
+            // A checkpoint that cannot be understood is found now, while it is known that the store is to blame.
+            let opened = stores.open(&StoreId { name: spec.name.clone(), partition: id.partition });
+            let opened = opened.and_then(|store| store.checkpoint().map(|_| store));
+            let store = match opened {
+                Err(fault @ Fault::Corrupt(_)) => return Ok(Err((HaltReason::StoreUnreadable, fault.to_string()))),
+                opened => opened?,
+            };
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
             let record_bytes_max = self.message_bytes_max.get(&changelog.topic).copied().unwrap_or(usize::MAX);
@@ -111,6 +122,7 @@ impl Stage {
         }
         // What it had begun to restore went with that, and the changelog may have a later end by now.
         self.state.restore.take_if(|restore| restore.task == id);
+        self.state.parked.remove(&id);
         match self.open_stores(id)? {
             Ok(keyed) => {
                 if let Some(task) = self.state.tasks.get_mut(&id) {
@@ -147,11 +159,40 @@ impl Stage {
             };
             self.state.reader = Some(open()?);
         }
+        let now = self.clock.elapsed();
         match &self.state.restore {
-            Some(restore) if restore.task == id => self.restore_slice(id),
-            Some(other) if self.is_restoring(other.task) => Ok(false), // its turn comes
-            _ => self.begin_restore(id, 0),
+            Some(restore) if restore.task == id => return self.restore_slice(id),
+            Some(other) if !self.is_restoring(other.task) => self.state.restore = None,
+            Some(other) if now.saturating_sub(other.moved_at) < STALLED => return Ok(false), // its turn comes
+            Some(_) => self.park()?,
+            None => {}
         }
+        match self.state.parked.remove(&id) {
+            Some(parked) => self.go_on_restoring(Restore { moved_at: now, ..parked }),
+            None => self.begin_restore(id, 0),
+        }
+    }
+
+    /// Puts the restore under way aside, with what it has read in its store.
+    fn park(&mut self) -> Result<(), Fault> {
+        let Some(mut restore) = self.state.restore.take() else { return Ok(()) };
+        if self.write_gathered(&mut restore, false)? {
+            self.state.parked.insert(restore.task, restore);
+        }
+        Ok(())
+    }
+
+    fn go_on_restoring(&mut self, restore: Restore) -> Result<bool, Fault> {
+        let id = restore.task;
+        let keyed = self.state.tasks.get(&id).and_then(|task| task.keyed.as_ref());
+        let (Some(kept), Some(reader)) =
+            (keyed.and_then(|keyed| keyed.kept.get(restore.store)), &mut self.state.reader)
+        else {
+            return Ok(false);
+        };
+        reader.begin(&kept.changelog, restore.position)?;
+        self.state.restore = Some(restore);
+        self.restore_slice(id)
     }
 
     fn is_restoring(&self, id: TaskId) -> bool {
@@ -169,7 +210,7 @@ impl Stage {
             return Ok(true);
         };
         let Some(reader) = &mut self.state.reader else { return Ok(false) };
-        let bounds = reader.bounds(&kept.changelog)?;
+        let bounds = reader.bounds(&kept.changelog).map_err(waited_for)?;
         let checkpoint = kept.cache.checkpoint()?;
         let age = checkpoint.as_ref().map_or(0, |checkpoint| now.0.saturating_sub(checkpoint.at.0));
         let is_old = u128::try_from(age).unwrap_or(0) > rebuild_after.as_millis();
@@ -198,60 +239,62 @@ impl Stage {
             began_at: elapsed,
             seconds: 0.0,
         };
-        reader.begin(&kept.changelog, from)?;
-        self.state.restore =
-            Some(Restore { task: id, store, end: bounds.end, position: from, gathered: Gathered::default(), status });
-        self.restore_slice(id)
+        self.go_on_restoring(Restore {
+            task: id,
+            store,
+            end: bounds.end,
+            position: from,
+            moved_at: elapsed,
+            gathered: Gathered::default(),
+            status,
+        })
     }
 
     fn restore_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
-        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let elapsed = self.clock.elapsed();
         let Some(mut restore) = self.state.restore.take() else { return Ok(false) };
         let Some(reader) = &mut self.state.reader else { return Ok(false) };
         let before = restore.position;
         if restore.position < restore.end {
             let Restore { gathered, status, .. } = &mut restore;
             let wait = WAIT.min(self.settings.ask_wait);
-            restore.position = reader.read(wait, SLICE, &mut |record| {
+            let read = reader.read(wait, SLICE, &mut |record| {
                 let key = record.key.unwrap_or_default();
                 status.records += 1;
                 status.bytes += (key.len() + record.value.map_or(0, <[u8]>::len)) as u64;
                 gathered.insert(key, record.value);
                 !gathered.is_full()
-            })?;
+            });
+            restore.position = match read {
+                // Its start has passed the reader.
+                Err(fault @ Fault::Corrupt(_)) => {
+                    if let Some(halt) = self.halt_of(id, 0, HaltReason::ChangelogTruncated, fault.to_string()) {
+                        self.halt(id, halt);
+                    }
+                    return Ok(true);
+                }
+                read => read?,
+            };
         }
         failpoint!(K24);
         let is_whole = restore.position >= restore.end;
         restore.status.position = restore.position.0;
         restore.status.seconds = elapsed.saturating_sub(restore.status.began_at).as_secs_f64();
-        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(false) };
-        let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
-        let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));
-        let Some(kept) = kept else { return Ok(false) };
-        let gathered = std::mem::take(&mut restore.gathered);
-        if !gathered.values.is_empty() && (is_whole || gathered.is_full()) {
-            let writes: Vec<Write<'_>> =
-                gathered.values.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
-            // Only a store that is whole has seen all that its inputs did.
-            let inputs = if is_whole { inputs } else { Vec::new() };
-            let (next_offset, log_ids) = (restore.position, kept.log_ids.clone());
-            let loaded = kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at: now, inputs });
-            if let Err(fault @ (Fault::Retry(_) | Fault::Fenced(_))) = loaded {
-                if let Some(halt) = self.halt_of(id, 0, HaltReason::StoreUnwritable, fault.to_string()) {
-                    self.halt(id, halt);
-                }
-                return Ok(true);
-            }
-            loaded?;
-        } else {
-            restore.gathered = gathered;
+        if (is_whole || restore.gathered.is_full()) && !self.write_gathered(&mut restore, is_whole)? {
+            return Ok(true);
         }
         self.status.set_restore(id, (!is_whole).then(|| restore.status.clone()));
         if !is_whole {
             let has_moved = restore.position > before;
+            if has_moved {
+                restore.moved_at = elapsed;
+            }
+            self.note_restore(id, &restore, has_moved);
             self.state.restore = Some(restore);
             return Ok(has_moved);
         }
+        let kept = self.kept_of(&restore);
+        let Some(kept) = kept else { return Ok(false) };
         kept.proved_end = kept.proved_end.max(restore.position);
         if let Some(reader) = &mut self.state.reader {
             reader.end();
@@ -260,6 +303,54 @@ impl Stage {
         tracing::info!(task = ?id, store, records, bytes, seconds, "store restored");
         self.status.restored_records.add(*records);
         self.begin_restore(id, restore.store + 1)
+    }
+
+    fn kept_of(&mut self, restore: &Restore) -> Option<&mut Kept> {
+        let keyed = self.state.tasks.get_mut(&restore.task)?.keyed.as_mut()?;
+        keyed.kept.get_mut(restore.store)
+    }
+
+    /// Says when it has come no further for long.
+    fn note_restore(&mut self, id: TaskId, restore: &Restore, has_moved: bool) {
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        if has_moved {
+            task.waiting.end();
+            return;
+        }
+        let (position, end, store) = (restore.position, restore.end, &restore.status.store);
+        let fault = Fault::retry(format!(
+            "the changelog of store {store} ends at {end} and shows nothing from {position} on; where the brokers are well, a \
+             transaction is open there, which ends by its timeout or hangs (KAFKA-20734): `kafka-transactions.sh find-hanging` \
+             names it, `abort` ends it"
+        ));
+        task.waiting.step_in_vain(now, id, task.state.label(), &fault);
+    }
+
+    /// Writes what was read into the store, up to where it was read. False when it could not be: the task halts.
+    fn write_gathered(&mut self, restore: &mut Restore, is_whole: bool) -> Result<bool, Fault> {
+        let gathered = std::mem::take(&mut restore.gathered);
+        if gathered.values.is_empty() {
+            return Ok(true);
+        }
+        let at = self.clock.now();
+        let Some(task) = self.state.tasks.get_mut(&restore.task) else { return Ok(false) };
+        // Only a store that is whole has seen all that its inputs did.
+        let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
+        let inputs = if is_whole { inputs } else { Vec::new() };
+        let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));
+        let Some(kept) = kept else { return Ok(false) };
+        let writes: Vec<Write<'_>> =
+            gathered.values.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+        let (next_offset, log_ids) = (restore.position, kept.log_ids.clone());
+        let loaded = kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at, inputs });
+        if let Err(fault @ (Fault::Retry(_) | Fault::Fenced(_))) = loaded {
+            if let Some(halt) = self.halt_of(restore.task, 0, HaltReason::StoreUnwritable, fault.to_string()) {
+                self.halt(restore.task, halt);
+            }
+            return Ok(false);
+        }
+        loaded.map(|()| true)
     }
 
     /// Every store is whole, and with them the clock.
@@ -314,6 +405,14 @@ impl Stage {
             }
         }
         Ok(())
+    }
+}
+
+/// A topic that is not there is waited for: it may only be unknown to the broker that was asked, or be made again.
+pub(crate) fn waited_for(fault: Fault) -> Fault {
+    match fault {
+        Fault::Corrupt(cause) => Fault::Retry(cause),
+        other => other,
     }
 }
 

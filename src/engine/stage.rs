@@ -117,6 +117,8 @@ pub(crate) struct StageState {
     pub(crate) open: OpenBatch,
     pub(crate) reader: Option<Box<dyn ChangelogReader>>,
     pub(crate) restore: Option<Restore>,
+    /// Restores that came no further and have let the others go first.
+    pub(crate) parked: BTreeMap<TaskId, Restore>,
     pub(crate) tables: Option<TableReader>,
     /// When partition counts were last compared.
     pub(crate) counts_at: Duration,
@@ -205,11 +207,7 @@ impl Stage {
             ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToStage::Lost { tasks } => self.forget(&tasks),
             ToStage::Query(question) => self.state.questions.push_back(question),
-            ToStage::OutOfRange { task, topic, message } => {
-                if let Some(halt) = self.halt_of(task, topic, HaltReason::InputsDeleted, message) {
-                    self.halt(task, halt);
-                }
-            }
+            ToStage::OutOfRange { task, topic, message } => self.out_of_range(task, topic, &message)?,
             ToStage::Published { task: id, assignment, source, next_offset, batch, ends } => {
                 let now = self.clock.elapsed();
                 if let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment)
@@ -281,16 +279,32 @@ impl Stage {
     /// The database or the log says that the task may not be ours: everything it handed to the relay must have ended
     /// before it may prove itself, because the proof writes K.
     pub(crate) fn doubt(&mut self, id: TaskId) {
-        if self.state.tasks.get(&id).is_some_and(|task| task.state != State::Draining) {
+        if self.state.tasks.get(&id).is_some_and(|task| task.state.may_begin_anew()) {
             self.status.fencings.add(1);
             tracing::info!(task = ?id, "fenced; proving membership before claiming again");
         }
         self.take_over_anew(id);
     }
 
+    /// The next offset of an input lies outside the log: whether before its start or behind its end, and what becomes of it,
+    /// is decided as at any takeover.
+    fn out_of_range(&mut self, id: TaskId, topic: usize, message: &str) -> Result<(), Fault> {
+        let Some(task) = self.state.tasks.get(&id).filter(|task| task.state.is_deciding()) else { return Ok(()) };
+        let partition = task.inputs.get(topic).map(|input| input.source.to_string());
+        tracing::warn!(
+            partition,
+            error = message,
+            "an input cannot be read on; the log's bounds decide what becomes of it"
+        );
+        // What was decided goes out first: its inputs can perhaps not be read again.
+        self.hand_over_log()?;
+        self.take_over_anew(id);
+        Ok(())
+    }
+
     /// Begins again with K, once the relay holds nothing of the task any more.
-    fn take_over_anew(&mut self, id: TaskId) {
-        let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state != State::Draining) else { return };
+    pub(crate) fn take_over_anew(&mut self, id: TaskId) {
+        let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state.may_begin_anew()) else { return };
         let assignment = task.assignment;
         // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
         task.keyed = None;
@@ -342,8 +356,13 @@ impl Stage {
         Some(Halt { source: input.source.clone(), reason, next_offset, committed, detail, choices })
     }
 
-    /// Stops one task until a person has decided; the others go on.
+    /// Stops one task until a person has decided; the others go on. The first reason counts, and one that is leaving goes on
+    /// leaving: its next owner will find the same.
     pub(crate) fn halt(&mut self, id: TaskId, halt: Halt) {
+        let Some(state) = self.state.tasks.get(&id).map(|task| task.state).filter(|state| *state != State::Halted)
+        else {
+            return;
+        };
         tracing::error!(
             partition = %halt.source,
             reason = halt.reason.label(),
@@ -355,8 +374,10 @@ impl Stage {
             halt.reason.cause(),
             halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         );
-        self.drop_records(id, State::Halted);
-        self.show_halt(id, Some(halt));
+        if state != State::Leaving {
+            self.drop_records(id, State::Halted);
+            self.show_halt(id, Some(halt));
+        }
     }
 
     /// Puts the task's state where people can see it.

@@ -10,6 +10,7 @@ use crate::engine::message::{changelog_message, turn_of};
 use crate::engine::outbox::{decided, unannounced};
 use crate::engine::outgoing::{Origin, Outgoing};
 use crate::engine::relay::{Outbound, Part, Publication};
+use crate::engine::restore::waited_for;
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
 use crate::engine::task::{Contradiction, State, Task};
@@ -96,19 +97,37 @@ impl Stage {
             match result {
                 Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state != state),
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(Fault::Corrupt(cause)) => {
-                    let fault = Fault::Corrupt(cause);
-                    if let Some(halt) = self.halt_of(id, 0, HaltReason::SchemaChanged, fault.to_string()) {
-                        self.halt(id, halt);
-                    }
-                }
+                Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault),
                 Err(fault) => {
-                    tracing::debug!(task = ?id, state = state.label(), error = %fault, "a takeover step is tried again");
+                    self.in_vain(id, &fault);
                     self.go_on(id, state, AGAIN);
                 }
             }
         }
         Ok(has_moved)
+    }
+
+    /// Notes that a step of the task could not be taken, and says so when that has lasted.
+    pub(crate) fn in_vain(&mut self, id: TaskId, fault: &Fault) {
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        tracing::debug!(task = ?id, state = task.state.label(), error = %fault, "a takeover step is tried again");
+        if !task.patience.has_begun() {
+            task.waiting.step_in_vain(now, id, task.state.label(), fault);
+        }
+    }
+
+    /// What was read in `state` cannot be true: halts with the reason that names whose it is.
+    fn contradicted(&mut self, id: TaskId, state: State, fault: &Fault) {
+        let reason = match state {
+            // The start of a table topic has passed its reader: the bounds decide, as for any other input.
+            State::CatchingUp => return self.take_over_anew(id),
+            State::Restoring => HaltReason::StoreUnreadable,
+            _ => HaltReason::SchemaChanged,
+        };
+        if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
+            self.halt(id, halt);
+        }
     }
 
     /// There is nothing to do for the task yet: the log may have an open transaction where it reads.
@@ -218,7 +237,7 @@ impl Stage {
         {
             return Ok(ids.clone());
         }
-        let ids = self.group.log_ids(topic, 4 * self.settings.ask_wait)?;
+        let ids = self.group.log_ids(topic, 4 * self.settings.ask_wait).map_err(waited_for)?;
         self.state.log_ids.insert(topic.clone(), (now, ids.clone()));
         Ok(ids)
     }
@@ -278,6 +297,9 @@ impl Stage {
             self.hand_over(rest.into_publication());
         }
         self.hook.after(Step::PublishRest)?;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.waiting.end();
+        }
         self.go_on(id, State::Publishing, Duration::ZERO);
         Ok(())
     }
@@ -409,7 +431,7 @@ impl Stage {
                 rest.sought.push((source.clone(), (from, to), rows));
                 Ok(true)
             }
-            Decision::SkipGap { to } => self.skip_gap(id, source, to, rest),
+            Decision::SkipGap { from, to } => self.skip_gap(id, source, (from, to), rest),
         }
     }
 
@@ -529,7 +551,8 @@ impl Stage {
         let Some(open) = &self.history else {
             return Err(Fault::retry("the topics cannot be searched for what was already published"));
         };
-        let mut missing = unannounced(self.topology.name(), rows, &mut *open()?)?;
+        let found = open().and_then(|mut history| unannounced(self.topology.name(), rows, &mut *history));
+        let mut missing = found.map_err(waited_for)?;
         for (source, range, _) in sought {
             let (own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
             missing = others;
@@ -539,12 +562,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent.
+    /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent. What was
+    /// decided before the gap and is not published yet, from K on, is.
     fn skip_gap(
         &mut self,
         id: TaskId,
         source: &TopicPartition,
-        to: NextOffset,
+        (k, to): (Option<NextOffset>, NextOffset),
         rest: &mut Rest,
     ) -> Result<bool, Fault> {
         if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
@@ -553,11 +577,16 @@ impl Stage {
             self.publish(id, source, (to, to), Vec::new(), rest);
             return Ok(true);
         }
+        if !self.replace_refused(id, source)? {
+            return Ok(false);
+        }
         let Some(position) = self.position(id, source) else { return Ok(false) };
         let (from, epoch) = (position.next_offset, position.epoch);
+        let published = k.unwrap_or(position.published);
+        let rows = decided(&mut *self.rows, source, published, from)?;
         tracing::error!(partition = %source, from = from.0, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
         self.rows.begin()?;
-        let moved = Move { source: source.clone(), epoch, from, to, published: from, counts: Counts::default() };
+        let moved = Move { source: source.clone(), epoch, from, to, published, counts: Counts::default() };
         let matched = self.rows.advance(std::slice::from_ref(&moved))?;
         if matched != [true] {
             self.rows.rollback();
@@ -569,9 +598,13 @@ impl Stage {
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
             input.next_offset = to;
-            input.published = from;
+            input.published = if k.is_some() { published } else { NextOffset(-1) };
         }
-        self.publish(id, source, (from, to), Vec::new(), rest);
+        if k.is_some() {
+            self.publish(id, source, (published, to), rows, rest);
+        } else {
+            rest.sought.push((source.clone(), (published, to), rows));
+        }
         Ok(true)
     }
 
@@ -588,6 +621,7 @@ impl Stage {
     /// Step 6: everything is in place, so records may come.
     pub(crate) fn start(&mut self, id: TaskId) {
         let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        task.waiting.end();
         task.delivery += 1;
         let delivery = task.delivery;
         let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();

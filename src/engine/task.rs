@@ -80,6 +80,12 @@ impl State {
         )
     }
 
+    /// Whether a takeover may begin anew. One that is leaving is somebody else's soon, and nothing would take it from us
+    /// again; one that stands still waits for a person; and one that drains is about to begin.
+    pub(crate) const fn may_begin_anew(self) -> bool {
+        !matches!(self, Self::Leaving | Self::Draining | Self::Halted)
+    }
+
     /// Whether the records that a task holds are decided.
     pub(crate) const fn is_deciding(self) -> bool {
         matches!(self, Self::CatchingUp | Self::Running)
@@ -243,6 +249,8 @@ pub(crate) struct Task {
     pub(crate) queued: Arc<AtomicUsize>,
     /// With the reading of K.
     pub(crate) patience: Patience,
+    /// With everything else that a takeover, or a read of a store, tries again.
+    pub(crate) waiting: Patience,
     /// What would have halted it, had it been seen twice: a process that was stopped between its claim and the reading of K
     /// compares a D of before with a K of after.
     pub(crate) suspected: Option<Contradiction>,
@@ -281,6 +289,7 @@ impl Task {
             delivery: 0,
             queued,
             patience: Patience::default(),
+            waiting: Patience::default(),
             suspected: None,
             counts: Vec::new(),
             topic_ids: Vec::new(),

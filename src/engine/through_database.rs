@@ -353,7 +353,7 @@ impl Stage {
             }
             Undone::Store(StoreTrouble { task, trouble }) => {
                 self.rows.rollback();
-                self.store_failed(task, trouble)?;
+                self.store_unread(task, trouble)?;
             }
             Undone::Fault(Fault::Fenced(_)) => {
                 self.rows.rollback();

@@ -44,6 +44,8 @@ const SLICE: usize = 16_000;
 /// How long a slice may take where an algorithm is slow, looked at every [`SLICE_LOOK`] records.
 const SLICE_TIME: Duration = Duration::from_millis(20);
 const SLICE_LOOK: usize = 50;
+/// The pause before a store whose disk did not answer is asked again.
+const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 /// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.
 const SAMPLE: i64 = 16;
 
@@ -207,7 +209,7 @@ impl Stage {
             status,
             in_place: InPlace::default(),
         };
-        let mut halt = None;
+        let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
         while decided < SLICE && halt.is_none() && !state.open.is_full(settings) {
             if decided % SLICE_LOOK == SLICE_LOOK - 1 && clock.elapsed().saturating_sub(elapsed) > SLICE_TIME {
@@ -233,7 +235,10 @@ impl Stage {
                     halt = Some((number, HaltReason::StoreUnreadable, Fault::Corrupt(cause).to_string(), None));
                 }
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault) => halt = Some((number, HaltReason::StoreUnwritable, fault.to_string(), None)),
+                Err(fault) => {
+                    unread = Some(fault);
+                    break;
+                }
             }
         }
         terms.in_place.report(&status.declared);
@@ -241,6 +246,10 @@ impl Stage {
             task.queued.fetch_sub(decided, Ordering::AcqRel);
             state.open.since.get_or_insert(elapsed);
             state.open.tasks.insert(id);
+            task.waiting.end();
+        }
+        if let Some(fault) = unread {
+            self.unread(id, &fault);
         }
         if let Some((input, reason, message, at)) = halt
             && let Some(halt) = self.halt_at(id, input, reason, message, None, at)
@@ -312,6 +321,30 @@ impl Stage {
         }
         self.show_stores(id);
         self.hook.after(Step::WriteStore)
+    }
+
+    /// A store of the task could not be read: what its disk did not answer is asked for again, after a pause and for as long
+    /// as it takes; what cannot be true halts the task.
+    pub(crate) fn store_unread(&mut self, id: TaskId, trouble: Trouble) -> Result<(), Fault> {
+        match trouble {
+            Trouble::Fault(fault @ (Fault::Retry(_) | Fault::Fenced(_))) => {
+                self.unread(id, &fault);
+                Ok(())
+            }
+            trouble => self.store_failed(id, trouble),
+        }
+    }
+
+    fn unread(&mut self, id: TaskId, fault: &Fault) {
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        if !task.waiting.has_begun() {
+            tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait");
+        }
+        task.waiting.step_in_vain(now, id, task.state.label(), fault);
+        for input in &mut task.inputs {
+            input.blocked_until = now + UNREAD_PAUSE;
+        }
     }
 
     /// A store of the task cannot be read or written, or was never given to its step: the task halts.

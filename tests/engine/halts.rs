@@ -3,8 +3,10 @@
 use crate::pipeline::{driver, fill, topology};
 use serde_json::json;
 use std::time::Duration;
+use tidegate::engine::commit::Step;
 use tidegate::engine::decision::{DataLossPolicy, HaltReason};
 use tidegate::engine::metadata::committed;
+use tidegate::engine::settings::EngineSettings;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::ports::rows::Position;
@@ -125,6 +127,79 @@ fn inputs_deleted_before_they_were_read_halt_or_are_skipped_as_the_settings_say(
             }
             DataLossPolicy::Skip => assert_eq!((driver.halts().len(), version), (0, 3)),
         }
+    }
+}
+
+/// What the source has fetched already is still handed out, so the log goes on behind the gap.
+#[test]
+fn inputs_deleted_while_it_runs_halt_or_are_skipped_as_the_settings_say() {
+    for policy in [DataLossPolicy::Halt, DataLossPolicy::Skip] {
+        let mut driver = fill(TestDriver::new(topology()).settings(|s| s.on_data_loss = policy), 1);
+        driver.send("readings", 0, json!({"value": 10.0}));
+        driver.run();
+        driver.freeze(0);
+        for _ in 0..5 {
+            driver.send("readings", 0, json!({"value": 10.0}));
+        }
+        driver.log().truncate_before(&place(0), NextOffset(4));
+        driver.thaw(0);
+        driver.run();
+        let version = driver.row_of("accounts", 0).unwrap().version;
+        let halts = driver.halts();
+        match policy {
+            DataLossPolicy::Halt => {
+                assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::InputsDeleted]);
+                let command = halts[0].choices.last().and_then(|choice| choice.command.as_deref());
+                assert_eq!((command, version), (Some("tidegate skip readings-0 --to start"), 1));
+            }
+            DataLossPolicy::Skip => assert_eq!((halts.len(), version), (0, 3)),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_is_cut_while_it_is_read_halts_as_cut_and_goes_on_at_its_end() {
+    let mut driver = fill(TestDriver::new(topology()), 1);
+    for _ in 0..10 {
+        driver.send("readings", 0, json!({"value": 10.0}));
+    }
+    driver.run();
+    driver.log().truncate_from(&place(0), NextOffset(4));
+    for _ in 0..100 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    let halts = driver.status(0).halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::InputsTruncated]);
+    let command = halts[0].choices.last().and_then(|choice| choice.command.as_deref());
+    assert_eq!(command, Some("tidegate reset readings-0 --to 4"));
+}
+
+/// Killed between the two commits, and then retention passes what came after.
+#[test]
+fn a_gap_that_is_skipped_costs_nothing_that_was_decided_before_it() {
+    for is_expired in [false, true] {
+        let skip = |settings: &mut EngineSettings| settings.on_data_loss = DataLossPolicy::Skip;
+        let mut driver = fill(TestDriver::new(topology()).settings(skip), 1);
+        driver.send("readings", 0, json!({"value": 10.0}));
+        driver.run();
+        driver.leave_dead();
+        driver.crash_at(Step::CommitDatabase, 1);
+        driver.send("readings", 0, json!({"value": 20.0}));
+        driver.run();
+        assert_eq!(driver.crashes(), 1);
+        for _ in 0..3 {
+            driver.send("readings", 0, json!({"value": 30.0}));
+        }
+        driver.log().truncate_before(&place(0), NextOffset(4));
+        if is_expired {
+            driver.log().set_committed("scoring", &place(0), None).unwrap();
+        }
+        driver.start(0);
+        driver.run();
+        assert_eq!(driver.halts(), []);
+        assert_eq!(driver.row_of("accounts", 0).unwrap().version, 3);
+        assert_eq!(crate::pipeline::announced_ids(&mut driver).len(), 3, "offsets 0, 1 and 4");
     }
 }
 

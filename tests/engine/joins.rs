@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tidegate::engine::decision::{HaltReason, StartPolicy};
+use tidegate::engine::decision::{DataLossPolicy, HaltReason, StartPolicy};
 use tidegate::flow::key::partition_for;
-use tidegate::flow::record::{Partition, TopicName};
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, TableTopic, Topology};
 use tidegate::ports::store::StoreId;
 use tidegate::testing::TestDriver;
@@ -233,6 +233,36 @@ fn a_long_backlog_of_the_table_is_decided_before_the_stream_begins() {
     }
     user(&mut driver, "ada", Some(1));
     assert_eq!(met_by(&mut driver, "ada"), [(1, Some(1))]);
+}
+
+/// Its start passes the reader: that is data loss like any other, and no matter of the database.
+#[test]
+fn a_table_that_is_cut_while_it_is_read_halts_as_deleted_or_goes_on_as_the_settings_say() {
+    for policy in [DataLossPolicy::Halt, DataLossPolicy::Skip] {
+        let driver = TestDriver::new(inner()).settings(|settings| settings.on_data_loss = policy);
+        let mut driver = driver.partitions(1);
+        for n in 0..12_000 {
+            user(&mut driver, &format!("u{n}"), Some(n));
+        }
+        let place = TopicPartition::new(TopicName::parse("users").unwrap(), Partition(0));
+        for _ in 0..1_000 {
+            driver.step();
+            driver.pass(Duration::from_millis(1));
+            if driver.log().committed("shop", &place).is_some_and(|k| k.next_offset > NextOffset(0)) {
+                break;
+            }
+        }
+        driver.log().truncate_before(&place, NextOffset(11_999));
+        order(&mut driver, "u11999", 1);
+        let halts: Vec<_> = driver.halts().iter().map(|halt| (halt.reason, halt.source.clone())).collect();
+        match policy {
+            DataLossPolicy::Halt => assert_eq!(halts, [(HaltReason::InputsDeleted, place)]),
+            DataLossPolicy::Skip => {
+                assert_eq!(halts, []);
+                assert_eq!(met_by(&mut driver, "u11999"), [(1, Some(11_999))]);
+            }
+        }
+    }
 }
 
 // === Through crashes and rebalances ===

@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate::adapters::memory::SinkFault;
 use tidegate::engine::commit::{Step, THROUGH_LOG};
 use tidegate::engine::decision::HaltReason;
 use tidegate::engine::status::DeclaredSource;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, Topology};
+use tidegate::ports::sink::{Message, Sink as _};
 use tidegate::ports::source::{Committed, TaskId};
 use tidegate::ports::store::StoreId;
 use tidegate::testing::TestDriver;
@@ -426,6 +428,34 @@ fn a_zombie_adds_nothing() {
     }
 }
 
+/// The commit of what was decided last is carried out, and its answer lost, while the partition moves.
+#[test]
+fn a_task_that_moves_while_its_last_commit_is_in_doubt_is_gone() {
+    let mut topology = Topology::new("sessions");
+    topology.source("clicks").aggregate("sessions", Count).done();
+    let mut driver = TestDriver::new(topology).partitions(2);
+    let click = |driver: &mut TestDriver| {
+        (0..8).for_each(|n| driver.send("clicks", format!("u{n}").as_str(), event("any", 1)));
+    };
+    click(&mut driver);
+    driver.run();
+    click(&mut driver);
+    driver.step(); // decided, and not handed over
+    for _ in 0..2 {
+        driver.log().fail_next(SinkFault::Commit { is_applied: true });
+    }
+    driver.start(1);
+    driver.run();
+    let [kept, moved] = [0, 1].map(|instance| driver.status(instance).tasks());
+    assert_eq!((kept.len(), moved.len()), (1, 1), "{kept:?} {moved:?}");
+    assert!(kept.keys().all(|task| !moved.contains_key(task)), "one task at two instances: {kept:?} {moved:?}");
+    click(&mut driver);
+    driver.run();
+    for n in 0..8 {
+        assert_eq!(driver.store("sessions", &format!("u{n}")).unwrap()["count"], 3);
+    }
+}
+
 // === Declared sources ===
 
 fn declared(policy: OnViolation) -> Topology {
@@ -625,6 +655,102 @@ fn a_full_disk_halts_the_stateful_task_and_loses_nothing() {
     driver.start(0);
     feed(&mut driver, 3, 1);
     assert_eq!(driver.store("usage", "u1").unwrap()["count"], 3);
+}
+
+/// Nothing was decided, so nothing is lost, and the partition goes on by itself.
+#[test]
+fn a_disk_that_cannot_be_read_for_a_while_costs_nothing_but_time() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 3, 1);
+    driver.stop(0);
+    driver.start(0);
+    driver.disk(0).block(true);
+    driver.send("events", "k", event("u1", 1));
+    for _ in 0..100 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    assert_eq!(driver.status(0).halts(), []);
+    driver.disk(0).block(false);
+    assert_eq!(driver.store("usage", "u1").unwrap()["count"], 2);
+    assert_eq!(driver.halts(), []);
+    assert!(driver.read_raw("usage-by-user-repartition-dlt").is_empty());
+}
+
+#[test]
+fn a_store_of_a_later_release_halts_its_partition_as_what_it_is() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 2, 1);
+    driver.stop(0);
+    driver.disk(0).garble_checkpoint(&StoreId { name: "usage".into(), partition: Partition(0) });
+    driver.start(0);
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::StoreUnreadable]);
+    let command = halts[0].choices.last().and_then(|choice| choice.command.as_deref());
+    assert_eq!(command, Some("tidegate state rebuild usage-by-user-repartition-0"));
+    assert!(halts[0].detail.contains("later release"), "{}", halts[0].detail);
+}
+
+#[test]
+fn a_changelog_that_is_gone_is_waited_for_and_takes_nobody_along() {
+    let mut driver = TestDriver::new(usage()).partitions(1);
+    feed(&mut driver, 2, 1);
+    driver.stop(0);
+    let changelog = TopicName::parse("usage-usage-changelog").unwrap();
+    driver.start(0);
+    assert!(driver.log().delete_topic(&changelog));
+    for _ in 0..100 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    let tasks = driver.status(0).tasks();
+    let states: Vec<&str> = tasks.values().map(|task| task.state).collect();
+    assert_eq!(states, ["running", "claiming"], "the step without state goes on");
+    driver.log().create_topic(changelog.as_str(), 1).unwrap();
+    let halts = driver.halts();
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::ChangelogRecreated]);
+}
+
+/// A transaction of somebody else, open in one changelog, holds up that store and no other.
+#[test]
+fn an_open_transaction_in_one_changelog_does_not_hold_up_the_restores_of_others() {
+    let mut topology = Topology::new("sessions");
+    topology.source("clicks").aggregate("sessions", Count).done();
+    let mut driver = TestDriver::new(topology).partitions(4); // two tasks a worker
+    (0..40).for_each(|n| driver.send("clicks", format!("u{n}").as_str(), event("any", 1)));
+    driver.run();
+    driver.stop(0);
+    driver.disk(0).lose();
+    let changelog = TopicName::parse("sessions-sessions-changelog").unwrap();
+    let mut stranger = driver.log().sink("stranger");
+    stranger.begin().unwrap();
+    for number in [0, 1] {
+        let message = Message {
+            destination: &changelog,
+            partition: Some(Partition(number)),
+            key: Some(b"x"),
+            value: None,
+            headers: &[],
+            timestamp: None,
+            is_tracked: false,
+        };
+        stranger.send(&message).unwrap();
+    }
+    driver.start(0);
+    for _ in 0..50 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    assert_eq!(driver.log().open_transactions(), 1);
+    let tasks = driver.status(0).tasks();
+    let states: Vec<&str> = tasks.values().map(|task| task.state).collect();
+    assert_eq!(states, ["restoring", "restoring", "running", "running"]);
+    stranger.close();
+    (0..40).for_each(|n| driver.send("clicks", format!("u{n}").as_str(), event("any", 1)));
+    driver.run();
+    for n in 0..40 {
+        assert_eq!(driver.store("sessions", &format!("u{n}")).unwrap()["count"], 2);
+    }
 }
 
 #[test]

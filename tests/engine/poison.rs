@@ -4,8 +4,10 @@ use crate::pipeline::{Account, announced_ids, counted, driver, fill, topology};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tidegate::engine::audit::audit;
 use tidegate::engine::commit::{TAKEOVER, THROUGH_DATABASE};
+use tidegate::engine::decision::HaltReason;
 use tidegate::engine::settings::MissingRow;
 use tidegate::flow::Table;
 use tidegate::flow::record::{Header, Timestamp, TopicName};
@@ -328,4 +330,26 @@ fn a_crash_at_any_step_of_it_leaves_one_dead_letter_for_each_refused_notice() {
         crashes += driver.crashes();
     }
     assert!(crashes > 30 && refused > 60, "{crashes}, {refused}");
+}
+
+/// What was handed over behind something unpublishable comes back to a task that stands still already.
+#[test]
+fn a_halted_partition_stays_halted_whatever_comes_back_to_it() {
+    let driver =
+        TestDriver::new(topology()).settings(|settings| (settings.transaction_rows, settings.batch_rows) = (0, 1));
+    let mut driver = fill(driver, 1);
+    driver.run();
+    driver.log().limit_messages(&TopicName::parse("readings-dlt").unwrap(), 10);
+    for word in ["nothing", "reject", "", ""] {
+        driver.send("readings", 0, json!({"value": 10.0, "word": word}));
+    }
+    let mut states = Vec::new();
+    for _ in 0..200 {
+        driver.step();
+        driver.pass(Duration::from_millis(10));
+        states.extend(driver.status(0).tasks().values().map(|task| task.state));
+    }
+    states.dedup();
+    assert_eq!(states, ["running", "halted"]);
+    assert_eq!(driver.halts().iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::Unpublishable]);
 }

@@ -207,6 +207,15 @@ impl MemoryLog {
         state.touch();
     }
 
+    /// Loses everything from `offset` on, as an unclean leader election does. A journal does not notice.
+    pub fn truncate_from(&self, place: &TopicPartition, offset: NextOffset) {
+        let mut state = self.lock();
+        if let Some(partition) = state.topics.get_mut(place) {
+            partition.truncate_from(offset.0);
+        }
+        state.touch();
+    }
+
     /// What a committed reader finds in a topic now, partition by partition in offset order; nothing without such a topic.
     #[must_use]
     pub fn read(&self, topic: &TopicName) -> Vec<Found> {

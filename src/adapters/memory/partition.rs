@@ -114,6 +114,15 @@ impl PartitionLog {
         self.entries.drain(..first);
     }
 
+    /// Loses everything from `offset` on, as an unclean leader election does.
+    pub(super) fn truncate_from(&mut self, offset: i64) {
+        self.end = self.end.min(offset.max(self.start));
+        let first = self.position_of(self.end);
+        self.entries.truncate(first);
+        let end = self.end;
+        self.open.retain(|_, from| *from < end);
+    }
+
     /// At most `count_max` committed records from `from` on.
     pub(super) fn read(&self, from: i64, count_max: usize) -> impl Iterator<Item = Arc<Stored>> {
         let stable_end = self.stable_end();
@@ -157,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_takes_the_end_and_what_lay_behind_it() {
+        let mut partition = PartitionLog::default();
+        partition.append(record, None);
+        partition.append(record, None);
+        partition.append(record, Some(7));
+        partition.truncate_from(1);
+        assert_eq!((partition.end(), partition.stable_end(), visible(&partition)), (1, 1, vec![0]));
+        partition.finish(7, true);
+        assert_eq!((partition.append(record, None), visible(&partition)), (Offset(1), vec![0, 1]));
+    }
+
+    #[test]
     fn retention_moves_the_start_and_nothing_else() {
         let mut partition = PartitionLog::default();
         for _ in 0..4 {
@@ -164,6 +185,8 @@ mod tests {
         }
         partition.truncate_before(3);
         assert_eq!((partition.start(), partition.end(), visible(&partition)), (3, 4, vec![3]));
+        partition.truncate_from(9);
+        assert_eq!((partition.end(), visible(&partition)), (4, vec![3]));
         partition.truncate_before(99);
         assert_eq!((partition.start(), visible(&partition)), (4, vec![]));
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 struct Contents {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     checkpoint: Option<Checkpoint>,
+    is_garbled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +60,13 @@ impl MemoryStores {
     /// Refuses reads, as a failing disk does, until told otherwise.
     pub fn block(&self, is_unreadable: bool) {
         self.lock().is_unreadable = is_unreadable;
+    }
+
+    /// Makes a store's checkpoint one that cannot be understood, as a later release's is.
+    pub fn garble_checkpoint(&self, id: &StoreId) {
+        if let Some(contents) = self.lock().stores.get_mut(id) {
+            contents.is_garbled = true;
+        }
     }
 
     /// Puts a value where it lies, behind everybody's back.
@@ -123,7 +131,12 @@ impl KeyedStore for MemoryStore {
     }
 
     fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
-        Ok(self.stores.lock().stores.get(&self.id).and_then(|contents| contents.checkpoint.clone()))
+        let disk = self.stores.lock();
+        let Some(contents) = disk.stores.get(&self.id) else { return Ok(None) };
+        if contents.is_garbled {
+            return Err(Fault::corrupt(format!("store {}: its checkpoint is of a later release", self.id)));
+        }
+        Ok(contents.checkpoint.clone())
     }
 
     fn write(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault> {
