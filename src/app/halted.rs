@@ -100,7 +100,7 @@ fn judge(
     let sub = sub_topology(&service.topology, source)?;
     let has_rows = sub.table().is_some();
     let committed: Option<Committed> =
-        group.committed(std::slice::from_ref(source), ANSWER)?.into_iter().next().flatten();
+        metadata::known(group.committed(std::slice::from_ref(source), ANSWER)?.into_iter().next().flatten());
     let (bounds, log_ids) = (group.bounds(source, ANSWER)?, group.log_ids(&source.topic, ANSWER)?);
     let decision = if has_rows {
         decide(&Facts {

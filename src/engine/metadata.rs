@@ -2,6 +2,7 @@
 //! <epoch> <D>`, and of a step without rows, whose topic's id no database remembers, `v1 <pipeline> 0 <D> <topic id>`.
 //! `v1 <pipeline> <epoch> <K> replay` is an operator's leave to let the rows catch up with K and announce nothing meanwhile:
 //! the one case in which K may lie beyond D. The next K that a relay commits lacks the word, so the leave ends by itself.
+//! `v1 <pipeline> 0 0 none` proves a membership where there is no K, and means none.
 
 use crate::flow::record::NextOffset;
 use crate::ports::guard::{self, Guard};
@@ -9,6 +10,8 @@ use crate::ports::source::Committed;
 
 /// The fifth word of an operator's leave; no topic's id is spelt so.
 const REPLAY: &str = "replay";
+/// That of an offset that stands for none.
+const NONE: &str = "none";
 
 /// The committed offset of our own making: `next_offset` with its metadata.
 #[must_use]
@@ -31,6 +34,18 @@ pub fn replayed(pipeline: &str, epoch: i64, next_offset: NextOffset) -> Committe
 #[must_use]
 pub fn is_replay(committed: &Committed) -> bool {
     topic_id(committed) == Some(REPLAY)
+}
+
+/// What is committed where there is no K and a transaction has to prove a membership: it means that there is none.
+#[must_use]
+pub fn standing_for_none(pipeline: &str) -> Committed {
+    committed(pipeline, 0, NextOffset(0), Some(NONE))
+}
+
+/// K, unless it only stands for none.
+#[must_use]
+pub fn known(committed: Option<Committed>) -> Option<Committed> {
+    committed.filter(|committed| topic_id(committed) != Some(NONE))
 }
 
 /// The topic's id in a committed offset of our own making, where it carries one.
@@ -67,6 +82,8 @@ mod tests {
         assert!(is_ours("scoring", &with_id));
         assert_eq!((topic_id(&with_id), topic_id(&ours)), (Some("topic-id"), None));
         let leave = replayed("scoring", 3, NextOffset(42));
+        assert_eq!(known(Some(leave.clone())), Some(leave.clone()));
+        assert_eq!(known(Some(standing_for_none("scoring"))), None);
         assert!(is_ours("scoring", &leave) && is_replay(&leave) && !is_replay(&ours) && !is_replay(&with_id));
         for metadata in ["", "v1 scoring 3 41", "v2 scoring 3 42", "v1 scoring x 42", "v1 scoring 3 42 id more"] {
             assert!(

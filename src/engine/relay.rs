@@ -130,6 +130,8 @@ pub(crate) enum ToRelay {
     Publish(Box<Publication>),
     /// Everything before this message concerns `task` for the last time: answer with [`ToStage::Drained`].
     Barrier { task: TaskId, assignment: AssignmentId },
+    /// Prove that the group counts us in as the owner of these sources: answer with [`ToStage::Proved`].
+    Prove { task: TaskId, assignment: AssignmentId, sources: Vec<TopicPartition> },
     /// Publish everything before this message, then say so.
     Drain { ack: Sender<()> },
     /// As [`ToRelay::Drain`], but tell the stage, which has stores to write before it says so.
@@ -252,6 +254,13 @@ impl Relay {
                 self.refused.remove(&(task, assignment));
                 self.tell(ToStage::Drained { task, assignment });
             }
+            ToRelay::Prove { task, assignment, sources } => {
+                let outcome = match self.prove(task, assignment, &sources) {
+                    Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                    outcome => outcome,
+                };
+                self.tell(ToStage::Proved { task, assignment, outcome });
+            }
             ToRelay::Drain { ack } => {
                 self.publish_all()?;
                 let _ = ack.send(()); // whoever asked may have stopped waiting
@@ -262,6 +271,29 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Commits K unchanged, in a transaction of its own: refused means that we are no member. A plain commit of offsets would
+    /// do, but for a copy of it that was repeated in silence and arrives late: nothing fences that, and it moves K back.
+    fn prove(&mut self, task: TaskId, assignment: AssignmentId, sources: &[TopicPartition]) -> Result<(), Fault> {
+        let committed = self.group.committed(sources, self.settings.ask_wait)?;
+        let unchanged = |k: Option<Committed>| k.unwrap_or_else(|| metadata::standing_for_none(&self.pipeline));
+        let offsets: Vec<_> = sources.iter().cloned().zip(committed.into_iter().map(unchanged)).collect();
+        let membership = self.assignments.membership(task, assignment);
+        let membership = membership.ok_or_else(|| Fault::fenced("the partition has moved"))?;
+        let outcome = (self.sink.begin())
+            .and_then(|()| self.sink.send_offsets(&offsets, &membership))
+            .and_then(|()| self.sink.commit());
+        if outcome.is_err() && self.sink.is_fenced() {
+            self.note_fencing()?;
+        }
+        if outcome.is_err() || self.sink.taint().is_some() {
+            self.renew()?;
+        }
+        if let Some(spare) = &mut self.spare {
+            std::mem::swap(&mut self.sink, spare);
+        }
+        outcome
     }
 
     pub(crate) fn tell(&self, message: ToStage) {
@@ -520,7 +552,7 @@ impl Relay {
         // records lie among ours nobody knows. The next transaction tells where the changelogs end.
         publication.ends.clear();
         for (part, committed) in publication.parts.clone().into_iter().zip(found) {
-            let committed = committed.map(|committed| committed.next_offset);
+            let committed = metadata::known(committed).map(|committed| committed.next_offset);
             if committed == Some(part.to) && part.from != part.to {
                 self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
             }
@@ -645,6 +677,8 @@ mod tests {
         refuses: Mutex<Option<i64>>,
         refuses_all: AtomicBool,
         k: Mutex<Option<NextOffset>>,
+        /// Every offset that was committed.
+        committed: Mutex<Offsets>,
         sent: Mutex<Vec<i64>>,
         /// What was sent to the dead-letter topic.
         letters: Mutex<Vec<i64>>,
@@ -700,6 +734,7 @@ mod tests {
             self.log.sent.lock().unwrap().append(&mut self.open);
             self.log.letters.lock().unwrap().append(&mut self.open_letters);
             *self.log.k.lock().unwrap() = self.offsets.last().map(|(_, committed)| committed.next_offset);
+            self.log.committed.lock().unwrap().append(&mut self.offsets);
             Ok(())
         }
 
@@ -749,7 +784,7 @@ mod tests {
         }
 
         fn commit(&self, _: &[(TopicPartition, Committed)], _: Duration) -> Result<(), Fault> {
-            Ok(())
+            Err(Fault::fatal("outside any transaction"))
         }
     }
 
@@ -969,6 +1004,25 @@ mod tests {
         world.inbox.send(ToRelay::Publish(publication)).unwrap();
         world.run();
         assert_eq!(world.sent(), [0]);
+    }
+
+    /// A copy that arrives late is fenced by the epoch of the transaction's producer; nothing fences that of a plain commit.
+    #[test]
+    fn membership_is_proved_by_the_unchanged_offset_in_a_transaction() {
+        let mut world = world(vec![Fault::fenced("generation 1 is over")]);
+        let place = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
+        let mut prove = |k: Option<i64>| {
+            *world.log.k.lock().unwrap() = k.map(NextOffset);
+            let (task, assignment, sources) = (world.task, world.assignment, vec![place.clone()]);
+            world.inbox.send(ToRelay::Prove { task, assignment, sources }).unwrap();
+            world.relay.step().unwrap();
+            let Ok(ToStage::Proved { outcome, .. }) = world.told.try_recv() else { panic!("no answer") };
+            outcome.map(|()| world.log.committed.lock().unwrap().drain(..).next_back().unwrap().1)
+        };
+        assert!(prove(Some(4)).unwrap_err().is_fenced());
+        assert_eq!(prove(Some(4)).unwrap(), Committed { next_offset: NextOffset(4), metadata: String::new() });
+        let standing_for_none = prove(None).unwrap();
+        assert_eq!(metadata::known(Some(standing_for_none)), None, "and the next takeover finds none, as before");
     }
 
     /// Offsets without messages wait a second for company, and the partition may be gone and back within it.

@@ -6,6 +6,7 @@
 //! here.
 
 use crate::engine::message::turn_of;
+use crate::engine::metadata;
 use crate::engine::outbox::{decided, unannounced};
 use crate::engine::relay::send_row;
 use crate::engine::repair_plan::{Action, Known, Plan, plan};
@@ -89,6 +90,7 @@ impl Repair {
             _ => None,
         };
         let committed = group.committed(std::slice::from_ref(source), WAIT)?.into_iter().next().flatten();
+        let committed = metadata::known(committed);
         let count = group.partition_count(&source.topic, WAIT)?;
         let partition_count = count.filter(|count| (0..*count).contains(&source.partition.0));
         let partition_count = partition_count.ok_or_else(|| Fault::fatal(format!("there is no partition {source}")))?;

@@ -67,6 +67,8 @@ pub(crate) enum ToStage {
     Limits(HashMap<TopicName, usize>),
     /// The relay holds nothing of this assignment any more.
     Drained { task: TaskId, assignment: AssignmentId },
+    /// Whether the group counts us in: `Fenced` is no, any other error is no answer.
+    Proved { task: TaskId, assignment: AssignmentId, outcome: Result<(), Fault> },
     /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
     Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
     /// Somebody reads a store.
@@ -207,7 +209,11 @@ impl Stage {
             ToStage::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToStage::Lost { tasks } => self.forget(&tasks),
             ToStage::Query(question) => self.state.questions.push_back(question),
-            ToStage::OutOfRange { task, topic, message } => self.out_of_range(task, topic, &message)?,
+            ToStage::OutOfRange { task: id, topic, message } => {
+                let input = self.state.tasks.get(&id).and_then(|task| task.inputs.get(topic));
+                let message = input.map_or(message.clone(), |input| format!("{}: {message}", input.source));
+                self.out_of_range(id, &message)?;
+            }
             ToStage::Published { task: id, assignment, source, next_offset, batch, ends } => {
                 let now = self.clock.elapsed();
                 if let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment)
@@ -241,14 +247,12 @@ impl Stage {
             }
             ToStage::Limits(limits) => self.message_bytes_max.extend(limits),
             ToStage::Drained { task: id, assignment } => {
-                let now = self.clock.elapsed();
-                if let Some(task) = self.state.tasks.get_mut(&id)
-                    && task.assignment == assignment
-                    && task.state == State::Draining
-                {
-                    task.restart(State::Proving, now);
+                let tasks = &self.state.tasks;
+                if tasks.get(&id).is_some_and(|t| t.assignment == assignment && t.state == State::Draining) {
+                    self.prove(id);
                 }
             }
+            ToStage::Proved { task, assignment, outcome } => self.proved(task, assignment, outcome),
         }
         Ok(())
     }
@@ -288,14 +292,11 @@ impl Stage {
 
     /// The next offset of an input lies outside the log: whether before its start or behind its end, and what becomes of it,
     /// is decided as at any takeover.
-    fn out_of_range(&mut self, id: TaskId, topic: usize, message: &str) -> Result<(), Fault> {
-        let Some(task) = self.state.tasks.get(&id).filter(|task| task.state.is_deciding()) else { return Ok(()) };
-        let partition = task.inputs.get(topic).map(|input| input.source.to_string());
-        tracing::warn!(
-            partition,
-            error = message,
-            "an input cannot be read on; the log's bounds decide what becomes of it"
-        );
+    pub(crate) fn out_of_range(&mut self, id: TaskId, message: &str) -> Result<(), Fault> {
+        if self.state.tasks.get(&id).is_none_or(|task| !task.state.is_deciding()) {
+            return Ok(());
+        }
+        tracing::warn!(task = ?id, error = message, "an input cannot be read on; the log's bounds decide what becomes of it");
         // What was decided goes out first: its inputs can perhaps not be read again.
         self.hand_over_log()?;
         self.take_over_anew(id);
@@ -303,7 +304,7 @@ impl Stage {
     }
 
     /// Begins again with K, once the relay holds nothing of the task any more.
-    pub(crate) fn take_over_anew(&mut self, id: TaskId) {
+    fn take_over_anew(&mut self, id: TaskId) {
         let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state.may_begin_anew()) else { return };
         let assignment = task.assignment;
         // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.

@@ -4,12 +4,14 @@
 //! published again carries the same ids below the same K. Steps that must wait (a dead predecessor's transaction keeps K
 //! pending until its timeout) wait a little and leave the worker to its other tasks in between.
 
+use crate::engine::assignment::AssignmentId;
 use crate::engine::commit::Step;
 use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy, decide, decide_log};
 use crate::engine::message::{changelog_message, turn_of};
+use crate::engine::metadata;
 use crate::engine::outbox::{decided, unannounced};
 use crate::engine::outgoing::{Origin, Outgoing};
-use crate::engine::relay::{Outbound, Part, Publication};
+use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
 use crate::engine::restore::waited_for;
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
@@ -91,13 +93,16 @@ impl Stage {
                     }
                 }),
                 State::CatchingUp => self.catch_up(id).map(|has_come_further| has_moved |= has_come_further),
-                State::Proving | State::Stale => self.prove(id),
-                State::Running | State::Leaving | State::Draining | State::Halted => Ok(()),
+                State::Stale => {
+                    self.prove(id);
+                    Ok(())
+                }
+                State::Running | State::Leaving | State::Draining | State::Proving | State::Halted => Ok(()),
             };
             match result {
                 Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state != state),
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault),
+                Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault)?,
                 Err(fault) => {
                     self.in_vain(id, &fault);
                     self.go_on(id, state, AGAIN);
@@ -118,16 +123,17 @@ impl Stage {
     }
 
     /// What was read in `state` cannot be true: halts with the reason that names whose it is.
-    fn contradicted(&mut self, id: TaskId, state: State, fault: &Fault) {
+    fn contradicted(&mut self, id: TaskId, state: State, fault: &Fault) -> Result<(), Fault> {
         let reason = match state {
             // The start of a table topic has passed its reader: the bounds decide, as for any other input.
-            State::CatchingUp => return self.take_over_anew(id),
+            State::CatchingUp => return self.out_of_range(id, &fault.to_string()),
             State::Restoring => HaltReason::StoreUnreadable,
             _ => HaltReason::SchemaChanged,
         };
         if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
             self.halt(id, halt);
         }
+        Ok(())
     }
 
     /// There is nothing to do for the task yet: the log may have an open transaction where it reads.
@@ -182,16 +188,25 @@ impl Stage {
         if is_ours {
             self.go_on(id, State::ReadingCommitted, Duration::ZERO);
         } else {
-            self.go_on(id, State::Stale, STALE);
+            self.wait_for_revoke(id, &moved());
         }
         Ok(())
+    }
+
+    /// Somebody else has the task: the revoke is on its way. Where it is not, the group confirms that we are a member.
+    fn wait_for_revoke(&mut self, id: TaskId, fault: &Fault) {
+        if self.state.tasks.get(&id).is_some_and(|task| !task.waiting.has_begun()) {
+            tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
+        }
+        self.in_vain(id, fault);
+        self.go_on(id, State::Stale, STALE);
     }
 
     /// Step 1: raises the epochs. A plain read of the epoch would fence nobody.
     fn claim(&mut self, id: TaskId) -> Result<(), Fault> {
         let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
         let Some(membership) = self.assignments.membership(id, task.assignment) else {
-            self.go_on(id, State::Stale, STALE);
+            self.wait_for_revoke(id, &moved());
             return Ok(());
         };
         let mut claims = Vec::new();
@@ -200,11 +215,16 @@ impl Stage {
             let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
             let partition_count = count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?;
             let (generation, owner) = (membership.generation(), self.owner.clone());
-            claims.push(Claim { source, generation, owner, log_ids, partition_count });
+            claims.push(Claim { source, generation, adopts: None, owner, log_ids, partition_count });
         }
         failpoint!(K14);
-        let claimed = self.rows.claim(&claims)?;
-        let mut is_stale = false;
+        let mut claimed = self.rows.claim(&claims)?;
+        if self.state.tasks.get_mut(&id).is_some_and(|task| std::mem::take(&mut task.is_proved))
+            && adopt(&mut claims, &claimed)
+        {
+            claimed = self.rows.claim(&claims)?;
+        }
+        let mut stale = None;
         if let Some(task) = self.state.tasks.get_mut(&id) {
             for (input, claimed) in task.inputs.iter_mut().zip(claimed) {
                 match claimed {
@@ -214,16 +234,17 @@ impl Stage {
                         input.position = Some(position);
                     }
                     Claimed::Absent => input.position = None,
-                    Claimed::Stale { generation } => {
-                        tracing::info!(partition = %input.source, generation, "claimed by a later generation; waiting for the revoke");
-                        is_stale = true;
-                    }
+                    Claimed::Stale { generation } => stale = Some((input.source.clone(), generation)),
                 }
             }
         }
         self.hook.after(Step::Claim)?;
-        if is_stale {
-            self.go_on(id, State::Stale, STALE);
+        if let Some((source, generation)) = stale {
+            let ours = membership.generation();
+            self.wait_for_revoke(
+                id,
+                &Fault::fenced(format!("{source} is claimed by generation {generation}, ours is {ours}")),
+            );
         } else {
             self.go_on(id, State::ReadingCommitted, Duration::ZERO);
         }
@@ -258,7 +279,7 @@ impl Stage {
                 }
             }
         }
-        let committed = committed?;
+        let committed: Vec<Option<Committed>> = committed?.into_iter().map(metadata::known).collect();
         if guard::is_off(Guard::ClaimFirst) && self.state.tasks.get(&id).is_some_and(Task::has_rows) {
             self.claim(id)?;
             if self.state.tasks.get(&id).is_none_or(|task| task.state != State::ReadingCommitted) {
@@ -523,7 +544,9 @@ impl Stage {
         let log_ids = self.log_ids(&source.topic)?;
         let partition_count = self.group.partition_count(&source.topic, self.settings.ask_wait)?.unwrap_or(0);
         let (generation, owner) = (membership.generation(), self.owner.clone());
-        let claim = Claim { source: source.clone(), generation, owner, log_ids: log_ids.clone(), partition_count };
+        let (source_again, log_ids_again) = (source.clone(), log_ids.clone());
+        let claim =
+            Claim { source: source_again, generation, adopts: None, owner, log_ids: log_ids_again, partition_count };
         if !self.rows.create(&claim, at)? {
             return Ok(false);
         }
@@ -633,22 +656,51 @@ impl Stage {
 
     /// The group still gives us the partition although the database fenced us: a round trip proves membership, by
     /// writing K unchanged. Refused means that we are stale.
-    fn prove(&mut self, id: TaskId) -> Result<(), Fault> {
+    pub(crate) fn prove(&mut self, id: TaskId) {
         if guard::is_off(Guard::Reclaim) {
             self.go_on(id, State::Stale, STALE);
-            return Ok(());
+            return;
         }
+        let Some(assignment) = self.state.tasks.get(&id).map(|task| task.assignment) else { return };
         let sources = self.sources(id);
-        let committed = self.group.committed(&sources, self.settings.ask_wait)?;
-        let unchanged: Vec<(TopicPartition, Committed)> =
-            sources.into_iter().zip(committed).filter_map(|(source, committed)| Some((source, committed?))).collect();
-        match self.group.commit(&unchanged, 4 * self.settings.ask_wait) {
-            Ok(()) => self.go_on(id, State::Claiming, Duration::ZERO),
-            Err(Fault::Fenced(_)) => self.go_on(id, State::Stale, STALE),
-            Err(fault) => return Err(fault),
-        }
-        Ok(())
+        self.go_on(id, State::Proving, Duration::ZERO);
+        let _ = self.relay.send(ToRelay::Prove { task: id, assignment, sources });
     }
+
+    /// The group has answered.
+    pub(crate) fn proved(&mut self, id: TaskId, assignment: AssignmentId, outcome: Result<(), Fault>) {
+        let is_asked = |task: &&mut Task| task.assignment == assignment && task.state == State::Proving;
+        let Some(task) = self.state.tasks.get_mut(&id).filter(is_asked) else { return };
+        task.is_proved = outcome.is_ok();
+        match outcome {
+            Ok(()) => self.go_on(id, State::Claiming, Duration::ZERO),
+            Err(fault @ Fault::Fenced(_)) => self.wait_for_revoke(id, &fault),
+            Err(fault) => {
+                self.in_vain(id, &fault);
+                self.go_on(id, State::Stale, AGAIN);
+            }
+        }
+    }
+}
+
+fn moved() -> Fault {
+    Fault::fenced("the partition has moved")
+}
+
+/// Lets the claims that a later generation refused be made over it. False where there is none: nothing is to be claimed anew.
+///
+/// The group has confirmed our generation after the later one was found, so it counts anew. Each is named, so that a claim
+/// that comes late is refused by whoever has claimed since.
+fn adopt(claims: &mut [Claim], claimed: &[Claimed]) -> bool {
+    let mut is_any = false;
+    for (claim, claimed) in claims.iter_mut().zip(claimed) {
+        if let Claimed::Stale { generation } = claimed {
+            tracing::warn!(partition = %claim.source, found = generation, ours = claim.generation, "the group counts its generations anew; claiming over the last one");
+            claim.adopts = Some(*generation);
+            is_any = true;
+        }
+    }
+    is_any
 }
 
 /// The input whose topic has another partition count than the task rests on, with both counts: that of its declaration, or
@@ -672,7 +724,6 @@ fn miscounted(task: &Task) -> Option<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::assignment::AssignmentId;
     use crate::engine::message::changelog_row;
     use crate::flow::record::{Offset, Partition, Timestamp};
     use crate::ports::sink::Message;

@@ -10,7 +10,8 @@
 //! Only a step with rows claims, only one with stores restores, and only one with table topics catches up; the others pass
 //! through at once. Whoever decides records (`CatchingUp`, `Running`) may halt, lose a compare-and-set or leave. `Leaving`
 //! waits until what the task decided is published, so that its stores can be written as of then.
-//! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all; `Halted` waits for
+//! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all: one whose group began
+//! to count its generations anew is, and claims over the one that was found. `Halted` waits for
 //! a person. Both give the partition up only when the group takes it.
 
 use crate::engine::assignment::AssignmentId;
@@ -48,7 +49,7 @@ pub(crate) enum State {
     Leaving,
     /// Lost a compare-and-set: waits until the relay holds nothing of it any more.
     Draining,
-    /// Proves that the group still counts us in, before it claims again.
+    /// Waits for the relay's proof that the group still counts us in, before it claims again.
     Proving,
     /// Stands still until a person has decided.
     Halted,
@@ -74,10 +75,7 @@ impl State {
 
     /// Whether the next step is tried again when its time has come.
     pub(crate) const fn is_timed(self) -> bool {
-        matches!(
-            self,
-            Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Restoring | Self::CatchingUp | Self::Proving
-        )
+        matches!(self, Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Restoring | Self::CatchingUp)
     }
 
     /// Whether a takeover may begin anew. One that is leaving is somebody else's soon, and nothing would take it from us
@@ -251,6 +249,8 @@ pub(crate) struct Task {
     pub(crate) patience: Patience,
     /// With everything else that a takeover, or a read of a store, tries again.
     pub(crate) waiting: Patience,
+    /// The group has just confirmed that the task is ours.
+    pub(crate) is_proved: bool,
     /// What would have halted it, had it been seen twice: a process that was stopped between its claim and the reading of K
     /// compares a D of before with a K of after.
     pub(crate) suspected: Option<Contradiction>,
@@ -290,6 +290,7 @@ impl Task {
             queued,
             patience: Patience::default(),
             waiting: Patience::default(),
+            is_proved: false,
             suspected: None,
             counts: Vec::new(),
             topic_ids: Vec::new(),

@@ -156,6 +156,9 @@ pub struct Claim {
     pub source: TopicPartition,
     /// The group generation captured with the assignment: an older one cannot claim.
     pub generation: i32,
+    /// A later generation that was found, and that may be claimed over all the same: the group has since confirmed ours, so
+    /// it began to count anew (it was deleted, expired, or changed its protocol). Any other one refuses as ever.
+    pub adopts: Option<i32>,
     /// Who claims, for people: host, process, slot.
     pub owner: String,
     /// Where the numbers of this position hold; stored at creation only.

@@ -210,8 +210,8 @@ pub trait Group: Send + Sync {
     /// `Retry` when `wait` was not enough.
     fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault>;
 
-    /// Commits offsets outside any transaction, as this member, synchronously. Its uses: K unchanged, as a round trip
-    /// that proves membership; and K of idle companion topics, before the broker lets it expire.
+    /// Commits offsets outside any transaction, as this member, synchronously. A copy that the client repeats in silence may
+    /// arrive late and move K back, which nothing fences: the engine itself commits K in transactions only.
     ///
     /// # Errors
     /// `Fenced` when the broker refuses us as a member; `Retry` when it did not answer.

@@ -254,6 +254,7 @@ fn an_unknown_commit_was_applied_or_not_and_settle_tells() {
     let source = Hand::new().place(0);
     let claim = Claim {
         source: source.clone(),
+        adopts: None,
         generation: 1,
         owner: "test".into(),
         log_ids: Default::default(),

@@ -101,7 +101,14 @@ fn published_rows_past_their_retention_are_deleted() {
     let mut rows = database.rows("pipeline");
     let source = TopicPartition::new(TopicName::parse("source").unwrap(), Partition(0));
     let log_ids = Default::default();
-    let claim = Claim { source: source.clone(), generation: 1, owner: "test".into(), log_ids, partition_count: 1 };
+    let claim = Claim {
+        source: source.clone(),
+        adopts: None,
+        generation: 1,
+        owner: "test".into(),
+        log_ids,
+        partition_count: 1,
+    };
     rows.create(&claim, NextOffset(0)).unwrap();
     for (from, published) in [(0, 0), (1, 1)] {
         rows.begin().unwrap();

@@ -55,6 +55,7 @@ macro_rules! rows_suite {
             the_first_claim_finds_nothing_and_creates_once
             claim_raises_the_epoch
             stale_generation_cannot_claim
+            a_later_generation_is_claimed_over_only_as_it_was_found
             zombie_compare_and_set_changes_nothing
             compare_and_set_demands_the_offset
             compare_and_set_answers_for_each_move

@@ -1,6 +1,6 @@
 //! What a person must decide: that partition halts with both numbers, the others go on.
 
-use crate::pipeline::{driver, fill, topology};
+use crate::pipeline::{driver, fill, make_a_zombie, topology};
 use serde_json::json;
 use std::time::Duration;
 use tidegate::engine::commit::Step;
@@ -299,4 +299,52 @@ fn a_log_that_was_cut_halts_although_it_is_being_written_to() {
     let command = halts[0].choices.last().and_then(|choice| choice.command.as_deref()).unwrap();
     let to: i64 = command.strip_prefix("tidegate reset readings-0 --to ").unwrap().parse().unwrap();
     assert!((1..9).contains(&to), "{command}");
+}
+
+/// Deleted, expired or switched between protocols, a group begins to count its generations anew, below those that the
+/// positions were claimed by.
+#[test]
+fn a_group_whose_generations_begin_again_is_served() {
+    for keeps_offsets in [false, true] {
+        let mut driver = driver(16);
+        let send = |driver: &mut TestDriver| {
+            (0..16).for_each(|id| driver.send("readings", id, json!({"value": 100.0})));
+        };
+        for _ in 0..4 {
+            driver.start(0);
+            send(&mut driver);
+            driver.run();
+            driver.stop(0);
+        }
+        let places: Vec<TopicPartition> = (0..4)
+            .flat_map(|n| ["readings", "corrections"].map(|topic| (topic, n)))
+            .map(|(topic, n)| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(n)))
+            .collect();
+        let committed: Vec<_> = places.iter().map(|place| driver.log().committed("scoring", place)).collect();
+        let before = driver.database().owner("scoring", &place(0)).unwrap().0;
+        assert!(driver.log().delete_group("scoring"));
+        if keeps_offsets {
+            for (place, committed) in places.iter().zip(committed) {
+                driver.log().set_committed("scoring", place, committed).unwrap();
+            }
+        }
+        driver.start(0);
+        send(&mut driver);
+        driver.run();
+        assert_eq!(driver.halts(), []);
+        let after = driver.database().owner("scoring", &place(0)).unwrap().0;
+        assert!(after < before, "generation {after} after {before}");
+        for id in 0..16_i64 {
+            assert_eq!(driver.row_of("accounts", id).unwrap().version, 5);
+        }
+        crate::pipeline::announced_ids(&mut driver);
+        // Who is no member any more is fenced as ever.
+        driver.start(1);
+        send(&mut driver);
+        make_a_zombie(&mut driver);
+        for id in 0..16_i64 {
+            assert_eq!(driver.row_of("accounts", id).unwrap().version, 6);
+        }
+        crate::pipeline::announced_ids(&mut driver);
+    }
 }

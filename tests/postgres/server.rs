@@ -142,6 +142,7 @@ pub fn source(partition: i32) -> TopicPartition {
 pub fn claim(partition: i32, generation: i32) -> Claim {
     Claim {
         source: source(partition),
+        adopts: None,
         generation,
         owner: "host-1".into(),
         log_ids: LogIds { cluster_id: "cluster".into(), topic_id: "topic".into() },

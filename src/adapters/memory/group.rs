@@ -67,6 +67,13 @@ impl Groups {
         told.collect()
     }
 
+    /// Deletes a group that has no members. The count of joins goes on, so that no two members share an id.
+    pub(super) fn delete(&mut self, group: &str) -> bool {
+        let Some(state) = self.by_id.get_mut(group).filter(|state| state.members.is_empty()) else { return false };
+        *state = GroupState { joins: state.joins, ..GroupState::default() };
+        true
+    }
+
     /// Refuses whoever is not a member of the group's current generation.
     pub(super) fn check(&self, group: &str, member_id: &str, generation: i32) -> Result<(), Fault> {
         let found = self.by_id.get(group).filter(|group| group.members.contains_key(member_id));

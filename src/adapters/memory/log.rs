@@ -353,6 +353,14 @@ impl MemoryLog {
         self.lock().groups.members(group)
     }
 
+    /// Deletes a group without members, its offsets included; its generations begin again. Answers whether it could.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
+    pub fn delete_group(&self, group: &str) -> bool {
+        let is_deleted = self.lock().groups.delete(group);
+        self.lock().touch();
+        is_deleted
+    }
+
     /// Throws a member out at once, as its session timeout would.
     pub fn expire_member(&self, group: &str, member_id: &str) {
         self.lock().leave(group, member_id);

@@ -160,7 +160,7 @@ impl Rows for MemoryRows {
         let one = |claim: &Claim| {
             self.with_position(&claim.source, |state, key| match state.contents.positions.get_mut(&key) {
                 None => Claimed::Absent,
-                Some(stored) if stored.generation > claim.generation => {
+                Some(stored) if stored.generation > claim.generation && Some(stored.generation) != claim.adopts => {
                     Claimed::Stale { generation: stored.generation }
                 }
                 Some(stored) => {

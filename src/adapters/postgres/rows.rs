@@ -30,8 +30,10 @@ const LOCK_POSITIONS: &str = "SELECT topic, partition, generation FROM {schema}.
 
 const CLAIM: &str = "UPDATE {schema}.position AS p SET epoch = p.epoch + 1, generation = a.generation, owner = a.owner, \
      backend_pid = pg_backend_pid(), updated_at = now() \
-     FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[]) AS a(topic, partition, generation, owner) \
-     WHERE p.pipeline = $1 AND p.topic = a.topic AND p.partition = a.partition AND p.generation <= a.generation \
+     FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::integer[]) \
+     AS a(topic, partition, generation, owner, adopts) \
+     WHERE p.pipeline = $1 AND p.topic = a.topic AND p.partition = a.partition \
+     AND (p.generation <= a.generation OR p.generation = a.adopts) \
      RETURNING p.topic, p.partition, p.epoch, p.next_offset, p.published, p.incarnation, p.group_id, p.cluster_id, \
      p.topic_id, p.partition_count";
 
@@ -127,7 +129,11 @@ impl PostgresRows {
         let server = Server::new(settings)?;
         let texts = Texts {
             lock_positions: server.statement(LOCK_POSITIONS),
-            claim: server.statement(&guarded(CLAIM, Guard::Generation, " AND p.generation <= a.generation")),
+            claim: server.statement(&guarded(
+                CLAIM,
+                Guard::Generation,
+                " AND (p.generation <= a.generation OR p.generation = a.adopts)",
+            )),
             create: server.statement(CREATE),
             advance: server.statement(&guarded(
                 guarded(ADVANCE, Guard::Epoch, " AND p.epoch = m.epoch"),
@@ -227,7 +233,8 @@ impl Rows for PostgresRows {
             .bind(topics_again)
             .bind(partitions_again)
             .bind(Array::of_i32(claims.iter().map(|claim| claim.generation)))
-            .bind(Array::of_text(claims.iter().map(|claim| Some(claim.owner.as_str()))));
+            .bind(Array::of_text(claims.iter().map(|claim| Some(claim.owner.as_str()))))
+            .bind(Array::of_i32(claims.iter().map(|claim| claim.adopts.unwrap_or(-1)))); // no generation is that
         // Locked in one order first, so that two claimants cannot deadlock; then those that are not newer are raised.
         let (held, owned) = self.server.transaction("claim positions", async |c| {
             let held = lock.fetch_all(&mut *c).await?;

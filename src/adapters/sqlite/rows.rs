@@ -109,11 +109,12 @@ impl SqliteRows {
         let query = sqlx::query(concat!(
             "UPDATE tidegate_position SET epoch = epoch + 1, generation = ?4, owner = ?5, ",
             "updated_at = strftime('%Y-%m-%dT%H:%M:%fZ') ",
-            "WHERE pipeline = ?1 AND topic = ?2 AND partition = ?3 AND generation <= ?4 RETURNING ",
+            "WHERE pipeline = ?1 AND topic = ?2 AND partition = ?3 AND (generation <= ?4 OR generation = ?6) RETURNING ",
             position_columns!()
         ));
         let query = query.bind(pipeline.to_owned()).bind(topic.clone()).bind(partition);
-        if let Some(row) = connection.fetch_optional(query.bind(claim.generation).bind(claim.owner.clone()))? {
+        let query = query.bind(claim.generation).bind(claim.owner.clone()).bind(claim.adopts);
+        if let Some(row) = connection.fetch_optional(query)? {
             return Ok(Claimed::Owned(position(&row, 0)?));
         }
         let query = sqlx::query(

@@ -42,6 +42,17 @@ pub fn stale_generation_cannot_claim(bench: &dyn RowsBench) {
     assert_eq!(owned(&successor.claim(&[scene.claim(0, 9)]).unwrap()), (3, 0), "the refused claim changed nothing");
 }
 
+pub fn a_later_generation_is_claimed_over_only_as_it_was_found(bench: &dyn RowsBench) {
+    let scene = Scene::new(bench);
+    let mut rows = scene.owner();
+    assert_eq!(owned(&rows.claim(&[scene.claim(0, 9)]).unwrap()), (2, 0));
+    let over = |generation, adopts| Claim { adopts: Some(adopts), ..scene.claim(0, generation) };
+    assert_eq!(rows.claim(&[over(3, 8)]).unwrap(), [Claimed::Stale { generation: 9 }]);
+    assert_eq!(owned(&rows.claim(&[over(3, 9)]).unwrap()), (3, 0));
+    assert_eq!(rows.claim(&[over(2, 9)]).unwrap(), [Claimed::Stale { generation: 3 }], "a claim that comes late");
+    assert_eq!(owned(&rows.claim(&[scene.claim(0, 3)]).unwrap()), (4, 0), "the new count holds");
+}
+
 pub fn zombie_compare_and_set_changes_nothing(bench: &dyn RowsBench) {
     let scene = Scene::new(bench);
     let mut zombie = scene.owner();

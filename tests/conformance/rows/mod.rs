@@ -92,6 +92,7 @@ impl<'a> Scene<'a> {
     fn claim(&self, partition: i32, generation: i32) -> Claim {
         Claim {
             source: self.place(partition),
+            adopts: None,
             generation,
             owner: format!("test-{generation}"),
             log_ids: LogIds { cluster_id: "cluster".into(), topic_id: "topic".into() },
