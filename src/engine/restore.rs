@@ -358,8 +358,9 @@ impl Stage {
         let now = self.clock.elapsed();
         if let Some(task) = self.state.tasks.get_mut(&id) {
             let inputs = task.inputs.iter().map(|input| input.next_offset).collect();
-            if let Some(keyed) = task.keyed.take() {
-                let time = keyed.kept_time()?;
+            // Read before the stores are taken: a disk that does not answer is asked again.
+            let time = task.keyed.as_ref().map(Keyed::kept_time).transpose()?;
+            if let Some((keyed, time)) = task.keyed.take().zip(time) {
                 task.keyed = Some(Keyed::new(keyed.kept, inputs, time, now));
             }
         }
