@@ -1,6 +1,6 @@
 //! What commands on real servers are made of: settings turned into adapters, and the checks that come before any work.
 
-use crate::adapters::kafka::{KafkaAdmin, KafkaHistory, KafkaSettings};
+use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings};
 use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
@@ -169,6 +169,10 @@ impl Service {
         let changelogs: Vec<TopicName> =
             changelogs(&self.topology).into_iter().filter(|topic| !missing.contains(topic)).collect();
         self.check_changelogs(&changelogs, &mut mistakes).map_err(|fault| self.kafka_said(fault))?;
+        let lead = self.topology.sub_topologies().first().map(|sub| &sub.lead);
+        if let Some(lead) = lead.filter(|lead| !missing.contains(lead)) {
+            mistakes.extend(self.check_session(lead).map_err(|fault| self.kafka_said(fault))?);
+        }
         if mistakes.is_empty() { Ok(()) } else { Err(Failure::Setup(mistakes)) }
     }
 
@@ -224,6 +228,15 @@ impl Service {
         Ok(())
     }
 
+    /// Whether the group will let a member with our session timeout in. Under the newer protocol it is the broker's.
+    fn check_session(&self, topic: &TopicName) -> Result<Option<String>, Fault> {
+        if self.kafka.group_protocol != GroupProtocol::Classic {
+            return Ok(None);
+        }
+        let bounds = KafkaAdmin::connect(&self.kafka)?.session_bounds_ms(topic);
+        Ok(bounds.and_then(|bounds| session_mistake(self.kafka.session_timeout_ms, bounds)))
+    }
+
     /// What the broker would do to the history of the stores.
     fn check_changelogs(&self, changelogs: &[TopicName], mistakes: &mut Vec<String>) -> Result<(), Fault> {
         if changelogs.is_empty() {
@@ -254,6 +267,17 @@ pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<It
     }
 }
 
+fn session_mistake(session_ms: u32, (shortest_ms, longest_ms): (u32, u32)) -> Option<String> {
+    let is_within = (shortest_ms..=longest_ms).contains(&session_ms);
+    let text = || {
+        format!(
+            "kafka.session_timeout_ms is {session_ms}, and the brokers let in members with {shortest_ms} to {longest_ms} \
+             (group.min.session.timeout.ms, group.max.session.timeout.ms): set one within the other"
+        )
+    };
+    (!is_within).then(text)
+}
+
 /// A word as a POSIX shell reads it back.
 fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
@@ -270,4 +294,16 @@ fn millis(duration: Duration) -> u32 {
 
 fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_timeout_that_the_brokers_refuse_is_told_with_their_bounds() {
+        assert_eq!(session_mistake(6_000, (6_000, 1_800_000)), None);
+        let told = session_mistake(4_000, (6_000, 1_800_000)).unwrap();
+        assert!(told.contains("is 4000") && told.contains("6000 to 1800000"), "{told}");
+    }
 }

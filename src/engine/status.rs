@@ -7,7 +7,7 @@ use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
 use crate::ports::store::StoreSize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ pub struct Status {
     pub shuffles: Shuffles,
     /// Age of records, from their timestamp to the commit of the Kafka transaction that tells of them.
     pub age_at_publication: Ages,
+    is_member: AtomicBool,
     tasks: Mutex<BTreeMap<TaskId, TaskStatus>>,
     restores: Mutex<BTreeMap<TaskId, RestoreStatus>>,
     stores: Mutex<BTreeMap<TaskId, Vec<StoreStatus>>>,
@@ -309,10 +310,22 @@ impl Status {
         !tasks.is_empty() && tasks.values().all(|task| task.halt.is_some())
     }
 
-    /// Whether every task takes records (or stands still, which alerts but does not flip readiness).
+    /// Notes that the group has taken this instance in, or thrown it out.
+    pub fn set_member(&self, is_member: bool) {
+        self.is_member.store(is_member, Ordering::Relaxed);
+    }
+
+    /// Whether the group has taken this instance in, though it may have given it nothing.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.is_member.load(Ordering::Relaxed)
+    }
+
+    /// Whether the group has taken this instance in and every task takes records (or stands still, which alerts but does
+    /// not flip readiness).
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.tasks_mut().values().all(|task| task.halt.is_some() || task.state == "running")
+        self.is_member() && self.tasks_mut().values().all(|task| task.halt.is_some() || task.state == "running")
     }
 }
 

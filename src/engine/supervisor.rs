@@ -207,6 +207,7 @@ impl Member {
             placed: BTreeMap::new(),
             filling: BTreeMap::new(),
             queued_max: settings.queued_records,
+            status: Arc::clone(&status),
         };
         Ok(Self { source, router, commands, starts: Vec::new(), workers, queries, settings, status, is_abandoned })
     }
@@ -572,6 +573,7 @@ struct Router {
     placed: BTreeMap<TaskId, Placed>,
     filling: BTreeMap<(TaskId, usize), Chunk>,
     queued_max: usize,
+    status: Arc<Status>,
 }
 
 struct StageHandle {
@@ -591,6 +593,7 @@ struct Placed {
 
 impl Router {
     fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
+        self.status.set_member(true);
         for (task, assignment) in self.assignments.assign(tasks, membership) {
             // The worker with the fewest tasks; a task never moves between workers.
             let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else {
@@ -626,6 +629,7 @@ impl Router {
     }
 
     fn lost(&mut self, tasks: &[TaskId]) {
+        self.status.set_member(false);
         self.assignments.remove(tasks);
         for (number, tasks) in self.remove(tasks) {
             if let Some(stage) = self.stages.get(number) {
@@ -768,6 +772,7 @@ mod tests {
             placed: BTreeMap::from([(task, placed)]),
             filling: BTreeMap::new(),
             queued_max: 100,
+            status: Arc::default(),
         };
         let mut source = Held::default();
         let mut press = |router: &mut Router, waiting: usize| {

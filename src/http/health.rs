@@ -46,7 +46,8 @@ pub(super) fn is_started(status: &Status) -> bool {
     status.polls.value() > 0
 }
 
-/// Whether every partition that is ours takes records. A halted one alerts, but the others go on; having none is fine.
+/// Whether the group has taken us in, and every partition that is ours takes records. A halted one alerts, but the others go
+/// on; having none is fine.
 pub(super) fn is_ready(status: &Status) -> bool {
     is_started(status) && status.is_ready()
 }
@@ -84,7 +85,9 @@ mod tests {
         };
         assert!(at(1_000) && !is_started(&status) && !is_ready(&status));
         status.polls.add(1);
-        assert!(at(1_001) && is_started(&status) && is_ready(&status));
+        assert!(at(1_001) && is_started(&status) && !is_ready(&status), "nobody has taken it in");
+        status.set_member(true);
+        assert!(is_ready(&status), "though it may have nothing to do");
         assert!(at(1_100));
         assert!(!at(1_121));
         status.polls.add(1);

@@ -11,7 +11,7 @@
 //! | `/stores/<name>?prefix=…&limit=…&from=…` | keys that begin so, with their values; `from` is the `next` of the page before |
 //! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
-//! | `/readyz` (`/ready`) | 200 while every partition that is ours takes records or stands halted; an idle pod is ready |
+//! | `/readyz` (`/ready`) | 200 while the group has us and every partition that is ours takes records or stands halted; an idle pod is ready |
 //! | `/startupz` | 200 from the first round of the polling thread on |
 //!
 //! Connections, event streams and reads at a time are bounded, and a slow request or reader is given up, so that nobody keeps

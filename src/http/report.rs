@@ -17,7 +17,7 @@ pub struct Report {
     pub about: About,
     /// Tidegate's version.
     pub version: &'static str,
-    /// Whether every partition that is ours takes records or stands halted.
+    /// Whether the group has taken us in and every partition that is ours takes records or stands halted.
     pub is_ready: bool,
     /// Records decided and committed.
     pub records: u64,

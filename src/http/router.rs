@@ -105,7 +105,10 @@ async fn livez(State(shared): State<Shared>) -> Response {
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    answer(health::is_ready(shared.view.status()), "partitions are being taken over")
+    let status = shared.view.status();
+    let otherwise =
+        if status.is_member() { "partitions are being taken over" } else { "the group has not taken this instance in" };
+    answer(health::is_ready(status), otherwise)
 }
 
 async fn startupz(State(shared): State<Shared>) -> Response {

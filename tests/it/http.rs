@@ -59,6 +59,9 @@ fn probes_follow_the_polling_thread() {
     let paths = ["/livez", "/ping", "/readyz", "/ready", "/startupz"];
     assert_eq!(codes(paths), [200, 200, 503, 503, 503], "nothing has been polled yet");
     fake.status.polls.add(1);
+    assert_eq!(codes(paths), [200, 200, 503, 503, 200]);
+    assert_eq!(get(&server, "/readyz").2, "the group has not taken this instance in\n");
+    fake.status.set_member(true);
     assert_eq!(codes(paths), [200; 5], "an idle instance is ready");
     assert_eq!(get(&server, "/nothing").0, 404);
 }

@@ -1,15 +1,85 @@
 //! Who is given which partitions, and what an old membership may still do.
 
-use crate::cluster::{Member, fill, new_topic, place, shared, subscription, task, unique};
+use crate::cluster::{Member, WAIT, fill, new_topic, place, shared, subscription, task, unique};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tidegate::adapters::kafka::{GroupProtocol, KafkaSettings, KafkaSink, KafkaSource};
-use tidegate::flow::record::{NextOffset, TopicName};
+use tidegate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaOffsets, KafkaSettings, KafkaSink, KafkaSource};
+use tidegate::flow::record::{NextOffset, TopicName, TopicPartition};
 use tidegate::ports::fault::Fault;
+use tidegate::ports::repair::Offsets;
 use tidegate::ports::sink::Sink;
 use tidegate::ports::source::{Committed, Source, TaskId};
 
 const PARTITIONS: i32 = 6;
+
+/// Every member can say where the owner of each partition is asked, and an operator's client who is there.
+fn owners(settings: &KafkaSettings) {
+    let lead = new_topic(settings, "orders", PARTITIONS);
+    let companion = new_topic(settings, "customers", PARTITIONS);
+    let group = format!("owners-{}", unique());
+    let subscription = subscription(&group, &lead, &[&companion]);
+    let offsets = KafkaOffsets::connect(settings, &group).unwrap();
+    assert_eq!(offsets.members(WAIT).unwrap(), 0, "a group that nobody knows");
+    let mut members: Vec<Member> = ["one:8230", "two:8230", ""]
+        .map(|address| {
+            let settings = KafkaSettings { advertised_address: address.into(), ..settings.clone() };
+            Member::join(&settings, &subscription)
+        })
+        .into();
+    settle(&mut members);
+    let owned = |member: &Member, address: &str| -> Vec<(TopicPartition, String)> {
+        member.notes.owned.iter().map(|task| (place(&lead, task.partition.0), address.to_owned())).collect()
+    };
+    let told = [owned(&members[0], "one:8230"), owned(&members[1], "two:8230")].concat();
+    assert_eq!(told.len(), 4, "the third one told nothing");
+    for member in &members {
+        let addresses = member.source.group().addresses(WAIT).unwrap();
+        assert_eq!(addresses.into_iter().collect::<BTreeSet<_>>(), told.iter().cloned().collect());
+    }
+    assert_eq!(offsets.members(WAIT).unwrap(), 3);
+}
+
+#[test]
+fn the_owner_of_each_partition_is_known_with_the_classic_protocol() {
+    let Some(settings) = shared("the_owner_of_each_partition_is_known_with_the_classic_protocol") else { return };
+    owners(&settings);
+}
+
+#[test]
+fn the_owner_of_each_partition_is_known_with_the_broker_side_protocol() {
+    let Some(settings) = shared("the_owner_of_each_partition_is_known_with_the_broker_side_protocol") else { return };
+    owners(&KafkaSettings { group_protocol: GroupProtocol::Consumer, ..settings });
+}
+
+/// One more member than partitions: it is told that it was taken in, and nothing else.
+fn an_idle_member_is_told(settings: &KafkaSettings) {
+    let lead = new_topic(settings, "orders", 1);
+    let subscription = subscription(&format!("idle-{}", unique()), &lead, &[]);
+    let mut busy = Member::join(settings, &subscription);
+    busy.poll_until("the partition", |notes| notes.owned.len() == 1);
+    let mut idle = Member::join(settings, &subscription);
+    let until = Instant::now() + WAIT;
+    while idle.notes.memberships.is_empty() {
+        assert!(Instant::now() < until, "an idle member is told nothing");
+        busy.poll(Duration::from_millis(10));
+        idle.poll(Duration::from_millis(10));
+    }
+    assert!(idle.notes.owned.is_empty());
+}
+
+#[test]
+fn an_idle_member_is_told_that_it_was_taken_in() {
+    let Some(settings) = shared("an_idle_member_is_told_that_it_was_taken_in") else { return };
+    an_idle_member_is_told(&settings);
+    an_idle_member_is_told(&KafkaSettings { group_protocol: GroupProtocol::Consumer, ..settings });
+}
+
+#[test]
+fn the_session_timeouts_that_the_broker_takes_can_be_asked_for() {
+    let Some(settings) = shared("the_session_timeouts_that_the_broker_takes_can_be_asked_for") else { return };
+    let lead = new_topic(&settings, "orders", 1);
+    assert_eq!(KafkaAdmin::connect(&settings).unwrap().session_bounds_ms(&lead), Some((1_000, 1_800_000)));
+}
 
 /// Polls all members until the tasks are dealt out among them, nobody has two more than another, and this has stayed so.
 fn settle(members: &mut [Member]) {

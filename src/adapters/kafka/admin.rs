@@ -88,6 +88,17 @@ impl KafkaAdmin {
         Ok(self.settings(topic)?.into_iter().find(|(name, _, _)| name == setting).map(|(_, value, _)| value))
     }
 
+    /// The shortest and the longest session timeout, in milliseconds, that the broker takes of a member of a classic group;
+    /// `None` where it does not tell, for instance for want of a right. `topic` is one that exists.
+    #[must_use]
+    pub fn session_bounds_ms(&self, topic: &TopicName) -> Option<(u32, u32)> {
+        let metadata = self.client.inner().fetch_metadata(Some(topic.as_str()), WAIT).ok()?;
+        let broker = ResourceSpecifier::Broker(metadata.orig_broker_id());
+        let settings = self.described(&broker, "settings of a broker").ok()?;
+        let value = |wanted: &str| settings.iter().find(|(name, _, _)| name == wanted)?.1.parse().ok();
+        Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
+    }
+
     /// Cluster id; empty where the cluster has none.
     ///
     /// # Errors
@@ -169,15 +180,18 @@ impl KafkaAdmin {
 
     /// Name, value, and whether it was set for the topic itself.
     pub(super) fn settings(&self, topic: &TopicName) -> Result<Vec<(String, String, bool)>, Fault> {
-        let what = format!("topic {topic}: settings");
-        let asked = ResourceSpecifier::Topic(topic.as_str());
+        self.described(&ResourceSpecifier::Topic(topic.as_str()), &format!("topic {topic}: settings"))
+    }
+
+    /// As [`KafkaAdmin::settings`], of a topic or a broker.
+    fn described(&self, asked: &ResourceSpecifier<'_>, what: &str) -> Result<Vec<(String, String, bool)>, Fault> {
         let answer = asked_again(WAIT, |left| {
             let options = AdminOptions::new().request_timeout(Some(left));
-            block_on(self.client.describe_configs([&asked], &options)).map_err(|error| by_error(&error, &what))
+            block_on(self.client.describe_configs([asked], &options)).map_err(|error| by_error(&error, what))
         });
         let mut settings = Vec::new();
         for resource in answer? {
-            let ConfigResource { entries, .. } = resource.map_err(|code| by_code(code, &what))?;
+            let ConfigResource { entries, .. } = resource.map_err(|code| by_code(code, what))?;
             settings.extend(entries.into_iter().filter_map(|entry| {
                 let is_own = matches!(entry.source, ConfigSource::DynamicTopic);
                 Some((entry.name, entry.value?, is_own))

@@ -26,8 +26,11 @@ use std::time::{Duration, Instant};
 const START_WAIT: Duration = Duration::from_secs(2);
 /// How long `close` waits for the group to let go; the broker's session timeout does the rest.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
-/// How often a member of the broker-side protocol looks whether its epoch has moved on without a rebalance.
+/// How often a member of the broker-side protocol looks whether its epoch has moved on without a rebalance, and one that has
+/// been told nothing yet whether it has been taken in.
 const EPOCH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it is told that the group does not let this member join.
+const TELL_REFUSAL: Duration = Duration::from_secs(30);
 
 /// A member of a consumer group.
 pub struct KafkaSource {
@@ -50,6 +53,7 @@ pub struct KafkaSource {
     epoch_check_at: Instant,
     heartbeat: Duration,
     wake_at: Instant,
+    tell_refusal_at: Instant,
     is_closed: bool,
 }
 
@@ -115,6 +119,7 @@ impl KafkaSource {
             epoch_check_at: fault::deadline(EPOCH_CHECK_INTERVAL),
             heartbeat: settings.heartbeat(),
             wake_at: fault::deadline(settings.heartbeat()),
+            tell_refusal_at: fault::deadline(Duration::ZERO),
             is_closed: false,
         })
     }
@@ -176,6 +181,7 @@ impl KafkaSource {
         if !told.is_empty() {
             tracing::info!(tasks = told.len(), is_lost, "group {}: revoked", self.group.name());
             if is_lost {
+                self.generation = -1;
                 listener.lost(&told);
             } else {
                 // The join that asks for them back has begun a generation of its own: what is published meanwhile, for them
@@ -238,18 +244,44 @@ impl KafkaSource {
                 tracing::warn!("group {}: {code}: {text}", self.group.name());
                 Ok(())
             }
+            // The client asks to join again, every second and for ever.
+            (Code::InvalidSessionTimeout, None) => Err(Fault::fatal(format!(
+                "group {}: the broker refuses the session timeout: set session_timeout_ms between its \
+                 group.min.session.timeout.ms and its group.max.session.timeout.ms",
+                self.group.name()
+            ))),
+            (Code::InconsistentGroupProtocol, None) => {
+                self.refused(
+                    "a member of this group id speaks another protocol than cooperative-sticky: end what uses the id beside \
+                     this pipeline, or give the pipeline another name",
+                );
+                Ok(())
+            }
+            (Code::GroupMaxSizeReached, None) => {
+                self.refused("it has as many members as the broker's group.max.size allows: raise that, or run fewer");
+                Ok(())
+            }
             (code, Some((topic, partition, _))) => Err(by_code(*code, &format!("{topic}-{partition}: {text}"))),
             (code, None) => Err(by_code(*code, &format!("group {}: {text}", self.group.name()))),
         }
     }
 
+    /// The group does not let this member join, for a cause that does not go by itself.
+    fn refused(&mut self, why: &str) {
+        if fault::left(self.tell_refusal_at).is_zero() {
+            self.tell_refusal_at = fault::deadline(TELL_REFUSAL);
+            tracing::warn!("group {}: this instance is not let in: {why}", self.group.name());
+        }
+    }
+
     /// KIP-848: the member epoch may move on without an event for us. Still ours: the broker gives nothing of a member
     /// to others before that member has acknowledged the revoke, and a lost member keeps no epoch.
+    ///
+    /// Of either protocol, a member that was taken in and given nothing may hear of no rebalance.
     fn check_epoch(&mut self, listener: &mut dyn Listener) {
-        if self.protocol == GroupProtocol::Classic
-            || self.owned.is_empty()
-            || !fault::left(self.epoch_check_at).is_zero()
-        {
+        let may_have_moved = self.protocol == GroupProtocol::Consumer && !self.owned.is_empty();
+        let is_waiting = self.generation < 0;
+        if !(may_have_moved || is_waiting) || !fault::left(self.epoch_check_at).is_zero() {
             return;
         }
         self.epoch_check_at = fault::deadline(EPOCH_CHECK_INTERVAL);
@@ -519,5 +551,74 @@ fn first_error(list: &TopicPartitionList, what: &str) -> Result<(), Fault> {
     match ffi::states(list).into_iter().find(|(_, _, code)| *code != Code::NoError) {
         Some((topic, partition, code)) => Err(Fault::retry(format!("{topic}-{partition}: {what}: {code}"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::TopicName;
+    use crate::ports::source::CopartitionGroup;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr};
+
+    /// Notes who was told what.
+    #[derive(Default)]
+    struct Told(Vec<(usize, i32)>);
+
+    impl Listener for Told {
+        fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
+            self.0.push((tasks.len(), membership.generation()));
+        }
+        fn revoked(&mut self, _: &[TaskId]) {}
+        fn lost(&mut self, _: &[TaskId]) {}
+        fn record(&mut self, _: TaskId, _: usize, _: Record<'_>) {}
+        fn out_of_range(&mut self, _: TaskId, _: usize, _: &str) {}
+    }
+
+    fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("orders", 1, 1).unwrap();
+        cluster
+    }
+
+    fn join(cluster: &MockCluster<'static, DefaultProducerContext>) -> KafkaSource {
+        let settings = KafkaSettings { bootstrap_servers: cluster.bootstrap_servers(), ..KafkaSettings::default() };
+        let lead = TopicName::parse("orders").unwrap();
+        let groups = vec![CopartitionGroup { lead, companions: Vec::new() }];
+        KafkaSource::join(&settings, &Subscription { group: "g".into(), groups }, None).unwrap()
+    }
+
+    /// Polls until something was told or failed, for 20 s at most.
+    fn outcome(source: &mut KafkaSource, told: &mut Told) -> Result<(), Fault> {
+        let until = fault::deadline(Duration::from_secs(20));
+        while told.0.is_empty() && !fault::left(until).is_zero() {
+            source.poll(Duration::from_millis(20), 10, told)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_session_timeout_that_the_broker_refuses_ends_the_member_with_the_names_of_its_bounds() {
+        let cluster = cluster();
+        cluster.request_errors(Request::JoinGroup, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT]);
+        let (mut source, mut told) = (join(&cluster), Told::default());
+        let fault = outcome(&mut source, &mut told).unwrap_err();
+        assert!(matches!(fault, Fault::Fatal(_)) && told.0.is_empty(), "{fault}");
+        assert!(fault.to_string().contains("group.min.session.timeout.ms"), "{fault}");
+    }
+
+    #[test]
+    fn a_member_that_the_group_does_not_let_in_goes_on_asking_and_is_told_when_it_was_taken_in() {
+        let cluster = cluster();
+        let refusals = [
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_MAX_SIZE_REACHED,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL,
+        ];
+        cluster.request_errors(Request::JoinGroup, &refusals);
+        let (mut source, mut told) = (join(&cluster), Told::default());
+        outcome(&mut source, &mut told).unwrap();
+        assert!(!told.0.is_empty() && told.0[0].1 >= 0, "{:?}", told.0);
     }
 }
