@@ -23,9 +23,11 @@ use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::step::{RowStep, in_net};
 use crate::flow::store::StateAccess;
+use crate::ports::Clock;
 use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 /// The stores of the tasks in a batch, where their steps have some.
 pub(crate) type TaskStores = BTreeMap<TaskId, Keyed>;
@@ -117,11 +119,47 @@ enum Decided {
         /// What is bound for topics, until [`Batch::outbox`] takes it.
         notices: Vec<OutboxRow>,
         announced: i64,
+        /// Bytes of the notices.
+        bytes: usize,
         magnitude: Option<f64>,
         threshold: Option<f64>,
     },
     Skipped(String),
     Dead(Reject),
+}
+
+/// Most bytes of all notices of one record: a row of the outbox is inserted in one statement with the others.
+const RECORD_BYTES: usize = 128 << 20;
+/// Records between two looks at the clock, at most: it is looked at sooner where a batch has just begun.
+const LOOK: usize = 50;
+
+/// When a batch has decided enough. The rest of it waits for the next one: a transaction must end long before the database
+/// ends it, and its outbox is one statement.
+pub(crate) struct Enough<'a> {
+    clock: &'a dyn Clock,
+    until: Duration,
+    bytes_left: usize,
+    step: usize,
+    look_in: usize,
+}
+
+impl<'a> Enough<'a> {
+    /// Some time from now, or once the notices have so many bytes.
+    pub(crate) fn new(clock: &'a dyn Clock, within: Duration, bytes: usize) -> Self {
+        Self { clock, until: clock.elapsed() + within, bytes_left: bytes, step: 1, look_in: 1 }
+    }
+
+    /// Whether it is enough with a record of so many bytes of notices.
+    fn with(&mut self, bytes: usize) -> bool {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.look_in = self.look_in.saturating_sub(1);
+        if self.look_in > 0 {
+            return self.bytes_left == 0;
+        }
+        self.step = (2 * self.step).min(LOOK);
+        self.look_in = self.step;
+        self.bytes_left == 0 || self.clock.elapsed() >= self.until
+    }
 }
 
 /// How far a share came.
@@ -258,23 +296,33 @@ impl<'a> Batch<'a> {
         self.shares.iter().any(|share| share.table == table && share.is_stateful)
     }
 
-    /// Runs the step over every record, in order. `try_write` is offered each change of a suspect row.
+    /// Runs the step over every record, in order, until it is enough. `try_write` is offered each change of a suspect row.
+    /// Answers whether records were left over.
     ///
     /// # Errors
     /// What `try_write` failed with, or a store: nothing of the batch may be committed.
     pub(crate) fn decide<E: From<StoreTrouble>>(
         &mut self,
         stores: &mut TaskStores,
+        mut enough: Enough<'_>,
         mut try_write: impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
-    ) -> Result<(), E> {
+    ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
         for number in 0..self.entries.len() {
             let Some(stop) = self.entries.get(number).and_then(|entry| stopped.get_mut(entry.share)) else { continue };
-            if !*stop {
-                *stop = self.decide_entry(number, stores, &mut try_write)?;
+            if *stop {
+                continue;
+            }
+            *stop = self.decide_entry(number, stores, &mut try_write)?;
+            let bytes = match self.entries.get(number).map(|entry| &entry.decided) {
+                Some(Decided::Applied { bytes, .. }) => *bytes,
+                _ => 0,
+            };
+            if enough.with(bytes) {
+                return Ok(number + 1 < self.entries.len());
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Decides one record; answers whether its share must stop here.
@@ -370,22 +418,29 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// How far each share came, in the order of the shares.
+    /// The ids that one share's records are about.
+    pub(crate) fn keys_of(&self, share: usize) -> Vec<Key> {
+        let slots =
+            self.entries.iter().filter(|entry| entry.share == share).filter_map(|entry| entry.key.as_ref().ok());
+        slots.filter_map(|slot| Some(self.slots.get(*slot)?.key.clone())).collect()
+    }
+
+    /// How far each share came, in the order of the shares: up to its first record that is not decided.
     pub(crate) fn reached(&self) -> Vec<Reached> {
+        let mut open: Vec<bool> = vec![true; self.shares.len()];
         let mut out: Vec<Reached> = self.shares.iter().map(|_| Reached::default()).collect();
         for entry in &self.entries {
-            let (Some(reached), Some(share)) = (out.get_mut(entry.share), self.shares.get(entry.share)) else {
-                continue;
-            };
+            let (Some(reached), Some(open)) = (out.get_mut(entry.share), open.get_mut(entry.share)) else { continue };
+            let Some(share) = self.shares.get(entry.share).filter(|_| *open) else { continue };
             let counts = &mut reached.counts;
             match &entry.decided {
-                Decided::Waiting if reached.retry.is_some() || reached.astray.is_some() => continue,
                 Decided::Waiting => {
+                    *open = false;
                     reached.astray = share.astray(entry);
                     if reached.astray.is_some() {
                         reached.held.note(entry);
-                    } else if let Err(reject) = &entry.key {
-                        reached.retry = Some(reject.code().into());
+                    } else if let Err(Reject::Retry { code, .. }) = &entry.key {
+                        reached.retry = Some(code.clone().into_owned());
                     }
                     continue;
                 }
@@ -554,6 +609,7 @@ fn apply(
     let version = version + slot.changes + i64::from(is_changed);
     let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
     let mut notices = Vec::with_capacity(applied.emissions.len());
+    let mut all_bytes = 0;
     for (seq, emission) in applied.emissions.into_iter().enumerate() {
         let version = share.is_versioned.then_some(version);
         let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);
@@ -562,7 +618,12 @@ fn apply(
             let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
             return Err(Reject::dead_letter("too-large", message));
         }
+        all_bytes += bytes;
         notices.push(row);
+    }
+    if all_bytes > RECORD_BYTES {
+        let message = format!("notices of {all_bytes} bytes in all, more than {RECORD_BYTES}");
+        return Err(Reject::dead_letter("too-large", message));
     }
     if let Some(values) = applied.row {
         slot.values = Some(match share.columns {
@@ -571,5 +632,120 @@ fn apply(
         });
         slot.changes += 1;
     }
-    Ok(Decided::Applied { is_changed, notices, announced, magnitude: applied.magnitude, threshold: applied.threshold })
+    Ok(Decided::Applied {
+        is_changed,
+        notices,
+        announced,
+        bytes: all_bytes,
+        magnitude: applied.magnitude,
+        threshold: applied.threshold,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::algorithm::Algorithm;
+    use crate::flow::record::{Offset, Partition};
+    use crate::flow::topology::{StepKind, Topology};
+    use serde::{Deserialize, Serialize};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Default)]
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed))
+        }
+
+        fn sleep(&self, _: Duration) {}
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Count {
+        n: i64,
+    }
+
+    /// Takes 100 ms a record.
+    struct Slow(Arc<Hand>);
+
+    impl Algorithm for Slow {
+        type Event = i64;
+        type Row = Count;
+        type Notices = Option<String>;
+
+        fn apply(&self, bytes: i64, row: &mut Count, _: &mut Context<'_>) -> Result<Option<String>, Reject> {
+            self.0.0.fetch_add(100, Ordering::Relaxed);
+            row.n += 1;
+            Ok(Some("x".repeat(usize::try_from(bytes).unwrap())))
+        }
+    }
+
+    /// How far two inputs of 20 records come within so much time and so many bytes of notices, and whether that is all.
+    fn decided(value: &[u8], within_ms: u64, bytes: usize) -> (Vec<usize>, bool) {
+        let clock = Arc::new(Hand::default());
+        let mut topology = Topology::new("p");
+        topology.source("t").update("rows", Slow(Arc::clone(&clock))).to("told");
+        let StepKind::Rows(step) = &topology.sub_topologies()[0].step else { panic!() };
+        let places = [0, 1].map(|n| TopicPartition::new(TopicName::parse("t").unwrap(), Partition(n)));
+        let record = |n| Record {
+            offset: Offset(n),
+            timestamp: Timestamp(0),
+            key: Some(b"1"),
+            value: Some(value),
+            headers: &[],
+        };
+        let share = |source| Share {
+            task: TaskId { sub_topology: 0, partition: Partition(0) },
+            source,
+            incarnation: 0,
+            step: &**step,
+            table: 0,
+            columns: None,
+            attempts: 0,
+            is_versioned: true,
+            is_stateful: false,
+            declared: None,
+            records: (0..20).map(record).collect(),
+        };
+        let shares: Vec<Share<'_>> = places.iter().map(share).collect();
+        let terms = Terms {
+            pipeline: "p",
+            now: Timestamp(0),
+            horizon: Horizon::new(Timestamp(0), Duration::ZERO),
+            missing_row: MissingRow::DeadLetter,
+            retry_attempts: 1,
+            record_bytes_max: 100,
+            message_bytes_max: &HashMap::new(),
+            keeps_verdicts: true,
+        };
+        let mut batch = Batch::new(&shares, &terms);
+        batch.take_rows(0, vec![RowRead { key: Key::I64(1), version: 7, values: vec![Value::I64(0)] }]);
+        let enough = Enough::new(&*clock, Duration::from_millis(within_ms), bytes);
+        let never = |_: usize, _: &RowWrite| -> Result<Option<Reject>, StoreTrouble> { panic!("no suspects") };
+        let is_cut = batch.decide(&mut TaskStores::new(), enough, never).ok().unwrap();
+        let reached = batch.reached();
+        let all: usize = reached.iter().map(|reached| reached.records).sum();
+        assert!(reached.iter().all(|reached| reached.retry.is_none()));
+        assert_eq!((batch.outbox().0.len(), batch.verdicts().len()), (all, all), "what is left over leaves no trace");
+        let writes = batch.writes();
+        assert_eq!(writes[0].1[0].values, [Value::I64(i64::try_from(all).unwrap())]);
+        (reached.iter().map(|reached| reached.records).collect(), is_cut)
+    }
+
+    #[test]
+    fn a_batch_ends_by_time_or_by_the_bytes_of_its_notices_with_what_it_has_decided() {
+        assert_eq!(decided(b"1", 600_000, usize::MAX), (vec![20, 20], false));
+        assert_eq!(decided(b"1", 500, usize::MAX), (vec![7, 0], true), "the clock is looked at after 1, 3, 7 records");
+        assert_eq!(decided(b"1", 3_000, usize::MAX), (vec![20, 11], true));
+        assert_eq!(decided(b"1", 0, usize::MAX), (vec![1, 0], true), "one record at least");
+        assert_eq!(decided(b"1000", 600_000, 4_000), (vec![3, 0], true));
+        assert_eq!(decided(b"1000", 600_000, 1), (vec![1, 0], true));
+    }
 }

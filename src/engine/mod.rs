@@ -17,6 +17,7 @@ mod cache;
 pub mod commit;
 pub mod comparison;
 pub mod decision;
+mod draw;
 mod event_time;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;

@@ -7,6 +7,7 @@
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
 use crate::engine::decision::HaltReason;
+use crate::engine::draw::Portion;
 use crate::engine::keyed::Kept;
 use crate::engine::query::Question;
 use crate::engine::relay::{Outstanding, Part, Publication, ToRelay};
@@ -35,8 +36,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The pause after a failure of the database; doubled up to [`PAUSE_MAX`].
-const PAUSE: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What the stage is told.
 pub(crate) enum ToStage {
@@ -133,6 +134,12 @@ pub(crate) struct StageState {
     pub(crate) failures: u32,
     /// What is asked of the stores and not answered yet, oldest first.
     pub(crate) questions: VecDeque<Question>,
+    /// How large batches may be.
+    pub(crate) portion: Portion,
+    /// Whether the last batch was of a record that failed alone before.
+    pub(crate) was_apart: bool,
+    /// How many batches were committed.
+    pub(crate) commits: u64,
     not_before: Duration,
 }
 

@@ -19,6 +19,7 @@ use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Keyed;
 use crate::engine::patience::Patience;
 use crate::engine::remedy::Choice;
+use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology, TablePlace};
 use crate::ports::rows::{OutboxRow, Position};
@@ -134,8 +135,23 @@ pub(crate) struct Input {
     pub(crate) attempts: u32,
     /// Not to be offered before.
     pub(crate) blocked_until: Duration,
+    /// How often in a row the database did not take its next record, which was offered alone.
+    pub(crate) failures: u32,
+    /// A row that it waits for.
+    pub(crate) held: Option<Held>,
+    /// The worker's last committed batch that had a part of it.
+    pub(crate) committed_in: u64,
     queue: VecDeque<Queued>,
     queued: usize,
+}
+
+/// A row that somebody else has locked.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) table: usize,
+    pub(crate) key: Key,
+    /// How often it was found locked since.
+    pub(crate) looks: u32,
 }
 
 #[derive(Debug)]
@@ -156,6 +172,9 @@ impl Input {
             published_at: Duration::ZERO,
             attempts: 0,
             blocked_until: Duration::ZERO,
+            failures: 0,
+            held: None,
+            committed_in: 0,
             queue: VecDeque::new(),
             queued: 0,
         }
@@ -196,6 +215,28 @@ impl Input {
         self.queue.front().and_then(|queued| queued.chunk.record(queued.taken))
     }
 
+    /// How many of the next `count` records have at most `bytes` of keys and values together: one at least.
+    pub(crate) fn fitting(&self, count: usize, bytes: usize) -> usize {
+        let mut chunks = self.queue.iter();
+        let (mut records, mut whole) = (0, 0);
+        while records < count {
+            let Some(queued) = chunks.next() else { break };
+            records += queued.chunk.len() - queued.taken;
+            whole += queued.chunk.bytes();
+        }
+        if whole <= bytes {
+            return count; // mostly so: no record is looked at
+        }
+        let mut left = bytes;
+        let fits = |record: &Record<'_>| {
+            let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        };
+        self.records(count).take_while(fits).count().max(count.min(1))
+    }
+
     /// Drops the next `count` records: they have been handled.
     pub(crate) fn consume(&mut self, mut count: usize) {
         self.queued = self.queued.saturating_sub(count);
@@ -221,6 +262,7 @@ impl Input {
     }
 
     pub(crate) fn clear(&mut self) {
+        self.held = None;
         self.queue.clear();
         self.queued = 0;
     }
@@ -323,6 +365,21 @@ impl Task {
 mod tests {
     use super::*;
     use crate::flow::record::{Offset, Partition, Timestamp};
+
+    #[test]
+    fn an_input_gives_no_more_than_fits_and_one_record_at_least() {
+        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        let mut chunk = Chunk::default();
+        let value = vec![b'x'; 100];
+        for offset in 0..10 {
+            let (offset, timestamp) = (Offset(offset), Timestamp(0));
+            chunk.push(&Record { offset, timestamp, key: Some(b"1"), value: Some(&value), headers: &[] });
+        }
+        input.push(chunk, Duration::ZERO);
+        let fitting = |bytes| input.fitting(8, bytes);
+        assert_eq!([fitting(2_000), fitting(1_009), fitting(404), fitting(403), fitting(7)], [8, 8, 4, 3, 1]);
+        assert_eq!(input.fitting(0, 0), 0);
+    }
 
     fn chunk(offsets: std::ops::Range<i64>) -> Chunk {
         let mut chunk = Chunk::default();

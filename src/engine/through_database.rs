@@ -1,9 +1,9 @@
 //! Steps with rows: records in, one database transaction of rows, outbox and positions out, and what it left to publish.
 //!
 //! One transaction covers all partitions of the worker that have records waiting: positions by compare-and-set first, rows
-//! locked in id order, the algorithm, the rows, the outbox, commit. What it decided goes to the relay from memory. A batch
-//! is offered again from the start after any failure, since nothing of it was committed; a COMMIT whose answer was lost is
-//! settled by a locking read before anything else is tried.
+//! locked in id order, the algorithm, the rows, the outbox, commit. What it decided goes to the relay from memory. After any
+//! failure a smaller batch is offered from the start, since nothing of it was committed ([`draw`](crate::engine::draw)); a
+//! COMMIT whose answer was lost is settled by a locking read before anything else is tried.
 //!
 //! Where a step has stores, what the batch wrote into them lies in their caches: undone with the batch, sealed with its
 //! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from the
@@ -12,9 +12,10 @@
 //! they were decided.
 
 use crate::engine::assignment::AssignmentId;
-use crate::engine::batch::{Batch, Reached, Share, StoreTrouble, TaskStores, Terms};
+use crate::engine::batch::{Batch, Enough, Reached, Share, StoreTrouble, TaskStores, Terms};
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
+use crate::engine::draw::{Draw, Wanted};
 use crate::engine::event_time::Horizon;
 use crate::engine::keyed::Keyed;
 use crate::engine::message::changelog_row;
@@ -34,12 +35,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What one input contributes to a batch.
-struct Draw {
-    task: TaskId,
-    input: usize,
-    records: usize,
-}
+/// How long one batch is decided: far less than the database lets a transaction idle (`idle_in_transaction_timeout_ms`), and
+/// others wait for its rows.
+const DECIDE_TIME: Duration = Duration::from_millis(500);
+/// Bytes of notices after which a batch has enough: they are inserted in one statement, which holds 1 GiB.
+const NOTICE_BYTES: usize = 32 << 20;
 
 /// A batch whose transaction is ready to commit, or in doubt.
 pub(crate) struct Prepared {
@@ -48,6 +48,8 @@ pub(crate) struct Prepared {
     rows: Vec<Outbound>,
     /// Changelog records, which are in the outbox too.
     outgoing: Outgoing,
+    /// Whether it had enough before it had decided all that was drawn.
+    had_enough: bool,
 }
 
 /// How one input moves with a batch.
@@ -71,6 +73,10 @@ enum Undone {
     /// The database refuses these rows, named by table and key: their records are decided one by one from now on.
     Refused(BTreeSet<(usize, Key)>),
     Store(StoreTrouble),
+    /// There is no transaction: whatever it was to take is not to blame.
+    Away(Fault),
+    /// Some of the rows are locked by others.
+    Locked(Fault, Vec<Wanted>),
     Fault(Fault),
 }
 
@@ -87,47 +93,15 @@ impl From<Fault> for Undone {
 }
 
 impl Stage {
-    /// What to take for the next batch: nothing until it is full or its first record is old enough.
-    fn draw(&self) -> Vec<Draw> {
-        let now = self.clock.elapsed();
-        if self.outstanding.messages() >= self.settings.unpublished_rows {
-            return Vec::new();
-        }
-        let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
-        let mut candidates: Vec<(TaskId, usize, &Input)> = running
-            .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
-            .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
-            .collect();
-        let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
-        let is_aged = candidates
-            .iter()
-            .filter_map(|(_, _, input)| input.oldest_arrival())
-            .any(|arrived| now.saturating_sub(arrived) >= self.settings.batch_age);
-        if total < self.settings.batch_rows && !is_aged {
-            return Vec::new();
-        }
-        // The shortest queues first, so that what they leave of their fair share goes to the longer ones.
-        candidates.sort_by_key(|(_, _, input)| input.queued());
-        let mut room = self.settings.batch_rows;
-        let mut left = candidates.len();
-        let mut draws = Vec::with_capacity(left);
-        for (task, number, input) in candidates {
-            let records = input.queued().min(room.div_ceil(left));
-            room -= records;
-            left -= 1;
-            if records > 0 {
-                draws.push(Draw { task, input: number, records });
-            }
-        }
-        draws
-    }
-
     /// Commits one batch, if one is due. True when something was done.
     pub(crate) fn run_batch(&mut self) -> Result<bool, Fault> {
+        self.look_at_held();
         let draws = self.draw();
         if draws.is_empty() {
             return Ok(false);
         }
+        let began = self.clock.elapsed();
+        self.state.was_apart = self.is_apart(&draws);
         // In the batch's hands while it is decided.
         let mut stores = TaskStores::new();
         for draw in &draws {
@@ -150,9 +124,9 @@ impl Stage {
                     tracing::info!("the answer to a COMMIT was lost; a locking read will settle it");
                     self.state.in_doubt = Some(prepared);
                 }
-                Err(fault) => self.undo(Undone::Fault(fault), &draws)?,
+                Err(fault) => self.undo(Undone::Fault(fault), &draws, began)?,
             },
-            Err(undone) => self.undo(undone, &draws)?,
+            Err(undone) => self.undo(undone, &draws, began)?,
         }
         Ok(true)
     }
@@ -179,7 +153,7 @@ impl Stage {
             .collect();
         let shares: Vec<Share<'_>> = inputs.iter().filter_map(|(draw, task, input)| share(draw, task, input)).collect();
         failpoint!(K1);
-        rows.begin()?;
+        rows.begin().map_err(Undone::Away)?;
         hook.after(Step::OpenDatabase)?;
         let mut moves: Vec<Move> =
             inputs.iter().zip(&shares).map(|((_, _, input), share)| first_move(input, share)).collect();
@@ -193,14 +167,20 @@ impl Stage {
 
         let mut batch = Batch::new(&shares, &terms);
         for (table, keys) in batch.keys() {
-            let found = rows.read(table, &keys)?;
-            batch.take_rows(table, found);
+            match rows.read(table, &keys) {
+                Ok(found) => batch.take_rows(table, found),
+                Err(fault) if fault.is_lock_wait() => {
+                    return Err(Undone::Locked(fault, wanted(draws, &batch, &shares)));
+                }
+                Err(fault) => return Err(fault.into()),
+            }
         }
         if !state.suspects.is_empty() {
             state.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
             rows.savepoint()?;
         }
-        batch.decide(stores, |table, row| offer(&mut **rows, table, row))?;
+        let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES);
+        let had_enough = batch.decide(stores, enough, |table, row| offer(&mut **rows, table, row))?;
         hook.after(Step::Apply)?;
         write_rows(&mut **rows, &mut batch)?;
         hook.after(Step::WriteRows)?;
@@ -230,15 +210,21 @@ impl Stage {
         hook.after(Step::WriteOutbox)?;
         let outbound = |(row, at): (OutboxRow, Timestamp)| Outbound { row, input_at: Some(at) };
         let rows = outbox.into_iter().zip(timestamps).map(outbound).collect();
-        Ok(Prepared { advances, rows, outgoing })
+        Ok(Prepared { advances, rows, outgoing, had_enough })
     }
 
     /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
     /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
     fn finish(&mut self, prepared: Prepared) {
-        let Prepared { advances, rows, outgoing } = prepared;
+        let Prepared { advances, rows, outgoing, had_enough } = prepared;
         let now = self.clock.elapsed();
         self.state.failures = 0;
+        self.state.commits += 1;
+        if had_enough {
+            self.state.portion.had_enough(advances.iter().map(|advance| advance.reached.records).sum());
+        } else {
+            self.state.portion.committed(self.settings.batch_rows);
+        }
         self.state.suspects.clear();
         self.status.database_commits.add(1);
         let mut publication = Publication { rows, outgoing, ..Publication::default() };
@@ -264,6 +250,7 @@ impl Stage {
             }
             let Some(input) = task.inputs.get_mut(number) else { continue };
             input.next_offset = to;
+            (input.failures, input.committed_in) = (0, self.state.commits);
             input.consume(reached.records);
             task.queued.fetch_sub(reached.records, Ordering::AcqRel);
             let Some(input) = task.inputs.get_mut(number) else { continue };
@@ -320,6 +307,19 @@ impl Stage {
             // Not committed, or claimed by another since: the next compare-and-set tells which.
             Ok(false) => self.undo_stores(prepared.advances.iter().map(|advance| advance.task)),
             Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            // Nothing that is asked here will ever tell. What the takeover finds does: K beyond D halts.
+            Err(fault @ Fault::Corrupt(_)) => {
+                tracing::warn!(error = %fault, "a COMMIT in doubt cannot be settled; its partitions are taken over anew");
+                let is_here = |advance: &&Advance| {
+                    self.state.tasks.get(&advance.task).is_some_and(|task| task.assignment == advance.assignment)
+                };
+                let tasks: BTreeSet<TaskId> =
+                    prepared.advances.iter().filter(is_here).map(|advance| advance.task).collect();
+                self.undo_stores(tasks.iter().copied());
+                for task in tasks {
+                    self.doubt(task);
+                }
+            }
             Err(fault) => {
                 self.back_off(&fault);
                 self.state.in_doubt = Some(prepared);
@@ -337,10 +337,10 @@ impl Stage {
         }
     }
 
-    fn undo(&mut self, undone: Undone, draws: &[Draw]) -> Result<(), Fault> {
+    fn undo(&mut self, undone: Undone, draws: &[Draw], began: Duration) -> Result<(), Fault> {
         self.undo_stores(draws.iter().map(|draw| draw.task));
         match undone {
-            Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
+            Undone::Away(fault @ Fault::Fatal(_)) | Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
             Undone::Fenced(tasks) => {
                 self.rows.rollback();
                 for task in tasks {
@@ -361,23 +361,37 @@ impl Stage {
                     self.doubt(draw.task);
                 }
             }
-            Undone::Fault(fault @ Fault::Corrupt(_)) => {
-                self.rows.rollback();
-                for draw in draws {
-                    let halt = self.halt_of(draw.task, draw.input, HaltReason::SchemaChanged, fault.to_string());
-                    if let Some(halt) = halt {
-                        self.halt(draw.task, halt);
-                    }
-                }
-            }
-            Undone::Fault(fault @ Fault::Retry(_)) => {
+            Undone::Away(fault) => {
                 self.rows.rollback();
                 self.status.database_retries.add(1);
                 self.back_off(&fault);
             }
+            Undone::Locked(fault, wanted) => {
+                self.rows.rollback();
+                if self.hold(&fault, &wanted) {
+                    self.status.database_retries.add(1);
+                } else {
+                    self.failed(&fault, draws, began);
+                }
+            }
+            Undone::Fault(fault) => {
+                self.rows.rollback();
+                self.failed(&fault, draws, began);
+            }
         }
         Ok(())
     }
+}
+
+/// Which rows each input's part of a batch is about.
+fn wanted(draws: &[Draw], batch: &Batch<'_>, shares: &[Share<'_>]) -> Vec<Wanted> {
+    let of = |(number, (draw, share)): (usize, (&Draw, &Share<'_>))| Wanted {
+        task: draw.task,
+        input: draw.input,
+        table: share.table,
+        keys: batch.keys_of(number),
+    };
+    draws.iter().zip(shares).enumerate().map(of).collect()
 }
 
 /// What one input contributes; `None` for a step without rows, which is never drawn.

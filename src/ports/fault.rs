@@ -21,28 +21,40 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Cause {
     message: String,
+    is_lock_wait: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Fault {
     /// [`Fault::Fenced`] with a message.
     pub fn fenced(message: impl Into<String>) -> Self {
-        Self::Fenced(Cause { message: message.into(), source: None })
+        Self::Fenced(Cause { message: message.into(), is_lock_wait: false, source: None })
     }
 
     /// [`Fault::Corrupt`] with a message.
     pub fn corrupt(message: impl Into<String>) -> Self {
-        Self::Corrupt(Cause { message: message.into(), source: None })
+        Self::Corrupt(Cause { message: message.into(), is_lock_wait: false, source: None })
     }
 
     /// [`Fault::Retry`] with a message.
     pub fn retry(message: impl Into<String>) -> Self {
-        Self::Retry(Cause { message: message.into(), source: None })
+        Self::Retry(Cause { message: message.into(), is_lock_wait: false, source: None })
     }
 
     /// [`Fault::Fatal`] with a message.
     pub fn fatal(message: impl Into<String>) -> Self {
-        Self::Fatal(Cause { message: message.into(), source: None })
+        Self::Fatal(Cause { message: message.into(), is_lock_wait: false, source: None })
+    }
+
+    /// [`Fault::Retry`]: what others have locked was waited for in vain.
+    pub fn locked(message: impl Into<String>) -> Self {
+        Self::Retry(Cause { message: message.into(), is_lock_wait: true, source: None })
+    }
+
+    /// Whether it is about what others have locked.
+    #[must_use]
+    pub const fn is_lock_wait(&self) -> bool {
+        self.cause().is_lock_wait
     }
 
     /// Keeps the error that this fault was made from.

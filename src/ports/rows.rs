@@ -70,6 +70,16 @@ pub trait Rows: Send {
     /// `Retry` for anything that passes.
     fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Fault>;
 
+    /// Those of the rows that other transactions have locked at this moment; asked without waiting, outside of any
+    /// transaction of the caller. A database that locks itself as a whole has none.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn locked(&mut self, table: usize, keys: &[Key]) -> Result<Vec<Key>, Fault> {
+        let _ = (table, keys);
+        Ok(Vec::new())
+    }
+
     /// Writes rows that were read before in this transaction.
     ///
     /// # Errors
@@ -121,7 +131,8 @@ pub trait Rows: Send {
     /// held `moved` was committed. False: it was not and never will be, or somebody else has claimed the position since.
     ///
     /// # Errors
-    /// `Retry` when the database did not answer: ask again.
+    /// `Retry` when the database did not answer: ask again. `Corrupt` when the position is neither where the transaction
+    /// found it nor where it was to lead: the database was restored, or failed over to a replica that lagged.
     fn settle(&mut self, moved: &Move) -> Result<bool, Fault>;
 }
 
@@ -215,6 +226,25 @@ pub struct Move {
     pub published: NextOffset,
     /// Added to the position's counters.
     pub counts: Counts,
+}
+
+impl Move {
+    /// What became of the transaction of this move, by the epoch and offset at which its position is found.
+    ///
+    /// # Errors
+    /// As [`Rows::settle`].
+    pub fn settled(&self, found: Option<(i64, NextOffset)>) -> Result<bool, Fault> {
+        match found {
+            Some((epoch, next_offset)) if epoch == self.epoch && next_offset == self.to => Ok(true),
+            Some((epoch, next_offset)) if epoch == self.epoch && next_offset == self.from => Ok(false),
+            // Claimed since: the successor has read whatever was committed, and nothing of ours will be.
+            Some((epoch, _)) if epoch > self.epoch => Ok(false),
+            found => Err(Fault::corrupt(format!(
+                "position of {}: found {found:?} as (epoch, next offset) where epoch {} with {} or {} was to be; was the database restored?",
+                self.source, self.epoch, self.from, self.to
+            ))),
+        }
+    }
 }
 
 /// What a batch did, per source partition: the audit adds these up.

@@ -86,6 +86,10 @@ impl Rows for UnguardedRows {
         self.inner.read(table, keys)
     }
 
+    fn locked(&mut self, table: usize, keys: &[Key]) -> Result<Vec<Key>, Fault> {
+        self.inner.locked(table, keys)
+    }
+
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         self.inner.write(table, rows)
     }

@@ -348,3 +348,33 @@ fn a_group_whose_generations_begin_again_is_served() {
         crate::pipeline::announced_ids(&mut driver);
     }
 }
+
+/// The primary dies with a COMMIT under way, and its successor lacks what was committed before.
+#[test]
+fn a_commit_in_doubt_after_a_failover_that_went_back_halts_instead_of_asking_for_ever() {
+    let mut driver = driver(16);
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.run();
+    let victim = partition_for(b"3", 4);
+    let committed = driver.position("readings", victim).unwrap().next_offset;
+    driver.database().fail_next_commit_unknown(true);
+    driver.send("readings", 3, json!({"value": 10.0}));
+    while driver.position("readings", victim).unwrap().next_offset == committed {
+        driver.step();
+        driver.pass(Duration::from_millis(1));
+    }
+    driver.database().edit_position("scoring", &place(victim), |position| position.next_offset = NextOffset(0));
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1, "{halts:?}");
+    assert_eq!((&halts[0].source, halts[0].reason), (&place(victim), HaltReason::DatabaseWentBack));
+    for id in 0..16_i64 {
+        let is_victim = partition_for(id.to_string().as_bytes(), 4) == victim;
+        let version = driver.row_of("accounts", id).unwrap().version;
+        assert!(is_victim || version == 2, "account {id}: the others go on");
+    }
+}

@@ -9,6 +9,7 @@ mod net;
 mod pipeline;
 mod placement;
 mod poison;
+mod portions;
 mod query;
 mod repairs;
 mod rowstate;

@@ -124,12 +124,9 @@ impl Cell {
         }
     }
 
+    /// At COMMIT it is said once, and the smaller batch that follows is taken.
     const fn halts(&self) -> bool {
-        match self.action {
-            Action::Halt => true,
-            Action::DeadLetter(_) => !matches!(self.place, Place::Write),
-            Action::Again | Action::Anew => false,
-        }
+        matches!((&self.action, self.place), (Action::Halt, Place::Write))
     }
 
     fn expected(&self) -> Seen {
@@ -142,7 +139,7 @@ impl Cell {
     }
 }
 
-/// Says it once, or, where a row is to blame, whenever that row is written.
+/// Says it once; where a row is to blame, whenever that row is written; where a table is, whenever one connection writes.
 struct Plot {
     cell: Cell,
     /// The connection that has heard it.
@@ -180,6 +177,9 @@ impl Plot {
         match self.cell.place {
             Place::Write if self.cell.letter().is_some() => {
                 statement == Some(Statement::Write) && exchange.contains(&REFUSED.to_be_bytes())
+            }
+            Place::Write if self.cell.halts() => {
+                statement == Some(Statement::Write) && self.heard.is_none_or(|heard| heard == exchange.connection)
             }
             Place::Write => self.heard.is_none() && statement == Some(Statement::Write),
             Place::Commit | Place::Committed => self.heard.is_none() && statement == Some(Statement::Commit),
@@ -257,11 +257,13 @@ impl Stage {
                 if found == letters + 1 { Ok(()) } else { Err(format!("{found}, {letters} before")) }
             });
         }
-        self.proxy.open();
-        if cell.halts() {
-            let number = until(&format!("{cell}: a halt"), Duration::from_secs(10), || {
+        let halted = cell.halts().then(|| {
+            until(&format!("{cell}: a halt"), Duration::from_secs(10), || {
                 self.halted(cell, before).ok_or_else(|| "no such line in a log".into())
-            });
+            })
+        });
+        self.proxy.open();
+        if let Some(number) = halted {
             self.restart(number);
         }
         self.world.wait_all_move();

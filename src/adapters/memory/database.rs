@@ -195,6 +195,21 @@ impl MemoryDatabase {
         }
     }
 
+    /// From now on a statement over more than `rows` rows of the table is cancelled, as by a statement timeout: `Retry`.
+    /// `None` lifts the limit.
+    pub fn limit_statements(&self, table: &Table, rows: Option<usize>) {
+        if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {
+            stored.statement_rows = rows;
+        }
+    }
+
+    /// From now on a statement that reads this row answers `Corrupt`, as one on a damaged page does.
+    pub fn damage(&self, table: &Table, key: impl Into<Key>) {
+        if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {
+            stored.damaged.insert(key.into());
+        }
+    }
+
     /// A position as committed.
     #[must_use]
     pub fn position(&self, pipeline: &str, source: &TopicPartition) -> Option<Position> {
@@ -307,7 +322,7 @@ impl MemoryDatabase {
                 }
                 let left = self.shared.lock_wait.saturating_sub(self.shared.waits.elapsed().saturating_sub(start));
                 if left.is_zero() {
-                    return Err(Fault::retry(format!("lock timeout: another transaction holds {key:?}")));
+                    return Err(Fault::locked(format!("lock timeout: another transaction holds {key:?}")));
                 }
                 let (woken, _) = self.shared.unlocked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
                 state = woken;

@@ -259,6 +259,14 @@ impl Rows for MemoryRows {
     fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Fault> {
         self.step(|database, _, tables, transaction| {
             let Bound { name, places } = bound(tables, table)?;
+            if let Some(stored) = database.up_in(transaction.id)?.contents.tables.get(name) {
+                if stored.statement_rows.is_some_and(|rows| keys.len() > rows) {
+                    return Err(Fault::retry(format!("read {name}: {} rows took too long", keys.len())));
+                }
+                if keys.iter().any(|key| stored.damaged.contains(key)) {
+                    return Err(Fault::corrupt(format!("read {name}: damaged")));
+                }
+            }
             let mut out = Vec::new();
             for key in keys {
                 let exists =
@@ -275,6 +283,13 @@ impl Rows for MemoryRows {
             }
             Ok(out)
         })
+    }
+
+    fn locked(&mut self, table: usize, keys: &[Key]) -> Result<Vec<Key>, Fault> {
+        let Bound { name, .. } = bound(&self.bound, table)?;
+        let state = self.database.up()?;
+        let is_locked = |key: &&Key| state.locks.contains_key(&LockKey::Row(name.clone(), (*key).clone()));
+        Ok(keys.iter().filter(is_locked).cloned().collect())
     }
 
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
@@ -394,12 +409,10 @@ impl Rows for MemoryRows {
     }
 
     fn settle(&mut self, moved: &Move) -> Result<bool, Fault> {
-        self.with_position(&moved.source, |state, key| {
-            state
-                .contents
-                .positions
-                .get(&key)
-                .is_some_and(|stored| stored.position.epoch == moved.epoch && stored.position.next_offset == moved.to)
-        })
+        let at = |position: &Position| (position.epoch, position.next_offset);
+        let found = self.with_position(&moved.source, |state, key| {
+            state.contents.positions.get(&key).map(|stored| at(&stored.position))
+        })?;
+        moved.settled(found)
     }
 }

@@ -3,7 +3,7 @@
 use crate::flow::key::{Key, KeyType};
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnType, FoundColumn, Table, TableSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A constraint: gets the row's values in the table's column order and answers a sentence if it refuses them.
@@ -25,6 +25,10 @@ pub(super) struct StoredTable {
     columns: Vec<FoundColumn>,
     pub(super) rows: BTreeMap<Key, StoredRow>,
     pub(super) check: Option<Check>,
+    /// Most rows of one statement; a larger one is cancelled.
+    pub(super) statement_rows: Option<usize>,
+    /// Rows that cannot be read, as on a damaged page.
+    pub(super) damaged: BTreeSet<Key>,
 }
 
 impl StoredTable {
@@ -49,6 +53,8 @@ impl StoredTable {
             columns: columns.iter().map(|(name, kind, is_nullable)| found(name, *kind, *is_nullable)).collect(),
             rows: BTreeMap::new(),
             check: None,
+            statement_rows: None,
+            damaged: BTreeSet::new(),
         }
     }
 

@@ -467,20 +467,10 @@ impl Rows for PostgresRows {
             .bind(moved.source.topic.as_str())
             .bind(moved.source.partition.0);
         let row = self.server.transaction("settle a commit", async |c| select.fetch_optional(c).await)?;
-        let found = match &row {
+        moved.settled(match &row {
             None => None,
-            Some(row) => Some((integer(row, 0)?, integer(row, 1)?)),
-        };
-        match found {
-            Some((epoch, next_offset)) if epoch == moved.epoch && next_offset == moved.to.0 => Ok(true),
-            Some((epoch, next_offset)) if epoch == moved.epoch && next_offset == moved.from.0 => Ok(false),
-            // Claimed since: the successor has read whatever was committed, and nothing of ours will be.
-            Some((epoch, _)) if epoch > moved.epoch => Ok(false),
-            found => Err(Fault::corrupt(format!(
-                "position of {}: found {found:?} as (epoch, next offset) where epoch {} with {} or {} was to be; was the database restored?",
-                moved.source, moved.epoch, moved.from, moved.to
-            ))),
-        }
+            Some(row) => Some((integer(row, 0)?, NextOffset(integer(row, 1)?))),
+        })
     }
 }
 

@@ -374,9 +374,9 @@ impl Rows for SqliteRows {
             query.bind(self.pipeline.clone()).bind(moved.source.topic.to_string()).bind(moved.source.partition.0);
         let found = connection.transaction(|connection| {
             let row = connection.fetch_optional(query)?;
-            row.map(|row| Ok::<(i64, i64), Trouble>((row.try_get(0)?, row.try_get(1)?))).transpose()
+            row.map(|row| Ok::<_, Trouble>((row.try_get(0)?, NextOffset(row.try_get(1)?)))).transpose()
         })?;
-        Ok(found == Some((moved.epoch, moved.to.0)))
+        moved.settled(found)
     }
 }
 

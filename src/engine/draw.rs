@@ -1,0 +1,270 @@
+//! What a batch of steps with rows takes, and how it gets smaller where the database does not take it.
+//!
+//! A transaction may be too large for a limit of the database: its time, its bytes, a lock that somebody else holds. Offered
+//! unchanged it would fail for ever, so a smaller one is tried, down to one record of one partition. What fails alone is the
+//! trouble of its own partition, which waits apart, and halts where no repetition can help; the others go on, and their
+//! batches grow again.
+//!
+//! A row that somebody else has locked is found without such trials: the database tells which of the rows are locked, and
+//! their partitions look from time to time, without waiting, whether they are free.
+
+use crate::engine::decision::HaltReason;
+use crate::engine::stage::{PAUSE, PAUSE_MAX, Stage};
+use crate::engine::task::{Held, Input, State};
+use crate::flow::key::Key;
+use crate::ports::Fault;
+use crate::ports::source::TaskId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Most bytes of keys and values of one batch, shared by its inputs; a larger record comes alone.
+const BATCH_BYTES: usize = 64 << 20;
+/// By how much a batch is smaller than one that failed. Each attempt may cost a timeout, so there are to be few.
+const SHRINK: usize = 4;
+/// What fails alone may take this share of the worker's time at most, the others' batches have the rest.
+const APART_SHARE: u32 = 5;
+const APART_MAX: Duration = Duration::from_mins(1);
+/// How often it is looked whether a locked row is free.
+const HELD_LOOK: Duration = Duration::from_millis(250);
+
+/// What one input contributes to a batch.
+#[derive(Debug)]
+pub(crate) struct Draw {
+    pub(crate) task: TaskId,
+    pub(crate) input: usize,
+    pub(crate) records: usize,
+}
+
+/// The rows that one input's part of a batch is about.
+pub(crate) struct Wanted {
+    pub(crate) task: TaskId,
+    pub(crate) input: usize,
+    pub(crate) table: usize,
+    pub(crate) keys: Vec<Key>,
+}
+
+/// How many records a batch may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portion {
+    most: usize,
+    /// Up to here it doubles with each commit; beyond, where it failed before, it grows by a sixteenth.
+    knee: usize,
+}
+
+impl Default for Portion {
+    fn default() -> Self {
+        Self { most: usize::MAX, knee: usize::MAX }
+    }
+}
+
+impl Portion {
+    /// At most `max`, as the settings have it.
+    fn most(self, max: usize) -> usize {
+        self.most.min(max).max(1)
+    }
+
+    /// A batch of so many failed.
+    fn failed(&mut self, records: usize) {
+        self.most = (records / SHRINK).max(1);
+        self.knee = (records / 2).max(1);
+    }
+
+    /// A batch had enough after so many: the next one takes no more, shared fairly by its inputs.
+    pub(crate) fn had_enough(&mut self, records: usize) {
+        self.most = records.max(1);
+        self.knee = self.most;
+    }
+
+    /// A batch was committed whole.
+    pub(crate) fn committed(&mut self, max: usize) {
+        if self.most < max {
+            let more = if self.most < self.knee { self.most } else { self.most / 16 + 1 };
+            self.most = self.most.saturating_add(more);
+        }
+    }
+}
+
+impl Stage {
+    /// What to take for the next batch: nothing until it is full or its first record is old enough.
+    pub(crate) fn draw(&self) -> Vec<Draw> {
+        let now = self.clock.elapsed();
+        if self.outstanding.messages() >= self.settings.unpublished_rows {
+            return Vec::new();
+        }
+        let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
+        let (apart, mut candidates): (Vec<_>, Vec<_>) = running
+            .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
+            .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
+            .partition(|(_, _, input)| input.failures > 0);
+        let mut room = self.state.portion.most(self.settings.batch_rows);
+        let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
+        let is_aged = candidates
+            .iter()
+            .filter_map(|(_, _, input)| input.oldest_arrival())
+            .any(|arrived| now.saturating_sub(arrived) >= self.settings.batch_age);
+        let is_due = total >= room || is_aged;
+        let first = apart.iter().min_by_key(|(_, _, input)| input.blocked_until);
+        if let Some((task, input, _)) = first.filter(|_| !is_due || !self.state.was_apart) {
+            return vec![Draw { task: *task, input: *input, records: 1 }];
+        }
+        if !is_due {
+            return Vec::new();
+        }
+        if candidates.len() > room {
+            // Those that have waited longest for a batch that was committed.
+            candidates.sort_by_key(|(_, _, input)| input.committed_in);
+            candidates.truncate(room);
+        }
+        // The shortest queues first, so that what they leave of their fair share goes to the longer ones.
+        candidates.sort_by_key(|(_, _, input)| input.queued());
+        let mut left = candidates.len();
+        let bytes = BATCH_BYTES / left.max(1);
+        let mut draws = Vec::with_capacity(left);
+        for (task, number, input) in candidates {
+            let records = input.fitting(input.queued().min(room.div_ceil(left)), bytes);
+            room -= records;
+            left -= 1;
+            if records > 0 {
+                draws.push(Draw { task, input: number, records });
+            }
+        }
+        draws
+    }
+
+    /// Whether the batch is of a record that failed alone before.
+    pub(crate) fn is_apart(&self, draws: &[Draw]) -> bool {
+        let is_apart = |draw: &Draw| self.input(draw.task, draw.input).is_some_and(|input| input.failures > 0);
+        draws.iter().any(is_apart)
+    }
+
+    fn input(&self, task: TaskId, number: usize) -> Option<&Input> {
+        self.state.tasks.get(&task)?.inputs.get(number)
+    }
+
+    /// A batch that was begun at `began` came to nothing, and a smaller one may not. What was alone waits apart from the
+    /// others. It halts when it cannot be true twice.
+    pub(crate) fn failed(&mut self, fault: &Fault, draws: &[Draw], began: Duration) {
+        self.status.database_retries.add(1);
+        let records = draws.iter().map(|draw| draw.records).sum();
+        let Some(alone) = draws.first().filter(|_| records == 1) else {
+            self.state.portion.failed(records);
+            self.back_off(fault);
+            return;
+        };
+        let has_failed_before = self.input(alone.task, alone.input).is_some_and(|input| input.failures > 0);
+        if matches!(fault, Fault::Corrupt(_)) && has_failed_before {
+            let halt = self.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
+            if let Some(halt) = halt {
+                self.halt(alone.task, halt);
+            }
+            return;
+        }
+        let now = self.clock.elapsed();
+        let took = now.saturating_sub(began);
+        let Some(input) = self.state.tasks.get_mut(&alone.task).and_then(|task| task.inputs.get_mut(alone.input))
+        else {
+            return;
+        };
+        let pause = (PAUSE * 2_u32.pow(input.failures.min(10))).min(PAUSE_MAX);
+        input.failures += 1;
+        input.blocked_until = now + pause.max(took * (APART_SHARE - 1)).min(APART_MAX);
+        if input.failures.is_power_of_two() {
+            let offset = input.next_offset.0;
+            tracing::warn!(partition = %input.source, offset, error = %fault, failures = input.failures, "the database did not take a record that was offered alone; its partition waits, the others go on");
+        }
+    }
+
+    /// Rows that somebody else has locked were waited for in vain. The partitions that want them wait; false where no row
+    /// is found to be locked.
+    pub(crate) fn hold(&mut self, fault: &Fault, wanted: &[Wanted]) -> bool {
+        let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+        for wanted in wanted {
+            keys.entry(wanted.table).or_default().extend(wanted.keys.iter().cloned());
+        }
+        let locked = self.locked(keys);
+        let until = self.clock.elapsed() + HELD_LOOK;
+        let mut is_held = false;
+        for Wanted { task, input, table, keys } in wanted {
+            let Some(key) = keys.iter().find(|key| locked.get(table).is_some_and(|locked| locked.contains(*key)))
+            else {
+                continue;
+            };
+            let Some(task) = self.state.tasks.get_mut(task) else { continue };
+            let Some(input) = task.inputs.get_mut(*input) else { continue };
+            tracing::warn!(partition = %input.source, error = %fault, "a row is locked by somebody else; its partition waits, the others go on");
+            input.held = Some(Held { table: *table, key: key.clone(), looks: 0 });
+            input.blocked_until = until;
+            is_held = true;
+        }
+        is_held
+    }
+
+    /// Lets those go on whose locked row is free by now.
+    pub(crate) fn look_at_held(&mut self) {
+        let now = self.clock.elapsed();
+        let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+        for input in self.state.tasks.values().flat_map(|task| &task.inputs) {
+            if let Some(held) = input.held.as_ref().filter(|_| input.blocked_until <= now) {
+                keys.entry(held.table).or_default().insert(held.key.clone());
+            }
+        }
+        if keys.is_empty() {
+            return;
+        }
+        let locked = self.locked(keys);
+        for input in self.state.tasks.values_mut().flat_map(|task| &mut task.inputs) {
+            let Some(held) = input.held.as_mut().filter(|_| input.blocked_until <= now) else { continue };
+            if !locked.get(&held.table).is_some_and(|locked| locked.contains(&held.key)) {
+                input.held = None;
+                continue;
+            }
+            held.looks += 1;
+            input.blocked_until = now + HELD_LOOK;
+            if held.looks.is_power_of_two() {
+                tracing::info!(partition = %input.source, looks = held.looks, "its row is still locked by somebody else");
+            }
+        }
+    }
+
+    /// Those of the rows that are locked, by table. Where the database cannot tell, none: a batch finds out.
+    fn locked(&mut self, keys: BTreeMap<usize, BTreeSet<Key>>) -> BTreeMap<usize, BTreeSet<Key>> {
+        let mut out = BTreeMap::new();
+        for (table, keys) in keys {
+            let keys: Vec<Key> = keys.into_iter().collect();
+            if let Ok(locked) = self.rows.locked(table, &keys) {
+                out.insert(table, locked.into_iter().collect());
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portion_shrinks_to_one_record_and_grows_to_the_settings_again() {
+        let mut portion = Portion::default();
+        assert_eq!(portion.most(1_000), 1_000);
+        let mut failures = 0;
+        while portion.most(1_000) > 1 {
+            portion.failed(portion.most(1_000));
+            failures += 1;
+        }
+        assert_eq!(failures, 5);
+        let mut commits = 0;
+        while portion.most(1_000) < 1_000 {
+            portion.committed(1_000);
+            commits += 1;
+        }
+        assert!(commits < 120, "{commits}");
+        portion.failed(1_000);
+        portion.committed(1_000);
+        assert_eq!(portion.most(1_000), 500, "far below what failed it doubles");
+        portion.committed(1_000);
+        assert_eq!(portion.most(1_000), 532, "and is careful where it failed before");
+        portion.had_enough(40);
+        assert_eq!(portion.most(1_000), 40);
+    }
+}

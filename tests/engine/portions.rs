@@ -1,0 +1,122 @@
+//! A batch that cannot be committed as it is gets smaller; what cannot be committed alone is its own partition's trouble.
+
+use crate::pipeline::{Account, Smooth, driver};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate::engine::decision::HaltReason;
+use tidegate::flow::key::{Key, partition_for};
+use tidegate::flow::{Table, Topology};
+use tidegate::ports::rows::Rows;
+use tidegate::testing::TestDriver;
+
+const IDS: i64 = 300;
+
+fn send_to_all(driver: &mut TestDriver, topic: &str) {
+    for id in 0..IDS {
+        driver.send(topic, id, json!({"value": 10.0}));
+    }
+}
+
+/// Lets the service work for a while, settled or not.
+fn work(driver: &mut TestDriver, by: Duration) {
+    let step = Duration::from_millis(10);
+    for _ in 0..by.as_millis() / step.as_millis() {
+        driver.step();
+        driver.pass(step);
+    }
+}
+
+fn version(driver: &mut TestDriver, table: &str, id: i64) -> i64 {
+    driver.database().get(&Table::new(table), id).unwrap().version
+}
+
+fn partition_of(id: i64) -> i32 {
+    partition_for(id.to_string().as_bytes(), 4)
+}
+
+#[test]
+fn a_batch_that_is_too_large_gets_smaller_until_it_is_taken_and_grows_again() {
+    let mut driver = driver(IDS);
+    driver.run();
+    driver.database().limit_statements(&Table::new("accounts"), Some(3));
+    send_to_all(&mut driver, "readings");
+    driver.run();
+    assert!(driver.halts().is_empty());
+    for id in 0..IDS {
+        assert_eq!(version(&mut driver, "accounts", id), 1, "account {id}");
+    }
+    driver.database().limit_statements(&Table::new("accounts"), None);
+    send_to_all(&mut driver, "readings");
+    driver.run();
+    let before = driver.status(0).database_commits.value();
+    send_to_all(&mut driver, "readings");
+    driver.run();
+    let commits = driver.status(0).database_commits.value() - before;
+    assert!(commits < 30, "{commits} transactions for {IDS} records");
+    assert_eq!(driver.read("large-changes").len(), 3 * usize::try_from(IDS).unwrap());
+}
+
+#[test]
+fn a_table_that_takes_nothing_holds_up_the_partitions_of_its_step_only() {
+    let mut topology = Topology::new("two");
+    let smooth = || Smooth { calls: Arc::default() };
+    topology.source("readings").update("accounts", smooth()).to("account-changes");
+    topology.source("visits").update("shops", smooth()).to("shop-changes");
+    let mut driver = TestDriver::new(topology).partitions(4);
+    for id in 0..IDS {
+        driver.row("accounts", id, Account { score: 0.0 });
+        driver.row("shops", id, Account { score: 0.0 });
+    }
+    driver.run();
+    driver.database().limit_statements(&Table::new("accounts"), Some(0));
+    send_to_all(&mut driver, "readings");
+    send_to_all(&mut driver, "visits");
+    work(&mut driver, Duration::from_secs(5));
+    for id in 0..IDS {
+        assert_eq!(version(&mut driver, "shops", id), 1, "shop {id}");
+        assert_eq!(version(&mut driver, "accounts", id), 0, "account {id}");
+    }
+    driver.database().limit_statements(&Table::new("accounts"), None);
+    assert!(driver.halts().is_empty());
+    assert_eq!(driver.read("account-changes").len(), usize::try_from(IDS).unwrap());
+}
+
+#[test]
+fn a_row_that_cannot_be_read_halts_its_own_partition_and_the_others_go_on() {
+    let mut driver = driver(IDS);
+    driver.run();
+    driver.database().damage(&Table::new("accounts"), 7);
+    send_to_all(&mut driver, "readings");
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 1, "{halts:?}");
+    assert_eq!((halts[0].source.partition.0, halts[0].reason), (partition_of(7), HaltReason::SchemaChanged));
+    for id in 0..IDS {
+        let expected = i64::from(partition_of(id) != partition_of(7) || id < 7);
+        assert_eq!(version(&mut driver, "accounts", id), expected, "account {id}");
+    }
+}
+
+#[test]
+fn a_row_that_somebody_else_has_locked_holds_up_its_own_partition_and_the_others_go_on() {
+    let mut driver = driver(IDS);
+    driver.run();
+    let mut other = driver.database().rows("other");
+    let spec = crate::pipeline::topology().tables();
+    other.bind(&spec).unwrap();
+    other.begin().unwrap();
+    assert_eq!(other.read(0, &[Key::I64(7)]).unwrap().len(), 1);
+    send_to_all(&mut driver, "readings");
+    work(&mut driver, Duration::from_secs(3));
+    for id in 0..IDS {
+        if partition_of(id) != partition_of(7) {
+            assert_eq!(version(&mut driver, "accounts", id), 1, "account {id}");
+        }
+    }
+    assert_eq!(version(&mut driver, "accounts", 7), 0);
+    let retries = driver.status(0).database_retries.value();
+    assert!(retries < 5, "{retries}: it is looked at, not waited for, whether the row is still locked");
+    other.rollback();
+    driver.run();
+    assert_eq!(driver.read("large-changes").len(), usize::try_from(IDS).unwrap());
+}
