@@ -88,7 +88,7 @@ impl Stage {
     /// What to take for the next batch: nothing until it is full or its first record is old enough.
     pub(crate) fn draw(&self) -> Vec<Draw> {
         let now = self.clock.elapsed();
-        if self.outstanding.messages() >= self.settings.unpublished_rows {
+        if self.is_relay_behind() {
             return Vec::new();
         }
         let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());

@@ -196,12 +196,12 @@ impl Keyed {
     /// record is decided; see [`Keyed::advance`].
     pub(crate) fn open(&mut self, at: Timestamp) -> Access<'_> {
         let now = self.stream_time.max(at);
-        Access { now, at, kept: &mut self.kept, trouble: None, refused: None }
+        Access { now, at, kept: &mut self.kept, written: 0, trouble: None, refused: None }
     }
 
     /// The stores for one record of a table: its event time says nothing of how far the streams have come.
     pub(crate) fn open_for_table(&mut self, at: Timestamp) -> Access<'_> {
-        Access { now: self.stream_time, at, kept: &mut self.kept, trouble: None, refused: None }
+        Access { now: self.stream_time, at, kept: &mut self.kept, written: 0, trouble: None, refused: None }
     }
 
     /// A record of a stream with the event time `at` is decided, whatever came of it.
@@ -231,6 +231,8 @@ pub(crate) struct Access<'a> {
     now: Timestamp,
     /// The record's event time.
     at: Timestamp,
+    /// Bytes of changelog records that the writes come to, one for each.
+    written: usize,
     trouble: Option<Trouble>,
     /// Why the record is to blame for what it wrote.
     refused: Option<Reject>,
@@ -239,7 +241,7 @@ pub(crate) struct Access<'a> {
 impl Access<'static> {
     /// For a step without stores.
     pub(crate) const fn none(at: Timestamp) -> Self {
-        Self { kept: &mut [], now: at, at, trouble: None, refused: None }
+        Self { kept: &mut [], now: at, at, written: 0, trouble: None, refused: None }
     }
 }
 
@@ -247,6 +249,11 @@ impl Access<'_> {
     /// What the record wrote and cannot be kept, although its algorithm accepted it.
     pub(crate) const fn refusal(&mut self) -> Option<Reject> {
         self.refused.take()
+    }
+
+    /// About how many bytes the record's writes will have in the changelogs; more where it, or another, writes a key twice.
+    pub(crate) const fn written_bytes(&self) -> usize {
+        self.written
     }
 
     /// Keeps what the record wrote, or undoes it.
@@ -302,6 +309,7 @@ impl StateAccess for Access<'_> {
             self.refused.get_or_insert_with(|| Reject::dead_letter("reserved-key", message));
             return;
         }
+        self.written += bytes;
         if let Err(fault) = kept.cache.put(key, value, at) {
             self.trouble.get_or_insert(Trouble::Fault(fault));
         }

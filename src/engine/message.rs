@@ -274,7 +274,8 @@ pub(crate) fn letter_for(
     cause: &str,
 ) -> OutboxRow {
     let reject = Reject::dead_letter("refused", format!("{}: {cause}", row.destination));
-    let mut letter = OutboxRow { destination: Topology::dead_letter_topic(&row.source.topic), ..row.clone() };
+    let destination = Topology::dead_letter_topic(&row.source.topic);
+    let mut letter = OutboxRow { destination, timestamp: None, ..row.clone() };
     explain(&mut letter.headers, pipeline, &row.source, row.source_offset, row.created_at, &reject);
     if let Some(limit) = limits.get(&letter.destination) {
         fit(pipeline, &mut letter, *limit);

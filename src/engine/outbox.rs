@@ -1,6 +1,7 @@
 //! What was decided and may lack its announcement: read from the outbox, and held against the topics by id.
 
-use crate::engine::message::{id_of, turn_of};
+use crate::engine::message::{bytes_of, id_of, turn_of};
+use crate::engine::pieces::Size;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::history::TopicHistory;
@@ -9,6 +10,9 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Rows read from the outbox at once.
 const PAGE: usize = 1_000;
+/// The same at first, while nothing is known of their size; doubled while a page has less than [`PAGE_BYTES`].
+const PAGE_FIRST: usize = 16;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// The outbox rows of `[from, to)`, in the order of their publication: never recomputed.
 pub(crate) fn decided(
@@ -25,6 +29,28 @@ pub(crate) fn decided(
         next = last.source_offset.next();
         out.extend(page);
     }
+}
+
+/// The first of those rows, about as many as there is `room` for, and where they end.
+pub(crate) fn decided_first(
+    rows: &mut dyn Rows,
+    pipeline: &str,
+    source: &TopicPartition,
+    (from, to): (NextOffset, NextOffset),
+    room: Size,
+) -> Result<(Vec<OutboxRow>, NextOffset), Fault> {
+    let (mut out, mut bytes): (Vec<OutboxRow>, usize) = (Vec::new(), 0);
+    let (mut next, mut page_rows) = (from, PAGE_FIRST);
+    while out.len() < room.messages && bytes < room.bytes {
+        let page = rows.outbox(source, next, to, page_rows.min(room.messages - out.len()))?;
+        let Some(last) = page.last() else { return Ok((out, to)) };
+        next = last.source_offset.next();
+        let page_bytes: usize = page.iter().map(|row| bytes_of(pipeline, row)).sum();
+        bytes += page_bytes;
+        page_rows = if page_bytes < PAGE_BYTES { PAGE.min(2 * page_rows) } else { PAGE_FIRST };
+        out.extend(page);
+    }
+    Ok((out, next.min(to)))
 }
 
 /// Those of `rows` that their topics lack, by id; reads each of the topics once, and remembers no more than the rows. A changelog is compacted: a record that is not

@@ -14,6 +14,8 @@ pub(crate) struct Outgoing {
     sources: Names<TopicPartition>,
     destinations: Names<TopicName>,
     entries: Vec<Entry>,
+    /// Of the headers of all that were ever pushed.
+    header_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,12 @@ impl Outgoing {
             timestamp: message.timestamp,
             is_tracked: message.is_tracked,
         });
+        self.header_bytes += crate::flow::record::header_bytes(message.headers);
+    }
+
+    /// Bytes of keys, values and headers, what was taken out again included: what it takes in memory.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.arena.len() + self.header_bytes
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -123,6 +131,7 @@ impl Outgoing {
             *self = next;
             return;
         }
+        self.header_bytes += next.header_bytes;
         let shift = self.arena.len();
         self.arena.extend_from_slice(&next.arena);
         let sources: Vec<usize> = next.sources.all.iter().map(|name| self.sources.number(name)).collect();

@@ -26,10 +26,12 @@ use crate::engine::message::{headers_of, is_dead_letter};
 use crate::engine::metadata;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::patience::Patience;
+use crate::engine::pieces::Size;
 use crate::engine::refusal::Searches;
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::{Left, ToStage};
 use crate::engine::status::Status;
+use crate::engine::trouble::Troubles;
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{Counts, OutboxRow};
@@ -93,7 +95,7 @@ pub(crate) struct Publication {
     pub(crate) counts: Counts,
     /// Whether K must be written soon even without rows.
     pub(crate) is_urgent: bool,
-    /// Bytes of input that steps without rows took it from.
+    /// Bytes that it had when it was handed over.
     pub(crate) bytes: usize,
 }
 
@@ -102,9 +104,38 @@ pub(crate) struct Publication {
 pub(crate) struct Outstanding {
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    /// Most messages and bytes of a transaction while larger ones fail; 0 while they do not.
+    messages_max: AtomicUsize,
+    bytes_max: AtomicUsize,
 }
 
 impl Outstanding {
+    /// How large a transaction may be that the settings would let have `bound`.
+    pub(crate) fn room(&self, bound: Size) -> Size {
+        let least = |bound: usize, now: &AtomicUsize| match now.load(Ordering::Acquire) {
+            0 => bound,
+            now => bound.min(now),
+        };
+        Size { messages: least(bound.messages, &self.messages_max), bytes: least(bound.bytes, &self.bytes_max) }
+    }
+
+    /// One of this size has failed: half of it is the most from now on.
+    pub(crate) fn shrink(&self, failed: Size) {
+        let Size { messages, bytes } = self.room(Size { messages: failed.messages / 2, bytes: failed.bytes / 2 });
+        self.messages_max.store(messages.max(1), Ordering::Release);
+        self.bytes_max.store(bytes.max(1), Ordering::Release);
+    }
+
+    /// One has not failed: the next may be twice as large, until the settings alone count again.
+    fn grow(&self) {
+        for most in [&self.messages_max, &self.bytes_max] {
+            let now = most.load(Ordering::Acquire);
+            if now > 0 {
+                most.store(if now < 1 << 40 { now * 2 } else { 0 }, Ordering::Release);
+            }
+        }
+    }
+
     pub(crate) fn messages(&self) -> usize {
         self.messages.load(Ordering::Acquire)
     }
@@ -122,6 +153,16 @@ impl Outstanding {
         self.messages.fetch_sub(messages, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
+}
+
+/// What became of a publication, or a piece of one.
+pub(crate) enum Settled {
+    /// It is published, or left to somebody and told.
+    Done,
+    /// Its tasks are to be published one by one.
+    Apart,
+    /// It is to be cut.
+    Smaller,
 }
 
 /// What the relay is told.
@@ -163,6 +204,8 @@ pub(crate) struct Relay {
     refused: BTreeSet<(TaskId, AssignmentId)>,
     /// Tasks whose last publications were refused by their topics.
     pub(crate) searches: BTreeMap<TaskId, Searches>,
+    /// Tasks whose last publications failed alone.
+    pub(crate) troubles: Troubles,
 }
 
 impl Relay {
@@ -201,6 +244,7 @@ impl Relay {
             fencings: VecDeque::new(),
             refused: BTreeSet::new(),
             searches: BTreeMap::new(),
+            troubles: Troubles::new(),
         }
     }
 
@@ -307,15 +351,17 @@ impl Relay {
         Ok(())
     }
 
-    /// Merges what is pending, up to the bound on rows, and brings it to its end: published, or refused and told.
+    /// Merges what is pending, up to the bounds on rows and bytes, and brings it to its end: published, or refused and told.
     ///
     /// What an earlier assignment of a partition left behind is dropped before anything is added to it: merged, the rows of
     /// both would be those of one partition, and dropping one would drop the other.
     fn publish_next(&mut self) -> Result<(), Fault> {
         let mut merged = Publication::default();
         let (mut messages, mut bytes) = (0, 0);
+        let room = self.room();
         while let Some(next) = self.pending.front() {
-            if !merged.parts.is_empty() && merged.len() + next.len() > self.settings.transaction_rows {
+            let is_full = merged.len() + next.len() > room.messages || merged.bytes + next.bytes > room.bytes;
+            if !merged.parts.is_empty() && is_full {
                 break;
             }
             let Some(mut next) = self.pending.pop_front() else { break };
@@ -327,58 +373,108 @@ impl Relay {
         self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
         let result = self.settle(merged);
         self.outstanding.settled(messages, bytes);
+        if messages > 0 {
+            self.tell(ToStage::Settled);
+        }
         result
     }
 
-    /// Publishes until every part is either published or refused.
-    fn settle(&mut self, mut publication: Publication) -> Result<(), Fault> {
-        let (mut failures, mut refusals) = (0_u32, 0_u32);
-        loop {
-            self.drop_foreign(&mut publication);
-            if publication.parts.is_empty() {
-                return Ok(());
+    /// The most of one transaction that carries rows.
+    fn room(&self) -> Size {
+        let (messages, bytes) = (self.settings.transaction_rows, self.settings.transaction_bytes);
+        self.outstanding.room(Size { messages, bytes })
+    }
+
+    /// Publishes until every part is either published or refused: as one transaction, or in pieces where it is too large.
+    fn settle(&mut self, publication: Publication) -> Result<(), Fault> {
+        let mut queue: VecDeque<Publication> = self.set_troubled_apart(publication).into();
+        let mut has_failed = false;
+        while let Some(next) = queue.pop_front() {
+            // What steps without rows hand over has the size that was meant, unless such a size has failed since.
+            let is_of_rows = next.parts.iter().any(|part| part.topic_id.is_none());
+            let room = if is_of_rows { self.room() } else { self.outstanding.room(Size::MAX) };
+            let mut pieces = next.pieces(&self.pipeline, room);
+            let Some(mut piece) = pieces.pop_front() else { continue };
+            pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));
+            match self.settle_piece(&mut piece, has_failed)? {
+                Settled::Done => continue,
+                Settled::Apart => piece.split().into_iter().rev().for_each(|own| queue.push_front(own)),
+                Settled::Smaller => queue.push_front(piece),
             }
-            let fault = match self.attempt(&mut publication) {
-                Ok(()) => {
-                    self.confirm(&publication);
-                    if let Some(reason) = self.sink.taint() {
-                        tracing::info!(
-                            transactional_id = self.sink.transactional_id(),
-                            reason,
-                            "producer replaced: a request was repeated in silence"
-                        );
-                        self.renew()?;
-                    }
-                    if let Some(spare) = &mut self.spare {
-                        std::mem::swap(&mut self.sink, spare);
-                    }
-                    return Ok(());
+            has_failed = true;
+        }
+        Ok(())
+    }
+
+    /// Tries until it is published or refused, or until something else promises more. `has_failed`: what it is a piece of has.
+    fn settle_piece(&mut self, publication: &mut Publication, has_failed: bool) -> Result<Settled, Fault> {
+        let (mut failures, mut refusals) = (0_u32, 0_u32);
+        let mut is_doubtful = has_failed || self.is_troubled(publication);
+        loop {
+            self.drop_foreign(publication);
+            if publication.parts.is_empty() {
+                return Ok(Settled::Done);
+            }
+            if let Some(topic) = if is_doubtful { self.missing_topic(publication) } else { None } {
+                if publication.tasks().len() > 1 {
+                    return Ok(Settled::Apart);
                 }
+                self.await_topic(publication, &topic);
+                return Ok(Settled::Done);
+            }
+            let fault = match self.attempt(publication) {
+                Ok(()) => return self.succeeded(publication).map(|()| Settled::Done),
                 Err(fault) => fault,
             };
             failures += 1;
             refusals += u32::from(fault.is_fenced());
+            is_doubtful = fault.is_retry();
             let is_of_one = publication.tasks().len() == 1;
-            let refused = matches!(fault, Fault::Corrupt(_)).then(|| fault.to_string()).filter(|_| is_of_one);
+            let detail = fault.to_string();
+            let is_refused = is_of_one && matches!(fault, Fault::Corrupt(_));
             self.note_failure(fault)?;
             self.renew()?;
-            self.keep_unpublished(&mut publication)?;
-            if let Some(detail) = refused {
-                self.set_apart(&mut publication, &detail)?;
+            self.keep_unpublished(publication)?;
+            if is_refused {
+                self.set_apart(publication, &detail)?;
                 continue;
             }
             if refusals >= REFUSALS_MAX {
-                self.give_up(&mut publication);
-                return Ok(());
+                self.give_up(publication);
+                return Ok(Settled::Done);
             }
             // Twice in vain: one task's trouble must not hold up the others.
             if failures >= 2 && publication.tasks().len() > 1 {
-                return publication.split().into_iter().try_for_each(|part| self.settle(part));
+                return Ok(Settled::Apart);
+            }
+            if is_doubtful
+                && (failures >= 2 || has_failed)
+                && !publication.parts.is_empty()
+                && let Some(settled) = self.reduce(publication, failures, &detail)
+            {
+                return Ok(settled);
             }
             if failures >= 2 {
                 self.pause(failures)?;
             }
         }
+    }
+
+    fn succeeded(&mut self, publication: &Publication) -> Result<(), Fault> {
+        self.outstanding.grow();
+        self.confirm(publication);
+        if let Some(reason) = self.sink.taint() {
+            tracing::info!(
+                transactional_id = self.sink.transactional_id(),
+                reason,
+                "producer replaced: a request was repeated in silence"
+            );
+            self.renew()?;
+        }
+        if let Some(spare) = &mut self.spare {
+            std::mem::swap(&mut self.sink, spare);
+        }
+        Ok(())
     }
 
     /// One transaction, in the order of [`crate::engine::commit`].
@@ -472,6 +568,7 @@ impl Relay {
         }
         if publication.len() > 0 {
             self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
+            self.troubles.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
         }
     }
 
@@ -599,7 +696,7 @@ impl Publication {
         self.rows.len() + self.outgoing.len()
     }
 
-    fn append(&mut self, next: Self) {
+    pub(crate) fn append(&mut self, next: Self) {
         for part in next.parts {
             match self.parts.iter_mut().find(|own| own.source == part.source && own.assignment == part.assignment) {
                 Some(own) => (own.to, own.batch) = (part.to, own.batch.max(part.batch)),
@@ -609,6 +706,7 @@ impl Publication {
         self.rows.extend(next.rows);
         self.outgoing.append(next.outgoing);
         self.counts += next.counts;
+        self.bytes += next.bytes;
     }
 
     /// Everything of `task` in it belongs to this batch of its stores.
@@ -635,13 +733,13 @@ impl Publication {
     }
 
     /// The tasks that it is of.
-    fn tasks(&self) -> BTreeSet<TaskId> {
+    pub(crate) fn tasks(&self) -> BTreeSet<TaskId> {
         self.parts.iter().map(|part| part.task).collect()
     }
 
     /// One publication a task: what a step without rows came to with all of its inputs is never torn apart, because its
     /// changelog records speak of all of them.
-    fn split(mut self) -> Vec<Self> {
+    pub(crate) fn split(mut self) -> Vec<Self> {
         let mut counts = std::mem::take(&mut self.counts); // of all tasks, told with the first
         let mut out = Vec::new();
         for task in self.tasks() {
@@ -661,9 +759,9 @@ impl Publication {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::memory::ManualClock;
     use crate::engine::commit::NoHook;
     use crate::flow::record::{Offset, Partition, TopicName};
-    use crate::ports::clock::SystemClock;
     use crate::ports::source::{Bounds, LogIds};
     use std::sync::Mutex;
 
@@ -680,6 +778,10 @@ mod tests {
         /// Every offset that was committed.
         committed: Mutex<Offsets>,
         sent: Mutex<Vec<i64>>,
+        /// A transaction of more messages does not fit into its timeout, where it is not 0.
+        fits: AtomicUsize,
+        /// The topics are gone.
+        is_gone: AtomicBool,
         /// What was sent to the dead-letter topic.
         letters: Mutex<Vec<i64>>,
         begun: AtomicUsize,
@@ -712,6 +814,10 @@ mod tests {
         }
 
         fn flush(&mut self) -> Result<(), Fault> {
+            let fits = self.log.fits.load(Ordering::Acquire);
+            if (fits > 0 && self.open.len() > fits) || self.log.is_gone.load(Ordering::Acquire) {
+                return Err(Fault::retry("topic out: timed out"));
+            }
             let refuses = *self.log.refuses.lock().unwrap();
             let is_refused = refuses.is_some_and(|value| self.open.contains(&value))
                 || (self.log.refuses_all.load(Ordering::Acquire) && !self.open.is_empty());
@@ -776,7 +882,7 @@ mod tests {
         }
 
         fn partition_count(&self, _: &TopicName, _: Duration) -> Result<Option<i32>, Fault> {
-            Ok(None)
+            Ok((!self.is_gone.load(Ordering::Acquire)).then_some(1))
         }
 
         fn addresses(&self, _: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
@@ -799,6 +905,10 @@ mod tests {
     }
 
     fn world(faults: Vec<Fault>) -> World {
+        world_of(faults, 2)
+    }
+
+    fn world_of(faults: Vec<Fault>, transaction_rows: usize) -> World {
         let log = Arc::new(Log { faults: Mutex::new(faults.into()), ..Log::default() });
         *log.k.lock().unwrap() = Some(NextOffset(0));
         let sink = Producer { log: Arc::clone(&log), open: Vec::new(), open_letters: Vec::new(), offsets: Vec::new() };
@@ -808,20 +918,20 @@ mod tests {
         let assignment = assignments.assign(&[task], Membership::new("p", "m", 1, None).unwrap())[0].1;
         let (inbox, receiver) = crossbeam_channel::unbounded();
         let (stage, told) = crossbeam_channel::unbounded();
-        let settings = EngineSettings { transaction_rows: 2, ..EngineSettings::default() };
+        let settings = EngineSettings { transaction_rows, ..EngineSettings::default() };
         let relay = Relay::new(
             "p".into(),
             sink,
             None,
             Arc::clone(&log) as Arc<dyn Group>,
-            Arc::new(SystemClock::default()),
+            Arc::new(ManualClock::default()),
             assignments,
             Arc::new(settings),
             Arc::new(Status::default()),
             Arc::new(NoHook),
             receiver,
             stage,
-            Arc::new(Outstanding { messages: AtomicUsize::new(100), bytes: AtomicUsize::new(0) }),
+            Arc::new(Outstanding { messages: AtomicUsize::new(10_000), ..Outstanding::default() }),
             Arc::new(AtomicBool::new(false)),
         );
         World { relay, log, inbox, told, task, assignment }
@@ -926,7 +1036,7 @@ mod tests {
 
     #[test]
     fn a_message_that_its_topic_refuses_is_found_and_its_dead_letter_goes_into_the_outbox_first() {
-        let mut world = world(vec![]);
+        let mut world = world_of(vec![], 1_000);
         *world.log.refuses.lock().unwrap() = Some(77);
         world.publish(0, 100);
         world.run();
@@ -953,7 +1063,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_takes_nothing_halts_the_task() {
-        let mut world = world(vec![]);
+        let mut world = world_of(vec![], 1_000);
         world.log.refuses_all.store(true, Ordering::Release);
         world.publish_log(0, 100);
         world.run();
@@ -963,13 +1073,120 @@ mod tests {
 
     #[test]
     fn a_step_without_rows_sends_the_dead_letter_in_the_place_of_the_message() {
-        let mut world = world(vec![]);
+        let mut world = world_of(vec![], 1_000);
         *world.log.refuses.lock().unwrap() = Some(5);
         world.publish_log(0, 8);
         world.run();
         assert_eq!((world.sent(), world.log.letters.lock().unwrap().clone()), (vec![0, 1, 2, 3, 4, 6, 7], vec![5]));
         assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(8)));
         assert!(left(&world).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_transaction_goes_out_in_smaller_ones() {
+        for is_log in [false, true] {
+            let mut world = world_of(vec![], 1_000);
+            world.log.fits.store(7, Ordering::Release);
+            if is_log {
+                world.publish_log(0, 100);
+            } else {
+                world.publish(0, 100);
+            }
+            world.run();
+            assert_eq!(world.sent(), (0..100).collect::<Vec<_>>());
+            assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(100)));
+            // 100 twice, then 50, 25 and 12 of them, which are cut; six fit, and each that does lets the next be twice as large.
+            assert!(world.log.begun.load(Ordering::Acquire) < 60, "{:?}", world.log.begun);
+            assert!(left(&world).is_empty());
+            world.log.fits.store(0, Ordering::Release);
+            world.log.begun.store(0, Ordering::Release);
+            (100..150).for_each(|offset| world.publish(offset, offset + 1));
+            world.run();
+            assert!(
+                world.log.begun.load(Ordering::Acquire) < 10,
+                "transactions are as large again as the settings say"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_touched_stores_is_never_torn_and_is_decided_again_in_smaller_ones() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.fits.store(7, Ordering::Release);
+        world.publish_log(0, 100);
+        let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else { panic!("a publication") };
+        let (source, changelog) = (publication.parts[0].source.clone(), TopicName::parse("log").unwrap());
+        let (partition, value) = (Some(Partition(0)), Some(b"100".as_slice()));
+        let message = Message {
+            destination: &changelog,
+            partition,
+            key: None,
+            value,
+            headers: &[],
+            timestamp: None,
+            is_tracked: true,
+        };
+        publication.parts[0].batch = 1;
+        publication.outgoing.push(crate::engine::outgoing::Origin { source: &source, offset: Offset(99) }, &message);
+        world.inbox.send(ToRelay::Publish(publication)).unwrap();
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))));
+        assert!(matches!(left(&world)[..], [Left::Later { .. }]), "{:?}", left(&world));
+        assert_eq!(world.relay.outstanding.room(Size::MAX).messages, 50);
+    }
+
+    #[test]
+    fn one_input_that_never_fits_is_put_off_and_halts_its_task_in_the_end() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.fits.store(1, Ordering::Release);
+        let mut halted = false;
+        for round in 0..1_000 {
+            world.publish_rows(0, 1, 0..1);
+            let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else {
+                panic!("a publication")
+            };
+            publication.rows.push(publication.rows[0].clone());
+            publication.rows[1].row.seq = 1;
+            world.inbox.send(ToRelay::Publish(publication)).unwrap();
+            world.run();
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+            world.run();
+            match &left(&world)[..] {
+                [Left::Later { until }] => {
+                    let now = world.relay.clock.elapsed();
+                    world.relay.clock.sleep(until.saturating_sub(now));
+                }
+                [Left::ForGood] => {
+                    halted = true;
+                    assert!(round > 80, "it took half an hour, not {round} rounds");
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(halted && world.sent().is_empty());
+        assert!(world.relay.clock.elapsed() >= Duration::from_mins(30));
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_is_not_tried_again_until_it_is_back() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.is_gone.store(true, Ordering::Release);
+        for attempts in [1, 1, 1] {
+            world.publish(0, 3);
+            world.run();
+            assert!(matches!(left(&world)[..], [Left::Later { .. }]));
+            assert_eq!(world.log.begun.load(Ordering::Acquire), attempts);
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+            world.relay.clock.sleep(Duration::from_secs(20));
+        }
+        world.log.is_gone.store(false, Ordering::Release);
+        world.publish(0, 3);
+        world.run();
+        assert_eq!(world.sent(), [0, 1, 2]);
+        assert!(world.relay.troubles.is_empty());
     }
 
     #[test]
@@ -1038,6 +1255,6 @@ mod tests {
         world.publish(4, 6);
         world.run();
         assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![2, 3, 4, 5], Some(NextOffset(6))));
-        assert_eq!(world.relay.outstanding.messages(), 100 - 4);
+        assert_eq!(world.relay.outstanding.messages(), 10_000 - 4);
     }
 }

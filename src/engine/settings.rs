@@ -40,14 +40,21 @@ pub struct EngineSettings {
     pub count_check: Duration,
     /// How many outbox rows a worker may be ahead of its Kafka stage. 10,000: ten full batches.
     pub unpublished_rows: usize,
+    /// How many bytes of notices, dead letters and changelog records a worker may be ahead of its Kafka stage: large ones would
+    /// take the memory that `unpublished_rows` of them have. 64 MiB: a minute of a slow broker.
+    pub unpublished_bytes: usize,
     /// Records that may wait in front of a task before its partitions are held back, until half are left.
     pub queued_records: usize,
     /// Most outbox rows of one Kafka transaction: 10,000 take 16 ms (performance.md 1.3).
     pub transaction_rows: usize,
+    /// Most bytes of one Kafka transaction, unless one input alone announces more. 16 MiB: 2 MB/s bring it to the brokers
+    /// within a timeout of 10 s.
+    pub transaction_bytes: usize,
     /// Most messages of one transaction of steps without rows, where `log_age` does not end it first. At 10,000 it never
     /// did under load: 283,000 records/s in W2, 341,000 at 50,000.
     pub log_messages: usize,
-    /// Most bytes of input of one transaction of steps without rows: bounds what waits in memory.
+    /// Most bytes of one transaction of steps without rows, of its inputs or of what they come to, state included: bounds
+    /// what waits in memory, and what must reach the brokers within the timeout.
     pub log_bytes: usize,
     /// How long offsets without messages may wait for a transaction of their own (H102).
     pub idle_commit: Duration,
@@ -91,8 +98,10 @@ impl Default for EngineSettings {
             cache_bytes: 64 << 20,
             count_check: Duration::from_secs(5),
             unpublished_rows: 10_000,
+            unpublished_bytes: 64 << 20,
             queued_records: 20_000,
             transaction_rows: 10_000,
+            transaction_bytes: 16 << 20,
             log_messages: 50_000,
             log_bytes: 16 << 20,
             idle_commit: Duration::from_secs(1),

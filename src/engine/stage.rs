@@ -62,6 +62,8 @@ pub(crate) enum ToStage {
         /// Where the task's changelogs ended with it.
         ends: Vec<(TopicPartition, NextOffset)>,
     },
+    /// Something that was handed over is settled: there is room for more.
+    Settled,
     /// Decided rows were not published.
     Unpublished { task: TaskId, assignment: AssignmentId, left: Left, detail: String },
     /// The largest messages that these topics take, asked for anew.
@@ -81,6 +83,8 @@ pub(crate) enum ToStage {
 pub(crate) enum Left {
     /// They are somebody else's, or ours once we have proved it: the next takeover publishes them.
     ToTakeover,
+    /// They cannot be published yet, or not in one transaction: a takeover that begins then publishes them.
+    Later { until: Duration },
     /// Their topics will never take some of them: the takeover puts these dead letters in their places first.
     Replaced(Vec<OutboxRow>),
     /// They can never be published, and nothing can stand for them: the task halts.
@@ -188,15 +192,20 @@ impl Stage {
         let now = self.clock.elapsed();
         let tasks = self.state.tasks.values();
         let takeovers = tasks.clone().filter(|task| task.state.is_timed()).map(|task| task.not_before);
-        // What waits in front of a step without rows is decided at once, or waits for the relay, which wakes us.
+        // What waits in front of a step without rows is decided at once, or waits for the relay, which wakes us. So it does
+        // where it is far behind.
+        let (is_behind, is_log_free) = (self.is_relay_behind(), self.is_log_free());
         let batches = tasks
             .filter(|task| task.state == State::Running)
-            .flat_map(|task| task.inputs.iter().map(|input| (task.has_rows() || input.attempts > 0, input)))
+            .flat_map(|task| {
+                let has_rows = task.has_rows();
+                task.inputs.iter().map(move |input| (if has_rows { !is_behind } else { input.attempts > 0 }, input))
+            })
             .filter(|(is_timed, _)| *is_timed)
             .filter_map(|(_, input)| {
                 Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until))
             });
-        let log = self.state.open.due(self.settings.log_age);
+        let log = self.state.open.due(self.settings.log_age).filter(|_| is_log_free);
         let due = takeovers.chain(batches).chain(log).min().unwrap_or(now + Duration::from_millis(500));
         due.saturating_sub(now).clamp(Duration::from_micros(200), Duration::from_millis(500))
     }
@@ -241,6 +250,10 @@ impl Stage {
                 match (task, left) {
                     (None, _) => {}
                     (Some(_), Left::ToTakeover) => self.doubt(id),
+                    (Some(task), Left::Later { until }) => {
+                        task.put_off_until = until;
+                        self.take_over_anew(id);
+                    }
                     (Some(task), Left::Replaced(letters)) => {
                         task.letters.extend(letters);
                         self.take_over_anew(id);
@@ -252,11 +265,12 @@ impl Stage {
                     }
                 }
             }
+            ToStage::Settled => {}
             ToStage::Limits(limits) => self.message_bytes_max.extend(limits),
             ToStage::Drained { task: id, assignment } => {
                 let tasks = &self.state.tasks;
                 if tasks.get(&id).is_some_and(|t| t.assignment == assignment && t.state == State::Draining) {
-                    self.prove(id);
+                    self.prove_in_time(id);
                 }
             }
             ToStage::Proved { task, assignment, outcome } => self.proved(task, assignment, outcome),
@@ -430,7 +444,8 @@ impl Stage {
     }
 
     /// Gives a publication to the relay and counts it as outstanding.
-    pub(crate) fn hand_over(&self, publication: Publication) {
+    pub(crate) fn hand_over(&self, mut publication: Publication) {
+        publication.bytes = publication.size(self.topology.name()).bytes;
         self.outstanding.add(&publication);
         let _ = self.relay.send(ToRelay::Publish(Box::new(publication))); // a relay that has ended ends us too
     }

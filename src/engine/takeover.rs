@@ -9,13 +9,14 @@ use crate::engine::commit::Step;
 use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy, decide, decide_log};
 use crate::engine::message::{changelog_message, turn_of};
 use crate::engine::metadata;
-use crate::engine::outbox::{decided, unannounced};
+use crate::engine::outbox::{decided, decided_first, unannounced};
 use crate::engine::outgoing::{Origin, Outgoing};
+use crate::engine::pieces::Size;
 use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
 use crate::engine::restore::waited_for;
 use crate::engine::stage::Stage;
 use crate::engine::supervisor::ToSource;
-use crate::engine::task::{Contradiction, State, Task};
+use crate::engine::task::{Contradiction, Input, State, Task};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -82,10 +83,7 @@ impl Stage {
             let result = match state {
                 State::Claiming => self.enter(id),
                 State::ReadingCommitted => self.read_and_decide(id),
-                State::Publishing => {
-                    self.go_on_if_published(id);
-                    Ok(())
-                }
+                State::Publishing => self.go_on_if_published(id),
                 State::Restoring => self.restore(id).map(|has_come_further| {
                     has_moved |= has_come_further;
                     if !has_come_further {
@@ -93,7 +91,7 @@ impl Stage {
                     }
                 }),
                 State::CatchingUp => self.catch_up(id).map(|has_come_further| has_moved |= has_come_further),
-                State::Stale => {
+                State::Stale | State::PutOff => {
                     self.prove(id);
                     Ok(())
                 }
@@ -438,9 +436,8 @@ impl Stage {
                     return Ok(false);
                 }
                 self.set_published(id, source, |_| from);
-                let rows = decided(&mut *self.rows, source, from, to)?;
-                tracing::info!(partition = %source, from = from.0, to = to.0, rows = rows.len(), "publishing what an earlier owner decided");
-                self.publish(id, source, (from, to), rows, rest);
+                tracing::info!(partition = %source, from = from.0, to = to.0, "publishing what an earlier owner decided");
+                self.offer(id, source, (from, to), rest)?;
                 Ok(true)
             }
             Decision::LookUp { from, to } => {
@@ -495,6 +492,31 @@ impl Stage {
         self.hook.after(Step::CommitDatabase)?;
         self.status.count(Counts { dead_letters: changed, ..Counts::default() });
         Ok(true)
+    }
+
+    /// Notes for the relay what was decided of one input, and how far that goes: about one transaction's worth. The next is
+    /// offered when that is published. Of a task with stores it is all at once, because its changelog records take turns over
+    /// all inputs.
+    fn offer(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        (from, to): (NextOffset, NextOffset),
+        rest: &mut Rest,
+    ) -> Result<(), Fault> {
+        let (rows, to) = if self.state.tasks.get(&id).is_some_and(|task| task.sub_topology.is_stateful()) {
+            (decided(&mut *self.rows, source, from, to)?, to)
+        } else {
+            let (messages, bytes) = (self.settings.transaction_rows, self.settings.transaction_bytes);
+            let room = self.outstanding.room(Size { messages, bytes });
+            decided_first(&mut *self.rows, self.topology.name(), source, (from, to), room)?
+        };
+        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+        for input in inputs.filter(|input| input.source == *source) {
+            input.offered = to;
+        }
+        self.publish(id, source, (from, to), rows, rest);
+        Ok(())
     }
 
     fn set_published(&mut self, id: TaskId, source: &TopicPartition, k: impl Fn(NextOffset) -> NextOffset) {
@@ -631,14 +653,26 @@ impl Stage {
         Ok(true)
     }
 
-    /// K = D: step 5 where there are stores, otherwise step 6.
-    fn go_on_if_published(&mut self, id: TaskId) {
-        let Some(task) = self.state.tasks.get(&id).filter(|task| task.is_caught_up()) else { return };
-        if task.keyed.is_some() {
+    /// K = D: step 5 where there are stores, otherwise step 6. Until then what is left to publish goes on.
+    fn go_on_if_published(&mut self, id: TaskId) -> Result<(), Fault> {
+        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
+        if !task.is_caught_up() {
+            let is_due = |input: &&Input| input.published >= input.offered && input.offered < input.next_offset;
+            let due = task.inputs.iter().filter(is_due);
+            let due: Vec<_> = due.map(|input| (input.source.clone(), (input.offered, input.next_offset))).collect();
+            let mut rest = Rest::default();
+            for (source, range) in due {
+                self.offer(id, &source, range, &mut rest)?;
+            }
+            if !rest.parts.is_empty() {
+                self.hand_over(rest.into_publication());
+            }
+        } else if task.keyed.is_some() {
             self.go_on(id, State::Restoring, Duration::ZERO);
         } else {
             self.start(id);
         }
+        Ok(())
     }
 
     /// Step 6: everything is in place, so records may come.
@@ -652,6 +686,15 @@ impl Stage {
         tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
         self.go_on(id, State::Running, Duration::ZERO);
         let _ = self.source.send(ToSource::Start { task: id, assignment, delivery, positions });
+    }
+
+    /// The relay holds nothing of the task any more: the takeover begins anew, at once or when what it would publish is due.
+    pub(crate) fn prove_in_time(&mut self, id: TaskId) {
+        let until = self.state.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
+        match until.checked_sub(self.clock.elapsed()).filter(|pause| !pause.is_zero()) {
+            Some(pause) => self.go_on(id, State::PutOff, pause),
+            None => self.prove(id),
+        }
     }
 
     /// The group still gives us the partition although the database fenced us: a round trip proves membership, by

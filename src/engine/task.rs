@@ -12,7 +12,8 @@
 //! waits until what the task decided is published, so that its stores can be written as of then.
 //! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all: one whose group began
 //! to count its generations anew is, and claims over the one that was found. `Halted` waits for
-//! a person. Both give the partition up only when the group takes it.
+//! a person. Both give the partition up only when the group takes it. What cannot be published yet waits as `PutOff` between
+//! `Draining` and `Proving`.
 
 use crate::engine::assignment::AssignmentId;
 use crate::engine::decision::HaltReason;
@@ -50,6 +51,8 @@ pub(crate) enum State {
     Leaving,
     /// Lost a compare-and-set: waits until the relay holds nothing of it any more.
     Draining,
+    /// Cannot publish what it decides: waits before it is taken over anew.
+    PutOff,
     /// Waits for the relay's proof that the group still counts us in, before it claims again.
     Proving,
     /// Stands still until a person has decided.
@@ -69,6 +72,7 @@ impl State {
             Self::Running => "running",
             Self::Leaving => "leaving",
             Self::Draining => "draining",
+            Self::PutOff => "waiting to publish",
             Self::Proving => "proving membership",
             Self::Halted => "halted",
         }
@@ -76,7 +80,10 @@ impl State {
 
     /// Whether the next step is tried again when its time has come.
     pub(crate) const fn is_timed(self) -> bool {
-        matches!(self, Self::Claiming | Self::Stale | Self::ReadingCommitted | Self::Restoring | Self::CatchingUp)
+        matches!(
+            self,
+            Self::Claiming | Self::Stale | Self::PutOff | Self::ReadingCommitted | Self::Restoring | Self::CatchingUp
+        )
     }
 
     /// Whether a takeover may begin anew. One that is leaving is somebody else's soon, and nothing would take it from us
@@ -131,6 +138,8 @@ pub(crate) struct Input {
     pub(crate) published: NextOffset,
     /// When K was last committed, on the monotonic clock.
     pub(crate) published_at: Duration,
+    /// How far what an earlier owner decided was handed to the relay; the end of time where all of it was.
+    pub(crate) offered: NextOffset,
     /// How often the record at D was offered in vain.
     pub(crate) attempts: u32,
     /// Not to be offered before.
@@ -170,6 +179,7 @@ impl Input {
             next_offset: NextOffset(0),
             published: NextOffset(0),
             published_at: Duration::ZERO,
+            offered: NextOffset(i64::MAX),
             attempts: 0,
             blocked_until: Duration::ZERO,
             failures: 0,
@@ -280,6 +290,8 @@ pub(crate) struct Task {
     pub(crate) inputs: Vec<Input>,
     /// The next takeover step is not tried before.
     pub(crate) not_before: Duration,
+    /// The next takeover is not begun before: what it would publish cannot be published yet.
+    pub(crate) put_off_until: Duration,
     /// When the takeover began.
     pub(crate) assigned_at: Duration,
     /// Which start of the delivery the records must be of. A task that is taken over again without having moved is still
@@ -327,6 +339,7 @@ impl Task {
             sub_topology: sub_topology.clone(),
             place,
             not_before: now,
+            put_off_until: Duration::ZERO,
             assigned_at: now,
             delivery: 0,
             queued,
@@ -347,6 +360,7 @@ impl Task {
         self.not_before = not_before;
         for input in &mut self.inputs {
             input.clear();
+            input.offered = NextOffset(i64::MAX);
         }
     }
 

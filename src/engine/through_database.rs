@@ -93,6 +93,12 @@ impl From<Fault> for Undone {
 }
 
 impl Stage {
+    /// Whether so much is committed and not published that nothing more is to be.
+    pub(crate) fn is_relay_behind(&self) -> bool {
+        let Self { outstanding, settings, .. } = self;
+        outstanding.messages() >= settings.unpublished_rows || outstanding.bytes() >= settings.unpublished_bytes
+    }
+
     /// Commits one batch, if one is due. True when something was done.
     pub(crate) fn run_batch(&mut self) -> Result<bool, Fault> {
         self.look_at_held();

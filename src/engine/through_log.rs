@@ -12,6 +12,7 @@ use crate::engine::event_time::Horizon;
 use crate::engine::keyed::{Access, Keyed, Trouble};
 use crate::engine::message::{bytes_of, dead_letter, notice, sent_on};
 use crate::engine::outgoing::{Origin, Outgoing};
+use crate::engine::pieces::Size;
 use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
@@ -60,6 +61,8 @@ pub(crate) struct OpenBatch {
     counts: Counts,
     /// Keys and values of the records that were decided.
     bytes: usize,
+    /// Of notices and dead letters, and of the changelog records that join the batch at its end.
+    sent_bytes: usize,
 }
 
 impl OpenBatch {
@@ -67,8 +70,10 @@ impl OpenBatch {
         self.rows.len() + self.outgoing.len()
     }
 
-    fn is_full(&self, settings: &EngineSettings) -> bool {
-        self.len() >= settings.log_messages || self.bytes >= settings.log_bytes
+    /// Whether it has the size of a transaction, by what it was made of or by what is to be sent.
+    fn is_full(&self, room: Size) -> bool {
+        let sent_bytes = self.sent_bytes + self.outgoing.bytes();
+        self.len() >= room.messages || self.bytes >= room.bytes || sent_bytes >= room.bytes
     }
 
     /// When it is old enough to be handed over.
@@ -91,7 +96,7 @@ impl OpenBatch {
         }
         (self.parts, self.rows, self.outgoing) = (rest.parts, rest.rows, rest.outgoing);
         if self.parts.is_empty() {
-            (self.since, self.bytes) = (None, 0);
+            (self.since, self.bytes, self.sent_bytes) = (None, 0, 0);
         }
     }
 }
@@ -172,7 +177,7 @@ impl Stage {
         ids.rotate_left(next);
         let mut has_decided = false;
         for id in ids {
-            if self.state.open.is_full(&self.settings) || self.is_log_due() {
+            if self.state.open.is_full(self.log_room()) || self.is_log_due() {
                 break;
             }
             has_decided |= self.decide_slice(id)?;
@@ -185,16 +190,28 @@ impl Stage {
         Ok(has_decided)
     }
 
+    /// The most of one transaction of steps without rows.
+    fn log_room(&self) -> Size {
+        let (messages, bytes) = (self.settings.log_messages, self.settings.log_bytes);
+        self.outstanding.room(Size { messages, bytes })
+    }
+
+    /// Whether the relay is not too far behind for another transaction.
+    pub(crate) fn is_log_free(&self) -> bool {
+        let Self { settings, outstanding, .. } = self;
+        outstanding.messages() < settings.log_messages && outstanding.bytes() < settings.log_bytes
+    }
+
     /// Whether the open batch is old enough or full, and the relay not too far behind for it.
     fn is_log_due(&self) -> bool {
-        let Self { state, settings, outstanding, .. } = self;
+        let Self { state, settings, .. } = self;
         let is_due = || state.open.due(settings.log_age).is_some_and(|due| due <= self.clock.elapsed());
-        let is_free = outstanding.messages() < settings.log_messages && outstanding.bytes() < settings.log_bytes;
-        is_free && (state.open.is_full(settings) || is_due())
+        self.is_log_free() && (state.open.is_full(self.log_room()) || is_due())
     }
 
     /// Decides some records of one task, the oldest of all its inputs first.
     fn decide_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
+        let room = self.log_room();
         let Self { topology, settings, status, clock, state, message_bytes_max, .. } = self;
         let (now, elapsed) = (clock.now(), clock.elapsed());
         let Some(task) = state.tasks.get_mut(&id) else { return Ok(false) };
@@ -211,7 +228,7 @@ impl Stage {
         };
         let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
-        while decided < SLICE && halt.is_none() && !state.open.is_full(settings) {
+        while decided < SLICE && halt.is_none() && !state.open.is_full(room) {
             if decided % SLICE_LOOK == SLICE_LOOK - 1 && clock.elapsed().saturating_sub(elapsed) > SLICE_TIME {
                 break;
             }
@@ -280,8 +297,8 @@ impl Stage {
             let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
             open.parts.iter_mut().filter(|part| part.task == *id).for_each(|part| part.batch = batch);
         }
-        let OpenBatch { parts, rows, outgoing, counts, bytes, .. } = open;
-        self.hand_over(Publication { parts, rows, outgoing, counts, bytes, ..Publication::default() });
+        let OpenBatch { parts, rows, outgoing, counts, .. } = open;
+        self.hand_over(Publication { parts, rows, outgoing, counts, ..Publication::default() });
         // What they decided is published all the same.
         failed.into_iter().try_for_each(|(id, fault)| self.store_failed(id, fault))
     }
@@ -517,6 +534,7 @@ impl Place<'_> {
             .apply(record, &mut access)
             .and_then(|stepped| access.refusal().map_or(Ok(stepped), Err))
             .and_then(|stepped| self.take(record, stepped, count, open, counts));
+        open.sent_bytes += access.written_bytes(); // changelog records, which join the batch at its end
         if let Err(trouble) = access.end(result.is_ok()) {
             open.rows.truncate(rows);
             return Err(trouble);
@@ -583,7 +601,7 @@ impl Place<'_> {
         counts: &mut Counts,
     ) -> Result<(), Reject> {
         let pipeline = self.terms.pipeline;
-        let rows = open.rows.len();
+        let (rows, mut sent) = (open.rows.len(), 0);
         for (seq, emission) in stepped.emissions.into_iter().enumerate() {
             let row = notice(self.source, 0, record, seq, emission, None, self.terms.now);
             let bytes = bytes_of(pipeline, &row);
@@ -592,8 +610,10 @@ impl Place<'_> {
                 open.rows.truncate(rows);
                 return Err(Reject::dead_letter("too-large", message));
             }
+            sent += bytes;
             open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
         }
+        open.sent_bytes += sent;
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
         if let Some(destination) = &self.sub.destination {
             let limit = self.terms.rekeyed_bytes_max;
@@ -641,6 +661,7 @@ impl Place<'_> {
                 let limits = self.terms.message_bytes_max;
                 let Terms { pipeline, now, .. } = self.terms;
                 let row = dead_letter(pipeline, limits, self.source, 0, record, &reject, *now);
+                open.sent_bytes += bytes_of(pipeline, &row);
                 open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
                 counts.dead_letters += 1;
             }

@@ -156,6 +156,11 @@ impl Header {
     }
 }
 
+/// Bytes of the names and values of headers.
+pub(crate) fn header_bytes(headers: &[Header]) -> usize {
+    headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum()
+}
+
 /// A record as its topic holds it, borrowed from whoever fetched it.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -195,6 +200,7 @@ struct Entry {
 pub struct Chunk {
     arena: Vec<u8>,
     entries: Vec<Entry>,
+    header_bytes: usize,
 }
 
 impl Chunk {
@@ -212,6 +218,7 @@ impl Chunk {
             value_length: record.value.map(<[u8]>::len),
             headers: record.headers.to_vec(),
         });
+        self.header_bytes += header_bytes(record.headers);
     }
 
     /// The record at `index`, counted from 0.
@@ -241,10 +248,10 @@ impl Chunk {
         self.entries.is_empty()
     }
 
-    /// Bytes of keys and values held.
+    /// Bytes of keys, values and headers held.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.arena.len()
+        self.arena.len() + self.header_bytes
     }
 }
 
@@ -272,7 +279,7 @@ mod tests {
             assert_eq!(found.headers, expected.headers);
         }
         assert!(chunk.record(3).is_none());
-        assert_eq!(chunk.bytes(), 6);
+        assert_eq!(chunk.bytes(), 6 + 2, "headers count");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! refuses everything the predecessor still sends. A transaction whose end is in doubt is therefore settled by
 //! [`Sink::renew`] and a stable read of K, never by trying again on the same producer.
 
-use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Committed, Membership};
 
@@ -31,9 +31,7 @@ impl Message<'_> {
     /// Bytes of key, value and headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let header = |header: &Header| header.name.len() + header.value.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.headers.iter().map(header).sum();
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + header_bytes(self.headers)
     }
 }
 

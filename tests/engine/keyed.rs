@@ -146,6 +146,37 @@ fn a_partition_with_a_backlog_leaves_the_others_their_turn() {
     }
 }
 
+/// Keeps much of each user.
+struct Hoard;
+
+impl Algorithm for Hoard {
+    type Event = Event;
+    type Row = Option<String>;
+    type Notices = Option<Update>;
+
+    fn apply(&self, _: Event, kept: &mut Option<String>, _: &mut Context<'_>) -> Result<Option<Update>, Reject> {
+        *kept = Some("x".repeat(2_000));
+        Ok(None)
+    }
+}
+
+/// Small inputs, large state: what a transaction takes to the brokers counts, not what it was made of.
+#[test]
+fn a_transaction_has_no_more_bytes_than_it_may_whatever_its_inputs_had() {
+    // So many users with 2 KB each, or so many copies of each record: more than ten transactions, whichever it is.
+    for (users, copies) in [(100, 1), (10, 100)] {
+        let mut topology = Topology::new("hoard");
+        let keys = move |event: &Event| (0..copies).map(|n| format!("{}-{n}", event.user)).collect::<Vec<_>>();
+        topology.source("events").keys_by("by-user", keys).aggregate("hoard", Hoard).to("hoard-updates");
+        let mut driver = TestDriver::new(topology).settings(|settings| settings.log_bytes = 10_000);
+        driver.run();
+        driver.crash_at(Step::CommitKafka, 12);
+        (0..users).for_each(|user| driver.send("events", "k", event(&format!("u{user}"), 1)));
+        driver.run();
+        assert_eq!(driver.crashes(), 1, "{users} users, {copies} copies");
+    }
+}
+
 #[test]
 fn a_crash_at_any_step_changes_neither_stores_nor_messages() {
     let mut driver = TestDriver::new(usage()).partitions(2).instances(2).settings(|settings| {

@@ -17,4 +17,5 @@ mod scripts;
 mod sessions;
 mod tables;
 mod times;
+mod trouble;
 mod usage;

@@ -1,0 +1,123 @@
+//! A task that cannot publish, while the others of its worker can.
+
+use crate::pipeline::{Account, Smooth};
+use serde_json::json;
+use std::time::Duration;
+use tidegate::engine::decision::HaltReason;
+use tidegate::flow::Topology;
+use tidegate::flow::record::TopicName;
+use tidegate::testing::TestDriver;
+
+fn name(topic: &str) -> TopicName {
+    TopicName::parse(topic).unwrap()
+}
+
+/// Two steps, each with topics of its own; each worker has tasks of both.
+fn topology() -> Topology {
+    let mut topology = Topology::new("two");
+    for (topic, table, out) in [("readings", "accounts", "changes"), ("clicks", "users", "moves")] {
+        topology.source(topic).update(table, Smooth { calls: Default::default() }).to(out);
+    }
+    topology
+}
+
+fn driver() -> TestDriver {
+    let mut driver = TestDriver::new(topology()).partitions(2);
+    for id in 0..8 {
+        driver.row("accounts", id, Account { score: 0.0 });
+        driver.row("users", id, Account { score: 0.0 });
+    }
+    driver.run();
+    driver
+}
+
+fn send(driver: &mut TestDriver) {
+    for id in 0..8 {
+        driver.send("readings", id, json!({"value": 10.0}));
+        driver.send("clicks", id, json!({"value": 10.0}));
+    }
+}
+
+/// Lets so much time pass, and everybody work.
+fn work(driver: &mut TestDriver, time: Duration) {
+    for _ in 0..time.as_millis() / 50 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_topic_that_is_gone_holds_up_no_other_task_and_halts_those_that_write_it_in_the_end() {
+    let mut driver = driver();
+    driver.log().delete_topic(&name("changes"));
+    for round in 1..=5 {
+        send(&mut driver);
+        work(&mut driver, Duration::from_secs(10));
+        assert_eq!(driver.log().read(&name("moves")).len(), 8 * round, "the others are told");
+    }
+    let halts = driver.halts();
+    let halted: Vec<_> = halts.iter().map(|halt| halt.source.to_string()).collect();
+    assert_eq!(halted, ["readings-0", "readings-1"]);
+    for halt in halts {
+        assert_eq!(halt.reason, HaltReason::Unpublishable);
+        assert!(halt.detail.contains("topic changes is gone"), "{}", halt.detail);
+    }
+    send(&mut driver);
+    work(&mut driver, Duration::from_secs(5));
+    assert_eq!(driver.log().read(&name("moves")).len(), 8 * 6);
+}
+
+#[test]
+fn publishing_goes_on_by_itself_where_the_topic_is_made_anew_in_time() {
+    let mut driver = driver();
+    driver.log().delete_topic(&name("changes"));
+    send(&mut driver);
+    work(&mut driver, Duration::from_secs(90));
+    driver.log().create_topic("changes", 2).unwrap();
+    work(&mut driver, Duration::from_secs(30));
+    assert_eq!(driver.log().read(&name("changes")).len(), 8);
+    assert!(driver.halts().is_empty());
+    send(&mut driver);
+    assert_eq!(driver.read_raw("changes").len(), 16);
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_gone_holds_up_the_partitions_alone_that_write_it() {
+    let mut driver = driver();
+    driver.log().delete_topic(&name("readings-dlt"));
+    driver.send_to("readings", 0, Some(b"1"), Some(b"{"));
+    for _ in 0..5 {
+        send(&mut driver);
+        work(&mut driver, Duration::from_secs(10));
+    }
+    assert_eq!(driver.log().read(&name("moves")).len(), 40);
+    let sound = driver.log().read(&name("changes")).iter().filter(|found| found.partition == 1).count();
+    assert!(sound > 0 && sound % 5 == 0, "{sound}");
+    let halted: Vec<_> = driver.halts().iter().map(|halt| halt.source.to_string()).collect();
+    assert_eq!(halted, ["readings-0"]);
+}
+
+/// What a dead owner decided, more than one transaction takes.
+#[test]
+fn a_takeover_publishes_what_was_left_in_transactions_of_bounded_size() {
+    let mut driver = TestDriver::new(topology()).settings(|settings| settings.transaction_rows = 3);
+    for id in 0..8 {
+        driver.row("accounts", id, Account { score: 0.0 });
+        driver.row("users", id, Account { score: 0.0 });
+    }
+    driver.run();
+    driver.log().delete_topic(&name("changes"));
+    for _ in 0..5 {
+        send(&mut driver);
+    }
+    work(&mut driver, Duration::from_secs(5));
+    driver.kill(0);
+    driver.log().create_topic("changes", 1).unwrap();
+    driver.log().expire_transactions();
+    driver.pass(Duration::from_secs(60));
+    driver.start(0);
+    assert_eq!(driver.read_raw("changes").len(), 40);
+    let ids: Vec<_> = driver.read_raw("changes").iter().map(|found| found.id().unwrap().to_owned()).collect();
+    let expected: Vec<_> = (0..40).map(|offset| format!("two/readings/0/{offset}/0")).collect();
+    assert_eq!(ids, expected, "each once and in order");
+}
