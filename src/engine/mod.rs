@@ -13,7 +13,7 @@
 pub mod assignment;
 pub mod audit;
 pub mod batch;
-mod cache;
+pub(crate) mod cache;
 pub mod commit;
 pub mod comparison;
 pub mod decision;

@@ -45,7 +45,8 @@ impl Input {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Expected {
     pub(super) destination: TopicName,
-    pub(super) partition: i32,
+    /// Any, where the key is missing.
+    pub(super) partition: Option<i32>,
     pub(super) source: TopicPartition,
     pub(super) source_offset: Offset,
     pub(super) key: Option<Vec<u8>>,
@@ -137,7 +138,7 @@ impl Interpreter<'_> {
         };
         let place = Place { number, sub, source };
         let record = input.as_record();
-        let outcome = self.check(place, &record).and_then(|outcome| match (outcome, &sub.step) {
+        let outcome = self.checked(place, &record).and_then(|outcome| match (outcome, &sub.step) {
             (Some(outcome), _) => Ok(outcome),
             (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
             (None, StepKind::Log(step)) => self.step(place, &**step, &record),
@@ -160,13 +161,29 @@ impl Interpreter<'_> {
         matches!(found.map(check), Some(Ok(Some(Outcome::Halt))))
     }
 
+    /// As [`Interpreter::check`]. The clock of the task moves with every record of a stream that is decided here, whatever
+    /// comes of it, unless it is from the future.
+    fn checked(&mut self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
+        let is_table = place.sub.is_table(&place.source.topic);
+        let outcome = self.check(place, record);
+        if !is_table && record.timestamp.0 <= self.latest_event_time && !matches!(outcome, Ok(Some(_))) {
+            let at = (place.number, place.source.partition.0);
+            self.stores_of(place);
+            if let Some(stores) = self.stores.get_mut(&at) {
+                let time = stores.stream_time.unwrap_or(i64::MIN);
+                stores.stream_time = Some(time.max(record.timestamp.0));
+            }
+        }
+        outcome
+    }
+
     /// What is asked of every record before it is decoded.
     fn check(&self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
+        if record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic) {
+            return Err(Reject::dead_letter("event-time-ahead", ""));
+        }
         if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {
             return Err(Reject::dead_letter("too-large", ""));
-        }
-        if record.timestamp.0 > self.latest_event_time {
-            return Err(Reject::dead_letter("event-time-ahead", ""));
         }
         let declared = place.sub.declarations().find(|(topic, _)| **topic == place.source.topic);
         let Some((_, declared)) = declared else { return Ok(None) };
@@ -226,12 +243,7 @@ impl Interpreter<'_> {
             None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
         };
         let mut stores = self.stores_of(place);
-        let stepped = stores.run(place, record, &key, |context| step.apply(record, context));
-        // The clock moves with every record that the step was run over, whatever it came to.
-        if let Some(kept) = self.stores.get_mut(&(place.number, place.source.partition.0)) {
-            kept.stream_time = stores.stream_time;
-        }
-        let stepped = stepped?;
+        let stepped = stores.run(place, record, &key, |context| step.apply(record, context))?;
         self.fits(record, &stepped.emissions)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
         match &place.sub.destination {
@@ -264,7 +276,7 @@ impl Interpreter<'_> {
     fn announce(&mut self, place: Place<'_>, record: &Record<'_>, emissions: Vec<Emission>, version: Option<i64>) {
         for (seq, emission) in (0..).zip(emissions) {
             let id = self.id(place, record, seq);
-            let partition = partition_for(record.key.unwrap_or_default(), self.partitions);
+            let partition = record.key.map(|key| partition_for(key, self.partitions));
             let (destination, value) = (emission.destination, Some(emission.value));
             self.expect(place, record, destination, (partition, record.key, value), Kind::Notice { id, version });
         }
@@ -278,7 +290,7 @@ impl Interpreter<'_> {
         copies: Vec<(Option<i32>, Vec<u8>)>,
     ) {
         for (partition, key) in copies {
-            let partition = partition.unwrap_or_else(|| partition_for(&key, self.partitions));
+            let partition = Some(partition.unwrap_or_else(|| partition_for(&key, self.partitions)));
             let (value, kind) = (record.value.map(<[u8]>::to_vec), Kind::SentOn(record.headers.to_vec()));
             self.expect(place, record, destination.clone(), (partition, Some(&key), value), kind);
         }
@@ -287,7 +299,7 @@ impl Interpreter<'_> {
     fn dead_letter(&mut self, place: Place<'_>, record: &Record<'_>, reject: &Reject) {
         let (id, code) = (self.id(place, record, 0), reject.code().to_owned());
         let destination = Topology::dead_letter_topic(&place.source.topic);
-        let to = (place.source.partition.0, record.key, record.value.map(<[u8]>::to_vec));
+        let to = (Some(place.source.partition.0), record.key, record.value.map(<[u8]>::to_vec));
         self.expect(place, record, destination, to, Kind::DeadLetter { id, code });
     }
 
@@ -296,7 +308,7 @@ impl Interpreter<'_> {
         place: Place<'_>,
         record: &Record<'_>,
         destination: TopicName,
-        (partition, key, value): (i32, Option<&[u8]>, Option<Vec<u8>>),
+        (partition, key, value): (Option<i32>, Option<&[u8]>, Option<Vec<u8>>),
         kind: Kind,
     ) {
         let (source, source_offset, timestamp) = (place.source.clone(), record.offset, record.timestamp);
@@ -331,9 +343,6 @@ impl Stores {
         key: &Key,
         step: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
-        if !place.sub.is_table(&place.source.topic) {
-            self.stream_time = Some(self.stream_time.map_or(record.timestamp.0, |time| time.max(record.timestamp.0)));
-        }
         let mut access = Access { stores: self, at: record.timestamp.0 };
         let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
         let (offset, timestamp) = (record.offset, record.timestamp);

@@ -2,6 +2,7 @@
 
 use super::interpreter::{Expected, Input, Interpreter, Kept, Kind, Refuses, Row, Stores};
 use super::simulation::{Event, Simulation};
+use crate::engine::cache::CLOCK;
 use crate::engine::decision::HaltReason;
 use crate::engine::supervisor::outputs;
 use crate::flow::identity::{ID_HEADER, VERSION_HEADER};
@@ -260,8 +261,8 @@ fn id_of(message: &Expected) -> Option<&str> {
 fn judge_message(topic: &TopicName, message: &Expected, actual: &Actual, findings: &mut Findings) {
     let name = format!("{topic}: {}@{}", message.source, message.source_offset);
     let Actual { partition, input } = actual;
-    if *partition != message.partition {
-        findings.add("message-partition", format!("{name}: lies in {partition}, not in {}", message.partition));
+    if message.partition.is_some_and(|due| due != *partition) {
+        findings.add("message-partition", format!("{name}: lies in {partition}, not in {:?}", message.partition));
     }
     if input.key != message.key {
         findings.add("message-key", format!("{name}: has another key"));
@@ -307,13 +308,14 @@ fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual], findin
     }
     let mut last: BTreeMap<(&TopicPartition, i32, Option<&[u8]>), usize> = BTreeMap::new();
     for message in due.iter().filter(|message| matches!(message.kind, Kind::SentOn(_))) {
-        let content = (message.partition, message.key.as_deref(), message.value.as_deref(), message.timestamp.0);
+        let partition = message.partition.unwrap_or_default();
+        let content = (partition, message.key.as_deref(), message.value.as_deref(), message.timestamp.0);
         let place = format!("{topic}: {}@{}", message.source, message.source_offset);
         let Some(at) = left.get_mut(&content).filter(|places| !places.is_empty()).map(|places| places.remove(0)) else {
             findings.add("record-missing", format!("{place}: was not sent on"));
             continue;
         };
-        let before = last.insert((&message.source, message.partition, message.key.as_deref()), at);
+        let before = last.insert((&message.source, partition, message.key.as_deref()), at);
         if before.is_some_and(|before| before > at) {
             findings.add("record-order", format!("{place}: overtook an earlier record of its key"));
         }
@@ -350,6 +352,15 @@ fn judge_store(
 ) {
     let nothing = BTreeMap::new();
     let kept = stores.and_then(|stores| stores.kept.get(at)).unwrap_or(&nothing);
+    if let Some(found) = logged.get(CLOCK) {
+        let clock = std::str::from_utf8(unwrapped(found).0.get(1..).unwrap_or_default())
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let due = stores.and_then(|stores| stores.stream_time);
+        if clock != due {
+            findings.add("clock", format!("{name}: its clock stands at {clock:?}, not at {due:?}"));
+        }
+    }
     let is_live = |kept: &Kept| stores.is_none_or(|stores| stores.is_live(kept));
     for (key, kept) in kept.iter().filter(|(_, kept)| is_live(kept)) {
         let key_text = String::from_utf8_lossy(key);
@@ -365,7 +376,7 @@ fn judge_store(
             findings.add("store", detail);
         }
     }
-    for (key, found) in logged {
+    for (key, found) in logged.iter().filter(|(key, _)| *key != CLOCK) {
         let (value, expires_at) = unwrapped(found);
         let value = Kept { value: value.to_vec(), expires_at };
         if is_live(&value) && !kept.contains_key(key) {

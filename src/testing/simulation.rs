@@ -126,6 +126,8 @@ pub struct Shape {
 #[derive(Debug, Default)]
 struct Progress {
     reached: Option<NextOffset>,
+    /// When the last decided record was decided.
+    sequence: u64,
     /// Which instance ran the step over a record, and when; the latest last.
     applied: BTreeMap<Offset, Vec<(usize, u64)>>,
 }
@@ -284,8 +286,13 @@ impl Simulation {
             }
         }
         self.settle()?;
-        self.driver.pass(self.shape.settings.store_flush + Duration::from_secs(1));
-        self.settle()?;
+        // Until stores are written and offsets without messages are committed; less at a time than a session lasts.
+        let until =
+            self.driver.now_ms() + i64::try_from(self.shape.settings.store_flush.as_millis()).unwrap_or(0) + 3_000;
+        while self.driver.now_ms() < until {
+            self.driver.pass(Duration::from_secs(1));
+            self.settle()?;
+        }
         let inputs = &mut self.inputs;
         for topic in self.topology.sub_topologies().iter().flat_map(SubTopology::sources) {
             self.driver.log().each_record(topic, &mut |partition, record| {
@@ -351,8 +358,9 @@ impl Simulation {
             for offset in (from.0..at.0).map(Offset) {
                 let applied = progress.applied.remove(&offset).unwrap_or_default();
                 let own = applied.iter().rev().find(|(by, _)| *by == instance).or(applied.last());
-                self.sequence += 1;
-                let sequence = own.map_or(self.sequence, |(_, sequence)| *sequence);
+                // A record that no step was run over was decided with the one before it.
+                let sequence = own.map_or(progress.sequence, |(_, sequence)| *sequence);
+                progress.sequence = sequence;
                 self.events.push((sequence, Event::Decided(place.clone(), offset)));
             }
             lines.push(format!("  instance {instance}: {place} decided to {at}"));

@@ -1,6 +1,7 @@
 //! Draws pipelines, inputs, outcomes and faults from seeds, runs each on the real engine and judges it by the interpreter.
 //!
 //! `draw SEEDS [FIRST]` runs so many seeds and ends with one line; `draw seed N` repeats one and prints its trace;
+//! `draw run JSON` does so with a scenario as it was printed;
 //! `draw shrink N KIND` prints the smallest test that still leads to a finding of that kind, with its trace.
 
 mod pipeline;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let number = |text: &str| text.parse::<u64>().ok();
     match words[..] {
         ["seed", seed] => number(seed).map_or_else(usage, one),
+        ["run", json] => serde_json::from_str(json).map_or_else(|_| usage(), |scenario| show(&scenario)),
         ["shrink", seed, kind] => number(seed).map_or_else(usage, |seed| small(seed, kind)),
         [seeds] => number(seeds).map_or_else(usage, |seeds| many(seeds, 0)),
         [seeds, first] => number(seeds).zip(number(first)).map_or_else(usage, |(seeds, first)| many(seeds, first)),
@@ -27,13 +29,20 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("draw SEEDS [FIRST] | draw seed N | draw shrink N KIND");
+    eprintln!("draw SEEDS [FIRST] | draw seed N | draw run JSON | draw shrink N KIND");
     ExitCode::from(64)
 }
 
 fn one(seed: u64) -> ExitCode {
     let scenario = Scenario::draw(seed);
     println!("{scenario:#?}");
+    show(&scenario)
+}
+
+/// Runs a scenario with its trace on standard output and the engine's log on standard error.
+fn show(scenario: &Scenario) -> ExitCode {
+    let log = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(std::io::stderr);
+    log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
     let run = scenario.run(true);
     print!("{}", run.trace);
     for finding in &run.findings {

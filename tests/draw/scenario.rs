@@ -157,14 +157,14 @@ fn pipeline(random: &mut Random) -> PipelineDraw {
             StepDraw::Process,
         ]);
         let is_update = matches!(step, StepDraw::Update(_));
-        // A step may read what an earlier one announces, unless another reads that already.
-        let announced = subs.last().and_then(|sub: &SubDraw| sub.destination.clone()).filter(|topic| {
-            subs.iter().all(|sub| {
-                sub.lead != *topic
-                    && sub.destination.as_ref().is_none_or(|other| other != topic || sub == subs.last().unwrap())
-            })
-        });
-        let lead = announced.filter(|_| random.happens(40)).unwrap_or_else(|| format!("in-{number}"));
+        // A step may read what an earlier one announces. The topic `out`, which several may write, ends there.
+        let announced: Vec<String> = subs.iter().filter_map(|sub: &SubDraw| sub.destination.clone()).collect();
+        let free = |topic: &&String| *topic != "out" && subs.iter().all(|sub| sub.lead != **topic);
+        let announced: Vec<&String> = announced.iter().filter(free).collect();
+        let lead = match announced.is_empty() || !random.happens(50) {
+            true => format!("in-{number}"),
+            false => (*random.choose(&announced)).clone(),
+        };
         let rekeys = random.happens(25);
         let join = if is_update { Join::No } else { *random.choose(&[Join::No, Join::No, Join::Inner, Join::Left]) };
         let has_destination = random.happens(85);
