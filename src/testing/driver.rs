@@ -570,10 +570,23 @@ impl TestDriver {
         self.world().instances.get(instance).is_some_and(|instance| instance.member.is_some())
     }
 
-    /// Steps one instance once; see [`TestDriver::step`].
+    /// Steps one instance once. One that crashes and cannot start, since its database is away, stays down.
     pub(super) fn step_one(&mut self, instance: usize) -> bool {
         let plan = self.plan.clone();
-        self.world().step_one(&plan, instance)
+        self.world().step_one(&plan, instance).unwrap_or(true)
+    }
+
+    /// Starts an instance that is down, or one more. Answers whether it did.
+    pub(super) fn try_start(&mut self, instance: usize) -> bool {
+        let plan = self.plan.clone();
+        self.world().try_start(&plan, instance).is_ok()
+    }
+
+    /// Stops an instance politely; one that fails on the way is dead.
+    pub(super) fn stop_or_die(&mut self, instance: usize) {
+        if let Some(member) = self.world().instances.get_mut(instance).and_then(|instance| instance.member.take()) {
+            drop(member.close());
+        }
     }
 
     /// No crash is due any more.
@@ -711,12 +724,15 @@ impl World {
     }
 
     fn start(&mut self, plan: &Plan, number: usize) {
+        if let Err(fault) = self.try_start(plan, number) {
+            panic!("instance {number} does not start: {fault}");
+        }
+    }
+
+    fn try_start(&mut self, plan: &Plan, number: usize) -> Result<(), Fault> {
         let status = Arc::new(Status::default());
         let stores = self.instances.get(number).map(|instance| instance.stores.clone()).unwrap_or_default();
-        let member = match self.member(plan, number, &status, &stores) {
-            Ok(member) => member,
-            Err(fault) => panic!("instance {number} does not start: {fault}"),
-        };
+        let member = self.member(plan, number, &status, &stores)?;
         let instance = Instance { member: Some(member), status, stores, is_frozen: false };
         match self.instances.get_mut(number) {
             Some(place) => {
@@ -727,6 +743,7 @@ impl World {
             }
             None => self.instances.push(instance),
         }
+        Ok(())
     }
 
     fn member(&self, plan: &Plan, number: usize, status: &Arc<Status>, stores: &MemoryStores) -> Result<Member, Fault> {
@@ -813,23 +830,30 @@ impl World {
 
     /// Steps every instance once; a crashed one is started again. True when somebody did something.
     fn step(&mut self, plan: &Plan) -> bool {
-        (0..self.instances.len()).fold(false, |is_busy, number| self.step_one(plan, number) | is_busy)
+        let mut is_busy = false;
+        for number in 0..self.instances.len() {
+            match self.step_one(plan, number) {
+                Ok(was_busy) => is_busy |= was_busy,
+                Err(fault) => panic!("instance {number} does not start: {fault}"),
+            }
+        }
+        is_busy
     }
 
-    /// Steps one instance, unless it is down or frozen.
-    fn step_one(&mut self, plan: &Plan, number: usize) -> bool {
+    /// Steps one instance, unless it is down or frozen. Fails where it crashed and cannot be started again.
+    fn step_one(&mut self, plan: &Plan, number: usize) -> Result<bool, Fault> {
         let Some(instance) = self.instances.get_mut(number).filter(|instance| !instance.is_frozen) else {
-            return false;
+            return Ok(false);
         };
-        let Some(member) = instance.member.as_mut() else { return false };
+        let Some(member) = instance.member.as_mut() else { return Ok(false) };
         if let Ok(was_busy) = member.step() {
-            return was_busy;
+            return Ok(was_busy);
         }
         instance.member = None; // dropped as a dead process is: nothing is closed
         if !self.stays_dead {
-            self.start(plan, number);
+            self.try_start(plan, number)?;
         }
-        true
+        Ok(true)
     }
 
     fn settle(&mut self, plan: &Plan) {

@@ -95,11 +95,12 @@ impl Simulation {
                         row.values.insert(column.clone(), value);
                     }
                 }
-                Event::Decided(place, offset) => {
+                Event::Decided(place, offset, is_applied) => {
                     let inputs = self.inputs.get(place).map_or(&[][..], Vec::as_slice);
                     let Ok(at) = inputs.binary_search_by_key(offset, |input| input.offset) else { continue };
                     let Some(input) = inputs.get(at) else { continue };
-                    let before = last.insert((place.clone(), input.key.clone()), offset.0);
+                    let key = is_applied.then(|| (place.clone(), input.key.clone()));
+                    let before = key.and_then(|key| last.insert(key, offset.0));
                     if before.is_some_and(|before| before >= offset.0) {
                         findings
                             .add("order", format!("{place}: offset {offset} was decided behind {before:?} of its key"));

@@ -135,8 +135,14 @@ struct Progress {
 /// What is decided, in the order in which it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    Decided(TopicPartition, Offset),
-    Written { table: String, key: Key, column: String, value: String },
+    /// Whether a step was run over it.
+    Decided(TopicPartition, Offset, bool),
+    Written {
+        table: String,
+        key: Key,
+        column: String,
+        value: String,
+    },
 }
 
 /// A row as it was before the first record.
@@ -241,10 +247,10 @@ impl Simulation {
             Act::Write(table, key, column, value) => self.write(table, key, column, value),
             Act::Crash(step, nth) => self.driver.crash_at(step_called(step), *nth),
             Act::Kill(instance) => self.driver.kill(*instance),
-            Act::Stop(instance) => self.guarded(*instance, TestDriver::stop)?,
+            Act::Stop(instance) => self.guarded(*instance, TestDriver::stop_or_die)?,
             Act::Start(instance) => {
                 if !self.driver.is_up(*instance) {
-                    self.driver.start(*instance);
+                    self.driver.try_start(*instance);
                 }
             }
             Act::Freeze(instance) => self.driver.freeze(*instance),
@@ -281,8 +287,8 @@ impl Simulation {
         self.driver.database().set_down(false);
         for instance in 0..self.driver.instance_count() {
             self.driver.thaw(instance);
-            if !self.driver.is_up(instance) {
-                self.driver.start(instance);
+            if !self.driver.is_up(instance) && !self.driver.try_start(instance) {
+                return Err(format!("instance {instance} does not start"));
             }
         }
         self.settle()?;
@@ -361,7 +367,7 @@ impl Simulation {
                 // A record that no step was run over was decided with the one before it.
                 let sequence = own.map_or(progress.sequence, |(_, sequence)| *sequence);
                 progress.sequence = sequence;
-                self.events.push((sequence, Event::Decided(place.clone(), offset)));
+                self.events.push((sequence, Event::Decided(place.clone(), offset, own.is_some())));
             }
             lines.push(format!("  instance {instance}: {place} decided to {at}"));
         }

@@ -173,7 +173,11 @@ fn pipeline(random: &mut Random) -> PipelineDraw {
             step,
             join,
             companion: random.happens(25).then(|| !is_update && random.happens(50)),
-            declared: random.happens(25).then(|| *random.choose(&[Policy::Warn, Policy::Stop, Policy::Repartition])),
+            // A step with rows sends no record on.
+            declared: random.happens(25).then(|| {
+                let policies = [Policy::Warn, Policy::Stop, Policy::Repartition];
+                *random.choose(if is_update { &policies[..2] } else { &policies })
+            }),
             rekeys,
             has_store: random.happens(35),
             ttl_ms: random.happens(35).then(|| *random.choose(&[50, 500, 60_000])),
