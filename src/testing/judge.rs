@@ -299,23 +299,31 @@ fn judge_message(topic: &TopicName, message: &Expected, actual: &Actual, finding
     }
 }
 
-/// Records that went on under another key: each as often as it must, in the order of its source partition.
+/// What tells one record that was sent on from another: partition, key, value, event time.
+type Content<'a> = (i32, Option<&'a [u8]>, Option<&'a [u8]>, i64);
+
+/// Records that went on under another key: each as often as it must, in the order of its source partition. Of records with
+/// equal contents it cannot be told which came first.
 fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual], findings: &mut Findings) {
-    type Content<'a> = (i32, Option<&'a [u8]>, Option<&'a [u8]>, i64);
     let mut left: BTreeMap<Content<'_>, Vec<usize>> = BTreeMap::new();
     for (at, Actual { partition, input }) in found.iter().enumerate() {
         let content = (*partition, input.key.as_deref(), input.value.as_deref(), input.timestamp.0);
         left.entry(content).or_default().push(at);
     }
+    let is_single: BTreeMap<Content<'_>, bool> =
+        left.iter().map(|(content, places)| (*content, places.len() == 1)).collect();
     let mut last: BTreeMap<(&TopicPartition, i32, Option<&[u8]>), usize> = BTreeMap::new();
     for message in due.iter().filter(|message| matches!(message.kind, Kind::SentOn(_))) {
         let partition = message.partition.unwrap_or_default();
         let content = (partition, message.key.as_deref(), message.value.as_deref(), message.timestamp.0);
         let place = format!("{topic}: {}@{}", message.source, message.source_offset);
-        let Some(at) = left.get_mut(&content).filter(|places| !places.is_empty()).map(|places| places.remove(0)) else {
+        let Some(at) = left.get_mut(&content).and_then(Vec::pop) else {
             findings.add("record-missing", format!("{place}: was not sent on"));
             continue;
         };
+        if is_single.get(&content) != Some(&true) {
+            continue;
+        }
         let before = last.insert((&message.source, partition, message.key.as_deref()), at);
         if before.is_some_and(|before| before > at) {
             findings.add("record-order", format!("{place}: overtook an earlier record of its key"));

@@ -10,8 +10,22 @@ fn a_row_that_is_refused_leaves_the_rows_of_another_table_alone() {
 }
 
 #[test]
+fn a_record_that_asks_for_a_retry_behind_a_refused_row_is_decided_once() {
+    holds(
+        r##"{"pipeline": {"partitions": 1, "is_versioned": true, "has_text_keys": false, "subs": [{"lead": "in-0", "step": {"Update": 0}, "join": "No", "companion": null, "declared": null, "rekeys": false, "has_store": false, "ttl_ms": null, "has_filter": false, "threshold": null, "destination": "out-0"}]}, "knobs": {"instances": 1, "workers": 1, "batch_rows": 50, "batch_age_ms": 0, "log_age_ms": 100, "log_messages": 50000, "transaction_rows": 10000, "unpublished_rows": 10000, "flush_ms": 5000, "retry_attempts": 4, "missing_row": 1, "verdicts": false, "queued_records": 20000, "message_bytes": 0}, "acts": [{"Send": {"topic": "in-0", "key": "0", "value": "{\"n\": 1, \"does\": \"Refused\", \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}, {"Send": {"topic": "in-0", "key": "0", "value": "{\"n\": 2, \"does\": {\"Retry\": 1}, \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}, {"Send": {"topic": "in-0", "key": "1", "value": "{\"n\": 3, \"does\": \"Change\", \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}]}"##,
+    );
+}
+
+#[test]
 fn two_steps_on_one_table_make_one_chain_of_versions() {
     holds(
         r##"{"pipeline": {"partitions": 1, "is_versioned": true, "has_text_keys": false, "subs": [{"lead": "in-0", "step": {"Update": 0}, "join": "No", "companion": null, "declared": null, "rekeys": false, "has_store": false, "ttl_ms": null, "has_filter": false, "threshold": null, "destination": "out-0"}, {"lead": "in-1", "step": {"Update": 0}, "join": "No", "companion": null, "declared": null, "rekeys": false, "has_store": false, "ttl_ms": null, "has_filter": false, "threshold": null, "destination": "out-1"}]}, "knobs": {"instances": 1, "workers": 1, "batch_rows": 50, "batch_age_ms": 0, "log_age_ms": 100, "log_messages": 50000, "transaction_rows": 10000, "unpublished_rows": 10000, "flush_ms": 5000, "retry_attempts": 4, "missing_row": 1, "verdicts": false, "queued_records": 20000, "message_bytes": 0}, "acts": [{"Send": {"topic": "in-0", "key": "2", "value": "{\"n\": 1, \"does\": \"Change\", \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}, {"Send": {"topic": "in-1", "key": "2", "value": "{\"n\": 2, \"does\": \"Change\", \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}]}"##,
+    );
+}
+
+#[test]
+fn each_record_has_its_own_bound_of_retries() {
+    holds(
+        r##"{"pipeline": {"partitions": 1, "is_versioned": true, "has_text_keys": false, "subs": [{"lead": "in-0", "step": {"Update": 0}, "join": "No", "companion": null, "declared": null, "rekeys": false, "has_store": false, "ttl_ms": null, "has_filter": false, "threshold": null, "destination": "out-0"}]}, "knobs": {"instances": 1, "workers": 1, "batch_rows": 50, "batch_age_ms": 0, "log_age_ms": 100, "log_messages": 50000, "transaction_rows": 10000, "unpublished_rows": 10000, "flush_ms": 5000, "retry_attempts": 4, "missing_row": 1, "verdicts": false, "queued_records": 20000, "message_bytes": 0}, "acts": [{"Send": {"topic": "in-0", "key": "0", "value": "{\"n\": 1, \"does\": \"RetryForEver\", \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}, {"Send": {"topic": "in-0", "key": "1", "value": "{\"n\": 2, \"does\": {\"Retry\": 3}, \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}, {"Send": {"topic": "in-0", "key": "2", "value": "{\"n\": 3, \"does\": {\"Retry\": 3}, \"amount\": 1.0, \"notices\": 1, \"keys\": [], \"trap\": false}", "after_ms": 0}}]}"##,
     );
 }
