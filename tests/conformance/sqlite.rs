@@ -95,6 +95,34 @@ impl RowsBench for Database {
 }
 
 #[test]
+fn a_row_that_a_trigger_withholds_is_a_dead_letter() {
+    use tidegate::flow::key::Key;
+    use tidegate::flow::row::Value;
+    use tidegate::flow::table::{ColumnSpec, ColumnType, TableSpec};
+    use tidegate::ports::rows::{RowWrite, WriteFault};
+    let (database, table) = (Database::new(), Table::new("held"));
+    let columns = [("n", ColumnType::I64, false)];
+    database.create_table(&table, &columns, None);
+    database.insert(&table, &columns, &RowRead { key: Key::I64(4), version: 0, values: vec![Value::I64(1)] });
+    database.run("CREATE TRIGGER hold BEFORE UPDATE ON held BEGIN SELECT RAISE(IGNORE); END".into());
+    let mut rows = database.rows("pipeline");
+    let columns = vec![ColumnSpec { name: "n".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
+    rows.bind(&[TableSpec { table, columns }]).unwrap();
+    let write = |from_version| RowWrite {
+        key: Key::I64(4),
+        from_version,
+        to_version: from_version + 1,
+        values: vec![Value::I64(2)],
+    };
+    rows.begin().unwrap();
+    rows.savepoint().unwrap();
+    let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(0)]) else { panic!("not rejected") };
+    assert_eq!(reject.code(), "withheld");
+    rows.rollback_to_savepoint().unwrap();
+    assert!(matches!(rows.write(0, &[write(7)]), Err(WriteFault::Fault(_))), "another version is nobody's to withhold");
+}
+
+#[test]
 fn published_rows_past_their_retention_are_deleted() {
     use tidegate::ports::rows::{Claim, Counts, Move, OutboxRow};
     let database = Database::new();

@@ -283,25 +283,160 @@ fn a_failed_transaction_cannot_be_committed() {
     assert_eq!(fixture.number("SELECT count(*) FROM {u}.t WHERE s = 'lost'"), 0);
 }
 
+/// A function that does to a row what the test wants.
+fn trigger(fixture: &Fixture, name: &str, body: &str, event: &str) {
+    fixture.sql(&format!(
+        "CREATE FUNCTION {{u}}.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$; \
+         CREATE TRIGGER {name} {event} EXECUTE FUNCTION {{u}}.{name}()"
+    ));
+}
+
 #[test]
-fn a_row_that_was_not_read_or_that_a_trigger_withholds_is_corrupt() {
+fn a_row_that_is_gone_or_has_another_version_is_corrupt_and_one_that_a_trigger_withholds_is_a_dead_letter() {
     let Some(fixture) = Fixture::new("withheld") else { return };
     let spec = two_columns(&fixture);
-    fixture.sql("CREATE FUNCTION {u}.hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id = 4 THEN RETURN NULL; END IF; IF NEW.id = 5 THEN RAISE EXCEPTION ''secret''; END IF; RETURN NEW; END'");
-    fixture.sql("CREATE TRIGGER hold BEFORE UPDATE ON {u}.t FOR EACH ROW EXECUTE FUNCTION {u}.hold()");
-    for bad in [write(99, 1, 99, "x"), write(4, 1, 4, "x"), RowWrite { from_version: 3, ..write(6, 1, 6, "x") }] {
+    trigger(&fixture, "hold", "IF NEW.id = 4 THEN RETURN NULL; END IF;", "BEFORE UPDATE ON {u}.t FOR EACH ROW");
+    for (bad, is_corrupt) in [
+        (write(99, 1, 99, "x"), true),
+        (RowWrite { from_version: 3, ..write(6, 1, 6, "x") }, true),
+        (write(4, 1, 4, "x"), false),
+    ] {
         let mut rows = open(&fixture, std::slice::from_ref(&spec));
-        let Err(WriteFault::Fault(fault)) = rows.write(0, &[write(1, 1, 1, "x"), bad]) else { panic!("accepted") };
-        assert!(matches!(fault, Fault::Corrupt(_)), "{fault}");
-        assert!(
-            fault.to_string().contains("write withheld.t") && fault.to_string().contains("1 rows instead of 2"),
-            "{fault}"
-        );
+        rows.savepoint().unwrap();
+        let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(1, 1, 1, "x"), bad.clone()]) else { panic!() };
+        assert_eq!(reject.code(), "withheld", "one by one it is seen which");
+        assert!(reject.message().contains("write withheld.t: 1 rows instead of 2"), "{reject:?}");
+        rows.rollback_to_savepoint().unwrap();
+        rows.write(0, &[write(1, 1, 1, "x")]).unwrap();
+        rows.savepoint().unwrap();
+        match rows.write(0, &[bad]).unwrap_err() {
+            WriteFault::Fault(fault) => assert!(is_corrupt && matches!(fault, Fault::Corrupt(_)), "{fault}"),
+            WriteFault::Rejected(reject) => assert!(!is_corrupt && reject.code() == "withheld", "{reject:?}"),
+        }
+        rows.rollback_to_savepoint().unwrap();
+        assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+        fixture.sql("UPDATE {u}.t SET version = 0 WHERE id = 1");
+    }
+}
+
+#[test]
+fn what_a_trigger_or_a_policy_refuses_is_a_dead_letter_whatever_its_sqlstate() {
+    let Some(fixture) = Fixture::new("raised") else { return };
+    let spec = two_columns(&fixture);
+    let codes = ["P0001", "ST404", "45010", "55000", "42501", "XX001"];
+    for (id, code) in (1..).zip(codes) {
+        let body = format!("IF NEW.id = {id} THEN RAISE EXCEPTION 'secret' USING ERRCODE = '{code}'; END IF;");
+        trigger(&fixture, &format!("raise_{id}"), &body, "BEFORE UPDATE ON {u}.t FOR EACH ROW");
     }
     let mut rows = open(&fixture, std::slice::from_ref(&spec));
-    let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(5, 1, 5, "x")]) else { panic!("accepted") };
+    for (id, code) in (1..).zip(codes) {
+        rows.savepoint().unwrap();
+        let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(id, 1, 1, "x")]) else { panic!("{code}") };
+        assert_eq!(reject.code(), "trigger", "{code}");
+        assert!(reject.message().contains(code) && !reject.message().contains("secret"), "{reject:?}");
+        rows.rollback_to_savepoint().unwrap();
+    }
+    rows.write(0, &[write(9, 1, 9, "x")]).unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+
+    // A role that is no owner is held to the policies.
+    fixture.sql("CREATE ROLE policed LOGIN PASSWORD 'policed'");
+    fixture.sql("GRANT USAGE ON SCHEMA {u}, {tg} TO policed; GRANT ALL ON ALL TABLES IN SCHEMA {u}, {tg} TO policed");
+    fixture.sql("ALTER TABLE {u}.t ENABLE ROW LEVEL SECURITY");
+    fixture.sql("CREATE POLICY p ON {u}.t TO policed USING (true) WITH CHECK (id <> 7 OR n < 60)");
+    let url = fixture.settings.url.expose();
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (_, place) = rest.split_once('@').unwrap();
+    let url = format!("{scheme}://policed:policed@{place}");
+    let settings = PostgresSettings { schema: fixture.settings.schema.clone(), ..PostgresSettings::new(&url) };
+    let policed = Fixture { name: fixture.name, settings };
+    let mut rows = open(&policed, std::slice::from_ref(&spec));
+    rows.savepoint().unwrap();
+    let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(7, 70, 7, "x")]) else { panic!("accepted") };
     assert_eq!(reject.code(), "trigger");
-    assert!(!reject.message().contains("secret"));
+    rows.rollback_to_savepoint().unwrap();
+    rows.write(0, &[write(7, 50, 7, "x")]).unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+}
+
+#[test]
+fn a_trigger_that_refuses_every_write_and_a_grant_that_is_missing_are_corrupt() {
+    let Some(fixture) = Fixture::new("refusing") else { return };
+    let spec = two_columns(&fixture);
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    trigger(&fixture, "closed", "RAISE EXCEPTION 'closed';", "BEFORE UPDATE ON {u}.t FOR EACH STATEMENT");
+    rows.savepoint().unwrap();
+    let Err(WriteFault::Fault(fault)) = rows.write(0, &[write(1, 1, 1, "x")]) else { panic!("no row is to blame") };
+    assert!(matches!(fault, Fault::Corrupt(_)) && fault.to_string().contains("whatever is written"), "{fault}");
+    rows.rollback();
+}
+
+/// A session that holds what `text` locks until it is dropped.
+struct Holder {
+    connection: Option<sqlx::postgres::PgConnection>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Holder {
+    fn new(fixture: &Fixture, text: &str) -> Self {
+        use sqlx::Connection;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let text = format!("SET application_name = 'idler'; BEGIN; {}", text.replace("{u}", fixture.name));
+        let connection = runtime.block_on(async {
+            let mut connection = sqlx::postgres::PgConnection::connect(fixture.settings.url.expose()).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+            connection
+        });
+        Self { connection: Some(connection), runtime }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        use sqlx::Connection;
+        if let Some(mut connection) = self.connection.take() {
+            self.runtime.block_on(async {
+                sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn who_locks_a_row_is_told_and_which_rows_are_locked_is_seen_without_waiting() {
+    let Some(fixture) = Fixture::new("locked") else { return };
+    let spec = two_columns(&fixture);
+    let settings = PostgresSettings { lock_timeout_ms: 1_500, ..fixture.settings.clone() };
+    let fixture = Fixture { name: fixture.name, settings };
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    let holder = Holder::new(&fixture, "UPDATE {u}.t SET n = 70 WHERE id = 7");
+    let keys = [Key::I64(1), Key::I64(7), Key::I64(99)];
+    let fault = rows.read(0, &keys).unwrap_err();
+    assert!(fault.is_lock_wait(), "{fault}");
+    let told = fault.to_string();
+    for part in ["read locked.t: SQLSTATE 55P03", "locked by pid ", "application idler", "idle in transaction for "] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    rows.rollback();
+    assert_eq!(rows.locked(0, &keys).unwrap(), [Key::I64(7)]);
+    drop(holder);
+    assert_eq!(rows.locked(0, &keys).unwrap(), []);
+    let holder = Holder::new(&fixture, "LOCK TABLE {u}.t");
+    assert_eq!(rows.locked(0, &keys).unwrap(), keys, "with the table all of it is locked");
+    drop(holder);
+    rows.begin().unwrap();
+    assert_eq!(rows.read(0, &keys).unwrap().len(), 2);
+    rows.rollback();
+}
+
+#[test]
+fn one_table_under_two_names_is_refused() {
+    let Some(fixture) = Fixture::new("twonames") else { return };
+    fixture.sql("CREATE TABLE public.twonames (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
+    let spec = |name| TableSpec { table: Table::new(name), columns: vec![column("n", ColumnType::I64, false)] };
+    let fault = fixture.rows().bind(&[spec("public.twonames"), spec("twonames")]).unwrap_err();
+    assert!(fault.to_string().contains("which another step calls otherwise; use one name"), "{fault}");
 }
 
 #[test]

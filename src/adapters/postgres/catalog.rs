@@ -22,7 +22,8 @@ pub(super) struct BoundTable {
 /// Looks every table up, and either binds them all or tells all differences at once.
 pub(super) fn bind(server: &mut Server, specs: &[TableSpec]) -> Result<Vec<BoundTable>, Fault> {
     let mut differences = Vec::new();
-    let mut bound = Vec::new();
+    let mut bound: Vec<BoundTable> = Vec::new();
+    let mut relations: Vec<(String, String)> = Vec::new();
     for spec in specs {
         let legal = illegal_names(spec);
         if !legal.is_empty() {
@@ -36,6 +37,15 @@ pub(super) fn bind(server: &mut Server, specs: &[TableSpec]) -> Result<Vec<Bound
         let mut wrong = spec.differences(columns.as_deref());
         if let Some(relation) = &found {
             wrong.extend(relation.differences(spec));
+            // Rows are locked and counted by the table's name.
+            let place = (relation.schema.clone(), relation.name.clone());
+            if relations.contains(&place) {
+                let (name, (schema, table)) = (&spec.table.name, &place);
+                wrong.push(format!(
+                    "table {name}: is {schema}.{table}, which another step calls otherwise; use one name"
+                ));
+            }
+            relations.push(place);
             if wrong.is_empty() {
                 bound.push(relation.bind(spec));
             }

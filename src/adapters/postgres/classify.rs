@@ -17,9 +17,13 @@ pub(super) enum Consequence {
     Corrupt,
 }
 
-/// The default for what is not in the tables: a trigger's own SQLSTATE, or a class newer than this release. Halting
-/// neither loses a record nor repeats for ever.
-const UNKNOWN: Consequence = Corrupt;
+/// The default for what is not in the tables: a trigger's own SQLSTATE. What comes of a class newer than this release is
+/// told apart by a write of no row, which would meet it too.
+const UNKNOWN: Consequence = Reject("trigger");
+
+/// Where in the server an error comes from that a rule of the schema's owner gives, whatever SQLSTATE it has: RAISE in
+/// PL/pgSQL, and a row that a policy does not let pass.
+const RULES: &[&str] = &["exec_stmt_raise", "ExecWithCheckOptions"];
 
 /// By class, the first two characters. Source: Postgres 18, appendix A.
 const CLASSES: &[(&str, Consequence)] = &[
@@ -92,6 +96,19 @@ const CODES: &[(&str, Consequence)] = &[
 pub(super) fn consequence(sqlstate: &str) -> Consequence {
     let find = |table: &[(&str, Consequence)], key: &str| table.iter().find(|(name, _)| *name == key).map(|(_, c)| *c);
     find(CODES, sqlstate).or_else(|| sqlstate.get(..2).and_then(|class| find(CLASSES, class))).unwrap_or(UNKNOWN)
+}
+
+/// As [`consequence`], of an error whose place in the server is known.
+pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequence {
+    match consequence(sqlstate) {
+        Corrupt if routine.is_some_and(|routine| RULES.contains(&routine)) => UNKNOWN,
+        found => found,
+    }
+}
+
+/// Whether others hold what was waited for in vain: a lock timeout, or a statement timeout that came first.
+pub(super) fn is_lock_wait(sqlstate: &str) -> bool {
+    matches!(sqlstate, "55P03" | "57014")
 }
 
 /// Whether a COMMIT that was answered with this SQLSTATE may have been carried out all the same: the connection or the
@@ -187,6 +204,17 @@ mod tests {
         ] {
             assert_eq!(consequence(code), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn what_a_trigger_raises_or_a_policy_refuses_blames_the_row_whatever_its_code() {
+        for code in ["42501", "55000", "XX001", "02000", "45010"] {
+            assert_eq!(consequence_at(code, Some("exec_stmt_raise")), Reject("trigger"), "{code}");
+        }
+        assert_eq!(consequence_at("42501", Some("ExecWithCheckOptions")), Reject("trigger"));
+        assert_eq!(consequence_at("42501", Some("aclcheck_error")), Corrupt, "a grant is missing");
+        assert_eq!(consequence_at("55000", Some("CheckCmdReplicaIdentity")), Corrupt);
+        assert_eq!(consequence_at("40001", Some("exec_stmt_raise")), Retry, "it asks to be repeated");
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgS
 use sqlx::{ConnectOptions, Connection, Row};
 use std::fmt::Write;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -21,15 +22,20 @@ const SERVER_VERSION_MIN: i32 = 130_000;
 /// How long a client waits beyond the server's own limit before it gives the connection up: a network that drops packets.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long an exchange takes before it is asked who holds the locks that it waits for, and how long that may take.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// A connection to the server, or the lack of one.
 pub(super) struct Server {
     // Before the runtime, so that it is dropped first.
     connection: Option<PgConnection>,
     runtime: Runtime,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     connect_timeout: Duration,
     deadline: Duration,
     has_connected: bool,
+    /// The server's process of this connection.
+    pid: i32,
     limits: Limits,
     begin: Statement,
     /// The schema of our own tables.
@@ -79,10 +85,11 @@ impl Server {
         Ok(Self {
             connection: None,
             runtime,
-            options,
+            options: Arc::new(options),
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms.into()),
             deadline: Duration::from_millis(limits.statement.into()) + GRACE,
             has_connected: false,
+            pid: 0,
             begin: statements::begin(limits, "on"),
             limits,
             schema,
@@ -113,6 +120,7 @@ impl Server {
         server.check()?;
         self.begin = statements::begin(self.limits, &server.synchronous_commit);
         self.has_connected = true;
+        self.pid = server.pid;
         self.connection = Some(connection);
         Ok(())
     }
@@ -153,6 +161,31 @@ impl Server {
             }
             trouble
         })
+    }
+
+    /// As [`Server::run`]; an exchange that takes long, and fails, tells who holds the locks that it waited for.
+    pub(super) fn run_behind_locks<T>(
+        &mut self,
+        what: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Trouble> {
+        // Half of what it may wait, so that they can be asked for before it is given up.
+        let soon = Duration::from_millis(u64::from(self.limits.lock.min(self.limits.statement) / 2)).min(SLOW);
+        let (options, pid) = (Arc::clone(&self.options), self.pid);
+        let mut holders = None;
+        let result = self.run(what, async |connection| {
+            let mut work = std::pin::pin!(work(connection));
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                () = tokio::time::sleep(soon) => {}
+            }
+            let asked = tokio::time::timeout(SLOW, lock_holders(&options, pid));
+            let (result, found) = tokio::join!(work, asked);
+            holders = found.ok().and_then(Result::ok).flatten();
+            result
+        });
+        result.map_err(|trouble| Trouble { holders, ..trouble })
     }
 
     /// Opens a transaction with its limits, on a new connection if there is none.
@@ -212,8 +245,27 @@ impl Server {
     }
 }
 
+/// The sessions that hold what the server's process `pid` waits for, asked on a connection of its own.
+async fn lock_holders(options: &PgConnectOptions, pid: i32) -> Result<Option<String>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let row = sqlx::query(
+        "SELECT string_agg(CASE b.pid WHEN 0 THEN 'a prepared transaction' ELSE format('pid %s (application %s, %s for %s s)', \
+         b.pid, coalesce(nullif(a.application_name, ''), 'without a name'), coalesce(a.state, 'in a state that is not shown'), \
+         coalesce(extract(epoch FROM clock_timestamp() - a.state_change)::bigint::text, '?')) END, ', ') \
+         FROM (SELECT DISTINCT unnest(pg_blocking_pids($1)) AS pid) AS b LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid",
+    )
+    .bind(pid)
+    .persistent(false)
+    .fetch_one(&mut connection)
+    .await?;
+    let holders = row.try_get(0)?;
+    let _ = connection.close().await;
+    Ok(holders)
+}
+
 /// What a new connection tells about its server.
 struct Facts {
+    pid: i32,
     version: i32,
     is_standby: bool,
     is_read_only: bool,
@@ -227,7 +279,7 @@ impl Facts {
         let row: PgRow = sqlx::query(
             "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
              current_setting('transaction_read_only') = 'on', current_setting('fsync'), \
-             current_setting('full_page_writes'), current_setting('synchronous_commit')",
+             current_setting('full_page_writes'), current_setting('synchronous_commit'), pg_backend_pid()",
         )
         .persistent(false)
         .fetch_one(connection)
@@ -239,6 +291,7 @@ impl Facts {
             fsync: row.try_get(3)?,
             full_page_writes: row.try_get(4)?,
             synchronous_commit: row.try_get(5)?,
+            pid: row.try_get(6)?,
         })
     }
 
@@ -278,6 +331,8 @@ impl Facts {
 pub(super) struct Trouble {
     what: String,
     error: sqlx::Error,
+    /// Who held the locks that it waited for.
+    holders: Option<String>,
 }
 
 fn elapsed() -> sqlx::Error {
@@ -308,7 +363,7 @@ const fn is_driver_side(error: &sqlx::Error) -> bool {
 
 impl Trouble {
     fn new(what: &str, error: sqlx::Error) -> Self {
-        Self { what: what.into(), error }
+        Self { what: what.into(), error, holders: None }
     }
 
     pub(super) fn lost(what: &str) -> Self {
@@ -326,7 +381,7 @@ impl Trouble {
 
     fn consequence(&self) -> Consequence {
         match self.sqlstate() {
-            Some(code) => classify::consequence(code),
+            Some(code) => classify::consequence_at(code, server_error(&self.error).and_then(PgDatabaseError::routine)),
             None if is_driver_side(&self.error) => Consequence::Corrupt,
             None => Consequence::Reconnect,
         }
@@ -357,6 +412,9 @@ impl Trouble {
                 let _ = write!(out, ", {word} {name}");
             }
         }
+        if let Some(holders) = &self.holders {
+            let _ = write!(out, "; locked by {holders}");
+        }
         out
     }
 }
@@ -364,6 +422,9 @@ impl Trouble {
 impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
         match trouble.consequence() {
+            Consequence::Retry if trouble.sqlstate().is_some_and(classify::is_lock_wait) => {
+                Self::locked(trouble.names()).because(trouble.error)
+            }
             Consequence::Retry | Consequence::Reconnect => Self::retry(trouble.names()).because(trouble.error),
             Consequence::Corrupt => Self::corrupt(trouble.names()).because(trouble.error),
             // Without the server's message, which quotes values.

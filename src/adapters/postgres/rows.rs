@@ -171,7 +171,7 @@ fn step<T>(
     if !matches!(stage, Stage::Open { .. }) {
         return Err(Trouble::lost(&format!("{what}: no transaction is open, or an earlier statement of it failed")));
     }
-    server.run(what, work).inspect_err(|_| stage.fail())
+    server.run_behind_locks(what, work).inspect_err(|_| stage.fail())
 }
 
 /// Runs a statement that must touch exactly `expected` rows.
@@ -352,31 +352,44 @@ impl Rows for PostgresRows {
         .map_err(Into::into)
     }
 
+    fn locked(&mut self, table: usize, keys: &[Key]) -> Result<Vec<Key>, Fault> {
+        self.rollback();
+        let table = bound(&self.tables, table)?;
+        let what = format!("look for locked rows of {}", table.name);
+        let array = values::keys(table.key, keys.iter()).map_err(|why| Fault::corrupt(format!("{what}: {why}")))?;
+        let select = query(&self.server, &table.statements.locked).bind(array);
+        let found = self.server.transaction(&what, async |c| {
+            sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+            let rows = select.fetch_all(c).await?;
+            let key = |row: &PgRow| match raw(row, 0)? {
+                Some(key) => values::decode_key(table.key, key).map_err(unreadable),
+                None => Err(unreadable("the key is null")),
+            };
+            rows.iter().map(key).collect::<Result<Vec<_>, _>>()
+        });
+        match found {
+            // The table as a whole is locked.
+            Err(fault) if fault.is_lock_wait() => Ok(keys.to_vec()),
+            found => found,
+        }
+    }
+
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         if rows.is_empty() {
             return Ok(());
         }
-        let table = bound(&self.tables, table)?;
-        let what = format!("write {}", table.name);
-        let keys = values::keys(table.key, rows.iter().map(|row| &row.key))
-            .map_err(|why| Fault::corrupt(format!("{what}: {why}")))?;
-        let mut update = query(&self.server, &table.statements.write).bind(keys);
-        if table.is_versioned {
-            update = update
-                .bind(Array::of_i64(rows.iter().map(|row| row.from_version)))
-                .bind(Array::of_i64(rows.iter().map(|row| row.to_version)));
-        }
-        for (index, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_written) {
-            let values = rows.iter().map(|row| row.values.get(index));
-            match values::column(column.kind, &column.name, rows.len(), values) {
-                Ok(array) => update = update.bind(array),
-                Err(reject) => {
-                    self.stage.fail();
-                    return Err(WriteFault::Rejected(reject));
-                }
+        let done = match self.update(table, rows) {
+            Err(WriteFault::Rejected(reject)) if rows.len() == 1 && reject.code() == "trigger" => {
+                return Err(self.blame(table, reject)?);
             }
+            done => done?,
+        };
+        if usize::try_from(done) == Ok(rows.len()) {
+            return Ok(());
         }
-        write_all(&mut self.server, &mut self.stage, &what, update, rows.len())
+        let found = self.withheld(table, rows, done);
+        self.stage.fail();
+        Err(found?)
     }
 
     fn append(&mut self, rows: &[OutboxRow]) -> Result<(), WriteFault> {
@@ -475,6 +488,72 @@ impl Rows for PostgresRows {
 }
 
 impl PostgresRows {
+    /// Writes rows of a user's table; answers how many were changed.
+    fn update(&mut self, table: usize, rows: &[RowWrite]) -> Result<u64, WriteFault> {
+        let table = bound(&self.tables, table)?;
+        let what = format!("write {}", table.name);
+        let keys = values::keys(table.key, rows.iter().map(|row| &row.key))
+            .map_err(|why| Fault::corrupt(format!("{what}: {why}")))?;
+        let mut update = query(&self.server, &table.statements.write).bind(keys);
+        if table.is_versioned {
+            update = update
+                .bind(Array::of_i64(rows.iter().map(|row| row.from_version)))
+                .bind(Array::of_i64(rows.iter().map(|row| row.to_version)));
+        }
+        for (index, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_written) {
+            let values = rows.iter().map(|row| row.values.get(index));
+            match values::column(column.kind, &column.name, rows.len(), values) {
+                Ok(array) => update = update.bind(array),
+                Err(reject) => {
+                    self.stage.fail();
+                    return Err(WriteFault::Rejected(reject));
+                }
+            }
+        }
+        let done = step(&mut self.server, &mut self.stage, &what, async |c| update.execute(c).await)?;
+        Ok(done.rows_affected())
+    }
+
+    /// A rule of the schema refused one row: the row is to blame, unless it refuses a write of no row as well. Behind the
+    /// savepoint; the transaction counts as failed afterwards, as after any refusal.
+    fn blame(&mut self, table: usize, reject: Reject) -> Result<WriteFault, Fault> {
+        if !matches!(self.stage, Stage::Failed { has_savepoint: true }) {
+            return Ok(WriteFault::Rejected(reject));
+        }
+        self.rollback_to_savepoint()?;
+        let of_none = self.update(table, &[]);
+        self.stage.fail();
+        Ok(match of_none {
+            Ok(_) => WriteFault::Rejected(reject),
+            Err(WriteFault::Rejected(reject)) => {
+                WriteFault::Fault(Fault::corrupt(format!("{}, whatever is written", reject.message())))
+            }
+            Err(WriteFault::Fault(fault)) => WriteFault::Fault(fault),
+        })
+    }
+
+    /// Fewer rows were changed than were written, without an error. Of one row that is there as it was read, a trigger or a
+    /// policy has withheld it.
+    fn withheld(&mut self, table: usize, rows: &[RowWrite], done: u64) -> Result<WriteFault, Fault> {
+        let what = format!("write {}: {done} rows instead of {}", bound(&self.tables, table)?.name, rows.len());
+        let is_less = usize::try_from(done).is_ok_and(|done| done < rows.len());
+        let is_as_read = match rows {
+            [row] => {
+                let found = self.read(table, std::slice::from_ref(&row.key))?;
+                let is_versioned = bound(&self.tables, table)?.is_versioned;
+                found.first().is_some_and(|found| !is_versioned || found.version == row.from_version)
+            }
+            _ => true, // one by one it is seen
+        };
+        Ok(if is_less && is_as_read {
+            WriteFault::Rejected(Reject::dead_letter("withheld", format!("{what}: a trigger or a policy withholds it")))
+        } else {
+            WriteFault::Fault(Fault::corrupt(format!(
+                "{what}: a second writer is in between, or a key was given twice"
+            )))
+        })
+    }
+
     fn outbox_range(
         &mut self,
         source: &TopicPartition,

@@ -114,6 +114,8 @@ pub(super) struct BoundColumn {
 pub(super) struct TableStatements {
     pub(super) read: Statement,
     pub(super) write: Statement,
+    /// The keys of rows that others have locked.
+    pub(super) locked: Statement,
 }
 
 /// Builds the statements. `relation` is the table's name as the catalog spells it: schema, then table.
@@ -173,7 +175,16 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         arrays.join(", "),
         names.join(", ")
     );
-    TableStatements { read: Statement(Arc::from(&*read)), write: Statement(write.into()) }
+    let among = format!("FROM {table} AS t WHERE t.{key} = ANY($1::{key_array})");
+    let locked = format!(
+        "WITH free AS (SELECT t.{key} AS k {among} FOR NO KEY UPDATE SKIP LOCKED) \
+         SELECT {key_out} {among} AND NOT EXISTS (SELECT FROM free WHERE free.k = t.{key})"
+    );
+    TableStatements {
+        read: Statement(Arc::from(&*read)),
+        write: Statement(write.into()),
+        locked: Statement(locked.into()),
+    }
 }
 
 const fn array_type(kind: ColumnType) -> &'static str {

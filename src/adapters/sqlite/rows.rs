@@ -4,6 +4,7 @@ use super::columns::{bind, bind_key, describe, value};
 use super::connection::{Connection, SqliteSettings, Trouble};
 use super::outbox::{insert, outbox_columns, outbox_row, redirect};
 use super::statements::Statements;
+use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::table::{ColumnType, TableSpec};
@@ -270,6 +271,7 @@ impl Rows for SqliteRows {
                     query = query.bind(write.from_version);
                 }
                 if rows.connection.execute(query)? != 1 {
+                    rows.check_withheld(table, write)?;
                     let (name, key) = (&rows.bound(table)?.name, &write.key);
                     let message = format!("table {name}: row {key} is gone or has another version than was read");
                     return Err(Fault::corrupt(message).into());
@@ -381,6 +383,20 @@ impl Rows for SqliteRows {
 }
 
 impl SqliteRows {
+    /// # Errors
+    /// A row that is there as it was read and is not written is withheld by a trigger.
+    fn check_withheld(&mut self, table: usize, write: &RowWrite) -> Result<(), Trouble> {
+        let query = bind_key(sqlx::query(self.bound(table)?.statements.read()), &write.key);
+        let Some(row) = self.connection.fetch_optional(query)? else { return Ok(()) };
+        let Bound { name, has_version, .. } = self.bound(table)?;
+        let is_as_read = !has_version || row.try_get_unchecked::<i64, _>(0)? == write.from_version;
+        if !is_as_read {
+            return Ok(());
+        }
+        let message = format!("write {name}: a trigger withholds the row");
+        Err(Trouble::Rejected(Reject::dead_letter("withheld", message)))
+    }
+
     fn outbox_range(
         &mut self,
         source: &TopicPartition,
