@@ -4,6 +4,7 @@
 //! Its input is what the source topics hold, in the order in which the engine decided; its output is compared with what
 //! the engine left behind, by [`judge`](super::judge).
 
+use super::observed::{Message, Row};
 use crate::engine::settings::{EngineSettings, MissingRow};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Emission, Reject};
@@ -17,29 +18,6 @@ use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// A record as its topic holds it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Input {
-    pub(super) offset: Offset,
-    pub(super) timestamp: Timestamp,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) value: Option<Vec<u8>>,
-    pub(super) headers: Vec<Header>,
-}
-
-impl Input {
-    pub(super) fn of(record: &Record<'_>) -> Self {
-        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-        let (key, value, headers) = (owned(record.key), owned(record.value), record.headers.to_vec());
-        Self { offset: record.offset, timestamp: record.timestamp, key, value, headers }
-    }
-
-    fn as_record(&self) -> Record<'_> {
-        let (key, value, headers) = (self.key.as_deref(), self.value.as_deref(), &self.headers[..]);
-        Record { offset: self.offset, timestamp: self.timestamp, key, value, headers }
-    }
-}
 
 /// A message that a record must lead to, exactly once.
 #[derive(Clone, PartialEq, Debug)]
@@ -69,13 +47,6 @@ pub(super) enum Kind {
     },
     /// The record itself under another key, or in another partition: its headers go with it.
     SentOn(Vec<Header>),
-}
-
-/// A row by the names of its value columns.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Row {
-    pub(super) version: i64,
-    pub(super) values: BTreeMap<String, Value>,
 }
 
 /// A value of a store, `[version][JSON]`, and the event time at which it can be read no more.
@@ -130,7 +101,7 @@ enum Outcome {
 
 impl Interpreter<'_> {
     /// Takes the next record of a source partition.
-    pub(super) fn take(&mut self, source: &TopicPartition, input: &Input) {
+    pub(super) fn take(&mut self, source: &TopicPartition, input: &Message) {
         let found = self.topology.sub_topologies().iter().enumerate();
         let Some((number, sub)) = found.clone().find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic))
         else {
@@ -154,7 +125,7 @@ impl Interpreter<'_> {
     }
 
     /// Whether the partition must stand still in front of the record.
-    pub(super) fn halts_at(&self, source: &TopicPartition, input: &Input) -> bool {
+    pub(super) fn halts_at(&self, source: &TopicPartition, input: &Message) -> bool {
         let mut subs = self.topology.sub_topologies().iter().enumerate();
         let found = subs.find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic));
         let check = |(number, sub)| self.check(Place { number, sub, source }, &input.as_record());

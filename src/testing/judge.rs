@@ -1,7 +1,7 @@
 //! Holds what the engine left behind against what the naive interpreter makes of the same records.
 
-use super::interpreter::{Expected, Input, Interpreter, Kept, Kind, Refuses, Row, Stores};
-use super::simulation::{Event, Simulation};
+use super::interpreter::{Expected, Interpreter, Kept, Kind, Refuses, Stores};
+use super::observed::{Event, Message, Observed, Progress, Row};
 use crate::engine::cache::CLOCK;
 use crate::engine::decision::HaltReason;
 use crate::engine::supervisor::outputs;
@@ -9,8 +9,7 @@ use crate::flow::identity::{ID_HEADER, VERSION_HEADER};
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Partition, TopicName, TopicPartition};
 use crate::flow::row::Value;
-use crate::flow::topology::SubTopology;
-use crate::ports::store::StoreId;
+use crate::flow::topology::{SubTopology, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far ahead of the clock an event time may be by the interpreter: schedules keep clear of the engine's own bound.
@@ -26,12 +25,12 @@ pub struct Finding {
 }
 
 /// A message as it lies in its topic.
-struct Actual {
+struct Actual<'a> {
     partition: i32,
-    input: Input,
+    input: &'a Message,
 }
 
-impl Actual {
+impl Actual<'_> {
     /// The last header of the name: the engine's own stand behind the record's.
     fn header(&self, name: &str) -> Option<&str> {
         let header = self.input.headers.iter().rev().find(|header: &&Header| header.name == name)?;
@@ -47,56 +46,49 @@ impl Findings {
     }
 }
 
-impl Simulation {
-    /// Compares rows, messages, stores, offsets and halts with what the interpreter makes of the same records. Called
-    /// after [`Simulation::finish`]. `refuses` says which rows the tables' constraints refuse.
+impl Observed {
+    /// Compares rows, messages, stores, offsets and halts with what the interpreter makes of the same records. The topology's
+    /// steps are those of the run, once nothing asks to be offered again any more. `refuses` says which rows the tables'
+    /// constraints refuse.
     #[must_use]
-    pub fn judge(&mut self, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+    pub fn judge(&self, topology: &Topology, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
-        let topology = self.topology.clone();
-        let settings = self.shape.settings.clone();
-        let limits = self.shape.limits.iter().cloned().collect();
-        let latest_event_time = self.driver.now_ms() + AHEAD_MS;
         let mut interpreter = Interpreter {
-            topology: &topology,
-            settings: &settings,
-            partitions: self.shape.partitions,
-            limits: &limits,
+            topology,
+            settings: &self.settings,
+            partitions: self.partitions,
+            limits: &self.limits,
             refuses: refuses as Refuses<'_>,
-            latest_event_time,
-            rows: BTreeMap::new(),
+            latest_event_time: self.now_ms + AHEAD_MS,
+            rows: self.first_rows.clone(),
             stores: BTreeMap::new(),
             out: Vec::new(),
             halts: Vec::new(),
         };
-        for first in &self.rows {
-            let row = Row { version: 0, values: first.values.iter().cloned().collect() };
-            interpreter.rows.insert((first.table.clone(), first.key.clone()), row);
-        }
         self.interpret(&mut interpreter, &mut findings);
         self.judge_rows(&interpreter.rows, &mut findings);
-        self.judge_messages(&interpreter.out, &mut findings);
-        self.judge_stores(&interpreter.stores, &mut findings);
+        self.judge_messages(topology, &interpreter.out, &mut findings);
+        self.judge_stores(topology, &interpreter.stores, &mut findings);
+        self.judge_progress(topology, &mut findings);
         self.judge_halts(&interpreter, &mut findings);
-        self.judge_leftovers(&mut findings);
+        for open in &self.open {
+            findings.add("open-transaction", open);
+        }
         findings.0
     }
 
     /// Every decided record, one by one, in the order in which the engine decided.
-    fn interpret(&mut self, interpreter: &mut Interpreter<'_>, findings: &mut Findings) {
-        self.events.sort_by_key(|(sequence, _)| *sequence);
+    fn interpret(&self, interpreter: &mut Interpreter<'_>, findings: &mut Findings) {
         let mut last: BTreeMap<(TopicPartition, Option<Vec<u8>>), i64> = BTreeMap::new();
-        for (_, event) in &self.events {
+        for event in &self.events {
             match event {
                 Event::Written { table, key, column, value } => {
-                    if let Some(row) = interpreter.rows.get_mut(&(table.clone(), key.clone()))
-                        && let Some(value) = self.driver.column_value(table, column, value)
-                    {
-                        row.values.insert(column.clone(), value);
+                    if let Some(row) = interpreter.rows.get_mut(&(table.clone(), key.clone())) {
+                        row.values.insert(column.clone(), value.clone());
                     }
                 }
                 Event::Decided(place, offset, is_applied) => {
-                    let inputs = self.inputs.get(place).map_or(&[][..], Vec::as_slice);
+                    let inputs = self.log.get(place).map_or(&[][..], Vec::as_slice);
                     let Ok(at) = inputs.binary_search_by_key(offset, |input| input.offset) else { continue };
                     let Some(input) = inputs.get(at) else { continue };
                     let key = is_applied.then(|| (place.clone(), input.key.clone()));
@@ -114,18 +106,20 @@ impl Simulation {
         }
     }
 
-    fn judge_rows(&mut self, expected: &BTreeMap<(String, Key), Row>, findings: &mut Findings) {
-        for ((table, key), row) in expected {
-            match self.driver.named_row(table, key) {
+    fn judge_rows(&self, expected: &BTreeMap<(String, Key), Row>, findings: &mut Findings) {
+        for (place, row) in expected {
+            let (table, key) = place;
+            match self.rows.get(place) {
                 None => findings.add("row", format!("{table} {key}: is gone")),
-                Some((version, values)) => {
+                Some(found) => {
+                    let version = found.version;
                     if version != row.version {
                         let detail = format!("{table} {key}: has version {version}, and {} changes", row.version);
                         findings.add("row-version", detail);
                     }
-                    for (name, value) in values {
-                        let expected = row.values.get(&name);
-                        if !expected.is_some_and(|expected| is_equal(expected, &value)) {
+                    for (name, value) in &found.values {
+                        let expected = row.values.get(name);
+                        if !expected.is_some_and(|expected| is_equal(expected, value)) {
                             findings.add("row", format!("{table} {key}: {name} is {value:?}, not {expected:?}"));
                         }
                     }
@@ -134,49 +128,46 @@ impl Simulation {
         }
     }
 
-    fn read(&mut self, topic: &TopicName) -> Vec<Actual> {
-        let mut found = Vec::new();
-        self.driver.log().each_record(topic, &mut |partition, record| {
-            found.push(Actual { partition: partition.0, input: Input::of(record) });
-        });
-        found
+    fn read<'a>(&'a self, topic: &'a TopicName) -> impl Iterator<Item = Actual<'a>> {
+        let places = self.log.iter().filter(move |(place, _)| place.topic == *topic);
+        places.flat_map(|(place, messages)| messages.iter().map(|input| Actual { partition: place.partition.0, input }))
     }
 
-    fn judge_messages(&mut self, expected: &[Expected], findings: &mut Findings) {
-        let changelogs = crate::engine::supervisor::changelogs(&self.topology);
-        let written: BTreeSet<TopicName> = outputs(&self.topology);
+    fn judge_messages(&self, topology: &Topology, expected: &[Expected], findings: &mut Findings) {
+        let changelogs = crate::engine::supervisor::changelogs(topology);
+        let written: BTreeSet<TopicName> = outputs(topology);
         for topic in written.difference(&changelogs) {
             let due: Vec<&Expected> = expected.iter().filter(|message| message.destination == *topic).collect();
-            let found = self.read(topic);
+            let found: Vec<Actual<'_>> = self.read(topic).collect();
             judge_topic(topic, &due, &found, findings);
         }
     }
 
     /// Stores on disks, changelogs and interpreter agree on everything that can be read.
-    fn judge_stores(&mut self, expected: &BTreeMap<(usize, i32), Stores>, findings: &mut Findings) {
-        let topology = self.topology.clone();
+    fn judge_stores(&self, topology: &Topology, expected: &BTreeMap<(usize, i32), Stores>, findings: &mut Findings) {
         for (number, sub) in topology.sub_topologies().iter().enumerate() {
             for (at, spec) in sub.stores.iter().enumerate() {
                 let Some(changelog) = topology.changelog_topic(spec) else { continue };
-                let mut last: BTreeMap<(i32, Vec<u8>), Option<Vec<u8>>> = BTreeMap::new();
-                for Actual { partition, input } in self.read(&changelog) {
-                    last.insert((partition, input.key.unwrap_or_default()), input.value);
-                }
-                for partition in 0..self.shape.partitions {
+                for partition in 0..self.partitions {
                     let stores = expected.get(&(number, partition));
-                    let of_partition = last.iter().filter(|((own, _), _)| *own == partition);
-                    let logged: BTreeMap<Vec<u8>, Vec<u8>> =
-                        of_partition.filter_map(|((_, key), value)| Some((key.clone(), value.clone()?))).collect();
+                    let mut logged: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+                    let place = TopicPartition::new(changelog.clone(), Partition(partition));
+                    for message in self.log.get(&place).into_iter().flatten() {
+                        let key = message.key.clone().unwrap_or_default();
+                        match &message.value {
+                            Some(value) => logged.insert(key, value.clone()),
+                            None => logged.remove(&key),
+                        };
+                    }
                     let name = format!("store {}-{partition}", spec.name);
                     judge_store(&name, stores, at, &logged, findings);
-                    if self.is_halted(number, sub, partition) {
+                    if self.is_halted(sub, partition) {
                         continue;
                     }
-                    let id = StoreId { name: spec.name.clone(), partition: Partition(partition) };
-                    if let Some(kept) = self.driver.kept(number, &id)
-                        && kept != logged
+                    if let Some(kept) = self.kept.get(&(spec.name.to_string(), partition))
+                        && *kept != logged
                     {
-                        let detail = format!("{name}: the disk holds {}, its changelog {}", keys(&kept), keys(&logged));
+                        let detail = format!("{name}: the disk holds {}, its changelog {}", keys(kept), keys(&logged));
                         findings.add("store-changelog", detail);
                     }
                 }
@@ -184,43 +175,49 @@ impl Simulation {
         }
     }
 
-    fn is_halted(&mut self, _: usize, sub: &SubTopology, partition: i32) -> bool {
-        let is_of =
-            |place: &TopicPartition| place.partition.0 == partition && sub.sources().any(|topic| *topic == place.topic);
-        self.driver.standing().iter().any(|halt| is_of(&halt.source))
-    }
-
-    /// Only what the schedule did may halt a partition: here, records that lie in the wrong partition.
-    fn judge_halts(&mut self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
-        for halt in self.driver.standing() {
-            let is_due = halt.reason == HaltReason::WronglyKeyed
-                && self.inputs.get(&halt.source).is_some_and(|inputs| {
-                    let at = self.driver.decided_to(&halt.source).unwrap_or(NextOffset(0));
-                    let next = inputs.iter().find(|input| at.is_before(input.offset));
-                    next.is_some_and(|input| interpreter.halts_at(&halt.source, input))
-                });
-            if !is_due {
-                findings.add("halt", format!("{}: {} ({})", halt.source, halt.reason.label(), halt.detail));
+    /// Every record is decided, and committed as far as it is decided.
+    fn judge_progress(&self, topology: &Topology, findings: &mut Findings) {
+        for sub in topology.sub_topologies() {
+            for (topic, partition) in sub.sources().flat_map(|topic| (0..self.partitions).map(move |n| (topic, n))) {
+                let place = TopicPartition::new(topic.clone(), Partition(partition));
+                let Progress { decided, committed } = self.progress.get(&place).copied().unwrap_or_default();
+                let next = self.log.get(&place).and_then(|messages| messages.last()).map(|last| last.offset);
+                let is_read = next.is_none_or(|last| decided.is_some_and(|at| !at.is_before(last)));
+                if (!is_read || committed != decided) && !self.is_halted(sub, partition) {
+                    let detail = format!("{place}: D is {decided:?}, K {committed:?}, and the last record {next:?}");
+                    findings.add("progress", detail);
+                }
             }
         }
     }
 
-    fn judge_leftovers(&mut self, findings: &mut Findings) {
-        let open = self.driver.log().open_transactions();
-        if open > 0 {
-            findings.add("open-transaction", format!("{open} Kafka transactions are open"));
-        }
-        let open = self.driver.database().open_transactions();
-        if open > 0 {
-            findings.add("open-transaction", format!("{open} database transactions hold locks"));
+    fn is_halted(&self, sub: &SubTopology, partition: i32) -> bool {
+        let is_of =
+            |place: &TopicPartition| place.partition.0 == partition && sub.sources().any(|topic| *topic == place.topic);
+        self.halts.iter().any(|halt| is_of(&halt.source))
+    }
+
+    /// Only what the schedule did may halt a partition: here, records that lie in the wrong partition.
+    fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
+        for halt in &self.halts {
+            let is_due = halt.reason == HaltReason::WronglyKeyed.label()
+                && self.log.get(&halt.source).is_some_and(|inputs| {
+                    let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
+                    let at = decided.unwrap_or(NextOffset(0));
+                    let next = inputs.iter().find(|input| at.is_before(input.offset));
+                    next.is_some_and(|input| interpreter.halts_at(&halt.source, input))
+                });
+            if !is_due {
+                findings.add("halt", format!("{}: {} ({})", halt.source, halt.reason, halt.detail));
+            }
         }
     }
 }
 
 /// The messages of one topic: each expected one once and as it must be, nothing else, and in order.
-fn judge_topic(topic: &TopicName, due: &[&Expected], found: &[Actual], findings: &mut Findings) {
-    let mut by_id: BTreeMap<&str, Vec<&Actual>> = BTreeMap::new();
-    let mut loose: Vec<&Actual> = Vec::new();
+fn judge_topic(topic: &TopicName, due: &[&Expected], found: &[Actual<'_>], findings: &mut Findings) {
+    let mut by_id: BTreeMap<&str, Vec<&Actual<'_>>> = BTreeMap::new();
+    let mut loose: Vec<&Actual<'_>> = Vec::new();
     let ids: BTreeSet<&str> = due.iter().filter_map(|message| id_of(message)).collect();
     for actual in found {
         match actual.header(ID_HEADER) {
@@ -259,7 +256,7 @@ fn id_of(message: &Expected) -> Option<&str> {
     }
 }
 
-fn judge_message(topic: &TopicName, message: &Expected, actual: &Actual, findings: &mut Findings) {
+fn judge_message(topic: &TopicName, message: &Expected, actual: &Actual<'_>, findings: &mut Findings) {
     let name = format!("{topic}: {}@{}", message.source, message.source_offset);
     let Actual { partition, input } = actual;
     if message.partition.is_some_and(|due| due != *partition) {
@@ -304,7 +301,7 @@ type Content<'a> = (i32, Option<&'a [u8]>, Option<&'a [u8]>, i64);
 
 /// Records that went on under another key: each as often as it must, in the order of its source partition. Of records with
 /// equal contents it cannot be told which came first.
-fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual], findings: &mut Findings) {
+fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual<'_>], findings: &mut Findings) {
     let mut left: BTreeMap<Content<'_>, Vec<usize>> = BTreeMap::new();
     for (at, Actual { partition, input }) in found.iter().enumerate() {
         let content = (*partition, input.key.as_deref(), input.value.as_deref(), input.timestamp.0);
@@ -336,7 +333,7 @@ fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual], findin
 }
 
 /// Within each partition the messages of one source partition stand in the order of their records.
-fn judge_order(topic: &TopicName, ids: &BTreeSet<&str>, found: &[Actual], findings: &mut Findings) {
+fn judge_order(topic: &TopicName, ids: &BTreeSet<&str>, found: &[Actual<'_>], findings: &mut Findings) {
     let mut last: BTreeMap<(i32, String), (i64, i64)> = BTreeMap::new();
     for actual in found {
         let Some(id) = actual.header(ID_HEADER).filter(|id| ids.contains(id)) else { continue };

@@ -4,17 +4,20 @@
 //! started again, the pipeline comes to rest, and what it left behind is held against the naive interpreter.
 
 use super::driver::{Sent, TestDriver};
-use super::interpreter::Input;
+use super::judge::Finding;
+use super::observed::{Event, Message, Observed, Progress, Row, Standstill};
 use super::watch::{Applications, watched};
 use crate::adapters::memory::SinkFault;
 use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
 use crate::engine::settings::EngineSettings;
+use crate::engine::supervisor::outputs;
 use crate::flow::key::Key;
-use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::topology::{SubTopology, Topology};
+use crate::ports::store::StoreId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -124,7 +127,7 @@ pub struct Shape {
 
 /// Where the records of one source partition stand.
 #[derive(Debug, Default)]
-struct Progress {
+struct Decisions {
     reached: Option<NextOffset>,
     /// When the last decided record was decided.
     sequence: u64,
@@ -132,36 +135,15 @@ struct Progress {
     applied: BTreeMap<Offset, Vec<(usize, u64)>>,
 }
 
-/// What is decided, in the order in which it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// Whether a step was run over it.
-    Decided(TopicPartition, Offset, bool),
-    Written {
-        table: String,
-        key: Key,
-        column: String,
-        value: String,
-    },
-}
-
-/// A row as it was before the first record.
-pub(super) struct FirstRow {
-    pub(super) table: String,
-    pub(super) key: Key,
-    pub(super) values: Vec<(String, Value)>,
-}
-
 /// A run of a topology under a schedule.
 pub struct Simulation {
-    pub(super) driver: TestDriver,
-    pub(super) topology: Topology,
-    pub(super) shape: Shape,
-    pub(super) events: Vec<(u64, Event)>,
-    pub(super) rows: Vec<FirstRow>,
-    pub(super) inputs: BTreeMap<TopicPartition, Vec<Input>>,
+    driver: TestDriver,
+    topology: Topology,
+    shape: Shape,
+    events: Vec<(u64, Event)>,
+    first_rows: BTreeMap<(String, Key), Row>,
     applications: Arc<Applications>,
-    progress: BTreeMap<TopicPartition, Progress>,
+    progress: BTreeMap<TopicPartition, Decisions>,
     sequence: u64,
     trace: Option<String>,
 }
@@ -184,14 +166,13 @@ impl Simulation {
         let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources);
         let places =
             sources.flat_map(|topic| (0..shape.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n))));
-        let progress = places.map(|place| (place, Progress::default())).collect();
+        let progress = places.map(|place| (place, Decisions::default())).collect();
         Self {
             driver,
             topology,
             shape,
             events: Vec::new(),
-            rows: Vec::new(),
-            inputs: BTreeMap::new(),
+            first_rows: BTreeMap::new(),
             applications,
             progress,
             sequence: 0,
@@ -219,7 +200,7 @@ impl Simulation {
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
         let key = key.into();
         let values = self.driver.put_row(table, &key, row);
-        self.rows.push(FirstRow { table: table.into(), key, values });
+        self.first_rows.insert((table.into(), key), Row { version: 0, values: values.into_iter().collect() });
     }
 
     /// The driver, for what a topology needs beside its rows: constraints, limits, thresholds.
@@ -299,14 +280,78 @@ impl Simulation {
             self.driver.pass(Duration::from_secs(1));
             self.settle()?;
         }
-        let inputs = &mut self.inputs;
-        for topic in self.topology.sub_topologies().iter().flat_map(SubTopology::sources) {
-            self.driver.log().each_record(topic, &mut |partition, record| {
+        Ok(())
+    }
+
+    /// Compares what it left behind with what the interpreter makes of the same records, see [`Observed::judge`]. Called
+    /// after [`Simulation::finish`].
+    #[must_use]
+    pub fn judge(&mut self, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+        self.observed().judge(&self.topology, refuses)
+    }
+
+    fn observed(&mut self) -> Observed {
+        self.events.sort_by_key(|(sequence, _)| *sequence);
+        let mut rows = BTreeMap::new();
+        for place in self.first_rows.keys() {
+            if let Some((version, values)) = self.driver.named_row(&place.0, &place.1) {
+                rows.insert(place.clone(), Row { version, values: values.into_iter().collect() });
+            }
+        }
+        let sources = self.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
+        let topics: BTreeSet<TopicName> = sources.chain(outputs(&self.topology)).collect();
+        let mut log: BTreeMap<TopicPartition, Vec<Message>> = BTreeMap::new();
+        for topic in topics {
+            self.driver.log().each_record(&topic, &mut |partition, record| {
                 let place = TopicPartition::new(topic.clone(), partition);
-                inputs.entry(place).or_default().push(Input::of(record));
+                log.entry(place).or_default().push(Message::of(record));
             });
         }
-        Ok(())
+        let mut progress = BTreeMap::new();
+        for place in self.progress.keys() {
+            let decided = self.driver.decided_to(place);
+            let committed = self.driver.log().committed(self.topology.name(), place).map(|found| found.next_offset);
+            progress.insert(place.clone(), Progress { decided, committed });
+        }
+        let mut kept = BTreeMap::new();
+        for (number, sub) in self.topology.sub_topologies().iter().enumerate() {
+            for (spec, partition) in
+                sub.stores.iter().flat_map(|spec| (0..self.shape.partitions).map(move |n| (spec, n)))
+            {
+                let id = StoreId { name: spec.name.clone(), partition: Partition(partition) };
+                if let Some(found) = self.driver.kept(number, &id) {
+                    kept.insert((spec.name.to_string(), partition), found);
+                }
+            }
+        }
+        let halts = self.driver.standing().into_iter();
+        let halts = halts.map(|halt| Standstill {
+            source: halt.source,
+            reason: halt.reason.label().into(),
+            detail: halt.detail,
+        });
+        let (kafka, database) = (self.driver.log().open_transactions(), self.driver.database().open_transactions());
+        let mut open = Vec::new();
+        if kafka > 0 {
+            open.push(format!("{kafka} Kafka transactions are open"));
+        }
+        if database > 0 {
+            open.push(format!("{database} database transactions hold locks"));
+        }
+        Observed {
+            partitions: self.shape.partitions,
+            settings: self.shape.settings.clone(),
+            limits: self.shape.limits.iter().cloned().collect(),
+            now_ms: self.driver.now_ms(),
+            first_rows: self.first_rows.clone(),
+            events: self.events.iter().map(|(_, event)| event.clone()).collect(),
+            rows,
+            log,
+            progress,
+            kept,
+            halts: halts.collect(),
+            open,
+        }
     }
 
     fn settle(&mut self) -> Result<(), String> {
@@ -390,11 +435,12 @@ impl Simulation {
     }
 
     fn write(&mut self, table: &str, key: &str, column: &str, value: &str) {
-        let found = self.rows.iter().find(|row| row.table == table && row.key.to_string() == key);
-        let Some(key) = found.map(|row| row.key.clone()) else { return };
+        let found = self.first_rows.keys().find(|(own, own_key)| own == table && own_key.to_string() == key);
+        let Some((_, key)) = found.cloned() else { return };
         if self.driver.write_column(table, &key, column, value) {
             self.sequence += 1;
-            let (table, column, value) = (table.into(), column.into(), value.into());
+            let Some(value) = self.driver.column_value(table, column, value) else { return };
+            let (table, column) = (table.into(), column.into());
             self.events.push((self.sequence, Event::Written { table, key, column, value }));
         }
     }

@@ -1,0 +1,113 @@
+//! What a run left behind: all that the judge looks at, whichever servers the run was on.
+
+use crate::engine::settings::EngineSettings;
+use crate::flow::key::Key;
+use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
+use crate::flow::row::Value;
+use std::collections::BTreeMap;
+
+/// A message as its topic holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Where it lies in its partition.
+    pub offset: Offset,
+    /// Its event time.
+    pub timestamp: Timestamp,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, in their order.
+    pub headers: Vec<Header>,
+}
+
+impl Message {
+    /// A copy of a record.
+    #[must_use]
+    pub fn of(record: &Record<'_>) -> Self {
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let (key, value, headers) = (owned(record.key), owned(record.value), record.headers.to_vec());
+        Self { offset: record.offset, timestamp: record.timestamp, key, value, headers }
+    }
+
+    pub(super) fn as_record(&self) -> Record<'_> {
+        let (key, value, headers) = (self.key.as_deref(), self.value.as_deref(), &self.headers[..]);
+        Record { offset: self.offset, timestamp: self.timestamp, key, value, headers }
+    }
+}
+
+/// A row by the names of its value columns.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Row {
+    /// Its version; 0 where its table has none.
+    pub version: i64,
+    /// Its columns but for key and version.
+    pub values: BTreeMap<String, Value>,
+}
+
+/// What a row or a store depends on.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A record of a source was decided; whether a step was run over it.
+    Decided(TopicPartition, Offset, bool),
+    /// Somebody else wrote one column of a row.
+    Written {
+        /// The table.
+        table: String,
+        /// The row.
+        key: Key,
+        /// The column.
+        column: String,
+        /// What it holds from then on.
+        value: Value,
+    },
+}
+
+/// How far a source partition is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// D: that of the database where the step has rows, K elsewhere.
+    pub decided: Option<NextOffset>,
+    /// K.
+    pub committed: Option<NextOffset>,
+}
+
+/// A source partition that stands still.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standstill {
+    /// The partition that is to blame.
+    pub source: TopicPartition,
+    /// The label of the reason.
+    pub reason: String,
+    /// What else was said.
+    pub detail: String,
+}
+
+/// What a run left behind once it came to rest.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Partitions of every topic.
+    pub partitions: i32,
+    /// The engine's settings.
+    pub settings: EngineSettings,
+    /// The largest messages that topics take.
+    pub limits: BTreeMap<String, usize>,
+    /// The latest time of a clock, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// The rows before the first record, by table and key.
+    pub first_rows: BTreeMap<(String, Key), Row>,
+    /// What was decided, in its order.
+    pub events: Vec<Event>,
+    /// The rows at rest.
+    pub rows: BTreeMap<(String, Key), Row>,
+    /// What committed readers find in every topic that the pipeline reads or writes, changelogs included.
+    pub log: BTreeMap<TopicPartition, Vec<Message>>,
+    /// D and K of every source partition.
+    pub progress: BTreeMap<TopicPartition, Progress>,
+    /// What disks hold of a store's partition, where its owner is known: keys and values as its changelog has them.
+    pub kept: BTreeMap<(String, i32), BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// The partitions that stand still.
+    pub halts: Vec<Standstill>,
+    /// Transactions that nobody ended, a sentence each.
+    pub open: Vec<String>,
+}
