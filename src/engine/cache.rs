@@ -10,12 +10,13 @@
 //! key and batch, however often the key was written: that is where the cache saves most.
 
 use crate::engine::slots::Slots;
-use crate::flow::record::Timestamp;
+use crate::flow::record::{NextOffset, Timestamp};
 use crate::flow::store::StoreSpec;
 use crate::ports::Fault;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// First byte of a kept value: `[PLAIN][version][JSON]`.
@@ -27,7 +28,9 @@ pub(crate) const CLOCK: &[u8] = b"\0tidegate\0clock";
 /// Roughly what an entry costs beside its bytes: its slot and number, the two allocations' headers.
 const ENTRY_BYTES: usize = 112;
 /// Bytes that one search for expired keys may gather.
-const EXPIRE_BYTES: usize = 1 << 20;
+const EXPIRE_BYTES: usize = 4 << 20;
+/// Bytes after which a flush goes on in another write: the store has the whole of each in memory beside the cache.
+const WRITE_BYTES: usize = 8 << 20;
 
 /// A cached value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +50,13 @@ struct Entry {
     batch: u64,
     /// Read or written since the last sweep.
     is_used: bool,
+}
+
+impl Entry {
+    /// What stands in a place that nobody has.
+    const fn empty() -> Self {
+        Self { value: Value::Unread, batch: 0, is_used: false }
+    }
 }
 
 /// An entry that a batch wrote, with what it was before.
@@ -83,6 +93,10 @@ pub(crate) struct WriteBack {
     /// Whether a batch is proved that wrote something the store lacks.
     is_dirty: bool,
     bytes: usize,
+    /// What the last sweep left of them.
+    swept: usize,
+    /// The entries that were written after `flushed`, in key order; `None` until somebody asks for a range.
+    unflushed: Option<BTreeMap<Box<[u8]>, usize>>,
 }
 
 impl WriteBack {
@@ -98,6 +112,8 @@ impl WriteBack {
             flushed: 0,
             is_dirty: false,
             bytes: 0,
+            swept: 0,
+            unflushed: None,
         }
     }
 
@@ -167,15 +183,32 @@ impl WriteBack {
 
     /// Shows keys with `from <= key < to` and their newest values at `now`, in key order until `visit` answers false.
     pub(crate) fn scan(
-        &self,
+        &mut self,
         from: &[u8],
         to: Option<&[u8]>,
         now: Timestamp,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Fault> {
-        let newest = self.entries.iter().filter(|(_, entry)| entry.batch > self.flushed);
-        let newest = newest.map(|(number, entry)| (number, &entry.value));
-        self.merge(newest, from, to, now, &mut |key, value| value.is_none_or(|value| visit(key, value)))
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        if self.unflushed.is_none() {
+            self.index();
+        }
+        let cache = &*self;
+        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let within = cache.unflushed.iter().flat_map(|index| index.range::<[u8], _>(range));
+        let newest = within.filter_map(|(_, number)| Some((*number, &cache.entries.get(*number)?.value)));
+        cache.merge(newest, from, to, now, &mut |key, value| value.is_none_or(|value| visit(key, value)))
+    }
+
+    /// Makes the index of what was written after `flushed`: all of it was touched by a batch that is not proved, or lies in
+    /// an entry whose number only the entries know.
+    fn index(&mut self) {
+        let entries = &self.entries;
+        let written = entries.iter().filter(|(_, entry)| entry.batch > self.flushed);
+        let index = written.filter_map(|(number, _)| Some((entries.key(number)?.into(), number)));
+        self.unflushed = Some(index.collect());
     }
 
     /// A new entry.
@@ -295,6 +328,9 @@ impl WriteBack {
         let Some(entry) = self.entries.get_mut(number) else { return };
         entry.is_used = true;
         let before = std::mem::replace(&mut entry.value, value);
+        if let Some(index) = self.unflushed.as_mut().filter(|_| entry.batch <= self.flushed) {
+            index.insert(key.into(), number);
+        }
         if entry.batch == self.batch {
             self.bytes = self.bytes.saturating_sub(before.bytes());
             self.record.push(Undo::Again(number, before));
@@ -354,6 +390,11 @@ impl WriteBack {
 
     fn undo_last(&mut self) {
         let Some(Touched { number, value, batch }) = self.open.pop() else { return };
+        if let (Some(index), Some(key)) = (&mut self.unflushed, self.entries.key(number))
+            && batch <= self.flushed
+        {
+            index.remove(key);
+        }
         if let Some(entry) = self.entries.get_mut(number) {
             self.bytes = self.bytes.saturating_sub(entry.value.bytes());
             (entry.value, entry.batch) = (value, batch);
@@ -366,6 +407,11 @@ impl WriteBack {
             let entry = self.entries.get(touched.number)?;
             Some((self.entries.key(touched.number)?, entry.value.kept()))
         })
+    }
+
+    /// How many keys the open batch has added.
+    pub(crate) fn added(&self) -> usize {
+        self.open.iter().filter(|touched| touched.value.kept().is_none()).count()
     }
 
     /// The open batch goes into a transaction; a new one begins.
@@ -382,17 +428,36 @@ impl WriteBack {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Writes every proved value that the store lacks, and the checkpoint.
+    /// Writes every proved value that the store lacks, and with the last of them the checkpoint. What goes before lies beyond
+    /// the checkpoint that the store has, and is read over again by whoever begins there.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; it has then some of it, or nothing.
     pub(crate) fn flush(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
         let Self { store, entries, open, in_flight, flushed, .. } = self;
         let unwritten = unwritten(entries, in_flight.iter().chain([&*open]), *flushed).into_iter();
         let mut writes: Vec<Write<'_>> =
             unwritten.filter_map(|(number, value)| Some((entries.key(number)?, value.kept()))).collect();
         writes.sort_unstable_by_key(|(key, _)| *key);
-        store.write(&writes, checkpoint)?;
+        let mut rest = &writes[..];
+        while let Some((some, more)) = cut(rest) {
+            let nothing = || Checkpoint { next_offset: NextOffset(0), inputs: Vec::new(), ..checkpoint.clone() };
+            store.write(some, &store.checkpoint()?.unwrap_or_else(nothing))?;
+            rest = more;
+        }
+        store.write(rest, checkpoint)?;
         self.flushed = self.batch - 1 - self.in_flight.len() as u64;
         self.is_dirty = false;
+        let (entries, flushed) = (&self.entries, self.flushed);
+        if let Some(index) = &mut self.unflushed {
+            index.retain(|_, number| entries.get(*number).is_some_and(|entry| entry.batch > flushed));
+        }
         Ok(())
+    }
+
+    /// Whether so much was added since the last sweep that another one is worth its while.
+    pub(crate) const fn is_over(&self, bytes_max: usize) -> bool {
+        self.bytes > bytes_max && self.bytes > self.swept + bytes_max / 4
     }
 
     /// Gives memory back until at most `bytes_max` are taken, as far as entries are in the store: first those not used
@@ -400,7 +465,7 @@ impl WriteBack {
     pub(crate) fn sweep(&mut self, bytes_max: usize) {
         for _ in 0..2 {
             if self.bytes <= bytes_max {
-                return;
+                break;
             }
             let (mut freed, flushed) = (0, self.flushed);
             let keep = |key: &[u8], entry: &mut Entry| {
@@ -411,9 +476,20 @@ impl WriteBack {
                 }
                 is_kept
             };
-            self.entries.retain(keep, || Entry { value: Value::Unread, batch: 0, is_used: false });
+            self.entries.retain(keep, Entry::empty);
             self.bytes = self.bytes.saturating_sub(freed);
         }
+        self.swept = self.bytes;
+        let Some(moved) = self.entries.shrink(Entry::empty) else { return };
+        let follow = |number: &mut usize| *number = moved.get(*number).copied().unwrap_or(usize::MAX);
+        let touched = self.in_flight.iter_mut().flatten().chain(&mut self.open);
+        touched.for_each(|touched| follow(&mut touched.number));
+        let undone = self.record.iter_mut().filter_map(|undo| match undo {
+            Undo::First => None,
+            Undo::Again(number, _) => Some(number),
+        });
+        undone.for_each(follow);
+        self.unflushed.iter_mut().flat_map(BTreeMap::values_mut).for_each(follow);
     }
 
     // === Restoring ===
@@ -428,7 +504,7 @@ impl WriteBack {
         self.entries.clear();
         self.open.clear();
         self.in_flight.clear();
-        (self.bytes, self.is_dirty) = (0, false);
+        (self.bytes, self.swept, self.is_dirty, self.unflushed) = (0, 0, false, None);
         self.store.clear()
     }
 
@@ -464,6 +540,17 @@ impl WriteBack {
         self.accept();
         Ok(next)
     }
+}
+
+/// Parts as many writes from the rest as one write to the store may hold; `None` where they all are.
+fn cut<'a, 'b>(writes: &'a [Write<'b>]) -> Option<(&'a [Write<'b>], &'a [Write<'b>])> {
+    let mut bytes = 0;
+    let count = writes.iter().position(|(key, value)| {
+        let is_full = bytes >= WRITE_BYTES;
+        bytes += key.len() + value.map_or(0, <[u8]>::len);
+        is_full
+    })?;
+    writes.split_at_checked(count)
 }
 
 /// The values that are proved, but were written after the batch `flushed`; `unproved`: the batches that are not proved,
@@ -537,14 +624,13 @@ fn open_envelope(bytes: &[u8], now: Timestamp) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::NextOffset;
     use crate::ports::source::LogIds;
     use proptest::prelude::*;
     use std::sync::{Arc, Mutex};
 
     /// A store that is a map.
     #[derive(Default, Clone)]
-    struct Map(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
+    struct Map(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>, Arc<Mutex<Vec<(usize, Checkpoint)>>>);
 
     impl KeyedStore for Map {
         fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
@@ -567,10 +653,11 @@ mod tests {
         }
 
         fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
-            Ok(None)
+            Ok(self.1.lock().unwrap().last().map(|(_, checkpoint)| checkpoint.clone()))
         }
 
-        fn write(&mut self, writes: &[Write<'_>], _: &Checkpoint) -> Result<(), Fault> {
+        fn write(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault> {
+            self.1.lock().unwrap().push((writes.len(), checkpoint.clone()));
             assert!(writes.is_sorted_by(|(one, _), (next, _)| one < next), "ascending, each key once");
             let mut map = self.0.lock().unwrap();
             for (key, value) in writes {
@@ -599,7 +686,7 @@ mod tests {
 
     type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn all(cache: &WriteBack, is_proved: bool) -> Contents {
+    fn all(cache: &mut WriteBack, is_proved: bool) -> Contents {
         let mut found = Contents::new();
         let mut visit = |key: &[u8], value: &[u8]| {
             assert!(found.insert(key.to_vec(), value.to_vec()).is_none(), "a key is shown once");
@@ -627,6 +714,7 @@ mod tests {
         Prove,
         Flush,
         Sweep,
+        Scan(u8, u8),
     }
 
     fn deeds() -> impl Strategy<Value = Vec<Deed>> {
@@ -640,6 +728,7 @@ mod tests {
             2 => Just(Deed::Prove),
             1 => Just(Deed::Flush),
             1 => Just(Deed::Sweep),
+            2 => (0..8_u8, 0..8_u8).prop_map(|(from, to)| Deed::Scan(from, to)),
         ];
         proptest::collection::vec(deed, 0..120)
     }
@@ -649,7 +738,7 @@ mod tests {
 
         /// Against maps: the newest values, the proved ones, and the store after a flush.
         #[test]
-        fn the_newest_the_proved_and_the_written_values_are_those_of_a_naive_model(deeds in deeds()) {
+        fn the_newest_the_proved_and_the_written_values_are_those_of_a_naive_model(deeds in deeds(), has_index: bool) {
             let map = Map::default();
             let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
             let mut cache = WriteBack::new(Box::new(map.clone()), spec);
@@ -700,9 +789,21 @@ mod tests {
                         prop_assert_eq!(&kept, &proved, "a store holds what is proved, and all of it");
                     }
                     Deed::Sweep => cache.sweep(0),
+                    Deed::Scan(from, to) => {
+                        let mut found = Contents::new();
+                        let mut visit = |key: &[u8], value: &[u8]| found.insert(key.to_vec(), value.to_vec()).is_none();
+                        cache.scan(&[from], Some(&[to]), Timestamp(0), &mut visit).unwrap();
+                        let is_within = |key: &&Vec<u8>| key[0] >= from && key[0] < to;
+                        let due: Contents = newest.keys().filter(is_within).map(|k| (k.clone(), newest[k].clone())).collect();
+                        prop_assert_eq!(found, due);
+                        let unflushed = cache.entries.iter().filter(|(_, entry)| entry.batch > cache.flushed).count();
+                        prop_assert!(from >= to || cache.unflushed.as_ref().map(BTreeMap::len) == Some(unflushed));
+                    }
                 }
-                prop_assert_eq!(all(&cache, false), newest.clone());
-                prop_assert_eq!(all(&cache, true), proved.clone());
+                if has_index {
+                    prop_assert_eq!(all(&mut cache, false), newest.clone());
+                }
+                prop_assert_eq!(all(&mut cache, true), proved.clone());
                 for key in 0..6 {
                     let mut found = None;
                     cache.proved(&[key], Timestamp(0), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
@@ -723,13 +824,61 @@ mod tests {
         assert!(cache.bytes() > 200_000, "{}", cache.bytes());
         cache.seal();
         cache.sweep(0);
-        assert_eq!(all(&cache, false).len(), 1_000, "in flight");
+        assert_eq!(all(&mut cache, false).len(), 1_000, "in flight");
         cache.prove();
         cache.sweep(0);
-        assert_eq!(all(&cache, true).len(), 1_000, "proved, not written");
+        assert_eq!(all(&mut cache, true).len(), 1_000, "proved, not written");
         cache.flush(&checkpoint()).unwrap();
         cache.sweep(0);
-        assert_eq!((cache.bytes(), all(&cache, true).len()), (0, 1_000));
+        assert_eq!((cache.bytes(), all(&mut cache, true).len()), (0, 1_000));
+    }
+
+    #[test]
+    fn a_burst_leaves_no_places_behind_and_what_is_in_flight_keeps_its_own() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        for n in 0..10_000_u32 {
+            cache.get(&n.to_be_bytes(), Timestamp(0), &mut |_| ()).unwrap();
+            if n % 2_500 == 2_499 {
+                cache.put(&n.to_be_bytes(), Some(&[7]), Timestamp(0)).unwrap();
+                cache.accept();
+                cache.seal();
+            }
+        }
+        assert_eq!(all(&mut cache, false).len(), 4);
+        assert!(cache.is_over(100_000) && !cache.is_over(10_000_000));
+        cache.sweep(100_000);
+        assert!(!cache.is_over(100_000) && cache.bytes() < 1_000);
+        assert_eq!(cache.entries.iter().count(), 4);
+        assert_eq!(cache.entries.shrink(Entry::empty), None, "it has given all back");
+        cache.put(b"undone", Some(&[8]), Timestamp(0)).unwrap();
+        cache.undo();
+        for _ in 0..4 {
+            cache.prove();
+        }
+        assert_eq!(all(&mut cache, true), all(&mut cache, false));
+        cache.flush(&checkpoint()).unwrap();
+        assert_eq!((all(&mut cache, true).len(), cache.unflushed.as_ref().unwrap().len()), (4, 0));
+    }
+
+    #[test]
+    fn a_flush_is_written_in_bounded_pieces_of_which_the_last_alone_moves_the_checkpoint() {
+        let map = Map::default();
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(map.clone()), spec);
+        let large = vec![7; WRITE_BYTES / 3];
+        for round in 1..3_i64 {
+            for n in 0..10_u8 {
+                cache.put(&[n], Some(&large), Timestamp(0)).unwrap();
+            }
+            cache.accept();
+            cache.seal();
+            cache.prove();
+            cache.flush(&Checkpoint { next_offset: NextOffset(round), ..checkpoint() }).unwrap();
+        }
+        let written: Vec<(usize, i64)> =
+            map.1.lock().unwrap().iter().map(|(count, checkpoint)| (*count, checkpoint.next_offset.0)).collect();
+        assert_eq!(written, [(3, 0), (3, 0), (3, 0), (1, 1), (3, 1), (3, 1), (3, 1), (1, 2)]);
     }
 
     fn expiring_store(map: &Map) -> WriteBack {
@@ -796,6 +945,6 @@ mod tests {
         write_through(&mut cache);
         assert_eq!((read(&mut cache, b"old", 109), read(&mut cache, b"old", 110)), (Some(vec![7]), None));
         assert_eq!(cache.clock().unwrap(), Some(Timestamp(100)), "which does not expire");
-        assert_eq!(all(&cache, false).len(), 1, "and is shown to nobody");
+        assert_eq!(all(&mut cache, false).len(), 1, "and is shown to nobody");
     }
 }

@@ -13,9 +13,17 @@ use crate::ports::store::Checkpoint;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How often a store with a time to live is searched for expired keys, and how many keys are looked at.
-const EXPIRY_EVERY: Duration = Duration::from_secs(1);
-const EXPIRY_KEYS: usize = 1_000;
+/// With each batch a store with a time to live is searched for expired keys: so many are looked at for each key that the
+/// batch added, which lets the search keep up with any number of them, since of those that it meets half or more have
+/// expired once it falls behind ...
+const SEARCHED_FOR_EACH: usize = 2;
+/// ... and so many for each millisecond since the last search, of at most [`SEARCHED_TIME`]; where nothing else is to be done,
+/// [`SEARCHED_IDLE`].
+const SEARCHED_A_MS: usize = 1;
+const SEARCHED_IDLE: usize = 10;
+const SEARCHED_TIME: Duration = Duration::from_secs(5);
+/// How often an idle store is searched.
+const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// The clock before the first record.
 pub(crate) const START: Timestamp = Timestamp(i64::MIN);
 /// What a changelog record takes beside its key and value: the envelope's nine bytes and 128 for the record's frame.
@@ -31,8 +39,23 @@ pub(crate) struct Kept {
     pub(crate) record_bytes_max: usize,
     /// The changelog up to here is proved to be in the cache or the store: the next checkpoint.
     pub(crate) proved_end: NextOffset,
-    /// Where the search for expired keys goes on.
-    pub(crate) expiry_cursor: Vec<u8>,
+    pub(crate) search: Search,
+}
+
+/// How far the search for expired keys has come, which goes round and round.
+pub(crate) struct Search {
+    /// Where it goes on.
+    cursor: Vec<u8>,
+    /// The clock when this round began, and when the last whole one did: what had expired by then is gone. [`START`] where
+    /// the store was written since.
+    began: Timestamp,
+    done: Timestamp,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { cursor: Vec::new(), began: START, done: START }
+    }
 }
 
 /// What a batch in flight comes to once it is proved.
@@ -60,7 +83,7 @@ pub(crate) struct Keyed {
     proved_inputs: Vec<NextOffset>,
     /// When the stores were last written, on the monotonic clock.
     pub(crate) flushed_at: Duration,
-    expired_at: Duration,
+    searched_at: Duration,
 }
 
 impl Keyed {
@@ -75,7 +98,7 @@ impl Keyed {
             batch: 0,
             proved_inputs: inputs,
             flushed_at: now,
-            expired_at: now,
+            searched_at: now,
         }
     }
 
@@ -96,17 +119,13 @@ impl Keyed {
         self.proved_time
     }
 
-    /// Ends the open batch: expired keys are looked for now and then, and `out` gets one changelog record for each key that
+    /// Ends the open batch: expired keys are looked for, and `out` gets one changelog record for each key that
     /// the batch touched, the clock among them.
     ///
     /// # Errors
     /// Where a store cannot be read. The batch is whole all the same: only expired keys are left for later.
     pub(crate) fn close(&mut self, origin: Origin<'_>, now: Duration, out: &mut Outgoing) -> Result<(), Fault> {
-        let mut result = Ok(());
-        if now.saturating_sub(self.expired_at) >= EXPIRY_EVERY {
-            self.expired_at = now;
-            result = self.expire();
-        }
+        let result = self.search(now, SEARCHED_A_MS);
         if self.stream_time > self.sealed_time {
             let time = self.stream_time;
             self.timed().for_each(|kept| kept.cache.set_clock(time));
@@ -165,15 +184,52 @@ impl Keyed {
         }
     }
 
-    fn expire(&mut self) -> Result<(), Fault> {
-        let (now, mut result) = (self.stream_time, Ok(()));
+    /// Searches each store for expired keys, of which `keys_a_ms` are looked at for each millisecond since the last search.
+    fn search(&mut self, now: Duration, keys_a_ms: usize) -> Result<(), Fault> {
+        let since = now.saturating_sub(self.searched_at).min(SEARCHED_TIME);
+        let keys = usize::try_from(since.as_millis()).unwrap_or(0) * keys_a_ms;
+        self.searched_at = now;
+        let (time, mut result) = (self.stream_time, Ok(()));
         for kept in self.timed() {
-            match kept.cache.expire(&kept.expiry_cursor, now, EXPIRY_KEYS) {
-                Ok(next) => kept.expiry_cursor = next.unwrap_or_default(),
+            let Kept { cache, search, .. } = kept;
+            let keys = keys + SEARCHED_FOR_EACH * cache.added();
+            if search.done == time || keys == 0 {
+                continue;
+            }
+            if search.cursor.is_empty() {
+                search.began = time;
+            }
+            match cache.expire(&search.cursor, time, keys) {
+                Ok(Some(next)) => search.cursor = next,
+                Ok(None) => (search.cursor, search.done) = (Vec::new(), search.began),
                 Err(fault) => result = Err(fault),
             }
         }
         result
+    }
+
+    /// Whether nothing is under way, and there may be keys that expired with the last records and were not met since.
+    pub(crate) fn is_idle_search_due(&self, now: Duration) -> bool {
+        let is_open = |kept: &Kept| kept.cache.spec().time_to_live.is_some() && kept.search.done != self.stream_time;
+        self.sealed.is_empty() && now.saturating_sub(self.searched_at) >= IDLE_EVERY && self.kept.iter().any(is_open)
+    }
+
+    /// As [`Keyed::close`], of a task that nothing came for: `out` gets the tombstones of what has expired.
+    ///
+    /// # Errors
+    /// Where a store cannot be read.
+    pub(crate) fn close_idle(&mut self, origin: Origin<'_>, now: Duration, out: &mut Outgoing) -> Result<(), Fault> {
+        let result = self.search(now, SEARCHED_IDLE);
+        self.changelog(origin, out);
+        result
+    }
+
+    /// Gives memory back where the caches take more than `bytes_max`.
+    pub(crate) fn bound(&mut self, bytes_max: usize) {
+        let bytes_max = bytes_max / self.kept.len().max(1);
+        for kept in self.kept.iter_mut().filter(|kept| kept.cache.is_over(bytes_max)) {
+            kept.cache.sweep(bytes_max);
+        }
     }
 
     /// Whether the stores lack something that is proved.
@@ -186,6 +242,10 @@ impl Keyed {
         let inputs: Vec<_> = sources.iter().cloned().zip(self.proved_inputs.iter().copied()).collect();
         for kept in &mut self.kept {
             let (next_offset, log_ids) = (kept.proved_end, kept.log_ids.clone());
+            if kept.cache.is_dirty() {
+                // Only what is in the store is met, and of what comes now some lies behind the search.
+                (kept.search.began, kept.search.done) = (START, START);
+            }
             kept.cache.flush(&Checkpoint { next_offset, log_ids, at, inputs: inputs.clone() })?;
         }
         self.flushed_at = now;
@@ -323,7 +383,7 @@ impl StateAccess for Access<'_> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Unavailable> {
         let now = self.now;
-        let result = match self.kept.get(store) {
+        let result = match self.kept.get_mut(store) {
             Some(kept) => kept.cache.scan(from, to, now, visit),
             None => Err(Fault::corrupt("the step has no such store")),
         };
@@ -369,7 +429,7 @@ mod tests {
             log_ids: LogIds::default(),
             record_bytes_max: usize::MAX,
             proved_end: NextOffset(0),
-            expiry_cursor: Vec::new(),
+            search: Search::default(),
         };
         Keyed::new(vec![kept], vec![NextOffset(0); 2], START, Duration::ZERO)
     }
@@ -442,5 +502,59 @@ mod tests {
         access.put(0, CLOCK, Some(b"\x01true"));
         assert_eq!(access.refusal().unwrap().code(), "reserved-key");
         assert!(access.end(false).is_ok());
+    }
+
+    /// One batch of `keys` new keys, `ms` after the one before.
+    fn batch_of_new(keyed: &mut Keyed, disk: &MemoryStores, keys: std::ops::Range<u32>, ms: u64) -> usize {
+        let now = Duration::from_millis(ms);
+        for n in keys {
+            put(keyed, &n.to_be_bytes(), i64::try_from(ms).unwrap());
+        }
+        let source = place("a");
+        keyed.close(Origin { source: &source, offset: Offset(0) }, now, &mut Outgoing::default()).unwrap();
+        let batch = keyed.seal(vec![NextOffset(1); 2]);
+        keyed.prove(batch, &[]);
+        keyed.flush(&[], Timestamp(0), now).unwrap();
+        disk.contents(&id()).len()
+    }
+
+    #[test]
+    fn the_search_for_expired_keys_keeps_up_with_any_number_of_new_ones() {
+        for keys in [10, 2_000] {
+            let disk = MemoryStores::default();
+            let mut keyed = keyed(&disk, Some(Duration::from_secs(1)));
+            let mut largest = 0;
+            for n in 0..100_u32 {
+                largest = batch_of_new(&mut keyed, &disk, n * keys..(n + 1) * keys, u64::from(n) * 100).max(largest);
+            }
+            let live = 10 * usize::try_from(keys).unwrap();
+            assert!(largest < 2 * live + 200, "{largest} keys, {live} of them alive");
+        }
+    }
+
+    #[test]
+    fn an_idle_store_is_searched_until_all_that_had_expired_is_gone_and_then_left_alone() {
+        let disk = MemoryStores::default();
+        let mut keyed = keyed(&disk, Some(Duration::from_secs(1)));
+        batch_of_new(&mut keyed, &disk, 0..50_000, 0);
+        batch_of_new(&mut keyed, &disk, 50_000..50_001, 2_000);
+        let source = place("a");
+        let (mut now, mut rounds) = (Duration::from_millis(2_500), 0);
+        assert!(!keyed.is_idle_search_due(now));
+        loop {
+            now += Duration::from_secs(1);
+            if !keyed.is_idle_search_due(now) {
+                break;
+            }
+            let mut out = Outgoing::default();
+            keyed.close_idle(Origin { source: &source, offset: Offset(1) }, now, &mut out).unwrap();
+            let batch = keyed.seal(vec![NextOffset(1); 2]);
+            assert!(!keyed.is_idle_search_due(now + Duration::from_secs(9)), "one at a time");
+            keyed.prove(batch, &[]);
+            rounds += 1;
+        }
+        keyed.flush(&[], Timestamp(0), now).unwrap();
+        assert_eq!(disk.contents(&id()).len(), 2, "the last key and the clock");
+        assert!((5..15).contains(&rounds), "{rounds}");
     }
 }

@@ -6,11 +6,11 @@
 
 use crate::engine::cache::WriteBack;
 use crate::engine::decision::HaltReason;
-use crate::engine::keyed::{Kept, Keyed, START};
+use crate::engine::keyed::{Kept, Keyed, START, Search};
 use crate::engine::stage::Stage;
 use crate::engine::status::RestoreStatus;
 use crate::engine::task::State;
-use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::source::{LogIds, TaskId};
@@ -42,6 +42,10 @@ pub(crate) struct Restore {
     /// When it last came further.
     moved_at: Duration,
     gathered: Gathered,
+    /// Since when it must have met every tombstone of what it holds: that is what its next checkpoint is as old as. On the
+    /// way it is the checkpoint that it goes on from; once it is whole, the moment when it began.
+    since: Timestamp,
+    began: Timestamp,
     status: RestoreStatus,
 }
 
@@ -105,8 +109,8 @@ impl Stage {
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
             let record_bytes_max = self.message_bytes_max.get(&changelog.topic).copied().unwrap_or(usize::MAX);
-            let (proved_end, expiry_cursor) = (NextOffset(0), Vec::new());
-            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, expiry_cursor });
+            let (proved_end, search) = (NextOffset(0), Search::default());
+            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, search });
         }
         Ok(Ok(Keyed::new(kept, Vec::new(), START, now)))
     }
@@ -229,6 +233,7 @@ impl Stage {
             }
         };
         kept.proved_end = from;
+        let (gathered, since) = (Gathered::default(), kept.cache.checkpoint()?.map_or(now, |checkpoint| checkpoint.at));
         let status = RestoreStatus {
             store: kept.cache.spec().name.to_string(),
             from: from.0,
@@ -239,15 +244,9 @@ impl Stage {
             began_at: elapsed,
             seconds: 0.0,
         };
-        self.go_on_restoring(Restore {
-            task: id,
-            store,
-            end: bounds.end,
-            position: from,
-            moved_at: elapsed,
-            gathered: Gathered::default(),
-            status,
-        })
+        let moved_at = elapsed;
+        let (end, position) = (bounds.end, from);
+        self.go_on_restoring(Restore { task: id, store, end, position, moved_at, gathered, since, began: now, status })
     }
 
     fn restore_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
@@ -330,10 +329,10 @@ impl Stage {
     /// Writes what was read into the store, up to where it was read. False when it could not be: the task halts.
     fn write_gathered(&mut self, restore: &mut Restore, is_whole: bool) -> Result<bool, Fault> {
         let gathered = std::mem::take(&mut restore.gathered);
-        if gathered.values.is_empty() {
+        if gathered.values.is_empty() && !is_whole {
             return Ok(true);
         }
-        let at = self.clock.now();
+        let at = if is_whole { restore.began } else { restore.since };
         let Some(task) = self.state.tasks.get_mut(&restore.task) else { return Ok(false) };
         // Only a store that is whole has seen all that its inputs did.
         let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
@@ -466,7 +465,6 @@ fn checkpoint_stands(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::Timestamp;
 
     fn stands(next_offset: i64, topic_id: &str, start: i64, end: i64, is_old: bool) -> &'static str {
         let ids = |topic_id: &str| LogIds { cluster_id: "c".into(), topic_id: topic_id.into() };

@@ -3,7 +3,11 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher as _;
 
-/// Entries in one array, and a table of their numbers by key. A number is valid until its entry is removed.
+/// Below so many places an array is not made smaller.
+const PLACES_MIN: usize = if cfg!(test) { 8 } else { 1_024 };
+
+/// Entries in one array, and a table of their numbers by key. A number is valid until its entry is removed, or the array is
+/// made smaller.
 #[derive(Debug)]
 pub(crate) struct Slots<V> {
     table: HashTable<usize>,
@@ -82,6 +86,27 @@ impl<V> Slots<V> {
         *last = None;
     }
 
+    /// Gives memory back where less than a quarter of the places is taken: entries get other numbers. Answers them, by the old
+    /// ones; `None` where nothing changed. `empty`: as for [`Slots::retain`].
+    pub(crate) fn shrink(&mut self, empty: impl Fn() -> V) -> Option<Vec<usize>> {
+        if self.all.len() < PLACES_MIN || self.table.len() > self.all.len() / 4 {
+            return None;
+        }
+        let Self { table, all, free, last, hasher } = self;
+        let mut moved = vec![usize::MAX; all.len()];
+        let mut kept = Vec::with_capacity(table.len());
+        for number in &mut *table {
+            let (Some(slot), Some(place)) = (all.get_mut(*number), moved.get_mut(*number)) else { continue };
+            *place = kept.len();
+            *number = kept.len();
+            kept.push((std::mem::take(&mut slot.0), std::mem::replace(&mut slot.1, empty())));
+        }
+        (*all, *free, *last) = (kept, Vec::new(), None);
+        let hash = |number: &usize| all.get(*number).map_or(0, |(key, _)| hasher.hash_one(&**key));
+        table.shrink_to_fit(hash);
+        Some(moved)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.table.clear();
         self.all.clear();
@@ -108,6 +133,14 @@ mod tests {
                         slots.retain(|_, value| *value % 2 == 0, || 0);
                         model.retain(|_, value| *value % 2 == 0);
                         numbers.retain(|key, _| model.contains_key(key));
+                    }
+                    (1, _) => {
+                        if let Some(moved) = slots.shrink(|| 0) {
+                            for number in numbers.values_mut() {
+                                *number = moved[*number];
+                            }
+                            prop_assert!(slots.all.len() == model.len() && slots.free.is_empty());
+                        }
                     }
                     (_, Some(number)) => {
                         *slots.get_mut(number).unwrap() = step;

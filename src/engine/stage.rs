@@ -169,10 +169,15 @@ impl Stage {
         let has_moved = self.take_over()?;
         let has_committed = self.run_batch()?;
         let has_decided = self.run_log()?;
+        let has_searched = self.search_idle()?;
         self.flush_stores()?;
         self.watch_counts()?;
         self.recommit_idle();
-        if has_answered || has_moved || has_committed || has_decided { Ok(None) } else { Ok(Some(self.sleep())) }
+        if has_answered || has_moved || has_committed || has_decided || has_searched {
+            Ok(None)
+        } else {
+            Ok(Some(self.sleep()))
+        }
     }
 
     /// Waits for a message, at most `wait`, and takes it. False when every sender is gone.

@@ -303,17 +303,53 @@ impl Stage {
         failed.into_iter().try_for_each(|(id, fault)| self.store_failed(id, fault))
     }
 
-    /// Writes stores whose time has come. Those that cannot be written halt their tasks.
+    /// Looks for expired keys in the stores of one task that nothing comes for, and sends their tombstones in a transaction
+    /// that moves no offset. True when something was done.
+    pub(crate) fn search_idle(&mut self) -> Result<bool, Fault> {
+        let now = self.clock.elapsed();
+        let is_due = |task: &&mut Task| {
+            task.state == State::Running
+                && matches!(task.sub_topology.step, StepKind::Log(_))
+                && task.keyed.as_ref().is_some_and(|keyed| keyed.is_idle_search_due(now))
+                && task.is_caught_up()
+                && task.inputs.iter().all(|input| input.queued() == 0)
+        };
+        let Some(task) = self.state.tasks.values_mut().find(is_due) else { return Ok(false) };
+        let (id, assignment) = (task.id, task.assignment);
+        let (Some(input), Some(keyed)) = (task.inputs.first(), &mut task.keyed) else { return Ok(false) };
+        let (source, at) = (input.source.clone(), input.next_offset);
+        let mut outgoing = Outgoing::default();
+        // As of the record that comes next: where the log holds that one already, this is somebody else's to send.
+        let found = keyed.close_idle(Origin { source: &source, offset: Offset(at.0) }, now, &mut outgoing);
+        let has_found = outgoing.len() > 0;
+        if has_found {
+            let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+            let topic_id = task.topic_ids.first().cloned();
+            let part = Part { task: id, assignment, source, epoch: 0, from: at, to: at, topic_id, batch };
+            self.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
+        }
+        if let Err(fault) = found {
+            self.store_failed(id, fault)?;
+        }
+        Ok(has_found)
+    }
+
+    /// Writes stores whose time has come, and holds the caches to their bound. Stores that cannot be written halt their tasks.
     pub(crate) fn flush_stores(&mut self) -> Result<(), Fault> {
         let now = self.clock.elapsed();
+        let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
+        self.state.tasks.values_mut().filter_map(|task| task.keyed.as_mut()).for_each(|keyed| keyed.bound(bytes_max));
         let due: Vec<TaskId> = self
             .state
             .tasks
             .values()
             .filter(|task| task.state.is_deciding())
             .filter(|task| {
-                let every = self.settings.store_flush;
-                let is_due = |keyed: &Keyed| keyed.is_dirty() && now.saturating_sub(keyed.flushed_at) >= every;
+                // An owner has met every tombstone up to now: its checkpoint grows no older than that.
+                let (every, anew) = (self.settings.store_flush, self.settings.store_rebuild_after / 8);
+                let is_due = |keyed: &Keyed| {
+                    now.saturating_sub(keyed.flushed_at) >= if keyed.is_dirty() { every } else { anew.max(every) }
+                };
                 task.keyed.as_ref().is_some_and(is_due)
             })
             .map(|task| task.id)

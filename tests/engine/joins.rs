@@ -704,3 +704,17 @@ fn a_table_is_kept_as_any_store_is() {
     order(&mut driver, "bob", 1);
     assert_eq!(met_by(&mut driver, "bob"), [(1, Some(7))], "a value of an earlier version is upgraded");
 }
+
+#[test]
+fn what_a_join_with_a_quiet_table_looked_up_does_not_stay_in_memory() {
+    let mut driver = TestDriver::new(inner()).partitions(1).settings(|settings| settings.cache_bytes = 10_000);
+    driver.run();
+    let looked_up = |driver: &mut TestDriver, keys: std::ops::Range<u64>| {
+        keys.for_each(|n| order(driver, &format!("u{n}"), n));
+        driver.run();
+        driver.disk(0).reads()
+    };
+    let first = looked_up(&mut driver, 0..1_000);
+    let again = looked_up(&mut driver, 0..1_000);
+    assert!(again > first + 900, "{again} reads, {first} of them the first time: few are still known");
+}

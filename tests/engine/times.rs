@@ -346,3 +346,91 @@ fn a_notice_that_a_takeover_publishes_is_stamped_as_if_nobody_had_died() {
         assert_eq!(stamps(&mut driver, "large-changes"), [-48 * HOUR_MS + 1, -48 * HOUR_MS + 3], "{step:?}");
     }
 }
+
+// === What time leaves behind ===
+
+#[test]
+fn what_has_expired_is_deleted_also_where_nothing_comes_any_more() {
+    let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
+    for n in 0..3_000 {
+        let at = Timestamp(START_MS);
+        driver.log().produce(&name("events"), Some(format!("k{n}").as_bytes()), Some(b"{}"), &[], at).unwrap();
+    }
+    driver.run();
+    send(&mut driver, "last", 100_000);
+    for _ in 0..40 {
+        driver.advance(Duration::from_millis(500)); // short steps: a member that does not poll for long is thrown out
+    }
+    let id = StoreId { name: "counts".into(), partition: Partition(0) };
+    let left = driver.disk(0).contents(&id);
+    assert_eq!(left.len(), 2, "the last key and the clock");
+    driver.kill(0);
+    driver.disk(0).lose();
+    driver.start(0);
+    send(&mut driver, "last", 100_001);
+    assert_eq!(told(&mut driver, "last"), [1, 2]);
+    driver.stop(0);
+    assert_eq!(driver.disk(0).contents(&id).len(), 2, "and in the changelog");
+}
+
+#[test]
+fn a_store_that_does_not_change_is_not_rebuilt_for_its_age() {
+    let mut topology = Topology::new("counts");
+    topology.source("events").aggregate("counts", Count).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1).settings(|settings| {
+        settings.store_rebuild_after = Duration::from_secs(8);
+        settings.store_flush = Duration::from_millis(500);
+    });
+    for n in 0..10 {
+        send(&mut driver, &format!("k{n}"), 0);
+    }
+    for _ in 0..3 {
+        for _ in 0..60 {
+            driver.advance(Duration::from_millis(500));
+        }
+        driver.kill(0);
+        driver.start(0);
+        driver.run();
+        assert_eq!(driver.records_restored(), 0, "its owner has met every tombstone there was");
+    }
+    driver.stop(0);
+    driver.pass(Duration::from_secs(9));
+    driver.start(0);
+    driver.run();
+    assert_eq!(driver.records_restored(), 10, "nobody looked for tombstones meanwhile");
+}
+
+#[test]
+fn a_restore_under_way_is_as_old_as_its_beginning() {
+    struct Large;
+    impl Algorithm for Large {
+        type Event = Event;
+        type Row = Option<String>;
+        type Notices = Option<Told>;
+        fn apply(&self, _: Event, kept: &mut Option<String>, _: &mut Context<'_>) -> Result<Option<Told>, Reject> {
+            *kept = Some("x".repeat(400_000));
+            Ok(None)
+        }
+    }
+    let mut topology = Topology::new("large");
+    topology.source("events").aggregate("kept", Large).done();
+    let mut driver = TestDriver::new(topology).partitions(1);
+    for n in 0..100 {
+        let at = Timestamp(START_MS);
+        driver.log().produce(&name("events"), Some(format!("k{n}").as_bytes()), Some(b"{}"), &[], at).unwrap();
+    }
+    driver.run();
+    driver.stop(0);
+    driver.disk(0).lose();
+    driver.start(0);
+    let id = StoreId { name: "kept".into(), partition: Partition(0) };
+    let mut ages = Vec::new();
+    for _ in 0..1_000 {
+        driver.step();
+        driver.pass(Duration::from_millis(10));
+        let found = driver.disk(0).checkpoint(&id).map(|checkpoint| (checkpoint.next_offset, checkpoint.at));
+        ages.extend(found.filter(|found| ages.last() != Some(found)));
+    }
+    assert!(ages.len() >= 3, "in several pieces: {ages:?}");
+    assert!(ages.iter().all(|(_, at)| *at == ages[0].1), "{ages:?}");
+}

@@ -20,6 +20,7 @@ struct Disk {
     open: HashSet<StoreId>,
     is_full: bool,
     is_unreadable: bool,
+    reads: u64,
 }
 
 /// The stores of one process. Clones share them.
@@ -69,6 +70,18 @@ impl MemoryStores {
         }
     }
 
+    /// How often a value was asked for.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
+    /// The checkpoint of a store.
+    #[must_use]
+    pub fn checkpoint(&self, id: &StoreId) -> Option<Checkpoint> {
+        self.lock().stores.get(id).and_then(|contents| contents.checkpoint.clone())
+    }
+
     /// Puts a value where it lies, behind everybody's back.
     pub fn corrupt(&self, id: &StoreId, key: &[u8], value: &[u8]) {
         if let Some(contents) = self.lock().stores.get_mut(id) {
@@ -110,7 +123,8 @@ impl MemoryStore {
 
 impl KeyedStore for MemoryStore {
     fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
-        let disk = self.read()?;
+        let mut disk = self.read()?;
+        disk.reads += 1;
         visit(disk.stores.get(&self.id).and_then(|contents| contents.entries.get(key)).map(Vec::as_slice));
         Ok(())
     }
