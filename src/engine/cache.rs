@@ -881,6 +881,122 @@ mod tests {
         assert_eq!(written, [(3, 0), (3, 0), (3, 0), (1, 1), (3, 1), (3, 1), (3, 1), (1, 2)]);
     }
 
+    /// What a value that expires is made of, by the model: the value, and when it is gone.
+    type Mortal = BTreeMap<u8, (u8, i64)>;
+
+    /// Those that can be read at `now`.
+    fn living(all: &Mortal, now: i64) -> Contents {
+        let living = all.iter().filter(|(_, (_, expires_at))| *expires_at > now);
+        living.map(|(key, (value, _))| (vec![*key], vec![*value])).collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Timed {
+        /// Key, value, and how late the record is.
+        Put(u8, Option<u8>, i64),
+        Pass(i64),
+        Get(u8),
+        Reject,
+        Undo,
+        /// After a search that looks at so many keys.
+        Seal(usize),
+        Prove,
+        Flush,
+        Sweep,
+    }
+
+    fn timed_deeds() -> impl Strategy<Value = Vec<Timed>> {
+        let deed = prop_oneof![
+            6 => (0..5_u8, proptest::option::of(any::<u8>()), 0..30_i64)
+                .prop_map(|(key, value, late)| Timed::Put(key, value, late)),
+            3 => (0..8_i64).prop_map(Timed::Pass),
+            2 => (0..5_u8).prop_map(Timed::Get),
+            1 => Just(Timed::Reject),
+            1 => Just(Timed::Undo),
+            3 => (0..4_usize).prop_map(Timed::Seal),
+            2 => Just(Timed::Prove),
+            2 => Just(Timed::Flush),
+            1 => Just(Timed::Sweep),
+        ];
+        proptest::collection::vec(deed, 0..120)
+    }
+
+    fn shown(cache: &mut WriteBack, now: i64, is_proved: bool) -> Contents {
+        let mut found = Contents::new();
+        let mut visit = |key: &[u8], value: &[u8]| found.insert(key.to_vec(), value.to_vec()).is_none();
+        if is_proved {
+            assert_eq!(cache.page_proved(b"", None, Timestamp(now), usize::MAX, &mut visit).unwrap(), None);
+        } else {
+            cache.scan(b"", None, Timestamp(now), &mut visit).unwrap();
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        /// Against maps that delete nothing: a value lives until the latest time of its writes and its age, whatever was
+        /// searched, swept and written in between; the clock goes back where a batch comes to nothing.
+        #[test]
+        fn values_that_expire_are_those_of_a_naive_model(deeds in timed_deeds()) {
+            const AGE: i64 = 10;
+            let map = Map::default();
+            let mut cache = expiring_store(&map);
+            // Each with the clock that belongs to it.
+            let (mut newest, mut accepted, mut last, mut proved) =
+                ((Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0));
+            let mut sealed: VecDeque<(Mortal, i64)> = VecDeque::new();
+            for deed in deeds {
+                match deed {
+                    Timed::Put(key, value, late) => {
+                        let at = newest.1 - late;
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(at)).unwrap();
+                        let before = newest.0.remove(&key).map_or(at + AGE, |(_, expires_at)| expires_at);
+                        newest.0.extend(value.map(|value| (key, (value, before.max(at + AGE)))));
+                    }
+                    Timed::Pass(by) => {
+                        cache.accept();
+                        newest.1 += by;
+                        accepted = newest.clone();
+                    }
+                    Timed::Get(key) => {
+                        prop_assert_eq!(read(&mut cache, &[key], newest.1), living(&newest.0, newest.1).remove(&vec![key]));
+                    }
+                    Timed::Reject => {
+                        cache.reject();
+                        newest = accepted.clone();
+                    }
+                    Timed::Undo => {
+                        cache.undo();
+                        (newest, accepted) = (last.clone(), last.clone());
+                    }
+                    Timed::Seal(keys) => {
+                        cache.accept();
+                        if keys > 0 {
+                            cache.expire(b"", Timestamp(newest.1), keys).unwrap();
+                        }
+                        cache.set_clock(Timestamp(newest.1));
+                        cache.seal();
+                        (accepted, last) = (newest.clone(), newest.clone());
+                        sealed.push_back(newest.clone());
+                    }
+                    Timed::Prove => {
+                        cache.prove();
+                        proved = sealed.pop_front().unwrap_or(proved);
+                    }
+                    Timed::Flush => {
+                        cache.flush(&checkpoint()).unwrap();
+                        let kept = Some(Timestamp(proved.1)).filter(|_| !map.0.lock().unwrap().is_empty());
+                        prop_assert_eq!(cache.clock().unwrap(), kept, "the clock goes with the values");
+                    }
+                    Timed::Sweep => cache.sweep(0),
+                }
+                prop_assert_eq!(shown(&mut cache, newest.1, false), living(&newest.0, newest.1));
+                prop_assert_eq!(shown(&mut cache, proved.1, true), living(&proved.0, proved.1));
+            }
+        }
+    }
+
     fn expiring_store(map: &Map) -> WriteBack {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: Some(Duration::from_millis(10)) };
         WriteBack::new(Box::new(map.clone()), spec)

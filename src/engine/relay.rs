@@ -573,7 +573,10 @@ impl Relay {
     }
 
     fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
-        let Part { task, assignment, source, batch, .. } = part.clone();
+        let Part { task, assignment, source, .. } = part.clone();
+        // One transaction: with any of its inputs all of the task's batches in it are published.
+        let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
+        let batch = batches.max().unwrap_or_default();
         let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
         let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
         self.tell(ToStage::Published { task, assignment, source, next_offset, batch, ends });
@@ -1210,6 +1213,29 @@ mod tests {
         assert_eq!(ages(&of_another), [(0, false), (1, false), (2, true), (3, true)]);
         of_another.cut(&of_another.parts[0].source.clone(), NextOffset(1));
         assert_eq!(ages(&of_another), [(1, false), (2, true), (3, true)]);
+    }
+
+    /// Else the changelog's end would be told with the first batch, before the second one is proved.
+    #[test]
+    fn the_batches_of_a_task_that_go_out_together_are_proved_together() {
+        let mut world = world(vec![]);
+        let take = |world: &mut World| match world.relay.inbox.try_recv().unwrap() {
+            ToRelay::Publish(publication) => *publication,
+            _ => panic!("a publication"),
+        };
+        world.publish(0, 2);
+        world.publish(0, 1);
+        let (mut one, mut other) = (take(&mut world), take(&mut world));
+        (one.parts[0].batch, other.parts[0].batch) = (1, 2);
+        other.parts[0].source.topic = TopicName::parse("companion").unwrap();
+        one.append(other);
+        world.inbox.send(ToRelay::Publish(Box::new(one))).unwrap();
+        world.run();
+        let batch = |told| match told {
+            ToStage::Published { batch, .. } => Some(batch),
+            _ => None,
+        };
+        assert_eq!(world.told.try_iter().filter_map(batch).collect::<Vec<_>>(), [2, 2]);
     }
 
     #[test]

@@ -23,9 +23,8 @@ use tidegate::ports::rows::NoRows;
 
 const PARTITIONS: i32 = 3;
 
-/// A member over the in-process log, not running yet.
+/// A member over a log of its own, not running yet.
 fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
-    let topology = Arc::new(topology);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let log = MemoryLog::with_settings(Arc::clone(&clock), LogSettings::default());
     let mut topics: BTreeSet<TopicName> = outputs(&topology);
@@ -33,6 +32,13 @@ fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
     for topic in topics {
         log.create_topic(topic.as_str(), PARTITIONS).unwrap();
     }
+    let member = member_of(topology, &log, &clock);
+    (log, clock, member)
+}
+
+/// A member with a new disk.
+fn member_of(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>) -> Member {
+    let topology = Arc::new(topology);
     let of_changelogs = log.clone();
     let ports = Ports {
         source: Box::new(log.source(subscription(&topology))),
@@ -43,7 +49,7 @@ fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
                 spare: None,
             })
             .collect(),
-        clock: Arc::clone(&clock),
+        clock: Arc::clone(clock),
         history: None,
         fencer: None,
         stores: Some(Arc::new(MemoryStores::default())),
@@ -52,8 +58,7 @@ fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
     };
     let settings = EngineSettings { log_age: Duration::from_millis(5), ..EngineSettings::default() };
     let hook: Arc<dyn Hook> = Arc::new(NoHook);
-    let member = Member::new(&topology, settings, ports, Arc::new(Status::default()), &hook).unwrap();
-    (log, clock, member)
+    Member::new(&topology, settings, ports, Arc::new(Status::default()), &hook).unwrap()
 }
 
 /// A member with threads of its own over the in-process log.
@@ -402,4 +407,41 @@ fn a_read_that_nobody_waits_for_ends_at_once_and_is_not_answered() {
     let states: BTreeSet<&str> = reading.unready.iter().map(|unready| unready.state).collect();
     assert_eq!((reading.unready.len(), states), (3, BTreeSet::from(["busy"])));
     steps(&mut member, 5);
+}
+
+#[test]
+fn what_has_expired_is_read_by_nobody_before_and_after_its_partition_moved() {
+    struct Mark;
+    impl Algorithm for Mark {
+        type Event = Value;
+        type Row = Option<bool>;
+        type Notices = Option<()>;
+        fn apply(&self, _: Value, mark: &mut Option<bool>, _: &mut Context<'_>) -> Result<Option<()>, Reject> {
+            *mark = Some(true);
+            Ok(None)
+        }
+    }
+    let marks = || {
+        let mut topology = Topology::new("marks");
+        topology.source("events").aggregate(Store::new("marks").time_to_live(Duration::from_secs(60)), Mark).done();
+        topology
+    };
+    let mut world = World::of(marks(), "marks");
+    for (key, at) in [(b"early", 0), (b"later", 100_000)] {
+        let place = TopicPartition::new(TopicName::parse("events").unwrap(), Partition(1));
+        world.log.produce_to(&place, Some(key), Some(b"{}"), &[], Timestamp(at)).unwrap();
+    }
+    for is_first in [true, false] {
+        world.read_until(&key("later"), is_one);
+        assert!(world.read(&key("early")).unwrap().entries.is_empty());
+        assert_eq!(world.read(&prefix("", 10)).unwrap().entries.len(), 1);
+        let World { log, clock, running, store, .. } = world;
+        running.stop();
+        running.join(Duration::from_secs(10)).unwrap();
+        if !is_first {
+            return;
+        }
+        let member = member_of(marks(), &log, &clock);
+        world = World { log, clock, queries: member.queries(), running: member.spawn(), store };
+    }
 }

@@ -1,8 +1,11 @@
 //! Event time: how far ahead it may be, what moves a task's clock, and that nothing but records does: no restart, no table.
 
+use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
+use tidegate::adapters::memory::SinkFault;
 use tidegate::engine::commit::{Step, THROUGH_LOG};
 use tidegate::flow::record::{NextOffset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Store, Topology};
@@ -433,4 +436,101 @@ fn a_restore_under_way_is_as_old_as_its_beginning() {
     }
     assert!(ages.len() >= 3, "in several pieces: {ages:?}");
     assert!(ages.iter().all(|(_, at)| *at == ages[0].1), "{ages:?}");
+}
+
+// === Against a naive program ===
+
+/// Counts in a store of its own, beside a row.
+struct CountBeside(Store<i64>);
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    n: i64,
+}
+
+impl Algorithm for CountBeside {
+    type Event = Event;
+    type Row = Row;
+    type Notices = Option<Told>;
+
+    fn apply(&self, event: Event, row: &mut Row, context: &mut Context<'_>) -> Result<Option<Told>, Reject> {
+        let key = context.key().to_string();
+        let mut count = context.store(&self.0)?.get(&key)?.unwrap_or_default();
+        row.n += 1;
+        let told = Count.apply(event, &mut count, context)?;
+        context.store(&self.0)?.put(&key, &count)?;
+        Ok(told)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    /// Key, word, and when it is stamped, in seconds.
+    Event(u8, &'static str, i64),
+    Anew(usize),
+    Fault(SinkFault),
+    Wait,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let word = prop_oneof![6 => Just(""), 1 => Just("skip"), 1 => Just("reject")];
+    let fault = prop_oneof![
+        Just(SinkFault::Commit { is_applied: true }),
+        Just(SinkFault::Commit { is_applied: false }),
+        Just(SinkFault::Flush),
+        Just(SinkFault::Taint)
+    ];
+    let deed = prop_oneof![
+        8 => (0..3_u8, word, 0..250_i64).prop_map(|(key, word, at)| Deed::Event(key, word, at)),
+        2 => (0..ANEW.len()).prop_map(Deed::Anew),
+        1 => fault.prop_map(Deed::Fault),
+        1 => Just(Deed::Wait),
+    ];
+    proptest::collection::vec(deed, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever dies, fails and is lost in between, and whether what is proved is written at once or late.
+    #[test]
+    fn what_lives_and_what_has_expired_is_that_of_a_naive_program(deeds in deeds(), has_rows: bool, is_late: bool) {
+        const AGE: i64 = 60;
+        let mut topology = Topology::new("counts");
+        let counts = Store::new("counts").time_to_live(Duration::from_secs(60));
+        if has_rows {
+            topology.source("events").update("rows", CountBeside(counts.clone())).with_store(&counts).to("told");
+        } else {
+            topology.source("events").aggregate(counts, Count).to("told");
+        }
+        let mut driver = TestDriver::new(topology).partitions(1).settings(|settings| {
+            settings.store_flush = if is_late { Duration::from_secs(5) } else { Duration::ZERO };
+        });
+        for key in (0..3).filter(|_| has_rows) {
+            driver.row("rows", key, Row { n: 0 });
+        }
+        let (mut clock, mut kept, mut due) = (i64::MIN, BTreeMap::<u8, (i64, i64)>::new(), vec![Vec::new(); 3]);
+        for deed in deeds {
+            match deed {
+                Deed::Event(key, word, at) => {
+                    send_word(&mut driver, "events", &key.to_string(), word, at * 1_000);
+                    clock = clock.max(at);
+                    if word.is_empty() {
+                        let before = kept.get(&key).copied();
+                        let count = before.filter(|(_, until)| *until > clock).map_or(1, |(count, _)| count + 1);
+                        let until = before.map_or(at + AGE, |(_, until)| until.max(at + AGE));
+                        kept.insert(key, (count, until));
+                        due[usize::from(key)].push(count);
+                    }
+                }
+                Deed::Anew(how) => ANEW[how](&mut driver),
+                Deed::Fault(fault) => driver.log().fail_next(fault),
+                Deed::Wait => driver.advance(Duration::from_millis(1_500)),
+            }
+        }
+        let found: Vec<Vec<i64>> = (0..3).map(|key| told(&mut driver, &key.to_string())).collect();
+        prop_assert_eq!(found, due);
+        let clock = (clock > i64::MIN).then(|| json!(START_MS + clock * 1_000));
+        prop_assert_eq!(driver.store("counts", "\0tidegate\0clock"), clock);
+    }
 }
