@@ -43,7 +43,7 @@ pub(crate) enum Command {
     #[command(after_help = "Asks neither Kafka nor a database.\n\nExample: tidegate describe -o json")]
     Describe(OutputArguments),
     /// List halted partitions, why they stand still and what repairs them
-    #[command(after_help = "Example: tidegate halted")]
+    #[command(after_help = "Exits with 3 if there are any.\n\nExample: tidegate halted")]
     Halted(OutputArguments),
     /// Let the group's offset or the database's position decide, where one of them was lost or belongs to another
     #[command(after_help = "All instances are stopped first.\n\nExample: tidegate adopt readings-3 --from-group")]

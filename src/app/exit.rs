@@ -12,7 +12,7 @@ pub enum Exit {
     Failed,
     /// 2: wrong usage of the command line.
     Usage,
-    /// 3: `topics plan` found differences. Not 2, or a mistyped flag would look like drift.
+    /// 3: `topics plan` found differences, `halted` halted partitions. Not 2, or a mistyped flag would look like drift.
     Different,
     /// 78: the configuration is wrong (`EX_CONFIG` of sysexits.h).
     Misconfigured,

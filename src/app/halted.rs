@@ -1,8 +1,8 @@
-//! `halted`: which partitions would stand still, decided from what the servers say now, by the table that the engine uses;
-//! with the commands that set them going, and what was done by such commands before.
+//! `halted`: which partitions stand still, or would, decided from what the servers say now, by the table that the engine
+//! uses; with the commands that set them going, and what was done by such commands before.
 //!
-//! What only a running instance sees (a record in the wrong partition, a store that cannot be read) is in its log and at
-//! its `/status`.
+//! What only a running instance sees (a table that was altered, a record in the wrong partition, a store that cannot be
+//! read) is asked of the instances, at their `/status`.
 
 use crate::app::cli::{Output, OutputArguments};
 use crate::app::exit::Exit;
@@ -17,16 +17,25 @@ use crate::engine::remedy::{Choice, Place, choices};
 use crate::engine::repair::sub_topology;
 use crate::flow::record::TopicPartition;
 use crate::flow::topology::SubTopology;
+#[cfg(feature = "http")]
+use crate::http::{client, place};
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
 use crate::ports::rows::Position;
 use crate::ports::source::{Committed, Group};
+#[cfg(feature = "http")]
+use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
+#[cfg(feature = "http")]
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long an instance may take for each step of its answer.
+#[cfg(feature = "http")]
+const STATUS: Duration = Duration::from_secs(3);
 /// How many repairs the table for people ends with.
 const REPAIRS: usize = 10;
 
@@ -42,7 +51,16 @@ struct Halted {
     log_start: i64,
     log_end: i64,
     cause: &'static str,
+    /// What the instance says that has seen it; null where the servers' numbers say it.
+    detail: Option<String>,
     choices: Vec<Choice>,
+}
+
+/// A halt that an instance tells of.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    reason: HaltReason,
+    detail: String,
 }
 
 pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -59,7 +77,8 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
             rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
         repairs = rows.deeds().map_err(said)?.iter().map(RepairReport::from).collect();
     }
-    let found = find(&service, &positions, &*log.group())?;
+    let seen = seen_by_instances(service.topology.name(), &*log.group());
+    let found = find(&service, &positions, &seen, &*log.group())?;
     match arguments.output {
         Output::Json => table::json(&found, out)?,
         Output::Table => {
@@ -70,12 +89,63 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
             write_repairs(&repairs, out)?;
         }
     }
-    Ok(Exit::Done)
+    Ok(if found.is_empty() { Exit::Done } else { Exit::Different })
+}
+
+/// What the running instances of the pipeline tell, by source partition.
+#[cfg(feature = "http")]
+fn seen_by_instances(pipeline: &str, group: &dyn Group) -> BTreeMap<String, Seen> {
+    let told = group.addresses(ANSWER).unwrap_or_else(|fault| {
+        tracing::warn!(error = %fault, "the group does not say where its instances are; what only they see is in their logs");
+        BTreeMap::new()
+    });
+    let addresses: BTreeSet<String> = told.into_values().collect();
+    let mut seen = BTreeMap::new();
+    for address in addresses {
+        match place::reachable(&address).and_then(|address| ask(pipeline, address)) {
+            Some(halts) => seen.extend(halts),
+            None => {
+                tracing::warn!(address, "this instance could not be asked; what only it sees is in its log");
+            }
+        }
+    }
+    seen
+}
+
+#[cfg(not(feature = "http"))]
+fn seen_by_instances(_: &str, _: &dyn Group) -> BTreeMap<String, Seen> {
+    BTreeMap::new()
+}
+
+/// What one instance tells; `None` where it does not answer, or answers for another pipeline.
+#[cfg(feature = "http")]
+fn ask(pipeline: &str, address: &str) -> Option<Vec<(String, Seen)>> {
+    #[derive(Deserialize)]
+    struct Status {
+        pipeline: String,
+        halts: Vec<Halt>,
+    }
+
+    #[derive(Deserialize)]
+    struct Halt {
+        source: String,
+        reason: String,
+        detail: String,
+    }
+
+    let (_, text) = client::get(address, "/status", None, STATUS).ok()?;
+    let status: Status = serde_json::from_str(&text).ok()?;
+    let seen = |Halt { source, reason, detail }: Halt| {
+        let reason = HaltReason::ALL.into_iter().find(|known| known.label() == reason)?;
+        Some((source, Seen { reason, detail }))
+    };
+    (status.pipeline == pipeline).then(|| status.halts.into_iter().filter_map(seen).collect())
 }
 
 fn find(
     service: &Service,
     positions: &BTreeMap<TopicPartition, Position>,
+    seen: &BTreeMap<String, Seen>,
     group: &dyn Group,
 ) -> Result<Vec<Halted>, Failure> {
     let subs = service.topology.sub_topologies().iter();
@@ -83,7 +153,8 @@ fn find(
     let mut out = Vec::new();
     for source in sources(&service.topology, group, &topics)? {
         let position = positions.get(&source);
-        let judged = judge(service, &source, position, group).map_err(|fault| service.kafka_said(fault))?;
+        let judged = judge(service, &source, position, seen.get(&source.to_string()), group)
+            .map_err(|fault| service.kafka_said(fault))?;
         out.extend(judged);
     }
     Ok(out)
@@ -94,6 +165,7 @@ fn judge(
     service: &Service,
     source: &TopicPartition,
     position: Option<&Position>,
+    seen: Option<&Seen>,
     group: &dyn Group,
 ) -> Result<Option<Halted>, Fault> {
     let (engine, pipeline) = (service.engine(), service.topology.name());
@@ -126,7 +198,11 @@ fn judge(
             on_data_loss: engine.on_data_loss,
         })
     };
-    let Decision::Halt(reason) = decision else { return Ok(None) };
+    let (reason, detail) = match (decision, seen) {
+        (Decision::Halt(reason), _) => (reason, None),
+        (_, Some(seen)) => (seen.reason, Some(seen.detail.clone())),
+        (_, None) => return Ok(None),
+    };
     let (next_offset, k) = (position.map(|position| position.next_offset), committed.as_ref().map(|k| k.next_offset));
     let at = (reason == HaltReason::InputsTruncated).then_some(bounds.end);
     let is_stateful = sub.is_stateful();
@@ -142,6 +218,7 @@ fn judge(
         log_start: bounds.start.0,
         log_end: bounds.end.0,
         cause: reason.cause(),
+        detail,
         choices: choices(reason, &place),
     }))
 }
@@ -153,6 +230,9 @@ fn write(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "  committed offset in Kafka     {}", number(halted.committed_offset))?;
     writeln!(out, "  log                           {} to {}", halted.log_start, halted.log_end)?;
     writeln!(out, "  most likely                   {}", halted.cause)?;
+    if let Some(detail) = &halted.detail {
+        writeln!(out, "  its instance says             {detail}")?;
+    }
     writeln!(out, "  stop all instances, then choose one")?;
     for choice in &halted.choices {
         match &choice.command {
@@ -180,4 +260,44 @@ fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Result<(), Fa
         ]);
     }
     table::write(&rows, out)
+}
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    use super::*;
+    use crate::engine::status::{Status, TaskStatus};
+    use crate::engine::task::Halt;
+    use crate::flow::record::{Partition, TopicName};
+    use crate::http::{About, View, serve};
+    use crate::ports::source::TaskId;
+    use std::sync::Arc;
+
+    struct Instance(Status);
+
+    impl View for Instance {
+        fn status(&self) -> &Status {
+            &self.0
+        }
+
+        fn about(&self) -> About {
+            About { pipeline: "scoring".into(), place: "a test".into() }
+        }
+    }
+
+    #[test]
+    fn what_only_an_instance_sees_is_asked_of_it_and_of_no_other_pipelines() {
+        let status = Status::default();
+        let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
+        let detail = "column score does not exist".to_owned();
+        let reason = HaltReason::SchemaChanged;
+        let halt = Halt { source, reason, next_offset: None, committed: None, detail: detail.clone(), choices: vec![] };
+        let task = TaskId { sub_topology: 0, partition: Partition(3) };
+        status.set_task(task, TaskStatus { state: "halted", inputs: Vec::new(), halt: Some(halt) });
+        let server = serve("127.0.0.1:0".parse().unwrap(), Arc::new(Instance(status))).unwrap();
+        let address = server.address().to_string();
+        assert_eq!(ask("scoring", &address), Some(vec![("readings-3".into(), Seen { reason, detail })]));
+        assert_eq!(ask("another", &address), None);
+        drop(server);
+        assert_eq!(ask("scoring", &address), None);
+    }
 }

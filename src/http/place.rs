@@ -13,7 +13,8 @@ pub fn told(address: &str) -> Option<String> {
 }
 
 /// The address that was told, where it can be reached from here.
-pub(super) fn reachable(told: &str) -> Option<&str> {
+#[must_use]
+pub fn reachable(told: &str) -> Option<&str> {
     let Some((address, owners)) = told.split_once('#') else {
         return Some(told).filter(|address| !is_loopback(address));
     };

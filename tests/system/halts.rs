@@ -11,7 +11,10 @@ const IDS: i64 = 1_000;
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
 fn halted(world: &World) -> Vec<Value> {
-    serde_json::from_str(&world.ok(&["halted", "-o", "json"])).unwrap()
+    let output = world.run(&["halted", "-o", "json"]);
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(if found.is_empty() { 0 } else { 3 }));
+    found
 }
 
 /// An instance works some records off and ends; K is D everywhere.

@@ -54,7 +54,10 @@ pub fn obey(world: &World, line: &str) {
 }
 
 fn halted(world: &World) -> Vec<Value> {
-    serde_json::from_str(&world.ok(&["halted", "-o", "json"])).unwrap()
+    let output = world.run(&["halted", "-o", "json"]);
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(if found.is_empty() { 0 } else { 3 }));
+    found
 }
 
 /// Runs an instance until it ends because all of its partitions are halted, and does what each halt says: `words` choose
