@@ -10,7 +10,7 @@
 
 use crate::engine::decision::HaltReason;
 use crate::engine::stage::{PAUSE, PAUSE_MAX, Stage};
-use crate::engine::task::{Held, Input, State};
+use crate::engine::task::{Apart, Held, Input, State};
 use crate::flow::key::Key;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
@@ -24,6 +24,8 @@ const SHRINK: usize = 4;
 /// What fails alone may take this share of the worker's time at most, the others' batches have the rest.
 const APART_SHARE: u32 = 5;
 const APART_MAX: Duration = Duration::from_mins(1);
+/// How often in a row a record may fail alone while other batches are taken.
+const ALONE_MAX: u32 = 16;
 /// How often it is looked whether a locked row is free.
 const HELD_LOOK: Duration = Duration::from_millis(250);
 
@@ -95,7 +97,7 @@ impl Stage {
         let (apart, mut candidates): (Vec<_>, Vec<_>) = running
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
-            .partition(|(_, _, input)| input.failures > 0);
+            .partition(|(_, _, input)| input.apart.is_some());
         let mut room = self.state.portion.most(self.settings.batch_rows);
         let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
         let is_aged = candidates
@@ -133,7 +135,7 @@ impl Stage {
 
     /// Whether the batch is of a record that failed alone before.
     pub(crate) fn is_apart(&self, draws: &[Draw]) -> bool {
-        let is_apart = |draw: &Draw| self.input(draw.task, draw.input).is_some_and(|input| input.failures > 0);
+        let is_apart = |draw: &Draw| self.input(draw.task, draw.input).is_some_and(|input| input.apart.is_some());
         draws.iter().any(is_apart)
     }
 
@@ -142,8 +144,8 @@ impl Stage {
     }
 
     /// A batch that was begun at `began` came to nothing, and a smaller one may not. What was alone waits apart from the
-    /// others. It halts when it cannot be true twice.
-    pub(crate) fn failed(&mut self, fault: &Fault, draws: &[Draw], began: Duration) {
+    /// others, and halts where no repetition can help.
+    pub(crate) fn failed(&mut self, fault: &Fault, draws: &[Draw], began: Duration, was_at_commit: bool) {
         self.status.database_retries.add(1);
         let records = draws.iter().map(|draw| draw.records).sum();
         let Some(alone) = draws.first().filter(|_| records == 1) else {
@@ -151,8 +153,10 @@ impl Stage {
             self.back_off(fault);
             return;
         };
-        let has_failed_before = self.input(alone.task, alone.input).is_some_and(|input| input.failures > 0);
-        if matches!(fault, Fault::Corrupt(_)) && has_failed_before {
+        let apart = self.input(alone.task, alone.input).and_then(|input| input.apart);
+        let mut apart = apart.unwrap_or(Apart { failures: 0, since: self.state.commits });
+        apart.failures += 1;
+        if self.is_final(fault, apart, was_at_commit) {
             let halt = self.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
             if let Some(halt) = halt {
                 self.halt(alone.task, halt);
@@ -165,12 +169,23 @@ impl Stage {
         else {
             return;
         };
-        let pause = (PAUSE * 2_u32.pow(input.failures.min(10))).min(PAUSE_MAX);
-        input.failures += 1;
+        let failures = apart.failures;
+        let pause = (PAUSE * 2_u32.pow(failures.min(10))).min(PAUSE_MAX);
+        input.apart = Some(apart);
         input.blocked_until = now + pause.max(took * (APART_SHARE - 1)).min(APART_MAX);
-        if input.failures.is_power_of_two() {
+        if failures.is_power_of_two() {
             let offset = input.next_offset.0;
-            tracing::warn!(partition = %input.source, offset, error = %fault, failures = input.failures, "the database did not take a record that was offered alone; its partition waits, the others go on");
+            tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; its partition waits, the others go on");
+        }
+    }
+
+    /// Whether a record that has failed alone is not to be offered again: the database refuses it (a COMMIT that it refuses
+    /// may have been about what others did), or takes everything but it. One that waits for a lock waits on.
+    fn is_final(&self, fault: &Fault, apart: Apart, was_at_commit: bool) -> bool {
+        match fault {
+            Fault::Corrupt(_) => !was_at_commit || apart.failures > 1,
+            fault if fault.is_lock_wait() => false,
+            _ => apart.failures >= ALONE_MAX && self.state.commits - apart.since >= u64::from(ALONE_MAX),
         }
     }
 

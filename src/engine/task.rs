@@ -144,14 +144,23 @@ pub(crate) struct Input {
     pub(crate) attempts: u32,
     /// Not to be offered before.
     pub(crate) blocked_until: Duration,
-    /// How often in a row the database did not take its next record, which was offered alone.
-    pub(crate) failures: u32,
+    /// The database did not take its next record, which was offered alone.
+    pub(crate) apart: Option<Apart>,
     /// A row that it waits for.
     pub(crate) held: Option<Held>,
     /// The worker's last committed batch that had a part of it.
     pub(crate) committed_in: u64,
     queue: VecDeque<Queued>,
     queued: usize,
+}
+
+/// How a record that is offered alone fares.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apart {
+    /// In a row.
+    pub(crate) failures: u32,
+    /// How many batches its worker had committed when it began.
+    pub(crate) since: u64,
 }
 
 /// A row that somebody else has locked.
@@ -182,7 +191,7 @@ impl Input {
             offered: NextOffset(i64::MAX),
             attempts: 0,
             blocked_until: Duration::ZERO,
-            failures: 0,
+            apart: None,
             held: None,
             committed_in: 0,
             queue: VecDeque::new(),
@@ -272,7 +281,7 @@ impl Input {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.held = None;
+        (self.held, self.apart) = (None, None);
         self.queue.clear();
         self.queued = 0;
     }

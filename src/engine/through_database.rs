@@ -75,6 +75,8 @@ enum Undone {
     Store(StoreTrouble),
     /// There is no transaction: whatever it was to take is not to blame.
     Away(Fault),
+    /// The COMMIT failed for certain.
+    Uncommitted(Fault),
     /// Some of the rows are locked by others.
     Locked(Fault, Vec<Wanted>),
     Fault(Fault),
@@ -130,7 +132,7 @@ impl Stage {
                     tracing::info!("the answer to a COMMIT was lost; a locking read will settle it");
                     self.state.in_doubt = Some(prepared);
                 }
-                Err(fault) => self.undo(Undone::Fault(fault), &draws, began)?,
+                Err(fault) => self.undo(Undone::Uncommitted(fault), &draws, began)?,
             },
             Err(undone) => self.undo(undone, &draws, began)?,
         }
@@ -256,7 +258,7 @@ impl Stage {
             }
             let Some(input) = task.inputs.get_mut(number) else { continue };
             input.next_offset = to;
-            (input.failures, input.committed_in) = (0, self.state.commits);
+            (input.apart, input.committed_in) = (None, self.state.commits);
             input.consume(reached.records);
             task.queued.fetch_sub(reached.records, Ordering::AcqRel);
             let Some(input) = task.inputs.get_mut(number) else { continue };
@@ -346,7 +348,9 @@ impl Stage {
     fn undo(&mut self, undone: Undone, draws: &[Draw], began: Duration) -> Result<(), Fault> {
         self.undo_stores(draws.iter().map(|draw| draw.task));
         match undone {
-            Undone::Away(fault @ Fault::Fatal(_)) | Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
+            Undone::Away(fault @ Fault::Fatal(_))
+            | Undone::Uncommitted(fault @ Fault::Fatal(_))
+            | Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
             Undone::Fenced(tasks) => {
                 self.rows.rollback();
                 for task in tasks {
@@ -377,12 +381,16 @@ impl Stage {
                 if self.hold(&fault, &wanted) {
                     self.status.database_retries.add(1);
                 } else {
-                    self.failed(&fault, draws, began);
+                    self.failed(&fault, draws, began, false);
                 }
+            }
+            Undone::Uncommitted(fault) => {
+                self.rows.rollback();
+                self.failed(&fault, draws, began, true);
             }
             Undone::Fault(fault) => {
                 self.rows.rollback();
-                self.failed(&fault, draws, began);
+                self.failed(&fault, draws, began, false);
             }
         }
         Ok(())

@@ -465,7 +465,8 @@ impl<'t> Source<'t> {
     }
 
     /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
-    /// `with_store`.
+    /// `with_store`. Several steps may have one table, each with a struct of the columns that it is about: a row is read,
+    /// locked and written once a batch, and a step sees what the one before left.
     pub fn update<A: Algorithm<Event: DeserializeOwned>>(
         self,
         table: impl Into<Table>,

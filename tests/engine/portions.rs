@@ -80,6 +80,30 @@ fn a_table_that_takes_nothing_holds_up_the_partitions_of_its_step_only() {
     driver.database().limit_statements(&Table::new("accounts"), None);
     assert!(driver.halts().is_empty());
     assert_eq!(driver.read("account-changes").len(), usize::try_from(IDS).unwrap());
+
+    // Not for ever, where everything else is taken.
+    driver.database().limit_statements(&Table::new("accounts"), Some(0));
+    send_to_all(&mut driver, "readings");
+    for _ in 0..40 {
+        send_to_all(&mut driver, "visits");
+        work(&mut driver, Duration::from_secs(1));
+    }
+    let halts = driver.halts();
+    assert_eq!(halts.len(), 4, "{halts:?}");
+    assert!(halts.iter().all(|halt| halt.source.topic.as_str() == "readings" && halt.detail.contains("took too long")));
+    assert_eq!(version(&mut driver, "shops", 7), 41);
+}
+
+#[test]
+fn a_database_that_takes_nothing_halts_nothing_however_long() {
+    let mut driver = driver(IDS);
+    driver.run();
+    driver.database().limit_statements(&Table::new("accounts"), Some(0));
+    send_to_all(&mut driver, "readings");
+    work(&mut driver, Duration::from_secs(120));
+    driver.database().limit_statements(&Table::new("accounts"), None);
+    assert!(driver.halts().is_empty());
+    assert_eq!(driver.read("large-changes").len(), usize::try_from(IDS).unwrap());
 }
 
 #[test]

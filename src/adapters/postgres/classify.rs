@@ -106,9 +106,10 @@ pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequen
     }
 }
 
-/// Whether others hold what was waited for in vain: a lock timeout, or a statement timeout that came first.
-pub(super) fn is_lock_wait(sqlstate: &str) -> bool {
-    matches!(sqlstate, "55P03" | "57014")
+/// Whether others hold what was waited for in vain: a lock timeout, or a statement timeout that came before it, where
+/// somebody is known to hold something.
+pub(super) fn is_lock_wait(sqlstate: &str, has_holders: bool) -> bool {
+    sqlstate == "55P03" || (sqlstate == "57014" && has_holders)
 }
 
 /// Whether a COMMIT that was answered with this SQLSTATE may have been carried out all the same: the connection or the

@@ -422,7 +422,9 @@ impl Trouble {
 impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
         match trouble.consequence() {
-            Consequence::Retry if trouble.sqlstate().is_some_and(classify::is_lock_wait) => {
+            Consequence::Retry
+                if trouble.sqlstate().is_some_and(|code| classify::is_lock_wait(code, trouble.holders.is_some())) =>
+            {
                 Self::locked(trouble.names()).because(trouble.error)
             }
             Consequence::Retry | Consequence::Reconnect => Self::retry(trouble.names()).because(trouble.error),
