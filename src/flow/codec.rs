@@ -245,4 +245,26 @@ mod tests {
         assert_eq!(decode::<serde_json::Value>(Some(deep.as_bytes())).unwrap_err().code(), "bad-json");
         assert_eq!(decode::<serde_json::Value>(Some(b"{\"a\": 1}")).unwrap(), json!({"a": 1}));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_float_reads_back_to_the_last_bit(double in proptest::num::f64::ANY, single in proptest::num::f32::ANY) {
+            proptest::prop_assume!(double.is_finite() && single.is_finite());
+            let (read, other): (f64, f32) = decode(Some(&encode(&(double, single)).unwrap())).unwrap();
+            proptest::prop_assert_eq!((read.to_bits(), other.to_bits()), (double.to_bits(), single.to_bits()));
+            let tree: serde_json::Value = decode(Some(&encode(&double).unwrap())).unwrap();
+            proptest::prop_assert_eq!(tree.as_f64().unwrap().to_bits(), double.to_bits());
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_as_the_nearest_double() {
+        for (text, bits) in [
+            ("130.65331632653061", 130.653_316_326_530_61_f64),
+            ("-8.990567403888024e-203", -8.990_567_403_888_024e-203),
+            ("9007199254740991.0", 9_007_199_254_740_991.0),
+        ] {
+            assert_eq!(decode::<f64>(Some(text.as_bytes())).unwrap().to_bits(), bits.to_bits(), "{text}");
+        }
+    }
 }

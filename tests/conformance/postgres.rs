@@ -49,6 +49,11 @@ impl RowsBench for Server {
         self.run(sql::insert(table, columns, row, "\\x"));
     }
 
+    fn insert_all(&self, table: &Table, columns: &[Column<'_>], rows: &[RowRead]) {
+        let statements: Vec<String> = rows.iter().map(|row| sql::insert(table, columns, row, "\\x")).collect();
+        self.run(statements.join("; "));
+    }
+
     fn rows(&self, pipeline: &str) -> Box<dyn Rows> {
         Box::new(PostgresRows::new(&self.settings, pipeline, pipeline).unwrap())
     }

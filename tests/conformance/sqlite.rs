@@ -81,6 +81,15 @@ impl RowsBench for Database {
         self.run(sql::insert(table, columns, row, "x"));
     }
 
+    fn insert_all(&self, table: &Table, columns: &[Column<'_>], rows: &[RowRead]) {
+        let statements: Vec<String> = rows.iter().map(|row| sql::insert(table, columns, row, "x")).collect();
+        self.run(statements.join("; "));
+    }
+
+    fn has_negative_zero(&self) -> bool {
+        false
+    }
+
     fn rows(&self, pipeline: &str) -> Box<dyn Rows> {
         Box::new(SqliteRows::new(&self.settings, pipeline, pipeline).unwrap())
     }

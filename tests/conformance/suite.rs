@@ -49,6 +49,8 @@ macro_rules! rows_suite {
         $crate::suite::tests! { $module, $open, $crate::rows:
             rows_round_trip_every_type
             nulls_and_extremes_round_trip
+            random_values_of_every_type_come_back_bit_for_bit
+            random_outbox_rows_come_back_byte_for_byte
             every_key_type_finds_its_row
             differences_come_in_one_message
             a_missing_table_is_a_difference
@@ -96,6 +98,7 @@ macro_rules! store_suite {
         $crate::suite::tests! { $module, $open, $crate::store:
             a_value_is_what_was_written_last
             a_batch_names_many_keys
+            random_keys_and_values_come_back_byte_for_byte
             a_scan_shows_keys_in_order_between_its_bounds
             a_scan_ends_when_told
             stores_and_partitions_do_not_see_each_other

@@ -63,6 +63,41 @@ fn all_differences_are_told_at_once() {
     }
 }
 
+#[test]
+fn a_table_whose_rows_may_be_hidden_from_us_is_refused() {
+    let Some(fixture) = Fixture::new("hidden") else { return };
+    fixture.sql(
+        "CREATE TABLE {u}.accounts (id bigint PRIMARY KEY, version bigint NOT NULL, score double precision NOT NULL)",
+    );
+    fixture.sql("CREATE ROLE hidden_app LOGIN PASSWORD 'app'; GRANT ALL ON SCHEMA {u}, {tg} TO hidden_app");
+    fixture.sql(
+        "GRANT ALL ON ALL TABLES IN SCHEMA {u} TO hidden_app; GRANT ALL ON ALL TABLES IN SCHEMA {tg} TO hidden_app",
+    );
+    let (_, host) = fixture.settings.url.expose().rsplit_once('@').unwrap();
+    let settings = PostgresSettings {
+        url: PostgresSettings::new(&format!("postgres://hidden_app:app@{host}")).url,
+        ..fixture.settings.clone()
+    };
+    let spec =
+        TableSpec { table: Table::new("hidden.accounts"), columns: vec![column("score", ColumnType::F64, false)] };
+    let bind = || {
+        let mut rows = PostgresRows::new(&settings, "hidden", "hidden").unwrap();
+        rows.bind(std::slice::from_ref(&spec)).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(bind(), Ok(()));
+    fixture.sql("ALTER TABLE {u}.accounts ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON {u}.accounts TO hidden_app USING (id <= 100)");
+    let refused = bind().unwrap_err();
+    let sentence = "table hidden.accounts: row security is in force for role hidden_app; rows it hides would count as missing: grant BYPASSRLS, or a policy of its own: CREATE POLICY hidden_app ON hidden.accounts TO hidden_app USING (true)";
+    assert!(refused.contains(sentence), "{refused}");
+    fixture.rows().bind(std::slice::from_ref(&spec)).unwrap(); // the owner sees everything
+    fixture.sql("CREATE POLICY hidden_app ON {u}.accounts TO hidden_app USING (true)");
+    assert_eq!(bind(), Ok(()), "the way that the sentence names");
+    fixture.sql("CREATE POLICY late ON {u}.accounts AS RESTRICTIVE USING (id > 5)");
+    assert!(bind().is_err(), "of which a restrictive one takes some away again");
+    fixture.sql("ALTER ROLE hidden_app BYPASSRLS");
+    assert_eq!(bind(), Ok(()));
+}
+
 const WIDE: [(&str, ColumnType, &str); 15] = [
     ("c_bool", ColumnType::Bool, "boolean"),
     ("c_i16", ColumnType::I16, "smallint"),

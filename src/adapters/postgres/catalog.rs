@@ -5,8 +5,8 @@ use super::statements::{self, BoundColumn, TableStatements};
 use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, FoundColumn, TableSpec};
 use crate::ports::fault::Fault;
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row};
 
 /// A table that can be read and written.
 #[derive(Debug)]
@@ -81,8 +81,17 @@ struct Relation {
     kind: String,
     /// `pg_class.relpersistence`: `p` survives a crash.
     persistence: String,
+    /// The role that row security hides rows from, where it does.
+    hidden_from: Option<String>,
     columns: Vec<Column>,
 }
+
+/// Whether row security may hide rows of the relation `r` from us: it is in force, and no policy lets us see and write every
+/// row, or one restricts that again.
+const HIDES_ROWS: &str = "row_security_active(r.oid) AND (EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND NOT \
+     p.polpermissive) OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND p.polpermissive AND p.polcmd = '*' \
+     AND pg_get_expr(p.polqual, p.polrelid) = 'true' AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true' \
+     AND EXISTS (SELECT FROM unnest(p.polroles) role WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))";
 
 #[expect(clippy::struct_excessive_bools, reason = "the catalog has that many yes-or-no questions")]
 struct Column {
@@ -99,10 +108,11 @@ struct Column {
 
 impl Relation {
     async fn find(c: &mut PgConnection, regclass: &str) -> Result<Option<Self>, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT n.nspname::text, r.relname::text, r.relkind::text, r.relpersistence::text, r.oid::bigint FROM pg_class r \
-             JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = to_regclass($1)",
-        )
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "SELECT n.nspname::text, r.relname::text, r.relkind::text, r.relpersistence::text, r.oid::bigint, \
+             CASE WHEN {HIDES_ROWS} THEN current_user::text END FROM pg_class r \
+             JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = to_regclass($1)"
+        )))
         .bind(regclass)
         .persistent(false)
         .fetch_optional(&mut *c)
@@ -125,6 +135,7 @@ impl Relation {
             name: row.try_get(1)?,
             kind: row.try_get(2)?,
             persistence: row.try_get(3)?,
+            hidden_from: row.try_get(5)?,
             columns: columns.iter().map(Column::read).collect::<Result<_, _>>()?,
         }))
     }
@@ -140,6 +151,11 @@ impl Relation {
         if self.persistence != "p" {
             out.push(format!(
                 "table {table}: is unlogged or temporary, so a crash empties it; ALTER TABLE {table} SET LOGGED"
+            ));
+        }
+        if let Some(role) = &self.hidden_from {
+            out.push(format!(
+                "table {table}: row security is in force for role {role}; rows it hides would count as missing: grant BYPASSRLS, or a policy of its own: CREATE POLICY {role} ON {table} TO {role} USING (true)"
             ));
         }
         for column in &self.columns {

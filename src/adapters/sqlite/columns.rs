@@ -61,6 +61,13 @@ fn column_type(declared: &str, is_key: bool) -> Result<Option<ColumnType>, &'sta
     }))
 }
 
+/// Whether a column's numeric affinity, which `JSONB` has, would make another number of this JSON text: any bare number but
+/// an integer of 64 bits. As bytes it stays as it is.
+fn would_be_rounded(json: &str) -> bool {
+    let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    is_number && !json.parse::<i64>().is_ok_and(|number| number.to_string() == json)
+}
+
 /// Binds a value. Floats of 32 bits lie as 64 bits, which holds them exactly; truth as 0 and 1.
 pub(super) fn bind<'q>(query: Query<'q>, value: &Value) -> Query<'q> {
     match value {
@@ -71,6 +78,7 @@ pub(super) fn bind<'q>(query: Query<'q>, value: &Value) -> Query<'q> {
         Value::I64(v) => query.bind(*v),
         Value::F32(v) => query.bind(f64::from(*v)),
         Value::F64(v) => query.bind(*v),
+        Value::Json(v) if would_be_rounded(v) => query.bind(v.clone().into_bytes()),
         Value::Text(v) | Value::Json(v) => query.bind(v.clone()),
         Value::Bytes(v) => query.bind(v.clone()),
     }

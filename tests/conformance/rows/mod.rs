@@ -41,12 +41,20 @@ pub trait RowsBench: Sync {
     fn create_table(&self, table: &Table, columns: &[Column<'_>], smallest: Option<&str>);
     /// Inserts a row; `values` are in the order of `columns`.
     fn insert(&self, table: &Table, columns: &[Column<'_>], row: &RowRead);
+    /// Inserts many rows.
+    fn insert_all(&self, table: &Table, columns: &[Column<'_>], rows: &[RowRead]) {
+        rows.iter().for_each(|row| self.insert(table, columns, row));
+    }
     /// A worker's connection.
     fn rows(&self, pipeline: &str) -> Box<dyn Rows>;
     /// Work on the schema, with this retention of outbox rows.
     fn schema(&self, pipeline: &str, retention: Duration) -> Box<dyn Schema>;
     /// What the audit reads.
     fn history(&self, pipeline: &str) -> Box<dyn RowHistory>;
+    /// Whether `-0.0` stays what it is.
+    fn has_negative_zero(&self) -> bool {
+        true
+    }
     /// How long a transaction waits for another one's locks, at least.
     fn lock_wait(&self) -> Duration {
         Duration::from_secs(2)

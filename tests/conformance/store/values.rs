@@ -31,6 +31,27 @@ pub fn a_batch_names_many_keys(bench: &dyn StoreBench) {
     assert_eq!(contents(&*store), even.collect::<Entries>());
 }
 
+pub fn random_keys_and_values_come_back_byte_for_byte(bench: &dyn StoreBench) {
+    let mut store = bench.start().open(&id("a", 0)).unwrap();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = |length_max: u64| -> Vec<u8> {
+        let mut roll = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        (0..roll() % (length_max + 1)).map(|_| roll().to_be_bytes()[3]).collect()
+    };
+    let entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = (0..500).map(|_| (bytes(40), bytes(400))).collect();
+    let writes: Vec<Write<'_>> = entries.iter().map(|(key, value)| (&key[..], Some(&value[..]))).collect();
+    store.write(&writes, &checkpoint(1)).unwrap();
+    assert_eq!(contents(&*store), entries.clone().into_iter().collect::<Entries>());
+    for (key, value) in &entries {
+        assert_eq!(get(&*store, key).as_ref(), Some(value));
+    }
+}
+
 pub fn a_scan_shows_keys_in_order_between_its_bounds(bench: &dyn StoreBench) {
     let mut store = bench.start().open(&id("a", 0)).unwrap();
     let keys: [&[u8]; 8] = [b"", b"\0", b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff"];
