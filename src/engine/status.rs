@@ -59,6 +59,8 @@ pub struct Status {
     pub restored_records: Counter,
     /// How sources keep to their declared partitioning.
     pub declared: Declarations,
+    /// How sources lie that declare nothing, where a step keeps something by their keys.
+    pub undeclared: Undeclared,
     /// Changes of key that may not be needed.
     pub shuffles: Shuffles,
     /// Age of records, from their timestamp to the commit of the Kafka transaction that tells of them.
@@ -187,6 +189,58 @@ impl Declarations {
     /// What was found, by source topic: those of which a record has come.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<TopicName, DeclaredSource> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Keyed records of sources that declare nothing, by source topic: a join misses keys that another partitioner has placed.
+#[derive(Debug, Default)]
+pub struct Undeclared {
+    sources: Mutex<BTreeMap<TopicName, Looked>>,
+}
+
+/// How the keys of one such source lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The hash by which they would all meet.
+    pub assumed: &'static str,
+    /// Records with a key.
+    pub checked: u64,
+    /// Of these, records in another partition than that hash names.
+    pub elsewhere: u64,
+    /// Of those, records that lie where CRC-32 puts them.
+    pub by_crc32: u64,
+}
+
+impl Undeclared {
+    /// Adds what a slice has found. Records that lie elsewhere are told when there are some, and whenever there are ten
+    /// times as many.
+    pub(crate) fn looked(&self, topic: &TopicName, new: Looked) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = sources.entry(topic.clone()).or_default();
+        let before = found.elsewhere;
+        found.assumed = new.assumed;
+        found.checked += new.checked;
+        found.elsewhere += new.elsewhere;
+        found.by_crc32 += new.by_crc32;
+        let Looked { assumed, checked, elsewhere, by_crc32 } = *found;
+        drop(sources);
+        if before.checked_ilog10() == elsewhere.checked_ilog10() {
+            return;
+        }
+        let likely = if by_crc32 >= elsewhere - elsewhere / 10 {
+            "a librdkafka client with its default partitioner (CRC-32: confluent-kafka for Python, Go and .NET): set \
+             partitioner=murmur2_random there, or say Declared::crc32 of all topics of the step"
+        } else {
+            "a partitioner of the producer's own, partitions chosen by hand, or kafkajs's LegacyPartitioner: let all \
+             producers use murmur2, or send the topic through key_by()"
+        };
+        tracing::warn!(%topic, checked, elsewhere, assumed, "keys lie in other partitions than their hash puts them, where a join misses them and a value is kept twice; most likely {likely}");
+    }
+
+    /// What was found, by source topic: those of which a keyed record has come.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<TopicName, Looked> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

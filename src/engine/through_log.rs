@@ -16,12 +16,12 @@ use crate::engine::pieces::Size;
 use crate::engine::relay::{Outbound, Part, Publication, ToRelay};
 use crate::engine::settings::EngineSettings;
 use crate::engine::stage::Stage;
-use crate::engine::status::{Declarations, Status};
+use crate::engine::status::{Declarations, Looked, Status, Undeclared};
 use crate::engine::task::{Input, State, Task};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, Stepped};
-use crate::flow::key::{Key, KeyType, partition_for};
-use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::key::{Key, KeyType, crc32_partition_for, partition_for};
+use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::step::{LogStep, in_net};
 use crate::flow::store::StateAccess;
@@ -112,6 +112,7 @@ struct Terms<'a> {
     rekeyed_bytes_max: Option<usize>,
     status: &'a Status,
     in_place: InPlace,
+    looks: Looks,
 }
 
 /// Records that lay where their source declares, counted by topic until the end of the slice: the status is behind a lock.
@@ -137,6 +138,34 @@ impl InPlace {
     }
 }
 
+/// Keyed records of sources that declare nothing, counted likewise.
+#[derive(Default)]
+struct Looks(RefCell<Vec<(TopicName, Looked)>>);
+
+impl Looks {
+    fn note(&self, topic: &TopicName, key: &[u8], hash: &KeyHash, count: i32, found: Partition) {
+        let Ok(expected) = hash.place(key, count) else { return };
+        let is_elsewhere = expected != found.0;
+        let is_crc32 = is_elsewhere && crc32_partition_for(key, count) == found.0;
+        let mut counted = self.0.borrow_mut();
+        let place = counted.iter().position(|(other, _)| other == topic).unwrap_or_else(|| {
+            counted.push((topic.clone(), Looked { assumed: hash.name(), ..Looked::default() }));
+            counted.len() - 1
+        });
+        if let Some((_, looked)) = counted.get_mut(place) {
+            looked.checked += 1;
+            looked.elsewhere += u64::from(is_elsewhere);
+            looked.by_crc32 += u64::from(is_crc32);
+        }
+    }
+
+    fn report(self, undeclared: &Undeclared) {
+        for (topic, looked) in self.0.into_inner() {
+            undeclared.looked(&topic, looked);
+        }
+    }
+}
+
 /// Where one record stands.
 struct Place<'a> {
     terms: &'a Terms<'a>,
@@ -147,6 +176,8 @@ struct Place<'a> {
     is_table: bool,
     /// What is declared of the partitioning of the record's topic.
     declared: Option<&'a Declared>,
+    /// Where nothing is declared: how its keys must be partitioned for them to meet, where the step keeps something by key.
+    assumed: Option<&'a KeyHash>,
     may_retry: bool,
 }
 
@@ -225,6 +256,7 @@ impl Stage {
             rekeyed_bytes_max: rekeyed.and_then(|topic| message_bytes_max.get(topic).copied()),
             status,
             in_place: InPlace::default(),
+            looks: Looks::default(),
         };
         let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
@@ -259,6 +291,7 @@ impl Stage {
             }
         }
         terms.in_place.report(&status.declared);
+        terms.looks.report(&status.undeclared);
         if decided > 0 {
             task.queued.fetch_sub(decided, Ordering::AcqRel);
             state.open.since.get_or_insert(elapsed);
@@ -472,6 +505,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         source: &input.source,
         is_table: input.is_table,
         declared: sub_topology.declaration(&input.source.topic),
+        assumed: sub_topology.assumed_hash(),
         may_retry: input.attempts < terms.settings.retry_attempts,
     };
     let count = partition_counts.get(number).copied().unwrap_or(0);
@@ -532,7 +566,7 @@ impl Place<'_> {
             return Ok(self.rejected(record, reject, open, counts));
         }
         let mut keyed = keyed;
-        let result = match self.check(record, open) {
+        let result = match self.check(record, count, open) {
             Ok(Some(verdict)) => return Ok(verdict), // sent on, or nothing yet: another task's clock, or none
             Ok(None) => match self.run(record, count, keyed.as_deref_mut(), open, counts) {
                 Ok(result) => result,
@@ -579,13 +613,18 @@ impl Place<'_> {
     }
 
     /// Size, and the source's declaration: before anything is decoded.
-    fn check(&self, record: &Record<'_>, open: &mut OpenBatch) -> Result<Option<Verdict>, Reject> {
+    fn check(&self, record: &Record<'_>, count: i32, open: &mut OpenBatch) -> Result<Option<Verdict>, Reject> {
         let (bytes, limit) = (record.value.map_or(0, <[u8]>::len), self.terms.settings.record_bytes_max);
         if bytes > limit {
             let message = format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}");
             return Err(Reject::dead_letter("too-large", message));
         }
-        let Some(declared) = self.declared else { return Ok(None) };
+        let Some(declared) = self.declared else {
+            if let (Some(hash), Some(key)) = (self.assumed.filter(|_| count > 1), record.key) {
+                self.terms.looks.note(&self.source.topic, key, hash, count, self.source.partition);
+            }
+            return Ok(None);
+        };
         let expected = declared.place(record.key)?;
         if expected == self.source.partition.0 {
             self.terms.in_place.note(&self.source.topic, record);

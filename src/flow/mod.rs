@@ -9,6 +9,7 @@ pub mod effect;
 pub mod identity;
 pub mod join;
 pub mod key;
+mod map_keys;
 pub mod partitioning;
 pub mod record;
 pub mod row;

@@ -7,7 +7,8 @@
 use crate::flow::algorithm::Algorithm;
 use crate::flow::join::{AnyOf, Joined, JoinedTable, Keep, LeftJoined, Plain, ReadEvent, TableTopic, WithTables};
 use crate::flow::key::KeyType;
-use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::map_keys::{refusal, unspeakable};
+use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::TopicName;
 use crate::flow::row::columns_of;
 use crate::flow::step::{Aggregate, Chain, ChangeKey, Filter, Item, LogStep, Process, RowStep, Update};
@@ -88,6 +89,14 @@ impl SubTopology {
     #[must_use]
     pub fn declaration(&self, topic: &TopicName) -> Option<&Declared> {
         self.declarations().find(|(declared, _)| *declared == topic).map(|(_, found)| found)
+    }
+
+    /// How the keys of its topics must be partitioned for equal ones to meet where the step keeps something by key: as its
+    /// lead topic declares, otherwise as Java's producers and our own do it.
+    pub(crate) fn assumed_hash(&self) -> Option<&KeyHash> {
+        static MURMUR2: KeyHash = KeyHash::Murmur2;
+        let is_keyed = matches!(&self.step, StepKind::Log(step) if step.key_type().is_some());
+        is_keyed.then(|| self.declared.as_ref().map_or(&MURMUR2, Declared::hash))
     }
 
     /// Whether `topic` is kept as a table.
@@ -268,6 +277,11 @@ impl Topology {
         TopicName::derived(&format!("{source}-dlt"))
     }
 
+    /// Whether JSON can spell the map keys of `T`, which `what` holds.
+    fn check_map_keys<T: DeserializeOwned>(&mut self, what: &str) {
+        self.errors.extend(unspeakable::<T>().map(|kind| refusal(what, kind)));
+    }
+
     fn parse(&mut self, topic: &str) -> Option<TopicName> {
         TopicName::parse(topic).map_err(|error| self.errors.push(error)).ok()
     }
@@ -289,6 +303,7 @@ impl<'t> Group<'t> {
 
     fn join<V: Serialize + DeserializeOwned + 'static>(&mut self, table: TableTopic<V>) -> Store<V> {
         let TableTopic { topic, store, declared } = table;
+        self.topology.check_map_keys::<V>(&format!("table {topic}"));
         let topic = self.topology.parse(&topic);
         if let Some(topic) = &topic {
             let joined = JoinedTable { topic: topic.clone(), store: Arc::clone(&store.spec().name), declared };
@@ -474,6 +489,7 @@ impl<'t> Source<'t> {
     ) -> StepBuilder<'t, A> {
         let table = table.into();
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
+            topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
             let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
                 topology.errors.push(format!("table {}: {error}", table.name));
                 Vec::new()
@@ -539,6 +555,7 @@ impl<'t, S> Source<'t, S> {
         S: ReadEvent<A::Event>,
     {
         let (store, events) = (store.into(), self.events);
+        self.group.topology.check_map_keys::<A::Row>(&format!("store {}", store.spec().name));
         let stores = vec![store.spec().clone()];
         let erase: Erase<A> =
             Box::new(move |chain, key_type, _| StepKind::Log(Arc::new(Aggregate { chain, events, store, key_type })));
@@ -586,7 +603,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
 
     /// Gives the algorithm a store, to be opened by [`Context::store`](crate::flow::Context::store). Its values lie
     /// beside the partition of the record that writes them; in an `update` step they change with the row or not at all.
-    pub fn with_store<V>(mut self, store: &Store<V>) -> Self {
+    pub fn with_store<V: Serialize + DeserializeOwned>(mut self, store: &Store<V>) -> Self {
+        self.group.topology.check_map_keys::<V>(&format!("store {}", store.spec().name));
         self.stores.push(store.spec().clone());
         self
     }

@@ -276,7 +276,7 @@ const fn may_read(spelt: KeyType, read: KeyType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Algorithm, Context, Reject, Table, TableTopic};
+    use crate::flow::{Algorithm, Context, Reject, Store, Table, TableTopic};
 
     /// Says again what it is told.
     struct Echo;
@@ -444,6 +444,14 @@ mod tests {
         });
         let said = errors(|topology| topology.source("a").update("t", Sum).keys(KeyType::I64).done());
         assert_eq!(said, Vec::<String>::new(), "it says the same");
+    }
+
+    #[test]
+    fn a_store_whose_maps_have_keys_that_json_cannot_spell_is_refused() {
+        refused("store places: has a map whose keys are tuples, which JSON cannot spell", |topology| {
+            let places: Store<std::collections::HashMap<(i64, i64), f64>> = Store::new("places");
+            topology.source("a").process(Echo).with_store(&places).done();
+        });
     }
 
     /// Of a stream and a table.

@@ -1,7 +1,7 @@
 //! The numbers as the page and programs get them.
 
 use super::view::{About, Recovery, View};
-use crate::engine::status::{DeclaredSource, RestoreStatus, Status, StoreStatus, Violations};
+use crate::engine::status::{DeclaredSource, Looked, RestoreStatus, Status, StoreStatus, Violations};
 use crate::engine::task::Halt;
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::ports::source::TaskId;
@@ -55,6 +55,8 @@ pub struct Report {
     pub restores: Vec<RestoreReport>,
     /// How sources keep to their declared partitioning.
     pub declared: Vec<DeclaredReport>,
+    /// How sources lie that declare nothing, where a step keeps something by their keys.
+    pub undeclared: Vec<UndeclaredReport>,
     /// Sources whose records lie already where `key_by` sends them: shuffles to remove.
     pub needless_shuffles: Vec<ShuffleReport>,
     /// What the last crash came to.
@@ -150,6 +152,28 @@ impl From<(TopicName, DeclaredSource)> for DeclaredReport {
             bytes_not_shuffled: found.bytes_not_shuffled,
             violations: found.violations.into_iter().map(violation).collect(),
         }
+    }
+}
+
+/// Keyed records of one source that declares nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UndeclaredReport {
+    /// Its topic.
+    pub source: String,
+    /// The hash by which equal keys would meet.
+    pub assumed: &'static str,
+    /// Records with a key.
+    pub checked: u64,
+    /// Of these, records in another partition than that hash names: a join misses them.
+    pub elsewhere: u64,
+    /// Of those, records that lie where CRC-32 puts them, librdkafka's default.
+    pub by_crc32: u64,
+}
+
+impl From<(TopicName, Looked)> for UndeclaredReport {
+    fn from((topic, looked): (TopicName, Looked)) -> Self {
+        let Looked { assumed, checked, elsewhere, by_crc32 } = looked;
+        Self { source: topic.to_string(), assumed, checked, elsewhere, by_crc32 }
     }
 }
 
@@ -295,6 +319,7 @@ impl Reporter {
                 .collect(),
             restores: status.restores().into_iter().map(RestoreReport::from).collect(),
             declared: status.declared.sources().into_iter().map(DeclaredReport::from).collect(),
+            undeclared: status.undeclared.sources().into_iter().map(UndeclaredReport::from).collect(),
             needless_shuffles: status
                 .shuffles
                 .needless()

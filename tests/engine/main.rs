@@ -19,3 +19,4 @@ mod tables;
 mod times;
 mod trouble;
 mod usage;
+mod values;

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::sync::Arc;
 use tidegate::engine::decision::HaltReason;
 use tidegate::engine::status::DeclaredSource;
-use tidegate::flow::key::partition_for;
+use tidegate::flow::key::{crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, TopicName, TopicPartition};
 use tidegate::flow::{Declared, OnViolation, Topology};
 use tidegate::testing::TestDriver;
@@ -95,5 +95,60 @@ fn sending_records_on_in_front_of_rows_is_refused_with_the_fix() {
         [
             "topic readings: an update step sends no record on; declare it with OnViolation::Stop or OnViolation::Warn, or let key_by() write a repartition topic"
         ]
+    );
+}
+
+/// Orders join users by key; users lie by murmur2, orders by `place`.
+fn orders(place: fn(&[u8], i32) -> i32) -> (TestDriver, usize) {
+    let mut driver = TestDriver::new(tidegate::pipelines::orders::topology()).partitions(12);
+    for user in 0..300 {
+        let name = format!("user-{user}");
+        driver.send("users", name.as_str(), json!({"name": name, "country": "CH"}));
+    }
+    driver.run();
+    for user in 0..300 {
+        let (key, order) = (format!("user-{user}"), json!({"item": "tea", "cents": 5}));
+        driver.send_to("orders", place(key.as_bytes(), 12), Some(key.as_bytes()), Some(order.to_string().as_bytes()));
+    }
+    let met = driver.read_raw("addressed-orders").len();
+    (driver, met)
+}
+
+#[test]
+fn keys_of_a_join_that_another_partitioner_has_placed_are_counted_with_the_likely_client() {
+    let (mut driver, _) = orders(partition_for);
+    let told = driver.status(0).undeclared.sources();
+    assert_eq!((told[&name("orders")].checked, told[&name("orders")].elsewhere), (300, 0));
+    assert_eq!((told[&name("users")].checked, told[&name("users")].elsewhere), (300, 0));
+
+    let (mut driver, met) = orders(crc32_partition_for);
+    let told = driver.status(0).undeclared.sources();
+    let found = told[&name("orders")];
+    let apart = (0..300).map(|user| format!("user-{user}"));
+    let apart =
+        apart.filter(|key| partition_for(key.as_bytes(), 12) != crc32_partition_for(key.as_bytes(), 12)).count();
+    assert_eq!((found.assumed, found.checked), ("murmur2", 300));
+    assert_eq!((found.elsewhere, found.by_crc32), (apart as u64, apart as u64), "all of them as librdkafka does it");
+    assert_eq!(driver.halts(), []);
+    assert!(met < 300 && driver.read_raw("orders-dlt").is_empty(), "what is done with them has not changed");
+}
+
+#[test]
+fn what_key_by_sends_on_lies_where_its_keys_belong() {
+    let mut driver = TestDriver::new(tidegate::pipelines::usage::topology()).partitions(12);
+    for n in 0..100 {
+        let user = format!("u{n}");
+        driver.send("events", user.as_str(), json!({"userId": user, "units": 1.0}));
+    }
+    driver.run();
+    let told = driver.status(0).undeclared.sources();
+    assert_eq!(
+        told.keys().map(TopicName::as_str).collect::<Vec<_>>(),
+        ["usage-by-user-repartition"],
+        "nothing is kept by the first step"
+    );
+    assert_eq!(
+        (told[&name("usage-by-user-repartition")].checked, told[&name("usage-by-user-repartition")].elsewhere),
+        (100, 0)
     );
 }

@@ -117,7 +117,7 @@ fn numbers_come_once_a_second_as_events_and_as_json() {
 fn a_pipeline_without_keyed_state_has_nothing_to_tell_of_it() {
     let (_, server) = start();
     let status: serde_json::Value = serde_json::from_str(&get(&server, "/status").2).unwrap();
-    for name in ["declared", "restores", "needless_shuffles"] {
+    for name in ["declared", "undeclared", "restores", "needless_shuffles"] {
         assert_eq!(status[name], serde_json::json!([]), "{name}");
     }
     assert_eq!(get(&server, "/stores/usage/ada").0, 404, "this pipeline keeps no store");
@@ -163,6 +163,20 @@ fn a_declared_source_is_told_with_its_violations_and_what_was_not_shuffled() {
         status["declared"],
         serde_json::json!([{"source": "clicks", "checked": 3, "bytes_not_shuffled": 10, "violations": [violation]}])
     );
+}
+
+#[test]
+fn a_source_that_declares_nothing_and_lies_otherwise_is_told() {
+    let mut driver = TestDriver::new(tidegate::pipelines::orders::topology()).partitions(12);
+    let wrong = (partition_for(b"eve", 12) + 1) % 12;
+    driver.send_to("orders", wrong, Some(b"eve"), Some(b"{}"));
+    driver.run();
+    let told = &reported(&mut driver)["undeclared"];
+    let by_crc32 = u64::from(tidegate::flow::key::crc32_partition_for(b"eve", 12) == wrong);
+    let orders = serde_json::json!(
+        {"source": "orders", "assumed": "murmur2", "checked": 1, "elsewhere": 1, "by_crc32": by_crc32}
+    );
+    assert_eq!(told, &serde_json::json!([orders]));
 }
 
 #[test]

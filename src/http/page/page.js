@@ -35,7 +35,7 @@ function show(report) {
   showCurve(report.records_per_s);
   showTasks(report.tasks);
   showStores(report.tasks, report.restores);
-  showPartitioning(report.declared, report.needless_shuffles);
+  showPartitioning(report.declared, report.undeclared, report.needless_shuffles);
   showHalts(report.halts);
 }
 
@@ -89,7 +89,7 @@ function showStores(tasks, restores) {
   element("stores").replaceWith(body);
 }
 
-function showPartitioning(declared, shuffles) {
+function showPartitioning(declared, undeclared, shuffles) {
   const list = element("partitioning-list");
   list.replaceChildren();
   for (const { source, checked, bytes_not_shuffled: bytes, violations } of declared) {
@@ -99,6 +99,10 @@ function showPartitioning(declared, shuffles) {
       add(list, "li", `${found.source}: ${number.format(found.count)} records belong elsewhere, first offset ` +
         `${found.first_offset} into partition ${found.expected_partition}`, "bad");
     }
+  }
+  for (const { source, assumed, checked, elsewhere } of undeclared.filter((found) => found.elsewhere)) {
+    add(list, "li", `${source}: ${number.format(elsewhere)} of ${number.format(checked)} keys do not lie where ${assumed} ` +
+      "puts them: a join misses them", "bad");
   }
   for (const { source, sampled } of shuffles) {
     add(list, "li", `${source}: a shuffle to remove. All of ${number.format(sampled)} records looked at lie already where ` +
