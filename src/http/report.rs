@@ -59,7 +59,7 @@ pub struct Report {
     pub undeclared: Vec<UndeclaredReport>,
     /// Sources whose records lie already where `key_by` sends them: shuffles to remove.
     pub needless_shuffles: Vec<ShuffleReport>,
-    /// What the last crash came to.
+    /// What the last crash came to, under `demo`; `null` under `run`.
     pub last_recovery: Option<Recovery>,
 }
 

@@ -30,7 +30,7 @@
 //! | K23 | `engine::through_log`: a batch is decided in memory, its Kafka transaction is not begun |
 //! | K24 | `engine::restore`: a slice of the changelog is read, not written |
 //! | K25 | `adapters::rocksdb::store`: a batch is written and `RocksDB` says that it flushes or compacts |
-//! | K26 | not there: records are not ingested over HTTP yet |
+//! | K26 | no place: records come from the log alone |
 //! | K27 | `adapters::postgres::schema`: behind each statement of a migration |
 
 #[cfg(feature = "failpoints")]

@@ -356,10 +356,11 @@ impl TestDriver {
     }
 
     /// Repeats the whole test from its start, once for each time a commit step was reached, with a crash at that moment,
-    /// and compares the rows and every topic with those of the run without a crash.
+    /// and compares the rows and every topic with those of the run without a crash. In each run every store on a disk must
+    /// hold what its changelog says up to the store's checkpoint, once all instances have left.
     ///
     /// # Panics
-    /// With the first crash point at which a row or a topic differs.
+    /// With the first crash point at which a row, a topic or a store differs, and where no step was reached at all.
     pub fn crash_everywhere(&mut self) {
         self.run();
         let plan = self.plan.clone();
@@ -367,8 +368,11 @@ impl TestDriver {
         let points: Vec<(Step, usize)> = {
             let mut whole = World::new(&self.plan);
             whole.replay(&self.plan, &self.deeds);
-            whole.crash.seen().into_iter().collect()
+            let points = whole.crash.seen().into_iter().collect();
+            whole.leave_and_check_stores(&self.plan, "without a crash");
+            points
         };
+        assert!(!points.is_empty(), "no step was reached: the test has given the pipeline nothing to do");
         for (step, count) in points {
             for nth in 1..=count {
                 let mut world = World::new(&self.plan);
@@ -380,6 +384,7 @@ impl TestDriver {
                     found == expected,
                     "a crash after {step:?} number {nth} changed the outcome:\n  expected {expected:?}\n  found    {found:?}"
                 );
+                world.leave_and_check_stores(&self.plan, &format!("a crash after {step:?} number {nth}"));
             }
         }
     }
@@ -896,6 +901,40 @@ impl World {
                 halted.contains(&task(&place)) || (is_read && committed == position)
             },
         )
+    }
+
+    /// Stops every instance; then each store on each disk holds what a replay of its changelog up to its checkpoint leaves.
+    fn leave_and_check_stores(&mut self, plan: &Plan, when: &str) {
+        for member in self.instances.iter_mut().filter_map(|instance| instance.member.take()) {
+            if let Err(fault) = member.close() {
+                panic!("{when}: an instance did not stop: {fault}");
+            }
+        }
+        let stores = plan.topology.sub_topologies().iter().flat_map(|sub| &sub.stores);
+        for (store, topic) in stores.filter_map(|store| Some((store, plan.topology.changelog_topic(store)?))) {
+            let records = self.log.read(&topic);
+            let ids = (0..plan.partitions)
+                .map(|number| StoreId { name: Arc::clone(&store.name), partition: Partition(number) });
+            for (id, disk) in ids.flat_map(|id| self.instances.iter().map(move |on| (id.clone(), &on.stores))) {
+                let Some(checkpoint) = disk.checkpoint(&id) else { continue };
+                let is_known =
+                    |found: &&Found| found.partition == id.partition.0 && found.offset < checkpoint.next_offset.0;
+                let mut replayed = BTreeMap::new();
+                for found in records.iter().filter(is_known) {
+                    let key = found.key.clone().unwrap_or_default();
+                    match &found.value {
+                        Some(value) => replayed.insert(key, value.clone()),
+                        None => replayed.remove(&key),
+                    };
+                }
+                let kept: BTreeMap<_, _> = disk.contents(&id).into_iter().collect();
+                assert!(
+                    kept == replayed,
+                    "{when}: store {id} is not as its changelog at {}:\n  store     {kept:?}\n  changelog {replayed:?}",
+                    checkpoint.next_offset
+                );
+            }
+        }
     }
 
     fn outcome(&self, plan: &Plan) -> Outcome {

@@ -60,9 +60,9 @@ fn a_group_that_was_reset_by_hand_halts_with_both_numbers() {
     assert_halted(driver, victim, HaltReason::GroupReset);
 }
 
-/// The choice that the halt prints: delete the partition's committed offset, start again.
+/// What the halt prints (`adopt --from-database`) is in `repairs`; this is what people do by hand instead.
 #[test]
-fn the_printed_repair_of_a_reset_group_works_and_announces_nothing_twice() {
+fn a_reset_offset_that_is_deleted_by_hand_is_looked_up_and_nothing_is_announced_twice() {
     for reset_to in [0, 1, 5] {
         let (mut driver, victim) = disturbed(|driver, victim| {
             let foreign = Committed { next_offset: NextOffset(reset_to), metadata: String::new() };

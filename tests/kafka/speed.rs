@@ -151,5 +151,5 @@ fn records_are_read_fast() {
     let read = started.elapsed();
     let rate = |took: Duration| RECORDS as f64 / took.as_secs_f64() / 1e3;
     eprintln!("fed {:.0} k/s, read {:.0} k/s", rate(fed), rate(read));
-    assert!(rate(read) > 100.0);
+    assert!(rate(read) > 300.0, "some 1,300 k/s on an idle machine of two cores");
 }

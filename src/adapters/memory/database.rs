@@ -75,6 +75,8 @@ pub(super) struct State {
     /// Transactions whose connection is alive.
     pub(super) alive: BTreeSet<TransactionId>,
     pub(super) faults: VecDeque<DatabaseFault>,
+    /// How often a transaction went back to its savepoint.
+    pub(super) rollbacks_to_savepoint: usize,
     pub(super) is_down: bool,
 }
 
@@ -265,6 +267,12 @@ impl MemoryDatabase {
         state.alive.clear();
         drop(state);
         self.shared.unlocked.notify_all();
+    }
+
+    /// How often a transaction went back to its savepoint, since the start.
+    #[must_use]
+    pub fn rollbacks_to_savepoint(&self) -> usize {
+        self.lock().rollbacks_to_savepoint
     }
 
     /// How many transactions hold locks.

@@ -389,6 +389,7 @@ impl Rows for MemoryRows {
         };
         transaction.changes = savepoint.clone();
         transaction.is_failed = false;
+        self.database.lock().rollbacks_to_savepoint += 1;
         Ok(())
     }
 

@@ -211,5 +211,5 @@ fn the_oracle_finds_nothing_in_a_random_mix_of_all_faults() {
 
 #[test]
 fn the_oracle_finds_nothing_in_a_random_mix_where_the_broker_assigns() {
-    run("mix-assigning", "protocol", true, &[]);
+    run("mix-assigning", "protocol", true, &[Mix(60)]);
 }
