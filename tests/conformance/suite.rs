@@ -5,6 +5,7 @@ macro_rules! log_suite {
     ($module:ident, $open:expr) => {
         $crate::suite::tests! { $module, $open, $crate::log:
             a_record_comes_back_as_it_was_sent
+            random_records_come_back_byte_for_byte
             keyed_messages_lie_where_murmur2_says
             a_message_lies_in_the_partition_it_names
             records_come_in_offset_order

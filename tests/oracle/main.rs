@@ -9,7 +9,7 @@ mod laws;
 mod random;
 
 use falsified::FALSIFICATIONS;
-use laws::{Anomaly, judge, report};
+use laws::{Anomaly, idle, judge, report};
 use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +50,7 @@ fn every_falsified_history_is_flagged_by_its_own_name_and_by_no_other() {
             let told = report(&history, &findings);
             let case = format!("TIDEGATE_ORACLE_SEED={seed}, {name}");
             assert!(found.contains(&falsification.anomaly), "{case}: not found, but\n{told}");
+            assert!(!idle(&history).contains(&falsification.anomaly), "{case}: found where there is nothing to judge");
             let others: Vec<_> = found.iter().filter(|anomaly| **anomaly != falsification.anomaly).collect();
             let is_allowed = |anomaly: &&Anomaly| falsification.follows.contains(anomaly);
             assert!(others.iter().all(is_allowed), "{case}: also {others:?}\n{told}");
@@ -58,6 +59,21 @@ fn every_falsified_history_is_flagged_by_its_own_name_and_by_no_other() {
     for (name, _) in FALSIFICATIONS {
         let count = applied.get(name).copied().unwrap_or(0);
         assert!(count >= 10, "{name}: tried {count} times only");
+    }
+}
+
+#[test]
+fn a_history_without_stores_samples_or_receipts_says_that_nothing_was_judged_of_them() {
+    let mut history = clean::clean(&mut Random::new(7));
+    history.states = laws::States::default();
+    history.samples.clear();
+    history.accepted.clear();
+    let told = report(&history, &judge(&history));
+    let idle = told.lines().find(|line| line.starts_with("nothing to judge of ")).unwrap();
+    for word in
+        ["changelog-differs", "store-differs", "stable-offset-stuck", "epoch-back", "session-idle", "accepted-lost"]
+    {
+        assert!(idle.contains(word), "no {word} in {idle}");
     }
 }
 

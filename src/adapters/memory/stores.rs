@@ -48,12 +48,6 @@ impl MemoryStores {
         entries.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// How far a store has come, where it was ever written.
-    #[must_use]
-    pub fn checkpoint(&self, id: &StoreId) -> Option<Checkpoint> {
-        self.lock().stores.get(id).and_then(|contents| contents.checkpoint.clone())
-    }
-
     /// Deletes everything, as a lost volume does.
     pub fn lose(&self) {
         self.lock().stores.clear();

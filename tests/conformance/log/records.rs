@@ -46,6 +46,45 @@ pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
     reader.close();
 }
 
+/// As a changelog needs it: keys, values and headers of any bytes, absent ones apart from empty ones.
+pub fn random_records_come_back_byte_for_byte(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut roll = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    let mut bytes = |length_max: u64| -> Option<Vec<u8>> {
+        let length = roll(length_max + 2).checked_sub(1)?; // absent, empty, or longer
+        Some((0..length).map(|_| u8::try_from(roll(256)).unwrap()).collect())
+    };
+    let sent: Vec<_> = (0..200)
+        .map(|number| (bytes(40), bytes(400), vec![Header { name: format!("h{number}"), value: bytes(20) }]))
+        .collect();
+    let mut sink = scene.sink();
+    sink.begin().unwrap();
+    for (key, value, headers) in &sent {
+        sink.send(&Message {
+            destination: &scene.topic,
+            partition: Some(Partition(0)),
+            key: key.as_deref(),
+            value: value.as_deref(),
+            headers,
+            timestamp: None,
+            is_tracked: false,
+        })
+        .unwrap();
+    }
+    sink.flush().unwrap();
+    sink.commit().unwrap();
+    sink.close();
+    let found = found(bench, &scene.topic, sent.len());
+    let back: Vec<_> = found.into_iter().map(|found| (found.key, found.value, found.headers)).collect();
+    assert_eq!(back, sent);
+}
+
 pub fn keyed_messages_lie_where_murmur2_says(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 5);
     let mut sink = scene.sink();

@@ -36,6 +36,35 @@ pub fn judge(history: &History) -> Vec<Finding> {
     out.all
 }
 
+/// The anomalies that cannot occur in a history, whatever Tidegate did, since it has nothing that tells of them. A report
+/// names them, so that nobody takes what was not looked at for what was found in order.
+#[must_use]
+pub fn idle(history: &History) -> Vec<Anomaly> {
+    use Anomaly::{
+        AcceptedLost, AcceptedTwice, ChangelogDiffers, CommittedBack, EpochBack, LockWait, NoticeBeforeCommit,
+        OutboxKeptTooLong, PartitionStuck, PositionBack, SessionIdle, StableOffsetStuck, StoreDiffers,
+    };
+    let mut out = Vec::new();
+    let mut unless = |is_told: bool, anomalies: &[Anomaly]| {
+        if !is_told {
+            out.extend_from_slice(anomalies);
+        }
+    };
+    // Where D is the log's end every message has its commit.
+    let is_under_way = |source: &Source| source.position.is_none_or(|position| position.decided < source.end);
+    unless(history.sources.iter().any(is_under_way), &[NoticeBeforeCommit]);
+    let oldest = history.outbox.iter().map(|row| row.created_at.0).min();
+    unless(oldest.is_some_and(|at| history.read_at_ms - at > history.outbox_kept_ms), &[OutboxKeptTooLong]);
+    let states = &history.states;
+    unless(!states.replayed.is_empty() || !states.changelog.is_empty(), &[ChangelogDiffers]);
+    unless(states.stores.is_some(), &[StoreDiffers]);
+    unless(history.healed_at_ms.is_some() && !history.samples.is_empty(), &[StableOffsetStuck, PartitionStuck]);
+    unless(history.samples.len() > 1, &[EpochBack, PositionBack, CommittedBack]);
+    unless(!history.samples.is_empty(), &[SessionIdle, LockWait]);
+    unless(!history.accepted.is_empty(), &[AcceptedLost, AcceptedTwice]);
+    out
+}
+
 /// How many findings are told in full; all are counted.
 const NAMED: usize = 20;
 
@@ -48,6 +77,10 @@ pub fn report(history: &History, findings: &[Finding]) -> String {
         if count > 0 {
             lines.push(format!("{count} times O{} {anomaly}: {}", anomaly.law(), anomaly.meaning()));
         }
+    }
+    let idle: Vec<&str> = idle(history).into_iter().map(Anomaly::word).collect();
+    if !idle.is_empty() {
+        lines.push(format!("nothing to judge of {}", idle.join(", ")));
     }
     lines.push(format!("{}: {} findings", history.summary(), findings.len()));
     lines.join("\n")
