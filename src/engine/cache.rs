@@ -95,8 +95,10 @@ pub(crate) struct WriteBack {
     bytes: usize,
     /// What the last sweep left of them.
     swept: usize,
-    /// The entries that were written after `flushed`, in key order; `None` until somebody asks for a range.
+    /// The entries that were written after `flushed`, in key order; `None` while nobody asks for ranges.
     unflushed: Option<BTreeMap<Box<[u8]>, usize>>,
+    /// Somebody has asked for a range since the last flush.
+    is_ranged: bool,
 }
 
 impl WriteBack {
@@ -114,6 +116,7 @@ impl WriteBack {
             bytes: 0,
             swept: 0,
             unflushed: None,
+            is_ranged: false,
         }
     }
 
@@ -192,19 +195,33 @@ impl WriteBack {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }
-        if self.unflushed.is_none() {
-            self.index();
-        }
+        self.index();
         let cache = &*self;
-        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let within = cache.unflushed.iter().flat_map(|index| index.range::<[u8], _>(range));
-        let newest = within.filter_map(|(_, number)| Some((*number, &cache.entries.get(*number)?.value)));
+        let newest = cache.unflushed_within(from, to).map(|(key, _, value)| (key, value));
         cache.merge(newest, from, to, now, &mut |key, value| value.is_none_or(|value| visit(key, value)))
     }
 
-    /// Makes the index of what was written after `flushed`: all of it was touched by a batch that is not proved, or lies in
-    /// an entry whose number only the entries know.
+    /// What was written after `flushed`, in key order: key, number and newest value.
+    fn unflushed_within<'a>(
+        &'a self,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> impl Iterator<Item = (&'a [u8], usize, &'a Value)> {
+        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let within = self.unflushed.as_ref().map(|index| index.range::<[u8], _>(range));
+        within
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, number)| Some((&**key, *number, &self.entries.get(*number)?.value)))
+    }
+
+    /// Makes the index of what was written after `flushed`, unless there is one: all of it was touched by a batch that is not
+    /// proved, or lies in an entry whose number only the entries know.
     fn index(&mut self) {
+        self.is_ranged = true;
+        if self.unflushed.is_some() {
+            return;
+        }
         let entries = &self.entries;
         let written = entries.iter().filter(|(_, entry)| entry.batch > self.flushed);
         let index = written.filter_map(|(number, _)| Some((entries.key(number)?.into(), number)));
@@ -217,32 +234,30 @@ impl WriteBack {
         self.entries.insert(key, Entry { value, batch: 0, is_used: true })
     }
 
-    /// The store's contents under those of `over`, in key order; `None` for a key whose value is deleted or has expired.
+    /// The store's contents under those of `over`, which are as much in key order and within the range as what is shown; `None`
+    /// for a key whose value is deleted or has expired.
     fn merge<'a>(
         &self,
-        over: impl Iterator<Item = (usize, &'a Value)>,
+        over: impl Iterator<Item = (&'a [u8], &'a Value)>,
         from: &[u8],
         to: Option<&[u8]>,
         now: Timestamp,
         visit: &mut Show<'_>,
     ) -> Result<(), Fault> {
-        let within = |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
-        let over = over.filter_map(|(number, value)| Some((self.entries.key(number)?, value)));
-        let over: BTreeMap<&[u8], &Value> = over.filter(|(key, _)| within(key)).collect();
         let mut goes_on = true;
         let mut show = |key: &[u8], value: Option<&[u8]>| {
             goes_on = goes_on && visit(key, value.filter(|_| key != CLOCK));
             goes_on
         };
-        let mut ahead = over.iter().peekable();
+        let mut ahead = over.peekable();
         self.store.scan(from, to, &mut |key, bytes| {
-            while let Some((above, value)) = ahead.next_if(|(above, _)| **above < key) {
+            while let Some((above, value)) = ahead.next_if(|(above, _)| *above < key) {
                 if !show(above, value.at(now)) {
                     return false;
                 }
             }
-            match ahead.next_if(|(above, _)| **above == key) {
-                Some((_, value)) if **value != Value::Unread => show(key, value.at(now)),
+            match ahead.next_if(|(above, _)| *above == key) {
+                Some((_, value)) if *value != Value::Unread => show(key, value.at(now)),
                 _ => show(key, open_envelope(bytes, now)),
             }
         })?;
@@ -271,15 +286,24 @@ impl WriteBack {
     /// included. Answers where to go on: at the key that `visit` did not accept, or at the first one not looked at; `None`
     /// at the end.
     pub(crate) fn page_proved(
-        &self,
+        &mut self,
         from: &[u8],
         to: Option<&[u8]>,
         now: Timestamp,
         keys_max: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<Option<Vec<u8>>, Fault> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(None);
+        }
+        self.index();
+        let cache = &*self;
+        let before = cache.before();
+        let proved = cache.unflushed_within(from, to).filter_map(|(key, number, newest)| {
+            Some((key, before.get(&number).map_or(Some(newest), |before| *before)?))
+        });
         let (mut seen, mut next) = (0, None);
-        self.merge(self.unwritten().into_iter(), from, to, now, &mut |key, value| {
+        cache.merge(proved, from, to, now, &mut |key, value| {
             let goes_on = seen < keys_max && value.is_none_or(|value| visit(key, value));
             seen += 1;
             if !goes_on {
@@ -292,12 +316,17 @@ impl WriteBack {
 
     /// How many proved values the store lacks.
     pub(crate) fn unwritten_count(&self) -> usize {
-        self.unwritten().len()
+        let written = || self.entries.iter().filter(|(_, entry)| entry.batch > self.flushed).count();
+        let written = self.unflushed.as_ref().map_or_else(written, BTreeMap::len);
+        written - self.before().values().filter(|before| before.is_none()).count()
     }
 
-    /// The proved values that the store lacks, by entry.
-    fn unwritten(&self) -> HashMap<usize, &Value> {
-        unwritten(&self.entries, self.in_flight.iter().chain([&self.open]), self.flushed)
+    /// The proved values of the entries that batches have written which are not proved; `None` for what the store has.
+    fn before(&self) -> HashMap<usize, Option<&Value>> {
+        let unproved = self.in_flight.iter().chain([&self.open]);
+        // What was before the first of them, which decides, so it comes last.
+        let touched = unproved.rev().flatten();
+        touched.map(|touched| (touched.number, (touched.batch > self.flushed).then_some(&touched.value))).collect()
     }
 
     // === Writing ===
@@ -448,6 +477,9 @@ impl WriteBack {
         store.write(rest, checkpoint)?;
         self.flushed = self.batch - 1 - self.in_flight.len() as u64;
         self.is_dirty = false;
+        if !std::mem::take(&mut self.is_ranged) {
+            self.unflushed = None;
+        }
         let (entries, flushed) = (&self.entries, self.flushed);
         if let Some(index) = &mut self.unflushed {
             index.retain(|_, number| entries.get(*number).is_some_and(|entry| entry.batch > flushed));

@@ -678,20 +678,21 @@ impl Stage {
         cost > 0
     }
 
-    fn tell(&self, id: TaskId, store: usize, asked: &Asked) -> Result<Told, Fault> {
+    fn tell(&mut self, id: TaskId, store: usize, asked: &Asked) -> Result<Told, Fault> {
         let partition = id.partition.0;
         let unready = |state| {
             let restore = self.status.restores().remove(&id);
             let seconds_left = restore.and_then(|restore| restore.seconds_left());
             Ok(Told::Unready(Unready { partition, state, seconds_left }))
         };
-        let Some(task) = self.state.tasks.get(&id) else { return unready("moving") };
+        let Some(task) = self.state.tasks.get_mut(&id) else { return unready("moving") };
         if !matches!(task.state, State::Running | State::Leaving) {
             return unready(task.state.label());
         }
-        let Some(keyed) = &task.keyed else { return unready(task.state.label()) };
-        let Some(kept) = keyed.kept.get(store) else { return unready(task.state.label()) };
+        let is_caught_up = task.is_caught_up();
+        let Some(keyed) = &mut task.keyed else { return unready(task.state.label()) };
         let now = keyed.proved_time();
+        let Some(kept) = keyed.kept.get_mut(store) else { return unready(task.state.label()) };
         let mut found: Vec<Found> = Vec::new();
         let mut next = None;
         match asked {
@@ -730,7 +731,7 @@ impl Stage {
                 changelog_next_offset: kept.proved_end.0,
                 inputs: task.inputs.iter().map(input).collect(),
                 staleness_ms: millis(self.clock.elapsed().saturating_sub(proved_at)),
-                is_caught_up: task.is_caught_up(),
+                is_caught_up,
                 keys: size.map(|size| size.keys),
                 unwritten_keys: size.map(|_| kept.cache.unwritten_count() as u64),
                 bytes: size.map(|size| size.bytes),

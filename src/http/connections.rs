@@ -121,7 +121,8 @@ pub(super) struct Held {
     bounds: Bounds,
     places: Places,
     number: u64,
-    end: oneshot::Receiver<()>,
+    /// Ends when the place is given to another; `None` afterwards.
+    end: Option<oneshot::Receiver<()>>,
     /// How much of the empty line at the end of a request's head has come; `None` once all of it has.
     head: Option<usize>,
     /// When the head must be there.
@@ -134,15 +135,17 @@ impl Held {
     fn new(stream: TcpStream, bounds: Bounds, places: &Places) -> Self {
         let (number, end) = places.take(bounds.count_max);
         let (places, head_due) = (places.clone(), Box::pin(sleep(bounds.head)));
-        Self { stream, bounds, places, number, end, head: Some(0), head_due, stalled: None }
+        Self { stream, bounds, places, number, end: Some(end), head: Some(0), head_due, stalled: None }
     }
 
     /// An error once the place has been given to another.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match Pin::new(&mut self.end).poll(cx) {
-            Poll::Ready(_) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "too many connections")),
-            Poll::Pending => Ok(()),
+        let is_held = self.end.as_mut().is_some_and(|end| Pin::new(end).poll(cx).is_pending());
+        if !is_held {
+            self.end = None;
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "too many connections"));
         }
+        Ok(())
     }
 
     /// Looks for the end of a request's head.
