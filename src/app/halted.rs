@@ -15,8 +15,9 @@ use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, decide, dec
 use crate::engine::metadata;
 use crate::engine::remedy::{Choice, Place, choices};
 use crate::engine::repair::sub_topology;
-use crate::flow::record::TopicPartition;
-use crate::flow::topology::SubTopology;
+use crate::engine::traces::is_any_written;
+use crate::flow::record::{Partition, TopicName, TopicPartition};
+use crate::flow::topology::{SubTopology, Topology};
 #[cfg(feature = "http")]
 use crate::http::{client, place};
 use crate::ports::Fault;
@@ -152,8 +153,7 @@ fn find(
     let topics: Vec<String> = subs.flat_map(SubTopology::sources).map(ToString::to_string).collect();
     let mut out = Vec::new();
     for source in sources(&service.topology, group, &topics)? {
-        let position = positions.get(&source);
-        let judged = judge(service, &source, position, seen.get(&source.to_string()), group)
+        let judged = judge(service, &source, positions, seen.get(&source.to_string()), group)
             .map_err(|fault| service.kafka_said(fault))?;
         out.extend(judged);
     }
@@ -164,16 +164,19 @@ fn find(
 fn judge(
     service: &Service,
     source: &TopicPartition,
-    position: Option<&Position>,
+    positions: &BTreeMap<TopicPartition, Position>,
     seen: Option<&Seen>,
     group: &dyn Group,
 ) -> Result<Option<Halted>, Fault> {
     let (engine, pipeline) = (service.engine(), service.topology.name());
     let sub = sub_topology(&service.topology, source)?;
-    let has_rows = sub.table().is_some();
+    let (has_rows, position) = (sub.table().is_some(), positions.get(source));
     let committed: Option<Committed> =
         metadata::known(group.committed(std::slice::from_ref(source), ANSWER)?.into_iter().next().flatten());
     let (bounds, log_ids) = (group.bounds(source, ANSWER)?, group.log_ids(&source.topic, ANSWER)?);
+    let was_read = committed.is_none()
+        && position.is_none()
+        && is_orphaned(&service.topology, sub, source.partition, positions, group)?;
     let decision = if has_rows {
         decide(&Facts {
             pipeline,
@@ -183,6 +186,7 @@ fn judge(
             log_ids: &log_ids,
             has_outbox_from_published: false, // decides only how offsets are found again, not whether to halt
             remembered: None,                 // the stores belong to the instance that runs
+            was_read,
             start: engine.start,
             on_data_loss: engine.on_data_loss,
         })
@@ -193,6 +197,7 @@ fn judge(
             bounds,
             topic_id: &log_ids.topic_id,
             remembered: None, // only the instance that has the stores knows
+            was_read,
             is_stateful: sub.is_stateful(),
             start: engine.start,
             on_data_loss: engine.on_data_loss,
@@ -221,6 +226,26 @@ fn judge(
         detail,
         choices: choices(reason, &place),
     }))
+}
+
+/// Whether the changelogs of a task were written, and no offset is left of any of its inputs.
+fn is_orphaned(
+    topology: &Topology,
+    sub: &SubTopology,
+    partition: Partition,
+    positions: &BTreeMap<TopicPartition, Position>,
+    group: &dyn Group,
+) -> Result<bool, Fault> {
+    let at = |topic: &TopicName| TopicPartition::new(topic.clone(), partition);
+    let inputs: Vec<TopicPartition> = sub.sources().map(at).collect();
+    let committed = group.committed(&inputs, ANSWER)?;
+    let is_any = committed.into_iter().any(|k| metadata::known(k).is_some());
+    if is_any || inputs.iter().any(|input| positions.contains_key(input)) {
+        return Ok(false);
+    }
+    let changelogs = sub.stores.iter().filter_map(|store| topology.changelog_topic(store));
+    let changelogs: Vec<TopicPartition> = changelogs.map(|topic| at(&topic)).collect();
+    is_any_written(group, &changelogs, ANSWER)
 }
 
 fn write(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {

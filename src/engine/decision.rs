@@ -23,6 +23,9 @@ pub struct Facts<'a> {
     pub has_outbox_from_published: bool,
     /// The input up to which the stores of this process were made, where they remember one.
     pub remembered: Option<NextOffset>,
+    /// Whether an input without any offset was read before all the same: what was made of it, or another input's K,
+    /// says so.
+    pub was_read: bool,
     /// Where a partition without any past starts.
     pub start: StartPolicy,
     /// What to do when inputs are gone before they were read.
@@ -127,7 +130,7 @@ pub enum HaltReason {
     SchemaChanged,
     /// A decided message can never be published.
     Unpublishable,
-    /// The stores have a past, and the group's offset is gone.
+    /// The stores, or a topic of re-keyed records, have a past, and the group's offset is gone.
     OffsetsLost,
     /// A source's partition count differs from the one that state or a declaration rests on.
     PartitionCountChanged,
@@ -137,6 +140,8 @@ pub enum HaltReason {
     ChangelogTruncated,
     /// The store was made from another changelog.
     ChangelogRecreated,
+    /// A store is empty because it was not there when inputs were taken.
+    StoreAdded,
     /// A store holds what cannot be true.
     StoreUnreadable,
     /// A store cannot be written.
@@ -147,7 +152,7 @@ pub enum HaltReason {
 
 impl HaltReason {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::DatabaseLost,
         Self::DatabaseWentBack,
         Self::GroupWentBack,
@@ -164,6 +169,7 @@ impl HaltReason {
         Self::WronglyKeyed,
         Self::ChangelogTruncated,
         Self::ChangelogRecreated,
+        Self::StoreAdded,
         Self::StoreUnreadable,
         Self::StoreUnwritable,
         Self::UnknownStore,
@@ -189,6 +195,7 @@ impl HaltReason {
             Self::WronglyKeyed => "wrongly-keyed",
             Self::ChangelogTruncated => "changelog-truncated",
             Self::ChangelogRecreated => "changelog-recreated",
+            Self::StoreAdded => "store-added",
             Self::StoreUnreadable => "store-unreadable",
             Self::StoreUnwritable => "store-unwritable",
             Self::UnknownStore => "unknown-store",
@@ -211,12 +218,13 @@ impl HaltReason {
             Self::SchemaChanged => "a table was altered while running",
             Self::Unpublishable => "a topic's settings changed after the row was committed",
             Self::OffsetsLost => {
-                "the group's offsets expired or were deleted, while the stores hold what was made of them"
+                "the group's offsets expired or were deleted, while what was made of the inputs is still there"
             }
             Self::PartitionCountChanged => "partitions were added: records of a key now go elsewhere than its state",
             Self::WronglyKeyed => "a producer uses another partitioner or another key than the source declares",
             Self::ChangelogTruncated => "records were deleted from the changelog, or its cleanup.policy is not compact",
             Self::ChangelogRecreated => "the changelog was deleted and created again",
+            Self::StoreAdded => "a store was added to, or renamed in, a pipeline with a past",
             Self::StoreUnreadable => "the value was written by a later release, or the disk is damaged",
             Self::StoreUnwritable => "the disk is full or fails",
             Self::UnknownStore => "the topology was changed without the algorithm, or the other way round",
@@ -238,11 +246,12 @@ impl fmt::Display for HaltReason {
             Self::InputsTruncated => "the log is shorter than the position",
             Self::SchemaChanged => "the database refuses a statement",
             Self::Unpublishable => "a decided message cannot be published",
-            Self::OffsetsLost => "the committed offset is gone, the stores are not",
+            Self::OffsetsLost => "the committed offset is gone, what was made of the inputs is not",
             Self::PartitionCountChanged => "the partition count changed",
             Self::WronglyKeyed => "a record lies in the wrong partition",
             Self::ChangelogTruncated => "changelog records are gone",
             Self::ChangelogRecreated => "the changelog was re-created",
+            Self::StoreAdded => "a store knows nothing of the inputs that were taken before it",
             Self::StoreUnreadable => "a store holds what cannot be true",
             Self::StoreUnwritable => "a store cannot be written",
             Self::UnknownStore => "the algorithm asks for a store that its step was not given",
@@ -264,6 +273,9 @@ pub struct LogFacts<'a> {
     pub topic_id: &'a str,
     /// The input up to which the stores of this process were made, where they remember one.
     pub remembered: Option<NextOffset>,
+    /// Whether an input without any offset was read before all the same: what was made of it, or another input's K,
+    /// says so.
+    pub was_read: bool,
     /// Whether there are stores.
     pub is_stateful: bool,
     /// Where a partition without any past starts.
@@ -277,7 +289,7 @@ pub struct LogFacts<'a> {
 pub fn decide_log(facts: &LogFacts<'_>) -> Decision {
     let Bounds { start, end } = facts.bounds;
     let Some(committed) = facts.committed else {
-        if facts.remembered.is_some_and(|at| at > start) {
+        if facts.was_read || facts.remembered.is_some_and(|at| at > start) {
             return Decision::Halt(HaltReason::OffsetsLost);
         }
         return Decision::Begin { at: if facts.start == StartPolicy::Latest { end } else { start } };
@@ -307,7 +319,9 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     let Some(position) = facts.position else {
         return match (facts.committed, facts.start) {
             (Some(_), _) => Decision::Halt(HaltReason::DatabaseLost),
-            (None, _) if facts.remembered.is_some_and(|at| at > start) => Decision::Halt(HaltReason::DatabaseLost),
+            (None, _) if facts.was_read || facts.remembered.is_some_and(|at| at > start) => {
+                Decision::Halt(HaltReason::DatabaseLost)
+            }
             (None, StartPolicy::Earliest) => Decision::FirstStart { at: start },
             (None, StartPolicy::Latest) => Decision::FirstStart { at: end },
         };
@@ -373,6 +387,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::struct_excessive_bools, reason = "one line of the table")]
     struct Case {
         position: Option<Position>,
         committed: Option<Committed>,
@@ -380,6 +395,7 @@ mod tests {
         ids: (&'static str, &'static str),
         outbox: bool,
         remembered: Option<i64>,
+        was_read: bool,
         skip: bool,
         latest: bool,
     }
@@ -393,6 +409,7 @@ mod tests {
             log_ids: &LogIds { cluster_id: case.ids.0.into(), topic_id: case.ids.1.into() },
             has_outbox_from_published: case.outbox,
             remembered: case.remembered.map(NextOffset),
+            was_read: case.was_read,
             start: if case.latest { StartPolicy::Latest } else { StartPolicy::Earliest },
             on_data_loss: if case.skip { DataLossPolicy::Skip } else { DataLossPolicy::Halt },
         })
@@ -406,6 +423,7 @@ mod tests {
             ids: ("c", "t"),
             outbox: false,
             remembered: None,
+            was_read: false,
             skip: false,
             latest: false,
         }
@@ -454,6 +472,7 @@ mod tests {
             (Case { position: Some(position(7, 5)), committed: foreign(7), ..base() }, halt(HaltReason::GroupReset)),
             (Case { position: Some(position(7, 7)), ..base() }, Decision::CommitPosition),
             (Case { remembered: Some(5), ..base() }, halt(HaltReason::DatabaseLost)),
+            (Case { was_read: true, latest: true, ..base() }, halt(HaltReason::DatabaseLost)),
             (Case { position: Some(position(7, 5)), remembered: Some(7), ..base() }, Decision::CommitPosition),
             (
                 Case { position: Some(position(7, 5)), remembered: Some(8), ..base() },
@@ -514,8 +533,9 @@ mod tests {
             d in proptest::option::of(0i64..12), p_back in -3i64..6, k in proptest::option::of(0i64..12), is_ours: bool,
             is_replay: bool,
             start in 0i64..12, length in 0i64..12, same_topic: bool, same_cluster: bool, outbox: bool, skip: bool, latest: bool,
-            remembered in proptest::option::of(0i64..12),
+            remembered in proptest::option::of(0i64..12), was_read: bool,
         ) {
+            let was_read = was_read && k.is_none(); // asked only then
             let case = Case {
                 position: d.map(|d| position(d, (d - p_back).max(0))),
                 committed: k.and_then(|k| match (is_ours, is_replay) {
@@ -525,7 +545,7 @@ mod tests {
                 }),
                 bounds: (start, start + length),
                 ids: (if same_cluster { "c" } else { "x" }, if same_topic { "t" } else { "x" }),
-                outbox, remembered, skip, latest,
+                outbox, remembered, was_read, skip, latest,
             };
             let decision = run(&case);
             if !matches!(decision, Decision::Halt(_)) {
@@ -533,7 +553,7 @@ mod tests {
             }
             match decision {
                 Decision::FirstStart { at } => {
-                    prop_assert!(d.is_none() && k.is_none());
+                    prop_assert!(d.is_none() && k.is_none() && !was_read);
                     prop_assert!(at.0 == start || at.0 == start + length);
                 }
                 Decision::Go => prop_assert!(d == k && is_ours && same_topic && same_cluster),
@@ -553,7 +573,7 @@ mod tests {
                     prop_assert_eq!(from.map(|from| from.0), k);
                     prop_assert!(k.is_none_or(|k| is_ours && Some(k) <= d) && p_back >= 0);
                 }
-                Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some() || remembered.is_some()),
+                Decision::Halt(_) => prop_assert!(d.is_some() || k.is_some() || remembered.is_some() || was_read),
                 Decision::Resume { .. } | Decision::Begin { .. } => prop_assert!(false, "of steps without rows"),
             }
         }
@@ -562,8 +582,9 @@ mod tests {
         #[test]
         fn no_combination_lets_a_step_without_rows_skip_or_repeat_what_its_state_has_seen(
             k in proptest::option::of(0i64..12), is_ours: bool, start in 0i64..12, length in 0i64..12, same_topic: bool,
-            remembered in proptest::option::of(0i64..12), is_stateful: bool, skip: bool, latest: bool,
+            remembered in proptest::option::of(0i64..12), is_stateful: bool, was_read: bool, skip: bool, latest: bool,
         ) {
+            let was_read = was_read && k.is_none(); // asked only then
             let committed = k.map(|k| {
                 let topic_id = if same_topic { "t" } else { "x" };
                 let ours = committed("g", 0, NextOffset(k), Some(topic_id));
@@ -576,13 +597,14 @@ mod tests {
                 bounds: Bounds { start: NextOffset(start), end: NextOffset(start + length) },
                 topic_id: "t",
                 remembered,
+                was_read,
                 is_stateful,
                 start: if latest { StartPolicy::Latest } else { StartPolicy::Earliest },
                 on_data_loss: if skip { DataLossPolicy::Skip } else { DataLossPolicy::Halt },
             });
             match decision {
                 Decision::Begin { at } => {
-                    prop_assert!(k.is_none() && remembered.is_none_or(|seen| seen.0 <= start));
+                    prop_assert!(k.is_none() && !was_read && remembered.is_none_or(|seen| seen.0 <= start));
                     prop_assert!(at.0 == start || at.0 == start + length);
                 }
                 Decision::Resume { at } => {
@@ -594,7 +616,7 @@ mod tests {
                     prop_assert!(skip && to.0 == start && k < Some(start));
                     prop_assert_eq!(from.map(|from| from.0), k);
                 }
-                Decision::Halt(_) => prop_assert!(k.is_some() || remembered.is_some()),
+                Decision::Halt(_) => prop_assert!(k.is_some() || remembered.is_some() || was_read),
                 _ => prop_assert!(false, "of steps with rows"),
             }
         }

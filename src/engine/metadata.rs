@@ -1,9 +1,16 @@
 //! The metadata string that goes with every committed offset, so that foreign commits are recognised: `v1 <pipeline>
-//! <epoch> <D>`, and of a step without rows, whose topic's id no database remembers, `v1 <pipeline> 0 <D> <topic id>`.
+//! <epoch> <D>`, followed by what K alone remembers: `<topic id> n=<partitions> i=<inputs> c=<stores>`.
+//!
+//! The topic's id is that of a step without rows, whose topic no database remembers, or `-`. `n` is the topic's partition
+//! count when K began here. Of a step with stores, `i` lists the task's inputs, where there are several, and `c` the stores
+//! that were made of them, each as the hash of its name and its topic's or changelog's id: what lost its offset, or its
+//! changelog, or was not there before, is told by the others. `c=*` is an operator's word that the stores are as they shall be.
+//!
 //! `v1 <pipeline> <epoch> <K> replay` is an operator's leave to let the rows catch up with K and announce nothing meanwhile:
 //! the one case in which K may lie beyond D. The next K that a relay commits lacks the word, so the leave ends by itself.
 //! `v1 <pipeline> 0 0 none` proves a membership where there is no K, and means none.
 
+use crate::flow::key::murmur2;
 use crate::flow::record::NextOffset;
 use crate::ports::guard::{self, Guard};
 use crate::ports::source::Committed;
@@ -13,15 +20,115 @@ const REPLAY: &str = "replay";
 /// That of an offset that stands for none.
 const NONE: &str = "none";
 
-/// The committed offset of our own making: `next_offset` with its metadata.
+/// In place of the id of a topic that a database remembers.
+const ELSEWHERE: &str = "-";
+/// In place of stores: whatever they are.
+const ANY: &str = "*";
+
+/// The committed offset of our own making: `next_offset` with its metadata, which ends with `marks`.
 #[must_use]
-pub fn committed(pipeline: &str, epoch: i64, next_offset: NextOffset, topic_id: Option<&str>) -> Committed {
+pub fn committed(pipeline: &str, epoch: i64, next_offset: NextOffset, marks: Option<&str>) -> Committed {
     let mut metadata = format!("v1 {pipeline} {epoch} {next_offset}");
-    if let Some(topic_id) = topic_id.filter(|id| !id.is_empty()) {
+    if let Some(marks) = marks.filter(|marks| !marks.is_empty()) {
         metadata.push(' ');
-        metadata.push_str(topic_id);
+        metadata.push_str(marks);
     }
     Committed { next_offset, metadata }
+}
+
+/// What K remembers beside D.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks<'a> {
+    /// The topic's id, where no database remembers it.
+    pub topic_id: Option<&'a str>,
+    /// The topic's partition count when K began here.
+    pub partition_count: i32,
+    /// The inputs of the task, each with its topic's id; empty where there are no stores.
+    pub inputs: &'a [(String, String)],
+    /// The stores, each with its changelog's id.
+    pub stores: &'a [(String, String)],
+}
+
+impl Marks<'_> {
+    /// As [`committed`] takes them.
+    #[must_use]
+    pub fn spell(&self) -> String {
+        let mut text = begin(self.topic_id, self.partition_count);
+        let several = self.inputs.get(1..).is_some_and(|more| !more.is_empty());
+        for (word, list) in [("i", if several { self.inputs } else { &[] }), ("c", self.stores)] {
+            if !list.is_empty() {
+                let entries: Vec<String> = list.iter().map(|(name, id)| format!("{}:{id}", hash(name))).collect();
+                text = format!("{text} {word}={}", entries.join(","));
+            }
+        }
+        text
+    }
+}
+
+fn begin(topic_id: Option<&str>, partition_count: i32) -> String {
+    let topic_id = topic_id.filter(|id| !id.is_empty()).unwrap_or(ELSEWHERE);
+    format!("{topic_id} n={partition_count}")
+}
+
+fn hash(name: &str) -> String {
+    format!("{:08x}", murmur2(name.as_bytes()))
+}
+
+/// The marks of an operator who has said what the offset is to be: the stores, if any, are as they shall be.
+#[must_use]
+pub fn accepted(topic_id: Option<&str>, partition_count: i32) -> String {
+    format!("{} c={ANY}", begin(topic_id, partition_count))
+}
+
+/// What a committed offset says of a store or an input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed {
+    /// It is the same.
+    Same,
+    /// There was another of that name.
+    Other,
+    /// Nothing: it was not there.
+    Not,
+}
+
+fn listed(committed: &Committed, word: &str, name: &str, id: &str) -> Listed {
+    let Some(list) = mark(committed, word) else { return Listed::Not };
+    let found = list.split(',').find_map(|entry| entry.strip_prefix(&hash(name))?.strip_prefix(':'));
+    match found {
+        _ if list == ANY => Listed::Same,
+        // An id that was never known matches any.
+        Some(found) if found == id || found.is_empty() || id.is_empty() => Listed::Same,
+        Some(_) => Listed::Other,
+        None => Listed::Not,
+    }
+}
+
+/// Whether K was made with the store `name`, kept in the changelog with the id `id`.
+#[must_use]
+pub fn lists_store(committed: &Committed, name: &str, id: &str) -> Listed {
+    listed(committed, "c=", name, id)
+}
+
+/// Whether the task of K had the topic `name` with the id `id` for an input.
+#[must_use]
+pub fn lists_input(committed: &Committed, name: &str, id: &str) -> Listed {
+    listed(committed, "i=", name, id)
+}
+
+/// The topic's partition count when K began here.
+#[must_use]
+pub fn partition_count(committed: &Committed) -> Option<i32> {
+    mark(committed, "n=")?.parse().ok()
+}
+
+fn mark<'a>(committed: &'a Committed, word: &str) -> Option<&'a str> {
+    committed.metadata.split(' ').skip(5).find_map(|mark| mark.strip_prefix(word))
+}
+
+/// What follows D.
+#[must_use]
+pub fn marks(committed: &Committed) -> &str {
+    committed.metadata.splitn(5, ' ').nth(4).unwrap_or_default()
 }
 
 /// The committed offset that lets the rows catch up with it, and says that everything below it was announced.
@@ -51,7 +158,7 @@ pub fn known(committed: Option<Committed>) -> Option<Committed> {
 /// The topic's id in a committed offset of our own making, where it carries one.
 #[must_use]
 pub fn topic_id(committed: &Committed) -> Option<&str> {
-    committed.metadata.split(' ').nth(4)
+    committed.metadata.split(' ').nth(4).filter(|id| *id != ELSEWHERE)
 }
 
 /// Whether a committed offset was left by this pipeline: its metadata names the pipeline and repeats the offset.
@@ -65,12 +172,32 @@ pub fn is_ours(pipeline: &str, committed: &Committed) -> bool {
         && words.next() == Some(pipeline)
         && words.next().is_some_and(|epoch| epoch.parse::<i64>().is_ok())
         && words.next().and_then(|d| d.parse().ok()) == Some(committed.next_offset.0)
-        && (words.next().is_none() || words.next().is_none()) // a topic's id may follow, and nothing else
+        && words.skip(1).all(|mark| mark.contains('=')) // a topic's id may follow, and marks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_committed_offset_says_what_it_was_made_with() {
+        let list = |names: &[(&str, &str)]| -> Vec<(String, String)> {
+            names.iter().map(|(name, id)| ((*name).to_owned(), (*id).to_owned())).collect()
+        };
+        let (inputs, stores) = (list(&[("clicks", "a"), ("views", "b")]), list(&[("seen", "x"), ("sums", "y")]));
+        let marks_of = Marks { topic_id: Some("a"), partition_count: 12, inputs: &inputs, stores: &stores };
+        let k = committed("p", 0, NextOffset(7), Some(&marks_of.spell()));
+        assert!(is_ours("p", &k), "{}", k.metadata);
+        assert_eq!((topic_id(&k), partition_count(&k), marks(&k)), (Some("a"), Some(12), marks_of.spell().as_str()));
+        assert_eq!(["x", "z"].map(|id| lists_store(&k, "seen", id)), [Listed::Same, Listed::Other]);
+        assert_eq!(lists_store(&k, "kept", "x"), Listed::Not);
+        assert_eq!((lists_input(&k, "views", "b"), lists_input(&k, "more", "b")), (Listed::Same, Listed::Not));
+        let k = committed("p", 3, NextOffset(7), Some(&accepted(None, 4)));
+        assert!(is_ours("p", &k), "{}", k.metadata);
+        assert_eq!((topic_id(&k), partition_count(&k), lists_store(&k, "any", "id")), (None, Some(4), Listed::Same));
+        let k = committed("p", 3, NextOffset(7), None);
+        assert_eq!((partition_count(&k), lists_store(&k, "any", "id"), marks(&k)), (None, Listed::Not, ""));
+    }
 
     #[test]
     fn only_our_own_commits_are_ours() {

@@ -45,4 +45,5 @@ pub mod takeover;
 pub mod task;
 mod through_database;
 mod through_log;
+pub(crate) mod traces;
 mod trouble;

@@ -10,7 +10,7 @@
 //! should it become acceptable again. A changelog record has nothing that could stand for it; its partition halts.
 
 use crate::engine::message::{bytes_of, dead_letter, is_dead_letter, letter_for};
-use crate::engine::relay::{Outbound, Publication, Relay, send_row};
+use crate::engine::relay::{Outbound, Part, Publication, Relay, send_row};
 use crate::engine::stage::{Left, ToStage};
 use crate::flow::effect::Reject;
 use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
@@ -148,7 +148,7 @@ impl Relay {
             let (partition, offset) = (&letter.source, letter.source_offset.0);
             tracing::warn!(%partition, offset, detail, "refused for good by its topic: it becomes a dead letter");
         }
-        if publication.parts.iter().all(|part| part.topic_id.is_some()) {
+        if publication.parts.iter().all(Part::is_through_log) {
             publication.replace(letters);
             return Ok(());
         }

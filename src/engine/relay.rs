@@ -66,8 +66,8 @@ pub(crate) struct Part {
     pub(crate) from: NextOffset,
     /// The new K.
     pub(crate) to: NextOffset,
-    /// The topic's id, where no database remembers it: it goes into the metadata of K.
-    pub(crate) topic_id: Option<Arc<str>>,
+    /// What K remembers beside D.
+    pub(crate) marks: Option<Arc<str>>,
     /// The number of the last batch of the task's stores that it ends with; 0 for none.
     pub(crate) batch: u64,
 }
@@ -79,6 +79,13 @@ pub(crate) struct Outbound {
     /// The timestamp of its input, for the age at publication. Not kept over a takeover: an age measured over a crash would
     /// say nothing about the service.
     pub(crate) input_at: Option<Timestamp>,
+}
+
+impl Part {
+    /// Whether its step has no rows: no database has claimed it, so that it has no epoch.
+    pub(crate) const fn is_through_log(&self) -> bool {
+        self.epoch == 0
+    }
 }
 
 /// What one database commit left to publish, or what steps without rows came to.
@@ -391,7 +398,7 @@ impl Relay {
         let mut has_failed = false;
         while let Some(next) = queue.pop_front() {
             // What steps without rows hand over has the size that was meant, unless such a size has failed since.
-            let is_of_rows = next.parts.iter().any(|part| part.topic_id.is_none());
+            let is_of_rows = next.parts.iter().any(|part| !part.is_through_log());
             let room = if is_of_rows { self.room() } else { self.outstanding.room(Size::MAX) };
             let mut pieces = next.pieces(&self.pipeline, room);
             let Some(mut piece) = pieces.pop_front() else { continue };
@@ -501,7 +508,7 @@ impl Relay {
     }
 
     fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
-        let metadata = |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.topic_id.as_deref());
+        let metadata = |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.marks.as_deref());
         let offset = |part: &Part| (part.source.clone(), metadata(part));
         parts.iter().map(offset).collect()
     }
@@ -659,7 +666,7 @@ impl Relay {
             match committed {
                 // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
                 // as far with the same records. Its stores are opened anew and read on to what is committed.
-                Some(k) if k == part.to && part.topic_id.is_none() => {
+                Some(k) if k == part.to && !part.is_through_log() => {
                     self.tell_published(publication, &part, k);
                     publication.remove(&part.source);
                 }
@@ -954,14 +961,14 @@ mod tests {
 
         /// As [`World::publish`], of a step without rows.
         fn publish_log(&self, from: i64, to: i64) {
-            self.hand_over(from, to, from..to, Some("id".into()));
+            self.hand_over(from, to, from..to, 0);
         }
 
         fn publish_rows(&self, from: i64, to: i64, offsets: std::ops::Range<i64>) {
-            self.hand_over(from, to, offsets, None);
+            self.hand_over(from, to, offsets, 1);
         }
 
-        fn hand_over(&self, from: i64, to: i64, offsets: std::ops::Range<i64>, topic_id: Option<Arc<str>>) {
+        fn hand_over(&self, from: i64, to: i64, offsets: std::ops::Range<i64>, epoch: i64) {
             let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
             let row = |offset: i64| OutboxRow {
                 source: source.clone(),
@@ -979,10 +986,10 @@ mod tests {
                 task: self.task,
                 assignment: self.assignment,
                 source: source.clone(),
-                epoch: 1,
+                epoch,
                 from: NextOffset(from),
                 to: NextOffset(to),
-                topic_id,
+                marks: None,
                 batch: 0,
             };
             let rows = offsets.map(|offset| Outbound { row: row(offset), input_at: Some(Timestamp(0)) }).collect();

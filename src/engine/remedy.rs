@@ -188,6 +188,44 @@ fn of_numbers(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
     }
 }
 
+/// K is gone, and what was made of the inputs is not.
+fn of_lost_offsets(place: &Place<'_>) -> Vec<Option<Choice>> {
+    if !place.is_stateful {
+        return vec![
+            Some(place.command(
+                "reset",
+                "--to start",
+                "send the records that are kept on once more: right where the pipeline's own topics were made anew with it; \
+                 otherwise the stores behind them count twice",
+            )),
+            Some(place.command(
+                "reset",
+                "--to end",
+                "nothing counts twice: what was written since the offset was lost has no effect",
+            )),
+        ];
+    }
+    vec![
+        Some(by_hand(
+            "begin anew: stop all instances, delete the changelog topics and state.dir, run `topics apply`, start",
+        )),
+        Some(place.command(
+            "reset",
+            "--to start",
+            "begin with the first record that is kept, on top of what the stores hold: right where the topic was \
+                 made anew; otherwise its records count twice",
+        )),
+        place.at.is_none().then(|| {
+            place.command(
+                "reset",
+                "--to end",
+                "nothing counts twice: what was written since the offset was lost has no effect",
+            )
+        }),
+        place.to("reset", place.at, "", "go on where the stores stand"),
+    ]
+}
+
 /// Stores, records, and what others own.
 fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
     let hand = |effect| Some(by_hand(effect));
@@ -204,17 +242,7 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         HaltReason::Unpublishable => {
             vec![hand("give the topic its settings back (`topics apply` sets those that are described), then restart")]
         }
-        HaltReason::OffsetsLost => vec![
-            hand(
-                "begin anew: stop all instances, delete the changelog topics and state.dir, run `topics apply`, start",
-            ),
-            Some(place.command(
-                "reset",
-                "--to start",
-                "the topic was made anew: begin with its first record, on top of what the stores hold",
-            )),
-            place.to("reset", place.at, "", "go on where the stores stand"),
-        ],
+        HaltReason::OffsetsLost => of_lost_offsets(place),
         HaltReason::PartitionCountChanged if place.is_stateful => vec![
             hand("if no record was handled yet: give the topics of the step one count, declare it, start"),
             hand(
@@ -246,6 +274,19 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         HaltReason::ChangelogRecreated => vec![
             hand("restore the changelog"),
             rebuild("with loss, on this instance's disk: the store becomes what the new changelog holds"),
+        ],
+        HaltReason::StoreAdded => vec![
+            hand("if the store was renamed: give it its old name back, its changelog still holds it"),
+            (!place.has_rows).then(|| {
+                place.command(
+                    "reset",
+                    "--to start --emit",
+                    "take the records that are kept once more; other stores of the step, and who is told, get them twice",
+                )
+            }),
+            rebuild(
+                "on the disk of each instance that halts so: go on with the store as it is, without what was taken before",
+            ),
         ],
         HaltReason::StoreUnreadable => vec![
             hand("deploy the release that wrote the value, or one that upgrades it"),

@@ -8,7 +8,9 @@
 //!
 //! A step without rows has no position: there K alone is written.
 
-use crate::engine::metadata::{committed as our_committed, is_ours, is_replay, replayed, topic_id};
+use crate::engine::metadata::{
+    accepted, committed as our_committed, is_ours, is_replay, partition_count, replayed, topic_id,
+};
 use crate::flow::record::NextOffset;
 use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
@@ -211,7 +213,8 @@ impl Rowed<'_> {
 
     /// Both numbers go to `position`'s, the database first.
     fn together(&self, position: Position, excused: (NextOffset, NextOffset)) -> Plan {
-        let committed = our_committed(self.pipeline, position.epoch, position.next_offset, None);
+        let marks = self.known.is_stateful.then(|| accepted(None, self.known.partition_count));
+        let committed = our_committed(self.pipeline, position.epoch, position.next_offset, marks.as_deref());
         self.made(position, committed, excused, false)
     }
 
@@ -382,7 +385,10 @@ fn plan_log(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
         }
     };
     resolve(Target::Offset(to), *bounds)?;
-    let planned = our_committed(pipeline, 0, to, Some(&log_ids.topic_id));
+    // A count of before tells which partitions were there from the beginning.
+    let begun_with = committed.as_ref().and_then(partition_count).unwrap_or(known.partition_count);
+    let marks = accepted(Some(&log_ids.topic_id), begun_with);
+    let planned = our_committed(pipeline, 0, to, Some(&marks));
     let is_done = committed.as_ref() == Some(&planned);
     let none = (NextOffset(0), NextOffset(0));
     Ok(Plan { position: None, committed: planned, announce: none, excused: none, is_group_first: true, is_done })

@@ -438,9 +438,9 @@ impl Stage {
                 if input.published == input.next_offset && now.saturating_sub(input.published_at) >= every {
                     input.published_at = now;
                     let (source, epoch, at) = (input.source.clone(), input.epoch(), input.next_offset);
-                    let topic_id = task.topic_ids.get(number).cloned();
+                    let marks = task.marks.get(number).cloned();
                     let (id, assignment) = (task.id, task.assignment);
-                    let part = Part { task: id, assignment, source, epoch, from: at, to: at, topic_id, batch: 0 };
+                    let part = Part { task: id, assignment, source, epoch, from: at, to: at, marks, batch: 0 };
                     let publication = Publication { parts: vec![part], ..Publication::default() };
                     let _ = self.relay.send(ToRelay::Publish(Box::new(publication)));
                 }

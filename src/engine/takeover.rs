@@ -6,7 +6,7 @@
 
 use crate::engine::assignment::AssignmentId;
 use crate::engine::commit::Step;
-use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, StartPolicy, decide, decide_log};
+use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
 use crate::engine::message::{changelog_message, turn_of};
 use crate::engine::metadata;
 use crate::engine::outbox::{decided, decided_first, unannounced};
@@ -23,7 +23,6 @@ use crate::ports::failpoint::failpoint;
 use crate::ports::guard::{self, Guard};
 use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
 use crate::ports::source::{Committed, LogIds, TaskId};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The pause before a step that was refused is tried again.
@@ -159,16 +158,13 @@ impl Stage {
     fn enter(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
         let has_rows = self.state.tasks.get(&id).is_some_and(Task::has_rows);
-        let (mut counts, mut topic_ids) = (Vec::with_capacity(sources.len()), Vec::new());
+        let mut counts = Vec::with_capacity(sources.len());
         for source in &sources {
             let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
             counts.push(count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?);
-            if !has_rows {
-                topic_ids.push(Arc::from(self.log_ids(&source.topic)?.topic_id));
-            }
         }
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
-        (task.counts, task.topic_ids) = (counts, topic_ids);
+        task.counts = counts;
         if let Some((number, message)) = miscounted(task) {
             if let Some(halt) = self.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
                 self.halt(id, halt);
@@ -286,10 +282,10 @@ impl Stage {
         }
         self.hook.after(Step::ReadCommitted)?;
         let mut decisions = Vec::with_capacity(sources.len());
-        for (index, (source, committed)) in sources.iter().zip(&committed).enumerate() {
-            decisions.push(self.decide(id, index, source, committed.as_ref())?);
+        for (index, source) in sources.iter().enumerate() {
+            decisions.push(self.decide(id, index, source, &committed)?);
         }
-        for (index, (decision, committed)) in decisions.iter().zip(committed).enumerate() {
+        for (index, (decision, committed)) in decisions.iter().zip(committed.iter().cloned()).enumerate() {
             let (Decision::Halt(reason), Some(source)) = (decision, sources.get(index)) else { continue };
             let next_offset = self.position(id, source).map(|position| position.next_offset);
             let (source, reason) = (source.clone(), *reason);
@@ -304,12 +300,20 @@ impl Stage {
             }
             return Ok(());
         }
+        if let Some((reason, message)) = self.strange_store(id, &committed)? {
+            if let Some(halt) = self.halt_of(id, 0, reason, message) {
+                self.halt(id, halt);
+            }
+            return Ok(());
+        }
+        self.mark(id, &committed)?;
         let mut rest = Rest::default();
-        for (source, decision) in sources.iter().zip(decisions) {
+        for ((source, decision), committed) in sources.iter().zip(decisions).zip(&committed) {
             if !self.carry_out(id, source, decision, &mut rest)? {
                 self.go_on(id, State::Claiming, AGAIN);
                 return Ok(());
             }
+            self.mark_anew(id, source, (decision, committed.as_ref()), &mut rest);
         }
         self.look_up(id, &mut rest)?;
         if !rest.parts.is_empty() {
@@ -344,6 +348,25 @@ impl Stage {
         }
     }
 
+    /// Writes K again where it is right and remembers other stores or inputs than there are: the next owner has K alone.
+    fn mark_anew(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        (decision, committed): (Decision, Option<&Committed>),
+        rest: &mut Rest,
+    ) {
+        let (Decision::Go | Decision::Resume { .. }, Some(k)) = (decision, committed) else { return };
+        let Some(task) = self.state.tasks.get(&id).filter(|task| task.keyed.is_some()) else { return };
+        let number = task.inputs.iter().position(|input| input.source == *source);
+        let marks = number.and_then(|number| task.marks.get(number));
+        if marks.is_some_and(|marks| **marks != *metadata::marks(k)) {
+            let at = k.next_offset;
+            self.set_published(id, source, |_| NextOffset(-1));
+            self.publish(id, source, (at, at), Vec::new(), rest);
+        }
+    }
+
     fn position(&self, id: TaskId, source: &TopicPartition) -> Option<Position> {
         self.state.tasks.get(&id)?.inputs.iter().find(|input| input.source == *source)?.position.clone()
     }
@@ -353,8 +376,11 @@ impl Stage {
         id: TaskId,
         index: usize,
         source: &TopicPartition,
-        committed: Option<&Committed>,
+        all: &[Option<Committed>],
     ) -> Result<Decision, Fault> {
+        let committed = all.get(index).and_then(Option::as_ref);
+        let was_read = committed.is_none() && self.was_read(id, source, all)?;
+        let start = self.start_policy(id, index, committed)?;
         let bounds = self.group.bounds(source, self.settings.ask_wait)?;
         let log_ids = self.log_ids(&source.topic)?;
         if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
@@ -364,8 +390,9 @@ impl Stage {
                 bounds,
                 topic_id: &log_ids.topic_id,
                 remembered: self.remembered(id, source)?,
+                was_read,
                 is_stateful: self.state.tasks.get(&id).is_some_and(|task| task.keyed.is_some()),
-                start: self.start_policy(id, index),
+                start,
                 on_data_loss: self.settings.on_data_loss,
             }));
         }
@@ -384,15 +411,10 @@ impl Stage {
             log_ids: &log_ids,
             has_outbox_from_published,
             remembered: self.remembered(id, source)?,
-            start: self.settings.start,
+            was_read,
+            start,
             on_data_loss: self.settings.on_data_loss,
         }))
-    }
-
-    /// Where a partition without any past starts; a table is a table only from its beginning on.
-    fn start_policy(&self, id: TaskId, index: usize) -> StartPolicy {
-        let input = self.state.tasks.get(&id).and_then(|task| task.inputs.get(index));
-        if input.is_some_and(|input| input.is_table) { StartPolicy::Earliest } else { self.settings.start }
     }
 
     /// Does what the table says for one source partition. False: somebody was faster, start again with the claim.
@@ -550,8 +572,8 @@ impl Stage {
         let epoch = self.position(id, source).map_or(first_epoch, |position| position.epoch);
         self.status.recovered_rows.add(rows.len() as u64);
         let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
-        let (assignment, topic_id) = (task.assignment, task.topic_ids.get(number).cloned());
-        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, topic_id, batch: 0 }, rows);
+        let (assignment, marks) = (task.assignment, task.marks.get(number).cloned());
+        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, marks, batch: 0 }, rows);
     }
 
     fn first_start(
@@ -791,8 +813,8 @@ mod tests {
             let rows = decided.iter().map(row).collect();
             let task = TaskId { sub_topology: 0, partition: Partition(3) };
             let (from, to) = (NextOffset(0), NextOffset(20));
-            let (assignment, topic_id) = (AssignmentId(1), None);
-            rest.add(Part { task, assignment, source, epoch: 1, from, to, topic_id, batch: 0 }, rows);
+            let (assignment, marks) = (AssignmentId(1), None);
+            rest.add(Part { task, assignment, source, epoch: 1, from, to, marks, batch: 0 }, rows);
         }
         let publication = rest.into_publication();
         let sent: Vec<_> =

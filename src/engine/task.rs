@@ -319,8 +319,8 @@ pub(crate) struct Task {
     pub(crate) suspected: Option<Contradiction>,
     /// Partition counts of the inputs' topics, as of the takeover.
     pub(crate) counts: Vec<i32>,
-    /// The ids of the inputs' topics, where no database remembers them.
-    pub(crate) topic_ids: Vec<Arc<str>>,
+    /// What K of each input remembers beside D, as of the takeover.
+    pub(crate) marks: Vec<Arc<str>>,
     /// The stores, where the step has some, from the takeover on.
     pub(crate) keyed: Option<Keyed>,
     /// Dead letters for messages that their topics refused: the next takeover puts them in the outbox in their places.
@@ -357,7 +357,7 @@ impl Task {
             is_proved: false,
             suspected: None,
             counts: Vec::new(),
-            topic_ids: Vec::new(),
+            marks: Vec::new(),
             keyed: None,
             letters: Vec::new(),
         }

@@ -248,8 +248,8 @@ impl Stage {
                 continue;
             };
             if from != to {
-                let source = source.clone();
-                let part = Part { task: id, assignment, source, epoch, from, to, topic_id: None, batch: 0 };
+                let (source, marks) = (source.clone(), task.marks.get(number).cloned());
+                let part = Part { task: id, assignment, source, epoch, from, to, marks, batch: 0 };
                 publication.parts.push(part);
                 moved.insert(id);
             }

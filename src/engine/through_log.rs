@@ -357,8 +357,8 @@ impl Stage {
         let has_found = outgoing.len() > 0;
         if has_found {
             let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
-            let topic_id = task.topic_ids.first().cloned();
-            let part = Part { task: id, assignment, source, epoch: 0, from: at, to: at, topic_id, batch };
+            let marks = task.marks.first().cloned();
+            let part = Part { task: id, assignment, source, epoch: 0, from: at, to: at, marks, batch };
             self.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
         }
         if let Err(fault) = found {
@@ -492,7 +492,7 @@ fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
 
 /// Decides the next record of one input.
 fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut OpenBatch) -> Result<Verdict, Fault> {
-    let Task { id, assignment, sub_topology, inputs, keyed, topic_ids, counts: partition_counts, .. } = task;
+    let Task { id, assignment, sub_topology, inputs, keyed, marks, counts: partition_counts, .. } = task;
     let StepKind::Log(step) = &sub_topology.step else {
         return Err(Fault::fatal("a step with rows among those without"));
     };
@@ -515,7 +515,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         return Ok(verdict);
     }
     let (from, to) = (input.next_offset, record.offset.next());
-    note_part(open, *id, *assignment, input, topic_ids.get(number), from, to);
+    note_part(open, *id, *assignment, input, marks.get(number), from, to);
     open.counts += counts;
     open.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     input.next_offset = to;
@@ -540,7 +540,7 @@ fn note_part(
     task: TaskId,
     assignment: AssignmentId,
     input: &Input,
-    topic_id: Option<&Arc<str>>,
+    marks: Option<&Arc<str>>,
     from: NextOffset,
     to: NextOffset,
 ) {
@@ -549,8 +549,8 @@ fn note_part(
         part.to = to;
         return;
     }
-    let (source, topic_id) = (input.source.clone(), topic_id.cloned());
-    open.parts.push(Part { task, assignment, source, epoch: 0, from, to, topic_id, batch: 0 });
+    let (source, marks) = (input.source.clone(), marks.cloned());
+    open.parts.push(Part { task, assignment, source, epoch: 0, from, to, marks, batch: 0 });
 }
 
 impl Place<'_> {

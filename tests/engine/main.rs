@@ -17,6 +17,7 @@ mod scripts;
 mod sessions;
 mod tables;
 mod times;
+mod traces;
 mod trouble;
 mod usage;
 mod values;
