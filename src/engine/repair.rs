@@ -4,10 +4,15 @@
 //! a zombie's next batch is fenced; what was decided and lacks its announcement is announced, since its position will be
 //! passed; then both writes, in the plan's order. The plan tells what a crash in between leaves. No algorithm is ever run
 //! here.
+//!
+//! An instance that starts while it announces would announce the same at its takeover, and the late copy of one transaction's
+//! end could end the next one half-way (protocol 7): so before each commit it asks again whether it is alone, and a producer
+//! whose requests were repeated in silence is replaced.
 
-use crate::engine::message::turn_of;
+use crate::engine::message::{bytes_of, turn_of};
 use crate::engine::metadata;
 use crate::engine::outbox::{decided, unannounced};
+use crate::engine::pieces::Size;
 use crate::engine::relay::send_row;
 use crate::engine::repair_plan::{Action, Known, Plan, plan};
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
@@ -25,8 +30,8 @@ use std::time::Duration;
 
 /// How long one question to the log may take: longer than a dead producer's transaction keeps K pending.
 const WAIT: Duration = Duration::from_secs(30);
-/// Most rows of one transaction, as in the relay.
-const TRANSACTION_ROWS: usize = 10_000;
+/// Most of one transaction, as in the relay.
+const TRANSACTION: Size = Size { messages: 10_000, bytes: 16 << 20 };
 
 /// Opens a transactional producer, for announcements that lack.
 pub type SinkFactory = Box<dyn Fn() -> Result<Box<dyn Sink>, Fault>>;
@@ -148,7 +153,8 @@ impl Repair {
         let Plan { position, committed, announce, excused, is_group_first, .. } =
             plan(self.topology.name(), action, &known).map_err(Fault::fenced)?;
         if announce.0 < announce.1 {
-            self.announce(source, announce)?;
+            let epoch = known.position.as_ref().map(|position| position.epoch);
+            self.announce(source, announce, epoch)?;
             observe(Step::Announce)?;
         }
         let after = position.as_ref().map_or(committed.next_offset, |position| position.next_offset);
@@ -219,7 +225,12 @@ impl Repair {
     }
 
     /// Announces what was decided and lacks its announcement; the position is about to pass it.
-    fn announce(&mut self, source: &TopicPartition, (from, to): (NextOffset, NextOffset)) -> Result<(), Fault> {
+    fn announce(
+        &mut self,
+        source: &TopicPartition,
+        (from, to): (NextOffset, NextOffset),
+        epoch: Option<i64>,
+    ) -> Result<(), Fault> {
         let rows = decided(&mut *self.tools.rows, source, from, to)?;
         if rows.is_empty() {
             return Ok(());
@@ -235,22 +246,56 @@ impl Repair {
             return Ok(());
         }
         let mut sink = (self.tools.sink)()?;
-        let announced = self.send(&mut *sink, &rows);
+        let announced = self.send(&mut *sink, source, epoch, &rows);
         sink.close();
         tracing::info!(partition = %source, rows = rows.len(), "announced what was decided before the repair");
         announced
     }
 
     /// An error leaves what was sent in doubt; the next run looks it up by id.
-    fn send(&self, sink: &mut dyn Sink, rows: &[OutboxRow]) -> Result<(), Fault> {
-        for rows in rows.chunks(TRANSACTION_ROWS) {
+    fn send(
+        &mut self,
+        sink: &mut dyn Sink,
+        source: &TopicPartition,
+        epoch: Option<i64>,
+        rows: &[OutboxRow],
+    ) -> Result<(), Fault> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(fitting(self.topology.name(), rest));
             sink.begin()?;
-            rows.iter().try_for_each(|row| send_row(sink, self.topology.name(), row))?;
+            now.iter().try_for_each(|row| send_row(sink, self.topology.name(), row))?;
             sink.flush()?;
+            self.require_alone(source, epoch)?;
             sink.commit()?;
+            if let Some(reason) = sink.taint() {
+                tracing::info!(reason, "producer replaced: a request was repeated in silence");
+                sink.renew()?;
+            }
+            rest = later;
         }
         Ok(())
     }
+
+    /// Whether nobody of the group has come since the position was fenced.
+    fn require_alone(&mut self, source: &TopicPartition, epoch: Option<i64>) -> Result<(), Fault> {
+        self.require_no_members(source)?;
+        let Some(positions) = &mut self.tools.positions else { return Ok(()) };
+        if positions.read(source)?.map(|position| position.epoch) == epoch {
+            return Ok(());
+        }
+        Err(Fault::fenced(format!("{source}: an instance has claimed it meanwhile; stop all, then again")))
+    }
+}
+
+/// How many of the rows, from the first on, go into one transaction; one at least.
+fn fitting(pipeline: &str, rows: &[OutboxRow]) -> usize {
+    let mut bytes = 0;
+    let is_beyond = |row: &OutboxRow| {
+        bytes += bytes_of(pipeline, row);
+        bytes > TRANSACTION.bytes
+    };
+    rows.iter().take(TRANSACTION.messages).position(is_beyond).unwrap_or(rows.len().min(TRANSACTION.messages)).max(1)
 }
 
 /// The sub-topology that reads a source partition.

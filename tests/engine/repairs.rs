@@ -5,18 +5,22 @@ use crate::rowstate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use tidegate::adapters::memory::Snapshot;
+use std::time::Duration;
+use tidegate::adapters::memory::{SinkFault, Snapshot};
 use tidegate::engine::audit::{AuditReport, audit};
 use tidegate::engine::commit::Step as CommitStep;
 use tidegate::engine::decision::HaltReason;
 use tidegate::engine::repair::{Repair, Step, Tools, rebuild};
 use tidegate::engine::repair_plan::{Action, Outputs, Plan, Target};
+use tidegate::engine::supervisor::subscription;
 use tidegate::flow::key::partition_for;
-use tidegate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
+use tidegate::flow::record::{NextOffset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
 use tidegate::ports::Fault;
+use tidegate::ports::repair::Positions as _;
 use tidegate::ports::rows::{NoRows, Position, Rows};
-use tidegate::ports::source::Committed;
+use tidegate::ports::sink::{Message, Sink};
+use tidegate::ports::source::{Committed, Listener, Membership, Source as _, TaskId};
 use tidegate::ports::store::StoreId;
 use tidegate::testing::TestDriver;
 
@@ -244,6 +248,116 @@ fn a_reset_group_is_set_right_and_what_was_decided_is_announced_once() {
         assert!(found.values().all(|count| *count == 1), "reset to {to}: {found:?}");
         clean_audit(&mut driver);
     }
+}
+
+/// Something happens while an announcement is on its way to the brokers, acknowledged and not committed.
+struct Watched {
+    inner: Box<dyn Sink>,
+    on_flush: Box<dyn FnMut() + Send>,
+}
+
+impl Sink for Watched {
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.inner.begin()
+    }
+    fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
+        self.inner.send(message)
+    }
+    fn flush(&mut self) -> Result<(), Fault> {
+        (self.on_flush)();
+        self.inner.flush()
+    }
+    fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
+        self.inner.ends()
+    }
+    fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], member: &Membership) -> Result<(), Fault> {
+        self.inner.send_offsets(offsets, member)
+    }
+    fn commit(&mut self) -> Result<(), Fault> {
+        self.inner.commit()
+    }
+    fn taint(&self) -> Option<String> {
+        self.inner.taint()
+    }
+    fn is_fenced(&self) -> bool {
+        self.inner.is_fenced()
+    }
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.inner.renew()
+    }
+    fn close(&mut self) {
+        self.inner.close();
+    }
+    fn transactional_id(&self) -> &str {
+        self.inner.transactional_id()
+    }
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
+        self.inner.message_bytes_max(destination)
+    }
+}
+
+/// A database that was claimed, or a group that was joined, while the repair announced what was left.
+#[test]
+fn a_repair_announces_nothing_once_an_instance_has_started() {
+    for is_claimed in [false, true] {
+        let mut driver = reset_by_hand(5);
+        driver.start(0);
+        halted(&mut driver, HaltReason::GroupReset, &format!("tidegate adopt {} --from-database", readings()));
+        driver.stop(0);
+        let (database, log) = (driver.database().clone(), driver.log().clone());
+        let mut tools = tools(&mut driver, &topology());
+        tools.sink = Box::new(move || {
+            let (database, log) = (database.clone(), log.clone());
+            let inner = Box::new(log.sink("repair"));
+            let on_flush = Box::new(move || {
+                if is_claimed {
+                    database.positions("scoring").fence(&readings(), "somebody").unwrap();
+                } else {
+                    let mut member = log.source(subscription(&topology()));
+                    member.poll(Duration::ZERO, 1, &mut Deaf).unwrap();
+                    std::mem::forget(member); // it stays
+                }
+            });
+            Ok(Box::new(Watched { inner, on_flush }))
+        });
+        let mut repair = Repair::new(topology(), "ada@test".into(), tools);
+        let plan = repair.plan(&readings(), Action::AdoptDatabase).unwrap().unwrap();
+        let refused = repair.carry_out(&readings(), Action::AdoptDatabase, &plan, &mut |_| Ok(())).unwrap_err();
+        let expected = if is_claimed { "an instance has claimed it meanwhile" } else { "has members" };
+        assert!(refused.is_fenced() && refused.to_string().contains(expected), "{refused}");
+        assert_eq!(driver.log().read(&TopicName::parse("large-changes").unwrap()).len(), 5, "{refused}");
+    }
+}
+
+/// The first of two transactions was ended by a request that the client repeated in silence.
+#[test]
+fn a_repair_replaces_a_producer_that_must_not_be_used_again() {
+    let mut driver = driver(4);
+    send(&mut driver, 10_050);
+    driver.run();
+    driver.stop(0);
+    // Nothing of it is said to be announced, and the topic has lost it.
+    driver.log().delete_topic(&TopicName::parse("large-changes").unwrap());
+    driver.log().create_topic("large-changes", 4).unwrap();
+    let foreign = Committed { next_offset: NextOffset(0), metadata: String::new() };
+    driver.log().set_committed("scoring", &readings(), Some(foreign)).unwrap();
+    driver.database().edit_position("scoring", &readings(), |position| position.published = NextOffset(0));
+    driver.log().fail_next(SinkFault::Taint);
+    try_repair(&mut driver, &readings(), Action::AdoptDatabase).unwrap();
+    let found = announced(&mut driver);
+    assert_eq!(found.len(), 10_050);
+    assert!(found.values().all(|count| *count == 1));
+}
+
+/// Hears of everything, and does nothing.
+struct Deaf;
+
+impl Listener for Deaf {
+    fn assigned(&mut self, _: &[TaskId], _: Membership) {}
+    fn revoked(&mut self, _: &[TaskId]) {}
+    fn lost(&mut self, _: &[TaskId]) {}
+    fn record(&mut self, _: TaskId, _: usize, _: Record<'_>) {}
+    fn out_of_range(&mut self, _: TaskId, _: usize, _: &str) {}
 }
 
 #[test]
