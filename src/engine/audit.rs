@@ -165,6 +165,7 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     sum_up(&mut report, &positions, &progress);
     let mut comparison = Comparison::new(topology.name(), committed);
     rows.each_outbox_row(&mut |row| comparison.expect(&row))?;
+    comparison.dropped(&rows.gaps()?); // asked after them: what was dropped meanwhile is a gap, too
     (report.outbox_rows, report.published) = comparison.expected_count();
 
     let latest = rows.positions()?;

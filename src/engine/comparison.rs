@@ -8,7 +8,7 @@
 //! The audit and the oracle of the system tests both judge by this.
 
 use crate::engine::message::{headers_of, id_of, turn_of};
-use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::history::Found;
 use crate::ports::rows::OutboxRow;
 use std::collections::{BTreeMap, HashMap};
@@ -27,8 +27,10 @@ pub struct Comparison {
     /// D, read before the outbox.
     decided: Positions,
     expected: HashMap<String, Expected>,
-    /// The oldest offset that the outbox keeps.
-    oldest: BTreeMap<TopicPartition, i64>,
+    /// The offsets that the outbox keeps and when they were decided, the first and the last of each run of equal times.
+    kept: BTreeMap<TopicPartition, Vec<(i64, Timestamp)>>,
+    /// Between which of those offsets rows were dropped.
+    holes: HashMap<TopicPartition, Vec<(i64, i64)>>,
     /// The last place seen of each source partition and incarnation in each partition of an output topic.
     order: HashMap<(TopicName, i32, TopicPartition, i32), (Offset, i32)>,
 }
@@ -112,7 +114,8 @@ impl Comparison {
             committed,
             decided: Positions::new(),
             expected: HashMap::new(),
-            oldest: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            holes: HashMap::new(),
             order: HashMap::new(),
         }
     }
@@ -124,10 +127,37 @@ impl Comparison {
         }
         let is_published = self.committed.get(&row.source).is_some_and(|k| !k.is_before(row.source_offset));
         let digest = digest(row.key.as_deref(), row.value.as_deref(), &headers_of(&self.pipeline, row));
-        let oldest = self.oldest.entry(row.source.clone()).or_insert(row.source_offset.0);
-        *oldest = (*oldest).min(row.source_offset.0);
+        self.keep(row);
         let destination = row.destination.clone();
         self.expected.insert(id_of(&self.pipeline, row), Expected { destination, digest, is_published, found: 0 });
+    }
+
+    /// Notes when the row was decided, one batch in two numbers. The rows of a source come in the order of their offsets.
+    fn keep(&mut self, row: &OutboxRow) {
+        let kept = (row.source_offset.0, row.created_at);
+        if let Some(all) = self.kept.get_mut(&row.source) {
+            let is_inner = |(_, at): &(i64, Timestamp)| *at == kept.1;
+            if all.len() > 1 && all.iter().rev().take(2).all(is_inner) {
+                all.pop();
+            }
+            all.push(kept);
+        } else {
+            self.kept.insert(row.source.clone(), vec![kept]);
+        }
+    }
+
+    /// Rows decided within these ranges of time are no longer kept, although older ones are: one source that was behind has
+    /// kept the older ones of all.
+    pub fn dropped(&mut self, gaps: &[(Timestamp, Timestamp)]) {
+        for (source, kept) in &self.kept {
+            let ends = kept.iter().skip(1).map(|(offset, at)| (*offset, *at)).chain([(i64::MAX, Timestamp(i64::MAX))]);
+            let pairs = kept.iter().copied().zip(ends);
+            let is_hole = |((_, from), (_, to)): &((i64, Timestamp), (i64, Timestamp))| {
+                gaps.iter().any(|(start, end)| from <= start && end <= to)
+            };
+            let holes = pairs.filter(is_hole).map(|((from, _), (to, _))| (from, to)).collect();
+            self.holes.insert(source.clone(), holes);
+        }
     }
 
     /// The outbox has been read: takes D as it stood before. What was decided while it was read need not be among the rows,
@@ -180,7 +210,11 @@ impl Comparison {
     }
 
     fn is_beyond_retention(&self, source: &TopicPartition, offset: Offset) -> bool {
-        !self.oldest.is_empty() && self.oldest.get(source).is_none_or(|oldest| offset.0 < *oldest)
+        let oldest = |source| self.kept.get(source).and_then(|kept| kept.first());
+        let is_in = |(from, to): &(i64, i64)| *from < offset.0 && offset.0 < *to;
+        !self.kept.is_empty()
+            && (oldest(source).is_none_or(|(oldest, _)| offset.0 < *oldest)
+                || self.holes.get(source).is_some_and(|holes| holes.iter().any(is_in)))
     }
 }
 
@@ -208,7 +242,6 @@ pub fn origin_of(pipeline: &str, id: &str) -> Option<Origin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::Timestamp;
 
     fn topic(name: &str) -> TopicName {
         TopicName::parse(name).unwrap()
@@ -270,6 +303,23 @@ mod tests {
         let mut none = Comparison::new("p", Positions::new());
         assert_eq!(none.find(&topic("out"), &found(&row(4))).unwrap().standing, Standing::Unknown);
         assert_eq!(Comparison::new("q", Positions::new()).find(&topic("out"), &found(&row(4))), None);
+    }
+
+    #[test]
+    fn what_was_dropped_while_older_rows_were_kept_is_beyond_retention_and_nothing_else_is() {
+        let at = |offset: i64| Positions::from([(row(0).source, NextOffset(offset))]);
+        let mut comparison = Comparison::new("p", at(100));
+        // Decided at 10 x offset: those of 50 to 79 were dropped, those before stay because of another source.
+        for offset in (0..5).chain(8..10) {
+            comparison.expect(&OutboxRow { created_at: Timestamp(10 * offset), ..row(offset) });
+        }
+        comparison.expect(&OutboxRow { created_at: Timestamp(200), ..row(20) });
+        comparison.dropped(&[(Timestamp(50), Timestamp(80)), (Timestamp(300), Timestamp(400))]);
+        comparison.expected_all(at(100));
+        let mut standing = |offset: i64| comparison.find(&topic("out"), &found(&row(offset))).unwrap().standing;
+        assert_eq!([5, 7, 30].map(&mut standing), [Standing::BeyondRetention; 3]);
+        assert_eq!([4, 9].map(&mut standing), [Standing::Kept; 2]);
+        assert_eq!([12, 19].map(&mut standing), [Standing::Unknown; 2], "nothing of that time was dropped");
     }
 
     #[test]

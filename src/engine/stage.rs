@@ -173,6 +173,7 @@ impl Stage {
         self.flush_stores()?;
         self.watch_counts()?;
         self.recommit_idle();
+        self.note_published()?;
         if has_answered || has_moved || has_committed || has_decided || has_searched {
             Ok(None)
         } else {

@@ -27,6 +27,14 @@ pub trait RowHistory: Send {
     /// `Retry` when the database did not answer.
     fn each_outbox_row(&mut self, visit: &mut dyn FnMut(OutboxRow)) -> Result<(), Fault>;
 
+    /// The ranges of time, half-open and in their order, whose outbox rows have been dropped while older ones are kept.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    fn gaps(&mut self) -> Result<Vec<(Timestamp, Timestamp)>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// What operators did to the pipeline's positions, and when, oldest first.
     ///
     /// # Errors

@@ -204,3 +204,18 @@ fn what_was_fetched_before_a_repeated_takeover_does_not_pass_for_what_comes_afte
     let versions: Vec<i64> = (0..4).map(|id| driver.row_of("accounts", id).unwrap().version).collect();
     assert_eq!(versions, [1, 1, 0, 0]);
 }
+
+/// What is not below P is kept, and with it everything of its hour.
+#[test]
+fn an_input_that_is_idle_has_its_outbox_rows_let_go() {
+    let mut driver = driver(1);
+    driver.send("corrections", 0, json!({"value": 10.0}));
+    driver.run();
+    let partition = tidegate::flow::key::partition_for(b"0", 4);
+    let position = driver.position("corrections", partition).unwrap();
+    assert_eq!((position.next_offset.0, position.published.0), (1, 0));
+    (0..65).for_each(|_| driver.advance(Duration::from_secs(1)));
+    let position = driver.position("corrections", partition).unwrap();
+    assert_eq!((position.next_offset.0, position.published.0), (1, 1));
+    driver.crash_everywhere();
+}

@@ -31,7 +31,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a topic's size limit is believed.
@@ -41,6 +41,9 @@ const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 const FRAMING_BYTES: usize = 1_024;
 /// How much longer than it was told the library may take before its call is left behind.
 const HANGING: Duration = Duration::from_millis(500);
+/// So many producers may be left behind by calls that hang, each with its threads and queues, before the next one has to wait
+/// until one of those calls comes back.
+const LEFT_BEHIND_MAX: usize = 8;
 /// How long the offsets may take at first; doubled after each time that this was too short, up to the transaction's timeout.
 /// They take milliseconds. A group coordinator that has died is waited for by the library until it is told to stop, while a
 /// new producer asks for the new one at once.
@@ -68,6 +71,8 @@ pub struct KafkaSink {
     tracked: Vec<TopicPartition>,
     /// How long the next offsets may take.
     offsets_wait: Duration,
+    /// Producers with a call that has not come back.
+    left_behind: Vec<Weak<ThreadedProducer<Deliveries>>>,
     /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
     batch_bytes: usize,
 }
@@ -173,6 +178,7 @@ impl KafkaSink {
             limits: HashMap::new(),
             tracked: Vec::new(),
             offsets_wait: OFFSETS_WAIT,
+            left_behind: Vec::new(),
             batch_bytes: batch_bytes.unwrap_or(1_000_000),
         };
         sink.renew()?;
@@ -360,7 +366,12 @@ impl Sink for KafkaSink {
         let live = self.live()?;
         let producer = Arc::clone(&live.producer);
         let call = move || ffi::send_offsets(producer.client(), &list, &membership, wait);
-        let result = live.calls.call(wait + HANGING, call).unwrap_or_else(|| {
+        let result = live.calls.call(wait + HANGING, call);
+        if result.is_none() {
+            let left = Arc::downgrade(&live.producer);
+            self.left_behind.push(left);
+        }
+        let result = result.unwrap_or_else(|| {
             let text = "the client library did not come back in time (librdkafka #5456)".into();
             Err(CallError { code: Code::OperationTimedOut, text })
         });
@@ -393,6 +404,13 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         self.live = None; // purges
+        self.left_behind.retain(|producer| producer.strong_count() > 0);
+        if self.left_behind.len() >= LEFT_BEHIND_MAX {
+            let (id, count) = (&self.transactional_id, self.left_behind.len());
+            return Err(Fault::retry(format!(
+                "producer {id}: {count} calls of its predecessors have not come back yet"
+            )));
+        }
         self.start()?;
         self.watch = TaintWatch::default();
         self.is_fenced = false;

@@ -152,6 +152,10 @@ impl RowHistory for PostgresHistory {
         }
     }
 
+    fn gaps(&mut self) -> Result<Vec<(Timestamp, Timestamp)>, Fault> {
+        super::partitions::gaps(&mut self.server)
+    }
+
     fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
         let select = self.server.statement(NOTED);
         let pipeline = &self.pipeline;

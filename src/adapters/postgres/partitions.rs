@@ -3,11 +3,14 @@
 //! A row whose range has no partition goes to the default partition, so an insert never fails because maintenance is late
 //! or a clock jumped. A range of which the default partition holds rows is never created afterwards (attaching it would
 //! have to move them): it stays in the default partition, which is emptied by DELETE under the same two conditions.
+//! Attaching locks the default partition against every reader, so a dump that runs for hours keeps it from being done: hours
+//! are made ahead, so that no row need go there meanwhile.
 //! Dropping takes a brief exclusive lock on the parent, and gives up rather than hold writers back (hazard H68).
 
 use super::connection::Server;
 use super::settings::OutboxSettings;
 use super::statements::{self, Name};
+use crate::flow::record::Timestamp;
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
@@ -15,11 +18,17 @@ use crate::ports::schema::Maintained;
 use sqlx::Row;
 use std::ops::Range;
 
-/// How many partitions are kept ready beyond the one in use: maintenance may be late by two of them.
-const AHEAD: i64 = 3;
+/// For how long partitions are kept ready beyond the one in use: a dump, or a transaction that somebody forgot, may last so
+/// long.
+const AHEAD_MINUTES: i64 = 12 * 60;
+/// The least and the most of them: maintenance may be late by two, and each costs a reader of the whole outbox a look.
+const AHEAD_MIN: i64 = 3;
+const AHEAD_MAX: i64 = 48;
 
-/// Most rows deleted from a default partition in one run: some 0.1 s of work, so that no batch waits for it.
+/// Most rows deleted from a default partition in one transaction: some 0.1 s of work, so that no batch waits for it.
 const DELETE_MAX: i64 = 10_000;
+/// Most such transactions in one run, each minute: as many rows as a busy pipeline writes meanwhile, and more.
+const DELETES_MAX: usize = 60;
 
 /// How long DDL may queue for its lock: whatever comes after it in the queue, every batch, waits with it. In use, batches
 /// hold their locks for some 40 ms.
@@ -55,7 +64,11 @@ pub(super) fn create_ahead(server: &mut Server, settings: OutboxSettings) -> Res
     for parent in PARENTS {
         let found = find(server, parent)?;
         for range in wanted(found.now_ms, settings.partition_minutes, &found.parts) {
-            created += usize::from(create(server, parent, &range)?);
+            match create(server, parent, &range)? {
+                Creation::Done => created += 1,
+                Creation::NotNeeded => {}
+                Creation::Locked => break, // the next ones would wait in vain, too, and all batches with them
+            }
         }
     }
     Ok(created)
@@ -77,13 +90,30 @@ pub(super) fn maintain(server: &mut Server, settings: OutboxSettings) -> Result<
     Ok(Maintained { created, dropped })
 }
 
-/// The ranges to make: the one in use and [`AHEAD`] more, less what others cover already.
+/// The ranges of time between the partitions of the outbox: they have been dropped, and older ones are kept.
+pub(super) fn gaps(server: &mut Server) -> Result<Vec<(Timestamp, Timestamp)>, Fault> {
+    let [outbox, _] = PARENTS;
+    Ok(between(&find(server, outbox)?.parts))
+}
+
+fn between(parts: &[Part]) -> Vec<(Timestamp, Timestamp)> {
+    let gaps = parts.windows(2).filter_map(|pair| match pair {
+        [one, next] if one.range.end < next.range.start => {
+            Some((Timestamp(one.range.end), Timestamp(next.range.start)))
+        }
+        _ => None,
+    });
+    gaps.collect()
+}
+
+/// The ranges to make: the one in use and those ahead of it, less what others cover already.
 fn wanted(now_ms: i64, partition_minutes: u32, parts: &[Part]) -> Vec<Range<i64>> {
     let length = i64::from(partition_minutes.max(1)) * 60_000;
     let current = now_ms.div_euclid(length);
     let is_free =
         |range: &Range<i64>| parts.iter().all(|part| part.range.end <= range.start || range.end <= part.range.start);
-    (current..=current + AHEAD).map(|slot| slot * length..(slot + 1) * length).filter(is_free).collect()
+    let ahead = (AHEAD_MINUTES * 60_000 / length).clamp(AHEAD_MIN, AHEAD_MAX);
+    (current..=current + ahead).map(|slot| slot * length..(slot + 1) * length).filter(is_free).collect()
 }
 
 fn find(server: &mut Server, parent: Parent) -> Result<Parts, Fault> {
@@ -110,8 +140,18 @@ fn find(server: &mut Server, parent: Parent) -> Result<Parts, Fault> {
     })
 }
 
-/// Creates one partition unless the default partition holds rows of its range, or a lock is not to be had.
-fn create(server: &mut Server, parent: Parent, range: &Range<i64>) -> Result<bool, Fault> {
+/// What became of a partition that was to be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Creation {
+    Done,
+    /// The default partition holds rows of its range, or another maintainer was faster.
+    NotNeeded,
+    /// Somebody has the default partition's lock.
+    Locked,
+}
+
+/// Creates one partition, if it can be.
+fn create(server: &mut Server, parent: Parent, range: &Range<i64>) -> Result<Creation, Fault> {
     let Parent { table, instant } = parent;
     let name = name_of(parent, range.start)?;
     let (start, end) = (bound(range.start), bound(range.end));
@@ -131,13 +171,14 @@ fn create(server: &mut Server, parent: Parent, range: &Range<i64>) -> Result<boo
     let outcome = server.transaction("create a partition", async |c| {
         sqlx::raw_sql(DDL_LOCK_TIMEOUT).execute(&mut *c).await?;
         if sqlx::query(held.sql()).persistent(false).fetch_one(&mut *c).await?.try_get(0)? {
-            return Ok(false);
+            return Ok(Creation::NotNeeded);
         }
-        sqlx::raw_sql(create.sql()).execute(c).await.map(|_| true)
+        sqlx::raw_sql(create.sql()).execute(c).await.map(|_| Creation::Done)
     });
     match outcome {
-        // A second maintainer made it, a row of the range came to the default partition, or the lock was not to be had.
-        Err(fault) if fault.is_retry() || is_taken(&fault) => Ok(false),
+        // A second maintainer made it, or a row of the range came to the default partition.
+        Err(fault) if is_taken(&fault) => Ok(Creation::NotNeeded),
+        Err(fault) if fault.is_retry() => Ok(Creation::Locked),
         outcome => outcome,
     }
 }
@@ -206,15 +247,27 @@ fn empty_default(server: &mut Server, parent: Parent, retention_ms: i64) -> Resu
     } else {
         ""
     };
+    // Each goes on behind the last, so that none looks at what the one before has deleted.
     let delete = server.statement(&format!(
-        "DELETE FROM {{schema}}.{table}_default WHERE ctid = ANY (ARRAY (SELECT d.ctid FROM {{schema}}.{table}_default AS d \
-         WHERE d.{instant} < clock_timestamp() - $1 * interval '1 millisecond' {published} LIMIT $2))"
+        "WITH gone AS (DELETE FROM {{schema}}.{table}_default WHERE ctid = ANY (ARRAY ( \
+         SELECT d.ctid FROM {{schema}}.{table}_default AS d WHERE d.ctid > $3::tid \
+         AND d.{instant} < clock_timestamp() - $1 * interval '1 millisecond' {published} LIMIT $2)) RETURNING ctid) \
+         SELECT count(*), max(ctid)::text FROM gone"
     ));
-    server
-        .transaction("empty the default partition", async |c| {
-            sqlx::query(delete.sql()).bind(retention_ms).bind(DELETE_MAX).persistent(false).execute(c).await
-        })
-        .map(|result| result.rows_affected())
+    let (mut behind, mut deleted) = ("(0,0)".to_owned(), 0);
+    for _ in 0..DELETES_MAX {
+        let (rows, last) = server.transaction("empty the default partition", async |c| {
+            let query = sqlx::query(delete.sql()).bind(retention_ms).bind(DELETE_MAX).bind(&behind).persistent(false);
+            let row = query.fetch_one(c).await?;
+            Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
+        })?;
+        deleted += rows.unsigned_abs();
+        match last {
+            Some(last) if rows >= DELETE_MAX => behind = last,
+            _ => break,
+        }
+    }
+    Ok(deleted)
 }
 
 /// `outbox_20261122t1800`, by the start of its range in UTC.
@@ -228,7 +281,7 @@ fn name_of(parent: Parent, start_ms: i64) -> Result<Name, Fault> {
 
 /// An instant as a literal.
 fn bound(ms: i64) -> String {
-    format!("'{}'", crate::flow::record::Timestamp(ms).to_rfc3339())
+    format!("'{}'", Timestamp(ms).to_rfc3339())
 }
 
 /// 42P07 duplicate table, 42P17 overlapping range, 23514 a row of the range in the default partition: somebody was faster.
@@ -244,13 +297,22 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     #[test]
-    fn the_range_in_use_and_three_more_are_wanted_unless_something_covers_them() {
+    fn the_range_in_use_and_half_a_day_more_are_wanted_unless_something_covers_them() {
         assert_eq!(wanted(10 * HOUR + 1, 60, &[]).first(), Some(&(10 * HOUR..11 * HOUR)));
-        assert_eq!(wanted(10 * HOUR, 60, &[]).len(), 4);
+        let counts = [1, 60, 360, 1_440].map(|minutes| wanted(10 * HOUR, minutes, &[]).len());
+        assert_eq!(counts, [49, 13, 4, 4]);
         let covered = [Part { name: "p".into(), range: 11 * HOUR..12 * HOUR }];
-        assert_eq!(wanted(10 * HOUR, 60, &covered).len(), 3);
+        assert_eq!(wanted(10 * HOUR, 60, &covered).len(), 12);
         // After the length was changed, a range that would overlap waits until time has passed it.
         assert_eq!(wanted(10 * HOUR, 120, &covered).first(), Some(&(12 * HOUR..14 * HOUR)));
+    }
+
+    #[test]
+    fn the_gaps_lie_between_the_partitions() {
+        let part = |range: Range<i64>| Part { name: "p".into(), range };
+        let parts = [part(0..10), part(10..20), part(40..50), part(60..70)];
+        assert_eq!(between(&parts), [(Timestamp(20), Timestamp(40)), (Timestamp(50), Timestamp(60))]);
+        assert_eq!((between(&parts[..1]), between(&[])), (vec![], vec![]));
     }
 
     #[test]
