@@ -4,6 +4,7 @@ use super::crash::CrashPoint;
 use super::guard::{Guard, UnguardedRows, UnguardedSource};
 use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
 use crate::engine::commit::{Hook, Step};
+use crate::engine::decision::HaltReason;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
 use crate::engine::supervisor::{
@@ -592,6 +593,12 @@ impl TestDriver {
         if let Some(member) = self.world().instances.get_mut(instance).and_then(|instance| instance.member.take()) {
             drop(member.close());
         }
+    }
+
+    /// Whether a disk that took no writes has halted a partition of the instance: a restart mends it.
+    pub(super) fn halts_by_disk(&mut self, instance: usize) -> bool {
+        let halts = self.world().instances.get(instance).map(|instance| instance.status.halts()).unwrap_or_default();
+        halts.iter().any(|halt| halt.reason == HaltReason::StoreUnwritable)
     }
 
     /// No crash is due any more.

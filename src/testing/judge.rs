@@ -65,8 +65,11 @@ impl Observed {
             out: Vec::new(),
             halts: Vec::new(),
         };
+        for (name, value) in &self.thresholds {
+            set_threshold(topology, name, *value);
+        }
         self.interpret(&mut interpreter, &mut findings);
-        self.judge_rows(&interpreter.rows, &mut findings);
+        self.judge_rows(topology, &interpreter.rows, &mut findings);
         self.judge_messages(topology, &interpreter.out, &mut findings);
         self.judge_stores(topology, &interpreter.stores, &mut findings);
         self.judge_progress(topology, &mut findings);
@@ -87,17 +90,24 @@ impl Observed {
                         row.values.insert(column.clone(), value.clone());
                     }
                 }
+                Event::Threshold { name, value } => set_threshold(interpreter.topology, name, *value),
                 Event::Decided(place, offset, is_applied) => {
-                    let inputs = self.log.get(place).map_or(&[][..], Vec::as_slice);
-                    let Ok(at) = inputs.binary_search_by_key(offset, |input| input.offset) else { continue };
-                    let Some(input) = inputs.get(at) else { continue };
+                    if self.is_struck(interpreter.topology, &place.topic) {
+                        continue;
+                    }
+                    let find = |log: &BTreeMap<TopicPartition, Vec<Message>>| {
+                        let inputs = log.get(place)?;
+                        let at = inputs.binary_search_by_key(offset, |input| input.offset).ok()?;
+                        inputs.get(at).cloned()
+                    };
+                    let Some(input) = find(&self.log).or_else(|| find(&self.gone)) else { continue };
                     let key = is_applied.then(|| (place.clone(), input.key.clone()));
                     let before = key.and_then(|key| last.insert(key, offset.0));
                     if before.is_some_and(|before| before >= offset.0) {
                         findings
                             .add("order", format!("{place}: offset {offset} was decided behind {before:?} of its key"));
                     }
-                    interpreter.take(place, input);
+                    interpreter.take(place, &input);
                 }
             }
         }
@@ -106,8 +116,10 @@ impl Observed {
         }
     }
 
-    fn judge_rows(&self, expected: &BTreeMap<(String, Key), Row>, findings: &mut Findings) {
-        for (place, row) in expected {
+    fn judge_rows(&self, topology: &Topology, expected: &BTreeMap<(String, Key), Row>, findings: &mut Findings) {
+        let struck: BTreeSet<&str> =
+            self.struck_of(topology).filter_map(|sub| Some(&*sub.table()?.table.name)).collect();
+        for (place, row) in expected.iter().filter(|((table, _), _)| !struck.contains(&**table)) {
             let (table, key) = place;
             match self.rows.get(place) {
                 None => findings.add("row", format!("{table} {key}: is gone")),
@@ -138,14 +150,26 @@ impl Observed {
         let written: BTreeSet<TopicName> = outputs(topology);
         for topic in written.difference(&changelogs) {
             let due: Vec<&Expected> = expected.iter().filter(|message| message.destination == *topic).collect();
-            let found: Vec<Actual<'_>> = self.read(topic).collect();
+            let sends_on = |sub: &SubTopology| {
+                topology.astray_topic(sub).as_ref() == Some(topic)
+                    || (sub.rekeys.is_some() && sub.destination.as_ref() == Some(topic))
+            };
+            if self.struck_of(topology).any(sends_on) {
+                continue; // records that were sent on say nothing of where they came from
+            }
+            let is_judged = |actual: &Actual<'_>| {
+                let source = actual.header(ID_HEADER).and_then(|id| id.split('/').nth(1));
+                !self.struck_of(topology).any(|sub| sub.sources().any(|topic| Some(topic.as_str()) == source))
+            };
+            let found: Vec<Actual<'_>> = self.read(topic).filter(is_judged).collect();
             judge_topic(topic, &due, &found, findings);
         }
     }
 
     /// Stores on disks, changelogs and interpreter agree on everything that can be read.
     fn judge_stores(&self, topology: &Topology, expected: &BTreeMap<(usize, i32), Stores>, findings: &mut Findings) {
-        for (number, sub) in topology.sub_topologies().iter().enumerate() {
+        let subs = topology.sub_topologies().iter().enumerate();
+        for (number, sub) in subs.filter(|(number, _)| !self.struck.contains(number)) {
             for (at, spec) in sub.stores.iter().enumerate() {
                 let Some(changelog) = topology.changelog_topic(spec) else { continue };
                 for partition in 0..self.partitions {
@@ -177,7 +201,8 @@ impl Observed {
 
     /// Every record is decided, and committed as far as it is decided.
     fn judge_progress(&self, topology: &Topology, findings: &mut Findings) {
-        for sub in topology.sub_topologies() {
+        let subs = topology.sub_topologies().iter().enumerate();
+        for (_, sub) in subs.filter(|(number, _)| !self.struck.contains(number)) {
             for (topic, partition) in sub.sources().flat_map(|topic| (0..self.partitions).map(move |n| (topic, n))) {
                 let place = TopicPartition::new(topic.clone(), Partition(partition));
                 let Progress { decided, committed } = self.progress.get(&place).copied().unwrap_or_default();
@@ -191,6 +216,14 @@ impl Observed {
         }
     }
 
+    fn struck_of<'a>(&'a self, topology: &'a Topology) -> impl Iterator<Item = &'a SubTopology> {
+        self.struck.iter().filter_map(|number| topology.sub_topologies().get(*number))
+    }
+
+    fn is_struck(&self, topology: &Topology, source: &TopicName) -> bool {
+        self.struck_of(topology).any(|sub| sub.sources().any(|topic| topic == source))
+    }
+
     fn is_halted(&self, sub: &SubTopology, partition: i32) -> bool {
         let is_of =
             |place: &TopicPartition| place.partition.0 == partition && sub.sources().any(|topic| *topic == place.topic);
@@ -200,17 +233,24 @@ impl Observed {
     /// Only what the schedule did may halt a partition: here, records that lie in the wrong partition.
     fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
         for halt in &self.halts {
-            let is_due = halt.reason == HaltReason::WronglyKeyed.label()
-                && self.log.get(&halt.source).is_some_and(|inputs| {
-                    let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
-                    let at = decided.unwrap_or(NextOffset(0));
-                    let next = inputs.iter().find(|input| at.is_before(input.offset));
-                    next.is_some_and(|input| interpreter.halts_at(&halt.source, input))
-                });
+            let is_due = self.is_struck(interpreter.topology, &halt.source.topic)
+                || halt.reason == HaltReason::WronglyKeyed.label()
+                    && self.log.get(&halt.source).is_some_and(|inputs| {
+                        let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
+                        let at = decided.unwrap_or(NextOffset(0));
+                        let next = inputs.iter().find(|input| at.is_before(input.offset));
+                        next.is_some_and(|input| interpreter.halts_at(&halt.source, input))
+                    });
             if !is_due {
                 findings.add("halt", format!("{}: {} ({})", halt.source, halt.reason, halt.detail));
             }
         }
+    }
+}
+
+fn set_threshold(topology: &Topology, name: &str, value: f64) {
+    if let Some(threshold) = topology.thresholds().iter().find(|threshold| threshold.name() == name) {
+        threshold.set(value);
     }
 }
 

@@ -5,6 +5,7 @@
 //! PostgreSQL.
 
 mod crash;
+mod disaster;
 mod driver;
 mod guard;
 mod interpreter;
@@ -21,4 +22,4 @@ pub use judge::Finding;
 pub use observed::{Event, Message, Observed, Progress, Row, Standstill};
 pub use random::Random;
 pub use script::run_script;
-pub use simulation::{Act, Failure, Sending, Shape, Simulation};
+pub use simulation::{Act, Disaster, Failure, Sending, Shape, Simulation};

@@ -4,7 +4,7 @@ use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::flow::row::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A message as its topic holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +61,13 @@ pub enum Event {
         /// What it holds from then on.
         value: Value,
     },
+    /// A named threshold has another value.
+    Threshold {
+        /// Its name.
+        name: String,
+        /// The value in force from then on.
+        value: f64,
+    },
 }
 
 /// How far a source partition is.
@@ -96,12 +103,19 @@ pub struct Observed {
     pub now_ms: i64,
     /// The rows before the first record, by table and key.
     pub first_rows: BTreeMap<(String, Key), Row>,
+    /// The thresholds before the first record, by name.
+    pub thresholds: BTreeMap<String, f64>,
+    /// Sub-topologies, by number, that a disaster struck or that depend on such ones: their tasks may stand still, and what
+    /// they left behind is not judged.
+    pub struck: BTreeSet<usize>,
     /// What was decided, in its order.
     pub events: Vec<Event>,
     /// The rows at rest.
     pub rows: BTreeMap<(String, Key), Row>,
     /// What committed readers find in every topic that the pipeline reads or writes, changelogs included.
     pub log: BTreeMap<TopicPartition, Vec<Message>>,
+    /// What sources held that nobody finds any more.
+    pub gone: BTreeMap<TopicPartition, Vec<Message>>,
     /// D and K of every source partition.
     pub progress: BTreeMap<TopicPartition, Progress>,
     /// What disks hold of a store's partition, where its owner is known: keys and values as its changelog has them.

@@ -7,7 +7,7 @@ use super::driver::{Sent, TestDriver};
 use super::judge::Finding;
 use super::observed::{Event, Message, Observed, Progress, Row, Standstill};
 use super::watch::{Applications, watched};
-use crate::adapters::memory::SinkFault;
+use crate::adapters::memory::{SinkFault, Snapshot};
 use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
 use crate::engine::settings::EngineSettings;
 use crate::engine::supervisor::outputs;
@@ -108,6 +108,39 @@ pub enum Act {
     Fail(Failure),
     /// Commit requests of dead producers arrive.
     LateCommits,
+    /// The group throws a member out: the nth of those it has.
+    Expire(usize),
+    /// The disk of an instance takes no writes, or takes them again.
+    DiskFull(usize, bool),
+    /// The disk of an instance answers no reads, or answers again.
+    DiskBlocked(usize, bool),
+    /// A named threshold has another value.
+    Threshold(String, i64),
+    /// What may halt partitions, and what a command must mend.
+    Disaster(Disaster),
+}
+
+/// What no restart mends: some partitions may stand still afterwards, and only they.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Disaster {
+    /// Every instance dies, and the group is deleted or has expired: its offsets are gone, its generations begin again.
+    GroupDeleted,
+    /// Every instance dies, and the group has another protocol: its offsets stay, its generations begin again.
+    GroupBegunAgain,
+    /// The offset of a source partition is gone.
+    OffsetLost(String, i32),
+    /// Somebody sets the offset of a source partition.
+    OffsetReset(String, i32, i64),
+    /// Retention passes so many records of a source partition.
+    InputsDeleted(String, i32, i64),
+    /// Every instance dies, and a source is deleted and created again.
+    Recreated(String),
+    /// The database is as it was at the last [`Disaster::Backup`], if there was one.
+    Restored,
+    /// The database is backed up.
+    Backup,
+    /// Every instance dies, and the changelog of the nth store is deleted and created again.
+    ChangelogLost(usize),
 }
 
 /// How a simulation is set up.
@@ -137,11 +170,16 @@ struct Decisions {
 
 /// A run of a topology under a schedule.
 pub struct Simulation {
-    driver: TestDriver,
-    topology: Topology,
-    shape: Shape,
+    pub(super) driver: TestDriver,
+    pub(super) topology: Topology,
+    pub(super) shape: Shape,
     events: Vec<(u64, Event)>,
     first_rows: BTreeMap<(String, Key), Row>,
+    thresholds: BTreeMap<String, f64>,
+    /// What sources held before each disaster.
+    held: BTreeMap<TopicPartition, BTreeMap<Offset, Message>>,
+    pub(super) struck: BTreeSet<usize>,
+    backup: Option<Snapshot>,
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Decisions>,
     sequence: u64,
@@ -162,6 +200,7 @@ impl Simulation {
             .workers(shape.workers)
             .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
         let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
+        let thresholds = topology.thresholds().iter().map(|limit| (limit.name().to_owned(), limit.value())).collect();
         driver.now_ms(); // the world is there from now on
         let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources);
         let places =
@@ -173,6 +212,10 @@ impl Simulation {
             shape,
             events: Vec::new(),
             first_rows: BTreeMap::new(),
+            thresholds,
+            held: BTreeMap::new(),
+            struck: BTreeSet::new(),
+            backup: None,
             applications,
             progress,
             sequence: 0,
@@ -250,6 +293,20 @@ impl Simulation {
             Act::CommitAnswerLost(is_applied) => self.driver.database().fail_next_commit_unknown(*is_applied),
             Act::DatabaseDown(is_down) => self.driver.database().set_down(*is_down),
             Act::Fail(failure) => self.driver.log().fail_next(sink_fault(*failure)),
+            Act::Expire(nth) => {
+                let group = self.topology.name().to_owned();
+                let members = self.driver.log().members(&group);
+                if let Some(member) = members.get(nth % members.len().max(1)) {
+                    self.driver.log().expire_member(&group, member);
+                }
+            }
+            Act::DiskFull(instance, is_full) => self.driver.disk(*instance).fill(*is_full),
+            Act::DiskBlocked(instance, is_blocked) => self.driver.disk(*instance).block(*is_blocked),
+            Act::Threshold(name, value) => self.set_threshold(name, *value),
+            Act::Disaster(disaster) => {
+                self.keep_inputs();
+                self.strike(disaster);
+            }
             Act::LateCommits => {
                 self.driver.log().deliver_commits();
                 self.look(usize::MAX);
@@ -268,6 +325,12 @@ impl Simulation {
         self.driver.database().set_down(false);
         for instance in 0..self.driver.instance_count() {
             self.driver.thaw(instance);
+            self.driver.disk(instance).fill(false);
+            self.driver.disk(instance).block(false);
+            // What a disaster did is seen at a takeover.
+            if !self.struck.is_empty() || self.driver.halts_by_disk(instance) {
+                self.driver.kill(instance);
+            }
             if !self.driver.is_up(instance) && !self.driver.try_start(instance) {
                 return Err(format!("instance {instance} does not start"));
             }
@@ -345,13 +408,48 @@ impl Simulation {
             now_ms: self.driver.now_ms(),
             first_rows: self.first_rows.clone(),
             events: self.events.iter().map(|(_, event)| event.clone()).collect(),
+            thresholds: self.thresholds.clone(),
+            struck: self.struck.clone(),
             rows,
             log,
+            gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),
             progress,
             kept,
             halts: halts.collect(),
             open,
         }
+    }
+
+    fn keep_inputs(&mut self) {
+        let held = &mut self.held;
+        for topic in self.topology.sub_topologies().iter().flat_map(SubTopology::sources) {
+            self.driver.log().each_record(topic, &mut |partition, record| {
+                let place = TopicPartition::new(topic.clone(), partition);
+                held.entry(place).or_default().entry(record.offset).or_insert_with(|| Message::of(record));
+            });
+        }
+    }
+
+    pub(super) fn back_up(&mut self) {
+        self.backup = Some(self.driver.database().snapshot());
+    }
+
+    /// Sets the database back, if it was backed up.
+    pub(super) fn restore_backup(&mut self) -> bool {
+        let Some(backup) = &self.backup else { return false };
+        self.driver.database().restore(backup);
+        true
+    }
+
+    fn set_threshold(&mut self, name: &str, value: i64) {
+        let Some(threshold) = self.topology.thresholds().iter().find(|threshold| threshold.name() == name) else {
+            return;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a drawn number is small")]
+        let value = value as f64;
+        threshold.set(value);
+        self.sequence += 1;
+        self.events.push((self.sequence, Event::Threshold { name: name.into(), value }));
     }
 
     fn settle(&mut self) -> Result<(), String> {

@@ -59,6 +59,9 @@ pub struct Event {
     pub keys: Vec<String>,
     #[serde(default)]
     pub trap: DecodeTrap,
+    /// Makes it large.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pad: String,
 }
 
 impl Event {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate::engine::settings::{EngineSettings, MissingRow};
 use tidegate::flow::Key;
 use tidegate::flow::row::Value;
-use tidegate::testing::{Act, Failure, Finding, Random, Sending, Shape, Simulation};
+use tidegate::testing::{Act, Disaster, Failure, Finding, Random, Sending, Shape, Simulation};
 
 /// The engine's settings that are drawn.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Knobs {
     pub queued_records: usize,
     /// What every output takes at most; 0 for the default.
     pub message_bytes: usize,
+    /// The largest input that is taken; 0 for the default.
+    #[serde(default)]
+    pub record_bytes: usize,
 }
 
 /// Everything that a seed decides.
@@ -77,6 +80,7 @@ impl Scenario {
                 [usize::from(knobs.missing_row % 3)],
             verdicts: knobs.verdicts,
             queued_records: knobs.queued_records,
+            record_bytes_max: if knobs.record_bytes > 0 { knobs.record_bytes } else { 1 << 20 },
             ..EngineSettings::default()
         };
         let mut limits: Vec<(String, usize)> = Vec::new();
@@ -206,6 +210,7 @@ fn knobs(random: &mut Random) -> Knobs {
         verdicts: random.happens(20),
         queued_records: *random.choose(&[2, 20_000]),
         message_bytes: *random.choose(&[0, 0, 4_000]),
+        record_bytes: *random.choose(&[0, 0, 2_000]),
     }
 }
 
@@ -349,6 +354,7 @@ impl Acts<'_> {
             1 => Some(String::new()),
             2 => Some("{".into()),
             3 => Some(r#"{"n": "seven"}"#.into()),
+            4 => serde_json::to_string(&Event { pad: "x".repeat(3_000), ..Event::new(self.n, Does::Change) }).ok(),
             _ => {
                 let retries = u32::try_from(1 + self.random.below(u64::from(self.knobs.retry_attempts))).unwrap_or(1);
                 let does = *self.random.choose(&[
@@ -394,7 +400,27 @@ impl Acts<'_> {
 
     fn fault(&mut self) {
         let instance = self.instance();
-        match self.random.below(17) {
+        match self.random.below(24) {
+            17 => {
+                let nth = usize::try_from(self.random.below(3)).unwrap_or(0);
+                self.acts.push(Act::Expire(nth));
+            }
+            18 => self.acts.extend([
+                Act::DiskFull(instance, true),
+                Act::Turns(4),
+                Act::Pass(300),
+                Act::Turns(2),
+                Act::DiskFull(instance, false),
+            ]),
+            19 => self.acts.extend([
+                Act::DiskBlocked(instance, true),
+                Act::Turns(4),
+                Act::Pass(100),
+                Act::Turns(2),
+                Act::DiskBlocked(instance, false),
+            ]),
+            20 | 21 => self.threshold(),
+            22 | 23 => self.disaster(),
             0..=3 => {
                 let step = (*self.random.choose(&STEPS)).to_owned();
                 let nth = usize::try_from(1 + self.random.below(3)).unwrap_or(1);
@@ -458,6 +484,50 @@ impl Acts<'_> {
                 self.acts.extend([Act::Kill(instance), Act::LateCommits, Act::Turns(1), Act::Start(instance)]);
             }
             _ => self.other_writer(),
+        }
+    }
+
+    fn threshold(&mut self) {
+        let numbers: Vec<usize> = (0..)
+            .zip(&self.pipeline.subs)
+            .filter(|(_, sub)| sub.threshold.is_some())
+            .map(|(number, _)| number)
+            .collect();
+        if !numbers.is_empty() {
+            let name = format!("limit-{}", self.random.choose(&numbers));
+            let value = *self.random.choose(&[0, 3, 1_000]);
+            self.acts.push(Act::Threshold(name, value));
+        }
+    }
+
+    fn disaster(&mut self) {
+        let subs = &self.pipeline.subs;
+        let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
+        topics.extend(subs.iter().filter(|sub| sub.companion.is_some()).map(SubDraw::companion_topic));
+        topics.extend(subs.iter().filter(|sub| sub.join != Join::No).map(SubDraw::table_topic));
+        let topic = self.random.choose(&topics).clone();
+        let partition = i32::try_from(self.random.below(4)).unwrap_or(0);
+        let offset = i64::try_from(self.random.below(6)).unwrap_or(0);
+        let disaster = match self.random.below(11) {
+            0 | 1 => Disaster::GroupDeleted,
+            2 | 3 => Disaster::GroupBegunAgain,
+            4 => Disaster::OffsetLost(topic, partition),
+            5 => Disaster::OffsetReset(topic, partition, offset),
+            6 => Disaster::InputsDeleted(topic, partition, offset),
+            7 => Disaster::Recreated(topic),
+            8 => Disaster::Backup,
+            9 => Disaster::Restored,
+            _ => Disaster::ChangelogLost(usize::try_from(self.random.below(3)).unwrap_or(0)),
+        };
+        if disaster == Disaster::Restored {
+            self.acts.extend([Act::Disaster(Disaster::Backup), Act::Turns(4)]);
+            self.record(0);
+            self.record(0);
+            self.acts.push(Act::Turns(4));
+        }
+        self.acts.push(Act::Disaster(disaster));
+        for instance in 0..self.knobs.instances {
+            self.acts.push(Act::Start(instance));
         }
     }
 
