@@ -326,13 +326,16 @@ impl Acts<'_> {
     }
 
     fn key(&mut self, poison: u64) -> Option<String> {
-        // A record that no step is run over has no place in the order of several topics, and still moves the clock.
-        let is_timed = self.pipeline.subs.iter().any(|sub| sub.ttl_ms.is_some() && sub.companion.is_some());
-        if poison > 0 && !is_timed && self.random.happens(6) {
+        if poison > 0 && !self.is_timed() && self.random.happens(6) {
             return self.random.choose(&[None, Some("abc"), Some("007"), Some("99"), Some("")]).map(str::to_owned);
         }
         // A hot key, and others.
         Some(if self.random.happens(40) { 1 } else { self.random.below(5) }.to_string())
+    }
+
+    /// A record that no step is run over has no place in the order of several topics, and still moves the clock.
+    fn is_timed(&self) -> bool {
+        self.pipeline.subs.iter().any(|sub| sub.ttl_ms.is_some() && sub.companion.is_some())
     }
 
     fn user(&mut self, poison: u64) -> Option<String> {
@@ -354,7 +357,9 @@ impl Acts<'_> {
             1 => Some(String::new()),
             2 => Some("{".into()),
             3 => Some(r#"{"n": "seven"}"#.into()),
-            4 => serde_json::to_string(&Event { pad: "x".repeat(3_000), ..Event::new(self.n, Does::Change) }).ok(),
+            4 if !self.is_timed() => {
+                serde_json::to_string(&Event { pad: "x".repeat(3_000), ..Event::new(self.n, Does::Change) }).ok()
+            }
             _ => {
                 let retries = u32::try_from(1 + self.random.below(u64::from(self.knobs.retry_attempts))).unwrap_or(1);
                 let does = *self.random.choose(&[
@@ -505,6 +510,11 @@ impl Acts<'_> {
         let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
         topics.extend(subs.iter().filter(|sub| sub.companion.is_some()).map(SubDraw::companion_topic));
         topics.extend(subs.iter().filter(|sub| sub.join != Join::No).map(SubDraw::table_topic));
+        // What a step announces is somebody's output as well.
+        topics.retain(|topic| subs.iter().all(|sub| sub.destination.as_ref() != Some(topic)));
+        if topics.is_empty() {
+            return;
+        }
         let topic = self.random.choose(&topics).clone();
         let partition = i32::try_from(self.random.below(4)).unwrap_or(0);
         let offset = i64::try_from(self.random.below(6)).unwrap_or(0);
