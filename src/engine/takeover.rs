@@ -40,7 +40,18 @@ struct Rest {
     /// Changelog records with their turns.
     changelog: Vec<(i64, OutboxRow)>,
     /// What may have been published, of which inputs and from where to where: looked up together.
-    sought: Vec<(TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>)>,
+    sought: Vec<Sought>,
+}
+
+/// What a topic may have already, as K of its input is gone: the input, from where to where, and what it decided there.
+type Sought = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
+
+/// Whether a changelog record was published although K of its input says nothing of it: a later batch of the same task,
+/// which came with the other inputs, is. Published again it would set its key back. `others`: how far the other inputs are
+/// published, their sum. A record's turn is the sum over all inputs at the end of its batch, so what is left of it without
+/// its own input is where the others stood.
+fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
+    turn_of(row).is_some_and(|turn| turn - row.source_offset.next().0 < others)
 }
 
 impl Rest {
@@ -620,13 +631,27 @@ impl Stage {
         };
         let found = open().and_then(|mut history| unannounced(self.topology.name(), rows, &mut *history));
         let mut missing = found.map_err(waited_for)?;
+        let reached = self.reached(id, &sought);
         for (source, range, _) in sought {
-            let (own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
+            let (mut own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
             missing = others;
+            let others: i64 = reached.iter().filter(|(other, _)| *other != source).map(|(_, at)| at.0).sum();
+            own.retain(|row| !is_overtaken(row, others));
             tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing what its topics lack");
             self.publish(id, &source, range, own, rest);
         }
         Ok(())
+    }
+
+    /// How far each input of the task is published at least: K, and P where K is gone.
+    fn reached(&self, id: TaskId, sought: &[Sought]) -> Vec<(TopicPartition, NextOffset)> {
+        let inputs = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
+        let at = |input: &Input| match sought.iter().find(|(source, ..)| *source == input.source) {
+            Some((_, (from, _), _)) => *from,
+            None if input.published.0 >= 0 => input.published,
+            None => input.position.as_ref().map_or(NextOffset(0), |position| position.published),
+        };
+        inputs.map(|input| (input.source.clone(), at(input))).collect()
     }
 
     /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent. What was

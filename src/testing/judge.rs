@@ -188,10 +188,10 @@ impl Observed {
                     if self.is_halted(sub, partition) {
                         continue;
                     }
-                    if let Some(kept) = self.kept.get(&(spec.name.to_string(), partition))
-                        && *kept != logged
-                    {
-                        let detail = format!("{name}: the disk holds {}, its changelog {}", keys(kept), keys(&logged));
+                    let Some(kept) = self.kept.get(&(spec.name.to_string(), partition)) else { continue };
+                    let (kept, logged) = (readable(kept, stores), readable(&logged, stores));
+                    if kept != logged {
+                        let detail = format!("{name}: the disk holds {}, its changelog {}", keys(&kept), keys(&logged));
                         findings.add("store-changelog", detail);
                     }
                 }
@@ -429,6 +429,16 @@ fn judge_store(
             findings.add("store", format!("{name}: {} is there, and nothing wrote it", String::from_utf8_lossy(key)));
         }
     }
+}
+
+/// What of a store's contents has not expired: the rest is swept from changelog and disk one after the other.
+fn readable(contents: &BTreeMap<Vec<u8>, Vec<u8>>, stores: Option<&Stores>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let is_live = |kept: &[u8]| {
+        let (value, expires_at) = unwrapped(kept);
+        stores.is_none_or(|stores| stores.is_live(&Kept { value: value.to_vec(), expires_at }))
+    };
+    let live = contents.iter().filter(|(_, kept)| is_live(kept));
+    live.map(|(key, kept)| (key.clone(), kept.clone())).collect()
 }
 
 /// A kept value without its envelope, and when it expires.

@@ -180,6 +180,7 @@ pub struct Simulation {
     held: BTreeMap<TopicPartition, BTreeMap<Offset, Message>>,
     pub(super) struck: BTreeSet<usize>,
     backup: Option<Snapshot>,
+    had_disaster: bool,
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Decisions>,
     sequence: u64,
@@ -216,6 +217,7 @@ impl Simulation {
             held: BTreeMap::new(),
             struck: BTreeSet::new(),
             backup: None,
+            had_disaster: false,
             applications,
             progress,
             sequence: 0,
@@ -304,6 +306,7 @@ impl Simulation {
             Act::DiskBlocked(instance, is_blocked) => self.driver.disk(*instance).block(*is_blocked),
             Act::Threshold(name, value) => self.set_threshold(name, *value),
             Act::Disaster(disaster) => {
+                self.had_disaster = true;
                 self.keep_inputs();
                 self.strike(disaster);
             }
@@ -328,7 +331,7 @@ impl Simulation {
             self.driver.disk(instance).fill(false);
             self.driver.disk(instance).block(false);
             // What a disaster did is seen at a takeover.
-            if !self.struck.is_empty() || self.driver.halts_by_disk(instance) {
+            if self.had_disaster || self.driver.halts_by_disk(instance) {
                 self.driver.kill(instance);
             }
             if !self.driver.is_up(instance) && !self.driver.try_start(instance) {
