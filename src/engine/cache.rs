@@ -139,8 +139,11 @@ impl WriteBack {
         self.store.checkpoint()
     }
 
+    /// How much the store holds; the clock is none of its keys.
     pub(crate) fn size(&self) -> Result<StoreSize, Fault> {
-        self.store.size()
+        let StoreSize { keys, bytes } = self.store.size()?;
+        let is_timed = self.spec.time_to_live.is_some() && self.clock()?.is_some();
+        Ok(StoreSize { keys: keys.saturating_sub(u64::from(is_timed)), bytes })
     }
 
     // === Reading ===

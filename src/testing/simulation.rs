@@ -339,9 +339,10 @@ impl Simulation {
             }
         }
         self.settle()?;
-        // Until stores are written and offsets without messages are committed; less at a time than a session lasts.
-        let until =
-            self.driver.now_ms() + i64::try_from(self.shape.settings.store_flush.as_millis()).unwrap_or(0) + 3_000;
+        // Until stores are written, once more behind the search for what has expired in them, and offsets without messages are
+        // committed; less at a time than a session lasts.
+        let flush_ms = i64::try_from(self.shape.settings.store_flush.as_millis()).unwrap_or(0);
+        let until = self.driver.now_ms() + 2 * flush_ms + 5_000;
         while self.driver.now_ms() < until {
             self.driver.pass(Duration::from_secs(1));
             self.settle()?;

@@ -280,6 +280,11 @@ fn the_disk_holds_the_clock_beside_the_values_and_shows_it_to_nobody() {
     let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
     send(&mut driver, "k", 5_000);
     driver.stop(0);
+    driver.start(0);
+    send(&mut driver, "k", 5_000);
+    let stores = driver.status(0).stores();
+    assert_eq!(stores.values().map(|stores| stores[0].size.keys).collect::<Vec<_>>(), [1]);
+    driver.stop(0);
     let kept = driver.disk(0).contents(&StoreId { name: "counts".into(), partition: Partition(0) });
     let keys: Vec<&[u8]> = kept.iter().map(|(key, _)| key.as_slice()).collect();
     assert_eq!(keys, [b"\0tidegate\0clock".as_slice(), b"k"]);
