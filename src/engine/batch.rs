@@ -503,6 +503,8 @@ impl<'a> Batch<'a> {
                 Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),
             };
             let (source, source_offset) = (share.source.clone(), entry.record.offset);
+            // A code of the algorithm's own may hold what no text column does.
+            let note = note.map(|note| note.replace('\0', "\u{fffd}"));
             Some(VerdictRow { source, source_offset, outcome, magnitude, threshold, note })
         };
         self.entries.iter().filter_map(line).collect()

@@ -272,3 +272,29 @@ fn a_column_that_the_algorithm_leaves_alone_keeps_its_value_bit_for_bit() {
     assert_eq!(row.values[..2], values(3.0)[..2]);
     assert!(matches!(&row.values[2], Value::Json(text) if text.contains("new")), "{row:?}");
 }
+
+/// Skips and rejects with codes that no text column of a database holds.
+struct Odd;
+
+impl Algorithm for Odd {
+    type Event = Reading;
+    type Row = Account;
+    type Notices = Option<Change>;
+
+    fn apply(&self, reading: Reading, _: &mut Account, _: &mut Context<'_>) -> Result<Option<Change>, Reject> {
+        Err(if reading.word == "skip" { Reject::skip("a\0b") } else { Reject::dead_letter("c\0d", "odd") })
+    }
+}
+
+#[test]
+fn a_code_with_a_nul_character_is_kept_in_the_ledger_without_it() {
+    let mut topology = Topology::new("odd");
+    topology.source("readings").update("accounts", Odd).done();
+    let mut driver = TestDriver::new(topology).settings(|settings| settings.verdicts = true);
+    driver.row("accounts", 0, Account { score: 0.0 });
+    driver.send("readings", 0, json!({"value": 1.0, "word": "skip"}));
+    driver.send("readings", 0, json!({"value": 1.0}));
+    driver.run();
+    let notes: Vec<String> = driver.database().verdicts("odd").into_iter().filter_map(|verdict| verdict.note).collect();
+    assert_eq!(notes, ["a\u{fffd}b", "c\u{fffd}d"]);
+}
