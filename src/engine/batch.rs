@@ -50,6 +50,8 @@ pub(crate) struct Share<'a> {
     pub(crate) columns: Option<&'a [usize]>,
     /// How often the first record was offered in vain.
     pub(crate) attempts: u32,
+    /// Why the first record is a dead letter, whatever the step makes of it.
+    pub(crate) reject: Option<&'a Reject>,
     pub(crate) is_versioned: bool,
     /// Whether the step has stores.
     pub(crate) is_stateful: bool,
@@ -222,9 +224,12 @@ impl<'a> Batch<'a> {
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
+            let mut reject = share.reject;
             for record in &share.records {
                 let mut place = Place::Unchecked;
-                let key = terms.horizon.check(record.timestamp).and_then(|()| batch.check_size(record));
+                let key = reject.take().map_or(Ok(()), |reject| Err(reject.clone()));
+                let key = key.and_then(|()| terms.horizon.check(record.timestamp));
+                let key = key.and_then(|()| batch.check_size(record));
                 let key = key.and_then(|()| {
                     place = share.place(record)?;
                     key_type.parse(record.key)
@@ -711,6 +716,7 @@ mod tests {
             table: 0,
             columns: None,
             attempts: 0,
+            reject: None,
             is_versioned: true,
             is_stateful: false,
             declared: None,

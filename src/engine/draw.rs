@@ -2,8 +2,8 @@
 //!
 //! A transaction may be too large for a limit of the database: its time, its bytes, a lock that somebody else holds. Offered
 //! unchanged it would fail for ever, so a smaller one is tried, down to one record of one partition. What fails alone is the
-//! trouble of its own partition, which waits apart, and halts where no repetition can help; the others go on, and their
-//! batches grow again.
+//! trouble of its own partition, which waits apart; where no repetition can help, a value that was refused makes the record a
+//! dead letter, and anything else halts. The others go on, and their batches grow again.
 //!
 //! A row that somebody else has locked is found without such trials: the database tells which of the rows are locked, and
 //! their partitions look from time to time, without waiting, whether they are free.
@@ -144,7 +144,7 @@ impl Stage {
     }
 
     /// A batch that was begun at `began` came to nothing, and a smaller one may not. What was alone waits apart from the
-    /// others, and halts where no repetition can help.
+    /// others; where no repetition can help it becomes a dead letter, or halts.
     pub(crate) fn failed(&mut self, fault: &Fault, draws: &[Draw], began: Duration, was_at_commit: bool) {
         self.status.database_retries.add(1);
         let records = draws.iter().map(|draw| draw.records).sum();
@@ -153,10 +153,13 @@ impl Stage {
             self.back_off(fault);
             return;
         };
-        let apart = self.input(alone.task, alone.input).and_then(|input| input.apart);
-        let mut apart = apart.unwrap_or(Apart { failures: 0, since: self.state.commits });
+        let apart = self.input(alone.task, alone.input).and_then(|input| input.apart.clone());
+        let mut apart = apart.unwrap_or(Apart { failures: 0, since: self.state.commits, reject: None });
         apart.failures += 1;
-        if self.is_final(fault, apart, was_at_commit) {
+        let is_final = self.is_final(fault, &apart, was_at_commit);
+        if let (true, None, Some(reject)) = (is_final, &apart.reject, fault.reject()) {
+            apart.reject = Some(reject.clone());
+        } else if is_final {
             let halt = self.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
             if let Some(halt) = halt {
                 self.halt(alone.task, halt);
@@ -181,7 +184,7 @@ impl Stage {
 
     /// Whether a record that has failed alone is not to be offered again: the database refuses it (a COMMIT that it refuses
     /// may have been about what others did), or takes everything but it. One that waits for a lock waits on.
-    fn is_final(&self, fault: &Fault, apart: Apart, was_at_commit: bool) -> bool {
+    fn is_final(&self, fault: &Fault, apart: &Apart, was_at_commit: bool) -> bool {
         match fault {
             Fault::Corrupt(_) => !was_at_commit || apart.failures > 1,
             fault if fault.is_lock_wait() => false,

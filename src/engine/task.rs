@@ -20,6 +20,7 @@ use crate::engine::decision::HaltReason;
 use crate::engine::keyed::Keyed;
 use crate::engine::patience::Patience;
 use crate::engine::remedy::Choice;
+use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology, TablePlace};
@@ -155,12 +156,14 @@ pub(crate) struct Input {
 }
 
 /// How a record that is offered alone fares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Apart {
     /// In a row.
     pub(crate) failures: u32,
     /// How many batches its worker had committed when it began.
     pub(crate) since: u64,
+    /// Why it is a dead letter, whatever its step makes of it.
+    pub(crate) reject: Option<Reject>,
 }
 
 /// A row that somebody else has locked.

@@ -480,6 +480,7 @@ fn share<'a>(draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>>
         table: task.place.table,
         columns: task.place.columns.as_deref(),
         attempts: input.attempts,
+        reject: input.apart.as_ref().and_then(|apart| apart.reject.as_ref()),
         is_versioned: step.table().table.version_column.is_some(),
         is_stateful: task.sub_topology.is_stateful(),
         declared: task.sub_topology.declaration(&input.source.topic),
@@ -606,12 +607,13 @@ fn write_halves(
     }
 }
 
-/// Tidegate's own tables refused a row: no record is to blame.
+/// Tidegate's own tables refused a row: which record is to blame shows when it is alone.
 fn not_the_records(fault: WriteFault) -> Fault {
     match fault {
         WriteFault::Fault(fault) => fault,
         WriteFault::Rejected(reject) => {
-            Fault::corrupt(format!("Tidegate's own table refused a row: {}", reject.message()))
+            let message = format!("Tidegate's own table refused a row: {}", reject.message());
+            Fault::refused(Reject::dead_letter(reject.code().to_owned(), message))
         }
     }
 }

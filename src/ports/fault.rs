@@ -1,6 +1,7 @@
 //! Errors named by what the caller does next. They blame the surroundings; what blames a record is a
 //! [`Reject`](crate::flow::Reject).
 
+use crate::flow::effect::Reject;
 use std::error::Error;
 use std::fmt;
 
@@ -22,33 +23,48 @@ pub enum Fault {
 pub struct Cause {
     message: String,
     is_lock_wait: bool,
+    reject: Option<Box<Reject>>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Fault {
     /// [`Fault::Fenced`] with a message.
     pub fn fenced(message: impl Into<String>) -> Self {
-        Self::Fenced(Cause { message: message.into(), is_lock_wait: false, source: None })
+        Self::Fenced(Cause { message: message.into(), is_lock_wait: false, reject: None, source: None })
     }
 
     /// [`Fault::Corrupt`] with a message.
     pub fn corrupt(message: impl Into<String>) -> Self {
-        Self::Corrupt(Cause { message: message.into(), is_lock_wait: false, source: None })
+        Self::Corrupt(Cause { message: message.into(), is_lock_wait: false, reject: None, source: None })
     }
 
     /// [`Fault::Retry`] with a message.
     pub fn retry(message: impl Into<String>) -> Self {
-        Self::Retry(Cause { message: message.into(), is_lock_wait: false, source: None })
+        Self::Retry(Cause { message: message.into(), is_lock_wait: false, reject: None, source: None })
     }
 
     /// [`Fault::Fatal`] with a message.
     pub fn fatal(message: impl Into<String>) -> Self {
-        Self::Fatal(Cause { message: message.into(), is_lock_wait: false, source: None })
+        Self::Fatal(Cause { message: message.into(), is_lock_wait: false, reject: None, source: None })
     }
 
     /// [`Fault::Retry`]: what others have locked was waited for in vain.
     pub fn locked(message: impl Into<String>) -> Self {
-        Self::Retry(Cause { message: message.into(), is_lock_wait: true, source: None })
+        Self::Retry(Cause { message: message.into(), is_lock_wait: true, reject: None, source: None })
+    }
+
+    /// [`Fault::Corrupt`]: a value was refused where no record is known to be to blame. If one is alone, it becomes the dead
+    /// letter `reject`.
+    #[must_use]
+    pub fn refused(reject: Reject) -> Self {
+        let (message, reject) = (reject.message().to_owned(), Some(Box::new(reject)));
+        Self::Corrupt(Cause { message, is_lock_wait: false, reject, source: None })
+    }
+
+    /// What becomes of the record that is to blame, should there be only one.
+    #[must_use]
+    pub fn reject(&self) -> Option<&Reject> {
+        self.cause().reject.as_deref()
     }
 
     /// Whether it is about what others have locked.

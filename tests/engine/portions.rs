@@ -144,3 +144,20 @@ fn a_row_that_somebody_else_has_locked_holds_up_its_own_partition_and_the_others
     driver.run();
     assert_eq!(driver.read("large-changes").len(), usize::try_from(IDS).unwrap());
 }
+
+#[test]
+fn a_key_that_the_database_cannot_hold_is_a_dead_letter_and_its_partition_goes_on() {
+    let mut driver = driver(IDS);
+    driver.run();
+    driver.database().refuse_key(&Table::new("accounts"), 7);
+    send_to_all(&mut driver, "readings");
+    driver.run();
+    assert!(driver.halts().is_empty(), "{:?}", driver.halts());
+    for id in 0..IDS {
+        assert_eq!(version(&mut driver, "accounts", id), i64::from(id != 7), "account {id}");
+    }
+    let dead = driver.read_raw("readings-dlt");
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].header("kafka_dlt-exception-fqcn"), Some("bad-value"));
+    assert_eq!(dead[0].key.as_deref(), Some(b"7".as_slice()));
+}

@@ -503,3 +503,19 @@ fn it_works_without_a_statement_cache() {
     rows.commit().unwrap();
     assert_eq!(fixture.number("SELECT n FROM {u}.t WHERE id = 1"), 11);
 }
+
+#[test]
+fn a_key_outside_of_the_databases_encoding_blames_its_record() {
+    let Some(fixture) = Fixture::new("utf8") else { return };
+    fixture.sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let (head, _) = fixture.settings.url.expose().rsplit_once('/').unwrap();
+    let fixture = Fixture::on(&format!("{head}/latin"), "latin");
+    fixture.sql("CREATE TABLE {u}.t (name text PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
+    let columns = vec![column("n", ColumnType::I64, false)];
+    let spec = TableSpec { table: Table::new("latin.t").key("name", KeyType::Text), columns };
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    let fault = rows.read(0, &[Key::from("a"), Key::from("☂")]).unwrap_err();
+    assert!(matches!(fault, Fault::Corrupt(_)), "{fault}");
+    assert_eq!(fault.reject().map(tidegate::flow::Reject::code), Some("bad-value"), "{fault}");
+    assert!(fault.to_string().contains("read latin.t: SQLSTATE 22P05"), "{fault}");
+}

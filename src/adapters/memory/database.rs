@@ -205,6 +205,13 @@ impl MemoryDatabase {
         }
     }
 
+    /// From now on a statement that asks for this key is refused, as one with a text outside of the database's encoding.
+    pub fn refuse_key(&self, table: &Table, key: impl Into<Key>) {
+        if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {
+            stored.impossible.insert(key.into());
+        }
+    }
+
     /// From now on a statement that reads this row answers `Corrupt`, as one on a damaged page does.
     pub fn damage(&self, table: &Table, key: impl Into<Key>) {
         if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {

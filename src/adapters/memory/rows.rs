@@ -263,6 +263,10 @@ impl Rows for MemoryRows {
                 if stored.statement_rows.is_some_and(|rows| keys.len() > rows) {
                     return Err(Fault::retry(format!("read {name}: {} rows took too long", keys.len())));
                 }
+                if keys.iter().any(|key| stored.impossible.contains(key)) {
+                    let message = format!("read {name}: a key that this database cannot hold");
+                    return Err(Fault::refused(Reject::dead_letter("bad-value", message)));
+                }
                 if keys.iter().any(|key| stored.damaged.contains(key)) {
                     return Err(Fault::corrupt(format!("read {name}: damaged")));
                 }

@@ -29,6 +29,8 @@ pub(super) struct StoredTable {
     pub(super) statement_rows: Option<usize>,
     /// Rows that cannot be read, as on a damaged page.
     pub(super) damaged: BTreeSet<Key>,
+    /// Keys that the database cannot hold.
+    pub(super) impossible: BTreeSet<Key>,
 }
 
 impl StoredTable {
@@ -55,6 +57,7 @@ impl StoredTable {
             check: None,
             statement_rows: None,
             damaged: BTreeSet::new(),
+            impossible: BTreeSet::new(),
         }
     }
 

@@ -430,7 +430,7 @@ impl From<Trouble> for Fault {
             Consequence::Retry | Consequence::Reconnect => Self::retry(trouble.names()).because(trouble.error),
             Consequence::Corrupt => Self::corrupt(trouble.names()).because(trouble.error),
             // Without the server's message, which quotes values.
-            Consequence::Reject(_) => Self::corrupt(trouble.names()),
+            Consequence::Reject(code) => Self::refused(Reject::dead_letter(code, trouble.names())),
         }
     }
 }

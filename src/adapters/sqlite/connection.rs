@@ -159,7 +159,10 @@ impl From<Fault> for Trouble {
 impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Rejected(reject) => Self::corrupt(format!("SQLite refuses a value: {}", reject.message())),
+            Trouble::Rejected(reject) => {
+                let message = format!("SQLite refuses a value: {}", reject.message());
+                Self::refused(Reject::dead_letter(reject.code().to_owned(), message))
+            }
             Trouble::Fault(fault) => fault,
         }
     }
