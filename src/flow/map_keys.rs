@@ -5,6 +5,7 @@
 use serde::de::{self, DeserializeOwned, Visitor, value};
 use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How deep it looks into what may be absent or empty: types may contain themselves.
 const DEPTH_MAX: usize = 8;
@@ -15,8 +16,8 @@ const DEPTH_END: usize = 24;
 /// first variant alone.
 pub(crate) fn unspeakable<T: DeserializeOwned>() -> Option<&'static str> {
     let found = Cell::new(None);
-    // Whatever the samples come to: what counts is what was asked for.
-    let _ = T::deserialize(Probe { found: &found, depth: 0 });
+    // Whatever the samples come to, a panic included: what counts is what was asked for.
+    let _ = catch_unwind(AssertUnwindSafe(|| T::deserialize(Probe { found: &found, depth: 0 }).is_ok()));
     found.get()
 }
 
@@ -181,8 +182,9 @@ impl<'de> de::Deserializer<'de> for KeyProbe<'_> {
         deserialize_map() => "maps"; deserialize_struct(&'static str, &'static [&'static str]) => "structs";
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Unsuited> {
-        self.note("options")
+    /// JSON spells those that are there.
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsuited> {
+        visitor.visit_some(self)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Unsuited> {
@@ -320,7 +322,7 @@ mod tests {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "only its shape counts")]
     enum Held {
-        One { at: BTreeMap<Option<u8>, u8> },
+        One { at: BTreeMap<Option<()>, u8> },
         Other,
     }
 
@@ -330,7 +332,7 @@ mod tests {
         assert_eq!(unspeakable::<HashMap<Place, f64>>(), Some("structs"));
         assert_eq!(unspeakable::<BTreeMap<Vec<u8>, f64>>(), Some("lists"));
         assert_eq!(unspeakable::<Deep>(), Some("tuples"));
-        assert_eq!(unspeakable::<Held>(), Some("options"));
+        assert_eq!(unspeakable::<Held>(), Some("units"));
         assert_eq!(unspeakable::<(u8, Option<Vec<HashMap<[u8; 4], u8>>>)>(), Some("tuples"));
     }
 
@@ -340,5 +342,6 @@ mod tests {
         assert_eq!(unspeakable::<BTreeMap<String, serde_json::Value>>(), None);
         assert_eq!(unspeakable::<HashMap<uuid::Uuid, time::OffsetDateTime>>(), None);
         assert_eq!(unspeakable::<Vec<(Vec<u8>, Place)>>(), None);
+        assert_eq!(unspeakable::<BTreeMap<Option<u8>, u8>>(), None);
     }
 }

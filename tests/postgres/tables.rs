@@ -3,8 +3,11 @@
 use crate::server::{Fixture, step};
 use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
 use tidegate::flow::key::{Key, KeyType};
+use tidegate::flow::record::TopicName;
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
+use tidegate::flow::topology::StepKind;
+use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::ports::Fault;
 use tidegate::ports::rows::{CommitAnswer, RowRead, RowWrite, Rows, WriteFault};
 
@@ -96,6 +99,69 @@ fn a_table_whose_rows_may_be_hidden_from_us_is_refused() {
     assert!(bind().is_err(), "of which a restrictive one takes some away again");
     fixture.sql("ALTER ROLE hidden_app BYPASSRLS");
     assert_eq!(bind(), Ok(()));
+    fixture.sql(
+        "ALTER ROLE hidden_app NOBYPASSRLS; DROP POLICY late ON {u}.accounts; DROP POLICY hidden_app ON {u}.accounts",
+    );
+    fixture.sql("CREATE POLICY seen ON {u}.accounts FOR SELECT TO hidden_app USING (true)");
+    assert!(bind().is_err(), "of what it may not update nothing is locked");
+    fixture.sql("CREATE POLICY changed ON {u}.accounts FOR UPDATE USING (true) WITH CHECK (score < 10)");
+    assert_eq!(bind(), Ok(()), "what may not be written is told when it is written");
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Account {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bonus: Option<i64>,
+    balance: i64,
+    extra: serde_json::Value,
+}
+
+/// Adds one, and keeps a double in the JSON where it is told one.
+struct Deposit;
+
+impl Algorithm for Deposit {
+    type Event = Option<f64>;
+    type Row = Account;
+    type Notices = Option<()>;
+
+    fn apply(&self, event: Option<f64>, row: &mut Account, _: &mut Context<'_>) -> Result<Option<()>, Reject> {
+        row.balance += 1;
+        if let Some(double) = event {
+            row.extra["p"] = double.into();
+        }
+        Ok(None)
+    }
+}
+
+/// Runs the step over the row of id 7, as the engine does, and writes it; the row's columns as text.
+fn deposit(fixture: &Fixture, value: &str) -> String {
+    let mut topology = Topology::new("deposits");
+    topology.source("deposits").update(Table::new("deposits.accounts"), Deposit).done();
+    let StepKind::Rows(step) = &topology.sub_topologies()[0].step else { panic!("a step with rows") };
+    let mut rows = open(fixture, std::slice::from_ref(step.table()));
+    let row = rows.read(0, &[Key::I64(7)]).unwrap().remove(0);
+    let (topic, key) = (TopicName::parse("deposits").unwrap(), Key::I64(7));
+    let applied = step.apply(Some(value.as_bytes()), &row.values, &mut Context::example(&topic, &key)).unwrap();
+    let (from_version, to_version) = (row.version, row.version + 1);
+    rows.write(0, &[RowWrite { key, from_version, to_version, values: applied.row.unwrap() }]).unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+    fixture.text("SELECT concat_ws(' ', coalesce(bonus::text, 'null'), balance, version, extra) FROM {u}.accounts")
+}
+
+#[test]
+fn what_an_algorithm_did_not_change_keeps_its_place_and_its_digits() {
+    let Some(fixture) = Fixture::new("deposits") else { return };
+    fixture.sql("CREATE TABLE {u}.accounts (id bigint PRIMARY KEY, bonus bigint, balance bigint NOT NULL, version bigint NOT NULL, extra jsonb NOT NULL)");
+    let digits = r#""v": 1.10, "id": 12345678901234567890123, "price": 0.1234567890123456789012"#;
+    fixture.sql(&format!("INSERT INTO {{u}}.accounts VALUES (7, NULL, 100, 0, '{{{digits}}}')"));
+    assert_eq!(deposit(&fixture, "null"), format!("null 101 1 {{{digits}}}"));
+    let most = format!("17976931348623157{}", "0".repeat(292));
+    let with_most = digits.replacen("1.10,", &format!("1.10, \"p\": {most},"), 1);
+    let (shorter, longer) = (format!("null 102 2 {{\"p\": {most}, {digits}}}"), format!("null 102 2 {{{with_most}}}"));
+    let found = deposit(&fixture, &f64::MAX.to_string());
+    assert!(found == shorter || found == longer, "{found}");
+    let again = deposit(&fixture, "null");
+    assert_eq!(again, found.replacen("102 2", "103 3", 1), "the largest double can be read again");
 }
 
 const WIDE: [(&str, ColumnType, &str); 15] = [

@@ -86,12 +86,14 @@ struct Relation {
     columns: Vec<Column>,
 }
 
-/// Whether row security may hide rows of the relation `r` from us: it is in force, and no policy lets us see and write every
-/// row, or one restricts that again.
-const HIDES_ROWS: &str = "row_security_active(r.oid) AND (EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND NOT \
-     p.polpermissive) OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND p.polpermissive AND p.polcmd = '*' \
-     AND pg_get_expr(p.polqual, p.polrelid) = 'true' AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true' \
-     AND EXISTS (SELECT FROM unnest(p.polroles) role WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))";
+/// Whether row security may hide rows of the relation `r` from us: it is in force, and for reading or for updating no policy
+/// lets us see every row, or one that restricts takes some away again. What a policy's check refuses to write is no matter
+/// here: that is told, and a dead letter.
+const HIDES_ROWS: &str = "row_security_active(r.oid) AND EXISTS (SELECT FROM (VALUES ('r'), ('w')) c (cmd) WHERE \
+     EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND NOT p.polpermissive AND p.polcmd::text IN ('*', c.cmd) \
+     AND pg_get_expr(p.polqual, p.polrelid) <> 'true') OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid \
+     AND p.polpermissive AND p.polcmd::text IN ('*', c.cmd) AND pg_get_expr(p.polqual, p.polrelid) = 'true' AND EXISTS \
+     (SELECT FROM unnest(p.polroles) role WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))";
 
 #[expect(clippy::struct_excessive_bools, reason = "the catalog has that many yes-or-no questions")]
 struct Column {

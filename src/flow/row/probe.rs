@@ -8,6 +8,7 @@ use super::{RowError, Value, to_values};
 use crate::flow::table::{ColumnSpec, ColumnType};
 use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Visitor};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// String samples in the order tried, with the column types that a field may have which accepts this sample first.
 const SAMPLES: [(&str, &[ColumnType]); 4] = [
@@ -35,9 +36,15 @@ pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, 
             Ok(full) => {
                 let columns = probe.columns;
                 let mut probe = Probe { samples: &samples, columns: Vec::new(), has_options: false };
-                let empty = T::deserialize(&mut probe).ok();
-                let written = [Some(full), empty].into_iter().flatten().try_for_each(|row| writes(&row, &columns));
-                return written.map(|()| columns).map_err(|error| format!("row type {name}: {error}"));
+                let written = catch_unwind(AssertUnwindSafe(|| {
+                    let empty = T::deserialize(&mut probe).ok();
+                    [Some(full), empty].into_iter().flatten().try_for_each(|row| writes(&row, &columns))
+                }));
+                // A panic over a sample says nothing of the rows to come.
+                return written
+                    .unwrap_or(Ok(()))
+                    .map(|()| columns)
+                    .map_err(|error| format!("row type {name}: {error}"));
             }
             Err(error) => {
                 let failed = probe.columns.len().checked_sub(1);
