@@ -664,6 +664,8 @@ impl Relay {
                 self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
             }
             match committed {
+                // Tombstones of an idle partition, which no offset tells of. Sent twice they say nothing else.
+                Some(k) if k == part.to && k == part.from && part.batch > 0 => {}
                 // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
                 // as far with the same records. Its stores are opened anew and read on to what is committed.
                 Some(k) if k == part.to && !part.is_through_log() => {
@@ -1243,6 +1245,26 @@ mod tests {
             _ => None,
         };
         assert_eq!(world.told.try_iter().filter_map(batch).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    /// K stays where it is, and so does not tell whether they were committed.
+    #[test]
+    fn what_moves_no_offset_is_offered_until_it_is_committed() {
+        for epoch in [0, 1] {
+            let mut world = world(vec![Fault::retry("no answer")]);
+            *world.log.k.lock().unwrap() = Some(NextOffset(4));
+            world.publish_rows(4, 4, 4..5);
+            let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else {
+                panic!("a publication")
+            };
+            (publication.parts[0].batch, publication.parts[0].epoch) = (3, epoch);
+            world.inbox.send(ToRelay::Publish(publication)).unwrap();
+            world.run();
+            assert_eq!(world.sent(), [4], "of epoch {epoch}");
+            let told: Vec<ToStage> = world.told.try_iter().collect();
+            assert!(told.iter().any(|told| matches!(told, ToStage::Published { batch: 3, .. })));
+            assert!(!told.iter().any(|told| matches!(told, ToStage::Unpublished { .. })));
+        }
     }
 
     #[test]

@@ -337,12 +337,12 @@ impl Stage {
     }
 
     /// Looks for expired keys in the stores of one task that nothing comes for, and sends their tombstones in a transaction
-    /// that moves no offset. True when something was done.
+    /// that moves no offset, also where the step has rows: these tombstones need no outbox, since whoever does not find them
+    /// in the changelog looks for the expired keys again. True when something was done.
     pub(crate) fn search_idle(&mut self) -> Result<bool, Fault> {
         let now = self.clock.elapsed();
         let is_due = |task: &&mut Task| {
             task.state == State::Running
-                && matches!(task.sub_topology.step, StepKind::Log(_))
                 && task.keyed.as_ref().is_some_and(|keyed| keyed.is_idle_search_due(now))
                 && task.is_caught_up()
                 && task.inputs.iter().all(|input| input.queued() == 0)
@@ -350,21 +350,20 @@ impl Stage {
         let Some(task) = self.state.tasks.values_mut().find(is_due) else { return Ok(false) };
         let (id, assignment) = (task.id, task.assignment);
         let (Some(input), Some(keyed)) = (task.inputs.first(), &mut task.keyed) else { return Ok(false) };
-        let (source, at) = (input.source.clone(), input.next_offset);
+        let (source, epoch, at) = (input.source.clone(), input.epoch(), input.next_offset);
         let mut outgoing = Outgoing::default();
         // As of the record that comes next: where the log holds that one already, this is somebody else's to send.
         let found = keyed.close_idle(Origin { source: &source, offset: Offset(at.0) }, now, &mut outgoing);
-        let has_found = outgoing.len() > 0;
-        if has_found {
+        if outgoing.len() > 0 {
             let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
             let marks = task.marks.first().cloned();
-            let part = Part { task: id, assignment, source, epoch: 0, from: at, to: at, marks, batch };
+            let part = Part { task: id, assignment, source, epoch, from: at, to: at, marks, batch };
             self.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
         }
         if let Err(fault) = found {
             self.store_failed(id, fault)?;
         }
-        Ok(has_found)
+        Ok(true)
     }
 
     /// Writes stores whose time has come, and holds the caches to their bound. Stores that cannot be written halt their tasks.

@@ -359,26 +359,37 @@ fn a_notice_that_a_takeover_publishes_is_stamped_as_if_nobody_had_died() {
 
 #[test]
 fn what_has_expired_is_deleted_also_where_nothing_comes_any_more() {
-    let mut driver = TestDriver::new(counts(Duration::from_secs(60))).partitions(1);
-    for n in 0..3_000 {
-        let at = Timestamp(START_MS);
-        driver.log().produce(&name("events"), Some(format!("k{n}").as_bytes()), Some(b"{}"), &[], at).unwrap();
-    }
-    driver.run();
-    send(&mut driver, "last", 100_000);
-    for _ in 0..40 {
-        driver.advance(Duration::from_millis(500)); // short steps: a member that does not poll for long is thrown out
-    }
+    let age = Duration::from_secs(60);
     let id = StoreId { name: "counts".into(), partition: Partition(0) };
-    let left = driver.disk(0).contents(&id);
-    assert_eq!(left.len(), 2, "the last key and the clock");
-    driver.kill(0);
-    driver.disk(0).lose();
-    driver.start(0);
-    send(&mut driver, "last", 100_001);
-    assert_eq!(told(&mut driver, "last"), [1, 2]);
-    driver.stop(0);
-    assert_eq!(driver.disk(0).contents(&id).len(), 2, "and in the changelog");
+    for has_rows in [false, true] {
+        for fault in [None, Some(SinkFault::Flush), Some(SinkFault::Commit { is_applied: true })] {
+            let topology = if has_rows { counts_beside(age) } else { counts(age) };
+            let mut driver = TestDriver::new(topology).partitions(1);
+            for key in 0..1_000 {
+                if has_rows {
+                    driver.row("rows", key, Row { n: 0 });
+                }
+                let (key, at) = (key.to_string(), Timestamp(START_MS));
+                driver.log().produce(&name("events"), Some(key.as_bytes()), Some(b"{}"), &[], at).unwrap();
+            }
+            driver.run();
+            send(&mut driver, "7", 100_000);
+            if let Some(fault) = fault {
+                driver.log().fail_next(fault);
+            }
+            for _ in 0..40 {
+                driver.advance(Duration::from_millis(500)); // short steps: a member that does not poll for long is thrown out
+            }
+            assert_eq!(driver.disk(0).contents(&id).len(), 2, "the last key and the clock");
+            driver.kill(0);
+            driver.disk(0).lose();
+            driver.start(0);
+            send(&mut driver, "7", 100_001);
+            assert_eq!(told(&mut driver, "7"), [1, 1, 2]);
+            driver.stop(0);
+            assert_eq!(driver.disk(0).contents(&id).len(), 2, "and in the changelog");
+        }
+    }
 }
 
 #[test]
@@ -468,6 +479,13 @@ impl Algorithm for CountBeside {
     }
 }
 
+fn counts_beside(time_to_live: Duration) -> Topology {
+    let counts = Store::new("counts").time_to_live(time_to_live);
+    let mut topology = Topology::new("counts");
+    topology.source("events").update("rows", CountBeside(counts.clone())).with_store(&counts).to("told");
+    topology
+}
+
 #[derive(Clone, Debug)]
 enum Deed {
     /// Key, word, and when it is stamped, in seconds.
@@ -501,13 +519,8 @@ proptest! {
     #[test]
     fn what_lives_and_what_has_expired_is_that_of_a_naive_program(deeds in deeds(), has_rows: bool, is_late: bool) {
         const AGE: i64 = 60;
-        let mut topology = Topology::new("counts");
-        let counts = Store::new("counts").time_to_live(Duration::from_secs(60));
-        if has_rows {
-            topology.source("events").update("rows", CountBeside(counts.clone())).with_store(&counts).to("told");
-        } else {
-            topology.source("events").aggregate(counts, Count).to("told");
-        }
+        let age = Duration::from_secs(60);
+        let topology = if has_rows { counts_beside(age) } else { counts(age) };
         let mut driver = TestDriver::new(topology).partitions(1).settings(|settings| {
             settings.store_flush = if is_late { Duration::from_secs(5) } else { Duration::ZERO };
         });
