@@ -107,6 +107,7 @@ impl Service {
             },
             verdicts: pipeline.verdicts,
             record_bytes_max: size(engine.record_bytes_max),
+            ask_wait: engine.ask_wait,
             event_time_ahead: engine.event_time_ahead,
             revoke_within: Duration::from_millis(u64::from(self.kafka.max_poll_interval_ms)) / 5,
             ..EngineSettings::default()

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// The pause before a step that was refused is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How much longer than a question for a K that is pending took the worker's other tasks have before the next such question.
+const REST: u32 = 3;
 /// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
 /// also be refused because a rebalance was under way that left the partition here.
 const STALE: Duration = Duration::from_millis(500);
@@ -90,6 +92,10 @@ impl Stage {
             .collect();
         let mut has_moved = false;
         for (id, state) in due {
+            let due_at = self.state.tasks.get(&id).filter(|_| state.is_timed()).map(|task| task.not_before);
+            if due_at.is_some_and(|at| at > self.clock.elapsed()) {
+                continue; // put off by what another one met
+            }
             let result = match state {
                 State::Claiming => self.enter(id),
                 State::ReadingCommitted => self.read_and_decide(id),
@@ -271,20 +277,7 @@ impl Stage {
     /// Steps 2 to 4: K, stable and after the claim; the table; what is left to publish.
     fn read_and_decide(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
-        let committed = self.group.committed(&sources, self.settings.ask_wait);
-        let now = self.clock.elapsed();
-        if let Some(task) = self.state.tasks.get_mut(&id) {
-            match &committed {
-                Ok(_) => task.patience.end(),
-                Err(fault) => {
-                    task.patience.in_vain(now, &sources, fault);
-                    if let Some(fencer) = self.fencer.as_ref().filter(|_| task.patience.is_at_an_end(now)) {
-                        fencer.fence_dead();
-                    }
-                }
-            }
-        }
-        let committed: Vec<Option<Committed>> = committed?.into_iter().map(metadata::known).collect();
+        let Some(committed) = self.read_committed(id, &sources)? else { return Ok(()) };
         if guard::is_off(Guard::ClaimFirst) && self.state.tasks.get(&id).is_some_and(Task::has_rows) {
             self.claim(id)?;
             if self.state.tasks.get(&id).is_none_or(|task| task.state != State::ReadingCommitted) {
@@ -336,6 +329,44 @@ impl Stage {
         }
         self.go_on(id, State::Publishing, Duration::ZERO);
         Ok(())
+    }
+
+    /// K of all inputs; `None` where it is pending. The tasks that wait for theirs share one part of the worker's time, so that
+    /// the others have the rest, however many wait and for how long; and are asked for at once when one of them is there.
+    fn read_committed(
+        &mut self,
+        id: TaskId,
+        sources: &[TopicPartition],
+    ) -> Result<Option<Vec<Option<Committed>>>, Fault> {
+        let asked_at = self.clock.elapsed();
+        let committed = self.group.committed(sources, self.settings.ask_wait);
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(None) };
+        let (has_waited, next) = match &committed {
+            Ok(_) => (task.patience.has_begun(), now),
+            Err(Fault::Retry(_)) => (true, now + AGAIN.max(REST * now.saturating_sub(asked_at))),
+            Err(_) => (false, now),
+        };
+        match &committed {
+            Ok(_) => task.patience.end(),
+            Err(fault) => {
+                task.patience.in_vain(now, sources, fault);
+                task.not_before = next;
+                tracing::debug!(task = ?id, error = %fault, "the committed offset is asked for again");
+                if let Some(fencer) = self.fencer.as_ref().filter(|_| task.patience.is_at_an_end(now)) {
+                    fencer.fence_dead();
+                }
+            }
+        }
+        let waits = |task: &&mut Task| task.state == State::ReadingCommitted && task.patience.has_begun();
+        for other in self.state.tasks.values_mut().filter(waits).filter(|_| has_waited) {
+            other.not_before = next;
+        }
+        match committed {
+            Ok(committed) => Ok(Some(committed.into_iter().map(metadata::known).collect())),
+            Err(Fault::Retry(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Whether D, claimed anew, and K still contradict each other as before. A step without rows has no D.

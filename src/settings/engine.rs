@@ -37,6 +37,11 @@ pub struct EngineSettings {
     /// than clocks differ. Brokers as they come refuse timestamps more than an hour ahead from Kafka 4.0 on.
     #[serde(rename = "event_time_ahead_ms", with = "millis")]
     pub event_time_ahead: Duration,
+    /// How long one question to Kafka may take while a partition is taken over, in milliseconds, before the worker turns to
+    /// its other partitions. Default: 250; more where the brokers are farther away than that: a takeover asks some five, each
+    /// of which has to be answered within it.
+    #[serde(rename = "ask_wait_ms", with = "millis")]
+    pub ask_wait: Duration,
 }
 
 impl Default for EngineSettings {
@@ -50,6 +55,7 @@ impl Default for EngineSettings {
             queued_records: 20_000,
             record_bytes_max: 1 << 20,
             event_time_ahead: Duration::from_mins(5),
+            ask_wait: Duration::from_millis(250),
         }
     }
 }
@@ -64,6 +70,7 @@ impl EngineSettings {
         Rule::new("engine", "queued_records", Allowed::Whole { min: 1, max: 10_000_000 }),
         Rule::new("engine", "record_bytes_max", Allowed::Whole { min: 1, max: 1_000_000_000 }),
         Rule::new("engine", "event_time_ahead_ms", Allowed::Whole { min: 0, max: 3_000_000_000_000 }),
+        Rule::new("engine", "ask_wait_ms", Allowed::Whole { min: 10, max: 10_000 }),
     ];
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {

@@ -6,6 +6,7 @@ mod halts;
 mod joins;
 mod keyed;
 mod net;
+mod pending;
 mod pipeline;
 mod placement;
 mod poison;
