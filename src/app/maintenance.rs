@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+/// How long the slot's lease may take to be given back, and how often that is looked at.
+const END_WITHIN: Duration = Duration::from_secs(3);
+const END_STEP: Duration = Duration::from_millis(20);
 /// How often the threads look around.
 const ROUND: Duration = Duration::from_millis(500);
 /// How often the outbox's partitions are looked at: they are hours long.
@@ -54,10 +57,16 @@ impl Maintenance {
         Ok(Self { slot, owner, thread: Some(thread) })
     }
 
-    /// Waits for the thread to give the slot back; `stop` must be set.
+    /// Waits a little for the thread to give the slot back; `stop` must be set. A lease that was not given back ends by itself.
     pub(super) fn end(mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a lease that was not given back ends by itself
+        let Some(thread) = self.thread.take() else { return };
+        let mut waited = Duration::ZERO;
+        while !thread.is_finished() && waited < END_WITHIN {
+            std::thread::sleep(END_STEP);
+            waited += END_STEP;
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
         }
     }
 }

@@ -47,8 +47,9 @@ use std::time::Duration;
 
 /// How often signals and the member's health are looked at.
 const WATCH: Duration = Duration::from_millis(50);
-/// How long the workers may take to end after the group was left: well within a grace period of 30 s.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long a stop may take, from the signal until the member has ended or is left behind: with what follows, 25 s, so that a
+/// grace period of 30 s never ends in a kill.
+const DRAIN: Duration = Duration::from_secs(22);
 
 pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings()?;

@@ -11,6 +11,7 @@ use crate::engine::stage::Stage;
 use crate::engine::status::RestoreStatus;
 use crate::engine::task::State;
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
+use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::source::{LogIds, TaskId};
@@ -368,8 +369,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Partition counts of the sources of stateful tasks are looked at now and then: a key's records go elsewhere once a
-    /// count has changed, and its state does not (hazard H33).
+    /// Partition counts of the sources are looked at now and then. With state or a declaration a change halts the task: a key's
+    /// records go elsewhere, and its state does not (hazard H33). Without, a companion that outgrows its lead topic is told of.
     pub(crate) fn watch_counts(&mut self) -> Result<(), Fault> {
         let now = self.clock.elapsed();
         if now.saturating_sub(self.state.counts_at) < self.settings.count_check {
@@ -380,8 +381,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state == State::Running)
-            .filter(|task| task.sub_topology.is_stateful() || task.sub_topology.declared.is_some())
+            .filter(|task| task.state == State::Running && rests_on_counts(&task.sub_topology))
             .map(|task| (task.id, task.sub_topology.sources().cloned().zip(task.counts.iter().copied()).collect()))
             .collect();
         let mut found: BTreeMap<TopicName, i32> = BTreeMap::new();
@@ -404,8 +404,42 @@ impl Stage {
                 }
             }
         }
+        self.watch_companions();
         Ok(())
     }
+
+    /// Says once of each size that a companion has beyond its lead topic, whose numbers are the ones that are assigned.
+    fn watch_companions(&mut self) {
+        let Self { group, settings, state, .. } = self;
+        let count = |topic: &TopicName| group.partition_count(topic, settings.ask_wait).ok().flatten();
+        let tasks = state.tasks.values().filter(|task| task.state == State::Running);
+        let subs: BTreeMap<usize, &SubTopology> = tasks
+            .filter(|task| !task.sub_topology.companions.is_empty() && !rests_on_counts(&task.sub_topology))
+            .map(|task| (task.id.sub_topology, &task.sub_topology))
+            .collect();
+        for sub in subs.into_values() {
+            let Some(lead) = count(&sub.lead) else { continue };
+            for companion in &sub.companions {
+                let Some(found) = count(companion).filter(|found| *found > lead) else { continue };
+                if state.outgrown.insert(companion.clone(), found) != Some(found) {
+                    tracing::warn!("{}", unread(&sub.lead, lead, companion, found));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a changed partition count is more than a question of what is read.
+fn rests_on_counts(sub: &SubTopology) -> bool {
+    sub.is_stateful() || sub.declared.is_some()
+}
+
+fn unread(lead: &TopicName, count: i32, companion: &TopicName, found: i32) -> String {
+    let last = found - 1;
+    format!(
+        "{companion} has {found} partitions, and {lead}, with which it is read, {count}: what lies in its partitions {count} to \
+         {last} is read by nobody; give both topics one count, then restart"
+    )
 }
 
 /// A topic that is not there is waited for: it may only be unknown to the broker that was asked, or be made again.
@@ -496,6 +530,14 @@ mod tests {
         assert_eq!(stands(12, "t", 0, 10, false), "rebuild");
         assert_eq!(stands(12, "t", 5, 10, false), "changelog-truncated");
         assert_eq!(stands(4, "t", 5, 10, false), "changelog-truncated");
+    }
+
+    #[test]
+    fn what_nobody_reads_of_a_companion_is_told_with_its_numbers() {
+        let name = |topic| TopicName::parse(topic).unwrap();
+        let told = unread(&name("readings"), 12, &name("corrections"), 24);
+        assert!(told.starts_with("corrections has 24 partitions, and readings"), "{told}");
+        assert!(told.contains("partitions 12 to 23 is read by nobody"), "{told}");
     }
 
     #[test]

@@ -127,6 +127,8 @@ pub(crate) struct StageState {
     /// Restores that came no further and have let the others go first.
     pub(crate) parked: BTreeMap<TaskId, Restore>,
     pub(crate) tables: Option<TableReader>,
+    /// Companions that outgrew their lead topics, each with the count that was told.
+    pub(crate) outgrown: BTreeMap<TopicName, i32>,
     /// When partition counts were last compared.
     pub(crate) counts_at: Duration,
     /// Cluster and topic ids, read at most once a second.

@@ -45,6 +45,13 @@ const POLL_RECORDS: usize = 2_000;
 /// them would: by the average of the last records, which is enough for a bound on memory.
 const QUEUED_BYTES: usize = 32 << 20;
 
+/// How often it is looked whether what is waited for has come.
+const STEP: Duration = Duration::from_millis(10);
+/// How long the workers may take, once the process is to end, to publish what is committed: the next owner does the rest.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long the polling thread may take to leave the group: the above, and an answer of its coordinator.
+const CLOSE_WITHIN: Duration = Duration::from_secs(15);
+
 /// What the polling thread is told.
 pub(crate) enum ToSource {
     /// A task was taken over: deliver from these positions on, under the number `delivery`.
@@ -462,24 +469,25 @@ impl Running {
         self.status.polls.value()
     }
 
-    /// Waits until the member has ended, after [`Running::stop`] at most `within`.
+    /// Waits until the member has ended, at most `within`: whoever waits for a dead server is left behind, and must not keep
+    /// the process. The polling thread is given [`CLOSE_WITHIN`] in any case.
     ///
     /// # Errors
     /// The fault that ended it.
     pub fn join(mut self, within: Duration) -> Result<(), Fault> {
-        if let Some(poll) = self.poll.take() {
-            let _ = poll.join(); // its panic was turned into a fault
-        }
-        // The workers end once the poller has told them; one that waits for a dead server is not waited for.
+        // The workers end once the poller has told them.
         let mut waited = Duration::ZERO;
-        let step = Duration::from_millis(10);
+        while self.poll.as_ref().is_some_and(|poll| !poll.is_finished()) && waited < within.max(CLOSE_WITHIN) {
+            std::thread::sleep(STEP);
+            waited += STEP;
+        }
         while self.threads.iter().any(|thread| !thread.is_finished()) && waited < within {
-            std::thread::sleep(step);
-            waited += step;
+            std::thread::sleep(STEP);
+            waited += STEP;
         }
         self.is_abandoned.store(true, Ordering::Release);
-        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
-            let _ = thread.join();
+        for thread in self.poll.take().into_iter().chain(self.threads.drain(..)).filter(JoinHandle::is_finished) {
+            let _ = thread.join(); // its panic was turned into a fault
         }
         self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
@@ -518,7 +526,7 @@ impl Poller {
         if shared.is_killed() {
             return result;
         }
-        let wait = |acks: &Receiver<()>, count| wait_for(acks, count, within);
+        let wait = |acks: &Receiver<()>, count| wait_for(acks, count, (within, STOP_WITHIN), &|| true);
         member.source.close(&mut Guided { router: &mut member.router, wait });
         for stop in stops {
             stop.store(true, Ordering::Release);
@@ -530,8 +538,9 @@ impl Poller {
 impl Member {
     fn poll_until_stopped(&mut self, shared: &Shared, within: Duration) -> Result<(), Fault> {
         while !shared.is_stopping.load(Ordering::Acquire) {
-            let mut guided =
-                Guided { router: &mut self.router, wait: |acks: &Receiver<()>, count| wait_for(acks, count, within) };
+            let is_stopping = || shared.is_stopping.load(Ordering::Acquire);
+            let wait = |acks: &Receiver<()>, count| wait_for(acks, count, (within, STOP_WITHIN), &is_stopping);
+            let mut guided = Guided { router: &mut self.router, wait };
             match self.source.poll(POLL, POLL_RECORDS, &mut guided) {
                 Ok(_) => {}
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
@@ -548,13 +557,26 @@ impl Member {
     }
 }
 
-fn wait_for(acks: &Receiver<()>, count: usize, within: Duration) {
-    for _ in 0..count {
-        match acks.recv_timeout(within) {
-            Ok(()) => {}
+/// Waits for the word of each worker: at most `within` for all of them together, and where the process is to end at most
+/// `stop_within` from then on.
+fn wait_for(
+    acks: &Receiver<()>,
+    count: usize,
+    (within, stop_within): (Duration, Duration),
+    is_stopping: &dyn Fn() -> bool,
+) {
+    let (mut missing, mut waited, mut stopping) = (count, Duration::ZERO, Duration::ZERO);
+    while missing > 0 {
+        match acks.recv_timeout(STEP) {
+            Ok(()) => missing -= 1,
+            Err(RecvTimeoutError::Timeout) if waited < within && stopping < stop_within => {
+                waited += STEP;
+                stopping += if is_stopping() { STEP } else { Duration::ZERO };
+            }
             Err(RecvTimeoutError::Timeout) => {
                 tracing::warn!(
-                    within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+                    waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+                    missing,
                     "a revoke did not finish in time; the next owner publishes the rest"
                 );
                 return;
@@ -732,7 +754,44 @@ impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
 mod tests {
     use super::*;
     use crate::flow::record::{Offset, Partition, Timestamp};
+    use crate::ports::clock::SystemClock;
     use crate::ports::source::Group;
+
+    /// A worker that hangs, and with it a polling thread, must not outlast the grace period of whoever stops the process.
+    #[test]
+    fn a_revoke_has_one_bound_for_all_workers_and_a_shorter_one_at_the_end_of_the_process() {
+        let clock = SystemClock::default();
+        let (ack, acks) = bounded(4);
+        for (within, stop_within, is_stopping) in [(300, 60_000, false), (60_000, 300, true)] {
+            let (began, bounds) = (clock.elapsed(), (within, stop_within));
+            ack.send(()).unwrap();
+            let [within, stop_within] = [bounds.0, bounds.1].map(Duration::from_millis);
+            wait_for(&acks, 4, (within, stop_within), &|| is_stopping);
+            let took = clock.elapsed().saturating_sub(began);
+            assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&took), "{took:?}");
+        }
+        assert!(STOP_WITHIN < CLOSE_WITHIN && CLOSE_WITHIN < Duration::from_secs(25));
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_left_behind() {
+        let (hold, held) = bounded::<()>(0);
+        let shared = Arc::new(Shared {
+            is_stopping: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
+            fault: Mutex::new(None),
+        });
+        let worker = std::thread::spawn(move || held.recv().unwrap_or_default());
+        let (is_abandoned, status) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let poll = Some(std::thread::spawn(|| {}));
+        let running = Running { shared, poll, threads: vec![worker], is_abandoned: Arc::clone(&is_abandoned), status };
+        running.stop();
+        let clock = SystemClock::default();
+        running.join(Duration::from_millis(200)).unwrap();
+        assert!(clock.elapsed() < Duration::from_secs(5));
+        assert!(is_abandoned.load(Ordering::Acquire), "what still waits is told to end");
+        drop(hold);
+    }
 
     /// Knows only what is held back.
     #[derive(Default)]
