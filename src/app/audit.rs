@@ -47,6 +47,9 @@ pub(super) fn write(report: &AuditReport, out: &mut dyn Write) -> Result<(), Fai
             writeln!(out, "{kind}  {id}")?;
         }
     }
+    if report.deleted > 0 {
+        writeln!(out, "deleted  {} published messages are gone with the beginning of their topics", report.deleted)?;
+    }
     for contradiction in &report.contradictions {
         writeln!(out, "contradiction  {contradiction}")?;
     }

@@ -7,16 +7,16 @@
 //! Both sides may move while it reads: D and K are read before the outbox and the outbox before the topics, so that whatever
 //! is found missing, in the topics or in the outbox, was really to be there; what came later is left out.
 
-use crate::engine::comparison::{Compared, Comparison, Misplaced, Origin, Standing, misplaced, origin_of};
+use crate::engine::comparison::{Absence, Compared, Comparison, Misplaced, Origin, Standing, misplaced, origin_of};
 use crate::engine::supervisor::{changelogs, outputs};
-use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
+use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::history::{RowHistory, TopicHistory};
 use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, Position};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How many findings of one kind are named; all are counted.
 const NAMED: usize = 20;
@@ -45,6 +45,9 @@ pub struct AuditReport {
     pub published: usize,
     /// Messages of this pipeline found in the topics.
     pub in_topics: usize,
+    /// Published messages that are gone with the beginning of their topic's partition, by its retention or by hand: counted,
+    /// and no finding.
+    pub deleted: usize,
     /// Messages whose outbox row is no longer kept: counted, not compared.
     pub beyond_retention: usize,
     /// Below K in the outbox and not in the topic.
@@ -163,7 +166,11 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     let repairs = deeds.iter().map(RepairReport::from).collect();
     let mut report = AuditReport { pipeline: topology.name().into(), repairs, ..AuditReport::default() };
     sum_up(&mut report, &positions, &progress);
+    let topics: Vec<TopicName> = outputs(topology).difference(&changelogs(topology)).cloned().collect();
     let mut comparison = Comparison::new(topology.name(), committed);
+    for topic in &topics {
+        comparison.begins(topic, log.starts(topic)?);
+    }
     rows.each_outbox_row(&mut |row| comparison.expect(&row))?;
     comparison.dropped(&rows.gaps()?); // asked after them: what was dropped meanwhile is a gap, too
     (report.outbox_rows, report.published) = comparison.expected_count();
@@ -172,22 +179,39 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     compare_positions(&positions, &progress, &latest, &deeds, &mut report);
     compare_versions(topology, rows, &positions, &latest, &mut report)?;
     comparison.expected_all(decided_before(&positions, latest));
-    for topic in outputs(topology).difference(&changelogs(topology)) {
+    for topic in &topics {
         log.await_open(topic)?;
         log.each_message(topic, &mut |found| {
             if let (Some(id), Some(compared)) = (found.id(), comparison.find(topic, &found)) {
                 tally(&mut report, id, &compared, &deeds);
             }
         })?;
+        comparison.begins(topic, log.starts(topic)?); // what was deleted while it was read counts, too
     }
+    tell_missing(topology.name(), &comparison, &deeds, &mut report);
+    Ok(report)
+}
+
+/// Tells what was published and was not found, apart from what its topic cannot hold any more.
+fn tell_missing(pipeline: &str, comparison: &Comparison, deeds: &[(Timestamp, Deed)], report: &mut AuditReport) {
+    let mut emptied: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (id, destination) in comparison.missing() {
-        if origin_of(topology.name(), id).is_some_and(|origin| is_excused(&origin, &deeds)) {
+        if origin_of(pipeline, id).is_some_and(|origin| is_excused(&origin, deeds)) {
             report.repaired += 1;
-        } else {
-            report.missing.add(&format!("{id} in {destination}"));
+            continue;
+        }
+        match comparison.absence(id) {
+            Absence::Unexplained => report.missing.add(&format!("{id} in {destination}")),
+            Absence::Deleted => report.deleted += 1,
+            Absence::NothingAsOld => *emptied.entry(destination).or_default() += 1,
         }
     }
-    Ok(report)
+    report.contradictions.extend(emptied.into_iter().map(|(topic, count)| {
+        format!(
+            "topic {topic}: {count} messages were published there, and it holds nothing as old as they are: it was made anew \
+             since, or they are lost"
+        )
+    }));
 }
 
 /// D as it stood before the outbox was read; 0 of a partition that came to its position meanwhile.
@@ -311,7 +335,7 @@ fn compare_versions(
 mod tests {
     use super::*;
     use crate::engine::message::{headers_of, id_of};
-    use crate::flow::record::{Header, Offset, Partition, TopicName};
+    use crate::flow::record::{Header, Offset, Partition};
     use crate::flow::table::Table;
     use crate::pipelines::scoring;
     use crate::ports::history::Found;
@@ -396,6 +420,10 @@ mod tests {
     impl TopicHistory for Published {
         fn await_open(&mut self, _: &TopicName) -> Result<(), Fault> {
             Ok(())
+        }
+
+        fn starts(&mut self, _: &TopicName) -> Result<Vec<NextOffset>, Fault> {
+            Ok(vec![NextOffset(0)])
         }
 
         fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {

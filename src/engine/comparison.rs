@@ -7,7 +7,8 @@
 //!
 //! The audit and the oracle of the system tests both judge by this.
 
-use crate::engine::message::{headers_of, id_of, turn_of};
+use crate::engine::message::{headers_of, id_of, is_dead_letter, turn_of};
+use crate::flow::key::partition_for;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::history::Found;
 use crate::ports::rows::OutboxRow;
@@ -31,6 +32,10 @@ pub struct Comparison {
     kept: BTreeMap<TopicPartition, Vec<(i64, Timestamp)>>,
     /// Between which of those offsets rows were dropped.
     holes: HashMap<TopicPartition, Vec<(i64, i64)>>,
+    /// Where the partitions of each topic begin.
+    starts: HashMap<TopicName, Vec<NextOffset>>,
+    /// When the oldest message of ours in each partition of a topic was decided.
+    oldest_found: HashMap<(TopicName, i32), Timestamp>,
     /// The last place seen of each source partition and incarnation in each partition of an output topic.
     order: HashMap<(TopicName, i32, TopicPartition, i32), (Offset, i32)>,
 }
@@ -42,6 +47,21 @@ struct Expected {
     digest: u64,
     is_published: bool,
     found: usize,
+    /// Where it lies in its topic, as far as that is known.
+    partition: Option<i32>,
+    decided_at: Timestamp,
+}
+
+/// Why a message that was published was not found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// Nothing explains it.
+    Unexplained,
+    /// Older records than any that is left were deleted from its partition.
+    Deleted,
+    /// Its partition holds nothing as old as it is, and nothing was deleted from it: either it is another topic under the same
+    /// name, or the message is lost.
+    NothingAsOld,
 }
 
 /// One of the pipeline's messages, compared.
@@ -116,8 +136,15 @@ impl Comparison {
             expected: HashMap::new(),
             kept: BTreeMap::new(),
             holes: HashMap::new(),
+            starts: HashMap::new(),
+            oldest_found: HashMap::new(),
             order: HashMap::new(),
         }
+    }
+
+    /// Takes where the partitions of a topic begin: before the first row, and once more when the topic was read.
+    pub fn begins(&mut self, topic: &TopicName, starts: Vec<NextOffset>) {
+        self.starts.insert(topic.clone(), starts);
     }
 
     /// Takes one row of the outbox. Changelog records are left out: their topics are compacted.
@@ -128,8 +155,15 @@ impl Comparison {
         let is_published = self.committed.get(&row.source).is_some_and(|k| !k.is_before(row.source_offset));
         let digest = digest(row.key.as_deref(), row.value.as_deref(), &headers_of(&self.pipeline, row));
         self.keep(row);
-        let destination = row.destination.clone();
-        self.expected.insert(id_of(&self.pipeline, row), Expected { destination, digest, is_published, found: 0 });
+        let (destination, decided_at) = (row.destination.clone(), row.created_at);
+        let partition = if is_dead_letter(row) {
+            Some(row.source.partition.0)
+        } else {
+            let count = self.starts.get(&destination).and_then(|starts| i32::try_from(starts.len()).ok());
+            row.key.as_deref().zip(count).map(|(key, count)| partition_for(key, count))
+        };
+        let expected = Expected { destination, digest, is_published, found: 0, partition, decided_at };
+        self.expected.insert(id_of(&self.pipeline, row), expected);
     }
 
     /// Notes when the row was decided, one batch in two numbers. The rows of a source come in the order of their offsets.
@@ -196,6 +230,15 @@ impl Comparison {
         } else {
             Standing::Unknown
         };
+        let decided_at = match standing {
+            Standing::Kept => self.expected.get(id).map(|expected| expected.decided_at),
+            Standing::BeyondRetention => Some(Timestamp(i64::MIN)),
+            Standing::NotDecided | Standing::Unknown => None,
+        };
+        if let Some(at) = decided_at {
+            let oldest = self.oldest_found.entry((topic.clone(), found.partition)).or_insert(at);
+            *oldest = at.min(*oldest);
+        }
         Some(Compared { origin, standing, is_repeated, is_altered, is_out_of_order })
     }
 
@@ -207,6 +250,22 @@ impl Comparison {
         let mut out: Vec<_> = missing.map(|(id, expected)| (id.as_str(), &expected.destination)).collect();
         out.sort_unstable();
         out
+    }
+
+    /// Why a row is [missing](Comparison::missing), once all topics are read.
+    #[must_use]
+    pub fn absence(&self, id: &str) -> Absence {
+        let Some(Expected { destination, partition: Some(partition), decided_at, .. }) = self.expected.get(id) else {
+            return Absence::Unexplained;
+        };
+        let oldest = self.oldest_found.get(&(destination.clone(), *partition));
+        let start = self.starts.get(destination).and_then(|starts| starts.get(usize::try_from(*partition).ok()?));
+        match start {
+            // A cut may go through the messages of one batch.
+            Some(start) if start.0 > 0 && oldest.is_none_or(|oldest| decided_at <= oldest) => Absence::Deleted,
+            Some(start) if start.0 == 0 && oldest.is_none_or(|oldest| decided_at < oldest) => Absence::NothingAsOld,
+            _ => Absence::Unexplained,
+        }
     }
 
     fn is_beyond_retention(&self, source: &TopicPartition, offset: Offset) -> bool {

@@ -439,7 +439,9 @@ impl Relay {
             let is_of_one = publication.tasks().len() == 1;
             let detail = fault.to_string();
             let is_refused = is_of_one && matches!(fault, Fault::Corrupt(_));
-            self.note_failure(fault)?;
+            // One that is large may have been ended by its timeout, which looks the same.
+            let may_be_late = self.sink.is_fenced() && publication.is_divisible(&self.pipeline);
+            self.note_failure(fault, may_be_late)?;
             self.renew()?;
             self.keep_unpublished(publication)?;
             if is_refused {
@@ -590,12 +592,12 @@ impl Relay {
     }
 
     /// Sorts a failure: ends the worker, or lets the publication be offered again.
-    fn note_failure(&mut self, fault: Fault) -> Result<(), Fault> {
+    fn note_failure(&mut self, fault: Fault, may_be_late: bool) -> Result<(), Fault> {
         match fault {
             Fault::Fatal(_) => return Err(fault),
             // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
             Fault::Fenced(_) => self.status.fencings.add(1),
-            Fault::Retry(_) if self.sink.is_fenced() => self.note_fencing()?,
+            Fault::Retry(_) if self.sink.is_fenced() && !may_be_late => self.note_fencing()?,
             Fault::Corrupt(_) | Fault::Retry(_) => {}
         }
         tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
@@ -792,6 +794,8 @@ mod tests {
         sent: Mutex<Vec<i64>>,
         /// A transaction of more messages does not fit into its timeout, where it is not 0.
         fits: AtomicUsize,
+        /// The broker says of such a one that its producer was fenced.
+        is_late: AtomicBool,
         /// The topics are gone.
         is_gone: AtomicBool,
         /// What was sent to the dead-letter topic.
@@ -861,7 +865,7 @@ mod tests {
         }
 
         fn is_fenced(&self) -> bool {
-            false
+            self.log.is_late.load(Ordering::Acquire)
         }
 
         fn renew(&mut self) -> Result<(), Fault> {
@@ -1099,6 +1103,7 @@ mod tests {
         for is_log in [false, true] {
             let mut world = world_of(vec![], 1_000);
             world.log.fits.store(7, Ordering::Release);
+            world.log.is_late.store(true, Ordering::Release); // five times are no other deployment's fencings
             if is_log {
                 world.publish_log(0, 100);
             } else {

@@ -85,6 +85,12 @@ pub trait TopicHistory: Send {
     /// `Retry` when one stays open for longer than any timeout of ours; `Corrupt` when there is no such topic.
     fn await_open(&mut self, topic: &TopicName) -> Result<(), Fault>;
 
+    /// Where each partition of a topic begins: above 0 once records were deleted from it.
+    ///
+    /// # Errors
+    /// As [`TopicHistory::each_message`].
+    fn starts(&mut self, topic: &TopicName) -> Result<Vec<NextOffset>, Fault>;
+
     /// Reads a whole topic, partition by partition in offset order, up to the ends at the time of the call.
     ///
     /// # Errors

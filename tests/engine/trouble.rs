@@ -3,9 +3,10 @@
 use crate::pipeline::{Account, Smooth};
 use serde_json::json;
 use std::time::Duration;
+use tidegate::engine::audit::{AuditReport, audit};
 use tidegate::engine::decision::HaltReason;
 use tidegate::flow::Topology;
-use tidegate::flow::record::TopicName;
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::testing::TestDriver;
 
 fn name(topic: &str) -> TopicName {
@@ -79,6 +80,36 @@ fn publishing_goes_on_by_itself_where_the_topic_is_made_anew_in_time() {
     assert!(driver.halts().is_empty());
     send(&mut driver);
     assert_eq!(driver.read_raw("changes").len(), 16);
+    assert!(report(&mut driver).is_clean());
+}
+
+fn report(driver: &mut TestDriver) -> AuditReport {
+    let (mut rows, mut log) = (driver.database().history("two"), driver.log().history("two"));
+    audit(&topology(), &mut rows, &mut log).unwrap()
+}
+
+/// What a topic cannot hold any more is told as that: not as missing, as if the pipeline had lost it.
+#[test]
+fn the_audit_tells_what_went_with_a_topic_or_its_beginning_from_what_is_missing() {
+    let mut driver = driver();
+    send(&mut driver);
+    work(&mut driver, Duration::from_secs(5));
+    driver.log().delete_topic(&name("changes"));
+    driver.log().create_topic("changes", 2).unwrap();
+    send(&mut driver);
+    work(&mut driver, Duration::from_secs(30));
+    let place = |partition| TopicPartition::new(name("moves"), Partition(partition));
+    let moved = driver.log().bounds(&place(0)).unwrap().end;
+    driver.log().truncate_before(&place(0), NextOffset(2));
+    assert!(moved.0 > 4);
+    let told = report(&mut driver);
+    assert_eq!((told.missing.count, told.deleted, told.is_clean()), (0, 2, false), "{told:?}");
+    let expected = "topic changes: 8 messages were published there, and it holds nothing as old as they are";
+    assert!(
+        told.contradictions.len() == 1 && told.contradictions[0].starts_with(expected),
+        "{:?}",
+        told.contradictions
+    );
 }
 
 #[test]

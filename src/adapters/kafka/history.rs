@@ -133,6 +133,11 @@ impl TopicHistory for KafkaHistory {
         Ok(())
     }
 
+    fn starts(&mut self, topic: &TopicName) -> Result<Vec<NextOffset>, Fault> {
+        let places = self.places(topic)?;
+        places.iter().map(|place| Ok(self.group.bounds(place, WAIT)?.start)).collect()
+    }
+
     fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
         let places = self.places(topic)?;
         let bounds: Result<Vec<Bounds>, Fault> = places.iter().map(|place| self.group.bounds(place, WAIT)).collect();

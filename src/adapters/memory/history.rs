@@ -3,7 +3,7 @@
 use super::database::MemoryDatabase;
 use super::log::MemoryLog;
 use super::schema::version_sum;
-use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::Fault;
 use crate::ports::history::{Found, RowHistory, TopicHistory};
@@ -27,6 +27,14 @@ impl MemoryHistory {
 impl TopicHistory for MemoryHistory {
     fn await_open(&mut self, _: &TopicName) -> Result<(), Fault> {
         Ok(()) // nobody but this thread could end one
+    }
+
+    fn starts(&mut self, topic: &TopicName) -> Result<Vec<NextOffset>, Fault> {
+        let count = self.log.partition_count(topic);
+        let count = count.ok_or_else(|| Fault::corrupt(format!("topic {topic}: there is no such topic")))?;
+        let start =
+            |number| self.log.bounds(&TopicPartition::new(topic.clone(), Partition(number))).map(|found| found.start);
+        Ok((0..count).filter_map(start).collect())
     }
 
     fn each_message(&mut self, topic: &TopicName, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
