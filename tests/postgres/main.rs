@@ -4,6 +4,7 @@
 mod batches;
 mod bench;
 mod commits;
+mod engine;
 mod fencing;
 mod maintenance;
 mod schema;

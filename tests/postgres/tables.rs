@@ -385,7 +385,7 @@ fn a_failed_transaction_cannot_be_committed() {
 }
 
 /// A function that does to a row what the test wants.
-fn trigger(fixture: &Fixture, name: &str, body: &str, event: &str) {
+pub fn trigger(fixture: &Fixture, name: &str, body: &str, event: &str) {
     fixture.sql(&format!(
         "CREATE FUNCTION {{u}}.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$; \
          CREATE TRIGGER {name} {event} EXECUTE FUNCTION {{u}}.{name}()"
@@ -473,13 +473,13 @@ fn a_trigger_that_refuses_every_write_and_a_grant_that_is_missing_are_corrupt() 
 }
 
 /// A session that holds what `text` locks until it is dropped.
-struct Holder {
+pub struct Holder {
     connection: Option<sqlx::postgres::PgConnection>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Holder {
-    fn new(fixture: &Fixture, text: &str) -> Self {
+    pub fn new(fixture: &Fixture, text: &str) -> Self {
         use sqlx::Connection;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let text = format!("SET application_name = 'idler'; BEGIN; {}", text.replace("{u}", fixture.name));

@@ -1,0 +1,213 @@
+//! The engine over a real database, with the log in memory: what a row, a lock or a limit of the server does to a batch.
+
+use crate::server::{Fixture, shared_url};
+use crate::tables::Holder;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidegate::adapters::memory::{LogSettings, MemoryLog};
+use tidegate::adapters::postgres::PostgresSettings;
+use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::settings::EngineSettings;
+use tidegate::engine::status::Status;
+use tidegate::engine::supervisor::{Member, Ports, WorkerPorts, outputs, subscription};
+use tidegate::flow::key::partition_for;
+use tidegate::flow::record::TopicName;
+use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
+use tidegate::ports::Clock;
+use tidegate::ports::clock::SystemClock;
+
+const PARTITIONS: i32 = 4;
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    n: i64,
+}
+
+/// Adds each event to its row, and takes its time.
+struct Add(Duration);
+
+impl Algorithm for Add {
+    type Event = i64;
+    type Row = Row;
+    type Notices = Option<i64>;
+
+    fn apply(&self, event: i64, row: &mut Row, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        std::thread::sleep(self.0);
+        row.n += event;
+        Ok(Some(row.n))
+    }
+}
+
+/// A service of one instance with two workers, over `rows` rows whose ids begin at 0.
+struct Service {
+    fixture: Fixture,
+    log: MemoryLog,
+    clock: Arc<SystemClock>,
+    member: Member,
+    status: Arc<Status>,
+    rows: i64,
+}
+
+impl Service {
+    fn new(fixture: Fixture, rows: i64, took: Duration) -> Self {
+        let table = Table::new(&format!("{}.t", fixture.name));
+        let mut topology = Topology::new(fixture.name);
+        topology.source("pluses").update(table.clone(), Add(took)).to("sums");
+        topology.source("more").update(table, Add(took)).to("sums");
+        let topology = Arc::new(topology);
+        fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
+        fixture.sql(&format!("INSERT INTO {{u}}.t SELECT i, 0, 0 FROM generate_series(0, {rows} - 1) AS i"));
+        let clock = Arc::new(SystemClock::default());
+        let settings = LogSettings { session_timeout: Duration::from_secs(120), ..LogSettings::default() };
+        let log = MemoryLog::with_settings(Arc::clone(&clock) as Arc<dyn Clock>, settings);
+        let sources = ["pluses", "more"].map(|topic| TopicName::parse(topic).unwrap());
+        for topic in sources.into_iter().chain(outputs(&topology)) {
+            log.create_topic(topic.as_str(), PARTITIONS).unwrap();
+        }
+        let worker = |number: usize| {
+            let sink = |producer: usize| Box::new(log.sink(&format!("{}-{number}-{producer}", fixture.name)));
+            WorkerPorts { rows: Box::new(fixture.rows()), sink: sink(0), spare: Some(sink(1)) }
+        };
+        let ports = Ports {
+            source: Box::new(log.source(subscription(&topology))),
+            workers: (0..2).map(worker).collect(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            history: None,
+            stores: None,
+            changelogs: None,
+            fencer: None,
+            owner: "test".into(),
+        };
+        let status = Arc::new(Status::default());
+        let hook = Arc::new(NoHook) as Arc<dyn Hook>;
+        let member = Member::new(&topology, EngineSettings::default(), ports, Arc::clone(&status), &hook).unwrap();
+        Self { fixture, log, clock, member, status, rows }
+    }
+
+    /// One event of 1 for each row, in each topic named.
+    fn send(&self, topics: &[&str]) {
+        for topic in topics {
+            let topic = TopicName::parse(topic).unwrap();
+            for id in 0..self.rows {
+                self.log.produce(&topic, Some(id.to_string().as_bytes()), Some(b"1"), &[], self.clock.now()).unwrap();
+            }
+        }
+    }
+
+    /// Works until the query finds this number.
+    #[track_caller]
+    fn until(&mut self, query: &str, wanted: i64, within: Duration) {
+        let start = Instant::now();
+        loop {
+            for _ in 0..20 {
+                self.member.step().unwrap();
+            }
+            let found = self.fixture.number(query);
+            if found == wanted {
+                return;
+            }
+            let halts = self.status.halts();
+            assert!(halts.is_empty(), "{halts:?}");
+            assert!(start.elapsed() < within, "{query}: {found} instead of {wanted}");
+        }
+    }
+
+    fn letters(&self) -> Vec<(String, String)> {
+        let header = |found: &tidegate::ports::history::Found, name: &str| found.header(name).unwrap().to_owned();
+        let letters = ["pluses-dlt", "more-dlt"].map(|topic| self.log.read(&TopicName::parse(topic).unwrap()));
+        let letters = letters.iter().flatten();
+        letters
+            .map(|found| {
+                (header(found, "kafka_dlt-exception-fqcn"), String::from_utf8(found.key.clone().unwrap()).unwrap())
+            })
+            .collect()
+    }
+}
+
+const SUM: &str = "SELECT sum(version)::bigint FROM {u}.t";
+
+#[test]
+fn a_row_that_a_trigger_refuses_or_withholds_is_one_dead_letter_and_all_others_go_on() {
+    for (name, body, code) in [
+        ("own_code", "RAISE EXCEPTION 'closed' USING ERRCODE = 'ST404'", "trigger"),
+        ("own_class", "RAISE EXCEPTION 'closed' USING ERRCODE = '45010'", "trigger"),
+        ("not_ready", "RAISE EXCEPTION 'closed' USING ERRCODE = '55000'", "trigger"),
+        ("left_out", "RETURN NULL", "withheld"),
+    ] {
+        let Some(fixture) = Fixture::new(name) else { return };
+        let mut service = Service::new(fixture, 500, Duration::ZERO);
+        let body = format!("IF NEW.id = 7 THEN {body}; END IF;");
+        crate::tables::trigger(&service.fixture, "hold", &body, "BEFORE UPDATE ON {u}.t FOR EACH ROW");
+        service.send(&["pluses", "more"]);
+        service.until(SUM, 2 * 499, Duration::from_secs(30));
+        service.until("SELECT sum(records)::bigint FROM {tg}.position", 2 * 500, Duration::from_secs(10));
+        for _ in 0..50 {
+            service.member.step().unwrap();
+        }
+        let letter = (code.to_owned(), "7".to_owned());
+        assert_eq!(service.letters(), [letter.clone(), letter], "{name}");
+        assert_eq!(service.fixture.number("SELECT version FROM {u}.t WHERE id = 7"), 0, "{name}");
+        assert_eq!(service.status.database_retries.value(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_row_that_an_idle_session_has_locked_holds_up_its_own_partition_for_as_long_as_it_is_locked() {
+    if !crate::server::is_wanted() {
+        return;
+    }
+    let url = shared_url();
+    let Fixture { name, settings } = Fixture::on(&url, "idler");
+    let settings = PostgresSettings { lock_timeout_ms: 1_000, ..settings };
+    let mut service = Service::new(Fixture { name, settings }, 500, Duration::ZERO);
+    service.until("SELECT count(*) FROM {tg}.position", i64::from(2 * PARTITIONS), Duration::from_secs(10));
+    let holder = Holder::new(&service.fixture, "SELECT 1 FROM {u}.t WHERE id = 7 FOR UPDATE");
+    service.send(&["pluses"]);
+    let held = partition_for(b"7", PARTITIONS);
+    let others: Vec<String> =
+        (0..500_i64).map(|id| id.to_string()).filter(|id| partition_for(id.as_bytes(), PARTITIONS) != held).collect();
+    let query = format!("SELECT sum(version)::bigint FROM {{u}}.t WHERE id IN ({})", others.join(","));
+    service.until(&query, i64::try_from(others.len()).unwrap(), Duration::from_secs(5));
+    // What comes later does not wait either, although the row is still locked.
+    let start = Instant::now();
+    service.send(&["more"]);
+    service.until(&query, 2 * i64::try_from(others.len()).unwrap(), Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(service.fixture.number("SELECT version FROM {u}.t WHERE id = 7"), 0);
+    drop(holder);
+    service.until(SUM, 2 * 500, Duration::from_secs(5));
+    assert!(service.letters().is_empty());
+}
+
+#[test]
+fn a_slow_algorithm_under_a_backlog_stays_within_the_time_that_the_server_lets_a_transaction_idle() {
+    if !crate::server::is_wanted() {
+        return;
+    }
+    let url = shared_url();
+    let Fixture { name, settings } = Fixture::on(&url, "slow");
+    let settings = PostgresSettings { idle_in_transaction_timeout_ms: 1_000, ..settings };
+    let mut service = Service::new(Fixture { name, settings }, 1_000, Duration::from_millis(2));
+    service.send(&["pluses", "more"]);
+    service.until(SUM, 2 * 1_000, Duration::from_secs(60));
+    assert_eq!(service.status.database_retries.value(), 0);
+}
+
+#[test]
+fn a_batch_that_takes_too_long_in_the_database_gets_smaller() {
+    if !crate::server::is_wanted() {
+        return;
+    }
+    let url = shared_url();
+    let Fixture { name, settings } = Fixture::on(&url, "sleepy");
+    let settings = PostgresSettings { statement_timeout_ms: 300, ..settings };
+    let mut service = Service::new(Fixture { name, settings }, 400, Duration::ZERO);
+    let body = "PERFORM pg_sleep(0.005);";
+    crate::tables::trigger(&service.fixture, "sleep", body, "BEFORE UPDATE ON {u}.t FOR EACH ROW");
+    service.send(&["pluses"]);
+    service.until(SUM, 400, Duration::from_secs(60));
+    let retries = service.status.database_retries.value();
+    assert!((1..40).contains(&retries), "{retries}");
+    assert!(service.letters().is_empty());
+}
