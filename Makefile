@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-helm test prove draw up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,10 +62,14 @@ test-long: ## A million events of 100,000 users through kills and a rebalance, o
 test-helm: ## Render and validate the chart and the topics, offline
 	helm/check.sh
 
+test-draw: ## The generator for three minutes, from a start that follows the clock and is printed
+	@cargo run --locked --quiet --profile draw --no-default-features --example draw -- for 180 5000
+
 test: ## All of it: what CI runs
 	tests/servers/install.sh kafka postgres build store
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-fast
+	$(MAKE) --no-print-directory test-draw
 	$(MAKE) --no-print-directory test-state
 	$(MAKE) --no-print-directory test-servers
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"

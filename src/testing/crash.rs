@@ -15,7 +15,7 @@ pub(super) struct CrashPoint {
 struct Inner {
     target: Option<(Step, usize)>,
     seen: BTreeMap<Step, usize>,
-    crashes: usize,
+    crashed: Vec<Step>,
 }
 
 impl CrashPoint {
@@ -40,9 +40,9 @@ impl CrashPoint {
         self.lock().seen.clone()
     }
 
-    /// How many instances were stopped.
-    pub(super) fn crashes(&self) -> usize {
-        self.lock().crashes
+    /// The steps at which instances were stopped.
+    pub(super) fn crashed(&self) -> Vec<Step> {
+        self.lock().crashed.clone()
     }
 }
 
@@ -54,7 +54,7 @@ impl Hook for CrashPoint {
         let nth = *seen;
         if inner.target == Some((step, nth)) {
             inner.target = None;
-            inner.crashes += 1;
+            inner.crashed.push(step);
             return Err(Fault::fatal(format!("crash after {step:?}, number {nth}, as the test asked")));
         }
         Ok(())

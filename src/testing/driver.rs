@@ -353,7 +353,7 @@ impl TestDriver {
     /// How many instances were killed by [`TestDriver::crash_at`].
     #[must_use]
     pub fn crashes(&mut self) -> usize {
-        self.world().crash.crashes()
+        self.world().crash.crashed().len()
     }
 
     /// Repeats the whole test from its start, once for each time a commit step was reached, with a crash at that moment,
@@ -379,7 +379,7 @@ impl TestDriver {
                 let mut world = World::new(&self.plan);
                 world.crash.arm(step, nth);
                 world.replay(&self.plan, &self.deeds);
-                assert_eq!(world.crash.crashes(), 1, "no crash after {step:?} number {nth}");
+                assert_eq!(world.crash.crashed().len(), 1, "no crash after {step:?} number {nth}");
                 let found = world.outcome(&self.plan);
                 assert!(
                     found == expected,
@@ -599,6 +599,11 @@ impl TestDriver {
     pub(super) fn halts_by_disk(&mut self, instance: usize) -> bool {
         let halts = self.world().instances.get(instance).map(|instance| instance.status.halts()).unwrap_or_default();
         halts.iter().any(|halt| halt.reason == HaltReason::StoreUnwritable)
+    }
+
+    /// The commit steps at which instances died.
+    pub(super) fn crashed(&mut self) -> Vec<Step> {
+        self.world().crash.crashed()
     }
 
     /// No crash is due any more.

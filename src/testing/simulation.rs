@@ -253,6 +253,11 @@ impl Simulation {
         &mut self.driver
     }
 
+    /// The commit steps at which instances died.
+    pub fn crashed(&mut self) -> Vec<String> {
+        self.driver.crashed().iter().map(|step| format!("{step:?}")).collect()
+    }
+
     /// Does one thing.
     ///
     /// # Errors

@@ -1,17 +1,27 @@
 //! Draws pipelines, inputs, outcomes and faults from seeds, runs each on the real engine and judges it by the interpreter.
 //!
-//! `draw SEEDS [FIRST]` runs so many seeds and ends with one line; `draw seed N` repeats one and prints its trace;
-//! `draw run JSON` does so with a scenario as it was printed;
-//! `draw shrink N KIND` prints the smallest test that still leads to a finding of that kind, with its trace.
+//! ```text
+//! draw SEEDS [FIRST]            so many seeds, with how often features, outcomes and faults met in $CARGO_TARGET_DIR/draw-pairs.md
+//! draw for SECONDS SEEDS_MIN    seeds from a start that follows the clock, for so long and at least so many
+//! draw seed N                   one seed with its scenario, its trace and the engine's log
+//! draw run JSON                 the same for a scenario as it was printed
+//! draw shrink N KIND            the smallest scenario of a seed that still leads to a finding of that kind
+//! ```
+//! What fails is printed as a test; the last line is `n seeds, m findings`.
 
+mod pairs;
 mod pipeline;
 mod scenario;
 mod shrink;
 
+use pairs::Pairs;
 use scenario::Scenario;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tidegate::ports::Clock;
+use tidegate::ports::clock::SystemClock;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // drawn algorithms panic by the thousand
@@ -22,14 +32,21 @@ fn main() -> ExitCode {
         ["seed", seed] => number(seed).map_or_else(usage, one),
         ["run", json] => serde_json::from_str(json).map_or_else(|_| usage(), |scenario| show(&scenario)),
         ["shrink", seed, kind] => number(seed).map_or_else(usage, |seed| small(seed, kind)),
-        [seeds] => number(seeds).map_or_else(usage, |seeds| many(seeds, 0)),
-        [seeds, first] => number(seeds).zip(number(first)).map_or_else(usage, |(seeds, first)| many(seeds, first)),
+        ["for", seconds, seeds_min] => {
+            number(seconds).zip(number(seeds_min)).map_or_else(usage, |(seconds, seeds_min)| {
+                many(&Span { first: by_the_clock(), seeds: seeds_min, seconds })
+            })
+        }
+        [seeds] => number(seeds).map_or_else(usage, |seeds| many(&Span { first: 0, seeds, seconds: 0 })),
+        [seeds, first] => number(seeds)
+            .zip(number(first))
+            .map_or_else(usage, |(seeds, first)| many(&Span { first, seeds, seconds: 0 })),
         _ => usage(),
     }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("draw SEEDS [FIRST] | draw seed N | draw run JSON | draw shrink N KIND");
+    eprintln!("draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw seed N | draw run JSON | draw shrink N KIND");
     ExitCode::from(64)
 }
 
@@ -52,35 +69,79 @@ fn show(scenario: &Scenario) -> ExitCode {
     if run.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn many(seeds: u64, first: u64) -> ExitCode {
-    println!("seeds {first} to {}", first + seeds.saturating_sub(1));
-    let (next, failed) = (AtomicU64::new(first), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds {
-                        return;
-                    }
-                    let run = Scenario::draw(seed).run(false);
-                    let mut kinds: Vec<&str> = Vec::new();
-                    for finding in &run.findings {
-                        if kinds.contains(&finding.kind) {
-                            continue;
-                        }
-                        kinds.push(finding.kind);
-                        println!("seed {seed}: {}: {}", finding.kind, finding.detail);
-                        if let Ok(mut failed) = failed.lock() {
-                            failed.push((seed, finding.kind));
-                        }
-                    }
-                }
-            });
+/// Which seeds are run.
+struct Span {
+    first: u64,
+    /// At least so many.
+    seeds: u64,
+    /// And more of them, until so many seconds are over.
+    seconds: u64,
+}
+
+/// A first seed that no earlier run began with.
+fn by_the_clock() -> u64 {
+    let now = SystemClock::default().now();
+    u64::try_from(now.0 / 1_000).unwrap_or(0) * 1_000_000
+}
+
+/// What the threads share.
+struct Progress {
+    next: AtomicU64,
+    clock: SystemClock,
+    failed: Mutex<Vec<(u64, &'static str)>>,
+    pairs: Mutex<Pairs>,
+}
+
+impl Progress {
+    /// The next seed, while any is to be run.
+    fn next(&self, span: &Span) -> Option<u64> {
+        let seed = self.next.fetch_add(1, Ordering::Relaxed);
+        let is_due = seed < span.first + span.seeds || self.clock.elapsed() < Duration::from_secs(span.seconds);
+        if !is_due {
+            self.next.fetch_sub(1, Ordering::Relaxed);
         }
-    });
-    let mut failed = failed.into_inner().unwrap_or_default();
+        is_due.then_some(seed)
+    }
+
+    fn run(&self, span: &Span) {
+        let mut pairs = Pairs::default();
+        while let Some(seed) = self.next(span) {
+            let scenario = Scenario::draw(seed);
+            let run = scenario.run(false);
+            pairs.add(&scenario, &run.crashed);
+            let mut kinds: Vec<&str> = Vec::new();
+            for finding in &run.findings {
+                if kinds.contains(&finding.kind) {
+                    continue;
+                }
+                kinds.push(finding.kind);
+                println!("seed {seed}: {}: {}", finding.kind, finding.detail);
+                if let Ok(mut failed) = self.failed.lock() {
+                    failed.push((seed, finding.kind));
+                }
+            }
+        }
+        if let Ok(mut all) = self.pairs.lock() {
+            all.merge(pairs);
+        }
+    }
+}
+
+fn many(span: &Span) -> ExitCode {
+    println!("seeds from {}", span.first);
+    let progress = Progress {
+        next: AtomicU64::new(span.first),
+        clock: SystemClock::default(),
+        failed: Mutex::default(),
+        pairs: Mutex::default(),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| progress.run(span)))));
+    let Progress { next, failed, pairs, .. } = progress;
+    let (mut failed, pairs) = (failed.into_inner().unwrap_or_default(), pairs.into_inner().unwrap_or_default());
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
+        drop(std::fs::write(std::path::Path::new(&folder).join("draw-pairs.md"), pairs.tables()));
+    }
     failed.sort_unstable();
     let mut shrunk: Vec<&str> = Vec::new();
     for (seed, kind) in &failed {
@@ -90,7 +151,7 @@ fn many(seeds: u64, first: u64) -> ExitCode {
         shrunk.push(kind);
         println!("seed {seed}, {kind}, as a test:\n{}", test_of(*seed, &shrunk_to(*seed, kind)));
     }
-    println!("{seeds} seeds, {} findings", failed.len());
+    println!("{} seeds, {} findings", next.into_inner() - span.first, failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -46,6 +46,8 @@ pub struct Scenario {
 pub struct Run {
     pub findings: Vec<Finding>,
     pub trace: String,
+    /// The commit steps at which instances died.
+    pub crashed: Vec<String>,
 }
 
 const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
@@ -96,7 +98,7 @@ impl Scenario {
         let topology = self.pipeline.topology(&Asked::default());
         if let Err(errors) = topology.validate() {
             let findings = vec![Finding { kind: "invalid", detail: errors.join("; ") }];
-            return Run { findings, trace: String::new() };
+            return Run { findings, trace: String::new(), crashed: Vec::new() };
         }
         let mut simulation = Simulation::new(topology.clone(), self.shape());
         if is_traced {
@@ -140,7 +142,7 @@ impl Scenario {
             }
             Ok(()) => simulation.judge(&|_, values| is_refused(values)),
         };
-        Run { findings, trace: simulation.trace().to_owned() }
+        Run { findings, trace: simulation.trace().to_owned(), crashed: simulation.crashed() }
     }
 }
 
