@@ -334,7 +334,7 @@ impl Stage {
 
     /// Begins again with K, once the relay holds nothing of the task any more.
     fn take_over_anew(&mut self, id: TaskId) {
-        let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state.may_begin_anew()) else { return };
+        let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.may_begin_anew()) else { return };
         let assignment = task.assignment;
         // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
         task.keyed = None;
@@ -405,6 +405,10 @@ impl Stage {
             halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         );
         if state != State::Leaving {
+            let is_of_a_record = matches!(halt.reason, HaltReason::WronglyKeyed | HaltReason::UnknownStore);
+            if let Some(task) = self.state.tasks.get_mut(&id) {
+                task.stands_before_a_record = is_of_a_record;
+            }
             self.drop_records(id, State::Halted);
             self.show_halt(id, Some(halt));
         }

@@ -300,6 +300,9 @@ pub(crate) struct Task {
     pub(crate) place: TablePlace,
     /// Lead topic first, then the companions.
     pub(crate) inputs: Vec<Input>,
+    /// While it stands still: whether an undecided record is to blame. A takeover meets that record again, behind what it
+    /// publishes first.
+    pub(crate) stands_before_a_record: bool,
     /// The next takeover step is not tried before.
     pub(crate) not_before: Duration,
     /// The next takeover is not begun before: what it would publish cannot be published yet.
@@ -350,6 +353,7 @@ impl Task {
             inputs: inputs.collect(),
             sub_topology: sub_topology.clone(),
             place,
+            stands_before_a_record: false,
             not_before: now,
             put_off_until: Duration::ZERO,
             assigned_at: now,
@@ -374,6 +378,11 @@ impl Task {
             input.clear();
             input.offered = NextOffset(i64::MAX);
         }
+    }
+
+    /// As [`State::may_begin_anew`]. What a task decided before the record that halted it is published all the same.
+    pub(crate) const fn may_begin_anew(&self) -> bool {
+        self.state.may_begin_anew() || (matches!(self.state, State::Halted) && self.stands_before_a_record)
     }
 
     /// Whether the step reads and writes rows.
