@@ -7,6 +7,7 @@
 mod crash;
 mod disaster;
 mod driver;
+mod explorer;
 mod guard;
 mod interpreter;
 mod judge;
@@ -17,6 +18,7 @@ mod simulation;
 mod watch;
 
 pub use driver::{Sent, TestDriver};
+pub use explorer::Explorer;
 pub use guard::Guard;
 pub use judge::Finding;
 pub use observed::{Event, Message, Observed, Progress, Row, Standstill};

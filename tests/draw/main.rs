@@ -6,6 +6,7 @@ mod scenario;
 mod shrink;
 
 use scenario::Scenario;
+use std::collections::BTreeSet;
 use tidegate::testing::Act;
 
 /// Runs a scenario that was printed as a test.
@@ -16,11 +17,14 @@ fn holds(json: &str) {
 }
 
 #[test]
-fn the_first_seeds_lead_to_no_finding() {
+fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() {
+    let mut crashed = BTreeSet::new();
     for seed in 0..500 {
         let run = Scenario::draw(seed).run(false);
         assert!(run.findings.is_empty(), "seed {seed}: {:#?}", run.findings);
+        crashed.extend(run.crashed);
     }
+    assert!(crashed.len() > 10, "{crashed:?}");
 }
 
 #[test]
