@@ -53,6 +53,7 @@ macro_rules! rows_suite {
             random_values_of_every_type_come_back_bit_for_bit
             random_outbox_rows_come_back_byte_for_byte
             every_key_type_finds_its_row
+            random_keys_of_every_type_find_their_rows
             differences_come_in_one_message
             a_missing_table_is_a_difference
             the_first_claim_finds_nothing_and_creates_once

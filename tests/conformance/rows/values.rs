@@ -337,6 +337,7 @@ pub fn random_outbox_rows_come_back_byte_for_byte(bench: &dyn RowsBench) {
             value: some(&mut dice, 300),
             headers: (0..dice.below(4)).map(|_| Header { name: dice.text(), value: some(&mut dice, 20) }).collect(),
             created_at: Timestamp(i64::try_from(dice.below(4_000_000_000_000)).unwrap()),
+            timestamp: (dice.below(3) != 0).then(|| Timestamp(dice.roll().cast_signed() >> dice.below(60))),
             ..scene.outbox_row(0, offset, 0)
         })
         .collect();
@@ -345,4 +346,42 @@ pub fn random_outbox_rows_come_back_byte_for_byte(bench: &dyn RowsBench) {
     rows.append(&outbox).unwrap();
     rows.commit().unwrap();
     assert_eq!(scene.outbox_of(&mut *rows, 0), outbox);
+}
+
+/// 150 random keys of each type are found, locked and written, each with its own row.
+pub fn random_keys_of_every_type_find_their_rows(bench: &dyn RowsBench) {
+    let mut dice = Dice(0xd1b5_4a32_d192_ed03);
+    for key_type in [KeyType::I64, KeyType::Uuid, KeyType::Text] {
+        let key = |dice: &mut Dice| match key_type {
+            KeyType::Uuid => Key::Uuid(uuid::Uuid::from_u64_pair(dice.roll(), dice.roll())),
+            KeyType::Text => Key::from(dice.text().as_str()),
+            _ => Key::I64(dice.roll().cast_signed() >> dice.below(60)),
+        };
+        let keys: std::collections::BTreeSet<Key> = (0..150).map(|_| key(&mut dice)).collect();
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let scene = Scene::new(bench);
+        let table = Table::new(&unique("keyed").replace('-', "_")).key("who", key_type);
+        bench.create_table(&table, &SCORE, None);
+        let before =
+            keys.iter().map(|key| RowRead { key: key.clone(), version: 0, values: vec![Value::F64(0.0), Value::Null] });
+        bench.insert_all(&table, &SCORE, &before.collect::<Vec<_>>());
+        let mut rows = bench.rows(&scene.pipeline);
+        rows.bind(&[spec(&table, &SCORE)]).unwrap();
+        assert!(rows.create(&scene.claim(0, 1), NextOffset(0)).unwrap());
+        rows.begin().unwrap();
+        rows.advance(&[scene.moved(1, 0, 1)]).unwrap();
+        assert_eq!(rows.read(0, &keys).unwrap().len(), keys.len(), "{key_type:?}");
+        let own = |key: &Key| vec![Value::F64(1.0), Value::Text(key.to_string())];
+        let writes =
+            keys.iter().map(|key| RowWrite { key: key.clone(), from_version: 0, to_version: 1, values: own(key) });
+        rows.write(0, &writes.collect::<Vec<_>>()).unwrap();
+        assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+        rows.begin().unwrap();
+        let found = by_key(rows.read(0, &keys).unwrap());
+        rows.rollback();
+        for (found, key) in found.iter().zip(&keys) {
+            assert_eq!((&found.key, found.version, &found.values), (key, 1, &own(key)));
+        }
+        assert_eq!(found.len(), keys.len());
+    }
 }
