@@ -93,7 +93,8 @@ impl KafkaAdmin {
     #[must_use]
     pub fn session_bounds_ms(&self, topic: &TopicName) -> Option<(u32, u32)> {
         let metadata = self.client.inner().fetch_metadata(Some(topic.as_str()), WAIT).ok()?;
-        let broker = ResourceSpecifier::Broker(metadata.orig_broker_id());
+        // Not the one that answered: as long as it is known by its address alone its id is -1, and that is waited for in vain.
+        let broker = ResourceSpecifier::Broker(metadata.brokers().first()?.id());
         let settings = self.described(&broker, "settings of a broker").ok()?;
         let value = |wanted: &str| settings.iter().find(|(name, _, _)| name == wanted)?.1.parse().ok();
         Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
