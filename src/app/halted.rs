@@ -22,7 +22,7 @@ use crate::flow::topology::{SubTopology, Topology};
 use crate::http::{client, place};
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
-use crate::ports::rows::Position;
+use crate::ports::rows::{Position, Rows as _};
 use crate::ports::source::{Committed, Group};
 #[cfg(feature = "http")]
 use serde::Deserialize;
@@ -52,12 +52,12 @@ struct Halted {
     log_start: i64,
     log_end: i64,
     cause: &'static str,
-    /// What the instance says that has seen it; null where the servers' numbers say it.
+    /// What the instance says that has seen it, or how a table differs; null where the offsets say it.
     detail: Option<String>,
     choices: Vec<Choice>,
 }
 
-/// A halt that an instance tells of.
+/// A halt that an instance tells of, or that each would come to.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     reason: HaltReason,
@@ -78,7 +78,8 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
             rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
         repairs = rows.deeds().map_err(said)?.iter().map(RepairReport::from).collect();
     }
-    let seen = seen_by_instances(service.topology.name(), &*log.group());
+    let mut seen = seen_by_instances(service.topology.name(), &*log.group());
+    add_altered(&service, &*log.group(), &mut seen)?;
     let found = find(&service, &positions, &seen, &*log.group())?;
     match arguments.output {
         Output::Json => table::json(&found, out)?,
@@ -91,6 +92,29 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
         }
     }
     Ok(if found.is_empty() { Exit::Done } else { Exit::Different })
+}
+
+/// Adds what a start would refuse: tables that are no longer as their structs want them. Where every partition is halted by
+/// that, no instance runs any more.
+fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String, Seen>) -> Result<(), Failure> {
+    if service.topology.tables().is_empty() {
+        return Ok(());
+    }
+    let mut rows = service.rows().map_err(|fault| service.database_said(fault))?;
+    for sub in service.topology.sub_topologies() {
+        let Some(table) = sub.table() else { continue };
+        let detail = match rows.bind(std::slice::from_ref(table)) {
+            Ok(()) => continue,
+            Err(fault) if fault.is_retry() => return Err(service.database_said(fault)),
+            Err(fault) => fault.to_string(),
+        };
+        let topics: Vec<String> = sub.sources().map(ToString::to_string).collect();
+        for source in sources(&service.topology, group, &topics)? {
+            let found = || Seen { reason: HaltReason::SchemaChanged, detail: detail.clone() };
+            seen.entry(source.to_string()).or_insert_with(found);
+        }
+    }
+    Ok(())
 }
 
 /// What the running instances of the pipeline tell, by source partition.
@@ -256,7 +280,7 @@ fn write(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "  log                           {} to {}", halted.log_start, halted.log_end)?;
     writeln!(out, "  most likely                   {}", halted.cause)?;
     if let Some(detail) = &halted.detail {
-        writeln!(out, "  its instance says             {detail}")?;
+        writeln!(out, "  in detail                     {detail}")?;
     }
     writeln!(out, "  stop all instances, then choose one")?;
     for choice in &halted.choices {

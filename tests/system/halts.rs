@@ -141,3 +141,13 @@ fn a_topic_created_anew_halts_every_partition_and_ends_the_process() {
     assert!(found.iter().all(|halt| halt["reason"] == "topic-recreated"));
     assert_eq!(text(&world), before, "nothing was taken");
 }
+
+#[test]
+fn an_altered_table_is_told_also_where_no_instance_runs() {
+    let Some(world) = World::new("altered", IDS) else { return };
+    world.sql("ALTER TABLE accounts RENAME COLUMN score TO points");
+    let found = halted(&world);
+    assert!(!found.is_empty() && found.iter().all(|halt| halt["reason"] == "schema-changed"), "{found:?}");
+    let detail = found[0]["detail"].as_str().unwrap();
+    assert!(detail.contains("column score: missing"), "{detail}");
+}
