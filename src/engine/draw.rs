@@ -23,7 +23,7 @@ const BATCH_BYTES: usize = 64 << 20;
 const SHRINK: usize = 4;
 /// What fails alone may take this share of the worker's time at most, the others' batches have the rest.
 const APART_SHARE: u32 = 5;
-const APART_MAX: Duration = Duration::from_mins(1);
+const APART_MAX: Duration = Duration::from_secs(30);
 /// How often in a row a record may fail alone while other batches are taken.
 const ALONE_MAX: u32 = 16;
 /// How often it is looked whether a locked row is free.
@@ -173,9 +173,8 @@ impl Stage {
             return;
         };
         let failures = apart.failures;
-        let pause = (PAUSE * 2_u32.pow(failures.min(10))).min(PAUSE_MAX);
         input.apart = Some(apart);
-        input.blocked_until = now + pause.max(took * (APART_SHARE - 1)).min(APART_MAX);
+        input.blocked_until = now + pause_of(failures, took);
         if failures.is_power_of_two() {
             let offset = input.next_offset.0;
             tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; its partition waits, the others go on");
@@ -257,9 +256,25 @@ impl Stage {
     }
 }
 
+/// How long a record waits that has failed alone so many times, the last time after `took`. At first not for long: mostly it
+/// was chance that met it, such as a server that was restarted.
+fn pause_of(failures: u32, took: Duration) -> Duration {
+    let pause = (PAUSE * 2_u32.pow(failures.min(10))).min(PAUSE_MAX);
+    if failures > 1 { pause.max(took * (APART_SHARE - 1)).min(APART_MAX) } else { pause }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_fails_alone_is_tried_again_at_once_and_then_leaves_the_others_most_of_the_time() {
+        let seconds = Duration::from_secs;
+        assert!(pause_of(1, seconds(35)) < Duration::from_millis(100));
+        assert_eq!(pause_of(2, seconds(5)), seconds(20));
+        assert_eq!(pause_of(3, seconds(35)), seconds(30));
+        assert_eq!(pause_of(20, Duration::ZERO), seconds(1));
+    }
 
     #[test]
     fn a_portion_shrinks_to_one_record_and_grows_to_the_settings_again() {
