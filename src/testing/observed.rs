@@ -4,6 +4,7 @@ use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::flow::row::Value;
+use crate::flow::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A message as its topic holds it.
@@ -124,4 +125,26 @@ pub struct Observed {
     pub halts: Vec<Standstill>,
     /// Transactions that nobody ended, a sentence each.
     pub open: Vec<String>,
+}
+
+impl Observed {
+    /// The same, as if nobody had seen in which order records were decided: those of table topics first, then partition by
+    /// partition, and at last what others did. For a run in which only the order within each partition matters.
+    #[must_use]
+    pub fn partition_by_partition(mut self, topology: &Topology) -> Self {
+        let (tables, streams): (Vec<_>, Vec<_>) = self
+            .progress
+            .iter()
+            .partition(|(place, _)| topology.sub_topologies().iter().any(|sub| sub.is_table(&place.topic)));
+        let mut events = Vec::new();
+        for (place, progress) in tables.into_iter().chain(streams) {
+            let decided = progress.decided.unwrap_or(NextOffset(0));
+            let messages = self.log.get(place).into_iter().flatten().map(|message| message.offset);
+            let is_decided = |offset: &Offset| !decided.is_before(*offset);
+            events.extend(messages.filter(is_decided).map(|offset| Event::Decided(place.clone(), offset, true)));
+        }
+        events.extend(self.events.into_iter().filter(|event| !matches!(event, Event::Decided(..))));
+        self.events = events;
+        self
+    }
 }

@@ -4,7 +4,6 @@
 //! started again, the pipeline comes to rest, and what it left behind is held against the naive interpreter.
 
 use super::driver::{Sent, TestDriver};
-use super::judge::Finding;
 use super::observed::{Event, Message, Observed, Progress, Row, Standstill};
 use super::watch::{Applications, watched};
 use crate::adapters::memory::{SinkFault, Snapshot};
@@ -13,7 +12,6 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::supervisor::outputs;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
-use crate::flow::row::Value;
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::store::StoreId;
 use serde::{Deserialize, Serialize};
@@ -355,14 +353,9 @@ impl Simulation {
         Ok(())
     }
 
-    /// Compares what it left behind with what the interpreter makes of the same records, see [`Observed::judge`]. Called
-    /// after [`Simulation::finish`].
+    /// What it left behind. Called after [`Simulation::finish`].
     #[must_use]
-    pub fn judge(&mut self, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
-        self.observed().judge(&self.topology, refuses)
-    }
-
-    fn observed(&mut self) -> Observed {
+    pub fn observed(&mut self) -> Observed {
         self.events.sort_by_key(|(sequence, _)| *sequence);
         let mut rows = BTreeMap::new();
         for place in self.first_rows.keys() {

@@ -2,9 +2,11 @@
 
 mod found;
 mod pipeline;
+mod real;
 mod scenario;
 mod shrink;
 
+use pipeline::Asked;
 use scenario::Scenario;
 use std::collections::BTreeSet;
 use tidegate::testing::Act;
@@ -52,4 +54,19 @@ fn a_failing_scenario_is_shrunk_to_what_makes_it_fail() {
     let found = (0..).map(Scenario::draw).find(|scenario| has_one(scenario) && scenario.pipeline.subs.len() > 1);
     let small = shrink::shrink(&found.unwrap(), 1_000, has_one);
     assert_eq!((small.acts.len(), small.pipeline.subs.len(), small.pipeline.partitions), (1, 1, 1));
+}
+
+#[test]
+fn what_is_drawn_for_real_servers_is_right_whatever_the_order_of_its_partitions() {
+    for seed in 0..30 {
+        let scenario = Scenario::for_real_servers(seed);
+        let findings = match scenario.simulated(false).outcome {
+            Err(finding) => vec![finding],
+            Ok(seen) => {
+                let unseen = seen.clone().partition_by_partition(&scenario.pipeline.topology(&Asked::default()));
+                [scenario.judge(&seen), scenario.judge(&unseen)].concat()
+            }
+        };
+        assert!(findings.is_empty(), "seed {seed}: {findings:#?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Pipelines that can be drawn, and the algorithm behind all of their steps: it does what each record says.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::{Algorithm, Context, Declared, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology};
@@ -164,13 +164,21 @@ impl Iterator for Notices {
 
 /// How often each record has asked to be offered again: shared by all instances of a run.
 #[derive(Clone, Default)]
-pub struct Asked(Arc<Mutex<HashMap<u64, u32>>>);
+pub struct Asked {
+    times: Arc<Mutex<HashMap<u64, u32>>>,
+    is_spent: bool,
+}
 
 impl Asked {
+    /// Nobody asks any more.
+    pub fn spent() -> Self {
+        Self { is_spent: true, ..Self::default() }
+    }
+
     fn once_more(&self, n: u64, times: u32) -> bool {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let count = asked.entry(n).or_insert(0);
-        let asks = *count < times;
+        let asks = *count < times && !self.is_spent;
         *count += u32::from(asks);
         asks
     }
@@ -407,6 +415,15 @@ impl PipelineDraw {
     pub fn table(&self, number: u8) -> Table {
         let table = Table::new(TABLES[usize::from(number)]).key("id", self.key_type());
         if self.is_versioned { table } else { table.unversioned() }
+    }
+
+    /// The tables that are updated.
+    pub fn tables(&self) -> Vec<u8> {
+        let tables = self.subs.iter().filter_map(|sub| match sub.step {
+            StepDraw::Update(table) => Some(table),
+            _ => None,
+        });
+        tables.collect::<BTreeSet<u8>>().into_iter().collect()
     }
 
     pub fn topology(&self, asked: &Asked) -> Topology {

@@ -4,6 +4,7 @@
 //! draw SEEDS [FIRST]            so many seeds, with how often features, outcomes and faults met in $CARGO_TARGET_DIR/draw-pairs.md
 //! draw for SECONDS SEEDS_MIN    seeds from a start that follows the clock, for so long and at least so many
 //! draw seed N                   one seed with its scenario, its trace and the engine's log
+//! draw real N                  the same for the scenario that the seed gives real servers
 //! draw run JSON                 the same for a scenario as it was printed
 //! draw shrink N KIND            the smallest scenario of a seed that still leads to a finding of that kind
 //! ```
@@ -11,6 +12,7 @@
 
 mod pairs;
 mod pipeline;
+mod real;
 mod scenario;
 mod shrink;
 
@@ -29,7 +31,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &str| text.parse::<u64>().ok();
     match words[..] {
-        ["seed", seed] => number(seed).map_or_else(usage, one),
+        ["seed", seed] => number(seed).map_or_else(usage, |seed| one(&Scenario::draw(seed))),
+        ["real", seed] => number(seed).map_or_else(usage, |seed| one(&Scenario::for_real_servers(seed))),
         ["run", json] => serde_json::from_str(json).map_or_else(|_| usage(), |scenario| show(&scenario)),
         ["shrink", seed, kind] => number(seed).map_or_else(usage, |seed| small(seed, kind)),
         ["for", seconds, seeds_min] => {
@@ -46,14 +49,13 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw seed N | draw run JSON | draw shrink N KIND");
+    eprintln!("draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw seed N | draw real N | draw run JSON | draw shrink N KIND");
     ExitCode::from(64)
 }
 
-fn one(seed: u64) -> ExitCode {
-    let scenario = Scenario::draw(seed);
+fn one(scenario: &Scenario) -> ExitCode {
     println!("{scenario:#?}");
-    show(&scenario)
+    show(scenario)
 }
 
 /// Runs a scenario with its trace on standard output and the engine's log on standard error.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate::engine::settings::{EngineSettings, MissingRow};
 use tidegate::flow::Key;
 use tidegate::flow::row::Value;
-use tidegate::testing::{Act, Disaster, Failure, Finding, Random, Sending, Shape, Simulation};
+use tidegate::testing::{Act, Disaster, Failure, Finding, Observed, Random, Sending, Shape, Simulation};
 
 /// The engine's settings that are drawn.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -40,6 +40,13 @@ pub struct Scenario {
     pub pipeline: PipelineDraw,
     pub knobs: Knobs,
     pub acts: Vec<Act>,
+    /// Each table has the rows 0 to this, less one.
+    #[serde(default = "five")]
+    pub rows: i64,
+}
+
+const fn five() -> i64 {
+    ROWS
 }
 
 /// What a run came to.
@@ -50,8 +57,15 @@ pub struct Run {
     pub crashed: Vec<String>,
 }
 
-const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
-/// The keys of rows that exist.
+/// What a simulation came to, before it is judged.
+pub struct Simulated {
+    pub outcome: Result<Observed, Finding>,
+    pub trace: String,
+    pub crashed: Vec<String>,
+}
+
+pub const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
+/// How many rows a table has.
 const ROWS: i64 = 5;
 
 impl Scenario {
@@ -61,10 +75,10 @@ impl Scenario {
         let pipeline = pipeline(&mut random);
         let knobs = knobs(&mut random);
         let acts = Acts { random: &mut random, pipeline: &pipeline, knobs: &knobs, n: 0, acts: Vec::new() }.draw();
-        Self { pipeline, knobs, acts }
+        Self { pipeline, knobs, acts, rows: ROWS }
     }
 
-    fn shape(&self) -> Shape {
+    pub fn shape(&self) -> Shape {
         let Knobs { instances, workers, .. } = self.knobs;
         let knobs = &self.knobs;
         let ms = Duration::from_millis;
@@ -93,33 +107,33 @@ impl Scenario {
         Shape { partitions: self.pipeline.partitions, instances, workers, settings, limits }
     }
 
-    /// Runs it and judges what it came to.
+    /// Runs it in the simulation and judges what it came to.
     pub fn run(&self, is_traced: bool) -> Run {
+        let Simulated { outcome, trace, crashed } = self.simulated(is_traced);
+        let findings = outcome.map_or_else(|finding| vec![finding], |observed| self.judge(&observed));
+        Run { findings, trace, crashed }
+    }
+
+    /// Judges what a run of it left behind.
+    pub fn judge(&self, observed: &Observed) -> Vec<Finding> {
+        observed.judge(&self.pipeline.topology(&Asked::spent()), &|_, values| is_refused(values))
+    }
+
+    /// Runs it in the simulation.
+    pub fn simulated(&self, is_traced: bool) -> Simulated {
         let topology = self.pipeline.topology(&Asked::default());
         if let Err(errors) = topology.validate() {
-            let findings = vec![Finding { kind: "invalid", detail: errors.join("; ") }];
-            return Run { findings, trace: String::new(), crashed: Vec::new() };
+            let outcome = Err(Finding { kind: "invalid", detail: errors.join("; ") });
+            return Simulated { outcome, trace: String::new(), crashed: Vec::new() };
         }
         let mut simulation = Simulation::new(topology.clone(), self.shape());
         if is_traced {
             simulation = simulation.traced();
         }
-        let mut tables: Vec<u8> = self
-            .pipeline
-            .subs
-            .iter()
-            .filter_map(|sub| match sub.step {
-                StepDraw::Update(table) => Some(table),
-                _ => None,
-            })
-            .collect();
-        tables.sort_unstable();
-        tables.dedup();
-        for table in tables {
-            for id in 0..ROWS {
+        for table in self.pipeline.tables() {
+            for id in 0..self.rows {
                 let key = if self.pipeline.has_text_keys { Key::from(id.to_string().as_str()) } else { Key::from(id) };
-                let account = Account { doc: serde_json::from_str(DOC).ok(), ..Account::new(0.1 * id as f64) };
-                simulation.row(TABLES[usize::from(table)], key, account);
+                simulation.row(TABLES[usize::from(table)], key, first_row(id));
             }
             let spec = self.pipeline.table(table);
             let names: Vec<String> = topology
@@ -135,22 +149,24 @@ impl Scenario {
         }
         let mut outcome = self.acts.iter().try_for_each(|act| simulation.act(act));
         outcome = outcome.and_then(|()| simulation.finish());
-        let findings = match outcome {
-            Err(detail) => {
-                let kind = if detail.contains("panicked") { "panic" } else { "no-rest" };
-                vec![Finding { kind, detail }]
-            }
-            Ok(()) => simulation.judge(&|_, values| is_refused(values)),
-        };
-        Run { findings, trace: simulation.trace().to_owned(), crashed: simulation.crashed() }
+        let kind = |detail: &str| if detail.contains("panicked") { "panic" } else { "no-rest" };
+        let outcome = outcome.map_err(|detail| Finding { kind: kind(&detail), detail });
+        let (trace, crashed) = (simulation.trace().to_owned(), simulation.crashed());
+        Simulated { outcome: outcome.map(|()| simulation.observed()), trace, crashed }
     }
 }
 
-fn is_refused(values: &BTreeMap<String, Value>) -> bool {
+/// A row before the first record.
+pub fn first_row(id: i64) -> Account {
+    Account { doc: serde_json::from_str(DOC).ok(), ..Account::new(0.1 * id as f64) }
+}
+
+/// Whether the tables' constraint refuses a row.
+pub fn is_refused(values: &BTreeMap<String, Value>) -> bool {
     matches!(values.get("sum"), Some(Value::F64(sum)) if *sum > REFUSED)
 }
 
-fn pipeline(random: &mut Random) -> PipelineDraw {
+pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let partitions = *random.choose(&[1, 1, 2, 3, 4]);
     let mut subs: Vec<SubDraw> = Vec::new();
     for number in 0..*random.choose(&[1_usize, 1, 1, 2, 2, 3, 4]) {
@@ -196,7 +212,7 @@ fn pipeline(random: &mut Random) -> PipelineDraw {
     PipelineDraw { partitions, is_versioned: random.happens(75), has_text_keys: random.happens(30), subs }
 }
 
-fn knobs(random: &mut Random) -> Knobs {
+pub fn knobs(random: &mut Random) -> Knobs {
     Knobs {
         instances: *random.choose(&[1, 1, 2, 2, 3]),
         workers: *random.choose(&[1, 2, 2, 3]),
@@ -217,12 +233,12 @@ fn knobs(random: &mut Random) -> Knobs {
 }
 
 /// Draws what happens.
-struct Acts<'a> {
-    random: &'a mut Random,
-    pipeline: &'a PipelineDraw,
-    knobs: &'a Knobs,
-    n: u64,
-    acts: Vec<Act>,
+pub struct Acts<'a> {
+    pub random: &'a mut Random,
+    pub pipeline: &'a PipelineDraw,
+    pub knobs: &'a Knobs,
+    pub n: u64,
+    pub acts: Vec<Act>,
 }
 
 const STEPS: [&str; 14] = [
@@ -287,7 +303,7 @@ impl Acts<'_> {
     }
 
     /// One record, at a source that nobody in the pipeline writes.
-    fn record(&mut self, poison: u64) {
+    pub fn record(&mut self, poison: u64) {
         let subs = &self.pipeline.subs;
         let mut topics: Vec<(String, bool)> = Vec::new();
         for sub in subs {
@@ -544,15 +560,7 @@ impl Acts<'_> {
     }
 
     fn other_writer(&mut self) {
-        let tables: Vec<u8> = self
-            .pipeline
-            .subs
-            .iter()
-            .filter_map(|sub| match sub.step {
-                StepDraw::Update(table) => Some(table),
-                _ => None,
-            })
-            .collect();
+        let tables = self.pipeline.tables();
         if tables.is_empty() {
             return;
         }

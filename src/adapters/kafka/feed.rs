@@ -4,7 +4,7 @@ use super::fault::{self, by_code, by_error};
 use super::ffi;
 use super::producer::Deliveries;
 use super::settings::KafkaSettings;
-use crate::flow::record::{Header, TopicName};
+use crate::flow::record::{Header, Timestamp, TopicName};
 use crate::ports::fault::Fault;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
@@ -45,8 +45,25 @@ impl KafkaFeed {
         value: Option<&[u8]>,
         headers: &[Header],
     ) -> Result<(), Fault> {
+        self.send_at(topic, partition, key, value, headers, None)
+    }
+
+    /// As [`KafkaFeed::send`], with an event time of the record's own; `None`: now.
+    ///
+    /// # Errors
+    /// As [`KafkaFeed::send`].
+    pub fn send_at(
+        &self,
+        topic: &TopicName,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header],
+        at: Option<Timestamp>,
+    ) -> Result<(), Fault> {
         let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic.as_str(), 0);
         (record.partition, record.key, record.payload) = (partition, key, value);
+        record.timestamp = at.map(|at| at.0);
         if !headers.is_empty() {
             let insert = |all: OwnedHeaders, header: &Header| {
                 all.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() })
