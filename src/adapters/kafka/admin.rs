@@ -9,6 +9,7 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::MetadataBroker;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// The deadline of each question and change.
 const WAIT: Duration = Duration::from_secs(30);
+/// The deadline of a question whose answer a start can do without.
+const BOUNDS_WAIT: Duration = Duration::from_secs(5);
 
 use super::settings::KafkaSettings;
 
@@ -92,10 +95,12 @@ impl KafkaAdmin {
     /// `None` where it does not tell, for instance for want of a right. `topic` is one that exists.
     #[must_use]
     pub fn session_bounds_ms(&self, topic: &TopicName) -> Option<(u32, u32)> {
-        let metadata = self.client.inner().fetch_metadata(Some(topic.as_str()), WAIT).ok()?;
-        // Not the one that answered: as long as it is known by its address alone its id is -1, and that is waited for in vain.
-        let broker = ResourceSpecifier::Broker(metadata.brokers().first()?.id());
-        let settings = self.described(&broker, "settings of a broker").ok()?;
+        let metadata = self.client.inner().fetch_metadata(Some(topic.as_str()), BOUNDS_WAIT).ok()?;
+        // The one that answered, which is alive, unless it is known by its address alone: its id is -1 then, and that is
+        // waited for in vain.
+        let ids = || metadata.brokers().iter().map(MetadataBroker::id);
+        let broker = ids().find(|id| *id == metadata.orig_broker_id()).or_else(|| ids().next())?;
+        let settings = self.described(&ResourceSpecifier::Broker(broker), "settings of a broker", BOUNDS_WAIT).ok()?;
         let value = |wanted: &str| settings.iter().find(|(name, _, _)| name == wanted)?.1.parse().ok();
         Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
     }
@@ -181,12 +186,17 @@ impl KafkaAdmin {
 
     /// Name, value, and whether it was set for the topic itself.
     pub(super) fn settings(&self, topic: &TopicName) -> Result<Vec<(String, String, bool)>, Fault> {
-        self.described(&ResourceSpecifier::Topic(topic.as_str()), &format!("topic {topic}: settings"))
+        self.described(&ResourceSpecifier::Topic(topic.as_str()), &format!("topic {topic}: settings"), WAIT)
     }
 
     /// As [`KafkaAdmin::settings`], of a topic or a broker.
-    fn described(&self, asked: &ResourceSpecifier<'_>, what: &str) -> Result<Vec<(String, String, bool)>, Fault> {
-        let answer = asked_again(WAIT, |left| {
+    fn described(
+        &self,
+        asked: &ResourceSpecifier<'_>,
+        what: &str,
+        wait: Duration,
+    ) -> Result<Vec<(String, String, bool)>, Fault> {
+        let answer = asked_again(wait, |left| {
             let options = AdminOptions::new().request_timeout(Some(left));
             block_on(self.client.describe_configs([asked], &options)).map_err(|error| by_error(&error, what))
         });
