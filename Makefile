@@ -51,7 +51,7 @@ test-servers: ## The same suites and the system tests on real Kafka and PostgreS
 	@# Two worlds at a time whatever the threads: more of them let another test go on while one waits to be alone.
 	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- --test-threads 6 \
 		keyed:: sessions:: keyed_setup:: joins:: rowstate:: matrix:: late:: guards:: network:: forged:: \
-		database:: statements:: sqlstates:: state:: folders:: repairs_keyed::
+		database:: statements:: sqlstates:: state:: folders:: repairs_keyed:: drawn::
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
 	tests/servers/install.sh kafka postgres build store
@@ -75,7 +75,7 @@ test: ## All of it: what CI runs
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm
 
-prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards
+prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards|drawn
 	tests/prove.sh $(PART)
 
 draw: ## Draw pipelines, inputs and faults and judge each run: SEEDS=n [FIRST=n], or SEED=n to repeat one with its trace

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One job: run a part of the long run on real servers, add what it shows to docs/proof, and make docs/proof.md anew.
 #
-# prove.sh kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards
+# prove.sh kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards|drawn
 #
 # TIDEGATE_PROVE_MINUTES: no cell is begun after so many minutes (35); what is missing is run by the next call.
 # TIDEGATE_PROVE_ROUNDS: how often each cell is to have been run, earlier calls included (each part has its own number).
@@ -22,6 +22,7 @@ case $part in
   mix) rounds=6 filters=(matrix::mix::the_oracle_finds_nothing_in_a_random_mix_of_all) ;;
   protocol) rounds=1 filters=(where_the_broker_assigns) ;;
   guards) rounds=1 filters=(guards:: late::without) ;;
+  drawn) rounds=1 filters=(drawn::) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 64

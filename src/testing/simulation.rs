@@ -4,6 +4,7 @@
 //! started again, the pipeline comes to rest, and what it left behind is held against the naive interpreter.
 
 use super::driver::{Sent, TestDriver};
+use super::judge::Finding;
 use super::observed::{Event, Message, Observed, Progress, Row, Standstill};
 use super::watch::{Applications, watched};
 use crate::adapters::memory::{SinkFault, Snapshot};
@@ -12,6 +13,7 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::supervisor::outputs;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::flow::row::Value;
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::store::StoreId;
 use serde::{Deserialize, Serialize};
@@ -351,6 +353,13 @@ impl Simulation {
             self.settle()?;
         }
         Ok(())
+    }
+
+    /// Compares what it left behind with what the interpreter makes of the same records, see [`Observed::judge`]. Called
+    /// after [`Simulation::finish`].
+    #[must_use]
+    pub fn judge(&mut self, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+        self.observed().judge(&self.topology, refuses)
     }
 
     /// What it left behind. Called after [`Simulation::finish`].

@@ -4,7 +4,7 @@
 //! draw SEEDS [FIRST]            so many seeds, with how often features, outcomes and faults met in $CARGO_TARGET_DIR/draw-pairs.md
 //! draw for SECONDS SEEDS_MIN    seeds from a start that follows the clock, for so long and at least so many
 //! draw seed N                   one seed with its scenario, its trace and the engine's log
-//! draw real N                  the same for the scenario that the seed gives real servers
+//! draw real N                   the same for the scenario that the seed gives real servers
 //! draw run JSON                 the same for a scenario as it was printed
 //! draw shrink N KIND            the smallest scenario of a seed that still leads to a finding of that kind
 //! ```
@@ -49,7 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw seed N | draw real N | draw run JSON | draw shrink N KIND");
+    eprintln!(
+        "draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw seed N | draw real N | draw run JSON | draw shrink N KIND"
+    );
     ExitCode::from(64)
 }
 

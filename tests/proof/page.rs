@@ -16,7 +16,7 @@ const fn kind(name: &'static str, what: &'static str, wanted: usize) -> Kind {
     Kind { name, what, wanted }
 }
 
-pub const KINDS: [Kind; 14] = [
+pub const KINDS: [Kind; 15] = [
     kind("kill", "an instance is killed at a crash point", 200),
     kind("pause", "an instance is stopped at a crash point, past its session, and goes on", 60),
     kind("double", "two faults at once", 30),
@@ -31,6 +31,7 @@ pub const KINDS: [Kind; 14] = [
     kind("mix", "random faults of all kinds, re-drawn every 20 s", 6),
     kind("protocol", "kills with `group.protocol=consumer`", 1),
     kind("guard", "a guard is switched off, and it must be noticed", 14),
+    kind("drawn", "a drawn pipeline with drawn records through kills, judged by a naive interpreter", 60),
 ];
 
 /// Facts that are told by their largest value.

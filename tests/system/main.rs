@@ -11,6 +11,8 @@
 mod chaos;
 #[cfg(feature = "failpoints")]
 mod database;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+mod drawn;
 mod faults;
 #[cfg(feature = "rocksdb")]
 mod folders;
@@ -35,14 +37,24 @@ mod matrix;
 #[cfg(feature = "failpoints")]
 mod network;
 mod operation;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+#[path = "../draw/pipeline.rs"]
+mod pipeline;
 #[path = "../oracle/reader/mod.rs"]
 mod reader;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+#[path = "../draw/real.rs"]
+mod real;
 mod repairs;
 #[cfg(feature = "rocksdb")]
 mod repairs_keyed;
 mod rig;
 #[cfg(feature = "rocksdb")]
 mod rowstate;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+#[allow(dead_code, reason = "what is drawn for the simulation alone")]
+#[path = "../draw/scenario.rs"]
+mod scenario;
 #[cfg(feature = "rocksdb")]
 mod scene;
 #[cfg(feature = "rocksdb")]

@@ -47,6 +47,8 @@ pub use sql::Session;
 pub use sql::{number, sql};
 #[cfg(feature = "failpoints")]
 pub use statement::Statement;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+pub use world::is_wanted;
 pub use world::{World, accounts};
 
 use std::io::Write as _;
