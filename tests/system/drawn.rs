@@ -43,6 +43,8 @@ struct Run {
     topology: Topology,
     instances: Vec<Option<Instance>>,
     feed: KafkaFeed,
+    history: KafkaHistory,
+    reader: KafkaChangelog,
     /// What is sent to the partitions of these topics is to be read.
     sources: Vec<TopicPartition>,
     first_rows: BTreeMap<(String, Key), Row>,
@@ -79,9 +81,12 @@ impl Run {
             sources.iter().flat_map(|topic| (0..partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n))));
         let sources = places.collect();
         let first_rows = rows(&world, &scenario, &topology);
-        let feed = KafkaFeed::connect(&world.kafka_settings()).unwrap();
+        let kafka = world.kafka_settings();
+        let feed = KafkaFeed::connect(&kafka).unwrap();
+        let history = KafkaHistory::connect(&kafka, topology.name()).unwrap();
+        let reader = KafkaChangelog::connect(&kafka).unwrap();
         let instances = (0..scenario.knobs.instances).map(|_| None).collect();
-        Some(Self { scenario, topology, instances, feed, sources, first_rows, kills: 0, world })
+        Some(Self { scenario, topology, instances, feed, history, reader, sources, first_rows, kills: 0, world })
     }
 
     fn act(&mut self, act: &Act) {
@@ -132,7 +137,7 @@ impl Run {
     }
 
     /// Waits until every source is read to its end, and K is where D is. What stands in the way otherwise.
-    fn rest(&self) -> Result<(), String> {
+    fn rest(&mut self) -> Result<(), String> {
         let mut before = Vec::new();
         in_time(TO_REST, || {
             let now = self.progress()?;
@@ -143,9 +148,8 @@ impl Run {
             if has_moved {
                 return Err(format!("it moves: {now:?}"));
             }
-            let mut reader = KafkaChangelog::connect(&self.world.kafka_settings()).unwrap();
             for (place, progress) in &now {
-                let last = read(&mut reader, place)?.last().map(|last| last.offset);
+                let last = read(&mut self.reader, place)?.last().map(|last| last.offset);
                 if last.is_some_and(|last| progress.decided.is_none_or(|at| at.is_before(last))) {
                     return Err(format!("{place}: {progress:?}, the last record is at {last:?}"));
                 }
@@ -154,9 +158,8 @@ impl Run {
         })
     }
 
-    fn progress(&self) -> Result<Vec<(TopicPartition, Progress)>, String> {
-        let mut history = KafkaHistory::connect(&self.world.kafka_settings(), self.topology.name()).unwrap();
-        let committed = history.progress(&self.sources).map_err(|fault| fault.to_string())?;
+    fn progress(&mut self) -> Result<Vec<(TopicPartition, Progress)>, String> {
+        let committed = self.history.progress(&self.sources).map_err(|fault| fault.to_string())?;
         let mut decided: BTreeMap<(String, i32), i64> = BTreeMap::new();
         if !self.topology.tables().is_empty() {
             for row in self.world.sql("SELECT topic, partition::bigint, next_offset FROM tidegate.position") {
@@ -190,15 +193,13 @@ impl Run {
         instances.iter().for_each(|instance| instance.signal("TERM"));
         instances.iter_mut().for_each(end);
         let mut open: Vec<String> = rest.err().into_iter().collect();
-        let mut history = KafkaHistory::connect(&self.world.kafka_settings(), "judge").unwrap();
-        let mut reader = KafkaChangelog::connect(&self.world.kafka_settings()).unwrap();
         let topics = self.sources.iter().map(|place| place.topic.clone()).chain(outputs(&self.topology));
         let mut log = BTreeMap::new();
         for topic in topics.collect::<BTreeSet<_>>() {
-            open.extend(history.await_open(&topic).err().map(|fault| fault.to_string()));
+            open.extend(self.history.await_open(&topic).err().map(|fault| fault.to_string()));
             for number in 0..self.scenario.pipeline.partitions {
                 let place = TopicPartition::new(topic.clone(), Partition(number));
-                let messages = read(&mut reader, &place).unwrap_or_else(|why| panic!("{why}"));
+                let messages = read(&mut self.reader, &place).unwrap_or_else(|why| panic!("{why}"));
                 log.insert(place, messages);
             }
         }
