@@ -470,7 +470,7 @@ impl Running {
     }
 
     /// Waits until the member has ended, at most `within`: whoever waits for a dead server is left behind, and must not keep
-    /// the process. The polling thread is given [`CLOSE_WITHIN`] in any case.
+    /// the process. The polling thread is given 15 s in any case.
     ///
     /// # Errors
     /// The fault that ended it.

@@ -1,5 +1,5 @@
 //! Errors named by what the caller does next. They blame the surroundings; what blames a record is a
-//! [`Reject`](crate::flow::Reject).
+//! [`Reject`].
 
 use crate::flow::effect::Reject;
 use std::error::Error;
