@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw bites up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|
 
 draw: ## Draw pipelines, inputs and faults and judge each run: SEEDS=n [FIRST=n], or SEED=n to repeat one with its trace
 	@cargo run --locked --quiet --profile draw --no-default-features --example draw -- $(if $(SEED),seed $(SEED),$(SEEDS) $(FIRST))
+
+bites: ## Put defects that were mended back, one at a time, and see the generator find each (ARGS="name" for one of them)
+	tests/draw/bites.sh $(ARGS)
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 	@tests/servers/up.sh $(BROKERS)

@@ -173,6 +173,7 @@ fn outcomes(scenario: &Scenario) -> Names {
             Does::Reject => "reject",
             Does::Retry(_) => "retry",
             Does::RetryForEver => "retry for ever",
+            Does::RetryUnlessRefused => "retry behind a refusal",
             Does::Panic(Place::Decode) => "panic in decoding",
             Does::Panic(Place::Apply) => "panic in apply",
             Does::Panic(Place::Notices) => "panic in notices",

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::{Algorithm, Context, Declared, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology};
@@ -31,6 +32,8 @@ pub enum Does {
     Retry(u32),
     /// Asks to be offered again for ever.
     RetryForEver,
+    /// Does so unless its row has what the constraint refuses, so first once the record before it was refused.
+    RetryUnlessRefused,
     Panic(Place),
     /// Announces a number that JSON cannot say.
     NotFinite,
@@ -109,6 +112,8 @@ pub struct Account {
     pub mirror: String,
     pub hash: i64,
     pub small: i16,
+    /// Left out where it is absent, so that what stands behind it must find its column by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<i64>,
     pub note: String,
     pub doc: Option<serde_json::Value>,
@@ -117,7 +122,7 @@ pub struct Account {
 
 impl Account {
     pub fn new(sum: f64) -> Self {
-        Self { sum, mirror: format!("{sum:?}"), ..Self::default() }
+        Self { sum, mirror: format!("{sum:?}"), last: Some(0), ..Self::default() }
     }
 
     /// Whether the sum is the one that was written.
@@ -162,11 +167,13 @@ impl Iterator for Notices {
     }
 }
 
-/// How often each record has asked to be offered again: shared by all instances of a run.
+/// How often each record has asked to be offered again, and whether a number was ever read otherwise than it was written:
+/// shared by all instances of a run.
 #[derive(Clone, Default)]
 pub struct Asked {
     times: Arc<Mutex<HashMap<u64, u32>>>,
     is_spent: bool,
+    is_damaged: Arc<AtomicBool>,
 }
 
 impl Asked {
@@ -181,6 +188,11 @@ impl Asked {
         let asks = *count < times && !self.is_spent;
         *count += u32::from(asks);
         asks
+    }
+
+    /// Whether a number was read otherwise than it was written.
+    pub fn has_seen_damage(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
     }
 }
 
@@ -198,10 +210,15 @@ impl Steps {
         joined: i64,
         context: &mut Context<'_>,
     ) -> Result<Notices, Reject> {
+        let is_intact = row.is_intact();
+        self.asked.is_damaged.fetch_or(!is_intact, Ordering::Relaxed);
         match event.does {
             Does::Skip => return Err(Reject::skip("told-to-skip")),
             Does::Reject => return Err(Reject::dead_letter("told-to-reject", "as the record says")),
             Does::Retry(times) if self.asked.once_more(event.n, times) => {
+                return Err(Reject::retry("told-to-retry", "as the record says"));
+            }
+            Does::RetryUnlessRefused if row.sum <= REFUSED => {
                 return Err(Reject::retry("told-to-retry", "as the record says"));
             }
             Does::RetryForEver => return Err(Reject::retry("told-to-retry", "as the record says")),
@@ -221,10 +238,13 @@ impl Steps {
             row.mirror = format!("{:?}", row.sum);
             row.hash = row.hash.wrapping_mul(31).wrapping_add(i64::try_from(event.n).unwrap_or(0)).wrapping_add(joined);
             row.small = row.small.wrapping_add(1);
-            row.last = Some(context.event_time_ms() - 1_767_225_600_000);
+            row.last = (!event.n.is_multiple_of(4)).then(|| context.event_time_ms() - 1_767_225_600_000);
         }
         match event.does {
-            Does::Refused => row.sum = 2.0 * REFUSED,
+            Does::Refused => {
+                row.sum = 2.0 * REFUSED;
+                row.mirror = format!("{:?}", row.sum);
+            }
             Does::Panic(Place::EncodeRow) => row.trap = WriteTrap("panic".into()),
             _ => {}
         }
@@ -236,7 +256,7 @@ impl Steps {
             notices: 1,
             keys: event.keys.clone(),
             seen,
-            is_intact: row.is_intact(),
+            is_intact,
             pad: match event.does {
                 Does::Large(kilobytes) => "x".repeat(1024 * usize::from(kilobytes)),
                 _ => String::new(),

@@ -3,6 +3,7 @@
 //! ```text
 //! draw SEEDS [FIRST]            so many seeds, with how often features, outcomes and faults met in $CARGO_TARGET_DIR/draw-pairs.md
 //! draw for SECONDS SEEDS_MIN    seeds from a start that follows the clock, for so long and at least so many
+//! draw until SEEDS [FIRST]      ends with the first seed that leads to a finding
 //! draw seed N                   one seed with its scenario, its trace and the engine's log
 //! draw real N                   the same for the scenario that the seed gives real servers
 //! draw run JSON                 the same for a scenario as it was printed
@@ -18,6 +19,7 @@ mod shrink;
 
 use pairs::Pairs;
 use scenario::Scenario;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
                 many(&Span { first: by_the_clock(), seeds: seeds_min, seconds })
             })
         }
+        ["until", seeds] => number(seeds).map_or_else(usage, |seeds| until(seeds, 0)),
+        ["until", seeds, first] => {
+            number(seeds).zip(number(first)).map_or_else(usage, |(seeds, first)| until(seeds, first))
+        }
         [seeds] => number(seeds).map_or_else(usage, |seeds| many(&Span { first: 0, seeds, seconds: 0 })),
         [seeds, first] => number(seeds)
             .zip(number(first))
@@ -50,7 +56,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw seed N | draw real N | draw run JSON | draw shrink N KIND"
+        "draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw until SEEDS [FIRST] | draw seed N | draw real N | \
+         draw run JSON | draw shrink N KIND"
     );
     ExitCode::from(64)
 }
@@ -129,6 +136,33 @@ impl Progress {
             all.merge(pairs);
         }
     }
+}
+
+/// Ends with the first seed that leads to a finding, and prints that seed's first one.
+fn until(seeds: u64, first: u64) -> ExitCode {
+    let (next, found) = (AtomicU64::new(first), Mutex::new(BTreeMap::new()));
+    let look = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + seeds {
+                return;
+            }
+            if let Some(finding) = Scenario::draw(seed).run(false).findings.into_iter().next() {
+                next.store(first + seeds, Ordering::Relaxed); // those before it are under way
+                if let Ok(mut found) = found.lock() {
+                    found.insert(seed, finding);
+                }
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(look))));
+    let Some((seed, finding)) = found.into_inner().unwrap_or_default().pop_first() else {
+        println!("{seeds} seeds, 0 findings");
+        return ExitCode::SUCCESS;
+    };
+    println!("seed {seed}: {}: {}", finding.kind, finding.detail);
+    ExitCode::FAILURE
 }
 
 fn many(span: &Span) -> ExitCode {

@@ -32,6 +32,12 @@ pub struct Knobs {
     /// The largest input that is taken; 0 for the default.
     #[serde(default)]
     pub record_bytes: usize,
+    /// What the dead-letter topics take; 0 for the default.
+    #[serde(default)]
+    pub letter_bytes: usize,
+    /// Over how many rows of a table one statement may go; 0 for any number.
+    #[serde(default)]
+    pub statement_rows: usize,
 }
 
 /// Everything that a seed decides.
@@ -104,6 +110,10 @@ impl Scenario {
             let outputs = self.pipeline.subs.iter().filter_map(|sub| sub.destination.clone());
             limits.extend(outputs.map(|topic| (topic, knobs.message_bytes)));
         }
+        if knobs.letter_bytes > 0 {
+            let leads = self.pipeline.subs.iter().map(|sub| format!("{}-dlt", sub.lead));
+            limits.extend(leads.map(|topic| (topic, knobs.letter_bytes)));
+        }
         Shape { partitions: self.pipeline.partitions, instances, workers, settings, limits }
     }
 
@@ -116,7 +126,12 @@ impl Scenario {
 
     /// Judges what a run of it left behind.
     pub fn judge(&self, observed: &Observed) -> Vec<Finding> {
-        observed.judge(&self.pipeline.topology(&Asked::spent()), &|_, values| is_refused(values))
+        let asked = Asked::spent();
+        let mut findings = observed.judge(&self.pipeline.topology(&asked), &|_, values| is_refused(values));
+        if asked.has_seen_damage() {
+            findings.push(Finding { kind: "number", detail: "a sum was read otherwise than it was written".into() });
+        }
+        findings
     }
 
     /// Runs it in the simulation.
@@ -130,12 +145,18 @@ impl Scenario {
         if is_traced {
             simulation = simulation.traced();
         }
+        let mut digits = Vec::new();
         for table in self.pipeline.tables() {
             for id in 0..self.rows {
                 let key = if self.pipeline.has_text_keys { Key::from(id.to_string().as_str()) } else { Key::from(id) };
                 simulation.row(TABLES[usize::from(table)], key, first_row(id));
+                // More digits than the struct has, which is no reason to write the column.
+                let name = TABLES[usize::from(table)].to_owned();
+                digits.push(Act::Write(name, id.to_string(), "doc".into(), DOC.into()));
             }
             let spec = self.pipeline.table(table);
+            let rows = Some(self.knobs.statement_rows).filter(|rows| *rows > 0);
+            simulation.driver().database().limit_statements(&spec, rows);
             let names: Vec<String> = topology
                 .tables()
                 .into_iter()
@@ -147,7 +168,7 @@ impl Scenario {
                 if is_refused(&by_name) { Err("the sum is too large".into()) } else { Ok(()) }
             });
         }
-        let mut outcome = self.acts.iter().try_for_each(|act| simulation.act(act));
+        let mut outcome = digits.iter().chain(&self.acts).try_for_each(|act| simulation.act(act));
         outcome = outcome.and_then(|()| simulation.finish());
         let kind = |detail: &str| if detail.contains("panicked") { "panic" } else { "no-rest" };
         let outcome = outcome.map_err(|detail| Finding { kind: kind(&detail), detail });
@@ -229,6 +250,8 @@ pub fn knobs(random: &mut Random) -> Knobs {
         queued_records: *random.choose(&[2, 20_000]),
         message_bytes: *random.choose(&[0, 0, 4_000]),
         record_bytes: *random.choose(&[0, 0, 2_000]),
+        letter_bytes: *random.choose(&[0, 0, 6_000]),
+        statement_rows: *random.choose(&[0, 0, 0, 1, 3]),
     }
 }
 
@@ -339,6 +362,9 @@ impl Acts<'_> {
             let name = *self.random.choose(&["trace", "tg_id", "ce_id", "kafka_dlt-exception-fqcn", "tg_changelog"]);
             sending.headers.push((name.to_owned(), Some("foreign/in-0/0/0/0".into())));
         }
+        if poison > 0 && self.random.happens(5) {
+            sending.headers.push(("baggage".into(), Some("x".repeat(8_000))));
+        }
         sending.value = if is_table { self.user(poison) } else { self.event(poison) };
         self.acts.push(Act::Send(sending));
     }
@@ -388,6 +414,8 @@ impl Acts<'_> {
                     Does::Retry(retries),
                     Does::Retry(retries),
                     Does::RetryForEver,
+                    Does::RetryUnlessRefused,
+                    Does::RetryUnlessRefused,
                     Does::Panic(Place::Decode),
                     Does::Panic(Place::Apply),
                     Does::Panic(Place::Notices),
@@ -528,6 +556,10 @@ impl Acts<'_> {
         let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
         topics.extend(subs.iter().filter(|sub| sub.companion.is_some()).map(SubDraw::companion_topic));
         topics.extend(subs.iter().filter(|sub| sub.join != Join::No).map(SubDraw::table_topic));
+        // Several inputs of one state have most to lose.
+        for sub in subs.iter().filter(|sub| sub.companion.is_some() && sub.has_store) {
+            topics.extend([sub.lead.clone(), sub.companion_topic(), sub.lead.clone(), sub.companion_topic()]);
+        }
         // What a step announces is somebody's output as well.
         topics.retain(|topic| subs.iter().all(|sub| sub.destination.as_ref() != Some(topic)));
         if topics.is_empty() {
@@ -536,10 +568,10 @@ impl Acts<'_> {
         let topic = self.random.choose(&topics).clone();
         let partition = i32::try_from(self.random.below(4)).unwrap_or(0);
         let offset = i64::try_from(self.random.below(6)).unwrap_or(0);
-        let disaster = match self.random.below(11) {
+        let disaster = match self.random.below(13) {
             0 | 1 => Disaster::GroupDeleted,
             2 | 3 => Disaster::GroupBegunAgain,
-            4 => Disaster::OffsetLost(topic, partition),
+            4 | 11 | 12 => Disaster::OffsetLost(topic, partition),
             5 => Disaster::OffsetReset(topic, partition, offset),
             6 => Disaster::InputsDeleted(topic, partition, offset),
             7 => Disaster::Recreated(topic),
