@@ -33,12 +33,14 @@ impl Simulation {
             Disaster::GroupDeleted => {
                 self.kill_all();
                 self.driver.log().delete_group(&group);
+                self.forget_stores(|_| true);
                 // Without a position in a database there is nothing that tells a first start from a lost offset but state.
                 self.struck_where(|sub| matches!(sub.step, StepKind::Log(_)));
             }
             Disaster::OffsetLost(topic, partition) => {
                 let place = self.place(topic, *partition);
                 drop(self.driver.log().set_committed(&group, &place, None));
+                self.forget_stores(|sub| reads(sub, &place.topic));
                 self.struck_where(|sub| reads(sub, &place.topic) && matches!(sub.step, StepKind::Log(_)));
             }
             Disaster::OffsetReset(topic, partition, to) => {
@@ -103,6 +105,13 @@ impl Simulation {
         let places: Vec<TopicPartition> = places.collect();
         let found = |place: TopicPartition| Some((place.clone(), self.driver.log().committed(group, &place)?));
         places.into_iter().filter_map(found).collect()
+    }
+
+    /// The group remembers nothing of the stores of these steps with rows any more.
+    fn forget_stores(&mut self, is_meant: impl Fn(&SubTopology) -> bool) {
+        let subs = self.topology.sub_topologies().iter().enumerate();
+        let stateful = subs.filter(|(_, sub)| sub.table().is_some() && sub.is_stateful() && is_meant(sub));
+        self.forgotten.extend(stateful.map(|(number, _)| number));
     }
 
     /// These sub-topologies are judged no further, nor is whatever reads what they write or shares a table with them.

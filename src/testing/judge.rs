@@ -1,7 +1,7 @@
 //! Holds what the engine left behind against what the naive interpreter makes of the same records.
 
 use super::interpreter::{Expected, Interpreter, Kept, Kind, Refuses, Stores};
-use super::observed::{Event, Message, Observed, Progress, Row};
+use super::observed::{Event, Message, Observed, Progress, Row, Standstill};
 use crate::engine::cache::CLOCK;
 use crate::engine::decision::HaltReason;
 use crate::engine::message::OMITTED_HEADER;
@@ -225,6 +225,12 @@ impl Observed {
         self.struck.iter().filter_map(|number| topology.sub_topologies().get(*number))
     }
 
+    fn looks_added(&self, topology: &Topology, halt: &Standstill) -> bool {
+        let subs = self.forgotten.iter().filter_map(|number| topology.sub_topologies().get(*number));
+        let reads = |sub: &SubTopology| sub.sources().any(|topic| *topic == halt.source.topic);
+        halt.reason == HaltReason::StoreAdded.label() && subs.into_iter().any(reads)
+    }
+
     fn is_struck(&self, topology: &Topology, source: &TopicName) -> bool {
         self.struck_of(topology).any(|sub| sub.sources().any(|topic| topic == source))
     }
@@ -239,6 +245,7 @@ impl Observed {
     fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
         for halt in &self.halts {
             let is_due = self.is_struck(interpreter.topology, &halt.source.topic)
+                || self.looks_added(interpreter.topology, halt)
                 || halt.reason == HaltReason::WronglyKeyed.label()
                     && self.log.get(&halt.source).is_some_and(|inputs| {
                         let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);

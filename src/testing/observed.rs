@@ -109,6 +109,9 @@ pub struct Observed {
     /// Sub-topologies, by number, that a disaster struck or that depend on such ones: their tasks may stand still, and what
     /// they left behind is not judged.
     pub struck: BTreeSet<usize>,
+    /// Steps with rows and stores, by number, whose group forgot what it remembered of the stores: where nothing was ever
+    /// written into a store, it looks like one that was added since, and its task may stand still as `store-added`.
+    pub forgotten: BTreeSet<usize>,
     /// What was decided, in its order.
     pub events: Vec<Event>,
     /// The rows at rest.

@@ -179,6 +179,7 @@ pub struct Simulation {
     /// What sources held before each disaster.
     held: BTreeMap<TopicPartition, BTreeMap<Offset, Message>>,
     pub(super) struck: BTreeSet<usize>,
+    pub(super) forgotten: BTreeSet<usize>,
     backup: Option<Snapshot>,
     had_disaster: bool,
     applications: Arc<Applications>,
@@ -216,6 +217,7 @@ impl Simulation {
             thresholds,
             held: BTreeMap::new(),
             struck: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             backup: None,
             had_disaster: false,
             applications,
@@ -421,6 +423,7 @@ impl Simulation {
             events: self.events.iter().map(|(_, event)| event.clone()).collect(),
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),
+            forgotten: self.forgotten.clone(),
             rows,
             log,
             gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),

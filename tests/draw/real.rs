@@ -29,6 +29,7 @@ impl Scenario {
         knobs.unpublished_rows = knobs.unpublished_rows.max(knobs.batch_rows);
         knobs.queued_records = knobs.queued_records.max(knobs.batch_rows);
         (knobs.transaction_rows, knobs.log_messages) = (10_000, 50_000);
+        (knobs.letter_bytes, knobs.statement_rows) = (0, 0); // no server is set so
         let (records, poison) = (*random.choose(&[80, 200, 300]), *random.choose(&[10, 30]));
         let mut drawn = Acts { random: &mut random, pipeline: &pipeline, knobs: &knobs, n: 0, acts: Vec::new() };
         (0..records).for_each(|_| drawn.record(poison));

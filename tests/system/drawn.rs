@@ -214,6 +214,7 @@ impl Run {
             first_rows: self.first_rows.clone(),
             thresholds: thresholds.map(|threshold| (threshold.name().to_owned(), threshold.value())).collect(),
             struck: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             events: Vec::<Event>::new(),
             rows: rows(&self.world, &self.scenario, &self.topology),
             log,
