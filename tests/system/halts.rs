@@ -151,3 +151,20 @@ fn an_altered_table_is_told_also_where_no_instance_runs() {
     let detail = found[0]["detail"].as_str().unwrap();
     assert!(detail.contains("column score: missing"), "{detail}");
 }
+
+/// A group that was deleted counts its generations from one again, below those of the positions.
+#[test]
+fn a_deleted_group_whose_generations_begin_again_is_served() {
+    let Some(world) = World::new("anew", IDS) else { return };
+    let mut feed = Feed::new(&world, IDS, 14);
+    history(&world, &mut feed);
+    world.sql("UPDATE tidegate.position SET generation = 1000");
+    world.kafka.tool(GROUPS, &["--delete", "--group", "scoring"]);
+    let mut instance = world.instance("deleted");
+    feed.send(1_000, Duration::ZERO);
+    world.judge(&feed, Duration::from_secs(40));
+    let generation = world.number("SELECT max(generation)::bigint FROM tidegate.position");
+    assert!(generation < 1_000, "{}", instance.log());
+    assert!(instance.terminate(Duration::from_secs(10)).0.success());
+    assert_eq!(halted(&world), Vec::<Value>::new());
+}
