@@ -379,7 +379,10 @@ impl Acts<'_> {
 
     /// A record that no step is run over has no place in the order of several topics, and still moves the clock.
     fn is_timed(&self) -> bool {
-        self.pipeline.subs.iter().any(|sub| sub.ttl_ms.is_some() && sub.companion.is_some())
+        let has_companion = |sub: &SubDraw| {
+            sub.companion.is_some() || (!sub.rekeys && sub.declared == Some(Policy::Repartition)) // where records are sent on
+        };
+        self.pipeline.subs.iter().any(|sub| sub.ttl_ms.is_some() && has_companion(sub))
     }
 
     fn user(&mut self, poison: u64) -> Option<String> {
@@ -438,6 +441,9 @@ impl Acts<'_> {
     }
 
     fn json(&mut self, does: Does) -> Option<String> {
+        // A large notice is a large record of the step behind.
+        let is_large = matches!(does, Does::Large(_)) && self.is_timed();
+        let does = if is_large { Does::Change } else { does };
         let amount =
             *self.random.choose(&[1.0, 0.1, -0.3, 130.653_316_326_530_61, 9_007_199_254_740_991.0 / 1e9, 1e-7]);
         let notices = u8::try_from(*self.random.choose(&[0_u64, 1, 1, 1, 2, 3])).unwrap_or(1);

@@ -292,10 +292,10 @@ impl MemoryLog {
         cluster_id.clone_into(&mut self.lock().settings.cluster_id);
     }
 
-    /// Commits every open transaction: commit requests that were on their way when their senders died arrive now.
+    /// Commits every open transaction that holds offsets: commit requests that were on their way when their senders died arrive now.
     pub fn deliver_commits(&self) {
         let mut state = self.lock();
-        for (transactional_id, epoch) in state.open_producers() {
+        for (transactional_id, epoch) in state.producers_with_offsets() {
             // A journal that fails leaves the transaction open, as a lost request would.
             drop(state.commit_transaction(&transactional_id, epoch));
         }

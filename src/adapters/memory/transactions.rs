@@ -159,9 +159,11 @@ impl State {
         Ok(())
     }
 
-    /// The producers that have something open, with their epochs.
-    pub(super) fn open_producers(&self) -> Vec<(String, u32)> {
-        let open = self.transactions.producers.iter().filter(|(_, producer)| producer.open.is_some());
+    /// The producers whose open transactions hold offsets, with their epochs: offsets are sent last, so only these may have
+    /// asked for a commit.
+    pub(super) fn producers_with_offsets(&self) -> Vec<(String, u32)> {
+        let has_offsets = |producer: &Producer| producer.open.as_ref().is_some_and(|open| !open.offsets.is_empty());
+        let open = self.transactions.producers.iter().filter(|(_, producer)| has_offsets(producer));
         open.map(|(transactional_id, producer)| (transactional_id.clone(), producer.epoch)).collect()
     }
 
