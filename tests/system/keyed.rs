@@ -53,6 +53,9 @@ pub fn changelog(world: &World, group: &str, name: &str) -> BTreeMap<String, (i3
     let mut last = BTreeMap::new();
     read(world, group, name, |record| {
         let key = String::from_utf8(record.key.unwrap()).unwrap();
+        if key.starts_with('\0') {
+            return; // the task's clock
+        }
         match record.value {
             Some(value) => {
                 let start = if value[0] == 1 { 2 } else { 10 };

@@ -52,6 +52,9 @@ impl Scene {
         history
             .each_message(&topic(CHANGELOG), &mut |record| {
                 let Some(value) = record.value else { return };
+                if record.key.is_some_and(|key| key.starts_with(b"\0")) {
+                    return; // the task's clock
+                }
                 let start = if value[0] == 1 { 2 } else { 10 };
                 let session: serde_json::Value = serde_json::from_slice(&value[start..]).unwrap();
                 out.insert(record.partition, session["clicks"].as_i64().unwrap());
