@@ -349,4 +349,28 @@ mod tests {
         drop(server);
         assert_eq!(ask("scoring", &address), None);
     }
+
+    #[test]
+    fn what_operators_did_stands_below_the_halts_the_latest_first_and_no_more_than_ten() {
+        let mut told = Vec::new();
+        write_repairs(&[], &mut told).unwrap();
+        assert!(told.is_empty());
+        let repair = |number: i64| RepairReport {
+            source: format!("readings-{number}"),
+            command: "adopt --from-group".into(),
+            who: "ada@desk".into(),
+            at: "2026-11-25T17:37:00Z".into(),
+            next_offset_before: None,
+            next_offset: 40 + number,
+            committed_before: Some(7),
+            committed: 40 + number,
+        };
+        write_repairs(&(1..=12).map(repair).collect::<Vec<_>>(), &mut told).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = told.lines().map(words).collect();
+        assert_eq!(lines[0], "REPAIRED AT BY COMMAND POSITION COMMITTED");
+        let latest = "readings-12 2026-11-25T17:37:00Z ada@desk adopt --from-group none -> 52 7 -> 52";
+        assert_eq!((lines[1].as_str(), lines.len()), (latest, 11), "{told}");
+    }
 }

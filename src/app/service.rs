@@ -300,6 +300,26 @@ fn size(number: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::memory::MemoryLog;
+    use crate::pipelines::usage;
+    use crate::ports::clock::SystemClock;
+    use crate::settings::Sources;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_pipeline_does_not_start_without_its_internal_topics() {
+        let topology = usage::topology();
+        let settings = Settings::load(&topology, Sources::default()).unwrap();
+        let mut service = Service::new(&topology, settings).unwrap();
+        service.kafka.group_protocol = GroupProtocol::Consumer; // the bounds of sessions would be asked of a broker
+        let log = MemoryLog::new(Arc::new(SystemClock::default()));
+        for topic in ["events", "events-dlt", "usage-by-user-repartition-dlt", "usage-updates"] {
+            log.create_topic(topic, 12).unwrap();
+        }
+        let Err(Failure::Setup(told)) = service.check_topics(&*log.group("usage")) else { panic!("it starts") };
+        let missing = |topic| format!("topic {topic} does not exist; `tidegate topics apply` creates it");
+        assert_eq!(told, ["usage-by-user-repartition", "usage-usage-changelog"].map(missing));
+    }
 
     #[test]
     fn a_session_timeout_that_the_brokers_refuse_is_told_with_their_bounds() {

@@ -919,20 +919,39 @@ impl World {
         )
     }
 
-    /// Stops every instance; then each store on each disk holds what a replay of its changelog up to its checkpoint leaves.
+    /// Stops every instance; then each store on each disk holds what a replay of its changelog up to its checkpoint leaves,
+    /// and who ran its task until then has written all of it.
     fn leave_and_check_stores(&mut self, plan: &Plan, when: &str) {
+        let up =
+            self.instances.iter().enumerate().filter(|(_, instance)| instance.member.is_some() && !instance.is_frozen);
+        let running: BTreeSet<(usize, TaskId)> = up
+            .flat_map(|(number, instance)| instance.status.tasks().into_iter().map(move |task| (number, task)))
+            .filter(|(_, (_, status))| status.state == "running")
+            .map(|(number, (task, _))| (number, task))
+            .collect();
         for member in self.instances.iter_mut().filter_map(|instance| instance.member.take()) {
             if let Err(fault) = member.close() {
                 panic!("{when}: an instance did not stop: {fault}");
             }
         }
-        let stores = plan.topology.sub_topologies().iter().flat_map(|sub| &sub.stores);
-        for (store, topic) in stores.filter_map(|store| Some((store, plan.topology.changelog_topic(store)?))) {
+        let subs = plan.topology.sub_topologies().iter().enumerate();
+        let stores = subs.flat_map(|(number, sub)| sub.stores.iter().map(move |store| (number, store)));
+        let changelog = |(sub, store)| Some((sub, store, plan.topology.changelog_topic(store)?));
+        for (sub_topology, store, topic) in stores.filter_map(changelog) {
             let records = self.log.read(&topic);
             let ids = (0..plan.partitions)
                 .map(|number| StoreId { name: Arc::clone(&store.name), partition: Partition(number) });
-            for (id, disk) in ids.flat_map(|id| self.instances.iter().map(move |on| (id.clone(), &on.stores))) {
-                let Some(checkpoint) = disk.checkpoint(&id) else { continue };
+            let places = ids.flat_map(|id| self.instances.iter().enumerate().map(move |on| (id.clone(), on)));
+            for (id, (number, Instance { stores: disk, .. })) in places {
+                let checkpoint = disk.checkpoint(&id);
+                let task = TaskId { sub_topology, partition: id.partition };
+                let is_written = |found: &Found| checkpoint.as_ref().is_some_and(|at| found.offset < at.next_offset.0);
+                assert!(
+                    !running.contains(&(number, task))
+                        || records.iter().filter(|found| found.partition == id.partition.0).all(is_written),
+                    "{when}: store {id} is not written to the end of its changelog: {checkpoint:?}"
+                );
+                let Some(checkpoint) = checkpoint else { continue };
                 let is_known =
                     |found: &&Found| found.partition == id.partition.0 && found.offset < checkpoint.next_offset.0;
                 let mut replayed = BTreeMap::new();

@@ -9,6 +9,7 @@ mod shrink;
 use pipeline::Asked;
 use scenario::Scenario;
 use std::collections::BTreeSet;
+use tidegate::engine::supervisor::changelogs;
 use tidegate::testing::Act;
 
 /// Runs a scenario that was printed as a test.
@@ -54,6 +55,18 @@ fn a_failing_scenario_is_shrunk_to_what_makes_it_fail() {
     let found = (0..).map(Scenario::draw).find(|scenario| has_one(scenario) && scenario.pipeline.subs.len() > 1);
     let small = shrink::shrink(&found.unwrap(), 1_000, has_one);
     assert_eq!((small.acts.len(), small.pipeline.subs.len(), small.pipeline.partitions), (1, 1, 1));
+}
+
+/// Those that every change plays (`system::drawn`).
+#[test]
+fn the_first_eight_for_real_servers_kill_and_freeze_instances_and_lose_disks() {
+    let scenarios: Vec<Scenario> = (0..8).map(Scenario::for_real_servers).collect();
+    let has = |is: fn(&Act) -> bool| move |scenario: &Scenario| scenario.acts.iter().any(is);
+    assert!(scenarios.iter().any(has(|act| matches!(act, Act::Kill(_)))), "kills");
+    assert!(scenarios.iter().any(has(|act| matches!(act, Act::Freeze(_)))), "freezes");
+    let keeps_state = |scenario: &&Scenario| !changelogs(&scenario.pipeline.topology(&Asked::default())).is_empty();
+    let mut with_state = scenarios.iter().filter(keeps_state);
+    assert!(with_state.any(has(|act| matches!(act, Act::LoseDisk(_)))), "lost disks");
 }
 
 #[test]

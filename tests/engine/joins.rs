@@ -245,15 +245,19 @@ fn a_table_that_is_cut_while_it_is_read_halts_as_deleted_or_goes_on_as_the_setti
             user(&mut driver, &format!("u{n}"), Some(n));
         }
         let place = TopicPartition::new(TopicName::parse("users").unwrap(), Partition(0));
+        let is_reading = |driver: &mut TestDriver| {
+            driver.status(0).tasks().values().any(|task| task.state == "reading table topics")
+        };
         for _ in 0..1_000 {
             driver.step();
             driver.pass(Duration::from_millis(1));
-            if driver.status(0).tasks().values().any(|task| task.state == "reading table topics") {
+            if is_reading(&mut driver) {
                 break;
             }
         }
         driver.step(); // begins to read
         driver.step();
+        assert!(is_reading(&mut driver), "the table is cut under the reader");
         driver.log().truncate_before(&place, NextOffset(11_999));
         order(&mut driver, "u11999", 1);
         let halts: Vec<_> = driver.halts().iter().map(|halt| (halt.reason, halt.source.clone())).collect();

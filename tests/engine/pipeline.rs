@@ -101,6 +101,7 @@ pub fn make_a_zombie(driver: &mut TestDriver) {
 /// The ids of everything announced: unique, whatever happened.
 pub fn announced_ids(driver: &mut TestDriver) -> Vec<String> {
     let found = driver.read_raw("large-changes");
+    assert!(found.iter().all(|found| found.header("ce_id") == found.header("tg_id")), "CloudEvents' id is the same");
     let mut ids: Vec<String> = found.iter().map(|found| found.header("tg_id").expect("an id").to_owned()).collect();
     let count = ids.len();
     ids.sort();

@@ -267,12 +267,19 @@ fn a_crash_at_any_step_changes_no_life() {
     };
     let (expected, _) = run(None);
     assert_eq!(expected.iter().flatten().max(), Some(&2), "some live on and some expire");
+    let mut points = 0;
     for step in THROUGH_LOG {
-        for nth in 1..=8 {
+        for nth in 1.. {
             let (found, crashes) = run(Some((step, nth)));
-            assert_eq!(found, expected, "{step:?} {nth}, {crashes} crashes");
+            assert_eq!(found, expected, "{step:?} {nth}");
+            if crashes == 0 {
+                assert!(nth > 1, "{step:?} was not reached");
+                break; // nor is it reached so often
+            }
+            points += 1;
         }
     }
+    assert!(points >= 40, "{points} crash points");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tidegate::engine::metadata::{Listed, committed, lists_store, topic_id};
 use tidegate::engine::repair::{Repair, Tools, rebuild};
 use tidegate::engine::repair_plan::{Action, Outputs, Target};
 use tidegate::engine::settings::EngineSettings;
-use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
+use tidegate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::ports::rows::NoRows;
 use tidegate::testing::TestDriver;
@@ -137,6 +137,26 @@ fn a_step_without_state_does_not_begin_again_while_what_it_made_is_there() {
     driver.start(0);
     feed(&mut driver, "events", 1);
     assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(6))));
+}
+
+/// The store on the disk is some records behind its changelog, and the halt names where the disk stands.
+#[test]
+fn after_a_kill_a_lost_offset_costs_what_was_committed_since_the_store_was_last_written() {
+    let mut driver = TestDriver::new(visits()).partitions(1);
+    feed(&mut driver, "clicks", 5);
+    driver.advance(Duration::from_secs(6)); // store_flush is 5 s
+    feed(&mut driver, "clicks", 3);
+    driver.kill(0);
+    driver.log().set_committed("visits", &place("clicks"), None).unwrap();
+    driver.start(0);
+    assert_eq!(reasons(&mut driver), [("clicks".to_owned(), HaltReason::OffsetsLost)]);
+    let told = commands(&mut driver);
+    assert!(told.contains(&"tidegate reset clicks-0 --to 5".to_owned()), "{told:?}");
+    driver.stop(0);
+    reset(&mut driver, &visits(), "clicks", Target::Offset(NextOffset(5)), None);
+    driver.start(0);
+    feed(&mut driver, "clicks", 1);
+    assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(9 + 3))));
 }
 
 #[test]

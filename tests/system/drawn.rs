@@ -25,6 +25,8 @@ use tidegate::testing::{Act, Event, Message, Observed, Progress, Row, Sending, S
 /// How long a pipeline may take to read all that was sent once everybody is up: a session, a transaction of the dead, the
 /// retries of a record that asks for ever, and a restore.
 const TO_REST: Duration = Duration::from_secs(60);
+/// A frozen instance whose session is over has lost its partitions.
+const SESSION: Duration = Duration::from_secs(3);
 /// How many are run at a time; the rig lets no more worlds be.
 const LANES: usize = 2;
 const NAMES: [&str; 3] = ["first", "second", "third"];
@@ -48,7 +50,8 @@ struct Run {
     /// What is sent to the partitions of these topics is to be read.
     sources: Vec<TopicPartition>,
     first_rows: BTreeMap<(String, Key), Row>,
-    kills: usize,
+    met: Met,
+    frozen: BTreeMap<usize, Instant>,
     world: World, // last: dropped after the instances are gone
 }
 
@@ -86,7 +89,19 @@ impl Run {
         let history = KafkaHistory::connect(&kafka, topology.name()).unwrap();
         let reader = KafkaChangelog::connect(&kafka).unwrap();
         let instances = (0..scenario.knobs.instances).map(|_| None).collect();
-        Some(Self { scenario, topology, instances, feed, history, reader, sources, first_rows, kills: 0, world })
+        Some(Self {
+            scenario,
+            topology,
+            instances,
+            feed,
+            history,
+            reader,
+            sources,
+            first_rows,
+            met: Met::default(),
+            frozen: BTreeMap::new(),
+            world,
+        })
     }
 
     fn act(&mut self, act: &Act) {
@@ -103,7 +118,7 @@ impl Run {
                 let mut instance = self.instances[*number].take().unwrap();
                 assert!(instance.is_running(), "{} ended by itself\n{}", instance.name, instance.log());
                 instance.kill();
-                self.kills += 1;
+                self.met.kills += 1;
             }
             Act::Stop(number) => {
                 let mut instance = self.instances[*number].take().unwrap();
@@ -111,11 +126,18 @@ impl Run {
                 end(&mut instance);
             }
             Act::Start(number) => self.start(*number),
-            Act::Freeze(number) => self.instances[*number].as_ref().unwrap().signal("STOP"),
-            Act::Thaw(number) => self.instances[*number].as_ref().unwrap().signal("CONT"),
+            Act::Freeze(number) => {
+                self.instances[*number].as_ref().unwrap().signal("STOP");
+                self.frozen.insert(*number, Instant::now());
+            }
+            Act::Thaw(number) => {
+                let since = self.frozen.remove(number).unwrap();
+                self.met.freezes += usize::from(since.elapsed() > SESSION);
+                self.instances[*number].as_ref().unwrap().signal("CONT");
+            }
             Act::LoseDisk(number) => {
                 let folder = self.world.folder().join(format!("state-{}", NAMES[*number]));
-                let _ = std::fs::remove_dir_all(folder); // it may not have had one
+                self.met.lost_disks += usize::from(std::fs::remove_dir_all(folder).is_ok()); // it may not have had one
             }
             other => panic!("{other:?} is not for real servers"),
         }
@@ -247,7 +269,7 @@ fn settings(scenario: &Scenario) -> Vec<(&'static str, String)> {
     let knobs = &scenario.knobs;
     let missing_row = ["skip", "dead-letter", "retry"][usize::from(knobs.missing_row % 3)];
     vec![
-        ("TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "3000".into()),
+        ("TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", SESSION.as_millis().to_string()),
         ("TIDEGATE_KAFKA__TRANSACTION_TIMEOUT_MS", "3000".into()),
         ("TIDEGATE_ENGINE__WORKERS", knobs.workers.to_string()),
         ("TIDEGATE_ENGINE__BATCH_ROWS", knobs.batch_rows.to_string()),
@@ -400,14 +422,34 @@ impl std::fmt::Display for Seed {
     }
 }
 
-/// Plays the seed's scenario and judges it; `false` when the time for new ones is over.
-fn play(seed: &Seed) -> bool {
+/// How much of what may happen to instances has happened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Met {
+    seeds: usize,
+    kills: usize,
+    /// Past the session.
+    freezes: usize,
+    /// With something on them.
+    lost_disks: usize,
+}
+
+impl Met {
+    const fn add(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.kills += other.kills;
+        self.freezes += other.freezes;
+        self.lost_disks += other.lost_disks;
+    }
+}
+
+/// Plays the seed's scenario and judges it; `None` when the time for new ones is over.
+fn play(seed: &Seed) -> Option<Met> {
     let scenario = Scenario::for_real_servers(seed.0);
     let name: &'static str = Box::leak(format!("drawn-{}", seed.0).into_boxed_str());
-    let Some(mut run) = Run::new(name, scenario) else { return false };
+    let mut run = Run::new(name, scenario)?;
     let mut proof = Proof::new("drawn", seed.0);
     if !proof.begin(seed) {
-        return false;
+        return None;
     }
     (0..run.instances.len()).for_each(|number| run.start(number));
     for act in run.scenario.acts.clone() {
@@ -429,10 +471,10 @@ fn play(seed: &Seed) -> bool {
     };
     let read: usize = run.sources.iter().filter_map(|place| observed.log.get(place)).map(Vec::len).sum();
     let written = count(&outputs(&run.topology));
-    run.world.note(&format!("{seed}: {read} records read, {written} written, {} kills, no finding", run.kills));
-    proof.end(&[("records", read.into()), ("kills", run.kills.into())]);
+    run.world.note(&format!("{seed}: {read} records read, {written} written, {:?}, no finding", run.met));
+    proof.end(&[("records", read.into()), ("kills", run.met.kills.into())]);
     proof.clean();
-    true
+    Some(Met { seeds: 1, ..run.met })
 }
 
 /// `TIDEGATE_DRAWN_SEED`: the first seed (0). `TIDEGATE_DRAWN_SEEDS`: how many, 8 or, in the long run, 60.
@@ -448,15 +490,15 @@ fn drawn_pipelines_leave_behind_what_each_record_says_through_kills() {
     let count = number("TIDEGATE_DRAWN_SEEDS").unwrap_or(if proof.is_kept() { 60 } else { 8 });
     let seeds = proof.plan(&(first..first + count).map(Seed).collect::<Vec<_>>());
     say(&format!("drawn: TIDEGATE_DRAWN_SEED={first} TIDEGATE_DRAWN_SEEDS={count}"));
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, failed, met) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(Met::default()));
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
                 // Each in a thread of its own: one that fails keeps its logs, and the others go on.
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match std::thread::scope(|scope| scope.spawn(|| play(seed)).join()) {
-                        Ok(true) => {}
-                        Ok(false) => return,
+                        Ok(Some(one)) => met.lock().unwrap().add(one),
+                        Ok(None) => return,
                         Err(_) => failed.lock().unwrap().push(seed.0),
                     }
                 }
@@ -465,4 +507,13 @@ fn drawn_pipelines_leave_behind_what_each_record_says_through_kills() {
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "seeds with findings: {failed:?}");
+    let met = met.into_inner().unwrap();
+    say(&format!("drawn: {met:?}"));
+    if proof.is_kept() {
+        return; // until its time is over
+    }
+    assert_eq!(met.seeds, seeds.len(), "each seed is played");
+    if first == 0 && count >= 8 {
+        assert!(met.kills > 0 && met.freezes > 0 && met.lost_disks > 0, "{met:?}");
+    }
 }

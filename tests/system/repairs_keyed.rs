@@ -52,7 +52,7 @@ impl Scene {
         history
             .each_message(&topic(CHANGELOG), &mut |record| {
                 let Some(value) = record.value else { return };
-                if record.key.is_some_and(|key| key.starts_with(b"\0")) {
+                if record.key.is_some_and(|key| key == b"\0tidegate\0clock") {
                     return; // the task's clock
                 }
                 let start = if value[0] == 1 { 2 } else { 10 };

@@ -147,3 +147,71 @@ impl Summary {
 fn tenths(ms: Option<f64>) -> Option<f64> {
     ms.map(|ms| (ms * 10.0).round() / 10.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Summary {
+        Summary {
+            edition: EDITION,
+            records: 3,
+            decided: 3,
+            row_versions: 3,
+            announced: 1,
+            in_topic: 1,
+            missing: 0,
+            twice: 0,
+            unknown: 0,
+            altered: 0,
+            out_of_order: 0,
+            contradictions: Vec::new(),
+            crashes: 1,
+            recovered: 1,
+            recovery_ms: vec![1_022],
+            published_from_outbox: 1,
+            algorithm_runs: 3,
+            repeated_algorithm_runs: 0,
+            p50_ms: None,
+            p99_ms: None,
+            ids: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn one_thing_that_must_not_be_is_enough_for_a_bad_end() {
+        assert!(good().is_good());
+        let spoil: [fn(&mut Summary); 7] = [
+            |summary| summary.missing = 1,
+            |summary| summary.twice = 1,
+            |summary| summary.unknown = 1,
+            |summary| summary.altered = 1,
+            |summary| summary.out_of_order = 1,
+            |summary| summary.repeated_algorithm_runs = 1,
+            |summary| summary.contradictions.push("a transaction is still open".into()),
+        ];
+        for (number, spoil) in spoil.iter().enumerate() {
+            let mut summary = good();
+            spoil(&mut summary);
+            assert!(!summary.is_good(), "spoilt by number {number}");
+        }
+    }
+
+    /// What the audit does not ask, in a world that has come to rest.
+    #[test]
+    fn records_that_were_not_decided_and_crashes_without_a_recovery_are_contradictions() {
+        let world = World::open(None).unwrap();
+        let report = world.audit().unwrap();
+        let mut summary = good();
+        summary.check(&report, &world);
+        assert!(summary.is_good(), "{:?}", summary.contradictions);
+        summary = Summary { decided: 2, crashes: 2, ..good() };
+        summary.check(&report, &world);
+        let told = summary.contradictions.join("; ");
+        assert!(
+            told.contains("3 records were fed, 2 were decided") && told.contains("2 crashes, 1 recoveries"),
+            "{told}"
+        );
+        assert!(!summary.is_good());
+    }
+}
