@@ -59,7 +59,8 @@ pub struct Report {
     pub undeclared: Vec<UndeclaredReport>,
     /// Sources whose records lie already where `key_by` sends them: shuffles to remove.
     pub needless_shuffles: Vec<ShuffleReport>,
-    /// What the last crash came to, under `demo`; `null` under `run`.
+    /// What the last crash came to, under `demo`; left out under `run`, which has no crash of its own to tell of.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<Recovery>,
 }
 

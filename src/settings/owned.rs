@@ -27,7 +27,7 @@ const FIXED: [(&str, &str); 30] = [
     ("enable.partition.eof", "the engine switches it where it needs it"),
     ("enabled_events", "the engine reads librdkafka's event queue"),
     ("group.id", "it is the pipeline's name (pipeline.name)"),
-    ("group.instance.id", "members join under an id of their own, so that who leaves is replaced at once"),
+    ("group.instance.id", "members join without one, so that a member that leaves is replaced at once"),
     ("group.remote.assignor", "the companions follow the lead topic whatever the broker's assignor is"),
     ("isolation.level", "it is read_committed: what was rolled back must not be read"),
     ("log.connection.close", "the transactional producer must see lost connections"),

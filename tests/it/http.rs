@@ -31,6 +31,20 @@ impl View for Fake {
     }
 }
 
+/// As `run` has it: no crash of its own to tell of.
+#[derive(Default)]
+struct Service(Status);
+
+impl View for Service {
+    fn status(&self) -> &Status {
+        &self.0
+    }
+
+    fn about(&self) -> About {
+        About { pipeline: "scoring".into(), place: "a test".into() }
+    }
+}
+
 fn start() -> (Arc<Fake>, Server) {
     let fake = Arc::new(Fake::default());
     let server = serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&fake) as Arc<dyn View>).unwrap();
@@ -111,6 +125,13 @@ fn numbers_come_once_a_second_as_events_and_as_json() {
     let (code, head, body) = get(&server, "/status");
     assert!(code == 200 && head.contains("application/json"), "{head}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap()["records"], 3500);
+}
+
+#[test]
+fn a_service_does_not_report_the_recovery_that_only_the_demo_sees() {
+    let server = serve("127.0.0.1:0".parse().unwrap(), Arc::new(Service::default())).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&get(&server, "/status").2).unwrap();
+    assert!(status.get("last_recovery").is_none() && status["records"] == 0, "{status}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ const OWNED: &[(&str, &str)] = &[
     ("metadata.broker.list", "use the setting bootstrap_servers"),
     ("client.id", "it is derived, so that broker logs name the worker"),
     ("group.id", "it is the pipeline's name"),
-    ("group.instance.id", "members join under an id of their own, so that who leaves is replaced at once"),
+    ("group.instance.id", "members join without one, so that a member that leaves is replaced at once"),
     ("group.protocol", "use the setting group_protocol"),
     ("group.remote.assignor", "the companions follow the lead topic whatever the broker's assignor is"),
     ("partition.assignment.strategy", "it is cooperative-sticky: others stop the world at every join"),
