@@ -172,21 +172,26 @@ impl Page {
 
     /// The same service, whose group will be told where this instance can be asked for its stores.
     fn advertised(&self, mut service: Service) -> Service {
-        let listening = self.server.address();
         let set = service.settings.http.advertised_address.clone();
-        let found = || {
-            let ip = Some(listening.ip()).filter(|ip| !ip.is_unspecified());
-            let ip = ip.or_else(|| route_to(&service.settings.kafka.bootstrap_servers))?;
-            Some(SocketAddr::new(ip, listening.port()).to_string())
-        };
-        service.kafka.advertised_address =
-            set.or_else(found).and_then(|address| http::place::told(&address)).unwrap_or_default();
+        let address = advertised(set, self.server.address(), &service.settings.kafka.bootstrap_servers);
+        service.kafka.advertised_address = address.and_then(|address| http::place::told(&address)).unwrap_or_default();
         service
     }
 
     fn open_stores(&self, queries: Queries) {
         let _ = self.view.queries.set(queries); // called once
     }
+}
+
+/// Where others reach a server that listens there: as the settings say, or else at its own address, or else, where it listens
+/// at all addresses, at the one by which this machine reaches the brokers.
+#[cfg(feature = "http")]
+fn advertised(set: Option<String>, listening: SocketAddr, brokers: &str) -> Option<String> {
+    let found = || {
+        let ip = Some(listening.ip()).filter(|ip| !ip.is_unspecified()).or_else(|| route_to(brokers))?;
+        Some(SocketAddr::new(ip, listening.port()).to_string())
+    };
+    set.or_else(found)
 }
 
 /// The address by which this machine reaches a server of the list. Connecting a datagram socket sends nothing.
@@ -281,4 +286,21 @@ fn member(
     };
     let hook: Arc<dyn Hook> = Arc::new(ServiceHook);
     Member::new(&Arc::new(service.topology.clone()), service.engine(), ports, Arc::clone(status), &hook)
+}
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_what_is_set_or_the_address_itself_or_the_one_that_leads_to_the_brokers() {
+        let at = |listening: &str, set: Option<&str>, brokers: &str| {
+            advertised(set.map(str::to_owned), listening.parse().unwrap(), brokers)
+        };
+        let name = "pod-3.tidegate:80";
+        assert_eq!(at("0.0.0.0:8230", Some(name), "127.0.0.1:9092").as_deref(), Some(name));
+        assert_eq!(at("10.1.2.3:8230", None, "127.0.0.1:9092").as_deref(), Some("10.1.2.3:8230"));
+        assert_eq!(at("0.0.0.0:8230", None, "nowhere:x, 127.0.0.1:9092").as_deref(), Some("127.0.0.1:8230"));
+        assert_eq!(at("0.0.0.0:8230", None, "nowhere:x"), None);
+    }
 }

@@ -33,5 +33,5 @@ url=$("$here/postgres.sh" status "$root/postgres")
 cat <<SETTINGS
 export TIDEGATE_KAFKA__BOOTSTRAP_SERVERS=$servers
 export TIDEGATE_DATABASE__URL=${url#up }
-# Paste the two lines above, then: tidegate topics apply --yes && tidegate migrate && tidegate run
+# Paste the two lines above, then: tidegate topics apply --env dev --yes && tidegate migrate && tidegate run
 SETTINGS
