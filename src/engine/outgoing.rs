@@ -148,16 +148,6 @@ impl Outgoing {
         let sources = &self.sources.all;
         self.entries.retain(|entry| sources.get(entry.source).is_some_and(|source| keep(source, entry.source_offset)));
     }
-
-    /// Moves the messages of `source` out.
-    pub(crate) fn split_off(&mut self, source: &TopicPartition) -> Self {
-        let mut out = Self::default();
-        for (origin, message) in self.with_origins().filter(|(origin, _)| origin.source == source) {
-            out.push(origin, &message);
-        }
-        self.retain(|other, _| other != source);
-        out
-    }
 }
 
 #[cfg(test)]
@@ -192,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_keep_their_bytes_through_appending_retaining_and_splitting() {
+    fn messages_keep_their_bytes_through_appending_and_retaining() {
         let mut out = filled(0, 0..2);
         out.append(filled(1, 5..7));
         out.append(filled(0, 2..3));
@@ -200,10 +190,5 @@ mod tests {
         assert_eq!(out.messages().filter(|m| m.key == Some(b"k")).count(), 3);
         out.retain(|_, offset| offset.0 != 1);
         assert_eq!(values(&out), ["0-0", "1-5", "1-6", "0-2"]);
-        let split = out.split_off(&place(1));
-        assert_eq!(
-            (values(&split), values(&out)),
-            (vec!["1-5".into(), "1-6".into()], vec!["0-0".into(), "0-2".into()])
-        );
     }
 }

@@ -752,19 +752,30 @@ impl Publication {
     }
 
     /// One publication a task: what a step without rows came to with all of its inputs is never torn apart, because its
-    /// changelog records speak of all of them.
-    pub(crate) fn split(mut self) -> Vec<Self> {
-        let mut counts = std::mem::take(&mut self.counts); // of all tasks, told with the first
-        let mut out = Vec::new();
-        for task in self.tasks() {
-            let mut own = Self { counts: std::mem::take(&mut counts), is_urgent: self.is_urgent, ..Self::default() };
-            own.parts = self.parts.iter().filter(|part| part.task == task).cloned().collect();
-            let is_own = |source: &TopicPartition| own.parts.iter().any(|part| part.source == *source);
-            own.rows = self.rows.iter().filter(|outbound| is_own(&outbound.row.source)).cloned().collect();
-            for part in &own.parts {
-                own.outgoing.append(self.outgoing.split_off(&part.source));
+    /// changelog records speak of all of them, and each task keeps the order of its messages whatever inputs they name: of two
+    /// records of one key the later one counts.
+    pub(crate) fn split(self) -> Vec<Self> {
+        let Self { parts, rows, outgoing, counts, is_urgent, .. } = self;
+        let mut tasks = BTreeMap::new();
+        let mut out: BTreeMap<TaskId, Self> = BTreeMap::new();
+        for part in parts {
+            tasks.insert(part.source.clone(), part.task);
+            let own = out.entry(part.task).or_insert_with(|| Self { is_urgent, ..Self::default() });
+            own.parts.push(part);
+        }
+        for outbound in rows {
+            if let Some(own) = tasks.get(&outbound.row.source).and_then(|task| out.get_mut(task)) {
+                own.rows.push(outbound);
             }
-            out.push(own);
+        }
+        for (origin, message) in outgoing.with_origins() {
+            if let Some(own) = tasks.get(origin.source).and_then(|task| out.get_mut(task)) {
+                own.outgoing.push(origin, &message);
+            }
+        }
+        let mut out: Vec<Self> = out.into_values().collect();
+        if let Some(first) = out.first_mut() {
+            first.counts = counts; // of all tasks
         }
         out
     }
@@ -1227,6 +1238,39 @@ mod tests {
         assert_eq!(ages(&of_another), [(0, false), (1, false), (2, true), (3, true)]);
         of_another.cut(&of_another.parts[0].source.clone(), NextOffset(1));
         assert_eq!(ages(&of_another), [(1, false), (2, true), (3, true)]);
+    }
+
+    /// Each batch names one of its inputs for all of its changelog records: the first that moved.
+    #[test]
+    fn the_changelog_records_of_a_task_keep_their_order_when_tasks_are_parted() {
+        let place = |topic: &str| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(0));
+        let changelog = TopicName::parse("log").unwrap();
+        let task = |number| TaskId { sub_topology: number, partition: Partition(0) };
+        let batch = |number: usize, topic: &str, (from, to): (i64, i64), value: &str| {
+            let (source, assignment, epoch, marks, batch) = (place(topic), AssignmentId(1), 0, None, 1);
+            let (from, to) = (NextOffset(from), NextOffset(to));
+            let part = Part { task: task(number), assignment, source, epoch, from, to, marks, batch };
+            let mut publication = Publication { parts: vec![part], ..Publication::default() };
+            let (destination, partition, key) = (&changelog, Some(Partition(0)), Some(b"k".as_slice()));
+            let (value, headers, timestamp, is_tracked) = (Some(value.as_bytes()), &[][..], None, true);
+            let message = Message { destination, partition, key, value, headers, timestamp, is_tracked };
+            let origin = crate::engine::outgoing::Origin { source: &place(topic), offset: Offset(to.0 - 1) };
+            publication.outgoing.push(origin, &message);
+            publication
+        };
+        let mut all = batch(0, "a", (0, 2), "1");
+        all.append(batch(0, "b", (0, 1), "2"));
+        all.append(batch(1, "c", (0, 1), "other"));
+        all.append(batch(0, "a", (2, 3), "3"));
+        let values = |own: &Publication| -> Vec<String> {
+            own.outgoing.messages().map(|m| String::from_utf8(m.value.unwrap().to_vec()).unwrap()).collect()
+        };
+        let parted: Vec<_> = all.split().iter().map(|own| (own.tasks(), values(own))).collect();
+        let expected = [(0, vec!["1", "2", "3"]), (1, vec!["other"])];
+        let expected = expected.map(|(number, values)| {
+            (BTreeSet::from([task(number)]), values.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        });
+        assert_eq!(parted, expected);
     }
 
     /// Else the changelog's end would be told with the first batch, before the second one is proved.

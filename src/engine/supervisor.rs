@@ -58,6 +58,9 @@ pub(crate) enum ToSource {
     Start { task: TaskId, assignment: AssignmentId, delivery: u64, positions: Vec<(TopicPartition, NextOffset)> },
 }
 
+/// Starts that are not done yet, one a task.
+type Starts = BTreeMap<TaskId, ToSource>;
+
 /// The adapters of one worker.
 pub struct WorkerPorts {
     /// Its database connection, not yet bound; [`NoRows`](crate::ports::rows::NoRows) where no step has rows.
@@ -120,7 +123,7 @@ pub struct Member {
     source: Box<dyn Source>,
     router: Router,
     commands: Receiver<ToSource>,
-    starts: Vec<ToSource>,
+    starts: Starts,
     workers: Vec<Worker>,
     queries: Queries,
     settings: Arc<EngineSettings>,
@@ -216,7 +219,7 @@ impl Member {
             queued_max: settings.queued_records,
             status: Arc::clone(&status),
         };
-        Ok(Self { source, router, commands, starts: Vec::new(), workers, queries, settings, status, is_abandoned })
+        Ok(Self { source, router, commands, starts: Starts::new(), workers, queries, settings, status, is_abandoned })
     }
 
     /// Reads this member's stores, also after [`Member::spawn`].
@@ -282,25 +285,9 @@ impl Member {
 
     /// Starts, holds back and releases deliveries. True when something was started.
     fn serve_source(&mut self) -> bool {
-        self.starts.extend(self.commands.try_iter());
-        let mut has_started = false;
-        let waiting = std::mem::take(&mut self.starts);
-        for ToSource::Start { task, assignment, delivery, positions } in waiting {
-            if self.router.assignments.membership(task, assignment).is_none() {
-                continue; // it moved while it was being taken over
-            }
-            match self.source.start(&positions) {
-                Ok(()) => {
-                    has_started = true;
-                    self.router.delivers(task, delivery);
-                }
-                Err(fault) => {
-                    tracing::debug!(error = %fault, "delivery could not start yet");
-                    self.starts.push(ToSource::Start { task, assignment, delivery, positions });
-                }
-            }
-        }
-        self.router.press_back(&mut *self.source);
+        let Self { source, router, commands, starts, .. } = self;
+        let has_started = router.start(&mut **source, starts, commands.try_iter());
+        router.press_back(&mut **source);
         has_started
     }
 
@@ -498,7 +485,7 @@ struct Poller {
     source: Box<dyn Source>,
     router: Router,
     commands: Receiver<ToSource>,
-    starts: Vec<ToSource>,
+    starts: Starts,
     queries: Queries,
     settings: Arc<EngineSettings>,
     status: Arc<Status>,
@@ -681,6 +668,36 @@ impl Router {
         }
     }
 
+    /// Starts what is told and what could not be started before. Of each task only the last one counts: where an earlier one
+    /// failed, its records would be nobody's. True when something was started.
+    fn start(&mut self, source: &mut dyn Source, waiting: &mut Starts, told: impl Iterator<Item = ToSource>) -> bool {
+        for start in told {
+            let ToSource::Start { task, assignment, .. } = &start;
+            // One of an assignment that is gone says nothing, however late it comes.
+            if self.assignments.membership(*task, *assignment).is_some() {
+                waiting.insert(*task, start);
+            }
+        }
+        let mut has_started = false;
+        waiting.retain(|task, ToSource::Start { assignment, delivery, positions, .. }| {
+            if self.assignments.membership(*task, *assignment).is_none() {
+                return false; // it moved while it was being taken over
+            }
+            match source.start(positions) {
+                Ok(()) => {
+                    has_started = true;
+                    self.delivers(*task, *delivery);
+                    false
+                }
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "delivery could not start yet");
+                    true
+                }
+            }
+        });
+        has_started
+    }
+
     /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed. A start
     /// releases what was held.
     fn delivers(&mut self, task: TaskId, delivery: u64) {
@@ -793,16 +810,17 @@ mod tests {
         drop(hold);
     }
 
-    /// Knows only what is held back.
+    /// Knows only what is held back, and where it was started; a start at 3 fails the first time.
     #[derive(Default)]
-    struct Held(Vec<&'static str>);
+    struct Held(Vec<&'static str>, Vec<NextOffset>);
 
     impl Source for Held {
         fn poll(&mut self, _: Duration, _: usize, _: &mut dyn Listener) -> Result<usize, Fault> {
             Ok(0)
         }
-        fn start(&mut self, _: &[(TopicPartition, NextOffset)]) -> Result<(), Fault> {
-            Ok(())
+        fn start(&mut self, positions: &[(TopicPartition, NextOffset)]) -> Result<(), Fault> {
+            self.1.extend(positions.iter().map(|(_, at)| *at));
+            if self.1 == [NextOffset(3)] { Err(Fault::retry("not yet")) } else { Ok(()) }
         }
         fn hold(&mut self, _: &[TopicPartition]) -> Result<(), Fault> {
             self.0.push("hold");
@@ -818,12 +836,10 @@ mod tests {
         fn close(&mut self, _: &mut dyn Listener) {}
     }
 
-    #[test]
-    fn inputs_are_held_back_at_the_bound_until_half_is_gone_and_anew_after_a_start() {
-        let task = TaskId { sub_topology: 0, partition: Partition(0) };
-        let queued = Arc::new(AtomicUsize::new(100));
-        let placed = Placed { stage: 0, queued: Arc::clone(&queued), record_bytes: 0, is_held: false, delivery: 1 };
-        let mut router = Router {
+    /// A router with one task.
+    fn router(task: TaskId, queued: &Arc<AtomicUsize>) -> Router {
+        let placed = Placed { stage: 0, queued: Arc::clone(queued), record_bytes: 0, is_held: false, delivery: 1 };
+        Router {
             assignments: Arc::default(),
             inboxes: Inboxes::default(),
             stages: Vec::new(),
@@ -832,7 +848,44 @@ mod tests {
             filling: BTreeMap::new(),
             queued_max: 100,
             status: Arc::default(),
+        }
+    }
+
+    /// Whose records came next would be told as those of a start that nobody waits for, and dropped for ever.
+    #[test]
+    fn a_start_that_failed_is_forgotten_once_its_task_has_a_newer_one() {
+        let task = TaskId { sub_topology: 0, partition: Partition(0) };
+        let mut router = router(task, &Arc::default());
+        let membership = Membership::new("p", "m", 1, None).unwrap();
+        let assignment = router.assignments.assign(&[task], membership)[0].1;
+        let place = TopicPartition::new(TopicName::parse("events").unwrap(), Partition(0));
+        let start = |delivery, at| ToSource::Start {
+            task,
+            assignment,
+            delivery,
+            positions: vec![(place.clone(), NextOffset(at))],
         };
+        let (mut source, mut waiting) = (Held::default(), Starts::default());
+        assert!(!router.start(&mut source, &mut waiting, [start(1, 3)].into_iter()));
+        assert!(router.start(&mut source, &mut waiting, [start(2, 5)].into_iter()));
+        assert!(!router.start(&mut source, &mut waiting, [].into_iter()));
+        assert_eq!((source.1, router.placed[&task].delivery), (vec![NextOffset(3), NextOffset(5)], 2));
+        // One that comes late, of an assignment that is gone, takes nothing away.
+        router.assignments.remove(&[task]);
+        let assignment = router.assignments.assign(&[task], Membership::new("p", "m", 2, None).unwrap())[0].1;
+        let (mut source, mut waiting) = (Held::default(), Starts::default());
+        let ToSource::Start { positions, .. } = start(1, 3);
+        let now = ToSource::Start { task, assignment, delivery: 1, positions };
+        router.start(&mut source, &mut waiting, [now, start(7, 9)].into_iter());
+        router.start(&mut source, &mut waiting, [].into_iter());
+        assert_eq!((source.1, router.placed[&task].delivery), (vec![NextOffset(3); 2], 1));
+    }
+
+    #[test]
+    fn inputs_are_held_back_at_the_bound_until_half_is_gone_and_anew_after_a_start() {
+        let task = TaskId { sub_topology: 0, partition: Partition(0) };
+        let queued = Arc::new(AtomicUsize::new(100));
+        let mut router = router(task, &queued);
         let mut source = Held::default();
         let mut press = |router: &mut Router, waiting: usize| {
             queued.store(waiting, Ordering::Release);
