@@ -130,8 +130,9 @@ enum Decided {
     Dead(Reject),
 }
 
-/// Most bytes of all notices of one record: a row of the outbox is inserted in one statement with the others.
-const RECORD_BYTES: usize = 128 << 20;
+/// Most bytes of all notices of one record: a row of the outbox is inserted in one statement with the others, and without rows
+/// it is what one transaction holds at least.
+pub(crate) const RECORD_BYTES: usize = 128 << 20;
 /// Records between two looks at the clock, at most: it is looked at sooner where a batch has just begun.
 const LOOK: usize = 50;
 

@@ -142,8 +142,7 @@ impl WriteBack {
     /// How much the store holds; the clock is none of its keys.
     pub(crate) fn size(&self) -> Result<StoreSize, Fault> {
         let StoreSize { keys, bytes } = self.store.size()?;
-        let is_timed = self.spec.time_to_live.is_some() && self.clock()?.is_some();
-        Ok(StoreSize { keys: keys.saturating_sub(u64::from(is_timed)), bytes })
+        Ok(StoreSize { keys: keys.saturating_sub(u64::from(self.clock()?.is_some())), bytes })
     }
 
     // === Reading ===
@@ -546,7 +545,7 @@ impl WriteBack {
     /// Deletes, with the open batch, the keys that have expired at `now`: looks at `keys_max` of them from `from` on, and
     /// answers where to go on; `None` at the end. A value that was written before its store had a time to live gets one.
     pub(crate) fn expire(&mut self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Option<Vec<u8>>, Fault> {
-        let Some(time) = self.spec.time_to_live else { return Ok(None) };
+        let time = self.spec.time_to_live;
         let (mut found, mut seen, mut bytes, mut next) = (Vec::new(), 0, 0, None);
         let cached = |key: &[u8]| self.entries.get(self.entries.find(key)?);
         self.store.scan(from, None, &mut |key, stored| {
@@ -558,9 +557,11 @@ impl WriteBack {
             // A newer value may lie in the cache; it is looked at again when it has reached the store.
             let is_newest =
                 cached(key).is_none_or(|entry| entry.value == Value::Unread || entry.value.kept() == Some(stored));
-            let value = match (open_envelope(stored, now), stored.first()) {
-                (None, _) => Value::Absent,
-                (Some(value), Some(&PLAIN)) if key != CLOCK => Value::Present(expiring(value, after(now, time))),
+            let value = match (open_envelope(stored, now), stored.first(), time) {
+                (None, ..) => Value::Absent,
+                (Some(value), Some(&PLAIN), Some(time)) if key != CLOCK => {
+                    Value::Present(expiring(value, after(now, time)))
+                }
                 _ => return true,
             };
             if is_newest {

@@ -1,6 +1,6 @@
 //! What a takeover does: a total function of D, K, P, L, H, metadata and ids (protocol 5). Whatever is not listed halts.
 
-use crate::engine::metadata::{is_ours, is_replay, topic_id};
+use crate::engine::metadata::{is_ours, is_replay, may_lie_before, topic_id};
 use crate::flow::record::NextOffset;
 use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
@@ -271,7 +271,7 @@ pub struct LogFacts<'a> {
     pub bounds: Bounds,
     /// The id that the topic has now.
     pub topic_id: &'a str,
-    /// The input up to which the stores of this process were made, where they remember one.
+    /// The input up to which the stores of this process were made, where they remember one, or which it has published.
     pub remembered: Option<NextOffset>,
     /// Whether an input without any offset was read before all the same: what was made of it, or another input's K,
     /// says so.
@@ -304,6 +304,11 @@ pub fn decide_log(facts: &LogFacts<'_>) -> Decision {
     }
     if at > end {
         return Decision::Halt(HaltReason::InputsTruncated);
+    }
+    // What is remembered was committed once.
+    let went_back = |seen: NextOffset| seen > at && !may_lie_before(committed, seen);
+    if is_ours(facts.pipeline, committed) && facts.remembered.is_some_and(went_back) {
+        return Decision::Halt(HaltReason::GroupWentBack);
     }
     match (at < start, facts.on_data_loss) {
         (false, _) => Decision::Resume { at },
@@ -590,7 +595,7 @@ mod tests {
                 let ours = committed("g", 0, NextOffset(k), Some(topic_id));
                 if is_ours { ours } else { Committed { metadata: String::new(), ..ours } }
             });
-            let remembered = remembered.filter(|_| is_stateful).map(NextOffset);
+            let remembered = remembered.map(NextOffset);
             let decision = decide_log(&LogFacts {
                 pipeline: "g",
                 committed: committed.as_ref(),
@@ -611,6 +616,7 @@ mod tests {
                     prop_assert!(Some(at.0) == k && start <= at.0 && at.0 <= start + length);
                     prop_assert!(!is_ours || same_topic);
                     prop_assert!(is_ours || !is_stateful || remembered == Some(at));
+                    prop_assert!(!is_ours || remembered <= Some(at), "K went back");
                 }
                 Decision::SkipGap { from, to } => {
                     prop_assert!(skip && to.0 == start && k < Some(start));

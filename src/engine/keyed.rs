@@ -40,6 +40,8 @@ pub(crate) struct Kept {
     /// The changelog up to here is proved to be in the cache or the store: the next checkpoint.
     pub(crate) proved_end: NextOffset,
     pub(crate) search: Search,
+    /// Whether its values expire, or some may that were written while they did: with it the clock is kept.
+    pub(crate) is_timed: bool,
 }
 
 /// How far the search for expired keys has come, which goes round and round.
@@ -106,10 +108,14 @@ impl Keyed {
     ///
     /// # Errors
     /// Where a store cannot be read.
-    pub(crate) fn kept_time(&self) -> Result<Timestamp, Fault> {
+    pub(crate) fn kept_time(&mut self) -> Result<Timestamp, Fault> {
         let mut time = START;
-        for kept in &self.kept {
-            time = time.max(kept.cache.clock()?.unwrap_or(START));
+        for kept in &mut self.kept {
+            if let Some(clock) = kept.cache.clock()? {
+                // Whatever its time to live is now: standing still, the clock would let what has expired come back.
+                kept.is_timed = true;
+                time = time.max(clock);
+            }
         }
         Ok(time)
     }
@@ -169,9 +175,9 @@ impl Keyed {
         }
     }
 
-    /// The stores whose values expire: with them the clock is kept.
+    /// The stores with which the clock is kept.
     fn timed(&mut self) -> impl Iterator<Item = &mut Kept> {
-        self.kept.iter_mut().filter(|kept| kept.cache.spec().time_to_live.is_some())
+        self.kept.iter_mut().filter(|kept| kept.is_timed)
     }
 
     fn changelog(&self, origin: Origin<'_>, out: &mut Outgoing) {
@@ -210,7 +216,7 @@ impl Keyed {
 
     /// Whether nothing is under way, and there may be keys that expired with the last records and were not met since.
     pub(crate) fn is_idle_search_due(&self, now: Duration) -> bool {
-        let is_open = |kept: &Kept| kept.cache.spec().time_to_live.is_some() && kept.search.done != self.stream_time;
+        let is_open = |kept: &Kept| kept.is_timed && kept.search.done != self.stream_time;
         self.sealed.is_empty() && now.saturating_sub(self.searched_at) >= IDLE_EVERY && self.kept.iter().any(is_open)
     }
 
@@ -430,6 +436,7 @@ mod tests {
             record_bytes_max: usize::MAX,
             proved_end: NextOffset(0),
             search: Search::default(),
+            is_timed: time_to_live.is_some(),
         };
         Keyed::new(vec![kept], vec![NextOffset(0); 2], START, Duration::ZERO)
     }
@@ -502,6 +509,23 @@ mod tests {
         access.put(0, CLOCK, Some(b"\x01true"));
         assert_eq!(access.refusal().unwrap().code(), "reserved-key");
         assert!(access.end(false).is_ok());
+    }
+
+    #[test]
+    fn what_was_to_expire_still_does_where_its_time_to_live_was_taken_away() {
+        let disk = MemoryStores::default();
+        let mut before = keyed(&disk, Some(AGE));
+        batch_of_new(&mut before, &disk, 0..2, 100);
+        drop(before);
+        let mut now = keyed(&disk, None);
+        let time = now.kept_time().unwrap();
+        assert_eq!(time, Timestamp(100));
+        let inputs = vec![NextOffset(1); 2];
+        let mut now = Keyed::new(now.kept, inputs, time, Duration::ZERO);
+        batch_of_new(&mut now, &disk, 7..8, 500);
+        batch_of_new(&mut now, &disk, 8..9, 900);
+        assert_eq!(disk.contents(&id()).len(), 3, "two keys that live for ever, and the clock");
+        assert_eq!(now.kept_time().unwrap(), Timestamp(900));
     }
 
     /// One batch of `keys` new keys, `ms` after the one before.

@@ -5,6 +5,8 @@
 //! count when K began here. Of a step with stores, `i` lists the task's inputs, where there are several, and `c` the stores
 //! that were made of them, each as the hash of its name and its topic's or changelog's id: what lost its offset, or its
 //! changelog, or was not there before, is told by the others. `c=*` is an operator's word that the stores are as they shall be.
+//! `u` is how far an input had come when an operator set it back, or `*` where nobody knows: until K has passed it again, some
+//! disk may remember more than K. Without it that is proof that K went back.
 //!
 //! `v1 <pipeline> <epoch> <K> replay` is an operator's leave to let the rows catch up with K and announce nothing meanwhile:
 //! the one case in which K may lie beyond D. The next K that a relay commits lacks the word, so the leave ends by itself.
@@ -47,6 +49,31 @@ pub struct Marks<'a> {
     pub inputs: &'a [(String, String)],
     /// The stores, each with its changelog's id.
     pub stores: &'a [(String, String)],
+    /// How far the input had come when an operator set it back.
+    pub set_back: Option<SetBack>,
+}
+
+/// How far an input had come when an operator set it back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SetBack {
+    /// At most so far.
+    From(NextOffset),
+    /// Nobody knows.
+    FromAnywhere,
+}
+
+impl SetBack {
+    /// Whether it still says something once K is `at`.
+    fn is_beyond(self, at: NextOffset) -> bool {
+        self > Self::From(at)
+    }
+
+    fn spell(self) -> String {
+        match self {
+            Self::From(at) => format!(" u={at}"),
+            Self::FromAnywhere => format!(" u={ANY}"),
+        }
+    }
 }
 
 impl Marks<'_> {
@@ -61,7 +88,7 @@ impl Marks<'_> {
                 text = format!("{text} {word}={}", entries.join(","));
             }
         }
-        text
+        text + &self.set_back.map_or_else(String::new, SetBack::spell)
     }
 }
 
@@ -76,8 +103,30 @@ fn hash(name: &str) -> String {
 
 /// The marks of an operator who has said what the offset is to be: the stores, if any, are as they shall be.
 #[must_use]
-pub fn accepted(topic_id: Option<&str>, partition_count: i32) -> String {
-    format!("{} c={ANY}", begin(topic_id, partition_count))
+pub fn accepted(topic_id: Option<&str>, partition_count: i32, set_back: Option<SetBack>) -> String {
+    format!("{} c={ANY}{}", begin(topic_id, partition_count), set_back.map_or_else(String::new, SetBack::spell))
+}
+
+/// Whether an operator has said that the stores are as they shall be.
+#[must_use]
+pub fn accepts_stores(committed: &Committed) -> bool {
+    mark(committed, "c=") == Some(ANY)
+}
+
+/// How far the input had come when an operator set it back; `None` where K has passed that since.
+#[must_use]
+pub fn set_back(committed: &Committed) -> Option<SetBack> {
+    let from = match mark(committed, "u=")? {
+        ANY => SetBack::FromAnywhere,
+        from => SetBack::From(NextOffset(from.parse().ok()?)),
+    };
+    from.is_beyond(committed.next_offset).then_some(from)
+}
+
+/// Whether K may lie before `seen`, up to which its input is known to have been committed: an operator set it back.
+#[must_use]
+pub fn may_lie_before(committed: &Committed, seen: NextOffset) -> bool {
+    accepts_stores(committed) || set_back(committed) >= Some(SetBack::From(seen))
 }
 
 /// What a committed offset says of a store or an input.
@@ -185,14 +234,29 @@ mod tests {
             names.iter().map(|(name, id)| ((*name).to_owned(), (*id).to_owned())).collect()
         };
         let (inputs, stores) = (list(&[("clicks", "a"), ("views", "b")]), list(&[("seen", "x"), ("sums", "y")]));
-        let marks_of = Marks { topic_id: Some("a"), partition_count: 12, inputs: &inputs, stores: &stores };
+        let set_back_from = Some(SetBack::From(NextOffset(9)));
+        let marks_of = Marks {
+            topic_id: Some("a"),
+            partition_count: 12,
+            inputs: &inputs,
+            stores: &stores,
+            set_back: set_back_from,
+        };
         let k = committed("p", 0, NextOffset(7), Some(&marks_of.spell()));
         assert!(is_ours("p", &k), "{}", k.metadata);
         assert_eq!((topic_id(&k), partition_count(&k), marks(&k)), (Some("a"), Some(12), marks_of.spell().as_str()));
         assert_eq!(["x", "z"].map(|id| lists_store(&k, "seen", id)), [Listed::Same, Listed::Other]);
         assert_eq!(lists_store(&k, "kept", "x"), Listed::Not);
         assert_eq!((lists_input(&k, "views", "b"), lists_input(&k, "more", "b")), (Listed::Same, Listed::Not));
-        let k = committed("p", 3, NextOffset(7), Some(&accepted(None, 4)));
+        assert_eq!(set_back(&k), set_back_from);
+        assert_eq!([9, 10].map(|seen| may_lie_before(&k, NextOffset(seen))), [true, false]);
+        let k = committed("p", 0, NextOffset(9), Some(&marks_of.spell()));
+        assert_eq!((set_back(&k), may_lie_before(&k, NextOffset(10))), (None, false), "it has passed that");
+        let anywhere = Some(SetBack::FromAnywhere);
+        let k = committed("p", 0, NextOffset(7), Some(&Marks { set_back: anywhere, ..marks_of }.spell()));
+        assert!(is_ours("p", &k) && set_back(&k) == anywhere && may_lie_before(&k, NextOffset(99)), "{}", k.metadata);
+        let k = committed("p", 3, NextOffset(7), Some(&accepted(None, 4, None)));
+        assert!(accepts_stores(&k) && may_lie_before(&k, NextOffset(99)));
         assert!(is_ours("p", &k), "{}", k.metadata);
         assert_eq!((topic_id(&k), partition_count(&k), lists_store(&k, "any", "id")), (None, Some(4), Listed::Same));
         let k = committed("p", 3, NextOffset(7), None);

@@ -80,6 +80,7 @@ pub fn choices(reason: HaltReason, place: &Place<'_>) -> Vec<Choice> {
             of_rows_with_stores(reason, place)
         }
         HaltReason::GroupReset if place.has_rows => of_reset_rows(place),
+        HaltReason::GroupWentBack if !place.has_rows => of_the_rest(reason, place),
         HaltReason::DatabaseLost
         | HaltReason::DatabaseWentBack
         | HaltReason::GroupWentBack
@@ -239,6 +240,15 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             )),
             place.to("reset", place.at, "", "undo the reset: go on where the stores stand"),
         ],
+        HaltReason::GroupWentBack => vec![
+            place.to(
+                "reset",
+                place.committed,
+                "--emit",
+                "go on where the group stands: the records from there on count twice in stores and are announced again",
+            ),
+            place.to("reset", place.at, "", "go on where the stores stand, or where this process had come: nothing counts twice"),
+        ],
         HaltReason::Unpublishable => {
             vec![hand("give the topic its settings back (`topics apply` sets those that are described), then restart")]
         }
@@ -266,9 +276,13 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             hand(
                 "without loss: start on a state.dir, of another instance or a backup, whose store reaches the changelog's start",
             ),
+            hand(
+                "where it was cut at its end: the store of this disk has what was lost there, which no other instance can know: \
+                 keep a copy of state.dir first",
+            ),
             rebuild(
                 "with loss, on the disk of each instance that halts so: go on with what the changelog still holds, and without \
-                 what was deleted",
+                 what was deleted or cut off",
             ),
         ],
         HaltReason::ChangelogRecreated => vec![
@@ -363,6 +377,17 @@ mod tests {
                 assert!(!goes_back, "{reason:?}: {command}");
             }
         }
+    }
+
+    #[test]
+    fn without_rows_a_group_that_went_back_goes_on_where_it_is_or_where_it_was() {
+        let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
+        let (committed, at) = (Some(NextOffset(5)), Some(NextOffset(9)));
+        let (program, has_rows, is_stateful, next_offset) = ("tidegate", false, true, None);
+        let place = Place { program, source: &source, has_rows, is_stateful, next_offset, committed, at };
+        let commands: Vec<String> =
+            choices(HaltReason::GroupWentBack, &place).into_iter().filter_map(|choice| choice.command).collect();
+        assert_eq!(commands, ["tidegate reset readings-3 --to 5 --emit", "tidegate reset readings-3 --to 9"]);
     }
 
     #[test]

@@ -334,7 +334,7 @@ pub fn rebuild(
         let next_offset = changelogs.bounds(&TopicPartition::new(topic, source.partition))?.start;
         let mut store = stores.open(&id)?;
         store.clear()?;
-        store.write(&[], &Checkpoint { next_offset, log_ids, at, inputs: Vec::new() })?;
+        store.write(&[], &Checkpoint::begun_anew(source.clone(), next_offset, log_ids, at))?;
         out.push((id, next_offset));
     }
     if out.is_empty() {

@@ -9,7 +9,7 @@
 //! A step without rows has no position: there K alone is written.
 
 use crate::engine::metadata::{
-    accepted, committed as our_committed, is_ours, is_replay, partition_count, replayed, topic_id,
+    SetBack, accepted, committed as our_committed, is_ours, is_replay, partition_count, replayed, set_back, topic_id,
 };
 use crate::flow::record::NextOffset;
 use crate::ports::rows::Position;
@@ -213,7 +213,7 @@ impl Rowed<'_> {
 
     /// Both numbers go to `position`'s, the database first.
     fn together(&self, position: Position, excused: (NextOffset, NextOffset)) -> Plan {
-        let marks = self.known.is_stateful.then(|| accepted(None, self.known.partition_count));
+        let marks = self.known.is_stateful.then(|| accepted(None, self.known.partition_count, None));
         let committed = our_committed(self.pipeline, position.epoch, position.next_offset, marks.as_deref());
         self.made(position, committed, excused, false)
     }
@@ -387,7 +387,11 @@ fn plan_log(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
     resolve(Target::Offset(to), *bounds)?;
     // A count of before tells which partitions were there from the beginning.
     let begun_with = committed.as_ref().and_then(partition_count).unwrap_or(known.partition_count);
-    let marks = accepted(Some(&log_ids.topic_id), begun_with);
+    // What disks remember was committed: no further than the log goes, or K went before. Of a K that is gone nobody knows.
+    let was = committed.as_ref().filter(|k| is_ours(pipeline, k)).map_or(SetBack::FromAnywhere, |k| {
+        SetBack::From(k.next_offset.max(bounds.end)).max(set_back(k).unwrap_or(SetBack::From(to)))
+    });
+    let marks = accepted(Some(&log_ids.topic_id), begun_with, Some(was).filter(|was| *was > SetBack::From(to)));
     let planned = our_committed(pipeline, 0, to, Some(&marks));
     let is_done = committed.as_ref() == Some(&planned);
     let none = (NextOffset(0), NextOffset(0));

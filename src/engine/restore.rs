@@ -110,8 +110,9 @@ impl Stage {
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
             let record_bytes_max = self.message_bytes_max.get(&changelog.topic).copied().unwrap_or(usize::MAX);
-            let (proved_end, search) = (NextOffset(0), Search::default());
-            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, search });
+            let (proved_end, search, is_timed) =
+                (NextOffset(0), Search::default(), cache.spec().time_to_live.is_some());
+            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, search, is_timed });
         }
         Ok(Ok(Keyed::new(kept, Vec::new(), START, now)))
     }
@@ -151,7 +152,7 @@ impl Stage {
         for kept in &keyed.kept {
             let checkpoint = kept.cache.checkpoint()?;
             let inputs = checkpoint.into_iter().flat_map(|checkpoint| checkpoint.inputs);
-            found = inputs.filter(|(place, _)| place == source).map(|(_, at)| at).chain(found).max();
+            found = inputs.filter(|(place, at)| place == source && at.0 >= 0).map(|(_, at)| at).chain(found).max();
         }
         Ok(found)
     }
@@ -359,7 +360,7 @@ impl Stage {
         if let Some(task) = self.state.tasks.get_mut(&id) {
             let inputs = task.inputs.iter().map(|input| input.next_offset).collect();
             // Read before the stores are taken: a disk that does not answer is asked again.
-            let time = task.keyed.as_ref().map(Keyed::kept_time).transpose()?;
+            let time = task.keyed.as_mut().map(Keyed::kept_time).transpose()?;
             if let Some((keyed, time)) = task.keyed.take().zip(time) {
                 task.keyed = Some(Keyed::new(keyed.kept, inputs, time, now));
             }
@@ -480,14 +481,17 @@ fn checkpoint_stands(
                 checkpoint.log_ids.topic_id, log_ids.topic_id
             ),
         ),
+        // The log has lost what the store still has: made anew from it, the better copy would be gone.
+        Some(checkpoint) if checkpoint.next_offset > end => Stands::Halt(
+            HaltReason::ChangelogTruncated,
+            format!(
+                "the store has the changelog up to {}, and the changelog ends at {end}: it was cut there, for instance by an \
+                 unclean leader election",
+                checkpoint.next_offset
+            ),
+        ),
         Some(_) if is_old && is_whole => {
             Stands::Rebuild("it is older than tombstones are kept, so deleted keys might come back")
-        }
-        Some(checkpoint) if checkpoint.next_offset > end && is_whole => {
-            Stands::Rebuild("its checkpoint lies beyond the changelog's end")
-        }
-        Some(checkpoint) if checkpoint.next_offset > end => {
-            truncated(format!("the checkpoint {} lies beyond the end {end}", checkpoint.next_offset))
         }
         Some(checkpoint) if checkpoint.next_offset < start => {
             truncated(format!("the store ends at {}", checkpoint.next_offset))
@@ -527,8 +531,9 @@ mod tests {
         assert_eq!(stands(7, "other", 0, 10, false), "changelog-recreated");
         assert_eq!(stands(7, "t", 0, 10, true), "rebuild");
         assert_eq!(stands(7, "t", 5, 10, true), "from", "nothing better is left");
-        assert_eq!(stands(12, "t", 0, 10, false), "rebuild");
-        assert_eq!(stands(12, "t", 5, 10, false), "changelog-truncated");
+        for (start, is_old) in [(0, false), (0, true), (5, false), (5, true)] {
+            assert_eq!(stands(12, "t", start, 10, is_old), "changelog-truncated", "the store has what the log lost");
+        }
         assert_eq!(stands(4, "t", 5, 10, false), "changelog-truncated");
     }
 

@@ -42,7 +42,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Most records of one poll, so that the group's events and back-pressure are served in time.
 const POLL_RECORDS: usize = 2_000;
 /// About so many bytes may wait in front of one task, so that large records do not take the memory that `queued_records` of
-/// them would: by the average of the last records, which is enough for a bound on memory.
+/// them would: as if all that waits were as large as the largest of it, of whichever input, since small ones come beside them.
 const QUEUED_BYTES: usize = 32 << 20;
 
 /// How often it is looked whether what is waited for has come.
@@ -593,7 +593,7 @@ struct StageHandle {
 struct Placed {
     stage: usize,
     queued: Arc<AtomicUsize>,
-    /// Bytes of a record, as the last ones had on average.
+    /// Bytes of a record, as the largest of what waits has on average.
     record_bytes: usize,
     is_held: bool,
     /// Of which start the records are that come now; 0 before the first.
@@ -712,8 +712,9 @@ impl Router {
         let filling = std::mem::take(&mut self.filling);
         for ((task, topic), chunk) in filling {
             if let Some(placed) = self.placed.get_mut(&task) {
-                placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
-                placed.record_bytes = chunk.bytes() / chunk.len().max(1);
+                let waiting = placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
+                let record_bytes = chunk.bytes() / chunk.len().max(1);
+                placed.record_bytes = if waiting == 0 { record_bytes } else { placed.record_bytes.max(record_bytes) };
                 let delivery = placed.delivery;
                 self.send(task, ToStage::Records { task, topic, delivery, chunk });
             }
@@ -908,5 +909,14 @@ mod tests {
         assert_eq!(press(&mut router, 5).last(), Some(&"release"));
         assert_eq!(press(&mut router, 10).len(), 5);
         assert_eq!(press(&mut router, 11)[5..], ["hold"], "eleven tenths of the bytes");
+        // Small ones of another input come last, and the large ones wait as before.
+        let small = Record { offset: Offset(0), timestamp: Timestamp(0), key: None, value: Some(b"x"), headers: &[] };
+        router.filling.entry((task, 1)).or_default().push(&small);
+        router.flush();
+        assert_eq!(press(&mut router, 12).len(), 6, "still held");
+        assert_eq!(press(&mut router, 0).last(), Some(&"release"));
+        router.filling.entry((task, 1)).or_default().push(&small);
+        router.flush();
+        assert_eq!(press(&mut router, 100).len(), 7, "nothing large waits any more");
     }
 }

@@ -381,9 +381,9 @@ impl Stage {
     fn blamed(&self, id: TaskId, source: &TopicPartition, reason: HaltReason) -> Result<Option<NextOffset>, Fault> {
         match reason {
             // Beyond the end the stores remember another topic of that name.
-            HaltReason::OffsetsLost | HaltReason::GroupReset => {
+            HaltReason::OffsetsLost | HaltReason::GroupReset | HaltReason::GroupWentBack => {
                 let end = self.group.bounds(source, self.settings.ask_wait)?.end;
-                Ok(self.remembered(id, source)?.filter(|at| *at <= end))
+                Ok(self.seen(id, source)?.filter(|at| *at <= end))
             }
             HaltReason::InputsTruncated => Ok(Some(self.group.bounds(source, self.settings.ask_wait)?.end)),
             _ => Ok(None),
@@ -409,6 +409,13 @@ impl Stage {
         }
     }
 
+    /// How far an input is known to have been committed: its stores were made of so much, or this process has published it.
+    fn seen(&self, id: TaskId, source: &TopicPartition) -> Result<Option<NextOffset>, Fault> {
+        let inputs = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
+        let published = inputs.filter(|input| input.source == *source).map(|input| input.published);
+        Ok(self.remembered(id, source)?.max(published.filter(|at| at.0 > 0).max()))
+    }
+
     fn position(&self, id: TaskId, source: &TopicPartition) -> Option<Position> {
         self.state.tasks.get(&id)?.inputs.iter().find(|input| input.source == *source)?.position.clone()
     }
@@ -431,7 +438,7 @@ impl Stage {
                 committed,
                 bounds,
                 topic_id: &log_ids.topic_id,
-                remembered: self.remembered(id, source)?,
+                remembered: self.seen(id, source)?,
                 was_read,
                 is_stateful: self.state.tasks.get(&id).is_some_and(|task| task.keyed.is_some()),
                 start,

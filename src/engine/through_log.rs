@@ -6,6 +6,7 @@
 //! nothing to undo.
 
 use crate::engine::assignment::AssignmentId;
+use crate::engine::batch::RECORD_BYTES;
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
 use crate::engine::event_time::Horizon;
@@ -534,6 +535,12 @@ fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<
     Ok(())
 }
 
+/// What one record comes to goes out in one transaction.
+fn too_much(bytes: usize) -> Reject {
+    let message = format!("notices and copies of {bytes} bytes in all, more than {RECORD_BYTES}");
+    Reject::dead_letter("too-large", message)
+}
+
 fn note_part(
     open: &mut OpenBatch,
     task: TaskId,
@@ -675,7 +682,7 @@ impl Place<'_> {
         counts: &mut Counts,
     ) -> Result<(), Reject> {
         let pipeline = self.terms.pipeline;
-        let (rows, mut sent) = (open.rows.len(), 0);
+        let (rows, copied, mut sent) = (open.rows.len(), self.fit_all(record, &stepped)?, 0);
         for (seq, emission) in stepped.emissions.into_iter().enumerate() {
             let row = notice(self.source, 0, record, seq, emission, None, self.terms.now);
             let bytes = bytes_of(pipeline, &row);
@@ -685,15 +692,15 @@ impl Place<'_> {
                 return Err(Reject::dead_letter("too-large", message));
             }
             sent += bytes;
+            if copied + sent > RECORD_BYTES {
+                open.rows.truncate(rows);
+                return Err(too_much(copied + sent));
+            }
             open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
         }
         open.sent_bytes += sent;
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
         if let Some(destination) = &self.sub.destination {
-            let limit = self.terms.rekeyed_bytes_max;
-            for key in stepped.rekeyed.iter() {
-                fits(record, key, destination, limit)?; // each before the first is sent
-            }
             for key in stepped.rekeyed.iter() {
                 if record.offset.0 % SAMPLE == 0 {
                     let was_there = partition_for(key, count) == self.source.partition.0;
@@ -703,6 +710,17 @@ impl Place<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the record may be sent on under all of its new keys: told before the first is. Answers the bytes of the copies.
+    fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
+        let Some(destination) = &self.sub.destination else { return Ok(0) };
+        let (limit, mut all) = (self.terms.rekeyed_bytes_max, 0);
+        for key in stepped.rekeyed.iter() {
+            fits(record, key, destination, limit)?;
+            all += key.len() + record.value.map_or(0, <[u8]>::len);
+        }
+        if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
     }
 
     /// Sends the record as it is to another topic under `key`; of its headers those that are not read as ours there.

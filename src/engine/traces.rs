@@ -8,10 +8,11 @@ use crate::engine::decision::{HaltReason, StartPolicy};
 use crate::engine::keyed::Kept;
 use crate::engine::metadata::{self, Listed, Marks};
 use crate::engine::stage::Stage;
-use crate::engine::task::Task;
+use crate::engine::task::{Input, Task};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::source::{Committed, Group, TaskId};
+use crate::ports::store::Checkpoint;
 use std::time::Duration;
 
 /// K of each input of a task, in their order.
@@ -47,7 +48,8 @@ impl Stage {
             let partition_count = begun_with.or(known).or_else(|| task.counts.get(number).copied()).unwrap_or(0);
             let topic_id = (!has_rows).then_some(topic_id.as_str());
             let inputs = if stores.is_empty() { &[][..] } else { &inputs };
-            marks.push(Marks { topic_id, partition_count, inputs, stores: &stores }.spell().into());
+            let set_back = committed.get(number).and_then(Option::as_ref).and_then(metadata::set_back);
+            marks.push(Marks { topic_id, partition_count, inputs, stores: &stores, set_back }.spell().into());
         }
         task.marks = marks;
         Ok(())
@@ -100,8 +102,9 @@ impl Stage {
         is_any_written(&*self.group, &all(made, count), wait)
     }
 
-    /// A store of the task that is not the one which the inputs before D or K went into, and why. One that this machine has,
-    /// made from the changelog as it is, is good: it was restored from it, or an operator began it anew.
+    /// A store of the task that is not the one which the inputs before D or K went into, and why. Where K says with which
+    /// stores it was made, that counts, whatever changelogs and disks hold of before: a store that was away for a while lacks
+    /// what was taken meanwhile. An operator may have said that it is good as it is: with K, or by beginning it anew.
     pub(crate) fn strange_store(
         &self,
         id: TaskId,
@@ -109,24 +112,38 @@ impl Stage {
     ) -> Result<Option<(HaltReason, String)>, Fault> {
         let Some(task) = self.state.tasks.get(&id) else { return Ok(None) };
         let Some(keyed) = task.keyed.as_ref().filter(|_| has_taken(task, committed)) else { return Ok(None) };
+        if committed.iter().flatten().any(metadata::accepts_stores) {
+            return Ok(None);
+        }
         for kept in &keyed.kept {
-            if kept.cache.checkpoint()?.is_some_and(|checkpoint| checkpoint.log_ids == kept.log_ids) {
+            let checkpoint = kept.cache.checkpoint()?.filter(|checkpoint| checkpoint.log_ids == kept.log_ids);
+            if checkpoint.as_ref().is_some_and(Checkpoint::is_begun_anew) {
                 continue;
             }
             let (name, topic_id) = (&kept.cache.spec().name, kept.log_ids.topic_id.as_str());
-            let said = |k: &Committed| metadata::lists_store(k, name, topic_id);
-            let said: Vec<Listed> = committed.iter().flatten().map(said).collect();
+            let ks = committed.iter().zip(&task.inputs).filter_map(|(k, input)| Some((k.as_ref()?, input)));
+            let said: Vec<_> = ks.map(|(k, input)| (metadata::lists_store(k, name, topic_id), k, input)).collect();
             let changelog = &kept.changelog;
-            if said.contains(&Listed::Same) {
+            // One that remembers how many partitions there were would remember the stores as well.
+            let is_without = |(said, k, _): &&(Listed, &Committed, &Input)| {
+                *said == Listed::Not && k.next_offset > NextOffset(0) && metadata::partition_count(k).is_some()
+            };
+            if let Some((_, _, input)) = said.iter().find(is_without) {
+                let message =
+                    format!("the records of {} up to the group's offset were taken without store {name}", input.source);
+                return Ok(Some((HaltReason::StoreAdded, message)));
+            }
+            if said.iter().any(|(said, ..)| *said == Listed::Same) {
                 continue;
             }
-            if said.contains(&Listed::Other) {
+            if said.iter().any(|(said, ..)| *said == Listed::Other) {
                 let message = format!(
                     "the group's offset was committed with another changelog than {changelog}, whose topic id is {topic_id}"
                 );
                 return Ok(Some((HaltReason::ChangelogRecreated, message)));
             }
-            if !is_any_written(&*self.group, std::slice::from_ref(changelog), self.settings.ask_wait)? {
+            let is_known = || is_any_written(&*self.group, std::slice::from_ref(changelog), self.settings.ask_wait);
+            if checkpoint.is_none() && !is_known()? {
                 let message = format!("{changelog} is empty, and inputs were taken before it was there");
                 return Ok(Some((HaltReason::StoreAdded, message)));
             }

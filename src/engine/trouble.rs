@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How often the smallest transaction is tried before its task is put off.
 const TRIES: u32 = 4;
+/// The same for one that was put off before.
+const TRIES_AGAIN: u32 = 2;
 /// The pause before a task that was put off is taken over again; doubled up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
@@ -86,7 +88,9 @@ impl Relay {
             }
             return Some(Settled::Done);
         }
-        (failures >= TRIES).then(|| {
+        // One that was put off before has had its tries: the others of the worker wait meanwhile.
+        let tries = if self.is_troubled(publication) { TRIES_AGAIN } else { TRIES };
+        (failures >= tries).then(|| {
             self.put_off(publication, cause, VAIN_MAX);
             Settled::Done
         })

@@ -21,7 +21,7 @@ pub struct Message<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers in their order.
     pub headers: &'a [Header],
-    /// The record's timestamp; `None` for the moment it is produced.
+    /// The record's timestamp; `None` for the moment it is produced. 0 is kept as 1: Kafka's client takes 0 for `None`.
     pub timestamp: Option<Timestamp>,
     /// Whether its offset is asked for by [`Sink::ends`]; such a message names its partition.
     pub is_tracked: bool,
@@ -32,6 +32,12 @@ impl Message<'_> {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + header_bytes(self.headers)
+    }
+
+    /// The timestamp that its topic keeps, where it has one.
+    #[must_use]
+    pub fn kept_timestamp(&self) -> Option<Timestamp> {
+        self.timestamp.map(|timestamp| if timestamp.0 == 0 { Timestamp(1) } else { timestamp })
     }
 }
 

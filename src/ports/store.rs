@@ -38,6 +38,21 @@ pub struct Checkpoint {
     pub inputs: Vec<(TopicPartition, NextOffset)>,
 }
 
+impl Checkpoint {
+    /// What an operator leaves who lets a store of the task that reads `source` begin anew at `next_offset` of its changelog,
+    /// whatever it was made of before.
+    #[must_use]
+    pub fn begun_anew(source: TopicPartition, next_offset: NextOffset, log_ids: LogIds, at: Timestamp) -> Self {
+        Self { next_offset, log_ids, at, inputs: vec![(source, NextOffset(-1))] }
+    }
+
+    /// Whether it is as [`Checkpoint::begun_anew`] left it.
+    #[must_use]
+    pub fn is_begun_anew(&self) -> bool {
+        self.inputs.iter().any(|(_, at)| at.0 < 0)
+    }
+}
+
 /// A key, and its value or, where it is deleted, `None`.
 pub type Write<'a> = (&'a [u8], Option<&'a [u8]>);
 

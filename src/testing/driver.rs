@@ -411,6 +411,19 @@ impl TestDriver {
         }
     }
 
+    /// Instances that start from now on run this topology, over what the one before left: another release. A test that does
+    /// this cannot be repeated by [`TestDriver::crash_everywhere`].
+    ///
+    /// # Panics
+    /// When the topology is not valid.
+    #[doc(hidden)]
+    pub fn release(&mut self, topology: Topology) {
+        if let Err(errors) = topology.validate() {
+            panic!("the topology is not valid: {}", errors.join("; "));
+        }
+        self.plan.topology = Arc::new(topology);
+    }
+
     /// Starts an instance that is down, or one more.
     pub fn start(&mut self, instance: usize) {
         let plan = self.plan.clone();

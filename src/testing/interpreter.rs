@@ -282,7 +282,9 @@ impl Interpreter<'_> {
         (partition, key, value): (Option<i32>, Option<&[u8]>, Option<Vec<u8>>),
         kind: Kind,
     ) {
-        let (source, source_offset, timestamp) = (place.source.clone(), record.offset, record.timestamp);
+        let (source, source_offset) = (place.source.clone(), record.offset);
+        // Kafka's client takes 0 for the moment of sending.
+        let timestamp = if record.timestamp.0 == 0 { Timestamp(1) } else { record.timestamp };
         let key = key.map(<[u8]>::to_vec);
         self.out.push(Expected { destination, partition, source, source_offset, key, value, timestamp, kind });
     }

@@ -8,6 +8,7 @@ macro_rules! log_suite {
             random_records_come_back_byte_for_byte
             keyed_messages_lie_where_murmur2_says
             a_message_lies_in_the_partition_it_names
+            a_message_keeps_the_time_it_is_given_and_0_as_1
             records_come_in_offset_order
             aborted_records_are_hidden
             open_transaction_stops_committed_readers

@@ -16,7 +16,7 @@ use tidegate::ports::history::Found;
 use tidegate::ports::sink::{Message, Sink as _};
 use tidegate::ports::source::{Committed, TaskId};
 use tidegate::ports::store::StoreId;
-use tidegate::testing::TestDriver;
+use tidegate::testing::{Sent, TestDriver};
 
 #[derive(Deserialize)]
 struct Event {
@@ -264,6 +264,25 @@ fn a_record_goes_on_under_each_of_its_keys_or_under_none() {
     let codes: Vec<_> = dead.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap()).collect();
     assert_eq!(codes, ["too-large"], "a record that cannot go to all of its keys goes to none");
     driver.crash_everywhere();
+}
+
+/// All of them go out in one transaction, whose memory and time have bounds.
+#[test]
+fn a_record_whose_copies_are_more_than_a_transaction_may_hold_goes_to_none() {
+    let mut topology = Topology::new("usage");
+    topology
+        .source("events")
+        .keys_by("by-user", |event: &Event| (0..event.units).map(|n| format!("u{n}")).collect::<Vec<_>>())
+        .aggregate("usage", Count)
+        .done();
+    let mut driver = TestDriver::new(topology).partitions(1);
+    for units in [3, 300] {
+        driver.send("events", "k", json!({"user": "x".repeat(600_000), "units": units, "word": ""}));
+    }
+    assert_eq!(driver.read_raw("usage-by-user-repartition").len(), 3);
+    let dead = driver.read_raw("events-dlt");
+    let codes: Vec<_> = dead.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap()).collect();
+    assert_eq!(codes, ["too-large"]);
 }
 
 #[test]
@@ -860,6 +879,32 @@ fn a_store_of_ones_own_counts_and_is_searched_by_prefix() {
     let seen: Vec<_> = values.iter().map(|v| (v["count"].as_i64().unwrap(), v["units"].as_i64().unwrap())).collect();
     assert_eq!(seen, [(1, 1), (1, 2), (1, 1), (2, 2)], "count of the pair, kinds of the user");
     driver.crash_everywhere();
+}
+
+/// Else what a restart makes of a late record would differ from what the same process makes of it.
+#[test]
+fn a_release_without_the_time_to_live_brings_nothing_back_that_has_expired() {
+    for restarts in [false, true] {
+        let mut driver = TestDriver::new(visits(Some(Duration::from_secs(60)))).partitions(1);
+        let at = |driver: &mut TestDriver, user: &str, ms: i64| {
+            let (key, value) = (Some(b"k".to_vec()), serde_json::to_vec(&event(user, 1)).ok());
+            driver.send_record("events", Sent { key, value, timestamp_ms: Some(ms), ..Sent::default() });
+            driver.run();
+        };
+        at(&mut driver, "a", 1_000);
+        driver.stop(0);
+        driver.release(visits(None));
+        driver.start(0);
+        at(&mut driver, "b", 100_000);
+        if restarts {
+            driver.stop(0);
+            driver.start(0);
+        }
+        at(&mut driver, "a", 20_000);
+        let last = driver.read_raw("visited").pop().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(last.value.as_deref().unwrap()).unwrap();
+        assert_eq!(value["count"], 1, "counted from nothing, restarted or not: {restarts}");
+    }
 }
 
 #[test]

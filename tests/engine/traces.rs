@@ -4,8 +4,9 @@ use crate::rowstate::{fill, send, tally};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tidegate::adapters::memory::SinkFault;
 use tidegate::engine::decision::{HaltReason, StartPolicy};
-use tidegate::engine::metadata::{Listed, committed, lists_store, topic_id};
+use tidegate::engine::metadata::{Listed, committed, lists_store, marks, topic_id};
 use tidegate::engine::repair::{Repair, Tools, rebuild};
 use tidegate::engine::repair_plan::{Action, Outputs, Target};
 use tidegate::engine::settings::EngineSettings;
@@ -206,19 +207,36 @@ fn a_changelog_that_was_made_anew_halts_although_the_disk_is_fresh_until_somebod
     assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(1))));
 }
 
-/// As a release that had no such store, or one of another name, has committed it.
+/// What is left of a store that inputs were taken without.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    Nothing,
+    Changelog,
+    Disk,
+}
+
+/// As a release that had no such store, or one of another name, has committed it: before there was any, or after a rollback.
 #[test]
-fn a_store_that_is_new_in_a_pipeline_with_a_past_halts_until_somebody_has_said_what_it_shall_know() {
-    for is_renamed in [false, true] {
+fn a_store_that_inputs_were_taken_without_halts_until_somebody_has_said_what_it_shall_know() {
+    for (is_renamed, left) in
+        [false, true].into_iter().flat_map(|is| [Left::Nothing, Left::Changelog, Left::Disk].map(|left| (is, left)))
+    {
         let added = || {
-            let mut driver = without_disk(visits(), "clicks");
+            let mut driver = TestDriver::new(visits()).partitions(1);
+            feed(&mut driver, "clicks", 5);
+            driver.stop(0);
             let k = driver.log().committed("visits", &place("clicks")).unwrap();
             let other = if is_renamed { " c=01234567:elsewhere" } else { "" };
             let marks = format!("{} n=1{other}", topic_id(&k).unwrap());
             let of_before = committed("visits", 0, k.next_offset, Some(&marks));
             driver.log().set_committed("visits", &place("clicks"), Some(of_before)).unwrap();
-            driver.log().delete_topic(&name("visits-counts-changelog"));
-            driver.log().create_topic("visits-counts-changelog", 1).unwrap();
+            if left != Left::Disk {
+                driver.disk(0).lose();
+            }
+            if left == Left::Nothing {
+                driver.log().delete_topic(&name("visits-counts-changelog"));
+                driver.log().create_topic("visits-counts-changelog", 1).unwrap();
+            }
             driver.start(0);
             assert_eq!(reasons(&mut driver), [("clicks".to_owned(), HaltReason::StoreAdded)]);
             let expected = ["tidegate reset clicks-0 --to start --emit", "tidegate state rebuild clicks-0"];
@@ -226,19 +244,89 @@ fn a_store_that_is_new_in_a_pipeline_with_a_past_halts_until_somebody_has_said_w
             driver.stop(0);
             driver
         };
+        let before = if left == Left::Nothing { 0 } else { 5 };
         let mut driver = added();
         reset(&mut driver, &visits(), "clicks", Target::Start, Some(Outputs::Emit));
         driver.start(0);
         feed(&mut driver, "clicks", 1);
-        assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(6))));
+        assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(before + 6))));
         let mut driver = added();
         rebuild_stores(&mut driver, &visits(), "clicks");
         driver.start(0);
         feed(&mut driver, "clicks", 1);
-        assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(1))));
+        assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(before + 1))));
         let k = driver.log().committed("visits", &place("clicks")).unwrap();
         assert_eq!(lists_store(&k, "counts", ""), Listed::Same);
     }
+}
+
+/// Sets K of `topic` to `at`, as a restored group would have it, with the marks of now.
+fn set_back(driver: &mut TestDriver, pipeline: &str, topic: &str, at: i64) {
+    let k = driver.log().committed(pipeline, &place(topic)).unwrap();
+    let earlier = committed(pipeline, 0, NextOffset(at), Some(marks(&k)));
+    driver.log().set_committed(pipeline, &place(topic), Some(earlier)).unwrap();
+}
+
+#[test]
+fn an_offset_that_went_back_behind_what_the_stores_have_seen_halts() {
+    let mut driver = TestDriver::new(visits()).partitions(1);
+    feed(&mut driver, "clicks", 5);
+    driver.stop(0);
+    set_back(&mut driver, "visits", "clicks", 2);
+    driver.start(0);
+    feed(&mut driver, "clicks", 1);
+    assert_eq!(reasons(&mut driver), [("clicks".to_owned(), HaltReason::GroupWentBack)]);
+    assert_eq!(commands(&mut driver), ["tidegate reset clicks-0 --to 2 --emit", "tidegate reset clicks-0 --to 5"]);
+    driver.stop(0);
+    reset(&mut driver, &visits(), "clicks", Target::Offset(NextOffset(5)), None);
+    driver.start(0);
+    feed(&mut driver, "clicks", 1);
+    assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(7))));
+}
+
+/// The process knows how far it came, whether there are stores or not.
+#[test]
+fn an_offset_that_went_back_while_its_task_was_running_halts() {
+    for (topology, topic) in [(visits as fn() -> Topology, "clicks"), (usage, "events")] {
+        let mut driver = TestDriver::new(topology()).partitions(1);
+        feed(&mut driver, topic, 5);
+        let pipeline = topology().name().to_owned();
+        set_back(&mut driver, &pipeline, topic, 2);
+        driver.log().fail_next(SinkFault::Commit { is_applied: false });
+        feed(&mut driver, topic, 1);
+        assert_eq!(reasons(&mut driver), [(topic.to_owned(), HaltReason::GroupWentBack)]);
+    }
+}
+
+/// What disks remember is of before, on whichever instance the task is next.
+#[test]
+fn an_offset_that_an_operator_set_back_halts_nowhere() {
+    let mut driver = TestDriver::new(visits()).partitions(1).instances(2);
+    feed(&mut driver, "clicks", 5);
+    for instance in [0, 1] {
+        driver.stop(instance);
+    }
+    reset(&mut driver, &visits(), "clicks", Target::Start, Some(Outputs::Emit));
+    for instance in [0, 1, 0] {
+        driver.start(instance);
+        // It has said with which stores it goes on, and taken nothing yet.
+        for _ in 0..200 {
+            let k = driver.log().committed("visits", &place("clicks")).unwrap();
+            if lists_store(&k, "counts", "other") == Listed::Other {
+                break;
+            }
+            driver.step();
+            driver.pass(Duration::from_millis(20));
+        }
+        let k = driver.log().committed("visits", &place("clicks")).unwrap();
+        assert_eq!((k.next_offset, lists_store(&k, "counts", "other")), (NextOffset(0), Listed::Other));
+        driver.kill(instance);
+        driver.pass(Duration::from_secs(10));
+    }
+    driver.start(0);
+    driver.start(1);
+    feed(&mut driver, "clicks", 1);
+    assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(11))));
 }
 
 #[test]

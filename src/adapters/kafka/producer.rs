@@ -315,7 +315,7 @@ impl Sink for KafkaSink {
         let topic = message.destination.as_str();
         let opaque = self.track(message)?;
         let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, opaque);
-        record.timestamp = message.timestamp.map(|timestamp| timestamp.0);
+        record.timestamp = message.kept_timestamp().map(|timestamp| timestamp.0);
         record.key = message.key;
         record.payload = message.value;
         record.partition = message.partition.map(|partition| partition.0);

@@ -102,8 +102,9 @@ impl Sink for MemorySink {
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
         self.step(true, |sink| {
             sink.fail(SinkFault::Send)?;
-            let Message { destination, partition, key, value, headers, timestamp, is_tracked } = *message;
-            let content = Content { key, value, headers, timestamp: timestamp.unwrap_or_else(|| sink.log.now()) };
+            let Message { destination, partition, key, value, headers, is_tracked, .. } = *message;
+            let timestamp = message.kept_timestamp().unwrap_or_else(|| sink.log.now());
+            let content = Content { key, value, headers, timestamp };
             let (bytes, now) = (content.bytes(), sink.log.elapsed());
             let mut state = sink.log.lock();
             let bytes_max = state.message_bytes_max(destination).unwrap_or(usize::MAX); // without a topic it fails below

@@ -1,6 +1,7 @@
 //! Records come back as they were sent, where they belong, in their order.
 
 use super::*;
+use tidegate::flow::record::Timestamp;
 
 pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 1);
@@ -47,6 +48,26 @@ pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
 }
 
 /// As a changelog needs it: keys, values and headers of any bytes, absent ones apart from empty ones.
+/// An event time, as a step sends it on: 0 would be the moment of sending to Kafka's client.
+pub fn a_message_keeps_the_time_it_is_given_and_0_as_1(bench: &dyn LogBench) {
+    let scene = Scene::new(bench, 1);
+    let mut sink = scene.sink();
+    sink.begin().unwrap();
+    for at in [0, 1, 86_400_000] {
+        let (destination, partition, key, value) = (&scene.topic, None, Some(&b"k"[..]), Some(&b"v"[..]));
+        let (headers, timestamp, is_tracked) = (&[][..], Some(Timestamp(at)), false);
+        sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked }).unwrap();
+    }
+    sink.flush().unwrap();
+    sink.commit().unwrap();
+    sink.close();
+    let mut reader = scene.reader(1);
+    reader.hear(3);
+    let kept: Vec<i64> = (0..3).map(|index| reader.notes.chunk.record(index).unwrap().timestamp.0).collect();
+    assert_eq!(kept, [1, 1, 86_400_000]);
+    reader.close();
+}
+
 pub fn random_records_come_back_byte_for_byte(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 1);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
