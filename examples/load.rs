@@ -27,6 +27,7 @@ struct Reading {
 enum Poison {
     Rejected,
     Panic,
+    Abort,
 }
 
 /// Beside the version, which the engine keeps.
@@ -58,6 +59,7 @@ impl Algorithm for Draw {
         match reading.poison {
             Some(Poison::Rejected) => return Err(Reject::new("it asks for it")),
             Some(Poison::Panic) => panic!("it asks for it"),
+            Some(Poison::Abort) => std::process::abort(),
             None => {}
         }
         let Key::I64(id) = *context.key() else { return Err(Reject::new("the key is no number")) };

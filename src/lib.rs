@@ -9,7 +9,7 @@
 //! ```text
 //! main ─→ app ─→ all below: the one place where engine, adapters, http and settings meet
 //!
-//!   pipelines ─→ flow ←──── ports ←──── adapters/{kafka,rocksdb,postgres,sqlite,memory}
+//!   pipelines ─→ flow ←──── ports ←──── adapters/{kafka,rocksdb,postgres,sqlite,note,memory}
 //!                  ↑          ↑           (never the engine, never another adapter)
 //!                  └─ engine ─┘
 //!                       ↑

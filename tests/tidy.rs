@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may import of ours. A room is a prefix of a file's path below `src`; the longest match counts.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("flow", &["flow"]),
     ("ports", &["ports", "flow"]),
     ("engine", &["engine", "ports", "flow"]),
     ("adapters/kafka", &["adapters::kafka", "adapters::documented", "ports", "flow"]), // `documented` is for tests
+    ("adapters/note", &["adapters::note", "ports", "flow"]),
     ("adapters/rocksdb", &["adapters::rocksdb", "ports", "flow"]),
     ("adapters/postgres", &["adapters::postgres", "ports", "flow"]),
     ("adapters/sqlite", &["adapters::sqlite", "ports", "flow"]),
@@ -23,7 +24,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that one folder alone may name.
-const FENCED: [(&str, &[&str]); 5] = [
+const FENCED: [(&str, &[&str]); 6] = [
+    ("memmap2", &["adapters/note"]),
     ("rdkafka", &["adapters/kafka"]),
     ("rocksdb", &["adapters/rocksdb"]),
     ("sqlx", &["adapters/postgres", "adapters/sqlite"]),

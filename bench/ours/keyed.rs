@@ -102,6 +102,7 @@ pub fn run(run: &KeyedRun) -> Outcome {
         stores: Some(run.store.open(&run.folder)?),
         changelogs: Some(Arc::new(changelogs)),
         fencer: None,
+        note: None,
         owner: "bench".into(),
     };
     let (log_age, store_flush) = (Duration::from_millis(run.commit_ms), Duration::from_millis(run.flush_ms));

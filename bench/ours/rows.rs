@@ -72,6 +72,7 @@ pub fn run(child: &RowsRun) -> Outcome {
         stores: None,
         changelogs: None,
         fencer: None,
+        note: None,
         owner: "bench".into(),
     };
     let settings = EngineSettings {

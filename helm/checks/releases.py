@@ -324,12 +324,12 @@ def _workload_problems(release: Release, values: dict) -> list[str]:
 
 
 def _state_problems(release: Release, values: dict) -> list[str]:
-    """A volume that outlives the pod where it is asked for, at the folder of the settings; nothing of it without state."""
+    """A volume that outlives the pod where it is asked for, else a folder that outlives the container, at the folder of the settings."""
     problems: list[str] = []
     state, workload = values["state"], _workload(release)
     pod = workload["spec"]["template"]["spec"]
     mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "state"]
-    _expect(problems, "mounts", mounts, [state["dir"]] if state["enabled"] else [])
+    _expect(problems, "mounts", mounts, [state["dir"]])
     wanted = None
     if state["enabled"] and not state["ephemeral"]:
         wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": state["size"]}}}
@@ -338,8 +338,8 @@ def _state_problems(release: Release, values: dict) -> list[str]:
     claims = {claim["metadata"]["name"]: claim["spec"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
     _expect(problems, "claims", claims, {"state": wanted} if wanted else {})
     folders = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "state"]
-    folder = {"sizeLimit": state["size"]} if state["size"] else {}
-    _expect(problems, "folders that go with the pod", folders, [folder] if state["enabled"] and state["ephemeral"] else [])
+    folder = ({"sizeLimit": state["size"]} if state["size"] else {}) if state["enabled"] else {"sizeLimit": "16Mi"}
+    _expect(problems, "folders that go with the pod", folders, [] if state["enabled"] and not state["ephemeral"] else [folder])
     for name, template in _pods(release):
         slots = [variable.get("valueFrom") for variable in template["spec"]["containers"][0]["env"]
                  if variable["name"] == "TIDEGATE_INSTANCE__SLOT"]

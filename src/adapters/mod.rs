@@ -3,6 +3,8 @@
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod memory;
+#[cfg(feature = "kafka")]
+pub mod note;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "rocksdb")]

@@ -11,7 +11,7 @@ use crate::app::maintenance::Maintenance;
 use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
-use crate::app::stores::open_stores;
+use crate::app::stores::{open_note, open_stores};
 use crate::engine::commit::Hook;
 #[cfg(not(feature = "failpoints"))]
 use crate::engine::commit::NoHook as ServiceHook;
@@ -28,6 +28,7 @@ use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::SystemClock;
 use crate::ports::failpoint::failpoint;
 use crate::ports::history::TopicHistory;
+use crate::ports::note::Note;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
 use crate::ports::store::Stores;
@@ -86,7 +87,9 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let page = Page::serve(&service, &status, &maintenance)?;
     #[cfg(feature = "http")]
     let service = page.advertised(service);
-    let member = member(&service, &maintenance, rows, stores, &status).map_err(|fault| service.kafka_said(fault))?;
+    let note = open_note(&service);
+    let member = member(&service, &maintenance, rows, stores, note.clone(), &status)
+        .map_err(|fault| service.kafka_said(fault))?;
     #[cfg(feature = "http")]
     page.open_stores(member.queries());
     let running = member.spawn();
@@ -108,6 +111,9 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     failpoint!(K17);
     running.stop();
     let result = running.join(DRAIN);
+    if let Some(note) = note {
+        note.end();
+    }
     stop.store(true, Ordering::Release);
     maintenance.end();
     result?;
@@ -256,6 +262,7 @@ fn member(
     maintenance: &Maintenance,
     rows: Vec<Box<dyn Rows>>,
     stores: Option<Arc<dyn Stores>>,
+    note: Option<Arc<dyn Note>>,
     status: &Arc<Status>,
 ) -> Result<Member, Fault> {
     let name = service.topology.name();
@@ -282,6 +289,7 @@ fn member(
         stores,
         changelogs: Some(changelogs),
         fencer: DeadFencer::of(service, &maintenance.owner),
+        note,
         owner: maintenance.owner.clone(),
     };
     let hook: Arc<dyn Hook> = Arc::new(ServiceHook);

@@ -92,6 +92,7 @@ impl Service {
             queued_records: size(engine.queued_records),
             retry_attempts: retry.attempts,
             retry_backoff: retry.backoff,
+            deaths_max: retry.deaths,
             missing_row: match pipeline.missing_row {
                 settings::MissingRow::Skip => MissingRow::Skip,
                 settings::MissingRow::DeadLetter => MissingRow::DeadLetter,

@@ -1,8 +1,11 @@
-//! Where keyed state lies: the folder, and what is opened in it.
+//! What lies beside the process: the folder of keyed state, the note of the records in hand.
 
+use crate::adapters::note::FileNote;
 use crate::app::failure::Failure;
 use crate::app::service::Service;
+use crate::engine::supervisor::sources;
 use crate::ports::Fault;
+use crate::ports::note::Note;
 use crate::ports::store::Stores;
 use crate::settings::StateSettings;
 use std::path::Path;
@@ -38,6 +41,18 @@ pub(super) fn open_stores(service: &Service) -> Result<Option<Arc<dyn Stores>>, 
         );
     }
     Ok(Some(stores))
+}
+
+/// Opens the note of the records in hand, beside the stores; without one the service runs all the same.
+pub(super) fn open_note(service: &Service) -> Option<Arc<dyn Note>> {
+    let folder = Path::new(&service.settings.state.dir).join(format!("{}.in-hand", service.topology.name()));
+    match FileNote::open(&folder, &sources(&service.topology)) {
+        Ok(note) => Some(Arc::new(note)),
+        Err(fault) => {
+            tracing::warn!(error = %fault, "a record that kills the process will do so for ever, since its deaths cannot be counted: let state.dir name a folder that can be written and outlives the process");
+            None
+        }
+    }
 }
 
 #[cfg(feature = "rocksdb")]

@@ -12,6 +12,7 @@
 //! what the one before left, each seeing its own columns.
 
 use crate::engine::event_time::Horizon;
+use crate::engine::in_hand::Hand;
 use crate::engine::keyed::{Access, Keyed, Trouble};
 use crate::engine::message::{bytes_of, dead_letter, notice};
 use crate::engine::settings::MissingRow;
@@ -24,6 +25,7 @@ use crate::flow::row::Value;
 use crate::flow::step::{RowStep, in_net};
 use crate::flow::store::StateAccess;
 use crate::ports::Clock;
+use crate::ports::note::InHand;
 use crate::ports::rows::{Counts, OutboxRow, RowRead, RowWrite, VerdictRow};
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +44,8 @@ pub(crate) struct StoreTrouble {
 pub(crate) struct Share<'a> {
     pub(crate) task: TaskId,
     pub(crate) source: &'a TopicPartition,
+    /// The number of the source's topic.
+    pub(crate) number: u32,
     pub(crate) incarnation: i32,
     pub(crate) step: &'a dyn RowStep,
     /// The index of the step's table in the row port.
@@ -72,6 +76,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) message_bytes_max: &'a HashMap<TopicName, usize>,
     /// Whether verdicts are kept.
     pub(crate) keeps_verdicts: bool,
+    pub(crate) hand: &'a Hand,
 }
 
 /// A batch under decision.
@@ -195,6 +200,11 @@ impl Share<'_> {
         Ok(if expected == self.source.partition.0 { Place::There } else { Place::Elsewhere(expected) })
     }
 
+    /// The record as it is noted.
+    fn in_hand(&self, record: &Record<'_>) -> InHand {
+        InHand { source: self.number, partition: self.source.partition, offset: record.offset }
+    }
+
     /// Why the partition halts in front of this record, if it does.
     fn astray(&self, entry: &Entry<'_>) -> Option<String> {
         let (Place::Elsewhere(expected), Some(declared)) = (entry.place, self.declared) else { return None };
@@ -231,8 +241,12 @@ impl<'a> Batch<'a> {
                 let key = reject.take().map_or(Ok(()), |reject| Err(reject.clone()));
                 let key = key.and_then(|()| terms.horizon.check(record.timestamp));
                 let key = key.and_then(|()| batch.check_size(record));
+                let at = share.in_hand(record);
+                let key = key.and_then(|()| terms.hand.check(at));
                 let key = key.and_then(|()| {
-                    place = share.place(record)?;
+                    if share.declared.is_some() {
+                        place = terms.hand.hold(at, || share.place(record))?; // by a hash of the pipeline's own
+                    }
                     key_type.parse(record.key)
                 });
                 let key = key.map(|key| places.push((share.table, key, batch.entries.len())));
@@ -551,7 +565,7 @@ fn decide_record<E: From<StoreTrouble>>(
 ) -> Result<Result<Decided, Reject>, E> {
     let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
     let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
-    let mut decided = apply(terms, share, record, slot, &mut access);
+    let mut decided = terms.hand.hold(share.in_hand(record), || apply(terms, share, record, slot, &mut access));
     if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
         && let Some(write) = slot.write()
     {
@@ -712,6 +726,7 @@ mod tests {
         let share = |source| Share {
             task: TaskId { sub_topology: 0, partition: Partition(0) },
             source,
+            number: 0,
             incarnation: 0,
             step: &**step,
             table: 0,
@@ -733,6 +748,7 @@ mod tests {
             record_bytes_max: 100,
             message_bytes_max: &HashMap::new(),
             keeps_verdicts: true,
+            hand: &super::Hand::none(),
         };
         let mut batch = Batch::new(&shares, &terms);
         batch.take_rows(0, vec![RowRead { key: Key::I64(1), version: 7, values: vec![Value::I64(0)] }]);

@@ -21,6 +21,7 @@ mod draw;
 mod event_time;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+mod in_hand;
 mod keyed;
 pub mod message;
 pub mod metadata;

@@ -62,6 +62,9 @@ pub struct EngineSettings {
     pub retry_attempts: u32,
     /// The pause before a retry; doubled each time up to 32 times.
     pub retry_backoff: Duration,
+    /// Deaths of a process with one record in hand, after which that record is a dead letter. 3: it may have been in hand by
+    /// chance when somebody killed the process, hardly three times.
+    pub deaths_max: u32,
     /// Missing rows.
     pub missing_row: MissingRow,
     /// First start.
@@ -107,6 +110,7 @@ impl Default for EngineSettings {
             idle_commit: Duration::from_secs(1),
             retry_attempts: 10,
             retry_backoff: Duration::from_millis(200),
+            deaths_max: 3,
             missing_row: MissingRow::default(),
             start: StartPolicy::default(),
             on_data_loss: DataLossPolicy::default(),

@@ -8,6 +8,7 @@ use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
 use crate::engine::decision::HaltReason;
 use crate::engine::draw::Portion;
+use crate::engine::in_hand::Hand;
 use crate::engine::keyed::Kept;
 use crate::engine::query::Question;
 use crate::engine::relay::{Outstanding, Part, Publication, ToRelay};
@@ -111,6 +112,7 @@ pub(crate) struct Stage {
     pub(crate) relay: Sender<ToRelay>,
     pub(crate) source: Sender<ToSource>,
     pub(crate) outstanding: Arc<Outstanding>,
+    pub(crate) hand: Hand,
     pub(crate) state: StageState,
 }
 
@@ -169,6 +171,7 @@ impl Stage {
             return Ok(None);
         }
         let has_moved = self.take_over()?;
+        self.look_at_suspects();
         let has_committed = self.run_batch()?;
         let has_decided = self.run_log()?;
         let has_searched = self.search_idle()?;
@@ -180,6 +183,13 @@ impl Stage {
             Ok(None)
         } else {
             Ok(Some(self.sleep()))
+        }
+    }
+
+    /// Free where no process has died with a record in hand. A worker whose suspects are gone looks once more.
+    fn look_at_suspects(&mut self) {
+        if self.hand.has_suspects() {
+            self.hand.look(self.state.tasks.iter());
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::engine::assignment::{AssignmentId, Assignments};
 use crate::engine::commit::Hook;
+use crate::engine::in_hand::Suspects;
 use crate::engine::message::LETTER_BYTES;
 use crate::engine::query::{Inboxes, Queries};
 use crate::engine::relay::{Outstanding, Relay};
@@ -18,6 +19,7 @@ use crate::ports::failpoint::failpoint;
 use crate::ports::fencer::Fencer;
 use crate::ports::guard::{self, Guard};
 use crate::ports::history::TopicHistory;
+use crate::ports::note::Note;
 use crate::ports::rows::Rows;
 use crate::ports::sink::Sink;
 use crate::ports::source::{CopartitionGroup, Listener, Membership, Source, Subscription, TaskId};
@@ -87,8 +89,16 @@ pub struct Ports {
     pub changelogs: Option<ChangelogFactory>,
     /// Ends what dead instances left open; without one, their transactions' timeouts do.
     pub fencer: Option<Arc<dyn Fencer>>,
+    /// Where is noted which records are in hand; without one, a record that kills the process does so for ever.
+    pub note: Option<Arc<dyn Note>>,
     /// Who we are, for people: goes into claimed positions.
     pub owner: String,
+}
+
+/// All sources of the pipeline, by their numbers.
+#[must_use]
+pub fn sources(topology: &Topology) -> Vec<TopicName> {
+    topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned().collect()
 }
 
 /// The topics that the group reads.
@@ -149,15 +159,17 @@ impl Member {
         status: Arc<Status>,
         hook: &Arc<dyn Hook>,
     ) -> Result<Self, Fault> {
-        let Ports { source, workers: worker_ports, clock, history, stores, changelogs: reader, fencer, owner } = ports;
+        let Ports { source, workers: worker_ports, clock, history, stores, changelogs: reader, fencer, note, owner } =
+            ports;
         let settings = Arc::new(settings);
+        let suspects = Suspects::new(topology, note, settings.deaths_max);
         let assignments = Arc::new(Assignments::default());
         let is_abandoned = Arc::new(AtomicBool::new(false));
         let (to_source, commands) = unbounded();
         let tables = topology.tables();
         let mut workers = Vec::with_capacity(worker_ports.len());
         let mut stages = Vec::with_capacity(worker_ports.len());
-        for WorkerPorts { mut rows, mut sink, mut spare } in worker_ports {
+        for (number, WorkerPorts { mut rows, mut sink, mut spare }) in worker_ports.into_iter().enumerate() {
             rows.bind(&tables)?;
             // Each is asked, since a producer also fits its own batches to the limits.
             let message_bytes_max = limits(topology, &mut *sink)?;
@@ -186,6 +198,7 @@ impl Member {
                 relay: to_relay,
                 source: to_source.clone(),
                 outstanding: Arc::clone(&outstanding),
+                hand: suspects.hand(number),
                 state: StageState::default(),
             };
             let relay = Relay::new(

@@ -17,6 +17,7 @@ use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
 use crate::engine::draw::{Draw, Wanted};
 use crate::engine::event_time::Horizon;
+use crate::engine::in_hand::Hand;
 use crate::engine::keyed::Keyed;
 use crate::engine::message::changelog_row;
 use crate::engine::outgoing::{Origin, Outgoing};
@@ -144,7 +145,7 @@ impl Stage {
 
     /// Everything of a database transaction but its commit.
     fn prepare(&mut self, draws: &[Draw], stores: &mut TaskStores) -> Result<Prepared, Undone> {
-        let Self { topology, rows, settings, state, hook, clock, message_bytes_max, .. } = self;
+        let Self { topology, rows, settings, state, hook, clock, message_bytes_max, hand, .. } = self;
         let terms = Terms {
             pipeline: topology.name(),
             now: clock.now(),
@@ -154,6 +155,7 @@ impl Stage {
             record_bytes_max: settings.record_bytes_max,
             message_bytes_max,
             keeps_verdicts: settings.verdicts,
+            hand,
         };
         let inputs: Vec<(&Draw, &Task, &Input)> = draws
             .iter()
@@ -162,7 +164,8 @@ impl Stage {
                 Some((draw, task, task.inputs.get(draw.input)?))
             })
             .collect();
-        let shares: Vec<Share<'_>> = inputs.iter().filter_map(|(draw, task, input)| share(draw, task, input)).collect();
+        let shares: Vec<Share<'_>> =
+            inputs.iter().filter_map(|(draw, task, input)| share(hand, draw, task, input)).collect();
         failpoint!(K1);
         rows.begin().map_err(Undone::Away)?;
         hook.after(Step::OpenDatabase)?;
@@ -470,11 +473,12 @@ fn stays(input: &Input) -> Move {
 }
 
 /// What one input contributes; `None` for a step without rows, which is never drawn.
-fn share<'a>(draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
+fn share<'a>(hand: &Hand, draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
     Some(Share {
         task: task.id,
         source: &input.source,
+        number: hand.source(task.id.sub_topology, draw.input),
         incarnation: input.incarnation(),
         step: &**step,
         table: task.place.table,

@@ -10,6 +10,7 @@ use crate::engine::batch::RECORD_BYTES;
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
 use crate::engine::event_time::Horizon;
+use crate::engine::in_hand::Hand;
 use crate::engine::keyed::{Access, Keyed, Trouble};
 use crate::engine::message::{bytes_of, dead_letter, notice, sent_on};
 use crate::engine::outgoing::{Origin, Outgoing};
@@ -29,6 +30,7 @@ use crate::flow::store::StateAccess;
 use crate::flow::topology::{StepKind, SubTopology};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
+use crate::ports::note::InHand;
 use crate::ports::rows::Counts;
 use crate::ports::sink::Message;
 use crate::ports::source::TaskId;
@@ -112,6 +114,7 @@ struct Terms<'a> {
     /// That of the topic that the step re-keys into.
     rekeyed_bytes_max: Option<usize>,
     status: &'a Status,
+    hand: &'a Hand,
     in_place: InPlace,
     looks: Looks,
 }
@@ -173,6 +176,8 @@ struct Place<'a> {
     sub: &'a SubTopology,
     step: &'a dyn LogStep,
     source: &'a TopicPartition,
+    /// The record itself, as it is noted.
+    at: InHand,
     /// Whether the source is kept as a table: its records say nothing of the streams' time.
     is_table: bool,
     /// What is declared of the partitioning of the record's topic.
@@ -244,7 +249,7 @@ impl Stage {
     /// Decides some records of one task, the oldest of all its inputs first.
     fn decide_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
         let room = self.log_room();
-        let Self { topology, settings, status, clock, state, message_bytes_max, .. } = self;
+        let Self { topology, settings, status, clock, state, message_bytes_max, hand, .. } = self;
         let (now, elapsed) = (clock.now(), clock.elapsed());
         let Some(task) = state.tasks.get_mut(&id) else { return Ok(false) };
         let rekeyed = task.sub_topology.destination.as_ref();
@@ -256,6 +261,7 @@ impl Stage {
             message_bytes_max,
             rekeyed_bytes_max: rekeyed.and_then(|topic| message_bytes_max.get(topic).copied()),
             status,
+            hand,
             in_place: InPlace::default(),
             looks: Looks::default(),
         };
@@ -498,11 +504,14 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     };
     let Some(input) = inputs.get_mut(number) else { return Ok(Verdict::Decided) };
     let Some(record) = input.first() else { return Ok(Verdict::Decided) };
+    let source = terms.hand.source(id.sub_topology, number);
+    let at = InHand { source, partition: input.source.partition, offset: record.offset };
     let place = Place {
         terms,
         sub: sub_topology,
         step: &**step,
         source: &input.source,
+        at,
         is_table: input.is_table,
         declared: sub_topology.declaration(&input.source.topic),
         assumed: sub_topology.assumed_hash(),
@@ -510,7 +519,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     };
     let count = partition_counts.get(number).copied().unwrap_or(0);
     let mut counts = Counts { records: 1, ..Counts::default() };
-    let verdict = place.decide(&record, count, keyed.as_mut(), open, &mut counts)?;
+    let verdict = terms.hand.hold(at, || place.decide(&record, count, keyed.as_mut(), open, &mut counts))?;
     if !matches!(verdict, Verdict::Decided) {
         return Ok(verdict);
     }
@@ -625,6 +634,7 @@ impl Place<'_> {
             let message = format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}");
             return Err(Reject::dead_letter("too-large", message));
         }
+        self.terms.hand.check(self.at)?;
         let Some(declared) = self.declared else {
             if let (Some(hash), Some(key)) = (self.assumed.filter(|_| count > 1), record.key) {
                 self.terms.looks.note(&self.source.topic, key, hash, count, self.source.partition);

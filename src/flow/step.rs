@@ -12,7 +12,7 @@ use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What the engine runs for each record of a sub-topology that reads and writes rows.
 pub trait RowStep: Send + Sync {
@@ -221,9 +221,18 @@ fn unfit(error: &RowError) -> Reject {
 /// # Errors
 /// What `run` answers, or the panic.
 pub(crate) fn in_net<T>(run: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|panic| Err(Reject::dead_letter("panic", panic_message(&*panic))))
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        if panic.is::<Death>() {
+            resume_unwind(panic);
+        }
+        Err(Reject::dead_letter("panic", panic_message(&*panic)))
+    })
 }
+
+/// What unwinds where a test has its instance die in the middle of an algorithm, as an abort ends a process: no panic, so
+/// that the net lets it through.
+#[derive(Debug)]
+pub(crate) struct Death;
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));

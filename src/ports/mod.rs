@@ -12,6 +12,7 @@ pub mod fencer;
 pub(crate) mod guard;
 pub mod history;
 pub mod journal;
+pub mod note;
 pub mod repair;
 pub mod rows;
 pub mod schema;

@@ -1,17 +1,18 @@
-//! Where keyed state lies beside the process, and how much memory it may take.
+//! What lies beside the process, and how much memory it may take.
 
 use crate::settings::millis;
 use crate::settings::rule::{Allowed, Rule};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Settings of the stores. Without effect in a pipeline that has none.
+/// Settings of the stores. All but `dir` are without effect in a pipeline that has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StateSettings {
     /// The folder of the stores; each pipeline has one of its name below it, which one process uses at a time. Default:
     /// `state`, below where the process was started: seen by whoever looks there, and not in `/tmp`, which is emptied at
-    /// a restart and would cost a restore.
+    /// a restart and would cost a restore. In any pipeline the note of the records in hand lies here too, a few KiB a
+    /// process; a folder that cannot be written costs that note alone.
     pub dir: String,
     /// Memory of `RocksDB`, in MiB, shared by all stores of the process whatever their number. Default: 128: half of it at
     /// most for the buffers of writes, the rest for blocks.

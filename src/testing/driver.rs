@@ -1,6 +1,7 @@
 //! The driver: a world (log, rows, clock) and instances of the real engine that are stepped in it.
 
 use super::crash::CrashPoint;
+use super::death::survived;
 use super::guard::{Guard, UnguardedRows, UnguardedSource};
 use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
 use crate::engine::commit::{Hook, Step};
@@ -449,7 +450,11 @@ impl TestDriver {
     #[doc(hidden)]
     pub fn step_workers(&mut self, instance: usize) -> Option<Fault> {
         let instance = self.world().instances.get_mut(instance)?;
-        let fault = instance.member.as_mut()?.step_workers().err();
+        let member = instance.member.as_mut()?;
+        let fault = match survived(|| member.step_workers()) {
+            Some(result) => result.err(),
+            None => Some(Fault::fatal("it died over a record")),
+        };
         if fault.is_some() {
             instance.member = None;
         }
@@ -608,7 +613,7 @@ impl TestDriver {
     /// Stops an instance politely; one that fails on the way is dead.
     pub(super) fn stop_or_die(&mut self, instance: usize) {
         if let Some(member) = self.world().instances.get_mut(instance).and_then(|instance| instance.member.take()) {
-            drop(member.close());
+            survived(|| drop(member.close()));
         }
     }
 
@@ -811,6 +816,7 @@ impl World {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             history: Some(history),
             fencer: None,
+            note: Some(stores.note()),
             stores: Some(Arc::new(stores.clone())),
             changelogs: Some(changelogs),
             owner: format!("driver-{number}"),
@@ -880,7 +886,7 @@ impl World {
             return Ok(false);
         };
         let Some(member) = instance.member.as_mut() else { return Ok(false) };
-        if let Ok(was_busy) = member.step() {
+        if let Some(Ok(was_busy)) = survived(|| member.step()) {
             return Ok(was_busy);
         }
         instance.member = None; // dropped as a dead process is: nothing is closed

@@ -4,6 +4,7 @@
 //! Its input is what the source topics hold, in the order in which the engine decided; its output is compared with what
 //! the engine left behind, by [`judge`](super::judge).
 
+use super::death::is_death;
 use super::observed::{Message, Row};
 use crate::engine::settings::{EngineSettings, MissingRow};
 use crate::flow::algorithm::Context;
@@ -321,7 +322,10 @@ impl Stores {
         let (offset, timestamp) = (record.offset, record.timestamp);
         let mut context =
             Context { topic, partition, offset, timestamp, now: timestamp, key, state: Some(&mut access) };
-        catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|_| Err(Reject::dead_letter("panic", "")))
+        catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
+            let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
+            Err(Reject::dead_letter(code, ""))
+        })
     }
 
     /// Whether a value can still be read.

@@ -5,6 +5,7 @@
 //! PostgreSQL.
 
 mod crash;
+mod death;
 mod disaster;
 mod driver;
 mod explorer;
@@ -17,6 +18,7 @@ mod script;
 mod simulation;
 mod watch;
 
+pub use death::die;
 pub use driver::{Sent, TestDriver};
 pub use explorer::Explorer;
 pub use guard::Guard;

@@ -1,5 +1,6 @@
 //! Steps that note which record they are run over: how a simulation learns the order in which records were decided.
 
+use super::death::is_death;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Applied, Reject, Stepped};
 use crate::flow::key::KeyType;
@@ -8,6 +9,7 @@ use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::table::TableSpec;
 use crate::flow::topology::{StepKind, Topology};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The records that steps were run over since they were last taken, in that order.
@@ -15,9 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct Applications(Mutex<Vec<(TopicPartition, Offset)>>);
 
 impl Applications {
-    fn note(&self, context: &Context<'_>) {
+    /// Notes a record and runs its step. One over which its instance dies has not been decided by that.
+    fn note<T>(&self, context: &mut Context<'_>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((place, context.offset));
+        catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
+            if is_death(&*panic) {
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            }
+            resume_unwind(panic)
+        })
     }
 
     pub(super) fn take(&self) -> Vec<(TopicPartition, Offset)> {
@@ -44,8 +53,7 @@ impl RowStep for Watched<dyn RowStep> {
     }
 
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
-        self.applications.note(context);
-        self.inner.apply(value, row, context)
+        self.applications.note(context, |context| self.inner.apply(value, row, context))
     }
 }
 
@@ -55,7 +63,6 @@ impl LogStep for Watched<dyn LogStep> {
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        self.applications.note(context);
-        self.inner.apply(record, context)
+        self.applications.note(context, |context| self.inner.apply(record, context))
     }
 }

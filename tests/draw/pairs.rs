@@ -182,6 +182,7 @@ fn outcomes(scenario: &Scenario) -> Names {
             Does::Panic(Place::EncodeNotice) => "panic in a notice's encoding",
             Does::Panic(Place::EncodeRow) => "panic in a row's encoding",
             Does::Panic(Place::Key) => "panic in keys",
+            Does::Die => "dies",
             Does::NotFinite => "not finite",
             Does::Refused => "refused by the database",
             Does::Delete => "delete",

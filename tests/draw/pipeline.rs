@@ -35,6 +35,8 @@ pub enum Does {
     /// Does so unless its row has what the constraint refuses, so first once the record before it was refused.
     RetryUnlessRefused,
     Panic(Place),
+    /// Kills the process.
+    Die,
     /// Announces a number that JSON cannot say.
     NotFinite,
     /// Writes what the table's constraint refuses.
@@ -223,6 +225,9 @@ impl Steps {
             }
             Does::RetryForEver => return Err(Reject::retry("told-to-retry", "as the record says")),
             Does::Panic(Place::Apply) => panic!("apply was told to panic"),
+            // The example `drawn` is a process.
+            Does::Die if std::env::var_os("DRAWN").is_some() => std::process::abort(),
+            Does::Die => tidegate::testing::die(),
             _ => {}
         }
         let mut seen = 0;

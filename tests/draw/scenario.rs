@@ -38,6 +38,13 @@ pub struct Knobs {
     /// Over how many rows of a table one statement may go; 0 for any number.
     #[serde(default)]
     pub statement_rows: usize,
+    /// After how many deaths a record that kills is a dead letter.
+    #[serde(default = "three")]
+    pub deaths: u32,
+}
+
+const fn three() -> u32 {
+    3
 }
 
 /// Everything that a seed decides.
@@ -71,6 +78,8 @@ pub struct Simulated {
 }
 
 pub const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
+/// What a record says that changes something.
+const CHANGES: &str = r#""does":"Change""#;
 /// How many rows a table has.
 const ROWS: i64 = 5;
 
@@ -79,8 +88,10 @@ impl Scenario {
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let pipeline = pipeline(&mut random);
-        let knobs = knobs(&mut random);
+        let mut knobs = knobs(&mut random);
         let acts = Acts { random: &mut random, pipeline: &pipeline, knobs: &knobs, n: 0, acts: Vec::new() }.draw();
+        // Behind everything else, as is what kills the process: the other seeds stay what they were.
+        knobs.deaths = *random.choose(&[1, 2, 3]);
         Self { pipeline, knobs, acts, rows: ROWS }
     }
 
@@ -98,6 +109,7 @@ impl Scenario {
             store_flush: ms(knobs.flush_ms),
             retry_attempts: knobs.retry_attempts,
             retry_backoff: ms(20),
+            deaths_max: knobs.deaths,
             missing_row: [MissingRow::Skip, MissingRow::DeadLetter, MissingRow::Retry]
                 [usize::from(knobs.missing_row % 3)],
             verdicts: knobs.verdicts,
@@ -252,6 +264,7 @@ pub fn knobs(random: &mut Random) -> Knobs {
         record_bytes: *random.choose(&[0, 0, 2_000]),
         letter_bytes: *random.choose(&[0, 0, 6_000]),
         statement_rows: *random.choose(&[0, 0, 0, 1, 3]),
+        deaths: three(),
     }
 }
 
@@ -316,7 +329,32 @@ impl Acts<'_> {
             self.fault();
             self.turns_and_time();
         }
+        if !self.is_timed() && self.random.happens(10) {
+            (0..*self.random.choose(&[1, 1, 2])).for_each(|_| self.killer());
+        }
         self.acts
+    }
+
+    /// A record that changes something kills the process instead. Not where a join decides whether the algorithm is run over
+    /// it: that may be otherwise once it has killed.
+    fn killer(&mut self) {
+        let is_joined = |topic: &String| {
+            let mut joined = self.pipeline.subs.iter().filter(|sub| sub.join == Join::Inner);
+            joined.any(|sub| sub.lead == *topic || sub.companion_topic() == *topic)
+        };
+        let changes = |act: &Act| match act {
+            Act::Send(Sending { topic, value: Some(value), .. }) => value.contains(CHANGES) && !is_joined(topic),
+            _ => false,
+        };
+        let found: Vec<usize> =
+            (0..).zip(&self.acts).filter(|(_, act)| changes(act)).map(|(number, _)| number).collect();
+        if found.is_empty() {
+            return;
+        }
+        let number = *self.random.choose(&found);
+        if let Some(Act::Send(Sending { value: Some(value), .. })) = self.acts.get_mut(number) {
+            *value = value.replace(CHANGES, r#""does":"Die""#);
+        }
     }
 
     fn turns_and_time(&mut self) {

@@ -1,6 +1,7 @@
 //! The engine through the test driver: no network, no database, no runtime.
 
 mod crashes;
+mod deaths;
 mod guards;
 mod halts;
 mod joins;

@@ -129,6 +129,7 @@ fn pending_offsets_take_a_quarter_of_the_workers_time_however_many_they_are() {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         history: None,
         fencer: None,
+        note: None,
         stores: None,
         changelogs: None,
         owner: "a test".into(),

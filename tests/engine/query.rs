@@ -52,6 +52,7 @@ fn member_of(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>) -> Mem
         clock: Arc::clone(clock),
         history: None,
         fencer: None,
+        note: None,
         stores: Some(Arc::new(MemoryStores::default())),
         changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
         owner: "a test".into(),

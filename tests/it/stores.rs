@@ -315,6 +315,7 @@ impl Instance {
             clock: Arc::clone(clock),
             history: None,
             fencer: None,
+            note: None,
             stores: Some(Arc::new(MemoryStores::default())),
             changelogs: Some(Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>))),
             owner: format!("instance {number}"),

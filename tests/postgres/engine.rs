@@ -77,6 +77,7 @@ impl Service {
             stores: None,
             changelogs: None,
             fencer: None,
+            note: None,
             owner: "test".into(),
         };
         let status = Arc::new(Status::default());

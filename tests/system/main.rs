@@ -11,6 +11,7 @@
 mod chaos;
 #[cfg(feature = "failpoints")]
 mod database;
+mod deaths;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 mod drawn;
 mod faults;

@@ -1,4 +1,5 @@
-//! The calls of librdkafka that rdkafka hides or spoils, each behind a safe function. The only file with unsafe code.
+//! The calls of librdkafka that rdkafka hides or spoils, each behind a safe function. The only file with unsafe code beside
+//! `adapters/note/words.rs`.
 //!
 //! Why not rdkafka's own: its consumer poll drops the partition of an error and gives a rebalance to a callback in the
 //! middle of a poll; its `flush` waits in steps of 100 ms; its group metadata is opaque; its log lines arrive on whatever

@@ -16,6 +16,7 @@ pub mod database;
 mod group;
 pub mod history;
 pub mod log;
+mod note;
 mod partition;
 pub mod repair;
 pub mod rows;

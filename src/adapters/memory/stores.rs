@@ -1,5 +1,6 @@
 //! Stores in memory: what is written is there for whoever opens the store next, as on a disk.
 
+use super::note::Notes;
 use crate::ports::fault::Fault;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreId, StoreSize, Stores, Write};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,9 +16,10 @@ struct Contents {
 }
 
 #[derive(Debug, Default)]
-struct Disk {
+pub(super) struct Disk {
     stores: HashMap<StoreId, Contents>,
     open: HashSet<StoreId>,
+    pub(super) notes: Notes,
     is_full: bool,
     is_unreadable: bool,
     reads: u64,
@@ -36,7 +38,7 @@ impl fmt::Debug for MemoryStores {
 }
 
 impl MemoryStores {
-    fn lock(&self) -> MutexGuard<'_, Disk> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,7 +52,9 @@ impl MemoryStores {
 
     /// Deletes everything, as a lost volume does.
     pub fn lose(&self) {
-        self.lock().stores.clear();
+        let mut disk = self.lock();
+        disk.stores.clear();
+        disk.notes = Notes::default();
     }
 
     /// Refuses writes, as a full disk does, until told otherwise.

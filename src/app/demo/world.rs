@@ -81,6 +81,7 @@ impl World {
             stores: None,
             changelogs: None,
             fencer: None,
+            note: None,
             owner: format!("demo-{}", std::process::id()),
         };
         let settings = EngineSettings { workers: 1, ..EngineSettings::default() };

@@ -200,6 +200,7 @@ impl World {
             ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap.clone()),
             ("TIDEGATE_DATABASE__URL", postgres.url.clone()),
             ("TIDEGATE_KAFKA__SESSION_TIMEOUT_MS", "6000".into()),
+            ("TIDEGATE_STATE__DIR", folder.join("state-any").display().to_string()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Self { name, began, folder, binary, kafka, postgres, settings, guard_off: String::new(), _permit: permit }
