@@ -1,18 +1,31 @@
 //! Disasters in a simulation: what they do to the world, and which sub-topologies are judged no further afterwards.
 
 use super::simulation::{Disaster, Simulation};
+use crate::engine::decision::DataLossPolicy;
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
-use crate::flow::topology::{StepKind, SubTopology};
+use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::ports::source::Committed;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Longer than a session and a transaction last in a simulation.
 const LAPSE: Duration = Duration::from_secs(10);
 
 impl Simulation {
-    /// Does it, and notes whom it strikes.
-    pub(super) fn strike(&mut self, disaster: &Disaster) {
+    /// Does it, and notes whom it strikes. `is_living`: nobody dies of it.
+    pub(super) fn strike(&mut self, disaster: &Disaster, is_living: bool) {
+        if !is_living && is_deadly(disaster) {
+            self.kill_all();
+        }
+        let before = self.standing_of_tasks();
+        self.carry_out(disaster);
+        self.must_stand.clear(); // one disaster may undo what another one left to be seen
+        if *disaster != Disaster::Backup && self.is_nobody_there() {
+            self.must_stand = self.doomed(disaster, &before);
+        }
+    }
+
+    fn carry_out(&mut self, disaster: &Disaster) {
         let group = self.topology.name().to_owned();
         match disaster {
             Disaster::Backup => self.back_up(),
@@ -22,7 +35,6 @@ impl Simulation {
                 }
             }
             Disaster::GroupBegunAgain => {
-                self.kill_all();
                 let offsets = self.offsets(&group);
                 self.driver.log().delete_group(&group);
                 for (place, committed) in offsets {
@@ -31,7 +43,6 @@ impl Simulation {
                 }
             }
             Disaster::GroupDeleted => {
-                self.kill_all();
                 self.driver.log().delete_group(&group);
                 self.forget_stores(|_| true);
                 // Without a position in a database there is nothing that tells a first start from a lost offset but state.
@@ -56,7 +67,6 @@ impl Simulation {
                 self.struck_where(|sub| reads(sub, &place.topic));
             }
             Disaster::Recreated(topic) => {
-                self.kill_all();
                 let name = self.place(topic, 0).topic;
                 self.driver.log().delete_topic(&name);
                 self.create(&name);
@@ -66,7 +76,6 @@ impl Simulation {
                 let stores = self.topology.sub_topologies().iter().flat_map(|sub| &sub.stores);
                 let found = stores.filter_map(|store| self.topology.changelog_topic(store)).nth(*nth);
                 let Some(name) = found else { return };
-                self.kill_all();
                 self.driver.log().delete_topic(&name);
                 self.create(&name);
                 let topology = self.topology.clone();
@@ -76,6 +85,90 @@ impl Simulation {
                 self.struck_where(is_of);
             }
         }
+    }
+
+    fn is_nobody_there(&mut self) -> bool {
+        let is_any_up = (0..self.driver.instance_count()).any(|instance| self.driver.is_up(instance));
+        !is_any_up && self.driver.log().open_transactions() == 0
+    }
+
+    /// Every task, with what it has to show.
+    fn standing_of_tasks(&mut self) -> BTreeMap<(usize, i32), Standing> {
+        let (topology, mut out) = (self.topology.clone(), BTreeMap::new());
+        for (number, sub) in topology.sub_topologies().iter().enumerate() {
+            let made = sub.destination.clone().filter(|_| sub.rekeys.is_some());
+            let written: Vec<TopicName> =
+                sub.stores.iter().filter_map(|store| topology.changelog_topic(store)).chain(made).collect();
+            for partition in 0..self.shape.partitions {
+                let log = self.driver.log();
+                let committed = sub.sources().map(|topic| {
+                    let place = TopicPartition::new(topic.clone(), Partition(partition));
+                    let k = log.committed(topology.name(), &place).map(|found| found.next_offset);
+                    (place, k)
+                });
+                let end = |topic: &TopicName| {
+                    log.bounds(&TopicPartition::new(topic.clone(), Partition(partition))).map(|bounds| bounds.end)
+                };
+                let has_written = written.iter().filter_map(end).any(|end| end > NextOffset(0));
+                out.insert((number, partition), Standing { committed: committed.collect(), has_written });
+            }
+        }
+        out
+    }
+
+    /// The tasks that must stand still, since what was done is plain to whoever takes them over.
+    fn doomed(&mut self, disaster: &Disaster, before: &BTreeMap<(usize, i32), Standing>) -> BTreeSet<(usize, i32)> {
+        let (topology, group) = (self.topology.clone(), self.topology.name().to_owned());
+        let mut out = BTreeSet::new();
+        for ((number, partition), standing) in before {
+            let Some(sub) = topology.sub_topologies().get(*number) else { continue };
+            let is_here = |topic: &str, at: i32| {
+                at.rem_euclid(self.shape.partitions) == *partition && sub.sources().any(|found| found.as_str() == topic)
+            };
+            let has_rows = sub.table().is_some();
+            let is_doomed = match disaster {
+                // What was made of the records is there, and K is not; or the K of another input says that it was read.
+                Disaster::OffsetLost(topic, at) if is_here(topic, *at) && !has_rows && sub.is_stateful() => {
+                    let name = TopicName::parse(topic).ok();
+                    let others = standing.committed.iter().filter(|(place, _)| Some(&place.topic) != name.as_ref());
+                    let is_any_left = others.clone().any(|(_, k)| k.is_some());
+                    standing.has_taken(name.as_ref()) && (is_any_left || standing.has_written)
+                }
+                Disaster::GroupDeleted => !has_rows && standing.has_taken(None) && standing.has_written,
+                // A position that somebody else's offset is beside.
+                Disaster::OffsetReset(topic, at, _) => has_rows && is_here(topic, *at) && standing.has_taken(None),
+                Disaster::Recreated(topic) => {
+                    let name = TopicName::parse(topic).ok();
+                    has_rows && is_here(topic, *partition) && standing.has_taken(name.as_ref())
+                }
+                Disaster::ChangelogLost(nth) => {
+                    let lost = topology.sub_topologies().iter().flat_map(|sub| &sub.stores).nth(*nth);
+                    standing.has_taken(None) && lost.is_some_and(|lost| sub.stores.contains(lost))
+                }
+                Disaster::Restored => {
+                    let mut places = standing.committed.iter();
+                    has_rows
+                        && places.any(|(place, k)| {
+                            let d = self.driver.database().position(&group, place).map(|found| found.next_offset);
+                            *k > d
+                        })
+                }
+                Disaster::InputsDeleted(topic, at, _) if is_here(topic, *at) => {
+                    self.shape.settings.on_data_loss == DataLossPolicy::Halt
+                        && standing.committed.iter().any(|(place, k)| {
+                            let start = self.driver.log().bounds(place).map(|bounds| bounds.start);
+                            let d = self.driver.database().position(&group, place).map(|found| found.next_offset);
+                            place.topic.as_str() == topic
+                                && if has_rows { d } else { *k }.is_some_and(|at| Some(at) < start)
+                        })
+                }
+                _ => false,
+            };
+            if is_doomed {
+                out.insert((*number, *partition));
+            }
+        }
+        out
     }
 
     /// Kills every instance, for longer than the group remembers them.
@@ -120,7 +213,9 @@ impl Simulation {
         self.struck.extend(subs.iter().enumerate().filter(|(_, sub)| is_struck(sub)).map(|(number, _)| number));
         loop {
             let struck: Vec<&SubTopology> = self.struck.iter().filter_map(|number| subs.get(*number)).collect();
-            let written: BTreeSet<&TopicName> = struck.iter().filter_map(|sub| sub.destination.as_ref()).collect();
+            let announced = struck.iter().filter_map(|sub| sub.destination.clone());
+            let letters = struck.iter().flat_map(|sub| sub.sources()).map(Topology::dead_letter_topic);
+            let written: BTreeSet<TopicName> = announced.chain(letters).collect();
             let tables: BTreeSet<&str> = struck.iter().filter_map(|sub| Some(&*sub.table()?.table.name)).collect();
             let follows = |sub: &SubTopology| {
                 sub.sources().any(|topic| written.contains(topic))
@@ -134,6 +229,28 @@ impl Simulation {
                 return;
             }
         }
+    }
+}
+
+/// Whether it cannot be done while anybody is up, or is seen by nobody who is.
+const fn is_deadly(disaster: &Disaster) -> bool {
+    use Disaster::{ChangelogLost, GroupBegunAgain, GroupDeleted, Recreated};
+    matches!(disaster, GroupDeleted | GroupBegunAgain | Recreated(_) | ChangelogLost(_))
+}
+
+/// What a task has to show for the records that it took.
+struct Standing {
+    /// K of each input.
+    committed: Vec<(TopicPartition, Option<NextOffset>)>,
+    /// Whether anything was written into its changelogs, or into the topic that it sends its records on to.
+    has_written: bool,
+}
+
+impl Standing {
+    /// Whether a record of the topic was taken; of any, where none is given.
+    fn has_taken(&self, topic: Option<&TopicName>) -> bool {
+        let mut found = self.committed.iter().filter(|(place, _)| topic.is_none_or(|topic| place.topic == *topic));
+        found.any(|(_, k)| k.is_some_and(|k| k > NextOffset(0)))
     }
 }
 

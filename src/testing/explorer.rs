@@ -1,7 +1,7 @@
 //! The generator for pipelines of a user's own: it draws settings and faults around given rows and records.
 
 use super::random::Random;
-use super::simulation::{Act, Failure, Sending, Shape, Simulation};
+use super::simulation::{Act, COMMIT_STEPS, FAILURES, Sending, Shape, Simulation};
 use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::row::Value;
@@ -10,35 +10,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
-
-/// Commit steps at which an instance may die.
-const STEPS: [&str; 14] = [
-    "Claim",
-    "ReadCommitted",
-    "PublishRest",
-    "OpenDatabase",
-    "MovePosition",
-    "Apply",
-    "WriteRows",
-    "WriteOutbox",
-    "CommitDatabase",
-    "OpenKafka",
-    "Produce",
-    "Flush",
-    "SendOffsets",
-    "CommitKafka",
-];
-
-const FAILURES: [Failure; 8] = [
-    Failure::Begin,
-    Failure::Send,
-    Failure::Flush,
-    Failure::Offsets,
-    Failure::Commit,
-    Failure::CommitAnswer,
-    Failure::Taint,
-    Failure::Renew,
-];
 
 type PutRow = Box<dyn Fn(&mut Simulation)>;
 
@@ -200,7 +171,7 @@ fn fault(random: &mut Random, instances: u64, acts: &mut Vec<Act>) {
     match random.below(10) {
         0..=2 => {
             let nth = usize::try_from(1 + random.below(2)).unwrap_or(1);
-            acts.push(Act::Crash((*random.choose(&STEPS)).into(), nth));
+            acts.push(Act::Crash((*random.choose(&COMMIT_STEPS)).into(), nth));
         }
         3 => {
             acts.extend([Act::Kill(instance), Act::Turns(2), Act::Pass(*random.choose(&[10, 5_000])), Act::Turns(2)]);

@@ -257,6 +257,13 @@ impl Observed {
                 findings.add("halt", format!("{}: {} ({})", halt.source, halt.reason, halt.detail));
             }
         }
+        for (number, partition) in &self.must_stand {
+            let sub = interpreter.topology.sub_topologies().get(*number);
+            if let Some(sub) = sub.filter(|sub| !self.is_halted(sub, *partition)) {
+                let detail = format!("partition {partition} of {} goes on as if nothing was lost", sub.lead);
+                findings.add("must-stand", detail);
+            }
+        }
     }
 }
 

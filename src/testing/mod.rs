@@ -26,4 +26,4 @@ pub use judge::Finding;
 pub use observed::{Event, Message, Observed, Progress, Row, Standstill};
 pub use random::Random;
 pub use script::run_script;
-pub use simulation::{Act, Disaster, Failure, Sending, Shape, Simulation};
+pub use simulation::{Act, COMMIT_STEPS, Disaster, FAILURES, Failure, Sending, Shape, Simulation};

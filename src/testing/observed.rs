@@ -112,6 +112,9 @@ pub struct Observed {
     /// Steps with rows and stores, by number, whose group forgot what it remembered of the stores: where nothing was ever
     /// written into a store, it looks like one that was added since, and its task may stand still as `store-added`.
     pub forgotten: BTreeSet<usize>,
+    /// Tasks that have to stand still, by the number of the sub-topology and the partition: what tells that records were
+    /// lost, or would be taken twice, was there when all instances were down.
+    pub must_stand: BTreeSet<(usize, i32)>,
     /// What was decided, in its order.
     pub events: Vec<Event>,
     /// The rows at rest.

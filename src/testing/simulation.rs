@@ -23,8 +23,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The commit steps at which an instance may die, by name.
+pub const COMMIT_STEPS: [&str; 15] = [
+    "Claim",
+    "ReadCommitted",
+    "PublishRest",
+    "OpenDatabase",
+    "MovePosition",
+    "Apply",
+    "WriteRows",
+    "WriteOutbox",
+    "CommitDatabase",
+    "OpenKafka",
+    "Produce",
+    "Flush",
+    "SendOffsets",
+    "CommitKafka",
+    "WriteStore",
+];
 /// Rounds after which a pipeline that does not come to rest is a finding: some minutes of simulated time.
 const ROUNDS_MAX: usize = 6_000;
+/// Rounds that living instances have under a disaster: longer than sessions and transactions last.
+const LIVING_ROUNDS: usize = 300;
 /// How far the clock moves when nobody has anything to do.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -71,6 +91,18 @@ pub enum Failure {
     Renew,
 }
 
+/// All of them.
+pub const FAILURES: [Failure; 8] = [
+    Failure::Begin,
+    Failure::Send,
+    Failure::Flush,
+    Failure::Offsets,
+    Failure::Commit,
+    Failure::CommitAnswer,
+    Failure::Taint,
+    Failure::Renew,
+];
+
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
@@ -116,8 +148,11 @@ pub enum Act {
     DiskBlocked(usize, bool),
     /// A named threshold has another value.
     Threshold(String, i64),
-    /// What may halt partitions, and what a command must mend.
+    /// What may halt partitions, and what a command must mend. At the end every instance is started anew.
     Disaster(Disaster),
+    /// The same under the eyes of whoever is up: nobody dies of it, and at the end the instances are started anew one after
+    /// the other.
+    Living(Disaster),
 }
 
 /// What no restart mends: some partitions may stand still afterwards, and only they.
@@ -180,8 +215,10 @@ pub struct Simulation {
     held: BTreeMap<TopicPartition, BTreeMap<Offset, Message>>,
     pub(super) struck: BTreeSet<usize>,
     pub(super) forgotten: BTreeSet<usize>,
+    pub(super) must_stand: BTreeSet<(usize, i32)>,
     backup: Option<Snapshot>,
     had_disaster: bool,
+    was_living: bool,
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Decisions>,
     sequence: u64,
@@ -218,8 +255,10 @@ impl Simulation {
             held: BTreeMap::new(),
             struck: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            must_stand: BTreeSet::new(),
             backup: None,
             had_disaster: false,
+            was_living: false,
             applications,
             progress,
             sequence: 0,
@@ -258,6 +297,14 @@ impl Simulation {
     /// The commit steps at which instances died.
     pub fn crashed(&mut self) -> Vec<String> {
         self.driver.crashed().iter().map(|step| format!("{step:?}")).collect()
+    }
+
+    /// The calls of producers that were to fail and were never made, and how many COMMITs.
+    pub fn unmet(&mut self) -> (Vec<Failure>, usize) {
+        let faults = self.driver.log().unmet_faults();
+        let is_of = |failure: &Failure, fault| sink_fault(*failure) == fault;
+        let failure = |fault: SinkFault| FAILURES.into_iter().find(|failure| is_of(failure, fault));
+        (faults.into_iter().filter_map(failure).collect(), self.driver.database().unmet_faults())
     }
 
     /// Does one thing.
@@ -315,9 +362,15 @@ impl Simulation {
             Act::Disaster(disaster) => {
                 self.had_disaster = true;
                 self.keep_inputs();
-                self.strike(disaster);
+                self.strike(disaster, false);
+            }
+            Act::Living(disaster) => {
+                (self.had_disaster, self.was_living) = (true, true);
+                self.keep_inputs();
+                self.strike(disaster, true);
             }
             Act::LateCommits => {
+                self.must_stand.clear(); // an offset may have come back
                 self.driver.log().deliver_commits();
                 self.look(usize::MAX);
             }
@@ -338,11 +391,15 @@ impl Simulation {
             self.driver.disk(instance).fill(false);
             self.driver.disk(instance).block(false);
             // What a disaster did is seen at a takeover.
-            if self.had_disaster || self.driver.halts_by_disk(instance) {
-                self.driver.kill(instance);
-            }
-            if !self.driver.is_up(instance) && !self.driver.try_start(instance) {
-                return Err(format!("instance {instance} does not start"));
+            let is_seen_by_all = self.had_disaster && !self.was_living;
+            let is_killed = is_seen_by_all || self.driver.halts_by_disk(instance);
+            self.start_anew(instance, is_killed)?;
+        }
+        if self.was_living {
+            self.live_on()?;
+            for instance in 0..self.driver.instance_count() {
+                self.start_anew(instance, true)?;
+                self.live_on()?;
             }
         }
         self.settle()?;
@@ -424,6 +481,7 @@ impl Simulation {
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),
             forgotten: self.forgotten.clone(),
+            must_stand: self.must_stand.clone(),
             rows,
             log,
             gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),
@@ -432,6 +490,30 @@ impl Simulation {
             halts: halts.collect(),
             open,
         }
+    }
+
+    fn start_anew(&mut self, instance: usize, is_killed: bool) -> Result<(), String> {
+        if is_killed {
+            self.driver.kill(instance);
+        }
+        if self.driver.is_up(instance) || self.driver.try_start(instance) {
+            return Ok(());
+        }
+        Err(format!("instance {instance} does not start"))
+    }
+
+    /// Some time under a disaster. Rest is not asked for: what is lost may be seen at the next takeover only.
+    fn live_on(&mut self) -> Result<(), String> {
+        for _ in 0..LIVING_ROUNDS {
+            if self.round()? {
+                continue;
+            }
+            if self.driver.is_at_rest() {
+                return Ok(());
+            }
+            self.driver.pass(TICK);
+        }
+        Ok(())
     }
 
     fn keep_inputs(&mut self) {
@@ -579,5 +661,17 @@ const fn sink_fault(failure: Failure) -> SinkFault {
         Failure::CommitAnswer => SinkFault::Commit { is_applied: true },
         Failure::Taint => SinkFault::Taint,
         Failure::Renew => SinkFault::Renew,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_may_die_at_every_commit_step() {
+        let steps = TAKEOVER.iter().chain(&THROUGH_DATABASE).chain(&THROUGH_LOG);
+        let steps: BTreeSet<String> = steps.map(|step| format!("{step:?}")).collect();
+        assert_eq!(steps, COMMIT_STEPS.iter().map(|step| (*step).to_owned()).collect());
     }
 }

@@ -1,10 +1,13 @@
 //! The generator within the fast suites: some seeds, that a seed repeats itself, and what was found before.
 
 mod found;
+mod met;
+mod pairs;
 mod pipeline;
 mod real;
 mod scenario;
 mod shrink;
+mod wish;
 
 use pipeline::Asked;
 use scenario::Scenario;

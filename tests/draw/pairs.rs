@@ -1,232 +1,195 @@
 //! How often what was drawn met each other: features of pipelines among themselves, and outcomes of records with faults.
 
-use crate::pipeline::{Does, Event, Join, Place, Policy, StepDraw, SubDraw};
-use crate::scenario::Scenario;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::met::{FEATURES, OUTCOMES, all_outcomes, faults, struck};
+use crate::scenario::{Run, Scenario};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use tidegate::testing::{Act, Disaster};
 
-type Names = BTreeSet<String>;
+/// Two features, or an outcome and a fault, that no run can have both, and why.
+pub const NEVER: [(&str, &str, &str); 1] =
+    [("missing rows skipped", "missing rows retried", "one setting says what is done about a missing row")];
 
-/// Counts of pairs over many runs.
-#[derive(Clone, Debug, Default)]
+/// What a million runs must have met so often.
+const OFTEN: u64 = 100;
+const MILLION: u64 = 1_000_000;
+
+type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// Counts of pairs over many runs, as they are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pairs {
-    features: BTreeMap<(String, String), u64>,
-    faults: BTreeMap<(String, String), u64>,
+    /// First seed and how many, of each part.
+    pub spans: Vec<(u64, u64)>,
+    /// The trees that were run.
+    pub trees: Vec<String>,
+    pub findings: u64,
+    features: Counts,
+    faults: Counts,
 }
 
-impl Pairs {
-    /// Counts one run. `crashed`: the commit steps at which an instance really died.
-    pub fn add(&mut self, scenario: &Scenario, crashed: &[String]) {
-        let features = features(scenario);
-        for (number, one) in features.iter().enumerate() {
-            for other in features.iter().skip(number + 1) {
-                *self.features.entry((one.clone(), other.clone())).or_default() += 1;
+/// Counts under way, by number.
+pub struct Tally {
+    faults: Vec<String>,
+    features_met: Vec<u64>,
+    faults_met: Vec<u64>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let faults = faults();
+        let (features_met, faults_met) = (vec![0; FEATURES.len().pow(2)], vec![0; OUTCOMES.len() * faults.len()]);
+        Self { faults, features_met, faults_met }
+    }
+}
+
+impl Tally {
+    /// Counts one run.
+    pub fn add(&mut self, scenario: &Scenario, run: &Run) {
+        let has: Vec<usize> = (0..FEATURES.len()).filter(|number| (FEATURES[*number].1)(scenario)).collect();
+        for (at, one) in has.iter().enumerate() {
+            for other in &has[at + 1..] {
+                self.features_met[one * FEATURES.len() + other] += 1;
             }
         }
-        let faults = faults(scenario, crashed);
-        for outcome in outcomes(scenario) {
-            for fault in &faults {
-                *self.faults.entry((outcome.clone(), fault.clone())).or_default() += 1;
+        let struck = struck(scenario, &run.crashed, &run.unmet);
+        let struck: Vec<usize> =
+            (0..self.faults.len()).filter(|number| struck.contains(&self.faults[*number])).collect();
+        if struck.is_empty() {
+            return;
+        }
+        let outcomes = all_outcomes(scenario);
+        for (number, _) in OUTCOMES.iter().enumerate().filter(|(_, name)| outcomes.contains(*name)) {
+            for fault in &struck {
+                self.faults_met[number * self.faults.len() + fault] += 1;
             }
         }
     }
 
     /// Adds what another thread has counted.
-    pub fn merge(&mut self, other: Self) {
-        for (pair, count) in other.features {
-            *self.features.entry(pair).or_default() += count;
-        }
-        for (pair, count) in other.faults {
-            *self.faults.entry(pair).or_default() += count;
-        }
+    pub fn merge(&mut self, other: &Self) {
+        let add = |own: &mut [u64], others: &[u64]| own.iter_mut().zip(others).for_each(|(own, other)| *own += other);
+        add(&mut self.features_met, &other.features_met);
+        add(&mut self.faults_met, &other.faults_met);
     }
 
-    /// Two tables in Markdown.
-    pub fn tables(&self) -> String {
-        format!(
-            "### Features with features\n\n{}\n### Outcomes with faults\n\n{}",
-            table(&self.features, true),
-            table(&self.faults, false)
-        )
+    /// The counts by name, as they are kept.
+    pub fn pairs(&self, (first, seeds): (u64, u64), findings: u64) -> Pairs {
+        let mut pairs = Pairs { spans: vec![(first, seeds)], findings, ..Pairs::default() };
+        pairs.trees.extend(std::env::var("TIDEGATE_TREE").ok());
+        for (one, (name, _)) in FEATURES.iter().enumerate() {
+            let row = pairs.features.entry((*name).to_owned()).or_default();
+            let later = (one + 1..FEATURES.len()).map(|other| (other, self.features_met[one * FEATURES.len() + other]));
+            row.extend(later.map(|(other, count)| (FEATURES[other].0.to_owned(), count)));
+        }
+        for (one, name) in OUTCOMES.iter().enumerate() {
+            let counts = self.faults_met.iter().skip(one * self.faults.len());
+            let row = self.faults.iter().cloned().zip(counts.copied()).collect();
+            pairs.faults.insert((*name).to_owned(), row);
+        }
+        pairs
     }
 }
 
-fn table(pairs: &BTreeMap<(String, String), u64>, is_symmetric: bool) -> String {
-    let of = |pick: fn(&(String, String)) -> &String| pairs.keys().map(pick).collect::<BTreeSet<_>>();
-    let (mut rows, mut columns) = (of(|pair| &pair.0), of(|pair| &pair.1));
-    if is_symmetric {
-        rows.extend(columns.clone());
-        columns.clone_from(&rows);
+impl Pairs {
+    /// Adds another part.
+    ///
+    /// # Errors
+    /// A sentence, where the two have seeds in common.
+    pub fn merge(&mut self, other: Self) -> Result<(), String> {
+        for (first, seeds) in &other.spans {
+            let meets = |(own, count): &&(u64, u64)| first < &(own + count) && own < &(first + seeds);
+            if let Some((own, count)) = self.spans.iter().find(meets) {
+                return Err(format!("seeds {first} to {} and {own} to {} overlap", first + seeds - 1, own + count - 1));
+            }
+        }
+        self.spans.extend(other.spans);
+        self.spans.sort_unstable();
+        self.trees.extend(other.trees.into_iter().filter(|tree| !self.trees.contains(tree)).collect::<Vec<_>>());
+        self.findings += other.findings;
+        for (own, others) in [(&mut self.features, other.features), (&mut self.faults, other.faults)] {
+            for (row, counts) in others {
+                for (column, count) in counts {
+                    *own.entry(row.clone()).or_default().entry(column).or_default() += count;
+                }
+            }
+        }
+        Ok(())
     }
-    let mut out = String::from("| |");
-    for name in &columns {
-        let _ = write!(out, " {name} |");
+
+    pub fn seeds(&self) -> u64 {
+        self.spans.iter().map(|(_, seeds)| seeds).sum()
     }
-    let _ = writeln!(out, "\n|---|{}", "---:|".repeat(columns.len()));
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        let rows = self.features.iter().chain(&self.faults);
+        rows.flat_map(|(row, counts)| counts.iter().map(|(column, count)| (&row[..], &column[..], *count)))
+    }
+
+    /// A sentence for each pair that was met although it cannot be.
+    pub fn impossible(&self) -> Vec<String> {
+        let met = self.all().filter(|(_, _, count)| *count > 0);
+        let met = met.filter_map(|(row, column, count)| Some((row, column, count, never(row, column)?)));
+        met.map(|(row, column, count, why)| format!("{row} met {column} {count} times, although {why}")).collect()
+    }
+
+    /// The pairs that a million runs would meet less than 100 times, the rarest first.
+    pub fn rare(&self) -> Vec<String> {
+        let due = OFTEN * self.seeds() / MILLION;
+        let possible = self.all().filter(|(row, column, _)| never(row, column).is_none());
+        let mut rare: Vec<_> = possible
+            .filter(|(_, _, count)| *count < due.max(1))
+            .map(|(row, column, count)| (count, row, column))
+            .collect();
+        rare.sort_unstable();
+        rare.into_iter().map(|(count, row, column)| format!("{row} with {column}: {count}")).collect()
+    }
+
+    /// The page: what was run, and two tables in Markdown.
+    pub fn page(&self) -> String {
+        let spans: Vec<String> =
+            self.spans.iter().map(|(first, seeds)| format!("{first} to {}", first + seeds.saturating_sub(1))).collect();
+        let trees = self.trees.join("`, `");
+        let mut out = format!(
+            "# Pairs that were drawn\n\n{} seeds ({}) on `{trees}`: {} findings. How often two features stood in one scenario, and how \
+             often a record with an outcome and a fault that struck did. A number is of scenarios; \"–\" is a pair that cannot be, \
+             for the reason below.\n\n",
+            self.seeds(),
+            spans.join("; "),
+            self.findings
+        );
+        let features: Vec<&str> = FEATURES.iter().map(|(name, _)| *name).collect();
+        let faults = faults();
+        let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
+        let _ = writeln!(out, "## Features with features\n\n{}", table(&self.features, &features, &features));
+        let _ = writeln!(out, "## Outcomes with faults\n\n{}", table(&self.faults, &faults, &OUTCOMES));
+        out.push_str("## Pairs that cannot be\n\n");
+        for (one, other, why) in NEVER {
+            let _ = writeln!(out, "- {one} with {other}: {why}");
+        }
+        out
+    }
+}
+
+fn never(one: &str, other: &str) -> Option<&'static str> {
+    let is_it = |(a, b): (&str, &str)| (a, b) == (one, other) || (b, a) == (one, other);
+    NEVER.iter().find(|(a, b, _)| is_it((a, b))).map(|(_, _, why)| *why)
+}
+
+/// The columns stand across; the pairs of one with itself, and of features below the diagonal, are empty.
+fn table(counts: &Counts, rows: &[&str], columns: &[&str]) -> String {
+    let mut out = format!("| |{} |\n|---|{}\n", columns.join(" |"), "---:|".repeat(columns.len()));
     for row in rows {
         let _ = write!(out, "| {row} |");
-        for column in &columns {
-            let pair = (row.clone(), (*column).clone());
-            let mirrored = (pair.1.clone(), pair.0.clone());
-            let count = pairs.get(&pair).or_else(|| pairs.get(&mirrored).filter(|_| is_symmetric));
-            let _ = match count {
+        for column in columns {
+            let of = |one: &str, other: &str| counts.get(one).and_then(|counts| counts.get(other)).copied();
+            let _ = match of(row, column).or_else(|| of(column, row)) {
+                _ if never(row, column).is_some() => write!(out, " – |"),
                 Some(count) => write!(out, " {count} |"),
                 None => write!(out, " |"),
             };
         }
         out.push('\n');
-    }
-    out
-}
-
-fn features(scenario: &Scenario) -> Names {
-    let Scenario { pipeline, knobs, .. } = scenario;
-    let subs = &pipeline.subs;
-    let any = |holds: &dyn Fn(&SubDraw) -> bool| subs.iter().any(holds);
-    let updates = |table: u8| subs.iter().filter(|sub| sub.step == StepDraw::Update(table)).count();
-    let facts: [(&str, bool); 33] = [
-        ("update", updates(0) + updates(1) > 0),
-        ("two tables", updates(0) > 0 && updates(1) > 0),
-        ("two steps on a table", updates(0) > 1 || updates(1) > 1),
-        ("aggregate", any(&|sub| sub.step == StepDraw::Aggregate)),
-        ("process", any(&|sub| sub.step == StepDraw::Process)),
-        ("join", any(&|sub| sub.join == Join::Inner)),
-        ("left join", any(&|sub| sub.join == Join::Left)),
-        ("with", any(&|sub| sub.companion == Some(false))),
-        ("and", any(&|sub| sub.companion == Some(true))),
-        ("declared, warn", any(&|sub| !sub.rekeys && sub.declared == Some(Policy::Warn))),
-        ("declared, stop", any(&|sub| !sub.rekeys && sub.declared == Some(Policy::Stop))),
-        ("declared, repartition", any(&|sub| !sub.rekeys && sub.declared == Some(Policy::Repartition))),
-        ("keys by", any(&|sub| sub.rekeys)),
-        ("own store", any(&|sub| sub.has_store)),
-        ("own store beside rows", any(&|sub| sub.has_store && matches!(sub.step, StepDraw::Update(_)))),
-        ("time to live", any(&|sub| sub.ttl_ms.is_some() && (sub.has_store || sub.step == StepDraw::Aggregate))),
-        ("filter", any(&|sub| sub.has_filter)),
-        ("threshold", any(&|sub| sub.threshold.is_some())),
-        ("step behind a step", any(&|sub| sub.lead.starts_with("out"))),
-        ("one topic of two steps", subs.iter().filter(|sub| sub.destination.as_deref() == Some("out")).count() > 1),
-        ("no topic", any(&|sub| sub.destination.is_none())),
-        ("without versions", !pipeline.is_versioned),
-        ("text keys", pipeline.has_text_keys),
-        ("missing rows skipped", knobs.missing_row % 3 == 0),
-        ("missing rows retried", knobs.missing_row % 3 == 2),
-        ("batches of one", knobs.batch_rows == 1),
-        ("transactions of one", knobs.transaction_rows == 1 || knobs.log_messages == 1),
-        ("one row ahead", knobs.unpublished_rows == 1),
-        ("flushed at once", knobs.flush_ms == 0),
-        ("three instances", knobs.instances == 3),
-        ("three workers", knobs.workers == 3),
-        ("small outputs", knobs.message_bytes > 0),
-        ("four partitions", pipeline.partitions == 4),
-    ];
-    facts.iter().filter(|(_, holds)| *holds).map(|(name, _)| (*name).to_owned()).collect()
-}
-
-fn outcomes(scenario: &Scenario) -> Names {
-    let mut out = Names::new();
-    for act in &scenario.acts {
-        let Act::Send(sending) = act else { continue };
-        let mut note = |name: &str| {
-            out.insert(name.to_owned());
-        };
-        let is_table = sending.topic.ends_with("-users");
-        match sending.key.as_deref() {
-            None => note("no key"),
-            Some("abc" | "007" | "") => note("bad key"),
-            Some("99") => note("no row"),
-            _ => {}
-        }
-        match sending.after_ms {
-            i64::MIN..0 => note("late"),
-            1..=10_000 => note("early"),
-            10_001.. => note("ahead of time"),
-            0 => {}
-        }
-        if !sending.headers.is_empty() {
-            note("foreign header");
-        }
-        let Some(value) = &sending.value else {
-            note(if is_table { "table tombstone" } else { "tombstone" });
-            continue;
-        };
-        if is_table {
-            note(if value.len() > 1 { "table value" } else { "bad table value" });
-            continue;
-        }
-        // The trap of a record that panics while it is read is not sprung here.
-        let plain = value.replace(r#""trap":true"#, r#""trap":false"#);
-        let Ok(event) = serde_json::from_str::<Event>(&plain) else {
-            note("bad value");
-            continue;
-        };
-        if event.notices > 1 {
-            note("several notices");
-        }
-        if !event.pad.is_empty() {
-            note("large record");
-        }
-        note(match event.does {
-            Does::Change => "change",
-            Does::Nothing => "nothing",
-            Does::Skip => "skip",
-            Does::Reject => "reject",
-            Does::Retry(_) => "retry",
-            Does::RetryForEver => "retry for ever",
-            Does::RetryUnlessRefused => "retry behind a refusal",
-            Does::Panic(Place::Decode) => "panic in decoding",
-            Does::Panic(Place::Apply) => "panic in apply",
-            Does::Panic(Place::Notices) => "panic in notices",
-            Does::Panic(Place::Filter) => "panic in a filter",
-            Does::Panic(Place::Magnitude) => "panic in a magnitude",
-            Does::Panic(Place::EncodeNotice) => "panic in a notice's encoding",
-            Does::Panic(Place::EncodeRow) => "panic in a row's encoding",
-            Does::Panic(Place::Key) => "panic in keys",
-            Does::Die => "dies",
-            Does::NotFinite => "not finite",
-            Does::Refused => "refused by the database",
-            Does::Delete => "delete",
-            Does::Large(_) => "large notice",
-        });
-    }
-    out
-}
-
-fn faults(scenario: &Scenario, crashed: &[String]) -> Names {
-    let mut out: Names = crashed.iter().map(|step| format!("crash after {step}")).collect();
-    for act in &scenario.acts {
-        let name = match act {
-            Act::Turns(_) | Act::Pass(_) | Act::Send(_) | Act::Crash(..) | Act::Start(_) | Act::Thaw(_) => continue,
-            Act::Write(..) => "another writer".into(),
-            Act::Kill(_) => "kill".into(),
-            Act::Stop(_) => "stop".into(),
-            Act::Freeze(_) => "freeze".into(),
-            Act::Zombie(..) => "zombie".into(),
-            Act::LoseDisk(_) => "disk lost".into(),
-            Act::CommitFails => "commit fails".into(),
-            Act::CommitAnswerLost(is_applied) => {
-                format!("commit answer lost, {}", if *is_applied { "done" } else { "not done" })
-            }
-            Act::DatabaseDown(_) => "database down".into(),
-            Act::Fail(failure) => format!("producer: {failure:?}"),
-            Act::LateCommits => "late commits".into(),
-            Act::Expire(_) => "thrown out".into(),
-            Act::DiskFull(..) => "disk full".into(),
-            Act::DiskBlocked(..) => "disk fails".into(),
-            Act::Threshold(..) => "threshold changes".into(),
-            Act::Disaster(disaster) => match disaster {
-                Disaster::GroupDeleted => "group deleted".into(),
-                Disaster::GroupBegunAgain => "generations begin again".into(),
-                Disaster::OffsetLost(..) => "offset lost".into(),
-                Disaster::OffsetReset(..) => "offset reset".into(),
-                Disaster::InputsDeleted(..) => "inputs deleted".into(),
-                Disaster::Recreated(_) => "topic recreated".into(),
-                Disaster::Restored => "database set back".into(),
-                Disaster::Backup => continue,
-                Disaster::ChangelogLost(_) => "changelog lost".into(),
-            },
-        };
-        out.insert(name);
     }
     out
 }

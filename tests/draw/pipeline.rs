@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidegate::flow::{Algorithm, Context, Declared, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology};
+use tidegate::flow::{
+    Algorithm, Context, Declared, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology,
+};
 
 /// The place where a record makes the user's code panic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -430,6 +432,21 @@ impl SubDraw {
     pub fn table_topic(&self) -> String {
         format!("{}-users", self.lead)
     }
+
+    pub const fn has_rows(&self) -> bool {
+        matches!(self.step, StepDraw::Update(_))
+    }
+
+    /// What is done about records of the lead topic in wrong partitions. In front of a change of keys nothing is declared.
+    pub fn declared_as(&self) -> Option<Policy> {
+        self.declared.filter(|_| !self.rekeys)
+    }
+
+    /// How many stores its step has.
+    pub fn store_count(&self) -> usize {
+        let kept = usize::from(self.step == StepDraw::Aggregate) + usize::from(self.join != Join::No);
+        usize::from(self.has_store) + kept
+    }
 }
 
 impl PipelineDraw {
@@ -440,6 +457,20 @@ impl PipelineDraw {
     pub fn table(&self, number: u8) -> Table {
         let table = Table::new(TABLES[usize::from(number)]).key("id", self.key_type());
         if self.is_versioned { table } else { table.unversioned() }
+    }
+
+    /// The key of a row.
+    pub fn key(&self, id: i64) -> Key {
+        if self.has_text_keys { Key::from(id.to_string().as_str()) } else { Key::from(id) }
+    }
+
+    /// The partition where a record of a step's lead topic belongs.
+    pub fn home(&self, _: &SubDraw, key: &str) -> i32 {
+        KeyHash::Murmur2.partition(key.as_bytes(), self.partitions)
+    }
+
+    pub fn store_count(&self) -> usize {
+        self.subs.iter().map(SubDraw::store_count).sum()
     }
 
     /// The tables that are updated.

@@ -1,23 +1,27 @@
 //! Draws pipelines, inputs, outcomes and faults from seeds, runs each on the real engine and judges it by the interpreter.
 //!
 //! ```text
-//! draw SEEDS [FIRST]            so many seeds, with how often features, outcomes and faults met in $CARGO_TARGET_DIR/draw-pairs.md
+//! draw SEEDS [FIRST]            so many seeds, how often features, outcomes and faults met goes to draw-pairs.md and
+//!                               draw-pairs-FIRST-SEEDS.json in $CARGO_TARGET_DIR
 //! draw for SECONDS SEEDS_MIN    seeds from a start that follows the clock, for so long and at least so many
 //! draw until SEEDS [FIRST]      ends with the first seed that leads to a finding
 //! draw seed N                   one seed with its scenario, its trace and the engine's log
 //! draw real N                   the same for the scenario that the seed gives real servers
+//! draw pairs FILE...            adds up what several runs have counted, and prints docs/draw-pairs.md
 //! draw run JSON                 the same for a scenario as it was printed
 //! draw shrink N KIND            the smallest scenario of a seed that still leads to a finding of that kind
 //! ```
 //! What fails is printed as a test; the last line is `n seeds, m findings`.
 
+mod met;
 mod pairs;
 mod pipeline;
 mod real;
 mod scenario;
 mod shrink;
+mod wish;
 
-use pairs::Pairs;
+use pairs::{Pairs, Tally};
 use scenario::Scenario;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         ["seed", seed] => number(seed).map_or_else(usage, |seed| one(&Scenario::draw(seed))),
         ["real", seed] => number(seed).map_or_else(usage, |seed| one(&Scenario::for_real_servers(seed))),
         ["run", json] => serde_json::from_str(json).map_or_else(|_| usage(), |scenario| show(&scenario)),
+        ["pairs", ref files @ ..] if !files.is_empty() => add_up(files),
         ["shrink", seed, kind] => number(seed).map_or_else(usage, |seed| small(seed, kind)),
         ["for", seconds, seeds_min] => {
             number(seconds).zip(number(seeds_min)).map_or_else(usage, |(seconds, seeds_min)| {
@@ -57,7 +62,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!(
         "draw SEEDS [FIRST] | draw for SECONDS SEEDS_MIN | draw until SEEDS [FIRST] | draw seed N | draw real N | \
-         draw run JSON | draw shrink N KIND"
+         draw run JSON | draw shrink N KIND | draw pairs FILE..."
     );
     ExitCode::from(64)
 }
@@ -100,7 +105,7 @@ struct Progress {
     next: AtomicU64,
     clock: SystemClock,
     failed: Mutex<Vec<(u64, &'static str)>>,
-    pairs: Mutex<Pairs>,
+    tally: Mutex<Tally>,
 }
 
 impl Progress {
@@ -115,11 +120,11 @@ impl Progress {
     }
 
     fn run(&self, span: &Span) {
-        let mut pairs = Pairs::default();
+        let mut tally = Tally::default();
         while let Some(seed) = self.next(span) {
             let scenario = Scenario::draw(seed);
             let run = scenario.run(false);
-            pairs.add(&scenario, &run.crashed);
+            tally.add(&scenario, &run);
             let mut kinds: Vec<&str> = Vec::new();
             for finding in &run.findings {
                 if kinds.contains(&finding.kind) {
@@ -132,8 +137,8 @@ impl Progress {
                 }
             }
         }
-        if let Ok(mut all) = self.pairs.lock() {
-            all.merge(pairs);
+        if let Ok(mut all) = self.tally.lock() {
+            all.merge(&tally);
         }
     }
 }
@@ -171,15 +176,15 @@ fn many(span: &Span) -> ExitCode {
         next: AtomicU64::new(span.first),
         clock: SystemClock::default(),
         failed: Mutex::default(),
-        pairs: Mutex::default(),
+        tally: Mutex::default(),
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| progress.run(span)))));
-    let Progress { next, failed, pairs, .. } = progress;
-    let (mut failed, pairs) = (failed.into_inner().unwrap_or_default(), pairs.into_inner().unwrap_or_default());
-    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") {
-        drop(std::fs::write(std::path::Path::new(&folder).join("draw-pairs.md"), pairs.tables()));
-    }
+    let Progress { next, failed, tally, .. } = progress;
+    let (mut failed, tally) = (failed.into_inner().unwrap_or_default(), tally.into_inner().unwrap_or_default());
+    let seeds = next.into_inner() - span.first;
+    let pairs = tally.pairs((span.first, seeds), failed.len() as u64);
+    keep(&pairs, &format!("draw-pairs-{}-{seeds}.json", span.first));
     failed.sort_unstable();
     let mut shrunk: Vec<&str> = Vec::new();
     for (seed, kind) in &failed {
@@ -189,8 +194,42 @@ fn many(span: &Span) -> ExitCode {
         shrunk.push(kind);
         println!("seed {seed}, {kind}, as a test:\n{}", test_of(*seed, &shrunk_to(*seed, kind)));
     }
-    println!("{} seeds, {} findings", next.into_inner() - span.first, failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let impossible = pairs.impossible();
+    impossible.iter().for_each(|sentence| println!("{sentence}"));
+    println!("{seeds} seeds, {} findings", failed.len());
+    if failed.is_empty() && impossible.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Leaves the counts beside what was built.
+fn keep(pairs: &Pairs, name: &str) {
+    let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") else { return };
+    let folder = std::path::Path::new(&folder);
+    let json = serde_json::to_vec(pairs).unwrap_or_default();
+    for (name, contents) in [(name, json), ("draw-pairs.md", pairs.page().into_bytes())] {
+        if let Err(error) = std::fs::write(folder.join(name), contents) {
+            eprintln!("{name}: {error}");
+        }
+    }
+}
+
+/// Prints the page of several runs; what is rare or cannot be, on standard error.
+fn add_up(files: &[&str]) -> ExitCode {
+    let mut all = Pairs::default();
+    for file in files {
+        let read = std::fs::read(file).map_err(|error| error.to_string());
+        let read = read.and_then(|json| serde_json::from_slice::<Pairs>(&json).map_err(|error| error.to_string()));
+        if let Err(error) = read.and_then(|pairs| all.merge(pairs)) {
+            eprintln!("{file}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    print!("{}", all.page());
+    let (rare, impossible) = (all.rare(), all.impossible());
+    for sentence in rare.iter().chain(&impossible) {
+        eprintln!("{sentence}");
+    }
+    eprintln!("{} seeds, {} findings, {} pairs rarer than 100 in a million", all.seeds(), all.findings, rare.len());
+    if all.findings == 0 && rare.is_empty() && impossible.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn shrunk_to(seed: u64, kind: &str) -> Scenario {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tidegate::engine::settings::{EngineSettings, MissingRow};
 use tidegate::flow::Key;
 use tidegate::flow::row::Value;
-use tidegate::testing::{Act, Disaster, Failure, Finding, Observed, Random, Sending, Shape, Simulation};
+use tidegate::testing::{
+    Act, COMMIT_STEPS, Disaster, FAILURES, Failure, Finding, Observed, Random, Sending, Shape, Simulation,
+};
 
 /// The engine's settings that are drawn.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -68,6 +70,8 @@ pub struct Run {
     pub trace: String,
     /// The commit steps at which instances died.
     pub crashed: Vec<String>,
+    /// Failures that no call has met.
+    pub unmet: Vec<Act>,
 }
 
 /// What a simulation came to, before it is judged.
@@ -75,24 +79,21 @@ pub struct Simulated {
     pub outcome: Result<Observed, Finding>,
     pub trace: String,
     pub crashed: Vec<String>,
+    pub unmet: Vec<Act>,
 }
 
 pub const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
 /// What a record says that changes something.
 const CHANGES: &str = r#""does":"Change""#;
 /// How many rows a table has.
-const ROWS: i64 = 5;
+pub const ROWS: i64 = 5;
+/// The number of a record that was drawn before the others: beyond theirs.
+pub const WISHED: u64 = 100_000;
 
 impl Scenario {
-    /// The scenario of a seed.
-    pub fn draw(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let pipeline = pipeline(&mut random);
-        let mut knobs = knobs(&mut random);
-        let acts = Acts { random: &mut random, pipeline: &pipeline, knobs: &knobs, n: 0, acts: Vec::new() }.draw();
-        // Behind everything else, as is what kills the process: the other seeds stay what they were.
-        knobs.deaths = *random.choose(&[1, 2, 3]);
-        Self { pipeline, knobs, acts, rows: ROWS }
+    /// The keys of each table's rows.
+    pub fn row_keys(&self) -> Vec<Key> {
+        (0..self.rows).map(|id| self.pipeline.key(id)).collect()
     }
 
     pub fn shape(&self) -> Shape {
@@ -131,9 +132,9 @@ impl Scenario {
 
     /// Runs it in the simulation and judges what it came to.
     pub fn run(&self, is_traced: bool) -> Run {
-        let Simulated { outcome, trace, crashed } = self.simulated(is_traced);
+        let Simulated { outcome, trace, crashed, unmet } = self.simulated(is_traced);
         let findings = outcome.map_or_else(|finding| vec![finding], |observed| self.judge(&observed));
-        Run { findings, trace, crashed }
+        Run { findings, trace, crashed, unmet }
     }
 
     /// Judges what a run of it left behind.
@@ -146,12 +147,19 @@ impl Scenario {
         findings
     }
 
+    /// The acts among its own that nothing has met: of the COMMITs that were to fail the last ones.
+    fn unmet(&self, (failures, commits): (Vec<Failure>, usize)) -> Vec<Act> {
+        let is_of_a_commit = |act: &&Act| matches!(act, Act::CommitFails | Act::CommitAnswerLost(_));
+        let commits = self.acts.iter().rev().filter(is_of_a_commit).take(commits).cloned();
+        failures.into_iter().map(Act::Fail).chain(commits).collect()
+    }
+
     /// Runs it in the simulation.
     pub fn simulated(&self, is_traced: bool) -> Simulated {
         let topology = self.pipeline.topology(&Asked::default());
         if let Err(errors) = topology.validate() {
             let outcome = Err(Finding { kind: "invalid", detail: errors.join("; ") });
-            return Simulated { outcome, trace: String::new(), crashed: Vec::new() };
+            return Simulated { outcome, trace: String::new(), crashed: Vec::new(), unmet: Vec::new() };
         }
         let mut simulation = Simulation::new(topology.clone(), self.shape());
         if is_traced {
@@ -160,8 +168,7 @@ impl Scenario {
         let mut digits = Vec::new();
         for table in self.pipeline.tables() {
             for id in 0..self.rows {
-                let key = if self.pipeline.has_text_keys { Key::from(id.to_string().as_str()) } else { Key::from(id) };
-                simulation.row(TABLES[usize::from(table)], key, first_row(id));
+                simulation.row(TABLES[usize::from(table)], self.pipeline.key(id), first_row(id));
                 // More digits than the struct has, which is no reason to write the column.
                 let name = TABLES[usize::from(table)].to_owned();
                 digits.push(Act::Write(name, id.to_string(), "doc".into(), DOC.into()));
@@ -185,7 +192,8 @@ impl Scenario {
         let kind = |detail: &str| if detail.contains("panicked") { "panic" } else { "no-rest" };
         let outcome = outcome.map_err(|detail| Finding { kind: kind(&detail), detail });
         let (trace, crashed) = (simulation.trace().to_owned(), simulation.crashed());
-        Simulated { outcome: outcome.map(|()| simulation.observed()), trace, crashed }
+        let unmet = self.unmet(simulation.unmet());
+        Simulated { outcome: outcome.map(|()| simulation.observed()), trace, crashed, unmet }
     }
 }
 
@@ -277,27 +285,13 @@ pub struct Acts<'a> {
     pub acts: Vec<Act>,
 }
 
-const STEPS: [&str; 14] = [
-    "Claim",
-    "ReadCommitted",
-    "PublishRest",
-    "OpenDatabase",
-    "MovePosition",
-    "Apply",
-    "WriteRows",
-    "WriteOutbox",
-    "CommitDatabase",
-    "OpenKafka",
-    "Produce",
-    "Flush",
-    "SendOffsets",
-    "CommitKafka",
-];
-
 impl Acts<'_> {
-    fn draw(mut self) -> Vec<Act> {
+    /// All of them. `wish`: a record and a fault that shall be among them.
+    pub fn draw(mut self, wish: Option<(Act, Vec<Act>)>) -> Vec<Act> {
         let records = *self.random.choose(&[3_u64, 8, 15, 30, 60]);
         let faults = *self.random.choose(&[0_u64, 0, 1, 2, 4]);
+        let (mut record, mut wished) = wish.unzip();
+        let (record_at, fault_at) = (self.random.below(records), self.random.below(records));
         let poison = *self.random.choose(&[0_u64, 10, 30, 60]);
         let burst = *self.random.choose(&[1_u64, 3, 8, 60]);
         let mut left = records;
@@ -309,6 +303,12 @@ impl Acts<'_> {
             for _ in 0..burst.min(left) {
                 self.record(poison);
                 left -= 1;
+                if left <= record_at {
+                    self.acts.extend(record.take());
+                }
+            }
+            if left <= fault_at {
+                self.acts.extend(wished.take().into_iter().flatten());
             }
             if faults_left > 0 && self.random.below(left.div_ceil(burst) + 1) < faults_left {
                 self.fault();
@@ -366,22 +366,22 @@ impl Acts<'_> {
     /// One record, at a source that nobody in the pipeline writes.
     pub fn record(&mut self, poison: u64) {
         let subs = &self.pipeline.subs;
-        let mut topics: Vec<(String, bool)> = Vec::new();
+        let mut topics: Vec<(String, bool, &SubDraw)> = Vec::new();
         for sub in subs {
             if !subs.iter().any(|other| other.destination.as_ref() == Some(&sub.lead)) {
-                topics.extend([(sub.lead.clone(), false), (sub.lead.clone(), false)]);
+                topics.extend([(sub.lead.clone(), false, sub), (sub.lead.clone(), false, sub)]);
             }
             if sub.companion.is_some() {
-                topics.push((sub.companion_topic(), false));
+                topics.push((sub.companion_topic(), false, sub));
             }
             if sub.join != Join::No {
-                topics.push((sub.table_topic(), true));
+                topics.push((sub.table_topic(), true, sub));
             }
         }
         if topics.is_empty() {
             return;
         }
-        let (topic, is_table) = self.random.choose(&topics).clone();
+        let (topic, is_table, sub) = self.random.choose(&topics).clone();
         self.n += 1;
         let after_ms = match self.random.below(20) {
             0 => -1_000,
@@ -393,7 +393,7 @@ impl Acts<'_> {
         };
         let key = self.key(poison);
         let mut sending = Sending { topic, key, after_ms, ..Sending::default() };
-        if self.random.happens(5) {
+        if self.random.happens(if sub.declared_as().is_some() { 10 } else { 4 }) {
             sending.partition = Some(i32::try_from(self.random.below(4)).unwrap_or(0));
         }
         if self.random.happens(10) {
@@ -403,7 +403,7 @@ impl Acts<'_> {
         if poison > 0 && self.random.happens(5) {
             sending.headers.push(("baggage".into(), Some("x".repeat(8_000))));
         }
-        sending.value = if is_table { self.user(poison) } else { self.event(poison) };
+        sending.value = if is_table { self.user(poison) } else { self.event(sub, poison) };
         self.acts.push(Act::Send(sending));
     }
 
@@ -433,7 +433,37 @@ impl Acts<'_> {
         serde_json::to_string(&User { n: i64::try_from(self.n).unwrap_or(0) }).ok()
     }
 
-    fn event(&mut self, poison: u64) -> Option<String> {
+    fn does(&mut self, sub: &SubDraw, retries: u32) -> Does {
+        let mut choices = vec![
+            Does::Nothing,
+            Does::Skip,
+            Does::Reject,
+            Does::Retry(retries),
+            Does::Retry(retries),
+            Does::RetryForEver,
+            Does::Panic(Place::Decode),
+            Does::Panic(Place::Apply),
+            Does::Panic(Place::Notices),
+            Does::Panic(Place::EncodeNotice),
+            Does::NotFinite,
+            Does::Delete,
+            Does::Large(1),
+            Does::Large(8),
+        ];
+        if sub.has_rows() {
+            choices.extend([Does::Refused, Does::Refused, Does::RetryUnlessRefused, Does::RetryUnlessRefused]);
+        }
+        let places = [
+            (sub.has_filter, Place::Filter),
+            (sub.threshold.is_some(), Place::Magnitude),
+            (sub.step != StepDraw::Process, Place::EncodeRow),
+            (sub.rekeys, Place::Key),
+        ];
+        choices.extend(places.into_iter().filter(|(is_there, _)| *is_there).map(|(_, place)| Does::Panic(place)));
+        *self.random.choose(&choices)
+    }
+
+    fn event(&mut self, sub: &SubDraw, poison: u64) -> Option<String> {
         if !self.random.happens(poison) {
             return self.json(Does::Change);
         }
@@ -447,32 +477,7 @@ impl Acts<'_> {
             }
             _ => {
                 let retries = u32::try_from(1 + self.random.below(u64::from(self.knobs.retry_attempts))).unwrap_or(1);
-                let does = *self.random.choose(&[
-                    Does::Nothing,
-                    Does::Skip,
-                    Does::Reject,
-                    Does::Retry(retries),
-                    Does::Retry(retries),
-                    Does::Retry(retries),
-                    Does::RetryForEver,
-                    Does::RetryUnlessRefused,
-                    Does::RetryUnlessRefused,
-                    Does::Panic(Place::Decode),
-                    Does::Panic(Place::Apply),
-                    Does::Panic(Place::Notices),
-                    Does::Panic(Place::Filter),
-                    Does::Panic(Place::Magnitude),
-                    Does::Panic(Place::EncodeNotice),
-                    Does::Panic(Place::EncodeRow),
-                    Does::Panic(Place::Key),
-                    Does::NotFinite,
-                    Does::Refused,
-                    Does::Refused,
-                    Does::Refused,
-                    Does::Delete,
-                    Does::Large(1),
-                    Does::Large(8),
-                ]);
+                let does = self.does(sub, retries);
                 self.json(does)
             }
         }
@@ -493,34 +498,12 @@ impl Acts<'_> {
         usize::try_from(self.random.below(self.knobs.instances as u64)).unwrap_or(0)
     }
 
-    fn fault(&mut self) {
+    /// One fault, of those that can strike this pipeline.
+    pub fn fault(&mut self) {
+        let (has_rows, is_stateful) = (!self.pipeline.tables().is_empty(), self.pipeline.store_count() > 0);
         let instance = self.instance();
-        match self.random.below(24) {
-            17 => {
-                let nth = usize::try_from(self.random.below(3)).unwrap_or(0);
-                self.acts.push(Act::Expire(nth));
-            }
-            18 => self.acts.extend([
-                Act::DiskFull(instance, true),
-                Act::Turns(4),
-                Act::Pass(300),
-                Act::Turns(2),
-                Act::DiskFull(instance, false),
-            ]),
-            19 => self.acts.extend([
-                Act::DiskBlocked(instance, true),
-                Act::Turns(4),
-                Act::Pass(100),
-                Act::Turns(2),
-                Act::DiskBlocked(instance, false),
-            ]),
-            20 | 21 => self.threshold(),
-            22 | 23 => self.disaster(),
-            0..=3 => {
-                let step = (*self.random.choose(&STEPS)).to_owned();
-                let nth = usize::try_from(1 + self.random.below(3)).unwrap_or(1);
-                self.acts.push(Act::Crash(step, nth));
-            }
+        match self.random.below(26) {
+            0..=3 => self.crash(),
             4 => {
                 self.acts.push(Act::Kill(instance));
                 let ms = *self.random.choose(&[10, 1_000, 5_000]);
@@ -531,27 +514,13 @@ impl Acts<'_> {
                 self.acts.push(Act::Start(instance));
             }
             5 => self.acts.extend([Act::Stop(instance), Act::Turns(2), Act::Start(instance)]),
-            6 => {
-                let ms = *self.random.choose(&[100, 2_500, 6_000]);
-                self.acts.extend([
-                    Act::Freeze(instance),
-                    Act::Turns(2),
-                    Act::Pass(ms),
-                    Act::Turns(4),
-                    Act::Pass(60),
-                    Act::Turns(4),
-                ]);
-                if self.random.happens(50) {
-                    self.acts.push(Act::Zombie(instance, 2));
-                }
-                self.acts.push(Act::Thaw(instance));
+            6 => self.freeze(instance),
+            7 | 8 if has_rows => {
+                let commits = [Act::CommitFails, Act::CommitAnswerLost(true), Act::CommitAnswerLost(false)];
+                let fails = self.random.choose(&commits).clone();
+                self.acts.push(fails);
             }
-            7 => self.acts.push(Act::CommitFails),
-            8 => {
-                let is_applied = self.random.happens(50);
-                self.acts.push(Act::CommitAnswerLost(is_applied));
-            }
-            9 => {
+            9 if has_rows => {
                 let ms = *self.random.choose(&[10, 3_000]);
                 self.acts.extend([
                     Act::DatabaseDown(true),
@@ -562,24 +531,68 @@ impl Acts<'_> {
                 ]);
             }
             10..=13 => {
-                let failure = *self.random.choose(&[
-                    Failure::Begin,
-                    Failure::Send,
-                    Failure::Flush,
-                    Failure::Offsets,
-                    Failure::Commit,
-                    Failure::CommitAnswer,
-                    Failure::Taint,
-                    Failure::Renew,
-                ]);
+                let failure = *self.random.choose(&FAILURES);
                 self.acts.push(Act::Fail(failure));
             }
             14 => self.acts.push(Act::Start(self.knobs.instances)),
             15 => {
                 self.acts.extend([Act::Kill(instance), Act::LateCommits, Act::Turns(1), Act::Start(instance)]);
             }
-            _ => self.other_writer(),
+            16 => self.other_writer(),
+            17 => {
+                let nth = usize::try_from(self.random.below(3)).unwrap_or(0);
+                self.acts.push(Act::Expire(nth));
+            }
+            18 if is_stateful => self.acts.extend([
+                Act::DiskFull(instance, true),
+                Act::Turns(4),
+                Act::Pass(300),
+                Act::Turns(2),
+                Act::DiskFull(instance, false),
+            ]),
+            19 if is_stateful => self.acts.extend([
+                Act::DiskBlocked(instance, true),
+                Act::Turns(4),
+                Act::Pass(100),
+                Act::Turns(2),
+                Act::DiskBlocked(instance, false),
+            ]),
+            20 => self.threshold(),
+            21..=23 => self.disaster(),
+            24 | 25 => self.disaster_among_the_living(instance),
+            _ => self.crash(),
         }
+    }
+
+    fn crash(&mut self) {
+        let step = *self.random.choose(&COMMIT_STEPS);
+        let nth = usize::try_from(1 + self.random.below(3)).unwrap_or(1);
+        // A takeover's steps are taken where there is one; the others where there are records.
+        if !["Claim", "ReadCommitted", "PublishRest"].contains(&step) {
+            self.acts.push(Act::Crash(step.into(), nth));
+            return;
+        }
+        let instance = self.instance();
+        let leaves = *self.random.choose(&[0, 1, 2]);
+        let before = [Act::Kill(instance), Act::Stop(instance), Act::Expire(0)];
+        self.acts.extend(before.into_iter().nth(leaves));
+        self.acts.extend([Act::Crash(step.into(), nth.min(2)), Act::Pass(2_500), Act::Start(instance), Act::Turns(6)]);
+    }
+
+    fn freeze(&mut self, instance: usize) {
+        let ms = *self.random.choose(&[100, 2_500, 6_000]);
+        self.acts.extend([
+            Act::Freeze(instance),
+            Act::Turns(2),
+            Act::Pass(ms),
+            Act::Turns(4),
+            Act::Pass(60),
+            Act::Turns(4),
+        ]);
+        if self.random.happens(50) {
+            self.acts.push(Act::Zombie(instance, 2));
+        }
+        self.acts.push(Act::Thaw(instance));
     }
 
     fn threshold(&mut self) {
@@ -595,7 +608,8 @@ impl Acts<'_> {
         }
     }
 
-    fn disaster(&mut self) {
+    /// Sources that nobody in the pipeline writes: what a step announces is somebody's output as well.
+    fn inputs(&self) -> Vec<String> {
         let subs = &self.pipeline.subs;
         let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
         topics.extend(subs.iter().filter(|sub| sub.companion.is_some()).map(SubDraw::companion_topic));
@@ -604,34 +618,86 @@ impl Acts<'_> {
         for sub in subs.iter().filter(|sub| sub.companion.is_some() && sub.has_store) {
             topics.extend([sub.lead.clone(), sub.companion_topic(), sub.lead.clone(), sub.companion_topic()]);
         }
-        // What a step announces is somebody's output as well.
         topics.retain(|topic| subs.iter().all(|sub| sub.destination.as_ref() != Some(topic)));
+        topics
+    }
+
+    /// What strikes one source partition, one store, or the database.
+    fn local_disaster(&mut self) -> Option<Disaster> {
+        let topics = self.inputs();
         if topics.is_empty() {
-            return;
+            return None;
         }
         let topic = self.random.choose(&topics).clone();
         let partition = i32::try_from(self.random.below(4)).unwrap_or(0);
         let offset = i64::try_from(self.random.below(6)).unwrap_or(0);
-        let disaster = match self.random.below(13) {
-            0 | 1 => Disaster::GroupDeleted,
-            2 | 3 => Disaster::GroupBegunAgain,
-            4 | 11 | 12 => Disaster::OffsetLost(topic, partition),
-            5 => Disaster::OffsetReset(topic, partition, offset),
-            6 => Disaster::InputsDeleted(topic, partition, offset),
-            7 => Disaster::Recreated(topic),
-            8 => Disaster::Backup,
-            9 => Disaster::Restored,
-            _ => Disaster::ChangelogLost(usize::try_from(self.random.below(3)).unwrap_or(0)),
+        let (stores, has_rows) = (self.pipeline.store_count() as u64, !self.pipeline.tables().is_empty());
+        Some(match self.random.below(8) {
+            0 | 1 => Disaster::OffsetLost(topic, partition),
+            2 => Disaster::OffsetReset(topic, partition, offset),
+            3 => Disaster::InputsDeleted(topic, partition, offset),
+            4 => Disaster::Recreated(topic),
+            5 if stores > 0 => Disaster::ChangelogLost(usize::try_from(self.random.below(stores)).unwrap_or(0)),
+            6 | 7 if has_rows => Disaster::Restored,
+            _ => Disaster::OffsetLost(topic, partition),
+        })
+    }
+
+    fn disaster(&mut self) {
+        let chosen = match self.random.below(10) {
+            0 | 1 => Some(Disaster::GroupDeleted),
+            2 => Some(Disaster::GroupBegunAgain),
+            _ => self.local_disaster(),
         };
-        if disaster == Disaster::Restored {
-            self.acts.extend([Act::Disaster(Disaster::Backup), Act::Turns(4)]);
-            self.record(0);
-            self.record(0);
-            self.acts.push(Act::Turns(4));
+        let Some(disaster) = chosen else { return };
+        self.before(&disaster);
+        // With nobody there, and perhaps with no disk that remembers, what is lost must be seen all the same.
+        if self.random.happens(60) {
+            let instances = 0..self.knobs.instances;
+            self.acts.extend(instances.clone().map(Act::Kill));
+            self.acts.push(Act::Pass(10_000));
+            if self.random.happens(60) {
+                self.acts.extend(instances.map(Act::LoseDisk));
+            }
         }
         self.acts.push(Act::Disaster(disaster));
-        for instance in 0..self.knobs.instances {
-            self.acts.push(Act::Start(instance));
+        self.acts.extend((0..self.knobs.instances).map(Act::Start));
+    }
+
+    /// Nobody dies of it, or one does.
+    fn disaster_among_the_living(&mut self, instance: usize) {
+        let Some(disaster) = self.local_disaster() else { return };
+        self.before(&disaster);
+        self.acts.push(Act::Living(disaster));
+        match self.random.below(3) {
+            0 => {}
+            1 => self.acts.push(Act::Turns(6)),
+            _ => self.acts.extend([
+                Act::Turns(2),
+                Act::Kill(instance),
+                Act::Pass(2_500),
+                Act::Turns(4),
+                Act::Start(instance),
+            ]),
+        }
+    }
+
+    /// What a database is set back to, and what it loses.
+    fn before(&mut self, disaster: &Disaster) {
+        if *disaster != Disaster::Restored {
+            return;
+        }
+        self.acts.extend([Act::Disaster(Disaster::Backup), Act::Turns(4)]);
+        self.record(0);
+        self.record(0);
+        self.acts.push(Act::Turns(4));
+        // A failover that goes back, with a COMMIT that nobody answers any more.
+        if self.random.happens(40) {
+            let is_applied = self.random.happens(50);
+            self.acts.push(Act::CommitAnswerLost(is_applied));
+            self.record(0);
+            let turns = u16::try_from(self.random.below(3)).unwrap_or(0);
+            self.acts.extend([Act::Turns(turns), Act::DatabaseDown(true), Act::Turns(2), Act::DatabaseDown(false)]);
         }
     }
 

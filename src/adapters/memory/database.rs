@@ -266,6 +266,12 @@ impl MemoryDatabase {
         self.lock().faults.push_back(DatabaseFault::FailedCommit);
     }
 
+    /// How many COMMITs are still to fail or to stay unanswered.
+    #[must_use]
+    pub fn unmet_faults(&self) -> usize {
+        self.lock().faults.len()
+    }
+
     /// Takes the database away, or gives it back: meanwhile every call answers `Retry`, and open transactions are lost.
     pub fn set_down(&self, is_down: bool) {
         let mut state = self.lock();

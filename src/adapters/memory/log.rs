@@ -381,6 +381,12 @@ impl MemoryLog {
     pub fn fail_next(&self, fault: SinkFault) {
         self.lock().faults.push_back(fault);
     }
+
+    /// The faults that no call has met yet.
+    #[must_use]
+    pub fn unmet_faults(&self) -> Vec<SinkFault> {
+        self.lock().faults.iter().copied().collect()
+    }
 }
 
 // === impl MemoryLog: locking and waiting ===

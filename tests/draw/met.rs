@@ -1,0 +1,323 @@
+//! What a scenario has in it, by name: features of its pipeline and settings, outcomes of its records, faults.
+//!
+//! An outcome counts where it can come about: a record that is told to make a filter panic counts at a step with a filter. A
+//! fault counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
+
+use crate::pipeline::{Does, Event, Join, Place, Policy, StepDraw, SubDraw};
+use crate::scenario::{Knobs, Scenario};
+use std::collections::BTreeSet;
+use tidegate::testing::{Act, COMMIT_STEPS, Disaster, FAILURES, Sending};
+
+/// A feature: its name, and whether a scenario has it.
+type Feature = (&'static str, fn(&Scenario) -> bool);
+
+fn any(scenario: &Scenario, holds: impl Fn(&SubDraw) -> bool) -> bool {
+    scenario.pipeline.subs.iter().any(holds)
+}
+
+fn updates(scenario: &Scenario, table: u8) -> usize {
+    scenario.pipeline.subs.iter().filter(|sub| sub.step == StepDraw::Update(table)).count()
+}
+
+fn declares(scenario: &Scenario, policy: Policy) -> bool {
+    any(scenario, |sub| sub.declared_as() == Some(policy))
+}
+
+pub const FEATURES: [Feature; 37] = [
+    ("update", |s| updates(s, 0) + updates(s, 1) > 0),
+    ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
+    ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
+    ("aggregate", |s| any(s, |sub| sub.step == StepDraw::Aggregate)),
+    ("process", |s| any(s, |sub| sub.step == StepDraw::Process)),
+    ("join", |s| any(s, |sub| sub.join == Join::Inner)),
+    ("left join", |s| any(s, |sub| sub.join == Join::Left)),
+    ("with", |s| any(s, |sub| sub.companion == Some(false))),
+    ("and", |s| any(s, |sub| sub.companion == Some(true))),
+    ("declared, warn", |s| declares(s, Policy::Warn)),
+    ("declared, stop", |s| declares(s, Policy::Stop)),
+    ("declared, repartition", |s| declares(s, Policy::Repartition)),
+    ("keys by", |s| any(s, |sub| sub.rekeys)),
+    ("own store", |s| any(s, |sub| sub.has_store)),
+    ("own store beside rows", |s| any(s, |sub| sub.has_store && sub.has_rows())),
+    ("time to live", |s| any(s, |sub| sub.ttl_ms.is_some() && (sub.has_store || sub.step == StepDraw::Aggregate))),
+    ("filter", |s| any(s, |sub| sub.has_filter)),
+    ("threshold", |s| any(s, |sub| sub.threshold.is_some())),
+    ("step behind a step", |s| any(s, |sub| sub.lead.starts_with("out"))),
+    ("one topic of two steps", |s| {
+        s.pipeline.subs.iter().filter(|sub| sub.destination.as_deref() == Some("out")).count() > 1
+    }),
+    ("no topic", |s| any(s, |sub| sub.destination.is_none())),
+    ("without versions", |s| !s.pipeline.is_versioned && updates(s, 0) + updates(s, 1) > 0),
+    ("text keys", |s| s.pipeline.has_text_keys && updates(s, 0) + updates(s, 1) > 0),
+    ("missing rows skipped", |s| s.knobs.missing_row % 3 == 0),
+    ("missing rows retried", |s| s.knobs.missing_row % 3 == 2),
+    ("batches of one", |s| s.knobs.batch_rows == 1),
+    ("transactions of one", |s| s.knobs.transaction_rows == 1 || s.knobs.log_messages == 1),
+    ("one row ahead", |s| s.knobs.unpublished_rows == 1),
+    ("flushed at once", |s| s.knobs.flush_ms == 0),
+    ("three instances", |s| s.knobs.instances == 3),
+    ("three workers", |s| s.knobs.workers == 3),
+    ("small inputs", |s| s.knobs.record_bytes > 0),
+    ("small outputs", |s| s.knobs.message_bytes > 0),
+    ("small dead letters", |s| s.knobs.letter_bytes > 0),
+    ("small statements", |s| s.knobs.statement_rows > 0),
+    ("verdicts", |s| s.knobs.verdicts),
+    ("four partitions", |s| s.pipeline.partitions == 4),
+];
+
+pub const OUTCOMES: [&str; 38] = [
+    "change",
+    "nothing",
+    "delete",
+    "several notices",
+    "skip",
+    "reject",
+    "retry",
+    "retry for ever",
+    "retry behind a refusal",
+    "panic in decoding",
+    "panic in apply",
+    "panic in notices",
+    "panic in a filter",
+    "panic in a magnitude",
+    "panic in a notice's encoding",
+    "panic in a row's encoding",
+    "panic in keys",
+    "dies",
+    "not finite",
+    "refused by the database",
+    "large notice",
+    "large record",
+    "large header",
+    "foreign header",
+    "bad value",
+    "tombstone",
+    "no key",
+    "bad key",
+    "no row",
+    "late",
+    "early",
+    "ahead of time",
+    "wrong partition, warn",
+    "wrong partition, stop",
+    "wrong partition, sent on",
+    "table value",
+    "table tombstone",
+    "bad table value",
+];
+
+/// The names of faults: crashes first, then those of [`OTHER_FAULTS`], then those of producers.
+pub fn faults() -> Vec<String> {
+    let crashes = COMMIT_STEPS.iter().map(|step| format!("crash after {step}"));
+    let others = OTHER_FAULTS.iter().map(|name| (*name).to_owned());
+    crashes.chain(others).chain(FAILURES.iter().map(|failure| format!("producer: {failure:?}"))).collect()
+}
+
+const OTHER_FAULTS: [&str; 32] = [
+    "kill",
+    "stop",
+    "one more instance",
+    "freeze",
+    "zombie",
+    "thrown out",
+    "late commits",
+    "disk lost",
+    "disk full",
+    "disk fails",
+    "database down",
+    "commit fails",
+    "commit answer lost, done",
+    "commit answer lost, not done",
+    "another writer",
+    "threshold changes",
+    "group deleted",
+    "generations begin again",
+    "offset lost",
+    "offset reset",
+    "inputs deleted",
+    "topic recreated",
+    "changelog lost",
+    "database set back",
+    "offset lost, living",
+    "offset reset, living",
+    "inputs deleted, living",
+    "topic recreated, living",
+    "changelog lost, living",
+    "database set back, living",
+    "group deleted, disks lost",
+    "offset lost, disks lost",
+];
+
+/// Where a topic's records go, and whether they are those of a table.
+pub fn reader<'a>(subs: &'a [SubDraw], topic: &str) -> Option<(&'a SubDraw, bool)> {
+    let is_table = |sub: &SubDraw| sub.join != Join::No && sub.table_topic() == topic;
+    let is_stream = |sub: &SubDraw| sub.lead == topic || (sub.companion.is_some() && sub.companion_topic() == topic);
+    subs.iter().find(|sub| is_table(sub) || is_stream(sub)).map(|sub| (sub, is_table(sub)))
+}
+
+/// What becomes of a record, or makes it odd.
+pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
+    let Scenario { pipeline, knobs, .. } = scenario;
+    let Some((sub, is_table)) = reader(&pipeline.subs, &sending.topic) else { return Vec::new() };
+    let mut out = key_outcomes(scenario, sub, sending);
+    match sending.after_ms {
+        _ if is_table => {}
+        i64::MIN..0 => out.push("late"),
+        1..=10_000 => out.push("early"),
+        10_001.. => out.push("ahead of time"),
+        0 => {}
+    }
+    for (_, value) in &sending.headers {
+        let is_large = value.as_ref().is_some_and(|value| value.len() > 1_000);
+        out.push(if is_large { "large header" } else { "foreign header" });
+    }
+    if let (Some(at), true) = (sending.partition, sub.lead == sending.topic)
+        && sending.key.as_ref().is_some_and(|key| pipeline.home(sub, key) != at.rem_euclid(pipeline.partitions))
+    {
+        out.extend(match sub.declared_as() {
+            Some(Policy::Warn) => Some("wrong partition, warn"),
+            Some(Policy::Stop) => Some("wrong partition, stop"),
+            Some(Policy::Repartition) => Some("wrong partition, sent on"),
+            None => None,
+        });
+    }
+    match &sending.value {
+        None => out.push(if is_table { "table tombstone" } else { "tombstone" }),
+        Some(value) if is_table => out.push(if value.len() > 1 { "table value" } else { "bad table value" }),
+        Some(value) => out.extend(value_outcomes(knobs, sub, value)),
+    }
+    out
+}
+
+fn key_outcomes(scenario: &Scenario, sub: &SubDraw, sending: &Sending) -> Vec<&'static str> {
+    let reads_keys = !sub.rekeys && (sub.step != StepDraw::Process || sub.join != Join::No);
+    match sending.key.as_deref() {
+        None if reads_keys || sub.declared_as().is_some() => vec!["no key"],
+        Some(key) if !sub.rekeys && sub.has_rows() => match scenario.pipeline.key_type().parse(Some(key.as_bytes())) {
+            Err(_) => vec!["bad key"],
+            Ok(key) if !scenario.row_keys().contains(&key) => vec!["no row"],
+            Ok(_) => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn value_outcomes(knobs: &Knobs, sub: &SubDraw, value: &str) -> Vec<&'static str> {
+    if knobs.record_bytes > 0 && value.len() > knobs.record_bytes {
+        return vec!["large record"];
+    }
+    // The trap of a record that panics while it is read is not sprung here.
+    let plain = value.replace(r#""trap":true"#, r#""trap":false"#);
+    let Ok(event) = serde_json::from_str::<Event>(&plain) else { return vec!["bad value"] };
+    let mut out = Vec::new();
+    let announces = event.notices > 0 && sub.destination.is_some();
+    if event.notices > 1 && announces {
+        out.push("several notices");
+    }
+    out.extend(match event.does {
+        Does::Change => Some("change"),
+        Does::Nothing => Some("nothing"),
+        Does::Skip => Some("skip"),
+        Does::Reject => Some("reject"),
+        Does::Retry(_) => Some("retry"),
+        Does::RetryForEver => Some("retry for ever"),
+        Does::RetryUnlessRefused => Some("retry behind a refusal").filter(|_| sub.has_rows()),
+        Does::Panic(Place::Decode) => Some("panic in decoding"),
+        Does::Panic(Place::Apply) => Some("panic in apply"),
+        Does::Panic(Place::Notices) => Some("panic in notices"),
+        Does::Panic(Place::Filter) => Some("panic in a filter").filter(|_| sub.has_filter && announces),
+        Does::Panic(Place::Magnitude) => {
+            Some("panic in a magnitude").filter(|_| sub.threshold.is_some() && announces && !sub.has_filter)
+        }
+        Does::Panic(Place::EncodeNotice) => {
+            Some("panic in a notice's encoding").filter(|_| announces && !sub.has_filter && sub.threshold.is_none())
+        }
+        Does::Panic(Place::EncodeRow) => Some("panic in a row's encoding").filter(|_| sub.step != StepDraw::Process),
+        Does::Panic(Place::Key) => Some("panic in keys").filter(|_| sub.rekeys),
+        Does::Die => Some("dies"),
+        Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
+        Does::Refused => Some("refused by the database").filter(|_| sub.has_rows()),
+        Does::Delete => Some("delete").filter(|_| sub.step == StepDraw::Aggregate && sub.join == Join::No),
+        Does::Large(_) => Some("large notice").filter(|_| announces),
+    });
+    out
+}
+
+/// Everything that a scenario's records come to.
+pub fn all_outcomes(scenario: &Scenario) -> BTreeSet<&'static str> {
+    let sent = scenario.acts.iter().filter_map(|act| match act {
+        Act::Send(sending) => Some(sending),
+        _ => None,
+    });
+    sent.flat_map(|sending| outcomes(scenario, sending)).collect()
+}
+
+/// The fault that an act is, where it is one that can strike this pipeline.
+pub fn fault(scenario: &Scenario, act: &Act) -> Option<String> {
+    let has_rows = !scenario.pipeline.tables().is_empty();
+    let is_stateful = scenario.pipeline.store_count() > 0;
+    let name = match act {
+        Act::Turns(_) | Act::Pass(_) | Act::Send(_) | Act::Thaw(_) => return None,
+        Act::Start(instance) if *instance < scenario.knobs.instances => return None,
+        Act::Start(_) => "one more instance",
+        Act::Crash(step, _) => return Some(format!("crash after {step}")),
+        Act::Write(..) => "another writer",
+        Act::Kill(_) => "kill",
+        Act::Stop(_) => "stop",
+        Act::Freeze(_) => "freeze",
+        Act::Zombie(..) => "zombie",
+        Act::LoseDisk(_) => "disk lost",
+        Act::DiskFull(..) => "disk full",
+        Act::DiskBlocked(..) => "disk fails",
+        Act::CommitFails => "commit fails",
+        Act::CommitAnswerLost(true) => "commit answer lost, done",
+        Act::CommitAnswerLost(false) => "commit answer lost, not done",
+        Act::DatabaseDown(_) => "database down",
+        Act::Fail(failure) => return Some(format!("producer: {failure:?}")),
+        Act::LateCommits => "late commits",
+        Act::Expire(_) => "thrown out",
+        Act::Threshold(..) => "threshold changes",
+        Act::Disaster(disaster) | Act::Living(disaster) => {
+            let name = match disaster {
+                Disaster::GroupDeleted => "group deleted",
+                Disaster::GroupBegunAgain => "generations begin again",
+                Disaster::OffsetLost(..) => "offset lost",
+                Disaster::OffsetReset(..) => "offset reset",
+                Disaster::InputsDeleted(..) => "inputs deleted",
+                Disaster::Recreated(_) => "topic recreated",
+                Disaster::ChangelogLost(_) => "changelog lost",
+                Disaster::Restored => "database set back",
+                Disaster::Backup => return None,
+            };
+            let is_set_back = *disaster == Disaster::Restored;
+            let is_living = matches!(act, Act::Living(_));
+            let name = if is_living { format!("{name}, living") } else { name.to_owned() };
+            return Some(name).filter(|_| has_rows || !is_set_back);
+        }
+    };
+    let needs_rows = matches!(act, Act::CommitFails | Act::CommitAnswerLost(_) | Act::DatabaseDown(_));
+    let needs_disk = matches!(act, Act::LoseDisk(_) | Act::DiskFull(..) | Act::DiskBlocked(..));
+    Some(name.to_owned()).filter(|_| (has_rows || !needs_rows) && (is_stateful || !needs_disk))
+}
+
+/// The faults that struck. `crashed`: the commit steps at which instances really died. `unmet`: acts that are still to be
+/// met by a call.
+pub fn struck(scenario: &Scenario, crashed: &[String], unmet: &[Act]) -> BTreeSet<String> {
+    let count = |acts: &[Act], act: &Act| acts.iter().filter(|other| *other == act).count();
+    let mut out: BTreeSet<String> = crashed.iter().map(|step| format!("crash after {step}")).collect();
+    let is_met = |act: &&Act| !matches!(act, Act::Crash(..)) && count(&scenario.acts, act) > count(unmet, act);
+    out.extend(scenario.acts.iter().filter(is_met).filter_map(|act| fault(scenario, act)));
+    let has_lost = |act: &Act| matches!(act, Act::LoseDisk(_));
+    for (at, act) in scenario.acts.iter().enumerate() {
+        let lost = scenario.acts.iter().take(at).rev().take_while(|act| has_lost(act)).count();
+        let name = match act {
+            Act::Disaster(Disaster::GroupDeleted) => "group deleted, disks lost",
+            Act::Disaster(Disaster::OffsetLost(..)) => "offset lost, disks lost",
+            _ => continue,
+        };
+        if lost >= scenario.knobs.instances && scenario.pipeline.store_count() > 0 {
+            out.insert(name.to_owned());
+        }
+    }
+    out
+}

@@ -1,0 +1,78 @@
+//! What a seed draws: most draw freely, some first wish for two features, or for an outcome and a fault, that shall meet.
+
+use crate::met::{FEATURES, OUTCOMES, fault, faults, outcomes};
+use crate::scenario::{self, Acts, ROWS, Scenario};
+use tidegate::testing::{Act, Random, Sending};
+
+/// So many pipelines are drawn for two features at most, and so many records or faults for one.
+const PIPELINES: usize = 400;
+const TRIES: usize = 120;
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        match random.below(8) {
+            0 => with_features(&mut random),
+            1 | 2 => with_fault(&mut random),
+            _ => {
+                let base = base(&mut random);
+                acted(&mut random, base, None)
+            }
+        }
+    }
+}
+
+/// A scenario without acts.
+fn base(random: &mut Random) -> Scenario {
+    let (pipeline, mut knobs) = (scenario::pipeline(random), scenario::knobs(random));
+    knobs.deaths = *random.choose(&[1, 2, 3]);
+    Scenario { pipeline, knobs, acts: Vec::new(), rows: ROWS }
+}
+
+fn acted(random: &mut Random, base: Scenario, wish: Option<(Act, Vec<Act>)>) -> Scenario {
+    let acts = Acts { random, pipeline: &base.pipeline, knobs: &base.knobs, n: 0, acts: Vec::new() }.draw(wish);
+    Scenario { acts, ..base }
+}
+
+fn with_features(random: &mut Random) -> Scenario {
+    let (one, other) = (random.choose(&FEATURES).1, random.choose(&FEATURES).1);
+    let mut found = base(random);
+    for _ in 0..PIPELINES {
+        if one(&found) && other(&found) {
+            break;
+        }
+        found = base(random);
+    }
+    acted(random, found, None)
+}
+
+fn with_fault(random: &mut Random) -> Scenario {
+    let (outcome, wished) = (*random.choose(&OUTCOMES), random.choose(&faults()).clone());
+    let mut found = base(random);
+    for _ in 0..20 {
+        if let Some(wish) = record_and_fault(random, &found, outcome, &wished) {
+            return acted(random, found, Some(wish));
+        }
+        found = base(random);
+    }
+    acted(random, found, None)
+}
+
+/// A record of that outcome and a fault of that name, where the pipeline has a place for both.
+fn record_and_fault(random: &mut Random, base: &Scenario, outcome: &str, wished: &str) -> Option<(Act, Vec<Act>)> {
+    let mut acts = Acts { random, pipeline: &base.pipeline, knobs: &base.knobs, n: scenario::WISHED, acts: Vec::new() };
+    let is_it = |sending: &Sending| outcomes(base, sending).contains(&outcome);
+    let record = (0..TRIES).find_map(|_| {
+        acts.record(100);
+        acts.acts.pop().filter(|act| matches!(act, Act::Send(sending) if is_it(sending)))
+    })?;
+    let wished = wished.strip_suffix(", disks lost").unwrap_or(wished);
+    let fault = (0..TRIES).find_map(|_| {
+        acts.acts.clear();
+        acts.fault();
+        let is_it = acts.acts.iter().any(|act| fault(base, act).as_deref() == Some(wished));
+        is_it.then(|| std::mem::take(&mut acts.acts))
+    })?;
+    Some((record, fault))
+}
