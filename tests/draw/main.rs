@@ -9,6 +9,7 @@ mod scenario;
 mod shrink;
 mod wish;
 
+use pairs::{Pairs, Tally};
 use pipeline::Asked;
 use scenario::Scenario;
 use std::collections::BTreeSet;
@@ -24,13 +25,36 @@ fn holds(json: &str) {
 
 #[test]
 fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() {
-    let mut crashed = BTreeSet::new();
+    let (mut crashed, mut tally) = (BTreeSet::new(), Tally::default());
     for seed in 0..500 {
-        let run = Scenario::draw(seed).run(false);
+        let scenario = Scenario::draw(seed);
+        let run = scenario.run(false);
         assert!(run.findings.is_empty(), "seed {seed}: {:#?}", run.findings);
+        tally.add(&scenario, &run);
         crashed.extend(run.crashed);
     }
     assert!(crashed.len() > 10, "{crashed:?}");
+    let pairs = tally.pairs((0, 500), 0);
+    assert_eq!(pairs.impossible(), Vec::<String>::new(), "a pair that cannot be");
+    assert!(pairs.page().contains("| missing rows retried |"), "{}", pairs.page());
+}
+
+#[test]
+fn counts_of_several_runs_are_added_up_and_no_seed_counts_twice() {
+    let (scenario, mut tally) = (Scenario::draw(0), Tally::default());
+    let run = scenario.run(false);
+    tally.add(&scenario, &run);
+    let one = tally.pairs((0, 10), 0);
+    tally.merge(&{
+        let mut other = Tally::default();
+        other.add(&scenario, &run);
+        other
+    });
+    let two = tally.pairs((0, 20), 0);
+    let mut sum = one.clone();
+    sum.merge(Pairs { spans: vec![(10, 10)], ..one.clone() }).unwrap();
+    assert_eq!((sum.seeds(), sum.rare()), (two.seeds(), two.rare()));
+    assert!(sum.merge(one).unwrap_err().contains("overlap"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! An outcome counts where it can come about: a record that is told to make a filter panic counts at a step with a filter. A
 //! fault counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
-use crate::pipeline::{Does, Event, Join, Place, Policy, StepDraw, SubDraw};
+use crate::pipeline::{BOOM, Does, Event, Hash, Join, Place, Policy, Spelling, StepDraw, SubDraw};
 use crate::scenario::{Knobs, Scenario};
 use std::collections::BTreeSet;
 use tidegate::testing::{Act, COMMIT_STEPS, Disaster, FAILURES, Sending};
@@ -23,7 +23,7 @@ fn declares(scenario: &Scenario, policy: Policy) -> bool {
     any(scenario, |sub| sub.declared_as() == Some(policy))
 }
 
-pub const FEATURES: [Feature; 37] = [
+pub const FEATURES: [Feature; 58] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -63,9 +63,30 @@ pub const FEATURES: [Feature; 37] = [
     ("small statements", |s| s.knobs.statement_rows > 0),
     ("verdicts", |s| s.knobs.verdicts),
     ("four partitions", |s| s.pipeline.partitions == 4),
+    ("keys by, twice", |s| any(s, |sub| sub.rekeys && sub.rekeys_twice)),
+    ("two tables joined", |s| any(s, SubDraw::has_two_tables)),
+    ("table declared, warn", |s| any(s, |sub| sub.is_joined() && sub.table_declared == Some(Policy::Warn))),
+    ("table declared, stop", |s| any(s, |sub| sub.is_joined() && sub.table_declared == Some(Policy::Stop))),
+    ("time to live of a table", |s| any(s, |sub| sub.is_joined() && sub.table_ttl_ms.is_some())),
+    ("table of a step", |s| any(s, |sub| sub.is_joined() && sub.table_of.is_some())),
+    ("companion of a step", |s| any(s, |sub| sub.companion.is_some() && sub.companion_of.is_some())),
+    ("dead letters read", |s| any(s, |sub| sub.lead.ends_with("-dlt"))),
+    ("crc32", |s| any(s, |sub| sub.hash_said() == Hash::Crc32)),
+    ("own hash", |s| any(s, |sub| sub.hash_said() == Hash::Own)),
+    ("typed keys", |s| any(s, |sub| !sub.has_rows() && sub.is_typed && s.pipeline.read_keys(sub).is_some())),
+    ("uuid keys", |s| s.pipeline.spelling == Spelling::Uuid),
+    ("big-endian keys", |s| s.pipeline.spelling == Spelling::BigEndian),
+    ("some columns", |s| any(s, |sub| sub.has_rows() && sub.is_slim)),
+    ("two own stores", |s| any(s, |sub| sub.has_store && sub.has_last)),
+    ("few bytes ahead", |s| s.knobs.unpublished_bytes > 0),
+    ("small transactions", |s| s.knobs.transaction_bytes > 0),
+    ("small caches", |s| s.knobs.cache_bytes > 0),
+    ("offsets repeated, stores rebuilt", |s| s.knobs.recommit_ms > 0 || s.knobs.rebuild_ms > 0),
+    ("starts at the end", |s| s.knobs.starts_at_end),
+    ("gaps skipped", |s| s.knobs.skips_gaps),
 ];
 
-pub const OUTCOMES: [&str; 38] = [
+pub const OUTCOMES: [&str; 39] = [
     "change",
     "nothing",
     "delete",
@@ -84,6 +105,7 @@ pub const OUTCOMES: [&str; 38] = [
     "panic in a row's encoding",
     "panic in keys",
     "dies",
+    "panic in a hash",
     "not finite",
     "refused by the database",
     "large notice",
@@ -150,9 +172,7 @@ const OTHER_FAULTS: [&str; 32] = [
 
 /// Where a topic's records go, and whether they are those of a table.
 pub fn reader<'a>(subs: &'a [SubDraw], topic: &str) -> Option<(&'a SubDraw, bool)> {
-    let is_table = |sub: &SubDraw| sub.join != Join::No && sub.table_topic() == topic;
-    let is_stream = |sub: &SubDraw| sub.lead == topic || (sub.companion.is_some() && sub.companion_topic() == topic);
-    subs.iter().find(|sub| is_table(sub) || is_stream(sub)).map(|sub| (sub, is_table(sub)))
+    subs.iter().find(|sub| sub.reads(topic)).map(|sub| (sub, sub.is_table(topic)))
 }
 
 /// What becomes of a record, or makes it odd.
@@ -172,7 +192,10 @@ pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
         out.push(if is_large { "large header" } else { "foreign header" });
     }
     if let (Some(at), true) = (sending.partition, sub.lead == sending.topic)
-        && sending.key.as_ref().is_some_and(|key| pipeline.home(sub, key) != at.rem_euclid(pipeline.partitions))
+        && sending
+            .key
+            .as_ref()
+            .is_some_and(|key| key != BOOM && pipeline.home(sub, key) != at.rem_euclid(pipeline.partitions))
     {
         out.extend(match sub.declared_as() {
             Some(Policy::Warn) => Some("wrong partition, warn"),
@@ -190,12 +213,13 @@ pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
 }
 
 fn key_outcomes(scenario: &Scenario, sub: &SubDraw, sending: &Sending) -> Vec<&'static str> {
-    let reads_keys = !sub.rekeys && (sub.step != StepDraw::Process || sub.join != Join::No);
-    match sending.key.as_deref() {
-        None if reads_keys || sub.declared_as().is_some() => vec!["no key"],
-        Some(key) if !sub.rekeys && sub.has_rows() => match scenario.pipeline.key_type().parse(Some(key.as_bytes())) {
+    let read = if sub.rekeys { None } else { scenario.pipeline.read_keys(sub) };
+    match (sending.key.as_deref(), read) {
+        (None, read) if read.is_some() || sub.declared_as().is_some() => vec!["no key"],
+        (Some(BOOM), _) if sub.hash_said() == Hash::Own && sub.lead == sending.topic => vec!["panic in a hash"],
+        (Some(key), Some(read)) => match read.parse(Some(key.as_bytes())) {
             Err(_) => vec!["bad key"],
-            Ok(key) if !scenario.row_keys().contains(&key) => vec!["no row"],
+            Ok(key) if sub.has_rows() && !scenario.row_keys().contains(&key) => vec!["no row"],
             Ok(_) => Vec::new(),
         },
         _ => Vec::new(),
@@ -232,12 +256,16 @@ fn value_outcomes(knobs: &Knobs, sub: &SubDraw, value: &str) -> Vec<&'static str
         Does::Panic(Place::EncodeNotice) => {
             Some("panic in a notice's encoding").filter(|_| announces && !sub.has_filter && sub.threshold.is_none())
         }
-        Does::Panic(Place::EncodeRow) => Some("panic in a row's encoding").filter(|_| sub.step != StepDraw::Process),
+        Does::Panic(Place::EncodeRow) => {
+            Some("panic in a row's encoding").filter(|_| sub.step != StepDraw::Process && !sub.is_slim)
+        }
         Does::Panic(Place::Key) => Some("panic in keys").filter(|_| sub.rekeys),
         Does::Die => Some("dies"),
         Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
         Does::Refused => Some("refused by the database").filter(|_| sub.has_rows()),
-        Does::Delete => Some("delete").filter(|_| sub.step == StepDraw::Aggregate && sub.join == Join::No),
+        Does::Delete => {
+            Some("delete").filter(|_| sub.has_store || (sub.step == StepDraw::Aggregate && sub.join == Join::No))
+        }
         Does::Large(_) => Some("large notice").filter(|_| announces),
     });
     out

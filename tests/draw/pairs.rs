@@ -7,8 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Two features, or an outcome and a fault, that no run can have both, and why.
-pub const NEVER: [(&str, &str, &str); 1] =
-    [("missing rows skipped", "missing rows retried", "one setting says what is done about a missing row")];
+pub const NEVER: [(&str, &str, &str); 4] = [
+    ("missing rows skipped", "missing rows retried", "one setting says what is done about a missing row"),
+    ("text keys", "uuid keys", "the tables of a drawn pipeline have keys of one type"),
+    ("text keys", "big-endian keys", "the tables of a drawn pipeline have keys of one type"),
+    ("uuid keys", "big-endian keys", "the tables of a drawn pipeline have keys of one type"),
+];
 
 /// What a million runs must have met so often.
 const OFTEN: u64 = 100;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeSet, HashMap};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -204,6 +205,7 @@ impl Asked {
 struct Steps {
     asked: Asked,
     seen: Option<Store<i64>>,
+    last: Option<Store<u64>>,
 }
 
 impl Steps {
@@ -236,8 +238,20 @@ impl Steps {
         if let Some(store) = &self.seen {
             let key = context.key().to_string();
             let mut store = context.store(store)?;
-            seen = store.add(&key, 1)?;
-            seen += 1_000 * i64::try_from(store.prefix("", 100)?.len()).unwrap_or(0);
+            if event.does == Does::Delete {
+                store.delete(&key);
+            } else {
+                seen = store.add(&key, 1)?;
+            }
+            let count = store.prefix("", 100)?.len() + 1_000 * store.range("1", "4", 100)?.len();
+            seen += 1_000 * i64::try_from(count).unwrap_or(0);
+        }
+        if let Some(last) = &self.last {
+            let key = context.key().to_string();
+            let mut last = context.store(last)?;
+            let before = last.get(&key)?.unwrap_or(0);
+            last.put(&key, &event.n)?;
+            seen += 1_000_000_000 * i64::try_from(before).unwrap_or(0);
         }
         if event.does != Does::Nothing && event.does != Does::Delete {
             row.count += 1;
@@ -297,6 +311,36 @@ impl Algorithm for Update {
     }
 }
 
+/// The same of some columns only.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Slim {
+    mirror: String,
+    count: i64,
+    sum: f64,
+}
+
+impl From<Account> for Slim {
+    fn from(Account { count, sum, mirror, .. }: Account) -> Self {
+        Self { mirror, count, sum }
+    }
+}
+
+struct SlimUpdate(Steps);
+
+impl Algorithm for SlimUpdate {
+    type Event = Event;
+    type Row = Slim;
+    type Notices = Notices;
+
+    fn apply(&self, event: Event, row: &mut Slim, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let Slim { mirror, count, sum } = row.clone();
+        let mut account = Account { count, sum, mirror, ..Account::default() };
+        let notices = self.0.apply(&event, &mut account, 0, context)?;
+        *row = account.into();
+        Ok(notices)
+    }
+}
+
 struct Sums(Steps);
 
 impl Algorithm for Sums {
@@ -325,7 +369,7 @@ impl Algorithm for Pass {
     }
 }
 
-struct JoinedSums<T>(Steps, std::marker::PhantomData<fn() -> T>);
+struct JoinedSums<T>(Steps, PhantomData<fn() -> T>);
 
 /// A joined value, if there is one.
 pub trait Partner: Send + Sync + 'static {
@@ -335,6 +379,13 @@ pub trait Partner: Send + Sync + 'static {
 impl Partner for User {
     fn n(&self) -> i64 {
         self.n
+    }
+}
+
+/// Of two tables: whatever the first one's, the second's left.
+impl<T: Partner> Partner for (T, Option<User>) {
+    fn n(&self) -> i64 {
+        self.0.n() * 1_000 + self.1.n()
     }
 }
 
@@ -359,7 +410,27 @@ impl<T: Partner> Algorithm for JoinedSums<T> {
     }
 }
 
-struct JoinedPass<T>(Steps, std::marker::PhantomData<fn() -> T>);
+/// The same where two tables are joined with the stream one after the other.
+struct JoinedTwice<A>(A);
+
+impl<T: Partner, A: Algorithm<Event = (Event, (T, Option<User>))>> Algorithm
+    for JoinedTwice<(A, PhantomData<fn() -> T>)>
+{
+    type Event = ((Event, T), Option<User>);
+    type Row = A::Row;
+    type Notices = A::Notices;
+
+    fn apply(
+        &self,
+        ((event, one), other): ((Event, T), Option<User>),
+        row: &mut A::Row,
+        context: &mut Context<'_>,
+    ) -> Result<A::Notices, Reject> {
+        self.0.0.apply((event, (one, other)), row, context)
+    }
+}
+
+struct JoinedPass<T>(Steps, PhantomData<fn() -> T>);
 
 impl<T: Partner> Algorithm for JoinedPass<T> {
     type Event = (Event, T);
@@ -410,6 +481,73 @@ pub struct SubDraw {
     pub has_filter: bool,
     pub threshold: Option<i64>,
     pub destination: Option<String>,
+    /// Each copy goes on under the record's keys once more.
+    #[serde(default)]
+    pub rekeys_twice: bool,
+    /// A step with rows has a struct of some columns only.
+    #[serde(default)]
+    pub is_slim: bool,
+    /// Another own store, without a time to live.
+    #[serde(default)]
+    pub has_last: bool,
+    /// The keys of a step without rows are those of the tables, not text.
+    #[serde(default)]
+    pub is_typed: bool,
+    /// What its declarations are made with.
+    #[serde(default)]
+    pub hash: Hash,
+    /// Another table that is joined with the stream.
+    #[serde(default)]
+    pub has_second_table: bool,
+    /// How its table is declared.
+    #[serde(default)]
+    pub table_declared: Option<Policy>,
+    #[serde(default)]
+    pub table_ttl_ms: Option<u64>,
+    /// What an earlier step announces, read as this one's table.
+    #[serde(default)]
+    pub table_of: Option<String>,
+    /// The same, read as its companion.
+    #[serde(default)]
+    pub companion_of: Option<String>,
+}
+
+/// How a key decides its partition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum Hash {
+    #[default]
+    Murmur2,
+    Crc32,
+    /// By the key's last byte; it panics at [`BOOM`].
+    Own,
+}
+
+/// The key at which the hash of a pipeline's own panics.
+pub const BOOM: &str = "boom";
+
+impl Hash {
+    pub fn of(self) -> KeyHash {
+        match self {
+            Self::Murmur2 => KeyHash::Murmur2,
+            Self::Crc32 => KeyHash::Crc32,
+            Self::Own => KeyHash::Custom(
+                "own",
+                Arc::new(|key: &[u8], count: i32| {
+                    assert!(key != BOOM.as_bytes(), "the hash was told to panic");
+                    i32::from(key.last().copied().unwrap_or(0)) % count.max(1)
+                }),
+            ),
+        }
+    }
+}
+
+/// How the tables' keys are spelt, where they are neither decimal numbers nor text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum Spelling {
+    #[default]
+    Plain,
+    Uuid,
+    BigEndian,
 }
 
 /// A pipeline.
@@ -419,6 +557,8 @@ pub struct PipelineDraw {
     pub is_versioned: bool,
     /// The tables' keys are text, not numbers.
     pub has_text_keys: bool,
+    #[serde(default)]
+    pub spelling: Spelling,
     pub subs: Vec<SubDraw>,
 }
 
@@ -426,11 +566,34 @@ pub const TABLES: [&str; 2] = ["alpha", "beta"];
 
 impl SubDraw {
     pub fn companion_topic(&self) -> String {
-        format!("{}-more", self.lead)
+        self.companion_of.clone().unwrap_or_else(|| format!("{}-more", self.lead))
     }
 
     pub fn table_topic(&self) -> String {
-        format!("{}-users", self.lead)
+        self.table_of.clone().unwrap_or_else(|| format!("{}-users", self.lead))
+    }
+
+    pub fn second_table_topic(&self) -> String {
+        format!("{}-teams", self.lead)
+    }
+
+    pub fn is_joined(&self) -> bool {
+        self.join != Join::No
+    }
+
+    pub fn has_two_tables(&self) -> bool {
+        self.is_joined() && self.has_second_table
+    }
+
+    /// Whether a topic is one of its tables.
+    pub fn is_table(&self, topic: &str) -> bool {
+        (self.is_joined() && self.table_topic() == topic)
+            || (self.has_two_tables() && self.second_table_topic() == topic)
+    }
+
+    /// Whether it reads a topic.
+    pub fn reads(&self, topic: &str) -> bool {
+        self.lead == topic || (self.companion.is_some() && self.companion_topic() == topic) || self.is_table(topic)
     }
 
     pub const fn has_rows(&self) -> bool {
@@ -442,16 +605,47 @@ impl SubDraw {
         self.declared.filter(|_| !self.rekeys)
     }
 
+    /// The hash that a declaration names; without one producers use Kafka's own.
+    pub fn hash_said(&self) -> Hash {
+        if self.declared_as().is_some() { self.hash } else { Hash::Murmur2 }
+    }
+
     /// How many stores its step has.
     pub fn store_count(&self) -> usize {
-        let kept = usize::from(self.step == StepDraw::Aggregate) + usize::from(self.join != Join::No);
-        usize::from(self.has_store) + kept
+        let tables = usize::from(self.is_joined()) + usize::from(self.has_two_tables());
+        let own = usize::from(self.has_store) + usize::from(self.has_last);
+        usize::from(self.step == StepDraw::Aggregate) + tables + own
     }
 }
 
 impl PipelineDraw {
     pub fn key_type(&self) -> KeyType {
-        if self.has_text_keys { KeyType::Text } else { KeyType::I64 }
+        match self.spelling {
+            Spelling::Uuid => KeyType::Uuid,
+            Spelling::BigEndian => KeyType::I64BigEndian,
+            Spelling::Plain if self.has_text_keys => KeyType::Text,
+            Spelling::Plain => KeyType::I64,
+        }
+    }
+
+    /// How a step reads the keys of its records, where it does.
+    pub fn read_keys(&self, sub: &SubDraw) -> Option<KeyType> {
+        let of_log = if sub.is_typed { self.key_type() } else { KeyType::Text };
+        match sub.step {
+            StepDraw::Update(_) => Some(self.key_type()),
+            StepDraw::Process if sub.join == Join::No => None,
+            _ => Some(of_log),
+        }
+    }
+
+    /// A small number as a record's key.
+    pub fn spell(&self, id: u64) -> String {
+        match self.spelling {
+            Spelling::Plain => id.to_string(),
+            Spelling::Uuid => format!("00000000-0000-4000-8000-{id:012}"),
+            // Of bytes below 128: text as well.
+            Spelling::BigEndian => String::from_utf8_lossy(&id.to_be_bytes()).into_owned(),
+        }
     }
 
     pub fn table(&self, number: u8) -> Table {
@@ -461,12 +655,21 @@ impl PipelineDraw {
 
     /// The key of a row.
     pub fn key(&self, id: i64) -> Key {
-        if self.has_text_keys { Key::from(id.to_string().as_str()) } else { Key::from(id) }
+        let spelt = self.spell(id.unsigned_abs());
+        self.key_type().parse(Some(spelt.as_bytes())).unwrap_or_else(|_| Key::from(id))
     }
 
     /// The partition where a record of a step's lead topic belongs.
-    pub fn home(&self, _: &SubDraw, key: &str) -> i32 {
-        KeyHash::Murmur2.partition(key.as_bytes(), self.partitions)
+    pub fn home(&self, sub: &SubDraw, key: &str) -> i32 {
+        sub.hash_said().of().partition(key.as_bytes(), self.partitions)
+    }
+
+    /// Whether the pipeline writes a topic itself.
+    pub fn is_written(&self, topic: &str) -> bool {
+        let is_of = |sub: &SubDraw| {
+            sub.destination.as_deref() == Some(topic) || topic.strip_suffix("-dlt").is_some_and(|of| sub.reads(of))
+        };
+        self.subs.iter().any(is_of)
     }
 
     pub fn store_count(&self) -> usize {
@@ -498,7 +701,8 @@ impl PipelineDraw {
             None => own,
         };
         let seen = sub.has_store.then_some(own);
-        let steps = || Steps { asked: asked.clone(), seen: seen.clone() };
+        let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
+        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone() };
         let mut source = topology.source(&sub.lead);
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
@@ -506,18 +710,38 @@ impl PipelineDraw {
                 event.keys.clone()
             });
         }
+        if sub.rekeys && sub.rekeys_twice {
+            source = source.keys_by(&format!("by-{number}-again"), |event: &Event| event.keys.clone());
+        }
         let companion = sub.companion_topic();
         if sub.companion == Some(false) {
             source = source.with(&companion);
         }
-        if let (Some(policy), false) = (sub.declared, sub.rekeys) {
-            source = source.declared(Declared::murmur2(self.partitions).on_violation(match policy {
+        let declared = |policy: Policy| {
+            Declared::new(sub.hash_said().of(), self.partitions).on_violation(match policy {
                 Policy::Warn => OnViolation::Warn,
                 Policy::Stop => OnViolation::Stop,
                 Policy::Repartition => OnViolation::Repartition,
-            }));
+            })
+        };
+        if let Some(policy) = sub.declared_as() {
+            source = source.declared(declared(policy));
         }
-        let users = || TableTopic::<User>::new(&sub.table_topic());
+        let users = || {
+            let topic = sub.table_topic();
+            let table = TableTopic::<User>::new(&topic);
+            let table = match sub.table_ttl_ms {
+                Some(ms) => {
+                    table.kept_in(Store::new(&format!("kept-{number}")).time_to_live(Duration::from_millis(ms)))
+                }
+                None => table,
+            };
+            match sub.table_declared {
+                Some(policy) => table.declared(declared(policy)),
+                None => table,
+            }
+        };
+        let teams = || TableTopic::<User>::new(&sub.second_table_topic());
         let store = || {
             let store = Store::new(&format!("sums-{number}"));
             match ttl {
@@ -531,6 +755,12 @@ impl PipelineDraw {
                 let mut builder = $builder;
                 if let Some(store) = &seen {
                     builder = builder.with_store(store);
+                }
+                if let Some(store) = &last {
+                    builder = builder.with_store(store);
+                }
+                if sub.is_typed && !sub.has_rows() && self.read_keys(sub).is_some() {
+                    builder = builder.keys(self.key_type());
                 }
                 if sub.has_filter {
                     builder = builder.filter(|notice| {
@@ -550,37 +780,35 @@ impl PipelineDraw {
                 }
             }};
         }
+        // A step that is joined with one table, or with two.
+        macro_rules! with_tables {
+            ($joined:expr, $partner:ty) => {
+                match (sub.step, sub.has_second_table) {
+                    (StepDraw::Process, false) => end!($joined.process(JoinedPass::<$partner>(steps(), PhantomData))),
+                    (_, false) => end!($joined.aggregate(store(), JoinedSums::<$partner>(steps(), PhantomData))),
+                    (StepDraw::Process, true) => {
+                        let step = JoinedPass::<($partner, Option<User>)>(steps(), PhantomData);
+                        end!($joined.left_join(teams()).process(JoinedTwice((step, PhantomData))))
+                    }
+                    (_, true) => {
+                        let step = JoinedSums::<($partner, Option<User>)>(steps(), PhantomData);
+                        end!($joined.left_join(teams()).aggregate(store(), JoinedTwice((step, PhantomData))))
+                    }
+                }
+            };
+        }
         macro_rules! joined {
             ($source:expr) => {
                 match (sub.join, sub.step) {
                     (Join::No, StepDraw::Process) => end!($source.process(Pass(steps()))),
                     (Join::No, _) => end!($source.aggregate(store(), Sums(steps()))),
-                    (Join::Inner, StepDraw::Process) => {
-                        end!($source.join(users()).process(JoinedPass::<User>(steps(), std::marker::PhantomData)))
-                    }
-                    (Join::Inner, _) => {
-                        end!(
-                            $source
-                                .join(users())
-                                .aggregate(store(), JoinedSums::<User>(steps(), std::marker::PhantomData))
-                        )
-                    }
-                    (Join::Left, StepDraw::Process) => {
-                        end!(
-                            $source
-                                .left_join(users())
-                                .process(JoinedPass::<Option<User>>(steps(), std::marker::PhantomData))
-                        )
-                    }
-                    (Join::Left, _) => end!(
-                        $source
-                            .left_join(users())
-                            .aggregate(store(), JoinedSums::<Option<User>>(steps(), std::marker::PhantomData))
-                    ),
+                    (Join::Inner, _) => with_tables!($source.join(users()), User),
+                    (Join::Left, _) => with_tables!($source.left_join(users()), Option<User>),
                 }
             };
         }
         match sub.step {
+            StepDraw::Update(table) if sub.is_slim => end!(source.update(self.table(table), SlimUpdate(steps()))),
             StepDraw::Update(table) => end!(source.update(self.table(table), Update(steps()))),
             _ if reads_and => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),
             _ => joined!(source),

@@ -1,6 +1,6 @@
 //! What is drawn for real servers, where nobody sees in which order the records of several partitions were decided.
 
-use crate::pipeline::{Join, PipelineDraw, Policy, StepDraw, SubDraw};
+use crate::pipeline::{Hash, Join, PipelineDraw, Policy, Spelling, StepDraw, SubDraw};
 use crate::scenario::{self, Acts, Scenario};
 use std::collections::BTreeSet;
 use tidegate::testing::{Act, Random, Sending};
@@ -30,6 +30,8 @@ impl Scenario {
         knobs.queued_records = knobs.queued_records.max(knobs.batch_rows);
         (knobs.transaction_rows, knobs.log_messages) = (10_000, 50_000);
         (knobs.letter_bytes, knobs.statement_rows) = (0, 0); // no server is set so
+        (knobs.unpublished_bytes, knobs.transaction_bytes, knobs.cache_bytes) = (0, 0, 0);
+        (knobs.recommit_ms, knobs.rebuild_ms, knobs.starts_at_end, knobs.skips_gaps) = (0, 0, false, false);
         let (records, poison) = (*random.choose(&[80, 200, 300]), *random.choose(&[10, 30]));
         let mut drawn = Acts { random: &mut random, pipeline: &pipeline, knobs: &knobs, n: 0, acts: Vec::new() };
         (0..records).for_each(|_| drawn.record(poison));
@@ -70,9 +72,11 @@ const COMPANION_CARRIES: u64 = 3;
 /// Takes out of a pipeline what the order of several partitions decides; see [`Scenario::for_real_servers`].
 fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
     let mut all: Vec<Keys> = Vec::new();
+    pipeline.spelling = Spelling::Plain;
     for number in 0..pipeline.subs.len() {
         let (earlier, rest) = pipeline.subs.split_at_mut(number);
         let Some(sub) = rest.first_mut() else { continue };
+        plain(sub, number);
         let writer = earlier.iter().position(|other| other.destination.as_ref() == Some(&sub.lead));
         let lead = writer.and_then(|writer| all.get(writer)).cloned().unwrap_or_else(|| Keys {
             seen: [block(number, LEAD)].into(),
@@ -84,7 +88,7 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
             keys.carried.insert(block(number, COMPANION_CARRIES));
         }
         if sub.companion.is_some() || (!sub.rekeys && sub.declared == Some(Policy::Repartition)) {
-            (sub.has_store, sub.ttl_ms) = (false, None);
+            (sub.has_store, sub.has_last, sub.ttl_ms) = (false, false, None);
         }
         let meets = |step: StepDraw| {
             let mut others = earlier.iter().zip(&all);
@@ -97,6 +101,17 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         all.push(keys);
     }
     all
+}
+
+/// Takes out of a step what servers or their tables are not set up for, and further inputs whose keys would meet others'.
+fn plain(sub: &mut SubDraw, number: usize) {
+    if sub.lead.ends_with("-dlt") {
+        sub.lead = format!("in-{number}");
+    }
+    (sub.rekeys_twice, sub.is_slim, sub.is_typed, sub.hash) = (false, false, false, Hash::Murmur2);
+    (sub.has_second_table, sub.table_declared, sub.table_ttl_ms) = (false, None, None);
+    (sub.table_of, sub.companion_of) = (None, None);
+    sub.has_last = sub.has_last && sub.has_store;
 }
 
 /// Gives a record keys of its topic's own, and a partition that its key decides. Whether it is one of a table topic.

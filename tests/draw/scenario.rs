@@ -1,11 +1,13 @@
 //! A scenario: everything that a seed decides, as data that can be printed, shrunk and run again.
 
 use crate::pipeline::{
-    Account, Asked, Does, Event, Join, PipelineDraw, Place, Policy, REFUSED, StepDraw, SubDraw, TABLES, User,
+    Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, REFUSED, Slim, Spelling, StepDraw,
+    SubDraw, TABLES, User,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tidegate::engine::decision::{DataLossPolicy, StartPolicy};
 use tidegate::engine::settings::{EngineSettings, MissingRow};
 use tidegate::flow::Key;
 use tidegate::flow::row::Value;
@@ -40,6 +42,27 @@ pub struct Knobs {
     /// Over how many rows of a table one statement may go; 0 for any number.
     #[serde(default)]
     pub statement_rows: usize,
+    /// How many bytes a worker may be ahead of its Kafka stage; 0 for the default, as below.
+    #[serde(default)]
+    pub unpublished_bytes: usize,
+    /// Of one Kafka transaction, with rows and without.
+    #[serde(default)]
+    pub transaction_bytes: usize,
+    /// Of all caches of a worker's stores.
+    #[serde(default)]
+    pub cache_bytes: usize,
+    /// How often the offsets of idle inputs are committed again.
+    #[serde(default)]
+    pub recommit_ms: u64,
+    /// A store not written for longer is rebuilt.
+    #[serde(default)]
+    pub rebuild_ms: u64,
+    /// A first start begins at the log's end.
+    #[serde(default)]
+    pub starts_at_end: bool,
+    /// Inputs that were deleted are passed over.
+    #[serde(default)]
+    pub skips_gaps: bool,
     /// After how many deaths a record that kills is a dead letter.
     #[serde(default = "three")]
     pub deaths: u32,
@@ -100,7 +123,18 @@ impl Scenario {
         let Knobs { instances, workers, .. } = self.knobs;
         let knobs = &self.knobs;
         let ms = Duration::from_millis;
+        let or = |bytes: usize, default: usize| if bytes > 0 { bytes } else { default };
+        let or_ms = |millis: u64, default: Duration| if millis > 0 { ms(millis) } else { default };
+        let usual = EngineSettings::default();
         let settings = EngineSettings {
+            unpublished_bytes: or(knobs.unpublished_bytes, usual.unpublished_bytes),
+            transaction_bytes: or(knobs.transaction_bytes, usual.transaction_bytes),
+            log_bytes: or(knobs.transaction_bytes, usual.log_bytes),
+            cache_bytes: or(knobs.cache_bytes, usual.cache_bytes),
+            recommit_every: or_ms(knobs.recommit_ms, usual.recommit_every),
+            store_rebuild_after: or_ms(knobs.rebuild_ms, usual.store_rebuild_after),
+            start: if knobs.starts_at_end { StartPolicy::Latest } else { StartPolicy::Earliest },
+            on_data_loss: if knobs.skips_gaps { DataLossPolicy::Skip } else { DataLossPolicy::Halt },
             batch_rows: knobs.batch_rows,
             batch_age: ms(knobs.batch_age_ms),
             log_age: ms(knobs.log_age_ms),
@@ -116,7 +150,7 @@ impl Scenario {
             verdicts: knobs.verdicts,
             queued_records: knobs.queued_records,
             record_bytes_max: if knobs.record_bytes > 0 { knobs.record_bytes } else { 1 << 20 },
-            ..EngineSettings::default()
+            ..usual
         };
         let mut limits: Vec<(String, usize)> = Vec::new();
         if knobs.message_bytes > 0 {
@@ -168,10 +202,16 @@ impl Scenario {
         let mut digits = Vec::new();
         for table in self.pipeline.tables() {
             for id in 0..self.rows {
-                simulation.row(TABLES[usize::from(table)], self.pipeline.key(id), first_row(id));
+                let (name, key) = (TABLES[usize::from(table)], self.pipeline.key(id));
+                let text = key.to_string();
+                let is_of = |sub: &&SubDraw| sub.step == StepDraw::Update(table);
+                match self.pipeline.subs.iter().filter(is_of).all(|sub| sub.is_slim) {
+                    true => simulation.row(name, key, Slim::from(first_row(id))),
+                    false => simulation.row(name, key, first_row(id)),
+                }
                 // More digits than the struct has, which is no reason to write the column.
-                let name = TABLES[usize::from(table)].to_owned();
-                digits.push(Act::Write(name, id.to_string(), "doc".into(), DOC.into()));
+                let name = name.to_owned();
+                digits.push(Act::Write(name, text, "doc".into(), DOC.into()));
             }
             let spec = self.pipeline.table(table);
             let rows = Some(self.knobs.statement_rows).filter(|rows| *rows > 0);
@@ -209,48 +249,79 @@ pub fn is_refused(values: &BTreeMap<String, Value>) -> bool {
 
 pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let partitions = *random.choose(&[1, 1, 2, 3, 4]);
+    let spellings = [Spelling::Uuid, Spelling::BigEndian];
+    let spelling = if random.happens(20) { *random.choose(&spellings) } else { Spelling::Plain };
     let mut subs: Vec<SubDraw> = Vec::new();
     for number in 0..*random.choose(&[1_usize, 1, 1, 2, 2, 3, 4]) {
-        let step = *random.choose(&[
-            StepDraw::Update(0),
-            StepDraw::Update(0),
-            StepDraw::Update(1),
-            StepDraw::Aggregate,
-            StepDraw::Aggregate,
-            StepDraw::Process,
-        ]);
-        let is_update = matches!(step, StepDraw::Update(_));
-        // A step may read what an earlier one announces. The topic `out`, which several may write, ends there.
-        let announced: Vec<String> = subs.iter().filter_map(|sub: &SubDraw| sub.destination.clone()).collect();
-        let free = |topic: &&String| *topic != "out" && subs.iter().all(|sub| sub.lead != **topic);
-        let announced: Vec<&String> = announced.iter().filter(free).collect();
-        let lead = match announced.is_empty() || !random.happens(50) {
-            true => format!("in-{number}"),
-            false => (*random.choose(&announced)).clone(),
-        };
-        let rekeys = random.happens(25);
-        let join = if is_update { Join::No } else { *random.choose(&[Join::No, Join::No, Join::Inner, Join::Left]) };
-        let has_destination = random.happens(85);
-        subs.push(SubDraw {
-            lead,
-            step,
-            join,
-            companion: random.happens(25).then(|| !is_update && random.happens(50)),
-            // A step with rows sends no record on.
-            declared: random.happens(25).then(|| {
-                let policies = [Policy::Warn, Policy::Stop, Policy::Repartition];
-                *random.choose(if is_update { &policies[..2] } else { &policies })
-            }),
-            rekeys,
-            has_store: random.happens(35),
-            ttl_ms: random.happens(35).then(|| *random.choose(&[50, 500, 60_000])),
-            has_filter: random.happens(30),
-            threshold: random.happens(30).then(|| *random.choose(&[0, 3, 1_000])),
-            destination: has_destination
-                .then(|| if random.happens(20) { "out".into() } else { format!("out-{number}") }),
-        });
+        let sub = sub(random, number, &subs, spelling);
+        subs.push(sub);
     }
-    PipelineDraw { partitions, is_versioned: random.happens(75), has_text_keys: random.happens(30), subs }
+    let has_text_keys = spelling == Spelling::Plain && random.happens(30);
+    PipelineDraw { partitions, is_versioned: random.happens(75), has_text_keys, spelling, subs }
+}
+
+fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling) -> SubDraw {
+    let step = *random.choose(&[
+        StepDraw::Update(0),
+        StepDraw::Update(0),
+        StepDraw::Update(1),
+        StepDraw::Aggregate,
+        StepDraw::Aggregate,
+        StepDraw::Process,
+    ]);
+    let is_update = matches!(step, StepDraw::Update(_));
+    // A step may read what an earlier one announces, or could not take. The topic `out`, which several may write, ends there.
+    let announced = subs.iter().filter_map(|sub: &SubDraw| sub.destination.clone());
+    let mut announced: Vec<String> = announced.filter(|topic| topic != "out").collect();
+    announced.retain(|topic| subs.iter().all(|sub| !sub.reads(topic)));
+    let mut letters: Vec<String> = subs.iter().map(|sub| format!("{}-dlt", sub.lead)).collect();
+    letters.retain(|topic| subs.iter().all(|sub| !sub.reads(topic)));
+    let mut take = |random: &mut Random, percent: u64| match announced.is_empty() || !random.happens(percent) {
+        true => None,
+        false => Some(announced.remove(usize::try_from(random.below(announced.len() as u64)).unwrap_or(0))),
+    };
+    let lead = match letters.is_empty() || !random.happens(12) {
+        true => take(random, 50).unwrap_or_else(|| format!("in-{number}")),
+        false => random.choose(&letters).clone(),
+    };
+    let join = if is_update { Join::No } else { *random.choose(&[Join::No, Join::No, Join::Inner, Join::Left]) };
+    // A change of keys writes text.
+    let may_rekey = spelling != Spelling::BigEndian || (step == StepDraw::Process && join == Join::No);
+    let rekeys = may_rekey && random.happens(25);
+    let has_destination = random.happens(85);
+    let companion = random.happens(25).then(|| !is_update && random.happens(50));
+    // A step with rows sends no record on.
+    let declared = random.happens(30).then(|| {
+        let policies = [Policy::Warn, Policy::Stop, Policy::Repartition, Policy::Repartition];
+        *random.choose(if is_update { &policies[..2] } else { &policies })
+    });
+    // What the pipeline writes itself lies where murmur2 says.
+    let is_own = lead.starts_with("in-") && !lead.ends_with("-dlt");
+    let hash = if is_own && random.happens(40) { *random.choose(&[Hash::Crc32, Hash::Own]) } else { Hash::Murmur2 };
+    let is_hashed_otherwise = hash != Hash::Murmur2;
+    SubDraw {
+        step,
+        join,
+        declared,
+        rekeys,
+        has_store: random.happens(35),
+        ttl_ms: random.happens(35).then(|| *random.choose(&[50, 500, 60_000])),
+        has_filter: random.happens(30),
+        threshold: random.happens(30).then(|| *random.choose(&[0, 3, 1_000])),
+        destination: has_destination.then(|| if random.happens(20) { "out".into() } else { format!("out-{number}") }),
+        rekeys_twice: rekeys && random.happens(20),
+        is_slim: is_update && random.happens(25),
+        has_last: random.happens(15),
+        is_typed: !is_update && (spelling == Spelling::BigEndian || random.happens(25)),
+        hash,
+        has_second_table: join != Join::No && random.happens(25),
+        table_declared: (join != Join::No && random.happens(30)).then(|| *random.choose(&[Policy::Warn, Policy::Stop])),
+        table_ttl_ms: (join != Join::No && random.happens(25)).then(|| *random.choose(&[50, 500, 60_000])),
+        table_of: if join == Join::No || is_hashed_otherwise { None } else { take(random, 30) },
+        companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
+        companion,
+        lead,
+    }
 }
 
 pub fn knobs(random: &mut Random) -> Knobs {
@@ -272,6 +343,13 @@ pub fn knobs(random: &mut Random) -> Knobs {
         record_bytes: *random.choose(&[0, 0, 2_000]),
         letter_bytes: *random.choose(&[0, 0, 6_000]),
         statement_rows: *random.choose(&[0, 0, 0, 1, 3]),
+        unpublished_bytes: *random.choose(&[0, 0, 0, 1, 2_000]),
+        transaction_bytes: *random.choose(&[0, 0, 0, 1, 2_000]),
+        cache_bytes: *random.choose(&[0, 0, 0, 1, 500]),
+        recommit_ms: *random.choose(&[0, 0, 0, 100, 3_000]),
+        rebuild_ms: *random.choose(&[0, 0, 0, 100, 3_000]),
+        starts_at_end: random.happens(12),
+        skips_gaps: random.happens(20),
         deaths: three(),
     }
 }
@@ -296,7 +374,10 @@ impl Acts<'_> {
         let burst = *self.random.choose(&[1_u64, 3, 8, 60]);
         let mut left = records;
         let mut faults_left = faults;
-        if self.random.happens(50) {
+        // Whoever starts at the end has to start before anything is sent.
+        if self.knobs.starts_at_end {
+            self.acts.extend([Act::Turns(10), Act::Pass(100), Act::Turns(10)]);
+        } else if self.random.happens(50) {
             self.acts.push(Act::Turns(3));
         }
         while left > 0 {
@@ -368,16 +449,18 @@ impl Acts<'_> {
         let subs = &self.pipeline.subs;
         let mut topics: Vec<(String, bool, &SubDraw)> = Vec::new();
         for sub in subs {
-            if !subs.iter().any(|other| other.destination.as_ref() == Some(&sub.lead)) {
-                topics.extend([(sub.lead.clone(), false, sub), (sub.lead.clone(), false, sub)]);
-            }
+            topics.extend([(sub.lead.clone(), false, sub), (sub.lead.clone(), false, sub)]);
             if sub.companion.is_some() {
                 topics.push((sub.companion_topic(), false, sub));
             }
-            if sub.join != Join::No {
+            if sub.is_joined() {
                 topics.push((sub.table_topic(), true, sub));
             }
+            if sub.has_two_tables() {
+                topics.push((sub.second_table_topic(), true, sub));
+            }
         }
+        topics.retain(|(topic, ..)| !self.pipeline.is_written(topic));
         if topics.is_empty() {
             return;
         }
@@ -391,10 +474,13 @@ impl Acts<'_> {
             4 if poison > 0 && self.random.happens(30) => 365 * 86_400_000,
             _ => 0,
         };
-        let key = self.key(poison);
+        let key = self.key(sub, poison);
         let mut sending = Sending { topic, key, after_ms, ..Sending::default() };
         if self.random.happens(if sub.declared_as().is_some() { 10 } else { 4 }) {
             sending.partition = Some(i32::try_from(self.random.below(4)).unwrap_or(0));
+        } else if sub.hash_said() != Hash::Murmur2 {
+            let key = sending.key.as_ref().filter(|key| *key != BOOM);
+            sending.partition = key.map(|key| self.pipeline.home(sub, key));
         }
         if self.random.happens(10) {
             let name = *self.random.choose(&["trace", "tg_id", "ce_id", "kafka_dlt-exception-fqcn", "tg_changelog"]);
@@ -407,20 +493,27 @@ impl Acts<'_> {
         self.acts.push(Act::Send(sending));
     }
 
-    fn key(&mut self, poison: u64) -> Option<String> {
+    fn key(&mut self, sub: &SubDraw, poison: u64) -> Option<String> {
         if poison > 0 && !self.is_timed() && self.random.happens(6) {
-            return self.random.choose(&[None, Some("abc"), Some("007"), Some("99"), Some("")]).map(str::to_owned);
+            let unknown = self.pipeline.spell(99);
+            let odd = [None, Some("abc"), Some("007"), Some(&unknown), Some("")];
+            return self.random.choose(&odd).map(str::to_owned);
+        }
+        if poison > 0 && !self.is_timed() && sub.hash_said() == Hash::Own && self.random.happens(6) {
+            return Some(BOOM.into());
         }
         // A hot key, and others.
-        Some(if self.random.happens(40) { 1 } else { self.random.below(5) }.to_string())
+        let id = if self.random.happens(40) { 1 } else { self.random.below(5) };
+        Some(self.pipeline.spell(id))
     }
 
     /// A record that no step is run over has no place in the order of several topics, and still moves the clock.
     fn is_timed(&self) -> bool {
         let has_companion = |sub: &SubDraw| {
-            sub.companion.is_some() || (!sub.rekeys && sub.declared == Some(Policy::Repartition)) // where records are sent on
+            sub.companion.is_some() || sub.declared_as() == Some(Policy::Repartition) // where records are sent on
         };
-        self.pipeline.subs.iter().any(|sub| sub.ttl_ms.is_some() && has_companion(sub))
+        let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some();
+        self.pipeline.subs.iter().any(|sub| is_timed(sub) && has_companion(sub))
     }
 
     fn user(&mut self, poison: u64) -> Option<String> {
@@ -490,7 +583,8 @@ impl Acts<'_> {
         let amount =
             *self.random.choose(&[1.0, 0.1, -0.3, 130.653_316_326_530_61, 9_007_199_254_740_991.0 / 1e9, 1e-7]);
         let notices = u8::try_from(*self.random.choose(&[0_u64, 1, 1, 1, 2, 3])).unwrap_or(1);
-        let keys = (0..*self.random.choose(&[0_u64, 1, 1, 1, 2])).map(|_| self.random.below(5).to_string()).collect();
+        let keys =
+            (0..*self.random.choose(&[0_u64, 1, 1, 1, 2])).map(|_| self.pipeline.spell(self.random.below(5))).collect();
         serde_json::to_string(&Event { amount, notices, keys, ..Event::new(self.n, does) }).ok()
     }
 
@@ -532,6 +626,11 @@ impl Acts<'_> {
             }
             10..=13 => {
                 let failure = *self.random.choose(&FAILURES);
+                if failure == Failure::Renew {
+                    // A producer is replaced where one is in doubt.
+                    let doubt = *self.random.choose(&[Failure::Taint, Failure::Commit, Failure::CommitAnswer]);
+                    self.acts.push(Act::Fail(doubt));
+                }
                 self.acts.push(Act::Fail(failure));
             }
             14 => self.acts.push(Act::Start(self.knobs.instances)),
@@ -565,8 +664,13 @@ impl Acts<'_> {
     }
 
     fn crash(&mut self) {
+        let (has_rows, is_stateful) = (!self.pipeline.tables().is_empty(), self.pipeline.store_count() > 0);
         let step = *self.random.choose(&COMMIT_STEPS);
-        let nth = usize::try_from(1 + self.random.below(3)).unwrap_or(1);
+        let of_rows = ["Claim", "OpenDatabase", "MovePosition", "WriteRows", "WriteOutbox", "CommitDatabase"];
+        if (of_rows.contains(&step) && !has_rows) || (step == "WriteStore" && !is_stateful) {
+            return;
+        }
+        let nth = *self.random.choose(&[1, 1, 2, 3]);
         // A takeover's steps are taken where there is one; the others where there are records.
         if !["Claim", "ReadCommitted", "PublishRest"].contains(&step) {
             self.acts.push(Act::Crash(step.into(), nth));
@@ -613,12 +717,13 @@ impl Acts<'_> {
         let subs = &self.pipeline.subs;
         let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
         topics.extend(subs.iter().filter(|sub| sub.companion.is_some()).map(SubDraw::companion_topic));
-        topics.extend(subs.iter().filter(|sub| sub.join != Join::No).map(SubDraw::table_topic));
+        topics.extend(subs.iter().filter(|sub| sub.is_joined()).map(SubDraw::table_topic));
+        topics.extend(subs.iter().filter(|sub| sub.has_two_tables()).map(SubDraw::second_table_topic));
         // Several inputs of one state have most to lose.
         for sub in subs.iter().filter(|sub| sub.companion.is_some() && sub.has_store) {
             topics.extend([sub.lead.clone(), sub.companion_topic(), sub.lead.clone(), sub.companion_topic()]);
         }
-        topics.retain(|topic| subs.iter().all(|sub| sub.destination.as_ref() != Some(topic)));
+        topics.retain(|topic| !self.pipeline.is_written(topic));
         topics
     }
 
@@ -707,7 +812,7 @@ impl Acts<'_> {
             return;
         }
         let table = TABLES[usize::from(*self.random.choose(&tables))].to_owned();
-        let key = self.random.below(5).to_string();
+        let key = self.pipeline.key(i64::try_from(self.random.below(5)).unwrap_or(0)).to_string();
         self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n)));
     }
 }

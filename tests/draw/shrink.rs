@@ -1,5 +1,6 @@
 //! Makes a failing scenario smaller: fewer acts, fewer steps, plainer settings, as long as the same kind of finding stays.
 
+use crate::pipeline::{Hash, SubDraw};
 use crate::scenario::Scenario;
 use tidegate::testing::Act;
 
@@ -59,7 +60,10 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| {
             let topics = |scenario: &Scenario| -> Vec<String> {
                 let subs = scenario.pipeline.subs.iter();
-                subs.flat_map(|sub| [sub.lead.clone(), sub.companion_topic(), sub.table_topic()]).collect()
+                let topics = |sub: &SubDraw| {
+                    [sub.lead.clone(), sub.companion_topic(), sub.table_topic(), sub.second_table_topic()]
+                };
+                subs.flat_map(topics).collect()
             };
             scenario.pipeline.subs.remove(number);
             let left = topics(scenario);
@@ -72,6 +76,14 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].ttl_ms = None);
         add(&|scenario| scenario.pipeline.subs[number].has_store = false);
         add(&|scenario| scenario.pipeline.subs[number].declared = None);
+        add(&|scenario| scenario.pipeline.subs[number].hash = Hash::Murmur2);
+        add(&|scenario| scenario.pipeline.subs[number].rekeys_twice = false);
+        add(&|scenario| scenario.pipeline.subs[number].is_slim = false);
+        add(&|scenario| scenario.pipeline.subs[number].has_last = false);
+        add(&|scenario| scenario.pipeline.subs[number].is_typed = false);
+        add(&|scenario| scenario.pipeline.subs[number].has_second_table = false);
+        add(&|scenario| scenario.pipeline.subs[number].table_declared = None);
+        add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.knobs.instances = 1);
@@ -84,5 +96,15 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
     add(&|scenario| scenario.knobs.log_messages = 50_000);
     add(&|scenario| scenario.knobs.queued_records = 20_000);
     add(&|scenario| scenario.knobs.flush_ms = 5_000);
+    add(&|scenario| scenario.knobs.record_bytes = 0);
+    add(&|scenario| scenario.knobs.letter_bytes = 0);
+    add(&|scenario| scenario.knobs.statement_rows = 0);
+    add(&|scenario| scenario.knobs.unpublished_bytes = 0);
+    add(&|scenario| scenario.knobs.transaction_bytes = 0);
+    add(&|scenario| scenario.knobs.cache_bytes = 0);
+    add(&|scenario| scenario.knobs.recommit_ms = 0);
+    add(&|scenario| scenario.knobs.rebuild_ms = 0);
+    add(&|scenario| scenario.knobs.starts_at_end = false);
+    add(&|scenario| scenario.knobs.skips_gaps = false);
     out
 }

@@ -72,6 +72,9 @@ fn record_and_fault(random: &mut Random, base: &Scenario, outcome: &str, wished:
         acts.acts.clear();
         acts.fault();
         let is_it = acts.acts.iter().any(|act| fault(base, act).as_deref() == Some(wished));
+        if wished.starts_with("crash") {
+            acts.acts.push(Act::Turns(6)); // time to die in
+        }
         is_it.then(|| std::mem::take(&mut acts.acts))
     })?;
     Some((record, fault))
