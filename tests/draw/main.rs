@@ -9,9 +9,9 @@ mod scenario;
 mod shrink;
 mod wish;
 
-use pairs::{Pairs, Tally};
+use pairs::Tally;
 use pipeline::Asked;
-use scenario::Scenario;
+use scenario::{Run, Scenario};
 use std::collections::BTreeSet;
 use tidegate::engine::supervisor::changelogs;
 use tidegate::testing::Act;
@@ -39,20 +39,24 @@ fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() 
     assert!(pairs.page().contains("| missing rows retried |"), "{}", pairs.page());
 }
 
+fn tally_of(runs: &[(&Scenario, &Run)]) -> Tally {
+    let mut tally = Tally::default();
+    for run in runs {
+        let mut other = Tally::default();
+        other.add(run.0, run.1);
+        tally.merge(&other);
+    }
+    tally
+}
+
 #[test]
 fn counts_of_several_runs_are_added_up_and_no_seed_counts_twice() {
-    let (scenario, mut tally) = (Scenario::draw(0), Tally::default());
+    let scenario = Scenario::draw(0);
     let run = scenario.run(false);
-    tally.add(&scenario, &run);
-    let one = tally.pairs((0, 10), 0);
-    tally.merge(&{
-        let mut other = Tally::default();
-        other.add(&scenario, &run);
-        other
-    });
-    let two = tally.pairs((0, 20), 0);
+    let one = tally_of(&[(&scenario, &run)]).pairs((0, 10), 0);
+    let two = tally_of(&[(&scenario, &run), (&scenario, &run)]).pairs((0, 20), 0);
     let mut sum = one.clone();
-    sum.merge(Pairs { spans: vec![(10, 10)], ..one.clone() }).unwrap();
+    sum.merge(tally_of(&[(&scenario, &run)]).pairs((10, 10), 0)).unwrap();
     assert_eq!((sum.seeds(), sum.rare()), (two.seeds(), two.rare()));
     assert!(sum.merge(one).unwrap_err().contains("overlap"));
 }
