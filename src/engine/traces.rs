@@ -7,6 +7,7 @@
 use crate::engine::decision::{HaltReason, StartPolicy};
 use crate::engine::keyed::Kept;
 use crate::engine::metadata::{self, Listed, Marks};
+use crate::engine::outbox::decided;
 use crate::engine::stage::Stage;
 use crate::engine::task::{Input, Task};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
@@ -106,7 +107,7 @@ impl Stage {
     /// stores it was made, that counts, whatever changelogs and disks hold of before: a store that was away for a while lacks
     /// what was taken meanwhile. An operator may have said that it is good as it is: with K, or by beginning it anew.
     pub(crate) fn strange_store(
-        &self,
+        &mut self,
         id: TaskId,
         committed: AllCommitted<'_>,
     ) -> Result<Option<(HaltReason, String)>, Fault> {
@@ -115,6 +116,7 @@ impl Stage {
         if committed.iter().flatten().any(metadata::accepts_stores) {
             return Ok(None);
         }
+        let mut empty: Vec<TopicPartition> = Vec::new();
         for kept in &keyed.kept {
             let checkpoint = kept.cache.checkpoint()?.filter(|checkpoint| checkpoint.log_ids == kept.log_ids);
             if checkpoint.as_ref().is_some_and(Checkpoint::is_begun_anew) {
@@ -144,11 +146,32 @@ impl Stage {
             }
             let is_known = || is_any_written(&*self.group, std::slice::from_ref(changelog), self.settings.ask_wait);
             if checkpoint.is_none() && !is_known()? {
+                empty.push(changelog.clone());
+            }
+        }
+        for changelog in empty {
+            if !self.is_any_awaited(id, &changelog.topic)? {
                 let message = format!("{changelog} is empty, and inputs were taken before it was there");
                 return Ok(Some((HaltReason::StoreAdded, message)));
             }
         }
         Ok(None)
+    }
+
+    /// Whether records of the changelog were decided and wait to be published.
+    fn is_any_awaited(&mut self, id: TaskId, changelog: &TopicName) -> Result<bool, Fault> {
+        let Some(task) = self.state.tasks.get(&id) else { return Ok(false) };
+        let positions = task.inputs.iter().filter_map(|input| {
+            let position = input.position.as_ref()?;
+            Some((input.source.clone(), position.published, position.next_offset))
+        });
+        for (source, published, next_offset) in positions.collect::<Vec<_>>() {
+            let rows = decided(&mut *self.rows, &source, published, next_offset)?;
+            if rows.iter().any(|row| row.destination == *changelog) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where a partition without any past starts. A table is a table only from its beginning on; and a partition that was added

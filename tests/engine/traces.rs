@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidegate::adapters::memory::SinkFault;
+use tidegate::engine::commit::Step;
 use tidegate::engine::decision::{HaltReason, StartPolicy};
 use tidegate::engine::metadata::{Listed, committed, lists_store, marks, topic_id};
 use tidegate::engine::repair::{Repair, Tools, rebuild};
@@ -387,4 +388,24 @@ fn a_partition_that_is_added_later_is_read_from_its_beginning() {
     }
     let told = driver.log().read(&name("told"));
     assert_eq!(told.iter().filter(|found| found.partition == 1 || found.key.as_deref() == Some(b"new")).count(), 1);
+}
+
+/// The group was deleted before anything of a store was published: it looks empty, and its first records wait in the outbox.
+#[test]
+fn a_store_whose_first_records_wait_in_the_outbox_is_not_taken_for_one_that_was_added() {
+    let mut driver = fill(TestDriver::new(tally()).partitions(1), 2);
+    driver.run();
+    driver.leave_dead();
+    driver.crash_at(Step::OpenKafka, 1);
+    for n in 0..4 {
+        send(&mut driver, "readings", n % 2, 1.0, "");
+    }
+    driver.run();
+    assert_eq!((driver.crashes(), driver.read_raw("tally-seen-changelog").len()), (1, 0));
+    driver.disk(0).lose();
+    driver.pass(Duration::from_secs(10));
+    driver.log().delete_group("tally");
+    driver.start(0);
+    assert_eq!(reasons(&mut driver), []);
+    assert_eq!((driver.read("large-changes").len(), driver.store("seen", "0")), (2, Some(json!(2))));
 }
