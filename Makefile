@@ -6,6 +6,7 @@ PART ?=
 SEEDS ?= 10000
 FIRST ?= 0
 SEED ?=
+FILES ?=
 FEATURES ?=
 
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
@@ -14,7 +15,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw bites up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw draw-pairs bites up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,7 +80,10 @@ prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|
 	tests/prove.sh $(PART)
 
 draw: ## Draw pipelines, inputs and faults and judge each run: SEEDS=n [FIRST=n], or SEED=n to repeat one with its trace
-	@cargo run --locked --quiet --profile draw --no-default-features --example draw -- $(if $(SEED),seed $(SEED),$(SEEDS) $(FIRST))
+	@TIDEGATE_TREE=$$(git describe --always --dirty --abbrev=7) cargo run --locked --quiet --profile draw --no-default-features --example draw -- $(if $(SEED),seed $(SEED),$(SEEDS) $(FIRST))
+
+draw-pairs: ## Add up what runs of make draw have counted into docs/draw-pairs.md: FILES="first.json second.json"
+	@cargo run --locked --quiet --profile draw --no-default-features --example draw -- pairs $(FILES) >docs/draw-pairs.md
 
 bites: ## Put defects that were mended back, one at a time, and see the generator find each (ARGS="name" for one of them)
 	tests/draw/bites.sh $(ARGS)

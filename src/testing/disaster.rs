@@ -19,10 +19,15 @@ impl Simulation {
         }
         let before = self.standing_of_tasks();
         self.carry_out(disaster);
-        self.must_stand.clear(); // one disaster may undo what another one left to be seen
-        if *disaster != Disaster::Backup && self.is_nobody_there() {
-            self.must_stand = self.doomed(disaster, &before);
+        if *disaster == Disaster::Backup {
+            return;
         }
+        // One disaster may undo what another one left to be seen, or take what tells of it.
+        let is_first = !std::mem::replace(&mut self.had_disaster, true);
+        self.must_stand = match is_first && self.is_nobody_there() {
+            true => self.doomed(disaster, &before),
+            false => BTreeSet::new(),
+        };
     }
 
     fn carry_out(&mut self, disaster: &Disaster) {

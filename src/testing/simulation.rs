@@ -217,7 +217,7 @@ pub struct Simulation {
     pub(super) forgotten: BTreeSet<usize>,
     pub(super) must_stand: BTreeSet<(usize, i32)>,
     backup: Option<Snapshot>,
-    had_disaster: bool,
+    pub(super) had_disaster: bool,
     was_living: bool,
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Decisions>,
@@ -360,12 +360,11 @@ impl Simulation {
             Act::DiskBlocked(instance, is_blocked) => self.driver.disk(*instance).block(*is_blocked),
             Act::Threshold(name, value) => self.set_threshold(name, *value),
             Act::Disaster(disaster) => {
-                self.had_disaster = true;
                 self.keep_inputs();
                 self.strike(disaster, false);
             }
             Act::Living(disaster) => {
-                (self.had_disaster, self.was_living) = (true, true);
+                self.was_living = true;
                 self.keep_inputs();
                 self.strike(disaster, true);
             }

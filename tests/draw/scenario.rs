@@ -476,7 +476,13 @@ impl Acts<'_> {
         };
         let key = self.key(sub, poison);
         let mut sending = Sending { topic, key, after_ms, ..Sending::default() };
-        if self.random.happens(if sub.declared_as().is_some() { 10 } else { 4 }) {
+        // Where it matters.
+        let strays = match sub.declared_as() {
+            Some(Policy::Repartition) => 20,
+            Some(_) => 10,
+            None => 4,
+        };
+        if self.random.happens(strays) {
             sending.partition = Some(i32::try_from(self.random.below(4)).unwrap_or(0));
         } else if sub.hash_said() != Hash::Murmur2 {
             let key = sending.key.as_ref().filter(|key| *key != BOOM);
@@ -499,7 +505,7 @@ impl Acts<'_> {
             let odd = [None, Some("abc"), Some("007"), Some(&unknown), Some("")];
             return self.random.choose(&odd).map(str::to_owned);
         }
-        if poison > 0 && !self.is_timed() && sub.hash_said() == Hash::Own && self.random.happens(6) {
+        if poison > 0 && !self.is_timed() && sub.hash_said() == Hash::Own && self.random.happens(15) {
             return Some(BOOM.into());
         }
         // A hot key, and others.
@@ -664,23 +670,36 @@ impl Acts<'_> {
     }
 
     fn crash(&mut self) {
+        let (step, nth) = (*self.random.choose(&COMMIT_STEPS), *self.random.choose(&[1, 1, 2, 3]));
+        self.crash_after(step, nth);
+    }
+
+    /// A crash, where the pipeline takes that step, and time to reach it in.
+    pub fn crash_after(&mut self, step: &str, nth: usize) {
         let (has_rows, is_stateful) = (!self.pipeline.tables().is_empty(), self.pipeline.store_count() > 0);
-        let step = *self.random.choose(&COMMIT_STEPS);
         let of_rows = ["Claim", "OpenDatabase", "MovePosition", "WriteRows", "WriteOutbox", "CommitDatabase"];
         if (of_rows.contains(&step) && !has_rows) || (step == "WriteStore" && !is_stateful) {
             return;
         }
-        let nth = *self.random.choose(&[1, 1, 2, 3]);
-        // A takeover's steps are taken where there is one; the others where there are records.
-        if !["Claim", "ReadCommitted", "PublishRest"].contains(&step) {
-            self.acts.push(Act::Crash(step.into(), nth));
-            return;
+        let crash = Act::Crash(step.into(), nth);
+        match step {
+            // Where there is a takeover.
+            "Claim" | "ReadCommitted" | "PublishRest" => {
+                let instance = self.instance();
+                let leaves = self.random.choose(&[Act::Kill(instance), Act::Stop(instance), Act::Expire(0)]).clone();
+                self.acts.extend([leaves, crash, Act::Pass(2_500), Act::Start(instance), Act::Turns(6)]);
+            }
+            "WriteStore" => {
+                let flush = Act::Pass(self.knobs.flush_ms);
+                self.acts.extend([crash, Act::Turns(6), flush, Act::Turns(4)]);
+            }
+            _ => {
+                self.acts.push(crash);
+                if self.random.happens(40) {
+                    self.acts.push(Act::Turns(6));
+                }
+            }
         }
-        let instance = self.instance();
-        let leaves = *self.random.choose(&[0, 1, 2]);
-        let before = [Act::Kill(instance), Act::Stop(instance), Act::Expire(0)];
-        self.acts.extend(before.into_iter().nth(leaves));
-        self.acts.extend([Act::Crash(step.into(), nth.min(2)), Act::Pass(2_500), Act::Start(instance), Act::Turns(6)]);
     }
 
     fn freeze(&mut self, instance: usize) {

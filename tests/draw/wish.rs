@@ -2,10 +2,11 @@
 
 use crate::met::{FEATURES, OUTCOMES, fault, faults, outcomes};
 use crate::scenario::{self, Acts, ROWS, Scenario};
-use tidegate::testing::{Act, Random, Sending};
+use tidegate::testing::{Act, COMMIT_STEPS, Random, Sending};
 
-/// So many pipelines are drawn for two features at most, and so many records or faults for one.
+/// So many pipelines are drawn for two features at most, for an outcome and a fault, and so many records or faults for one.
 const PIPELINES: usize = 400;
+const PLACES: usize = 60;
 const TRIES: usize = 120;
 
 impl Scenario {
@@ -50,7 +51,7 @@ fn with_features(random: &mut Random) -> Scenario {
 fn with_fault(random: &mut Random) -> Scenario {
     let (outcome, wished) = (*random.choose(&OUTCOMES), random.choose(&faults()).clone());
     let mut found = base(random);
-    for _ in 0..20 {
+    for _ in 0..PLACES {
         if let Some(wish) = record_and_fault(random, &found, outcome, &wished) {
             return acted(random, found, Some(wish));
         }
@@ -68,13 +69,14 @@ fn record_and_fault(random: &mut Random, base: &Scenario, outcome: &str, wished:
         acts.acts.pop().filter(|act| matches!(act, Act::Send(sending) if is_it(sending)))
     })?;
     let wished = wished.strip_suffix(", disks lost").unwrap_or(wished);
+    if let Some(step) = COMMIT_STEPS.into_iter().find(|step| wished == format!("crash after {step}")) {
+        acts.crash_after(step, 1);
+        return Some((record, acts.acts)).filter(|(_, fault)| !fault.is_empty());
+    }
     let fault = (0..TRIES).find_map(|_| {
         acts.acts.clear();
         acts.fault();
         let is_it = acts.acts.iter().any(|act| fault(base, act).as_deref() == Some(wished));
-        if wished.starts_with("crash") {
-            acts.acts.push(Act::Turns(6)); // time to die in
-        }
         is_it.then(|| std::mem::take(&mut acts.acts))
     })?;
     Some((record, fault))

@@ -396,8 +396,11 @@ impl MemoryLog {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.elapsed();
-        state.expire_transactions(now);
-        state.expire_members(now);
+        if state.expired_to != Some(now) {
+            state.expired_to = Some(now);
+            state.expire_transactions(now);
+            state.expire_members(now);
+        }
         state
     }
 

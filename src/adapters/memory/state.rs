@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) faults: VecDeque<SinkFault>,
     /// Counts writes of committed offsets: the later one wins.
     pub(super) writes: u64,
+    /// Up to when sessions and transactions were looked through for what is over.
+    pub(super) expired_to: Option<Duration>,
     changed: Arc<Condvar>,
 }
 
@@ -72,6 +74,7 @@ impl State {
             journal: None,
             faults: VecDeque::new(),
             writes: 0,
+            expired_to: None,
             changed,
         }
     }
