@@ -24,10 +24,10 @@ impl Simulation {
         }
         // One disaster may undo what another one left to be seen, or take what tells of it.
         let is_first = !std::mem::replace(&mut self.had_disaster, true);
-        self.must_stand = match is_first && self.is_nobody_there() {
-            true => self.doomed(disaster, &before),
-            false => BTreeSet::new(),
-        };
+        self.must_stand.clear();
+        if is_first && self.is_nobody_there() {
+            self.must_stand = self.doomed(disaster, &before);
+        }
     }
 
     fn carry_out(&mut self, disaster: &Disaster) {

@@ -71,7 +71,13 @@ fn record_and_fault(random: &mut Random, base: &Scenario, outcome: &str, wished:
     let wished = wished.strip_suffix(", disks lost").unwrap_or(wished);
     if let Some(step) = COMMIT_STEPS.into_iter().find(|step| wished == format!("crash after {step}")) {
         acts.crash_after(step, 1);
-        return Some((record, acts.acts)).filter(|(_, fault)| !fault.is_empty());
+        if acts.acts.is_empty() {
+            return None;
+        }
+        // Something to reach the step with.
+        (0..3).for_each(|_| acts.record(0));
+        acts.acts.push(Act::Turns(6));
+        return Some((record, acts.acts));
     }
     let fault = (0..TRIES).find_map(|_| {
         acts.acts.clear();
