@@ -1,7 +1,7 @@
 //! Disasters in a simulation: what they do to the world, and which sub-topologies are judged no further afterwards.
 
 use super::simulation::{Disaster, Simulation};
-use crate::engine::decision::DataLossPolicy;
+use crate::engine::decision::{DataLossPolicy, HaltReason};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::ports::source::Committed;
@@ -210,6 +210,20 @@ impl Simulation {
         let subs = self.topology.sub_topologies().iter().enumerate();
         let stateful = subs.filter(|(_, sub)| sub.table().is_some() && sub.is_stateful() && is_meant(sub));
         self.forgotten.extend(stateful.map(|(number, _)| number));
+    }
+
+    /// A step whose group forgot its stores, and that stands still for it, is judged no further: what it had decided and not
+    /// told yet waits for a person.
+    pub(super) fn forgive_forgotten(&mut self) {
+        let standing = self.driver.standing().into_iter();
+        let halted: BTreeSet<TopicName> =
+            standing.filter(|halt| halt.reason == HaltReason::StoreAdded).map(|halt| halt.source.topic).collect();
+        let subs = self.topology.sub_topologies();
+        let forgotten = self.forgotten.iter().filter_map(|number| subs.get(*number)).flat_map(SubTopology::sources);
+        let forgotten: BTreeSet<TopicName> = forgotten.filter(|topic| halted.contains(*topic)).cloned().collect();
+        if !forgotten.is_empty() {
+            self.struck_where(|sub| sub.sources().any(|topic| forgotten.contains(topic)));
+        }
     }
 
     /// These sub-topologies are judged no further, nor is whatever reads what they write or shares a table with them.

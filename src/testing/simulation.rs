@@ -423,6 +423,7 @@ impl Simulation {
     /// What it left behind. Called after [`Simulation::finish`].
     #[must_use]
     pub fn observed(&mut self) -> Observed {
+        self.forgive_forgotten();
         self.events.sort_by_key(|(sequence, _)| *sequence);
         let mut rows = BTreeMap::new();
         for place in self.first_rows.keys() {

@@ -167,7 +167,7 @@ fn under_way(random: &mut Random, streams: Vec<Act>, instances: usize) -> Vec<Ac
     let mut faults: Vec<u64> = vec![KILL];
     faults.extend(random.happens(50).then_some(KILL));
     faults.extend(random.happens(30).then_some(STOP));
-    faults.extend(random.happens(20).then_some(FREEZE));
+    faults.extend(random.happens(40).then_some(FREEZE));
     let mut faults: Vec<(usize, u64)> =
         faults.into_iter().map(|fault| (1 + at_random(random, bursts.len().saturating_sub(1)), fault)).collect();
     let (mut acts, mut down) = (Vec::new(), Vec::new());
