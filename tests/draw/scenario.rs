@@ -421,7 +421,10 @@ impl Acts<'_> {
     fn killer(&mut self) {
         let is_joined = |topic: &String| {
             let mut joined = self.pipeline.subs.iter().filter(|sub| sub.join == Join::Inner);
-            joined.any(|sub| sub.lead == *topic || sub.companion_topic() == *topic)
+            // Or over its dead letter.
+            let reads_letters =
+                |sub: &SubDraw| sub.lead.strip_suffix("-dlt").is_some_and(|of| of.starts_with(&**topic));
+            joined.any(|sub| sub.lead == *topic || sub.companion_topic() == *topic || reads_letters(sub))
         };
         let changes = |act: &Act| match act {
             Act::Send(Sending { topic, value: Some(value), .. }) => value.contains(CHANGES) && !is_joined(topic),
