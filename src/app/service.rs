@@ -13,7 +13,7 @@ use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::source::Group;
 use crate::settings::{self, Settings};
-use crate::topics::{changelog_policy, tombstone_retention};
+use crate::topics::{changelog_policy, repartition_settings, tombstone_retention};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -171,6 +171,8 @@ impl Service {
         let changelogs: Vec<TopicName> =
             changelogs(&self.topology).into_iter().filter(|topic| !missing.contains(topic)).collect();
         self.check_changelogs(&changelogs, &mut mistakes).map_err(|fault| self.kafka_said(fault))?;
+        let internal = self.topology.internal_topics().into_iter().filter(|topic| !missing.contains(topic)).collect();
+        self.check_repartition(internal, &mut mistakes).map_err(|fault| self.kafka_said(fault))?;
         let lead = self.topology.sub_topologies().first().map(|sub| &sub.lead);
         if let Some(lead) = lead.filter(|lead| !missing.contains(lead)) {
             mistakes.extend(self.check_session(lead).map_err(|fault| self.kafka_said(fault))?);
@@ -249,6 +251,23 @@ impl Service {
             let policy = admin.topic_config(topic, "cleanup.policy")?;
             let retention = admin.topic_config(topic, "delete.retention.ms")?.and_then(|ms| ms.parse().ok());
             let wrong = changelog_policy(policy.as_deref()).into_iter().chain(tombstone_retention(retention));
+            mistakes.extend(
+                wrong.map(|what| format!("topic {topic} {what}; `tidegate topics apply` sets it as described")),
+            );
+        }
+        Ok(())
+    }
+
+    /// What the broker would do to records between two steps.
+    fn check_repartition(&self, topics: Vec<TopicName>, mistakes: &mut Vec<String>) -> Result<(), Fault> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let admin = KafkaAdmin::connect(&self.kafka)?;
+        for topic in topics {
+            let retention = admin.topic_config(&topic, "retention.ms")?;
+            let kind = admin.topic_config(&topic, "message.timestamp.type")?;
+            let wrong = repartition_settings(retention.as_deref(), kind.as_deref()).into_iter();
             mistakes.extend(
                 wrong.map(|what| format!("topic {topic} {what}; `tidegate topics apply` sets it as described")),
             );

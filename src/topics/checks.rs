@@ -135,10 +135,17 @@ fn compaction(topic: &TopicSpec, findings: &mut Vec<Finding>) {
     let policy = topic.config.get("cleanup.policy").map_or("delete", String::as_str);
     match topic.role {
         Role::Changelog => changelog(topic, findings),
-        Role::Repartition if policy.contains("compact") => findings.push(at(
-            topic,
-            format!("is a repartition topic: cleanup.policy must be delete, found {policy}, which would drop records not yet read"),
-        )),
+        Role::Repartition => {
+            if policy.contains("compact") {
+                let message = format!(
+                    "is a repartition topic: cleanup.policy must be delete, found {policy}, which would drop records not yet read"
+                );
+                findings.push(at(topic, message));
+            }
+            let setting = |name: &str| topic.config.get(name).map(String::as_str);
+            let wrong = repartition_settings(setting("retention.ms"), setting("message.timestamp.type"));
+            findings.extend(wrong.into_iter().map(|message| at(topic, message)));
+        }
         _ => {}
     }
 }
@@ -159,6 +166,26 @@ pub fn changelog_policy(policy: Option<&str>) -> Option<String> {
             "is a changelog: cleanup.policy must be compact, found {policy}, which would delete what the store holds"
         )
     })
+}
+
+/// What is wrong with `retention.ms` and `message.timestamp.type` of a repartition topic. A topic without them has Kafka's own
+/// defaults: a week, and `CreateTime`.
+#[must_use]
+pub fn repartition_settings(retention_ms: Option<&str>, timestamp_type: Option<&str>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (retention, kind) = (retention_ms.unwrap_or("604800000"), timestamp_type.unwrap_or("CreateTime"));
+    if retention.trim() != "-1" {
+        wrong.push(format!(
+            "is a repartition topic: retention.ms must be -1, found {retention}: it counts from the records' event times, so \
+             that of a backlog what is older would be deleted before it is read; bound the topic by retention.bytes"
+        ));
+    }
+    if kind.trim() != "CreateTime" {
+        wrong.push(format!(
+            "is a repartition topic: message.timestamp.type must be CreateTime, found {kind}, which would replace event times"
+        ));
+    }
+    wrong
 }
 
 /// What is wrong with the `delete.retention.ms` of a changelog, in milliseconds; `None` when nothing is.

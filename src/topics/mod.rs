@@ -14,7 +14,7 @@ mod plan;
 mod spec;
 
 pub use apply::{Outcome, Report, apply};
-pub use checks::{changelog_policy, tombstone_retention, validate};
+pub use checks::{changelog_policy, repartition_settings, tombstone_retention, validate};
 pub use derived::compare;
 pub use finding::Finding;
 pub use folder::read;

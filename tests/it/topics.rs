@@ -114,6 +114,18 @@ fn internal_topics_are_demanded() {
             "is a repartition topic: cleanup.policy must be delete, found compact",
         ),
         (
+            "usage-by-user-repartition.yaml",
+            "retention.ms: -1",
+            "retention.ms: 604800000",
+            "is a repartition topic: retention.ms must be -1, found 604800000",
+        ),
+        (
+            "usage-by-user-repartition.yaml",
+            "cleanup.policy: delete",
+            "message.timestamp.type: LogAppendTime",
+            "is a repartition topic: message.timestamp.type must be CreateTime, found LogAppendTime",
+        ),
+        (
             "usage-usage-changelog.yaml",
             "spec:\n",
             "spec:\n  topicName: other\n",
