@@ -43,6 +43,8 @@ struct Rest {
     changelog: Vec<(i64, OutboxRow)>,
     /// What may have been published, of which inputs and from where to where: looked up together.
     sought: Vec<Sought>,
+    /// How far each input is offered once this is handed over: a read of another input may fail before.
+    offered: Vec<(TopicPartition, NextOffset)>,
 }
 
 /// What a topic may have already, as K of its input is gone: the input, from where to where, and what it decided there.
@@ -320,9 +322,7 @@ impl Stage {
             self.mark_anew(id, source, (decision, committed.as_ref()), &mut rest);
         }
         self.look_up(id, &mut rest)?;
-        if !rest.parts.is_empty() {
-            self.hand_over(rest.into_publication());
-        }
+        self.hand_over_rest(id, rest);
         self.hook.after(Step::PublishRest)?;
         if let Some(task) = self.state.tasks.get_mut(&id) {
             task.waiting.end();
@@ -582,12 +582,19 @@ impl Stage {
             let room = self.outstanding.room(Size { messages, bytes });
             decided_first(&mut *self.rows, self.topology.name(), source, (from, to), room)?
         };
-        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-        for input in inputs.filter(|input| input.source == *source) {
-            input.offered = to;
-        }
+        rest.offered.push((source.clone(), to));
         self.publish(id, source, (from, to), rows, rest);
         Ok(())
+    }
+
+    fn hand_over_rest(&mut self, id: TaskId, mut rest: Rest) {
+        for (source, to) in std::mem::take(&mut rest.offered) {
+            let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+            inputs.filter(|input| input.source == source).for_each(|input| input.offered = to);
+        }
+        if !rest.parts.is_empty() {
+            self.hand_over(rest.into_publication());
+        }
     }
 
     fn set_published(&mut self, id: TaskId, source: &TopicPartition, k: impl Fn(NextOffset) -> NextOffset) {
@@ -749,9 +756,7 @@ impl Stage {
             for (source, range) in due {
                 self.offer(id, &source, range, &mut rest)?;
             }
-            if !rest.parts.is_empty() {
-                self.hand_over(rest.into_publication());
-            }
+            self.hand_over_rest(id, rest);
         } else if task.keyed.is_some() {
             self.go_on(id, State::Restoring, Duration::ZERO);
         } else {

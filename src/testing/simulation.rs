@@ -134,6 +134,8 @@ pub enum Act {
     CommitFails,
     /// The answer to the next commit of the database is lost; whether it was done.
     CommitAnswerLost(bool),
+    /// The nth read of the outbox from now on (from 1) fails.
+    OutboxReadFails(usize),
     /// The database does not answer, or answers again.
     DatabaseDown(bool),
     /// A call of some producer fails.
@@ -347,6 +349,7 @@ impl Simulation {
             }
             Act::CommitFails => self.driver.database().fail_next_commit(),
             Act::CommitAnswerLost(is_applied) => self.driver.database().fail_next_commit_unknown(*is_applied),
+            Act::OutboxReadFails(nth) => self.driver.database().fail_outbox_read(*nth),
             Act::DatabaseDown(is_down) => self.driver.database().set_down(*is_down),
             Act::Fail(failure) => self.driver.log().fail_next(sink_fault(*failure)),
             Act::Expire(nth) => {

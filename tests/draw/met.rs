@@ -286,6 +286,7 @@ pub fn fault(scenario: &Scenario, act: &Act) -> Option<String> {
     let is_stateful = scenario.pipeline.store_count() > 0;
     let name = match act {
         Act::Turns(_) | Act::Pass(_) | Act::Send(_) | Act::Thaw(_) => return None,
+        Act::OutboxReadFails(_) => return None, // strikes at a takeover alone, whose death is counted
         Act::Start(instance) if *instance < scenario.knobs.instances => return None,
         Act::Start(_) => "one more instance",
         Act::Crash(step, _) => return Some(format!("crash after {step}")),

@@ -605,7 +605,12 @@ impl Acts<'_> {
     pub fn fault(&mut self) {
         let (has_rows, is_stateful) = (!self.pipeline.tables().is_empty(), self.pipeline.store_count() > 0);
         let instance = self.instance();
-        match self.random.below(26) {
+        match self.random.below(27) {
+            26 if has_rows => {
+                // A dead owner's rows are read at the takeover, one transaction's worth after another.
+                let nth = usize::try_from(1 + self.random.below(6)).unwrap_or(1);
+                self.acts.extend([Act::OutboxReadFails(nth), Act::Crash("CommitDatabase".into(), 1)]);
+            }
             0..=3 => self.crash(),
             4 => {
                 self.acts.push(Act::Kill(instance));

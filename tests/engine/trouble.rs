@@ -4,6 +4,7 @@ use crate::pipeline::{Account, Smooth};
 use serde_json::json;
 use std::time::Duration;
 use tidegate::engine::audit::{AuditReport, audit};
+use tidegate::engine::commit::Step;
 use tidegate::engine::decision::HaltReason;
 use tidegate::flow::Topology;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
@@ -151,4 +152,24 @@ fn a_takeover_publishes_what_was_left_in_transactions_of_bounded_size() {
     let ids: Vec<_> = driver.read_raw("changes").iter().map(|found| found.id().unwrap().to_owned()).collect();
     let expected: Vec<_> = (0..40).map(|offset| format!("two/readings/0/{offset}/0")).collect();
     assert_eq!(ids, expected, "each once and in order");
+}
+
+/// Both inputs are offered a piece at a time; the read of the second one's next piece fails, whichever it is.
+#[test]
+fn a_read_of_the_outbox_that_fails_leaves_no_takeover_waiting_for_what_was_never_handed_over() {
+    for nth in 1..=8 {
+        let mut topology = Topology::new("both");
+        topology.source("a").with("b").update("accounts", Smooth { calls: Default::default() }).to("changes");
+        let mut driver = TestDriver::new(topology).settings(|settings| settings.transaction_rows = 1);
+        driver.row("accounts", 0, Account { score: 0.0 });
+        driver.run();
+        driver.crash_at(Step::CommitDatabase, 1);
+        driver.database().fail_outbox_read(nth);
+        for topic in ["a", "a", "a", "b", "b", "b"] {
+            driver.send(topic, 0, json!({"value": 10.0}));
+        }
+        driver.run();
+        let found = driver.read_raw("changes").len();
+        assert_eq!((driver.crashes(), found), (1, 6), "read {nth}: {:?}", driver.status(0).tasks());
+    }
 }

@@ -78,6 +78,8 @@ pub(super) struct State {
     /// How often a transaction went back to its savepoint.
     pub(super) rollbacks_to_savepoint: usize,
     pub(super) is_down: bool,
+    /// How many reads of the outbox are answered until one fails.
+    pub(super) outbox_reads: Option<usize>,
 }
 
 struct Shared {
@@ -270,6 +272,11 @@ impl MemoryDatabase {
     #[must_use]
     pub fn unmet_faults(&self) -> usize {
         self.lock().faults.len()
+    }
+
+    /// The `nth` read of the outbox from now on (from 1) fails: `Retry`.
+    pub fn fail_outbox_read(&self, nth: usize) {
+        self.lock().outbox_reads = Some(nth.saturating_sub(1));
     }
 
     /// Takes the database away, or gives it back: meanwhile every call answers `Retry`, and open transactions are lost.

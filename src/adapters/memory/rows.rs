@@ -203,7 +203,12 @@ impl Rows for MemoryRows {
         to: NextOffset,
         rows_max: usize,
     ) -> Result<Vec<OutboxRow>, Fault> {
-        let state = self.database.up()?;
+        let mut state = self.database.up()?;
+        if state.outbox_reads == Some(0) {
+            state.outbox_reads = None;
+            return Err(Fault::retry("the read failed, as the test wished"));
+        }
+        state.outbox_reads = state.outbox_reads.map(|left| left - 1);
         let incarnation = state.contents.positions.get(&self.key(source)).map(|stored| stored.position.incarnation);
         let at = |offset: NextOffset| {
             (self.pipeline.clone(), source.clone(), Offset(offset.0), i32::MIN, Timestamp(i64::MIN))
