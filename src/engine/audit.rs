@@ -309,11 +309,11 @@ fn compare_versions(
     after: &[(TopicPartition, Position, Counts)],
     report: &mut AuditReport,
 ) -> Result<(), Fault> {
-    let mut sum = Some(0);
+    let mut sum = Some(0_i64);
     let mut tables: Vec<_> = topology.sub_topologies().iter().filter_map(|sub| Some(&sub.table()?.table)).collect();
     tables.dedup();
     for table in tables {
-        sum = sum.zip(rows.version_sum(table)?).map(|(sum, more)| sum + more);
+        sum = sum.zip(rows.version_sum(table)?).map(|(sum, more)| sum.saturating_add(more));
     }
     let numbers = |all: &[(TopicPartition, Position, Counts)]| -> Vec<(i64, Counts)> {
         all.iter().map(|(_, position, counts)| (position.next_offset.0, *counts)).collect()

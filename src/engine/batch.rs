@@ -628,10 +628,13 @@ fn apply(
         return Err(reject);
     }
     let is_changed = applied.row.is_some();
-    let version = version + slot.changes + i64::from(is_changed);
+    let Some(version) = version.checked_add(slot.changes + i64::from(is_changed)) else {
+        return Err(Reject::dead_letter("bad-row", format!("the version {version} is the last that the column can hold")));
+    };
     let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
     let mut notices = Vec::with_capacity(applied.emissions.len());
-    let mut all_bytes = 0;
+    // Changelog records are rows of the outbox as well; several of one key become one, which is not known here.
+    let mut all_bytes = access.written_bytes();
     for (seq, emission) in applied.emissions.into_iter().enumerate() {
         let version = share.is_versioned.then_some(version);
         let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);

@@ -301,7 +301,7 @@ impl Rowed<'_> {
             _ => {
                 // Ids of a log that is gone, or of announcements that the outbox still has, must not come again.
                 let raise = before.is_some_and(|position| !is_same_log || to < position.next_offset);
-                let incarnation = before.map_or(0, |position| position.incarnation) + i32::from(raise);
+                let incarnation = before.map_or(0, |position| position.incarnation).saturating_add(i32::from(raise));
                 let excused = if is_same_log { (to.min(d), to.max(announced)) } else { (to, to) };
                 Ok(self.together(self.at(to, to, incarnation), excused))
             }

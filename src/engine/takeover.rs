@@ -55,7 +55,7 @@ type Sought = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
 /// published, their sum. A record's turn is the sum over all inputs at the end of its batch, so what is left of it without
 /// its own input is where the others stood.
 fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
-    turn_of(row).is_some_and(|turn| turn - row.source_offset.next().0 < others)
+    turn_of(row).is_some_and(|turn| turn.saturating_sub(row.source_offset.next().0) < others)
 }
 
 impl Rest {

@@ -96,7 +96,7 @@ impl Offset {
     /// The position once this record has been handled.
     #[must_use]
     pub const fn next(self) -> NextOffset {
-        NextOffset(self.0 + 1)
+        NextOffset(self.0.saturating_add(1))
     }
 }
 

@@ -356,3 +356,18 @@ fn a_halted_partition_stays_halted_whatever_comes_back_to_it() {
     assert_eq!(states, ["running", "halted"]);
     assert_eq!(driver.halts().iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::Unpublishable]);
 }
+
+#[test]
+fn a_row_at_the_last_version_that_its_column_holds_takes_no_record_and_stops_nobody() {
+    for batch_rows in [1, 100] {
+        let mut driver = fill(TestDriver::new(topology()).settings(|settings| settings.batch_rows = batch_rows), 2);
+        driver.run();
+        driver.database().put(&Table::new("accounts"), 0, i64::MAX - 1, &[Value::F64(0.0)]);
+        for id in [0, 0, 1] {
+            driver.send("readings", id, json!({"value": 10.0}));
+        }
+        assert_eq!(driver.read("large-changes").len(), 2, "the one that still fits, and the other row's");
+        assert_eq!(driver.read_raw("readings-dlt").iter().map(code).collect::<Vec<_>>(), ["bad-row"]);
+        assert_eq!(driver.row_of("accounts", 0).unwrap().version, i64::MAX);
+    }
+}

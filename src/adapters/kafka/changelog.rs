@@ -67,7 +67,7 @@ impl KafkaChangelog {
                     return Ok(Taken::Other);
                 }
                 fetched.headers(headers);
-                *position = NextOffset(fetched.offset() + 1);
+                *position = NextOffset(fetched.offset().saturating_add(1));
                 let wants_more = visit(&Record {
                     offset: Offset(fetched.offset()),
                     timestamp: Timestamp(fetched.timestamp()),

@@ -76,7 +76,7 @@ impl KafkaHistory {
                         value: fetched.value().map(<[u8]>::to_vec),
                         headers: headers.clone(),
                     });
-                    if fetched.offset() + 1 >= bounds.end.0 { Step::Done } else { Step::Progress }
+                    if fetched.offset().saturating_add(1) >= bounds.end.0 { Step::Done } else { Step::Progress }
                 }
                 Event::Failure(Failure { code: Code::PartitionEOF, place: Some((_, _, offset)), .. }) => {
                     if offset >= bounds.end.0 { Step::Done } else { Step::Idle }

@@ -133,7 +133,7 @@ impl ProducerContext for Deliveries {
             Ok(_) if tracked == 0 => {}
             Ok(message) => self.with(|seen| {
                 if let Some(end) = seen.ends.get_mut(tracked - 1) {
-                    *end = (*end).max(message.offset() + 1);
+                    *end = (*end).max(message.offset().saturating_add(1));
                 }
             }),
             Err((error, message)) => {
