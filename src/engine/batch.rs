@@ -1,8 +1,11 @@
-//! Decides a batch in memory: records, rows and stores in, row writes, outbox rows and verdicts out. It never asks the
-//! database for anything.
+//! Decides a batch in memory: records, rows and stores in, row writes, outbox rows and verdicts out.
 //!
-//! The same id may come several times in a batch: its records are applied in offset order to one row in memory, which is
-//! written once, while each record's notices carry their own before and after (hazard H46).
+//! The same id may come several times in a batch: its records are applied in offset order to one row in memory, while each
+//! record's notices carry their own before and after (hazard H46). Where the table keeps whatever is written as it is, the
+//! row is written once. Elsewhere the next record must see what the database makes of the row (a rounded number, a trigger's
+//! value), and a state that it refuses is its own record's dead letter, though a later record would cure it: such rows are
+//! written and read again before their next record, all that wait for it in one statement. A row that is changed once in a
+//! batch costs nothing of this.
 //!
 //! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, and the
 //! refused one leaves neither row nor state behind. Where there are stores every later record may have read what the
@@ -59,6 +62,11 @@ pub(crate) struct Share<'a> {
     pub(crate) is_versioned: bool,
     /// Whether the step has stores.
     pub(crate) is_stateful: bool,
+    /// Whether event time decides what it finds in them.
+    pub(crate) is_timed: bool,
+    /// The places of the table's key and version among its columns, where a struct has them: the engine alone writes them.
+    pub(crate) key_at: Option<usize>,
+    pub(crate) version_at: Option<usize>,
     /// What is declared of the partitioning of the source.
     pub(crate) declared: Option<&'a Declared>,
     pub(crate) records: Vec<Record<'a>>,
@@ -85,6 +93,23 @@ pub(crate) struct Batch<'a> {
     terms: &'a Terms<'a>,
     entries: Vec<Entry<'a>>,
     slots: Vec<Slot>, // by table, then key
+    /// Slots that are to be written before their next record.
+    pending: Vec<usize>,
+}
+
+/// Writes and reads rows of the open transaction while its batch is being decided.
+pub(crate) trait Writer<E> {
+    /// As [`Rows::keeps`](crate::ports::rows::Rows::keeps).
+    fn keeps(&self, table: usize) -> bool;
+
+    /// Writes one row; answers why the database refuses it, if it does: then nothing is written.
+    fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, E>;
+
+    /// Writes rows; fails where the database refuses one.
+    fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), E>;
+
+    /// The rows as they are by now.
+    fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, E>;
 }
 
 struct Entry<'a> {
@@ -114,8 +139,12 @@ struct Slot {
     changes: i64,
     /// The database refused it: each record's write is offered as soon as it is decided.
     is_suspect: bool,
-    /// The version that the last accepted offer left.
-    written: Option<i64>,
+    /// Several records of the batch are about it.
+    is_contested: bool,
+    /// It is to be written before its next record.
+    is_pending: bool,
+    /// It was written before the batch was decided to its end.
+    is_written: bool,
 }
 
 enum Decided {
@@ -126,7 +155,7 @@ enum Decided {
         /// What is bound for topics, until [`Batch::outbox`] takes it.
         notices: Vec<OutboxRow>,
         announced: i64,
-        /// Bytes of the notices.
+        /// Bytes of the notices and of what was written into stores.
         bytes: usize,
         magnitude: Option<f64>,
         threshold: Option<f64>,
@@ -231,7 +260,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
         let records = shares.iter().map(|share| share.records.len()).sum();
         let mut batch =
-            Self { shares, terms, entries: Vec::with_capacity(records), slots: Vec::with_capacity(records) };
+            Self { shares, terms, entries: Vec::with_capacity(records), slots: Vec::with_capacity(records), pending: Vec::new() };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
@@ -239,7 +268,7 @@ impl<'a> Batch<'a> {
             for record in &share.records {
                 let mut place = Place::Unchecked;
                 let key = reject.take().map_or(Ok(()), |reject| Err(reject.clone()));
-                let key = key.and_then(|()| terms.horizon.check(record.timestamp));
+                let key = key.and_then(|()| if share.is_timed { terms.horizon.check(record.timestamp) } else { Ok(()) });
                 let key = key.and_then(|()| batch.check_size(record));
                 let at = share.in_hand(record);
                 let key = key.and_then(|()| terms.hand.check(at));
@@ -256,8 +285,9 @@ impl<'a> Batch<'a> {
         }
         places.sort_unstable();
         for (table, key, entry) in places {
-            if !batch.slots.last().is_some_and(|slot| slot.table == table && slot.key == key) {
-                batch.slots.push(Slot::new(table, key));
+            match batch.slots.last_mut().filter(|slot| slot.table == table && slot.key == key) {
+                Some(slot) => slot.is_contested = true,
+                None => batch.slots.push(Slot::new(table, key)),
             }
             if let Some(entry) = batch.entries.get_mut(entry) {
                 entry.key = Ok(batch.slots.len() - 1);
@@ -311,21 +341,23 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether the records of `table` are decided with stores.
-    pub(crate) fn is_stateful(&self, table: usize) -> bool {
-        self.shares.iter().any(|share| share.table == table && share.is_stateful)
+    /// Whether a refusal of the row of `key` is found out by deciding the whole batch again: its records are decided with
+    /// stores, or some of them stand in the database already.
+    pub(crate) fn begins_anew(&self, table: usize, key: &Key) -> bool {
+        self.slot(table, key).and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.is_written)
+            || self.shares.iter().any(|share| share.table == table && share.is_stateful)
     }
 
-    /// Runs the step over every record, in order, until it is enough. `try_write` is offered each change of a suspect row.
-    /// Answers whether records were left over.
+    /// Runs the step over every record, in order, until it is enough. `rows` is offered each change of a suspect row, and
+    /// changes of others that have a next record. Answers whether records were left over.
     ///
     /// # Errors
-    /// What `try_write` failed with, or a store: nothing of the batch may be committed.
+    /// What `rows` failed with, or a store: nothing of the batch may be committed.
     pub(crate) fn decide<E: From<StoreTrouble>>(
         &mut self,
         stores: &mut TaskStores,
         mut enough: Enough<'_>,
-        mut try_write: impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+        rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
         for number in 0..self.entries.len() {
@@ -333,7 +365,7 @@ impl<'a> Batch<'a> {
             if *stop {
                 continue;
             }
-            *stop = self.decide_entry(number, stores, &mut try_write)?;
+            *stop = self.decide_entry(number, stores, rows)?;
             let bytes = match self.entries.get(number).map(|entry| &entry.decided) {
                 Some(Decided::Applied { bytes, .. }) => *bytes,
                 _ => 0,
@@ -350,9 +382,13 @@ impl<'a> Batch<'a> {
         &mut self,
         number: usize,
         stores: &mut TaskStores,
-        try_write: &mut impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+        rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
-        let Self { shares, terms, entries, slots, .. } = self;
+        let slot = self.entries.get(number).and_then(|entry| self.slots.get(*entry.key.as_ref().ok()?));
+        if slot.is_some_and(|slot| slot.is_pending) {
+            self.write_pending(rows)?;
+        }
+        let Self { shares, terms, entries, slots, pending } = self;
         let before = number.checked_sub(1).and_then(|before| entries.get(before)).map(|entry| entry.share);
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
@@ -362,10 +398,15 @@ impl<'a> Batch<'a> {
         let attempts = if before == Some(entry.share) { 0 } else { share.attempts };
         let decided = match &entry.key {
             Err(reject) => Err(reject.clone()),
-            Ok(slot) => match slots.get_mut(*slot) {
+            Ok(number) => match slots.get_mut(*number) {
                 Some(slot) => {
                     let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
-                    decide_record(terms, share, &entry.record, slot, keyed, try_write)?
+                    let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
+                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows) {
+                        slot.is_pending = true;
+                        pending.push(*number);
+                    }
+                    decided
                 }
                 None => Err(Reject::dead_letter("bad-key", "the key has no slot")),
             },
@@ -388,6 +429,29 @@ impl<'a> Batch<'a> {
             keyed.advance(at);
         }
         Ok(false)
+    }
+
+    /// Writes the rows that are pending, and takes them as the database has them by then.
+    fn write_pending<E>(&mut self, rows: &mut impl Writer<E>) -> Result<(), E> {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_unstable();
+        let mut writes: BTreeMap<usize, Vec<RowWrite>> = BTreeMap::new();
+        for slot in pending {
+            let Some(slot) = self.slots.get_mut(slot) else { continue };
+            slot.is_pending = false;
+            if let Some(write) = slot.write() {
+                writes.entry(slot.table).or_default().push(write);
+                slot.is_written = true;
+                slot.begin_anew();
+            }
+        }
+        for (table, writes) in writes {
+            rows.write(table, &writes)?;
+            let keys: Vec<Key> = writes.into_iter().map(|write| write.key).collect();
+            let found = rows.read(table, &keys)?;
+            self.take_rows(table, found);
+        }
+        Ok(())
     }
 
     /// The rows to write, by table, sorted by key; those of suspects are written already. Their values are taken: a row
@@ -414,24 +478,25 @@ impl<'a> Batch<'a> {
     /// whether one asks to be offered again later: nothing of the batch may be committed then.
     ///
     /// # Errors
-    /// What `try_write` failed with, other than a refusal.
+    /// What `rows` failed with, other than a refusal.
     pub(crate) fn settle_refused<E: From<StoreTrouble>>(
         &mut self,
         table: usize,
         key: &Key,
-        mut try_write: impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+        rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
         let Some(slot) = self.slot(table, key) else { return Ok(false) };
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.values = None;
             slot.changes = 0;
+            slot.is_pending = false;
             slot.is_suspect = true;
         }
         for number in 0..self.entries.len() {
             let is_due = self.entries.get(number).is_some_and(|entry| {
                 entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
             });
-            if is_due && self.decide_entry(number, &mut TaskStores::new(), &mut try_write)? {
+            if is_due && self.decide_entry(number, &mut TaskStores::new(), rows)? {
                 return Ok(true);
             }
         }
@@ -533,7 +598,28 @@ impl<'a> Batch<'a> {
 
 impl Slot {
     const fn new(table: usize, key: Key) -> Self {
-        Self { table, key, read: None, values: None, changes: 0, is_suspect: false, written: None }
+        Self {
+            table,
+            key,
+            read: None,
+            values: None,
+            changes: 0,
+            is_suspect: false,
+            is_contested: false,
+            is_pending: false,
+            is_written: false,
+        }
+    }
+
+    /// What was changed is in the database: it is as it will be read.
+    fn begin_anew(&mut self) {
+        (self.read, self.values, self.changes) = (None, None, 0);
+    }
+
+    /// Whether the database may refuse what has become of it, or make something else of it.
+    fn must_be_written<E>(&self, rows: &impl Writer<E>) -> bool {
+        let Some(values) = self.values.as_ref().filter(|_| !self.is_suspect) else { return false };
+        !rows.keeps(self.table) || !values.iter().all(is_kept)
     }
 
     /// The row as it is to be written; `None` when it need not be.
@@ -550,7 +636,16 @@ impl Slot {
         if self.changes == 0 && values == read {
             return None;
         }
-        Some((self.written.unwrap_or(*version), version + self.changes))
+        Some((*version, version + self.changes))
+    }
+}
+
+/// Whether every database that holds values of this kind holds this one.
+fn is_kept(value: &Value) -> bool {
+    match value {
+        Value::Text(text) | Value::Json(text) => text.len() <= VALUE_BYTES && !text.as_bytes().contains(&0),
+        Value::Bytes(bytes) => bytes.len() <= VALUE_BYTES,
+        _ => true,
     }
 }
 
@@ -561,7 +656,7 @@ fn decide_record<E: From<StoreTrouble>>(
     record: &Record<'_>,
     slot: &mut Slot,
     keyed: Option<&mut Keyed>,
-    try_write: &mut impl FnMut(usize, &RowWrite) -> Result<Option<Reject>, E>,
+    rows: &mut impl Writer<E>,
 ) -> Result<Result<Decided, Reject>, E> {
     let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
     let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
@@ -569,8 +664,13 @@ fn decide_record<E: From<StoreTrouble>>(
     if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
         && let Some(write) = slot.write()
     {
-        match try_write(slot.table, &write)? {
-            None => slot.written = Some(write.to_version),
+        match rows.offer(slot.table, &write)? {
+            None if slot.is_contested => {
+                slot.begin_anew();
+                let found = rows.read(slot.table, std::slice::from_ref(&slot.key))?.pop();
+                slot.read = found.map(|row| (row.version, row.values));
+            }
+            None => {}
             Some(reject) => {
                 (slot.values, slot.changes) = before;
                 decided = Err(reject);
@@ -651,10 +751,19 @@ fn apply(
         return Err(Reject::dead_letter("too-large", message));
     }
     if let Some(values) = applied.row {
-        slot.values = Some(match share.columns {
+        let mut values = match share.columns {
             None => values,
             Some(columns) => with_columns(columns, row.clone(), values),
-        });
+        };
+        if let Some(at) = share.key_at
+            && let (Some(cell), Some(key)) = (values.get_mut(at), row.get(at))
+        {
+            key.clone_into(cell);
+        }
+        if let Some(cell) = share.version_at.and_then(|at| values.get_mut(at)) {
+            *cell = Value::I64(version);
+        }
+        slot.values = Some(values);
         slot.changes += 1;
     }
     Ok(Decided::Applied {
@@ -712,21 +821,52 @@ mod tests {
         }
     }
 
-    /// How far two inputs of 20 records come within so much time and so many bytes of notices, and whether that is all.
-    fn decided(value: &[u8], within_ms: u64, bytes: usize) -> (Vec<usize>, bool) {
-        let clock = Arc::new(Hand::default());
+    /// A table that keeps what is written, or rounds it to tens; and what was written before the end.
+    struct Early {
+        keeps: bool,
+        written: Vec<Vec<RowWrite>>,
+    }
+
+    impl Writer<StoreTrouble> for Early {
+        fn keeps(&self, _: usize) -> bool {
+            self.keeps
+        }
+
+        fn offer(&mut self, _: usize, _: &RowWrite) -> Result<Option<Reject>, StoreTrouble> {
+            panic!("no suspects")
+        }
+
+        fn write(&mut self, _: usize, rows: &[RowWrite]) -> Result<(), StoreTrouble> {
+            self.written.push(rows.to_vec());
+            Ok(())
+        }
+
+        fn read(&mut self, _: usize, keys: &[Key]) -> Result<Vec<RowRead>, StoreTrouble> {
+            let written = self.written.last().unwrap();
+            assert!(written.iter().map(|row| &row.key).eq(keys));
+            let round = |row: &RowWrite| match row.values[..] {
+                [Value::I64(n)] => {
+                    RowRead { key: row.key.clone(), version: row.to_version, values: vec![Value::I64(n / 10 * 10)] }
+                }
+                _ => panic!(),
+            };
+            Ok(written.iter().map(round).collect())
+        }
+    }
+
+    fn topology(clock: &Arc<Hand>) -> Topology {
         let mut topology = Topology::new("p");
-        topology.source("t").update("rows", Slow(Arc::clone(&clock))).to("told");
+        topology.source("t").update("rows", Slow(Arc::clone(clock))).to("told");
+        topology
+    }
+
+    fn record<'a>(n: i64, key: &'a [u8], value: &'a [u8]) -> Record<'a> {
+        Record { offset: Offset(n), timestamp: Timestamp(0), key: Some(key), value: Some(value), headers: &[] }
+    }
+
+    fn share<'a>(topology: &'a Topology, source: &'a TopicPartition, records: Vec<Record<'a>>) -> Share<'a> {
         let StepKind::Rows(step) = &topology.sub_topologies()[0].step else { panic!() };
-        let places = [0, 1].map(|n| TopicPartition::new(TopicName::parse("t").unwrap(), Partition(n)));
-        let record = |n| Record {
-            offset: Offset(n),
-            timestamp: Timestamp(0),
-            key: Some(b"1"),
-            value: Some(value),
-            headers: &[],
-        };
-        let share = |source| Share {
+        Share {
             task: TaskId { sub_topology: 0, partition: Partition(0) },
             source,
             number: 0,
@@ -738,26 +878,50 @@ mod tests {
             reject: None,
             is_versioned: true,
             is_stateful: false,
+            is_timed: false,
+            key_at: None,
+            version_at: None,
             declared: None,
-            records: (0..20).map(record).collect(),
-        };
-        let shares: Vec<Share<'_>> = places.iter().map(share).collect();
-        let terms = Terms {
+            records,
+        }
+    }
+
+    fn terms<'a>(message_bytes_max: &'a HashMap<TopicName, usize>, hand: &'a super::Hand) -> Terms<'a> {
+        Terms {
             pipeline: "p",
             now: Timestamp(0),
             horizon: Horizon::new(Timestamp(0), Duration::ZERO),
             missing_row: MissingRow::DeadLetter,
             retry_attempts: 1,
             record_bytes_max: 100,
-            message_bytes_max: &HashMap::new(),
+            message_bytes_max,
             keeps_verdicts: true,
-            hand: &super::Hand::none(),
-        };
+            hand,
+        }
+    }
+
+    fn place(n: i32) -> TopicPartition {
+        TopicPartition::new(TopicName::parse("t").unwrap(), Partition(n))
+    }
+
+    fn row(key: i64, n: i64) -> RowRead {
+        RowRead { key: Key::I64(key), version: 7, values: vec![Value::I64(n)] }
+    }
+
+    /// How far two inputs of 20 records come within so much time and so many bytes of notices, and whether that is all.
+    fn decided(value: &[u8], within_ms: u64, bytes: usize) -> (Vec<usize>, bool) {
+        let clock = Arc::new(Hand::default());
+        let (topology, places, limits) = (topology(&clock), [place(0), place(1)], HashMap::new());
+        let records = || (0..20).map(|n| record(n, b"1", value)).collect();
+        let shares: Vec<Share<'_>> = places.iter().map(|source| share(&topology, source, records())).collect();
+        let hand = super::Hand::none();
+        let terms = terms(&limits, &hand);
         let mut batch = Batch::new(&shares, &terms);
-        batch.take_rows(0, vec![RowRead { key: Key::I64(1), version: 7, values: vec![Value::I64(0)] }]);
+        batch.take_rows(0, vec![row(1, 0)]);
         let enough = Enough::new(&*clock, Duration::from_millis(within_ms), bytes);
-        let never = |_: usize, _: &RowWrite| -> Result<Option<Reject>, StoreTrouble> { panic!("no suspects") };
-        let is_cut = batch.decide(&mut TaskStores::new(), enough, never).ok().unwrap();
+        let mut rows = Early { keeps: true, written: Vec::new() };
+        let is_cut = batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap();
+        assert!(rows.written.is_empty(), "written once, at the end");
         let reached = batch.reached();
         let all: usize = reached.iter().map(|reached| reached.records).sum();
         assert!(reached.iter().all(|reached| reached.retry.is_none()));
@@ -775,5 +939,30 @@ mod tests {
         assert_eq!(decided(b"1", 0, usize::MAX), (vec![1, 0], true), "one record at least");
         assert_eq!(decided(b"1000", 600_000, 4_000), (vec![3, 0], true));
         assert_eq!(decided(b"1000", 600_000, 1), (vec![1, 0], true));
+    }
+
+    #[test]
+    fn rows_with_a_next_record_are_written_together_in_front_of_it_and_no_others() {
+        let clock = Arc::new(Hand::default());
+        let (topology, source, limits) = (topology(&clock), place(0), HashMap::new());
+        let keys: [&[u8]; 8] = [b"1", b"2", b"3", b"4", b"2", b"3", b"3", b"5"];
+        let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
+        let hand = super::Hand::none();
+        let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
+        let mut batch = Batch::new(&shares, &terms);
+        batch.take_rows(0, (1..6).map(|key| row(key, 15)).collect());
+        let mut rows = Early { keeps: false, written: Vec::new() };
+        let enough = Enough::new(&*clock, Duration::from_secs(600), usize::MAX);
+        assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
+        let brief = |rows: &[RowWrite]| -> Vec<(Key, i64, i64, Value)> {
+            rows.iter()
+                .map(|row| (row.key.clone(), row.from_version, row.to_version, row.values[0].clone()))
+                .collect()
+        };
+        let of = |key, version, n| (Key::I64(key), version, version + 1, Value::I64(n));
+        let early: Vec<_> = rows.written.iter().map(|rows| brief(rows)).collect();
+        assert_eq!(early, [vec![of(2, 7, 16), of(3, 7, 16)], vec![of(2, 8, 11), of(3, 8, 11)]]);
+        let last = [of(1, 7, 16), of(3, 9, 11), of(4, 7, 16), of(5, 7, 16)];
+        assert_eq!(brief(&batch.writes()[0].1), last);
     }
 }

@@ -75,7 +75,8 @@ pub struct EngineSettings {
     pub verdicts: bool,
     /// Largest input value in bytes; a larger one is a dead letter. 1 MiB: Kafka's own default limit.
     pub record_bytes_max: usize,
-    /// How far ahead of this machine's clock the event time of a stream's record may be; one from farther away is a dead letter.
+    /// How far ahead of this machine's clock the event time of a record may be where it decides: in front of a step that has a
+    /// store with a time to live. One from farther away is a dead letter there.
     /// 5 minutes: more than clocks differ, and less than a time to live that anybody would give.
     pub event_time_ahead: Duration,
     /// Most time that a revoke may take: a fifth of `max.poll.interval.ms` (protocol 4).

@@ -12,7 +12,7 @@
 //! they were decided.
 
 use crate::engine::assignment::AssignmentId;
-use crate::engine::batch::{Batch, Enough, Reached, Share, StoreTrouble, TaskStores, Terms};
+use crate::engine::batch::{Batch, Enough, Reached, Share, StoreTrouble, TaskStores, Terms, Writer};
 use crate::engine::commit::Step;
 use crate::engine::decision::HaltReason;
 use crate::engine::draw::{Draw, Wanted};
@@ -30,7 +30,7 @@ use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
 use crate::flow::topology::StepKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
-use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowWrite, Rows, WriteFault};
+use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowRead, RowWrite, Rows, WriteFault};
 use crate::ports::source::TaskId;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -189,12 +189,15 @@ impl Stage {
                 Err(fault) => return Err(fault.into()),
             }
         }
-        if !state.suspects.is_empty() {
+        let has_suspects = !state.suspects.is_empty();
+        if has_suspects {
             state.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
             rows.savepoint()?;
         }
-        let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES);
-        let had_enough = batch.decide(stores, enough, |table, row| offer(&mut **rows, table, row))?;
+        // What a task with stores has decided is published whole, so it is to be no larger than what the brokers took.
+        let room = if stores.is_empty() { usize::MAX } else { outstanding.room(Size::MAX).bytes };
+        let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES.min(room));
+        let had_enough = batch.decide(stores, enough, &mut Early { rows: &mut **rows, has_suspects })?;
         hook.after(Step::Apply)?;
         write_rows(&mut **rows, &mut batch)?;
         hook.after(Step::WriteRows)?;
@@ -487,6 +490,9 @@ fn share<'a>(hand: &Hand, draw: &Draw, task: &'a Task, input: &'a Input) -> Opti
         reject: input.apart.as_ref().and_then(|apart| apart.reject.as_ref()),
         is_versioned: step.table().table.version_column.is_some(),
         is_stateful: task.sub_topology.is_stateful(),
+        is_timed: task.sub_topology.is_timed(),
+        key_at: task.place.key,
+        version_at: task.place.version,
         declared: task.sub_topology.declaration(&input.source.topic),
         records: input.records(draw.records).collect(),
     })
@@ -562,27 +568,62 @@ fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> 
         rows.savepoint()?;
         write_halves(rows, table, &writes, &mut refused)?;
     }
-    let (suspects, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(table, _)| batch.is_stateful(*table));
+    let (suspects, refused): (Vec<_>, Vec<_>) =
+        refused.into_iter().partition(|(table, write)| batch.begins_anew(*table, &write.key));
     if !suspects.is_empty() {
-        return Err(Undone::Refused(suspects.into_iter().map(|(table, write)| (table, write.key)).collect()));
+        return Err(suspected(suspects));
     }
     if !refused.is_empty() {
         rows.savepoint()?; // the tables written since the last one was set are not to go with a refused row
     }
     for (table, write) in &refused {
-        if batch.settle_refused(*table, &write.key, |table, row| offer(rows, table, row))? {
-            return Err(Undone::Refused(refused.into_iter().map(|(table, write)| (table, write.key)).collect()));
+        if batch.settle_refused(*table, &write.key, &mut Early { rows: &mut *rows, has_suspects: true })? {
+            return Err(suspected(refused));
         }
     }
     Ok(())
 }
 
-/// Writes one row behind a savepoint; answers why the database refuses it, if it does.
-fn offer(rows: &mut dyn Rows, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
-    match rows.write(table, std::slice::from_ref(row)) {
-        Ok(()) => Ok(rows.savepoint().map(|()| None)?),
-        Err(WriteFault::Rejected(reject)) => Ok(rows.rollback_to_savepoint().map(|()| Some(reject))?),
-        Err(WriteFault::Fault(fault)) => Err(fault.into()),
+fn suspected(refused: Vec<(usize, RowWrite)>) -> Undone {
+    Undone::Refused(refused.into_iter().map(|(table, write)| (table, write.key)).collect())
+}
+
+/// The rows of the open transaction, before the batch is decided to its end.
+struct Early<'a> {
+    rows: &'a mut dyn Rows,
+    has_suspects: bool,
+}
+
+impl Writer<Undone> for Early<'_> {
+    fn keeps(&self, table: usize) -> bool {
+        self.rows.keeps(table)
+    }
+
+    /// Behind the savepoint that stands, which is moved past it.
+    fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
+        match self.rows.write(table, std::slice::from_ref(row)) {
+            Ok(()) => Ok(self.rows.savepoint().map(|()| None)?),
+            Err(WriteFault::Rejected(reject)) => Ok(self.rows.rollback_to_savepoint().map(|()| Some(reject))?),
+            Err(WriteFault::Fault(fault)) => Err(fault.into()),
+        }
+    }
+
+    /// Behind a savepoint of their own.
+    fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), Undone> {
+        let mut refused = Vec::new();
+        self.rows.savepoint()?;
+        write_halves(self.rows, table, rows, &mut refused)?;
+        if !refused.is_empty() {
+            return Err(suspected(refused));
+        }
+        if self.has_suspects {
+            self.rows.savepoint()?; // a suspect that is refused takes nothing of this with it
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Undone> {
+        Ok(self.rows.read(table, keys)?)
     }
 }
 

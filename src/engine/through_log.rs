@@ -577,7 +577,11 @@ impl Place<'_> {
         open: &mut OpenBatch,
         counts: &mut Counts,
     ) -> Result<Verdict, Fault> {
-        if let Err(reject) = if self.is_table { Ok(()) } else { self.terms.horizon.check(record.timestamp) } {
+        let is_ahead = !self.is_table && !self.terms.horizon.allows(record.timestamp);
+        if is_ahead
+            && self.sub.is_timed()
+            && let Err(reject) = self.terms.horizon.check(record.timestamp)
+        {
             return Ok(self.rejected(record, reject, open, counts));
         }
         let mut keyed = keyed;
@@ -594,7 +598,7 @@ impl Place<'_> {
             Ok(()) => Verdict::Decided,
             Err(reject) => self.rejected(record, reject, open, counts),
         };
-        if let (Verdict::Decided, false, Some(keyed)) = (&verdict, self.is_table, keyed) {
+        if let (Verdict::Decided, false, Some(keyed)) = (&verdict, self.is_table || is_ahead, keyed) {
             keyed.advance(record.timestamp);
         }
         Ok(verdict)

@@ -140,6 +140,11 @@ pub struct FoundColumn {
 }
 
 impl TableSpec {
+    /// Whether rows are written with this column: the key stays, and the version is the engine's alone.
+    pub(crate) fn is_written(&self, column: &str) -> bool {
+        *column != *self.table.key_column && self.table.version_column.as_deref() != Some(column)
+    }
+
     /// Takes in the columns that another step's struct asks of the same table. A column of both stands once.
     ///
     /// Returns one sentence for each thing that the two do not agree about; empty when one row can serve both.

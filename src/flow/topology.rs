@@ -70,6 +70,10 @@ pub struct TablePlace {
     pub table: usize,
     /// The place of each of the step's columns among those of the table; `None` where they are the same.
     pub columns: Option<Vec<usize>>,
+    /// The place of the key among the table's columns, where a struct has it.
+    pub key: Option<usize>,
+    /// The place of the version among the table's columns, where a struct has it.
+    pub version: Option<usize>,
 }
 
 impl SubTopology {
@@ -127,6 +131,11 @@ impl SubTopology {
     #[must_use]
     pub const fn is_stateful(&self) -> bool {
         !self.stores.is_empty()
+    }
+
+    /// Whether event time decides what the step finds in its stores.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.stores.iter().any(|store| store.time_to_live.is_some())
     }
 }
 
@@ -229,7 +238,8 @@ impl Topology {
         let place = |name: &String| whole.columns.iter().position(|column| column.name == *name);
         let columns: Vec<usize> = spec.columns.iter().filter_map(|column| place(&column.name)).collect();
         let is_whole = columns.iter().copied().eq(0..whole.columns.len());
-        TablePlace { table, columns: (!is_whole).then_some(columns) }
+        let version = whole.table.version_column.as_ref().and_then(place);
+        TablePlace { table, columns: (!is_whole).then_some(columns), key: place(&whole.table.key_column), version }
     }
 
     /// The same pipeline with each step put into another: for whoever watches its runs.

@@ -80,7 +80,16 @@ pub trait Rows: Send {
         Ok(Vec::new())
     }
 
-    /// Writes rows that were read before in this transaction.
+    /// Whether the table keeps whatever is written into the columns of its [`TableSpec`], bit for bit, and refuses none of
+    /// it: then a row that several records of a transaction change may be written once. False where that is not known.
+    fn keeps(&self, table: usize) -> bool {
+        let _ = table;
+        false
+    }
+
+    /// Writes rows that were read before in this transaction. What is read afterwards is what the database made of them.
+    ///
+    /// The key and the version among the columns are not written.
     ///
     /// # Errors
     /// [`WriteFault::Rejected`] when the database refuses a value (constraint, overflow): bisect behind savepoints.

@@ -202,10 +202,12 @@ impl TestDriver {
     /// # Panics
     /// When no step uses such a table or the row does not fit it.
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
-        let mut values = Vec::new();
-        if let Err(error) = to_values(&row, &self.table(table).columns, &mut values) {
+        let (spec, mut values) = (self.table(table), Vec::new());
+        if let Err(error) = to_values(&row, &spec.columns, &mut values) {
             panic!("row for {table}: {error}");
         }
+        let stored = spec.columns.iter().zip(values).filter(|(column, _)| spec.is_written(&column.name));
+        let values = stored.map(|(_, value)| value).collect();
         self.act(Deed::Row { table: table.into(), key: key.into(), values });
     }
 
@@ -219,7 +221,7 @@ impl TestDriver {
             column_value(kind, value)
                 .unwrap_or_else(|| panic!("row for {table}, column {}: {value} is not {kind}", column.name))
         };
-        let values = spec.columns.iter().map(value).collect();
+        let values = spec.columns.iter().filter(|column| spec.is_written(&column.name)).map(value).collect();
         self.act(Deed::Row { table: table.into(), key: key.into(), values });
     }
 
@@ -563,7 +565,8 @@ impl TestDriver {
     pub(super) fn named_row(&mut self, table: &str, key: &Key) -> Option<(i64, Vec<(String, Value)>)> {
         let spec = self.table(table);
         let row = self.world().database.get(&spec.table, key.clone())?;
-        let names = spec.columns.into_iter().map(|column| column.name);
+        let names: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
+        let names = names.into_iter().filter(|name| spec.is_written(name));
         Some((row.version, names.zip(row.values).collect()))
     }
 
@@ -581,7 +584,8 @@ impl TestDriver {
     /// Writes one column of a row as somebody else would: its version stays. Answers whether there is such a row.
     pub(super) fn write_column(&mut self, table: &str, key: &Key, column: &str, json: &str) -> bool {
         let (spec, value) = (self.table(table), self.column_value(table, column, json));
-        let place = spec.columns.iter().position(|found| found.name == column);
+        let mut stored = spec.columns.iter().filter(|found| spec.is_written(&found.name));
+        let place = stored.position(|found| found.name == column);
         let row = self.world().database.get(&spec.table, key.clone());
         let (Some(value), Some(place), Some(mut row)) = (value, place, row) else { return false };
         if let Some(cell) = row.values.get_mut(place) {
@@ -751,6 +755,7 @@ impl World {
             let columns: Vec<_> = spec
                 .columns
                 .iter()
+                .filter(|column| spec.is_written(&column.name))
                 .filter_map(|column| Some((column.name.as_str(), column.accepts.first().copied()?, column.is_nullable)))
                 .collect();
             database.create_table(&spec.table, &columns);

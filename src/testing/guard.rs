@@ -90,6 +90,10 @@ impl Rows for UnguardedRows {
         self.inner.locked(table, keys)
     }
 
+    fn keeps(&self, table: usize) -> bool {
+        self.inner.keeps(table)
+    }
+
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         self.inner.write(table, rows)
     }

@@ -151,7 +151,8 @@ impl Interpreter<'_> {
 
     /// What is asked of every record before it is decoded.
     fn check(&self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
-        if record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic) {
+        let is_ahead = record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic);
+        if is_ahead && place.sub.stores.iter().any(|store| store.time_to_live.is_some()) {
             return Err(Reject::dead_letter("event-time-ahead", ""));
         }
         if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {

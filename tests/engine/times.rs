@@ -161,6 +161,26 @@ fn a_record_from_the_future_is_a_dead_letter_and_moves_no_clock() {
     assert_eq!(told(&mut driver, "future"), [1], "by now it is the present");
 }
 
+/// As every record seems where the instance's own clock is slow.
+#[test]
+fn a_record_from_the_future_is_decided_like_any_other_where_event_time_decides_nothing() {
+    let mut topology = Topology::new("counts");
+    topology.source("events").aggregate(Store::new("counts"), Count).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    for at_ms in [0, HOUR_MS, 1] {
+        send(&mut driver, "k", at_ms);
+    }
+    assert_eq!((told(&mut driver, "k"), dead(&mut driver, "events-dlt")), (vec![1, 2, 3], vec![]));
+    driver.stop(0);
+    driver.start(0);
+    assert_ne!(driver.store("counts", "\0tidegate\0clock"), Some(json!(START_MS + HOUR_MS)), "nor does it move a clock");
+
+    let mut driver = crate::pipeline::driver(1);
+    let at = Timestamp(START_MS + HOUR_MS);
+    driver.log().produce(&name("readings"), Some(b"0"), Some(br#"{"value": 10.0}"#), &[], at).unwrap();
+    assert_eq!(driver.read("large-changes").len(), 1);
+}
+
 #[test]
 fn a_task_that_begins_anew_has_the_clock_that_it_had() {
     for anew in ANEW {

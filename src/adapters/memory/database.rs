@@ -199,6 +199,13 @@ impl MemoryDatabase {
         }
     }
 
+    /// From now on the table makes this of the values of a row that is written, as a trigger or a narrower type would.
+    pub fn round(&self, table: &Table, round: impl Fn(&mut [Value]) + Send + Sync + 'static) {
+        if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {
+            stored.rounding = Some(Arc::new(round));
+        }
+    }
+
     /// From now on a statement over more than `rows` rows of the table is cancelled, as by a statement timeout: `Retry`.
     /// `None` lifts the limit.
     pub fn limit_statements(&self, table: &Table, rows: Option<usize>) {

@@ -1,10 +1,11 @@
 //! One worker's connection to the database model.
 
 use super::database::{DatabaseFault, LockKey, MemoryDatabase, PlaceKey, State, StoredPosition, TransactionId};
-use super::tables::{StoredRow, StoredTable};
+use super::tables::{Place, StoredRow, StoredTable};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
+use crate::flow::row::Value;
 use crate::flow::table::TableSpec;
 use crate::ports::Fault;
 use crate::ports::rows::{
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 struct Bound {
     name: String,
     /// Where the spec's columns lie among the table's.
-    places: Vec<usize>,
+    places: Vec<Place>,
 }
 
 /// What a transaction has done so far; nobody else sees it before its commit.
@@ -130,6 +131,14 @@ impl MemoryRows {
 
 fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
     tables.get(table).ok_or_else(|| Fault::fatal(format!("call out of order: table {table} is not bound")))
+}
+
+/// A key as its column holds it.
+fn value_of(key: &Key) -> Value {
+    match key {
+        Key::I64(id) => Value::I64(*id),
+        Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
+    }
 }
 
 fn refused(message: String) -> WriteFault {
@@ -287,7 +296,12 @@ impl Rows for MemoryRows {
                 let state = database.acquire(transaction.id, &[LockKey::Row(name.clone(), key.clone())])?;
                 let stored = state.contents.tables.get(name).and_then(|stored| stored.rows.get(key));
                 let Some(row) = transaction.changes.rows.get(&(table, key.clone())).or(stored) else { continue };
-                let values = places.iter().filter_map(|place| row.values.get(*place).cloned()).collect();
+                let value = |place: &Place| match place {
+                    Place::Key => Some(value_of(key)),
+                    Place::Version => Some(Value::I64(row.version)),
+                    Place::Value(place) => row.values.get(*place).cloned(),
+                };
+                let values = places.iter().filter_map(value).collect();
                 out.push(RowRead { key: key.clone(), version: row.version, values });
             }
             Ok(out)
@@ -299,6 +313,12 @@ impl Rows for MemoryRows {
         let state = self.database.up()?;
         let is_locked = |key: &&Key| state.locks.contains_key(&LockKey::Row(name.clone(), (*key).clone()));
         Ok(keys.iter().filter(is_locked).cloned().collect())
+    }
+
+    fn keeps(&self, table: usize) -> bool {
+        let Some(Bound { name, .. }) = self.bound.get(table) else { return false };
+        let state = self.database.lock();
+        state.contents.tables.get(name).is_some_and(|stored| stored.check.is_none() && stored.rounding.is_none())
     }
 
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
@@ -323,9 +343,14 @@ impl Rows for MemoryRows {
                     );
                 }
                 for (place, value) in places.iter().zip(&row.values) {
-                    if let Some(cell) = next.values.get_mut(*place) {
+                    if let Place::Value(place) = place
+                        && let Some(cell) = next.values.get_mut(*place)
+                    {
                         *cell = value.clone();
                     }
+                }
+                if let Some(round) = &stored.rounding {
+                    round(&mut next.values);
                 }
                 if stored.has_version {
                     next.version = row.to_version;

@@ -9,6 +9,18 @@ use std::sync::Arc;
 /// A constraint: gets the row's values in the table's column order and answers a sentence if it refuses them.
 pub(super) type Check = Arc<dyn Fn(&[Value]) -> Result<(), String> + Send + Sync>;
 
+/// Where a column of a spec lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Key,
+    Version,
+    /// Among the table's value columns.
+    Value(usize),
+}
+
+/// What the table makes of the values of a row that is written, as a trigger or a narrower type would.
+pub(super) type Rounding = Arc<dyn Fn(&mut [Value]) + Send + Sync>;
+
 /// One row.
 #[derive(Clone, Debug)]
 pub(super) struct StoredRow {
@@ -25,6 +37,7 @@ pub(super) struct StoredTable {
     columns: Vec<FoundColumn>,
     pub(super) rows: BTreeMap<Key, StoredRow>,
     pub(super) check: Option<Check>,
+    pub(super) rounding: Option<Rounding>,
     /// Most rows of one statement; a larger one is cancelled.
     pub(super) statement_rows: Option<usize>,
     /// Rows that cannot be read, as on a damaged page.
@@ -55,6 +68,7 @@ impl StoredTable {
             columns: columns.iter().map(|(name, kind, is_nullable)| found(name, *kind, *is_nullable)).collect(),
             rows: BTreeMap::new(),
             check: None,
+            rounding: None,
             statement_rows: None,
             damaged: BTreeSet::new(),
             impossible: BTreeSet::new(),
@@ -66,9 +80,13 @@ impl StoredTable {
         self.special.iter().chain(&self.columns).cloned().collect()
     }
 
-    /// Where the columns of `spec` lie among the table's; only for a table without differences.
-    pub(super) fn places(&self, spec: &TableSpec) -> Option<Vec<usize>> {
-        let place = |name: &str| self.columns.iter().position(|column| column.name == name);
+    /// Where the columns of `spec` lie; only for a table without differences.
+    pub(super) fn places(&self, spec: &TableSpec) -> Option<Vec<Place>> {
+        let place = |name: &str| match self.special.iter().position(|column| column.name == name) {
+            Some(0) => Some(Place::Key),
+            Some(_) => Some(Place::Version),
+            None => self.columns.iter().position(|column| column.name == name).map(Place::Value),
+        };
         spec.columns.iter().map(|column| place(&column.name)).collect()
     }
 

@@ -15,6 +15,8 @@ pub(super) struct BoundTable {
     pub(super) name: String,
     pub(super) key: ColumnType,
     pub(super) is_versioned: bool,
+    /// As [`Rows::keeps`](crate::ports::rows::Rows::keeps).
+    pub(super) keeps: bool,
     pub(super) columns: Vec<BoundColumn>,
     pub(super) statements: TableStatements,
 }
@@ -83,8 +85,21 @@ struct Relation {
     persistence: String,
     /// The role that row security hides rows from, where it does.
     hidden_from: Option<String>,
+    /// Whether an update of a row can run into nothing but its columns' types and indexes.
+    is_free: bool,
     columns: Vec<Column>,
 }
+
+/// Whether the relation `r` has no rule of its own about what is written: no constraint but keys and NOT NULL (which the
+/// struct's types keep), no trigger, rule, policy or generated column, no partition to fit into, no child that has more, no
+/// index over an expression; and any text is one of its encoding.
+const IS_FREE: &str = "r.relkind = 'r' AND NOT r.relispartition AND NOT r.relhassubclass AND NOT r.relhasrules \
+     AND NOT row_security_active(r.oid) \
+     AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = r.oid AND c.contype::text NOT IN ('p', 'u', 'n')) \
+     AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.oid AND NOT t.tgisinternal) \
+     AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attgenerated <> '') \
+     AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)) \
+     AND current_setting('server_encoding') = 'UTF8'";
 
 /// Whether row security may hide rows of the relation `r` from us: it is in force, and for reading or for updating no policy
 /// lets us see every row, or one that restricts takes some away again. What a policy's check refuses to write is no matter
@@ -106,13 +121,16 @@ struct Column {
     is_nullable: bool,
     is_generated: bool,
     is_unique: bool,
+    /// Whether its type has a length, a precision or rules of its own.
+    is_narrowed: bool,
+    is_indexed: bool,
 }
 
 impl Relation {
     async fn find(c: &mut PgConnection, regclass: &str) -> Result<Option<Self>, sqlx::Error> {
         let row = sqlx::query(AssertSqlSafe(format!(
             "SELECT n.nspname::text, r.relname::text, r.relkind::text, r.relpersistence::text, r.oid::bigint, \
-             CASE WHEN {HIDES_ROWS} THEN current_user::text END FROM pg_class r \
+             CASE WHEN {HIDES_ROWS} THEN current_user::text END, {IS_FREE} FROM pg_class r \
              JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = to_regclass($1)"
         )))
         .bind(regclass)
@@ -123,7 +141,9 @@ impl Relation {
         let columns = sqlx::query(
             "SELECT a.attname::text, b.typname::text, format_type(a.atttypid, NULL), b.typtype = 'e', NOT a.attnotnull, \
              a.attgenerated <> '' OR a.attidentity = 'a', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid \
-             AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) \
+             AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum), \
+             a.atttypmod <> -1 OR t.typtype <> 'b', \
+             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND a.attnum = ANY (i.indkey)) \
              FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
              JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
              WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -138,6 +158,7 @@ impl Relation {
             kind: row.try_get(2)?,
             persistence: row.try_get(3)?,
             hidden_from: row.try_get(5)?,
+            is_free: row.try_get(6)?,
             columns: columns.iter().map(Column::read).collect::<Result<_, _>>()?,
         }))
     }
@@ -177,6 +198,8 @@ impl Relation {
     /// Only after there were no differences.
     fn bind(&self, spec: &TableSpec) -> BoundTable {
         let table = &spec.table;
+        let written = spec.columns.iter().map(|column| &*column.name).filter(|name| spec.is_written(name));
+        let names: Vec<&str> = written.collect();
         let columns: Vec<_> = spec
             .columns
             .iter()
@@ -201,6 +224,7 @@ impl Relation {
                 KeyType::Text => ColumnType::Text,
             },
             is_versioned: table.version_column.is_some(),
+            keeps: self.is_free && self.columns.iter().all(|column| !names.contains(&&*column.name) || column.keeps()),
             statements: statements::table((&self.schema, &self.name), spec, &columns),
             columns,
         }
@@ -217,6 +241,8 @@ impl Column {
             is_nullable: row.try_get(4)?,
             is_generated: row.try_get(5)?,
             is_unique: row.try_get(6)?,
+            is_narrowed: row.try_get(7)?,
+            is_indexed: row.try_get(8)?,
         })
     }
 
@@ -237,6 +263,18 @@ impl Column {
             _ if self.is_enum => ColumnType::Text,
             _ => return None,
         })
+    }
+
+    /// Whether it holds every value of its field's type as it is. Text of these types has spellings that the database does
+    /// not keep, or that are none of their values; and an index may refuse a value that is there already, or too long.
+    fn keeps(&self) -> bool {
+        let is_exact = match self.kind() {
+            Some(ColumnType::Bool | ColumnType::I16 | ColumnType::I32 | ColumnType::I64) => true,
+            Some(ColumnType::F32 | ColumnType::F64 | ColumnType::Bytes) => true,
+            Some(ColumnType::Text) => self.base != "bpchar",
+            Some(ColumnType::Numeric | ColumnType::Json | ColumnType::Uuid | ColumnType::Timestamp) | None => false,
+        };
+        is_exact && !self.is_narrowed && !self.is_indexed
     }
 
     fn found(&self) -> FoundColumn {

@@ -374,6 +374,10 @@ impl Rows for PostgresRows {
         }
     }
 
+    fn keeps(&self, table: usize) -> bool {
+        self.tables.get(table).is_some_and(|table| table.keeps)
+    }
+
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         if rows.is_empty() {
             return Ok(());

@@ -43,6 +43,8 @@ struct Bound {
     statements: Statements,
     has_version: bool,
     kinds: Vec<ColumnType>,
+    /// Which of the columns are written.
+    written: Vec<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +144,7 @@ impl Rows for SqliteRows {
                 name: spec.table.name.clone(),
                 statements: Statements::of(spec),
                 has_version: spec.table.version_column.is_some(),
+                written: spec.columns.iter().map(|column| spec.is_written(&column.name)).collect(),
                 kinds: spec.columns.iter().filter_map(|column| kind(&column.name)).collect(),
             });
         }
@@ -260,7 +263,8 @@ impl Rows for SqliteRows {
             for write in writes {
                 let bound = rows.bound(table)?;
                 let mut query = sqlx::query(bound.statements.write());
-                for value in &write.values {
+                let written = write.values.iter().zip(&bound.written).filter(|(_, is_written)| **is_written);
+                for (value, _) in written {
                     query = bind(query, value);
                 }
                 if bound.has_version {

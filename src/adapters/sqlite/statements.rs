@@ -28,7 +28,7 @@ fn qualified(name: &str) -> String {
 }
 
 impl Statements {
-    /// Reads: key, version, columns, by key. Writes: columns, new version, key, old version, in this order of arguments.
+    /// Reads: version, columns, by key. Writes: columns but for key and version, new version, key, old version, in this order of arguments.
     pub(super) fn of(spec: &TableSpec) -> Self {
         let table = qualified(&spec.table.name);
         let key = quoted(&spec.table.key_column);
@@ -36,9 +36,10 @@ impl Statements {
         let columns: Vec<String> = spec.columns.iter().map(|column| quoted(&column.name)).collect();
         let selected: Vec<&str> =
             std::iter::once(version.as_deref().unwrap_or("0")).chain(columns.iter().map(String::as_str)).collect();
-        let assigned: Vec<String> = columns
-            .iter()
-            .chain(&version)
+        let written = spec.columns.iter().map(|column| &column.name).filter(|name| spec.is_written(name));
+        let assigned: Vec<String> = written
+            .map(|name| quoted(name))
+            .chain(version.clone())
             .enumerate()
             .map(|(index, name)| format!("{name} = ?{}", index + 1))
             .collect();
@@ -67,7 +68,7 @@ pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
         KeyType::Text => "text",
     };
     let mut columns = vec![format!("{} {key_type} NOT NULL PRIMARY KEY", quoted(&spec.table.key_column))];
-    for column in &spec.columns {
+    for column in spec.columns.iter().filter(|column| spec.is_written(&column.name)) {
         let kind = match column.accepts.first() {
             Some(ColumnType::Numeric) => "numeric text".into(), // a bare NUMERIC would round
             Some(kind) => kind.to_string(),
@@ -82,10 +83,11 @@ pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("CREATE TABLE {} ({})", qualified(&spec.table.name), columns.join(", ")))
 }
 
-/// Inserts a row: key, then the columns in the order of `spec`, in this order of arguments.
+/// Inserts a row: key, then the other columns in the order of `spec`, in this order of arguments.
 pub(super) fn insert_row(spec: &TableSpec) -> AssertSqlSafe<String> {
     let mut columns = vec![quoted(&spec.table.key_column)];
-    columns.extend(spec.columns.iter().map(|column| quoted(&column.name)));
+    let others = spec.columns.iter().filter(|column| column.name != spec.table.key_column);
+    columns.extend(others.map(|column| quoted(&column.name)));
     let places: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
     let table = qualified(&spec.table.name);
     AssertSqlSafe(format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", ")))
