@@ -163,22 +163,23 @@ impl Stage {
         }
         let has_answered = self.answer_some();
         let now = self.clock.elapsed();
-        if let Some(wait) = self.state.not_before.checked_sub(now).filter(|wait| !wait.is_zero()) {
-            return Ok((!has_answered).then_some(wait));
-        }
-        if self.state.in_doubt.is_some() {
+        if self.state.in_doubt.is_some() && self.state.not_before <= now {
             self.settle()?;
-            return Ok(None);
+            if self.state.in_doubt.is_none() {
+                return Ok(None);
+            }
         }
         let has_moved = self.take_over()?;
         self.look_at_suspects();
-        let has_committed = self.run_batch()?;
+        let has_committed = self.is_database_free() && self.run_batch()?;
         let has_decided = self.run_log()?;
         let has_searched = self.search_idle()?;
         self.flush_stores()?;
         self.watch_counts()?;
         self.recommit_idle();
-        self.note_published()?;
+        if self.is_database_free() {
+            self.note_published()?;
+        }
         if has_answered || has_moved || has_committed || has_decided || has_searched {
             Ok(None)
         } else {
@@ -191,6 +192,12 @@ impl Stage {
         if self.hand.has_suspects() {
             self.hand.look(self.state.tasks.iter());
         }
+    }
+
+    /// Whether the database may be asked for anything: it does not answer, or a COMMIT is in doubt, otherwise. Steps without
+    /// rows go on meanwhile.
+    pub(crate) fn is_database_free(&self) -> bool {
+        self.state.in_doubt.is_none() && self.state.not_before <= self.clock.elapsed()
     }
 
     /// Waits for a message, at most `wait`, and takes it. False when every sender is gone.
@@ -208,23 +215,29 @@ impl Stage {
     /// Until a record is old enough, a takeover may be tried again, or (as there are others who wake us) half a second.
     fn sleep(&self) -> Duration {
         let now = self.clock.elapsed();
+        let is_doubtful = self.state.in_doubt.is_some();
+        // Until then nothing is asked of the database, and what must settle first is asked at once.
+        let database_at = self.state.not_before;
+        let at = |task: &Task, due: Duration| match task.has_rows() {
+            true if is_doubtful => None,
+            true => Some(due.max(database_at)),
+            false => Some(due),
+        };
         let tasks = self.state.tasks.values();
-        let takeovers = tasks.clone().filter(|task| task.state.is_timed()).map(|task| task.not_before);
+        let takeovers = tasks.clone().filter(|task| task.state.is_timed()).filter_map(|task| at(task, task.not_before));
         // What waits in front of a step without rows is decided at once, or waits for the relay, which wakes us. So it does
         // where it is far behind.
         let (is_behind, is_log_free) = (self.is_relay_behind(), self.is_log_free());
         let batches = tasks
             .filter(|task| task.state == State::Running)
-            .flat_map(|task| {
-                let has_rows = task.has_rows();
-                task.inputs.iter().map(move |input| (if has_rows { !is_behind } else { input.attempts > 0 }, input))
-            })
-            .filter(|(is_timed, _)| *is_timed)
-            .filter_map(|(_, input)| {
-                Some((input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until))
+            .flat_map(|task| task.inputs.iter().map(move |input| (task, input)))
+            .filter(|(task, input)| if task.has_rows() { !is_behind } else { input.attempts > 0 })
+            .filter_map(|(task, input)| {
+                at(task, (input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until))
             });
+        let settles = is_doubtful.then_some(database_at);
         let log = self.state.open.due(self.settings.log_age).filter(|_| is_log_free);
-        let due = takeovers.chain(batches).chain(log).min().unwrap_or(now + Duration::from_millis(500));
+        let due = takeovers.chain(batches).chain(log).chain(settles).min().unwrap_or(now + Duration::from_millis(500));
         due.saturating_sub(now).clamp(Duration::from_micros(200), Duration::from_millis(500))
     }
 
@@ -415,7 +428,14 @@ impl Stage {
             halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         );
         if state != State::Leaving {
-            let is_of_a_record = matches!(halt.reason, HaltReason::WronglyKeyed | HaltReason::UnknownStore);
+            let is_of_a_record = matches!(
+                halt.reason,
+                HaltReason::WronglyKeyed
+                    | HaltReason::UnknownStore
+                    | HaltReason::SchemaChanged
+                    | HaltReason::StoreUnreadable
+                    | HaltReason::StoreUnwritable
+            );
             if let Some(task) = self.state.tasks.get_mut(&id) {
                 task.stands_before_a_record = is_of_a_record;
             }

@@ -27,7 +27,8 @@ use std::time::Duration;
 
 /// The pause before a step that was refused is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
-/// How much longer than a question for a K that is pending took the worker's other tasks have before the next such question.
+/// How much longer than a question that was waited for in vain (a pending K, a locked position) took the worker's other tasks
+/// have before the next such question.
 const REST: u32 = 3;
 /// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
 /// also be refused because a rebalance was under way that left the partition here.
@@ -84,11 +85,12 @@ impl Rest {
 impl Stage {
     /// Moves every task that is being taken over by one step, where its time has come. True when one moved.
     pub(crate) fn take_over(&mut self) -> Result<bool, Fault> {
-        let now = self.clock.elapsed();
+        let (now, is_free) = (self.clock.elapsed(), self.is_database_free());
         let due: Vec<(TaskId, State)> = self
             .state
             .tasks
             .values()
+            .filter(|task| is_free || !task.has_rows())
             .filter(|task| task.state == State::Publishing || (task.state.is_timed() && task.not_before <= now))
             .map(|task| (task.id, task.state))
             .collect();
@@ -98,6 +100,7 @@ impl Stage {
             if due_at.is_some_and(|at| at > self.clock.elapsed()) {
                 continue; // put off by what another one met
             }
+            let asked_at = self.clock.elapsed();
             let result = match state {
                 State::Claiming => self.enter(id),
                 State::ReadingCommitted => self.read_and_decide(id),
@@ -121,11 +124,24 @@ impl Stage {
                 Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault)?,
                 Err(fault) => {
                     self.in_vain(id, &fault);
-                    self.go_on(id, state, AGAIN);
+                    let pause = AGAIN.max(REST * self.clock.elapsed().saturating_sub(asked_at));
+                    self.go_on(id, state, pause);
+                    if fault.is_lock_wait() {
+                        self.rest(state, pause);
+                    }
                 }
             }
         }
         Ok(has_moved)
+    }
+
+    /// Lets all that wait in vain in `state` wait for so long: together they have one part of the worker's time.
+    fn rest(&mut self, state: State, pause: Duration) {
+        let until = self.clock.elapsed() + pause;
+        let waits = |task: &&mut Task| task.state == state && task.waiting.has_begun();
+        for task in self.state.tasks.values_mut().filter(waits) {
+            task.not_before = until;
+        }
     }
 
     /// Notes that a step of the task could not be taken, and says so when that has lasted.

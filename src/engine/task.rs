@@ -300,8 +300,8 @@ pub(crate) struct Task {
     pub(crate) place: TablePlace,
     /// Lead topic first, then the companions.
     pub(crate) inputs: Vec<Input>,
-    /// While it stands still: whether an undecided record is to blame. A takeover meets that record again, behind what it
-    /// publishes first.
+    /// While it stands still: whether an undecided record is to blame, or a row or store that it met. A takeover meets that
+    /// again, behind what it publishes first.
     pub(crate) stands_before_a_record: bool,
     /// The next takeover step is not tried before.
     pub(crate) not_before: Duration,

@@ -347,9 +347,10 @@ impl Stage {
     /// that moves no offset, also where the step has rows: these tombstones need no outbox, since whoever does not find them
     /// in the changelog looks for the expired keys again. True when something was done.
     pub(crate) fn search_idle(&mut self) -> Result<bool, Fault> {
-        let now = self.clock.elapsed();
+        let (now, is_doubtful) = (self.clock.elapsed(), self.state.in_doubt.is_some());
         let is_due = |task: &&mut Task| {
             task.state == State::Running
+                && !(is_doubtful && task.has_rows())
                 && task.keyed.as_ref().is_some_and(|keyed| keyed.is_idle_search_due(now))
                 && task.is_caught_up()
                 && task.inputs.iter().all(|input| input.queued() == 0)
@@ -377,12 +378,15 @@ impl Stage {
     pub(crate) fn flush_stores(&mut self) -> Result<(), Fault> {
         let now = self.clock.elapsed();
         let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
-        self.state.tasks.values_mut().filter_map(|task| task.keyed.as_mut()).for_each(|keyed| keyed.bound(bytes_max));
+        // A batch in doubt is neither undone nor sealed yet.
+        let is_doubtful = self.state.in_doubt.is_some();
+        let settled = self.state.tasks.values_mut().filter(|task| !(is_doubtful && task.has_rows()));
+        settled.filter_map(|task| task.keyed.as_mut()).for_each(|keyed| keyed.bound(bytes_max));
         let due: Vec<TaskId> = self
             .state
             .tasks
             .values()
-            .filter(|task| task.state.is_deciding())
+            .filter(|task| task.state.is_deciding() && !(is_doubtful && task.has_rows()))
             .filter(|task| {
                 // An owner has met every tombstone up to now: its checkpoint grows no older than that.
                 let (every, anew) = (self.settings.store_flush, self.settings.store_rebuild_after / 8);

@@ -173,7 +173,11 @@ fn a_record_from_the_future_is_decided_like_any_other_where_event_time_decides_n
     assert_eq!((told(&mut driver, "k"), dead(&mut driver, "events-dlt")), (vec![1, 2, 3], vec![]));
     driver.stop(0);
     driver.start(0);
-    assert_ne!(driver.store("counts", "\0tidegate\0clock"), Some(json!(START_MS + HOUR_MS)), "nor does it move a clock");
+    assert_ne!(
+        driver.store("counts", "\0tidegate\0clock"),
+        Some(json!(START_MS + HOUR_MS)),
+        "nor does it move a clock"
+    );
 
     let mut driver = crate::pipeline::driver(1);
     let at = Timestamp(START_MS + HOUR_MS);

@@ -1,13 +1,14 @@
 //! A task that cannot publish, while the others of its worker can.
 
 use crate::pipeline::{Account, Smooth};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
+use tidegate::adapters::memory::SinkFault;
 use tidegate::engine::audit::{AuditReport, audit};
 use tidegate::engine::commit::Step;
 use tidegate::engine::decision::HaltReason;
-use tidegate::flow::Topology;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::testing::TestDriver;
 
 fn name(topic: &str) -> TopicName {
@@ -171,5 +172,68 @@ fn a_read_of_the_outbox_that_fails_leaves_no_takeover_waiting_for_what_was_never
         driver.run();
         let found = driver.read_raw("changes").len();
         assert_eq!((driver.crashes(), found), (1, 6), "read {nth}: {:?}", driver.status(0).tasks());
+    }
+}
+
+/// Tells of each record.
+struct Echo;
+
+impl Algorithm for Echo {
+    type Event = Value;
+    type Row = ();
+    type Notices = Option<Value>;
+
+    fn apply(&self, event: Value, (): &mut (), _: &mut Context<'_>) -> Result<Option<Value>, Reject> {
+        Ok(Some(event))
+    }
+}
+
+/// The database goes away so many steps after a record has come whose COMMIT has no answer.
+#[test]
+fn a_database_that_does_not_answer_whatever_is_in_doubt_holds_up_no_step_without_rows() {
+    for steps in 0..12 {
+        let mut topology = Topology::new("both");
+        topology.source("readings").update("accounts", Smooth { calls: Default::default() }).to("changes");
+        topology.source("clicks").process(Echo).to("moves");
+        let mut driver = TestDriver::new(topology).workers(1);
+        driver.row("accounts", 0, Account { score: 0.0 });
+        driver.run();
+        driver.database().fail_next_commit_unknown(steps % 2 == 0);
+        driver.send("readings", 0, json!({"value": 10.0}));
+        for _ in 0..steps {
+            driver.pass(Duration::from_millis(5));
+            driver.step();
+        }
+        driver.database().set_down(true);
+        for n in 0..10 {
+            driver.send("clicks", n, json!({}));
+            work(&mut driver, Duration::from_millis(500));
+        }
+        assert_eq!(driver.log().read(&name("moves")).len(), 10, "{steps} steps");
+        driver.database().set_down(false);
+        assert_eq!(driver.read_raw("changes").len(), 1, "{steps} steps");
+        assert_eq!(driver.row_of("accounts", 0).unwrap().version, 1);
+    }
+}
+
+/// Its row cannot be read, so the partition stands still before it; what its topic did not take at first is told later.
+#[test]
+fn what_was_committed_before_a_record_that_halts_is_announced_however_often_its_transaction_fails() {
+    for failures in 0..10 {
+        let mut driver = TestDriver::new(topology()).settings(|settings| settings.batch_rows = 1);
+        for id in 0..2 {
+            driver.row("accounts", id, Account { score: 0.0 });
+        }
+        driver.run();
+        driver.database().damage(&Table::new("accounts"), 1);
+        for _ in 0..failures {
+            driver.log().fail_next(SinkFault::Commit { is_applied: false });
+        }
+        driver.send("readings", 0, json!({"value": 10.0}));
+        driver.send("readings", 1, json!({"value": 10.0}));
+        work(&mut driver, Duration::from_secs(120));
+        assert_eq!(driver.log().read(&name("changes")).len(), 1, "{failures} failures");
+        let halts = driver.halts();
+        assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::SchemaChanged]);
     }
 }

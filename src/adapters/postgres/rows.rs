@@ -237,6 +237,8 @@ impl Rows for PostgresRows {
             .bind(Array::of_i32(claims.iter().map(|claim| claim.adopts.unwrap_or(-1)))); // no generation is that
         // Locked in one order first, so that two claimants cannot deadlock; then those that are not newer are raised.
         let (held, owned) = self.server.transaction("claim positions", async |c| {
+            // Whoever holds one may do so for long, and the worker has other partitions.
+            sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
             let held = lock.fetch_all(&mut *c).await?;
             let owned = if held.is_empty() { Vec::new() } else { claim.fetch_all(c).await? };
             let held: Result<HashMap<_, i32>, sqlx::Error> =
@@ -271,7 +273,10 @@ impl Rows for PostgresRows {
             .bind(next_offset.0)
             .bind(claim.partition_count);
         self.server
-            .transaction("create a position", async |c| insert.execute(c).await)
+            .transaction("create a position", async |c| {
+                sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+                insert.execute(c).await
+            })
             .map(|result| result.rows_affected() == 1)
     }
 
