@@ -130,12 +130,15 @@ enum Place {
 }
 
 /// A row of the batch.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and each pair of them comes")]
 struct Slot {
     table: usize,
     key: Key,
+    /// As the database has it.
     read: Option<(i64, Vec<Value>)>,
-    /// The values after the records applied so far; `None` while they are as read.
+    /// The values after the records applied since; `None` while they are as read.
     values: Option<Vec<Value>>,
+    /// Records since that changed it.
     changes: i64,
     /// The database refused it: each record's write is offered as soon as it is decided.
     is_suspect: bool,
@@ -164,9 +167,11 @@ enum Decided {
     Dead(Reject),
 }
 
-/// Most bytes of all notices of one record: a row of the outbox is inserted in one statement with the others, and without rows
-/// it is what one transaction holds at least.
+/// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows it is what one
+/// transaction holds at least.
 pub(crate) const RECORD_BYTES: usize = 128 << 20;
+/// Longest value of which no size is too large for the database.
+const VALUE_BYTES: usize = 1 << 20;
 /// Records between two looks at the clock, at most: it is looked at sooner where a batch has just begun.
 const LOOK: usize = 50;
 
@@ -181,12 +186,12 @@ pub(crate) struct Enough<'a> {
 }
 
 impl<'a> Enough<'a> {
-    /// Some time from now, or once the notices have so many bytes.
+    /// Some time from now, or once the outbox's rows have so many bytes.
     pub(crate) fn new(clock: &'a dyn Clock, within: Duration, bytes: usize) -> Self {
         Self { clock, until: clock.elapsed() + within, bytes_left: bytes, step: 1, look_in: 1 }
     }
 
-    /// Whether it is enough with a record of so many bytes of notices.
+    /// Whether it is enough with a record of so many bytes for the outbox.
     fn with(&mut self, bytes: usize) -> bool {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.look_in = self.look_in.saturating_sub(1);
@@ -259,8 +264,13 @@ impl<'a> Batch<'a> {
     /// Parses the keys. Sorted once, since rows are read, found and written in key order.
     pub(crate) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
         let records = shares.iter().map(|share| share.records.len()).sum();
-        let mut batch =
-            Self { shares, terms, entries: Vec::with_capacity(records), slots: Vec::with_capacity(records), pending: Vec::new() };
+        let mut batch = Self {
+            shares,
+            terms,
+            entries: Vec::with_capacity(records),
+            slots: Vec::with_capacity(records),
+            pending: Vec::new(),
+        };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         for (number, share) in shares.iter().enumerate() {
             let key_type = share.step.table().table.key_type;
@@ -268,7 +278,8 @@ impl<'a> Batch<'a> {
             for record in &share.records {
                 let mut place = Place::Unchecked;
                 let key = reject.take().map_or(Ok(()), |reject| Err(reject.clone()));
-                let key = key.and_then(|()| if share.is_timed { terms.horizon.check(record.timestamp) } else { Ok(()) });
+                let key =
+                    key.and_then(|()| if share.is_timed { terms.horizon.check(record.timestamp) } else { Ok(()) });
                 let key = key.and_then(|()| batch.check_size(record));
                 let at = share.in_hand(record);
                 let key = key.and_then(|()| terms.hand.check(at));
@@ -729,7 +740,10 @@ fn apply(
     }
     let is_changed = applied.row.is_some();
     let Some(version) = version.checked_add(slot.changes + i64::from(is_changed)) else {
-        return Err(Reject::dead_letter("bad-row", format!("the version {version} is the last that the column can hold")));
+        return Err(Reject::dead_letter(
+            "bad-row",
+            format!("the version {version} is the last that the column can hold"),
+        ));
     };
     let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
     let mut notices = Vec::with_capacity(applied.emissions.len());
@@ -747,7 +761,7 @@ fn apply(
         notices.push(row);
     }
     if all_bytes > RECORD_BYTES {
-        let message = format!("notices of {all_bytes} bytes in all, more than {RECORD_BYTES}");
+        let message = format!("notices and values of stores of {all_bytes} bytes in all, more than {RECORD_BYTES}");
         return Err(Reject::dead_letter("too-large", message));
     }
     if let Some(values) = applied.row {
@@ -952,12 +966,10 @@ mod tests {
         let mut batch = Batch::new(&shares, &terms);
         batch.take_rows(0, (1..6).map(|key| row(key, 15)).collect());
         let mut rows = Early { keeps: false, written: Vec::new() };
-        let enough = Enough::new(&*clock, Duration::from_secs(600), usize::MAX);
+        let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);
         assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
         let brief = |rows: &[RowWrite]| -> Vec<(Key, i64, i64, Value)> {
-            rows.iter()
-                .map(|row| (row.key.clone(), row.from_version, row.to_version, row.values[0].clone()))
-                .collect()
+            rows.iter().map(|row| (row.key.clone(), row.from_version, row.to_version, row.values[0].clone())).collect()
         };
         let of = |key, version, n| (Key::I64(key), version, version + 1, Value::I64(n));
         let early: Vec<_> = rows.written.iter().map(|rows| brief(rows)).collect();

@@ -9,6 +9,7 @@
 //! their partitions look from time to time, without waiting, whether they are free.
 
 use crate::engine::decision::HaltReason;
+use crate::engine::pieces::Size;
 use crate::engine::stage::{PAUSE, PAUSE_MAX, Stage};
 use crate::engine::task::{Apart, Held, Input, State};
 use crate::flow::key::Key;
@@ -99,6 +100,10 @@ impl Stage {
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
             .partition(|(_, _, input)| input.apart.is_some());
         let mut room = self.state.portion.most(self.settings.batch_rows);
+        if candidates.iter().any(|(task, ..)| self.is_stateful(*task)) {
+            // It is published whole: as many messages at least as records.
+            room = room.min(self.outstanding.room(Size::MAX).messages).max(1);
+        }
         let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
         let is_aged = candidates
             .iter()
@@ -137,6 +142,10 @@ impl Stage {
     pub(crate) fn is_apart(&self, draws: &[Draw]) -> bool {
         let is_apart = |draw: &Draw| self.input(draw.task, draw.input).is_some_and(|input| input.apart.is_some());
         draws.iter().any(is_apart)
+    }
+
+    fn is_stateful(&self, task: TaskId) -> bool {
+        self.state.tasks.get(&task).is_some_and(|task| task.sub_topology.is_stateful())
     }
 
     fn input(&self, task: TaskId, number: usize) -> Option<&Input> {

@@ -21,6 +21,7 @@ use crate::engine::in_hand::Hand;
 use crate::engine::keyed::Keyed;
 use crate::engine::message::changelog_row;
 use crate::engine::outgoing::{Origin, Outgoing};
+use crate::engine::pieces::Size;
 use crate::engine::relay::{Outbound, Part, Publication};
 use crate::engine::stage::Stage;
 use crate::engine::task::{Input, State, Task};
@@ -39,7 +40,8 @@ use std::time::Duration;
 /// How long one batch is decided: far less than the database lets a transaction idle (`idle_in_transaction_timeout_ms`), and
 /// others wait for its rows.
 const DECIDE_TIME: Duration = Duration::from_millis(500);
-/// Bytes of notices after which a batch has enough: they are inserted in one statement, which holds 1 GiB.
+/// Bytes of notices and changelog records after which a batch has enough: they are inserted in one statement, which holds
+/// 1 GiB.
 const NOTICE_BYTES: usize = 32 << 20;
 
 /// How long an input has nothing to do before P is written for itself; a batch writes it in passing.
@@ -145,7 +147,7 @@ impl Stage {
 
     /// Everything of a database transaction but its commit.
     fn prepare(&mut self, draws: &[Draw], stores: &mut TaskStores) -> Result<Prepared, Undone> {
-        let Self { topology, rows, settings, state, hook, clock, message_bytes_max, hand, .. } = self;
+        let Self { topology, rows, settings, state, hook, clock, message_bytes_max, outstanding, hand, .. } = self;
         let terms = Terms {
             pipeline: topology.name(),
             now: clock.now(),
@@ -559,8 +561,8 @@ fn close_stores(
 }
 
 /// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
-/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores are
-/// suspects from now on, and the whole batch is offered again; so it is where one of those records now asks for a retry,
+/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores, or with
+/// earlier records written already, are suspects from now on, and the whole batch is offered again; so it is where one of those records now asks for a retry,
 /// since those behind it are decided already.
 fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
     let mut refused = Vec::new();

@@ -315,3 +315,37 @@ fn a_record_from_the_future_is_a_dead_letter_of_a_step_with_rows_and_ages_no_sta
         assert_eq!(codes, ["event-time-ahead"]);
     }
 }
+
+/// Keeps a large value under a key of each record's own.
+struct Hoard {
+    kept: Store<String>,
+}
+
+impl Algorithm for Hoard {
+    type Event = i64;
+    type Row = Account;
+    type Notices = Option<()>;
+
+    fn apply(&self, n: i64, account: &mut Account, context: &mut Context<'_>) -> Result<Option<()>, Reject> {
+        account.score += 1.0;
+        context.store(&self.kept)?.put(n.to_string(), &"x".repeat(900_000))?;
+        Ok(None)
+    }
+}
+
+/// They are rows of the outbox, and once they are committed they are published in one transaction.
+#[test]
+fn a_batch_has_a_bound_of_bytes_that_counts_what_it_writes_into_stores() {
+    let kept = Store::new("kept");
+    let mut topology = Topology::new("hoard");
+    topology.source("numbers").update("accounts", Hoard { kept: kept.clone() }).with_store(&kept).done();
+    let mut driver = TestDriver::new(topology).workers(1);
+    driver.row("accounts", 0, Account { score: 0.0 });
+    driver.run();
+    for n in 0..60 {
+        driver.send("numbers", 0, n);
+    }
+    driver.run();
+    assert_eq!(driver.row_of("accounts", 0).unwrap().version, 60);
+    assert_eq!(driver.status(0).database_commits.value(), 2, "32 MiB at most");
+}

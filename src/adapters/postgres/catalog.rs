@@ -269,10 +269,9 @@ impl Column {
     /// not keep, or that are none of their values; and an index may refuse a value that is there already, or too long.
     fn keeps(&self) -> bool {
         let is_exact = match self.kind() {
-            Some(ColumnType::Bool | ColumnType::I16 | ColumnType::I32 | ColumnType::I64) => true,
-            Some(ColumnType::F32 | ColumnType::F64 | ColumnType::Bytes) => true,
             Some(ColumnType::Text) => self.base != "bpchar",
             Some(ColumnType::Numeric | ColumnType::Json | ColumnType::Uuid | ColumnType::Timestamp) | None => false,
+            Some(_) => true,
         };
         is_exact && !self.is_narrowed && !self.is_indexed
     }
