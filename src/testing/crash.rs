@@ -40,6 +40,11 @@ impl CrashPoint {
         self.lock().seen.clone()
     }
 
+    /// How many instances were stopped.
+    pub(super) fn count(&self) -> usize {
+        self.lock().crashed.len()
+    }
+
     /// The steps at which instances were stopped.
     pub(super) fn crashed(&self) -> Vec<Step> {
         self.lock().crashed.clone()

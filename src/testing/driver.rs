@@ -3,6 +3,7 @@
 use super::crash::CrashPoint;
 use super::death::survived;
 use super::guard::{Guard, UnguardedRows, UnguardedSource};
+use super::observed::Row;
 use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
 use crate::engine::commit::{Hook, Step};
 use crate::engine::decision::HaltReason;
@@ -115,6 +116,8 @@ struct World {
     crash: Arc<CrashPoint>,
     instances: Vec<Instance>,
     stays_dead: bool,
+    /// Instances that ended by themselves, a sentence each.
+    ended: Vec<String>,
 }
 
 struct Instance {
@@ -451,16 +454,21 @@ impl TestDriver {
     /// Answers the fault that ended it, if one did.
     #[doc(hidden)]
     pub fn step_workers(&mut self, instance: usize) -> Option<Fault> {
-        let instance = self.world().instances.get_mut(instance)?;
-        let member = instance.member.as_mut()?;
+        let world = self.world();
+        let crashes = world.crash.count();
+        let member = world.instances.get_mut(instance)?.member.as_mut()?;
         let fault = match survived(|| member.step_workers()) {
-            Some(result) => result.err(),
-            None => Some(Fault::fatal("it died over a record")),
+            Some(result) => {
+                let fault = result.err()?;
+                world.note_end(instance, crashes, &fault);
+                fault
+            }
+            None => Fault::fatal("it died over a record"),
         };
-        if fault.is_some() {
+        if let Some(instance) = world.instances.get_mut(instance) {
             instance.member = None;
         }
-        fault
+        Some(fault)
     }
 
     /// Lets time pass without anybody doing anything.
@@ -570,6 +578,18 @@ impl TestDriver {
         Some((row.version, names.zip(row.values).collect()))
     }
 
+    /// Every row of a table, by key, as committed.
+    pub(super) fn named_rows(&mut self, table: &str) -> Vec<(Key, Row)> {
+        let spec = self.table(table);
+        let names: Vec<String> = spec.columns.into_iter().map(|column| column.name).collect();
+        let rows = self.world().database.all(&spec.table).into_iter();
+        let row = |row: RowRead| {
+            let values = names.iter().cloned().zip(row.values).collect();
+            (row.key, Row { version: row.version, values })
+        };
+        rows.map(row).collect()
+    }
+
     /// JSON text as the column's value.
     pub(super) fn column_value(&self, table: &str, column: &str, json: &str) -> Option<Value> {
         let spec = self.table(table);
@@ -616,8 +636,11 @@ impl TestDriver {
 
     /// Stops an instance politely; one that fails on the way is dead.
     pub(super) fn stop_or_die(&mut self, instance: usize) {
-        if let Some(member) = self.world().instances.get_mut(instance).and_then(|instance| instance.member.take()) {
-            survived(|| drop(member.close()));
+        let world = self.world();
+        let crashes = world.crash.count();
+        let member = world.instances.get_mut(instance).and_then(|instance| instance.member.take());
+        if let Some(Some(Err(fault))) = member.map(|member| survived(|| member.close())) {
+            world.note_end(instance, crashes, &fault);
         }
     }
 
@@ -639,12 +662,42 @@ impl TestDriver {
 
     pub(super) fn is_at_rest(&mut self) -> bool {
         let plan = self.plan.clone();
-        self.world().is_settled(&plan)
+        self.world().is_settled(&plan) && self.is_served()
+    }
+
+    /// Whether somebody serves every task, or says why it stands still.
+    fn is_served(&mut self) -> bool {
+        let (subs, partitions) = (self.plan.topology.sub_topologies().len(), self.plan.partitions);
+        let mut served = BTreeSet::new();
+        let alive = self.world().instances.iter().filter(|instance| instance.member.is_some());
+        for (task, status) in alive.flat_map(|instance| instance.status.tasks()) {
+            if status.state == "running" || status.halt.is_some() {
+                served.insert(task);
+            }
+        }
+        let tasks = (0..subs).flat_map(|sub_topology| (0..partitions).map(move |n| (sub_topology, Partition(n))));
+        tasks.into_iter().all(|(sub_topology, partition)| served.contains(&TaskId { sub_topology, partition }))
     }
 
     /// The partitions that stand still now.
     pub(super) fn standing(&mut self) -> Vec<Halt> {
         self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
+    }
+
+    /// Those of one instance.
+    pub(super) fn standing_at(&mut self, instance: usize) -> Vec<Halt> {
+        self.world().instances.get(instance).map(|instance| instance.status.halts()).unwrap_or_default()
+    }
+
+    /// The instances that ended although nobody killed them, a sentence each.
+    pub(super) fn ended(&mut self) -> Vec<String> {
+        self.world().ended.clone()
+    }
+
+    /// The position of a source partition in the database.
+    pub(super) fn position_at(&mut self, place: &TopicPartition) -> Option<Position> {
+        let name = self.plan.topology.name().to_owned();
+        self.world().database.position(&name, place)
     }
 
     /// D of a source partition: that of the database where its step has rows, K elsewhere.
@@ -760,7 +813,15 @@ impl World {
                 .collect();
             database.create_table(&spec.table, &columns);
         }
-        let mut world = Self { clock, log, database, crash: Arc::default(), instances: Vec::new(), stays_dead: false };
+        let mut world = Self {
+            clock,
+            log,
+            database,
+            crash: Arc::default(),
+            instances: Vec::new(),
+            stays_dead: false,
+            ended: Vec::new(),
+        };
         for number in 0..plan.instances {
             world.start(plan, number);
         }
@@ -891,14 +952,27 @@ impl World {
             return Ok(false);
         };
         let Some(member) = instance.member.as_mut() else { return Ok(false) };
-        if let Some(Ok(was_busy)) = survived(|| member.step()) {
-            return Ok(was_busy);
-        }
+        let crashes = self.crash.count();
+        let fault = match survived(|| member.step()) {
+            Some(Ok(was_busy)) => return Ok(was_busy),
+            Some(Err(fault)) => Some(fault),
+            None => None, // it died over a record
+        };
         instance.member = None; // dropped as a dead process is: nothing is closed
+        if let Some(fault) = fault {
+            self.note_end(number, crashes, &fault);
+        }
         if !self.stays_dead {
             self.try_start(plan, number)?;
         }
         Ok(true)
+    }
+
+    /// Notes that an instance ended, unless it died at a crash point: there were so many crashes before.
+    fn note_end(&mut self, number: usize, crashes: usize, fault: &Fault) {
+        if self.crash.count() == crashes {
+            self.ended.push(format!("instance {number}: {fault}"));
+        }
     }
 
     fn settle(&mut self, plan: &Plan) {

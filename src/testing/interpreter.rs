@@ -31,6 +31,8 @@ pub(super) struct Expected {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Option<Vec<u8>>,
     pub(super) timestamp: Timestamp,
+    /// Those of the record.
+    pub(super) headers: Vec<Header>,
     pub(super) kind: Kind,
 }
 
@@ -41,13 +43,15 @@ pub(super) enum Kind {
         id: String,
         /// The version of the row after the record, where its table has one.
         version: Option<i64>,
+        /// The threshold that it has reached, where there is one.
+        threshold: Option<String>,
     },
     DeadLetter {
         id: String,
         code: String,
     },
     /// The record itself under another key, or in another partition: its headers go with it.
-    SentOn(Vec<Header>),
+    SentOn,
 }
 
 /// A value of a store, `[version][JSON]`, and the event time at which it can be read no more.
@@ -250,8 +254,9 @@ impl Interpreter<'_> {
         for (seq, emission) in (0..).zip(emissions) {
             let id = self.id(place, record, seq);
             let partition = record.key.map(|key| partition_for(key, self.partitions));
-            let (destination, value) = (emission.destination, Some(emission.value));
-            self.expect(place, record, destination, (partition, record.key, value), Kind::Notice { id, version });
+            let threshold = emission.threshold.map(|limit| limit.to_string());
+            let to = (partition, record.key, Some(emission.value));
+            self.expect(place, record, emission.destination, to, Kind::Notice { id, version, threshold });
         }
     }
 
@@ -264,8 +269,8 @@ impl Interpreter<'_> {
     ) {
         for (partition, key) in copies {
             let partition = Some(partition.unwrap_or_else(|| partition_for(&key, self.partitions)));
-            let (value, kind) = (record.value.map(<[u8]>::to_vec), Kind::SentOn(record.headers.to_vec()));
-            self.expect(place, record, destination.clone(), (partition, Some(&key), value), kind);
+            let to = (partition, Some(&key[..]), record.value.map(<[u8]>::to_vec));
+            self.expect(place, record, destination.clone(), to, Kind::SentOn);
         }
     }
 
@@ -285,10 +290,11 @@ impl Interpreter<'_> {
         kind: Kind,
     ) {
         let (source, source_offset) = (place.source.clone(), record.offset);
-        // Kafka's client takes 0 for the moment of sending.
-        let timestamp = if record.timestamp.0 == 0 { Timestamp(1) } else { record.timestamp };
-        let key = key.map(<[u8]>::to_vec);
-        self.out.push(Expected { destination, partition, source, source_offset, key, value, timestamp, kind });
+        // Kafka's client takes 0 for the moment of sending. A dead letter says it in a header.
+        let is_now = record.timestamp.0 == 0 && !matches!(kind, Kind::DeadLetter { .. });
+        let timestamp = if is_now { Timestamp(1) } else { record.timestamp };
+        let (key, headers) = (key.map(<[u8]>::to_vec), record.headers.to_vec());
+        self.out.push(Expected { destination, partition, source, source_offset, key, value, timestamp, headers, kind });
     }
 
     fn id(&self, place: Place<'_>, record: &Record<'_>, seq: i32) -> String {

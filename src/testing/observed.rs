@@ -2,7 +2,7 @@
 
 use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
-use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,10 @@ pub struct Progress {
     pub decided: Option<NextOffset>,
     /// K.
     pub committed: Option<NextOffset>,
+    /// P: that of the database where the step has rows and it was looked at.
+    pub published: Option<NextOffset>,
+    /// Where committed readers end, if that was looked at.
+    pub end: Option<NextOffset>,
 }
 
 /// A source partition that stands still.
@@ -125,12 +129,30 @@ pub struct Observed {
     pub gone: BTreeMap<TopicPartition, Vec<Message>>,
     /// D and K of every source partition.
     pub progress: BTreeMap<TopicPartition, Progress>,
-    /// What disks hold of a store's partition, where its owner is known: keys and values as its changelog has them.
-    pub kept: BTreeMap<(String, i32), BTreeMap<Vec<u8>, Vec<u8>>>,
     /// The partitions that stand still.
     pub halts: Vec<Standstill>,
     /// Transactions that nobody ended, a sentence each.
     pub open: Vec<String>,
+    /// What can be seen only where everything runs in one process.
+    pub inside: Option<Inside>,
+}
+
+/// The ledger: outcome and code by source partition and offset.
+pub type Ledger = BTreeMap<(TopicPartition, Offset), (String, Option<String>)>;
+
+/// What a run in one process shows besides.
+#[derive(Clone, Debug, Default)]
+pub struct Inside {
+    /// What disks hold of a store's partition, where somebody serves it: keys and values as its changelog has them.
+    pub kept: BTreeMap<(String, i32), BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// The retained outbox but for changelog records: source, destination, id.
+    pub outbox: Vec<(TopicPartition, TopicName, String)>,
+    /// The ledger, where it is kept.
+    pub ledger: Ledger,
+    /// The partitions that stood still at any time, but for those that halted behind a disk that was broken.
+    pub seen: Vec<Standstill>,
+    /// Instances that ended although nothing was done to them, a sentence each.
+    pub ended: Vec<String>,
 }
 
 impl Observed {

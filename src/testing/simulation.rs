@@ -5,14 +5,16 @@
 
 use super::driver::{Sent, TestDriver};
 use super::judge::Finding;
-use super::observed::{Event, Message, Observed, Progress, Row, Standstill};
+use super::observed::{Event, Inside, Message, Observed, Progress, Row, Standstill};
 use super::watch::{Applications, watched};
 use crate::adapters::memory::{SinkFault, Snapshot};
 use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
+use crate::engine::decision::HaltReason;
+use crate::engine::message::{id_of, turn_of};
 use crate::engine::settings::EngineSettings;
-use crate::engine::supervisor::outputs;
+use crate::engine::task::Halt;
 use crate::flow::key::Key;
-use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicName, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::store::StoreId;
@@ -221,6 +223,10 @@ pub struct Simulation {
     backup: Option<Snapshot>,
     pub(super) had_disaster: bool,
     was_living: bool,
+    /// The instances whose disk was full or failed at some time: a partition may halt there, until a restart.
+    broken_disks: BTreeSet<usize>,
+    /// Everything that was ever seen to stand still, but for those.
+    seen: Vec<Standstill>,
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Decisions>,
     sequence: u64,
@@ -261,6 +267,8 @@ impl Simulation {
             backup: None,
             had_disaster: false,
             was_living: false,
+            broken_disks: BTreeSet::new(),
+            seen: Vec::new(),
             applications,
             progress,
             sequence: 0,
@@ -359,8 +367,14 @@ impl Simulation {
                     self.driver.log().expire_member(&group, member);
                 }
             }
-            Act::DiskFull(instance, is_full) => self.driver.disk(*instance).fill(*is_full),
-            Act::DiskBlocked(instance, is_blocked) => self.driver.disk(*instance).block(*is_blocked),
+            Act::DiskFull(instance, is_full) => {
+                self.broken_disks.insert(*instance);
+                self.driver.disk(*instance).fill(*is_full);
+            }
+            Act::DiskBlocked(instance, is_blocked) => {
+                self.broken_disks.insert(*instance);
+                self.driver.disk(*instance).block(*is_blocked);
+            }
             Act::Threshold(name, value) => self.set_threshold(name, *value),
             Act::Disaster(disaster) => {
                 self.keep_inputs();
@@ -394,7 +408,8 @@ impl Simulation {
             self.driver.disk(instance).block(false);
             // What a disaster did is seen at a takeover.
             let is_seen_by_all = self.had_disaster && !self.was_living;
-            let is_killed = is_seen_by_all || self.driver.halts_by_disk(instance);
+            let is_mended = self.broken_disks.contains(&instance) && self.driver.halts_by_disk(instance);
+            let is_killed = is_seen_by_all || is_mended;
             self.start_anew(instance, is_killed)?;
         }
         if self.was_living {
@@ -429,15 +444,12 @@ impl Simulation {
         self.forgive_forgotten();
         self.events.sort_by_key(|(sequence, _)| *sequence);
         let mut rows = BTreeMap::new();
-        for place in self.first_rows.keys() {
-            if let Some((version, values)) = self.driver.named_row(&place.0, &place.1) {
-                rows.insert(place.clone(), Row { version, values: values.into_iter().collect() });
-            }
+        for spec in self.topology.tables() {
+            let found = self.driver.named_rows(&spec.table.name).into_iter();
+            rows.extend(found.map(|(key, row)| ((spec.table.name.clone(), key), row)));
         }
-        let sources = self.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
-        let topics: BTreeSet<TopicName> = sources.chain(outputs(&self.topology)).collect();
         let mut log: BTreeMap<TopicPartition, Vec<Message>> = BTreeMap::new();
-        for topic in topics {
+        for topic in self.driver.log().topics() {
             self.driver.log().each_record(&topic, &mut |partition, record| {
                 let place = TopicPartition::new(topic.clone(), partition);
                 log.entry(place).or_default().push(Message::of(record));
@@ -447,25 +459,22 @@ impl Simulation {
         for place in self.progress.keys() {
             let decided = self.driver.decided_to(place);
             let committed = self.driver.log().committed(self.topology.name(), place).map(|found| found.next_offset);
-            progress.insert(place.clone(), Progress { decided, committed });
+            let published = self.driver.position_at(place).map(|position| position.published);
+            let end = self.driver.log().bounds(place).map(|bounds| bounds.end);
+            progress.insert(place.clone(), Progress { decided, committed, published, end });
         }
-        let mut kept = BTreeMap::new();
+        let mut inside = self.inside();
         for (number, sub) in self.topology.sub_topologies().iter().enumerate() {
             for (spec, partition) in
                 sub.stores.iter().flat_map(|spec| (0..self.shape.partitions).map(move |n| (spec, n)))
             {
                 let id = StoreId { name: spec.name.clone(), partition: Partition(partition) };
                 if let Some(found) = self.driver.kept(number, &id) {
-                    kept.insert((spec.name.to_string(), partition), found);
+                    inside.kept.insert((spec.name.to_string(), partition), found);
                 }
             }
         }
-        let halts = self.driver.standing().into_iter();
-        let halts = halts.map(|halt| Standstill {
-            source: halt.source,
-            reason: halt.reason.label().into(),
-            detail: halt.detail,
-        });
+        let halts = self.driver.standing().into_iter().map(standstill).collect();
         let (kafka, database) = (self.driver.log().open_transactions(), self.driver.database().open_transactions());
         let mut open = Vec::new();
         if kafka > 0 {
@@ -489,9 +498,9 @@ impl Simulation {
             log,
             gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),
             progress,
-            kept,
-            halts: halts.collect(),
+            halts,
             open,
+            inside: Some(inside),
         }
     }
 
@@ -517,6 +526,16 @@ impl Simulation {
             self.driver.pass(TICK);
         }
         Ok(())
+    }
+
+    /// Outbox, ledger, and what was seen on the way.
+    fn inside(&mut self) -> Inside {
+        let name = self.topology.name().to_owned();
+        let outbox = self.driver.database().outbox(&name).into_iter().filter(|row| turn_of(row).is_none());
+        let outbox = outbox.map(|row| (row.source.clone(), row.destination.clone(), id_of(&name, &row))).collect();
+        let ledger = self.driver.database().verdicts(&name).into_iter();
+        let ledger = ledger.map(|line| ((line.source, line.source_offset), (line.outcome.into(), line.note))).collect();
+        Inside { outbox, ledger, seen: self.seen.clone(), ended: self.driver.ended(), ..Inside::default() }
     }
 
     fn keep_inputs(&mut self) {
@@ -616,6 +635,15 @@ impl Simulation {
         for line in lines {
             self.note(|| line);
         }
+        if self.driver.is_up(instance) {
+            for halt in self.driver.standing_at(instance) {
+                let is_excused = halt.reason == HaltReason::StoreUnwritable && self.broken_disks.contains(&instance);
+                let halt = standstill(halt);
+                if !is_excused && !self.seen.contains(&halt) {
+                    self.seen.push(halt);
+                }
+            }
+        }
     }
 
     fn send(&mut self, sending: &Sending) {
@@ -647,6 +675,10 @@ impl Simulation {
             let _ = writeln!(trace, "{}", line());
         }
     }
+}
+
+fn standstill(halt: Halt) -> Standstill {
+    Standstill { source: halt.source, reason: halt.reason.label().into(), detail: halt.detail }
 }
 
 fn step_called(name: &str) -> Step {

@@ -62,6 +62,10 @@ impl LogStep for Watched<dyn LogStep> {
         self.inner.key_type()
     }
 
+    fn keeps_by_key(&self) -> bool {
+        self.inner.keeps_by_key()
+    }
+
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.applications.note(context, |context| self.inner.apply(record, context))
     }

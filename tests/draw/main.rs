@@ -1,5 +1,6 @@
 //! The generator within the fast suites: some seeds, that a seed repeats itself, and what was found before.
 
+mod falsified;
 mod found;
 mod met;
 mod pairs;

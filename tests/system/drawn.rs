@@ -195,7 +195,7 @@ impl Run {
         let places = self.sources.iter().zip(committed).map(|(place, (committed, _))| {
             let own = decided.get(&(place.topic.as_str().to_owned(), place.partition.0)).copied().map(NextOffset);
             let decided = if has_rows(&place.topic) { own } else { committed };
-            (place.clone(), Progress { decided, committed })
+            (place.clone(), Progress { decided, committed, ..Progress::default() })
         });
         Ok(places.collect())
     }
@@ -243,9 +243,9 @@ impl Run {
             log,
             gone: BTreeMap::new(),
             progress,
-            kept: BTreeMap::new(),
             halts,
             open,
+            inside: None,
         };
         observed.partition_by_partition(&self.topology)
     }

@@ -216,6 +216,14 @@ impl MemoryLog {
         state.touch();
     }
 
+    /// Every topic, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicName> {
+        let mut topics: Vec<TopicName> = self.lock().topics.by_name.keys().cloned().collect();
+        topics.sort();
+        topics
+    }
+
     /// What a committed reader finds in a topic now, partition by partition in offset order; nothing without such a topic.
     #[must_use]
     pub fn read(&self, topic: &TopicName) -> Vec<Found> {
