@@ -239,7 +239,7 @@ fn value_outcomes(knobs: &Knobs, sub: &SubDraw, value: &str) -> Vec<&'static str
         out.push("several notices");
     }
     out.extend(match event.does {
-        Does::Change => Some("change"),
+        Does::Change | Does::Cure => Some("change"),
         Does::Nothing => Some("nothing"),
         Does::Skip => Some("skip"),
         Does::Reject => Some("reject"),

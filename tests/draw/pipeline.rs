@@ -44,6 +44,8 @@ pub enum Does {
     NotFinite,
     /// Writes what the table's constraint refuses.
     Refused,
+    /// Sets the sum to nothing, which the constraint takes again, whatever stood there.
+    Cure,
     /// Changes nothing, and deletes its value where it has one of its own.
     Delete,
     /// A notice of so many kilobytes.
@@ -264,6 +266,10 @@ impl Steps {
         match event.does {
             Does::Refused => {
                 row.sum = 2.0 * REFUSED;
+                row.mirror = format!("{:?}", row.sum);
+            }
+            Does::Cure => {
+                row.sum = 0.0;
                 row.mirror = format!("{:?}", row.sum);
             }
             Does::Panic(Place::EncodeRow) => row.trap = WriteTrap("panic".into()),

@@ -554,6 +554,7 @@ impl Acts<'_> {
         ];
         if sub.has_rows() {
             choices.extend([Does::Refused, Does::Refused, Does::RetryUnlessRefused, Does::RetryUnlessRefused]);
+            choices.extend([Does::Cure, Does::Cure]);
         }
         let places = [
             (sub.has_filter, Place::Filter),
