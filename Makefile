@@ -7,6 +7,7 @@ SEEDS ?= 10000
 FIRST ?= 0
 SEED ?=
 FILES ?=
+COUNT ?= 420
 FEATURES ?=
 
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
@@ -15,7 +16,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw draw-pairs bites up down bench
+.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw draw-pairs bites mutants up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +88,10 @@ draw-pairs: ## Add up what runs of make draw have counted into docs/draw-pairs.m
 
 bites: ## Put defects that were mended back, one at a time, and see the generator find each (ARGS="name" for one of them)
 	tests/draw/bites.sh $(ARGS)
+
+mutants: ## Change the code in COUNT places drawn by SEED, one at a time, and see the fast suites notice (ARGS=again for survivors)
+	@cargo run --locked --quiet --profile draw --no-default-features --features embedded --example mutants -- \
+		$(if $(ARGS),$(ARGS),$(or $(SEED),20261128) $(COUNT))
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 	@tests/servers/up.sh $(BROKERS)
