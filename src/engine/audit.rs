@@ -455,4 +455,75 @@ mod tests {
         assert_eq!(report.unknown.ids, [id_of(PIPELINE, &row(4))]);
         assert!(!report.is_clean());
     }
+
+    fn deed(next_offset: (i64, i64), committed: (i64, i64)) -> (Timestamp, Deed) {
+        let pair = |(before, after)| (Some(NextOffset(before)), NextOffset(after));
+        let deed = Deed {
+            source: source(),
+            command: "replay --suppress-output".into(),
+            who: "o".into(),
+            incarnation: 0,
+            next_offset: pair(next_offset),
+            committed: pair(committed),
+            excused: (NextOffset(0), NextOffset(0)),
+        };
+        (Timestamp(0), deed)
+    }
+
+    #[test]
+    fn only_a_deed_that_left_d_below_k_is_a_replay_and_only_up_to_its_k() {
+        let replay = [deed((5, 5), (9, 9))];
+        assert!(is_replay(&source(), NextOffset(9), &replay) && is_replay(&source(), NextOffset(6), &replay));
+        assert!(!is_replay(&source(), NextOffset(10), &replay));
+        assert!(!is_replay(&source(), NextOffset(9), &[deed((5, 9), (9, 9))]), "both went to the same offset");
+    }
+
+    #[test]
+    fn messages_whose_rows_are_gone_by_age_are_counted_and_no_others() {
+        let compared = |standing| Compared {
+            origin: origin_of(PIPELINE, &id_of(PIPELINE, &row(1))).unwrap(),
+            standing,
+            is_repeated: false,
+            is_altered: false,
+            is_out_of_order: false,
+        };
+        let mut report = AuditReport::default();
+        for standing in [Standing::BeyondRetention, Standing::Kept, Standing::Kept, Standing::BeyondRetention] {
+            tally(&mut report, "id", &compared(standing), &[]);
+        }
+        assert_eq!((report.in_topics, report.beyond_retention), (4, 2));
+        assert!(report.is_clean());
+    }
+
+    /// Nothing moves, and the rows' versions have risen by this.
+    struct Resting(i64, Counts);
+
+    impl RowHistory for Resting {
+        fn positions(&mut self) -> Result<Vec<(TopicPartition, Position, Counts)>, Fault> {
+            let mut all = Running { decided: [Some(3); 2], asked: 0, outbox: 0, lost: None }.positions()?;
+            all.iter_mut().for_each(|(_, _, counts)| *counts = self.1);
+            Ok(all)
+        }
+
+        fn version_sum(&mut self, _: &Table) -> Result<Option<i64>, Fault> {
+            Ok(Some(self.0))
+        }
+
+        fn each_outbox_row(&mut self, _: &mut dyn FnMut(OutboxRow)) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn versions_that_rose_by_more_or_less_than_the_records_changed_rows_are_a_contradiction() {
+        let counts = Counts { row_changes: 4, ..Counts::default() };
+        for (sum, is_clean) in [(4, true), (5, false), (3, false)] {
+            let report = audit(&scoring::topology(), &mut Resting(sum, counts), &mut Published { end: 0 }).unwrap();
+            assert_eq!((report.contradictions.is_empty(), report.row_versions), (is_clean, Some(sum)), "{report:?}");
+        }
+    }
 }

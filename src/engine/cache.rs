@@ -1099,4 +1099,68 @@ mod tests {
         assert_eq!(cache.clock().unwrap(), Some(Timestamp(100)), "which does not expire");
         assert_eq!(all(&mut cache, false).len(), 1, "and is shown to nobody");
     }
+
+    #[test]
+    fn what_the_store_lacks_is_what_is_proved_and_not_written() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        for key in [b"a", b"b"] {
+            cache.put(key, Some(&[7]), Timestamp(0)).unwrap();
+        }
+        cache.accept();
+        cache.seal();
+        assert_eq!(cache.unwritten_count(), 0, "in flight");
+        cache.prove();
+        assert_eq!(cache.unwritten_count(), 2, "proved");
+        cache.put(b"c", Some(&[7]), Timestamp(0)).unwrap();
+        cache.accept();
+        cache.seal();
+        assert_eq!(cache.unwritten_count(), 2, "the third is in flight");
+        cache.flush(&checkpoint()).unwrap();
+        assert_eq!(cache.unwritten_count(), 0, "written");
+    }
+
+    #[test]
+    fn a_sweep_counts_what_is_left_exactly() {
+        let spec = || StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut alone = WriteBack::new(Box::new(Map::default()), spec());
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec());
+        for n in 0..100_u32 {
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0)).unwrap();
+        }
+        cache.accept();
+        cache.seal();
+        cache.prove();
+        cache.flush(&checkpoint()).unwrap();
+        for cache in [&mut alone, &mut cache] {
+            cache.put(b"in flight", Some(&[7; 50]), Timestamp(0)).unwrap();
+            cache.accept();
+            cache.seal();
+        }
+        cache.sweep(0);
+        assert!(alone.bytes() > 0);
+        assert_eq!(cache.bytes(), alone.bytes());
+    }
+
+    #[test]
+    fn the_order_of_unwritten_keys_is_kept_over_a_flush_while_ranges_are_asked_for() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        cache.put(b"a", Some(&[7]), Timestamp(0)).unwrap();
+        cache.accept();
+        assert_eq!(all(&mut cache, false).len(), 1);
+        cache.flush(&checkpoint()).unwrap();
+        assert!(cache.unflushed.is_some(), "a range was asked for since the last flush");
+        cache.flush(&checkpoint()).unwrap();
+        assert!(cache.unflushed.is_none(), "and none since this one");
+    }
+
+    #[test]
+    fn a_write_to_the_store_ends_as_soon_as_it_is_full() {
+        let full = vec![7; WRITE_BYTES - 1];
+        let writes: [Write<'_>; 3] = [(b"a", Some(&full)), (b"b", None), (b"c", None)];
+        let (some, more) = cut(&writes).unwrap();
+        assert_eq!((some.len(), more.len()), (1, 2));
+        assert!(cut(more).is_none());
+    }
 }

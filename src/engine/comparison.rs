@@ -409,4 +409,33 @@ mod tests {
         assert_eq!(at(3, Some(2), 3), [Misplaced::PublishedBeyondCommitted]);
         assert_eq!(at(1, Some(4), 3), [Misplaced::CommittedBeyondDecided]);
     }
+
+    #[test]
+    fn a_hole_of_the_outbox_ends_before_the_rows_around_it() {
+        let at = |offset: i64| Positions::from([(row(0).source, NextOffset(offset))]);
+        let mut comparison = Comparison::new("p", at(100));
+        for offset in [1, 8] {
+            comparison.expect(&OutboxRow { created_at: Timestamp(10 * offset), ..row(offset) });
+        }
+        comparison.dropped(&[(Timestamp(10), Timestamp(80))]);
+        comparison.expected_all(at(100));
+        let mut standing = |offset: i64, seq| {
+            comparison.find(&topic("out"), &found(&OutboxRow { seq, ..row(offset) })).unwrap().standing
+        };
+        assert_eq!(standing(4, 0), Standing::BeyondRetention);
+        assert_eq!([standing(1, 1), standing(8, 1)], [Standing::Unknown; 2], "their own rows are there");
+    }
+
+    #[test]
+    fn a_row_is_taken_for_older_than_its_topic_only_where_nothing_as_old_is_left_there() {
+        let mut comparison = Comparison::new("p", Positions::from([(row(0).source, NextOffset(9))]));
+        comparison.begins(&topic("out"), vec![NextOffset(0)]);
+        for offset in 5..8 {
+            comparison.expect(&OutboxRow { created_at: Timestamp(offset), ..row(offset) });
+        }
+        comparison.expect(&OutboxRow { seq: 1, created_at: Timestamp(6), ..row(6) });
+        comparison.find(&topic("out"), &found(&row(6)));
+        let absences = ["p/in/0/5/0", "p/in/0/6/1", "p/in/0/7/0"].map(|id| comparison.absence(id));
+        assert_eq!(absences, [Absence::NothingAsOld, Absence::Unexplained, Absence::Unexplained]);
+    }
 }

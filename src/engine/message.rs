@@ -359,4 +359,23 @@ mod tests {
         assert!(!names.contains(&"kafka_dlt-exception-stacktrace"));
         assert_eq!(turn_of(&row), None);
     }
+
+    #[test]
+    fn a_message_is_never_taken_for_smaller_than_it_is() {
+        let source = TopicPartition::new(TopicName::parse(&"t".repeat(249)).unwrap(), Partition(2));
+        let record = Record {
+            offset: Offset(i64::MAX),
+            timestamp: Timestamp(i64::MAX),
+            key: Some(b"k"),
+            value: Some(b"v"),
+            headers: &[],
+        };
+        let pipeline = "p".repeat(200);
+        let row = dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
+        let headers = headers_of(&pipeline, &row);
+        let own: usize =
+            headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
+        let bytes = own + row.key.as_ref().map_or(0, Vec::len) + row.value.as_ref().map_or(0, Vec::len);
+        assert!((bytes..bytes + 2_000).contains(&bytes_of(&pipeline, &row)), "{bytes}, {}", bytes_of(&pipeline, &row));
+    }
 }

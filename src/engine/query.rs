@@ -855,4 +855,12 @@ mod tests {
         assert_eq!(from_hex(""), Some(Vec::new()));
         assert_eq!((from_hex("7"), from_hex("0x"), from_hex("ü0")), (None, None, None));
     }
+
+    #[test]
+    fn a_turn_answers_some_dozens_of_keys_or_one_range() {
+        let cost = |count| Asked::Keys(vec![Vec::new(); count]).cost();
+        assert_eq!((cost(0), cost(1) * 32, cost(7)), (0, 31 * 32, 7 * 31));
+        assert!(cost(31) < SLICE_KEYS && cost(33) > SLICE_KEYS);
+        assert_eq!(Asked::Size.cost(), SLICE_KEYS);
+    }
 }

@@ -280,3 +280,41 @@ impl Publication {
         self.outgoing.remove(&gone);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Partition;
+
+    fn row(topic: &str, offset: i64, destination: &str) -> OutboxRow {
+        let name = |name: &str| TopicName::parse(name).unwrap();
+        OutboxRow {
+            source: TopicPartition::new(name(topic), Partition(0)),
+            source_offset: Offset(offset),
+            seq: 0,
+            incarnation: 0,
+            destination: name(destination),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            created_at: Timestamp(0),
+            timestamp: None,
+        }
+    }
+
+    /// The letter of a message that was sent on goes behind what its own source said before it.
+    #[test]
+    fn a_dead_letter_in_the_place_of_a_message_that_was_sent_on_stands_in_the_order_of_its_source() {
+        let mut publication = Publication::default();
+        for row in [row("in", 0, "out"), row("in", 1, "out"), row("in", 2, "out"), row("other", 0, "out")] {
+            publication.rows.push(Outbound { row, input_at: None });
+        }
+        publication.replace(vec![(Place::Beside(0), row("in", 1, "in-dlt"))]);
+        let order: Vec<(i64, bool)> = publication
+            .rows
+            .iter()
+            .map(|Outbound { row, .. }| (row.source_offset.0, row.destination.as_str() == "in-dlt"))
+            .collect();
+        assert_eq!(order, [(0, false), (1, false), (1, true), (2, false), (0, false)]);
+    }
+}

@@ -1361,4 +1361,48 @@ mod tests {
         assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![2, 3, 4, 5], Some(NextOffset(6))));
         assert_eq!(world.relay.outstanding.messages(), 10_000 - 4);
     }
+
+    /// A publication of one message, as the stage hands it over.
+    fn taken(world: &mut World, from: i64, to: i64) -> Publication {
+        world.publish(from, to);
+        match world.relay.inbox.try_recv().unwrap() {
+            ToRelay::Publish(publication) => Publication { bytes: 100, ..*publication },
+            _ => panic!("a publication"),
+        }
+    }
+
+    #[test]
+    fn what_is_merged_is_one_part_an_assignment_and_as_large_as_its_parts() {
+        let mut world = world(vec![]);
+        let mut merged = taken(&mut world, 0, 2);
+        merged.append(taken(&mut world, 2, 3));
+        let range = |part: &Part| (part.from.0, part.to.0);
+        assert_eq!(merged.parts.iter().map(range).collect::<Vec<_>>(), [(0, 3)]);
+        world.move_away_and_back();
+        merged.append(taken(&mut world, 3, 5));
+        assert_eq!(merged.parts.iter().map(range).collect::<Vec<_>>(), [(0, 3), (3, 5)]);
+        assert_eq!((merged.len(), merged.bytes), (5, 300));
+    }
+
+    #[test]
+    fn no_transaction_is_filled_beyond_its_bound_on_messages() {
+        let mut world = world_of(vec![], 3);
+        for from in [0, 2, 4, 6] {
+            world.publish(from, from + 2);
+        }
+        world.run();
+        assert_eq!(world.sent(), (0..8).collect::<Vec<_>>());
+        assert_eq!(world.log.committed.lock().unwrap().len(), 4, "two and two are more than three");
+    }
+
+    #[test]
+    fn what_is_offered_again_is_counted_once() {
+        let mut world = world((0..3).map(|_| Fault::retry("no answer")).collect());
+        let mut publication = taken(&mut world, 0, 2);
+        publication.counts.announced = 2;
+        world.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
+        world.run();
+        assert_eq!(world.sent(), [0, 1]);
+        assert_eq!(world.relay.status.announced.value(), 2);
+    }
 }

@@ -409,4 +409,33 @@ mod tests {
         let rebuild = "tidegate --config t.yaml state rebuild readings-3";
         assert_eq!(commands(HaltReason::StoreUnreadable, None), [rebuild]);
     }
+
+    #[test]
+    fn each_halt_is_answered_by_its_own_ways_out() {
+        let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
+        let first = |reason, is_stateful| {
+            let (next_offset, at) = (Some(NextOffset(7)), Some(NextOffset(9)));
+            let committed = Some(NextOffset(5));
+            let place =
+                Place { program: "tidegate", source: &source, has_rows: true, is_stateful, next_offset, committed, at };
+            choices(reason, &place).first().unwrap().to_string()
+        };
+        let told = [
+            (HaltReason::GroupReset, true, "let the database's position decide"),
+            (HaltReason::GroupWentBack, true, "let the database's position decide"),
+            (HaltReason::GroupRenamed, true, "start under the old pipeline.name"),
+            (HaltReason::GroupRenamed, false, "start under the old pipeline.name"),
+            (HaltReason::TopicRecreated, false, "begin with the new topic's first record"),
+            (HaltReason::ClusterChanged, false, "point the settings at the old cluster"),
+            (HaltReason::InputsDeleted, false, "go on at the log's start"),
+            (HaltReason::InputsTruncated, false, "restore the log"),
+            (HaltReason::Unpublishable, false, "give the topic its settings back"),
+            (HaltReason::WronglyKeyed, false, "mend the producer first"),
+            (HaltReason::SchemaChanged, false, "undo the change of the table"),
+        ];
+        for (reason, is_stateful, words) in told {
+            let told = first(reason, is_stateful);
+            assert!(told.contains(words), "{reason:?}: {told}");
+        }
+    }
 }

@@ -397,3 +397,72 @@ fn plan_log(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
     let none = (NextOffset(0), NextOffset(0));
     Ok(Plan { position: None, committed: planned, announce: none, excused: none, is_group_first: true, is_done })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIPELINE: &str = "p";
+
+    /// P, D and K of a log from 0 to 20 that is the one the position was made in.
+    fn known(published: i64, decided: i64, committed: i64) -> Known {
+        let log_ids = LogIds { cluster_id: "c".into(), topic_id: "t".into() };
+        let position = Position {
+            epoch: 1,
+            next_offset: NextOffset(decided),
+            published: NextOffset(published),
+            incarnation: 0,
+            group: PIPELINE.into(),
+            log_ids: log_ids.clone(),
+            partition_count: 1,
+        };
+        Known {
+            has_rows: true,
+            is_stateful: false,
+            position: Some(position),
+            committed: Some(our_committed(PIPELINE, 1, NextOffset(committed), None)),
+            bounds: Bounds { start: NextOffset(0), end: NextOffset(20) },
+            log_ids,
+            partition_count: 1,
+        }
+    }
+
+    fn to_offset(to: i64, outputs: Option<Outputs>) -> Action {
+        Action::Reset { to: Target::Offset(NextOffset(to)), outputs }
+    }
+
+    #[test]
+    fn the_database_decides_only_where_the_group_is_not_ahead_of_it() {
+        let adopt = |known: &Known| plan(PIPELINE, Action::AdoptDatabase, known);
+        assert!(adopt(&known(5, 7, 9)).unwrap_err().contains("lies behind the group"));
+        let behind = adopt(&known(5, 7, 6)).unwrap();
+        assert_eq!((behind.committed.next_offset, behind.announce), (NextOffset(7), (NextOffset(6), NextOffset(7))));
+    }
+
+    #[test]
+    fn what_is_announced_first_begins_at_p_where_k_went_back_behind_it() {
+        let plan = plan(PIPELINE, Action::AdoptDatabase, &known(5, 7, 3)).unwrap();
+        assert_eq!(plan.announce, (NextOffset(5), NextOffset(7)));
+    }
+
+    #[test]
+    fn stores_follow_no_reset_below_what_was_announced_nor_into_another_log() {
+        let stateful = |known: Known| Known { is_stateful: true, ..known };
+        let emit = Some(Outputs::Emit);
+        assert!(plan(PIPELINE, to_offset(7, emit), &stateful(known(5, 5, 9))).unwrap_err().contains("stores"));
+        assert!(plan(PIPELINE, to_offset(7, emit), &known(5, 5, 9)).is_ok());
+        let mut elsewhere = stateful(known(5, 5, 5));
+        elsewhere.log_ids.topic_id = "another".into();
+        assert!(plan(PIPELINE, to_offset(7, emit), &elsewhere).unwrap_err().contains("stores"));
+        assert!(plan(PIPELINE, to_offset(9, emit), &stateful(known(5, 5, 5))).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_suppressed_in_a_log_of_which_nothing_was_announced() {
+        let mut known = known(5, 5, 5);
+        known.log_ids.topic_id = "another".into();
+        let refused = plan(PIPELINE, to_offset(7, Some(Outputs::Suppress)), &known).unwrap_err();
+        assert!(refused.contains("nothing to suppress"), "{refused}");
+        assert!(plan(PIPELINE, to_offset(7, Some(Outputs::Emit)), &known).is_ok());
+    }
+}

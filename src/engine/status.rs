@@ -459,4 +459,21 @@ mod tests {
         ages.add(Duration::from_millis(500));
         assert!(ages.quantile_ms(0.5, Some(&mark)).unwrap() > 490.0);
     }
+
+    #[test]
+    fn the_longest_age_is_counted_too() {
+        let ages = Ages::default();
+        ages.add(Duration::from_secs(86_400));
+        assert!(ages.quantile_ms(0.5, None).unwrap() > 1_000_000.0);
+    }
+
+    #[test]
+    fn a_restore_tells_how_long_it_takes_at_the_speed_so_far() {
+        let (store, began_at) = (String::new(), Duration::ZERO);
+        let begun =
+            RestoreStatus { store, from: 100, position: 100, end: 200, records: 0, bytes: 0, began_at, seconds: 6.0 };
+        let at = |position| RestoreStatus { position, ..begun.clone() };
+        let left = [100, 125, 150, 200].map(|position| at(position).seconds_left());
+        assert_eq!(left, [None, Some(18.0), Some(6.0), Some(0.0)]);
+    }
 }

@@ -932,4 +932,14 @@ mod tests {
         router.flush();
         assert_eq!(press(&mut router, 100).len(), 7, "nothing large waits any more");
     }
+
+    #[test]
+    fn a_revoke_is_over_with_the_last_word() {
+        let clock = SystemClock::default();
+        let (ack, acks) = bounded(4);
+        (0..4).for_each(|_| ack.send(()).unwrap());
+        wait_for(&acks, 4, (Duration::from_secs(20), Duration::from_secs(20)), &|| false);
+        assert!(clock.elapsed() < Duration::from_secs(10));
+        assert!(acks.is_empty());
+    }
 }

@@ -779,3 +779,21 @@ impl Place<'_> {
         Verdict::Decided
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Offset;
+
+    #[test]
+    fn records_in_their_places_are_counted_by_topic() {
+        let topic = |name| TopicName::parse(name).unwrap();
+        let record =
+            Record { offset: Offset(0), timestamp: Timestamp(0), key: Some(b"k"), value: Some(b"123"), headers: &[] };
+        let counted = InPlace::default();
+        for name in ["a", "b", "a", "a"] {
+            counted.note(&topic(name), &record);
+        }
+        assert_eq!(counted.0.into_inner(), [(topic("a"), 3, 12), (topic("b"), 1, 4)]);
+    }
+}

@@ -254,3 +254,25 @@ impl ColumnSpec {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_may_be_null_and_a_field_that_may_not_are_told_both_ways() {
+        let told = |is_option, is_nullable| {
+            let spec = ColumnSpec { name: "c".into(), accepts: vec![ColumnType::I64], is_nullable: is_option };
+            let found = FoundColumn {
+                name: "c".into(),
+                column_type: Some(ColumnType::I64),
+                type_name: "bigint".into(),
+                is_nullable,
+            };
+            spec.differences("t", &[found]).concat()
+        };
+        assert!(told(false, true).contains("may be null"));
+        assert!(told(true, false).contains("is not null"));
+        assert_eq!((told(true, true), told(false, false)), (String::new(), String::new()));
+    }
+}

@@ -420,3 +420,35 @@ impl Rows for NoRows {
         Self::refuse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Partition, TopicName};
+
+    fn source() -> TopicPartition {
+        TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0))
+    }
+
+    #[test]
+    fn a_transaction_is_settled_by_the_epoch_and_offset_of_its_position_and_by_nothing_else() {
+        let (from, to, published) = (NextOffset(5), NextOffset(8), NextOffset(5));
+        let advance = Move { source: source(), epoch: 3, from, to, published, counts: Counts::default() };
+        let settled = |epoch, offset| advance.settled(Some((epoch, NextOffset(offset)))).ok();
+        assert_eq!((settled(3, 8), settled(3, 5)), (Some(true), Some(false)));
+        assert_eq!((settled(4, 8), settled(4, 9)), (Some(false), Some(false)), "claimed since");
+        assert_eq!([settled(3, 6), settled(2, 5), settled(2, 8)], [None; 3], "an older database");
+        assert!(advance.settled(None).is_err());
+    }
+
+    #[test]
+    fn without_a_database_no_step_gets_or_leaves_anything() {
+        let mut rows = NoRows;
+        assert!(rows.bind(&[]).is_ok());
+        assert!(rows.claim(&[]).is_err() && rows.begin().is_err() && rows.advance(&[]).is_err());
+        assert!(rows.read(0, &[]).is_err() && rows.write(0, &[]).is_err() && rows.append(&[]).is_err());
+        assert!(rows.redirect(&[]).is_err() && rows.record(&[]).is_err());
+        assert!(rows.savepoint().is_err() && rows.rollback_to_savepoint().is_err() && rows.commit().is_err());
+        assert!(rows.outbox(&source(), NextOffset(0), NextOffset(1), 1).is_err());
+    }
+}

@@ -106,3 +106,18 @@ pub trait Sink: Send {
     /// `Retry` when the log did not answer.
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_as_large_as_its_key_its_value_and_its_headers() {
+        let destination = &TopicName::parse("out").unwrap();
+        let headers = &[Header::new("name", *b"value")];
+        let (key, value) = (Some(&b"key"[..]), Some(&b"1234567"[..]));
+        let message = Message { destination, partition: None, key, value, headers, timestamp: None, is_tracked: false };
+        assert_eq!(message.bytes(), 3 + 7 + 9);
+        assert_eq!(Message { key: None, value: None, headers: &[], ..message }.bytes(), 0);
+    }
+}

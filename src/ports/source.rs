@@ -217,3 +217,17 @@ pub trait Group: Send + Sync {
     /// `Fenced` when the broker refuses us as a member; `Retry` when it did not answer.
     fn commit(&self, offsets: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_is_what_it_was_made_of() {
+        let of = |instance| Membership::new("g", "m", 3, instance).unwrap();
+        let one = of(Some("i-1"));
+        assert_eq!((one.group(), one.member_id(), one.generation(), one.instance_id()), ("g", "m", 3, Some("i-1")));
+        assert_eq!(of(None).instance_id(), None);
+        assert!(Membership::new("g", "", 3, None).is_err() && Membership::new("g", "m", -1, None).is_err());
+    }
+}

@@ -378,3 +378,38 @@ fn a_commit_in_doubt_after_a_failover_that_went_back_halts_instead_of_asking_for
         assert!(is_victim || version == 2, "account {id}: the others go on");
     }
 }
+
+/// The broker forgets an offset that nobody has written for long (hazard H82).
+#[test]
+fn the_offset_of_an_idle_partition_is_written_again_before_it_expires() {
+    let mut driver = fill(
+        TestDriver::new(topology())
+            .partitions(4)
+            .settings(|settings| settings.recommit_every = Duration::from_secs(10)),
+        16,
+    );
+    for id in 0..16 {
+        driver.send("readings", id, json!({"value": 10.0}));
+    }
+    driver.run();
+    let sources: Vec<TopicPartition> = (0..4).map(place).collect();
+    let count = |driver: &mut TestDriver| -> usize {
+        let wait = Duration::from_secs(1);
+        driver.log().group("scoring").committed(&sources, wait).unwrap().iter().flatten().count()
+    };
+    assert_eq!(count(&mut driver), 4);
+    for source in &sources {
+        driver.log().set_committed("scoring", source, None).unwrap();
+    }
+    let idle = |driver: &mut TestDriver, steps: u32| {
+        (0..steps).for_each(|_| {
+            driver.pass(Duration::from_millis(100));
+            driver.step();
+        });
+    };
+    idle(&mut driver, 10);
+    assert_eq!(count(&mut driver), 0, "it is not time yet");
+    idle(&mut driver, 120);
+    assert_eq!(count(&mut driver), 4);
+    assert!(driver.halts().is_empty());
+}

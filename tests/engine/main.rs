@@ -3,6 +3,7 @@
 mod contested;
 mod crashes;
 mod deaths;
+mod filters;
 mod guards;
 mod halts;
 mod joins;

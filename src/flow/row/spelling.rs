@@ -134,4 +134,10 @@ mod tests {
         assert_eq!(list, r#"[{"a":2}]"#, "which element is gone is not known");
         assert_eq!(keep("x", "1", "{}"), Some("{}".into()));
     }
+
+    #[test]
+    fn a_list_that_was_read_with_other_elements_than_the_struct_holds_is_written_as_the_struct_has_it() {
+        assert_eq!(keep("[1.0, 2.00, 3.0]", "[1.0,2.0]", "[1.0,5.0]").unwrap(), "[1.0,5.0]");
+        assert_eq!(keep("[1.0, 2.00]", "[1.0,2.0]", "[5.0,2.0]").unwrap(), "[5.0,2.00]");
+    }
 }
