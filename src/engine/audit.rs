@@ -501,7 +501,9 @@ mod tests {
     impl RowHistory for Resting {
         fn positions(&mut self) -> Result<Vec<(TopicPartition, Position, Counts)>, Fault> {
             let mut all = Running { decided: [Some(3); 2], asked: 0, outbox: 0, lost: None }.positions()?;
-            all.iter_mut().for_each(|(_, _, counts)| *counts = self.1);
+            for (_, _, counts) in &mut all {
+                *counts = self.1;
+            }
             Ok(all)
         }
 

@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn the_longest_age_is_counted_too() {
         let ages = Ages::default();
-        ages.add(Duration::from_secs(86_400));
+        ages.add(Duration::from_hours(24));
         assert!(ages.quantile_ms(0.5, None).unwrap() > 1_000_000.0);
     }
 
