@@ -371,11 +371,15 @@ mod tests {
             headers: &[],
         };
         let pipeline = "p".repeat(200);
-        let row = dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
-        let headers = headers_of(&pipeline, &row);
-        let own: usize =
-            headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
-        let bytes = own + row.key.as_ref().map_or(0, Vec::len) + row.value.as_ref().map_or(0, Vec::len);
-        assert!((bytes..bytes + 2_000).contains(&bytes_of(&pipeline, &row)), "{bytes}, {}", bytes_of(&pipeline, &row));
+        let letter = dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
+        let notice = OutboxRow { headers: Vec::new(), destination: source.topic.clone(), ..letter.clone() };
+        for row in [letter, notice] {
+            let headers = headers_of(&pipeline, &row);
+            let own: usize =
+                headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
+            let bytes = own + row.key.as_ref().map_or(0, Vec::len) + row.value.as_ref().map_or(0, Vec::len);
+            let taken_for = bytes_of(&pipeline, &row);
+            assert!((bytes..bytes + 2_000).contains(&taken_for), "{bytes}, {taken_for}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mutants SEED COUNT       draws so many mutants, builds them all at once, runs each, writes docs/mutants.md and .jsonl
-//! mutants again            runs those that docs/mutants.jsonl says survived, and writes both files anew
+//! mutants again [WORD]     runs those that docs/mutants.jsonl says survived, or of them those whose name holds the word
 //! mutants list             prints every mutant there is
 //! ```
 //! Every drawn mutant is compiled into one build of a copy of the tree, behind a switch that an environment variable turns
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["list"] => list(),
-        ["again"] => again(),
+        ["again"] => again(""),
+        ["again", word] => again(word),
         [seed, count] => match (seed.parse(), count.parse()) {
             (Ok(seed), Ok(count)) => drawn(seed, count),
             _ => return usage(),
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("mutants SEED COUNT | mutants again | mutants list");
+    eprintln!("mutants SEED COUNT | mutants again [WORD] | mutants list");
     ExitCode::from(64)
 }
 
@@ -124,7 +125,7 @@ fn drawn(seed: u64, count: usize) -> io::Result<ExitCode> {
     report::write(&tree.root, &head, records)
 }
 
-fn again() -> io::Result<ExitCode> {
+fn again(word: &str) -> io::Result<ExitCode> {
     let folder = folder()?;
     let mut tree = Tree::new(root(), &folder);
     let (head, mut records) = report::read(&tree.root)?;
