@@ -1405,4 +1405,16 @@ mod tests {
         assert_eq!(world.sent(), [0, 1]);
         assert_eq!(world.relay.status.announced.value(), 2);
     }
+
+    #[test]
+    fn what_is_given_back_unpublished_is_not_counted() {
+        let mut world = world(vec![Fault::retry("no answer")]);
+        let mut publication = taken(&mut world, 2, 4);
+        publication.counts.announced = 2;
+        *world.log.k.lock().unwrap() = Some(NextOffset(1));
+        world.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
+        world.run();
+        assert!(world.sent().is_empty());
+        assert_eq!(world.relay.status.announced.value(), 0);
+    }
 }

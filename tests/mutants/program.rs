@@ -131,7 +131,7 @@ fn again(word: &str) -> io::Result<ExitCode> {
     let (head, mut records) = report::read(&tree.root)?;
     let survived: BTreeMap<String, u32> = records
         .iter()
-        .filter(|record| record.outcome.is_survival())
+        .filter(|record| record.outcome.is_survival() && record.name.contains(word))
         .map(|record| (record.name.clone(), record.id))
         .collect();
     let mut mutants = Vec::new();
