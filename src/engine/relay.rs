@@ -273,6 +273,12 @@ impl Relay {
         Ok(None)
     }
 
+    /// Whether its next step has something to do that waits for no time to pass.
+    pub(crate) fn has_work(&self) -> bool {
+        let is_due = |publication: &Publication| publication.len() > 0 || publication.is_urgent;
+        !self.inbox.is_empty() || self.pending.iter().any(is_due)
+    }
+
     /// Waits for a message, at most `wait`, and takes it.
     ///
     /// # Errors

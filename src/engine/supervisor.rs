@@ -247,6 +247,19 @@ impl Member {
     /// # Errors
     /// `Fatal`: this member is dead, as a process would be.
     pub fn step(&mut self) -> Result<bool, Fault> {
+        self.step_parts(true)
+    }
+
+    /// As [`Member::step`], with relays that are busy elsewhere: what is handed over to them waits.
+    ///
+    /// # Errors
+    /// As [`Member::step`].
+    #[doc(hidden)]
+    pub fn step_without_relays(&mut self) -> Result<bool, Fault> {
+        self.step_parts(false)
+    }
+
+    fn step_parts(&mut self, has_relays: bool) -> Result<bool, Fault> {
         let Self { source, router, workers, .. } = self;
         let mut outcome = Ok(());
         let mut guided =
@@ -261,7 +274,7 @@ impl Member {
         self.router.flush();
         for worker in &mut self.workers {
             is_busy |= worker.stage.step()?.is_none();
-            is_busy |= worker.relay.step()?.is_none();
+            is_busy |= if has_relays { worker.relay.step()?.is_none() } else { worker.relay.has_work() };
         }
         is_busy |= self.serve_source();
         Ok(is_busy)

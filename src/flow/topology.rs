@@ -263,6 +263,13 @@ impl Topology {
         self
     }
 
+    /// The same pipeline without times to live: for whoever simulates a release.
+    #[must_use]
+    pub(crate) fn everlasting(mut self) -> Self {
+        self.sub_topologies.iter_mut().flat_map(|sub| &mut sub.stores).for_each(|spec| spec.time_to_live = None);
+        self
+    }
+
     /// The pipeline's name.
     #[must_use]
     pub fn name(&self) -> &str {

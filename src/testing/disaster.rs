@@ -5,7 +5,9 @@ use crate::engine::decision::{DataLossPolicy, HaltReason};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::ports::source::Committed;
+use crate::ports::store::{Checkpoint, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than a session and a transaction last in a simulation.
@@ -89,6 +91,8 @@ impl Simulation {
                 };
                 self.struck_where(is_of);
             }
+            Disaster::OffsetBack(topic, partition) => self.set_back(&group, &self.place(topic, *partition)),
+            Disaster::ChangelogCut(nth, partition, offsets) => self.cut_changelog(*nth, *partition, *offsets),
         }
     }
 
@@ -174,6 +178,58 @@ impl Simulation {
             }
         }
         out
+    }
+
+    fn set_back(&mut self, group: &str, place: &TopicPartition) {
+        self.driver.pass(LAPSE);
+        let Some(k) = self.driver.log().committed(group, place) else { return };
+        let at = k.next_offset.0 - 1;
+        if at < self.driver.log().bounds(place).map_or(0, |bounds| bounds.start.0) {
+            return;
+        }
+        let words: Vec<String> = k.metadata.splitn(5, ' ').map(str::to_owned).collect();
+        let [version, pipeline, epoch, _, rest @ ..] = &words[..] else { return };
+        let metadata = [version, pipeline, epoch, &at.to_string()].into_iter().chain(rest).cloned().collect::<Vec<_>>();
+        let earlier = Committed { next_offset: NextOffset(at), metadata: metadata.join(" ") };
+        drop(self.driver.log().set_committed(group, place, Some(earlier)));
+        self.struck_where(|sub| reads(sub, &place.topic));
+        let topology = self.topology.clone();
+        let of_it = topology.sub_topologies().iter().filter(|sub| reads(sub, &place.topic) && sub.table().is_none());
+        let is_proof =
+            |checkpoint: &Checkpoint| checkpoint.inputs.iter().any(|(source, seen)| source == place && seen.0 > at);
+        if of_it.flat_map(|sub| &sub.stores).any(|spec| self.only_disk_has(&spec.name, place.partition, &is_proof)) {
+            self.owe(|sub| reads(sub, &place.topic), place.partition);
+        }
+    }
+
+    fn cut_changelog(&mut self, nth: usize, partition: i32, offsets: i64) {
+        self.driver.pass(LAPSE);
+        let topology = self.topology.clone();
+        let stores = topology.sub_topologies().iter().flat_map(|sub| sub.stores.iter().map(move |spec| (sub, spec)));
+        let found = stores.filter_map(|(sub, spec)| Some((sub, spec, topology.changelog_topic(spec)?))).nth(nth);
+        let Some((sub, spec, topic)) = found else { return };
+        let place = self.place(topic.as_str(), partition);
+        let Some(bounds) = self.driver.log().bounds(&place) else { return };
+        let end = NextOffset((bounds.end.0 - offsets).max(bounds.start.0));
+        self.driver.log().truncate_from(&place, end);
+        self.struck_where(|other| {
+            other.stores.iter().any(|store| topology.changelog_topic(store).as_ref() == Some(&topic))
+        });
+        if self.only_disk_has(&spec.name, place.partition, &|checkpoint| checkpoint.next_offset > end) {
+            self.owe(|other| other.lead == sub.lead, place.partition);
+        }
+    }
+
+    /// These tasks have to stand still while the one disk is there.
+    fn owe(&mut self, is_meant: impl Fn(&SubTopology) -> bool, partition: Partition) {
+        let subs = self.topology.sub_topologies().iter().enumerate().filter(|(_, sub)| is_meant(sub));
+        self.owed.extend(subs.map(|(number, _)| (number, partition.0)));
+    }
+
+    /// Whether there is one instance alone, and what its disk remembers of a store is such.
+    fn only_disk_has(&mut self, store: &Arc<str>, partition: Partition, is_such: &dyn Fn(&Checkpoint) -> bool) -> bool {
+        let id = StoreId { name: Arc::clone(store), partition };
+        self.driver.instance_count() == 1 && self.driver.disk(0).checkpoint(&id).as_ref().is_some_and(is_such)
     }
 
     /// Kills every instance, for longer than the group remembers them.

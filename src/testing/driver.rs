@@ -82,6 +82,8 @@ struct Plan {
     /// The largest messages that topics take from the start on.
     limits: Vec<(TopicName, usize)>,
     without: Option<Guard>,
+    /// Of so many turns of an instance its relays have one.
+    lag: usize,
 }
 
 /// A record that a test sends, with everything that a producer may choose.
@@ -125,6 +127,7 @@ struct Instance {
     status: Arc<Status>,
     stores: MemoryStores,
     is_frozen: bool,
+    turns: usize,
 }
 
 impl TestDriver {
@@ -147,6 +150,7 @@ impl TestDriver {
             workers: WORKERS,
             limits: Vec::new(),
             without: None,
+            lag: 1,
         };
         Self { plan, world: None, deeds: Vec::new() }
     }
@@ -188,6 +192,11 @@ impl TestDriver {
     #[must_use]
     pub fn settings(self, change: impl FnOnce(&mut EngineSettings)) -> Self {
         self.configure(|plan| change(&mut plan.settings))
+    }
+
+    /// Lets the relays of an instance have one of `turns` of its turns only, so that what is handed over to them gathers.
+    pub(super) fn lag(self, turns: usize) -> Self {
+        self.configure(|plan| plan.lag = turns.max(1))
     }
 
     /// Takes a guard of the protocol away, for tests of Tidegate itself.
@@ -838,7 +847,7 @@ impl World {
         let status = Arc::new(Status::default());
         let stores = self.instances.get(number).map(|instance| instance.stores.clone()).unwrap_or_default();
         let member = self.member(plan, number, &status, &stores)?;
-        let instance = Instance { member: Some(member), status, stores, is_frozen: false };
+        let instance = Instance { member: Some(member), status, stores, is_frozen: false, turns: 0 };
         match self.instances.get_mut(number) {
             Some(place) => {
                 // What the dead one had counted stays counted.
@@ -952,8 +961,11 @@ impl World {
             return Ok(false);
         };
         let Some(member) = instance.member.as_mut() else { return Ok(false) };
+        instance.turns += 1;
+        let is_behind = instance.turns % plan.lag != 0;
+        let step = || if is_behind { member.step_without_relays() } else { member.step() };
         let crashes = self.crash.count();
-        let fault = match survived(|| member.step()) {
+        let fault = match survived(step) {
             Some(Ok(was_busy)) => return Ok(was_busy),
             Some(Err(fault)) => Some(fault),
             None => None, // it died over a record

@@ -144,7 +144,8 @@ impl Explorer {
             ..self.settings.clone()
         };
         let (instances, workers) = (*random.choose(&[1, 2, 3]), *random.choose(&[1, 2]));
-        Shape { partitions: self.partitions, instances, workers, settings, limits: Vec::new() }
+        let lag = *random.choose(&[1, 1, 3]);
+        Shape { partitions: self.partitions, instances, workers, settings, limits: Vec::new(), lag }
     }
 
     fn acts(&self, random: &mut Random, instances: u64) -> Vec<Act> {

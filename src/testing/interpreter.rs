@@ -67,6 +67,8 @@ pub(super) struct Stores {
     pub(super) specs: Vec<StoreSpec>,
     pub(super) kept: Vec<BTreeMap<Vec<u8>, Kept>>,
     pub(super) stream_time: Option<i64>,
+    /// What is put expires no more.
+    pub(super) is_everlasting: bool,
 }
 
 /// Answers why the database refuses a row of the table, if it does.
@@ -87,6 +89,7 @@ pub(super) struct Interpreter<'a> {
     pub(super) out: Vec<Expected>,
     /// Partitions that must stand still, in front of which record.
     pub(super) halts: Vec<(TopicPartition, Offset)>,
+    pub(super) is_everlasting: bool,
 }
 
 /// Where a record stands.
@@ -238,8 +241,10 @@ impl Interpreter<'_> {
             specs: place.sub.stores.clone(),
             kept: vec![BTreeMap::new(); place.sub.stores.len()],
             stream_time: None,
+            is_everlasting: false,
         };
-        self.stores.entry((place.number, place.source.partition.0)).or_insert_with(empty).clone()
+        let stores = self.stores.entry((place.number, place.source.partition.0)).or_insert_with(empty);
+        Stores { is_everlasting: self.is_everlasting, ..stores.clone() }
     }
 
     fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
@@ -359,7 +364,8 @@ impl StateAccess for Access<'_> {
     }
 
     fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
-        let lifetime = self.stores.specs.get(store).and_then(|spec| spec.time_to_live);
+        let spec = self.stores.specs.get(store).filter(|_| !self.stores.is_everlasting);
+        let lifetime = spec.and_then(|spec| spec.time_to_live);
         let Some(kept) = self.stores.kept.get_mut(store) else { return };
         let Some(value) = value else {
             kept.remove(key);

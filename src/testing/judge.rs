@@ -122,6 +122,7 @@ impl Observed {
             stores: BTreeMap::new(),
             out: Vec::new(),
             halts: Vec::new(),
+            is_everlasting: false,
         };
         for (name, value) in &self.thresholds {
             set_threshold(topology, name, *value);
@@ -152,6 +153,7 @@ impl Observed {
                     }
                 }
                 Event::Threshold { name, value } => set_threshold(interpreter.topology, name, *value),
+                Event::EverLasting => interpreter.is_everlasting = true,
                 Event::Decided(place, offset, is_applied) => {
                     if self.is_struck(interpreter.topology, &place.topic) {
                         continue;
@@ -755,7 +757,8 @@ fn judge_rest_of_store(
     findings: &mut Findings,
 ) {
     let Some(stores) = stores else { return };
-    if is_timed && stores.stream_time.is_some() && !logged.contains_key(CLOCK) {
+    // One that lost its time to live before its first record never had one.
+    if is_timed && !stores.is_everlasting && stores.stream_time.is_some() && !logged.contains_key(CLOCK) {
         findings.add(Wrong::Clock, format!("{name}: has no clock"));
     }
     for (key, found) in logged {

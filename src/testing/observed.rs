@@ -69,6 +69,8 @@ pub enum Event {
         /// The value in force from then on.
         value: f64,
     },
+    /// No store has a time to live from here on.
+    EverLasting,
 }
 
 /// How far a source partition is.

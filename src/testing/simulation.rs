@@ -142,6 +142,10 @@ pub enum Act {
     DatabaseDown(bool),
     /// A call of some producer fails.
     Fail(Failure),
+    /// So many starts of deliveries fail.
+    StartsFail(usize),
+    /// Every instance leaves politely, and a release starts whose stores have no time to live.
+    EverLasting,
     /// Commit requests of dead producers arrive.
     LateCommits,
     /// The group throws a member out: the nth of those it has.
@@ -180,6 +184,10 @@ pub enum Disaster {
     Backup,
     /// Every instance dies, and the changelog of the nth store is deleted and created again.
     ChangelogLost(usize),
+    /// Every instance leaves politely, and the offset of a source partition goes back by one, as with a group that was restored.
+    OffsetBack(String, i32),
+    /// Every instance leaves politely, and a partition of the changelog of the nth store loses so many of its last offsets.
+    ChangelogCut(usize, i32, i64),
 }
 
 /// How a simulation is set up.
@@ -195,6 +203,8 @@ pub struct Shape {
     pub settings: EngineSettings,
     /// The largest messages that topics take.
     pub limits: Vec<(String, usize)>,
+    /// Of so many turns of an instance its relays have one.
+    pub lag: usize,
 }
 
 /// Where the records of one source partition stand.
@@ -220,6 +230,8 @@ pub struct Simulation {
     pub(super) struck: BTreeSet<usize>,
     pub(super) forgotten: BTreeSet<usize>,
     pub(super) must_stand: BTreeSet<(usize, i32)>,
+    /// Likewise, by what the only disk remembers.
+    pub(super) owed: BTreeSet<(usize, i32)>,
     backup: Option<Snapshot>,
     pub(super) had_disaster: bool,
     was_living: bool,
@@ -245,6 +257,7 @@ impl Simulation {
             .partitions(shape.partitions)
             .instances(shape.instances)
             .workers(shape.workers)
+            .lag(shape.lag)
             .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
         let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
         let thresholds = topology.thresholds().iter().map(|limit| (limit.name().to_owned(), limit.value())).collect();
@@ -264,6 +277,7 @@ impl Simulation {
             struck: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             must_stand: BTreeSet::new(),
+            owed: BTreeSet::new(),
             backup: None,
             had_disaster: false,
             was_living: false,
@@ -339,6 +353,9 @@ impl Simulation {
             Act::Kill(instance) => self.driver.kill(*instance),
             Act::Stop(instance) => self.guarded(*instance, TestDriver::stop_or_die)?,
             Act::Start(instance) => {
+                if *instance >= self.driver.instance_count() {
+                    self.owed.clear(); // its disk remembers nothing
+                }
                 if !self.driver.is_up(*instance) {
                     self.driver.try_start(*instance);
                 }
@@ -352,6 +369,7 @@ impl Simulation {
             }
             Act::LoseDisk(instance) => {
                 if !self.driver.is_up(*instance) {
+                    self.owed.clear();
                     self.driver.disk(*instance).lose();
                 }
             }
@@ -360,6 +378,8 @@ impl Simulation {
             Act::OutboxReadFails(nth) => self.driver.database().fail_outbox_read(*nth),
             Act::DatabaseDown(is_down) => self.driver.database().set_down(*is_down),
             Act::Fail(failure) => self.driver.log().fail_next(sink_fault(*failure)),
+            Act::StartsFail(count) => self.driver.log().fail_next_starts(*count),
+            Act::EverLasting => self.release_everlasting()?,
             Act::Expire(nth) => {
                 let group = self.topology.name().to_owned();
                 let members = self.driver.log().members(&group);
@@ -377,16 +397,22 @@ impl Simulation {
             }
             Act::Threshold(name, value) => self.set_threshold(name, *value),
             Act::Disaster(disaster) => {
+                self.owed.clear(); // what was to be seen may be covered up
+                if matches!(disaster, Disaster::OffsetBack(..) | Disaster::ChangelogCut(..)) {
+                    self.stop_all()?;
+                }
                 self.keep_inputs();
                 self.strike(disaster, false);
             }
             Act::Living(disaster) => {
                 self.was_living = true;
+                self.owed.clear();
                 self.keep_inputs();
                 self.strike(disaster, true);
             }
             Act::LateCommits => {
                 self.must_stand.clear(); // an offset may have come back
+                self.owed.clear();
                 self.driver.log().deliver_commits();
                 self.look(usize::MAX);
             }
@@ -493,7 +519,7 @@ impl Simulation {
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),
             forgotten: self.forgotten.clone(),
-            must_stand: self.must_stand.clone(),
+            must_stand: self.must_stand.union(&self.owed).copied().collect(),
             rows,
             log,
             gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),
@@ -536,6 +562,22 @@ impl Simulation {
         let ledger = self.driver.database().verdicts(&name).into_iter();
         let ledger = ledger.map(|line| ((line.source, line.source_offset), (line.outcome.into(), line.note))).collect();
         Inside { outbox, ledger, seen: self.seen.clone(), ended: self.driver.ended(), ..Inside::default() }
+    }
+
+    /// Every instance leaves politely; those that fail on the way are dead.
+    pub(super) fn stop_all(&mut self) -> Result<(), String> {
+        (0..self.driver.instance_count()).try_for_each(|instance| self.guarded(instance, TestDriver::stop_or_die))
+    }
+
+    fn release_everlasting(&mut self) -> Result<(), String> {
+        self.stop_all()?;
+        self.driver.release(watched(self.topology.clone(), &self.applications).everlasting());
+        self.sequence += 1;
+        self.events.push((self.sequence, Event::EverLasting));
+        for instance in 0..self.driver.instance_count() {
+            self.driver.try_start(instance);
+        }
+        Ok(())
     }
 
     fn keep_inputs(&mut self) {

@@ -135,7 +135,11 @@ pub fn faults() -> Vec<String> {
     crashes.chain(others).chain(FAILURES.iter().map(|failure| format!("producer: {failure:?}"))).collect()
 }
 
-const OTHER_FAULTS: [&str; 32] = [
+const OTHER_FAULTS: [&str; 36] = [
+    "start fails",
+    "time to live taken away",
+    "offset went back",
+    "changelog cut",
     "kill",
     "stop",
     "one more instance",
@@ -304,6 +308,8 @@ pub fn fault(scenario: &Scenario, act: &Act) -> Option<String> {
         Act::DatabaseDown(_) => "database down",
         Act::Fail(failure) => return Some(format!("producer: {failure:?}")),
         Act::LateCommits => "late commits",
+        Act::StartsFail(_) => "start fails",
+        Act::EverLasting => "time to live taken away",
         Act::Expire(_) => "thrown out",
         Act::Threshold(..) => "threshold changes",
         Act::Disaster(disaster) | Act::Living(disaster) => {
@@ -315,6 +321,8 @@ pub fn fault(scenario: &Scenario, act: &Act) -> Option<String> {
                 Disaster::InputsDeleted(..) => "inputs deleted",
                 Disaster::Recreated(_) => "topic recreated",
                 Disaster::ChangelogLost(_) => "changelog lost",
+                Disaster::OffsetBack(..) => "offset went back",
+                Disaster::ChangelogCut(..) => "changelog cut",
                 Disaster::Restored => "database set back",
                 Disaster::Backup => return None,
             };

@@ -66,6 +66,9 @@ pub struct Knobs {
     /// After how many deaths a record that kills is a dead letter.
     #[serde(default = "three")]
     pub deaths: u32,
+    /// Of so many turns of an instance its relays have one.
+    #[serde(default)]
+    pub lag: usize,
 }
 
 const fn three() -> u32 {
@@ -161,7 +164,7 @@ impl Scenario {
             let leads = self.pipeline.subs.iter().map(|sub| format!("{}-dlt", sub.lead));
             limits.extend(leads.map(|topic| (topic, knobs.letter_bytes)));
         }
-        Shape { partitions: self.pipeline.partitions, instances, workers, settings, limits }
+        Shape { partitions: self.pipeline.partitions, instances, workers, settings, limits, lag: knobs.lag }
     }
 
     /// Runs it in the simulation and judges what it came to.
@@ -351,6 +354,7 @@ pub fn knobs(random: &mut Random) -> Knobs {
         starts_at_end: random.happens(12),
         skips_gaps: random.happens(20),
         deaths: three(),
+        lag: *random.choose(&[1, 1, 2, 5]),
     }
 }
 
@@ -606,8 +610,8 @@ impl Acts<'_> {
     pub fn fault(&mut self) {
         let (has_rows, is_stateful) = (!self.pipeline.tables().is_empty(), self.pipeline.store_count() > 0);
         let instance = self.instance();
-        match self.random.below(27) {
-            26 if has_rows => {
+        match self.random.below(30) {
+            29 if has_rows => {
                 // A dead owner's rows are read at the takeover, one transaction's worth after another.
                 let nth = usize::try_from(1 + self.random.below(6)).unwrap_or(1);
                 self.acts.extend([Act::OutboxReadFails(nth), Act::Crash("CommitDatabase".into(), 1)]);
@@ -647,6 +651,8 @@ impl Acts<'_> {
                     self.acts.push(Act::Fail(doubt));
                 }
                 self.acts.push(Act::Fail(failure));
+                // Twice in a row tasks are parted.
+                self.acts.extend(self.random.happens(30).then_some(Act::Fail(failure)));
             }
             14 => self.acts.push(Act::Start(self.knobs.instances)),
             15 => {
@@ -674,8 +680,36 @@ impl Acts<'_> {
             20 => self.threshold(),
             21..=23 => self.disaster(),
             24 | 25 => self.disaster_among_the_living(instance),
+            26 => self.starts_fail(),
+            27 if self.pipeline.subs.iter().any(|sub| sub.ttl_ms.is_some()) => self.acts.push(Act::EverLasting),
+            28 if is_stateful => self.disaster_that_a_disk_proves(),
             _ => self.crash(),
         }
+    }
+
+    /// Starts that fail, failures in a row, which part tasks, and several batches that go out together.
+    fn starts_fail(&mut self) {
+        let count = *self.random.choose(&[1, 5, 30]);
+        self.acts.extend([Act::StartsFail(count), Act::Fail(Failure::Commit), Act::Fail(Failure::Commit)]);
+        for _ in 0..4 {
+            self.record(0);
+            self.acts.extend([Act::Pass(100), Act::Turns(1)]);
+        }
+    }
+
+    /// What nothing but a store's checkpoint tells of.
+    fn disaster_that_a_disk_proves(&mut self) {
+        let leads: Vec<String> = self.pipeline.subs.iter().map(|sub| sub.lead.clone()).collect();
+        let topic = self.random.choose(&leads).clone();
+        let partition = i32::try_from(self.random.below(4)).unwrap_or(0);
+        let nth = usize::try_from(self.random.below(self.pipeline.store_count() as u64)).unwrap_or(0);
+        let offsets = 1 + i64::try_from(self.random.below(6)).unwrap_or(0);
+        let disaster = match self.random.happens(50) {
+            true => Disaster::OffsetBack(topic, partition),
+            false => Disaster::ChangelogCut(nth, partition, offsets),
+        };
+        self.acts.push(Act::Disaster(disaster));
+        self.acts.extend((0..self.knobs.instances).map(Act::Start));
     }
 
     fn crash(&mut self) {

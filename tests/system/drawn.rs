@@ -297,6 +297,9 @@ fn create_topics(world: &World, scenario: &Scenario, topology: &Topology, source
             config.insert("cleanup.policy".into(), "compact".into());
             config.insert("delete.retention.ms".into(), "86400000".into());
         }
+        if topology.internal_topics().contains(name) {
+            config.insert("retention.ms".into(), "-1".into());
+        }
         if let Some((_, bytes)) = limits.iter().find(|(limited, _)| *limited == *name.as_str()) {
             config.insert("max.message.bytes".into(), bytes.to_string());
         }

@@ -395,6 +395,11 @@ impl MemoryLog {
     pub fn unmet_faults(&self) -> Vec<SinkFault> {
         self.lock().faults.iter().copied().collect()
     }
+
+    /// The next `count` starts of deliveries, by whichever member, answer `Retry`.
+    pub fn fail_next_starts(&self, count: usize) {
+        self.lock().failing_starts = count;
+    }
 }
 
 // === impl MemoryLog: locking and waiting ===

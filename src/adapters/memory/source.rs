@@ -221,6 +221,12 @@ impl Source for MemorySource {
         if let Some((place, _)) = positions.iter().find(|(place, _)| self.task_of(place).is_none()) {
             return Err(not_ours(place));
         }
+        let mut state = self.log.lock();
+        if let Some(left) = state.failing_starts.checked_sub(1) {
+            state.failing_starts = left;
+            return Err(Fault::retry("a start failed as the test wished"));
+        }
+        drop(state);
         for (place, next_offset) in positions {
             self.readings.insert(place.clone(), Reading { next_offset: *next_offset, is_held: false });
         }

@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) transactions: Transactions,
     pub(super) journal: Option<Box<dyn Journal>>,
     pub(super) faults: VecDeque<SinkFault>,
+    /// So many starts of deliveries fail.
+    pub(super) failing_starts: usize,
     /// Counts writes of committed offsets: the later one wins.
     pub(super) writes: u64,
     /// Up to when sessions and transactions were looked through for what is over.
@@ -73,6 +75,7 @@ impl State {
             transactions: Transactions::default(),
             journal: None,
             faults: VecDeque::new(),
+            failing_starts: 0,
             writes: 0,
             expired_to: None,
             changed,
