@@ -237,14 +237,11 @@ impl Interpreter<'_> {
 
     /// A copy of the task's stores, to be put back once the record is accepted.
     fn stores_of(&mut self, place: Place<'_>) -> Stores {
-        let empty = || Stores {
-            specs: place.sub.stores.clone(),
-            kept: vec![BTreeMap::new(); place.sub.stores.len()],
-            stream_time: None,
-            is_everlasting: false,
-        };
+        let kept = || vec![BTreeMap::new(); place.sub.stores.len()];
+        let empty = || Stores { specs: place.sub.stores.clone(), kept: kept(), ..Stores::default() };
         let stores = self.stores.entry((place.number, place.source.partition.0)).or_insert_with(empty);
-        Stores { is_everlasting: self.is_everlasting, ..stores.clone() }
+        stores.is_everlasting = self.is_everlasting;
+        stores.clone()
     }
 
     fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
@@ -367,17 +364,12 @@ impl StateAccess for Access<'_> {
         let spec = self.stores.specs.get(store).filter(|_| !self.stores.is_everlasting);
         let lifetime = spec.and_then(|spec| spec.time_to_live);
         let Some(kept) = self.stores.kept.get_mut(store) else { return };
-        let Some(value) = value else {
-            kept.remove(key);
-            return;
-        };
+        let Some(value) = value else { return drop(kept.remove(key)) };
         let after = |ms: u128| self.at.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
-        let expires_at = lifetime.map(|time| after(time.as_millis()));
         let before = kept.get(key).and_then(|kept| kept.expires_at);
-        kept.insert(
-            key.to_vec(),
-            Kept { value: value.to_vec(), expires_at: expires_at.map(|at| Some(at).max(before).unwrap_or(at)) },
-        );
+        // A late record never ends a value sooner.
+        let expires_at = lifetime.map(|time| after(time.as_millis())).map(|at| at.max(before.unwrap_or(at)));
+        kept.insert(key.to_vec(), Kept { value: value.to_vec(), expires_at });
     }
 
     fn scan(
