@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mutants SEED COUNT       draws so many mutants, builds them all at once, runs each, writes docs/mutants.md and .jsonl
-//! mutants again [WORD]     runs those that docs/mutants.jsonl says survived, or of them those whose name holds the word
+//! mutants again [WORD..]   runs those that docs/mutants.jsonl says survived, or of them those whose names hold one of the words
 //! mutants list             prints every mutant there is
 //! ```
 //! Every drawn mutant is compiled into one build of a copy of the tree, behind a switch that an environment variable turns
@@ -30,8 +30,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["list"] => list(),
-        ["again"] => again(""),
-        ["again", word] => again(word),
+        ["again", ref words @ ..] => again(words),
         [seed, count] => match (seed.parse(), count.parse()) {
             (Ok(seed), Ok(count)) => drawn(seed, count),
             _ => return usage(),
@@ -48,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("mutants SEED COUNT | mutants again [WORD] | mutants list");
+    eprintln!("mutants SEED COUNT | mutants again [WORD..] | mutants list");
     ExitCode::from(64)
 }
 
@@ -125,13 +124,14 @@ fn drawn(seed: u64, count: usize) -> io::Result<ExitCode> {
     report::write(&tree.root, &head, records)
 }
 
-fn again(word: &str) -> io::Result<ExitCode> {
+fn again(words: &[&str]) -> io::Result<ExitCode> {
     let folder = folder()?;
     let mut tree = Tree::new(root(), &folder);
     let (head, mut records) = report::read(&tree.root)?;
+    let is_meant = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     let survived: BTreeMap<String, u32> = records
         .iter()
-        .filter(|record| record.outcome.is_survival() && record.name.contains(word))
+        .filter(|record| record.outcome.is_survival() && is_meant(&record.name))
         .map(|record| (record.name.clone(), record.id))
         .collect();
     let mut mutants = Vec::new();
