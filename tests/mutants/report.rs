@@ -202,9 +202,12 @@ fn survivors(out: &mut String, records: &[Record], reasons: &BTreeMap<String, St
         "\n## Survived at first\n\nA test was written for each of these.\n\n| mutant | caught by |\n|---|---|\n",
     );
     for record in records.iter().filter(|record| reasons.contains_key(&record.name)) {
-        if let Outcome::Caught { suite, by } = &record.outcome {
-            let _ = writeln!(out, "| {} | {suite}: `{by}` |", cell(&record.name));
-        }
+        let by = match &record.outcome {
+            Outcome::Caught { suite, by } => format!("{suite}: `{by}`"),
+            Outcome::TimedOut { suite } => format!("{suite} does not end"),
+            _ => continue,
+        };
+        let _ = writeln!(out, "| {} | {by} |", cell(&record.name));
     }
     is_explained
 }
