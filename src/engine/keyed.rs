@@ -175,6 +175,12 @@ impl Keyed {
         }
     }
 
+    /// Whether event time decides what is found in a store: in one with a time to live, and in one that keeps a clock from
+    /// an earlier release.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.kept.iter().any(|kept| kept.is_timed)
+    }
+
     /// The stores with which the clock is kept.
     fn timed(&mut self) -> impl Iterator<Item = &mut Kept> {
         self.kept.iter_mut().filter(|kept| kept.is_timed)

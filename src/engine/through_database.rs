@@ -167,7 +167,7 @@ impl Stage {
             })
             .collect();
         let shares: Vec<Share<'_>> =
-            inputs.iter().filter_map(|(draw, task, input)| share(hand, draw, task, input)).collect();
+            inputs.iter().filter_map(|(draw, task, input)| share(hand, stores, draw, task, input)).collect();
         failpoint!(K1);
         rows.begin().map_err(Undone::Away)?;
         hook.after(Step::OpenDatabase)?;
@@ -478,7 +478,7 @@ fn stays(input: &Input) -> Move {
 }
 
 /// What one input contributes; `None` for a step without rows, which is never drawn.
-fn share<'a>(hand: &Hand, draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
+fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
     Some(Share {
         task: task.id,
@@ -492,7 +492,7 @@ fn share<'a>(hand: &Hand, draw: &Draw, task: &'a Task, input: &'a Input) -> Opti
         reject: input.apart.as_ref().and_then(|apart| apart.reject.as_ref()),
         is_versioned: step.table().table.version_column.is_some(),
         is_stateful: task.sub_topology.is_stateful(),
-        is_timed: task.sub_topology.is_timed(),
+        is_timed: stores.get(&task.id).is_some_and(Keyed::is_timed),
         key_at: task.place.key,
         version_at: task.place.version,
         declared: task.sub_topology.declaration(&input.source.topic),

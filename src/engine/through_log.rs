@@ -583,7 +583,7 @@ impl Place<'_> {
     ) -> Result<Verdict, Fault> {
         let is_ahead = !self.is_table && !self.terms.horizon.allows(record.timestamp);
         if is_ahead
-            && self.sub.is_timed()
+            && keyed.as_deref().is_some_and(Keyed::is_timed)
             && let Err(reject) = self.terms.horizon.check(record.timestamp)
         {
             return Ok(self.rejected(record, reject, open, counts));

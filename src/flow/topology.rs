@@ -132,11 +132,6 @@ impl SubTopology {
     pub const fn is_stateful(&self) -> bool {
         !self.stores.is_empty()
     }
-
-    /// Whether event time decides what the step finds in its stores.
-    pub(crate) fn is_timed(&self) -> bool {
-        self.stores.iter().any(|store| store.time_to_live.is_some())
-    }
 }
 
 impl Topology {

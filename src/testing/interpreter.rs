@@ -69,6 +69,8 @@ pub(super) struct Stores {
     pub(super) stream_time: Option<i64>,
     /// What is put expires no more.
     pub(super) is_everlasting: bool,
+    /// A clock is kept nevertheless, from before.
+    pub(super) is_clocked: bool,
 }
 
 /// Answers why the database refuses a row of the table, if it does.
@@ -100,24 +102,36 @@ struct Place<'a> {
     source: &'a TopicPartition,
 }
 
+fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Place<'a>> {
+    let mut subs = topology.sub_topologies().iter().enumerate();
+    let (number, sub) = subs.find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic))?;
+    Some(Place { number, sub, source })
+}
+
+/// Partitions, or none where the key decides, and keys.
+type Copies = Vec<(Option<i32>, Vec<u8>)>;
+
 /// What applying one record came to.
 enum Outcome {
     Notices(Vec<Emission>, Option<i64>),
-    SentOn(TopicName, Vec<(Option<i32>, Vec<u8>)>),
+    SentOn(TopicName, Copies),
     Halt,
 }
 
 impl Interpreter<'_> {
+    /// A release without times to live takes over.
+    pub(super) fn release_everlasting(&mut self) {
+        for stores in self.stores.values_mut().filter(|_| !self.is_everlasting) {
+            (stores.is_everlasting, stores.is_clocked) = (true, stores.stream_time.is_some());
+        }
+        self.is_everlasting = true;
+    }
+
     /// Takes the next record of a source partition.
     pub(super) fn take(&mut self, source: &TopicPartition, input: &Message) {
-        let found = self.topology.sub_topologies().iter().enumerate();
-        let Some((number, sub)) = found.clone().find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic))
-        else {
-            return;
-        };
-        let place = Place { number, sub, source };
+        let Some(place) = place_of(self.topology, source) else { return };
         let record = input.as_record();
-        let outcome = self.checked(place, &record).and_then(|outcome| match (outcome, &sub.step) {
+        let outcome = self.checked(place, &record).and_then(|outcome| match (outcome, &place.sub.step) {
             (Some(outcome), _) => Ok(outcome),
             (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
             (None, StepKind::Log(step)) => self.step(place, &**step, &record),
@@ -134,10 +148,8 @@ impl Interpreter<'_> {
 
     /// Whether the partition must stand still in front of the record.
     pub(super) fn halts_at(&self, source: &TopicPartition, input: &Message) -> bool {
-        let mut subs = self.topology.sub_topologies().iter().enumerate();
-        let found = subs.find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic));
-        let check = |(number, sub)| self.check(Place { number, sub, source }, &input.as_record());
-        matches!(found.map(check), Some(Ok(Some(Outcome::Halt))))
+        let found = place_of(self.topology, source);
+        matches!(found.map(|place| self.check(place, &input.as_record())), Some(Ok(Some(Outcome::Halt))))
     }
 
     /// As [`Interpreter::check`]. The clock of the task moves with every record of a stream that is decided here, whatever
@@ -159,7 +171,9 @@ impl Interpreter<'_> {
     /// What is asked of every record before it is decoded.
     fn check(&self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
         let is_ahead = record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic);
-        if is_ahead && place.sub.stores.iter().any(|store| store.time_to_live.is_some()) {
+        let stores = self.stores.get(&(place.number, place.source.partition.0));
+        let is_bounded = !self.is_everlasting || stores.is_some_and(|stores| stores.is_clocked);
+        if is_ahead && is_bounded && place.sub.stores.iter().any(|store| store.time_to_live.is_some()) {
             return Err(Reject::dead_letter("event-time-ahead", ""));
         }
         if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {
@@ -218,10 +232,8 @@ impl Interpreter<'_> {
 
     /// A step without rows.
     fn step(&mut self, place: Place<'_>, step: &dyn LogStep, record: &Record<'_>) -> Result<Outcome, Reject> {
-        let key = match step.key_type() {
-            Some(key_type) => key_type.parse(record.key)?,
-            None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
-        };
+        let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
+        let key = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
         let mut stores = self.stores_of(place);
         let stepped = stores.run(place, record, &key, |context| step.apply(record, context))?;
         self.fits(record, &stepped.emissions)?;
@@ -262,13 +274,7 @@ impl Interpreter<'_> {
         }
     }
 
-    fn send_on(
-        &mut self,
-        place: Place<'_>,
-        record: &Record<'_>,
-        destination: &TopicName,
-        copies: Vec<(Option<i32>, Vec<u8>)>,
-    ) {
+    fn send_on(&mut self, place: Place<'_>, record: &Record<'_>, destination: &TopicName, copies: Copies) {
         for (partition, key) in copies {
             let partition = Some(partition.unwrap_or_else(|| partition_for(&key, self.partitions)));
             let to = (partition, Some(&key[..]), record.value.map(<[u8]>::to_vec));
@@ -328,9 +334,8 @@ impl Stores {
     ) -> Result<T, Reject> {
         let mut access = Access { stores: self, at: record.timestamp.0 };
         let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
-        let (offset, timestamp) = (record.offset, record.timestamp);
-        let mut context =
-            Context { topic, partition, offset, timestamp, now: timestamp, key, state: Some(&mut access) };
+        let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
+        let mut context = Context { topic, partition, offset, timestamp, now: timestamp, key, state };
         catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
             let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
             Err(Reject::dead_letter(code, ""))
@@ -381,11 +386,7 @@ impl StateAccess for Access<'_> {
     ) -> Result<(), Unavailable> {
         let Some(all) = self.stores.kept.get(store) else { return Ok(()) };
         let found = all.iter().filter(|(key, _)| &key[..] >= from && to.is_none_or(|to| &key[..] < to));
-        for (key, kept) in found {
-            if self.stores.is_live(kept) && !visit(key, &kept.value) {
-                break;
-            }
-        }
+        found.filter(|(_, kept)| self.stores.is_live(kept)).all(|(key, kept)| visit(key, &kept.value));
         Ok(())
     }
 

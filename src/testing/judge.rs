@@ -153,7 +153,7 @@ impl Observed {
                     }
                 }
                 Event::Threshold { name, value } => set_threshold(interpreter.topology, name, *value),
-                Event::EverLasting => interpreter.is_everlasting = true,
+                Event::EverLasting => interpreter.release_everlasting(),
                 Event::Decided(place, offset, is_applied) => {
                     if self.is_struck(interpreter.topology, &place.topic) {
                         continue;
@@ -325,7 +325,8 @@ impl Observed {
         self.struck.iter().filter_map(|number| topology.sub_topologies().get(*number))
     }
 
-    fn looks_added(&self, topology: &Topology, halt: &Standstill) -> bool {
+    /// Of a halt that has passed only the step can be told: its changelog was written since.
+    fn looks_added(&self, topology: &Topology, halt: &Standstill, has_passed: bool) -> bool {
         let subs = self.forgotten.iter().filter_map(|number| topology.sub_topologies().get(*number));
         let is_empty = |store: &StoreSpec| {
             let place = |topic| TopicPartition::new(topic, halt.source.partition);
@@ -333,7 +334,7 @@ impl Observed {
             changelog.and_then(|place| self.log.get(&place)).is_none_or(Vec::is_empty)
         };
         let is_due = |sub: &SubTopology| {
-            sub.sources().any(|topic| *topic == halt.source.topic) && sub.stores.iter().any(is_empty)
+            sub.sources().any(|topic| *topic == halt.source.topic) && (has_passed || sub.stores.iter().any(is_empty))
         };
         halt.reason == HaltReason::StoreAdded.label() && subs.into_iter().any(is_due)
     }
@@ -351,9 +352,10 @@ impl Observed {
     /// Only what the schedule did may halt a partition: here, records that lie in the wrong partition.
     fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
         let seen = self.inside.iter().flat_map(|inside| &inside.seen).filter(|halt| !self.halts.contains(halt));
-        for halt in self.halts.iter().chain(seen) {
+        let standing = self.halts.iter().map(|halt| (halt, false));
+        for (halt, has_passed) in standing.chain(seen.map(|halt| (halt, true))) {
             let is_due = self.is_struck(interpreter.topology, &halt.source.topic)
-                || self.looks_added(interpreter.topology, halt)
+                || self.looks_added(interpreter.topology, halt, has_passed)
                 || halt.reason == HaltReason::WronglyKeyed.label()
                     && self.log.get(&halt.source).is_some_and(|inputs| {
                         let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
@@ -758,10 +760,12 @@ fn judge_rest_of_store(
 ) {
     let Some(stores) = stores else { return };
     // One that lost its time to live before its first record never had one.
-    if is_timed && !stores.is_everlasting && stores.stream_time.is_some() && !logged.contains_key(CLOCK) {
+    let is_timed = is_timed && (stores.is_clocked || !stores.is_everlasting);
+    if is_timed && stores.stream_time.is_some() && !logged.contains_key(CLOCK) {
         findings.add(Wrong::Clock, format!("{name}: has no clock"));
     }
-    for (key, found) in logged {
+    // Not searched for yet: a table's values that were to expire, whose times to live went before any clock was kept.
+    for (key, found) in logged.iter().filter(|_| stores.is_clocked || !stores.is_everlasting) {
         let (value, expires_at) = unwrapped(found);
         if !stores.is_live(&Kept { value: value.to_vec(), expires_at }) {
             let (key, now) = (String::from_utf8_lossy(key), stores.stream_time);

@@ -574,6 +574,8 @@ impl Simulation {
         self.driver.release(watched(self.topology.clone(), &self.applications).everlasting());
         self.sequence += 1;
         self.events.push((self.sequence, Event::EverLasting));
+        // Nothing that is decided from now on was decided before, also where no step will be run over it.
+        self.progress.values_mut().for_each(|progress| progress.sequence = self.sequence);
         for instance in 0..self.driver.instance_count() {
             self.driver.try_start(instance);
         }
