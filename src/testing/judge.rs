@@ -285,7 +285,8 @@ impl Observed {
                     if self.is_halted(sub, partition) {
                         continue;
                     }
-                    judge_rest_of_store(&name, stores, spec.time_to_live.is_some(), &logged, findings);
+                    let is_timed = spec.time_to_live.is_some();
+                    judge_rest_of_store(&name, stores, is_timed, self.inside.is_some(), &logged, findings);
                     let Some(inside) = &self.inside else { continue };
                     let kept = inside.kept.get(&(spec.name.to_string(), partition));
                     if kept != Some(&logged) {
@@ -749,12 +750,13 @@ fn judge_store(
     }
 }
 
-/// What must hold of a store besides where its task does not stand still: nothing that has expired is left, and the clock
-/// is kept where values expire.
+/// What must hold of a store besides where its task does not stand still: nothing that has expired is left, once there was
+/// time to search for it, and the clock is kept where values expire.
 fn judge_rest_of_store(
     name: &str,
     stores: Option<&Stores>,
     is_timed: bool,
+    has_been_searched: bool,
     logged: &BTreeMap<Vec<u8>, Vec<u8>>,
     findings: &mut Findings,
 ) {
@@ -764,8 +766,9 @@ fn judge_rest_of_store(
     if is_timed && stores.stream_time.is_some() && !logged.contains_key(CLOCK) {
         findings.add(Wrong::Clock, format!("{name}: has no clock"));
     }
-    // Not searched for yet: a table's values that were to expire, whose times to live went before any clock was kept.
-    for (key, found) in logged.iter().filter(|_| stores.is_clocked || !stores.is_everlasting) {
+    // Nor is searched where a table's values were to expire, whose times to live went before any clock was kept.
+    let is_due = has_been_searched && (stores.is_clocked || !stores.is_everlasting);
+    for (key, found) in logged.iter().filter(|_| is_due) {
         let (value, expires_at) = unwrapped(found);
         if !stores.is_live(&Kept { value: value.to_vec(), expires_at }) {
             let (key, now) = (String::from_utf8_lossy(key), stores.stream_time);

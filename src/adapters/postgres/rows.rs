@@ -16,7 +16,7 @@ use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::table::TableSpec;
 use crate::ports::fault::Fault;
-use crate::ports::guard::{Guard, guarded};
+use crate::ports::guard::{self, Guard, guarded};
 use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
@@ -237,8 +237,11 @@ impl Rows for PostgresRows {
             .bind(Array::of_i32(claims.iter().map(|claim| claim.adopts.unwrap_or(-1)))); // no generation is that
         // Locked in one order first, so that two claimants cannot deadlock; then those that are not newer are raised.
         let (held, owned) = self.server.transaction("claim positions", async |c| {
-            // Whoever holds one may do so for long, and the worker has other partitions.
-            sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+            // Whoever holds one may do so for long, and the worker has other partitions. Without the guard a claim that
+            // waits is what does the harm.
+            if !guard::is_off(Guard::ClaimFirst) {
+                sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+            }
             let held = lock.fetch_all(&mut *c).await?;
             let owned = if held.is_empty() { Vec::new() } else { claim.fetch_all(c).await? };
             let held: Result<HashMap<_, i32>, sqlx::Error> =
