@@ -40,6 +40,24 @@ fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() 
     assert!(pairs.page().contains("| missing rows retried |"), "{}", pairs.page());
 }
 
+/// They are used by `make bites` alone, so that nothing else would tell that the code has moved under one.
+#[test]
+fn every_defect_that_can_be_put_back_still_fits_the_code() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bites = std::fs::read_dir(root.join("tests/draw/bites")).unwrap().map(|bite| bite.unwrap().path());
+    let patches: Vec<_> = bites.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    assert!(patches.len() > 20, "{patches:?}");
+    for patch in patches {
+        let applied = std::process::Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(root)
+            .output()
+            .unwrap();
+        assert!(applied.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&applied.stderr));
+    }
+}
+
 fn tally_of(runs: &[(&Scenario, &Run)]) -> Tally {
     let mut tally = Tally::default();
     for run in runs {
