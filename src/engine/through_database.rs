@@ -562,8 +562,8 @@ fn close_stores(
 
 /// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
 /// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores, or with
-/// earlier records written already, are suspects from now on, and the whole batch is offered again; so it is where one of those records now asks for a retry,
-/// since those behind it are decided already.
+/// earlier records written already, are suspects from now on, and the whole batch is offered again; so it is where one of
+/// those records now asks for a retry, since those behind it are decided already.
 fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {

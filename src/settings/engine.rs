@@ -34,7 +34,8 @@ pub struct EngineSettings {
     pub record_bytes_max: u32,
     /// How far ahead of this machine's clock the timestamp of a record may be, in milliseconds, in front of a step that has a
     /// store with a time to live; a record from farther away becomes a dead letter, since it would expire what its whole
-    /// partition keeps. Default: 5 minutes, more than clocks differ. Brokers as they come refuse timestamps more than an hour ahead from Kafka 4.0 on.
+    /// partition keeps. Default: 5 minutes, more than clocks differ. Brokers as they come refuse timestamps more than an
+    /// hour ahead from Kafka 4.0 on.
     #[serde(rename = "event_time_ahead_ms", with = "millis")]
     pub event_time_ahead: Duration,
     /// How long one question to Kafka may take while a partition is taken over, in milliseconds, before the worker turns to
