@@ -132,8 +132,9 @@ impl Keyed {
     /// Where a store cannot be read. The batch is whole all the same: only expired keys are left for later.
     pub(crate) fn close(&mut self, origin: Origin<'_>, now: Duration, out: &mut Outgoing) -> Result<(), Fault> {
         let result = self.search(now, SEARCHED_A_MS);
-        if self.stream_time > self.sealed_time {
-            let time = self.stream_time;
+        let time = self.stream_time;
+        // At the start too: what a table wrote is to expire, also by a release that would not keep a clock.
+        if time > self.sealed_time || time == START {
             self.timed().for_each(|kept| kept.cache.set_clock(time));
         }
         self.changelog(origin, out);
@@ -500,6 +501,21 @@ mod tests {
         let batch = keyed.seal(vec![NextOffset(1); 2]);
         keyed.prove(batch, &[]);
         assert_eq!(keyed.proved_time(), Timestamp(100));
+    }
+
+    #[test]
+    fn what_a_table_wrote_is_to_expire_although_its_time_to_live_went_before_the_first_record_of_the_stream() {
+        let disk = MemoryStores::default();
+        let mut before = keyed(&disk, Some(AGE));
+        let mut access = before.open_for_table(Timestamp(100));
+        access.put(0, b"k", Some(b"\x01true"));
+        assert!(access.end(true).is_ok());
+        batch_of_new(&mut before, &disk, 0..0, 0);
+        drop(before);
+        let mut now = keyed(&disk, None);
+        assert_eq!(now.kept_time().unwrap(), START);
+        batch_of_new(&mut now, &disk, 7..8, 500);
+        assert_eq!(disk.contents(&id()).len(), 2, "a key that lives for ever, and the clock");
     }
 
     #[test]

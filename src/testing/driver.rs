@@ -199,6 +199,11 @@ impl TestDriver {
         self.configure(|plan| plan.lag = turns.max(1))
     }
 
+    /// Lets the relays have every turn from now on.
+    pub(super) fn end_lag(&mut self) {
+        self.plan.lag = 1;
+    }
+
     /// Takes a guard of the protocol away, for tests of Tidegate itself.
     #[doc(hidden)]
     #[must_use]

@@ -122,7 +122,7 @@ impl Interpreter<'_> {
     /// A release without times to live takes over.
     pub(super) fn release_everlasting(&mut self) {
         for stores in self.stores.values_mut().filter(|_| !self.is_everlasting) {
-            (stores.is_everlasting, stores.is_clocked) = (true, stores.stream_time.is_some());
+            (stores.is_everlasting, stores.is_clocked) = (true, true);
         }
         self.is_everlasting = true;
     }
@@ -152,18 +152,16 @@ impl Interpreter<'_> {
         matches!(found.map(|place| self.check(place, &input.as_record())), Some(Ok(Some(Outcome::Halt))))
     }
 
-    /// As [`Interpreter::check`]. The clock of the task moves with every record of a stream that is decided here, whatever
-    /// comes of it, unless it is from the future.
+    /// As [`Interpreter::check`]. A task has a clock from the first record that it decides; it moves with every record of a
+    /// stream that is decided here, whatever comes of it, unless it is from the future.
     fn checked(&mut self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
-        let is_table = place.sub.is_table(&place.source.topic);
+        let is_ahead = record.timestamp.0 > self.latest_event_time;
         let outcome = self.check(place, record);
-        if !is_table && record.timestamp.0 <= self.latest_event_time && !matches!(outcome, Ok(Some(_))) {
-            let at = (place.number, place.source.partition.0);
-            self.stores_of(place);
-            if let Some(stores) = self.stores.get_mut(&at) {
-                let time = stores.stream_time.unwrap_or(i64::MIN);
-                stores.stream_time = Some(time.max(record.timestamp.0));
-            }
+        if !matches!(outcome, Ok(Some(Outcome::Halt))) {
+            let moves = !place.sub.is_table(&place.source.topic) && !is_ahead && !matches!(outcome, Ok(Some(_)));
+            let mut stores = self.stores_of(place);
+            stores.stream_time = stores.stream_time.max(moves.then_some(record.timestamp.0));
+            self.stores.insert((place.number, place.source.partition.0), stores);
         }
         outcome
     }

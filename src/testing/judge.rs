@@ -720,7 +720,7 @@ fn judge_store(
         let clock = std::str::from_utf8(unwrapped(found).0.get(1..).unwrap_or_default())
             .ok()
             .and_then(|text| text.parse().ok());
-        let due = stores.and_then(|stores| stores.stream_time);
+        let due = stores.map(|stores| stores.stream_time.unwrap_or(i64::MIN));
         if clock != due {
             findings.add(Wrong::Clock, format!("{name}: its clock stands at {clock:?}, not at {due:?}"));
         }
@@ -763,12 +763,10 @@ fn judge_rest_of_store(
     let Some(stores) = stores else { return };
     // One that lost its time to live before its first record never had one.
     let is_timed = is_timed && (stores.is_clocked || !stores.is_everlasting);
-    if is_timed && stores.stream_time.is_some() && !logged.contains_key(CLOCK) {
+    if is_timed && !logged.contains_key(CLOCK) {
         findings.add(Wrong::Clock, format!("{name}: has no clock"));
     }
-    // Nor is searched where a table's values were to expire, whose times to live went before any clock was kept.
-    let is_due = has_been_searched && (stores.is_clocked || !stores.is_everlasting);
-    for (key, found) in logged.iter().filter(|_| is_due) {
+    for (key, found) in logged.iter().filter(|_| has_been_searched) {
         let (value, expires_at) = unwrapped(found);
         if !stores.is_live(&Kept { value: value.to_vec(), expires_at }) {
             let (key, now) = (String::from_utf8_lossy(key), stores.stream_time);

@@ -446,6 +446,7 @@ impl Simulation {
             }
         }
         self.settle()?;
+        self.driver.end_lag();
         // Until stores are written, once more behind the search for what has expired in them, and offsets without messages are
         // committed; less at a time than a session lasts.
         let flush_ms = i64::try_from(self.shape.settings.store_flush.as_millis()).unwrap_or(0);
