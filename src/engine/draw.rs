@@ -3,7 +3,8 @@
 //! A transaction may be too large for a limit of the database: its time, its bytes, a lock that somebody else holds. Offered
 //! unchanged it would fail for ever, so a smaller one is tried, down to one record of one partition. What fails alone is the
 //! trouble of its own partition, which waits apart; where no repetition can help, a value that was refused makes the record a
-//! dead letter, and anything else halts. The others go on, and their batches grow again.
+//! dead letter, as does a step that takes longer than the database lets a transaction idle, and anything else halts. The
+//! others go on, and their batches grow again.
 //!
 //! A row that somebody else has locked is found without such trials: the database tells which of the rows are locked, and
 //! their partitions look from time to time, without waiting, whether they are free.
@@ -12,6 +13,7 @@ use crate::engine::decision::HaltReason;
 use crate::engine::pieces::Size;
 use crate::engine::stage::{PAUSE, PAUSE_MAX, Stage};
 use crate::engine::task::{Apart, Held, Input, State};
+use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
@@ -27,6 +29,8 @@ const APART_SHARE: u32 = 5;
 const APART_MAX: Duration = Duration::from_secs(30);
 /// How often in a row a record may fail alone while other batches are taken.
 const ALONE_MAX: u32 = 16;
+/// How often in a row a record may be decided for longer than the database waits.
+const SLOW_MAX: u32 = 3;
 /// How often it is looked whether a locked row is free.
 const HELD_LOOK: Duration = Duration::from_millis(250);
 
@@ -163,11 +167,15 @@ impl Stage {
             return;
         };
         let apart = self.input(alone.task, alone.input).and_then(|input| input.apart.clone());
-        let mut apart = apart.unwrap_or(Apart { failures: 0, since: self.state.commits, reject: None });
+        let mut apart = apart.unwrap_or(Apart { failures: 0, slow: 0, since: self.state.commits, reject: None });
         apart.failures += 1;
-        let is_final = self.is_final(fault, &apart, was_at_commit);
-        if let (true, None, Some(reject)) = (is_final, &apart.reject, fault.reject()) {
-            apart.reject = Some(reject.clone());
+        let too_slow = self.outlasted(fault, &apart);
+        apart.slow = too_slow.map_or(0, |_| apart.slow + 1);
+        let too_slow = too_slow.filter(|_| apart.slow >= SLOW_MAX);
+        let is_final = too_slow.is_some() || self.is_final(fault, &apart, was_at_commit);
+        let reject = too_slow.map(|limit| slow(self.state.thought, limit)).or_else(|| fault.reject().cloned());
+        if let (true, None, Some(reject)) = (is_final, &apart.reject, reject) {
+            apart.reject = Some(reject);
         } else if is_final {
             let halt = self.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
             if let Some(halt) = halt {
@@ -188,6 +196,13 @@ impl Stage {
             let offset = input.next_offset.0;
             tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; its partition waits, the others go on");
         }
+    }
+
+    /// How long the database lets a transaction idle, where the step of a record that was alone has taken longer, so that this
+    /// fault is of its own making. A wait for a lock is not, nor is any of a record whose step is called no more.
+    fn outlasted(&self, fault: &Fault, apart: &Apart) -> Option<Duration> {
+        let is_its_own = fault.is_retry() && !fault.is_lock_wait() && apart.reject.is_none();
+        self.rows.idle_max().filter(|limit| is_its_own && self.state.thought > *limit)
     }
 
     /// Whether a record that has failed alone is not to be offered again: the database refuses it (a COMMIT that it refuses
@@ -263,6 +278,17 @@ impl Stage {
         }
         out
     }
+}
+
+/// Why a record is a dead letter over which the database has ended its transaction each time.
+fn slow(took: Duration, limit: Duration) -> Reject {
+    let (took, limit) = (took.as_millis(), limit.as_millis());
+    Reject::dead_letter(
+        "too-slow",
+        format!(
+            "its step took {took} ms, {SLOW_MAX} times in a row; the database waits {limit} ms for the next statement"
+        ),
+    )
 }
 
 /// How long a record waits that has failed alone so many times, the last time after `took`. At first not for long: mostly it

@@ -144,6 +144,8 @@ pub(crate) struct StageState {
     pub(crate) questions: VecDeque<Question>,
     /// How large batches may be.
     pub(crate) portion: Portion,
+    /// How long the last batch was decided until its first statement.
+    pub(crate) thought: Duration,
     /// Whether the last batch was of a record that failed alone before.
     pub(crate) was_apart: bool,
     /// How many batches were committed.

@@ -160,6 +160,8 @@ pub(crate) struct Input {
 pub(crate) struct Apart {
     /// In a row.
     pub(crate) failures: u32,
+    /// How often in a row it was decided for longer than the database waits for the next statement.
+    pub(crate) slow: u32,
     /// How many batches its worker had committed when it began.
     pub(crate) since: u64,
     /// Why it is a dead letter, whatever its step makes of it.

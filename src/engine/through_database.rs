@@ -29,10 +29,10 @@ use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
 use crate::flow::topology::StepKind;
-use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, RowRead, RowWrite, Rows, WriteFault};
 use crate::ports::source::TaskId;
+use crate::ports::{Clock, Fault};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -115,6 +115,7 @@ impl Stage {
             return Ok(false);
         }
         let began = self.clock.elapsed();
+        self.state.thought = Duration::ZERO;
         self.state.was_apart = self.is_apart(&draws);
         // In the batch's hands while it is decided.
         let mut stores = TaskStores::new();
@@ -199,9 +200,13 @@ impl Stage {
         // What a task with stores has decided is published whole, so it is to be no larger than what the brokers took.
         let room = if stores.is_empty() { usize::MAX } else { outstanding.room(Size::MAX).bytes };
         let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES.min(room));
-        let had_enough = batch.decide(stores, enough, &mut Early { rows: &mut **rows, has_suspects })?;
+        let mut early = Early { rows: &mut **rows, has_suspects, clock: &**clock, thought_until: None };
+        let began = clock.elapsed();
+        let decided = batch.decide(stores, enough, &mut early);
+        state.thought = early.thought_until.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
+        let had_enough = decided?;
         hook.after(Step::Apply)?;
-        write_rows(&mut **rows, &mut batch)?;
+        write_rows(&mut **rows, &mut batch, &**clock)?;
         hook.after(Step::WriteRows)?;
         // The counters, and where a record asks to be offered again the offset to stop at, are known only now.
         let reached = inputs.iter().zip(&mut moves).zip(batch.reached());
@@ -564,7 +569,7 @@ fn close_stores(
 /// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores, or with
 /// earlier records written already, are suspects from now on, and the whole batch is offered again; so it is where one of
 /// those records now asks for a retry, since those behind it are decided already.
-fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
+fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, clock: &dyn Clock) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {
         rows.savepoint()?;
@@ -579,7 +584,8 @@ fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> 
         rows.savepoint()?; // the tables written since the last one was set are not to go with a refused row
     }
     for (table, write) in &refused {
-        if batch.settle_refused(*table, &write.key, &mut Early { rows: &mut *rows, has_suspects: true })? {
+        let mut early = Early { rows: &mut *rows, has_suspects: true, clock, thought_until: None };
+        if batch.settle_refused(*table, &write.key, &mut early)? {
             return Err(suspected(refused));
         }
     }
@@ -594,6 +600,16 @@ fn suspected(refused: Vec<(usize, RowWrite)>) -> Undone {
 struct Early<'a> {
     rows: &'a mut dyn Rows,
     has_suspects: bool,
+    clock: &'a dyn Clock,
+    /// When the first statement went out.
+    thought_until: Option<Duration>,
+}
+
+impl Early<'_> {
+    fn note_statement(&mut self) {
+        let clock = self.clock;
+        self.thought_until.get_or_insert_with(|| clock.elapsed());
+    }
 }
 
 impl Writer<Undone> for Early<'_> {
@@ -603,6 +619,7 @@ impl Writer<Undone> for Early<'_> {
 
     /// Behind the savepoint that stands, which is moved past it.
     fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
+        self.note_statement();
         match self.rows.write(table, std::slice::from_ref(row)) {
             Ok(()) => Ok(self.rows.savepoint().map(|()| None)?),
             Err(WriteFault::Rejected(reject)) => Ok(self.rows.rollback_to_savepoint().map(|()| Some(reject))?),
@@ -612,6 +629,7 @@ impl Writer<Undone> for Early<'_> {
 
     /// Behind a savepoint of their own.
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), Undone> {
+        self.note_statement();
         let mut refused = Vec::new();
         self.rows.savepoint()?;
         write_halves(self.rows, table, rows, &mut refused)?;

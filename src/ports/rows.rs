@@ -11,6 +11,7 @@ use crate::flow::row::Value;
 use crate::flow::table::TableSpec;
 use crate::ports::fault::Fault;
 use crate::ports::source::LogIds;
+use std::time::Duration;
 
 /// One worker's connection to the rows. Owned by one thread; calls block. At most one transaction is open at a time.
 ///
@@ -85,6 +86,11 @@ pub trait Rows: Send {
     fn keeps(&self, table: usize) -> bool {
         let _ = table;
         false
+    }
+
+    /// How long a transaction may wait for its next statement before the database ends it; `None` where it waits for ever.
+    fn idle_max(&self) -> Option<Duration> {
+        None
     }
 
     /// Writes rows that were read before in this transaction. What is read afterwards is what the database made of them.

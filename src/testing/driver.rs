@@ -505,6 +505,13 @@ impl TestDriver {
         &self.world().log
     }
 
+    /// The simulated clock, for steps that take their time.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn clock(&mut self) -> Arc<ManualClock> {
+        Arc::clone(&self.world().clock)
+    }
+
     /// The database: rows, positions, outbox.
     #[must_use]
     pub fn database(&mut self) -> &MemoryDatabase {

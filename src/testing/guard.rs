@@ -94,6 +94,10 @@ impl Rows for UnguardedRows {
         self.inner.keeps(table)
     }
 
+    fn idle_max(&self) -> Option<Duration> {
+        self.inner.idle_max()
+    }
+
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         self.inner.write(table, rows)
     }

@@ -2,8 +2,9 @@
 
 use crate::pipeline::{Account, Smooth};
 use serde_json::{Value, json};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tidegate::adapters::memory::SinkFault;
+use tidegate::adapters::memory::{ManualClock, MemoryDatabase, SinkFault};
 use tidegate::engine::audit::{AuditReport, audit};
 use tidegate::engine::commit::Step;
 use tidegate::engine::decision::HaltReason;
@@ -235,5 +236,58 @@ fn what_was_committed_before_a_record_that_halts_is_announced_however_often_its_
         assert_eq!(driver.log().read(&name("changes")).len(), 1, "{failures} failures");
         let halts = driver.halts();
         assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::SchemaChanged]);
+    }
+}
+
+/// Takes so long over the second record that its transaction is lost meanwhile.
+struct Slow {
+    takes: Duration,
+    world: Arc<OnceLock<(Arc<ManualClock>, MemoryDatabase)>>,
+}
+
+impl Algorithm for Slow {
+    type Event = Value;
+    type Row = Account;
+    type Notices = Option<Value>;
+
+    fn apply(&self, event: Value, row: &mut Account, context: &mut Context<'_>) -> Result<Option<Value>, Reject> {
+        if let Some((clock, database)) = self.world.get().filter(|_| event["n"] == 1) {
+            clock.advance(self.takes);
+            database.set_down(true);
+            database.set_down(false);
+        }
+        row.score += context.key().to_string().len() as f64;
+        Ok(Some(event))
+    }
+}
+
+#[test]
+fn a_record_whose_step_takes_longer_than_a_transaction_may_idle_is_a_dead_letter_after_three_times() {
+    for (takes, is_checked) in [(500, false), (500, true), (300, false)] {
+        let world = Arc::new(OnceLock::new());
+        let mut topology = Topology::new("slow");
+        let step = Slow { takes: Duration::from_millis(takes), world: Arc::clone(&world) };
+        topology.source("readings").update("accounts", step).to("changes");
+        let mut driver = TestDriver::new(topology);
+        driver.row("accounts", 0, Account { score: 0.0 });
+        driver.run();
+        if is_checked {
+            // Rows of such a table are written, and read again, between two records.
+            driver.database().check(&Table::new("accounts"), |_| Ok(()));
+        }
+        driver.database().limit_idle(Some(Duration::from_millis(400)));
+        assert!(world.set((driver.clock(), driver.database().clone())).is_ok());
+        for n in 0..3 {
+            driver.send("readings", 0, json!({ "n": n }));
+        }
+        work(&mut driver, Duration::from_secs(60));
+        let letters = driver.log().read(&name("readings-dlt"));
+        let told = driver.log().read(&name("changes")).len();
+        let version = driver.database().get(&Table::new("accounts"), 0).unwrap().version;
+        let expected = if takes > 400 { (1, 2, 2) } else { (0, 1, 1) };
+        assert_eq!((letters.len(), told, version), expected, "{takes} ms, {is_checked}");
+        if takes > 400 {
+            assert_eq!(driver.read_raw("readings-dlt")[0].header("kafka_dlt-exception-fqcn"), Some("too-slow"));
+        }
     }
 }

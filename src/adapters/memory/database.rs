@@ -80,6 +80,8 @@ pub(super) struct State {
     pub(super) is_down: bool,
     /// How many reads of the outbox are answered until one fails.
     pub(super) outbox_reads: Option<usize>,
+    /// How long a transaction may idle, as it is said to be.
+    pub(super) idle_max: Option<Duration>,
 }
 
 struct Shared {
@@ -284,6 +286,12 @@ impl MemoryDatabase {
     /// The `nth` read of the outbox from now on (from 1) fails: `Retry`.
     pub fn fail_outbox_read(&self, nth: usize) {
         self.lock().outbox_reads = Some(nth.saturating_sub(1));
+    }
+
+    /// From now on transactions are said to be ended that idle for longer. Nothing here ends one: a test does, by
+    /// [`MemoryDatabase::set_down`].
+    pub fn limit_idle(&self, limit: Option<Duration>) {
+        self.lock().idle_max = limit;
     }
 
     /// Takes the database away, or gives it back: meanwhile every call answers `Retry`, and open transactions are lost.

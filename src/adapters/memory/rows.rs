@@ -12,6 +12,7 @@ use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Debug)]
 struct Bound {
@@ -319,6 +320,10 @@ impl Rows for MemoryRows {
         let Some(Bound { name, .. }) = self.bound.get(table) else { return false };
         let state = self.database.lock();
         state.contents.tables.get(name).is_some_and(|stored| stored.check.is_none() && stored.rounding.is_none())
+    }
+
+    fn idle_max(&self) -> Option<Duration> {
+        self.database.lock().idle_max
     }
 
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {

@@ -97,6 +97,11 @@ impl Server {
         })
     }
 
+    /// How long a transaction may wait for its next statement.
+    pub(super) fn idle_max(&self) -> Duration {
+        Duration::from_millis(self.limits.idle.into())
+    }
+
     /// Puts our schema's name into a text of ours.
     pub(super) fn statement(&self, text: &str) -> Statement {
         statements::in_schema(&self.schema, text)

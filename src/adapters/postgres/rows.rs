@@ -24,6 +24,7 @@ use crate::ports::source::LogIds;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use std::collections::HashMap;
+use std::time::Duration;
 
 const LOCK_POSITIONS: &str = "SELECT topic, partition, generation FROM {schema}.position WHERE pipeline = $1 AND \
      (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE";
@@ -384,6 +385,10 @@ impl Rows for PostgresRows {
 
     fn keeps(&self, table: usize) -> bool {
         self.tables.get(table).is_some_and(|table| table.keeps)
+    }
+
+    fn idle_max(&self) -> Option<Duration> {
+        Some(self.server.idle_max())
     }
 
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
