@@ -229,7 +229,12 @@ impl TestDriver {
     }
 
     /// Puts a row whose columns are given by name, with version 0.
-    pub(super) fn row_by_name(&mut self, table: &str, key: i64, row: &serde_json::Map<String, serde_json::Value>) {
+    pub(super) fn row_by_name(
+        &mut self,
+        table: &str,
+        key: impl Into<Key>,
+        row: &serde_json::Map<String, serde_json::Value>,
+    ) {
         let spec = self.table(table);
         let value = |column: &ColumnSpec| {
             let value =
@@ -584,12 +589,6 @@ impl TestDriver {
         self.world().clock.now().0
     }
 
-    /// Puts a row into a table, and answers its values by column.
-    pub(super) fn put_row(&mut self, table: &str, key: &Key, row: impl Serialize) -> Vec<(String, Value)> {
-        self.row(table, key.clone(), row);
-        self.named_row(table, key).map(|(_, values)| values).unwrap_or_default()
-    }
-
     /// A row's version and its values by column, as committed.
     pub(super) fn named_row(&mut self, table: &str, key: &Key) -> Option<(i64, Vec<(String, Value)>)> {
         let spec = self.table(table);
@@ -602,7 +601,8 @@ impl TestDriver {
     /// Every row of a table, by key, as committed.
     pub(super) fn named_rows(&mut self, table: &str) -> Vec<(Key, Row)> {
         let spec = self.table(table);
-        let names: Vec<String> = spec.columns.into_iter().map(|column| column.name).collect();
+        let names = spec.columns.iter().map(|column| column.name.clone());
+        let names: Vec<String> = names.filter(|name| spec.is_written(name)).collect();
         let rows = self.world().database.all(&spec.table).into_iter();
         let row = |row: RowRead| {
             let values = names.iter().cloned().zip(row.values).collect();

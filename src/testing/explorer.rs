@@ -125,7 +125,7 @@ impl Explorer {
                 put(&mut simulation);
             }
             let outcome = acts.iter().try_for_each(|act| simulation.act(act)).and_then(|()| simulation.finish());
-            let is_refused = |_: &str, _: &BTreeMap<String, Value>| false;
+            let is_refused = |_: &str, _: &mut BTreeMap<String, Value>| false;
             let findings = match outcome {
                 Ok(()) => simulation.judge(&is_refused).into_iter().map(|finding| finding.detail).collect(),
                 Err(sentence) => vec![sentence],

@@ -73,8 +73,8 @@ pub(super) struct Stores {
     pub(super) is_clocked: bool,
 }
 
-/// Answers why the database refuses a row of the table, if it does.
-pub(super) type Refuses<'a> = &'a dyn Fn(&str, &BTreeMap<String, Value>) -> bool;
+/// What the database makes of the values that are written into a row of the table, and whether it refuses them then.
+pub(super) type Refuses<'a> = &'a dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool;
 
 /// Everything that the records so far have led to.
 pub(super) struct Interpreter<'a> {
@@ -205,19 +205,13 @@ impl Interpreter<'_> {
                 MissingRow::DeadLetter | MissingRow::Retry => Reject::dead_letter("missing-row", ""),
             });
         };
-        let value = |name: &String| row.values.get(name).cloned().unwrap_or(Value::Null);
-        let values: Vec<Value> = spec.columns.iter().map(|column| value(&column.name)).collect();
+        let values = row.seen(&key, spec);
         let mut stores = self.stores_of(place);
         let applied = stores.run(place, record, &key, |context| step.apply(record.value, &values, context))?;
         let mut next = row;
         if let Some(after) = applied.row {
-            for ((column, before), after) in spec.columns.iter().zip(&values).zip(after) {
-                if !is_same(before, &after) {
-                    next.values.insert(column.name.clone(), after);
-                }
-            }
-            next.version += i64::from(spec.table.version_column.is_some());
-            if (self.refuses)(&spec.table.name, &next.values) {
+            next.change(spec, &values, after);
+            if (self.refuses)(&spec.table.name, &mut next.values) {
                 return Err(Reject::dead_letter("constraint", ""));
             }
         }
@@ -306,18 +300,6 @@ impl Interpreter<'_> {
     fn id(&self, place: Place<'_>, record: &Record<'_>, seq: i32) -> String {
         let (pipeline, source, source_offset) = (self.topology.name(), place.source, record.offset);
         NoticeId { pipeline, source, source_offset, seq, incarnation: 0 }.to_string()
-    }
-}
-
-/// Whether a column's value is the same to the database: JSON by its content, everything else by its bits.
-fn is_same(before: &Value, after: &Value) -> bool {
-    match (before, after) {
-        (Value::F64(before), Value::F64(after)) => before.to_bits() == after.to_bits(),
-        (Value::Json(before), Value::Json(after)) => {
-            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-            before == after || (read(before).is_some() && read(before) == read(after))
-        }
-        _ => before == after,
     }
 }
 

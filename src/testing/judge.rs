@@ -106,10 +106,14 @@ impl Findings {
 
 impl Observed {
     /// Compares rows, messages, stores, offsets and halts with what the interpreter makes of the same records. The topology's
-    /// steps are those of the run, once nothing asks to be offered again any more. `refuses` says which rows the tables'
-    /// constraints refuse.
+    /// steps are those of the run, once nothing asks to be offered again any more. `refuses` gets a table and a row's values
+    /// as they are written, makes of them what the table makes of them, and answers whether it refuses them then.
     #[must_use]
-    pub fn judge(&self, topology: &Topology, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+    pub fn judge(
+        &self,
+        topology: &Topology,
+        refuses: &dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool,
+    ) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
         let mut interpreter = Interpreter {
             topology,

@@ -4,6 +4,7 @@ use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
+use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,41 @@ pub struct Row {
     pub version: i64,
     /// Its columns but for key and version.
     pub values: BTreeMap<String, Value>,
+}
+
+impl Row {
+    /// What a step sees of it, with key and version where its struct has them.
+    pub(super) fn seen(&self, key: &Key, spec: &TableSpec) -> Vec<Value> {
+        let value = |column: &ColumnSpec| match key {
+            _ if spec.table.version_column.as_ref() == Some(&column.name) => Value::I64(self.version),
+            _ if spec.is_written(&column.name) => self.values.get(&column.name).cloned().unwrap_or(Value::Null),
+            Key::I64(id) => Value::I64(*id),
+            Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
+        };
+        spec.columns.iter().map(value).collect()
+    }
+
+    /// Takes what a step has made of what it saw. A column that is as before stays as it is, digit for digit.
+    pub(super) fn change(&mut self, spec: &TableSpec, before: &[Value], after: Vec<Value>) {
+        for ((column, before), after) in spec.columns.iter().zip(before).zip(after) {
+            if spec.is_written(&column.name) && !is_same(before, &after) {
+                self.values.insert(column.name.clone(), after);
+            }
+        }
+        self.version += i64::from(spec.table.version_column.is_some());
+    }
+}
+
+/// Whether a column's value is the same to the database: JSON by its content, everything else by its bits.
+fn is_same(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::F64(before), Value::F64(after)) => before.to_bits() == after.to_bits(),
+        (Value::Json(before), Value::Json(after)) => {
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+            before == after || (read(before).is_some() && read(before) == read(after))
+        }
+        _ => before == after,
+    }
 }
 
 /// What a row or a store depends on.

@@ -309,7 +309,22 @@ impl Simulation {
     /// As [`TestDriver::row`].
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
         let key = key.into();
-        let values = self.driver.put_row(table, &key, row);
+        self.driver.row(table, key.clone(), row);
+        self.note_row(table, key);
+    }
+
+    /// Puts a row whose columns are given by name, with version 0; what is no column of the table is left out.
+    ///
+    /// # Panics
+    /// When there is no such table, or a column is missing or has another type.
+    pub fn row_by_name(&mut self, table: &str, key: impl Into<Key>, row: &serde_json::Map<String, serde_json::Value>) {
+        let key = key.into();
+        self.driver.row_by_name(table, key.clone(), row);
+        self.note_row(table, key);
+    }
+
+    fn note_row(&mut self, table: &str, key: Key) {
+        let values = self.driver.named_row(table, &key).map(|(_, values)| values).unwrap_or_default();
         self.first_rows.insert((table.into(), key), Row { version: 0, values: values.into_iter().collect() });
     }
 
@@ -461,7 +476,7 @@ impl Simulation {
     /// Compares what it left behind with what the interpreter makes of the same records, see [`Observed::judge`]. Called
     /// after [`Simulation::finish`].
     #[must_use]
-    pub fn judge(&mut self, refuses: &dyn Fn(&str, &BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+    pub fn judge(&mut self, refuses: &dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
         self.observed().judge(&self.topology, refuses)
     }
 

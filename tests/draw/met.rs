@@ -3,8 +3,8 @@
 //! An outcome counts where it can come about: a record that is told to make a filter panic counts at a step with a filter. A
 //! fault counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
-use crate::pipeline::{BOOM, Does, Event, Hash, Join, Place, Policy, Spelling, StepDraw, SubDraw};
-use crate::scenario::{Knobs, Scenario};
+use crate::pipeline::{BOOM, Does, Event, Hash, Join, Place, Policy, Spelling, StepDraw, SubDraw, Tables};
+use crate::scenario::Scenario;
 use std::collections::BTreeSet;
 use tidegate::testing::{Act, COMMIT_STEPS, Disaster, FAILURES, Sending};
 
@@ -23,7 +23,11 @@ fn declares(scenario: &Scenario, policy: Policy) -> bool {
     any(scenario, |sub| sub.declared_as() == Some(policy))
 }
 
-pub const FEATURES: [Feature; 58] = [
+fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
+    updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
+}
+
+pub const FEATURES: [Feature; 61] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -84,6 +88,9 @@ pub const FEATURES: [Feature; 58] = [
     ("offsets repeated, stores rebuilt", |s| s.knobs.recommit_ms > 0 || s.knobs.rebuild_ms > 0),
     ("starts at the end", |s| s.knobs.starts_at_end),
     ("gaps skipped", |s| s.knobs.skips_gaps),
+    ("tables that keep what is written", |s| has_tables(s, Tables::Keep)),
+    ("tables that round", |s| has_tables(s, Tables::Round)),
+    ("versions shown to steps", |s| any(s, |sub| s.pipeline.shows_version(sub))),
 ];
 
 pub const OUTCOMES: [&str; 39] = [
@@ -181,7 +188,7 @@ pub fn reader<'a>(subs: &'a [SubDraw], topic: &str) -> Option<(&'a SubDraw, bool
 
 /// What becomes of a record, or makes it odd.
 pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
-    let Scenario { pipeline, knobs, .. } = scenario;
+    let pipeline = &scenario.pipeline;
     let Some((sub, is_table)) = reader(&pipeline.subs, &sending.topic) else { return Vec::new() };
     let mut out = key_outcomes(scenario, sub, sending);
     match sending.after_ms {
@@ -211,7 +218,7 @@ pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
     match &sending.value {
         None => out.push(if is_table { "table tombstone" } else { "tombstone" }),
         Some(value) if is_table => out.push(if value.len() > 1 { "table value" } else { "bad table value" }),
-        Some(value) => out.extend(value_outcomes(knobs, sub, value)),
+        Some(value) => out.extend(value_outcomes(scenario, sub, value)),
     }
     out
 }
@@ -230,7 +237,8 @@ fn key_outcomes(scenario: &Scenario, sub: &SubDraw, sending: &Sending) -> Vec<&'
     }
 }
 
-fn value_outcomes(knobs: &Knobs, sub: &SubDraw, value: &str) -> Vec<&'static str> {
+fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'static str> {
+    let (knobs, tables) = (&scenario.knobs, scenario.pipeline.tables);
     if knobs.record_bytes > 0 && value.len() > knobs.record_bytes {
         return vec!["large record"];
     }
@@ -249,7 +257,7 @@ fn value_outcomes(knobs: &Knobs, sub: &SubDraw, value: &str) -> Vec<&'static str
         Does::Reject => Some("reject"),
         Does::Retry(_) => Some("retry"),
         Does::RetryForEver => Some("retry for ever"),
-        Does::RetryUnlessRefused => Some("retry behind a refusal").filter(|_| sub.has_rows()),
+        Does::RetryUnlessRefused => Some("retry behind a refusal").filter(|_| sub.has_rows() && tables != Tables::Keep),
         Does::Panic(Place::Decode) => Some("panic in decoding"),
         Does::Panic(Place::Apply) => Some("panic in apply"),
         Does::Panic(Place::Notices) => Some("panic in notices"),
@@ -266,7 +274,7 @@ fn value_outcomes(knobs: &Knobs, sub: &SubDraw, value: &str) -> Vec<&'static str
         Does::Panic(Place::Key) => Some("panic in keys").filter(|_| sub.rekeys),
         Does::Die => Some("dies"),
         Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
-        Does::Refused => Some("refused by the database").filter(|_| sub.has_rows()),
+        Does::Refused => Some("refused by the database").filter(|_| sub.has_rows() && tables != Tables::Keep),
         Does::Delete => {
             Some("delete").filter(|_| sub.has_store || (sub.step == StepDraw::Aggregate && sub.join == Join::No))
         }

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Two features, or an outcome and a fault, that no run can have both, and why.
-pub const NEVER: [(&str, &str, &str); 4] = [
+pub const NEVER: [(&str, &str, &str); 6] = [
     ("missing rows skipped", "missing rows retried", "one setting says what is done about a missing row"),
     ("text keys", "uuid keys", "the tables of a drawn pipeline have keys of one type"),
     ("text keys", "big-endian keys", "the tables of a drawn pipeline have keys of one type"),
     ("uuid keys", "big-endian keys", "the tables of a drawn pipeline have keys of one type"),
+    ("tables that keep what is written", "tables that round", "the tables of a drawn pipeline are of one kind"),
+    ("without versions", "versions shown to steps", "what is not there cannot be shown"),
 ];
 
 /// What a million runs must have met so often.

@@ -1,11 +1,12 @@
 //! Pipelines that can be drawn, and the algorithm behind all of their steps: it does what each record says.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tidegate::flow::row::Value;
 use tidegate::flow::{
     Algorithm, Context, Declared, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology,
 };
@@ -325,9 +326,29 @@ pub struct Slim {
     sum: f64,
 }
 
-impl From<Account> for Slim {
-    fn from(Account { count, sum, mirror, .. }: Account) -> Self {
-        Self { mirror, count, sum }
+/// The same with the row's version, which the engine alone writes.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Numbered {
+    sum: f64,
+    version: i64,
+    count: i64,
+    mirror: String,
+}
+
+struct NumberedUpdate(Steps);
+
+impl Algorithm for NumberedUpdate {
+    type Event = Event;
+    type Row = Numbered;
+    type Notices = Notices;
+
+    fn apply(&self, event: Event, row: &mut Numbered, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let Numbered { sum, count, mirror, version } = row.clone();
+        let mut account = Account { count, sum, mirror, ..Account::default() };
+        // What is announced tells which version was read.
+        let notices = self.0.apply(&event, &mut account, version, context)?;
+        (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
+        Ok(notices)
     }
 }
 
@@ -342,7 +363,7 @@ impl Algorithm for SlimUpdate {
         let Slim { mirror, count, sum } = row.clone();
         let mut account = Account { count, sum, mirror, ..Account::default() };
         let notices = self.0.apply(&event, &mut account, 0, context)?;
-        *row = account.into();
+        (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
         Ok(notices)
     }
 }
@@ -493,6 +514,9 @@ pub struct SubDraw {
     /// A step with rows has a struct of some columns only.
     #[serde(default)]
     pub is_slim: bool,
+    /// That struct has the row's version too, where its table has one.
+    #[serde(default)]
+    pub has_version: bool,
     /// Another own store, without a time to live.
     #[serde(default)]
     pub has_last: bool,
@@ -556,10 +580,41 @@ pub enum Spelling {
     BigEndian,
 }
 
+/// What the tables make of what is written into them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum Tables {
+    /// They refuse a row whose sum is too large.
+    #[default]
+    Check,
+    /// They keep whatever is written.
+    Keep,
+    /// As [`Tables::Check`], and a sum is rounded down to quarters, as by a trigger.
+    Round,
+}
+
+impl Tables {
+    /// What becomes of a row's values when they are written.
+    pub fn round(self, values: &mut BTreeMap<String, Value>) {
+        if self == Self::Round
+            && let Some(Value::F64(sum)) = values.get_mut("sum")
+        {
+            *sum = (*sum * 4.0).floor() / 4.0;
+            values.insert("mirror".into(), Value::Text(String::new()));
+        }
+    }
+
+    /// Whether the constraint refuses a row.
+    pub fn refuse(self, values: &BTreeMap<String, Value>) -> bool {
+        self != Self::Keep && matches!(values.get("sum"), Some(Value::F64(sum)) if *sum > REFUSED)
+    }
+}
+
 /// A pipeline.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PipelineDraw {
     pub partitions: i32,
+    #[serde(default)]
+    pub tables: Tables,
     pub is_versioned: bool,
     /// The tables' keys are text, not numbers.
     pub has_text_keys: bool,
@@ -680,6 +735,11 @@ impl PipelineDraw {
 
     pub fn store_count(&self) -> usize {
         self.subs.iter().map(SubDraw::store_count).sum()
+    }
+
+    /// Whether a step's struct has its row's version.
+    pub const fn shows_version(&self, sub: &SubDraw) -> bool {
+        self.is_versioned && sub.has_rows() && sub.is_slim && sub.has_version
     }
 
     /// The tables that are updated.
@@ -814,6 +874,9 @@ impl PipelineDraw {
             };
         }
         match sub.step {
+            StepDraw::Update(table) if self.shows_version(sub) => {
+                end!(source.update(self.table(table), NumberedUpdate(steps())))
+            }
             StepDraw::Update(table) if sub.is_slim => end!(source.update(self.table(table), SlimUpdate(steps()))),
             StepDraw::Update(table) => end!(source.update(self.table(table), Update(steps()))),
             _ if reads_and => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),

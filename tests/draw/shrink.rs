@@ -1,6 +1,6 @@
 //! Makes a failing scenario smaller: fewer acts, fewer steps, plainer settings, as long as the same kind of finding stays.
 
-use crate::pipeline::{Hash, SubDraw};
+use crate::pipeline::{Hash, SubDraw, Tables};
 use crate::scenario::Scenario;
 use tidegate::testing::Act;
 
@@ -79,6 +79,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].hash = Hash::Murmur2);
         add(&|scenario| scenario.pipeline.subs[number].rekeys_twice = false);
         add(&|scenario| scenario.pipeline.subs[number].is_slim = false);
+        add(&|scenario| scenario.pipeline.subs[number].has_version = false);
         add(&|scenario| scenario.pipeline.subs[number].has_last = false);
         add(&|scenario| scenario.pipeline.subs[number].is_typed = false);
         add(&|scenario| scenario.pipeline.subs[number].has_second_table = false);
@@ -86,6 +87,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
+    add(&|scenario| scenario.pipeline.tables = Tables::Check);
     add(&|scenario| scenario.knobs.instances = 1);
     add(&|scenario| scenario.knobs.workers = 1);
     add(&|scenario| scenario.knobs.verdicts = false);

@@ -1,7 +1,7 @@
 //! Drawn pipelines as processes on a real Kafka, a real PostgreSQL and RocksDB: killed, stopped, frozen, and judged by the
 //! same interpreter as the simulation (`tests/draw`), which takes the records of each partition one by one.
 
-use crate::pipeline::{Asked, REFUSED, TABLES};
+use crate::pipeline::{Asked, REFUSED, TABLES, Tables};
 use crate::real::REST;
 use crate::rig::{Instance, Proof, World, in_time, say, until};
 use crate::scenario::{DOC, Scenario, first_row};
@@ -327,7 +327,17 @@ fn table(scenario: &Scenario, name: &str, spec: &TableSpec) -> String {
         let null = if column.is_nullable { "" } else { " NOT NULL" };
         let _ = write!(sql, ", {} {}{null}", column.name, column.accepts[0]);
     }
-    let _ = write!(sql, ", CHECK (sum <= {REFUSED:?}));");
+    let check =
+        if scenario.pipeline.tables == Tables::Keep { String::new() } else { format!(", CHECK (sum <= {REFUSED:?})") };
+    let _ = write!(sql, "{check});");
+    if scenario.pipeline.tables == Tables::Round {
+        let _ = write!(
+            sql,
+            "CREATE FUNCTION {name}_rounds() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN NEW.sum := floor(NEW.sum * 4) / 4; NEW.mirror := ''; RETURN NEW; END$$; \
+             CREATE TRIGGER rounds BEFORE UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION {name}_rounds();"
+        );
+    }
     for id in 0..scenario.rows {
         let row = serde_json::to_value(first_row(id)).unwrap();
         let literal = |name: &str| match &row[name] {
