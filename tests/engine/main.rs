@@ -16,6 +16,7 @@ mod poison;
 mod portions;
 mod query;
 mod repairs;
+mod reported;
 mod rowstate;
 mod scripts;
 mod sessions;
