@@ -333,18 +333,22 @@ impl WriteBack {
 
     // === Writing ===
 
-    /// Sets or deletes `key` for the record under decision, whose event time is `at`. A value with a time to live expires
-    /// no sooner than the one before it would have: a late record adds to it, and must not end it.
+    /// Sets or deletes `key` for the record under decision, whose event time is `at`; the clock stands at `now`. A value
+    /// with a time to live expires no sooner than the one before it would have: a late record adds to it, and must not end
+    /// it. One from before there was a time to live would have had a whole one from now on, see [`WriteBack::expire`].
     ///
     /// # Errors
     /// Where the value before cannot be read, which only a store with a time to live asks for.
-    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp) -> Result<(), Fault> {
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp, now: Timestamp) -> Result<(), Fault> {
         let value = match (value, self.spec.time_to_live) {
             (None, _) => Value::Absent,
             (Some(value), None) => Value::Present([&[PLAIN], value].concat()),
             (Some(value), Some(time)) => {
                 let number = self.entry_of(key)?;
-                let before = self.entries.get(number).and_then(|entry| expiry(entry.value.kept()?));
+                let before = self.entries.get(number).and_then(|entry| match entry.value.kept()? {
+                    [PLAIN, ..] => Some(after(now, time)),
+                    kept => expiry(kept),
+                });
                 let expires_at = before.max(Some(after(at, time)));
                 Value::Present(expiring(value, expires_at.unwrap_or_default()))
             }
@@ -784,7 +788,7 @@ mod tests {
             for deed in deeds {
                 match deed {
                     Deed::Put(key, value) => {
-                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0)).unwrap();
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0), Timestamp(0)).unwrap();
                         match value {
                             Some(value) => newest.insert(vec![key], vec![value]),
                             None => newest.remove(&vec![key]),
@@ -854,7 +858,7 @@ mod tests {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for n in 0..1_000_u32 {
-            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0)).unwrap();
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0), Timestamp(0)).unwrap();
         }
         cache.accept();
         assert!(cache.bytes() > 200_000, "{}", cache.bytes());
@@ -876,7 +880,7 @@ mod tests {
         for n in 0..10_000_u32 {
             cache.get(&n.to_be_bytes(), Timestamp(0), &mut |_| ()).unwrap();
             if n % 2_500 == 2_499 {
-                cache.put(&n.to_be_bytes(), Some(&[7]), Timestamp(0)).unwrap();
+                cache.put(&n.to_be_bytes(), Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
                 cache.accept();
                 cache.seal();
             }
@@ -887,7 +891,7 @@ mod tests {
         assert!(!cache.is_over(100_000) && cache.bytes() < 1_000);
         assert_eq!(cache.entries.iter().count(), 4);
         assert_eq!(cache.entries.shrink(Entry::empty), None, "it has given all back");
-        cache.put(b"undone", Some(&[8]), Timestamp(0)).unwrap();
+        cache.put(b"undone", Some(&[8]), Timestamp(0), Timestamp(0)).unwrap();
         cache.undo();
         for _ in 0..4 {
             cache.prove();
@@ -905,7 +909,7 @@ mod tests {
         let large = vec![7; WRITE_BYTES / 3];
         for round in 1..3_i64 {
             for n in 0..10_u8 {
-                cache.put(&[n], Some(&large), Timestamp(0)).unwrap();
+                cache.put(&[n], Some(&large), Timestamp(0), Timestamp(0)).unwrap();
             }
             cache.accept();
             cache.seal();
@@ -986,7 +990,7 @@ mod tests {
                 match deed {
                     Timed::Put(key, value, late) => {
                         let at = newest.1 - late;
-                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(at)).unwrap();
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(at), Timestamp(at)).unwrap();
                         let before = newest.0.remove(&key).map_or(at + AGE, |(_, expires_at)| expires_at);
                         newest.0.extend(value.map(|value| (key, (value, before.max(at + AGE)))));
                     }
@@ -1056,7 +1060,7 @@ mod tests {
     fn a_value_expires_by_event_time_and_is_found_by_the_search_for_expired_keys() {
         let map = Map::default();
         let mut cache = expiring_store(&map);
-        cache.put(b"k", Some(&[1]), Timestamp(100)).unwrap();
+        cache.put(b"k", Some(&[1]), Timestamp(100), Timestamp(100)).unwrap();
         cache.accept();
         assert_eq!(read(&mut cache, b"k", 109), Some(vec![1]));
         assert_eq!(read(&mut cache, b"k", 110), None);
@@ -1074,16 +1078,28 @@ mod tests {
         for is_cached in [true, false] {
             let map = Map::default();
             let mut cache = expiring_store(&map);
-            cache.put(b"k", Some(&[1]), Timestamp(100)).unwrap();
+            cache.put(b"k", Some(&[1]), Timestamp(100), Timestamp(100)).unwrap();
             if !is_cached {
                 write_through(&mut cache);
             }
-            cache.put(b"k", Some(&[2]), Timestamp(50)).unwrap();
+            cache.put(b"k", Some(&[2]), Timestamp(50), Timestamp(50)).unwrap();
             assert_eq!((read(&mut cache, b"k", 109), read(&mut cache, b"k", 110)), (Some(vec![2]), None));
-            cache.put(b"k", None, Timestamp(50)).unwrap();
-            cache.put(b"k", Some(&[3]), Timestamp(50)).unwrap();
+            cache.put(b"k", None, Timestamp(50), Timestamp(50)).unwrap();
+            cache.put(b"k", Some(&[3]), Timestamp(50), Timestamp(50)).unwrap();
             assert_eq!((read(&mut cache, b"k", 59), read(&mut cache, b"k", 60)), (Some(vec![3]), None), "a new life");
         }
+    }
+
+    #[test]
+    fn a_late_write_over_a_value_from_before_there_was_a_time_to_live_gives_it_a_whole_one() {
+        let map = Map::default();
+        map.0.lock().unwrap().insert(b"k".to_vec(), vec![PLAIN, 7]);
+        let mut cache = expiring_store(&map);
+        cache.put(b"k", Some(&[8]), Timestamp(50), Timestamp(100)).unwrap();
+        assert_eq!((read(&mut cache, b"k", 109), read(&mut cache, b"k", 110)), (Some(vec![8]), None));
+        cache.put(b"k", None, Timestamp(50), Timestamp(100)).unwrap();
+        cache.put(b"k", Some(&[9]), Timestamp(50), Timestamp(100)).unwrap();
+        assert_eq!((read(&mut cache, b"k", 59), read(&mut cache, b"k", 60)), (Some(vec![9]), None), "a new life");
     }
 
     #[test]
@@ -1105,14 +1121,14 @@ mod tests {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
         for key in [b"a", b"b"] {
-            cache.put(key, Some(&[7]), Timestamp(0)).unwrap();
+            cache.put(key, Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
         }
         cache.accept();
         cache.seal();
         assert_eq!(cache.unwritten_count(), 0, "in flight");
         cache.prove();
         assert_eq!(cache.unwritten_count(), 2, "proved");
-        cache.put(b"c", Some(&[7]), Timestamp(0)).unwrap();
+        cache.put(b"c", Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
         cache.accept();
         cache.seal();
         assert_eq!(cache.unwritten_count(), 2, "the third is in flight");
@@ -1126,14 +1142,14 @@ mod tests {
         let mut alone = WriteBack::new(Box::new(Map::default()), spec());
         let mut cache = WriteBack::new(Box::new(Map::default()), spec());
         for n in 0..100_u32 {
-            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0)).unwrap();
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0), Timestamp(0)).unwrap();
         }
         cache.accept();
         cache.seal();
         cache.prove();
         cache.flush(&checkpoint()).unwrap();
         for cache in [&mut alone, &mut cache] {
-            cache.put(b"in flight", Some(&[7; 50]), Timestamp(0)).unwrap();
+            cache.put(b"in flight", Some(&[7; 50]), Timestamp(0), Timestamp(0)).unwrap();
             cache.accept();
             cache.seal();
         }
@@ -1146,7 +1162,7 @@ mod tests {
     fn the_order_of_unwritten_keys_is_kept_over_a_flush_while_ranges_are_asked_for() {
         let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
         let mut cache = WriteBack::new(Box::new(Map::default()), spec);
-        cache.put(b"a", Some(&[7]), Timestamp(0)).unwrap();
+        cache.put(b"a", Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
         cache.accept();
         assert_eq!(all(&mut cache, false).len(), 1);
         cache.flush(&checkpoint()).unwrap();

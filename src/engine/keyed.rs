@@ -368,7 +368,7 @@ impl StateAccess for Access<'_> {
     }
 
     fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
-        let at = self.at;
+        let (at, now) = (self.at, self.now);
         let Some(kept) = self.kept.get_mut(store) else { return };
         let bytes = key.len() + value.map_or(0, <[u8]>::len) + FRAME_BYTES;
         if bytes > kept.record_bytes_max {
@@ -383,7 +383,7 @@ impl StateAccess for Access<'_> {
             return;
         }
         self.written += bytes;
-        if let Err(fault) = kept.cache.put(key, value, at) {
+        if let Err(fault) = kept.cache.put(key, value, at, now) {
             self.trouble.get_or_insert(Trouble::Fault(fault));
         }
     }

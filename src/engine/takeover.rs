@@ -30,6 +30,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How much longer than a question that was waited for in vain (a pending K, a locked position) took the worker's other tasks
 /// have before the next such question.
 const REST: u32 = 3;
+/// ... and at most so much longer: a question whose answer was lost took seconds, and says nothing of the next one.
+const REST_MAX: Duration = Duration::from_secs(2);
 /// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
 /// also be refused because a rebalance was under way that left the partition here.
 const STALE: Duration = Duration::from_millis(500);
@@ -124,7 +126,7 @@ impl Stage {
                 Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault)?,
                 Err(fault) => {
                     self.in_vain(id, &fault);
-                    let pause = AGAIN.max(REST * self.clock.elapsed().saturating_sub(asked_at));
+                    let pause = rest_after(self.clock.elapsed().saturating_sub(asked_at));
                     self.go_on(id, state, pause);
                     if fault.is_lock_wait() {
                         self.rest(state, pause);
@@ -834,6 +836,11 @@ impl Stage {
 
 fn moved() -> Fault {
     Fault::fenced("the partition has moved")
+}
+
+/// How long a step waits that took so long in vain.
+fn rest_after(took: Duration) -> Duration {
+    (REST * took).clamp(AGAIN, REST_MAX)
 }
 
 /// Lets the claims that a later generation refused be made over it. False where there is none: nothing is to be claimed anew.

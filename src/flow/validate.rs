@@ -2,7 +2,7 @@
 
 use crate::flow::join::JoinedTable;
 use crate::flow::key::KeyType;
-use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::TopicName;
 use crate::flow::store::StoreSpec;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
@@ -33,6 +33,7 @@ impl Topology {
         for sub in &self.sub_topologies {
             self.check_tables(sub, &mut errors);
             self.check_declaration(sub, &mut errors);
+            self.check_own(sub, &mut errors);
         }
         self.merged_tables(&mut errors);
         self.check_keys(&mut errors);
@@ -52,7 +53,10 @@ impl Topology {
         for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
             if seen.contains(&topic) {
                 let is_table = self.sub_topologies.iter().any(|sub| sub.is_table(topic));
-                let fix = if is_table {
+                let is_its_own = |sub: &SubTopology| sub.is_table(topic) && sub.sources().filter(|own| *own == topic).count() > 1;
+                let fix = if self.sub_topologies.iter().any(is_its_own) {
+                    ": a step that needs earlier records of its own stream keeps them in a store"
+                } else if is_table {
                     ": join the table in one step, which reads its streams by events() and and()"
                 } else {
                     ""
@@ -123,6 +127,21 @@ impl Topology {
         }
     }
 
+    /// Whether what is declared of a topic that a step here writes is the partitioner that we write by. Where its records
+    /// are sent on they meet all the same.
+    fn check_own(&self, sub: &SubTopology, errors: &mut Vec<String>) {
+        let is_written = |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.destination.as_ref() == Some(topic));
+        let own = KeyHash::Murmur2.name();
+        for (topic, declared) in sub.declarations().filter(|(topic, _)| is_written(topic)) {
+            let hash = declared.hash().name();
+            if hash != own && declared.policy() != OnViolation::Repartition {
+                errors.push(format!(
+                    "topic {topic}: is declared as partitioned by {hash}, and this pipeline writes it by {own}; declare it with Declared::murmur2, or let its records be sent on by OnViolation::Repartition"
+                ));
+            }
+        }
+    }
+
     /// Whether what one step writes as keys is what another one reads.
     fn check_keys(&self, errors: &mut Vec<String>) {
         let writes = |sub: &SubTopology| {
@@ -133,15 +152,15 @@ impl Topology {
                 (None, StepKind::Rows(_)) => Some((destination, (sub.key_type(), step_of(sub)))),
             }
         };
-        let written: BTreeMap<TopicName, (KeyType, String)> = self.sub_topologies.iter().filter_map(writes).collect();
+        let written: Vec<(TopicName, (KeyType, String))> = self.sub_topologies.iter().filter_map(writes).collect();
         for sub in &self.sub_topologies {
             let read = match &sub.step {
                 StepKind::Log(step) => step.key_type(),
                 StepKind::Rows(_) => Some(sub.key_type()),
             };
+            let Some(read) = read else { continue };
             for topic in sub.sources() {
-                let (Some(read), Some((spelt, by))) = (read, written.get(topic)) else { continue };
-                if !may_read(*spelt, read) {
+                for (_, (spelt, by)) in written.iter().filter(|(to, (spelt, _))| to == topic && !may_read(*spelt, read)) {
                     errors.push(format!(
                         "topic {topic}: {by} writes its keys as {spelt}, and {} reads them as {read}: each record would be a dead letter; give both one key type",
                         step_of(sub)
