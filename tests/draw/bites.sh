@@ -3,9 +3,10 @@
 #
 # bites.sh [NAME...]: the patches of tests/draw/bites of these names, or all of them
 #
-# A patch begins with a line `takes back: ...`. Where no seed can find its defect a line `test: --lib NAME` or
-# `test: --test engine NAME` names the test that does. The table for docs/generator.md is written to bites.md in the target
-# folder. The exit code is 1 where a defect is not found.
+# A patch begins with a line `takes back: ...` and a line `kind: ...`: one finding of the first seed that fails must be of
+# that kind, and the seed must lead to no finding in the tree as it is. Where no seed can find its defect a line
+# `test: --lib NAME` or `test: --test engine NAME` stands instead and names the test that does. The table for
+# docs/generator.md is written to bites.md in the target folder. The exit code is 1 where a defect is not found.
 #
 # TIDEGATE_BITES_SEEDS: so many seeds are run at most (10000).
 set -euo pipefail
@@ -39,18 +40,28 @@ git -C "$copy" -c user.name=bites -c user.email=bites@localhost commit --quiet -
 
 header() { sed -n "s/^$1: //p;/^diff /q" "$patches/$2.patch"; }
 
-# Prints by what the defect in the copy is found, or fails.
+build() { (cd "$copy" && cargo build "${fast[@]}" --locked --quiet --profile draw --no-default-features --example draw) >>"$log" 2>&1; }
+
+# The generator without a defect.
+whole=$CARGO_TARGET_DIR/draw-whole
+: >"$log"
+build || { echo 'the tree itself does not build'; exit 1; }
+cp "$CARGO_TARGET_DIR/draw/examples/draw" "$whole"
+
+# Prints by what the defect in the copy is found, if that is of the kind, or fails.
 find_by_seeds() {
-  (cd "$copy" && cargo build "${fast[@]}" --locked --quiet --profile draw --no-default-features --example draw) >>"$log" 2>&1 ||
-    { echo 'it does not build'; return 1; }
+  build || { echo 'it does not build'; return 1; }
   local said
   if said=$(cd "$copy" && timeout 900 "$CARGO_TARGET_DIR/draw/examples/draw" until "$seeds" 2>&1); then
     echo "nothing in $seeds seeds"
     return 1
   fi
-  said=$(grep -m 1 '^seed ' <<<"$said") || { echo 'the generator itself does not end'; return 1; }
+  said=$(grep '^seed ' <<<"$said") || { echo 'the generator itself does not end'; return 1; }
   echo "$said" >>"$log"
-  sed 's/^seed \([0-9]*\): \([a-z-]*\): .*/seed \1 (`\2`)/' <<<"$said"
+  local seed=${said%%:*}
+  grep -q "^$seed: $1: " <<<"$said" || { echo "$seed, but for another reason: ${said:0:200}"; return 1; }
+  "$whole" until 1 "${seed#seed }" >>"$log" || { echo "$seed, which fails without it as well"; return 1; }
+  echo "$seed (\`$1\`)"
 }
 
 find_by_test() {
@@ -65,13 +76,12 @@ find_by_test() {
 }
 
 found=0
-: >"$log"
 for name in "${names[@]}"; do
   echo "== $name" >>"$log"
   git -C "$copy" reset --quiet --hard
   git -C "$copy" apply --whitespace=nowarn "$patches/$name.patch" 2>>"$log" || { echo "$name: does not apply"; continue; }
   test=$(header test "$name")
-  if [ -n "$test" ]; then by=$(find_by_test "$test") && has=1 || has=0; else by=$(find_by_seeds) && has=1 || has=0; fi
+  if [ -n "$test" ]; then by=$(find_by_test "$test") && has=1 || has=0; else by=$(find_by_seeds "$(header kind "$name")") && has=1 || has=0; fi
   found=$((found + has))
   echo "$name: $by"
   printf '| `%s` | %s | %s |\n' "$name" "$(header 'takes back' "$name")" "$by" >>"$table"

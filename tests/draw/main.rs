@@ -2,6 +2,7 @@
 
 mod falsified;
 mod found;
+mod literal;
 mod met;
 mod pairs;
 mod pipeline;
@@ -11,11 +12,11 @@ mod shrink;
 mod wish;
 
 use pairs::Tally;
-use pipeline::Asked;
+use pipeline::{Asked, SubDraw};
 use scenario::{Run, Scenario};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate::engine::supervisor::changelogs;
-use tidegate::testing::Act;
+use tidegate::testing::{Act, Message};
 
 /// Runs a scenario that was printed as a test.
 fn holds(json: &str) {
@@ -42,7 +43,7 @@ fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() 
 
 /// They are used by `make bites` alone, so that nothing else would tell that the code has moved under one.
 #[test]
-fn every_defect_that_can_be_put_back_still_fits_the_code() {
+fn every_defect_that_can_be_put_back_still_fits_the_code_and_says_by_what_it_is_found() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let bites = std::fs::read_dir(root.join("tests/draw/bites")).unwrap().map(|bite| bite.unwrap().path());
     let patches: Vec<_> = bites.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
@@ -55,6 +56,11 @@ fn every_defect_that_can_be_put_back_still_fits_the_code() {
             .output()
             .unwrap();
         assert!(applied.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&applied.stderr));
+        let text = std::fs::read_to_string(&patch).unwrap();
+        let head = || text.lines().take_while(|line| !line.starts_with("diff "));
+        let found_by: Vec<_> = head().filter(|line| line.starts_with("kind: ") || line.starts_with("test: ")).collect();
+        assert_eq!(found_by.len(), 1, "{}: by what it is found: {found_by:?}", patch.display());
+        assert!(head().any(|line| line.starts_with("takes back: ")), "{}", patch.display());
     }
 }
 
@@ -132,4 +138,67 @@ fn what_is_drawn_for_real_servers_is_right_whatever_the_order_of_its_partitions(
         };
         assert!(findings.is_empty(), "seed {seed}: {findings:#?}");
     }
+}
+
+/// The rules of `literal`, and what the pipelines have that give it something to judge.
+const RULES: [(&str, fn(&SubDraw) -> bool); 9] = [
+    ("notice", |sub| sub.destination.is_some()),
+    ("announced", |sub| sub.destination.is_some()),
+    ("filter", |sub| sub.has_filter && sub.destination.is_some()),
+    ("threshold", |sub| sub.threshold.is_some() && sub.destination.is_some()),
+    ("join", |sub| sub.is_joined() && sub.destination.is_some()),
+    ("store", |sub| sub.has_store && sub.destination.is_some()),
+    ("second store", |sub| sub.has_last && sub.destination.is_some()),
+    ("copies", |sub| sub.rekeys),
+    ("row", SubDraw::has_rows),
+];
+
+/// Where a rule of `literal` would be wrong it is not asked: of the runs that give it something to judge, and of all of them,
+/// enough must be left.
+#[test]
+fn whatever_is_said_without_a_step_is_said_of_many_runs() {
+    let mut had: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
+    for scenario in (0..500).map(Scenario::draw) {
+        let Ok(seen) = scenario.simulated(false).outcome else { panic!("it comes to no rest") };
+        let (_, judged) = literal::look(&scenario, &seen);
+        for (rule, is_about) in RULES {
+            let [able, of] = had.entry(rule).or_default();
+            *able += u32::from(scenario.pipeline.subs.iter().any(is_about));
+            *of += u32::from(judged.contains(rule));
+        }
+    }
+    assert!(had.values().all(|[able, of]| 5 * of >= *able), "{had:?}");
+}
+
+#[test]
+fn a_notice_has_the_partition_the_id_and_the_text_that_are_written_here() {
+    let json = r#"{"pipeline": {"partitions": 4, "is_versioned": true, "has_text_keys": false, "subs": [{"lead": "in-0",
+        "step": {"Update": 0}, "join": "No", "companion": null, "declared": null, "rekeys": false, "has_store": false,
+        "ttl_ms": null, "has_filter": true, "threshold": 3, "destination": "out-0"}]}, "knobs": {"instances": 1,
+        "workers": 1, "batch_rows": 50, "batch_age_ms": 0, "log_age_ms": 100, "log_messages": 50000,
+        "transaction_rows": 10000, "unpublished_rows": 10000, "flush_ms": 5000, "retry_attempts": 4, "missing_row": 1,
+        "verdicts": false, "queued_records": 20000, "message_bytes": 0}, "acts": [{"Send": {"topic": "in-0", "key": "0",
+        "value": "{\"n\": 1, \"amount\": 2.75, \"notices\": 1}"}}, {"Turns": 3}, {"Send": {"topic": "in-0", "key": "0",
+        "value": "{\"n\": 4, \"amount\": 0.25, \"notices\": 3, \"keys\": [\"7\"]}"}}]}"#;
+    let scenario: Scenario = serde_json::from_str(json).unwrap();
+    let Ok(seen) = scenario.simulated(false).outcome else { panic!("it comes to no rest") };
+    let out = seen.log.iter().filter(|(place, _)| place.topic.as_str() == "out-0");
+    let told = out.flat_map(|(place, all)| all.iter().map(move |message| (place.partition.0, message)));
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+    let header =
+        |message: &Message, name: &str| text(&message.headers.iter().find(|header| header.name == name).unwrap().value);
+    let told: Vec<_> = told
+        .map(|(partition, message)| {
+            let headers = ["tg_id", "tg_version", "tg_threshold"].map(|name| header(message, name));
+            (partition, text(&message.key), text(&message.value), headers)
+        })
+        .collect();
+    // Key 0 lies in partition 0 of 4; 2.75 reaches no 3, and 3 does; of 40, 41 and 42 the filter drops the last.
+    let notice = |n: u64, seq: u64| {
+        let value = format!(
+            r#"{{"n":{n},"amount":3.0,"count":2,"hash":35,"notices":1,"keys":["7"],"seen":0,"is_intact":true,"pad":"","trap_notice":""}}"#
+        );
+        (0, "0".to_owned(), value, [format!("drawn/in-0/0/1/{seq}"), "2".into(), "3".into()])
+    };
+    assert_eq!(told, [notice(40, 0), notice(41, 1)]);
 }

@@ -13,6 +13,7 @@
 //! ```
 //! What fails is printed as a test; the last line is `n seeds, m findings`.
 
+mod literal;
 mod met;
 mod pairs;
 mod pipeline;
@@ -143,7 +144,7 @@ impl Progress {
     }
 }
 
-/// Ends with the first seed that leads to a finding, and prints that seed's first one.
+/// Ends with the first seed that leads to a finding, and prints that seed's first one of each kind.
 fn until(seeds: u64, first: u64) -> ExitCode {
     let (next, found) = (AtomicU64::new(first), Mutex::new(BTreeMap::new()));
     let look = || {
@@ -152,21 +153,28 @@ fn until(seeds: u64, first: u64) -> ExitCode {
             if seed >= first + seeds {
                 return;
             }
-            if let Some(finding) = Scenario::draw(seed).run(false).findings.into_iter().next() {
+            let findings = Scenario::draw(seed).run(false).findings;
+            if !findings.is_empty() {
                 next.store(first + seeds, Ordering::Relaxed); // those before it are under way
                 if let Ok(mut found) = found.lock() {
-                    found.insert(seed, finding);
+                    found.insert(seed, findings);
                 }
             }
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(look))));
-    let Some((seed, finding)) = found.into_inner().unwrap_or_default().pop_first() else {
+    let Some((seed, findings)) = found.into_inner().unwrap_or_default().pop_first() else {
         println!("{seeds} seeds, 0 findings");
         return ExitCode::SUCCESS;
     };
-    println!("seed {seed}: {}: {}", finding.kind, finding.detail);
+    let mut kinds: Vec<&str> = Vec::new();
+    for finding in findings {
+        if !kinds.contains(&finding.kind) {
+            kinds.push(finding.kind);
+            println!("seed {seed}: {}: {}", finding.kind, finding.detail);
+        }
+    }
     ExitCode::FAILURE
 }
 

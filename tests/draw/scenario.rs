@@ -1,5 +1,6 @@
 //! A scenario: everything that a seed decides, as data that can be printed, shrunk and run again.
 
+use crate::literal;
 use crate::pipeline::{
     Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, Spelling, StepDraw, SubDraw, TABLES,
     Tables, User,
@@ -172,7 +173,8 @@ impl Scenario {
     /// Runs it in the simulation and judges what it came to.
     pub fn run(&self, is_traced: bool) -> Run {
         let Simulated { outcome, trace, crashed, unmet } = self.simulated(is_traced);
-        let findings = outcome.map_or_else(|finding| vec![finding], |observed| self.judge(&observed));
+        let both = |observed: &Observed| [self.judge(observed), literal::check(self, observed)].concat();
+        let findings = outcome.map_or_else(|finding| vec![finding], |observed| both(&observed));
         Run { findings, trace, crashed, unmet }
     }
 

@@ -32,6 +32,10 @@ mod keyed_setup;
 mod late;
 #[path = "../oracle/laws/mod.rs"]
 mod laws;
+#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+#[allow(dead_code, reason = "what is drawn for the simulation alone")]
+#[path = "../draw/literal.rs"]
+mod literal;
 mod load;
 #[cfg(feature = "failpoints")]
 mod matrix;

@@ -1,0 +1,669 @@
+//! What can be said of a run without a step: engine and interpreter run the same steps of `src/flow` over the same bytes, so
+//! that whatever is wrong in there is wrong on both sides. The algorithm of `pipeline.rs` is written here once more, over
+//! maps; of the run it takes only in which order records were decided, and which of them became dead letters.
+
+use crate::pipeline::{
+    Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, StepDraw, SubDraw, TABLES, Tables,
+};
+use crate::scenario::{DOC, Scenario, first_row};
+use std::collections::{BTreeMap, BTreeSet};
+use tidegate::flow::KeyType;
+use tidegate::flow::row::Value;
+use tidegate::testing::{Act, Disaster, Event as Happened, Finding, Message, Observed, Row};
+
+/// What a notice says, read by hand.
+struct Told {
+    n: u64,
+    amount: f64,
+    count: i64,
+    hash: i64,
+    seen: i64,
+    is_intact: bool,
+    pad: usize,
+}
+
+impl Told {
+    fn read(value: &[u8]) -> Option<Self> {
+        let json: serde_json::Value = serde_json::from_slice(value).ok()?;
+        Some(Self {
+            n: json.get("n")?.as_u64()?,
+            amount: json.get("amount")?.as_f64()?,
+            count: json.get("count")?.as_i64()?,
+            hash: json.get("hash")?.as_i64()?,
+            seen: json.get("seen")?.as_i64()?,
+            is_intact: json.get("is_intact")?.as_bool()?,
+            pad: json.get("pad")?.as_str()?.len(),
+        })
+    }
+}
+
+/// A record of a source, and what came of it.
+#[derive(Default)]
+struct Came<'a> {
+    record: Option<&'a Message>,
+    /// By their numbers.
+    notices: BTreeMap<u64, &'a Message>,
+    is_letter: bool,
+}
+
+/// A topic, a partition, an offset.
+type Place = (String, i32, i64);
+
+/// What a row, or the value under a key, holds.
+#[derive(Clone, Copy, Default, Debug)]
+struct Sums {
+    version: i64,
+    count: i64,
+    sum: f64,
+    hash: i64,
+    small: i64,
+    last: Option<i64>,
+}
+
+/// The state of one partition of a step.
+#[derive(Default)]
+struct Task {
+    seen: BTreeMap<String, i64>,
+    last: BTreeMap<String, u64>,
+    sums: BTreeMap<Vec<u8>, Sums>,
+    tables: [BTreeMap<Vec<u8>, i64>; 2],
+}
+
+/// What a record finds in the tables that its step is joined with.
+enum Partner {
+    /// The number that goes into the hash.
+    Known(i64),
+    Nobody,
+    /// A table whose values expire.
+    Unknown,
+}
+
+/// How a step reads a topic.
+enum Role {
+    Stream,
+    Table(usize),
+}
+
+struct Look<'a> {
+    scenario: &'a Scenario,
+    seen: &'a Observed,
+    came: BTreeMap<Place, Came<'a>>,
+    tasks: BTreeMap<(usize, i32), Task>,
+    rows: BTreeMap<(u8, Vec<u8>), Sums>,
+    notes: BTreeMap<(String, String), Value>,
+    limits: BTreeMap<String, f64>,
+    wrong: Vec<String>,
+    judged: BTreeSet<&'static str>,
+}
+
+/// Looks at everything that a run left behind.
+pub fn check(scenario: &Scenario, seen: &Observed) -> Vec<Finding> {
+    look(scenario, seen).0
+}
+
+/// The same, with the rules that had something to judge.
+pub fn look(scenario: &Scenario, seen: &Observed) -> (Vec<Finding>, BTreeSet<&'static str>) {
+    let is_recreated =
+        |act: &Act| matches!(act, Act::Disaster(Disaster::Recreated(_)) | Act::Living(Disaster::Recreated(_)));
+    if scenario.acts.iter().any(is_recreated) {
+        return Default::default(); // other records lie where those lay that were announced
+    }
+    let numbered = scenario.pipeline.subs.iter().enumerate();
+    let limits =
+        numbered.filter_map(|(number, sub)| Some((format!("limit-{number}"), sub.threshold? as f64))).collect();
+    let rows = scenario.pipeline.tables().into_iter().flat_map(|table| {
+        let first = |id: i64| Sums { sum: first_row(id).sum, last: Some(0), ..Sums::default() };
+        (0..scenario.rows).map(move |id| ((table, spelt(&scenario.pipeline, id)), first(id)))
+    });
+    let mut look = Look {
+        scenario,
+        seen,
+        came: came(seen),
+        tasks: BTreeMap::new(),
+        rows: rows.collect(),
+        notes: BTreeMap::new(),
+        limits,
+        wrong: Vec::new(),
+        judged: BTreeSet::new(),
+    };
+    look.judge_notices();
+    look.judge_kept_rows();
+    if seen.struck.is_empty() && seen.halts.is_empty() {
+        look.run();
+        look.judge_rows();
+        look.judge_copies();
+    }
+    let Look { wrong, judged, .. } = look;
+    (wrong.into_iter().map(|detail| Finding { kind: "literal", detail }).collect(), judged)
+}
+
+/// What came of each record, by the ids in what was written.
+fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
+    let mut came: BTreeMap<Place, Came<'_>> = BTreeMap::new();
+    for (place, message) in seen.log.iter().flat_map(|(place, all)| all.iter().map(move |message| (place, message))) {
+        let at = (place.topic.to_string(), place.partition.0, message.offset.0);
+        came.entry(at).or_default().record = Some(message);
+        let Some((source, number)) = header(message, "tg_id").and_then(|id| origin(&id)) else { continue };
+        let of = came.entry(source).or_default();
+        match header(message, "kafka_dlt-original-topic") {
+            None => drop(of.notices.insert(number, message)),
+            Some(_) => of.is_letter = true,
+        }
+    }
+    came
+}
+
+// === Whatever happened to the run ===
+
+impl Look<'_> {
+    /// Each notice tells of its record, passes what is in front of its topic and knows nobody whom it did not meet.
+    fn judge_notices(&mut self) {
+        for (number, sub) in self.scenario.pipeline.subs.iter().enumerate() {
+            let (limits, known) = (limits(self.scenario, number, sub), partners(self.seen, sub));
+            for ((topic, partition, offset), came) in &self.came {
+                let Some(Role::Stream) = role(sub, number, topic) else { continue };
+                let Some(record) = came.record else { continue }; // a disaster took it
+                let mut say = |what: String| self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
+                let Some(event) = record.value.as_deref().and_then(event_of) else {
+                    if !came.notices.is_empty() {
+                        say("is no event, and was announced".into());
+                    }
+                    continue;
+                };
+                for notice in came.notices.values() {
+                    self.judged.insert("notice");
+                    if let Err(what) = judge_notice(sub, record, &event, notice, &limits, &known) {
+                        say(what);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The columns of a row fit each other: each change counts one up, and other columns stay.
+    fn judge_kept_rows(&mut self) {
+        for ((table, key), row) in &self.seen.rows {
+            let Some(number) = TABLES.iter().position(|name| name == table) else { continue };
+            let of = self
+                .scenario
+                .pipeline
+                .subs
+                .iter()
+                .filter(|sub| sub.step == StepDraw::Update(u8::try_from(number).unwrap_or(0)));
+            let (slim, full): (Vec<&SubDraw>, Vec<&SubDraw>) = of.partition(|sub| sub.is_slim);
+            let (count, small) = (number_in(row, "count"), number_in(row, "small"));
+            let is_counted = !self.scenario.pipeline.is_versioned || count == Some(row.version);
+            let is_small = match (slim.is_empty(), full.is_empty()) {
+                (_, true) => small.is_none(),
+                (true, false) => small == count,
+                (false, false) => small.is_some() && small <= count,
+            };
+            let is_rounded = self.scenario.pipeline.tables == Tables::Round && count != Some(0);
+            let is_text = matches!((row.values.get("sum"), row.values.get("mirror")),
+                (Some(Value::F64(sum)), Some(Value::Text(text)))
+                    if (if is_rounded { text.is_empty() } else { format!("{sum:?}") == *text }));
+            let is_left = full.is_empty() || matches!(row.values.get("doc"), Some(Value::Json(doc)) if doc == DOC);
+            if !is_counted || !is_small || !is_text || !is_left {
+                self.wrong.push(format!("{table} {key}: version {}, {:?}", row.version, row.values));
+            }
+        }
+    }
+}
+
+fn judge_notice(
+    sub: &SubDraw,
+    record: &Message,
+    event: &Event,
+    notice: &Message,
+    limits: &[f64],
+    known: &[BTreeMap<Vec<u8>, BTreeSet<i64>>; 2],
+) -> Result<(), String> {
+    let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
+    let is_of_it = told.n / 10 == event.n && told.n % 10 < u64::from(event.notices);
+    if !is_of_it || !told.is_intact || notice.key != record.key || told.pad != pad(event) {
+        return Err("its notice tells of something else".into());
+    }
+    if sub.has_filter && told.n.is_multiple_of(3) {
+        return Err("its notice does not pass the filter".into());
+    }
+    match header(notice, "tg_threshold").and_then(|text| text.parse::<f64>().ok()) {
+        Some(threshold) if told.amount >= threshold && limits.contains(&threshold) => {}
+        None if limits.is_empty() => {}
+        threshold => return Err(format!("its notice of {} reaches no {threshold:?}", told.amount)),
+    }
+    if sub.step == StepDraw::Process && changes(event) {
+        if told.count != 1 || told.amount.to_bits() != sum_after(0.0, event).to_bits() {
+            return Err(format!("its notice counts {} and sums up {}", told.count, told.amount));
+        }
+        let joined = told.hash.wrapping_sub(signed(event.n));
+        let of = |table: usize, may_lack: bool| {
+            let found = known[table].get(record.key.as_deref().unwrap_or_default()).into_iter().flatten().copied();
+            found.chain(may_lack.then_some(-1)).collect::<Vec<i64>>()
+        };
+        let one = if sub.is_joined() { of(0, sub.join == Join::Left) } else { vec![0] };
+        let other = if sub.has_two_tables() { of(1, true) } else { Vec::new() };
+        let is_met = |one: &i64| match sub.has_two_tables() {
+            true => other.iter().any(|other| one * 1_000 + other == joined),
+            false => *one == joined,
+        };
+        if !one.iter().any(is_met) {
+            return Err(format!("met {joined} in its tables, which hold {one:?} and {other:?} in their time"));
+        }
+    }
+    let (times, prefix, before) = (told.seen % 1_000, told.seen / 1_000 % 1_000, told.seen / 1_000_000_000);
+    // A late record's own key has expired by then.
+    let is_counted = (times >= 1) == (event.does != Does::Delete);
+    let is_there = prefix >= 1 || sub.ttl_ms.is_some() || event.does == Does::Delete;
+    let is_seen = if sub.has_store { is_counted && is_there } else { told.seen % 1_000_000_000 == 0 };
+    if !is_seen || (before != 0 && !sub.has_last) {
+        return Err(format!("its notice has seen {}", told.seen));
+    }
+    Ok(())
+}
+
+// === Where nothing was lost and nothing stands still ===
+
+impl Look<'_> {
+    /// Every decided record, one by one.
+    fn run(&mut self) {
+        for happened in &self.seen.events {
+            match happened {
+                Happened::Decided(place, offset, is_applied) => {
+                    let topic = place.topic.as_str();
+                    let numbered = self.scenario.pipeline.subs.iter().enumerate();
+                    let found =
+                        numbered.filter_map(|(number, sub)| Some((number, sub, role(sub, number, topic)?))).next();
+                    let Some((number, sub, role)) = found else { continue };
+                    let at = (topic.to_owned(), place.partition.0, offset.0);
+                    // Ends of transactions take offsets where we write.
+                    let Some(Came { record: Some(record), notices, is_letter }) = self.came.get(&at) else { continue };
+                    let is_sent_on =
+                        sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
+                    let (record, notices, is_letter) = (*record, notices.clone(), *is_letter || is_sent_on);
+                    let said = match role {
+                        Role::Table(table) if !is_letter => self.keep((number, at.1), table, record),
+                        Role::Table(_) => Ok(()),
+                        Role::Stream => self.take((number, at.1), sub, record, &notices, is_letter),
+                    };
+                    if let Err(what) = said {
+                        self.wrong.push(format!("{topic}-{}@{offset}: {what}", at.1));
+                    }
+                }
+                Happened::Threshold { name, value } => drop(self.limits.insert(name.clone(), *value)),
+                Happened::Written { table, key, column, value } if column == "note" => {
+                    self.notes.insert((table.clone(), key.to_string()), value.clone());
+                }
+                Happened::Written { .. } | Happened::EverLasting => {}
+            }
+        }
+    }
+
+    fn keep(&mut self, task: (usize, i32), table: usize, record: &Message) -> Result<(), String> {
+        let kept = &mut self.tasks.entry(task).or_default().tables[table];
+        let key = record.key.clone().ok_or("has no key, and is no dead letter")?;
+        match &record.value {
+            None => drop(kept.remove(&key)),
+            Some(value) => drop(kept.insert(key, user_in(value).ok_or("is no user, and is no dead letter")?)),
+        }
+        Ok(())
+    }
+
+    /// A record of a stream.
+    fn take(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        record: &Message,
+        notices: &BTreeMap<u64, &Message>,
+        is_out: bool,
+    ) -> Result<(), String> {
+        let key = record.key.clone().unwrap_or_default();
+        let event = record.value.as_deref().and_then(event_of);
+        let partner = partner(sub, self.tasks.entry(task).or_default(), &key);
+        let is_known = !matches!(partner, Partner::Unknown) || sub.join == Join::Left;
+        let has_row = match sub.step {
+            StepDraw::Update(table) => self.rows.contains_key(&(table, key.clone())),
+            _ => true,
+        };
+        let passes_by = match (&event, &partner) {
+            _ if is_out => true,
+            _ if !has_row && self.scenario.knobs.missing_row % 3 == 0 => true,
+            _ if !has_row => return Err("has no row, and is no dead letter".into()),
+            (None, _) => return Err("is no event, and is no dead letter".into()),
+            (_, Partner::Nobody) => true,
+            (Some(event), _) => event.does == Does::Skip,
+        };
+        let Some(event) = event.filter(|_| !passes_by) else {
+            return if notices.is_empty() { Ok(()) } else { Err("changed nothing, and was announced".into()) };
+        };
+        if !is_known {
+            return Ok(());
+        }
+        let refused = [Does::Reject, Does::RetryForEver, Does::Die];
+        let panics = matches!(event.does, Does::Panic(At::Apply | At::Decode | At::Notices));
+        // A value that no constraint looks at may hold what a row may not.
+        let has_constraint = sub.step != StepDraw::Aggregate && self.scenario.pipeline.tables != Tables::Keep;
+        let asks = event.does == Does::RetryUnlessRefused && has_constraint;
+        if refused.contains(&event.does) || panics || asks {
+            return Err(format!("{:?}, and it is no dead letter", event.does));
+        }
+        let joined = if let Partner::Known(joined) = partner { Some(joined) } else { None };
+        let seen = self.look_into_stores(task, sub, record, &event);
+        let sums = self.change(task, sub, record, &event, joined.unwrap_or(0));
+        self.judge_announced(task.0, sub, &event, notices, (seen, &sums, joined))
+    }
+
+    /// What the step reads from its own stores.
+    fn look_into_stores(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) -> i64 {
+        let key = shown(self.scenario.pipeline.read_keys(sub), record.key.as_deref().unwrap_or_default());
+        let Task { seen: store, last, .. } = self.tasks.entry(task).or_default();
+        let mut seen = 0;
+        if sub.has_store {
+            if event.does == Does::Delete {
+                store.remove(&key);
+            } else {
+                let times = store.entry(key.clone()).or_insert(0);
+                *times += 1;
+                seen = *times;
+            }
+            let between = store.keys().filter(|key| ("1".."4").contains(&key.as_str())).count();
+            seen += 1_000 * i64::try_from(store.len() + 1_000 * between).unwrap_or(0);
+        }
+        if sub.has_last {
+            seen += 1_000_000_000 * signed(last.insert(key, event.n).unwrap_or(0));
+        }
+        seen
+    }
+
+    /// What the row, or the value under the key, holds behind the record.
+    fn change(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event, joined: i64) -> Sums {
+        let key = record.key.clone().unwrap_or_default();
+        let mut passing = Sums::default();
+        let kept = match sub.step {
+            StepDraw::Update(table) => self.rows.entry((table, key.clone())).or_default(),
+            StepDraw::Aggregate => self.tasks.entry(task).or_default().sums.entry(key.clone()).or_default(),
+            StepDraw::Process => &mut passing,
+        };
+        let before = *kept;
+        let mut sums = before;
+        let joined = if self.scenario.pipeline.shows_version(sub) { before.version } else { joined };
+        if sub.is_slim && sub.has_rows() {
+            sums.hash = 0;
+        }
+        if changes(event) {
+            sums.version += 1;
+            sums.count += 1;
+            sums.sum = sum_after(before.sum, event);
+            sums.hash = sums.hash.wrapping_mul(31).wrapping_add(signed(event.n)).wrapping_add(joined);
+            sums.small += 1;
+            sums.last = (!event.n.is_multiple_of(4)).then(|| record.timestamp.0 - 1_767_225_600_000);
+        }
+        *kept = sums;
+        if self.scenario.pipeline.tables == Tables::Round && sub.has_rows() && changes(event) {
+            kept.sum = (sums.sum * 4.0).floor() / 4.0;
+        }
+        if sub.is_slim && sub.has_rows() {
+            (kept.hash, kept.small, kept.last) = (before.hash, before.small, before.last);
+        }
+        if event.does == Does::Delete && sub.step == StepDraw::Aggregate && !sub.is_joined() {
+            self.tasks.entry(task).or_default().sums.remove(&key);
+        }
+        sums
+    }
+
+    /// What was announced is what had to be: so many, in that order, with these numbers.
+    fn judge_announced(
+        &mut self,
+        number: usize,
+        sub: &SubDraw,
+        event: &Event,
+        notices: &BTreeMap<u64, &Message>,
+        (seen, sums, joined): (i64, &Sums, Option<i64>),
+    ) -> Result<(), String> {
+        let knows_sums = sub.step != StepDraw::Aggregate || sub.ttl_ms.is_none();
+        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{number}")).copied());
+        if sub.destination.is_none() || (limit.is_some() && !knows_sums) {
+            return Ok(());
+        }
+        let all = (0..u64::from(event.notices)).map(|nth| 10 * event.n + nth);
+        let passes = |n: &u64| !(sub.has_filter && n.is_multiple_of(3)) && limit.is_none_or(|limit| sums.sum >= limit);
+        let due: Vec<u64> = all.filter(passes).collect();
+        let mut told: Vec<(u64, Told)> = Vec::new();
+        for (number, notice) in notices {
+            told.push((*number, notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?));
+            let version = header(notice, "tg_version").and_then(|text| text.parse::<i64>().ok());
+            let is_versioned = sub.has_rows() && self.scenario.pipeline.is_versioned;
+            if version != is_versioned.then_some(sums.version) {
+                return Err(format!("its notice is of version {version:?}, and the row {}", sums.version));
+            }
+            let threshold = header(notice, "tg_threshold").and_then(|text| text.parse::<f64>().ok());
+            if threshold != limit {
+                return Err(format!("its notice reached {threshold:?}, and {limit:?} was in force"));
+            }
+        }
+        let found: Vec<(u64, u64)> = told.iter().map(|(number, told)| (*number, told.n)).collect();
+        if found != (0..).zip(due).collect::<Vec<_>>() {
+            return Err(format!("its notices are {found:?}"));
+        }
+        let (asks, tells) = (event.notices > 0, !told.is_empty());
+        let is_judged = [
+            ("announced", asks),
+            ("filter", asks && sub.has_filter),
+            ("threshold", asks && limit.is_some()),
+            ("join", tells && sub.is_joined() && joined.is_some() && knows_sums),
+            ("store", tells && sub.has_store && sub.ttl_ms.is_none()),
+            ("second store", tells && sub.has_last),
+        ];
+        self.judged.extend(is_judged.into_iter().filter_map(|(rule, is_judged)| is_judged.then_some(rule)));
+        for (_, told) in &told {
+            let hash = joined.map_or(told.hash, |_| sums.hash);
+            let is_sum = (told.count, told.amount.to_bits(), told.hash) == (sums.count, sums.sum.to_bits(), hash);
+            if knows_sums && !is_sum {
+                return Err(format!(
+                    "its notice says {} {} {}, not {} {} {hash}",
+                    told.count, told.amount, told.hash, sums.count, sums.sum
+                ));
+            }
+            let is_timed = sub.has_store && sub.ttl_ms.is_some();
+            let only = if is_timed { 1_000_000_000 } else { 1 };
+            if told.seen / only != seen / only {
+                return Err(format!("its notice has seen {}, not {seen}", told.seen));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Look<'_> {
+    /// Each row holds what its records have made of it, and what others wrote.
+    fn judge_rows(&mut self) {
+        for ((table, key), sums) in &self.rows {
+            let name = TABLES[usize::from(*table)];
+            let id = (0..self.scenario.rows).find(|id| spelt(&self.scenario.pipeline, *id) == *key).unwrap_or_default();
+            let key = self.scenario.pipeline.key(id);
+            let Some(row) = self.seen.rows.get(&(name.to_owned(), key.clone())) else {
+                self.wrong.push(format!("{name} {key}: is gone"));
+                continue;
+            };
+            self.judged.extend((sums.count > 0).then_some("row"));
+            let number = |name: &str| number_in(row, name);
+            let is_sum = matches!(row.values.get("sum"), Some(Value::F64(sum)) if sum.to_bits() == sums.sum.to_bits());
+            let is_full = row.values.contains_key("hash");
+            let note = self.notes.get(&(name.to_owned(), key.to_string())).cloned();
+            let others = (number("hash"), number("small"), number("last"), row.values.get("note").cloned());
+            let due = (Some(sums.hash), Some(sums.small), sums.last, note.or(Some(Value::Text(String::new()))));
+            let is_versioned = self.scenario.pipeline.is_versioned;
+            let version = if is_versioned { sums.version } else { 0 };
+            if row.version != version || number("count") != Some(sums.count) || !is_sum || (is_full && others != due) {
+                self.wrong.push(format!("{name} {key}: version {} and {:?}, not {sums:?}", row.version, row.values));
+            }
+        }
+    }
+
+    /// Each record went on under each of its keys, once for each change of keys.
+    fn judge_copies(&mut self) {
+        for (number, sub) in self.scenario.pipeline.subs.iter().enumerate().filter(|(_, sub)| sub.rekeys) {
+            self.judge_copies_of(&sub.lead, &rekeyed(number, false));
+            if sub.rekeys_twice {
+                self.judge_copies_of(&rekeyed(number, false), &rekeyed(number, true));
+            }
+        }
+    }
+
+    fn judge_copies_of(&mut self, from: &str, to: &str) {
+        type Keys<'a> = BTreeMap<&'a [u8], Vec<String>>;
+        let (mut copies, mut due): (Keys<'_>, Keys<'_>) = Default::default();
+        for message in topic(self.seen, to) {
+            let key = String::from_utf8_lossy(message.key.as_deref().unwrap_or_default()).into_owned();
+            copies.entry(message.value.as_deref().unwrap_or_default()).or_default().push(key);
+        }
+        for (_, came) in self.came.iter().filter(|((topic, ..), _)| topic == from) {
+            let value = came.record.and_then(|record| record.value.as_deref()).unwrap_or_default();
+            let event = event_of(value).filter(|_| !came.is_letter);
+            due.entry(value).or_default().extend(event.into_iter().flat_map(|event| event.keys));
+        }
+        for (value, mut due) in due {
+            let mut found = copies.remove(value).unwrap_or_default();
+            found.sort();
+            due.sort();
+            self.judged.extend((!due.is_empty()).then_some("copies"));
+            if found != due {
+                let value = String::from_utf8_lossy(value);
+                self.wrong.push(format!("{from}: {value} went on under {found:?}, not under {due:?}"));
+            }
+        }
+        if let Some((value, keys)) = copies.pop_first() {
+            self.wrong.push(format!("{to}: {} under {keys:?} came from nowhere", String::from_utf8_lossy(value)));
+        }
+    }
+}
+
+// === What records and messages say ===
+
+/// Whether the algorithm changes its row for a record.
+fn changes(event: &Event) -> bool {
+    !matches!(event.does, Does::Nothing | Does::Delete)
+}
+
+fn sum_after(sum: f64, event: &Event) -> f64 {
+    match event.does {
+        Does::Refused => 2.0 * REFUSED,
+        Does::Cure => 0.0,
+        _ => sum + event.amount,
+    }
+}
+
+/// How long the pad of a record's notices is.
+fn pad(event: &Event) -> usize {
+    if let Does::Large(kilobytes) = event.does { 1024 * usize::from(kilobytes) } else { 0 }
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(0)
+}
+
+/// How a step reads a topic, if it does.
+fn role(sub: &SubDraw, number: usize, topic: &str) -> Option<Role> {
+    let is_lead = if sub.rekeys { rekeyed(number, sub.rekeys_twice) == topic } else { sub.lead == topic };
+    let is_astray =
+        sub.declared_as() == Some(Policy::Repartition) && format!("drawn-{}-repartition", sub.lead) == topic;
+    let is_companion = sub.companion.is_some() && sub.companion_topic() == topic;
+    if is_lead || is_astray || is_companion {
+        return Some(Role::Stream);
+    }
+    let is_second = sub.has_two_tables() && sub.second_table_topic() == topic;
+    sub.is_table(topic).then_some(Role::Table(usize::from(is_second)))
+}
+
+/// Where the records of a step go that changes keys.
+fn rekeyed(number: usize, is_second: bool) -> String {
+    format!("drawn-by-{number}{}-repartition", if is_second { "-again" } else { "" })
+}
+
+/// What a record meets in the tables of its step.
+fn partner(sub: &SubDraw, task: &Task, key: &[u8]) -> Partner {
+    let [one, other] = [0, 1].map(|table: usize| task.tables[table].get(key).copied());
+    match (sub.join, one) {
+        (Join::No, _) => Partner::Known(0),
+        _ if sub.table_ttl_ms.is_some() => Partner::Unknown,
+        (Join::Inner, None) => Partner::Nobody,
+        (_, one) if sub.has_two_tables() => Partner::Known(one.unwrap_or(-1) * 1_000 + other.unwrap_or(-1)),
+        (_, one) => Partner::Known(one.unwrap_or(-1)),
+    }
+}
+
+/// A small number as the key of a record.
+fn spelt(pipeline: &PipelineDraw, id: i64) -> Vec<u8> {
+    pipeline.spell(id.unsigned_abs()).into_bytes()
+}
+
+/// A key as its step sees it.
+fn shown(read: Option<KeyType>, key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key).into_owned();
+    match read {
+        Some(KeyType::I64) => text.parse::<i64>().map_or(text, |number| number.to_string()),
+        None if key.contains(&0) => String::new(), // no text
+        Some(KeyType::I64BigEndian) => key.try_into().map_or(text, |key| i64::from_be_bytes(key).to_string()),
+        _ => text,
+    }
+}
+
+/// Every value that the threshold of a step has at some time.
+fn limits(scenario: &Scenario, number: usize, sub: &SubDraw) -> Vec<f64> {
+    let Some(first) = sub.threshold else { return Vec::new() };
+    let name = format!("limit-{number}");
+    let later = scenario.acts.iter().filter_map(|act| match act {
+        Act::Threshold(own, value) if *own == name => Some(*value),
+        _ => None,
+    });
+    std::iter::once(first).chain(later).map(|value| value as f64).collect()
+}
+
+/// Every value that the tables of a step have at some time, by key.
+fn partners(seen: &Observed, sub: &SubDraw) -> [BTreeMap<Vec<u8>, BTreeSet<i64>>; 2] {
+    [sub.table_topic(), sub.second_table_topic()].map(|name| {
+        let gone = seen.gone.iter().filter(|(place, _)| place.topic.as_str() == name);
+        let mut known: BTreeMap<Vec<u8>, BTreeSet<i64>> = BTreeMap::new();
+        for message in topic(seen, &name).chain(gone.flat_map(|(_, messages)| messages)) {
+            if let Some(n) = message.value.as_deref().and_then(user_in) {
+                known.entry(message.key.clone().unwrap_or_default()).or_default().insert(n);
+            }
+        }
+        known
+    })
+}
+
+fn user_in(value: &[u8]) -> Option<i64> {
+    serde_json::from_slice::<serde_json::Value>(value).ok()?.get("n")?.as_i64()
+}
+
+fn number_in(row: &Row, column: &str) -> Option<i64> {
+    match row.values.get(column)? {
+        Value::I64(number) => Some(*number),
+        Value::I16(number) => Some(i64::from(*number)),
+        _ => None,
+    }
+}
+
+fn topic<'a>(seen: &'a Observed, name: &'a str) -> impl Iterator<Item = &'a Message> {
+    seen.log.iter().filter(move |(place, _)| place.topic.as_str() == name).flat_map(|(_, messages)| messages)
+}
+
+/// The last header of the name, where it is text.
+fn header(message: &Message, name: &str) -> Option<String> {
+    let header = message.headers.iter().rev().find(|header| header.name == name)?;
+    String::from_utf8(header.value.clone()?).ok()
+}
+
+/// Where the record of an id lies, and which of its notices it is.
+fn origin(id: &str) -> Option<(Place, u64)> {
+    let parts: Vec<&str> = id.split('/').collect();
+    let ["drawn", topic, partition, offset, number, ..] = parts[..] else { return None }; // others came with a record
+    Some(((topic.into(), partition.parse().ok()?, offset.parse().ok()?), number.parse().ok()?))
+}
+
+/// A value as an event; the trap of one that panics while it is read is not sprung here.
+fn event_of(value: &[u8]) -> Option<Event> {
+    let text = std::str::from_utf8(value).ok()?.replace(r#""trap":true"#, r#""trap":false"#);
+    serde_json::from_str(&text).ok()
+}
