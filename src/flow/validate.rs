@@ -53,7 +53,8 @@ impl Topology {
         for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
             if seen.contains(&topic) {
                 let is_table = self.sub_topologies.iter().any(|sub| sub.is_table(topic));
-                let is_its_own = |sub: &SubTopology| sub.is_table(topic) && sub.sources().filter(|own| *own == topic).count() > 1;
+                let is_its_own =
+                    |sub: &SubTopology| sub.is_table(topic) && sub.sources().filter(|own| *own == topic).count() > 1;
                 let fix = if self.sub_topologies.iter().any(is_its_own) {
                     ": a step that needs earlier records of its own stream keeps them in a store"
                 } else if is_table {
@@ -130,7 +131,8 @@ impl Topology {
     /// Whether what is declared of a topic that a step here writes is the partitioner that we write by. Where its records
     /// are sent on they meet all the same.
     fn check_own(&self, sub: &SubTopology, errors: &mut Vec<String>) {
-        let is_written = |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.destination.as_ref() == Some(topic));
+        let is_written =
+            |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.destination.as_ref() == Some(topic));
         let own = KeyHash::Murmur2.name();
         for (topic, declared) in sub.declarations().filter(|(topic, _)| is_written(topic)) {
             let hash = declared.hash().name();
@@ -160,7 +162,8 @@ impl Topology {
             };
             let Some(read) = read else { continue };
             for topic in sub.sources() {
-                for (_, (spelt, by)) in written.iter().filter(|(to, (spelt, _))| to == topic && !may_read(*spelt, read)) {
+                for (_, (spelt, by)) in written.iter().filter(|(to, (spelt, _))| to == topic && !may_read(*spelt, read))
+                {
                     errors.push(format!(
                         "topic {topic}: {by} writes its keys as {spelt}, and {} reads them as {read}: each record would be a dead letter; give both one key type",
                         step_of(sub)

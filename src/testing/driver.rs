@@ -858,7 +858,7 @@ impl World {
     /// A start that fails although the database answers is told as one that ended.
     fn try_start(&mut self, plan: &Plan, number: usize) -> Result<(), Fault> {
         let started = self.begin(plan, number);
-        if let Err(fault) = started.as_ref().map_err(|fault| fault.to_string())
+        if let Err(fault) = started.as_ref().map_err(ToString::to_string)
             && self.database.history("").positions().is_ok()
         {
             self.ended.push(format!("instance {number} does not start: {fault}"));

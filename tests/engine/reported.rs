@@ -537,5 +537,8 @@ fn a_topic_joined_with_itself_is_refused_with_a_way_out() {
     let mut topology = Topology::new("self");
     topology.source("orders").left_join("orders").process(Meet).to("met");
     let errors = topology.validate().unwrap_err();
-    assert!(errors.iter().any(|error| error.contains("topic orders: is a source twice") && error.contains("in a store")), "{errors:?}");
+    assert!(
+        errors.iter().any(|error| error.contains("topic orders: is a source twice") && error.contains("in a store")),
+        "{errors:?}"
+    );
 }
