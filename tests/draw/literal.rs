@@ -327,7 +327,7 @@ impl Look<'_> {
         };
         let passes_by = match (&event, &partner) {
             _ if is_out => true,
-            _ if !has_row && self.scenario.knobs.missing_row % 3 == 0 => true,
+            _ if !has_row && self.scenario.knobs.missing_row.is_multiple_of(3) => true,
             _ if !has_row => return Err("has no row, and is no dead letter".into()),
             (None, _) => return Err("is no event, and is no dead letter".into()),
             (_, Partner::Nobody) => true,
