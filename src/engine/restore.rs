@@ -157,14 +157,35 @@ impl Stage {
         Ok(found)
     }
 
-    /// One slice of the restore of `id`; the task runs when every store is whole. True when it came any further.
-    pub(crate) fn restore(&mut self, id: TaskId) -> Result<bool, Fault> {
+    fn open_reader(&mut self) -> Result<(), Fault> {
         if self.state.reader.is_none() {
             let Some(open) = &self.changelogs else {
                 return Err(Fault::fatal("the pipeline keeps state, and its changelogs cannot be read"));
             };
             self.state.reader = Some(open()?);
         }
+        Ok(())
+    }
+
+    /// Why a task halts whose changelog ends before its store does. To be asked before an earlier owner's rest is sent into
+    /// that changelog, which may make it as long again.
+    pub(crate) fn cut_changelog(&mut self, id: TaskId) -> Result<Option<(HaltReason, String)>, Fault> {
+        self.open_reader()?;
+        let (Some(reader), Some(task)) = (&mut self.state.reader, self.state.tasks.get(&id)) else { return Ok(None) };
+        for kept in task.keyed.iter().flat_map(|keyed| &keyed.kept) {
+            let checkpoint = kept.cache.checkpoint()?.filter(|checkpoint| checkpoint.log_ids == kept.log_ids);
+            let Some(checkpoint) = checkpoint else { continue };
+            let end = reader.bounds(&kept.changelog).map_err(waited_for)?.end;
+            if checkpoint.next_offset > end {
+                return Ok(Some(cut_at(end, &checkpoint)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One slice of the restore of `id`; the task runs when every store is whole. True when it came any further.
+    pub(crate) fn restore(&mut self, id: TaskId) -> Result<bool, Fault> {
+        self.open_reader()?;
         let now = self.clock.elapsed();
         match &self.state.restore {
             Some(restore) if restore.task == id => return self.restore_slice(id),
@@ -451,6 +472,16 @@ pub(crate) fn waited_for(fault: Fault) -> Fault {
     }
 }
 
+/// What is said where the store has more of the changelog than is left of it.
+fn cut_at(end: NextOffset, checkpoint: &Checkpoint) -> (HaltReason, String) {
+    let message = format!(
+        "the store has the changelog up to {}, and the changelog ends at {end}: it was cut there, for instance by an unclean \
+         leader election",
+        checkpoint.next_offset
+    );
+    (HaltReason::ChangelogTruncated, message)
+}
+
 /// What a checkpoint is worth.
 enum Stands {
     From(NextOffset),
@@ -482,14 +513,10 @@ fn checkpoint_stands(
             ),
         ),
         // The log has lost what the store still has: made anew from it, the better copy would be gone.
-        Some(checkpoint) if checkpoint.next_offset > end => Stands::Halt(
-            HaltReason::ChangelogTruncated,
-            format!(
-                "the store has the changelog up to {}, and the changelog ends at {end}: it was cut there, for instance by an \
-                 unclean leader election",
-                checkpoint.next_offset
-            ),
-        ),
+        Some(checkpoint) if checkpoint.next_offset > end => {
+            let (reason, message) = cut_at(end, checkpoint);
+            Stands::Halt(reason, message)
+        }
         Some(_) if is_old && is_whole => {
             Stands::Rebuild("it is older than tombstones are kept, so deleted keys might come back")
         }

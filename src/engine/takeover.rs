@@ -340,6 +340,13 @@ impl Stage {
             self.mark_anew(id, source, (decision, committed.as_ref()), &mut rest);
         }
         self.look_up(id, &mut rest)?;
+        let cut = if rest.changelog.is_empty() { None } else { self.cut_changelog(id)? };
+        if let Some((reason, message)) = cut {
+            if let Some(halt) = self.halt_of(id, 0, reason, message) {
+                self.halt(id, halt);
+            }
+            return Ok(());
+        }
         self.hand_over_rest(id, rest);
         self.hook.after(Step::PublishRest)?;
         if let Some(task) = self.state.tasks.get_mut(&id) {
