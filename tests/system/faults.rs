@@ -94,7 +94,7 @@ fn a_database_that_is_killed_and_restarted_is_survived() {
 
 /// Three brokers, since Kafka 4.1 to 4.3.1 forgets the markers of a transaction whose partition has no leader at all when
 /// its coordinator comes back (KAFKA-20734): on one broker that is every restart, and about one in thirty left a
-/// transaction open for ever. The README says so under "What is not promised".
+/// transaction open for ever. docs/guarantees.md says so under "What is not promised".
 #[test]
 fn brokers_that_are_killed_and_restarted_are_survived() {
     let Some(world) = World::on_three_brokers("brokers", IDS) else { return };
