@@ -129,4 +129,28 @@ mod tests {
         schema.defaults().check(&schema, &mut problems);
         assert_eq!(problems, Problems::default());
     }
+
+    #[test]
+    fn the_page_of_settings_has_each_with_its_default_and_what_it_allows() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md")).unwrap();
+        let table = page.split("| setting | default | allowed | meaning |").nth(1).unwrap();
+        let mut rows = table.lines().skip(2).take_while(|line| line.starts_with("| `"));
+        let tree = serde_json::to_value(Settings::default()).unwrap();
+        for rule in Schema::rules() {
+            let name = if rule.is_map { ".<name>" } else { "" };
+            let default = match &tree[rule.section][rule.key] {
+                _ if (rule.section, rule.key) == ("pipeline", "name") || rule.key == "thresholds" => {
+                    "the topology's".into()
+                }
+                serde_json::Value::String(text) if !text.is_empty() => text.clone(),
+                serde_json::Value::String(_) | serde_json::Value::Object(_) => "(none)".into(),
+                other => other.to_string(),
+            };
+            let (section, key, allowed) = (rule.section, rule.key, rule.allowed.expected());
+            let expected = format!("| `{section}.{key}{name}` | {default} | {allowed} | ");
+            let row = rows.next().unwrap_or_default();
+            assert!(row.starts_with(&expected), "docs/settings.md\nexpected {expected}\nfound    {row}");
+        }
+        assert_eq!(rows.next(), None, "a row of no setting");
+    }
 }
