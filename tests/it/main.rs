@@ -4,6 +4,7 @@
 mod cli;
 #[cfg(feature = "sqlite")]
 mod demo;
+mod docs;
 mod failpoints;
 #[cfg(feature = "http")]
 mod http;

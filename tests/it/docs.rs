@@ -1,0 +1,96 @@
+//! The documents: what they say of the code is compared with the code.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use tidegate::engine::decision::HaltReason;
+use tidegate::engine::remedy::{Place, choices};
+use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_readme_is_read_in_a_few_minutes() {
+    let words = read("README.md").split_whitespace().count();
+    assert!(words <= 1_800, "README.md has {words} words, and at most 1,800 are wanted: details go into docs/");
+}
+
+#[test]
+fn the_readme_shows_the_shipped_pipeline() {
+    let (readme, source) = (read("README.md"), read("src/pipelines/scoring.rs"));
+    let shown = readme.split("```rust,ignore\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let lines: BTreeSet<&str> = source.lines().map(str::trim).collect();
+    for line in shown.lines().map(str::trim) {
+        assert!(lines.contains(line), "not in src/pipelines/scoring.rs: {line}");
+    }
+}
+
+/// The commands that a halt's message may have, with `P`, `K` and `N` in place of what it is filled in with.
+fn commands_of(reason: HaltReason) -> BTreeSet<String> {
+    let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
+    let mut found = BTreeSet::new();
+    for case in 0..16 {
+        let (has_rows, is_stateful, is_behind, at) = (case & 1 > 0, case & 2 > 0, case & 4 > 0, case & 8 > 0);
+        let place = Place {
+            program: "tidegate",
+            source: &source,
+            has_rows,
+            is_stateful,
+            next_offset: Some(NextOffset(70)),
+            committed: Some(NextOffset(if is_behind { 50 } else { 120 })),
+            at: at.then_some(NextOffset(90)),
+        };
+        let commands = choices(reason, &place).into_iter().filter_map(|choice| choice.command);
+        found.extend(commands.map(|command| {
+            let command = command.replace("tidegate ", "").replace("readings-3", "P");
+            command.replace("--to 50", "--to K").replace("--to 120", "--to K").replace("--to 90", "--to N")
+        }));
+    }
+    found
+}
+
+#[test]
+fn every_halt_has_its_section_with_its_cause_and_its_commands() {
+    let page = read("docs/halts.md");
+    let mut sections = page.split("\n### `").skip(1);
+    for reason in HaltReason::ALL {
+        let section = sections.next().unwrap_or_else(|| panic!("docs/halts.md lacks {}", reason.label()));
+        let (label, text) = section.split_once("`\n").unwrap();
+        assert_eq!(label, reason.label(), "the sections stand in the order of HaltReason::ALL");
+        let cause = reason.cause().to_lowercase();
+        assert!(text.to_lowercase().contains(&cause), "{label}: the cause is {cause}");
+        let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+        let told = cells.filter_map(|cell| cell.strip_prefix('`')?.strip_suffix('`'));
+        let told: BTreeSet<String> = told.map(|command| command.replace("--to H", "--to N")).collect();
+        assert_eq!(told, commands_of(reason), "{label}");
+    }
+    assert_eq!(sections.next(), None, "a section of no halt");
+}
+
+#[test]
+fn every_test_that_the_guarantees_name_is_there() {
+    let page = read("docs/guarantees.md");
+    let named: BTreeSet<&str> = page.split('`').skip(1).step_by(2).filter(|word| is_test(word)).collect();
+    assert!(named.len() > 30, "{} tests are named", named.len());
+    for name in named {
+        let path = root().join("tests").join(name.replace("::", "/"));
+        let places = [path.with_extension("rs"), path.join("mod.rs"), path.join("main.rs")];
+        assert!(
+            places.iter().any(|place| place.exists()),
+            "docs/guarantees.md names {name}, and there is no such test"
+        );
+    }
+}
+
+/// Whether a quoted word names tests: a folder of `tests`, or a file in one.
+fn is_test(word: &str) -> bool {
+    let folder = word.split_once("::").map_or(word, |(folder, _)| folder);
+    let is_word = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | ':');
+    word.chars().all(is_word)
+        && ["system", "engine", "it", "oracle", "draw", "conformance", "rocksdb"].contains(&folder)
+}
