@@ -1,7 +1,7 @@
 //! The documents: what they say of the code is compared with the code.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tidegate::engine::decision::HaltReason;
 use tidegate::engine::remedy::{Place, choices};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
@@ -93,4 +93,46 @@ fn is_test(word: &str) -> bool {
     let is_word = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | ':');
     word.chars().all(is_word)
         && ["system", "engine", "it", "oracle", "draw", "conformance", "rocksdb"].contains(&folder)
+}
+
+/// The pages whose links are followed.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md"), root().join("bench/README.md")];
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
+    pages
+}
+
+/// A heading as links spell it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The sentences about the links of one page that lead nowhere.
+fn dead_links(page: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let mut dead = Vec::new();
+    for link in links.filter(|link| !link.starts_with("http")) {
+        let (path, heading) = link.split_once('#').map_or((link, None), |(path, heading)| (path, Some(heading)));
+        let target = if path.is_empty() { page.to_path_buf() } else { page.parent().unwrap().join(path) };
+        let has_heading = |heading: &str| {
+            let text = std::fs::read_to_string(&target).unwrap_or_default();
+            text.lines()
+                .filter(|line| line.starts_with('#'))
+                .any(|line| anchor(line.trim_start_matches('#')) == heading)
+        };
+        if !target.exists() || !heading.is_none_or(has_heading) {
+            dead.push(format!("{}: {link}", page.strip_prefix(root()).unwrap().display()));
+        }
+    }
+    dead
+}
+
+#[test]
+fn no_link_is_dead() {
+    let dead: Vec<String> = pages().iter().flat_map(|page| dead_links(page)).collect();
+    assert!(dead.is_empty(), "\n{}", dead.join("\n"));
 }
