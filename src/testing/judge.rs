@@ -365,8 +365,10 @@ impl Observed {
                     && self.log.get(&halt.source).is_some_and(|inputs| {
                         let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
                         let at = decided.unwrap_or(NextOffset(0));
-                        let next = inputs.iter().find(|input| at.is_before(input.offset));
-                        next.is_some_and(|input| interpreter.halts_at(&halt.source, input))
+                        // A group that begins again takes back what was decided before a halt that has passed.
+                        let left = inputs.iter().filter(|input| at.is_before(input.offset));
+                        let next = left.take(if has_passed { usize::MAX } else { 1 });
+                        next.into_iter().any(|input| interpreter.halts_at(&halt.source, input))
                     });
             if !is_due {
                 findings.add(Wrong::Halt, format!("{}: {} ({})", halt.source, halt.reason, halt.detail));
