@@ -68,9 +68,10 @@ fn notices(rows: &[OutboxRow]) -> BTreeSet<(TopicPartition, Offset, i32)> {
     rows.map(|row| (row.source.clone(), row.source_offset, row.seq)).collect()
 }
 
-/// Leaves out the changelog records that are proved to be published, of a task of whose messages `asked` only some are
-/// `missing`: a task publishes its batches in turn, so what came before one that is there is there too. Sent again in several
-/// transactions, they would commit offsets before messages that are there, and the next owner would send those twice.
+/// Leaves out those that are proved to be published, of a task of whose messages `asked` only some are `missing`: a task
+/// publishes its batches in turn, so what came before one that is there has been there too. A topic may have dropped it since,
+/// or it is a changelog record, which is not searched for. Sent again in several transactions, they would commit offsets before
+/// messages that are there, and the next owner would send those twice.
 fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTreeSet<(TopicPartition, Offset, i32)>) {
     let lacking = notices(missing);
     asked.retain(|notice| !lacking.contains(notice));
@@ -78,10 +79,8 @@ fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTreeSet<(TopicP
         let found = asked.range((row.source.clone(), row.source_offset, i32::MIN)..).next();
         found.is_some_and(|(source, ..)| *source == row.source)
     };
-    let turns = missing.iter().filter(|row| is_there(row)).filter_map(turn_of);
-    if let Some(last) = turns.max() {
-        missing.retain(|row| turn_of(row).is_none_or(|turn| turn > last));
-    }
+    let last = missing.iter().filter(|row| is_there(row)).filter_map(turn_of).max();
+    missing.retain(|row| turn_of(row).map_or_else(|| !is_there(row), |turn| last.is_none_or(|last| turn > last)));
 }
 
 impl Rest {

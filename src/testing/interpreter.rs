@@ -6,6 +6,7 @@
 
 use super::death::is_death;
 use super::observed::{Message, Row};
+use super::stall::has_stalled;
 use crate::engine::settings::{EngineSettings, MissingRow};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Emission, Reject};
@@ -316,10 +317,12 @@ impl Stores {
         let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
         let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
         let mut context = Context { topic, partition, offset, timestamp, now: timestamp, key, state };
-        catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
             let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
             Err(Reject::dead_letter(code, ""))
-        })
+        });
+        let is_late = has_stalled() && place.sub.table().is_some();
+        if is_late { Err(Reject::dead_letter("too-slow", "")) } else { result }
     }
 
     /// Whether a value can still be read.

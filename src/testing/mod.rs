@@ -16,6 +16,7 @@ mod observed;
 mod random;
 mod script;
 mod simulation;
+mod stall;
 mod watch;
 
 pub use death::die;
@@ -27,3 +28,4 @@ pub use observed::{Event, Inside, Ledger, Message, Observed, Progress, Row, Stan
 pub use random::Random;
 pub use script::run_script;
 pub use simulation::{Act, COMMIT_STEPS, Disaster, FAILURES, Failure, Sending, Shape, Simulation};
+pub use stall::stall;

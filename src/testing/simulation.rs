@@ -6,6 +6,7 @@
 use super::driver::{Sent, TestDriver};
 use super::judge::Finding;
 use super::observed::{Event, Inside, Message, Observed, Progress, Row, Standstill};
+use super::stall::Idle;
 use super::watch::{Applications, watched};
 use crate::adapters::memory::{SinkFault, Snapshot};
 use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
@@ -261,7 +262,7 @@ impl Simulation {
             .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
         let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
         let thresholds = topology.thresholds().iter().map(|limit| (limit.name().to_owned(), limit.value())).collect();
-        driver.now_ms(); // the world is there from now on
+        applications.take_time(Idle::new(driver.clock(), driver.database().clone()));
         let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources);
         let places =
             sources.flat_map(|topic| (0..shape.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n))));

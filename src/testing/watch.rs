@@ -1,6 +1,7 @@
 //! Steps that note which record they are run over: how a simulation learns the order in which records were decided.
 
 use super::death::is_death;
+use super::stall::{Idle, has_stalled};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Applied, Reject, Stepped};
 use crate::flow::key::KeyType;
@@ -10,27 +11,43 @@ use crate::flow::step::{LogStep, RowStep};
 use crate::flow::table::TableSpec;
 use crate::flow::topology::{StepKind, Topology};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The records that steps were run over since they were last taken, in that order.
 #[derive(Debug, Default)]
-pub(super) struct Applications(Mutex<Vec<(TopicPartition, Offset)>>);
+pub(super) struct Applications {
+    records: Mutex<Vec<(TopicPartition, Offset)>>,
+    idle: OnceLock<Idle>,
+}
 
 impl Applications {
     /// Notes a record and runs its step. One over which its instance dies has not been decided by that.
     fn note<T>(&self, context: &mut Context<'_>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((place, context.offset));
-        catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
+        self.lock().push((place, context.offset));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
             if is_death(&*panic) {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                self.lock().pop();
             }
             resume_unwind(panic)
-        })
+        });
+        if let Some(idle) = self.idle.get().filter(|_| has_stalled()) {
+            idle.outlast();
+        }
+        outcome
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(TopicPartition, Offset)>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where steps that stall take their time.
+    pub(super) fn take_time(&self, idle: Idle) {
+        drop(self.idle.set(idle));
     }
 
     pub(super) fn take(&self) -> Vec<(TopicPartition, Offset)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.lock())
     }
 }
 

@@ -344,7 +344,8 @@ impl Look<'_> {
         // A value that no constraint looks at may hold what a row may not.
         let has_constraint = sub.step != StepDraw::Aggregate && self.scenario.pipeline.tables != Tables::Keep;
         let asks = event.does == Does::RetryUnlessRefused && has_constraint;
-        if refused.contains(&event.does) || panics || asks {
+        let stalls = event.does == Does::Stall && sub.has_rows();
+        if refused.contains(&event.does) || panics || asks || stalls {
             return Err(format!("{:?}, and it is no dead letter", event.does));
         }
         let joined = if let Partner::Known(joined) = partner { Some(joined) } else { None };

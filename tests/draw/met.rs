@@ -93,7 +93,7 @@ pub const FEATURES: [Feature; 61] = [
     ("versions shown to steps", |s| any(s, |sub| s.pipeline.shows_version(sub))),
 ];
 
-pub const OUTCOMES: [&str; 39] = [
+pub const OUTCOMES: [&str; 40] = [
     "change",
     "nothing",
     "delete",
@@ -112,6 +112,7 @@ pub const OUTCOMES: [&str; 39] = [
     "panic in a row's encoding",
     "panic in keys",
     "dies",
+    "stalls",
     "panic in a hash",
     "not finite",
     "refused by the database",
@@ -273,6 +274,7 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         }
         Does::Panic(Place::Key) => Some("panic in keys").filter(|_| sub.rekeys),
         Does::Die => Some("dies"),
+        Does::Stall => Some("stalls").filter(|_| sub.has_rows()),
         Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
         Does::Refused => Some("refused by the database").filter(|_| sub.has_rows() && tables != Tables::Keep),
         Does::Delete => {

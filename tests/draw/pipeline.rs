@@ -41,6 +41,8 @@ pub enum Does {
     Panic(Place),
     /// Kills the process.
     Die,
+    /// Takes longer than the database lets a transaction idle, then changes.
+    Stall,
     /// Announces a number that JSON cannot say.
     NotFinite,
     /// Writes what the table's constraint refuses.
@@ -235,6 +237,7 @@ impl Steps {
             // The example `drawn` is a process.
             Does::Die if std::env::var_os("DRAWN").is_some() => std::process::abort(),
             Does::Die => tidegate::testing::die(),
+            Does::Stall => tidegate::testing::stall(),
             _ => {}
         }
         let mut seen = 0;

@@ -442,15 +442,15 @@ impl Acts<'_> {
             self.fault();
             self.turns_and_time();
         }
-        if !self.is_timed() && self.random.happens(10) {
-            (0..*self.random.choose(&[1, 1, 2])).for_each(|_| self.killer());
+        if !self.is_timed() && self.random.happens(16) {
+            (0..*self.random.choose(&[1, 1, 2])).for_each(|_| self.disturber());
         }
         self.acts
     }
 
-    /// A record that changes something kills the process instead. Not where a join decides whether the algorithm is run over
-    /// it: that may be otherwise once it has killed.
-    fn killer(&mut self) {
+    /// A record that changes something kills the process instead, or outlasts its transaction. Not where a join decides whether
+    /// the algorithm is run over it: that may be otherwise the next time it is offered.
+    fn disturber(&mut self) {
         let is_joined = |topic: &String| {
             let mut joined = self.pipeline.subs.iter().filter(|sub| sub.join == Join::Inner);
             // Or over its dead letter.
@@ -469,7 +469,8 @@ impl Acts<'_> {
         }
         let number = *self.random.choose(&found);
         if let Some(Act::Send(Sending { value: Some(value), .. })) = self.acts.get_mut(number) {
-            *value = value.replace(CHANGES, r#""does":"Die""#);
+            let does = self.random.choose(&[r#""does":"Die""#, r#""does":"Stall""#]);
+            *value = value.replace(CHANGES, does);
         }
     }
 

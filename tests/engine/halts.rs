@@ -223,6 +223,30 @@ fn expired_offsets_are_looked_up_in_the_topics_and_nothing_is_announced_twice() 
     assert_eq!(crate::pipeline::announced_ids(&mut driver).len(), 32);
 }
 
+/// By retention or compaction. A task publishes in the order in which it decides, so what came before a message that is still
+/// there has been published.
+#[test]
+fn what_a_topic_has_dropped_is_not_announced_again_where_a_later_message_of_its_partition_is_there() {
+    let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 1);
+    for _ in 0..6 {
+        driver.send("readings", 0, json!({"value": 10.0}));
+    }
+    driver.run();
+    driver.stop(0);
+    let changes = TopicPartition::new(TopicName::parse("large-changes").unwrap(), Partition(0));
+    let end = driver.log().bounds(&changes).unwrap().end.0;
+    let sent = crate::pipeline::announced_ids(&mut driver).len();
+    driver.log().truncate_before(&changes, NextOffset(end - 2));
+    let left = crate::pipeline::announced_ids(&mut driver).len();
+    assert!(left < sent && left > 0, "{left} of {sent}");
+    driver.log().set_committed("scoring", &place(0), None).unwrap();
+    driver.start(0);
+    driver.send("readings", 0, json!({"value": 100.0}));
+    driver.run();
+    assert_eq!(driver.halts(), []);
+    assert_eq!(crate::pipeline::announced_ids(&mut driver).len(), left + 1);
+}
+
 #[test]
 fn a_database_that_is_away_for_ten_minutes_costs_nothing_but_time() {
     let mut driver = driver(4);

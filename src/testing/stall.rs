@@ -1,0 +1,48 @@
+//! A record whose step takes longer than the database lets a transaction idle.
+
+use crate::adapters::memory::ManualClock;
+use crate::adapters::memory::database::MemoryDatabase;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a simulation's database lets a transaction idle.
+const IDLE_MAX: Duration = Duration::from_millis(400);
+
+thread_local! {
+    static HAS_STALLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called in an algorithm: its step takes longer than the database lets a transaction idle, so that the transaction of a
+/// step with a row is ended. Of what the step returns nothing is kept then; each further offer ends in the same way.
+///
+/// Elsewhere than in a simulation it does nothing.
+pub fn stall() {
+    HAS_STALLED.set(true);
+}
+
+/// Whether a step on this thread has called [`stall`] since it was last asked.
+pub(super) fn has_stalled() -> bool {
+    HAS_STALLED.take()
+}
+
+/// The time that steps take, and the database that ends their transactions.
+#[derive(Debug)]
+pub(super) struct Idle {
+    clock: Arc<ManualClock>,
+    database: MemoryDatabase,
+}
+
+impl Idle {
+    pub(super) fn new(clock: Arc<ManualClock>, database: MemoryDatabase) -> Self {
+        database.limit_idle(Some(IDLE_MAX));
+        Self { clock, database }
+    }
+
+    /// Lets so much time pass that an open transaction is ended.
+    pub(super) fn outlast(&self) {
+        self.clock.advance(IDLE_MAX + Duration::from_millis(1));
+        self.database.set_down(true);
+        self.database.set_down(false);
+    }
+}
