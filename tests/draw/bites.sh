@@ -4,7 +4,7 @@
 # bites.sh [NAME...]: the patches of tests/draw/bites of these names, or all of them
 #
 # A patch begins with a line `takes back: ...` and a line `kind: ...`: one finding of the first seed that fails must be of
-# that kind, and the seed must lead to no finding in the tree as it is. Where no seed can find its defect a line
+# that kind, or of one of them where it is `one|another`, and the seed must lead to no finding in the tree as it is. Where no seed can find its defect a line
 # `test: --lib NAME` or `test: --test engine NAME` stands instead and names the test that does. The table for
 # docs/generator.md is written to bites.md in the target folder. The exit code is 1 where a defect is not found.
 #
@@ -59,9 +59,12 @@ find_by_seeds() {
   said=$(grep '^seed ' <<<"$said") || { echo 'the generator itself does not end'; return 1; }
   echo "$said" >>"$log"
   local seed=${said%%:*}
-  grep -q "^$seed: $1: " <<<"$said" || { echo "$seed, but for another reason: ${said:0:200}"; return 1; }
+  local kind
+  kind=$(grep -oE "^$seed: ($1): " <<<"$said" | head -1) || true
+  [ -n "$kind" ] || { echo "$seed, but for another reason: $(head -1 <<<"${said:0:200}")"; return 1; }
+  kind=${kind#*: }
   "$whole" until 1 "${seed#seed }" >>"$log" || { echo "$seed, which fails without it as well"; return 1; }
-  echo "$seed (\`$1\`)"
+  echo "$seed, \`${kind%: }\`"
 }
 
 find_by_test() {
