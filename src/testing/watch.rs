@@ -25,16 +25,19 @@ impl Applications {
     fn note<T>(&self, context: &mut Context<'_>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
         self.lock().push((place, context.offset));
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
             if is_death(&*panic) {
                 self.lock().pop();
             }
             resume_unwind(panic)
-        });
+        })
+    }
+
+    /// Lets a step that has stalled outlast its transaction.
+    fn outlast(&self) {
         if let Some(idle) = self.idle.get().filter(|_| has_stalled()) {
             idle.outlast();
         }
-        outcome
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(TopicPartition, Offset)>> {
@@ -70,7 +73,9 @@ impl RowStep for Watched<dyn RowStep> {
     }
 
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
-        self.applications.note(context, |context| self.inner.apply(value, row, context))
+        let applied = self.applications.note(context, |context| self.inner.apply(value, row, context));
+        self.applications.outlast();
+        applied
     }
 }
 
@@ -84,6 +89,8 @@ impl LogStep for Watched<dyn LogStep> {
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        self.applications.note(context, |context| self.inner.apply(record, context))
+        let stepped = self.applications.note(context, |context| self.inner.apply(record, context));
+        has_stalled(); // over no transaction
+        stepped
     }
 }
