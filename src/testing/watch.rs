@@ -8,6 +8,7 @@ use crate::flow::key::KeyType;
 use crate::flow::record::{Offset, Partition, Record, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
+use crate::flow::store::Unavailable;
 use crate::flow::table::TableSpec;
 use crate::flow::topology::{StepKind, Topology};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,16 +22,26 @@ pub(super) struct Applications {
 }
 
 impl Applications {
-    /// Notes a record and runs its step. One over which its instance dies has not been decided by that.
-    fn note<T>(&self, context: &mut Context<'_>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    /// Notes a record and runs its step. One over which its instance dies, or whose stores cannot be read, has not been decided
+    /// by that.
+    fn note<T>(
+        &self,
+        context: &mut Context<'_>,
+        run: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
+    ) -> Result<T, Reject> {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
         self.lock().push((place, context.offset));
-        catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
             if is_death(&*panic) {
                 self.lock().pop();
             }
             resume_unwind(panic)
-        })
+        });
+        let unread = Reject::from(Unavailable);
+        if result.as_ref().is_err_and(|reject| reject.code() == unread.code()) {
+            self.lock().pop();
+        }
+        result
     }
 
     /// Lets a step that has stalled outlast its transaction.
