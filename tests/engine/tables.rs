@@ -4,6 +4,7 @@ use crate::pipeline::{Account, Change, Reading, Smooth};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tidegate::engine::audit::audit;
 use tidegate::flow::row::Value;
@@ -98,6 +99,49 @@ fn a_record_that_asks_for_a_retry_once_the_one_before_it_is_refused_holds_up_tho
     assert_eq!(driver.row_of("accounts", 0).unwrap().version, 1);
     let told: Vec<i64> = driver.read("changes").into_iter().map(|(id, _)| id).collect();
     assert_eq!(told, [1, 0]);
+    is_clean(&mut driver, &topology);
+}
+
+/// Over a record with the word "fickle" it writes too much the first time, asks to be offered again the second time, and
+/// changes as it is told from then on.
+#[derive(Default)]
+struct Fickle(AtomicU32);
+
+impl Algorithm for Fickle {
+    type Event = Reading;
+    type Row = Account;
+    type Notices = Option<Change>;
+
+    fn apply(&self, reading: Reading, account: &mut Account, _: &mut Context<'_>) -> Result<Option<Change>, Reject> {
+        let call = if reading.word == "fickle" { self.0.fetch_add(1, Ordering::Relaxed) } else { 2 };
+        match call {
+            0 => account.score = 1e6,
+            1 => return Err(Reject::retry("not-yet", "it has changed its mind")),
+            _ => account.score += reading.value,
+        }
+        Ok(Some(Change { magnitude: reading.value, score: account.score }))
+    }
+}
+
+#[test]
+fn a_record_that_asks_for_a_retry_once_its_own_row_is_refused_takes_nothing_of_those_behind_it_along() {
+    let mut topology = Topology::new("fickle");
+    topology.source("readings").update("accounts", Fickle::default()).to("changes");
+    let mut driver = TestDriver::new(topology.clone()).partitions(1);
+    driver.row("accounts", 0, Account { score: 0.0 });
+    driver.row("accounts", 1, Account { score: 0.0 });
+    refuse_above_100(&mut driver, "accounts");
+    driver.run();
+    driver.send("readings", 0, json!({"value": 1.0, "word": "fickle"}));
+    driver.send("readings", 1, json!({"value": 10.0}));
+    for _ in 0..50 {
+        driver.step();
+        driver.pass(Duration::from_secs(1));
+    }
+    assert_eq!(codes(&mut driver, "readings-dlt"), [""; 0]);
+    for id in [0, 1] {
+        assert_eq!(driver.row_of("accounts", id).unwrap().version, 1, "{id} was changed once");
+    }
     is_clean(&mut driver, &topology);
 }
 
