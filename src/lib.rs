@@ -1,8 +1,8 @@
 //! Tidegate: a notification changes its row once, and a change that passes the filter is announced once, after the row
 //! is committed, by any number of instances of one consumer group.
 //!
-//! The path of a record: [`adapters::kafka`] polls it, the [`engine::supervisor`] routes it to its task's worker, the
-//! [`engine::stage`] decides it by the user's [`flow::Algorithm`] and commits row, outbox and position in one database
+//! The path of a record: [`adapters::kafka`] polls it, the [`engine::member`] routes it to its task's worker, the
+//! [`engine::worker`] decides it by the user's [`flow::Algorithm`] and commits row, outbox and position in one database
 //! transaction, and the [`engine::relay`] publishes the outbox rows and the group's offset in one Kafka transaction.
 //!
 //! Modules in reading order, an arrow meaning "imports":

@@ -116,7 +116,7 @@ fn the_judge_finds_what_is_against_the_arrows() {
         ("engine/stage.rs", "//! x\nuse crate::{flow::Key, adapters::memory::MemoryLog};"),
         ("adapters/kafka/producer.rs", "//! x\nuse crate::adapters::postgres::PostgresRows;"),
         ("adapters/memory/log.rs", "//! x\nuse crate::engine::status::Status;"),
-        ("http/page.rs", "//! x\nuse crate::engine::stage::Stage;"),
+        ("http/page.rs", "//! x\nuse crate::engine::worker::Stage;"),
         ("engine/relay.rs", "//! x\nuse rdkafka::ClientConfig;"),
         ("engine/restore.rs", "//! x\nuse rocksdb::DB;"),
         ("strange/new.rs", "//! x\n"),

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaChangelog, KafkaSettings, KafkaSink, KafkaSource};
-use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::member::{Member, Ports, WorkerPorts};
+use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
-use tidegate::engine::supervisor::{Member, Ports, WorkerPorts, changelogs, outputs, subscription};
 use tidegate::flow::record::TopicName;
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
 use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::rows::NoRows;
+use tidegate::ports::source::Subscription;
 
 /// The store of the sums.
 pub const STORE: &str = "usage";
@@ -75,9 +76,9 @@ impl Internal {
         let topology = topology(run);
         topology.validate().map_err(|errors| errors.join("; "))?;
         let named = |names: BTreeSet<TopicName>| names.into_iter().map(|name| name.to_string());
-        let changelog = named(changelogs(&topology)).next().ok_or("the pipeline has no changelog")?;
+        let changelog = named(topology.changelogs()).next().ok_or("the pipeline has no changelog")?;
         let keyed = named(topology.internal_topics()).next().unwrap_or_else(|| run.input.clone());
-        let mut dead_letters: Vec<String> = named(outputs(&topology)).collect();
+        let mut dead_letters: Vec<String> = named(topology.outputs()).collect();
         dead_letters.retain(|name| *name != run.output && *name != changelog && *name != keyed);
         Ok(Self { keyed, changelog, dead_letters })
     }
@@ -96,7 +97,7 @@ pub fn run(run: &KeyedRun) -> Outcome {
     let changelogs = move || Ok(Box::new(KafkaChangelog::connect(&for_restores)?) as Box<dyn ChangelogReader>);
     let ports = Ports {
         workers: (0..run.workers).map(worker).collect::<Outcome<_>>()?,
-        source: Box::new(KafkaSource::join(&kafka, &subscription(&topology), Some(INSTANCE))?),
+        source: Box::new(KafkaSource::join(&kafka, &Subscription::of(&topology), Some(INSTANCE))?),
         clock: Arc::new(SystemClock::default()),
         history: None,
         stores: Some(run.store.open(&run.folder)?),

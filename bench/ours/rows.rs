@@ -14,13 +14,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate::adapters::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use tidegate::adapters::postgres::{OutboxSettings, PostgresRows, PostgresSchema, PostgresSettings};
-use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::member::{Member, Ports, WorkerPorts};
+use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
-use tidegate::engine::supervisor::{Member, Ports, WorkerPorts, subscription};
 use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::schema::Schema;
+use tidegate::ports::source::Subscription;
 
 /// The columns that the algorithm reads and writes.
 #[derive(Serialize, Deserialize)]
@@ -65,7 +66,7 @@ pub fn run(child: &RowsRun) -> Outcome {
         Ok(WorkerPorts { rows, sink: Box::new(open(0)?), spare: Some(Box::new(open(1)?)) })
     };
     let ports = Ports {
-        source: Box::new(KafkaSource::join(&kafka, &subscription(&topology), None)?),
+        source: Box::new(KafkaSource::join(&kafka, &Subscription::of(&topology), None)?),
         workers: (0..child.workers).map(worker).collect::<Outcome<_>>()?,
         clock: Arc::new(SystemClock::default()),
         history: None,

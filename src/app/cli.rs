@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use crate::engine::repair_plan::{Action, Outputs, Target};
+use crate::engine::repair::plan::{Action, Outputs, Target};
 use crate::flow::record::NextOffset;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;

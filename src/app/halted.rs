@@ -11,11 +11,11 @@ use crate::app::repair::sources;
 use crate::app::service::Service;
 use crate::app::{App, logging, table};
 use crate::engine::audit::RepairReport;
-use crate::engine::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
-use crate::engine::metadata;
-use crate::engine::remedy::{Choice, Place, choices};
+use crate::engine::protocol::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
+use crate::engine::protocol::metadata;
+use crate::engine::protocol::remedy::{Choice, Place, choices};
 use crate::engine::repair::sub_topology;
-use crate::engine::traces::is_any_written;
+use crate::engine::worker::takeover::traces::is_any_written;
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
 #[cfg(feature = "http")]
@@ -314,8 +314,8 @@ fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Result<(), Fa
 #[cfg(all(test, feature = "http"))]
 mod tests {
     use super::*;
+    use crate::engine::protocol::halt::Halt;
     use crate::engine::status::{Status, TaskStatus};
-    use crate::engine::task::Halt;
     use crate::flow::record::{Partition, TopicName};
     use crate::http::{About, View, serve};
     use crate::ports::source::TaskId;

@@ -41,7 +41,7 @@ mod topics;
 
 pub use exit::Exit;
 
-use crate::engine::repair_plan::Action;
+use crate::engine::repair::plan::Action;
 use crate::flow::Topology;
 use crate::settings::{Need, Settings, Sources};
 use clap::Parser;

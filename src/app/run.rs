@@ -12,25 +12,27 @@ use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
 use crate::app::stores::{open_note, open_stores};
-use crate::engine::commit::Hook;
-#[cfg(not(feature = "failpoints"))]
-use crate::engine::commit::NoHook as ServiceHook;
+use crate::engine::member::{Member, Ports, WorkerPorts};
 #[cfg(feature = "failpoints")]
-use crate::engine::failpoints::Failpoints as ServiceHook;
+use crate::engine::protocol::failpoints::Failpoints as ServiceHook;
+use crate::engine::protocol::order::Hook;
+#[cfg(not(feature = "failpoints"))]
+use crate::engine::protocol::order::NoHook as ServiceHook;
 #[cfg(feature = "http")]
 use crate::engine::query::{Queries, Reading, Refusal, Wanted};
 use crate::engine::status::Status;
-use crate::engine::supervisor::{ChangelogFactory, HistoryFactory, Member, Ports, WorkerPorts, subscription};
 #[cfg(feature = "http")]
 use crate::http::{self, About, Server, View};
 use crate::ports::Fault;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::clock::SystemClock;
+use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::failpoint::failpoint;
 use crate::ports::history::TopicHistory;
 use crate::ports::note::Note;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
+use crate::ports::source::Subscription;
 use crate::ports::store::Stores;
 #[cfg(feature = "http")]
 use crate::settings::Origin;
@@ -282,7 +284,7 @@ fn member(
     let history: HistoryFactory =
         Arc::new(move || Ok(Box::new(KafkaHistory::connect(&kafka, &group)?) as Box<dyn TopicHistory>));
     let ports = Ports {
-        source: Box::new(KafkaSource::join(&service.kafka, &subscription(&service.topology), None)?),
+        source: Box::new(KafkaSource::join(&service.kafka, &Subscription::of(&service.topology), None)?),
         workers,
         clock: Arc::new(SystemClock::default()),
         history: Some(history),

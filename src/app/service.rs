@@ -4,9 +4,9 @@ use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSetti
 use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
-use crate::engine::decision::{DataLossPolicy, StartPolicy};
+use crate::engine::protocol::decision::{DataLossPolicy, StartPolicy};
 use crate::engine::settings::{EngineSettings, MissingRow};
-use crate::engine::supervisor::{changelogs, outputs};
+
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
@@ -46,7 +46,7 @@ impl Service {
             idle_in_transaction_timeout_ms: millis(database.idle_in_transaction_timeout),
             ..PostgresSettings::new(database.url.expose())
         };
-        let reports_offsets = !changelogs(&topology).is_empty(); // checkpoints of the stores are made of them
+        let reports_offsets = !topology.changelogs().is_empty(); // checkpoints of the stores are made of them
         let kafka = KafkaSettings { reports_offsets, ..adapter_settings(&settings.kafka) };
         Ok(Self { topology, settings, kafka, postgres })
     }
@@ -160,7 +160,7 @@ impl Service {
             }
         }
         let sources = self.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
-        let all: BTreeSet<TopicName> = sources.chain(outputs(&self.topology)).collect();
+        let all: BTreeSet<TopicName> = sources.chain(self.topology.outputs()).collect();
         let mut missing = BTreeSet::new();
         for topic in all {
             if count(&topic)?.is_none() {
@@ -169,7 +169,7 @@ impl Service {
             }
         }
         let changelogs: Vec<TopicName> =
-            changelogs(&self.topology).into_iter().filter(|topic| !missing.contains(topic)).collect();
+            self.topology.changelogs().into_iter().filter(|topic| !missing.contains(topic)).collect();
         self.check_changelogs(&changelogs, &mut mistakes).map_err(|fault| self.kafka_said(fault))?;
         let internal = self.topology.internal_topics().into_iter().filter(|topic| !missing.contains(topic)).collect();
         self.check_repartition(internal, &mut mistakes).map_err(|fault| self.kafka_said(fault))?;

@@ -3,7 +3,7 @@
 use crate::adapters::note::FileNote;
 use crate::app::failure::Failure;
 use crate::app::service::Service;
-use crate::engine::supervisor::sources;
+
 use crate::ports::Fault;
 use crate::ports::note::Note;
 use crate::ports::store::Stores;
@@ -46,7 +46,7 @@ pub(super) fn open_stores(service: &Service) -> Result<Option<Arc<dyn Stores>>, 
 /// Opens the note of the records in hand, beside the stores; without one the service runs all the same.
 pub(super) fn open_note(service: &Service) -> Option<Arc<dyn Note>> {
     let folder = Path::new(&service.settings.state.dir).join(format!("{}.in-hand", service.topology.name()));
-    match FileNote::open(&folder, &sources(&service.topology)) {
+    match FileNote::open(&folder, &service.topology.sources()) {
         Ok(note) => Some(Arc::new(note)),
         Err(fault) => {
             tracing::warn!(error = %fault, "a record that kills the process will do so for ever, since its deaths cannot be counted: let state.dir name a folder that can be written and outlives the process");

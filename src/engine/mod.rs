@@ -1,50 +1,46 @@
 //! The engine: takes partitions over, runs steps in batches, commits them in the one right order, publishes.
 //!
 //! ```text
-//!  poll thread            worker: database stage           worker: Kafka stage
-//!  ───────────            ──────────────────────           ───────────────────
-//!  source ─→ supervisor ─→ stage ─→ (rows + outbox + D) ─→ relay ─→ (messages + K)
-//!                 ↑          │  takeover, batches             │
-//!                 └─ start ──┘ ←──────── published K ─────────┘
+//!  poll thread          thread of a worker                 thread of its relay
+//!  ───────────          ──────────────────                 ───────────────────
+//!  source ─→ member ─→ worker ─→ (rows + outbox + D) ─→ relay ─→ (messages + K)
+//!               ↑          │  takeover, batches             │
+//!               └─ start ──┘ ←──────── published K ─────────┘
 //! ```
-//! Each box is a passive object that is stepped; [`supervisor`] gives it a thread, and the test driver steps all of them
-//! in one thread. Nothing here reads a clock, opens a connection or knows Kafka or SQL: that is `ports`.
+//! Each box is a passive object that is stepped; [`member`] gives it a thread, and the test driver steps all of them in one
+//! thread. Nothing here reads a clock, opens a connection or knows Kafka or SQL: that is `ports`.
+//!
+//! Rooms in reading order; each imports only from those above it:
+//! ```text
+//!  protocol                     the rules, pure
+//!  settings
+//!  outbound  status             what is on its way out; what people see
+//!  state                        stores, caches, restores
+//!  task                         one partition of one sub-topology
+//!  mailbox                      every message between threads
+//!  relay  worker  query         publish; decide; read stores from outside
+//!  member                       the threads of one instance
+//!  repair  audit                what an operator runs beside an instance
+//! ```
 
-pub mod assignment;
-pub mod audit;
-pub mod batch;
-pub(crate) mod cache;
-pub mod commit;
-pub mod comparison;
-pub mod decision;
-mod draw;
-mod event_time;
-#[cfg(feature = "failpoints")]
-pub mod failpoints;
-mod in_hand;
-mod keyed;
-pub mod message;
-pub mod metadata;
-mod outbox;
-mod outgoing;
-mod patience;
-mod pieces;
-pub mod query;
-mod refusal;
-pub mod relay;
-pub mod remedy;
-pub mod repair;
-pub mod repair_plan;
-mod restore;
+pub mod protocol;
+
 pub mod settings;
-mod slots;
-pub mod stage;
+
+pub mod outbound;
 pub mod status;
-pub mod supervisor;
-mod tables;
-pub mod takeover;
-pub mod task;
-mod through_database;
-mod through_log;
-pub(crate) mod traces;
-mod trouble;
+
+pub(crate) mod state;
+pub(crate) mod task;
+
+pub(crate) mod mailbox;
+
+pub(crate) mod relay;
+pub(crate) mod worker;
+
+pub mod query;
+
+pub mod member;
+
+pub mod audit;
+pub mod repair;

@@ -1,6 +1,6 @@
 //! What can be tuned about the engine, each default with its reason.
 
-use crate::engine::decision::{DataLossPolicy, StartPolicy};
+use crate::engine::protocol::decision::{DataLossPolicy, StartPolicy};
 use std::time::Duration;
 
 /// What to do when a record's row does not exist.

@@ -18,7 +18,6 @@ pub mod store;
 pub mod table;
 pub mod threshold;
 pub mod topology;
-mod validate;
 
 pub use algorithm::{Algorithm, Context};
 pub use effect::Reject;

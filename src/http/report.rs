@@ -1,8 +1,8 @@
 //! The numbers as the page and programs get them.
 
 use super::view::{About, Recovery, View};
+use crate::engine::status::Halt;
 use crate::engine::status::{DeclaredSource, Looked, RestoreStatus, Status, StoreStatus, Violations};
-use crate::engine::task::Halt;
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::ports::source::TaskId;
 use serde::Serialize;

@@ -10,7 +10,7 @@
 //!
 //! | point | where |
 //! |---|---|
-//! | K1 | `engine::through_database`: records are drawn, no transaction is open |
+//! | K1 | `engine::worker::rows`: records are drawn, no transaction is open |
 //! | K2 | behind the steps `OpenDatabase`, `MovePosition`, `WriteRows`: one after the other |
 //! | K3 | behind `WriteOutbox` |
 //! | K4 | `adapters::postgres::connection`: COMMIT is on the wire, its answer is not read |
@@ -20,15 +20,15 @@
 //! | K10 | `adapters::kafka::producer`: a millisecond after `EndTxn` was asked for; on a slow broker before it is answered |
 //! | K11 | behind `CommitKafka` |
 //! | K12, K13 | `adapters::postgres::partitions`: before and behind the commit that drops an outbox partition |
-//! | K14 | `engine::takeover`: a claim is about to be made; behind `Claim`, `ReadCommitted`, `PublishRest` |
-//! | K15 | `engine::supervisor`: a revoke came, its tasks still hold their batches |
+//! | K14 | `engine::worker::takeover`: a claim is about to be made; behind `Claim`, `ReadCommitted`, `PublishRest` |
+//! | K15 | `engine::member`: a revoke came, its tasks still hold their batches |
 //! | K16 | `adapters::kafka::consumer`: everything is revoked, the group is not left |
 //! | K17 | `app::run`: SIGTERM was seen, nothing is drained |
 //! | K18, K19, K20 | no place in one process: the tests kill several instances, and servers, at a time |
-//! | K21 | `engine::through_log`: K is proved, the store's write batch is not begun |
+//! | K21 | `engine::worker::log`: K is proved, the store's write batch is not begun |
 //! | K22 | `adapters::rocksdb::store`: another thread ends the process while `RocksDB` writes a batch; where exactly is chance |
-//! | K23 | `engine::through_log`: a batch is decided in memory, its Kafka transaction is not begun |
-//! | K24 | `engine::restore`: a slice of the changelog is read, not written |
+//! | K23 | `engine::worker::log`: a batch is decided in memory, its Kafka transaction is not begun |
+//! | K24 | `engine::worker::restore`: a slice of the changelog is read, not written |
 //! | K25 | `adapters::rocksdb::store`: a batch is written and `RocksDB` says that it flushes or compacts |
 //! | K26 | no place: records come from the log alone |
 //! | K27 | `adapters::postgres::schema`: behind each statement of a migration |

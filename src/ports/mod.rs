@@ -6,6 +6,7 @@
 
 pub mod changelog;
 pub mod clock;
+pub mod factories;
 pub(crate) mod failpoint;
 pub mod fault;
 pub mod fencer;

@@ -6,6 +6,7 @@
 //! a partition it no longer owns (hazard H2): that is the engine's business, which checks the assignment number.
 
 use crate::flow::record::{NextOffset, Partition, Record, TopicName, TopicPartition};
+use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::fault::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,15 @@ pub struct Subscription {
     pub group: String,
     /// One entry a sub-topology.
     pub groups: Vec<CopartitionGroup>,
+}
+
+impl Subscription {
+    /// The topics that the group of a pipeline reads.
+    #[must_use]
+    pub fn of(topology: &Topology) -> Self {
+        let group = |sub: &SubTopology| CopartitionGroup { lead: sub.lead.clone(), companions: sub.companions.clone() };
+        Self { group: topology.name().into(), groups: topology.sub_topologies().iter().map(group).collect() }
+    }
 }
 
 /// A lead topic, which the group subscribes to, and the companions that are assigned with it.

@@ -1,6 +1,6 @@
 //! Crash points: a hook that counts the commit steps and stops an instance at a chosen one, as SIGKILL would.
 
-use crate::engine::commit::{Hook, Step};
+use crate::engine::protocol::order::{Hook, Step};
 use crate::ports::Fault;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

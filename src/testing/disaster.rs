@@ -1,7 +1,7 @@
 //! Disasters in a simulation: what they do to the world, and which sub-topologies are judged no further afterwards.
 
 use super::simulation::{Disaster, Simulation};
-use crate::engine::decision::{DataLossPolicy, HaltReason};
+use crate::engine::protocol::decision::{DataLossPolicy, HaltReason};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::ports::source::Committed;

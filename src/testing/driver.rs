@@ -5,23 +5,22 @@ use super::death::survived;
 use super::guard::{Guard, UnguardedRows, UnguardedSource};
 use super::observed::Row;
 use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
-use crate::engine::commit::{Hook, Step};
-use crate::engine::decision::HaltReason;
+use crate::engine::member::{Member, Ports, WorkerPorts};
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::halt::Halt;
+use crate::engine::protocol::order::{Hook, Step};
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
-use crate::engine::supervisor::{
-    ChangelogFactory, HistoryFactory, Member, Ports, WorkerPorts, changelogs, outputs, subscription,
-};
-use crate::engine::task::Halt;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::{Value, to_values};
 use crate::flow::table::{ColumnSpec, ColumnType, TableSpec};
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::changelog::ChangelogReader;
+use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::history::{Found, RowHistory, TopicHistory};
 use crate::ports::rows::{Position, RowRead, Rows};
-use crate::ports::source::{Source, TaskId};
+use crate::ports::source::{Source, Subscription, TaskId};
 use crate::ports::store::StoreId;
 use crate::ports::{Clock, Fault};
 use serde::Serialize;
@@ -817,7 +816,7 @@ impl World {
         let log = MemoryLog::with_settings(Arc::clone(&clock) as Arc<dyn Clock>, settings);
         let database = MemoryDatabase::new();
         let sources = plan.topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
-        for topic in sources.chain(outputs(&plan.topology)) {
+        for topic in sources.chain(plan.topology.outputs()) {
             if let Err(fault) = log.create_topic(topic.as_str(), plan.partitions) {
                 panic!("{fault}");
             }
@@ -885,7 +884,7 @@ impl World {
 
     fn member(&self, plan: &Plan, number: usize, status: &Arc<Status>, stores: &MemoryStores) -> Result<Member, Fault> {
         let name = plan.topology.name();
-        let source: Box<dyn Source> = Box::new(self.log.source(subscription(&plan.topology)));
+        let source: Box<dyn Source> = Box::new(self.log.source(Subscription::of(&plan.topology)));
         let source = match plan.without {
             Some(Guard::StableCommitted) => {
                 Box::new(UnguardedSource { inner: source, log: self.log.clone(), group: name.into() })
@@ -1119,7 +1118,7 @@ impl World {
             let topic = id.split('/').nth(1).and_then(|topic| TopicName::parse(topic).ok());
             source.filter(|_| topic.is_some_and(|topic| !internal.contains(&topic)))
         };
-        let changelogs = changelogs(&plan.topology);
+        let changelogs = plan.topology.changelogs();
         let topic = |topic: TopicName| {
             let mut messages: Vec<Message> = self.log.read(&topic).iter().map(message).collect();
             if changelogs.contains(&topic) {
@@ -1142,6 +1141,6 @@ impl World {
             (topic, messages)
         };
         let tables = plan.topology.tables().into_iter().map(table).collect();
-        (tables, outputs(&plan.topology).into_iter().map(topic).collect())
+        (tables, plan.topology.outputs().into_iter().map(topic).collect())
     }
 }

@@ -2,9 +2,9 @@
 
 use super::interpreter::{Expected, Interpreter, Kept, Kind, Refuses, Stores};
 use super::observed::{Event, Ledger, Message, Observed, Progress, Row, Standstill};
-use crate::engine::cache::CLOCK;
-use crate::engine::decision::HaltReason;
-use crate::engine::supervisor::outputs;
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::state::cache::CLOCK;
+
 use crate::flow::identity::{ID_HEADER, VERSION_HEADER};
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
@@ -148,7 +148,7 @@ impl Observed {
     /// Every decided record, one by one, in the order in which the engine decided.
     fn interpret(&self, interpreter: &mut Interpreter<'_>, findings: &mut Findings) {
         let mut last: BTreeMap<(TopicPartition, Option<Vec<u8>>), i64> = BTreeMap::new();
-        let written = outputs(interpreter.topology);
+        let written = interpreter.topology.outputs();
         for event in &self.events {
             match event {
                 Event::Written { table, key, column, value } => {
@@ -236,8 +236,8 @@ impl Observed {
     }
 
     fn judge_messages(&self, topology: &Topology, expected: &[Expected], findings: &mut Findings) {
-        let changelogs = crate::engine::supervisor::changelogs(topology);
-        let written: BTreeSet<TopicName> = outputs(topology);
+        let changelogs = topology.changelogs();
+        let written: BTreeSet<TopicName> = topology.outputs();
         let sources: BTreeSet<&TopicName> = topology.sub_topologies().iter().flat_map(SubTopology::sources).collect();
         let due: BTreeSet<&TopicName> = expected.iter().map(|message| &message.destination).collect();
         for topic in due.into_iter().filter(|topic| !written.contains(*topic)) {

@@ -11,7 +11,7 @@
 //! `halts`. Lines that start with `#` are comments.
 
 use super::driver::TestDriver;
-use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE};
+use crate::engine::protocol::order::{Step, TAKEOVER, THROUGH_DATABASE};
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -9,11 +9,11 @@ use super::observed::{Event, Inside, Message, Observed, Progress, Row, Standstil
 use super::stall::Idle;
 use super::watch::{Applications, watched};
 use crate::adapters::memory::{SinkFault, Snapshot};
-use crate::engine::commit::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
-use crate::engine::decision::HaltReason;
-use crate::engine::message::{id_of, turn_of};
+use crate::engine::outbound::message::{id_of, turn_of};
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::halt::Halt;
+use crate::engine::protocol::order::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
 use crate::engine::settings::EngineSettings;
-use crate::engine::task::Halt;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, TopicPartition};
 use crate::flow::row::Value;

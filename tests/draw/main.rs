@@ -15,7 +15,6 @@ use pairs::Tally;
 use pipeline::{Asked, SubDraw};
 use scenario::{Run, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate::engine::supervisor::changelogs;
 use tidegate::testing::{Act, Message};
 
 /// Runs a scenario that was printed as a test.
@@ -120,7 +119,7 @@ fn the_first_eight_for_real_servers_kill_and_freeze_instances_and_lose_disks() {
     let has = |is: fn(&Act) -> bool| move |scenario: &Scenario| scenario.acts.iter().any(is);
     assert!(scenarios.iter().any(has(|act| matches!(act, Act::Kill(_)))), "kills");
     assert!(scenarios.iter().any(has(|act| matches!(act, Act::Freeze(_)))), "freezes");
-    let keeps_state = |scenario: &&Scenario| !changelogs(&scenario.pipeline.topology(&Asked::default())).is_empty();
+    let keeps_state = |scenario: &&Scenario| !scenario.pipeline.topology(&Asked::default()).changelogs().is_empty();
     let mut with_state = scenarios.iter().filter(keeps_state);
     assert!(with_state.any(has(|act| matches!(act, Act::LoseDisk(_)))), "lost disks");
 }

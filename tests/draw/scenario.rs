@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::adapters::memory::MemoryDatabase;
-use tidegate::engine::decision::{DataLossPolicy, StartPolicy};
+use tidegate::engine::protocol::decision::{DataLossPolicy, StartPolicy};
 use tidegate::engine::settings::{EngineSettings, MissingRow};
 use tidegate::flow::row::Value;
 use tidegate::flow::{Key, Table};

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tidegate::engine::commit::{Step, THROUGH_DATABASE};
+use tidegate::engine::protocol::order::{Step, THROUGH_DATABASE};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
 use tidegate::testing::TestDriver;

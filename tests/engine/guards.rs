@@ -3,7 +3,7 @@
 use crate::pipeline::{fill, topology};
 use serde_json::json;
 use std::time::Duration;
-use tidegate::engine::commit::Step;
+use tidegate::engine::protocol::order::Step;
 use tidegate::testing::{Guard, TestDriver};
 
 /// A zombie still holds a batch while its successor has done the same records. Answers whether each row changed once.

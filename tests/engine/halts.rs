@@ -3,9 +3,9 @@
 use crate::pipeline::{driver, fill, make_a_zombie, topology};
 use serde_json::json;
 use std::time::Duration;
-use tidegate::engine::commit::Step;
-use tidegate::engine::decision::{DataLossPolicy, HaltReason};
-use tidegate::engine::metadata::committed;
+use tidegate::engine::protocol::decision::{DataLossPolicy, HaltReason};
+use tidegate::engine::protocol::metadata::committed;
+use tidegate::engine::protocol::order::Step;
 use tidegate::engine::settings::EngineSettings;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tidegate::engine::decision::{DataLossPolicy, HaltReason, StartPolicy};
+use tidegate::engine::protocol::decision::{DataLossPolicy, HaltReason, StartPolicy};
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, TableTopic, Topology};
@@ -380,7 +380,8 @@ fn against_the_naive_program(seed: u64) -> usize {
                     driver.start(instance);
                 }
                 2 => {
-                    let step = tidegate::engine::commit::THROUGH_LOG[usize::try_from(random.below(6)).unwrap()];
+                    let step =
+                        tidegate::engine::protocol::order::THROUGH_LOG[usize::try_from(random.below(6)).unwrap()];
                     driver.crash_at(step, 1);
                 }
                 _ => driver.advance(Duration::from_secs(6)),

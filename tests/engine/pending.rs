@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, ManualClock, MemoryLog};
-use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::member::{Member, Ports, WorkerPorts};
+use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
-use tidegate::engine::supervisor::{Member, Ports, WorkerPorts, subscription};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::ports::rows::NoRows;
-use tidegate::ports::source::{Bounds, Committed, Group, Listener, LogIds, Source};
+use tidegate::ports::source::{Bounds, Committed, Group, Listener, LogIds, Source, Subscription};
 use tidegate::ports::{Clock, Fault};
 
 const PARTITIONS: i32 = 8;
@@ -124,7 +124,7 @@ fn pending_offsets_take_a_quarter_of_the_workers_time_however_many_they_are() {
         answered: Mutex::default(),
     });
     let ports = Ports {
-        source: Box::new(Slow { inner: Box::new(log.source(subscription(&topology))), waits: Arc::clone(&waits) }),
+        source: Box::new(Slow { inner: Box::new(log.source(Subscription::of(&topology))), waits: Arc::clone(&waits) }),
         workers: vec![WorkerPorts { rows: Box::new(NoRows), sink: Box::new(log.sink("passing-0")), spare: None }],
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         history: None,

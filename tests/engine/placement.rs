@@ -3,7 +3,7 @@
 use crate::pipeline::{Account, Smooth};
 use serde_json::json;
 use std::sync::Arc;
-use tidegate::engine::decision::HaltReason;
+use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::status::DeclaredSource;
 use tidegate::flow::key::{crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, TopicName, TopicPartition};

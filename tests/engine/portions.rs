@@ -4,7 +4,7 @@ use crate::pipeline::{Account, Smooth, driver};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::engine::decision::HaltReason;
+use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::flow::key::{Key, partition_for};
 use tidegate::flow::{Table, Topology};
 use tidegate::ports::rows::Rows;

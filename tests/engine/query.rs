@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
-use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
+use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::query::{Entry, Queries, Reading, Refusal, Wanted};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
-use tidegate::engine::supervisor::{Member, Ports, Running, WorkerPorts, outputs, subscription};
 use tidegate::flow::key::{KeyType, crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::topology::SubTopology;
@@ -20,6 +20,7 @@ use tidegate::ports::Clock;
 use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::rows::NoRows;
+use tidegate::ports::source::Subscription;
 
 const PARTITIONS: i32 = 3;
 
@@ -27,7 +28,7 @@ const PARTITIONS: i32 = 3;
 fn member(topology: Topology) -> (MemoryLog, Arc<dyn Clock>, Member) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let log = MemoryLog::with_settings(Arc::clone(&clock), LogSettings::default());
-    let mut topics: BTreeSet<TopicName> = outputs(&topology);
+    let mut topics: BTreeSet<TopicName> = topology.outputs();
     topics.extend(topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned());
     for topic in topics {
         log.create_topic(topic.as_str(), PARTITIONS).unwrap();
@@ -41,7 +42,7 @@ fn member_of(topology: Topology, log: &MemoryLog, clock: &Arc<dyn Clock>) -> Mem
     let topology = Arc::new(topology);
     let of_changelogs = log.clone();
     let ports = Ports {
-        source: Box::new(log.source(subscription(&topology))),
+        source: Box::new(log.source(Subscription::of(&topology))),
         workers: (0..2)
             .map(|worker| WorkerPorts {
                 rows: Box::new(NoRows),

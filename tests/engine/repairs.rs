@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::adapters::memory::{SinkFault, Snapshot};
 use tidegate::engine::audit::{AuditReport, audit};
-use tidegate::engine::commit::Step as CommitStep;
-use tidegate::engine::decision::HaltReason;
+use tidegate::engine::protocol::decision::HaltReason;
+use tidegate::engine::protocol::order::Step as CommitStep;
+use tidegate::engine::repair::plan::{Action, Outputs, Plan, Target};
 use tidegate::engine::repair::{Repair, Step, Tools, rebuild};
-use tidegate::engine::repair_plan::{Action, Outputs, Plan, Target};
-use tidegate::engine::supervisor::subscription;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
@@ -20,7 +19,7 @@ use tidegate::ports::Fault;
 use tidegate::ports::repair::Positions as _;
 use tidegate::ports::rows::{NoRows, Position, Rows};
 use tidegate::ports::sink::{Message, Sink};
-use tidegate::ports::source::{Committed, Listener, Membership, Source as _, TaskId};
+use tidegate::ports::source::{Committed, Listener, Membership, Source as _, Subscription, TaskId};
 use tidegate::ports::store::StoreId;
 use tidegate::testing::TestDriver;
 
@@ -313,7 +312,7 @@ fn a_repair_announces_nothing_once_an_instance_has_started() {
                 if is_claimed {
                     database.positions("scoring").fence(&readings(), "somebody").unwrap();
                 } else {
-                    let mut member = log.source(subscription(&topology()));
+                    let mut member = log.source(Subscription::of(&topology()));
                     member.poll(Duration::ZERO, 1, &mut Deaf).unwrap();
                     std::mem::forget(member); // it stays
                 }

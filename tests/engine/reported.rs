@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tidegate::engine::audit::audit;
-use tidegate::engine::commit::THROUGH_DATABASE;
+use tidegate::engine::protocol::order::THROUGH_DATABASE;
 use tidegate::flow::key::KeyType;
 use tidegate::flow::row;
 use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Table, TableTopic, Topology};

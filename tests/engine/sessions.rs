@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use tidegate::engine::commit::THROUGH_LOG;
-use tidegate::engine::decision::HaltReason;
+use tidegate::engine::protocol::decision::HaltReason;
+use tidegate::engine::protocol::order::THROUGH_LOG;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{Partition, TopicName, TopicPartition};
 use tidegate::pipelines::sessions::topology;

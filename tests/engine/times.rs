@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::adapters::memory::SinkFault;
-use tidegate::engine::commit::{Step, THROUGH_LOG};
+use tidegate::engine::protocol::order::{Step, THROUGH_LOG};
 use tidegate::flow::record::{NextOffset, Partition, Record, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Store, Topology};
 use tidegate::ports::changelog::ChangelogReader as _;

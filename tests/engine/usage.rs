@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tidegate::engine::commit::THROUGH_LOG;
+use tidegate::engine::protocol::order::THROUGH_LOG;
 use tidegate::flow::record::{Header, Timestamp, TopicName};
 use tidegate::pipelines::usage::topology;
 use tidegate::ports::history::Found;

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tidegate::adapters::memory::{MemoryLog, MemoryStores};
-use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
+use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::query::{Entry, InputPosition, Queries, Reading, Refusal, Standing, Unready, Wanted};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
-use tidegate::engine::supervisor::{Member, Ports, Running, WorkerPorts, outputs, subscription};
 use tidegate::flow::record::{Partition, Timestamp, TopicName};
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
 use tidegate::http::{About, Server, View, serve};
@@ -21,6 +21,7 @@ use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::rows::NoRows;
 use tidegate::ports::sink::{Message, Sink};
+use tidegate::ports::source::Subscription;
 
 /// An instance that owns partition 0 or 1 of the store `usage`, with one user in each.
 struct Fake {
@@ -310,7 +311,7 @@ impl Instance {
         let of_changelogs = log.clone();
         let sink = Box::new(log.sink(&format!("clicks-{number}")));
         let ports = Ports {
-            source: Box::new(log.source(subscription(&topology)).at(&told(&server))),
+            source: Box::new(log.source(Subscription::of(&topology)).at(&told(&server))),
             workers: vec![WorkerPorts { rows: Box::new(NoRows), sink, spare: None }],
             clock: Arc::clone(clock),
             history: None,
@@ -349,7 +350,7 @@ fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_
     let log = MemoryLog::new(Arc::clone(&clock));
     let topology = counting();
     let clicks = TopicName::parse("clicks").unwrap();
-    for topic in outputs(&topology).into_iter().chain([clicks.clone()]) {
+    for topic in topology.outputs().into_iter().chain([clicks.clone()]) {
         log.create_topic(topic.as_str(), 4).unwrap();
     }
     let ((one, _running), (two, running)) = (Instance::start(&log, &clock, 1), Instance::start(&log, &clock, 2));

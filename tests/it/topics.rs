@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tidegate::engine::supervisor::outputs;
+
 use tidegate::flow::{Algorithm, Context, Declared, Reject, TableTopic, Topology};
 use tidegate::pipelines::{orders, scoring, sessions, usage};
 use tidegate::topics::{compare, read, validate};
@@ -83,8 +83,8 @@ fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
             assert_eq!(validate(&topics), []);
             assert_eq!(compare(&topology, &topics, &folder), []);
             assert_eq!(topics.len(), count);
-            let read_or_written = outputs(&topology).len() + topology.sub_topologies().len();
-            let internal_leads = topology.sub_topologies().iter().filter(|sub| outputs(&topology).contains(&sub.lead));
+            let read_or_written = topology.outputs().len() + topology.sub_topologies().len();
+            let internal_leads = topology.sub_topologies().iter().filter(|sub| topology.outputs().contains(&sub.lead));
             let companions: usize = topology.sub_topologies().iter().map(|sub| sub.companions.len()).sum();
             assert_eq!(count, read_or_written + companions - internal_leads.count(), "no file is without use");
         }

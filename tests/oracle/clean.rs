@@ -8,8 +8,8 @@ use crate::laws::{
 };
 use crate::random::Random;
 use std::collections::{BTreeMap, HashMap};
-use tidegate::engine::comparison::origin_of;
-use tidegate::engine::message::{dead_letter, headers_of, is_dead_letter, notice};
+use tidegate::engine::audit::comparison::origin_of;
+use tidegate::engine::outbound::message::{dead_letter, headers_of, is_dead_letter, notice};
 use tidegate::flow::effect::{Emission, Reject};
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};

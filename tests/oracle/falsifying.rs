@@ -4,7 +4,7 @@ use crate::clean::{message, next_link};
 use crate::laws::chain::magnitude_of;
 use crate::laws::{Fate, History, Input, Link, Output, Row, Source};
 use crate::random::Random;
-use tidegate::engine::message::{headers_of, is_dead_letter};
+use tidegate::engine::outbound::message::{headers_of, is_dead_letter};
 use tidegate::flow::record::{Header, Offset, TopicPartition};
 use tidegate::ports::rows::OutboxRow;
 

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::adapters::memory::{LogSettings, MemoryLog};
 use tidegate::adapters::postgres::PostgresSettings;
-use tidegate::engine::commit::{Hook, NoHook};
+use tidegate::engine::member::{Member, Ports, WorkerPorts};
+use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
-use tidegate::engine::supervisor::{Member, Ports, WorkerPorts, outputs, subscription};
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::TopicName;
 use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::ports::Clock;
 use tidegate::ports::clock::SystemClock;
+use tidegate::ports::source::Subscription;
 
 const PARTITIONS: i32 = 4;
 
@@ -62,7 +63,7 @@ impl Service {
         let settings = LogSettings { session_timeout: Duration::from_secs(120), ..LogSettings::default() };
         let log = MemoryLog::with_settings(Arc::clone(&clock) as Arc<dyn Clock>, settings);
         let sources = ["pluses", "more"].map(|topic| TopicName::parse(topic).unwrap());
-        for topic in sources.into_iter().chain(outputs(&topology)) {
+        for topic in sources.into_iter().chain(topology.outputs()) {
             log.create_topic(topic.as_str(), PARTITIONS).unwrap();
         }
         let worker = |number: usize| {
@@ -70,7 +71,7 @@ impl Service {
             WorkerPorts { rows: Box::new(fixture.rows()), sink: sink(0), spare: Some(sink(1)) }
         };
         let ports = Ports {
-            source: Box::new(log.source(subscription(&topology))),
+            source: Box::new(log.source(Subscription::of(&topology))),
             workers: (0..2).map(worker).collect(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             history: None,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidegate::adapters::kafka::{KafkaAdmin, KafkaChangelog, KafkaFeed, KafkaHistory, TopicSpec};
-use tidegate::engine::supervisor::{changelogs, outputs};
+
 use tidegate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnType, TableSpec};
@@ -215,7 +215,7 @@ impl Run {
         instances.iter().for_each(|instance| instance.signal("TERM"));
         instances.iter_mut().for_each(end);
         let mut open: Vec<String> = rest.err().into_iter().collect();
-        let topics = self.sources.iter().map(|place| place.topic.clone()).chain(outputs(&self.topology));
+        let topics = self.sources.iter().map(|place| place.topic.clone()).chain(self.topology.outputs());
         let mut log = BTreeMap::new();
         for topic in topics.collect::<BTreeSet<_>>() {
             open.extend(self.history.await_open(&topic).err().map(|fault| fault.to_string()));
@@ -484,7 +484,7 @@ fn play(seed: &Seed) -> Option<Met> {
         observed.log.iter().filter(|(place, _)| topics.contains(&place.topic)).map(|(_, messages)| messages.len()).sum()
     };
     let read: usize = run.sources.iter().filter_map(|place| observed.log.get(place)).map(Vec::len).sum();
-    let written = count(&outputs(&run.topology));
+    let written = count(&run.topology.outputs());
     run.world.note(&format!("{seed}: {read} records read, {written} written, {:?}, no finding", run.met));
     proof.end(&[("records", read.into()), ("kills", run.met.kills.into())]);
     proof.clean();

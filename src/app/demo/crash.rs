@@ -5,7 +5,7 @@
 //! [`STALL`] its next commit is the last thing that the worker does. From there on every thread of it is frozen, as by
 //! SIGSTOP, until the demo has declared the process dead; then each ends at the step where it stands.
 
-use crate::engine::commit::{Hook, Step};
+use crate::engine::protocol::order::{Hook, Step};
 use crate::ports::clock::SystemClock;
 use crate::ports::{Clock, Fault};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -6,18 +6,20 @@ use crate::adapters::memory::{LogSettings, MemoryLog};
 use crate::adapters::sqlite::{SqliteHistory, SqliteJournal, SqliteRows, SqliteSchema, SqliteSettings, SqliteTables};
 use crate::app::failure::Failure;
 use crate::engine::audit::{AuditReport, audit};
-use crate::engine::commit::Hook;
+use crate::engine::member::{Member, Ports, WorkerPorts};
+use crate::engine::protocol::order::Hook;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
-use crate::engine::supervisor::{HistoryFactory, Member, Ports, WorkerPorts, outputs, subscription};
 use crate::flow::record::{Partition, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::topology::SubTopology;
 use crate::flow::{Key, Topology};
 use crate::pipelines::scoring;
 use crate::ports::clock::SystemClock;
+use crate::ports::factories::HistoryFactory;
 use crate::ports::history::TopicHistory;
 use crate::ports::schema::Schema as _;
+use crate::ports::source::Subscription;
 use crate::ports::{Clock, Fault};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,7 +75,7 @@ impl World {
         let (log, group) = (self.log.clone(), name.to_owned());
         let history: HistoryFactory = Arc::new(move || Ok(Box::new(log.history(&group)) as Box<dyn TopicHistory>));
         let ports = Ports {
-            source: Box::new(self.log.source(subscription(&self.topology))),
+            source: Box::new(self.log.source(Subscription::of(&self.topology))),
             // One: SQLite has one writer, so a second worker would only wait for the first.
             workers: vec![WorkerPorts { rows: Box::new(rows), sink: Box::new(sink), spare: None }],
             clock: Arc::clone(&self.clock),
@@ -131,7 +133,7 @@ fn create(log: &MemoryLog, rows: &SqliteSettings, topology: &Topology) -> Result
         schema.note_baseline(&spec.table)?;
     }
     let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources).cloned();
-    for topic in sources.chain(outputs(topology)) {
+    for topic in sources.chain(topology.outputs()) {
         log.create_topic(topic.as_str(), PARTITIONS)?;
     }
     Ok(())

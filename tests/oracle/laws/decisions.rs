@@ -6,7 +6,7 @@ use super::history::{Expect, History, Link, Verdict};
 use super::index::{Index, Place};
 use super::messages::nonce_of;
 use std::collections::HashSet;
-use tidegate::engine::message::{id_of, is_dead_letter, turn_of};
+use tidegate::engine::outbound::message::{id_of, is_dead_letter, turn_of};
 use tidegate::flow::identity::{THRESHOLD_HEADER, VERSION_HEADER};
 use tidegate::ports::rows::OutboxRow;
 

@@ -2,8 +2,8 @@
 
 use super::history::{Fate, History, Input, Link, Output, Source, Verdict};
 use std::collections::{HashMap, HashSet};
-use tidegate::engine::comparison::origin_of;
-use tidegate::engine::message::{is_dead_letter, turn_of};
+use tidegate::engine::audit::comparison::origin_of;
+use tidegate::engine::outbound::message::{is_dead_letter, turn_of};
 use tidegate::flow::record::{Offset, TopicPartition};
 use tidegate::ports::rows::OutboxRow;
 

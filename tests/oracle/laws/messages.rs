@@ -6,7 +6,7 @@ use super::history::{Expect, Fate, History, Output};
 use super::index::{Index, Place, is_letter, place_of};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
-use tidegate::engine::comparison::{Compared, Comparison, Standing, origin_of};
+use tidegate::engine::audit::comparison::{Compared, Comparison, Standing, origin_of};
 use tidegate::flow::key::partition_for;
 
 pub(super) fn judge(history: &History, index: &Index<'_>, out: &mut Findings) {

@@ -2,7 +2,7 @@
 
 use super::finding::{Anomaly, Findings};
 use super::history::{Fate, History};
-use tidegate::engine::comparison::{Misplaced, misplaced};
+use tidegate::engine::audit::comparison::{Misplaced, misplaced};
 
 pub(super) fn judge(history: &History, out: &mut Findings) {
     for source in &history.sources {

@@ -1,0 +1,108 @@
+//! Every message between the threads of a member: to a worker, to its relay, to the polling thread.
+
+use crate::engine::outbound::publication::Publication;
+use crate::engine::protocol::ownership::AssignmentId;
+use crate::engine::state::question::Question;
+use crate::flow::record::{Chunk, NextOffset, TopicName, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::rows::OutboxRow;
+use crate::ports::source::TaskId;
+use crossbeam_channel::Sender;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the stage is told.
+pub(crate) enum ToStage {
+    /// A task is ours: take it over.
+    Assigned { task: TaskId, assignment: AssignmentId, queued: Arc<AtomicUsize> },
+    /// Records of one input, in offset order, and of which start of its delivery they are.
+    Records { task: TaskId, topic: usize, delivery: u64, chunk: Chunk },
+    /// The tasks move: take no more input, let the relay publish what is committed, then say so.
+    Revoked { tasks: Vec<TaskId>, ack: Sender<()> },
+    /// The tasks are gone already.
+    Lost { tasks: Vec<TaskId> },
+    /// An input cannot be read on.
+    OutOfRange { task: TaskId, topic: usize, message: String },
+    /// K of a source partition is committed.
+    Published {
+        task: TaskId,
+        assignment: AssignmentId,
+        source: TopicPartition,
+        next_offset: NextOffset,
+        /// The batch of its stores that is published with it, all inputs of it, and with all before; 0 for none.
+        batch: u64,
+        /// Where the task's changelogs ended with it.
+        ends: Vec<(TopicPartition, NextOffset)>,
+    },
+    /// Something that was handed over is settled: there is room for more.
+    Settled,
+    /// Decided rows were not published.
+    Unpublished { task: TaskId, assignment: AssignmentId, left: Left, detail: String },
+    /// The largest messages that these topics take, asked for anew.
+    Limits(HashMap<TopicName, usize>),
+    /// The relay holds nothing of this assignment any more.
+    Drained { task: TaskId, assignment: AssignmentId },
+    /// Whether the group counts us in: `Fenced` is no, any other error is no answer.
+    Proved { task: TaskId, assignment: AssignmentId, outcome: Result<(), Fault> },
+    /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
+    Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
+    /// Somebody reads a store.
+    Query(Question),
+}
+
+/// What becomes of decided rows that were not published.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// They are somebody else's, or ours once we have proved it: the next takeover publishes them.
+    ToTakeover,
+    /// They cannot be published yet, or not in one transaction: a takeover that begins then publishes them.
+    Later { until: Duration },
+    /// Their topics will never take some of them: the takeover puts these dead letters in their places first.
+    Replaced(Vec<OutboxRow>),
+    /// They can never be published, and nothing can stand for them: the task halts.
+    ForGood,
+}
+
+/// What the relay is told.
+pub(crate) enum ToRelay {
+    /// Publish this.
+    Publish(Box<Publication>),
+    /// Everything before this message concerns `task` for the last time: answer with [`ToStage::Drained`].
+    Barrier { task: TaskId, assignment: AssignmentId },
+    /// Prove that the group counts us in as the owner of these sources: answer with [`ToStage::Proved`].
+    Prove { task: TaskId, assignment: AssignmentId, sources: Vec<TopicPartition> },
+    /// Publish everything before this message, then say so.
+    Drain { ack: Sender<()> },
+    /// As [`ToRelay::Drain`], but tell the stage, which has stores to write before it says so.
+    Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
+}
+
+/// What the polling thread is told.
+pub(crate) enum ToSource {
+    /// A task was taken over: deliver from these positions on, under the number `delivery`.
+    Start { task: TaskId, assignment: AssignmentId, delivery: u64, positions: Vec<(TopicPartition, NextOffset)> },
+}
+
+/// Who answers for which task: kept by the router, which gives tasks to workers.
+#[derive(Clone, Default)]
+pub(crate) struct Inboxes(Arc<Mutex<BTreeMap<TaskId, Sender<ToStage>>>>);
+
+impl Inboxes {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Sender<ToStage>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn place(&self, task: TaskId, inbox: Sender<ToStage>) {
+        self.lock().insert(task, inbox);
+    }
+
+    pub(crate) fn remove(&self, task: TaskId) {
+        self.lock().remove(&task);
+    }
+
+    pub(crate) fn of(&self, task: TaskId) -> Option<Sender<ToStage>> {
+        self.lock().get(&task).cloned()
+    }
+}

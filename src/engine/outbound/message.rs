@@ -1,0 +1,396 @@
+//! From an outbox row to a message: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
+
+use crate::engine::outbound::outgoing::Origin;
+use crate::flow::effect::{Emission, Reject};
+use crate::flow::identity::{ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER};
+use crate::flow::record::{Header, Offset, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::topology::Topology;
+use crate::ports::Fault;
+use crate::ports::rows::OutboxRow;
+use crate::ports::sink::{Message, Sink};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
+const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
+
+/// Begins the names of headers that have a meaning for Tidegate.
+const OWN_PREFIX: &str = "tg_";
+
+/// Marks an outbox row as a changelog record and holds its [turn](turn_of). It stays in the outbox: the record itself has
+/// no headers.
+const CHANGELOG_HEADER: &str = "tg_changelog";
+
+/// Says how many bytes of a value were left out of a dead letter, because its topic would not take them.
+pub const OMITTED_HEADER: &str = "tg_value_omitted_bytes";
+/// The same of the record's own headers, names and values, left out where leaving out the value was not enough.
+const HEADERS_OMITTED_HEADER: &str = "tg_headers_omitted_bytes";
+/// The same of the key, the last to be left out.
+const KEY_OMITTED_HEADER: &str = "tg_key_omitted_bytes";
+/// Says how many bytes of a message for people were cut off.
+const MESSAGE_OMITTED_HEADER: &str = "tg_message_omitted_bytes";
+
+/// Most bytes of a dead letter's message for people: it may quote the whole value.
+const MESSAGE_BYTES: usize = 1_024;
+/// Most bytes of its code.
+const CODE_BYTES: usize = 128;
+/// What is left of a dead letter without value, key and headers of the record is no larger, in bytes: two names of 249, the
+/// message, the code, and what [`bytes_of`] adds. A dead-letter topic must take as much.
+pub(crate) const LETTER_BYTES: usize = 5 << 10;
+
+/// The id of an outbox row's message.
+#[must_use]
+pub fn id_of(pipeline: &str, row: &OutboxRow) -> String {
+    NoticeId {
+        pipeline,
+        source: &row.source,
+        source_offset: row.source_offset,
+        seq: row.seq,
+        incarnation: row.incarnation,
+    }
+    .to_string()
+}
+
+/// The headers of the message: the row's own, then the id, and for a notice the CloudEvents attributes (Kafka binding,
+/// binary mode).
+#[must_use]
+pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
+    let id = id_of(pipeline, row);
+    let mut headers = Vec::with_capacity(row.headers.len() + 7);
+    headers.extend_from_slice(&row.headers);
+    if !is_dead_letter(row) {
+        headers.push(Header::new("ce_specversion", *b"1.0"));
+        headers.push(Header::new("ce_id", id.as_bytes()));
+        headers.push(Header::new("ce_source", format!("/{pipeline}")));
+        headers.push(Header::new("ce_type", row.destination.as_str().as_bytes()));
+        headers.push(Header::new("ce_time", row.created_at.to_rfc3339()));
+        headers.push(Header::new("content-type", *b"application/json"));
+    }
+    headers.push(Header::new(ID_HEADER, id));
+    headers
+}
+
+/// Whether the row is a dead letter.
+#[must_use]
+pub fn is_dead_letter(row: &OutboxRow) -> bool {
+    row.headers.iter().any(|header| header.name.starts_with(DEAD_LETTER_PREFIX))
+}
+
+/// The outbox row of a changelog record. Without a value it is a tombstone.
+pub(crate) fn changelog_row(
+    origin: Origin<'_>,
+    incarnation: i32,
+    seq: i32,
+    turn: i64,
+    message: &Message<'_>,
+    now: Timestamp,
+) -> OutboxRow {
+    OutboxRow {
+        source: origin.source.clone(),
+        source_offset: origin.offset,
+        seq,
+        incarnation,
+        destination: message.destination.clone(),
+        key: message.key.map(<[u8]>::to_vec),
+        value: message.value.map(<[u8]>::to_vec),
+        headers: vec![Header::new(CHANGELOG_HEADER, turn.to_string())],
+        created_at: now,
+        timestamp: None,
+    }
+}
+
+/// The changelog record of such a row: it goes to the partition number of its task.
+pub(crate) fn changelog_message(row: &OutboxRow) -> Message<'_> {
+    Message {
+        destination: &row.destination,
+        partition: Some(row.source.partition),
+        key: row.key.as_deref(),
+        value: row.value.as_deref(),
+        headers: &[],
+        timestamp: None,
+        is_tracked: true,
+    }
+}
+
+/// The turn of a changelog record among those of its task, whatever input it came with: a key's last one is its value.
+/// `None` for a row of any other kind.
+#[must_use]
+pub fn turn_of(row: &OutboxRow) -> Option<i64> {
+    let header = row.headers.first().filter(|header| header.name == CHANGELOG_HEADER)?;
+    if is_dead_letter(row) {
+        return None; // an older release let the rejected record's headers be its first
+    }
+    std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
+}
+
+/// Whether a header of this name is ours to write: on a record that somebody sent it is another pipeline's, or of an earlier
+/// life of the same record.
+fn is_reserved(header: &Header) -> bool {
+    header.name.starts_with(OWN_PREFIX) || header.name.starts_with(DEAD_LETTER_PREFIX)
+}
+
+/// What may be sent on of the headers of a record, so that nothing of somebody else's is ever read as ours: all but those of
+/// [reserved](is_reserved) names. A notice that another pipeline announced still names itself by `ce_id`.
+pub(crate) fn sent_on(headers: &[Header]) -> Cow<'_, [Header]> {
+    if headers.iter().any(is_reserved) {
+        return headers.iter().filter(|header| !is_reserved(header)).cloned().collect();
+    }
+    Cow::Borrowed(headers)
+}
+
+/// The first bytes of a text, cut between two characters.
+fn beginning(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
+/// Adds Spring's headers, which say where a dead letter came from and why, to those of the record.
+fn explain(
+    headers: &mut Vec<Header>,
+    group: &str,
+    source: &TopicPartition,
+    offset: Offset,
+    timestamp: Timestamp,
+    reject: &Reject,
+) {
+    let message = beginning(reject.message(), MESSAGE_BYTES);
+    let mut add = |name: &str, value: Vec<u8>| headers.push(Header::new(format!("{DEAD_LETTER_PREFIX}{name}"), value));
+    add("original-topic", source.topic.as_str().into());
+    add("original-partition", source.partition.0.to_be_bytes().into());
+    add("original-offset", offset.0.to_be_bytes().into());
+    add("original-timestamp", timestamp.0.to_be_bytes().into());
+    add("original-timestamp-type", b"CreateTime".into());
+    add("original-consumer-group", group.into());
+    add("exception-fqcn", beginning(reject.code(), CODE_BYTES).into());
+    // One line: a message may quote the payload's own line breaks.
+    add("exception-message", message.replace(['\n', '\r'], " ").into_bytes());
+    if message.len() < reject.message().len() {
+        headers.push(Header::new(MESSAGE_OMITTED_HEADER, (reject.message().len() - message.len()).to_string()));
+    }
+}
+
+/// Leaves out of a dead letter what its topic, of at most `limit` bytes, would not take, so that it blocks no partition: the
+/// value, then the record's own headers, then the key. How many bytes each had is told.
+fn fit(pipeline: &str, row: &mut OutboxRow, limit: usize) {
+    let omit = |row: &mut OutboxRow, name: &str, take: fn(&mut OutboxRow) -> Option<usize>| {
+        if bytes_of(pipeline, row) > limit
+            && let Some(bytes) = take(row)
+        {
+            row.headers.push(Header::new(name, bytes.to_string()));
+        }
+    };
+    omit(row, OMITTED_HEADER, |row| Some(row.value.take()?.len()));
+    omit(row, HEADERS_OMITTED_HEADER, |row| {
+        let (own, foreign): (Vec<Header>, Vec<Header>) = row.headers.drain(..).partition(is_reserved);
+        row.headers = own;
+        let bytes = foreign.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
+        (bytes > 0).then_some(bytes)
+    });
+    omit(row, KEY_OMITTED_HEADER, |row| Some(row.key.take()?.len()));
+}
+
+/// Bytes that a message takes in its topic, roughly: key, value, headers and 128 for the record's frame.
+#[must_use]
+pub fn bytes_of(pipeline: &str, row: &OutboxRow) -> usize {
+    let optional = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    let own: usize = row.headers.iter().map(|header| header.name.len() + optional(&header.value) + 4).sum();
+    // Derived headers: their names and fixed values come to less than 160 bytes, the id stands in two of them.
+    let derived = 160
+        + 2 * (pipeline.len() + row.source.topic.as_str().len() + 48)
+        + pipeline.len()
+        + row.destination.as_str().len();
+    128 + optional(&row.key) + optional(&row.value) + own + derived
+}
+
+/// The outbox row of one notice that passed the filter. `version`: the row's, where its table has one.
+#[must_use]
+pub fn notice(
+    source: &TopicPartition,
+    incarnation: i32,
+    record: &Record<'_>,
+    seq: usize,
+    emission: Emission,
+    version: Option<i64>,
+    now: Timestamp,
+) -> OutboxRow {
+    let mut headers = Vec::new();
+    if let Some(version) = version {
+        headers.push(Header::new(VERSION_HEADER, version.to_string()));
+    }
+    if let Some(threshold) = emission.threshold {
+        headers.push(Header::new(THRESHOLD_HEADER, threshold.to_string()));
+    }
+    OutboxRow {
+        source: source.clone(),
+        source_offset: record.offset,
+        seq: i32::try_from(seq).unwrap_or(i32::MAX),
+        incarnation,
+        destination: emission.destination,
+        key: record.key.map(<[u8]>::to_vec),
+        value: Some(emission.value),
+        headers,
+        created_at: now,
+        // What no producer can send goes out as of now.
+        timestamp: Some(record.timestamp).filter(|at| at.0 >= 0),
+    }
+}
+
+/// The outbox row of a dead letter, which always fits into its topic, of at most `limits`.
+#[must_use]
+#[expect(clippy::implicit_hasher, reason = "one map, made by the supervisor")]
+pub fn dead_letter(
+    pipeline: &str,
+    limits: &HashMap<TopicName, usize>,
+    source: &TopicPartition,
+    incarnation: i32,
+    record: &Record<'_>,
+    reject: &Reject,
+    now: Timestamp,
+) -> OutboxRow {
+    let mut headers = sent_on(record.headers).into_owned();
+    explain(&mut headers, pipeline, source, record.offset, record.timestamp, reject);
+    let mut row = OutboxRow {
+        source: source.clone(),
+        source_offset: record.offset,
+        seq: 0,
+        incarnation,
+        destination: Topology::dead_letter_topic(&source.topic),
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers,
+        created_at: now,
+        timestamp: None, // a letter is kept from the moment it is written, however old its record
+    };
+    if let Some(limit) = limits.get(&row.destination) {
+        fit(pipeline, &mut row, *limit);
+    }
+    row
+}
+
+/// The outbox row of a dead letter in the place of `row`, which its topic refuses: under its id, with its key, value and
+/// headers. Where it came from is told of the input; the timestamp is that of the decision.
+pub(crate) fn letter_for(
+    pipeline: &str,
+    limits: &HashMap<TopicName, usize>,
+    row: &OutboxRow,
+    cause: &str,
+) -> OutboxRow {
+    let reject = Reject::dead_letter("refused", format!("{}: {cause}", row.destination));
+    let destination = Topology::dead_letter_topic(&row.source.topic);
+    let mut letter = OutboxRow { destination, timestamp: None, ..row.clone() };
+    explain(&mut letter.headers, pipeline, &row.source, row.source_offset, row.created_at, &reject);
+    if let Some(limit) = limits.get(&letter.destination) {
+        fit(pipeline, &mut letter, *limit);
+    }
+    letter
+}
+
+/// Queues the message of one outbox row that is no changelog record.
+pub(crate) fn send_row(sink: &mut dyn Sink, pipeline: &str, row: &OutboxRow) -> Result<(), Fault> {
+    let headers = headers_of(pipeline, row);
+    let (key, value) = (row.key.as_deref(), row.value.as_deref());
+    // A dead letter goes to its source's partition number, as with Spring, so that a null key has a place too.
+    let partition = is_dead_letter(row).then_some(row.source.partition);
+    let (destination, headers, timestamp, is_tracked) = (&row.destination, &headers, row.timestamp, false);
+    sink.send(&Message { destination, partition, key, value, headers, timestamp, is_tracked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Partition;
+
+    fn letter(record: &Record<'_>, limit: usize, message: &str) -> OutboxRow {
+        let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(2));
+        let limits = HashMap::from([(TopicName::parse("in-dlt").unwrap(), limit)]);
+        dead_letter("p", &limits, &source, 0, record, &Reject::new(message), Timestamp(0))
+    }
+
+    fn header(row: &OutboxRow, name: &str) -> Option<String> {
+        let mut found = row.headers.iter().filter(|header| header.name == name);
+        let value = found.next().map(|header| String::from_utf8(header.value.clone().unwrap()).unwrap());
+        assert_eq!(found.next(), None, "{name} stands once");
+        value
+    }
+
+    #[test]
+    fn a_dead_letter_always_fits_and_tells_what_it_lacks() {
+        let big = vec![b'x'; 100_000];
+        let own = [Header::new("trace", big.clone())];
+        let record = |key, value, headers| Record { offset: Offset(7), timestamp: Timestamp(1), key, value, headers };
+        let omitted = |row: &OutboxRow| {
+            ["value", "headers", "key", "message"].map(|what| header(row, &format!("tg_{what}_omitted_bytes")))
+        };
+        let number = |n: usize| Some(n.to_string());
+        let cases = [
+            (record(Some(b"k"), Some(&big), &[]), [number(100_000), None, None, None]),
+            (record(Some(b"k"), Some(&big), &own), [number(100_000), number(100_005), None, None]),
+            (record(Some(&big), Some(b"v"), &own), [number(1), number(100_005), number(100_000), None]),
+            (record(Some(&big), None, &[]), [None, None, number(100_000), None]),
+        ];
+        for (record, expected) in cases {
+            let row = letter(&record, 50_000, "short");
+            assert_eq!(omitted(&row), expected);
+            assert!(bytes_of("p", &row) <= 50_000 && is_dead_letter(&row));
+        }
+        let quoted = letter(&record(Some(b"k"), Some(b"v"), &[]), 50_000, &"\u{e9}\n".repeat(1_000));
+        let message = header(&quoted, "kafka_dlt-exception-message").unwrap();
+        assert_eq!((message.len(), omitted(&quoted)), (1_023, [None, None, None, number(3_000 - 1_023)]));
+    }
+
+    #[test]
+    fn the_smallest_dead_letter_fits_into_what_every_dead_letter_topic_must_take() {
+        let (long, name) = ("m".repeat(1 << 20), "n".repeat(245));
+        let source = TopicPartition::new(TopicName::parse(&name).unwrap(), Partition(i32::MAX));
+        let limits = HashMap::from([(Topology::dead_letter_topic(&source.topic), LETTER_BYTES)]);
+        let record = Record {
+            offset: Offset(i64::MAX),
+            timestamp: Timestamp(0),
+            key: Some(long.as_bytes()),
+            value: Some(long.as_bytes()),
+            headers: &[Header::new("h", long.as_bytes())],
+        };
+        let reject = Reject::dead_letter(long.clone(), long.clone());
+        let row = dead_letter(&name, &limits, &source, i32::MAX, &record, &reject, Timestamp(i64::MAX));
+        assert!(bytes_of(&name, &row) <= LETTER_BYTES, "{}", bytes_of(&name, &row));
+    }
+
+    #[test]
+    fn nothing_of_somebody_else_is_read_as_ours() {
+        let headers =
+            ["tg_id", "trace", "tg_changelog", "ce_id", "kafka_dlt-exception-fqcn", "kafka_dlt-exception-stacktrace"]
+                .map(|name| Header::new(name, *b"theirs"));
+        let record =
+            Record { offset: Offset(7), timestamp: Timestamp(1), key: None, value: Some(b"v"), headers: &headers };
+        let row = letter(&record, 50_000, "why");
+        let all = headers_of("p", &row);
+        let names: Vec<&str> = all.iter().map(|header| header.name.as_str()).collect();
+        assert_eq!(names[..3], ["trace", "ce_id", "kafka_dlt-original-topic"]);
+        assert_eq!((names.last(), names.iter().filter(|name| **name == "tg_id").count()), (Some(&"tg_id"), 1));
+        assert_eq!(header(&row, "kafka_dlt-exception-fqcn").as_deref(), Some("rejected"));
+        assert!(!names.contains(&"kafka_dlt-exception-stacktrace"));
+        assert_eq!(turn_of(&row), None);
+    }
+
+    #[test]
+    fn a_message_is_never_taken_for_smaller_than_it_is() {
+        let source = TopicPartition::new(TopicName::parse(&"t".repeat(249)).unwrap(), Partition(2));
+        let record = Record {
+            offset: Offset(i64::MAX),
+            timestamp: Timestamp(i64::MAX),
+            key: Some(b"k"),
+            value: Some(b"v"),
+            headers: &[],
+        };
+        let pipeline = "p".repeat(200);
+        let letter = dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
+        let notice = OutboxRow { headers: Vec::new(), destination: source.topic.clone(), ..letter.clone() };
+        for row in [letter, notice] {
+            let headers = headers_of(&pipeline, &row);
+            let own: usize =
+                headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
+            let bytes = own + row.key.as_ref().map_or(0, Vec::len) + row.value.as_ref().map_or(0, Vec::len);
+            let taken_for = bytes_of(&pipeline, &row);
+            assert!((bytes..bytes + 2_000).contains(&taken_for), "{bytes}, {taken_for}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! How large a publication is, or may be.
+
+/// How much something holds, or may hold.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Size {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Size {
+    pub(crate) const MAX: Self = Self { messages: usize::MAX, bytes: usize::MAX };
+
+    pub(crate) const fn is_within(self, room: Self) -> bool {
+        self.messages <= room.messages && self.bytes <= room.bytes
+    }
+
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+    }
+}

@@ -1,0 +1,32 @@
+//! Why a task stands still, for people; and what a halt rests on.
+
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::remedy::Choice;
+use crate::flow::record::{NextOffset, TopicPartition};
+use crate::ports::source::Committed;
+
+/// Why a task stands still, with the numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Halt {
+    /// The source partition that is to blame; the whole task stands still.
+    pub source: TopicPartition,
+    /// Why.
+    pub reason: HaltReason,
+    /// D.
+    pub next_offset: Option<NextOffset>,
+    /// K and its metadata.
+    pub committed: Option<Committed>,
+    /// What else is known, in one line; may be empty.
+    pub detail: String,
+    /// The ways on, never empty.
+    pub choices: Vec<Choice>,
+}
+
+/// What a halt rests on: D and K as they were found. The log's end is no part of it, which moves while others write.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Contradiction {
+    pub(crate) source: TopicPartition,
+    pub(crate) reason: HaltReason,
+    pub(crate) next_offset: Option<NextOffset>,
+    pub(crate) committed: Option<Committed>,
+}

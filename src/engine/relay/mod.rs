@@ -1,0 +1,1182 @@
+//! The Kafka stage of a worker: moves outbox rows into their topics and, last, K, in one Kafka transaction over all
+//! partitions of the worker.
+//!
+//! Rows come from memory, handed over by the database stage after its commit; the outbox table is read at a takeover
+//! only. What a step without rows decided comes from memory alone, and is sent from there until K is past it.
+//!
+//! What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences late copies
+//! of its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from K on again,
+//! with the same ids; anything else means that somebody else has the partition.
+//!
+//! A worked failure: EndTxn was sent, the connection broke, the library repeated it in silence and answered OK. The first
+//! copy may still sit in a socket buffer and end the *next* transaction half-way (KAFKA-17754). The client's log betrays
+//! the repetition, the sink says so through `taint`, and the producer is replaced before anything else is sent.
+//!
+//! Two producers take turns, one transaction each and never at the same time. Right after a commit the broker still writes
+//! the markers of that transaction, and refuses the same producer another one until it is done; librdkafka asks again after
+//! 20 ms. The other producer need not wait. The rule that offsets of a transaction are sent only after the commit of the one
+//! before was acknowledged (protocol 10) holds of itself, since nothing overlaps.
+//!
+//! It never runs an algorithm and never writes the database. What becomes of messages that their topics refuse for good is
+//! in `refusal`.
+
+pub(crate) mod producers;
+mod reduce;
+mod refusal;
+mod search;
+mod troubles;
+
+use crate::engine::mailbox::{Left, ToRelay, ToStage};
+use crate::engine::outbound::message::send_row;
+use crate::engine::outbound::outstanding::Outstanding;
+use crate::engine::outbound::publication::{Outbound, Part, Publication};
+use crate::engine::outbound::size::Size;
+use crate::engine::protocol::metadata;
+use crate::engine::protocol::order::{Hook, Step};
+use crate::engine::protocol::ownership::{AssignmentId, Assignments};
+use crate::engine::protocol::patience::Patience;
+use crate::engine::relay::producers::Producers;
+use crate::engine::relay::search::Searches;
+use crate::engine::relay::troubles::Troubles;
+use crate::engine::settings::EngineSettings;
+use crate::engine::status::Status;
+use crate::flow::record::{NextOffset, TopicPartition};
+use crate::ports::failpoint::failpoint;
+use crate::ports::sink::Sink;
+use crate::ports::source::{Committed, Group, Membership, TaskId};
+use crate::ports::{Clock, Fault};
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How many times longer than one question to the log a stable read of K waits for a pending transaction, before it is tried
+/// again.
+const COMMITTED_WAITS: u32 = 8;
+/// How often the group may refuse us, with growing pauses of together some seconds, before the tasks must prove that they
+/// are ours. A rebalance refuses once or twice; a process that slept is refused for ever and hears of it elsewhere.
+const REFUSALS_MAX: u32 = 7;
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// What became of a publication, or a piece of one.
+pub(crate) enum Settled {
+    /// It is published, or left to somebody and told.
+    Done,
+    /// Its tasks are to be published one by one.
+    Apart,
+    /// It is to be cut.
+    Smaller,
+}
+
+/// The Kafka stage of one worker.
+pub(crate) struct Relay {
+    pub(crate) pipeline: Arc<str>,
+    pub(crate) producers: Producers,
+    pub(crate) group: Arc<dyn Group>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) assignments: Arc<Assignments>,
+    pub(crate) settings: Arc<EngineSettings>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) hook: Arc<dyn Hook>,
+    pub(crate) inbox: Receiver<ToRelay>,
+    pub(crate) stage: Sender<ToStage>,
+    pub(crate) outstanding: Arc<Outstanding>,
+    pending: VecDeque<Publication>,
+    pending_since: Option<Duration>,
+    fencings: VecDeque<(Duration, u64)>,
+    /// Assignments of which something was not published: what they handed over after it would move K past it.
+    refused: BTreeSet<(TaskId, AssignmentId)>,
+    /// Tasks whose last publications were refused by their topics.
+    pub(crate) searches: BTreeMap<TaskId, Searches>,
+    /// Tasks whose last publications failed alone.
+    pub(crate) troubles: Troubles,
+}
+
+impl Relay {
+    #[expect(clippy::too_many_arguments, reason = "wiring, called once by the supervisor")]
+    pub(crate) fn new(
+        pipeline: Arc<str>,
+        sink: Box<dyn Sink>,
+        spare: Option<Box<dyn Sink>>,
+        group: Arc<dyn Group>,
+        clock: Arc<dyn Clock>,
+        assignments: Arc<Assignments>,
+        settings: Arc<EngineSettings>,
+        status: Arc<Status>,
+        hook: Arc<dyn Hook>,
+        inbox: Receiver<ToRelay>,
+        stage: Sender<ToStage>,
+        outstanding: Arc<Outstanding>,
+        is_abandoned: Arc<AtomicBool>,
+    ) -> Self {
+        let producers = Producers { sink, spare, clock: Arc::clone(&clock), status: Arc::clone(&status), is_abandoned };
+        Self {
+            pipeline,
+            producers,
+            group,
+            clock,
+            assignments,
+            settings,
+            status,
+            hook,
+            inbox,
+            stage,
+            outstanding,
+            pending: VecDeque::new(),
+            pending_since: None,
+            fencings: VecDeque::new(),
+            refused: BTreeSet::new(),
+            searches: BTreeMap::new(),
+            troubles: Troubles::default(),
+        }
+    }
+
+    /// Does what is due, at most one transaction. Answers how long it may sleep when there was nothing to do.
+    ///
+    /// # Errors
+    /// `Fatal` ends the worker.
+    pub(crate) fn step(&mut self) -> Result<Option<Duration>, Fault> {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message)?;
+        }
+        let Some(since) = self.pending_since else { return Ok(Some(self.settings.idle_commit)) };
+        let due = since + self.settings.idle_commit;
+        let now = self.clock.elapsed();
+        if now < due && self.pending.iter().all(|publication| publication.len() == 0 && !publication.is_urgent) {
+            return Ok(Some(due.saturating_sub(now)));
+        }
+        self.publish_next()?;
+        Ok(None)
+    }
+
+    /// Whether its next step has something to do that waits for no time to pass.
+    pub(crate) fn has_work(&self) -> bool {
+        let is_due = |publication: &Publication| publication.len() > 0 || publication.is_urgent;
+        !self.inbox.is_empty() || self.pending.iter().any(is_due)
+    }
+
+    /// Waits for a message, at most `wait`, and takes it.
+    ///
+    /// # Errors
+    /// As [`Relay::step`]; false when every sender is gone.
+    pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool, Fault> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(message) => self.take(message).map(|()| true),
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(true),
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Ok(false),
+        }
+    }
+
+    fn take(&mut self, message: ToRelay) -> Result<(), Fault> {
+        match message {
+            ToRelay::Publish(publication) => {
+                self.pending_since.get_or_insert(self.clock.elapsed());
+                self.pending.push_back(*publication);
+            }
+            ToRelay::Barrier { task, assignment } => {
+                self.publish_all()?;
+                // Everything of before is gone; what comes now begins at the K that the task reads next.
+                self.refused.remove(&(task, assignment));
+                self.tell(ToStage::Drained { task, assignment });
+            }
+            ToRelay::Prove { task, assignment, sources } => {
+                let outcome = match self.prove(task, assignment, &sources) {
+                    Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                    outcome => outcome,
+                };
+                self.tell(ToStage::Proved { task, assignment, outcome });
+            }
+            ToRelay::Drain { ack } => {
+                self.publish_all()?;
+                let _ = ack.send(()); // whoever asked may have stopped waiting
+            }
+            ToRelay::Farewell { tasks, ack } => {
+                self.publish_all()?;
+                self.tell(ToStage::Farewell { tasks, ack });
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits K unchanged, in a transaction of its own: refused means that we are no member. A plain commit of offsets would
+    /// do, but for a copy of it that was repeated in silence and arrives late: nothing fences that, and it moves K back.
+    fn prove(&mut self, task: TaskId, assignment: AssignmentId, sources: &[TopicPartition]) -> Result<(), Fault> {
+        let committed = self.group.committed(sources, self.settings.ask_wait)?;
+        let unchanged = |k: Option<Committed>| k.unwrap_or_else(|| metadata::standing_for_none(&self.pipeline));
+        let offsets: Vec<_> = sources.iter().cloned().zip(committed.into_iter().map(unchanged)).collect();
+        let membership = self.assignments.membership(task, assignment);
+        let membership = membership.ok_or_else(|| Fault::fenced("the partition has moved"))?;
+        let outcome = (self.producers.sink.begin())
+            .and_then(|()| self.producers.sink.send_offsets(&offsets, &membership))
+            .and_then(|()| self.producers.sink.commit());
+        if outcome.is_err() && self.producers.sink.is_fenced() {
+            self.note_fencing()?;
+        }
+        if outcome.is_err() || self.producers.sink.taint().is_some() {
+            self.producers.renew()?;
+        }
+        self.producers.take_turns();
+        outcome
+    }
+
+    pub(crate) fn tell(&self, message: ToStage) {
+        let _ = self.stage.send(message); // the stage may have ended already
+    }
+
+    fn publish_all(&mut self) -> Result<(), Fault> {
+        while !self.pending.is_empty() {
+            self.publish_next()?;
+        }
+        Ok(())
+    }
+
+    /// Merges what is pending, up to the bounds on rows and bytes, and brings it to its end: published, or refused and told.
+    ///
+    /// What an earlier assignment of a partition left behind is dropped before anything is added to it: merged, the rows of
+    /// both would be those of one partition, and dropping one would drop the other.
+    fn publish_next(&mut self) -> Result<(), Fault> {
+        let mut merged = Publication::default();
+        let (mut messages, mut bytes) = (0, 0);
+        let room = self.room();
+        while let Some(next) = self.pending.front() {
+            let is_full = merged.len() + next.len() > room.messages || merged.bytes + next.bytes > room.bytes;
+            if !merged.parts.is_empty() && is_full {
+                break;
+            }
+            let Some(mut next) = self.pending.pop_front() else { break };
+            messages += next.len();
+            bytes += next.bytes;
+            self.drop_foreign(&mut next);
+            merged.append(next);
+        }
+        self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
+        let result = self.settle(merged);
+        self.outstanding.settled(messages, bytes);
+        if messages > 0 {
+            self.tell(ToStage::Settled);
+        }
+        result
+    }
+
+    /// The most of one transaction that carries rows.
+    fn room(&self) -> Size {
+        let (messages, bytes) = (self.settings.transaction_rows, self.settings.transaction_bytes);
+        self.outstanding.room(Size { messages, bytes })
+    }
+
+    /// Publishes until every part is either published or refused: as one transaction, or in pieces where it is too large.
+    fn settle(&mut self, publication: Publication) -> Result<(), Fault> {
+        let mut queue: VecDeque<Publication> = self.troubles.set_apart(publication).into();
+        let mut has_failed = false;
+        while let Some(next) = queue.pop_front() {
+            // What steps without rows hand over has the size that was meant, unless such a size has failed since.
+            let is_of_rows = next.parts.iter().any(|part| !part.is_through_log());
+            let room = if is_of_rows { self.room() } else { self.outstanding.room(Size::MAX) };
+            let mut pieces = next.pieces(&self.pipeline, room);
+            let Some(mut piece) = pieces.pop_front() else { continue };
+            pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));
+            match self.settle_piece(&mut piece, has_failed)? {
+                Settled::Done => continue,
+                Settled::Apart => piece.split().into_iter().rev().for_each(|own| queue.push_front(own)),
+                Settled::Smaller => queue.push_front(piece),
+            }
+            has_failed = true;
+        }
+        Ok(())
+    }
+
+    /// Tries until it is published or refused, or until something else promises more. `has_failed`: what it is a piece of has.
+    fn settle_piece(&mut self, publication: &mut Publication, has_failed: bool) -> Result<Settled, Fault> {
+        let (mut failures, mut refusals) = (0_u32, 0_u32);
+        let mut is_doubtful = has_failed || self.troubles.is_of(publication);
+        loop {
+            self.drop_foreign(publication);
+            if publication.parts.is_empty() {
+                return Ok(Settled::Done);
+            }
+            if let Some(topic) = if is_doubtful { self.missing_topic(publication) } else { None } {
+                if publication.tasks().len() > 1 {
+                    return Ok(Settled::Apart);
+                }
+                self.await_topic(publication, &topic);
+                return Ok(Settled::Done);
+            }
+            let fault = match self.attempt(publication) {
+                Ok(()) => return self.succeeded(publication).map(|()| Settled::Done),
+                Err(fault) => fault,
+            };
+            failures += 1;
+            refusals += u32::from(fault.is_fenced());
+            is_doubtful = fault.is_retry();
+            let is_of_one = publication.tasks().len() == 1;
+            let detail = fault.to_string();
+            let is_refused = is_of_one && matches!(fault, Fault::Corrupt(_));
+            // One that is large may have been ended by its timeout, which looks the same.
+            let may_be_late = self.producers.sink.is_fenced() && publication.is_divisible(&self.pipeline);
+            self.note_failure(fault, may_be_late)?;
+            self.producers.renew()?;
+            self.keep_unpublished(publication)?;
+            if is_refused {
+                self.set_apart(publication, &detail)?;
+                continue;
+            }
+            if refusals >= REFUSALS_MAX {
+                self.give_up(publication);
+                return Ok(Settled::Done);
+            }
+            // Twice in vain: one task's trouble must not hold up the others.
+            if failures >= 2 && publication.tasks().len() > 1 {
+                return Ok(Settled::Apart);
+            }
+            if is_doubtful
+                && (failures >= 2 || has_failed)
+                && !publication.parts.is_empty()
+                && let Some(settled) = self.reduce(publication, failures, &detail)
+            {
+                return Ok(settled);
+            }
+            if failures >= 2 {
+                self.producers.pause(failures)?;
+            }
+        }
+    }
+
+    fn succeeded(&mut self, publication: &Publication) -> Result<(), Fault> {
+        self.outstanding.grow();
+        self.confirm(publication);
+        if let Some(reason) = self.producers.sink.taint() {
+            tracing::info!(
+                transactional_id = self.producers.sink.transactional_id(),
+                reason,
+                "producer replaced: a request was repeated in silence"
+            );
+            self.producers.renew()?;
+        }
+        self.producers.take_turns();
+        Ok(())
+    }
+
+    /// One transaction, in the order of [`crate::engine::protocol::order`].
+    fn attempt(&mut self, publication: &mut Publication) -> Result<(), Fault> {
+        self.producers.sink.begin()?;
+        self.hook.after(Step::OpenKafka)?;
+        for Outbound { row, .. } in &publication.rows {
+            send_row(&mut *self.producers.sink, &self.pipeline, row)?;
+            failpoint!(K7);
+        }
+        for message in publication.outgoing.messages() {
+            self.producers.sink.send(&message)?;
+            failpoint!(K7);
+        }
+        self.hook.after(Step::Produce)?;
+        self.producers.sink.flush()?;
+        publication.ends = self.producers.sink.ends();
+        self.hook.after(Step::Flush)?;
+        let membership = self.membership(&publication.parts)?;
+        self.producers.sink.send_offsets(&self.offsets(&publication.parts), &membership)?;
+        self.hook.after(Step::SendOffsets)?;
+        self.producers.sink.commit()?;
+        self.hook.after(Step::CommitKafka)
+    }
+
+    fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
+        let metadata = |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.marks.as_deref());
+        let offset = |part: &Part| (part.source.clone(), metadata(part));
+        parts.iter().map(offset).collect()
+    }
+
+    /// The membership to commit with, immediately before it is used.
+    fn membership(&self, parts: &[Part]) -> Result<Membership, Fault> {
+        let mut found = None;
+        for part in parts {
+            found = self.assignments.membership(part.task, part.assignment);
+            if found.is_none() {
+                return Err(Fault::fenced(format!(
+                    "{}: the partition moved before its offsets were sent",
+                    part.source
+                )));
+            }
+        }
+        found.ok_or_else(|| Fault::retry("a transaction without offsets"))
+    }
+
+    /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
+    /// publishes it.
+    pub(crate) fn drop_foreign(&mut self, publication: &mut Publication) {
+        let detail = |part: &Part| {
+            if self.assignments.membership(part.task, part.assignment).is_none() {
+                return Some("the partition has moved");
+            }
+            let is_refused = self.refused.contains(&(part.task, part.assignment));
+            is_refused.then_some("something before it was not published")
+        };
+        let gone = |part: &Part| detail(part).map(|detail| (part.clone(), detail));
+        let gone: Vec<(Part, &str)> = publication.parts.iter().filter_map(gone).collect();
+        for (part, detail) in gone {
+            self.refuse(publication, &part, Left::ToTakeover, detail.into());
+        }
+    }
+
+    /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
+    fn give_up(&mut self, publication: &mut Publication) {
+        for part in publication.parts.clone() {
+            self.refuse(publication, &part, Left::ToTakeover, "the group refuses this member".into());
+        }
+    }
+
+    /// Leaves `part` to a takeover, or for good, and with it all that its assignment has handed over since.
+    pub(crate) fn refuse(&mut self, publication: &mut Publication, part: &Part, left: Left, detail: String) {
+        let Part { task, assignment, source, from, to, .. } = part;
+        tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
+        publication.remove(source);
+        self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
+        self.refused.insert((*task, *assignment));
+        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, left, detail });
+    }
+
+    fn confirm(&mut self, publication: &Publication) {
+        self.status.kafka_commits.add(1);
+        self.status.count(publication.counts);
+        let now = self.clock.now();
+        for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {
+            let age = u64::try_from(now.0.saturating_sub(timestamp.0)).unwrap_or(0);
+            self.status.age_at_publication.add(Duration::from_millis(age));
+        }
+        for part in &publication.parts {
+            self.tell_published(publication, part, part.to);
+        }
+        if publication.len() > 0 {
+            self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
+            self.troubles.end(publication);
+        }
+    }
+
+    fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
+        let Part { task, assignment, source, .. } = part.clone();
+        // One transaction: with any of its inputs all of the task's batches in it are published.
+        let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
+        let batch = batches.max().unwrap_or_default();
+        let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
+        let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
+        self.tell(ToStage::Published { task, assignment, source, next_offset, batch, ends });
+    }
+
+    /// Sorts a failure: ends the worker, or lets the publication be offered again.
+    fn note_failure(&mut self, fault: Fault, may_be_late: bool) -> Result<(), Fault> {
+        match fault {
+            Fault::Fatal(_) => return Err(fault),
+            // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
+            Fault::Fenced(_) => self.status.fencings.add(1),
+            Fault::Retry(_) if self.producers.sink.is_fenced() && !may_be_late => self.note_fencing()?,
+            Fault::Corrupt(_) | Fault::Retry(_) => {}
+        }
+        tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
+        Ok(())
+    }
+
+    /// Counts fencings of the producer: one with every rebalance is ordinary, many without any are two deployments with
+    /// one id.
+    fn note_fencing(&mut self) -> Result<(), Fault> {
+        self.status.fencings.add(1);
+        let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());
+        self.fencings.push_back((now, rebalances));
+        self.fencings.retain(|(at, seen)| now.saturating_sub(*at) < MINUTE && *seen == rebalances);
+        if self.fencings.len() >= self.settings.fencings_max {
+            let id = self.producers.sink.transactional_id();
+            return Err(Fault::fatal(format!(
+                "another instance uses transactional.id {id}: it was fenced {} times within a minute and without a rebalance; \
+                 give each deployment its own pipeline name, and each instance its own instance.slot",
+                self.fencings.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads K and keeps what lies beyond it.
+    fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
+        let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
+        let (mut tries, mut patience) = (0, Patience::default());
+        let found = loop {
+            match self.group.committed(&sources, COMMITTED_WAITS * self.settings.ask_wait) {
+                Ok(found) => break found,
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "the committed offsets could not be read yet");
+                    patience.in_vain(self.clock.elapsed(), &sources, &fault);
+                    tries += 1;
+                    self.producers.pause(tries)?;
+                }
+            }
+        };
+        // K tells that what was decided is published, not by whom: a successor may have done it, and where its changelog
+        // records lie among ours nobody knows. The next transaction tells where the changelogs end.
+        publication.ends.clear();
+        for (part, committed) in publication.parts.clone().into_iter().zip(found) {
+            let committed = metadata::known(committed).map(|committed| committed.next_offset);
+            if committed == Some(part.to) && part.from != part.to {
+                self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
+            }
+            match committed {
+                // Tombstones of an idle partition, which no offset tells of. Sent twice they say nothing else.
+                Some(k) if k == part.to && k == part.from && part.batch > 0 => {}
+                // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
+                // as far with the same records. Its stores are opened anew and read on to what is committed.
+                Some(k) if k == part.to && !part.is_through_log() => {
+                    self.tell_published(publication, &part, k);
+                    publication.remove(&part.source);
+                }
+                Some(k) if k < part.from || k >= part.to => {
+                    let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
+                    self.refuse(publication, &part, Left::ToTakeover, detail);
+                }
+                Some(k) => publication.cut(&part.source, k),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::memory::ManualClock;
+    use crate::engine::protocol::order::NoHook;
+    use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+    use crate::ports::rows::OutboxRow;
+    use crate::ports::sink::Message;
+    use crate::ports::source::{Bounds, LogIds};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    type Offsets = Vec<(TopicPartition, Committed)>;
+
+    /// A producer whose first commits fail with `faults`, and the group that it commits for.
+    #[derive(Default)]
+    struct Log {
+        faults: Mutex<VecDeque<Fault>>,
+        /// The topic `out` takes this value never.
+        refuses: Mutex<Option<i64>>,
+        refuses_all: AtomicBool,
+        k: Mutex<Option<NextOffset>>,
+        /// Every offset that was committed.
+        committed: Mutex<Offsets>,
+        sent: Mutex<Vec<i64>>,
+        /// A transaction of more messages does not fit into its timeout, where it is not 0.
+        fits: AtomicUsize,
+        /// The broker says of such a one that its producer was fenced.
+        is_late: AtomicBool,
+        /// The topics are gone.
+        is_gone: AtomicBool,
+        /// What was sent to the dead-letter topic.
+        letters: Mutex<Vec<i64>>,
+        begun: AtomicUsize,
+    }
+
+    struct Producer {
+        log: Arc<Log>,
+        open: Vec<i64>,
+        open_letters: Vec<i64>,
+        offsets: Offsets,
+    }
+
+    impl Sink for Producer {
+        fn begin(&mut self) -> Result<(), Fault> {
+            self.log.begun.fetch_add(1, Ordering::AcqRel);
+            self.open.clear();
+            self.open_letters.clear();
+            Ok(())
+        }
+
+        fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
+            let value = std::str::from_utf8(message.value.unwrap()).unwrap().parse().unwrap();
+            let is_letter = message.destination.as_str() == "in-dlt";
+            if is_letter {
+                self.open_letters.push(value);
+            } else {
+                self.open.push(value);
+            }
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), Fault> {
+            let fits = self.log.fits.load(Ordering::Acquire);
+            if (fits > 0 && self.open.len() > fits) || self.log.is_gone.load(Ordering::Acquire) {
+                return Err(Fault::retry("topic out: timed out"));
+            }
+            let refuses = *self.log.refuses.lock().unwrap();
+            let is_refused = refuses.is_some_and(|value| self.open.contains(&value))
+                || (self.log.refuses_all.load(Ordering::Acquire) && !self.open.is_empty());
+            if is_refused { Err(Fault::corrupt("topic out: Broker: Broker failed to validate record")) } else { Ok(()) }
+        }
+
+        fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
+            Vec::new()
+        }
+
+        fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], _: &Membership) -> Result<(), Fault> {
+            self.offsets = offsets.to_vec();
+            Ok(())
+        }
+
+        fn commit(&mut self) -> Result<(), Fault> {
+            if let Some(fault) = self.log.faults.lock().unwrap().pop_front() {
+                return Err(fault);
+            }
+            self.log.sent.lock().unwrap().append(&mut self.open);
+            self.log.letters.lock().unwrap().append(&mut self.open_letters);
+            *self.log.k.lock().unwrap() = self.offsets.last().map(|(_, committed)| committed.next_offset);
+            self.log.committed.lock().unwrap().append(&mut self.offsets);
+            Ok(())
+        }
+
+        fn taint(&self) -> Option<String> {
+            None
+        }
+
+        fn is_fenced(&self) -> bool {
+            self.log.is_late.load(Ordering::Acquire)
+        }
+
+        fn renew(&mut self) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn close(&mut self) {}
+
+        fn transactional_id(&self) -> &'static str {
+            "p-0-0-0"
+        }
+
+        fn message_bytes_max(&mut self, _: &TopicName) -> Result<usize, Fault> {
+            Ok(1 << 20)
+        }
+    }
+
+    impl Group for Log {
+        fn committed(&self, _: &[TopicPartition], _: Duration) -> Result<Vec<Option<Committed>>, Fault> {
+            let committed = |next_offset| Committed { next_offset, metadata: String::new() };
+            Ok(vec![self.k.lock().unwrap().map(committed)])
+        }
+
+        fn bounds(&self, _: &TopicPartition, _: Duration) -> Result<Bounds, Fault> {
+            Err(Fault::retry("not asked"))
+        }
+
+        fn log_ids(&self, _: &TopicName, _: Duration) -> Result<LogIds, Fault> {
+            Err(Fault::retry("not asked"))
+        }
+
+        fn partition_count(&self, _: &TopicName, _: Duration) -> Result<Option<i32>, Fault> {
+            Ok((!self.is_gone.load(Ordering::Acquire)).then_some(1))
+        }
+
+        fn addresses(&self, _: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
+            Ok(BTreeMap::new())
+        }
+
+        fn commit(&self, _: &[(TopicPartition, Committed)], _: Duration) -> Result<(), Fault> {
+            Err(Fault::fatal("outside any transaction"))
+        }
+    }
+
+    /// A relay of one task, what it tells the stage, and what makes publications of one message for each offset.
+    struct World {
+        relay: Relay,
+        log: Arc<Log>,
+        inbox: Sender<ToRelay>,
+        told: Receiver<ToStage>,
+        task: TaskId,
+        assignment: AssignmentId,
+    }
+
+    fn world(faults: Vec<Fault>) -> World {
+        world_of(faults, 2)
+    }
+
+    fn world_of(faults: Vec<Fault>, transaction_rows: usize) -> World {
+        let log = Arc::new(Log { faults: Mutex::new(faults.into()), ..Log::default() });
+        *log.k.lock().unwrap() = Some(NextOffset(0));
+        let sink = Producer { log: Arc::clone(&log), open: Vec::new(), open_letters: Vec::new(), offsets: Vec::new() };
+        let sink = Box::new(sink);
+        let task = TaskId { sub_topology: 0, partition: Partition(0) };
+        let assignments = Arc::new(Assignments::default());
+        let assignment = assignments.assign(&[task], Membership::new("p", "m", 1, None).unwrap())[0].1;
+        let (inbox, receiver) = crossbeam_channel::unbounded();
+        let (stage, told) = crossbeam_channel::unbounded();
+        let settings = EngineSettings { transaction_rows, ..EngineSettings::default() };
+        let relay = Relay::new(
+            "p".into(),
+            sink,
+            None,
+            Arc::clone(&log) as Arc<dyn Group>,
+            Arc::new(ManualClock::default()),
+            assignments,
+            Arc::new(settings),
+            Arc::new(Status::default()),
+            Arc::new(NoHook),
+            receiver,
+            stage,
+            Arc::new(Outstanding { messages: AtomicUsize::new(10_000), ..Outstanding::default() }),
+            Arc::new(AtomicBool::new(false)),
+        );
+        World { relay, log, inbox, told, task, assignment }
+    }
+
+    impl World {
+        /// The partition goes and comes back: another assignment, whose owner before this one has published up to K.
+        fn move_away_and_back(&mut self) {
+            self.relay.assignments.remove(&[self.task]);
+            let membership = Membership::new("p", "m", 3, None).unwrap();
+            self.assignment = self.relay.assignments.assign(&[self.task], membership)[0].1;
+        }
+
+        fn publish(&self, from: i64, to: i64) {
+            self.publish_rows(from, to, from..to);
+        }
+
+        /// As [`World::publish`], of a step without rows.
+        fn publish_log(&self, from: i64, to: i64) {
+            self.hand_over(from, to, from..to, 0);
+        }
+
+        fn publish_rows(&self, from: i64, to: i64, offsets: std::ops::Range<i64>) {
+            self.hand_over(from, to, offsets, 1);
+        }
+
+        fn hand_over(&self, from: i64, to: i64, offsets: std::ops::Range<i64>, epoch: i64) {
+            let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
+            let row = |offset: i64| OutboxRow {
+                source: source.clone(),
+                source_offset: Offset(offset),
+                seq: 0,
+                incarnation: 0,
+                destination: TopicName::parse("out").unwrap(),
+                key: None,
+                value: Some(offset.to_string().into_bytes()),
+                headers: Vec::new(),
+                created_at: Timestamp(0),
+                timestamp: None,
+            };
+            let part = Part {
+                task: self.task,
+                assignment: self.assignment,
+                source: source.clone(),
+                epoch,
+                from: NextOffset(from),
+                to: NextOffset(to),
+                marks: None,
+                batch: 0,
+            };
+            let rows = offsets.map(|offset| Outbound { row: row(offset), input_at: Some(Timestamp(0)) }).collect();
+            let publication = Publication { parts: vec![part], rows, ..Publication::default() };
+            self.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
+        }
+
+        fn run(&mut self) {
+            while self.relay.step().unwrap().is_none() {}
+        }
+
+        fn sent(&self) -> Vec<i64> {
+            self.log.sent.lock().unwrap().clone()
+        }
+    }
+
+    /// Were the second one published, K would pass what the first one holds: lost, since nobody looks below K again.
+    fn nothing_overtakes(faults: Vec<Fault>, k: i64) {
+        let mut world = world(faults);
+        world.publish(2, 4);
+        world.publish(4, 6);
+        *world.log.k.lock().unwrap() = Some(NextOffset(k));
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(k))));
+        let refused = world.told.try_iter().filter(|told| matches!(told, ToStage::Unpublished { .. })).count();
+        assert_eq!(refused, 2);
+        // The takeover that follows begins at K.
+        let (task, assignment) = (world.task, world.assignment);
+        world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+        world.publish(k, k + 2);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![k, k + 1], Some(NextOffset(k + 2))));
+    }
+
+    #[test]
+    fn what_follows_something_unpublished_does_not_move_k_past_it() {
+        nothing_overtakes(vec![Fault::retry("lost connection")], 1); // K went back
+    }
+
+    #[test]
+    fn what_follows_something_unpublishable_does_not_move_k_past_it() {
+        // Whatever it is, no message alone is to blame; and once more.
+        nothing_overtakes(vec![Fault::corrupt("too large"), Fault::corrupt("too large")], 2);
+    }
+
+    /// What the stage is told of what was not published.
+    fn left(world: &World) -> Vec<Left> {
+        let left = |told| match told {
+            ToStage::Unpublished { left, .. } => Some(left),
+            _ => None,
+        };
+        world.told.try_iter().filter_map(left).collect()
+    }
+
+    #[test]
+    fn a_message_that_its_topic_refuses_is_found_and_its_dead_letter_goes_into_the_outbox_first() {
+        let mut world = world_of(vec![], 1_000);
+        *world.log.refuses.lock().unwrap() = Some(77);
+        world.publish(0, 100);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))), "all or nothing");
+        // The attempt, a trial of 100 messages in portions of four, and one of four in portions of one.
+        assert_eq!(world.log.begun.load(Ordering::Acquire), 1 + 2);
+        let left = left(&world);
+        let [Left::Replaced(letters)] = &left[..] else { panic!("{left:?}") };
+        assert_eq!(letters.len(), 1);
+        let letter = &letters[0];
+        assert_eq!((letter.source_offset, letter.seq, letter.destination.as_str()), (Offset(77), 0, "in-dlt"));
+        assert_eq!(letter.value.as_deref(), Some(&b"77"[..]));
+        let header = |name: &str| {
+            let header = letter.headers.iter().find(|header| header.name == name).unwrap();
+            String::from_utf8(header.value.clone().unwrap()).unwrap()
+        };
+        assert_eq!(header("kafka_dlt-exception-fqcn"), "refused");
+        assert!(
+            header("kafka_dlt-exception-message").starts_with("out: "),
+            "{}",
+            header("kafka_dlt-exception-message")
+        );
+    }
+
+    #[test]
+    fn a_topic_that_takes_nothing_halts_the_task() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.refuses_all.store(true, Ordering::Release);
+        world.publish_log(0, 100);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))));
+        assert!(matches!(left(&world)[..], [Left::ForGood]), "{:?}", left(&world));
+    }
+
+    #[test]
+    fn a_step_without_rows_sends_the_dead_letter_in_the_place_of_the_message() {
+        let mut world = world_of(vec![], 1_000);
+        *world.log.refuses.lock().unwrap() = Some(5);
+        world.publish_log(0, 8);
+        world.run();
+        assert_eq!((world.sent(), world.log.letters.lock().unwrap().clone()), (vec![0, 1, 2, 3, 4, 6, 7], vec![5]));
+        assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(8)));
+        assert!(left(&world).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_transaction_goes_out_in_smaller_ones() {
+        for is_log in [false, true] {
+            let mut world = world_of(vec![], 1_000);
+            world.log.fits.store(7, Ordering::Release);
+            world.log.is_late.store(true, Ordering::Release); // five times are no other deployment's fencings
+            if is_log {
+                world.publish_log(0, 100);
+            } else {
+                world.publish(0, 100);
+            }
+            world.run();
+            assert_eq!(world.sent(), (0..100).collect::<Vec<_>>());
+            assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(100)));
+            // 100 twice, then 50, 25 and 12 of them, which are cut; six fit, and each that does lets the next be twice as large.
+            assert!(world.log.begun.load(Ordering::Acquire) < 60, "{:?}", world.log.begun);
+            assert!(left(&world).is_empty());
+            world.log.fits.store(0, Ordering::Release);
+            world.log.begun.store(0, Ordering::Release);
+            (100..150).for_each(|offset| world.publish(offset, offset + 1));
+            world.run();
+            assert!(
+                world.log.begun.load(Ordering::Acquire) < 10,
+                "transactions are as large again as the settings say"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_touched_stores_is_never_torn_and_is_decided_again_in_smaller_ones() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.fits.store(7, Ordering::Release);
+        world.publish_log(0, 100);
+        let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else { panic!("a publication") };
+        let (source, changelog) = (publication.parts[0].source.clone(), TopicName::parse("log").unwrap());
+        let (partition, value) = (Some(Partition(0)), Some(b"100".as_slice()));
+        let message = Message {
+            destination: &changelog,
+            partition,
+            key: None,
+            value,
+            headers: &[],
+            timestamp: None,
+            is_tracked: true,
+        };
+        publication.parts[0].batch = 1;
+        publication
+            .outgoing
+            .push(crate::engine::outbound::outgoing::Origin { source: &source, offset: Offset(99) }, &message);
+        world.inbox.send(ToRelay::Publish(publication)).unwrap();
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))));
+        assert!(matches!(left(&world)[..], [Left::Later { .. }]), "{:?}", left(&world));
+        assert_eq!(world.relay.outstanding.room(Size::MAX).messages, 50);
+    }
+
+    #[test]
+    fn one_input_that_never_fits_is_put_off_and_halts_its_task_in_the_end() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.fits.store(1, Ordering::Release);
+        let mut halted = false;
+        for round in 0..1_000 {
+            world.publish_rows(0, 1, 0..1);
+            let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else {
+                panic!("a publication")
+            };
+            publication.rows.push(publication.rows[0].clone());
+            publication.rows[1].row.seq = 1;
+            world.inbox.send(ToRelay::Publish(publication)).unwrap();
+            world.run();
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+            world.run();
+            match &left(&world)[..] {
+                [Left::Later { until }] => {
+                    let now = world.relay.clock.elapsed();
+                    world.relay.clock.sleep(until.saturating_sub(now));
+                }
+                [Left::ForGood] => {
+                    halted = true;
+                    assert!(round > 80, "it took half an hour, not {round} rounds");
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(halted && world.sent().is_empty());
+        assert!(world.relay.clock.elapsed() >= Duration::from_mins(30));
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_is_not_tried_again_until_it_is_back() {
+        let mut world = world_of(vec![], 1_000);
+        world.log.is_gone.store(true, Ordering::Release);
+        for attempts in [1, 1, 1] {
+            world.publish(0, 3);
+            world.run();
+            assert!(matches!(left(&world)[..], [Left::Later { .. }]));
+            assert_eq!(world.log.begun.load(Ordering::Acquire), attempts);
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+            world.relay.clock.sleep(Duration::from_secs(20));
+        }
+        world.log.is_gone.store(false, Ordering::Release);
+        world.publish(0, 3);
+        world.run();
+        assert_eq!(world.sent(), [0, 1, 2]);
+        assert!(world.relay.troubles.is_empty());
+    }
+
+    #[test]
+    fn ages_stay_with_their_rows_whatever_is_merged_and_parted() {
+        let mut world = world(vec![]);
+        world.publish(0, 2);
+        world.publish(2, 4);
+        let take = |world: &mut World| match world.relay.inbox.try_recv().unwrap() {
+            ToRelay::Publish(publication) => *publication,
+            _ => panic!("a publication"),
+        };
+        let mut taken_over = take(&mut world);
+        taken_over.rows.iter_mut().for_each(|outbound| outbound.input_at = None);
+        taken_over.append(take(&mut world));
+        let other = TaskId { sub_topology: 1, partition: Partition(0) };
+        let mut of_another = taken_over.split().remove(0);
+        of_another.parts[0].task = other;
+        let ages = |publication: &Publication| -> Vec<(i64, bool)> {
+            publication.rows.iter().map(|o| (o.row.source_offset.0, o.input_at.is_some())).collect()
+        };
+        assert_eq!(ages(&of_another), [(0, false), (1, false), (2, true), (3, true)]);
+        of_another.cut(&of_another.parts[0].source.clone(), NextOffset(1));
+        assert_eq!(ages(&of_another), [(1, false), (2, true), (3, true)]);
+    }
+
+    /// Each batch names one of its inputs for all of its changelog records: the first that moved.
+    #[test]
+    fn the_changelog_records_of_a_task_keep_their_order_when_tasks_are_parted() {
+        let place = |topic: &str| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(0));
+        let changelog = TopicName::parse("log").unwrap();
+        let task = |number| TaskId { sub_topology: number, partition: Partition(0) };
+        let batch = |number: usize, topic: &str, (from, to): (i64, i64), value: &str| {
+            let (source, assignment, epoch, marks, batch) = (place(topic), AssignmentId(1), 0, None, 1);
+            let (from, to) = (NextOffset(from), NextOffset(to));
+            let part = Part { task: task(number), assignment, source, epoch, from, to, marks, batch };
+            let mut publication = Publication { parts: vec![part], ..Publication::default() };
+            let (destination, partition, key) = (&changelog, Some(Partition(0)), Some(b"k".as_slice()));
+            let (value, headers, timestamp, is_tracked) = (Some(value.as_bytes()), &[][..], None, true);
+            let message = Message { destination, partition, key, value, headers, timestamp, is_tracked };
+            let origin = crate::engine::outbound::outgoing::Origin { source: &place(topic), offset: Offset(to.0 - 1) };
+            publication.outgoing.push(origin, &message);
+            publication
+        };
+        let mut all = batch(0, "a", (0, 2), "1");
+        all.append(batch(0, "b", (0, 1), "2"));
+        all.append(batch(1, "c", (0, 1), "other"));
+        all.append(batch(0, "a", (2, 3), "3"));
+        let values = |own: &Publication| -> Vec<String> {
+            own.outgoing.messages().map(|m| String::from_utf8(m.value.unwrap().to_vec()).unwrap()).collect()
+        };
+        let parted: Vec<_> = all.split().iter().map(|own| (own.tasks(), values(own))).collect();
+        let expected = [(0, vec!["1", "2", "3"]), (1, vec!["other"])];
+        let expected = expected.map(|(number, values)| {
+            (BTreeSet::from([task(number)]), values.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        });
+        assert_eq!(parted, expected);
+    }
+
+    /// Else the changelog's end would be told with the first batch, before the second one is proved.
+    #[test]
+    fn the_batches_of_a_task_that_go_out_together_are_proved_together() {
+        let mut world = world(vec![]);
+        let take = |world: &mut World| match world.relay.inbox.try_recv().unwrap() {
+            ToRelay::Publish(publication) => *publication,
+            _ => panic!("a publication"),
+        };
+        world.publish(0, 2);
+        world.publish(0, 1);
+        let (mut one, mut other) = (take(&mut world), take(&mut world));
+        (one.parts[0].batch, other.parts[0].batch) = (1, 2);
+        other.parts[0].source.topic = TopicName::parse("companion").unwrap();
+        one.append(other);
+        world.inbox.send(ToRelay::Publish(Box::new(one))).unwrap();
+        world.run();
+        let batch = |told| match told {
+            ToStage::Published { batch, .. } => Some(batch),
+            _ => None,
+        };
+        assert_eq!(world.told.try_iter().filter_map(batch).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    /// K stays where it is, and so does not tell whether they were committed.
+    #[test]
+    fn what_moves_no_offset_is_offered_until_it_is_committed() {
+        for epoch in [0, 1] {
+            let mut world = world(vec![Fault::retry("no answer")]);
+            *world.log.k.lock().unwrap() = Some(NextOffset(4));
+            world.publish_rows(4, 4, 4..5);
+            let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else {
+                panic!("a publication")
+            };
+            (publication.parts[0].batch, publication.parts[0].epoch) = (3, epoch);
+            world.inbox.send(ToRelay::Publish(publication)).unwrap();
+            world.run();
+            assert_eq!(world.sent(), [4], "of epoch {epoch}");
+            let told: Vec<ToStage> = world.told.try_iter().collect();
+            assert!(told.iter().any(|told| matches!(told, ToStage::Published { batch: 3, .. })));
+            assert!(!told.iter().any(|told| matches!(told, ToStage::Unpublished { .. })));
+        }
+    }
+
+    #[test]
+    fn an_input_stamped_before_all_time_is_published_like_the_others() {
+        let mut world = world(vec![]);
+        world.publish(0, 1);
+        let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else { panic!("a publication") };
+        publication.rows[0].input_at = Some(Timestamp(i64::MIN));
+        world.inbox.send(ToRelay::Publish(publication)).unwrap();
+        world.run();
+        assert_eq!(world.sent(), [0]);
+    }
+
+    /// A copy that arrives late is fenced by the epoch of the transaction's producer; nothing fences that of a plain commit.
+    #[test]
+    fn membership_is_proved_by_the_unchanged_offset_in_a_transaction() {
+        let mut world = world(vec![Fault::fenced("generation 1 is over")]);
+        let place = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
+        let mut prove = |k: Option<i64>| {
+            *world.log.k.lock().unwrap() = k.map(NextOffset);
+            let (task, assignment, sources) = (world.task, world.assignment, vec![place.clone()]);
+            world.inbox.send(ToRelay::Prove { task, assignment, sources }).unwrap();
+            world.relay.step().unwrap();
+            let Ok(ToStage::Proved { outcome, .. }) = world.told.try_recv() else { panic!("no answer") };
+            outcome.map(|()| world.log.committed.lock().unwrap().drain(..).next_back().unwrap().1)
+        };
+        assert!(prove(Some(4)).unwrap_err().is_fenced());
+        assert_eq!(prove(Some(4)).unwrap(), Committed { next_offset: NextOffset(4), metadata: String::new() });
+        let standing_for_none = prove(None).unwrap();
+        assert_eq!(metadata::known(Some(standing_for_none)), None, "and the next takeover finds none, as before");
+    }
+
+    /// Offsets without messages wait a second for company, and the partition may be gone and back within it.
+    #[test]
+    fn what_an_earlier_assignment_left_takes_nothing_of_the_present_one_away() {
+        let mut world = world(vec![]);
+        world.publish_rows(0, 2, 0..0);
+        world.run(); // taken, and waiting
+        world.move_away_and_back();
+        *world.log.k.lock().unwrap() = Some(NextOffset(2));
+        world.publish(2, 4);
+        world.run();
+        world.publish(4, 6);
+        world.run();
+        assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![2, 3, 4, 5], Some(NextOffset(6))));
+        assert_eq!(world.relay.outstanding.messages(), 10_000 - 4);
+    }
+
+    /// A publication of one message, as the stage hands it over.
+    fn taken(world: &mut World, from: i64, to: i64) -> Publication {
+        world.publish(from, to);
+        match world.relay.inbox.try_recv().unwrap() {
+            ToRelay::Publish(publication) => Publication { bytes: 100, ..*publication },
+            _ => panic!("a publication"),
+        }
+    }
+
+    #[test]
+    fn what_is_merged_is_one_part_an_assignment_and_as_large_as_its_parts() {
+        let mut world = world(vec![]);
+        let mut merged = taken(&mut world, 0, 2);
+        merged.append(taken(&mut world, 2, 3));
+        let range = |part: &Part| (part.from.0, part.to.0);
+        assert_eq!(merged.parts.iter().map(range).collect::<Vec<_>>(), [(0, 3)]);
+        world.move_away_and_back();
+        merged.append(taken(&mut world, 3, 5));
+        assert_eq!(merged.parts.iter().map(range).collect::<Vec<_>>(), [(0, 3), (3, 5)]);
+        assert_eq!((merged.len(), merged.bytes), (5, 300));
+    }
+
+    #[test]
+    fn no_transaction_is_filled_beyond_its_bound_on_messages() {
+        let mut world = world_of(vec![], 3);
+        for from in [0, 2, 4, 6] {
+            world.publish(from, from + 2);
+        }
+        world.run();
+        assert_eq!(world.sent(), (0..8).collect::<Vec<_>>());
+        assert_eq!(world.log.committed.lock().unwrap().len(), 4, "two and two are more than three");
+    }
+
+    #[test]
+    fn what_is_offered_again_is_counted_once() {
+        let mut world = world((0..3).map(|_| Fault::retry("no answer")).collect());
+        let mut publication = taken(&mut world, 0, 2);
+        publication.counts.announced = 2;
+        world.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
+        world.run();
+        assert_eq!(world.sent(), [0, 1]);
+        assert_eq!(world.relay.status.announced.value(), 2);
+    }
+
+    #[test]
+    fn what_is_given_back_unpublished_is_not_counted() {
+        let mut world = world(vec![Fault::retry("no answer")]);
+        let mut publication = taken(&mut world, 2, 4);
+        publication.counts.announced = 2;
+        *world.log.k.lock().unwrap() = Some(NextOffset(1));
+        world.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
+        world.run();
+        assert!(world.sent().is_empty());
+        assert_eq!(world.relay.status.announced.value(), 0);
+    }
+}

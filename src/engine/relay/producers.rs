@@ -1,0 +1,69 @@
+//! The producers of a worker, which take turns, and how the one whose turn it is gets replaced.
+
+use crate::engine::status::Status;
+use crate::ports::sink::Sink;
+use crate::ports::{Clock, Fault};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The pause after a failure of the surroundings; doubled up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(10);
+
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One producer, or two that take turns, one transaction each.
+pub(crate) struct Producers {
+    /// The producer whose turn it is.
+    pub(crate) sink: Box<dyn Sink>,
+    /// The other one; it has nothing open.
+    pub(crate) spare: Option<Box<dyn Sink>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) status: Arc<Status>,
+    /// Set when the process must end at once: nothing more is waited for.
+    pub(crate) is_abandoned: Arc<AtomicBool>,
+}
+
+impl Producers {
+    /// Ends what is open, so that readers need not wait for a timeout.
+    pub(crate) fn close(&mut self) {
+        self.sink.close();
+        if let Some(spare) = &mut self.spare {
+            spare.close();
+        }
+    }
+
+    /// Lets the other one have its turn.
+    pub(crate) fn take_turns(&mut self) {
+        if let Some(spare) = &mut self.spare {
+            std::mem::swap(&mut self.sink, spare);
+        }
+    }
+
+    /// Replaces the producer, however long it takes.
+    pub(crate) fn renew(&mut self) -> Result<(), Fault> {
+        self.status.taints.add(1);
+        let mut tries = 0;
+        loop {
+            match self.sink.renew() {
+                Ok(()) => {
+                    return Ok(());
+                }
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "the producer could not be replaced yet");
+                    tries += 1;
+                    self.pause(tries)?;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pause(&self, tries: u32) -> Result<(), Fault> {
+        if self.is_abandoned.load(Ordering::Acquire) {
+            return Err(Fault::fatal("stopped while the log did not answer; the next owner publishes the rest"));
+        }
+        self.clock.sleep((PAUSE * 2_u32.saturating_pow(tries.min(10))).min(PAUSE_MAX));
+        Ok(())
+    }
+}

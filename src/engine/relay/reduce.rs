@@ -1,0 +1,87 @@
+//! What becomes of a task that fails alone: it must not hold up the others of its worker, nor be offered unchanged for ever.
+//!
+//! Whatever fails though the log answers is made smaller first, since a transaction that does not fit into its timeout never
+//! will: a publication is cut in halves, down to one input; what cannot be cut is decided again in smaller batches. What fails
+//! at its smallest, or is bound for a topic that is gone, is put off: its task is taken over anew after a pause, by which the
+//! relay holds nothing of it meanwhile. At last the task halts, while the others go on.
+
+use crate::engine::mailbox::Left;
+use crate::engine::outbound::publication::Publication;
+use crate::engine::relay::troubles::PutOff;
+use crate::engine::relay::{Relay, Settled};
+use crate::flow::record::TopicName;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often the smallest transaction is tried before its task is put off.
+const TRIES: u32 = 4;
+/// The same for one that was put off before.
+const TRIES_AGAIN: u32 = 2;
+/// How long a topic may be gone before the tasks that write it halt: somebody may be about to make it anew.
+const GONE_MAX: Duration = Duration::from_mins(2);
+/// How long anything else may fail that the others do not suffer from: a broker may be restored meanwhile.
+const VAIN_MAX: Duration = Duration::from_mins(30);
+
+impl Relay {
+    /// A topic that is written and does not exist. Where nobody answers, none.
+    pub(crate) fn missing_topic(&self, publication: &Publication) -> Option<TopicName> {
+        let rows = publication.rows.iter().map(|outbound| &outbound.row.destination);
+        let topics: BTreeSet<&TopicName> =
+            rows.chain(publication.outgoing.messages().map(|message| message.destination)).collect();
+        let is_gone =
+            |topic: &&&TopicName| matches!(self.group.partition_count(topic, self.settings.ask_wait), Ok(None));
+        topics.iter().find(is_gone).map(|topic| (*topic).clone())
+    }
+
+    /// A publication of one task failed although the log answers. `None`: it is to be offered once more as it is.
+    pub(crate) fn reduce(&mut self, publication: &mut Publication, failures: u32, cause: &str) -> Option<Settled> {
+        let size = publication.size(&self.pipeline);
+        if publication.is_divisible(&self.pipeline) {
+            self.outstanding.shrink(size);
+            return Some(Settled::Smaller);
+        }
+        let inputs: i64 = publication.parts.iter().map(|part| part.to.0 - part.from.0).sum();
+        if publication.is_atomic() && inputs > 1 && self.outstanding.room(size).messages > 1 {
+            self.outstanding.shrink(size);
+            let until = self.clock.elapsed();
+            for part in publication.parts.clone() {
+                self.refuse(
+                    publication,
+                    &part,
+                    Left::Later { until },
+                    format!("to be decided in smaller batches: {cause}"),
+                );
+            }
+            return Some(Settled::Done);
+        }
+        // One that was put off before has had its tries: the others of the worker wait meanwhile.
+        let tries = if self.troubles.is_of(publication) { TRIES_AGAIN } else { TRIES };
+        (failures >= tries).then(|| {
+            self.put_off(publication, cause, VAIN_MAX);
+            Settled::Done
+        })
+    }
+
+    /// Puts off a task one of whose topics is gone.
+    pub(crate) fn await_topic(&mut self, publication: &mut Publication, topic: &TopicName) {
+        self.put_off(publication, &format!("topic {topic} is gone: make it anew (`topics apply`)"), GONE_MAX);
+    }
+
+    fn put_off(&mut self, publication: &mut Publication, cause: &str, bound: Duration) {
+        let Some((task, assignment)) = publication.parts.first().map(|part| (part.task, part.assignment)) else {
+            return;
+        };
+        let now = self.clock.elapsed();
+        let PutOff { waited, until } = self.troubles.put_off((task, assignment), now, bound, &self.assignments);
+        tracing::warn!(
+            ?task,
+            cause,
+            waited_s = waited.as_secs(),
+            "a task cannot publish; the others of its worker go on"
+        );
+        for part in publication.parts.clone() {
+            let left = until.map_or(Left::ForGood, |until| Left::Later { until });
+            self.refuse(publication, &part, left, cause.into());
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Finds the message that its topic refuses for good, among those of a publication that was refused.
+//!
+//! A search changes nothing: what it sends, it sends in transactions that are aborted.
+
+use crate::engine::outbound::message::{bytes_of, dead_letter, is_dead_letter, letter_for, send_row};
+use crate::engine::outbound::publication::{Outbound, Publication};
+use crate::engine::relay::producers::Producers;
+use crate::flow::effect::Reject;
+use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::topology::Topology;
+use crate::ports::Fault;
+use crate::ports::rows::OutboxRow;
+use crate::ports::sink::{Message, Sink};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+/// Into how many portions the suspects of one trial are cut: each costs a round trip, each trial a producer.
+const PORTIONS: usize = 32;
+
+/// How often in a row a task's very first message may be found refused, before anything of it is published: where none is
+/// taken at all the topic is to blame, and a person has to mend it.
+const FIRSTS_MAX: u32 = 3;
+
+/// The largest messages that topics take.
+pub(crate) type Limits = HashMap<TopicName, usize>;
+
+/// How the searches for what a task cannot publish went, since it last published.
+#[derive(Default)]
+pub(crate) struct Searches {
+    /// So many of the last ones found the first message refused.
+    pub(crate) firsts: u32,
+    /// The last one found nothing.
+    pub(crate) is_in_vain: bool,
+}
+
+/// What a search found.
+pub(crate) enum Found {
+    Nothing,
+    /// These are above the limits of their topics.
+    Large(Vec<(Place, OutboxRow)>),
+    /// One is refused although it is sent alone; `is_first` where none before it was taken.
+    Refused {
+        letter: (Place, OutboxRow),
+        is_first: bool,
+    },
+}
+
+impl Searches {
+    /// Notes another one; whether it is time to give up.
+    pub(crate) fn note(&mut self, found: &Found) -> bool {
+        let was_in_vain = std::mem::replace(&mut self.is_in_vain, matches!(found, Found::Nothing));
+        self.firsts = if matches!(found, Found::Refused { is_first: true, .. }) { self.firsts + 1 } else { 0 };
+        self.firsts >= FIRSTS_MAX || (was_in_vain && self.is_in_vain)
+    }
+}
+
+/// Where a publication holds a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// Among its rows.
+    Row(usize),
+    /// Beside them: a record that a step without rows sends on.
+    Beside(usize),
+}
+
+/// A message that may be refused.
+struct Suspect<'a> {
+    place: Place,
+    source: &'a TopicPartition,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Notice(&'a OutboxRow),
+    SentOn(Offset, Message<'a>),
+}
+
+impl Suspect<'_> {
+    const fn destination(&self) -> &TopicName {
+        match &self.what {
+            What::Notice(row) => &row.destination,
+            What::SentOn(_, message) => message.destination,
+        }
+    }
+
+    fn bytes(&self, pipeline: &str) -> usize {
+        match &self.what {
+            What::Notice(row) => bytes_of(pipeline, row),
+            What::SentOn(_, message) => message.bytes(),
+        }
+    }
+
+    fn send(&self, sink: &mut dyn Sink, pipeline: &str) -> Result<(), Fault> {
+        match &self.what {
+            What::Notice(row) => send_row(sink, pipeline, row),
+            What::SentOn(_, message) => sink.send(message),
+        }
+    }
+
+    fn letter(&self, pipeline: &str, limits: &Limits, cause: &str, publication: &Publication) -> OutboxRow {
+        let (offset, message) = match &self.what {
+            What::Notice(row) => return letter_for(pipeline, limits, row, cause),
+            What::SentOn(offset, message) => (*offset, message),
+        };
+        let timestamp = message.timestamp.unwrap_or(Timestamp(0));
+        let (key, value, headers) = (message.key, message.value, message.headers);
+        let record = Record { offset, timestamp, key, value, headers };
+        let reject = Reject::dead_letter("refused", format!("{}: {cause}", message.destination));
+        let letter = dead_letter(pipeline, limits, self.source, 0, &record, &reject, timestamp);
+        // Behind the notices of the same input.
+        let is_of_it =
+            |outbound: &&Outbound| outbound.row.source == *self.source && outbound.row.source_offset == offset;
+        let seq = publication.rows.iter().filter(is_of_it).count();
+        OutboxRow { seq: i32::try_from(seq).unwrap_or(i32::MAX), ..letter }
+    }
+}
+
+/// Searches with the producers of a worker, which have nothing open.
+pub(crate) struct Search<'a> {
+    pub(crate) producers: &'a mut Producers,
+    pub(crate) pipeline: &'a str,
+}
+
+impl Search<'_> {
+    /// The limits of the topics that may be told, as of now; without those that cannot be asked for.
+    pub(crate) fn limits_of(&mut self, publication: &Publication) -> Limits {
+        let mut topics = BTreeSet::new();
+        for suspect in publication.suspects() {
+            topics.insert(suspect.destination().clone());
+            topics.insert(Topology::dead_letter_topic(&suspect.source.topic));
+        }
+        topics
+            .into_iter()
+            .filter_map(|topic| Some((topic.clone(), self.producers.sink.message_bytes_max(&topic).ok()?)))
+            .collect()
+    }
+
+    /// Finds what of `publication` is to blame, in transactions that come to nothing.
+    ///
+    /// # Errors
+    /// `Fatal` of the producer.
+    pub(crate) fn find(&mut self, publication: &Publication, limits: &Limits) -> Result<Found, Fault> {
+        let pipeline = self.pipeline;
+        let letter =
+            |suspect: &Suspect<'_>, cause: &str| (suspect.place, suspect.letter(pipeline, limits, cause, publication));
+        let suspects = publication.suspects();
+        let large = suspects.iter().filter_map(|suspect| {
+            let (bytes, limit) = (suspect.bytes(pipeline), *limits.get(suspect.destination())?);
+            (bytes > limit).then(|| letter(suspect, &format!("a message of {bytes} bytes, and it takes {limit}")))
+        });
+        let large: Vec<_> = large.collect();
+        if !large.is_empty() {
+            return Ok(Found::Large(large));
+        }
+        let refused = self.refused_alone(&suspects)?;
+        let found = refused.and_then(|(number, cause)| {
+            Some(Found::Refused { letter: letter(suspects.get(number)?, &cause), is_first: number == 0 })
+        });
+        Ok(found.unwrap_or(Found::Nothing))
+    }
+
+    /// The first of the suspects that is refused when it is sent alone, and why.
+    fn refused_alone(&mut self, suspects: &[Suspect<'_>]) -> Result<Option<(usize, String)>, Fault> {
+        let mut range = 0..suspects.len();
+        while !range.is_empty() {
+            match self.try_portions(suspects, range)? {
+                Some((found, cause)) if found.len() == 1 => return Ok(Some((found.start, cause))),
+                Some((found, _)) => range = found,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a range of the suspects in portions, each acknowledged before the next, in a transaction that comes to
+    /// nothing. Answers the portion that was refused.
+    fn try_portions(
+        &mut self,
+        suspects: &[Suspect<'_>],
+        range: Range<usize>,
+    ) -> Result<Option<(Range<usize>, String)>, Fault> {
+        let length = range.len().div_ceil(PORTIONS);
+        let mut refused = None;
+        let mut outcome = self.producers.sink.begin();
+        for start in range.clone().step_by(length) {
+            if outcome.is_err() {
+                break; // of another kind than a refusal it will show at the next attempt, too
+            }
+            let portion = start..range.end.min(start + length);
+            let mut sent = suspects.get(portion.clone()).into_iter().flatten();
+            outcome = sent.try_for_each(|suspect| suspect.send(&mut *self.producers.sink, self.pipeline));
+            outcome = outcome.and_then(|()| self.producers.sink.flush());
+            if let Err(fault @ Fault::Corrupt(_)) = &outcome {
+                refused = Some((portion, fault.to_string()));
+            }
+        }
+        if let Err(fault @ Fault::Fatal(_)) = outcome {
+            return Err(fault);
+        }
+        self.producers.renew()?;
+        Ok(refused)
+    }
+}
+
+impl Publication {
+    /// What may be refused and set apart: neither dead letters nor changelog records.
+    fn suspects(&self) -> Vec<Suspect<'_>> {
+        let rows = self.rows.iter().map(|outbound| &outbound.row);
+        let notices = rows.enumerate().filter(|(_, row)| !is_dead_letter(row));
+        let notices = notices.map(|(number, row)| Suspect {
+            place: Place::Row(number),
+            source: &row.source,
+            what: What::Notice(row),
+        });
+        let sent_on = self.outgoing.with_origins().enumerate().filter(|(_, (_, message))| !message.is_tracked);
+        let sent_on = sent_on.map(|(number, (origin, message))| Suspect {
+            place: Place::Beside(number),
+            source: origin.source,
+            what: What::SentOn(origin.offset, message),
+        });
+        notices.chain(sent_on).collect()
+    }
+
+    /// Puts dead letters in the places of messages, those among the rows first.
+    pub(crate) fn replace(&mut self, letters: Vec<(Place, OutboxRow)>) {
+        let mut gone = BTreeSet::new();
+        for (place, letter) in letters {
+            self.counts.dead_letters += 1;
+            match place {
+                Place::Row(number) => {
+                    self.counts.announced -= 1;
+                    if let Some(outbound) = self.rows.get_mut(number) {
+                        outbound.row = letter;
+                    }
+                }
+                Place::Beside(number) => {
+                    gone.insert(number);
+                    let is_before = |Outbound { row, .. }: &Outbound| {
+                        row.source == letter.source && row.source_offset <= letter.source_offset
+                    };
+                    let at = self.rows.iter().rposition(is_before).map_or(0, |before| before + 1);
+                    let input_at = Some(letter.created_at);
+                    self.rows.insert(at, Outbound { row: letter, input_at });
+                }
+            }
+        }
+        self.outgoing.remove(&gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::Partition;
+
+    fn row(topic: &str, offset: i64, destination: &str) -> OutboxRow {
+        let name = |name: &str| TopicName::parse(name).unwrap();
+        OutboxRow {
+            source: TopicPartition::new(name(topic), Partition(0)),
+            source_offset: Offset(offset),
+            seq: 0,
+            incarnation: 0,
+            destination: name(destination),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            created_at: Timestamp(0),
+            timestamp: None,
+        }
+    }
+
+    /// The letter of a message that was sent on goes behind what its own source said before it.
+    #[test]
+    fn a_dead_letter_in_the_place_of_a_message_that_was_sent_on_stands_in_the_order_of_its_source() {
+        let mut publication = Publication::default();
+        for row in [row("in", 0, "out"), row("in", 1, "out"), row("in", 2, "out"), row("other", 0, "out")] {
+            publication.rows.push(Outbound { row, input_at: None });
+        }
+        publication.replace(vec![(Place::Beside(0), row("in", 1, "in-dlt"))]);
+        let order: Vec<(i64, bool)> = publication
+            .rows
+            .iter()
+            .map(|Outbound { row, .. }| (row.source_offset.0, row.destination.as_str() == "in-dlt"))
+            .collect();
+        assert_eq!(order, [(0, false), (1, false), (1, true), (2, false), (0, false)]);
+    }
+}

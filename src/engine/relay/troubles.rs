@@ -1,0 +1,85 @@
+//! Which tasks fail alone, since when, and how long each is put off.
+
+use crate::engine::outbound::publication::Publication;
+use crate::engine::protocol::ownership::{AssignmentId, Assignments};
+use crate::ports::source::TaskId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The pause before a task that was put off is taken over again; doubled up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_secs(1);
+
+const PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// Since when a task fails, and how often it was put off.
+struct Trouble {
+    assignment: AssignmentId,
+    since: Duration,
+    pauses: u32,
+}
+
+/// The tasks that fail alone.
+#[derive(Default)]
+pub(crate) struct Troubles(BTreeMap<TaskId, Trouble>);
+
+/// How a task that fails alone is put off.
+pub(crate) struct PutOff {
+    /// Since it first failed.
+    pub(crate) waited: Duration,
+    /// When it is taken over again; `None` where it has failed for too long.
+    pub(crate) until: Option<Duration>,
+}
+
+impl Troubles {
+    /// Whether one of the tasks failed alone when it was last tried.
+    pub(crate) fn is_of(&self, publication: &Publication) -> bool {
+        !self.0.is_empty() && publication.parts.iter().any(|part| self.0.contains_key(&part.task))
+    }
+
+    /// Those tasks that have failed alone each to itself, behind the others.
+    pub(crate) fn set_apart(&self, publication: Publication) -> Vec<Publication> {
+        if !self.is_of(&publication) || publication.tasks().len() == 1 {
+            return vec![publication];
+        }
+        let mut sound = Publication::default();
+        let mut out = Vec::new();
+        for own in publication.split() {
+            if self.is_of(&own) { out.push(own) } else { sound.append(own) }
+        }
+        if !sound.parts.is_empty() {
+            out.insert(0, sound);
+        }
+        out
+    }
+
+    /// Puts off a task from `now` on, for longer each time; for good where it has failed for as long as `bound`. Forgets the
+    /// tasks that have moved.
+    pub(crate) fn put_off(
+        &mut self,
+        (task, assignment): (TaskId, AssignmentId),
+        now: Duration,
+        bound: Duration,
+        assignments: &Assignments,
+    ) -> PutOff {
+        self.0.retain(|task, trouble| assignments.membership(*task, trouble.assignment).is_some());
+        let trouble = self.0.entry(task).or_insert(Trouble { assignment, since: now, pauses: 0 });
+        let until = now + (PAUSE * 2_u32.pow(trouble.pauses.min(5))).min(PAUSE_MAX);
+        trouble.pauses += 1;
+        let waited = now.saturating_sub(trouble.since);
+        let is_over = waited >= bound;
+        if is_over {
+            self.0.remove(&task);
+        }
+        PutOff { waited, until: (!is_over).then_some(until) }
+    }
+
+    /// These tasks have published.
+    pub(crate) fn end(&mut self, publication: &Publication) {
+        self.0.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

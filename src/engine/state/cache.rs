@@ -1,0 +1,1182 @@
+//! The write-back cache in front of one partition of one store.
+//!
+//! ```text
+//!  record ──accept──→ open batch ──seal──→ in flight ──prove──→ proved ──flush──→ KeyedStore + checkpoint
+//!     └─reject: undone  └─undo             └ its changelog records are in a transaction
+//! ```
+//! An entry holds the newest value. Each batch remembers, for every key it touched, the value before: that is what a
+//! rejected record goes back to, and what a query or a flush sees while a later value is not proved.
+//! Only proved values reach the store, so a store never holds what its changelog lacks. The changelog gets one record a
+//! key and batch, however often the key was written: that is where the cache saves most.
+
+use crate::engine::state::slots::Slots;
+use crate::flow::record::{NextOffset, Timestamp};
+use crate::flow::store::StoreSpec;
+use crate::ports::Fault;
+use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
+
+/// First byte of a kept value: `[PLAIN][version][JSON]`.
+const PLAIN: u8 = 1;
+/// First byte of a value that expires: `[EXPIRING][ms since 1970, 8 bytes, big-endian][version][JSON]`.
+const EXPIRING: u8 = 2;
+/// The key under which a store keeps its task's clock, as `[PLAIN][1][ms since 1970, JSON]`: no record may use it.
+pub(crate) const CLOCK: &[u8] = b"\0tidegate\0clock";
+/// Roughly what an entry costs beside its bytes: its slot and number, the two allocations' headers.
+const ENTRY_BYTES: usize = 112;
+/// Bytes that one search for expired keys may gather.
+const EXPIRE_BYTES: usize = 4 << 20;
+/// Bytes after which a flush goes on in another write: the store has the whole of each in memory beside the cache.
+const WRITE_BYTES: usize = 8 << 20;
+
+/// A cached value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Value {
+    /// Not read yet: whatever the store holds.
+    Unread,
+    /// The key is not there.
+    Absent,
+    /// As kept: with its envelope.
+    Present(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    /// The last batch that wrote it; 0 for none.
+    batch: u64,
+    /// Read or written since the last sweep.
+    is_used: bool,
+}
+
+impl Entry {
+    /// What stands in a place that nobody has.
+    const fn empty() -> Self {
+        Self { value: Value::Unread, batch: 0, is_used: false }
+    }
+}
+
+/// An entry that a batch wrote, with what it was before.
+#[derive(Debug)]
+struct Touched {
+    number: usize,
+    value: Value,
+    batch: u64,
+}
+
+/// Sees keys with their values, `None` where there is none; answers whether to go on.
+type Show<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> bool + 'a;
+
+/// What a record under decision did to a key.
+enum Undo {
+    /// It is the batch's first write of the last entry in `open`.
+    First,
+    /// The entry was written in this batch before.
+    Again(usize, Value),
+}
+
+/// One partition of one store, with its cache.
+pub(crate) struct WriteBack {
+    store: Box<dyn KeyedStore>,
+    spec: StoreSpec,
+    entries: Slots<Entry>,
+    record: Vec<Undo>,
+    open: Vec<Touched>,
+    in_flight: VecDeque<Vec<Touched>>,
+    /// The number of the open batch; each batch has another.
+    batch: u64,
+    /// The store has what this batch and those before it wrote, and nothing of later ones.
+    flushed: u64,
+    /// Whether a batch is proved that wrote something the store lacks.
+    is_dirty: bool,
+    bytes: usize,
+    /// What the last sweep left of them.
+    swept: usize,
+    /// The entries that were written after `flushed`, in key order; `None` while nobody asks for ranges.
+    unflushed: Option<BTreeMap<Box<[u8]>, usize>>,
+    /// Somebody has asked for a range since the last flush.
+    is_ranged: bool,
+}
+
+impl WriteBack {
+    pub(crate) fn new(store: Box<dyn KeyedStore>, spec: StoreSpec) -> Self {
+        Self {
+            store,
+            spec,
+            entries: Slots::default(),
+            record: Vec::new(),
+            open: Vec::new(),
+            in_flight: VecDeque::new(),
+            batch: 1,
+            flushed: 0,
+            is_dirty: false,
+            bytes: 0,
+            swept: 0,
+            unflushed: None,
+            is_ranged: false,
+        }
+    }
+
+    pub(crate) const fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+
+    /// Whether something is proved that the store lacks.
+    pub(crate) const fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
+    /// Bytes that the cache takes, roughly.
+    #[cfg(test)]
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
+        self.store.checkpoint()
+    }
+
+    /// How much the store holds; the clock is none of its keys.
+    pub(crate) fn size(&self) -> Result<StoreSize, Fault> {
+        let StoreSize { keys, bytes } = self.store.size()?;
+        Ok(StoreSize { keys: keys.saturating_sub(u64::from(self.clock()?.is_some())), bytes })
+    }
+
+    // === Reading ===
+
+    /// Shows the newest value of `key` at `now`, without its envelope.
+    pub(crate) fn get(
+        &mut self,
+        key: &[u8],
+        now: Timestamp,
+        visit: &mut dyn FnMut(Option<&[u8]>),
+    ) -> Result<(), Fault> {
+        let number = self.entry_of(key)?;
+        if let Some(entry) = self.entries.get_mut(number) {
+            entry.is_used = true;
+            visit(entry.value.at(now));
+        }
+        Ok(())
+    }
+
+    /// The number of the entry of `key`, which is read from the store where it is not cached.
+    fn entry_of(&mut self, key: &[u8]) -> Result<usize, Fault> {
+        let number = self.entries.seek(key);
+        if let Some(number) = number
+            && self.entries.get(number).is_some_and(|entry| entry.value != Value::Unread)
+        {
+            return Ok(number);
+        }
+        let mut value = Value::Absent;
+        self.store.get(key, &mut |found| {
+            if let Some(bytes) = found {
+                value = Value::Present(bytes.to_vec());
+            }
+        })?;
+        self.bytes += value.bytes();
+        if let Some(number) = number
+            && let Some(entry) = self.entries.get_mut(number)
+        {
+            entry.value = value;
+            return Ok(number);
+        }
+        Ok(self.add(key, value))
+    }
+
+    /// Shows keys with `from <= key < to` and their newest values at `now`, in key order until `visit` answers false.
+    pub(crate) fn scan(
+        &mut self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        now: Timestamp,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Fault> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        self.index();
+        let cache = &*self;
+        let newest = cache.unflushed_within(from, to).map(|(key, _, value)| (key, value));
+        cache.merge(newest, from, to, now, &mut |key, value| value.is_none_or(|value| visit(key, value)))
+    }
+
+    /// What was written after `flushed`, in key order: key, number and newest value.
+    fn unflushed_within<'a>(
+        &'a self,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> impl Iterator<Item = (&'a [u8], usize, &'a Value)> {
+        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let within = self.unflushed.as_ref().map(|index| index.range::<[u8], _>(range));
+        within
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, number)| Some((&**key, *number, &self.entries.get(*number)?.value)))
+    }
+
+    /// Makes the index of what was written after `flushed`, unless there is one: all of it was touched by a batch that is not
+    /// proved, or lies in an entry whose number only the entries know.
+    fn index(&mut self) {
+        self.is_ranged = true;
+        if self.unflushed.is_some() {
+            return;
+        }
+        let entries = &self.entries;
+        let written = entries.iter().filter(|(_, entry)| entry.batch > self.flushed);
+        let index = written.filter_map(|(number, _)| Some((entries.key(number)?.into(), number)));
+        self.unflushed = Some(index.collect());
+    }
+
+    /// A new entry.
+    fn add(&mut self, key: &[u8], value: Value) -> usize {
+        self.bytes += ENTRY_BYTES + key.len();
+        self.entries.insert(key, Entry { value, batch: 0, is_used: true })
+    }
+
+    /// The store's contents under those of `over`, which are as much in key order and within the range as what is shown; `None`
+    /// for a key whose value is deleted or has expired.
+    fn merge<'a>(
+        &self,
+        over: impl Iterator<Item = (&'a [u8], &'a Value)>,
+        from: &[u8],
+        to: Option<&[u8]>,
+        now: Timestamp,
+        visit: &mut Show<'_>,
+    ) -> Result<(), Fault> {
+        let mut goes_on = true;
+        let mut show = |key: &[u8], value: Option<&[u8]>| {
+            goes_on = goes_on && visit(key, value.filter(|_| key != CLOCK));
+            goes_on
+        };
+        let mut ahead = over.peekable();
+        self.store.scan(from, to, &mut |key, bytes| {
+            while let Some((above, value)) = ahead.next_if(|(above, _)| *above < key) {
+                if !show(above, value.at(now)) {
+                    return false;
+                }
+            }
+            match ahead.next_if(|(above, _)| *above == key) {
+                Some((_, value)) if *value != Value::Unread => show(key, value.at(now)),
+                _ => show(key, open_envelope(bytes, now)),
+            }
+        })?;
+        for (above, value) in ahead {
+            if !show(above, value.at(now)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the proved value of `key`: what a crash at this moment would leave.
+    pub(crate) fn proved(&self, key: &[u8], now: Timestamp, visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+        let number = self.entries.find(key);
+        let unproved = self.in_flight.iter().flatten().chain(&self.open);
+        let before = unproved.into_iter().find(|touched| Some(touched.number) == number).map(|touched| &touched.value);
+        let value = before.or_else(|| self.entries.get(number?).map(|entry| &entry.value));
+        match value {
+            Some(value) if *value != Value::Unread => visit(value.at(now)),
+            _ => self.store.get(key, &mut |found| visit(found.and_then(|bytes| open_envelope(bytes, now))))?,
+        }
+        Ok(())
+    }
+
+    /// Shows proved values as [`WriteBack::scan`] shows the newest, but looks at no more than `keys_max` keys, expired ones
+    /// included. Answers where to go on: at the key that `visit` did not accept, or at the first one not looked at; `None`
+    /// at the end.
+    pub(crate) fn page_proved(
+        &mut self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        now: Timestamp,
+        keys_max: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(None);
+        }
+        self.index();
+        let cache = &*self;
+        let before = cache.before();
+        let proved = cache.unflushed_within(from, to).filter_map(|(key, number, newest)| {
+            Some((key, before.get(&number).map_or(Some(newest), |before| *before)?))
+        });
+        let (mut seen, mut next) = (0, None);
+        cache.merge(proved, from, to, now, &mut |key, value| {
+            let goes_on = seen < keys_max && value.is_none_or(|value| visit(key, value));
+            seen += 1;
+            if !goes_on {
+                next = Some(key.to_vec());
+            }
+            goes_on
+        })?;
+        Ok(next)
+    }
+
+    /// How many proved values the store lacks.
+    pub(crate) fn unwritten_count(&self) -> usize {
+        let written = || self.entries.iter().filter(|(_, entry)| entry.batch > self.flushed).count();
+        let written = self.unflushed.as_ref().map_or_else(written, BTreeMap::len);
+        written - self.before().values().filter(|before| before.is_none()).count()
+    }
+
+    /// The proved values of the entries that batches have written which are not proved; `None` for what the store has.
+    fn before(&self) -> HashMap<usize, Option<&Value>> {
+        let unproved = self.in_flight.iter().chain([&self.open]);
+        // What was before the first of them, which decides, so it comes last.
+        let touched = unproved.rev().flatten();
+        touched.map(|touched| (touched.number, (touched.batch > self.flushed).then_some(&touched.value))).collect()
+    }
+
+    // === Writing ===
+
+    /// Sets or deletes `key` for the record under decision, whose event time is `at`; the clock stands at `now`. A value
+    /// with a time to live expires no sooner than the one before it would have: a late record adds to it, and must not end
+    /// it. One from before there was a time to live would have had a whole one from now on, see [`WriteBack::expire`].
+    ///
+    /// # Errors
+    /// Where the value before cannot be read, which only a store with a time to live asks for.
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp, now: Timestamp) -> Result<(), Fault> {
+        let value = match (value, self.spec.time_to_live) {
+            (None, _) => Value::Absent,
+            (Some(value), None) => Value::Present([&[PLAIN], value].concat()),
+            (Some(value), Some(time)) => {
+                let number = self.entry_of(key)?;
+                let before = self.entries.get(number).and_then(|entry| match entry.value.kept()? {
+                    [PLAIN, ..] => Some(after(now, time)),
+                    kept => expiry(kept),
+                });
+                let expires_at = before.max(Some(after(at, time)));
+                Value::Present(expiring(value, expires_at.unwrap_or_default()))
+            }
+        };
+        self.set(key, value);
+        Ok(())
+    }
+
+    fn set(&mut self, key: &[u8], value: Value) {
+        self.bytes += value.bytes();
+        let number = self.entries.seek(key).unwrap_or_else(|| self.add(key, Value::Unread));
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        entry.is_used = true;
+        let before = std::mem::replace(&mut entry.value, value);
+        if let Some(index) = self.unflushed.as_mut().filter(|_| entry.batch <= self.flushed) {
+            index.insert(key.into(), number);
+        }
+        if entry.batch == self.batch {
+            self.bytes = self.bytes.saturating_sub(before.bytes());
+            self.record.push(Undo::Again(number, before));
+        } else {
+            self.open.push(Touched { number, value: before, batch: entry.batch });
+            entry.batch = self.batch;
+            self.record.push(Undo::First);
+        }
+    }
+
+    /// Keeps the task's clock with the open batch.
+    pub(crate) fn set_clock(&mut self, at: Timestamp) {
+        self.set(CLOCK, Value::Present([&[PLAIN, 1], at.0.to_string().as_bytes()].concat()));
+        self.accept();
+    }
+
+    /// The task's clock as the store keeps it; `None` where it keeps none.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(crate) fn clock(&self) -> Result<Option<Timestamp>, Fault> {
+        let mut found = Ok(None);
+        self.store.get(CLOCK, &mut |bytes| {
+            let clock = |bytes: &[u8]| std::str::from_utf8(bytes.get(2..)?).ok()?.parse().ok().map(Timestamp);
+            found = bytes.map(|bytes| clock(bytes).ok_or(())).transpose();
+        })?;
+        found.map_err(|()| Fault::corrupt(format!("store {}: its clock is no number", self.spec.name)))
+    }
+
+    /// The record is decided: its writes belong to the open batch.
+    pub(crate) fn accept(&mut self) {
+        self.record.clear();
+    }
+
+    /// The record is rejected: its writes are undone.
+    pub(crate) fn reject(&mut self) {
+        while let Some(undo) = self.record.pop() {
+            match undo {
+                Undo::First => self.undo_last(),
+                Undo::Again(number, value) => {
+                    if let Some(entry) = self.entries.get_mut(number) {
+                        self.bytes = (self.bytes + value.bytes()).saturating_sub(entry.value.bytes());
+                        entry.value = value;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The open batch came to nothing: everything that it wrote is undone.
+    pub(crate) fn undo(&mut self) {
+        self.reject();
+        while !self.open.is_empty() {
+            self.undo_last();
+        }
+    }
+
+    fn undo_last(&mut self) {
+        let Some(Touched { number, value, batch }) = self.open.pop() else { return };
+        if let (Some(index), Some(key)) = (&mut self.unflushed, self.entries.key(number))
+            && batch <= self.flushed
+        {
+            index.remove(key);
+        }
+        if let Some(entry) = self.entries.get_mut(number) {
+            self.bytes = self.bytes.saturating_sub(entry.value.bytes());
+            (entry.value, entry.batch) = (value, batch);
+        }
+    }
+
+    /// The changelog records of the open batch: each key it touched with its kept value, in the order of first touch.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Write<'_>> {
+        self.open.iter().filter_map(|touched| {
+            let entry = self.entries.get(touched.number)?;
+            Some((self.entries.key(touched.number)?, entry.value.kept()))
+        })
+    }
+
+    /// How many keys the open batch has added.
+    pub(crate) fn added(&self) -> usize {
+        self.open.iter().filter(|touched| touched.value.kept().is_none()).count()
+    }
+
+    /// The open batch goes into a transaction; a new one begins.
+    pub(crate) fn seal(&mut self) {
+        self.in_flight.push_back(std::mem::take(&mut self.open));
+        self.batch += 1;
+    }
+
+    /// The oldest batch in flight is committed.
+    pub(crate) fn prove(&mut self) {
+        let Some(batch) = self.in_flight.pop_front() else { return };
+        self.is_dirty |= !batch.is_empty();
+        let bytes: usize = batch.iter().map(|touched| touched.value.bytes()).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Writes every proved value that the store lacks, and with the last of them the checkpoint. What goes before lies beyond
+    /// the checkpoint that the store has, and is read over again by whoever begins there.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; it has then some of it, or nothing.
+    pub(crate) fn flush(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+        let Self { store, entries, open, in_flight, flushed, .. } = self;
+        let unwritten = unwritten(entries, in_flight.iter().chain([&*open]), *flushed).into_iter();
+        let mut writes: Vec<Write<'_>> =
+            unwritten.filter_map(|(number, value)| Some((entries.key(number)?, value.kept()))).collect();
+        writes.sort_unstable_by_key(|(key, _)| *key);
+        let mut rest = &writes[..];
+        while let Some((some, more)) = cut(rest) {
+            let nothing = || Checkpoint { next_offset: NextOffset(0), inputs: Vec::new(), ..checkpoint.clone() };
+            store.write(some, &store.checkpoint()?.unwrap_or_else(nothing))?;
+            rest = more;
+        }
+        store.write(rest, checkpoint)?;
+        self.flushed = self.batch - 1 - self.in_flight.len() as u64;
+        self.is_dirty = false;
+        if !std::mem::take(&mut self.is_ranged) {
+            self.unflushed = None;
+        }
+        let (entries, flushed) = (&self.entries, self.flushed);
+        if let Some(index) = &mut self.unflushed {
+            index.retain(|_, number| entries.get(*number).is_some_and(|entry| entry.batch > flushed));
+        }
+        Ok(())
+    }
+
+    /// Whether so much was added since the last sweep that another one is worth its while.
+    pub(crate) const fn is_over(&self, bytes_max: usize) -> bool {
+        self.bytes > bytes_max && self.bytes > self.swept + bytes_max / 4
+    }
+
+    /// Gives memory back until at most `bytes_max` are taken, as far as entries are in the store: first those not used
+    /// since the last sweep.
+    pub(crate) fn sweep(&mut self, bytes_max: usize) {
+        for _ in 0..2 {
+            if self.bytes <= bytes_max {
+                break;
+            }
+            let (mut freed, flushed) = (0, self.flushed);
+            let keep = |key: &[u8], entry: &mut Entry| {
+                let is_kept = entry.is_used || entry.batch > flushed;
+                entry.is_used = false;
+                if !is_kept {
+                    freed += ENTRY_BYTES + key.len() + entry.value.bytes();
+                }
+                is_kept
+            };
+            self.entries.retain(keep, Entry::empty);
+            self.bytes = self.bytes.saturating_sub(freed);
+        }
+        self.swept = self.bytes;
+        let Some(moved) = self.entries.shrink(Entry::empty) else { return };
+        let follow = |number: &mut usize| *number = moved.get(*number).copied().unwrap_or(usize::MAX);
+        let touched = self.in_flight.iter_mut().flatten().chain(&mut self.open);
+        touched.for_each(|touched| follow(&mut touched.number));
+        let undone = self.record.iter_mut().filter_map(|undo| match undo {
+            Undo::First => None,
+            Undo::Again(number, _) => Some(number),
+        });
+        undone.for_each(follow);
+        self.unflushed.iter_mut().flat_map(BTreeMap::values_mut).for_each(follow);
+    }
+
+    // === Restoring ===
+
+    /// Writes changelog records straight into the store: nothing is cached yet.
+    pub(crate) fn load(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault> {
+        self.store.write(writes, checkpoint)
+    }
+
+    /// Empties the store and the cache.
+    pub(crate) fn clear(&mut self) -> Result<(), Fault> {
+        self.entries.clear();
+        self.open.clear();
+        self.in_flight.clear();
+        (self.bytes, self.swept, self.is_dirty, self.unflushed) = (0, 0, false, None);
+        self.store.clear()
+    }
+
+    /// Deletes, with the open batch, the keys that have expired at `now`: looks at `keys_max` of them from `from` on, and
+    /// answers where to go on; `None` at the end. A value that was written before its store had a time to live gets one.
+    pub(crate) fn expire(&mut self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Option<Vec<u8>>, Fault> {
+        let time = self.spec.time_to_live;
+        let (mut found, mut seen, mut bytes, mut next) = (Vec::new(), 0, 0, None);
+        let cached = |key: &[u8]| self.entries.get(self.entries.find(key)?);
+        self.store.scan(from, None, &mut |key, stored| {
+            if seen == keys_max || bytes > EXPIRE_BYTES {
+                next = Some(key.to_vec());
+                return false;
+            }
+            seen += 1;
+            // A newer value may lie in the cache; it is looked at again when it has reached the store.
+            let is_newest =
+                cached(key).is_none_or(|entry| entry.value == Value::Unread || entry.value.kept() == Some(stored));
+            let value = match (open_envelope(stored, now), stored.first(), time) {
+                (None, ..) => Value::Absent,
+                (Some(value), Some(&PLAIN), Some(time)) if key != CLOCK => {
+                    Value::Present(expiring(value, after(now, time)))
+                }
+                _ => return true,
+            };
+            if is_newest {
+                bytes += key.len() + value.bytes();
+                found.push((key.to_vec(), value));
+            }
+            true
+        })?;
+        for (key, value) in found {
+            self.set(&key, value);
+        }
+        self.accept();
+        Ok(next)
+    }
+}
+
+/// Parts as many writes from the rest as one write to the store may hold; `None` where they all are.
+fn cut<'a, 'b>(writes: &'a [Write<'b>]) -> Option<(&'a [Write<'b>], &'a [Write<'b>])> {
+    let mut bytes = 0;
+    let count = writes.iter().position(|(key, value)| {
+        let is_full = bytes >= WRITE_BYTES;
+        bytes += key.len() + value.map_or(0, <[u8]>::len);
+        is_full
+    })?;
+    writes.split_at_checked(count)
+}
+
+/// The values that are proved, but were written after the batch `flushed`; `unproved`: the batches that are not proved,
+/// oldest first.
+fn unwritten<'a>(
+    entries: &'a Slots<Entry>,
+    unproved: impl DoubleEndedIterator<Item = &'a Vec<Touched>>,
+    flushed: u64,
+) -> HashMap<usize, &'a Value> {
+    let written = entries.iter().filter(|(_, entry)| entry.batch > flushed);
+    let mut unwritten: HashMap<usize, &Value> = written.map(|(number, entry)| (number, &entry.value)).collect();
+    // What was before the first batch that is not proved, which decides, so it comes last.
+    for touched in unproved.rev().flatten() {
+        if touched.batch > flushed {
+            unwritten.insert(touched.number, &touched.value);
+        } else {
+            unwritten.remove(&touched.number);
+        }
+    }
+    unwritten
+}
+
+impl Value {
+    /// The value without its envelope, unless it has expired at `now`.
+    fn at(&self, now: Timestamp) -> Option<&[u8]> {
+        self.kept().and_then(|bytes| open_envelope(bytes, now))
+    }
+
+    /// The value with its envelope.
+    fn kept(&self) -> Option<&[u8]> {
+        match self {
+            Self::Present(bytes) => Some(bytes),
+            Self::Unread | Self::Absent => None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.kept().map_or(0, <[u8]>::len)
+    }
+}
+
+/// The moment `time` after `at`, in milliseconds since 1970.
+fn after(at: Timestamp, time: Duration) -> i64 {
+    at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A kept value that expires: for long, so no larger than it must be.
+fn expiring(value: &[u8], expires_at: i64) -> Vec<u8> {
+    [&[EXPIRING], &expires_at.to_be_bytes()[..], value].concat()
+}
+
+/// When a kept value expires, if it does.
+fn expiry(bytes: &[u8]) -> Option<i64> {
+    let (&EXPIRING, rest) = bytes.split_first()? else { return None };
+    Some(i64::from_be_bytes(*rest.first_chunk::<8>()?))
+}
+
+/// What is inside a kept value, unless it has expired at `now`. A layout of a later release is empty, which no type's
+/// decoder accepts.
+fn open_envelope(bytes: &[u8], now: Timestamp) -> Option<&[u8]> {
+    match bytes.split_first()? {
+        (&PLAIN, value) => Some(value),
+        (&EXPIRING, rest) => {
+            let (expires_at, value) = rest.split_first_chunk::<8>()?;
+            (i64::from_be_bytes(*expires_at) > now.0).then_some(value)
+        }
+        _ => Some(&[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::source::LogIds;
+    use proptest::prelude::*;
+    use std::sync::{Arc, Mutex};
+
+    /// A store that is a map.
+    #[derive(Default, Clone)]
+    struct Map(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>, Arc<Mutex<Vec<(usize, Checkpoint)>>>);
+
+    impl KeyedStore for Map {
+        fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
+            visit(self.0.lock().unwrap().get(key).map(Vec::as_slice));
+            Ok(())
+        }
+
+        fn scan(
+            &self,
+            from: &[u8],
+            to: Option<&[u8]>,
+            visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        ) -> Result<(), Fault> {
+            for (key, value) in &*self.0.lock().unwrap() {
+                if key.as_slice() >= from && to.is_none_or(|to| key.as_slice() < to) && !visit(key, value) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+
+        fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
+            Ok(self.1.lock().unwrap().last().map(|(_, checkpoint)| checkpoint.clone()))
+        }
+
+        fn write(&mut self, writes: &[Write<'_>], checkpoint: &Checkpoint) -> Result<(), Fault> {
+            self.1.lock().unwrap().push((writes.len(), checkpoint.clone()));
+            assert!(writes.is_sorted_by(|(one, _), (next, _)| one < next), "ascending, each key once");
+            let mut map = self.0.lock().unwrap();
+            for (key, value) in writes {
+                match value {
+                    Some(value) => map.insert(key.to_vec(), value.to_vec()),
+                    None => map.remove(*key),
+                };
+            }
+            Ok(())
+        }
+
+        fn clear(&mut self) -> Result<(), Fault> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+
+        fn size(&self) -> Result<StoreSize, Fault> {
+            Ok(StoreSize::default())
+        }
+    }
+
+    fn checkpoint() -> Checkpoint {
+        let log_ids = LogIds::default();
+        Checkpoint { next_offset: NextOffset(0), log_ids, at: Timestamp(0), inputs: Vec::new() }
+    }
+
+    type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn all(cache: &mut WriteBack, is_proved: bool) -> Contents {
+        let mut found = Contents::new();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            assert!(found.insert(key.to_vec(), value.to_vec()).is_none(), "a key is shown once");
+            true
+        };
+        if is_proved {
+            let mut from = Some(Vec::new());
+            while let Some(first) = from {
+                from = cache.page_proved(&first, None, Timestamp(0), 2, &mut visit).unwrap(); // several pages
+            }
+        } else {
+            cache.scan(b"", None, Timestamp(0), &mut visit).unwrap();
+        }
+        found
+    }
+
+    #[derive(Clone, Debug)]
+    enum Deed {
+        Put(u8, Option<u8>),
+        Get(u8),
+        Accept,
+        Reject,
+        Undo,
+        Seal,
+        Prove,
+        Flush,
+        Sweep,
+        Scan(u8, u8),
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+        let deed = prop_oneof![
+            6 => (0..6_u8, proptest::option::of(any::<u8>())).prop_map(|(key, value)| Deed::Put(key, value)),
+            3 => (0..6_u8).prop_map(Deed::Get),
+            3 => Just(Deed::Accept),
+            1 => Just(Deed::Reject),
+            1 => Just(Deed::Undo),
+            2 => Just(Deed::Seal),
+            2 => Just(Deed::Prove),
+            1 => Just(Deed::Flush),
+            1 => Just(Deed::Sweep),
+            2 => (0..8_u8, 0..8_u8).prop_map(|(from, to)| Deed::Scan(from, to)),
+        ];
+        proptest::collection::vec(deed, 0..120)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        /// Against maps: the newest values, the proved ones, and the store after a flush.
+        #[test]
+        fn the_newest_the_proved_and_the_written_values_are_those_of_a_naive_model(deeds in deeds(), has_index: bool) {
+            let map = Map::default();
+            let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+            let mut cache = WriteBack::new(Box::new(map.clone()), spec);
+            let (mut newest, mut accepted, mut proved) = (Contents::new(), Contents::new(), Contents::new());
+            let mut sealed: VecDeque<Contents> = VecDeque::new();
+            let mut last = Contents::new(); // as of the last batch
+            for deed in deeds {
+                match deed {
+                    Deed::Put(key, value) => {
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0), Timestamp(0)).unwrap();
+                        match value {
+                            Some(value) => newest.insert(vec![key], vec![value]),
+                            None => newest.remove(&vec![key]),
+                        };
+                    }
+                    Deed::Get(key) => {
+                        let mut found = None;
+                        cache.get(&[key], Timestamp(0), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+                        prop_assert_eq!(found.as_ref(), newest.get(&vec![key]));
+                    }
+                    Deed::Accept => {
+                        cache.accept();
+                        accepted = newest.clone();
+                    }
+                    Deed::Reject => {
+                        cache.reject();
+                        newest = accepted.clone();
+                    }
+                    Deed::Undo => {
+                        cache.undo();
+                        (newest, accepted) = (last.clone(), last.clone());
+                    }
+                    Deed::Seal => {
+                        cache.accept();
+                        cache.seal();
+                        accepted = newest.clone();
+                        last = newest.clone();
+                        sealed.push_back(newest.clone());
+                    }
+                    Deed::Prove => {
+                        cache.prove();
+                        proved = sealed.pop_front().unwrap_or(proved);
+                    }
+                    Deed::Flush => {
+                        cache.flush(&checkpoint()).unwrap();
+                        let kept: Contents =
+                            map.0.lock().unwrap().iter().map(|(k, v)| (k.clone(), v[1..].to_vec())).collect();
+                        prop_assert_eq!(&kept, &proved, "a store holds what is proved, and all of it");
+                    }
+                    Deed::Sweep => cache.sweep(0),
+                    Deed::Scan(from, to) => {
+                        let mut found = Contents::new();
+                        let mut visit = |key: &[u8], value: &[u8]| found.insert(key.to_vec(), value.to_vec()).is_none();
+                        cache.scan(&[from], Some(&[to]), Timestamp(0), &mut visit).unwrap();
+                        let is_within = |key: &&Vec<u8>| key[0] >= from && key[0] < to;
+                        let due: Contents = newest.keys().filter(is_within).map(|k| (k.clone(), newest[k].clone())).collect();
+                        prop_assert_eq!(found, due);
+                        let unflushed = cache.entries.iter().filter(|(_, entry)| entry.batch > cache.flushed).count();
+                        prop_assert!(from >= to || cache.unflushed.as_ref().map(BTreeMap::len) == Some(unflushed));
+                    }
+                }
+                if has_index {
+                    prop_assert_eq!(all(&mut cache, false), newest.clone());
+                }
+                prop_assert_eq!(all(&mut cache, true), proved.clone());
+                for key in 0..6 {
+                    let mut found = None;
+                    cache.proved(&[key], Timestamp(0), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+                    prop_assert_eq!(found.as_ref(), proved.get(&vec![key]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_swept_cache_gives_its_memory_back_and_forgets_nothing_that_the_store_lacks() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        for n in 0..1_000_u32 {
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0), Timestamp(0)).unwrap();
+        }
+        cache.accept();
+        assert!(cache.bytes() > 200_000, "{}", cache.bytes());
+        cache.seal();
+        cache.sweep(0);
+        assert_eq!(all(&mut cache, false).len(), 1_000, "in flight");
+        cache.prove();
+        cache.sweep(0);
+        assert_eq!(all(&mut cache, true).len(), 1_000, "proved, not written");
+        cache.flush(&checkpoint()).unwrap();
+        cache.sweep(0);
+        assert_eq!((cache.bytes(), all(&mut cache, true).len()), (0, 1_000));
+    }
+
+    #[test]
+    fn a_burst_leaves_no_places_behind_and_what_is_in_flight_keeps_its_own() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        for n in 0..10_000_u32 {
+            cache.get(&n.to_be_bytes(), Timestamp(0), &mut |_| ()).unwrap();
+            if n % 2_500 == 2_499 {
+                cache.put(&n.to_be_bytes(), Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
+                cache.accept();
+                cache.seal();
+            }
+        }
+        assert_eq!(all(&mut cache, false).len(), 4);
+        assert!(cache.is_over(100_000) && !cache.is_over(10_000_000));
+        cache.sweep(100_000);
+        assert!(!cache.is_over(100_000) && cache.bytes() < 1_000);
+        assert_eq!(cache.entries.iter().count(), 4);
+        assert_eq!(cache.entries.shrink(Entry::empty), None, "it has given all back");
+        cache.put(b"undone", Some(&[8]), Timestamp(0), Timestamp(0)).unwrap();
+        cache.undo();
+        for _ in 0..4 {
+            cache.prove();
+        }
+        assert_eq!(all(&mut cache, true), all(&mut cache, false));
+        cache.flush(&checkpoint()).unwrap();
+        assert_eq!((all(&mut cache, true).len(), cache.unflushed.as_ref().unwrap().len()), (4, 0));
+    }
+
+    #[test]
+    fn a_flush_is_written_in_bounded_pieces_of_which_the_last_alone_moves_the_checkpoint() {
+        let map = Map::default();
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(map.clone()), spec);
+        let large = vec![7; WRITE_BYTES / 3];
+        for round in 1..3_i64 {
+            for n in 0..10_u8 {
+                cache.put(&[n], Some(&large), Timestamp(0), Timestamp(0)).unwrap();
+            }
+            cache.accept();
+            cache.seal();
+            cache.prove();
+            cache.flush(&Checkpoint { next_offset: NextOffset(round), ..checkpoint() }).unwrap();
+        }
+        let written: Vec<(usize, i64)> =
+            map.1.lock().unwrap().iter().map(|(count, checkpoint)| (*count, checkpoint.next_offset.0)).collect();
+        assert_eq!(written, [(3, 0), (3, 0), (3, 0), (1, 1), (3, 1), (3, 1), (3, 1), (1, 2)]);
+    }
+
+    /// What a value that expires is made of, by the model: the value, and when it is gone.
+    type Mortal = BTreeMap<u8, (u8, i64)>;
+
+    /// Those that can be read at `now`.
+    fn living(all: &Mortal, now: i64) -> Contents {
+        let living = all.iter().filter(|(_, (_, expires_at))| *expires_at > now);
+        living.map(|(key, (value, _))| (vec![*key], vec![*value])).collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Timed {
+        /// Key, value, and how late the record is.
+        Put(u8, Option<u8>, i64),
+        Pass(i64),
+        Get(u8),
+        Reject,
+        Undo,
+        /// After a search that looks at so many keys.
+        Seal(usize),
+        Prove,
+        Flush,
+        Sweep,
+    }
+
+    fn timed_deeds() -> impl Strategy<Value = Vec<Timed>> {
+        let deed = prop_oneof![
+            6 => (0..5_u8, proptest::option::of(any::<u8>()), 0..30_i64)
+                .prop_map(|(key, value, late)| Timed::Put(key, value, late)),
+            3 => (0..8_i64).prop_map(Timed::Pass),
+            2 => (0..5_u8).prop_map(Timed::Get),
+            1 => Just(Timed::Reject),
+            1 => Just(Timed::Undo),
+            3 => (0..4_usize).prop_map(Timed::Seal),
+            2 => Just(Timed::Prove),
+            2 => Just(Timed::Flush),
+            1 => Just(Timed::Sweep),
+        ];
+        proptest::collection::vec(deed, 0..120)
+    }
+
+    fn shown(cache: &mut WriteBack, now: i64, is_proved: bool) -> Contents {
+        let mut found = Contents::new();
+        let mut visit = |key: &[u8], value: &[u8]| found.insert(key.to_vec(), value.to_vec()).is_none();
+        if is_proved {
+            assert_eq!(cache.page_proved(b"", None, Timestamp(now), usize::MAX, &mut visit).unwrap(), None);
+        } else {
+            cache.scan(b"", None, Timestamp(now), &mut visit).unwrap();
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        /// Against maps that delete nothing: a value lives until the latest time of its writes and its age, whatever was
+        /// searched, swept and written in between; the clock goes back where a batch comes to nothing.
+        #[test]
+        fn values_that_expire_are_those_of_a_naive_model(deeds in timed_deeds()) {
+            const AGE: i64 = 10;
+            let map = Map::default();
+            let mut cache = expiring_store(&map);
+            // Each with the clock that belongs to it.
+            let (mut newest, mut accepted, mut last, mut proved) =
+                ((Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0));
+            let mut sealed: VecDeque<(Mortal, i64)> = VecDeque::new();
+            for deed in deeds {
+                match deed {
+                    Timed::Put(key, value, late) => {
+                        let at = newest.1 - late;
+                        cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(at), Timestamp(at)).unwrap();
+                        let before = newest.0.remove(&key).map_or(at + AGE, |(_, expires_at)| expires_at);
+                        newest.0.extend(value.map(|value| (key, (value, before.max(at + AGE)))));
+                    }
+                    Timed::Pass(by) => {
+                        cache.accept();
+                        newest.1 += by;
+                        accepted = newest.clone();
+                    }
+                    Timed::Get(key) => {
+                        prop_assert_eq!(read(&mut cache, &[key], newest.1), living(&newest.0, newest.1).remove(&vec![key]));
+                    }
+                    Timed::Reject => {
+                        cache.reject();
+                        newest = accepted.clone();
+                    }
+                    Timed::Undo => {
+                        cache.undo();
+                        (newest, accepted) = (last.clone(), last.clone());
+                    }
+                    Timed::Seal(keys) => {
+                        cache.accept();
+                        if keys > 0 {
+                            cache.expire(b"", Timestamp(newest.1), keys).unwrap();
+                        }
+                        cache.set_clock(Timestamp(newest.1));
+                        cache.seal();
+                        (accepted, last) = (newest.clone(), newest.clone());
+                        sealed.push_back(newest.clone());
+                    }
+                    Timed::Prove => {
+                        cache.prove();
+                        proved = sealed.pop_front().unwrap_or(proved);
+                    }
+                    Timed::Flush => {
+                        cache.flush(&checkpoint()).unwrap();
+                        let kept = Some(Timestamp(proved.1)).filter(|_| !map.0.lock().unwrap().is_empty());
+                        prop_assert_eq!(cache.clock().unwrap(), kept, "the clock goes with the values");
+                    }
+                    Timed::Sweep => cache.sweep(0),
+                }
+                prop_assert_eq!(shown(&mut cache, newest.1, false), living(&newest.0, newest.1));
+                prop_assert_eq!(shown(&mut cache, proved.1, true), living(&proved.0, proved.1));
+            }
+        }
+    }
+
+    fn expiring_store(map: &Map) -> WriteBack {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: Some(Duration::from_millis(10)) };
+        WriteBack::new(Box::new(map.clone()), spec)
+    }
+
+    fn read(cache: &mut WriteBack, key: &[u8], now: i64) -> Option<Vec<u8>> {
+        let mut found = None;
+        cache.get(key, Timestamp(now), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
+        found
+    }
+
+    fn write_through(cache: &mut WriteBack) {
+        cache.accept();
+        cache.seal();
+        cache.prove();
+        cache.flush(&checkpoint()).unwrap();
+        cache.sweep(0);
+    }
+
+    #[test]
+    fn a_value_expires_by_event_time_and_is_found_by_the_search_for_expired_keys() {
+        let map = Map::default();
+        let mut cache = expiring_store(&map);
+        cache.put(b"k", Some(&[1]), Timestamp(100), Timestamp(100)).unwrap();
+        cache.accept();
+        assert_eq!(read(&mut cache, b"k", 109), Some(vec![1]));
+        assert_eq!(read(&mut cache, b"k", 110), None);
+        write_through(&mut cache);
+        assert_eq!(cache.expire(b"", Timestamp(109), 10).unwrap(), None);
+        assert_eq!(cache.changes().count(), 0);
+        assert_eq!(cache.expire(b"", Timestamp(110), 10).unwrap(), None);
+        assert_eq!(cache.changes().collect::<Vec<_>>(), [(&b"k"[..], None)]);
+        assert_eq!(cache.expire(b"", Timestamp(110), 10).unwrap(), None);
+        assert_eq!(cache.changes().count(), 1, "its tombstone is on the way");
+    }
+
+    #[test]
+    fn a_late_write_keeps_the_expiry_whether_the_value_is_cached_or_not() {
+        for is_cached in [true, false] {
+            let map = Map::default();
+            let mut cache = expiring_store(&map);
+            cache.put(b"k", Some(&[1]), Timestamp(100), Timestamp(100)).unwrap();
+            if !is_cached {
+                write_through(&mut cache);
+            }
+            cache.put(b"k", Some(&[2]), Timestamp(50), Timestamp(50)).unwrap();
+            assert_eq!((read(&mut cache, b"k", 109), read(&mut cache, b"k", 110)), (Some(vec![2]), None));
+            cache.put(b"k", None, Timestamp(50), Timestamp(50)).unwrap();
+            cache.put(b"k", Some(&[3]), Timestamp(50), Timestamp(50)).unwrap();
+            assert_eq!((read(&mut cache, b"k", 59), read(&mut cache, b"k", 60)), (Some(vec![3]), None), "a new life");
+        }
+    }
+
+    #[test]
+    fn a_late_write_over_a_value_from_before_there_was_a_time_to_live_gives_it_a_whole_one() {
+        let map = Map::default();
+        map.0.lock().unwrap().insert(b"k".to_vec(), vec![PLAIN, 7]);
+        let mut cache = expiring_store(&map);
+        cache.put(b"k", Some(&[8]), Timestamp(50), Timestamp(100)).unwrap();
+        assert_eq!((read(&mut cache, b"k", 109), read(&mut cache, b"k", 110)), (Some(vec![8]), None));
+        cache.put(b"k", None, Timestamp(50), Timestamp(100)).unwrap();
+        cache.put(b"k", Some(&[9]), Timestamp(50), Timestamp(100)).unwrap();
+        assert_eq!((read(&mut cache, b"k", 59), read(&mut cache, b"k", 60)), (Some(vec![9]), None), "a new life");
+    }
+
+    #[test]
+    fn what_was_written_before_there_was_a_time_to_live_gets_one_when_it_is_met() {
+        let map = Map::default();
+        map.0.lock().unwrap().insert(b"old".to_vec(), vec![PLAIN, 7]);
+        let mut cache = expiring_store(&map);
+        cache.set_clock(Timestamp(100));
+        write_through(&mut cache);
+        assert_eq!(cache.expire(b"", Timestamp(100), 10).unwrap(), None);
+        write_through(&mut cache);
+        assert_eq!((read(&mut cache, b"old", 109), read(&mut cache, b"old", 110)), (Some(vec![7]), None));
+        assert_eq!(cache.clock().unwrap(), Some(Timestamp(100)), "which does not expire");
+        assert_eq!(all(&mut cache, false).len(), 1, "and is shown to nobody");
+    }
+
+    #[test]
+    fn what_the_store_lacks_is_what_is_proved_and_not_written() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        for key in [b"a", b"b"] {
+            cache.put(key, Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
+        }
+        cache.accept();
+        cache.seal();
+        assert_eq!(cache.unwritten_count(), 0, "in flight");
+        cache.prove();
+        assert_eq!(cache.unwritten_count(), 2, "proved");
+        cache.put(b"c", Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
+        cache.accept();
+        cache.seal();
+        assert_eq!(cache.unwritten_count(), 2, "the third is in flight");
+        cache.flush(&checkpoint()).unwrap();
+        assert_eq!(cache.unwritten_count(), 0, "written");
+    }
+
+    #[test]
+    fn a_sweep_counts_what_is_left_exactly() {
+        let spec = || StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut alone = WriteBack::new(Box::new(Map::default()), spec());
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec());
+        for n in 0..100_u32 {
+            cache.put(&n.to_be_bytes(), Some(&[7; 100]), Timestamp(0), Timestamp(0)).unwrap();
+        }
+        cache.accept();
+        cache.seal();
+        cache.prove();
+        cache.flush(&checkpoint()).unwrap();
+        for cache in [&mut alone, &mut cache] {
+            cache.put(b"in flight", Some(&[7; 50]), Timestamp(0), Timestamp(0)).unwrap();
+            cache.accept();
+            cache.seal();
+        }
+        cache.sweep(0);
+        assert!(alone.bytes() > 0);
+        assert_eq!(cache.bytes(), alone.bytes());
+    }
+
+    #[test]
+    fn the_order_of_unwritten_keys_is_kept_over_a_flush_while_ranges_are_asked_for() {
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
+        let mut cache = WriteBack::new(Box::new(Map::default()), spec);
+        cache.put(b"a", Some(&[7]), Timestamp(0), Timestamp(0)).unwrap();
+        cache.accept();
+        assert_eq!(all(&mut cache, false).len(), 1);
+        cache.flush(&checkpoint()).unwrap();
+        assert!(cache.unflushed.is_some(), "a range was asked for since the last flush");
+        cache.flush(&checkpoint()).unwrap();
+        assert!(cache.unflushed.is_none(), "and none since this one");
+    }
+
+    #[test]
+    fn a_write_to_the_store_ends_as_soon_as_it_is_full() {
+        let full = vec![7; WRITE_BYTES - 1];
+        let writes: [Write<'_>; 3] = [(b"a", Some(&full)), (b"b", None), (b"c", None)];
+        let (some, more) = cut(&writes).unwrap();
+        assert_eq!((some.len(), more.len()), (1, 2));
+        assert!(cut(more).is_none());
+    }
+}

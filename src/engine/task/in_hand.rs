@@ -1,0 +1,237 @@
+//! Which record each worker runs the pipeline's code over, noted where it outlives the process, and what becomes of a record
+//! over which processes have died.
+//!
+//! As long as nobody died a note costs a few stores a record. Afterwards the records that were in hand are *suspects*: while
+//! one of them is in front of this process, it is decided with no other record in hand, so that the next death blames it
+//! alone; one that was innocent is decided and forgotten. After so many deaths it is a dead letter without another run.
+
+use crate::engine::task::Task;
+use crate::flow::effect::Reject;
+use crate::flow::record::TopicName;
+use crate::flow::topology::Topology;
+use crate::ports::note::{InHand, Mark, Note, Suspect};
+use crate::ports::source::TaskId;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// The suspects of a process, for all of its workers.
+pub(crate) struct Suspects {
+    note: Option<Arc<dyn Note>>,
+    deaths_max: u32,
+    /// The number of the first source of each sub-topology.
+    firsts: Vec<usize>,
+    known: Mutex<Vec<Suspect>>,
+    is_any: AtomicBool,
+    /// How many of them are in front of workers of this process: none, and nobody waits for anybody.
+    here: AtomicUsize,
+    /// Held for each record while there is one: a suspect's by its worker alone.
+    turns: RwLock<()>,
+}
+
+impl Suspects {
+    pub(crate) fn new(topology: &Topology, note: Option<Arc<dyn Note>>, deaths_max: u32) -> Arc<Self> {
+        let known = note.as_ref().map(|note| note.suspects()).unwrap_or_default();
+        let names = topology.sources();
+        for Suspect { at, deaths } in &known {
+            tell(&names, *at, *deaths, deaths_max);
+        }
+        let counts = topology.sub_topologies().iter().map(|sub| sub.sources().count());
+        let firsts = counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
+        Arc::new(Self {
+            note,
+            deaths_max,
+            firsts,
+            is_any: AtomicBool::new(!known.is_empty()),
+            known: Mutex::new(known),
+            here: AtomicUsize::new(0),
+            turns: RwLock::new(()),
+        })
+    }
+
+    /// The hand of one worker.
+    pub(crate) fn hand(self: &Arc<Self>, worker: usize) -> Hand {
+        let mark = self.note.as_ref().map(|note| note.mark(worker));
+        Hand { all: Arc::clone(self), mark, own: Vec::new() }
+    }
+}
+
+fn tell(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
+    let topic = usize::try_from(at.source).ok().and_then(|source| names.get(source));
+    let topic = topic.map(TopicName::as_str);
+    let (partition, offset) = (at.partition.0, at.offset.0);
+    if deaths < deaths_max {
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            deaths,
+            deaths_max,
+            "a process died while the pipeline's code had this record in hand; it is decided with no other one in hand"
+        );
+    } else {
+        tracing::error!(
+            topic,
+            partition,
+            offset,
+            deaths,
+            "so many processes died while the pipeline's code had this record in hand: it becomes a dead letter"
+        );
+    }
+}
+
+/// What one worker has in hand.
+pub(crate) struct Hand {
+    all: Arc<Suspects>,
+    mark: Option<Box<dyn Mark>>,
+    /// The suspects in front of this worker.
+    own: Vec<Suspect>,
+}
+
+impl Hand {
+    /// The hand of a test that has no note.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Suspects::new(&Topology::new("none"), None, 1).hand(0)
+    }
+
+    /// The number of a source.
+    pub(crate) fn source(&self, sub_topology: usize, input: usize) -> u32 {
+        let first = self.all.firsts.get(sub_topology).copied().unwrap_or(0);
+        u32::try_from(first + input).unwrap_or(u32::MAX)
+    }
+
+    /// Runs the pipeline's code over a record, noted; with no other one in hand where the record is a suspect.
+    pub(crate) fn hold<T>(&self, at: InHand, run: impl FnOnce() -> T) -> T {
+        if self.all.here.load(Ordering::Relaxed) > 0 {
+            return self.hold_in_turn(at, run);
+        }
+        self.note(at, run)
+    }
+
+    #[cold]
+    fn hold_in_turn<T>(&self, at: InHand, run: impl FnOnce() -> T) -> T {
+        if self.own.iter().any(|suspect| suspect.at == at) {
+            let _alone = self.all.turns.write().unwrap_or_else(PoisonError::into_inner);
+            self.note(at, run)
+        } else {
+            let _beside = self.all.turns.read().unwrap_or_else(PoisonError::into_inner);
+            self.note(at, run)
+        }
+    }
+
+    fn note<T>(&self, at: InHand, run: impl FnOnce() -> T) -> T {
+        let Some(mark) = &self.mark else { return run() };
+        mark.take_up(at);
+        let result = run();
+        mark.put_down();
+        result
+    }
+
+    /// # Errors
+    /// The dead letter of a record over which so many processes have died that no other one shall.
+    pub(crate) fn check(&self, at: InHand) -> Result<(), Reject> {
+        let Some(suspect) = self.own.iter().find(|suspect| suspect.at == at) else { return Ok(()) };
+        if suspect.deaths < self.all.deaths_max {
+            return Ok(());
+        }
+        let message = format!("{} processes died while the pipeline's code had this record in hand", suspect.deaths);
+        Err(Reject::dead_letter("kills-the-process", message))
+    }
+
+    /// Whether anybody is suspected at all.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.all.is_any.load(Ordering::Relaxed)
+    }
+
+    /// Looks which suspects are in front of this worker's tasks, and forgets those that K has passed: they were decided.
+    pub(crate) fn look<'a>(&mut self, tasks: impl Iterator<Item = (&'a TaskId, &'a Task)>) {
+        let tasks: Vec<_> = tasks.filter(|(_, task)| task.state.is_deciding()).collect();
+        let mut own = Vec::new();
+        let mut known = self.all.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|suspect| {
+            let at = suspect.at;
+            let input = tasks.iter().filter(|(id, _)| id.partition == at.partition).find_map(|(id, task)| {
+                let mut inputs = task.inputs.iter().enumerate();
+                inputs.find(|(number, _)| self.source(id.sub_topology, *number) == at.source)
+            });
+            let Some((_, input)) = input else { return true };
+            if input.published.is_before(at.offset) {
+                own.push(*suspect);
+                return true;
+            }
+            if let Some(note) = &self.all.note {
+                note.forget(at);
+            }
+            false
+        });
+        self.all.is_any.store(!known.is_empty(), Ordering::Relaxed);
+        drop(known);
+        self.all.here.fetch_add(own.len(), Ordering::Relaxed);
+        self.all.here.fetch_sub(self.own.len(), Ordering::Relaxed);
+        self.own = own;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Offset, Partition};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    fn at(offset: i64) -> InHand {
+        InHand { source: 0, partition: Partition(0), offset: Offset(offset) }
+    }
+
+    /// Two workers of a process in which one record, at offset 7, is suspected and in front of the first.
+    fn two_hands() -> (Hand, Hand) {
+        let all = Suspects::new(&Topology::new("none"), None, 3);
+        let (mut one, other) = (all.hand(0), all.hand(1));
+        one.own.push(Suspect { at: at(7), deaths: 1 });
+        all.here.store(1, Ordering::Relaxed);
+        (one, other)
+    }
+
+    /// Otherwise a slow record that is innocent would be blamed each time that the other one kills.
+    #[test]
+    fn a_suspect_is_decided_while_no_other_worker_has_a_record_in_hand() {
+        let (one, other) = two_hands();
+        let (said, heard) = channel();
+        let (go, went) = channel::<()>();
+        std::thread::scope(|scope| {
+            let tell = said.clone();
+            scope.spawn(move || {
+                other.hold(at(1), || {
+                    tell.send("innocent begins").unwrap();
+                    went.recv().unwrap();
+                    tell.send("innocent ends").unwrap();
+                });
+            });
+            assert_eq!(heard.recv().unwrap(), "innocent begins");
+            scope.spawn(move || one.hold(at(7), || said.send("suspect").unwrap()));
+            assert!(heard.recv_timeout(Duration::from_millis(200)).is_err(), "the suspect waits");
+            go.send(()).unwrap();
+            assert_eq!([heard.recv().unwrap(), heard.recv().unwrap()], ["innocent ends", "suspect"]);
+        });
+    }
+
+    #[test]
+    fn records_that_nobody_suspects_are_decided_side_by_side() {
+        let (one, other) = two_hands();
+        let (said, heard) = channel();
+        std::thread::scope(|scope| {
+            let held = scope.spawn(move || one.hold(at(8), || heard.recv_timeout(Duration::from_secs(10))));
+            other.hold(at(9), || said.send(()).unwrap());
+            assert!(held.join().unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn a_record_over_which_enough_processes_died_is_refused_and_no_other_one() {
+        let (mut one, other) = two_hands();
+        assert!(one.check(at(7)).is_ok(), "once is chance");
+        one.own[0].deaths = 3;
+        assert_eq!(one.check(at(7)).unwrap_err().code(), "kills-the-process");
+        assert!(one.check(at(8)).is_ok() && other.check(at(7)).is_ok());
+    }
+}

@@ -1,0 +1,72 @@
+//! A batch of steps with rows whose transaction is ready to commit, and why one comes to nothing.
+
+use crate::engine::outbound::outgoing::Outgoing;
+use crate::engine::outbound::publication::Outbound;
+use crate::engine::protocol::ownership::AssignmentId;
+use crate::engine::worker::rows::batch::{Reached, StoreTrouble};
+use crate::flow::key::Key;
+use crate::flow::record::{NextOffset, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::source::TaskId;
+use std::collections::BTreeSet;
+
+/// A batch whose transaction is ready to commit, or in doubt.
+pub(crate) struct Prepared {
+    pub(crate) advances: Vec<Advance>,
+    /// Notices and dead letters.
+    pub(crate) rows: Vec<Outbound>,
+    /// Changelog records, which are in the outbox too.
+    pub(crate) outgoing: Outgoing,
+    /// Whether it had enough before it had decided all that was drawn.
+    pub(crate) had_enough: bool,
+}
+
+/// How one input moves with a batch.
+pub(crate) struct Advance {
+    pub(crate) task: TaskId,
+    pub(crate) assignment: AssignmentId,
+    pub(crate) input: usize,
+    pub(crate) epoch: i64,
+    pub(crate) source: TopicPartition,
+    pub(crate) from: NextOffset,
+    pub(crate) to: NextOffset,
+    /// K as last proved; beyond `from` while the rows catch up with it.
+    pub(crate) published: NextOffset,
+    pub(crate) reached: Reached,
+}
+
+/// The rows that one input's part of a batch is about.
+pub(crate) struct Wanted {
+    pub(crate) task: TaskId,
+    pub(crate) input: usize,
+    pub(crate) table: usize,
+    pub(crate) keys: Vec<Key>,
+}
+
+/// Why a batch came to nothing.
+pub(crate) enum Undone {
+    /// These compare-and-sets matched nothing.
+    Fenced(Vec<TaskId>),
+    /// The database refuses these rows, named by table and key: their records are decided one by one from now on.
+    Refused(BTreeSet<(usize, Key)>),
+    Store(StoreTrouble),
+    /// There is no transaction: whatever it was to take is not to blame.
+    Away(Fault),
+    /// The COMMIT failed for certain.
+    Uncommitted(Fault),
+    /// Some of the rows are locked by others.
+    Locked(Fault, Vec<Wanted>),
+    Fault(Fault),
+}
+
+impl From<StoreTrouble> for Undone {
+    fn from(trouble: StoreTrouble) -> Self {
+        Self::Store(trouble)
+    }
+}
+
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}

@@ -1,0 +1,71 @@
+//! Every topic of a pipeline: those that it reads, those that it writes, and those that it makes for itself.
+
+use crate::flow::partitioning::OnViolation;
+use crate::flow::record::TopicName;
+use crate::flow::store::StoreSpec;
+use crate::flow::topology::{SubTopology, Topology};
+use std::collections::BTreeSet;
+
+impl Topology {
+    /// All sources of the pipeline, by their numbers.
+    #[must_use]
+    pub fn sources(&self) -> Vec<TopicName> {
+        self.sub_topologies.iter().flat_map(SubTopology::sources).cloned().collect()
+    }
+
+    /// Every topic that the pipeline writes: destinations, internal topics, changelogs and dead-letter topics, sorted.
+    #[must_use]
+    pub fn outputs(&self) -> BTreeSet<TopicName> {
+        let destinations = self.sub_topologies.iter().filter_map(|sub| sub.destination.clone());
+        let written = destinations.chain(self.dead_letter_topics());
+        written.chain(self.internal_topics()).chain(self.changelogs()).collect()
+    }
+
+    /// The changelogs of the pipeline's stores, sorted.
+    #[must_use]
+    pub fn changelogs(&self) -> BTreeSet<TopicName> {
+        let stores = self.sub_topologies.iter().flat_map(|sub| &sub.stores);
+        stores.filter_map(|store| self.changelog_topic(store)).collect()
+    }
+
+    /// The dead-letter topics of the pipeline's sources.
+    pub fn dead_letter_topics(&self) -> impl Iterator<Item = TopicName> {
+        self.sub_topologies.iter().flat_map(SubTopology::sources).map(Self::dead_letter_topic)
+    }
+
+    /// The repartition topics that this pipeline writes and reads itself.
+    #[must_use]
+    pub fn internal_topics(&self) -> BTreeSet<TopicName> {
+        let subs = self.sub_topologies.iter();
+        let rekeyed = subs.clone().filter(|sub| sub.rekeys.is_some()).filter_map(|sub| sub.destination.clone());
+        let astray = subs.filter_map(|sub| self.astray_topic(sub));
+        rekeyed.chain(astray).collect()
+    }
+
+    /// Where records of a declared source go that lie in the wrong partition, under the policy `Repartition`: a companion
+    /// of that source.
+    #[must_use]
+    pub fn astray_topic(&self, sub: &SubTopology) -> Option<TopicName> {
+        let is_sent_on =
+            sub.declared.as_ref().is_some_and(|declared| declared.on_violation == OnViolation::Repartition);
+        if is_sent_on { self.internal(sub.lead.as_str(), "repartition") } else { None }
+    }
+
+    /// The changelog of a store: `<pipeline>-<store>-changelog`.
+    #[must_use]
+    pub fn changelog_topic(&self, store: &StoreSpec) -> Option<TopicName> {
+        self.internal(&store.name, "changelog")
+    }
+
+    /// An internal topic: `<pipeline>-<name>-<kind>`; `None` for an illegal name. [`Topology::validate`] reports that, and a
+    /// name that is too long.
+    pub(super) fn internal(&self, name: &str, kind: &str) -> Option<TopicName> {
+        TopicName::is_spelt_well(name).then(|| TopicName::derived(&format!("{}-{name}-{kind}", self.name)))
+    }
+
+    /// The dead-letter topic of a source: `<topic>-dlt`.
+    #[must_use]
+    pub fn dead_letter_topic(source: &TopicName) -> TopicName {
+        TopicName::derived(&format!("{source}-dlt"))
+    }
+}
