@@ -1,10 +1,11 @@
 //! `audit`: compares positions, row versions, outbox and topics.
 
+use crate::app::application::App;
 use crate::app::cli::{Output, OutputArguments};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::service::Service;
-use crate::app::{App, logging, table};
+use crate::app::{logging, table};
 use crate::engine::audit::{AuditReport, Findings, audit as run_audit};
 use crate::settings::Need;
 use std::io::Write;

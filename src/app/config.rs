@@ -1,9 +1,10 @@
 //! `config show` and `config validate`.
 
+use crate::app::application::App;
 use crate::app::cli::{ConfigArguments, ConfigCommand, ShowOutput};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
-use crate::app::{App, table};
+use crate::app::table;
 use crate::settings::{Settings, to_yaml};
 use std::io::Write;
 

@@ -5,7 +5,7 @@
 //! instance is dead nobody can know; one that lives has nothing of its own open then, and gets new producers.
 
 use crate::adapters::kafka::{KafkaSettings, KafkaSink};
-use crate::app::run::transactional_id;
+use crate::app::producer_id::transactional_id;
 use crate::app::service::Service;
 use crate::app::slot::LEFT_OF_DEAD;
 use crate::ports::Fault;

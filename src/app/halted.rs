@@ -4,12 +4,13 @@
 //! What only a running instance sees (a table that was altered, a record in the wrong partition, a store that cannot be
 //! read) is asked of the instances, at their `/status`.
 
+use crate::app::application::App;
 use crate::app::cli::{Output, OutputArguments};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::repair::sources;
 use crate::app::service::Service;
-use crate::app::{App, logging, table};
+use crate::app::{logging, table};
 use crate::engine::audit::RepairReport;
 use crate::engine::protocol::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
 use crate::engine::protocol::metadata;

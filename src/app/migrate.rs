@@ -1,9 +1,10 @@
 //! `migrate`: creates or upgrades Tidegate's own tables.
 
+use crate::app::application::App;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
+use crate::app::logging;
 use crate::app::service::Service;
-use crate::app::{App, logging};
 use crate::ports::schema::Schema as _;
 use crate::settings::Need;
 use std::io::Write;

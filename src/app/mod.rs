@@ -1,5 +1,6 @@
 //! The command line: the one place where engine, adapters, page and settings meet.
 
+mod application;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod audit;
 mod cli;
@@ -23,6 +24,8 @@ mod maintenance;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod migrate;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
+mod producer_id;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
 mod rebuild;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod repair;
@@ -43,7 +46,8 @@ pub use exit::Exit;
 
 use crate::engine::repair::plan::Action;
 use crate::flow::Topology;
-use crate::settings::{Need, Settings, Sources};
+use crate::settings::Sources;
+use application::App;
 use clap::Parser;
 use cli::{Cli, Command, RepairArguments, StateArguments, StateCommand};
 use failure::Failure;
@@ -64,12 +68,6 @@ pub fn run(topology: Topology) -> Exit {
         Ok(exit) => exit,
         Err(failure) => failure.report(&mut io::stderr().lock()),
     }
-}
-
-/// What every command has at hand.
-struct App {
-    topology: Topology,
-    sources: Sources,
 }
 
 impl App {
@@ -123,28 +121,6 @@ impl App {
     #[expect(clippy::unused_self, reason = "as the service has it")]
     fn repair(&self, _: Action, _: &RepairArguments, _: &mut dyn Write) -> Result<Exit, Failure> {
         Err(embedded())
-    }
-
-    /// What `run` cannot do without.
-    fn needs(&self) -> &'static [Need] {
-        if self.topology.tables().is_empty() { &[Need::Kafka] } else { &[Need::Kafka, Need::Database] }
-    }
-
-    /// Ends a command that looks at the database of a pipeline which has none.
-    #[cfg(all(feature = "kafka", feature = "postgres"))]
-    fn with_rows(&self, command: &str) -> Result<(), Failure> {
-        if !self.topology.tables().is_empty() {
-            return Ok(());
-        }
-        let name = self.topology.name();
-        Err(Failure::message(format!(
-            "{command}: pipeline {name} has no rows, so there is no database to look at; what it does is at /status of \
-             its instances (http.address)"
-        )))
-    }
-
-    fn settings(&self) -> Result<Settings, Failure> {
-        Ok(Settings::load(&self.topology, self.sources.clone())?)
     }
 }
 

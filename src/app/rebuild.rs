@@ -1,7 +1,7 @@
 //! `state rebuild`: lets the stores on this machine's disk begin anew at the start of their changelogs.
 
 use crate::adapters::kafka::KafkaChangelog;
-use crate::app::App;
+use crate::app::application::App;
 use crate::app::cli::RepairArguments;
 use crate::app::confirm::confirm;
 use crate::app::exit::Exit;

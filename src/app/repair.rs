@@ -3,12 +3,13 @@
 
 use crate::adapters::kafka::{KafkaOffsets, KafkaSink};
 use crate::adapters::postgres::PostgresPositions;
+use crate::app::application::App;
 use crate::app::cli::RepairArguments;
 use crate::app::confirm::confirm;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
+use crate::app::logging;
 use crate::app::service::Service;
-use crate::app::{App, logging};
 use crate::engine::repair::plan::{Action, Known, Plan, plan};
 use crate::engine::repair::{Repair, Tools, sub_topology};
 use crate::flow::Topology;

@@ -2,12 +2,13 @@
 
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
 use crate::adapters::postgres::PostgresSchema;
-use crate::app::App;
+use crate::app::application::App;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
 use crate::app::logging;
 use crate::app::maintenance::Maintenance;
+use crate::app::producer_id::transactional_id;
 use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
@@ -252,11 +253,6 @@ impl View for Process {
             queries.doubt_owners();
         }
     }
-}
-
-/// The name of a worker's producer.
-pub(super) fn transactional_id(pipeline: &str, slot: &str, worker: usize, producer: usize) -> String {
-    format!("{pipeline}-{slot}-{worker}-{producer}")
 }
 
 fn member(

@@ -1,6 +1,6 @@
 //! `state get`, `state list`, `state size`: asks a running instance for what its stores hold.
 
-use crate::app::App;
+use crate::app::application::App;
 use crate::app::cli::{Output, StateArguments, StateCommand};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;

@@ -1,10 +1,11 @@
 //! `topics validate`, `topics plan`, `topics apply`.
 
+use crate::app::application::App;
 use crate::app::cli::{ApplyArguments, Output, PlanArguments, TopicsArguments, TopicsCommand};
 use crate::app::confirm::confirm;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
-use crate::app::{App, table};
+use crate::app::table;
 use crate::ports::topics::TopicAdmin;
 use crate::settings::{Need, Settings};
 use crate::topics::{self, Finding, Plan, TopicSpec};

@@ -6,10 +6,12 @@
 pub mod algorithm;
 pub mod codec;
 pub mod effect;
+pub mod events;
 pub mod identity;
 pub mod join;
 pub mod key;
 mod map_keys;
+pub(crate) mod net;
 pub mod partitioning;
 pub mod record;
 pub mod row;

@@ -5,8 +5,8 @@
 
 use crate::flow::effect::Reject;
 use crate::flow::key::{crc32_partition_for, partition_for};
+use crate::flow::net::in_net;
 use crate::flow::record::Offset;
-use crate::flow::step::in_net;
 use std::fmt;
 use std::sync::Arc;
 

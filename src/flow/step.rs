@@ -3,7 +3,7 @@
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec;
 use crate::flow::effect::{Applied, Emission, Reject, Stepped};
-use crate::flow::join::ReadEvent;
+use crate::flow::events::ReadEvent;
 use crate::flow::key::KeyType;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
@@ -12,7 +12,6 @@ use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What the engine runs for each record of a sub-topology that reads and writes rows.
 pub trait RowStep: Send + Sync {
@@ -213,28 +212,4 @@ fn unfit(error: &RowError) -> Reject {
         RowError::NotFinite(_) => Reject::dead_letter("not-finite", error.to_string()),
         RowError::Unfit(_) => Reject::dead_letter("bad-row", error.to_string()),
     }
-}
-
-/// Runs what the user of this crate wrote, whatever part of a step it is: a panic there is the record's dead letter with
-/// the code `panic`, and the process goes on.
-///
-/// # Errors
-/// What `run` answers, or the panic.
-pub(crate) fn in_net<T>(run: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        if panic.is::<Death>() {
-            resume_unwind(panic);
-        }
-        Err(Reject::dead_letter("panic", panic_message(&*panic)))
-    })
-}
-
-/// What unwinds where a test has its instance die in the middle of an algorithm, as an abort ends a process: no panic, so
-/// that the net lets it through.
-#[derive(Debug)]
-pub(crate) struct Death;
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the pipeline's code panicked: {}", text.unwrap_or("no message"))
 }

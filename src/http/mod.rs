@@ -23,6 +23,7 @@ mod health;
 pub mod place;
 mod report;
 mod router;
+mod shared;
 mod stores;
 mod view;
 
@@ -44,7 +45,7 @@ use tokio::runtime::{Builder, Runtime};
 /// How often numbers are taken.
 const EVERY: Duration = Duration::from_secs(1);
 /// Threads that wait for workers and other instances: one for each read that [`stores`] lets in.
-const READERS: usize = 4 * stores::READS_MAX;
+const READERS: usize = 4 * shared::READS_MAX;
 
 /// A running server. Ends when it is dropped, open event streams included.
 #[derive(Debug)]

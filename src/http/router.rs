@@ -1,8 +1,8 @@
 //! Which path answers what.
 
-use super::health::{self, Pulse};
-use super::stores;
+use super::shared::{Reads, Shared};
 use super::view::View;
+use super::{health, stores};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
@@ -27,15 +27,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// So many event streams at a time: far fewer than connections.
 const STREAMS_MAX: usize = 32;
 
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) view: Arc<dyn View>,
-    pub(super) reads: stores::Reads,
-    reports: watch::Receiver<Arc<str>>,
-    streams: Arc<Semaphore>,
-    pulse: Arc<Pulse>,
-}
-
 pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) -> Router {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
@@ -59,7 +50,7 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .layer(map_response(with_headers))
         .with_state(Shared {
             view,
-            reads: stores::Reads::default(),
+            reads: Reads::default(),
             reports,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             pulse: Arc::default(),

@@ -9,7 +9,7 @@
 //! | 404 | no such key; or no such store, with the names that there are |
 //! | 503 | a partition is being restored or moved; `Retry-After` says when to ask again, the body what is known |
 
-use super::router::Shared;
+use super::shared::Shared;
 use super::view::View;
 use super::{client, place};
 use crate::engine::query::{Entry, Reading, Refusal, Standing, Unready, Wanted, cut, from_hex, to_hex};
@@ -23,7 +23,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Set on a question that comes from another instance.
 const FORWARDED: &str = "x-tidegate-forwarded";
@@ -36,11 +35,6 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
 /// The longest time that a client is told to wait.
 const RETRY_S_MAX: f64 = 60.0;
-/// So many reads of one kind at a time; of those that look at many keys, which share the processors with the pipeline, fewer.
-pub(super) const READS_MAX: usize = 32;
-const LONG_READS_MAX: usize = 2;
-/// How long a read waits for its turn.
-const TURN: Duration = Duration::from_secs(2);
 
 /// What is told of a store.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -79,41 +73,6 @@ struct Missing {
     reason: String,
     owner: Option<String>,
     seconds_left: Option<f64>,
-}
-
-/// Which reads are under way. What other instances ask has places of its own: these reads ask nobody else, so that two
-/// instances that ask each other never wait for each other's places.
-#[derive(Clone)]
-pub(super) struct Reads {
-    keys: Arc<Semaphore>,
-    long: Arc<Semaphore>,
-    forwarded_keys: Arc<Semaphore>,
-    forwarded_long: Arc<Semaphore>,
-}
-
-impl Default for Reads {
-    fn default() -> Self {
-        let places = |count| Arc::new(Semaphore::new(count));
-        Self {
-            keys: places(READS_MAX),
-            long: places(LONG_READS_MAX),
-            forwarded_keys: places(READS_MAX),
-            forwarded_long: places(LONG_READS_MAX),
-        }
-    }
-}
-
-impl Reads {
-    /// Waits for a place; `None` where none was free for too long.
-    async fn turn(&self, is_long: bool, is_forwarded: bool) -> Option<OwnedSemaphorePermit> {
-        let places = match (is_long, is_forwarded) {
-            (false, false) => &self.keys,
-            (true, false) => &self.long,
-            (false, true) => &self.forwarded_keys,
-            (true, true) => &self.forwarded_long,
-        };
-        tokio::time::timeout(TURN, Arc::clone(places).acquire_owned()).await.ok()?.ok()
-    }
 }
 
 pub(super) async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response {

@@ -1,13 +1,14 @@
 //! One layer of settings, and how the layers are laid over each other.
 
+use crate::settings::Problem;
 use crate::settings::effective::Effective;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::is_secret;
 use crate::settings::schema::Schema;
 use crate::settings::secret::MASK;
-use crate::settings::{Problem, Settings};
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -143,7 +144,7 @@ fn table<'m>(map: &'m mut Map<String, Value>, key: &str) -> &'m mut Map<String, 
 }
 
 /// Lays the layers over each other, later wins.
-pub(super) fn merge(layers: Vec<Typed>) -> Result<(Settings, Vec<Effective>), Problems> {
+pub(super) fn merge<T: DeserializeOwned>(layers: Vec<Typed>) -> Result<(T, Vec<Effective>), Problems> {
     let mut origins = HashMap::new();
     for (entry, _) in layers.iter().flat_map(|layer| &layer.values) {
         origins.insert(entry.origin.to_string(), entry.origin.clone());

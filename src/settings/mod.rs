@@ -6,6 +6,7 @@
 //! and builds the structs. Secrets never print.
 
 mod database;
+mod defaults;
 mod effective;
 mod engine;
 mod environment;
@@ -107,7 +108,7 @@ impl Settings {
         let layers = sources.layers(&schema, &mut notes, &mut problems);
         let typed: Vec<_> = layers.iter().map(|layer| layer.check(&schema, &mut problems)).collect();
         problems.into_result()?;
-        let (mut settings, effective) = layer::merge(typed)?;
+        let (mut settings, effective): (Self, _) = layer::merge(typed)?;
         settings.cross_check(&effective).into_result()?;
         settings.loaded = Loaded { effective, notes, sources, schema };
         Ok(settings)
@@ -178,7 +179,7 @@ impl Settings {
             problem.path.starts_with("pipeline.thresholds") || matches!(problem.path.as_str(), "file" | "pipeline")
         });
         problems.into_result()?;
-        Ok(layer::merge(typed)?.0.pipeline.thresholds)
+        Ok(layer::merge::<Self>(typed)?.0.pipeline.thresholds)
     }
 
     /// Where the value of `path` was written.

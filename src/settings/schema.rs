@@ -1,21 +1,19 @@
 //! Which keys there are: those of the sections, and the thresholds that the topology names.
 
 use crate::flow::Topology;
-use crate::settings::layer::{Entry, Layer};
 use crate::settings::nearest::suggestion;
-use crate::settings::origin::Origin;
 use crate::settings::owned;
 use crate::settings::rule::Rule;
 use crate::settings::{
     DatabaseSettings, EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings,
-    PipelineSettings, RetrySettings, Settings, StateSettings,
+    PipelineSettings, RetrySettings, StateSettings,
 };
 
 /// The known keys and what the topology adds to them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Schema {
-    pipeline: String,
-    thresholds: Vec<(String, f64)>,
+    pub(super) pipeline: String,
+    pub(super) thresholds: Vec<(String, f64)>,
 }
 
 impl Schema {
@@ -85,32 +83,12 @@ impl Schema {
             _ => Ok(()),
         }
     }
-
-    /// The lowest layer: what the structs default to, and what the topology says.
-    pub(super) fn defaults(&self) -> Layer {
-        let tree = serde_json::to_value(Settings::default()).unwrap_or_default();
-        let mut entries = Vec::new();
-        for rule in Self::rules().filter(|rule| !rule.is_map) {
-            let value = tree.get(rule.section).and_then(|section| section.get(rule.key));
-            let text = match value {
-                Some(serde_json::Value::String(text)) => text.clone(),
-                Some(other) => other.to_string(),
-                None => continue,
-            };
-            entries.push(Entry::new(rule.section, rule.key, None, text, Origin::Default));
-        }
-        let of_topology = |key, name, text| Entry::new("pipeline", key, name, text, Origin::Topology);
-        entries.push(of_topology("name", None, self.pipeline.clone()));
-        for (name, value) in &self.thresholds {
-            entries.push(of_topology("thresholds", Some(name.clone()), value.to_string()));
-        }
-        Layer { entries }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
     use crate::settings::problem::Problems;
 
     #[test]

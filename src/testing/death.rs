@@ -1,6 +1,6 @@
 //! A record that kills the process: the algorithm that runs over it ends its instance in the middle.
 
-use crate::flow::step::Death;
+use crate::flow::net::Death;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Called in an algorithm: ends the instance that runs it there and then, as a call of `abort` would end its process. No net

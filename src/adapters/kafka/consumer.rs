@@ -9,13 +9,13 @@ use super::assignment::Topics;
 use super::fault::{self, by_code, by_error};
 use super::ffi::{self, Event, Failure, Fetched, Queue};
 use super::group::KafkaGroup;
+use super::partitions::{first_error, list};
 use super::settings::{GroupProtocol, KafkaSettings};
 use super::{Quiet, log_line};
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::source::{Group, Listener, Membership, Source, Subscription, TaskId};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::collections::{HashSet, VecDeque};
@@ -533,25 +533,6 @@ impl Listener for Deaf {
     fn lost(&mut self, _: &[TaskId]) {}
     fn record(&mut self, _: TaskId, _: usize, _: Record<'_>) {}
     fn out_of_range(&mut self, _: TaskId, _: usize, _: &str) {}
-}
-
-/// The client's form of a list of partitions with offsets.
-pub(super) fn list<'a>(
-    partitions: impl Iterator<Item = (&'a TopicPartition, i64)>,
-) -> Result<TopicPartitionList, Fault> {
-    let mut list = TopicPartitionList::new();
-    for (TopicPartition { topic, partition }, offset) in partitions {
-        list.add_partition_offset(topic.as_str(), partition.0, rdkafka::Offset::Offset(offset))
-            .map_err(|error| Fault::corrupt(format!("{topic}-{partition}: offset {offset}")).because(error))?;
-    }
-    Ok(list)
-}
-
-fn first_error(list: &TopicPartitionList, what: &str) -> Result<(), Fault> {
-    match ffi::states(list).into_iter().find(|(_, _, code)| *code != Code::NoError) {
-        Some((topic, partition, code)) => Err(Fault::retry(format!("{topic}-{partition}: {what}: {code}"))),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

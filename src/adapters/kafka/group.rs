@@ -1,9 +1,9 @@
 //! Questions about the group and its log; every call may be made while another thread polls.
 
 use super::Quiet;
-use super::consumer::list;
 use super::fault::{by_code, by_error};
 use super::ffi;
+use super::partitions::list;
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};

@@ -15,6 +15,7 @@ mod ffi;
 mod group;
 pub mod history;
 pub mod offsets;
+mod partitions;
 pub mod producer;
 #[cfg(test)]
 mod refusals;

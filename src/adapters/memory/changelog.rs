@@ -21,6 +21,14 @@ impl MemoryChangelog {
     }
 }
 
+impl MemoryLog {
+    /// A reader of changelogs.
+    #[must_use]
+    pub fn changelog(&self) -> MemoryChangelog {
+        MemoryChangelog::new(self.clone())
+    }
+}
+
 impl ChangelogReader for MemoryChangelog {
     fn bounds(&mut self, place: &TopicPartition) -> Result<Bounds, Fault> {
         let state = self.log.lock();

@@ -1,9 +1,5 @@
 //! The database model: tables, positions, outbox, verdicts, slots, and the row locks of open transactions.
 
-use super::history::MemoryRowHistory;
-use super::repair::MemoryPositions;
-use super::rows::MemoryRows;
-use super::schema::MemorySchema;
 use super::tables::{StoredRow, StoredTable};
 use crate::flow::key::Key;
 use crate::flow::record::{Offset, Timestamp, TopicPartition};
@@ -12,7 +8,7 @@ use crate::flow::table::{ColumnType, Table};
 use crate::ports::clock::SystemClock;
 use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position, RowRead, VerdictRow};
-use crate::ports::{Clock, Fault};
+use crate::ports::{Clock as _, Fault};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -132,30 +128,6 @@ impl MemoryDatabase {
         let state = Mutex::new(State::default());
         let shared = Shared { state, unlocked: Condvar::new(), waits: SystemClock::default(), lock_wait };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// A worker's connection for one pipeline.
-    #[must_use]
-    pub fn rows(&self, pipeline: &str) -> MemoryRows {
-        MemoryRows::new(self.clone(), pipeline)
-    }
-
-    /// Work on the schema for one pipeline. Outbox rows are kept for `retention` at least.
-    #[must_use]
-    pub fn schema(&self, pipeline: &str, clock: Arc<dyn Clock>, retention: Duration) -> MemorySchema {
-        MemorySchema::new(self.clone(), pipeline, clock, retention)
-    }
-
-    /// What the audit reads about one pipeline.
-    #[must_use]
-    pub fn history(&self, pipeline: &str) -> MemoryRowHistory {
-        MemoryRowHistory::new(self.clone(), pipeline)
-    }
-
-    /// The positions of one pipeline, as an operator writes them.
-    #[must_use]
-    pub fn positions(&self, pipeline: &str) -> MemoryPositions {
-        MemoryPositions::new(self.clone(), pipeline)
     }
 
     /// Creates a table (in place of an earlier one) with the key and version columns that `table` names and these value

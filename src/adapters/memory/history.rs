@@ -24,6 +24,14 @@ impl MemoryHistory {
     }
 }
 
+impl MemoryLog {
+    /// What the audit reads, with the offsets of `group`.
+    #[must_use]
+    pub fn history(&self, group: &str) -> MemoryHistory {
+        MemoryHistory::new(self.clone(), group)
+    }
+}
+
 impl TopicHistory for MemoryHistory {
     fn await_open(&mut self, _: &TopicName) -> Result<(), Fault> {
         Ok(()) // nobody but this thread could end one
@@ -66,6 +74,14 @@ pub struct MemoryRowHistory {
 impl MemoryRowHistory {
     pub(super) fn new(database: MemoryDatabase, pipeline: &str) -> Self {
         Self { database, pipeline: pipeline.into() }
+    }
+}
+
+impl MemoryDatabase {
+    /// What the audit reads about one pipeline.
+    #[must_use]
+    pub fn history(&self, pipeline: &str) -> MemoryRowHistory {
+        MemoryRowHistory::new(self.clone(), pipeline)
     }
 }
 

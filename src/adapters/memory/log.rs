@@ -1,11 +1,7 @@
 //! The in-process log: a handle that clones, one lock inside.
 
-use super::changelog::MemoryChangelog;
-use super::history::MemoryHistory;
+use super::faults::SinkFault;
 use super::partition::Stored;
-use super::repair::MemoryOffsets;
-use super::sink::{MemorySink, SinkFault};
-use super::source::{MemoryGroup, MemorySource};
 use super::state::{LogSettings, State, TopicIds};
 use super::topics::{Content, Topic};
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
@@ -13,7 +9,7 @@ use crate::ports::clock::SystemClock;
 use crate::ports::history::Found;
 use crate::ports::journal::Journal;
 use crate::ports::sink::Message;
-use crate::ports::source::{Bounds, Committed, Group, Subscription};
+use crate::ports::source::{Bounds, Committed};
 use crate::ports::{Clock, Fault};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -307,42 +303,6 @@ impl MemoryLog {
             // A journal that fails leaves the transaction open, as a lost request would.
             drop(state.commit_transaction(&transactional_id, epoch));
         }
-    }
-
-    /// A new member, which joins its group with its first poll.
-    #[must_use]
-    pub fn source(&self, subscription: Subscription) -> MemorySource {
-        MemorySource::new(self.clone(), subscription)
-    }
-
-    /// A new transactional producer: ends the transaction of its predecessor with this id, and fences it.
-    #[must_use]
-    pub fn sink(&self, transactional_id: &str) -> MemorySink {
-        MemorySink::new(self.clone(), transactional_id)
-    }
-
-    /// The questions about a group, asked by nobody of its members: commits are refused.
-    #[must_use]
-    pub fn group(&self, group: &str) -> Arc<dyn Group> {
-        Arc::new(MemoryGroup::outside(self.clone(), group))
-    }
-
-    /// The offsets of a group, as an operator writes them.
-    #[must_use]
-    pub fn offsets(&self, group: &str) -> MemoryOffsets {
-        MemoryOffsets::new(self.clone(), group)
-    }
-
-    /// What the audit reads, with the offsets of `group`.
-    #[must_use]
-    pub fn history(&self, group: &str) -> MemoryHistory {
-        MemoryHistory::new(self.clone(), group)
-    }
-
-    /// A reader of changelogs.
-    #[must_use]
-    pub fn changelog(&self) -> MemoryChangelog {
-        MemoryChangelog::new(self.clone())
     }
 
     /// Raises the partition count of a topic, as an administrator does while everything runs.

@@ -2,15 +2,7 @@
 
 use super::stores::MemoryStores;
 use crate::ports::note::{InHand, Mark, Note, Suspect, blame};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// What lies on a disk beside the stores.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    suspects: Vec<Suspect>,
-    in_hand: BTreeMap<usize, InHand>, // by worker
-}
 
 impl MemoryStores {
     /// Takes over what the instance before this one had in hand when it died, and begins anew.

@@ -22,6 +22,14 @@ impl MemoryPositions {
     }
 }
 
+impl MemoryDatabase {
+    /// The positions of one pipeline, as an operator writes them.
+    #[must_use]
+    pub fn positions(&self, pipeline: &str) -> MemoryPositions {
+        MemoryPositions::new(self.clone(), pipeline)
+    }
+}
+
 impl Positions for MemoryPositions {
     fn read(&mut self, source: &TopicPartition) -> Result<Option<Position>, Fault> {
         drop(self.database.up()?);
@@ -64,6 +72,14 @@ pub struct MemoryOffsets {
 impl MemoryOffsets {
     pub(super) fn new(log: MemoryLog, group: &str) -> Self {
         Self { log, group: group.into() }
+    }
+}
+
+impl MemoryLog {
+    /// The offsets of a group, as an operator writes them.
+    #[must_use]
+    pub fn offsets(&self, group: &str) -> MemoryOffsets {
+        MemoryOffsets::new(self.clone(), group)
     }
 }
 

@@ -55,6 +55,14 @@ impl Drop for MemoryRows {
     }
 }
 
+impl MemoryDatabase {
+    /// A worker's connection for one pipeline.
+    #[must_use]
+    pub fn rows(&self, pipeline: &str) -> MemoryRows {
+        MemoryRows::new(self.clone(), pipeline)
+    }
+}
+
 impl MemoryRows {
     pub(super) fn new(database: MemoryDatabase, pipeline: &str) -> Self {
         Self { database, pipeline: pipeline.into(), bound: Vec::new(), transaction: None }

@@ -33,6 +33,14 @@ impl MemorySchema {
     }
 }
 
+impl MemoryDatabase {
+    /// Work on the schema for one pipeline. Outbox rows are kept for `retention` at least.
+    #[must_use]
+    pub fn schema(&self, pipeline: &str, clock: Arc<dyn Clock>, retention: Duration) -> MemorySchema {
+        MemorySchema::new(self.clone(), pipeline, clock, retention)
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,6 @@
 //! One transactional producer of the in-process log.
 
+use super::faults::SinkFault;
 use super::log::MemoryLog;
 use super::topics::{Content, no_such_topic};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
@@ -8,28 +9,6 @@ use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
 use std::collections::BTreeMap;
 use std::mem::discriminant;
-
-/// A failure to be provoked with [`MemoryLog::fail_next`]: the next call of that kind fails like that.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SinkFault {
-    /// `begin` answers `Retry`.
-    Begin,
-    /// `send` answers `Retry`.
-    Send,
-    /// `flush` answers `Retry`: a delivery failed.
-    Flush,
-    /// `send_offsets` answers `Retry`.
-    Offsets,
-    /// `commit` answers `Retry`, although the transaction was committed if `is_applied`.
-    Commit {
-        /// Whether it was committed all the same.
-        is_applied: bool,
-    },
-    /// `commit` answers Ok and leaves the producer tainted.
-    Taint,
-    /// `renew` answers `Retry`.
-    Renew,
-}
 
 /// One transactional producer. Dropped without [`Sink::close`] it is a process that died: its transaction stays open until
 /// a successor starts or its timeout is over.
@@ -86,6 +65,14 @@ impl MemorySink {
             return Err(Fault::fatal(format!("producer {}: call out of order, {found}", self.transactional_id)));
         }
         act(self).inspect_err(|fault| self.taint = Some(fault.to_string()))
+    }
+}
+
+impl MemoryLog {
+    /// A new transactional producer: ends the transaction of its predecessor with this id, and fences it.
+    #[must_use]
+    pub fn sink(&self, transactional_id: &str) -> MemorySink {
+        MemorySink::new(self.clone(), transactional_id)
     }
 }
 

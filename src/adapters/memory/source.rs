@@ -57,6 +57,20 @@ impl fmt::Debug for MemorySource {
     }
 }
 
+impl MemoryLog {
+    /// A new member, which joins its group with its first poll.
+    #[must_use]
+    pub fn source(&self, subscription: Subscription) -> MemorySource {
+        MemorySource::new(self.clone(), subscription)
+    }
+
+    /// The questions about a group, asked by nobody of its members: commits are refused.
+    #[must_use]
+    pub fn group(&self, group: &str) -> Arc<dyn Group> {
+        Arc::new(MemoryGroup::outside(self.clone(), group))
+    }
+}
+
 /// What one look at the log found for a member.
 enum Sight {
     Rebalance,

@@ -1,7 +1,7 @@
 //! What the log holds, behind its lock. `group` and `transactions` add what members and producers ask of it.
 
+use super::faults::SinkFault;
 use super::group::Groups;
-use super::sink::SinkFault;
 use super::topics::{Content, Topics, no_such_topic};
 use super::transactions::{Transactions, journal_record};
 use crate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};

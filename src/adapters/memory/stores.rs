@@ -1,7 +1,7 @@
 //! Stores in memory: what is written is there for whoever opens the store next, as on a disk.
 
-use super::note::Notes;
 use crate::ports::fault::Fault;
+use crate::ports::note::{InHand, Suspect};
 use crate::ports::store::{Checkpoint, KeyedStore, StoreId, StoreSize, Stores, Write};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -23,6 +23,13 @@ pub(super) struct Disk {
     is_full: bool,
     is_unreadable: bool,
     reads: u64,
+}
+
+/// Which records are in hand, noted on the disk beside the stores.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) suspects: Vec<Suspect>,
+    pub(super) in_hand: BTreeMap<usize, InHand>, // by worker
 }
 
 /// The stores of one process. Clones share them.

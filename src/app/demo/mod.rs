@@ -4,15 +4,17 @@ mod crash;
 mod feeder;
 #[cfg(feature = "http")]
 mod page;
+mod recovery;
 mod runs;
 mod summary;
 mod ticker;
 mod world;
 
+use crate::app::application::App;
 use crate::app::cli::{DemoArguments, Output};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
-use crate::app::{App, logging};
+use crate::app::logging;
 use crate::engine::member::Running;
 use crate::engine::protocol::order::Hook;
 use crate::engine::status::Status;
@@ -20,6 +22,7 @@ use crate::ports::Fault;
 use crate::settings::{LogLevel, Origin, Settings};
 use crash::CrashPoint;
 use feeder::{ACCOUNTS, Feeder};
+use recovery::{Recoveries, Recovery};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -79,18 +82,6 @@ fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::message(format!("signals cannot be handled: {error}")))?;
     }
     Ok(stop)
-}
-
-/// Told to whoever draws the page: how long each recovery took, and what came of it.
-type Recoveries = Arc<std::sync::Mutex<Vec<Recovery>>>;
-
-/// One crash and what came after it.
-#[derive(Clone, Copy, Debug)]
-struct Recovery {
-    /// From the kill until every partition took records again.
-    took: Duration,
-    published: u64,
-    repeated: u64,
 }
 
 /// A running demo.

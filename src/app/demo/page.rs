@@ -1,6 +1,6 @@
 //! The demo behind the page.
 
-use super::Recoveries;
+use super::recovery::Recoveries;
 use crate::engine::status::Status;
 use crate::http::{About, Recovery, Server, View, serve as serve_http};
 use crate::ports::Fault;

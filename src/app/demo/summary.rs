@@ -1,6 +1,6 @@
 //! What a demo came to: one line for people, one object for programs.
 
-use super::Recovery;
+use super::recovery::Recovery;
 use super::ticker::grouped;
 use super::world::World;
 use crate::app::failure::Failure;

@@ -8,7 +8,8 @@ mod topics;
 mod validate;
 
 use crate::flow::algorithm::Algorithm;
-use crate::flow::join::{AnyOf, Joined, JoinedTable, Keep, LeftJoined, Plain, ReadEvent, TableTopic, WithTables};
+use crate::flow::events::{AnyOf, Joined, LeftJoined, Plain, ReadEvent};
+use crate::flow::join::{JoinedTable, Keep, TableTopic, WithTables};
 use crate::flow::key::KeyType;
 use crate::flow::map_keys::{refusal, unspeakable};
 use crate::flow::partitioning::{Declared, KeyHash};

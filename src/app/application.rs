@@ -1,0 +1,35 @@
+//! What every command has at hand: the pipeline, and where its settings come from.
+
+use crate::app::failure::Failure;
+use crate::flow::Topology;
+use crate::settings::{Need, Settings, Sources};
+
+/// What every command has at hand.
+pub(super) struct App {
+    pub(super) topology: Topology,
+    pub(super) sources: Sources,
+}
+
+impl App {
+    /// What `run` cannot do without.
+    pub(super) fn needs(&self) -> &'static [Need] {
+        if self.topology.tables().is_empty() { &[Need::Kafka] } else { &[Need::Kafka, Need::Database] }
+    }
+
+    /// Ends a command that looks at the database of a pipeline which has none.
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
+    pub(super) fn with_rows(&self, command: &str) -> Result<(), Failure> {
+        if !self.topology.tables().is_empty() {
+            return Ok(());
+        }
+        let name = self.topology.name();
+        Err(Failure::message(format!(
+            "{command}: pipeline {name} has no rows, so there is no database to look at; what it does is at /status of \
+             its instances (http.address)"
+        )))
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::load(&self.topology, self.sources.clone())?)
+    }
+}
