@@ -35,8 +35,8 @@ pub(crate) mod task;
 
 pub(crate) mod mailbox;
 
-pub(crate) mod relay;
-pub(crate) mod worker;
+pub mod relay;
+pub mod worker;
 
 pub mod query;
 

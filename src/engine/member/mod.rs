@@ -3,7 +3,14 @@
 //! [`Member`] holds the parts of one group member. [`Member::spawn`] gives each a thread of its own, which is how a
 //! service runs; the test driver steps the same parts in one thread through [`Member::step`].
 
-use crate::engine::mailbox::{Inboxes, ToSource, ToStage};
+mod polling;
+mod router;
+mod threads;
+
+pub use threads::Running;
+
+use crate::engine::mailbox::{Inboxes, ToSource};
+use crate::engine::member::router::{Guided, Router, StageHandle, Starts};
 use crate::engine::outbound::message::LETTER_BYTES;
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::protocol::order::Hook;
@@ -14,43 +21,24 @@ use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Suspects;
 use crate::engine::worker::{Stage, StageState};
-use crate::flow::record::{Chunk, Record, TopicName, TopicPartition};
+use crate::flow::record::TopicName;
 use crate::flow::topology::Topology;
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
-use crate::ports::failpoint::failpoint;
 use crate::ports::fencer::Fencer;
-use crate::ports::guard::{self, Guard};
 use crate::ports::note::Note;
 use crate::ports::rows::Rows;
 use crate::ports::sink::Sink;
-use crate::ports::source::{Listener, Membership, Source, TaskId};
+use crate::ports::source::Source;
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// How long one poll waits for records: the longest that a finished takeover waits to be started.
-const POLL: Duration = Duration::from_millis(20);
 /// Most records of one poll, so that the group's events and back-pressure are served in time.
 const POLL_RECORDS: usize = 2_000;
-/// About so many bytes may wait in front of one task, so that large records do not take the memory that `queued_records` of
-/// them would: as if all that waits were as large as the largest of it, of whichever input, since small ones come beside them.
-const QUEUED_BYTES: usize = 32 << 20;
-
-/// How often it is looked whether what is waited for has come.
-const STEP: Duration = Duration::from_millis(10);
-/// How long the workers may take, once the process is to end, to publish what is committed: the next owner does the rest.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How long the polling thread may take to leave the group: the above, and an answer of its coordinator.
-const CLOSE_WITHIN: Duration = Duration::from_secs(15);
-
-/// Starts that are not done yet, one a task.
-type Starts = BTreeMap<TaskId, ToSource>;
 
 /// The adapters of one worker.
 pub struct WorkerPorts {
@@ -272,53 +260,6 @@ impl Member {
         router.press_back(&mut **source);
         has_started
     }
-
-    /// Gives every part its thread and returns the handle.
-    #[must_use]
-    pub fn spawn(self) -> Running {
-        let Self { source, router, commands, starts, workers, queries, settings, status, is_abandoned } = self;
-        let shared = Arc::new(Shared {
-            is_stopping: AtomicBool::new(false),
-            is_killed: AtomicBool::new(false),
-            fault: Mutex::new(None),
-        });
-        let status_too = Arc::clone(&status);
-        let mut threads = Vec::new();
-        let mut stops = Vec::new();
-        for (number, Worker { mut stage, mut relay }) in workers.into_iter().enumerate() {
-            let is_stopped = Arc::new(AtomicBool::new(false));
-            stops.push(Arc::clone(&is_stopped));
-            let (stop, life) = (Arc::clone(&is_stopped), Arc::clone(&shared));
-            threads.push(guard(&shared, &format!("stage-{number}"), move || {
-                while !stop.load(Ordering::Acquire) && !life.is_killed() {
-                    if let Some(wait) = stage.step()?
-                        && !stage.wait(wait)?
-                    {
-                        break;
-                    }
-                }
-                Ok(())
-            }));
-            let life = Arc::clone(&shared);
-            threads.push(guard(&shared, &format!("relay-{number}"), move || {
-                while !is_stopped.load(Ordering::Acquire) && !life.is_killed() {
-                    if let Some(wait) = relay.step()?
-                        && !relay.wait(wait.min(Duration::from_millis(500)))?
-                    {
-                        break;
-                    }
-                }
-                if !life.is_killed() {
-                    relay.producers.close();
-                }
-                Ok(())
-            }));
-        }
-        let shared_too = Arc::clone(&shared);
-        let poller = Poller { source, router, commands, starts, queries, settings, status, shared: shared_too, stops };
-        let poll = guard(&shared, "poll", move || poller.run());
-        Running { shared, poll: Some(poll), threads, is_abandoned, status: status_too }
-    }
 }
 
 /// The largest messages that the topics take.
@@ -359,403 +300,18 @@ fn drain_inline(workers: &mut [Worker], acks: &Receiver<()>, count: usize, outco
     }
 }
 
-/// What all threads of a running member share.
-struct Shared {
-    is_stopping: AtomicBool,
-    is_killed: AtomicBool,
-    fault: Mutex<Option<Fault>>,
-}
-
-impl Shared {
-    fn is_killed(&self) -> bool {
-        self.is_killed.load(Ordering::Acquire)
-    }
-
-    fn fail(&self, fault: Fault) {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-        self.is_stopping.store(true, Ordering::Release);
-    }
-}
-
-/// A thread whose fault or panic ends the member: a dead poll thread behind a healthy page would be worse (hazard H7).
-fn guard(shared: &Arc<Shared>, name: &str, run: impl FnOnce() -> Result<(), Fault> + Send + 'static) -> JoinHandle<()> {
-    let shared_too = Arc::clone(shared);
-    let label = name.to_owned();
-    let body = move || match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(())) => {}
-        Ok(Err(fault)) => shared_too.fail(fault),
-        Err(_) => shared_too.fail(Fault::fatal(format!("thread {label} panicked; see the message above"))),
-    };
-    match std::thread::Builder::new().name(name.into()).spawn(body) {
-        Ok(handle) => handle,
-        Err(error) => {
-            shared.fail(Fault::fatal(format!("thread {name} could not start")).because(error));
-            std::thread::spawn(|| {})
-        }
-    }
-}
-
-/// A running member. Dropped without [`Running::join`] it is killed.
-pub struct Running {
-    shared: Arc<Shared>,
-    poll: Option<JoinHandle<()>>,
-    threads: Vec<JoinHandle<()>>,
-    is_abandoned: Arc<AtomicBool>,
-    status: Arc<Status>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Running {
-    /// Asks for a graceful stop: no more input, publish what is committed, leave the group.
-    pub fn stop(&self) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-    }
-
-    /// Ends the member as SIGKILL ends a process: nothing more is published, closed or said. The group notices when the
-    /// session times out, and an open transaction stays open until a successor starts. Returns at once; each thread ends
-    /// when it next looks up, and one within a call to a server finishes that call. Until [`Running::join`] has seen the
-    /// end of the polling thread, it may still answer a rebalance, which a dead process does not.
-    pub fn kill(&self) {
-        self.shared.is_killed.store(true, Ordering::Release);
-        self.shared.is_stopping.store(true, Ordering::Release);
-        self.is_abandoned.store(true, Ordering::Release);
-    }
-
-    /// Whether the member has ended or is about to.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.shared.is_stopping.load(Ordering::Acquire)
-    }
-
-    /// Counts the polling thread's rounds: a liveness probe watches that it grows.
-    #[must_use]
-    pub fn heartbeat(&self) -> u64 {
-        self.status.polls.value()
-    }
-
-    /// Waits until the member has ended, at most `within`: whoever waits for a dead server is left behind, and must not keep
-    /// the process. The polling thread is given 15 s in any case.
-    ///
-    /// # Errors
-    /// The fault that ended it.
-    pub fn join(mut self, within: Duration) -> Result<(), Fault> {
-        // The workers end once the poller has told them.
-        let mut waited = Duration::ZERO;
-        while self.poll.as_ref().is_some_and(|poll| !poll.is_finished()) && waited < within.max(CLOSE_WITHIN) {
-            std::thread::sleep(STEP);
-            waited += STEP;
-        }
-        while self.threads.iter().any(|thread| !thread.is_finished()) && waited < within {
-            std::thread::sleep(STEP);
-            waited += STEP;
-        }
-        self.is_abandoned.store(true, Ordering::Release);
-        for thread in self.poll.take().into_iter().chain(self.threads.drain(..)).filter(JoinHandle::is_finished) {
-            let _ = thread.join(); // its panic was turned into a fault
-        }
-        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
-    }
-}
-
-/// The polling thread's business.
-struct Poller {
-    source: Box<dyn Source>,
-    router: Router,
-    commands: Receiver<ToSource>,
-    starts: Starts,
-    queries: Queries,
-    settings: Arc<EngineSettings>,
-    status: Arc<Status>,
-    shared: Arc<Shared>,
-    stops: Vec<Arc<AtomicBool>>,
-}
-
-impl Poller {
-    fn run(self) -> Result<(), Fault> {
-        let Self { source, router, commands, starts, queries, settings, status, shared, stops } = self;
-        let within = settings.revoke_within;
-        // The same serving code as in one thread; the workers are elsewhere.
-        let mut member = Member {
-            source,
-            router,
-            commands,
-            starts,
-            workers: Vec::new(),
-            queries,
-            settings,
-            status,
-            is_abandoned: Arc::default(),
-        };
-        let result = member.poll_until_stopped(&shared, within);
-        if shared.is_killed() {
-            return result;
-        }
-        let wait = |acks: &Receiver<()>, count| wait_for(acks, count, (within, STOP_WITHIN), &|| true);
-        member.source.close(&mut Guided { router: &mut member.router, wait });
-        for stop in stops {
-            stop.store(true, Ordering::Release);
-        }
-        result
-    }
-}
-
-impl Member {
-    fn poll_until_stopped(&mut self, shared: &Shared, within: Duration) -> Result<(), Fault> {
-        while !shared.is_stopping.load(Ordering::Acquire) {
-            let is_stopping = || shared.is_stopping.load(Ordering::Acquire);
-            let wait = |acks: &Receiver<()>, count| wait_for(acks, count, (within, STOP_WITHIN), &is_stopping);
-            let mut guided = Guided { router: &mut self.router, wait };
-            match self.source.poll(POLL, POLL_RECORDS, &mut guided) {
-                Ok(_) => {}
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault) => tracing::debug!(error = %fault, "the log could not be read; trying again"),
-            }
-            self.router.flush();
-            self.serve_source();
-            self.status.polls.add(1);
-            if self.status.is_all_halted() {
-                return Err(Fault::fatal("every partition of this instance is halted; see the messages above"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Waits for the word of each worker: at most `within` for all of them together, and where the process is to end at most
-/// `stop_within` from then on.
-fn wait_for(
-    acks: &Receiver<()>,
-    count: usize,
-    (within, stop_within): (Duration, Duration),
-    is_stopping: &dyn Fn() -> bool,
-) {
-    let (mut missing, mut waited, mut stopping) = (count, Duration::ZERO, Duration::ZERO);
-    while missing > 0 {
-        match acks.recv_timeout(STEP) {
-            Ok(()) => missing -= 1,
-            Err(RecvTimeoutError::Timeout) if waited < within && stopping < stop_within => {
-                waited += STEP;
-                stopping += if is_stopping() { STEP } else { Duration::ZERO };
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!(
-                    waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-                    missing,
-                    "a revoke did not finish in time; the next owner publishes the rest"
-                );
-                return;
-            }
-            Err(RecvTimeoutError::Disconnected) => return, // a worker has ended, and said why
-        }
-    }
-}
-
-/// Where records and group events go. Lives on the polling thread.
-struct Router {
-    assignments: Arc<Assignments>,
-    inboxes: Inboxes,
-    stages: Vec<StageHandle>,
-    sources: Vec<Vec<TopicName>>, // by sub-topology
-    placed: BTreeMap<TaskId, Placed>,
-    filling: BTreeMap<(TaskId, usize), Chunk>,
-    queued_max: usize,
-    status: Arc<Status>,
-}
-
-struct StageHandle {
-    inbox: Sender<ToStage>,
-    tasks: usize,
-}
-
-struct Placed {
-    stage: usize,
-    queued: Arc<AtomicUsize>,
-    /// Bytes of a record, as the largest of what waits has on average.
-    record_bytes: usize,
-    is_held: bool,
-    /// Of which start the records are that come now; 0 before the first.
-    delivery: u64,
-}
-
-impl Router {
-    fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
-        self.status.set_member(true);
-        for (task, assignment) in self.assignments.assign(tasks, membership) {
-            // The worker with the fewest tasks; a task never moves between workers.
-            let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else {
-                return;
-            };
-            stage.tasks += 1;
-            let queued = Arc::new(AtomicUsize::new(0));
-            self.inboxes.place(task, stage.inbox.clone());
-            let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
-            let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
-            self.placed.insert(task, Placed { stage: number, queued, record_bytes: 0, is_held: false, delivery: 0 });
-        }
-    }
-
-    /// Takes the tasks from their workers, waits (by `wait`) until what they had committed is published, and only then
-    /// lets go of the membership.
-    fn revoked(&mut self, tasks: &[TaskId], wait: impl FnOnce(&Receiver<()>, usize)) {
-        failpoint!(K15, if !tasks.is_empty());
-        self.flush();
-        let by_stage = self.remove(tasks);
-        let (ack, acks) = bounded(by_stage.len().max(1));
-        let count = by_stage.len();
-        for (number, tasks) in by_stage {
-            if let Some(stage) = self.stages.get(number) {
-                let _ = stage.inbox.send(ToStage::Revoked { tasks, ack: ack.clone() });
-            }
-        }
-        drop(ack);
-        if count > 0 && !guard::is_off(Guard::RevokeWaits) {
-            wait(&acks, count);
-        }
-        self.assignments.remove(tasks);
-    }
-
-    fn lost(&mut self, tasks: &[TaskId]) {
-        self.status.set_member(false);
-        self.assignments.remove(tasks);
-        for (number, tasks) in self.remove(tasks) {
-            if let Some(stage) = self.stages.get(number) {
-                let _ = stage.inbox.send(ToStage::Lost { tasks });
-            }
-        }
-    }
-
-    fn remove(&mut self, tasks: &[TaskId]) -> BTreeMap<usize, Vec<TaskId>> {
-        let mut by_stage: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
-        for task in tasks {
-            self.filling.retain(|(filling, _), _| filling != task);
-            self.inboxes.remove(*task);
-            if let Some(placed) = self.placed.remove(task) {
-                if let Some(stage) = self.stages.get_mut(placed.stage) {
-                    stage.tasks -= 1;
-                }
-                by_stage.entry(placed.stage).or_default().push(*task);
-            }
-        }
-        by_stage
-    }
-
-    fn send(&self, task: TaskId, message: ToStage) {
-        if let Some(stage) = self.placed.get(&task).and_then(|placed| self.stages.get(placed.stage)) {
-            let _ = stage.inbox.send(message);
-        }
-    }
-
-    /// Starts what is told and what could not be started before. Of each task only the last one counts: where an earlier one
-    /// failed, its records would be nobody's. True when something was started.
-    fn start(&mut self, source: &mut dyn Source, waiting: &mut Starts, told: impl Iterator<Item = ToSource>) -> bool {
-        for start in told {
-            let ToSource::Start { task, assignment, .. } = &start;
-            // One of an assignment that is gone says nothing, however late it comes.
-            if self.assignments.membership(*task, *assignment).is_some() {
-                waiting.insert(*task, start);
-            }
-        }
-        let mut has_started = false;
-        waiting.retain(|task, ToSource::Start { assignment, delivery, positions, .. }| {
-            if self.assignments.membership(*task, *assignment).is_none() {
-                return false; // it moved while it was being taken over
-            }
-            match source.start(positions) {
-                Ok(()) => {
-                    has_started = true;
-                    self.delivers(*task, *delivery);
-                    false
-                }
-                Err(fault) => {
-                    tracing::debug!(error = %fault, "delivery could not start yet");
-                    true
-                }
-            }
-        });
-        has_started
-    }
-
-    /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed. A start
-    /// releases what was held.
-    fn delivers(&mut self, task: TaskId, delivery: u64) {
-        if let Some(placed) = self.placed.get_mut(&task) {
-            placed.delivery = delivery;
-            placed.is_held = false;
-        }
-    }
-
-    /// Hands the records of this poll to their workers, one message an input.
-    fn flush(&mut self) {
-        let filling = std::mem::take(&mut self.filling);
-        for ((task, topic), chunk) in filling {
-            if let Some(placed) = self.placed.get_mut(&task) {
-                let waiting = placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
-                let record_bytes = chunk.bytes() / chunk.len().max(1);
-                placed.record_bytes = if waiting == 0 { record_bytes } else { placed.record_bytes.max(record_bytes) };
-                let delivery = placed.delivery;
-                self.send(task, ToStage::Records { task, topic, delivery, chunk });
-            }
-        }
-    }
-
-    /// Holds back the inputs of tasks that have too much waiting, in records or in bytes, until half of it is gone.
-    fn press_back(&mut self, source: &mut dyn Source) {
-        for (task, placed) in &mut self.placed {
-            let queued = placed.queued.load(Ordering::Acquire);
-            let queued_max = self.queued_max.min(QUEUED_BYTES / placed.record_bytes.max(1));
-            let is_too_much = queued > if placed.is_held { queued_max / 2 } else { queued_max };
-            if is_too_much == placed.is_held {
-                continue;
-            }
-            let topics = self.sources.get(task.sub_topology).into_iter().flatten();
-            let partitions: Vec<_> = topics.map(|topic| TopicPartition::new(topic.clone(), task.partition)).collect();
-            let result = if is_too_much { source.hold(&partitions) } else { source.release(&partitions) };
-            if result.is_ok() {
-                placed.is_held = is_too_much;
-            }
-        }
-    }
-}
-
-/// The router as a listener, with the way to wait for a revoke.
-struct Guided<'a, W> {
-    router: &'a mut Router,
-    wait: W,
-}
-
-impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
-    fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
-        self.router.assigned(tasks, membership);
-    }
-
-    fn revoked(&mut self, tasks: &[TaskId]) {
-        self.router.revoked(tasks, &mut self.wait);
-    }
-
-    fn lost(&mut self, tasks: &[TaskId]) {
-        self.router.lost(tasks);
-    }
-
-    fn record(&mut self, task: TaskId, topic: usize, record: Record<'_>) {
-        self.router.filling.entry((task, topic)).or_default().push(&record);
-    }
-
-    fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str) {
-        self.router.send(task, ToStage::OutOfRange { task, topic, message: message.into() });
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::polling::*;
+    use super::router::*;
+    use super::threads::*;
     use super::*;
-    use crate::flow::record::{NextOffset, Offset, Partition, Timestamp};
+    use crate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicPartition};
     use crate::ports::clock::SystemClock;
-    use crate::ports::source::Group;
+    use crate::ports::source::{Group, Listener, Membership, TaskId};
+    use crossbeam_channel::bounded;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A worker that hangs, and with it a polling thread, must not outlast the grace period of whoever stops the process.
     #[test]

@@ -8,20 +8,22 @@
 //!
 //! Each process answers for the partitions that it owns and names the owners of the others.
 
+mod page;
+mod place;
+mod reading;
+
+pub use reading::{Entry, Reading, Refusal, Wanted, cut, from_hex, to_hex};
+
 use crate::engine::mailbox::{Inboxes, ToStage};
-use crate::engine::state::question::{Asked, Found, Question, Slice, Told};
+use crate::engine::query::page::Page;
+use crate::engine::query::place::{Place, unanswered};
+use crate::engine::state::question::{Asked, Question, Slice, Told};
 pub use crate::engine::state::question::{InputPosition, Standing, Unready};
-use crate::flow::join::JoinedTable;
-use crate::flow::key::KeyType;
-use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::{Partition, TopicName, TopicPartition};
-use crate::flow::store::after_prefix;
-use crate::flow::topology::{StepKind, SubTopology, Topology};
+use crate::flow::topology::Topology;
 use crate::ports::source::{Group, TaskId};
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, bounded};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -36,124 +38,6 @@ const OWNERS_KEPT: Duration = Duration::from_secs(5);
 const OWNERS_DOUBTED: Duration = Duration::from_secs(1);
 /// The slices of one answer, shared out among the partitions; each has at least one.
 const SLICES: usize = 256;
-/// An answer ends with about so many bytes of keys and values.
-const ANSWER_BYTES: usize = 8 << 20;
-
-/// What is wanted of a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The value of one key, spelt as people spell it: a number for keys of eight bytes, `0x` and hexadecimal digits for
-    /// bytes that are no text, text for all others.
-    Key(String),
-    /// Keys that begin with `prefix`, ascending by their bytes over all partitions.
-    Prefix {
-        /// The first bytes, as text; empty for all.
-        prefix: String,
-        /// Where to go on: the `next` of the answer before. `None` for the first page.
-        from: Option<Vec<u8>>,
-        /// Bounds the answer, which may be shorter also where there are more keys.
-        count_max: usize,
-    },
-    /// No value, only how much there is.
-    Size,
-}
-
-/// What this process can say of a store.
-#[derive(Clone, Debug, Default)]
-pub struct Reading {
-    /// The pipeline that the store belongs to.
-    pub pipeline: String,
-    /// The cluster that the pipeline runs on; empty where the log has no id.
-    pub cluster_id: String,
-    /// Keys and values, ascending by the keys' bytes, then by partition.
-    pub entries: Vec<Entry>,
-    /// Where to go on: all entries below this key have been told. `None` at the end.
-    pub next: Option<Vec<u8>>,
-    /// The partitions that answered.
-    pub partitions: Vec<Standing>,
-    /// The partitions that are not ours; see [`Queries::owners`].
-    pub elsewhere: Vec<i32>,
-    /// The partitions that are ours and cannot be read now.
-    pub unready: Vec<Unready>,
-}
-
-/// A key with its proved value.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// The key as text; `0x` and hexadecimal digits where it is none.
-    pub key: String,
-    /// The key's bytes in hexadecimal digits, where `key` is not those bytes as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_bytes: Option<String>,
-    /// The version that the value was written in.
-    pub version: u8,
-    /// The value, as it was written.
-    pub value: Box<RawValue>,
-    /// Where it lies.
-    pub partition: i32,
-}
-
-impl Entry {
-    /// The key's bytes.
-    #[must_use]
-    pub fn bytes(&self) -> Vec<u8> {
-        let spelt = self.key_bytes.as_deref().and_then(from_hex);
-        spelt.unwrap_or_else(|| self.key.clone().into_bytes())
-    }
-}
-
-/// Keeps the first `count_max` of entries that ascend, and answers the first key that was left out. The entries of one key,
-/// which may lie in several partitions, are kept or left out together, and the first key is always kept.
-pub fn cut(entries: &mut Vec<Entry>, count_max: usize) -> Option<Vec<u8>> {
-    let first_over = entries.get(count_max)?.bytes();
-    let at = entries.partition_point(|entry| entry.bytes() < first_over);
-    let at = if at > 0 { at } else { entries.partition_point(|entry| entry.bytes() <= first_over) };
-    let next = entries.get(at)?.bytes();
-    entries.truncate(at);
-    Some(next)
-}
-
-/// Bytes as hexadecimal digits.
-#[must_use]
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        text.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
-        text
-    })
-}
-
-/// Undoes [`to_hex`]; `None` for anything but pairs of hexadecimal digits.
-#[must_use]
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| u8::try_from(digit.to_digit(16)?).ok()).collect();
-    let digits = digits?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
-}
-
-/// Why a store cannot be read at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// There is no such store.
-    UnknownStore {
-        /// Those that there are.
-        known: Vec<String>,
-    },
-    /// The key cannot be one of this store.
-    BadKey(String),
-    /// The log or a worker did not answer, or what lies there cannot be read.
-    Unanswered(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownStore { known } if known.is_empty() => f.write_str("this pipeline keeps no store"),
-            Self::UnknownStore { known } => write!(f, "no such store; there are {}", known.join(", ")),
-            Self::BadKey(message) | Self::Unanswered(message) => f.write_str(message),
-        }
-    }
-}
 
 /// Reads the stores of one member of the group. Clones ask the same workers.
 #[derive(Clone)]
@@ -287,10 +171,6 @@ impl Queries {
     }
 }
 
-fn unanswered(fault: &Fault) -> Refusal {
-    Refusal::Unanswered(fault.to_string())
-}
-
 /// One question on its way through the partitions.
 struct Inquiry<'a> {
     queries: &'a Queries,
@@ -413,142 +293,6 @@ impl Inquiry<'_> {
     }
 }
 
-/// The first keys of what has been told so far, over all partitions.
-#[derive(Default)]
-struct Page {
-    entries: BTreeMap<(Vec<u8>, i32), Vec<u8>>,
-    bytes: usize,
-    /// Keys from here on are not told.
-    end: Option<Vec<u8>>,
-    next: Option<Vec<u8>>,
-}
-
-impl Page {
-    fn add(&mut self, found: Vec<Found>, partition: Partition, count_max: usize) {
-        for (key, value) in found {
-            self.bytes += key.len() + value.len();
-            self.entries.insert((key, partition.0), value);
-        }
-        while self.entries.len() > count_max || self.bytes > ANSWER_BYTES {
-            let Some(((last, _), _)) = self.entries.last_key_value() else { return };
-            let is_only = self.entries.first_key_value().is_some_and(|((first, _), _)| first == last);
-            if is_only {
-                return; // one key is told, wherever and however large it is, or the reader would not get on
-            }
-            let last = last.clone();
-            self.end_at(last);
-        }
-    }
-
-    /// The page ends before `next`.
-    fn end_at(&mut self, next: Vec<u8>) {
-        if self.end.as_ref().is_some_and(|end| *end <= next) {
-            return;
-        }
-        let cut = self.entries.split_off(&(next.clone(), i32::MIN));
-        self.bytes -= cut.iter().map(|((key, _), value)| key.len() + value.len()).sum::<usize>();
-        (self.end, self.next) = (Some(next.clone()), Some(next));
-    }
-}
-
-/// The first key, and the one that follows the last; `None` where the range ends with the store.
-type Range = (Vec<u8>, Option<Vec<u8>>);
-
-/// A store in the topology.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    topology: &'a Topology,
-    sub_topology: usize,
-    sub: &'a SubTopology,
-    /// Its place among the step's stores.
-    store: usize,
-}
-
-impl Place<'_> {
-    /// Whether it is an aggregate's own store, which is the first of the step's. Others, but for those of tables, are keyed
-    /// as the algorithm likes, beside the record that wrote them.
-    fn is_aggregate(&self) -> bool {
-        self.store == 0 && matches!(&self.sub.step, StepKind::Log(step) if step.keeps_by_key())
-    }
-
-    /// The table that it keeps, where it is one's: the tables' stores come last.
-    fn table(&self) -> Option<&JoinedTable> {
-        let others = self.sub.stores.len().checked_sub(self.sub.tables.len())?;
-        self.sub.tables.get(self.store.checked_sub(others)?)
-    }
-
-    /// How people spell its keys.
-    fn key_type(&self) -> KeyType {
-        if self.is_aggregate() || self.table().is_some() { self.sub.key_type() } else { KeyType::Text }
-    }
-
-    /// By which a key finds its partition; `None` where it may lie in any: its keys are not those of records, or nobody
-    /// has said how the records were partitioned, or records that lie elsewhere are handled all the same.
-    fn hash(&self) -> Option<KeyHash> {
-        let declared = |declared: &Option<Declared>| {
-            let declared = declared.as_ref().filter(|declared| declared.policy() != OnViolation::Warn);
-            declared.map(|declared| declared.hash().clone())
-        };
-        let internal = self.topology.internal_topics();
-        let ours = |topic| internal.contains(topic).then_some(KeyHash::Murmur2);
-        if let Some(table) = self.table() {
-            return declared(&table.declared).or_else(|| ours(&table.topic));
-        }
-        // Of its companions nobody can declare anything.
-        let mut companions = self.sub.companions.iter().filter(|topic| !self.sub.is_table(topic));
-        if self.is_aggregate() && companions.all(|topic| internal.contains(topic)) {
-            return declared(&self.sub.declared).or_else(|| ours(&self.sub.lead));
-        }
-        None
-    }
-
-    /// The keys that `text` may mean.
-    fn candidates(&self, text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
-        let bytes = text.strip_prefix("0x").and_then(from_hex);
-        if self.key_type() == KeyType::I64BigEndian {
-            let number: Option<i64> = text.parse().ok();
-            let key = number.map(|number| number.to_be_bytes().to_vec()).or(bytes);
-            return Ok(vec![key.ok_or_else(|| Refusal::BadKey(format!("{text:?} is no whole number")))?]);
-        }
-        // Keys that are text are never spelt in digits, so that a text which looks like it means itself.
-        let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
-        Ok(std::iter::once(text.to_owned().into_bytes()).chain(bytes).collect())
-    }
-
-    /// The keys that begin with `prefix`.
-    fn range(&self, prefix: &str) -> Result<Range, Refusal> {
-        if self.key_type() == KeyType::I64BigEndian && !prefix.is_empty() {
-            let message = "the keys of this store are numbers of eight bytes, which have no prefix as text";
-            return Err(Refusal::BadKey(message.into()));
-        }
-        Ok((prefix.as_bytes().to_vec(), after_prefix(prefix.as_bytes())))
-    }
-
-    fn entry(&self, (key, value): Found, partition: Partition) -> Result<Entry, Refusal> {
-        let number = <[u8; 8]>::try_from(&*key).ok().filter(|_| self.key_type() == KeyType::I64BigEndian);
-        let (key, key_bytes) = match (number, String::from_utf8(key)) {
-            (Some(number), _) => (i64::from_be_bytes(number).to_string(), Some(to_hex(&number))),
-            (None, Ok(text)) => (text, None),
-            (None, Err(error)) => {
-                let hex = to_hex(error.as_bytes());
-                (format!("0x{hex}"), Some(hex))
-            }
-        };
-        let name = self.sub.stores.get(self.store).map(|spec| &*spec.name).unwrap_or_default();
-        let (version, value) = json_of(name, &value).map_err(|fault| unanswered(&fault))?;
-        Ok(Entry { key, key_bytes, version, value, partition: partition.0 })
-    }
-}
-
-/// Version and JSON. A query knows no types, so it tells a value as it was written.
-fn json_of(store: &str, value: &[u8]) -> Result<(u8, Box<RawValue>), Fault> {
-    let parts = value.split_first();
-    let (version, json) = parts.ok_or_else(|| Fault::corrupt(format!("store {store}: a value without a version")))?;
-    let json = serde_json::from_slice(json)
-        .map_err(|error| Fault::corrupt(format!("store {store}: a value is not JSON")).because(error))?;
-    Ok((*version, json))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -633,31 +377,5 @@ mod tests {
         let reading = queries.read("usage", &Wanted::Size, &|| false).unwrap();
         assert_eq!(reading.elsewhere, [0, 1]);
         assert_eq!(group.0.load(Ordering::Relaxed), 4, "a read asks for no owners");
-    }
-
-    #[test]
-    fn entries_of_one_key_are_cut_off_together() {
-        let entry = |key: &str, partition| {
-            let value = RawValue::from_string("1".into()).unwrap();
-            Entry { key: key.into(), key_bytes: None, version: 1, value, partition }
-        };
-        let left = |count_max| {
-            let mut entries = vec![entry("a", 0), entry("a", 1), entry("b", 0), entry("c", 0), entry("c", 1)];
-            let next = cut(&mut entries, count_max).map(|next| String::from_utf8(next).unwrap());
-            (entries.len(), next)
-        };
-        assert_eq!(left(1), (2, Some("b".into())), "one key is always told");
-        assert_eq!(left(2), (2, Some("b".into())));
-        assert_eq!(left(3), (3, Some("c".into())));
-        assert_eq!(left(4), (3, Some("c".into())));
-        assert_eq!(left(5), (5, None));
-    }
-
-    #[test]
-    fn hexadecimal_digits_come_in_pairs() {
-        assert_eq!(to_hex(&[0, 0x7f, 0xff]), "007fff");
-        assert_eq!(from_hex("007fFF"), Some(vec![0, 0x7f, 0xff]));
-        assert_eq!(from_hex(""), Some(Vec::new()));
-        assert_eq!((from_hex("7"), from_hex("0x"), from_hex("ü0")), (None, None, None));
     }
 }

@@ -4,14 +4,7 @@
 //! published again carries the same ids below the same K. Steps that must wait (a dead predecessor's transaction keeps K
 //! pending until its timeout) wait a little and leave the worker to its other tasks in between.
 
-pub(crate) mod traces;
-
 use crate::engine::mailbox::{ToRelay, ToSource};
-use crate::engine::outbound::message::{changelog_message, turn_of};
-use crate::engine::outbound::outbox::{decided, decided_first, unannounced};
-use crate::engine::outbound::outgoing::{Origin, Outgoing};
-use crate::engine::outbound::publication::{Outbound, Part, Publication};
-use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
 use crate::engine::protocol::halt::Contradiction;
 use crate::engine::protocol::metadata;
@@ -20,14 +13,18 @@ use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::task::{Input, State, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::restore::waited_for;
-use crate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};
+use crate::engine::worker::takeover::rest::Rest;
+use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::guard::{self, Guard};
-use crate::ports::rows::{Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position};
+use crate::ports::rows::{Claim, Claimed, Position};
 use crate::ports::source::{Committed, LogIds, TaskId};
-use std::collections::BTreeSet;
 use std::time::Duration;
+
+mod carry_out;
+mod rest;
+pub(crate) mod traces;
 
 /// The pause before a step that was refused is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -39,75 +36,6 @@ const REST_MAX: Duration = Duration::from_secs(2);
 /// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
 /// also be refused because a rebalance was under way that left the partition here.
 const STALE: Duration = Duration::from_millis(500);
-
-/// What an earlier owner of a task decided and did not publish, and the K that are to be written, of all its inputs: one
-/// transaction, because its changelog records speak of all of them.
-#[derive(Default)]
-struct Rest {
-    parts: Vec<Part>,
-    rows: Vec<OutboxRow>,
-    /// Changelog records with their turns.
-    changelog: Vec<(i64, OutboxRow)>,
-    /// What may have been published, of which inputs and from where to where: looked up together.
-    sought: Vec<Sought>,
-    /// How far each input is offered once this is handed over: a read of another input may fail before.
-    offered: Vec<(TopicPartition, NextOffset)>,
-}
-
-/// What a topic may have already, as K of its input is gone: the input, from where to where, and what it decided there.
-type Sought = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
-
-/// Whether a changelog record was published although K of its input says nothing of it: a later batch of the same task,
-/// which came with the other inputs, is. Published again it would set its key back. `others`: how far the other inputs are
-/// published, their sum. A record's turn is the sum over all inputs at the end of its batch, so what is left of it without
-/// its own input is where the others stood.
-fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
-    turn_of(row).is_some_and(|turn| turn.saturating_sub(row.source_offset.next().0) < others)
-}
-
-/// Where each message comes from that is no changelog record, and its number there.
-fn notices(rows: &[OutboxRow]) -> BTreeSet<(TopicPartition, Offset, i32)> {
-    let rows = rows.iter().filter(|row| turn_of(row).is_none());
-    rows.map(|row| (row.source.clone(), row.source_offset, row.seq)).collect()
-}
-
-/// Leaves out those that are proved to be published, of a task of whose messages `asked` only some are `missing`: a task
-/// publishes its batches in turn, so what came before one that is there has been there too. A topic may have dropped it since,
-/// or it is a changelog record, which is not searched for. Sent again in several transactions, they would commit offsets before
-/// messages that are there, and the next owner would send those twice.
-fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTreeSet<(TopicPartition, Offset, i32)>) {
-    let lacking = notices(missing);
-    asked.retain(|notice| !lacking.contains(notice));
-    let is_there = |row: &OutboxRow| {
-        let found = asked.range((row.source.clone(), row.source_offset, i32::MIN)..).next();
-        found.is_some_and(|(source, ..)| *source == row.source)
-    };
-    let last = missing.iter().filter(|row| is_there(row)).filter_map(turn_of).max();
-    missing.retain(|row| turn_of(row).map_or_else(|| !is_there(row), |turn| last.is_none_or(|last| turn > last)));
-}
-
-impl Rest {
-    fn add(&mut self, part: Part, rows: Vec<OutboxRow>) {
-        self.parts.push(part);
-        for row in rows {
-            match turn_of(&row) {
-                Some(turn) => self.changelog.push((turn, row)),
-                None => self.rows.push(row),
-            }
-        }
-    }
-
-    fn into_publication(self) -> Publication {
-        let Self { parts, rows, mut changelog, .. } = self;
-        changelog.sort_by_key(|(turn, _)| *turn);
-        let mut outgoing = Outgoing::default();
-        for (_, row) in &changelog {
-            outgoing.push(Origin { source: &row.source, offset: row.source_offset }, &changelog_message(row));
-        }
-        let rows = rows.into_iter().map(|row| Outbound { row, input_at: None }).collect();
-        Publication { parts, rows, outgoing, is_urgent: true, ..Publication::default() }
-    }
-}
 
 impl Stage {
     /// Moves every task that is being taken over by one step, where its time has come. True when one moved.
@@ -516,287 +444,6 @@ impl Stage {
         }))
     }
 
-    /// Does what the table says for one source partition. False: somebody was faster, start again with the claim.
-    fn carry_out(
-        &mut self,
-        id: TaskId,
-        source: &TopicPartition,
-        decision: Decision,
-        rest: &mut Rest,
-    ) -> Result<bool, Fault> {
-        match decision {
-            Decision::Halt(_) => Ok(true), // handled before anything was carried out
-            Decision::Go => {
-                self.set_published(id, source, |d| d);
-                Ok(true)
-            }
-            Decision::Replay { to } => {
-                self.set_published(id, source, |_| to);
-                tracing::warn!(partition = %source, to = to.0, "an operator lets the rows catch up; nothing is announced up to there");
-                Ok(true)
-            }
-            Decision::Resume { at } => {
-                self.set_position(id, source, at, at);
-                Ok(true)
-            }
-            Decision::Begin { at } => {
-                // K is committed before the first batch.
-                self.set_position(id, source, at, NextOffset(-1));
-                self.publish(id, source, (at, at), Vec::new(), rest);
-                Ok(true)
-            }
-            Decision::FirstStart { at } => self.first_start(id, source, at, rest),
-            Decision::CommitPosition => {
-                let d = self.position(id, source).map_or(NextOffset(0), |position| position.next_offset);
-                self.set_published(id, source, |_| NextOffset(-1));
-                self.publish(id, source, (d, d), Vec::new(), rest);
-                Ok(true)
-            }
-            Decision::Publish { from, to } => {
-                if !self.replace_refused(id, source)? {
-                    return Ok(false);
-                }
-                self.set_published(id, source, |_| from);
-                tracing::info!(partition = %source, from = from.0, to = to.0, "publishing what an earlier owner decided");
-                self.offer(id, source, (from, to), rest)?;
-                Ok(true)
-            }
-            Decision::LookUp { from, to } => {
-                if !self.replace_refused(id, source)? {
-                    return Ok(false);
-                }
-                self.set_published(id, source, |_| NextOffset(-1));
-                let rows = decided(&mut *self.rows, source, from, to)?;
-                rest.sought.push((source.clone(), (from, to), rows));
-                Ok(true)
-            }
-            Decision::SkipGap { from, to } => self.skip_gap(id, source, (from, to), rest),
-        }
-    }
-
-    /// Puts the dead letters for what the relay saw refused in the places of those outbox rows, in a transaction of its own:
-    /// whoever publishes from here on publishes these. May be done twice. False: somebody else has claimed the position.
-    fn replace_refused(&mut self, id: TaskId, source: &TopicPartition) -> Result<bool, Fault> {
-        let Some(position) = self.position(id, source) else { return Ok(true) };
-        let all = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.letters);
-        let letters: Vec<OutboxRow> = all.filter(|letter| letter.source == *source).cloned().collect();
-        if letters.is_empty() {
-            return Ok(true);
-        }
-        let replaced = self.redirect(&position, source, &letters).inspect_err(|_| self.rows.rollback())?;
-        if replaced && let Some(task) = self.state.tasks.get_mut(&id) {
-            task.letters.retain(|letter| letter.source != *source);
-        }
-        Ok(replaced)
-    }
-
-    fn redirect(&mut self, position: &Position, source: &TopicPartition, letters: &[OutboxRow]) -> Result<bool, Fault> {
-        let (at, epoch, published) = (position.next_offset, position.epoch, position.published);
-        let moved = |counts| Move { source: source.clone(), epoch, from: at, to: at, published, counts };
-        self.rows.begin()?;
-        self.hook.after(Step::OpenDatabase)?;
-        if self.rows.advance(&[moved(Counts::default())])? != [true] {
-            self.rows.rollback();
-            return Ok(false);
-        }
-        let changed = i64::try_from(self.rows.redirect(letters)?).unwrap_or(i64::MAX);
-        let counts = Counts { announced: -changed, dead_letters: changed, ..Counts::default() };
-        if self.rows.advance(&[moved(counts)])? != [true] {
-            return Err(Fault::retry("a position changed under its lock"));
-        }
-        self.hook.after(Step::WriteOutbox)?;
-        match self.rows.commit()? {
-            CommitAnswer::Done => {}
-            // A letter that is in its place already is left alone, and counts no more.
-            CommitAnswer::Unknown => return Err(Fault::retry("the answer to a COMMIT was lost")),
-        }
-        self.hook.after(Step::CommitDatabase)?;
-        self.status.count(Counts { dead_letters: changed, ..Counts::default() });
-        Ok(true)
-    }
-
-    /// Notes for the relay what was decided of one input, and how far that goes: about one transaction's worth. The next is
-    /// offered when that is published. Of a task with stores it is all at once, because its changelog records take turns over
-    /// all inputs.
-    fn offer(
-        &mut self,
-        id: TaskId,
-        source: &TopicPartition,
-        (from, to): (NextOffset, NextOffset),
-        rest: &mut Rest,
-    ) -> Result<(), Fault> {
-        let (rows, to) = if self.state.tasks.get(&id).is_some_and(|task| task.sub_topology.is_stateful()) {
-            (decided(&mut *self.rows, source, from, to)?, to)
-        } else {
-            let (messages, bytes) = (self.settings.transaction_rows, self.settings.transaction_bytes);
-            let room = self.outstanding.room(Size { messages, bytes });
-            decided_first(&mut *self.rows, self.topology.name(), source, (from, to), room)?
-        };
-        rest.offered.push((source.clone(), to));
-        self.publish(id, source, (from, to), rows, rest);
-        Ok(())
-    }
-
-    fn hand_over_rest(&mut self, id: TaskId, mut rest: Rest) {
-        for (source, to) in std::mem::take(&mut rest.offered) {
-            let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-            inputs.filter(|input| input.source == source).for_each(|input| input.offered = to);
-        }
-        if !rest.parts.is_empty() {
-            self.hand_over(rest.into_publication());
-        }
-    }
-
-    fn set_published(&mut self, id: TaskId, source: &TopicPartition, k: impl Fn(NextOffset) -> NextOffset) {
-        let now = self.clock.elapsed();
-        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-        for input in inputs.filter(|input| input.source == *source) {
-            input.published = k(input.next_offset);
-            input.published_at = now;
-        }
-    }
-
-    fn set_position(&mut self, id: TaskId, source: &TopicPartition, d: NextOffset, k: NextOffset) {
-        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-        for input in inputs.filter(|input| input.source == *source) {
-            input.next_offset = d;
-        }
-        self.set_published(id, source, |_| k);
-    }
-
-    /// Notes what is to be published of one input, from K to the new K.
-    fn publish(
-        &self,
-        id: TaskId,
-        source: &TopicPartition,
-        (from, to): (NextOffset, NextOffset),
-        rows: Vec<OutboxRow>,
-        rest: &mut Rest,
-    ) {
-        let Some(task) = self.state.tasks.get(&id) else { return };
-        let first_epoch = i64::from(task.has_rows());
-        let epoch = self.position(id, source).map_or(first_epoch, |position| position.epoch);
-        self.status.recovered_rows.add(rows.len() as u64);
-        let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
-        let (assignment, marks) = (task.assignment, task.marks.get(number).cloned());
-        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, marks, batch: 0 }, rows);
-    }
-
-    fn first_start(
-        &mut self,
-        id: TaskId,
-        source: &TopicPartition,
-        at: NextOffset,
-        rest: &mut Rest,
-    ) -> Result<bool, Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(true) };
-        let Some(membership) = self.assignments.membership(id, task.assignment) else { return Ok(false) };
-        let log_ids = self.log_ids(&source.topic)?;
-        let partition_count = self.group.partition_count(&source.topic, self.settings.ask_wait)?.unwrap_or(0);
-        let (generation, owner) = (membership.generation(), self.owner.clone());
-        let (source_again, log_ids_again) = (source.clone(), log_ids.clone());
-        let claim =
-            Claim { source: source_again, generation, adopts: None, owner, log_ids: log_ids_again, partition_count };
-        if !self.rows.create(&claim, at)? {
-            return Ok(false);
-        }
-        let group = self.topology.name().to_owned();
-        let position =
-            Position { epoch: 1, next_offset: at, published: at, incarnation: 0, group, log_ids, partition_count };
-        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-        for input in inputs.filter(|input| input.source == *source) {
-            input.next_offset = at;
-            input.published = NextOffset(-1); // K is committed before the first batch
-            input.position = Some(position.clone());
-        }
-        self.publish(id, source, (at, at), Vec::new(), rest);
-        Ok(true)
-    }
-
-    /// Notes of the inputs whose committed offsets had expired what their topics lack, by id: one reading of the topics for
-    /// all of them.
-    fn look_up(&self, id: TaskId, rest: &mut Rest) -> Result<(), Fault> {
-        let mut sought = std::mem::take(&mut rest.sought);
-        let rows: Vec<OutboxRow> = sought.iter_mut().flat_map(|(_, _, rows)| rows.drain(..)).collect();
-        if sought.is_empty() {
-            return Ok(());
-        }
-        let Some(open) = &self.history else {
-            return Err(Fault::retry("the topics cannot be searched for what was already published"));
-        };
-        let asked = notices(&rows);
-        let found = open().and_then(|mut history| unannounced(self.topology.name(), rows, &mut *history));
-        let mut missing = found.map_err(waited_for)?;
-        leave_out_published(&mut missing, asked);
-        let reached = self.reached(id, &sought);
-        for (source, range, _) in sought {
-            let (mut own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
-            missing = others;
-            let others: i64 = reached.iter().filter(|(other, _)| *other != source).map(|(_, at)| at.0).sum();
-            own.retain(|row| !is_overtaken(row, others));
-            tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing what its topics lack");
-            self.publish(id, &source, range, own, rest);
-        }
-        Ok(())
-    }
-
-    /// How far each input of the task is published at least: K, and P where K is gone.
-    fn reached(&self, id: TaskId, sought: &[Sought]) -> Vec<(TopicPartition, NextOffset)> {
-        let inputs = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
-        let at = |input: &Input| match sought.iter().find(|(source, ..)| *source == input.source) {
-            Some((_, (from, _), _)) => *from,
-            None if input.published.0 >= 0 => input.published,
-            None => input.position.as_ref().map_or(NextOffset(0), |position| position.published),
-        };
-        inputs.map(|input| (input.source.clone(), at(input))).collect()
-    }
-
-    /// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent. What was
-    /// decided before the gap and is not published yet, from K on, is.
-    fn skip_gap(
-        &mut self,
-        id: TaskId,
-        source: &TopicPartition,
-        (k, to): (Option<NextOffset>, NextOffset),
-        rest: &mut Rest,
-    ) -> Result<bool, Fault> {
-        if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
-            tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
-            self.set_position(id, source, to, NextOffset(-1));
-            self.publish(id, source, (to, to), Vec::new(), rest);
-            return Ok(true);
-        }
-        if !self.replace_refused(id, source)? {
-            return Ok(false);
-        }
-        let Some(position) = self.position(id, source) else { return Ok(false) };
-        let (from, epoch) = (position.next_offset, position.epoch);
-        let published = k.unwrap_or(position.published);
-        let rows = decided(&mut *self.rows, source, published, from)?;
-        tracing::error!(partition = %source, from = from.0, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
-        self.rows.begin()?;
-        let moved = Move { source: source.clone(), epoch, from, to, published, counts: Counts::default() };
-        let matched = self.rows.advance(std::slice::from_ref(&moved))?;
-        if matched != [true] {
-            self.rows.rollback();
-            return Ok(false);
-        }
-        if self.rows.commit()? == CommitAnswer::Unknown {
-            return Ok(false); // the next claim reads what became of it
-        }
-        let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-        for input in inputs.filter(|input| input.source == *source) {
-            input.next_offset = to;
-            input.published = if k.is_some() { published } else { NextOffset(-1) };
-        }
-        if k.is_some() {
-            self.publish(id, source, (published, to), rows, rest);
-        } else {
-            rest.sought.push((source.clone(), (published, to), rows));
-        }
-        Ok(true)
-    }
-
     /// K = D: step 5 where there are stores, otherwise step 6. Until then what is left to publish goes on.
     fn go_on_if_published(&mut self, id: TaskId) -> Result<(), Fault> {
         let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
@@ -909,43 +556,4 @@ fn miscounted(task: &Task) -> Option<(usize, String)> {
             (number, format!("{lead_name} has {lead} partitions and {topic}, which is read with it, {count}: equal keys do not meet"))
         })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::outbound::message::changelog_row;
-    use crate::flow::record::{Partition, Timestamp};
-    use crate::ports::sink::Message;
-
-    #[test]
-    fn changelog_records_of_two_inputs_are_published_in_the_order_in_which_they_were_decided() {
-        let place = |topic| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(3));
-        let changelog = TopicName::parse("p-s-changelog").unwrap();
-        let mut rest = Rest::default();
-        // The companion's batch lies between two of the lead topic, all of one key.
-        for (topic, decided) in [("lead", [(7, 20), (8, 23)].as_slice()), ("companion", [(13, 22)].as_slice())] {
-            let source = place(topic);
-            let row = |(offset, turn): &(i64, i64)| {
-                let (value, headers) = (turn.to_string(), &[]);
-                let (destination, partition, key, value) =
-                    (&changelog, None, Some(b"k".as_slice()), Some(value.as_bytes()));
-                let message =
-                    Message { destination, partition, key, value, headers, timestamp: None, is_tracked: true };
-                let origin = Origin { source: &source, offset: Offset(*offset) };
-                changelog_row(origin, 0, 0, *turn, &message, Timestamp(0))
-            };
-            let rows = decided.iter().map(row).collect();
-            let task = TaskId { sub_topology: 0, partition: Partition(3) };
-            let (from, to) = (NextOffset(0), NextOffset(20));
-            let (assignment, marks) = (AssignmentId(1), None);
-            rest.add(Part { task, assignment, source, epoch: 1, from, to, marks, batch: 0 }, rows);
-        }
-        let publication = rest.into_publication();
-        let sent: Vec<_> =
-            publication.outgoing.messages().map(|m| (m.partition, m.value.unwrap(), m.is_tracked)).collect();
-        let at = Some(Partition(3));
-        assert_eq!(sent, [(at, b"20".as_slice(), true), (at, b"22", true), (at, b"23", true)]);
-        assert_eq!((publication.rows.len(), publication.parts.len()), (0, 2));
-    }
 }

@@ -1,0 +1,220 @@
+//! Where records and events of the group go: to the workers that have the tasks. Lives on the polling thread.
+
+use crate::engine::mailbox::{Inboxes, ToSource, ToStage};
+use crate::engine::protocol::ownership::Assignments;
+use crate::engine::status::Status;
+use crate::flow::record::{Chunk, Record, TopicName, TopicPartition};
+use crate::ports::failpoint::failpoint;
+use crate::ports::guard::{self, Guard};
+use crate::ports::source::{Listener, Membership, Source, TaskId};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// About so many bytes may wait in front of one task, so that large records do not take the memory that `queued_records` of
+/// them would: as if all that waits were as large as the largest of it, of whichever input, since small ones come beside them.
+pub(super) const QUEUED_BYTES: usize = 32 << 20;
+
+/// Starts that are not done yet, one a task.
+pub(super) type Starts = BTreeMap<TaskId, ToSource>;
+
+/// Where records and group events go. Lives on the polling thread.
+pub(super) struct Router {
+    pub(super) assignments: Arc<Assignments>,
+    pub(super) inboxes: Inboxes,
+    pub(super) stages: Vec<StageHandle>,
+    pub(super) sources: Vec<Vec<TopicName>>, // by sub-topology
+    pub(super) placed: BTreeMap<TaskId, Placed>,
+    pub(super) filling: BTreeMap<(TaskId, usize), Chunk>,
+    pub(super) queued_max: usize,
+    pub(super) status: Arc<Status>,
+}
+
+pub(super) struct StageHandle {
+    pub(super) inbox: Sender<ToStage>,
+    pub(super) tasks: usize,
+}
+
+pub(super) struct Placed {
+    pub(super) stage: usize,
+    pub(super) queued: Arc<AtomicUsize>,
+    /// Bytes of a record, as the largest of what waits has on average.
+    pub(super) record_bytes: usize,
+    pub(super) is_held: bool,
+    /// Of which start the records are that come now; 0 before the first.
+    pub(super) delivery: u64,
+}
+
+impl Router {
+    pub(super) fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
+        self.status.set_member(true);
+        for (task, assignment) in self.assignments.assign(tasks, membership) {
+            // The worker with the fewest tasks; a task never moves between workers.
+            let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else {
+                return;
+            };
+            stage.tasks += 1;
+            let queued = Arc::new(AtomicUsize::new(0));
+            self.inboxes.place(task, stage.inbox.clone());
+            let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
+            let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
+            self.placed.insert(task, Placed { stage: number, queued, record_bytes: 0, is_held: false, delivery: 0 });
+        }
+    }
+
+    /// Takes the tasks from their workers, waits (by `wait`) until what they had committed is published, and only then
+    /// lets go of the membership.
+    pub(super) fn revoked(&mut self, tasks: &[TaskId], wait: impl FnOnce(&Receiver<()>, usize)) {
+        failpoint!(K15, if !tasks.is_empty());
+        self.flush();
+        let by_stage = self.remove(tasks);
+        let (ack, acks) = bounded(by_stage.len().max(1));
+        let count = by_stage.len();
+        for (number, tasks) in by_stage {
+            if let Some(stage) = self.stages.get(number) {
+                let _ = stage.inbox.send(ToStage::Revoked { tasks, ack: ack.clone() });
+            }
+        }
+        drop(ack);
+        if count > 0 && !guard::is_off(Guard::RevokeWaits) {
+            wait(&acks, count);
+        }
+        self.assignments.remove(tasks);
+    }
+
+    pub(super) fn lost(&mut self, tasks: &[TaskId]) {
+        self.status.set_member(false);
+        self.assignments.remove(tasks);
+        for (number, tasks) in self.remove(tasks) {
+            if let Some(stage) = self.stages.get(number) {
+                let _ = stage.inbox.send(ToStage::Lost { tasks });
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, tasks: &[TaskId]) -> BTreeMap<usize, Vec<TaskId>> {
+        let mut by_stage: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
+        for task in tasks {
+            self.filling.retain(|(filling, _), _| filling != task);
+            self.inboxes.remove(*task);
+            if let Some(placed) = self.placed.remove(task) {
+                if let Some(stage) = self.stages.get_mut(placed.stage) {
+                    stage.tasks -= 1;
+                }
+                by_stage.entry(placed.stage).or_default().push(*task);
+            }
+        }
+        by_stage
+    }
+
+    pub(super) fn send(&self, task: TaskId, message: ToStage) {
+        if let Some(stage) = self.placed.get(&task).and_then(|placed| self.stages.get(placed.stage)) {
+            let _ = stage.inbox.send(message);
+        }
+    }
+
+    /// Starts what is told and what could not be started before. Of each task only the last one counts: where an earlier one
+    /// failed, its records would be nobody's. True when something was started.
+    pub(super) fn start(
+        &mut self,
+        source: &mut dyn Source,
+        waiting: &mut Starts,
+        told: impl Iterator<Item = ToSource>,
+    ) -> bool {
+        for start in told {
+            let ToSource::Start { task, assignment, .. } = &start;
+            // One of an assignment that is gone says nothing, however late it comes.
+            if self.assignments.membership(*task, *assignment).is_some() {
+                waiting.insert(*task, start);
+            }
+        }
+        let mut has_started = false;
+        waiting.retain(|task, ToSource::Start { assignment, delivery, positions, .. }| {
+            if self.assignments.membership(*task, *assignment).is_none() {
+                return false; // it moved while it was being taken over
+            }
+            match source.start(positions) {
+                Ok(()) => {
+                    has_started = true;
+                    self.delivers(*task, *delivery);
+                    false
+                }
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "delivery could not start yet");
+                    true
+                }
+            }
+        });
+        has_started
+    }
+
+    /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed. A start
+    /// releases what was held.
+    pub(super) fn delivers(&mut self, task: TaskId, delivery: u64) {
+        if let Some(placed) = self.placed.get_mut(&task) {
+            placed.delivery = delivery;
+            placed.is_held = false;
+        }
+    }
+
+    /// Hands the records of this poll to their workers, one message an input.
+    pub(super) fn flush(&mut self) {
+        let filling = std::mem::take(&mut self.filling);
+        for ((task, topic), chunk) in filling {
+            if let Some(placed) = self.placed.get_mut(&task) {
+                let waiting = placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
+                let record_bytes = chunk.bytes() / chunk.len().max(1);
+                placed.record_bytes = if waiting == 0 { record_bytes } else { placed.record_bytes.max(record_bytes) };
+                let delivery = placed.delivery;
+                self.send(task, ToStage::Records { task, topic, delivery, chunk });
+            }
+        }
+    }
+
+    /// Holds back the inputs of tasks that have too much waiting, in records or in bytes, until half of it is gone.
+    pub(super) fn press_back(&mut self, source: &mut dyn Source) {
+        for (task, placed) in &mut self.placed {
+            let queued = placed.queued.load(Ordering::Acquire);
+            let queued_max = self.queued_max.min(QUEUED_BYTES / placed.record_bytes.max(1));
+            let is_too_much = queued > if placed.is_held { queued_max / 2 } else { queued_max };
+            if is_too_much == placed.is_held {
+                continue;
+            }
+            let topics = self.sources.get(task.sub_topology).into_iter().flatten();
+            let partitions: Vec<_> = topics.map(|topic| TopicPartition::new(topic.clone(), task.partition)).collect();
+            let result = if is_too_much { source.hold(&partitions) } else { source.release(&partitions) };
+            if result.is_ok() {
+                placed.is_held = is_too_much;
+            }
+        }
+    }
+}
+
+/// The router as a listener, with the way to wait for a revoke.
+pub(super) struct Guided<'a, W> {
+    pub(super) router: &'a mut Router,
+    pub(super) wait: W,
+}
+
+impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
+    fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
+        self.router.assigned(tasks, membership);
+    }
+
+    fn revoked(&mut self, tasks: &[TaskId]) {
+        self.router.revoked(tasks, &mut self.wait);
+    }
+
+    fn lost(&mut self, tasks: &[TaskId]) {
+        self.router.lost(tasks);
+    }
+
+    fn record(&mut self, task: TaskId, topic: usize, record: Record<'_>) {
+        self.router.filling.entry((task, topic)).or_default().push(&record);
+    }
+
+    fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str) {
+        self.router.send(task, ToStage::OutOfRange { task, topic, message: message.into() });
+    }
+}

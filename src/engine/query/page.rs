@@ -1,0 +1,46 @@
+//! One page of keys, put together from slices of several partitions.
+
+use crate::engine::state::question::Found;
+use crate::flow::record::Partition;
+use std::collections::BTreeMap;
+
+/// An answer ends with about so many bytes of keys and values.
+const ANSWER_BYTES: usize = 8 << 20;
+
+/// The first keys of what has been told so far, over all partitions.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) entries: BTreeMap<(Vec<u8>, i32), Vec<u8>>,
+    pub(super) bytes: usize,
+    /// Keys from here on are not told.
+    pub(super) end: Option<Vec<u8>>,
+    pub(super) next: Option<Vec<u8>>,
+}
+
+impl Page {
+    pub(super) fn add(&mut self, found: Vec<Found>, partition: Partition, count_max: usize) {
+        for (key, value) in found {
+            self.bytes += key.len() + value.len();
+            self.entries.insert((key, partition.0), value);
+        }
+        while self.entries.len() > count_max || self.bytes > ANSWER_BYTES {
+            let Some(((last, _), _)) = self.entries.last_key_value() else { return };
+            let is_only = self.entries.first_key_value().is_some_and(|((first, _), _)| first == last);
+            if is_only {
+                return; // one key is told, wherever and however large it is, or the reader would not get on
+            }
+            let last = last.clone();
+            self.end_at(last);
+        }
+    }
+
+    /// The page ends before `next`.
+    pub(super) fn end_at(&mut self, next: Vec<u8>) {
+        if self.end.as_ref().is_some_and(|end| *end <= next) {
+            return;
+        }
+        let cut = self.entries.split_off(&(next.clone(), i32::MIN));
+        self.bytes -= cut.iter().map(|((key, _), value)| key.len() + value.len()).sum::<usize>();
+        (self.end, self.next) = (Some(next.clone()), Some(next));
+    }
+}

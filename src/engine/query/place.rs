@@ -1,0 +1,114 @@
+//! A store in its pipeline: how its keys are spelt, and in which partitions they may lie.
+
+use crate::engine::query::reading::{Entry, Refusal, from_hex, to_hex};
+use crate::engine::state::question::Found;
+use crate::flow::join::JoinedTable;
+use crate::flow::key::KeyType;
+use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
+use crate::flow::record::Partition;
+use crate::flow::store::after_prefix;
+use crate::flow::topology::{StepKind, SubTopology, Topology};
+use crate::ports::Fault;
+use serde_json::value::RawValue;
+
+/// The first key, and the one that follows the last; `None` where the range ends with the store.
+pub(super) type Range = (Vec<u8>, Option<Vec<u8>>);
+
+/// A store in the topology.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) sub_topology: usize,
+    pub(super) sub: &'a SubTopology,
+    /// Its place among the step's stores.
+    pub(super) store: usize,
+}
+
+impl Place<'_> {
+    /// Whether it is an aggregate's own store, which is the first of the step's. Others, but for those of tables, are keyed
+    /// as the algorithm likes, beside the record that wrote them.
+    pub(super) fn is_aggregate(&self) -> bool {
+        self.store == 0 && matches!(&self.sub.step, StepKind::Log(step) if step.keeps_by_key())
+    }
+
+    /// The table that it keeps, where it is one's: the tables' stores come last.
+    pub(super) fn table(&self) -> Option<&JoinedTable> {
+        let others = self.sub.stores.len().checked_sub(self.sub.tables.len())?;
+        self.sub.tables.get(self.store.checked_sub(others)?)
+    }
+
+    /// How people spell its keys.
+    pub(super) fn key_type(&self) -> KeyType {
+        if self.is_aggregate() || self.table().is_some() { self.sub.key_type() } else { KeyType::Text }
+    }
+
+    /// By which a key finds its partition; `None` where it may lie in any: its keys are not those of records, or nobody
+    /// has said how the records were partitioned, or records that lie elsewhere are handled all the same.
+    pub(super) fn hash(&self) -> Option<KeyHash> {
+        let declared = |declared: &Option<Declared>| {
+            let declared = declared.as_ref().filter(|declared| declared.policy() != OnViolation::Warn);
+            declared.map(|declared| declared.hash().clone())
+        };
+        let internal = self.topology.internal_topics();
+        let ours = |topic| internal.contains(topic).then_some(KeyHash::Murmur2);
+        if let Some(table) = self.table() {
+            return declared(&table.declared).or_else(|| ours(&table.topic));
+        }
+        // Of its companions nobody can declare anything.
+        let mut companions = self.sub.companions.iter().filter(|topic| !self.sub.is_table(topic));
+        if self.is_aggregate() && companions.all(|topic| internal.contains(topic)) {
+            return declared(&self.sub.declared).or_else(|| ours(&self.sub.lead));
+        }
+        None
+    }
+
+    /// The keys that `text` may mean.
+    pub(super) fn candidates(&self, text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+        let bytes = text.strip_prefix("0x").and_then(from_hex);
+        if self.key_type() == KeyType::I64BigEndian {
+            let number: Option<i64> = text.parse().ok();
+            let key = number.map(|number| number.to_be_bytes().to_vec()).or(bytes);
+            return Ok(vec![key.ok_or_else(|| Refusal::BadKey(format!("{text:?} is no whole number")))?]);
+        }
+        // Keys that are text are never spelt in digits, so that a text which looks like it means itself.
+        let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
+        Ok(std::iter::once(text.to_owned().into_bytes()).chain(bytes).collect())
+    }
+
+    /// The keys that begin with `prefix`.
+    pub(super) fn range(&self, prefix: &str) -> Result<Range, Refusal> {
+        if self.key_type() == KeyType::I64BigEndian && !prefix.is_empty() {
+            let message = "the keys of this store are numbers of eight bytes, which have no prefix as text";
+            return Err(Refusal::BadKey(message.into()));
+        }
+        Ok((prefix.as_bytes().to_vec(), after_prefix(prefix.as_bytes())))
+    }
+
+    pub(super) fn entry(&self, (key, value): Found, partition: Partition) -> Result<Entry, Refusal> {
+        let number = <[u8; 8]>::try_from(&*key).ok().filter(|_| self.key_type() == KeyType::I64BigEndian);
+        let (key, key_bytes) = match (number, String::from_utf8(key)) {
+            (Some(number), _) => (i64::from_be_bytes(number).to_string(), Some(to_hex(&number))),
+            (None, Ok(text)) => (text, None),
+            (None, Err(error)) => {
+                let hex = to_hex(error.as_bytes());
+                (format!("0x{hex}"), Some(hex))
+            }
+        };
+        let name = self.sub.stores.get(self.store).map(|spec| &*spec.name).unwrap_or_default();
+        let (version, value) = json_of(name, &value).map_err(|fault| unanswered(&fault))?;
+        Ok(Entry { key, key_bytes, version, value, partition: partition.0 })
+    }
+}
+
+/// Version and JSON. A query knows no types, so it tells a value as it was written.
+pub(super) fn json_of(store: &str, value: &[u8]) -> Result<(u8, Box<RawValue>), Fault> {
+    let parts = value.split_first();
+    let (version, json) = parts.ok_or_else(|| Fault::corrupt(format!("store {store}: a value without a version")))?;
+    let json = serde_json::from_slice(json)
+        .map_err(|error| Fault::corrupt(format!("store {store}: a value is not JSON")).because(error))?;
+    Ok((*version, json))
+}
+
+pub(super) fn unanswered(fault: &Fault) -> Refusal {
+    Refusal::Unanswered(fault.to_string())
+}

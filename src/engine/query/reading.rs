@@ -1,0 +1,153 @@
+//! What is wanted of a store, and what is told of it.
+
+use crate::engine::state::question::{Standing, Unready};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// What is wanted of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The value of one key, spelt as people spell it: a number for keys of eight bytes, `0x` and hexadecimal digits for
+    /// bytes that are no text, text for all others.
+    Key(String),
+    /// Keys that begin with `prefix`, ascending by their bytes over all partitions.
+    Prefix {
+        /// The first bytes, as text; empty for all.
+        prefix: String,
+        /// Where to go on: the `next` of the answer before. `None` for the first page.
+        from: Option<Vec<u8>>,
+        /// Bounds the answer, which may be shorter also where there are more keys.
+        count_max: usize,
+    },
+    /// No value, only how much there is.
+    Size,
+}
+
+/// What this process can say of a store.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// The pipeline that the store belongs to.
+    pub pipeline: String,
+    /// The cluster that the pipeline runs on; empty where the log has no id.
+    pub cluster_id: String,
+    /// Keys and values, ascending by the keys' bytes, then by partition.
+    pub entries: Vec<Entry>,
+    /// Where to go on: all entries below this key have been told. `None` at the end.
+    pub next: Option<Vec<u8>>,
+    /// The partitions that answered.
+    pub partitions: Vec<Standing>,
+    /// The partitions that are not ours; see [`Queries::owners`](super::Queries::owners).
+    pub elsewhere: Vec<i32>,
+    /// The partitions that are ours and cannot be read now.
+    pub unready: Vec<Unready>,
+}
+
+/// A key with its proved value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// The key as text; `0x` and hexadecimal digits where it is none.
+    pub key: String,
+    /// The key's bytes in hexadecimal digits, where `key` is not those bytes as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_bytes: Option<String>,
+    /// The version that the value was written in.
+    pub version: u8,
+    /// The value, as it was written.
+    pub value: Box<RawValue>,
+    /// Where it lies.
+    pub partition: i32,
+}
+
+impl Entry {
+    /// The key's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let spelt = self.key_bytes.as_deref().and_then(from_hex);
+        spelt.unwrap_or_else(|| self.key.clone().into_bytes())
+    }
+}
+
+/// Keeps the first `count_max` of entries that ascend, and answers the first key that was left out. The entries of one key,
+/// which may lie in several partitions, are kept or left out together, and the first key is always kept.
+pub fn cut(entries: &mut Vec<Entry>, count_max: usize) -> Option<Vec<u8>> {
+    let first_over = entries.get(count_max)?.bytes();
+    let at = entries.partition_point(|entry| entry.bytes() < first_over);
+    let at = if at > 0 { at } else { entries.partition_point(|entry| entry.bytes() <= first_over) };
+    let next = entries.get(at)?.bytes();
+    entries.truncate(at);
+    Some(next)
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+        text
+    })
+}
+
+/// Undoes [`to_hex`]; `None` for anything but pairs of hexadecimal digits.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|digit| u8::try_from(digit.to_digit(16)?).ok()).collect();
+    let digits = digits?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+/// Why a store cannot be read at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such store.
+    UnknownStore {
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The key cannot be one of this store.
+    BadKey(String),
+    /// The log or a worker did not answer, or what lies there cannot be read.
+    Unanswered(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownStore { known } if known.is_empty() => f.write_str("this pipeline keeps no store"),
+            Self::UnknownStore { known } => write!(f, "no such store; there are {}", known.join(", ")),
+            Self::BadKey(message) | Self::Unanswered(message) => f.write_str(message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_one_key_are_cut_off_together() {
+        let entry = |key: &str, partition| {
+            let value = RawValue::from_string("1".into()).unwrap();
+            Entry { key: key.into(), key_bytes: None, version: 1, value, partition }
+        };
+        let left = |count_max| {
+            let mut entries = vec![entry("a", 0), entry("a", 1), entry("b", 0), entry("c", 0), entry("c", 1)];
+            let next = cut(&mut entries, count_max).map(|next| String::from_utf8(next).unwrap());
+            (entries.len(), next)
+        };
+        assert_eq!(left(1), (2, Some("b".into())), "one key is always told");
+        assert_eq!(left(2), (2, Some("b".into())));
+        assert_eq!(left(3), (3, Some("c".into())));
+        assert_eq!(left(4), (3, Some("c".into())));
+        assert_eq!(left(5), (5, None));
+    }
+
+    #[test]
+    fn hexadecimal_digits_come_in_pairs() {
+        assert_eq!(to_hex(&[0, 0x7f, 0xff]), "007fff");
+        assert_eq!(from_hex("007fFF"), Some(vec![0, 0x7f, 0xff]));
+        assert_eq!(from_hex(""), Some(Vec::new()));
+        assert_eq!((from_hex("7"), from_hex("0x"), from_hex("ü0")), (None, None, None));
+    }
+}

@@ -1,0 +1,171 @@
+//! How the keys of sources lie: against what is declared, against what is assumed, and before a change of key.
+
+use crate::flow::record::{Offset, Partition, TopicName, TopicPartition};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Records held against their source's declaration.
+#[derive(Debug, Default)]
+pub struct Declarations {
+    sources: Mutex<BTreeMap<TopicName, DeclaredSource>>,
+}
+
+/// How one source keeps to its declaration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeclaredSource {
+    /// Records held against it.
+    pub checked: u64,
+    /// Bytes of keys, values and headers, before compression, of the records that lay where they were declared: what
+    /// `key_by` would have written to a repartition topic and read again.
+    pub bytes_not_shuffled: u64,
+    /// Records that lay elsewhere, by the partition they were found in.
+    pub violations: BTreeMap<Partition, Violations>,
+}
+
+/// Records of one partition that lay elsewhere than declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violations {
+    /// How many.
+    pub count: u64,
+    /// The first one.
+    pub first_offset: i64,
+    /// Where it belongs.
+    pub expected_partition: i32,
+}
+
+/// Records of a share that were held against its source's declaration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Those that lay where they were declared, and their bytes.
+    pub(crate) there: (u64, u64),
+    /// Those that lay elsewhere, each with the partition where it belongs.
+    pub(crate) elsewhere: Vec<(Offset, i32)>,
+}
+
+impl Declarations {
+    /// So many records of a source lay where they were declared, with so many bytes in all.
+    pub(crate) fn in_place(&self, topic: &TopicName, records: u64, bytes: u64) {
+        self.with(topic, |found| {
+            found.checked += records;
+            found.bytes_not_shuffled += bytes;
+        });
+    }
+
+    /// What a batch found of one source partition.
+    pub(crate) fn held(&self, source: &TopicPartition, held: &Held) {
+        let (records, bytes) = held.there;
+        if records > 0 {
+            self.in_place(&source.topic, records, bytes);
+        }
+        for (offset, expected) in &held.elsewhere {
+            self.violated(source, *offset, *expected);
+        }
+    }
+
+    pub(crate) fn violated(&self, source: &TopicPartition, offset: Offset, expected: i32) {
+        self.with(&source.topic, |found| {
+            found.checked += 1;
+            let found = found.violations.entry(source.partition).or_insert_with(|| {
+                tracing::warn!(partition = %source, offset = offset.0, expected_partition = expected, "a record lies in another partition than its source declares");
+                Violations { count: 0, first_offset: offset.0, expected_partition: expected }
+            });
+            found.count += 1;
+        });
+    }
+
+    fn with(&self, topic: &TopicName, note: impl FnOnce(&mut DeclaredSource)) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        match sources.get_mut(topic) {
+            Some(found) => note(found),
+            None => note(sources.entry(topic.clone()).or_default()),
+        }
+    }
+
+    /// What was found, by source topic: those of which a record has come.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<TopicName, DeclaredSource> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Keyed records of sources that declare nothing, by source topic: a join misses keys that another partitioner has placed.
+#[derive(Debug, Default)]
+pub struct Undeclared {
+    sources: Mutex<BTreeMap<TopicName, Looked>>,
+}
+
+/// How the keys of one such source lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The hash by which they would all meet.
+    pub assumed: &'static str,
+    /// Records with a key.
+    pub checked: u64,
+    /// Of these, records in another partition than that hash names.
+    pub elsewhere: u64,
+    /// Of those, records that lie where CRC-32 puts them.
+    pub by_crc32: u64,
+}
+
+impl Undeclared {
+    /// Adds what a slice has found. Records that lie elsewhere are told when there are some, and whenever there are ten
+    /// times as many.
+    pub(crate) fn looked(&self, topic: &TopicName, new: Looked) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = sources.entry(topic.clone()).or_default();
+        let before = found.elsewhere;
+        found.assumed = new.assumed;
+        found.checked += new.checked;
+        found.elsewhere += new.elsewhere;
+        found.by_crc32 += new.by_crc32;
+        let Looked { assumed, checked, elsewhere, by_crc32 } = *found;
+        drop(sources);
+        if before.checked_ilog10() == elsewhere.checked_ilog10() {
+            return;
+        }
+        let likely = if by_crc32 >= elsewhere - elsewhere / 10 {
+            "a librdkafka client with its default partitioner (CRC-32: confluent-kafka for Python, Go and .NET): set \
+             partitioner=murmur2_random there, or say Declared::crc32 of all topics of the step"
+        } else {
+            "a partitioner of the producer's own, partitions chosen by hand, or kafkajs's LegacyPartitioner: let all \
+             producers use murmur2, or send the topic through key_by()"
+        };
+        tracing::warn!(%topic, checked, elsewhere, assumed, "keys lie in other partitions than their hash puts them, where a join misses them and a value is kept twice; most likely {likely}");
+    }
+
+    /// What was found, by source topic: those of which a keyed record has come.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<TopicName, Looked> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Re-keyed records that were looked at, and how many lay in their new key's partition already, by source topic.
+#[derive(Debug, Default)]
+pub struct Shuffles {
+    sampled: Mutex<BTreeMap<TopicName, (u64, u64)>>,
+}
+
+impl Shuffles {
+    pub(crate) fn sampled(&self, source: &TopicName, was_there: bool) {
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, there) = sampled.entry(source.clone()).or_default();
+        *all += 1;
+        *there += u64::from(was_there);
+    }
+
+    /// Sampled, and of these already in place, by source topic.
+    #[must_use]
+    pub fn samples(&self) -> BTreeMap<TopicName, (u64, u64)> {
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The sources that are keyed already as they are re-keyed to, and how many of their records were looked at: their
+    /// shuffle can be removed. Of some hundred records all must lie in place, which by chance they do not where there is
+    /// more than one partition.
+    #[must_use]
+    pub fn needless(&self) -> BTreeMap<TopicName, u64> {
+        let samples = self.samples().into_iter();
+        samples.filter(|(_, (all, there))| *all >= 100 && all == there).map(|(topic, (all, _))| (topic, all)).collect()
+    }
+}

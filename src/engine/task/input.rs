@@ -1,0 +1,227 @@
+//! One source partition of a task: how far it has come, and the records that wait in front of it.
+
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
+use crate::ports::rows::Position;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// One source partition of a task.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) source: TopicPartition,
+    /// Whether the topic is kept as a table.
+    pub(crate) is_table: bool,
+    /// As claimed; its numbers below move on.
+    pub(crate) position: Option<Position>,
+    /// D.
+    pub(crate) next_offset: NextOffset,
+    /// K as last proved.
+    pub(crate) published: NextOffset,
+    /// When K was last committed, on the monotonic clock.
+    pub(crate) published_at: Duration,
+    /// How far what an earlier owner decided was handed to the relay; the end of time where all of it was.
+    pub(crate) offered: NextOffset,
+    /// How often the record at D was offered in vain.
+    pub(crate) attempts: u32,
+    /// Not to be offered before.
+    pub(crate) blocked_until: Duration,
+    /// The database did not take its next record, which was offered alone.
+    pub(crate) apart: Option<Apart>,
+    /// A row that it waits for.
+    pub(crate) held: Option<Held>,
+    /// The worker's last committed batch that had a part of it.
+    pub(crate) committed_in: u64,
+    queue: VecDeque<Queued>,
+    queued: usize,
+}
+
+/// How a record that is offered alone fares.
+#[derive(Clone, Debug)]
+pub(crate) struct Apart {
+    /// In a row.
+    pub(crate) failures: u32,
+    /// How often in a row it was decided for longer than the database waits for the next statement.
+    pub(crate) slow: u32,
+    /// How many batches its worker had committed when it began.
+    pub(crate) since: u64,
+    /// Why it is a dead letter, whatever its step makes of it.
+    pub(crate) reject: Option<Reject>,
+}
+
+/// A row that somebody else has locked.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) table: usize,
+    pub(crate) key: Key,
+    /// How often it was found locked since.
+    pub(crate) looks: u32,
+}
+
+#[derive(Debug)]
+struct Queued {
+    chunk: Chunk,
+    taken: usize,
+    arrived: Duration,
+}
+
+impl Input {
+    pub(super) fn new(source: TopicPartition, is_table: bool) -> Self {
+        Self {
+            source,
+            is_table,
+            position: None,
+            next_offset: NextOffset(0),
+            published: NextOffset(0),
+            published_at: Duration::ZERO,
+            offered: NextOffset(i64::MAX),
+            attempts: 0,
+            blocked_until: Duration::ZERO,
+            apart: None,
+            held: None,
+            committed_in: 0,
+            queue: VecDeque::new(),
+            queued: 0,
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> i64 {
+        self.position.as_ref().map_or(0, |position| position.epoch)
+    }
+
+    pub(crate) fn incarnation(&self) -> i32 {
+        self.position.as_ref().map_or(0, |position| position.incarnation)
+    }
+
+    /// Appends records that follow D; earlier ones were handled already (hazard H8) and are passed over.
+    pub(crate) fn push(&mut self, chunk: Chunk, arrived: Duration) {
+        let mut taken = 0;
+        if self.queued == 0 {
+            while chunk.record(taken).is_some_and(|record| !self.next_offset.is_before(record.offset)) {
+                taken += 1;
+            }
+        }
+        self.queued += chunk.len() - taken;
+        if taken < chunk.len() {
+            self.queue.push_back(Queued { chunk, taken, arrived });
+        }
+    }
+
+    /// The next `count` records, oldest first.
+    pub(crate) fn records(&self, count: usize) -> impl Iterator<Item = Record<'_>> {
+        self.queue
+            .iter()
+            .flat_map(|queued| (queued.taken..queued.chunk.len()).filter_map(|index| queued.chunk.record(index)))
+            .take(count)
+    }
+
+    /// The next record.
+    pub(crate) fn first(&self) -> Option<Record<'_>> {
+        self.queue.front().and_then(|queued| queued.chunk.record(queued.taken))
+    }
+
+    /// How many of the next `count` records have at most `bytes` of keys and values together: one at least.
+    pub(crate) fn fitting(&self, count: usize, bytes: usize) -> usize {
+        let mut chunks = self.queue.iter();
+        let (mut records, mut whole) = (0, 0);
+        while records < count {
+            let Some(queued) = chunks.next() else { break };
+            records += queued.chunk.len() - queued.taken;
+            whole += queued.chunk.bytes();
+        }
+        if whole <= bytes {
+            return count; // mostly so: no record is looked at
+        }
+        let mut left = bytes;
+        let fits = |record: &Record<'_>| {
+            let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        };
+        self.records(count).take_while(fits).count().max(count.min(1))
+    }
+
+    /// Drops the next `count` records: they have been handled.
+    pub(crate) fn consume(&mut self, mut count: usize) {
+        self.queued = self.queued.saturating_sub(count);
+        while count > 0 {
+            let Some(front) = self.queue.front_mut() else { return };
+            let step = count.min(front.chunk.len() - front.taken);
+            front.taken += step;
+            count -= step;
+            if front.taken == front.chunk.len() {
+                self.queue.pop_front();
+            }
+        }
+    }
+
+    /// Records waiting.
+    pub(crate) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// When the oldest waiting record arrived.
+    pub(crate) fn oldest_arrival(&self) -> Option<Duration> {
+        self.queue.front().map(|queued| queued.arrived)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.held, self.apart) = (None, None);
+        self.queue.clear();
+        self.queued = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+
+    #[test]
+    fn an_input_gives_no_more_than_fits_and_one_record_at_least() {
+        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        let mut chunk = Chunk::default();
+        let value = vec![b'x'; 100];
+        for offset in 0..10 {
+            let (offset, timestamp) = (Offset(offset), Timestamp(0));
+            chunk.push(&Record { offset, timestamp, key: Some(b"1"), value: Some(&value), headers: &[] });
+        }
+        input.push(chunk, Duration::ZERO);
+        let fitting = |bytes| input.fitting(8, bytes);
+        assert_eq!([fitting(2_000), fitting(1_009), fitting(404), fitting(403), fitting(7)], [8, 8, 4, 3, 1]);
+        assert_eq!(input.fitting(0, 0), 0);
+    }
+
+    fn chunk(offsets: std::ops::Range<i64>) -> Chunk {
+        let mut chunk = Chunk::default();
+        for offset in offsets {
+            chunk.push(&Record {
+                offset: Offset(offset),
+                timestamp: Timestamp(0),
+                key: None,
+                value: None,
+                headers: &[],
+            });
+        }
+        chunk
+    }
+
+    #[test]
+    fn an_input_hands_out_each_record_once_from_its_position_on() {
+        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        input.next_offset = NextOffset(3);
+        input.push(chunk(0..3), Duration::from_secs(1));
+        assert_eq!((input.queued(), input.oldest_arrival()), (0, None), "all of it was handled before");
+        input.push(chunk(1..6), Duration::from_secs(2));
+        input.push(chunk(6..9), Duration::from_secs(3));
+        assert_eq!(input.queued(), 6);
+        assert_eq!(input.records(4).map(|r| r.offset.0).collect::<Vec<_>>(), [3, 4, 5, 6]);
+        input.consume(4);
+        assert_eq!(input.records(10).map(|r| r.offset.0).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(input.oldest_arrival(), Some(Duration::from_secs(3)));
+        input.consume(2);
+        assert_eq!(input.queued(), 0);
+    }
+}
