@@ -144,7 +144,7 @@ impl Publication {
 mod tests {
     use super::*;
     use crate::engine::outbound::outgoing::Origin;
-    use crate::engine::outbound::publication::Outbound;
+    use crate::engine::outbound::publication::{Outbound, Through};
     use crate::engine::protocol::ownership::AssignmentId;
     use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName};
     use crate::ports::rows::OutboxRow;
@@ -155,11 +155,11 @@ mod tests {
         TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(0))
     }
 
-    fn part(topic: &str, to: i64, epoch: i64) -> Part {
+    fn part(topic: &str, to: i64, through: Through) -> Part {
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
         let (assignment, from, to) = (AssignmentId(1), NextOffset(0), NextOffset(to));
         let (source, marks) = (place(topic), None);
-        Part { task, assignment, source, epoch, from, to, marks, batch: 0 }
+        Part { task, assignment, source, through, from, to, marks, batch: 0 }
     }
 
     fn notice(topic: &str, offset: i64) -> Outbound {
@@ -214,7 +214,8 @@ mod tests {
     #[test]
     fn each_piece_ends_with_the_offset_it_reaches_and_no_input_is_parted() {
         let rows = [0, 3, 3, 3, 7].map(|offset| notice("in", offset)).into();
-        let publication = Publication { parts: vec![part("in", 9, 1)], rows, ..Publication::default() };
+        let publication =
+            Publication { parts: vec![part("in", 9, Through::Database { epoch: 1 })], rows, ..Publication::default() };
         assert!(publication.is_divisible("p"));
         let part = |from, to| vec![("in".to_owned(), from, to)];
         let expected: Shown =
@@ -222,7 +223,11 @@ mod tests {
         assert_eq!(shown(publication.pieces("p", messages(1))), expected);
 
         let rows = (0..4).map(|offset| notice("in", offset)).collect();
-        let publication = Publication { parts: vec![self::part("in", 4, 1)], rows, ..Publication::default() };
+        let publication = Publication {
+            parts: vec![self::part("in", 4, Through::Database { epoch: 1 })],
+            rows,
+            ..Publication::default()
+        };
         let two = publication.size("p").bytes / 2;
         let pieces = shown(publication.pieces("p", Size { bytes: two, ..Size::MAX }));
         assert_eq!(pieces, [(part(0, 2), vec![0, 1], vec![]), (part(2, 4), vec![2, 3], vec![])], "by bytes");
@@ -231,8 +236,11 @@ mod tests {
     #[test]
     fn changelog_records_are_cut_in_their_turns_with_the_notices_up_to_them() {
         let rows = [notice("a", 1), notice("a", 5), notice("b", 2), notice("b", 8)].into();
-        let mut publication =
-            Publication { parts: vec![part("a", 7, 1), part("b", 9, 1)], rows, ..Publication::default() };
+        let mut publication = Publication {
+            parts: vec![part("a", 7, Through::Database { epoch: 1 }), part("b", 9, Through::Database { epoch: 1 })],
+            rows,
+            ..Publication::default()
+        };
         for (topic, offset) in [("a", 1), ("a", 1), ("b", 4), ("a", 6)] {
             record(&mut publication, topic, offset, true);
         }
@@ -250,7 +258,7 @@ mod tests {
     #[test]
     fn of_what_was_just_decided_only_that_of_steps_without_stores_is_cut() {
         let log = |is_tracked| {
-            let mut publication = Publication { parts: vec![part("in", 3, 0)], ..Publication::default() };
+            let mut publication = Publication { parts: vec![part("in", 3, Through::Log)], ..Publication::default() };
             publication.parts.iter_mut().for_each(|part| part.batch = u64::from(is_tracked));
             (0..3).for_each(|offset| record(&mut publication, "in", offset, is_tracked));
             publication

@@ -8,13 +8,32 @@ use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// What decided a part, and so what proves whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// A step with rows: the database, in which the position was claimed with this epoch.
+    Database { epoch: i64 },
+    /// A step without: the log alone. Nothing was claimed.
+    Log,
+}
+
+impl Through {
+    /// What K remembers of the claim; 0 where there was none.
+    pub(crate) const fn epoch(self) -> i64 {
+        match self {
+            Self::Database { epoch } => epoch,
+            Self::Log => 0,
+        }
+    }
+}
+
 /// What is published of one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) task: TaskId,
     pub(crate) assignment: AssignmentId,
     pub(crate) source: TopicPartition,
-    pub(crate) epoch: i64,
+    pub(crate) through: Through,
     /// K as it should be. Equal to `to` where K is only (re)written.
     pub(crate) from: NextOffset,
     /// The new K.
@@ -35,9 +54,9 @@ pub(crate) struct Outbound {
 }
 
 impl Part {
-    /// Whether its step has no rows: no database has claimed it, so that it has no epoch.
+    /// Whether its step has no rows: no database has claimed it.
     pub(crate) const fn is_through_log(&self) -> bool {
-        self.epoch == 0
+        matches!(self.through, Through::Log)
     }
 }
 

@@ -381,7 +381,8 @@ impl Relay {
     }
 
     fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
-        let metadata = |part: &Part| metadata::committed(&self.pipeline, part.epoch, part.to, part.marks.as_deref());
+        let metadata =
+            |part: &Part| metadata::committed(&self.pipeline, part.through.epoch(), part.to, part.marks.as_deref());
         let offset = |part: &Part| (part.source.clone(), metadata(part));
         parts.iter().map(offset).collect()
     }
@@ -542,6 +543,7 @@ impl Relay {
 mod tests {
     use super::*;
     use crate::adapters::memory::ManualClock;
+    use crate::engine::outbound::publication::Through;
     use crate::engine::protocol::order::NoHook;
     use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
     use crate::ports::rows::OutboxRow;
@@ -738,14 +740,14 @@ mod tests {
 
         /// As [`World::publish`], of a step without rows.
         fn publish_log(&self, from: i64, to: i64) {
-            self.hand_over(from, to, from..to, 0);
+            self.hand_over(from, to, from..to, Through::Log);
         }
 
         fn publish_rows(&self, from: i64, to: i64, offsets: std::ops::Range<i64>) {
-            self.hand_over(from, to, offsets, 1);
+            self.hand_over(from, to, offsets, Through::Database { epoch: 1 });
         }
 
-        fn hand_over(&self, from: i64, to: i64, offsets: std::ops::Range<i64>, epoch: i64) {
+        fn hand_over(&self, from: i64, to: i64, offsets: std::ops::Range<i64>, through: Through) {
             let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(0));
             let row = |offset: i64| OutboxRow {
                 source: source.clone(),
@@ -763,7 +765,7 @@ mod tests {
                 task: self.task,
                 assignment: self.assignment,
                 source: source.clone(),
-                epoch,
+                through,
                 from: NextOffset(from),
                 to: NextOffset(to),
                 marks: None,
@@ -1009,9 +1011,9 @@ mod tests {
         let changelog = TopicName::parse("log").unwrap();
         let task = |number| TaskId { sub_topology: number, partition: Partition(0) };
         let batch = |number: usize, topic: &str, (from, to): (i64, i64), value: &str| {
-            let (source, assignment, epoch, marks, batch) = (place(topic), AssignmentId(1), 0, None, 1);
+            let (source, assignment, through, marks, batch) = (place(topic), AssignmentId(1), Through::Log, None, 1);
             let (from, to) = (NextOffset(from), NextOffset(to));
-            let part = Part { task: task(number), assignment, source, epoch, from, to, marks, batch };
+            let part = Part { task: task(number), assignment, source, through, from, to, marks, batch };
             let mut publication = Publication { parts: vec![part], ..Publication::default() };
             let (destination, partition, key) = (&changelog, Some(Partition(0)), Some(b"k".as_slice()));
             let (value, headers, timestamp, is_tracked) = (Some(value.as_bytes()), &[][..], None, true);
@@ -1061,17 +1063,17 @@ mod tests {
     /// K stays where it is, and so does not tell whether they were committed.
     #[test]
     fn what_moves_no_offset_is_offered_until_it_is_committed() {
-        for epoch in [0, 1] {
+        for through in [Through::Log, Through::Database { epoch: 1 }] {
             let mut world = world(vec![Fault::retry("no answer")]);
             *world.log.k.lock().unwrap() = Some(NextOffset(4));
             world.publish_rows(4, 4, 4..5);
             let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else {
                 panic!("a publication")
             };
-            (publication.parts[0].batch, publication.parts[0].epoch) = (3, epoch);
+            (publication.parts[0].batch, publication.parts[0].through) = (3, through);
             world.inbox.send(ToRelay::Publish(publication)).unwrap();
             world.run();
-            assert_eq!(world.sent(), [4], "of epoch {epoch}");
+            assert_eq!(world.sent(), [4], "{through:?}");
             let told: Vec<ToStage> = world.told.try_iter().collect();
             assert!(told.iter().any(|told| matches!(told, ToStage::Published { batch: 3, .. })));
             assert!(!told.iter().any(|told| matches!(told, ToStage::Unpublished { .. })));

@@ -155,7 +155,7 @@ impl Hand {
                 inputs.find(|(number, _)| self.source(id.sub_topology, *number) == at.source)
             });
             let Some((_, input)) = input else { return true };
-            if input.published.is_before(at.offset) {
+            if input.published.is_none_or(|k| k.is_before(at.offset)) {
                 own.push(*suspect);
                 return true;
             }

@@ -1,5 +1,6 @@
 //! One source partition of a task: how far it has come, and the records that wait in front of it.
 
+use crate::engine::outbound::publication::Through;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
@@ -17,8 +18,8 @@ pub(crate) struct Input {
     pub(crate) position: Option<Position>,
     /// D.
     pub(crate) next_offset: NextOffset,
-    /// K as last proved.
-    pub(crate) published: NextOffset,
+    /// K as last proved; `None` until the first one is committed.
+    pub(crate) published: Option<NextOffset>,
     /// When K was last committed, on the monotonic clock.
     pub(crate) published_at: Duration,
     /// How far what an earlier owner decided was handed to the relay; the end of time where all of it was.
@@ -73,7 +74,7 @@ impl Input {
             is_table,
             position: None,
             next_offset: NextOffset(0),
-            published: NextOffset(0),
+            published: Some(NextOffset(0)),
             published_at: Duration::ZERO,
             offered: NextOffset(i64::MAX),
             attempts: 0,
@@ -84,6 +85,16 @@ impl Input {
             queue: VecDeque::new(),
             queued: 0,
         }
+    }
+
+    /// K; 0 until the first one is committed.
+    pub(crate) fn known(&self) -> NextOffset {
+        self.published.unwrap_or(NextOffset(0))
+    }
+
+    /// By what its records are decided.
+    pub(crate) fn through(&self) -> Through {
+        self.position.as_ref().map_or(Through::Log, |position| Through::Database { epoch: position.epoch })
     }
 
     pub(crate) fn epoch(&self) -> i64 {

@@ -202,6 +202,6 @@ impl Task {
 
     /// Whether everything decided is published; with more than that, the rows are to catch up.
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.inputs.iter().all(|input| input.published >= input.next_offset)
+        self.inputs.iter().all(|input| input.published >= Some(input.next_offset))
     }
 }

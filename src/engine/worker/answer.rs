@@ -69,7 +69,7 @@ impl Stage {
         let proved_at = task.inputs.iter().map(|input| input.published_at).max().unwrap_or_default();
         let input = |input: &crate::engine::task::Input| InputPosition {
             source: input.source.to_string(),
-            next_offset: input.published.0,
+            next_offset: input.known().0,
         };
         Ok(Told::Partition(
             found,

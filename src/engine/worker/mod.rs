@@ -231,7 +231,7 @@ impl Stage {
                 if let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.assignment == assignment)
                     && let Some(input) = task.inputs.iter_mut().find(|input| input.source == source)
                 {
-                    input.published = input.published.max(next_offset);
+                    input.published = input.published.max(Some(next_offset));
                     input.published_at = now;
                     if let Some(keyed) = &mut task.keyed {
                         keyed.prove(batch, &ends);
@@ -426,7 +426,8 @@ impl Stage {
 
     fn show_halt(&self, id: TaskId, halt: Option<Halt>) {
         let Some(task) = self.state.tasks.get(&id) else { return };
-        let input = |input: &Input| (input.source.to_string(), input.next_offset.0, input.published.0);
+        let input =
+            |input: &Input| (input.source.to_string(), input.next_offset.0, input.published.map_or(-1, |k| k.0));
         let inputs = task.inputs.iter().map(input).collect();
         self.status.set_task(id, TaskStatus { state: task.state.label(), inputs, halt });
     }
@@ -437,12 +438,12 @@ impl Stage {
         let every = self.settings.recommit_every;
         for task in self.state.tasks.values_mut().filter(|task| task.state == State::Running) {
             for (number, input) in task.inputs.iter_mut().enumerate() {
-                if input.published == input.next_offset && now.saturating_sub(input.published_at) >= every {
+                if input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= every {
                     input.published_at = now;
-                    let (source, epoch, at) = (input.source.clone(), input.epoch(), input.next_offset);
+                    let (source, through, at) = (input.source.clone(), input.through(), input.next_offset);
                     let marks = task.marks.get(number).cloned();
                     let (id, assignment) = (task.id, task.assignment);
-                    let part = Part { task: id, assignment, source, epoch, from: at, to: at, marks, batch: 0 };
+                    let part = Part { task: id, assignment, source, through, from: at, to: at, marks, batch: 0 };
                     let publication = Publication { parts: vec![part], ..Publication::default() };
                     let _ = self.relay.send(ToRelay::Publish(Box::new(publication)));
                 }

@@ -10,7 +10,7 @@ pub(crate) mod open_batch;
 use crate::engine::mailbox::ToRelay;
 use crate::engine::outbound::message::{bytes_of, dead_letter, notice, sent_on};
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
-use crate::engine::outbound::publication::{Outbound, Part, Publication};
+use crate::engine::outbound::publication::{Outbound, Part, Publication, Through};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
@@ -312,14 +312,14 @@ impl Stage {
         let Some(task) = self.state.tasks.values_mut().find(is_due) else { return Ok(false) };
         let (id, assignment) = (task.id, task.assignment);
         let (Some(input), Some(keyed)) = (task.inputs.first(), &mut task.keyed) else { return Ok(false) };
-        let (source, epoch, at) = (input.source.clone(), input.epoch(), input.next_offset);
+        let (source, through, at) = (input.source.clone(), input.through(), input.next_offset);
         let mut outgoing = Outgoing::default();
         // As of the record that comes next: where the log holds that one already, this is somebody else's to send.
         let found = keyed.close_idle(Origin { source: &source, offset: Offset(at.0) }, now, &mut outgoing);
         if outgoing.len() > 0 {
             let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
             let marks = task.marks.first().cloned();
-            let part = Part { task: id, assignment, source, epoch, from: at, to: at, marks, batch };
+            let part = Part { task: id, assignment, source, through, from: at, to: at, marks, batch };
             self.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
         }
         if let Err(fault) = found {
@@ -523,7 +523,7 @@ fn note_part(
         return;
     }
     let (source, marks) = (input.source.clone(), marks.cloned());
-    open.parts.push(Part { task, assignment, source, epoch: 0, from, to, marks, batch: 0 });
+    open.parts.push(Part { task, assignment, source, through: Through::Log, from, to, marks, batch: 0 });
 }
 
 impl Place<'_> {

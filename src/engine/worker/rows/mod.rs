@@ -19,7 +19,7 @@ pub(crate) mod prepared;
 
 use crate::engine::outbound::message::changelog_row;
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
-use crate::engine::outbound::publication::{Outbound, Part, Publication};
+use crate::engine::outbound::publication::{Outbound, Part, Publication, Through};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
@@ -218,7 +218,8 @@ impl Stage {
             };
             if from != to {
                 let (source, marks) = (source.clone(), task.marks.get(number).cloned());
-                let part = Part { task: id, assignment, source, epoch, from, to, marks, batch: 0 };
+                let through = Through::Database { epoch };
+                let part = Part { task: id, assignment, source, through, from, to, marks, batch: 0 };
                 publication.parts.push(part);
                 moved.insert(id);
             }
@@ -270,8 +271,8 @@ impl Stage {
     pub(crate) fn note_published(&mut self) -> Result<(), Fault> {
         let now = self.clock.elapsed();
         let is_due = |input: &&Input| {
-            let lags = input.position.as_ref().is_some_and(|position| position.published < input.published);
-            lags && input.published == input.next_offset && now.saturating_sub(input.published_at) >= IDLE
+            let lags = input.position.as_ref().is_some_and(|position| Some(position.published) < input.published);
+            lags && input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= IDLE
         };
         let tasks = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
         let idle: Vec<(TaskId, Move)> =
@@ -430,7 +431,7 @@ fn stays(input: &Input) -> Move {
         epoch: input.epoch(),
         from: input.next_offset,
         to: input.next_offset,
-        published: input.published,
+        published: input.known(),
         counts: Counts::default(),
     }
 }
@@ -473,7 +474,7 @@ fn advance((draw, task, input): &(&Draw, &Task, &Input), moved: &mut Move, reach
         source: moved.source.clone(),
         from: input.next_offset,
         to,
-        published: input.published,
+        published: input.known(),
         reached,
     }
 }
@@ -485,7 +486,7 @@ fn first_move(input: &Input, share: &Share<'_>) -> Move {
         epoch: input.epoch(),
         from: input.next_offset,
         to: share.records.last().map_or(input.next_offset, |record| record.offset.next()),
-        published: input.published,
+        published: input.known(),
         counts: Counts::default(),
     }
 }

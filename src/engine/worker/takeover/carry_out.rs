@@ -1,7 +1,7 @@
 //! Does what the table of decisions says for each input of a task.
 
 use crate::engine::outbound::outbox::{decided, decided_first, unannounced};
-use crate::engine::outbound::publication::Part;
+use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::Decision;
 use crate::engine::protocol::order::Step;
@@ -26,28 +26,28 @@ impl Stage {
         match decision {
             Decision::Halt(_) => Ok(true), // handled before anything was carried out
             Decision::Go => {
-                self.set_published(id, source, |d| d);
+                self.set_published(id, source, Some);
                 Ok(true)
             }
             Decision::Replay { to } => {
-                self.set_published(id, source, |_| to);
+                self.set_published(id, source, |_| Some(to));
                 tracing::warn!(partition = %source, to = to.0, "an operator lets the rows catch up; nothing is announced up to there");
                 Ok(true)
             }
             Decision::Resume { at } => {
-                self.set_position(id, source, at, at);
+                self.set_position(id, source, at, Some(at));
                 Ok(true)
             }
             Decision::Begin { at } => {
                 // K is committed before the first batch.
-                self.set_position(id, source, at, NextOffset(-1));
+                self.set_position(id, source, at, None);
                 self.publish(id, source, (at, at), Vec::new(), rest);
                 Ok(true)
             }
             Decision::FirstStart { at } => self.first_start(id, source, at, rest),
             Decision::CommitPosition => {
                 let d = self.position(id, source).map_or(NextOffset(0), |position| position.next_offset);
-                self.set_published(id, source, |_| NextOffset(-1));
+                self.set_published(id, source, |_| None);
                 self.publish(id, source, (d, d), Vec::new(), rest);
                 Ok(true)
             }
@@ -55,7 +55,7 @@ impl Stage {
                 if !self.replace_refused(id, source)? {
                     return Ok(false);
                 }
-                self.set_published(id, source, |_| from);
+                self.set_published(id, source, |_| Some(from));
                 tracing::info!(partition = %source, from = from.0, to = to.0, "publishing what an earlier owner decided");
                 self.offer(id, source, (from, to), rest)?;
                 Ok(true)
@@ -64,7 +64,7 @@ impl Stage {
                 if !self.replace_refused(id, source)? {
                     return Ok(false);
                 }
-                self.set_published(id, source, |_| NextOffset(-1));
+                self.set_published(id, source, |_| None);
                 let rows = decided(&mut *self.rows, source, from, to)?;
                 rest.sought.push((source.clone(), (from, to), rows));
                 Ok(true)
@@ -146,7 +146,12 @@ impl Stage {
         }
     }
 
-    pub(super) fn set_published(&mut self, id: TaskId, source: &TopicPartition, k: impl Fn(NextOffset) -> NextOffset) {
+    pub(super) fn set_published(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        k: impl Fn(NextOffset) -> Option<NextOffset>,
+    ) {
         let now = self.clock.elapsed();
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
@@ -155,7 +160,7 @@ impl Stage {
         }
     }
 
-    fn set_position(&mut self, id: TaskId, source: &TopicPartition, d: NextOffset, k: NextOffset) {
+    fn set_position(&mut self, id: TaskId, source: &TopicPartition, d: NextOffset, k: Option<NextOffset>) {
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
             input.next_offset = d;
@@ -173,12 +178,13 @@ impl Stage {
         rest: &mut Rest,
     ) {
         let Some(task) = self.state.tasks.get(&id) else { return };
-        let first_epoch = i64::from(task.has_rows());
-        let epoch = self.position(id, source).map_or(first_epoch, |position| position.epoch);
+        let first = if task.has_rows() { Through::Database { epoch: 1 } } else { Through::Log };
+        let claimed = self.position(id, source).map(|position| Through::Database { epoch: position.epoch });
+        let through = claimed.unwrap_or(first);
         self.status.recovered_rows.add(rows.len() as u64);
         let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
         let (assignment, marks) = (task.assignment, task.marks.get(number).cloned());
-        rest.add(Part { task: id, assignment, source: source.clone(), epoch, from, to, marks, batch: 0 }, rows);
+        rest.add(Part { task: id, assignment, source: source.clone(), through, from, to, marks, batch: 0 }, rows);
     }
 
     fn first_start(
@@ -205,7 +211,7 @@ impl Stage {
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
             input.next_offset = at;
-            input.published = NextOffset(-1); // K is committed before the first batch
+            input.published = None; // K is committed before the first batch
             input.position = Some(position.clone());
         }
         self.publish(id, source, (at, at), Vec::new(), rest);
@@ -244,8 +250,10 @@ impl Stage {
         let inputs = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
         let at = |input: &Input| match sought.iter().find(|(source, ..)| *source == input.source) {
             Some((_, (from, _), _)) => *from,
-            None if input.published.0 >= 0 => input.published,
-            None => input.position.as_ref().map_or(NextOffset(0), |position| position.published),
+            None => {
+                let noted = || input.position.as_ref().map(|position| position.published);
+                input.published.or_else(noted).unwrap_or(NextOffset(0))
+            }
         };
         inputs.map(|input| (input.source.clone(), at(input))).collect()
     }
@@ -261,7 +269,7 @@ impl Stage {
     ) -> Result<bool, Fault> {
         if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
             tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
-            self.set_position(id, source, to, NextOffset(-1));
+            self.set_position(id, source, to, None);
             self.publish(id, source, (to, to), Vec::new(), rest);
             return Ok(true);
         }
@@ -286,7 +294,7 @@ impl Stage {
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
             input.next_offset = to;
-            input.published = if k.is_some() { published } else { NextOffset(-1) };
+            input.published = k;
         }
         if k.is_some() {
             self.publish(id, source, (published, to), rows, rest);

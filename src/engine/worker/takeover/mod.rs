@@ -214,7 +214,7 @@ impl Stage {
                 match claimed {
                     Claimed::Owned(position) => {
                         input.next_offset = position.next_offset;
-                        input.published = position.published;
+                        input.published = Some(position.published);
                         input.position = Some(position);
                     }
                     Claimed::Absent => input.position = None,
@@ -382,7 +382,7 @@ impl Stage {
         let marks = number.and_then(|number| task.marks.get(number));
         if marks.is_some_and(|marks| **marks != *metadata::marks(k)) {
             let at = k.next_offset;
-            self.set_published(id, source, |_| NextOffset(-1));
+            self.set_published(id, source, |_| None);
             self.publish(id, source, (at, at), Vec::new(), rest);
         }
     }
@@ -390,7 +390,7 @@ impl Stage {
     /// How far an input is known to have been committed: its stores were made of so much, or this process has published it.
     fn seen(&self, id: TaskId, source: &TopicPartition) -> Result<Option<NextOffset>, Fault> {
         let inputs = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
-        let published = inputs.filter(|input| input.source == *source).map(|input| input.published);
+        let published = inputs.filter(|input| input.source == *source).filter_map(|input| input.published);
         Ok(self.remembered(id, source)?.max(published.filter(|at| at.0 > 0).max()))
     }
 
@@ -448,7 +448,7 @@ impl Stage {
     fn go_on_if_published(&mut self, id: TaskId) -> Result<(), Fault> {
         let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
         if !task.is_caught_up() {
-            let is_due = |input: &&Input| input.published >= input.offered && input.offered < input.next_offset;
+            let is_due = |input: &&Input| input.published >= Some(input.offered) && input.offered < input.next_offset;
             let due = task.inputs.iter().filter(is_due);
             let due: Vec<_> = due.map(|input| (input.source.clone(), (input.offered, input.next_offset))).collect();
             let mut rest = Rest::default();

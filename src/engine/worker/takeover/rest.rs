@@ -80,6 +80,7 @@ impl Rest {
 mod tests {
     use super::*;
     use crate::engine::outbound::message::changelog_row;
+    use crate::engine::outbound::publication::Through;
     use crate::engine::protocol::ownership::AssignmentId;
     use crate::flow::record::{Partition, Timestamp, TopicName};
     use crate::ports::sink::Message;
@@ -106,7 +107,10 @@ mod tests {
             let task = TaskId { sub_topology: 0, partition: Partition(3) };
             let (from, to) = (NextOffset(0), NextOffset(20));
             let (assignment, marks) = (AssignmentId(1), None);
-            rest.add(Part { task, assignment, source, epoch: 1, from, to, marks, batch: 0 }, rows);
+            rest.add(
+                Part { task, assignment, source, through: Through::Database { epoch: 1 }, from, to, marks, batch: 0 },
+                rows,
+            );
         }
         let publication = rest.into_publication();
         let sent: Vec<_> =
