@@ -174,7 +174,7 @@ impl KafkaAdmin {
     /// # Errors
     /// `Retry` or `Fatal` when refused.
     pub fn delete_records(&self, partition: &crate::flow::record::TopicPartition, offset: i64) -> Result<(), Fault> {
-        let list = super::consumer::list(std::iter::once((partition, offset)))?;
+        let list = super::partitions::list(std::iter::once((partition, offset)))?;
         let what = format!("{partition}: records could not be deleted");
         let answer =
             block_on(self.client.delete_records(&list, &options())).map_err(|error| by_error(&error, &what))?;

@@ -2,7 +2,7 @@
 //! is not the last stable offset.
 
 use super::Quiet;
-use super::consumer::list;
+use super::partitions::list;
 use super::fault::{by_code, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::settings::KafkaSettings;

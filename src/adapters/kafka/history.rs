@@ -1,7 +1,7 @@
 //! What the audit reads of a topic: everything that a committed reader sees, from end to end.
 
 use super::Quiet;
-use super::consumer::list;
+use super::partitions::list;
 use super::fault::{self, by_code, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::group::KafkaGroup;
