@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tidegate::engine::decision::HaltReason;
-use tidegate::engine::remedy::{Place, choices};
+use tidegate::engine::protocol::decision::HaltReason;
+use tidegate::engine::protocol::remedy::{Place, choices};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 
 fn root() -> &'static Path {
