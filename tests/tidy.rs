@@ -252,8 +252,9 @@ fn modules(files: &[(String, String)]) -> BTreeMap<Module, File> {
             };
             own.push_str(&statement[..at]);
             for (path, name) in leaves(statement[at + length..].trim_end_matches(';')) {
-                let is_child =
-                    path.first().is_some_and(|first| names.contains(&[&module[..], &[first.clone()]].concat()));
+                let is_child = path
+                    .first()
+                    .is_some_and(|first| names.contains(&[&module[..], std::slice::from_ref(first)].concat()));
                 let target = if is_child { [&module[..], &path].concat() } else { absolute(&module, &path) };
                 file.doors.insert(name, target);
             }

@@ -2,9 +2,9 @@
 //! is not the last stable offset.
 
 use super::Quiet;
-use super::partitions::list;
 use super::fault::{by_code, by_error};
 use super::ffi::{self, Event, Failure, Queue};
+use super::partitions::list;
 use super::settings::KafkaSettings;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::changelog::ChangelogReader;

@@ -1,10 +1,10 @@
 //! What the audit reads of a topic: everything that a committed reader sees, from end to end.
 
 use super::Quiet;
-use super::partitions::list;
 use super::fault::{self, by_code, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::group::KafkaGroup;
+use super::partitions::list;
 use super::settings::KafkaSettings;
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;

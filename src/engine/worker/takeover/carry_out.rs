@@ -248,12 +248,10 @@ impl Stage {
     /// How far each input of the task is published at least: K, and P where K is gone.
     fn reached(&self, id: TaskId, sought: &[Sought]) -> Vec<(TopicPartition, NextOffset)> {
         let inputs = self.state.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
-        let at = |input: &Input| match sought.iter().find(|(source, ..)| *source == input.source) {
-            Some((_, (from, _), _)) => *from,
-            None => {
-                let noted = || input.position.as_ref().map(|position| position.published);
-                input.published.or_else(noted).unwrap_or(NextOffset(0))
-            }
+        let at = |input: &Input| {
+            let from = sought.iter().find(|(source, ..)| *source == input.source).map(|(_, (from, _), _)| *from);
+            let noted = || input.position.as_ref().map(|position| position.published);
+            from.or(input.published).or_else(noted).unwrap_or(NextOffset(0))
         };
         inputs.map(|input| (input.source.clone(), at(input))).collect()
     }
