@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build lint test-fast test-state test-servers test-long test-draw test-helm test prove draw draw-pairs bites mutants up down bench
+.PHONY: help demo build check lint test-fast test-state test-servers test-long test-draw test-helm test test-all prove draw draw-pairs bites mutants up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,13 @@ demo: ## Build the embedded edition and run it: ARGS="--seconds 30 -o json", "--
 build: ## Build the service, optimised
 	cargo build --release --locked
 
-lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone
+check: ## Before a commit, in a minute and a half: formatting, clippy, docs, the structure of the code, the fast suites
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	cargo test --locked $(FAST)
+
+lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone, with all features: needs libclang
 	tests/servers/install.sh build store
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -67,7 +73,18 @@ test-helm: ## Render and validate the chart and the topics, offline
 test-draw: ## The generator for three minutes, from a start that follows the clock and is printed
 	@cargo run --locked --quiet --profile draw --no-default-features --example draw -- for 180 5000
 
-test: ## All of it: what CI runs
+test: ## The quick proof, a quarter of an hour on a new machine: no RocksDB, one run of three instances that are killed
+	tests/servers/install.sh kafka postgres build
+	$(MAKE) --no-print-directory check
+	cargo run --locked --quiet --example draw -- 1000
+	cargo build --locked --example load --example oracle
+	SYSTEM_TESTS=1 cargo test --locked --test conformance
+	SYSTEM_TESTS=1 TIDEGATE_CHAOS_SECONDS=40 cargo test --locked --test system -- --test-threads 6 \
+		chaos:: input:: repairs::a_topic_made_anew
+	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
+	$(MAKE) --no-print-directory test-helm
+
+test-all: ## All of it, RocksDB and samples of the long runs too: what CI runs, three quarters of an hour on a new machine
 	tests/servers/install.sh kafka postgres build store
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-fast
