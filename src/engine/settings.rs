@@ -20,10 +20,11 @@ pub enum MissingRow {
 pub struct EngineSettings {
     /// How this program is called, with the flags that name its settings: the commands that a halt prints begin so.
     pub program: String,
-    /// Workers a process, each with a database connection and a producer. Two: on two cores more only wait (T13).
+    /// Workers a process, each with a database connection and a producer. Two: on two cores more only wait
+    /// (measured by hand: 97,700 records/s with two, 93,400 with four).
     pub workers: usize,
     /// Most records of one database transaction. 1,000: from 100 to 1,000 the cost per row falls by a third, beyond it
-    /// hardly (performance.md 1.2).
+    /// hardly (measured on PostgreSQL 15.18: 36 µs a row of the server with 100, 23 with 1,000, 21 with 5,000).
     pub batch_rows: usize,
     /// How long the first record of a batch waits for company. 5 ms: half of what a commit takes on a busy disk.
     pub batch_age: Duration,
@@ -32,7 +33,7 @@ pub struct EngineSettings {
     /// How often what is proved is written into the stores: after a kill, as much is read again from the changelogs.
     pub store_flush: Duration,
     /// A store not written for longer is rebuilt: tombstones may be gone from its changelog (`delete.retention.ms`, 24 h by
-    /// default; hazard H40).
+    /// default; docs/traps.md#tombstones-go-too).
     pub store_rebuild_after: Duration,
     /// Bytes of all caches of a worker's stores, roughly.
     pub cache_bytes: usize,
@@ -45,7 +46,7 @@ pub struct EngineSettings {
     pub unpublished_bytes: usize,
     /// Records that may wait in front of a task before its partitions are held back, until half are left.
     pub queued_records: usize,
-    /// Most outbox rows of one Kafka transaction: 10,000 take 16 ms (performance.md 1.3).
+    /// Most outbox rows of one Kafka transaction: 10,000 take 16 ms (measured on Kafka 4.3.1).
     pub transaction_rows: usize,
     /// Most bytes of one Kafka transaction, unless one input alone announces more. 16 MiB: 2 MB/s bring it to the brokers
     /// within a timeout of 10 s.
@@ -56,7 +57,7 @@ pub struct EngineSettings {
     /// Most bytes of one transaction of steps without rows, of its inputs or of what they come to, state included: bounds
     /// what waits in memory, and what must reach the brokers within the timeout.
     pub log_bytes: usize,
-    /// How long offsets without messages may wait for a transaction of their own (H102).
+    /// How long offsets without messages may wait for a transaction of their own: lag tools and takeovers look at K.
     pub idle_commit: Duration,
     /// How often a record is offered again before it becomes a dead letter.
     pub retry_attempts: u32,
@@ -79,9 +80,10 @@ pub struct EngineSettings {
     /// store with a time to live. One from farther away is a dead letter there.
     /// 5 minutes: more than clocks differ, and less than a time to live that anybody would give.
     pub event_time_ahead: Duration,
-    /// Most time that a revoke may take: a fifth of `max.poll.interval.ms` (protocol 4).
+    /// Most time that a revoke may take: a fifth of `max.poll.interval.ms` (docs/protocol.md#takeover).
     pub revoke_within: Duration,
-    /// How often the offsets of idle inputs are committed again, before the broker lets them expire (H82).
+    /// How often the offsets of idle inputs are committed again, before the broker lets them expire
+    /// (docs/traps.md#offsets-expire).
     pub recommit_every: Duration,
     /// How long one question to the log may take at a takeover before the worker turns to its other tasks.
     pub ask_wait: Duration,

@@ -1,7 +1,8 @@
 //! What lies in a topic: names, offsets, and records as borrowed bytes.
 //!
 //! A [`Chunk`] owns a run of records of one source partition in one arena, so that taking a record from a client costs a
-//! copy of its bytes and no allocation of its own (measured elsewhere: owning each message costs 2.6-4.4 µs, copying it 0.1).
+//! copy of its bytes and no allocation of its own (measured with rdkafka 0.38: owning each message costs 2.6-4.4
+//! µs, copying it 0.1).
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use crate::flow::record::Timestamp;
 use std::time::Duration;
 
-/// Two clocks. No decision about correctness rests on either (hazard H41).
+/// Two clocks. No decision about correctness rests on either (docs/traps.md#clocks-differ).
 pub trait Clock: Send + Sync {
     /// The wall clock, which may jump.
     fn now(&self) -> Timestamp;

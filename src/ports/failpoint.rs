@@ -1,4 +1,5 @@
-//! The crash points K1 to K27 of hazards.md by their names: each ends or stops this process when a test asked for it.
+//! The crash points K1 to K27 (docs/glossary.md) by their names: each ends or stops this process when a test asked
+//! for it.
 //!
 //! They exist with the feature `failpoints` only, which nothing but tests turns on; without it `failpoint!` is nothing at
 //! all, and a test looks through the binary for what would be left of it. A process is told by its environment:

@@ -1,4 +1,4 @@
-//! The guards of hazards.md section 8 that a test can switch off, so that it is seen what they guard against.
+//! The guards (docs/guards.md) that a test can switch off, so that it is seen what they guard against.
 //!
 //! As with the crash points ([`failpoint`](crate::ports::failpoint)), that is possible with the feature `failpoints` only:
 //! without it a guard is never off, and the compiler leaves nothing of the question. A process is told by its

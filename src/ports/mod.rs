@@ -2,7 +2,8 @@
 //! real adapter. They import `flow` and nothing else.
 //!
 //! Calls block. A worker is an OS thread that owns its partitions, its producer and its database connection, so nothing
-//! that is half-way can be cancelled (hazard H56) and no runtime is needed to drive the engine in a test.
+//! that is half-way can be cancelled (docs/traps.md#cancelled-transactions) and no runtime is needed to drive the
+//! engine in a test.
 
 pub mod changelog;
 pub mod clock;

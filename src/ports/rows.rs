@@ -51,7 +51,7 @@ pub trait Rows: Send {
         rows_max: usize,
     ) -> Result<Vec<OutboxRow>, Fault>;
 
-    /// Opens a transaction whose time limits are set (hazard H58).
+    /// Opens a transaction whose time limits are set (docs/traps.md#no-time-limits-by-default).
     ///
     /// # Errors
     /// `Retry` when the database did not answer or is read-only.

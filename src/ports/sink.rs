@@ -80,7 +80,8 @@ pub trait Sink: Send {
     /// As [`Sink::send_offsets`].
     fn commit(&mut self) -> Result<(), Fault>;
 
-    /// Why this producer must not be used again although its last call answered Ok (protocol 7), if so.
+    /// Why this producer must not be used again although its last call answered Ok
+    /// (docs/protocol.md#the-late-request), if so.
     fn taint(&self) -> Option<String>;
 
     /// Whether the last error was that another producer with this transactional id took over, or the transaction's timeout.
@@ -100,7 +101,8 @@ pub trait Sink: Send {
     fn transactional_id(&self) -> &str;
 
     /// The largest message in bytes (key, value and headers) that `destination` accepts; larger ones are dead letters
-    /// before the database commit, because afterwards they would block their partition (hazard H45).
+    /// before the database commit, because afterwards they would block their partition
+    /// (docs/traps.md#a-broker-refuses-whole-batches).
     ///
     /// # Errors
     /// `Retry` when the log did not answer.

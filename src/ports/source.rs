@@ -3,7 +3,8 @@
 //! Who fences whom: the group assigns a partition to one member at a time, but a member that was stopped may go on after
 //! its partitions moved. A [`Membership`] is therefore captured for each assignment and goes with every commit of offsets;
 //! the broker refuses one whose generation is over. It does *not* refuse a member of the current generation that commits
-//! a partition it no longer owns (hazard H2): that is the engine's business, which checks the assignment number.
+//! a partition it no longer owns (docs/traps.md#membership-is-not-ownership): that is the engine's business, which
+//! checks the assignment number.
 
 use crate::flow::record::{NextOffset, Partition, Record, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
@@ -49,7 +50,7 @@ pub struct TaskId {
 }
 
 /// Proof of membership, captured in the rebalance callback. It cannot be built without a member id and a generation
-/// (hazard H3: a commit without them passes the group unchecked).
+/// (a commit without them passes the group unchecked: docs/traps.md#a-commit-without-a-member).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     group: String,

@@ -32,7 +32,8 @@ pub struct Checkpoint {
     pub next_offset: NextOffset,
     /// The changelog that the offset belongs to.
     pub log_ids: LogIds,
-    /// When it was written. A store older than the changelog's `delete.retention.ms` may have missed tombstones (H40).
+    /// When it was written. A store older than the changelog's `delete.retention.ms` may have missed tombstones
+    /// (docs/traps.md#tombstones-go-too).
     pub at: Timestamp,
     /// The inputs that the store was made from: every record below these offsets has had its effect.
     pub inputs: Vec<(TopicPartition, NextOffset)>,

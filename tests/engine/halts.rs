@@ -403,7 +403,7 @@ fn a_commit_in_doubt_after_a_failover_that_went_back_halts_instead_of_asking_for
     }
 }
 
-/// The broker forgets an offset that nobody has written for long (hazard H82).
+/// The broker forgets an offset that nobody has written for long (docs/traps.md#offsets-expire).
 #[test]
 fn the_offset_of_an_idle_partition_is_written_again_before_it_expires() {
     let mut driver = fill(

@@ -1,4 +1,4 @@
-//! The pipeline that these tests run: `scoring` of the product page, with a few words that provoke trouble.
+//! The pipeline that these tests run: `scoring` of the README, with a few words that provoke trouble.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

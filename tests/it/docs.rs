@@ -111,6 +111,12 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
+fn has_heading(page: &Path, heading: &str) -> bool {
+    let text = std::fs::read_to_string(page).unwrap_or_default();
+    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.any(|line| anchor(line.trim_start_matches('#')) == heading)
+}
+
 /// The sentences about the links of one page that lead nowhere.
 fn dead_links(page: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).unwrap();
@@ -119,13 +125,7 @@ fn dead_links(page: &Path) -> Vec<String> {
     for link in links.filter(|link| !link.starts_with("http")) {
         let (path, heading) = link.split_once('#').map_or((link, None), |(path, heading)| (path, Some(heading)));
         let target = if path.is_empty() { page.to_path_buf() } else { page.parent().unwrap().join(path) };
-        let has_heading = |heading: &str| {
-            let text = std::fs::read_to_string(&target).unwrap_or_default();
-            text.lines()
-                .filter(|line| line.starts_with('#'))
-                .any(|line| anchor(line.trim_start_matches('#')) == heading)
-        };
-        if !target.exists() || !heading.is_none_or(has_heading) {
+        if !target.exists() || !heading.is_none_or(|heading| has_heading(&target, heading)) {
             dead.push(format!("{}: {link}", page.strip_prefix(root()).unwrap().display()));
         }
     }
@@ -136,4 +136,65 @@ fn dead_links(page: &Path) -> Vec<String> {
 fn no_link_is_dead() {
     let dead: Vec<String> = pages().iter().flat_map(|page| dead_links(page)).collect();
     assert!(dead.is_empty(), "\n{}", dead.join("\n"));
+}
+
+/// The Rust sources below a folder.
+fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, out);
+        } else if entry.extension().is_some_and(|ending| ending == "rs") {
+            out.push(entry);
+        }
+    }
+}
+
+/// The sentences about what a source file refers to and a reader cannot follow.
+fn dead_references(name: &str, text: &str) -> Vec<String> {
+    let mut dead = Vec::new();
+    for (number, line) in (1..).zip(text.lines().filter(|line| !line.contains("](docs/"))) {
+        for rest in line.split("docs/").skip(1) {
+            let path = rest.split(|c: char| !(c.is_alphanumeric() || "-_./#".contains(c))).next().unwrap_or_default();
+            let path = path.trim_end_matches('.');
+            let (page, heading) = path.split_once('#').map_or((path, None), |(page, heading)| (page, Some(heading)));
+            let target = root().join("docs").join(page);
+            let is_page = page.ends_with(".md");
+            if is_page && !(target.exists() && heading.is_none_or(|heading| has_heading(&target, heading))) {
+                dead.push(format!("{name}:{number}: docs/{path}"));
+            }
+        }
+        let is_comment = line.trim_start().starts_with("//");
+        let numbered = ["hazard H", "hazards.md", "performance.md", "(protocol ", "structure.md", "product.md"];
+        dead.extend(
+            numbered
+                .iter()
+                .filter(|word| is_comment && line.contains(**word))
+                .map(|word| format!("{name}:{number}: `{word}` is nothing that this repository has")),
+        );
+    }
+    dead
+}
+
+#[test]
+fn no_comment_refers_to_what_a_reader_cannot_follow() {
+    let mut files = Vec::new();
+    ["src", "tests", "examples", "bench"].iter().for_each(|folder| sources(&root().join(folder), &mut files));
+    assert!(files.len() > 300, "{} files", files.len());
+    let dead = files.iter().filter(|path| !path.ends_with("it/docs.rs")).flat_map(|path| {
+        dead_references(
+            &path.strip_prefix(root()).unwrap().display().to_string(),
+            &std::fs::read_to_string(path).unwrap(),
+        )
+    });
+    let dead: Vec<String> = dead.collect();
+    assert!(dead.is_empty(), "\n{}", dead.join("\n"));
+}
+
+#[test]
+fn a_reference_that_leads_nowhere_is_found() {
+    let dead = |text: &str| dead_references("a.rs", text).len();
+    assert_eq!(dead("// As docs/traps.md#offsets-expire has it, and docs/glossary.md."), 0);
+    assert_eq!(dead("// As docs/traps.md#no-such-trap has it."), 1);
+    assert_eq!(dead("// As docs/nowhere.md has it."), 1);
+    assert_eq!(dead("// As it must be (hazard H2)."), 1);
 }

@@ -102,7 +102,8 @@ fn verdicts_are_kept() {
     assert_eq!(fixture.text(text), "0 updated 0.25 0.2 ,1 dead-letter   bad-json");
 }
 
-/// H53 and H94: batches of different partitions over the same ten rows, in orders of their own. Each change counts once.
+/// docs/traps.md#sorted-arrays-do-not-sort-locks: batches of different partitions over the same ten rows, in orders
+/// of their own. Each change counts once.
 #[test]
 fn batches_over_the_same_rows_neither_deadlock_nor_lose_an_update() {
     const WORKERS: i32 = 3;

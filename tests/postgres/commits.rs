@@ -1,4 +1,5 @@
-//! Commits whose answer is lost: protocol section 7. A proxy holds, swallows or delivers the COMMIT, and cuts the client off.
+//! Commits whose answer is lost (docs/protocol.md#unknown-outcomes). A proxy holds, swallows or delivers the
+//! COMMIT, and cuts the client off.
 
 use crate::server::{Fixture, Server, claim, is_wanted, shared_url, step};
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Each guard of hazards.md section 8 switched off, in the scene that it is there for: the same scene is clean with all of
+//! Each guard (docs/guards.md) switched off, in the scene that it is there for: the same scene is clean with all of
 //! them on, and without the guard the ordinary judges find the harm. What is switched off where: `src/ports/guard.rs`.
 //!
 //! A guard that another one covers is switched off together with that one; in the long run also each of the two alone,

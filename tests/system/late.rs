@@ -1,4 +1,5 @@
-//! A late copy (F1, KAFKA-17754; protocol.md 7): a request of one transaction reaches the broker in the midst of its
+//! A late copy (F1, KAFKA-17754; docs/protocol.md#the-late-request): a request of one transaction reaches the
+//! broker in the midst of its
 //! producer's next one.
 //!
 //! The proxy holds an `EndTxn` or a `TxnOffsetCommit` and cuts the client's connection. The client repeats the request in

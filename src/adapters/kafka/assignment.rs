@@ -3,7 +3,7 @@
 //! The group knows the lead topics only. Whoever is given number 3 of a lead topic reads number 3 of its companions too,
 //! so two topics that are joined by key always meet in one process. A worked failure: subscribe to `orders` and `customers`
 //! both, let a member join, and `cooperative-sticky` balances each topic for itself: `orders-3` stays here while
-//! `customers-3` moves there, and the join of key 3 finds nothing, silently (tried on Kafka 4.3.1, hazard H81).
+//! `customers-3` moves there, and the join of key 3 finds nothing, silently (tried on Kafka 4.3.1).
 
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::ports::source::{Subscription, TaskId};

@@ -85,7 +85,8 @@ impl Step {
 impl KafkaSource {
     /// Joins the group. Nothing is assigned before the first [`Source::poll`].
     ///
-    /// - `instance_id`: the static member's id, unique in the group (hazard H20); `None` for a dynamic member.
+    /// - `instance_id`: the static member's id, unique in the group (docs/traps.md#static-members); `None` for
+    /// a dynamic member.
     ///
     /// # Errors
     /// `Fatal` when the settings, the subscription or the library will not do. A broker that is down is no error.

@@ -416,7 +416,7 @@ pub(super) fn send_offsets<C: ClientContext>(
     }
 }
 
-/// Commits the open transaction, without rdkafka's flush before it (hazard H14).
+/// Commits the open transaction, without rdkafka's flush before it, which may take as long again.
 ///
 /// # Errors
 /// [`CallError`].
@@ -425,7 +425,8 @@ pub(super) fn commit_transaction<C: ClientContext>(client: &Client<C>, wait: Dur
     unsafe { called(sys::rd_kafka_commit_transaction(client.native_ptr(), millis(wait))) }
 }
 
-/// Waits until all messages are acknowledged or have failed (hazard H85: rdkafka's own waits in steps of 100 ms).
+/// Waits until all messages are acknowledged or have failed (rdkafka's own waits in steps of 100 ms:
+/// docs/traps.md#a-flush-in-steps-of-100-ms).
 /// Another thread must serve the delivery reports meanwhile.
 ///
 /// # Errors

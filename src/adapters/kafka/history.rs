@@ -55,7 +55,8 @@ impl KafkaHistory {
     }
 
     /// Reads one partition from its start to `end`. The last offsets may be markers of transactions, which no reader is
-    /// shown (hazard H98): the end has come when the client says so at or beyond `end`, or a record lies there.
+    /// shown (docs/traps.md#the-end-of-a-partition): the end has come when the client says so at or beyond
+    /// `end`, or a record lies there.
     fn each_of(&mut self, place: &TopicPartition, bounds: Bounds, visit: &mut dyn FnMut(Found)) -> Result<(), Fault> {
         if bounds.start >= bounds.end {
             return Ok(());

@@ -72,7 +72,7 @@ impl ConsumerContext for Quiet {
 }
 
 /// A line of librdkafka's log. Its levels are syslog's. None is an error of ours: what matters comes back as a fault too,
-/// and a producer that was fenced, which librdkafka calls critical, is ordinary (hazard H13).
+/// and a producer that was fenced, which librdkafka calls critical, is ordinary (docs/traps.md#fatal-is-ordinary).
 fn log_line(level: i32, facility: &str, line: &str) {
     match level {
         _ if facility == "CONFWARN" => {} // a property of a consumer is set for a producer too, on purpose

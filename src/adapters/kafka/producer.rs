@@ -1,6 +1,7 @@
 //! A transactional producer as a [`Sink`].
 //!
-//! The fast path of one transaction (hazard H85): messages are queued, a direct `rd_kafka_flush` waits for their
+//! The fast path of one transaction (docs/traps.md#a-flush-in-steps-of-100-ms): messages are queued, a direct
+//! `rd_kafka_flush` waits for their
 //! acknowledgements while a thread of its own serves the delivery reports, the offsets follow, then the commit. rdkafka's own
 //! `flush` would add 100 ms to each transaction.
 //!

@@ -1,4 +1,5 @@
-//! When a transactional producer must not be used again although its calls answered Ok (protocol 7).
+//! When a transactional producer must not be used again although its calls answered Ok
+//! (docs/protocol.md#the-late-request).
 //!
 //! librdkafka speaks only the first transaction protocol, in which consecutive transactions share a producer epoch, and it
 //! repeats a lost `EndTxn` or `TxnOffsetCommit` in silence. The broker may still hold the first copy. Tried on Kafka 4.3.1:

@@ -6,7 +6,8 @@
 //! an async runtime: with a wait of zero nothing blocks, and time is a [`ManualClock`] where a test wants it.
 //!
 //! What a model cannot show: isolation and fencing of the real servers, silent retries of a client and late frames
-//! (protocol 7), replication, durability, speed. The conformance suite (`tests/conformance`) runs the same sentences over
+//! (docs/protocol.md#the-late-request), replication, durability, speed. The conformance suite (`tests/conformance`)
+//! runs the same sentences over
 //! the model and over Apache Kafka, Postgres and `SQLite`, and keeps it honest where they overlap.
 
 mod assignment;

@@ -29,7 +29,8 @@ pub struct LogSettings {
     pub cluster_id: String,
     /// A member that does not poll for longer loses its partitions. Kafka's default, 45 s.
     pub session_timeout: Duration,
-    /// A transaction that is open for longer is aborted and its producer fenced. 15 s, as protocol 6 has it.
+    /// A transaction that is open for longer is aborted and its producer fenced. 15 s: between a service's 10 s
+    /// and Kafka's minute.
     pub transaction_timeout: Duration,
     /// The largest message: key, value and headers. Kafka's default, 1,048,588 bytes.
     pub message_bytes_max: usize,

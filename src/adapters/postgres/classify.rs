@@ -13,7 +13,7 @@ pub(super) enum Consequence {
     /// As `Retry`, on a new connection: this one is dead, or leads to the wrong server.
     Reconnect,
     /// Statement and schema do not fit each other: halt the partition and tell a person, instead of dead-lettering
-    /// every record (hazard H64).
+    /// every record (docs/traps.md#a-table-that-changes).
     Corrupt,
 }
 
@@ -75,7 +75,7 @@ const CLASSES: &[(&str, Consequence)] = &[
 
 /// Codes that differ from their class.
 const CODES: &[(&str, Consequence)] = &[
-    ("25006", Reconnect), // read-only transaction: a standby, or a primary that became one (H61)
+    ("25006", Reconnect), // read-only transaction: a standby, or a primary that became one
     ("25P02", Retry),     // in failed transaction: an earlier error was answered already
     ("25P03", Reconnect), // idle in transaction for too long: the server has ended the connection
     ("25P04", Reconnect), // transaction timeout, likewise

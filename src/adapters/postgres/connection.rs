@@ -300,7 +300,8 @@ impl Facts {
         })
     }
 
-    /// Refuses a server on which an acknowledged commit can be lost (hazard H60) or nothing can be committed (H61).
+    /// Refuses a server on which an acknowledged commit can be lost or nothing can be committed
+    /// (docs/traps.md#servers-that-lose-commits).
     fn check(&self) -> Result<(), Fault> {
         if self.version < SERVER_VERSION_MIN {
             return Err(Fault::fatal(format!(

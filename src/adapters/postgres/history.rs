@@ -1,4 +1,5 @@
-//! What the audit reads. In pages, each a short transaction, so that a long audit holds no vacuum back (hazard H68).
+//! What the audit reads. In pages, each a short transaction, so that a long audit holds no vacuum back
+//! (docs/traps.md#ddl-queues-everybody).
 
 use super::connection::Server;
 use super::outbox::{self, Reader};

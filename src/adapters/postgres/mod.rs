@@ -1,7 +1,8 @@
 //! Postgres through sqlx: rows, outbox and positions in one transaction, Tidegate's own tables, and what the audit reads.
 //!
 //! A [`PostgresRows`] owns one connection and a runtime of its own on the calling worker's thread. There is no pool and no
-//! other task, so nothing cancels a batch half-way (hazard H56) and nothing wakes another thread. A call that outlives its
+//! other task, so nothing cancels a batch half-way (docs/traps.md#cancelled-transactions) and nothing wakes another
+//! thread. A call that outlives its
 //! deadline drops the connection instead of using it again. Reconnecting is lazy: a call without a connection makes one,
 //! and answers `Retry` when it cannot; how long to wait is the caller's decision.
 //!

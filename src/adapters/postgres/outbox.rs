@@ -26,7 +26,8 @@ pub(super) const REDIRECT: &str = "UPDATE {schema}.outbox AS o SET destination =
 pub(super) const COLUMNS: &str =
     "topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value, event_time_ms";
 
-/// The version of the headers' encoding, its first byte. An older release refuses a newer one instead of guessing (H75).
+/// The version of the headers' encoding, its first byte. An older release refuses a newer one instead of guessing
+/// (docs/traps.md#two-releases-at-once).
 const HEADERS_VERSION: u8 = 1;
 
 /// The bind parameters after the pipeline.

@@ -5,7 +5,8 @@
 //! have to move them): it stays in the default partition, which is emptied by DELETE under the same two conditions.
 //! Attaching locks the default partition against every reader, so a dump that runs for hours keeps it from being done: hours
 //! are made ahead, so that no row need go there meanwhile.
-//! Dropping takes a brief exclusive lock on the parent, and gives up rather than hold writers back (hazard H68).
+//! Dropping takes a brief exclusive lock on the parent, and gives up rather than hold writers back
+//! (docs/traps.md#ddl-queues-everybody).
 
 use super::connection::Server;
 use super::settings::OutboxSettings;

@@ -2,7 +2,8 @@
 //!
 //! The position row is moved first, by compare-and-set, so a zombie's batch fails before it locks a row. Nothing that
 //! follows a failed statement can be committed: the transaction is marked failed here as it is on the server, and COMMIT
-//! is refused by both (hazard H55; a bare COMMIT of a failed transaction answers ROLLBACK without an error).
+//! is refused by both (a bare COMMIT of a failed transaction answers ROLLBACK without an error:
+//! docs/traps.md#a-commit-that-rolls-back).
 
 use super::arrays::{Array, Elements};
 use super::catalog::{self, BoundTable};
@@ -342,7 +343,8 @@ impl Rows for PostgresRows {
                 }
                 Ok(out)
             }
-            // Serialization failure on the position row: somebody else moved it (fact b).
+            // Serialization failure on the position row: somebody else moved it
+            // (docs/traps.md#a-lost-race-that-looks-like-an-error).
             Err(trouble) if trouble.sqlstate() == Some("40001") => Ok(out),
             Err(trouble) => Err(trouble.into()),
         }

@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
 /// A step of the schema. Never edited once released; a later release adds steps that the release before it can live with
-/// (expand and contract, hazard H75).
+/// (expand and contract: docs/traps.md#two-releases-at-once).
 struct Migration {
     version: i32,
     name: &'static str,

@@ -17,7 +17,8 @@ pub struct PostgresSettings {
     pub lock_timeout_ms: u32,
     /// How long the server keeps the locks of a client that stopped in mid-transaction. 10 s: within a rebalance.
     pub idle_in_transaction_timeout_ms: u32,
-    /// Prepared statements kept for each connection. 100; 0 behind a `PgBouncer` older than 1.21 (hazard H62).
+    /// Prepared statements kept for each connection. 100; 0 behind a `PgBouncer` older than 1.21
+    /// (docs/traps.md#a-pooler-in-between).
     pub statement_cache: usize,
     /// Longest wait for a new connection. 5 s: a host that drops packets must not hold a worker for minutes.
     pub connect_timeout_ms: u32,

@@ -1,4 +1,5 @@
-//! SQL text: the one module that makes statements from names, and the only one that may call them safe (hazard S7).
+//! SQL text: the one module that makes statements from names, and the only one that may call them safe
+//! (docs/traps.md#names-in-sql).
 //!
 //! Names come from settings, from the topology and from the database's catalog. Each is checked against [`Name`]'s
 //! alphabet *and* quoted; values are bound, never written into the text.
@@ -63,7 +64,8 @@ pub(super) fn on_table(schema: &Name, table: &Name, text: &str) -> Statement {
     Statement(text.replace("{schema}", &schema.to_string()).replace("{table}", &table.to_string()).into())
 }
 
-/// Opens a transaction and sets its limits in one round trip; the server's own defaults are "for ever" (fact f).
+/// Opens a transaction and sets its limits in one round trip; the server's own defaults are "for ever"
+/// (docs/traps.md#no-time-limits-by-default).
 ///
 /// Deferred constraints are checked at once: the error then meets the row that caused it, behind its savepoint, and COMMIT
 /// has nothing left to refuse.
@@ -93,7 +95,8 @@ pub(super) struct Limits {
     pub(super) idle: u32,
 }
 
-/// Commits. The SELECT fails in a failed transaction, of which a bare COMMIT makes a silent ROLLBACK (fact e).
+/// Commits. The SELECT fails in a failed transaction, of which a bare COMMIT makes a silent ROLLBACK
+/// (docs/traps.md#a-commit-that-rolls-back).
 pub(super) const COMMIT: &str = "SELECT 1; COMMIT";
 
 // === user tables ===
@@ -138,7 +141,8 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         })
         .collect();
     let version_out = version.as_ref().map_or_else(|| "0::bigint".into(), |version| format!("t.{version}"));
-    // Sorted before it is locked (H94): the row locks are taken above the sort, in its order. One answer row of arrays:
+    // Sorted before it is locked (docs/traps.md#sorted-arrays-do-not-sort-locks): the row locks are taken above
+    // the sort, in its order. One answer row of arrays:
     // the client takes a thousand rows apart some ten times faster that way.
     let listed = |before: &str, after: &str| -> Vec<String> {
         (0..columns.len()).map(|number| format!(", {before}c{number}{after}")).collect()

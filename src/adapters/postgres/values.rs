@@ -13,7 +13,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-/// Most bytes of one array: a message to the server holds 1 GiB, and a batch has several arrays (hazard H65).
+/// Most bytes of one array: a message to the server holds 1 GiB, and a batch has several arrays
+/// (docs/traps.md#limits-of-one-statement).
 const ARRAY_BYTES_MAX: usize = 128 << 20;
 
 const NANOS_TO_2000: i128 = 946_684_800_000_000_000;

@@ -2,7 +2,8 @@
 //!
 //! Each object owns one connection and drives it on the calling thread; calls block. A transaction that will write begins
 //! with `BEGIN IMMEDIATE`: one that turns from reading to writing would fail with `SQLITE_BUSY` at once, whatever the busy
-//! timeout says (hazard H107). The journal mode is WAL with `synchronous = FULL`: what was committed survives a power cut.
+//! timeout says (docs/traps.md#sqlite-turns-busy-at-once). The journal mode is WAL with `synchronous = FULL`: what
+//! was committed survives a power cut.
 //!
 //! Where it differs from Postgres: the lock is the whole database's, so transactions run one after the other; the outbox
 //! has no partitions, so upkeep deletes; column types are those *declared*, since a value carries none.

@@ -32,7 +32,8 @@ impl Shared {
     }
 }
 
-/// A thread whose fault or panic ends the member: a dead poll thread behind a healthy page would be worse (hazard H7).
+/// A thread whose fault or panic ends the member: a dead poll thread behind a healthy page would be worse
+/// (docs/traps.md#a-dead-polling-thread).
 pub(super) fn guarded(
     shared: &Arc<Shared>,
     name: &str,

@@ -1,4 +1,5 @@
-//! What a takeover does: a total function of D, K, P, L, H, metadata and ids (protocol 5). Whatever is not listed halts.
+//! What a takeover does: a total function of D, K, P, L, H, metadata and ids (docs/protocol.md#decision-table).
+//! Whatever is not listed halts.
 
 use crate::engine::protocol::metadata::{is_ours, is_replay, may_lie_before, topic_id};
 use crate::flow::record::NextOffset;

@@ -1,4 +1,4 @@
-//! Which crash point of hazards.md lies right behind each commit step: the hook of a service in the test build.
+//! Which crash point (docs/glossary.md) lies right behind each commit step: the hook of a service in the test build.
 
 use crate::engine::protocol::order::{Hook, Step};
 use crate::ports::Fault;

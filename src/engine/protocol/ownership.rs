@@ -1,8 +1,8 @@
 //! Who owns what, as far as this process knows: the proof of membership for each task, under one lock.
 //!
 //! A worker that was slow may hold a batch of a partition that has moved and come back. The broker would accept its
-//! offsets, because the member is in good standing (hazard H2); so each assignment has a number, a batch carries it, and
-//! the membership to commit with is given out only for the current number.
+//! offsets, because the member is in good standing (docs/traps.md#membership-is-not-ownership); so each assignment has a
+//! number, a batch carries it, and the membership to commit with is given out only for the current number.
 
 use crate::ports::guard::{self, Guard};
 use crate::ports::source::{Membership, TaskId};

@@ -15,7 +15,7 @@
 //! Two producers take turns, one transaction each and never at the same time. Right after a commit the broker still writes
 //! the markers of that transaction, and refuses the same producer another one until it is done; librdkafka asks again after
 //! 20 ms. The other producer need not wait. The rule that offsets of a transaction are sent only after the commit of the one
-//! before was acknowledged (protocol 10) holds of itself, since nothing overlaps.
+//! before was acknowledged (docs/protocol.md#identity-and-order) holds of itself, since nothing overlaps.
 //!
 //! It never runs an algorithm and never writes the database. What becomes of messages that their topics refuse for good is
 //! in `refusal`.

@@ -1,4 +1,5 @@
-//! What a topic refuses for good although it was decided: the message is found and becomes a dead letter (protocol 8).
+//! What a topic refuses for good although it was decided: the message is found and becomes a dead letter
+//! (docs/traps.md#a-broker-refuses-whole-batches).
 //!
 //! Sizes are checked before the database commits, so it takes a topic whose settings changed since. A broker refuses whole
 //! batches, and names the culprit by chance only. So the limits are asked for anew, and what is above them is the culprit;

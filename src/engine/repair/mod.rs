@@ -5,9 +5,9 @@
 //! passed; then both writes, in the plan's order. The plan tells what a crash in between leaves. No algorithm is ever run
 //! here.
 //!
-//! An instance that starts while it announces would announce the same at its takeover, and the late copy of one transaction's
-//! end could end the next one half-way (protocol 7): so before each commit it asks again whether it is alone, and a producer
-//! whose requests were repeated in silence is replaced.
+//! An instance that starts while it announces would announce the same at its takeover, and the late copy of one
+//! transaction's end could end the next one half-way (docs/protocol.md#the-late-request): so before each commit it asks
+//! again whether it is alone, and a producer whose requests were repeated in silence is replaced.
 
 pub mod plan;
 

@@ -105,7 +105,8 @@ impl Input {
         self.position.as_ref().map_or(0, |position| position.incarnation)
     }
 
-    /// Appends records that follow D; earlier ones were handled already (hazard H8) and are passed over.
+    /// Appends records that follow D; earlier ones were handled already (docs/traps.md#records-from-before) and
+    /// are passed over.
     pub(crate) fn push(&mut self, chunk: Chunk, arrived: Duration) {
         let mut taken = 0;
         if self.queued == 0 {

@@ -432,7 +432,8 @@ impl Stage {
         self.status.set_task(id, TaskStatus { state: task.state.label(), inputs, halt });
     }
 
-    /// Writes K again for inputs that have been idle for long, before the broker lets it expire (hazard H82).
+    /// Writes K again for inputs that have been idle for long, before the broker lets it expire
+    /// (docs/traps.md#offsets-expire).
     fn recommit_idle(&mut self) {
         let now = self.clock.elapsed();
         let every = self.settings.recommit_every;

@@ -348,7 +348,8 @@ impl Stage {
     }
 
     /// Partition counts of the sources are looked at now and then. With state or a declaration a change halts the task: a key's
-    /// records go elsewhere, and its state does not (hazard H33). Without, a companion that outgrows its lead topic is told of.
+    /// records go elsewhere, and its state does not (docs/traps.md#more-partitions). Without, a companion that
+    /// outgrows its lead topic is told of.
     pub(crate) fn watch_counts(&mut self) -> Result<(), Fault> {
         let now = self.clock.elapsed();
         if now.saturating_sub(self.state.counts_at) < self.settings.count_check {

@@ -219,7 +219,8 @@ pub fn strangers_cannot_commit_offsets(bench: &dyn LogBench) {
     member.close();
 }
 
-/// Hazard H2: the group is no fence between its members. Were this to change, the engine's own check would be idle.
+/// The group is no fence between its members (docs/traps.md#membership-is-not-ownership). Were this to change, the
+/// engine's own check would be idle.
 pub fn a_member_may_commit_what_it_does_not_own(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 2);
     let (mut first, mut second) = (scene.member(), scene.member());
@@ -249,7 +250,8 @@ pub fn commit_outside_a_transaction_keeps_the_metadata(bench: &dyn LogBench) {
     member.close();
 }
 
-/// Hazard H3: a group without members takes a commit from anybody who names neither member nor generation.
+/// A group without members takes a commit from anybody who names neither member nor generation
+/// (docs/traps.md#a-commit-without-a-member).
 pub fn nobody_commits_before_joining_or_after_leaving(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 1);
     let mut member = scene.member();

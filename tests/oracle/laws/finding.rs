@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Names each anomaly once: its law (O1 to O14 in docs and issue), its variant, its word, what it means.
+/// Names each anomaly once: its law (O1 to O14, docs/glossary.md), its variant, its word, what it means.
 macro_rules! anomalies {
     ($($law:literal $variant:ident $word:literal $meaning:literal)*) => {
         /// What can be wrong.

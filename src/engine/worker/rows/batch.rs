@@ -1,7 +1,8 @@
 //! Decides a batch in memory: records, rows and stores in, row writes, outbox rows and verdicts out.
 //!
 //! The same id may come several times in a batch: its records are applied in offset order to one row in memory, while each
-//! record's notices carry their own before and after (hazard H46). Where the table keeps whatever is written as it is, the
+//! record's notices carry their own before and after (docs/traps.md#one-row-many-times-in-a-batch). Where the table
+//! keeps whatever is written as it is, the
 //! row is written once. Elsewhere the next record must see what the database makes of the row (a rounded number, a trigger's
 //! value), and a state that it refuses is its own record's dead letter, though a later record would cure it: such rows are
 //! written and read again before their next record, all that wait for it in one statement. A row that is changed once in a

@@ -1,4 +1,5 @@
-//! Takes a partition over (protocol 4): claim, read K after the claim, decide by the table, publish the rest, go on at D.
+//! Takes a partition over (docs/protocol.md#takeover): claim, read K after the claim, decide by the table, publish the
+//! rest, go on at D.
 //!
 //! Each step may be repeated by this owner or the next: the claim only raises the epoch, K is only read, and what is
 //! published again carries the same ids below the same K. Steps that must wait (a dead predecessor's transaction keeps K
