@@ -1,0 +1,22 @@
+//! The plan of a world: everything that it is built from.
+
+use crate::engine::settings::EngineSettings;
+use crate::flow::record::TopicName;
+use crate::flow::topology::Topology;
+use crate::testing::guard::Guard;
+use std::sync::Arc;
+
+/// What a world is built from.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) topology: Arc<Topology>,
+    pub(super) settings: EngineSettings,
+    pub(super) partitions: i32,
+    pub(super) instances: usize,
+    pub(super) workers: usize,
+    /// The largest messages that topics take from the start on.
+    pub(super) limits: Vec<(TopicName, usize)>,
+    pub(super) without: Option<Guard>,
+    /// Of so many turns of an instance its relays have one.
+    pub(super) lag: usize,
+}

@@ -1,0 +1,226 @@
+//! The side of the driver that simulations and scripts use.
+
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::halt::Halt;
+use crate::engine::protocol::order::Step;
+use crate::flow::key::Key;
+use crate::flow::record::{NextOffset, Partition, TopicPartition};
+use crate::flow::row::Value;
+use crate::flow::table::{ColumnSpec, ColumnType};
+use crate::ports::Clock;
+use crate::ports::rows::{Position, RowRead};
+use crate::ports::source::TaskId;
+use crate::ports::store::StoreId;
+use crate::testing::death::survived;
+use crate::testing::driver::TestDriver;
+use crate::testing::driver::deed::Deed;
+use crate::testing::driver::world::Instance;
+use crate::testing::observed::Row;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+impl TestDriver {
+    /// Puts a row whose columns are given by name, with version 0.
+    pub(in crate::testing) fn row_by_name(
+        &mut self,
+        table: &str,
+        key: impl Into<Key>,
+        row: &serde_json::Map<String, serde_json::Value>,
+    ) {
+        let spec = self.table(table);
+        let value = |column: &ColumnSpec| {
+            let value =
+                row.get(&column.name).unwrap_or_else(|| panic!("row for {table}: column {} is missing", column.name));
+            let kind = column.accepts.first().copied().unwrap_or(ColumnType::Json);
+            column_value(kind, value)
+                .unwrap_or_else(|| panic!("row for {table}, column {}: {value} is not {kind}", column.name))
+        };
+        let values = spec.columns.iter().filter(|column| spec.is_written(&column.name)).map(value).collect();
+        self.act(Deed::Row { table: table.into(), key: key.into(), values });
+    }
+    /// The simulated wall clock, in milliseconds since 1970.
+    pub(in crate::testing) fn now_ms(&mut self) -> i64 {
+        self.world().clock.now().0
+    }
+
+    /// A row's version and its values by column, as committed.
+    pub(in crate::testing) fn named_row(&mut self, table: &str, key: &Key) -> Option<(i64, Vec<(String, Value)>)> {
+        let spec = self.table(table);
+        let row = self.world().database.get(&spec.table, key.clone())?;
+        let names: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
+        let names = names.into_iter().filter(|name| spec.is_written(name));
+        Some((row.version, names.zip(row.values).collect()))
+    }
+
+    /// Every row of a table, by key, as committed.
+    pub(in crate::testing) fn named_rows(&mut self, table: &str) -> Vec<(Key, Row)> {
+        let spec = self.table(table);
+        let names = spec.columns.iter().map(|column| column.name.clone());
+        let names: Vec<String> = names.filter(|name| spec.is_written(name)).collect();
+        let rows = self.world().database.all(&spec.table).into_iter();
+        let row = |row: RowRead| {
+            let values = names.iter().cloned().zip(row.values).collect();
+            (row.key, Row { version: row.version, values })
+        };
+        rows.map(row).collect()
+    }
+
+    /// JSON text as the column's value.
+    pub(in crate::testing) fn column_value(&self, table: &str, column: &str, json: &str) -> Option<Value> {
+        let spec = self.table(table);
+        let kind = spec.columns.iter().find(|found| found.name == column)?.accepts.first().copied()?;
+        let value: serde_json::Value = serde_json::from_str(json).ok()?;
+        if kind == ColumnType::Json && !value.is_null() {
+            return Some(Value::Json(json.to_owned())); // digit for digit
+        }
+        column_value(kind, &value)
+    }
+
+    /// Writes one column of a row as somebody else would: its version stays. Answers whether there is such a row.
+    pub(in crate::testing) fn write_column(&mut self, table: &str, key: &Key, column: &str, json: &str) -> bool {
+        let (spec, value) = (self.table(table), self.column_value(table, column, json));
+        let mut stored = spec.columns.iter().filter(|found| spec.is_written(&found.name));
+        let place = stored.position(|found| found.name == column);
+        let row = self.world().database.get(&spec.table, key.clone());
+        let (Some(value), Some(place), Some(mut row)) = (value, place, row) else { return false };
+        if let Some(cell) = row.values.get_mut(place) {
+            *cell = value;
+        }
+        self.world().database.put(&spec.table, key.clone(), row.version, &row.values)
+    }
+
+    pub(in crate::testing) fn instance_count(&mut self) -> usize {
+        self.world().instances.len()
+    }
+
+    pub(in crate::testing) fn is_up(&mut self, instance: usize) -> bool {
+        self.world().instances.get(instance).is_some_and(|instance| instance.member.is_some())
+    }
+
+    /// Steps one instance once. One that crashes and cannot start, since its database is away, stays down.
+    pub(in crate::testing) fn step_one(&mut self, instance: usize) -> bool {
+        let plan = self.plan.clone();
+        self.world().step_one(&plan, instance).unwrap_or(true)
+    }
+
+    /// Starts an instance that is down, or one more. Answers whether it did.
+    pub(in crate::testing) fn try_start(&mut self, instance: usize) -> bool {
+        let plan = self.plan.clone();
+        self.world().try_start(&plan, instance).is_ok()
+    }
+
+    /// Stops an instance politely; one that fails on the way is dead.
+    pub(in crate::testing) fn stop_or_die(&mut self, instance: usize) {
+        let world = self.world();
+        let crashes = world.crash.count();
+        let member = world.instances.get_mut(instance).and_then(|instance| instance.member.take());
+        if let Some(Some(Err(fault))) = member.map(|member| survived(|| member.close())) {
+            world.note_end(instance, crashes, &fault);
+        }
+    }
+
+    /// Whether a disk that took no writes has halted a partition of the instance: a restart mends it.
+    pub(in crate::testing) fn halts_by_disk(&mut self, instance: usize) -> bool {
+        let halts = self.world().instances.get(instance).map(|instance| instance.status.halts()).unwrap_or_default();
+        halts.iter().any(|halt| halt.reason == HaltReason::StoreUnwritable)
+    }
+
+    /// The commit steps at which instances died.
+    pub(in crate::testing) fn crashed(&mut self) -> Vec<Step> {
+        self.world().crash.crashed()
+    }
+
+    /// No crash is due any more.
+    pub(in crate::testing) fn disarm(&mut self) {
+        self.world().crash.disarm();
+    }
+
+    pub(in crate::testing) fn is_at_rest(&mut self) -> bool {
+        let plan = self.plan.clone();
+        self.world().is_settled(&plan) && self.is_served()
+    }
+
+    /// Whether somebody serves every task, or says why it stands still.
+    fn is_served(&mut self) -> bool {
+        let (subs, partitions) = (self.plan.topology.sub_topologies().len(), self.plan.partitions);
+        let mut served = BTreeSet::new();
+        let alive = self.world().instances.iter().filter(|instance| instance.member.is_some());
+        for (task, status) in alive.flat_map(|instance| instance.status.tasks()) {
+            if status.state == "running" || status.halt.is_some() {
+                served.insert(task);
+            }
+        }
+        let tasks = (0..subs).flat_map(|sub_topology| (0..partitions).map(move |n| (sub_topology, Partition(n))));
+        tasks.into_iter().all(|(sub_topology, partition)| served.contains(&TaskId { sub_topology, partition }))
+    }
+
+    /// The partitions that stand still now.
+    pub(in crate::testing) fn standing(&mut self) -> Vec<Halt> {
+        self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
+    }
+
+    /// Those of one instance.
+    pub(in crate::testing) fn standing_at(&mut self, instance: usize) -> Vec<Halt> {
+        self.world().instances.get(instance).map(|instance| instance.status.halts()).unwrap_or_default()
+    }
+
+    /// The instances that ended although nobody killed them, a sentence each.
+    pub(in crate::testing) fn ended(&mut self) -> Vec<String> {
+        self.world().ended.clone()
+    }
+
+    /// The position of a source partition in the database.
+    pub(in crate::testing) fn position_at(&mut self, place: &TopicPartition) -> Option<Position> {
+        let name = self.plan.topology.name().to_owned();
+        self.world().database.position(&name, place)
+    }
+
+    /// D of a source partition: that of the database where its step has rows, K elsewhere.
+    pub(in crate::testing) fn decided_to(&mut self, place: &TopicPartition) -> Option<NextOffset> {
+        let topology = Arc::clone(&self.plan.topology);
+        let sub = topology.sub_topologies().iter().find(|sub| sub.sources().any(|topic| *topic == place.topic))?;
+        let (world, name) = (self.world(), topology.name());
+        match sub.table() {
+            Some(_) => world.database.position(name, place).map(|position| position.next_offset),
+            None => world.log.committed(name, place).map(|committed| committed.next_offset),
+        }
+    }
+
+    /// What the disk of the instance that serves the store's task holds; `None` where nobody serves it.
+    pub(in crate::testing) fn kept(&mut self, sub_topology: usize, id: &StoreId) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let task = TaskId { sub_topology, partition: id.partition };
+        let is_owner = |instance: &&Instance| {
+            let tasks = instance.status.tasks();
+            tasks.iter().any(|(own, status)| *own == task && status.state == "running")
+        };
+        let owner = self.world().instances.iter().find(is_owner)?;
+        Some(owner.stores.contents(id).into_iter().collect())
+    }
+
+    /// What every task is doing, for a finding.
+    pub(in crate::testing) fn states(&mut self) -> String {
+        let tasks: Vec<_> = self.world().instances.iter().map(|instance| instance.status.tasks()).collect();
+        format!("{tasks:?}")
+    }
+}
+
+/// A JSON value as a column of the given type holds it.
+fn column_value(kind: ColumnType, value: &serde_json::Value) -> Option<Value> {
+    if value.is_null() {
+        return Some(Value::Null);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a test's own number")]
+    Some(match kind {
+        ColumnType::Bool => Value::Bool(value.as_bool()?),
+        ColumnType::I16 => Value::I16(value.as_i64()?.try_into().ok()?),
+        ColumnType::I32 => Value::I32(value.as_i64()?.try_into().ok()?),
+        ColumnType::I64 => Value::I64(value.as_i64()?),
+        ColumnType::F32 => Value::F32(value.as_f64()? as f32),
+        ColumnType::F64 => Value::F64(value.as_f64()?),
+        ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric => {
+            Value::Text(value.as_str()?.into())
+        }
+        ColumnType::Bytes => Value::Bytes(value.as_str()?.into()),
+        ColumnType::Json => Value::Json(value.to_string()),
+    })
+}

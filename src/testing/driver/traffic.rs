@@ -1,0 +1,143 @@
+//! Traffic of a test: rows, records, thresholds and time go in; records, rows and halts come out.
+
+use crate::engine::protocol::halt::Halt;
+use crate::flow::key::Key;
+use crate::flow::row::to_values;
+use crate::ports::history::Found;
+use crate::ports::rows::RowRead;
+use crate::testing::driver::TestDriver;
+use crate::testing::driver::deed::{Deed, Sent, parse};
+use serde::Serialize;
+use std::time::Duration;
+
+impl TestDriver {
+    /// Puts a row into a table, with version 0. Where several steps have structs of their own for it, the row has the columns
+    /// of the first step's, then those that the others add.
+    ///
+    /// # Panics
+    /// When no step uses such a table or the row does not fit it.
+    pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
+        let (spec, mut values) = (self.table(table), Vec::new());
+        if let Err(error) = to_values(&row, &spec.columns, &mut values) {
+            panic!("row for {table}: {error}");
+        }
+        let stored = spec.columns.iter().zip(values).filter(|(column, _)| spec.is_written(&column.name));
+        let values = stored.map(|(_, value)| value).collect();
+        self.act(Deed::Row { table: table.into(), key: key.into(), values });
+    }
+
+    /// Sends a JSON value under a key to a topic.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    pub fn send(&mut self, topic: &str, key: impl Into<Key>, value: impl Serialize) {
+        let key = self.spell(topic, &key.into());
+        match serde_json::to_vec(&value) {
+            Ok(value) => self.send_raw(topic, Some(&key), Some(&value)),
+            Err(error) => panic!("value for {topic}: {error}"),
+        }
+    }
+
+    /// Sends bytes as they are; absent keys and values included.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    pub fn send_raw(&mut self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let (key, value) = (key.map(Into::into), value.map(Into::into));
+        self.send_record(topic, Sent { key, value, ..Sent::default() });
+    }
+
+    /// Sends bytes into a partition of the test's choice, as a producer with another partitioner would.
+    ///
+    /// # Panics
+    /// When there is no such topic or partition.
+    pub fn send_to(&mut self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let (key, value) = (key.map(Into::into), value.map(Into::into));
+        self.send_record(topic, Sent { partition: Some(partition), key, value, ..Sent::default() });
+    }
+
+    /// Sends a record with a timestamp and headers of the test's choice.
+    ///
+    /// # Panics
+    /// When there is no such topic or partition.
+    pub fn send_record(&mut self, topic: &str, sent: Sent) {
+        self.act(Deed::Send { topic: topic.into(), sent });
+    }
+
+    /// Changes a named threshold, as a changed settings file does while the service runs.
+    ///
+    /// # Panics
+    /// When there is no such threshold.
+    pub fn threshold(&mut self, name: &str, value: f64) {
+        self.run();
+        self.act(Deed::Threshold { name: name.into(), value });
+    }
+
+    /// Lets time pass, after everything at hand was done.
+    pub fn advance(&mut self, by: Duration) {
+        self.act(Deed::Advance(by));
+        self.run();
+    }
+
+    /// Works until nothing is left to do: every partition is read to its end and published, or stands still.
+    ///
+    /// # Panics
+    /// When that does not happen within a generous bound.
+    pub fn run(&mut self) {
+        self.act(Deed::Settle);
+    }
+
+    /// What a committed reader finds in a topic with `i64` keys: keys and JSON values, partition by partition in order.
+    ///
+    /// # Panics
+    /// When there is no such topic, or a message is not JSON under a decimal key.
+    #[must_use]
+    pub fn read(&mut self, topic: &str) -> Vec<(i64, serde_json::Value)> {
+        let decode = |found: &Found| {
+            let key = std::str::from_utf8(found.key.as_deref()?).ok()?.parse().ok()?;
+            Some((key, serde_json::from_slice(found.value.as_deref()?).ok()?))
+        };
+        let found = self.read_raw(topic);
+        found
+            .iter()
+            .map(|found| decode(found).unwrap_or_else(|| panic!("{topic}: not JSON under an i64 key: {found:?}")))
+            .collect()
+    }
+
+    /// What a committed reader finds in a topic, with headers.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    #[must_use]
+    pub fn read_raw(&mut self, topic: &str) -> Vec<Found> {
+        self.run();
+        let world = self.world();
+        let name = parse(topic);
+        assert!(world.log.partition_count(&name).is_some(), "there is no topic {topic}");
+        world.log.read(&name)
+    }
+
+    /// A row as committed: its version and its values as JSON text per column; `None` when there is none.
+    ///
+    /// # Panics
+    /// When no step uses such a table.
+    #[must_use]
+    pub fn row_of(&mut self, table: &str, key: impl Into<Key>) -> Option<RowRead> {
+        self.run();
+        let spec = self.table(table).table;
+        self.world().database.get(&spec, key)
+    }
+
+    /// The partitions that stand still, with their reasons.
+    #[must_use]
+    pub fn halts(&mut self) -> Vec<Halt> {
+        self.run();
+        self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
+    }
+
+    /// How many records were decided and committed by all instances, dead ones included.
+    #[must_use]
+    pub fn records_committed(&mut self) -> u64 {
+        self.world().instances.iter().map(|instance| instance.status.records.value()).sum()
+    }
+}
