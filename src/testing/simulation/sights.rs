@@ -1,0 +1,141 @@
+//! Sights of a run on its way, and all that it left behind, for the judge.
+
+use crate::engine::outbound::message::{id_of, turn_of};
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::halt::Halt;
+use crate::flow::record::{NextOffset, Offset, Partition, TopicPartition};
+use crate::flow::row::Value;
+use crate::ports::store::StoreId;
+use crate::testing::judge::Finding;
+use crate::testing::observed::{Event, Inside, Message, Observed, Progress, Standstill};
+use crate::testing::simulation::Simulation;
+use std::collections::BTreeMap;
+
+impl Simulation {
+    /// Compares what it left behind with what the interpreter makes of the same records, see [`Observed::judge`]. Called
+    /// after [`Simulation::finish`].
+    #[must_use]
+    pub fn judge(&mut self, refuses: &dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
+        self.observed().judge(&self.topology, refuses)
+    }
+
+    /// What it left behind. Called after [`Simulation::finish`].
+    #[must_use]
+    pub fn observed(&mut self) -> Observed {
+        self.forgive_forgotten();
+        self.events.sort_by_key(|(sequence, _)| *sequence);
+        let mut rows = BTreeMap::new();
+        for spec in self.topology.tables() {
+            let found = self.driver.named_rows(&spec.table.name).into_iter();
+            rows.extend(found.map(|(key, row)| ((spec.table.name.clone(), key), row)));
+        }
+        let mut log: BTreeMap<TopicPartition, Vec<Message>> = BTreeMap::new();
+        for topic in self.driver.log().topics() {
+            self.driver.log().each_record(&topic, &mut |partition, record| {
+                let place = TopicPartition::new(topic.clone(), partition);
+                log.entry(place).or_default().push(Message::of(record));
+            });
+        }
+        let mut progress = BTreeMap::new();
+        for place in self.progress.keys() {
+            let decided = self.driver.decided_to(place);
+            let committed = self.driver.log().committed(self.topology.name(), place).map(|found| found.next_offset);
+            let published = self.driver.position_at(place).map(|position| position.published);
+            let end = self.driver.log().bounds(place).map(|bounds| bounds.end);
+            progress.insert(place.clone(), Progress { decided, committed, published, end });
+        }
+        let mut inside = self.inside();
+        for (number, sub) in self.topology.sub_topologies().iter().enumerate() {
+            for (spec, partition) in
+                sub.stores.iter().flat_map(|spec| (0..self.shape.partitions).map(move |n| (spec, n)))
+            {
+                let id = StoreId { name: spec.name.clone(), partition: Partition(partition) };
+                if let Some(found) = self.driver.kept(number, &id) {
+                    inside.kept.insert((spec.name.to_string(), partition), found);
+                }
+            }
+        }
+        let halts = self.driver.standing().into_iter().map(standstill).collect();
+        let (kafka, database) = (self.driver.log().open_transactions(), self.driver.database().open_transactions());
+        let mut open = Vec::new();
+        if kafka > 0 {
+            open.push(format!("{kafka} Kafka transactions are open"));
+        }
+        if database > 0 {
+            open.push(format!("{database} database transactions hold locks"));
+        }
+        Observed {
+            partitions: self.shape.partitions,
+            settings: self.shape.settings.clone(),
+            limits: self.shape.limits.iter().cloned().collect(),
+            now_ms: self.driver.now_ms(),
+            first_rows: self.first_rows.clone(),
+            events: self.events.iter().map(|(_, event)| event.clone()).collect(),
+            thresholds: self.thresholds.clone(),
+            struck: self.struck.clone(),
+            forgotten: self.forgotten.clone(),
+            must_stand: self.must_stand.union(&self.owed).copied().collect(),
+            rows,
+            log,
+            gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),
+            progress,
+            halts,
+            open,
+            inside: Some(inside),
+        }
+    }
+
+    /// Outbox, ledger, and what was seen on the way.
+    fn inside(&mut self) -> Inside {
+        let name = self.topology.name().to_owned();
+        let outbox = self.driver.database().outbox(&name).into_iter().filter(|row| turn_of(row).is_none());
+        let outbox = outbox.map(|row| (row.source.clone(), row.destination.clone(), id_of(&name, &row))).collect();
+        let ledger = self.driver.database().verdicts(&name).into_iter();
+        let ledger = ledger.map(|line| ((line.source, line.source_offset), (line.outcome.into(), line.note))).collect();
+        Inside { outbox, ledger, seen: self.seen.clone(), ended: self.driver.ended(), ..Inside::default() }
+    }
+
+    /// Notes what the instance's steps were run over, and which records are decided since the last look.
+    pub(super) fn look(&mut self, instance: usize) {
+        for (place, offset) in self.applications.take() {
+            self.sequence += 1;
+            if let Some(progress) = self.progress.get_mut(&place) {
+                progress.applied.entry(offset).or_default().push((instance, self.sequence));
+            }
+        }
+        let mut lines = Vec::new();
+        for (place, progress) in &mut self.progress {
+            let Some(at) = self.driver.decided_to(place) else { continue };
+            let from = progress.reached.unwrap_or(NextOffset(0));
+            if Some(at) == progress.reached {
+                continue;
+            }
+            progress.reached = Some(at);
+            for offset in (from.0..at.0).map(Offset) {
+                let applied = progress.applied.remove(&offset).unwrap_or_default();
+                let own = applied.iter().rev().find(|(by, _)| *by == instance).or(applied.last());
+                // A record that no step was run over was decided with the one before it.
+                let sequence = own.map_or(progress.sequence, |(_, sequence)| *sequence);
+                progress.sequence = sequence;
+                self.events.push((sequence, Event::Decided(place.clone(), offset, own.is_some())));
+            }
+            lines.push(format!("  instance {instance}: {place} decided to {at}"));
+        }
+        for line in lines {
+            self.note(|| line);
+        }
+        if self.driver.is_up(instance) {
+            for halt in self.driver.standing_at(instance) {
+                let is_excused = halt.reason == HaltReason::StoreUnwritable && self.broken_disks.contains(&instance);
+                let halt = standstill(halt);
+                if !is_excused && !self.seen.contains(&halt) {
+                    self.seen.push(halt);
+                }
+            }
+        }
+    }
+}
+
+fn standstill(halt: Halt) -> Standstill {
+    Standstill { source: halt.source, reason: halt.reason.label().into(), detail: halt.detail }
+}
