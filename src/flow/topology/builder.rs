@@ -1,0 +1,121 @@
+//! A step under construction: keys, stores, filters and the destination.
+
+use crate::flow::algorithm::Algorithm;
+use crate::flow::join::WithTables;
+use crate::flow::key::KeyType;
+use crate::flow::record::TopicName;
+use crate::flow::step::{Chain, Filter, Item};
+use crate::flow::store::{Store, StoreSpec};
+use crate::flow::table::TableSpec;
+use crate::flow::threshold::Threshold;
+use crate::flow::topology::group::Group;
+use crate::flow::topology::{StepKind, Topology};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// Makes the step of a chain; what is wrong is noted in the topology.
+pub(super) type Erase<A> = Box<dyn FnOnce(Chain<A>, KeyType, &mut Topology) -> StepKind>;
+
+/// A step under construction.
+#[must_use = "a step does nothing until its chain ends in to() or done()"]
+pub struct StepBuilder<'t, A: Algorithm> {
+    group: Group<'t>,
+    algorithm: A,
+    erase: Erase<A>,
+    /// As [`StepBuilder::keys`] says.
+    key_type: Option<KeyType>,
+    stores: Vec<StoreSpec>,
+    filters: Vec<Filter<A>>,
+}
+
+impl<'t, A: Algorithm> StepBuilder<'t, A> {
+    pub(super) fn new(group: Group<'t>, algorithm: A, stores: Vec<StoreSpec>, erase: Erase<A>) -> Self {
+        Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new() }
+    }
+
+    /// How the keys of an aggregate or a join are spelt. Text unless said otherwise; an `update` step's keys are its table's,
+    /// as [`Table::key`](crate::flow::Table::key) says.
+    pub const fn keys(mut self, key_type: KeyType) -> Self {
+        self.key_type = Some(key_type);
+        self
+    }
+
+    /// Gives the algorithm a store, to be opened by [`Context::store`](crate::flow::Context::store). Its values lie
+    /// beside the partition of the record that writes them; in an `update` step they change with the row or not at all.
+    pub fn with_store<V: Serialize + DeserializeOwned>(mut self, store: &Store<V>) -> Self {
+        self.group.topology.check_map_keys::<V>(&format!("store {}", store.spec().name));
+        self.stores.push(store.spec().clone());
+        self
+    }
+
+    /// Announces only the notices for which `predicate` holds.
+    pub fn filter(mut self, predicate: impl Fn(&Item<A>) -> bool + Send + Sync + 'static) -> Self {
+        self.filters.push(Filter::Predicate(Box::new(predicate)));
+        self
+    }
+
+    /// Announces only the notices whose magnitude reaches the named threshold. `default` holds until the setting
+    /// `pipeline.thresholds.<name>` says otherwise, at start or while running.
+    pub fn at_least(
+        mut self,
+        name: &str,
+        default: f64,
+        magnitude: impl Fn(&Item<A>) -> f64 + Send + Sync + 'static,
+    ) -> Self {
+        let threshold = Threshold::new(name, default);
+        self.group.topology.thresholds.push(threshold.clone());
+        self.filters.push(Filter::AtLeast(threshold, Box::new(magnitude)));
+        self
+    }
+
+    /// Ends the chain: what passes is announced in `topic` under the record's key.
+    pub fn to(self, topic: &str) {
+        match TopicName::parse(topic) {
+            Ok(destination) => self.finish(Some(destination)),
+            Err(error) => self.group.topology.errors.push(error),
+        }
+    }
+
+    /// Ends the chain without a topic: the rows, or the stores, are the result.
+    pub fn done(self) {
+        self.finish(None);
+    }
+
+    fn finish(self, destination: Option<TopicName>) {
+        let Self { group, algorithm, erase, key_type: said, stores, filters } = self;
+        let chain = Chain { algorithm, filters, destination: destination.clone() };
+        let key_type = said.unwrap_or(KeyType::Text);
+        let step = erase(chain, key_type, &mut *group.topology);
+        if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
+            group.topology.errors.push(idle);
+        }
+        let step = match step {
+            StepKind::Log(step) if !group.tables.is_empty() => {
+                let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
+                StepKind::Log(Arc::new(WithTables { tables: kept.collect(), step, key_type }))
+            }
+            step => step,
+        };
+        group.finish(step, destination, stores, None);
+    }
+}
+
+/// Why `keys()` has no effect where it was said of `step`.
+fn idle_keys(said: KeyType, step: &StepKind, is_joined: bool) -> Option<String> {
+    match step {
+        StepKind::Rows(step) => {
+            let TableSpec { table, .. } = step.table();
+            (table.key_type != said).then(|| {
+                format!(
+                    "table {}: keys() says {said}, and an update step's keys are its table's, {}: name the type in Table::key()",
+                    table.name, table.key_type
+                )
+            })
+        }
+        StepKind::Log(step) if step.key_type().is_none() && !is_joined => {
+            Some("keys(): a process step without a join reads no keys; remove it".into())
+        }
+        StepKind::Log(_) => None,
+    }
+}

@@ -1,0 +1,57 @@
+//! A co-partition group under construction.
+
+use crate::flow::join::{JoinedTable, Keep, TableTopic};
+use crate::flow::partitioning::Declared;
+use crate::flow::record::TopicName;
+use crate::flow::store::{Store, StoreSpec};
+use crate::flow::topology::{StepKind, SubTopology, Topology};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// A co-partition group under construction.
+pub(super) struct Group<'t> {
+    pub(super) topology: &'t mut Topology,
+    /// Lead topic first; an illegal name was noted when it was given.
+    pub(super) topics: Vec<Option<TopicName>>,
+    pub(super) tables: Vec<(JoinedTable, Arc<dyn Keep>)>,
+    pub(super) declared: Option<Declared>,
+}
+
+impl<'t> Group<'t> {
+    pub(super) fn new(topology: &'t mut Topology, lead: Option<TopicName>) -> Self {
+        Self { topology, topics: vec![lead], tables: Vec::new(), declared: None }
+    }
+
+    pub(super) fn join<V: Serialize + DeserializeOwned + 'static>(&mut self, table: TableTopic<V>) -> Store<V> {
+        let TableTopic { topic, store, declared } = table;
+        self.topology.check_map_keys::<V>(&format!("table {topic}"));
+        let topic = self.topology.parse(&topic);
+        if let Some(topic) = &topic {
+            let joined = JoinedTable { topic: topic.clone(), store: Arc::clone(&store.spec().name), declared };
+            self.tables.push((joined, Arc::new(store.clone())));
+        }
+        self.topics.push(topic);
+        store
+    }
+
+    /// Adds the sub-topology; gives the topology back for what follows.
+    pub(super) fn finish(
+        self,
+        step: StepKind,
+        destination: Option<TopicName>,
+        mut stores: Vec<StoreSpec>,
+        rekeys: Option<Arc<str>>,
+    ) -> &'t mut Topology {
+        let Self { topology, topics, tables, declared } = self;
+        stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
+        let tables = tables.into_iter().map(|(table, _)| table).collect();
+        let mut topics = topics.into_iter().flatten();
+        let Some(lead) = topics.next() else { return topology };
+        let companions = topics.collect();
+        let mut sub = SubTopology { lead, companions, step, destination, stores, tables, declared, rekeys };
+        sub.companions.extend(topology.astray_topic(&sub));
+        topology.sub_topologies.push(sub);
+        topology
+    }
+}
