@@ -5,68 +5,38 @@
 //! is refused by both (a bare COMMIT of a failed transaction answers ROLLBACK without an error:
 //! docs/traps.md#a-commit-that-rolls-back).
 
-use super::arrays::{Array, Elements};
-use super::catalog::{self, BoundTable};
-use super::connection::{Server, Trouble, raw, unreadable};
-use super::outbox::{self, Cut, Reader};
-use super::settings::PostgresSettings;
-use super::statements::Statement;
-use super::values;
+mod position;
+mod reading;
+mod stage;
+mod texts;
+mod writing;
+
+pub(super) use position::position_of;
+
+use crate::adapters::postgres::arrays::Array;
+use crate::adapters::postgres::catalog::{self, BoundTable};
+use crate::adapters::postgres::connection::{Server, Trouble, raw, unreadable};
+use crate::adapters::postgres::outbox::{self, Cut, Reader};
+use crate::adapters::postgres::rows::position::{integer, source_of};
+use crate::adapters::postgres::rows::reading::{bound, rows_of};
+use crate::adapters::postgres::rows::stage::{Stage, query, step, write_all};
+use crate::adapters::postgres::rows::texts::Texts;
+use crate::adapters::postgres::settings::PostgresSettings;
+use crate::adapters::postgres::values;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::table::TableSpec;
 use crate::ports::fault::Fault;
-use crate::ports::guard::{self, Guard, guarded};
+use crate::ports::guard::{self, Guard};
 use crate::ports::rows::{
-    Claim, Claimed, CommitAnswer, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
+    Claim, Claimed, CommitAnswer, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
 use crate::ports::source::LogIds;
 use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::postgres::PgRow;
 use std::collections::HashMap;
 use std::time::Duration;
-
-const LOCK_POSITIONS: &str = "SELECT topic, partition, generation FROM {schema}.position WHERE pipeline = $1 AND \
-     (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE";
-
-const CLAIM: &str = "UPDATE {schema}.position AS p SET epoch = p.epoch + 1, generation = a.generation, owner = a.owner, \
-     backend_pid = pg_backend_pid(), updated_at = now() \
-     FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::integer[]) \
-     AS a(topic, partition, generation, owner, adopts) \
-     WHERE p.pipeline = $1 AND p.topic = a.topic AND p.partition = a.partition \
-     AND (p.generation <= a.generation OR p.generation = a.adopts) \
-     RETURNING p.topic, p.partition, p.epoch, p.next_offset, p.published, p.incarnation, p.group_id, p.cluster_id, \
-     p.topic_id, p.partition_count";
-
-const CREATE: &str = "INSERT INTO {schema}.position (pipeline, topic, partition, cluster_id, topic_id, group_id, generation, \
-     epoch, owner, backend_pid, next_offset, published, partition_count) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, pg_backend_pid(), $9, $9, $10) ON CONFLICT DO NOTHING";
-
-/// The position of a move in the request travels with it, so that the answer names those that matched.
-const ADVANCE: &str = "UPDATE {schema}.position AS p SET next_offset = m.next_offset, \
-     published = greatest(p.published, m.published), records = p.records + m.records, \
-     row_changes = p.row_changes + m.row_changes, announced = p.announced + m.announced, \
-     dead_letters = p.dead_letters + m.dead_letters, skipped = p.skipped + m.skipped, updated_at = now() \
-     FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], \
-     $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::integer[]) AS m(topic, partition, epoch, from_offset, \
-     next_offset, published, records, row_changes, announced, dead_letters, skipped, place) \
-     WHERE p.pipeline = $1 AND p.topic = m.topic AND p.partition = m.partition AND p.epoch = m.epoch \
-     AND p.next_offset = m.from_offset RETURNING m.place";
-
-const SETTLE: &str = "SELECT epoch, next_offset FROM {schema}.position WHERE pipeline = $1 AND topic = $2 AND partition = $3 \
-     FOR UPDATE";
-
-const RECORD: &str = "INSERT INTO {schema}.verdict (pipeline, topic, partition, source_offset, outcome, magnitude, threshold, \
-     note) SELECT $1, u.* FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::double precision[], \
-     $7::double precision[], $8::text[]) AS u";
-
-/// Rows of an earlier incarnation have offsets of a log that is gone; they are kept for the audit and never announced again.
-const OUTBOX: &str = "SELECT topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value, \
-     event_time_ms FROM {schema}.outbox AS o WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND source_offset >= $4 \
-     AND source_offset < $5 AND incarnation = coalesce((SELECT p.incarnation FROM {schema}.position AS p \
-     WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = $3), o.incarnation) \
-     ORDER BY source_offset, seq LIMIT $6";
 
 /// [`Rows`] on Postgres.
 #[derive(Debug)]
@@ -79,49 +49,6 @@ pub struct PostgresRows {
     stage: Stage,
 }
 
-/// The statements on our own tables.
-#[derive(Debug)]
-struct Texts {
-    lock_positions: Statement,
-    claim: Statement,
-    create: Statement,
-    advance: Statement,
-    settle: Statement,
-    record: Statement,
-    outbox: Statement,
-    append: Statement,
-    redirect: Statement,
-}
-
-/// Where the transaction stands.
-///
-/// ```text
-/// Idle ──begin──▶ Open ──error──▶ Failed
-///   ▲              │ ◀─to savepoint──┘ │
-///   └── commit, rollback ◀──rollback───┘
-/// ```
-#[derive(Debug)]
-enum Stage {
-    Idle,
-    Open {
-        has_savepoint: bool,
-    },
-    /// A statement failed, or a value was refused before it was sent: only what the savepoint kept can be committed.
-    Failed {
-        has_savepoint: bool,
-    },
-}
-
-impl Stage {
-    const fn fail(&mut self) {
-        if let Self::Open { has_savepoint } = *self {
-            *self = Self::Failed { has_savepoint };
-        }
-    }
-}
-
-type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
-
 impl PostgresRows {
     /// Rows of `pipeline`, whose consumer group is `group`. Does not connect: the first call that needs to does.
     ///
@@ -129,25 +56,7 @@ impl PostgresRows {
     /// `Fatal` when the settings cannot be used.
     pub fn new(settings: &PostgresSettings, pipeline: &str, group: &str) -> Result<Self, Fault> {
         let server = Server::new(settings)?;
-        let texts = Texts {
-            lock_positions: server.statement(LOCK_POSITIONS),
-            claim: server.statement(&guarded(
-                CLAIM,
-                Guard::Generation,
-                " AND (p.generation <= a.generation OR p.generation = a.adopts)",
-            )),
-            create: server.statement(CREATE),
-            advance: server.statement(&guarded(
-                guarded(ADVANCE, Guard::Epoch, " AND p.epoch = m.epoch"),
-                Guard::Offset,
-                " AND p.next_offset = m.from_offset",
-            )),
-            settle: server.statement(&guarded(SETTLE, Guard::SettleLock, " FOR UPDATE")),
-            record: server.statement(RECORD),
-            outbox: server.statement(OUTBOX),
-            append: server.statement(outbox::INSERT),
-            redirect: server.statement(outbox::REDIRECT),
-        };
+        let texts = Texts::new(&server);
         Ok(Self {
             server,
             pipeline: pipeline.into(),
@@ -157,42 +66,26 @@ impl PostgresRows {
             stage: Stage::Idle,
         })
     }
-}
 
-fn query(server: &Server, statement: &Statement) -> Query<'static> {
-    sqlx::query(statement.sql()).persistent(server.is_caching)
-}
-
-/// Runs one statement of the open transaction; its error ends the transaction.
-fn step<T>(
-    server: &mut Server,
-    stage: &mut Stage,
-    what: &str,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-) -> Result<T, Trouble> {
-    if !matches!(stage, Stage::Open { .. }) {
-        return Err(Trouble::lost(&format!("{what}: no transaction is open, or an earlier statement of it failed")));
+    fn outbox_range(
+        &mut self,
+        source: &TopicPartition,
+        (from, to): (NextOffset, NextOffset),
+        limit: Option<usize>,
+    ) -> Result<Vec<OutboxRow>, Fault> {
+        let select = query(&self.server, &self.texts.outbox)
+            .bind(&self.pipeline)
+            .bind(source.topic.as_str())
+            .bind(source.partition.0)
+            .bind(from.0)
+            .bind(to.0)
+            .bind(limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)));
+        self.server.transaction("read the outbox", async |c| {
+            let mut reader = Reader::default();
+            let rows = select.fetch_all(c).await?;
+            rows.iter().map(|row| reader.row(row)).collect()
+        })
     }
-    server.run_behind_locks(what, work).inspect_err(|_| stage.fail())
-}
-
-/// Runs a statement that must touch exactly `expected` rows.
-fn write_all(
-    server: &mut Server,
-    stage: &mut Stage,
-    what: &str,
-    query: Query<'_>,
-    expected: usize,
-) -> Result<(), WriteFault> {
-    let done = step(server, stage, what, async |c| query.execute(c).await)?.rows_affected();
-    if usize::try_from(done) == Ok(expected) {
-        return Ok(());
-    }
-    stage.fail();
-    let why = format!(
-        "{done} rows instead of {expected}: a trigger, row security or a second writer is in between, or a key was given twice"
-    );
-    Err(Fault::from(Trouble::impossible(what, why)).into())
 }
 
 impl Rows for PostgresRows {
@@ -504,145 +397,4 @@ impl Rows for PostgresRows {
             Some(row) => Some((integer(row, 0)?, NextOffset(integer(row, 1)?))),
         })
     }
-}
-
-impl PostgresRows {
-    /// Writes rows of a user's table; answers how many were changed.
-    fn update(&mut self, table: usize, rows: &[RowWrite]) -> Result<u64, WriteFault> {
-        let table = bound(&self.tables, table)?;
-        let what = format!("write {}", table.name);
-        let keys = values::keys(table.key, rows.iter().map(|row| &row.key))
-            .map_err(|why| Fault::corrupt(format!("{what}: {why}")))?;
-        let mut update = query(&self.server, &table.statements.write).bind(keys);
-        if table.is_versioned {
-            update = update
-                .bind(Array::of_i64(rows.iter().map(|row| row.from_version)))
-                .bind(Array::of_i64(rows.iter().map(|row| row.to_version)));
-        }
-        for (index, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_written) {
-            let values = rows.iter().map(|row| row.values.get(index));
-            match values::column(column.kind, &column.name, rows.len(), values) {
-                Ok(array) => update = update.bind(array),
-                Err(reject) => {
-                    self.stage.fail();
-                    return Err(WriteFault::Rejected(reject));
-                }
-            }
-        }
-        let done = step(&mut self.server, &mut self.stage, &what, async |c| update.execute(c).await)?;
-        Ok(done.rows_affected())
-    }
-
-    /// A rule of the schema refused one row: the row is to blame, unless it refuses a write of no row as well. Behind the
-    /// savepoint; the transaction counts as failed afterwards, as after any refusal.
-    fn blame(&mut self, table: usize, reject: Reject) -> Result<WriteFault, Fault> {
-        if !matches!(self.stage, Stage::Failed { has_savepoint: true }) {
-            return Ok(WriteFault::Rejected(reject));
-        }
-        self.rollback_to_savepoint()?;
-        let of_none = self.update(table, &[]);
-        self.stage.fail();
-        Ok(match of_none {
-            Ok(_) => WriteFault::Rejected(reject),
-            Err(WriteFault::Rejected(reject)) => {
-                WriteFault::Fault(Fault::corrupt(format!("{}, whatever is written", reject.message())))
-            }
-            Err(WriteFault::Fault(fault)) => WriteFault::Fault(fault),
-        })
-    }
-
-    /// Fewer rows were changed than were written, without an error. Of one row that is there as it was read, a trigger or a
-    /// policy has withheld it.
-    fn withheld(&mut self, table: usize, rows: &[RowWrite], done: u64) -> Result<WriteFault, Fault> {
-        let what = format!("write {}: {done} rows instead of {}", bound(&self.tables, table)?.name, rows.len());
-        let is_less = usize::try_from(done).is_ok_and(|done| done < rows.len());
-        let is_as_read = match rows {
-            [row] => {
-                let found = self.read(table, std::slice::from_ref(&row.key))?;
-                let is_versioned = bound(&self.tables, table)?.is_versioned;
-                found.first().is_some_and(|found| !is_versioned || found.version == row.from_version)
-            }
-            _ => true, // one by one it is seen
-        };
-        Ok(if is_less && is_as_read {
-            WriteFault::Rejected(Reject::dead_letter("withheld", format!("{what}: a trigger or a policy withholds it")))
-        } else {
-            WriteFault::Fault(Fault::corrupt(format!(
-                "{what}: a second writer is in between, or a key was given twice"
-            )))
-        })
-    }
-
-    fn outbox_range(
-        &mut self,
-        source: &TopicPartition,
-        (from, to): (NextOffset, NextOffset),
-        limit: Option<usize>,
-    ) -> Result<Vec<OutboxRow>, Fault> {
-        let select = query(&self.server, &self.texts.outbox)
-            .bind(&self.pipeline)
-            .bind(source.topic.as_str())
-            .bind(source.partition.0)
-            .bind(from.0)
-            .bind(to.0)
-            .bind(limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)));
-        self.server.transaction("read the outbox", async |c| {
-            let mut reader = Reader::default();
-            let rows = select.fetch_all(c).await?;
-            rows.iter().map(|row| reader.row(row)).collect()
-        })
-    }
-}
-
-fn bound(tables: &[BoundTable], table: usize) -> Result<&BoundTable, Fault> {
-    tables.get(table).ok_or_else(|| Fault::fatal(format!("table {table} was not bound")))
-}
-
-/// Takes the arrays of the read statement apart; they are null when no row was found.
-fn rows_of(table: &BoundTable, row: &PgRow) -> Result<Vec<RowRead>, sqlx::Error> {
-    let Some(keys) = raw(row, 0)? else { return Ok(Vec::new()) };
-    let elements =
-        |index| Elements::of(raw(row, index)?.unwrap_or_default()).ok_or_else(|| unreadable("a damaged array"));
-    let keys = Elements::of(keys).ok_or_else(|| unreadable("a damaged array"))?;
-    let mut versions = elements(1)?;
-    let mut columns = (2..2 + table.columns.len()).map(elements).collect::<Result<Vec<_>, _>>()?;
-    let mut out = Vec::with_capacity(keys.len());
-    for key in keys {
-        let key = key.ok_or_else(|| unreadable("the key is null"))?;
-        let version = versions.next().flatten().and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
-        let mut values = Vec::with_capacity(columns.len());
-        for (column, elements) in table.columns.iter().zip(&mut columns) {
-            let element = elements.next().ok_or_else(|| unreadable(format!("column {}: too short", column.name)))?;
-            let value = values::decode(column.kind, element);
-            values.push(value.map_err(|why| unreadable(format!("column {}: {why}", column.name)))?);
-        }
-        out.push(RowRead {
-            key: values::decode_key(table.key, key).map_err(unreadable)?,
-            version: version.ok_or_else(|| unreadable("the version is null"))?,
-            values,
-        });
-    }
-    Ok(out)
-}
-
-fn source_of(row: &PgRow) -> Result<(String, i32), sqlx::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?))
-}
-
-fn integer(row: &PgRow, index: usize) -> Result<i64, Fault> {
-    row.try_get(index).map_err(|error| Fault::corrupt("read a position").because(error))
-}
-
-/// A position from its columns, which start at `first`: epoch, `next_offset`, published, incarnation, `group_id`,
-/// `cluster_id`, `topic_id`, `partition_count`.
-pub(super) fn position_of(row: &PgRow, first: usize) -> Result<Position, sqlx::Error> {
-    Ok(Position {
-        epoch: row.try_get(first)?,
-        next_offset: NextOffset(row.try_get(first + 1)?),
-        published: NextOffset(row.try_get(first + 2)?),
-        incarnation: row.try_get(first + 3)?,
-        group: row.try_get(first + 4)?,
-        log_ids: LogIds { cluster_id: row.try_get(first + 5)?, topic_id: row.try_get(first + 6)? },
-        partition_count: row.try_get(first + 7)?,
-    })
 }
