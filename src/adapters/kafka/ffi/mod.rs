@@ -1,0 +1,31 @@
+//! The calls of librdkafka that rdkafka hides or spoils, each behind a safe function. The only folder with unsafe code beside
+//! `adapters/note/words.rs`.
+//!
+//! Why not rdkafka's own: its consumer poll drops the partition of an error and gives a rebalance to a callback in the
+//! middle of a poll; its `flush` waits in steps of 100 ms; its group metadata is opaque; its log lines arrive on whatever
+//! thread polls, so that a commit could be answered before the line that taints it was read; and `DescribeTopics` and a
+//! commit with a deadline are missing.
+#![expect(unsafe_code, reason = "C calls that rdkafka 0.39 does not offer; every block says why it is sound")]
+
+#[cfg(test)]
+mod codes;
+mod describe;
+mod event;
+mod membership;
+mod offsets;
+mod queue;
+mod record;
+mod texts;
+mod transaction;
+mod version;
+
+#[cfg(test)]
+pub(super) use codes::known_codes;
+pub(super) use describe::{await_metadata, describe_group, describe_topic};
+pub(super) use event::{Event, Failure};
+pub(super) use membership::membership;
+pub(super) use offsets::{commit, states};
+pub(super) use queue::Queue;
+pub(super) use record::Fetched;
+pub(super) use transaction::{CallError, commit_transaction, flush, send_offsets};
+pub(super) use version::version_at_least;
