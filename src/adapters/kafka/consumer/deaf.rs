@@ -1,0 +1,15 @@
+//! A listener that hears nothing.
+
+use crate::flow::record::Record;
+use crate::ports::source::{Listener, Membership, TaskId};
+
+/// Hears nothing: at the end there is nobody to tell.
+pub(super) struct Deaf;
+
+impl Listener for Deaf {
+    fn assigned(&mut self, _: &[TaskId], _: Membership) {}
+    fn revoked(&mut self, _: &[TaskId]) {}
+    fn lost(&mut self, _: &[TaskId]) {}
+    fn record(&mut self, _: TaskId, _: usize, _: Record<'_>) {}
+    fn out_of_range(&mut self, _: TaskId, _: usize, _: &str) {}
+}
