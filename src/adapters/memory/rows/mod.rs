@@ -1,7 +1,10 @@
 //! One worker's connection to the database model.
 
-use super::database::{DatabaseFault, LockKey, MemoryDatabase, PlaceKey, State, StoredPosition, TransactionId};
-use super::tables::{Place, StoredRow, StoredTable};
+mod transaction;
+
+use crate::adapters::memory::database::{DatabaseFault, LockKey, MemoryDatabase, PlaceKey, State, StoredPosition};
+use crate::adapters::memory::rows::transaction::{Bound, Changes, Transaction, bound, refused, value_of};
+use crate::adapters::memory::tables::{Place, StoredTable};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
@@ -11,34 +14,7 @@ use crate::ports::Fault;
 use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-#[derive(Debug)]
-struct Bound {
-    name: String,
-    /// Where the spec's columns lie among the table's.
-    places: Vec<Place>,
-}
-
-/// What a transaction has done so far; nobody else sees it before its commit.
-#[derive(Clone, Debug, Default)]
-struct Changes {
-    rows: BTreeMap<(usize, Key), StoredRow>,
-    outbox: Vec<OutboxRow>,
-    redirected: Vec<OutboxRow>,
-    verdicts: Vec<VerdictRow>,
-}
-
-#[derive(Debug)]
-struct Transaction {
-    id: TransactionId,
-    moves: Vec<Move>,
-    changes: Changes,
-    savepoint: Option<Changes>,
-    /// After an error nothing but a rollback goes, as in Postgres.
-    is_failed: bool,
-}
 
 /// One worker's connection. Dropped with an open transaction it rolls back, as a lost connection does.
 #[derive(Debug)]
@@ -136,22 +112,6 @@ impl MemoryRows {
         self.database.release(holder);
         answer
     }
-}
-
-fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
-    tables.get(table).ok_or_else(|| Fault::fatal(format!("call out of order: table {table} is not bound")))
-}
-
-/// A key as its column holds it.
-fn value_of(key: &Key) -> Value {
-    match key {
-        Key::I64(id) => Value::I64(*id),
-        Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
-    }
-}
-
-fn refused(message: String) -> WriteFault {
-    WriteFault::Rejected(Reject::dead_letter("constraint", message))
 }
 
 impl Rows for MemoryRows {

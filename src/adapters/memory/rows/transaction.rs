@@ -1,0 +1,52 @@
+//! An open transaction of the database model, and the tables that it goes to.
+
+use crate::adapters::memory::database::TransactionId;
+use crate::adapters::memory::tables::{Place, StoredRow};
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::flow::row::Value;
+use crate::ports::Fault;
+use crate::ports::rows::{Move, OutboxRow, VerdictRow, WriteFault};
+use std::collections::BTreeMap;
+
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) name: String,
+    /// Where the spec's columns lie among the table's.
+    pub(super) places: Vec<Place>,
+}
+
+/// What a transaction has done so far; nobody else sees it before its commit.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes {
+    pub(super) rows: BTreeMap<(usize, Key), StoredRow>,
+    pub(super) outbox: Vec<OutboxRow>,
+    pub(super) redirected: Vec<OutboxRow>,
+    pub(super) verdicts: Vec<VerdictRow>,
+}
+
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) id: TransactionId,
+    pub(super) moves: Vec<Move>,
+    pub(super) changes: Changes,
+    pub(super) savepoint: Option<Changes>,
+    /// After an error nothing but a rollback goes, as in Postgres.
+    pub(super) is_failed: bool,
+}
+
+pub(super) fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
+    tables.get(table).ok_or_else(|| Fault::fatal(format!("call out of order: table {table} is not bound")))
+}
+
+/// A key as its column holds it.
+pub(super) fn value_of(key: &Key) -> Value {
+    match key {
+        Key::I64(id) => Value::I64(*id),
+        Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
+    }
+}
+
+pub(super) fn refused(message: String) -> WriteFault {
+    WriteFault::Rejected(Reject::dead_letter("constraint", message))
+}
