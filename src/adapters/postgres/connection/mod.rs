@@ -1,23 +1,25 @@
 //! One connection, made when it is needed and dropped when it is in doubt.
 
-use super::classify::{self, Consequence};
-use super::settings::PostgresSettings;
-use super::statements::{self, COMMIT, Limits, Name, Statement};
-use crate::flow::effect::Reject;
+mod column;
+mod facts;
+mod trouble;
+
+pub(super) use column::{raw, unreadable};
+pub(super) use trouble::Trouble;
+
+use crate::adapters::postgres::connection::facts::Facts;
+use crate::adapters::postgres::connection::trouble::{elapsed, sqlstate};
+use crate::adapters::postgres::settings::PostgresSettings;
+use crate::adapters::postgres::statements::{self, COMMIT, Limits, Name, Statement};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
-use crate::ports::rows::{CommitAnswer, WriteFault};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgSeverity};
+use crate::ports::rows::CommitAnswer;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
-use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-
-/// The oldest server whose features are used (`pg_current_xact_id` and partitioning as it is now), and still supported when
-/// this was written: 13.
-const SERVER_VERSION_MIN: i32 = 130_000;
 
 /// How long a client waits beyond the server's own limit before it gives the connection up: a network that drops packets.
 const GRACE: Duration = Duration::from_secs(5);
@@ -266,198 +268,4 @@ async fn lock_holders(options: &PgConnectOptions, pid: i32) -> Result<Option<Str
     let holders = row.try_get(0)?;
     let _ = connection.close().await;
     Ok(holders)
-}
-
-/// What a new connection tells about its server.
-struct Facts {
-    pid: i32,
-    version: i32,
-    is_standby: bool,
-    is_read_only: bool,
-    fsync: String,
-    full_page_writes: String,
-    synchronous_commit: String,
-}
-
-impl Facts {
-    async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let row: PgRow = sqlx::query(
-            "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
-             current_setting('transaction_read_only') = 'on', current_setting('fsync'), \
-             current_setting('full_page_writes'), current_setting('synchronous_commit'), pg_backend_pid()",
-        )
-        .persistent(false)
-        .fetch_one(connection)
-        .await?;
-        Ok(Self {
-            version: row.try_get(0)?,
-            is_standby: row.try_get(1)?,
-            is_read_only: row.try_get(2)?,
-            fsync: row.try_get(3)?,
-            full_page_writes: row.try_get(4)?,
-            synchronous_commit: row.try_get(5)?,
-            pid: row.try_get(6)?,
-        })
-    }
-
-    /// Refuses a server on which an acknowledged commit can be lost or nothing can be committed
-    /// (docs/traps.md#servers-that-lose-commits).
-    fn check(&self) -> Result<(), Fault> {
-        if self.version < SERVER_VERSION_MIN {
-            return Err(Fault::fatal(format!(
-                "postgres is of version {}; 13 or newer is needed",
-                self.version / 10_000
-            )));
-        }
-        for (name, value) in [
-            ("fsync", &self.fsync),
-            ("full_page_writes", &self.full_page_writes),
-            ("synchronous_commit", &self.synchronous_commit),
-        ] {
-            if value == "off" {
-                return Err(Fault::fatal(format!(
-                    "postgres runs with {name} = off, so a crash loses or damages commits that were acknowledged; set {name} = on"
-                )));
-            }
-        }
-        if self.is_standby {
-            return Err(Fault::retry("postgres is a read-only standby; the url must lead to the primary"));
-        }
-        if self.is_read_only {
-            return Err(Fault::retry(
-                "postgres is a read-only standby or set so (default_transaction_read_only = on); the url must lead to the primary",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// An exchange that failed.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    what: String,
-    error: sqlx::Error,
-    /// Who held the locks that it waited for.
-    holders: Option<String>,
-}
-
-fn elapsed() -> sqlx::Error {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
-}
-
-fn sqlstate(error: &sqlx::Error) -> Option<&str> {
-    server_error(error).map(PgDatabaseError::code)
-}
-
-fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
-    error.as_database_error()?.try_downcast_ref()
-}
-
-/// Whether the row is to blame rather than the connection: what sqlx could not encode or decode.
-const fn is_driver_side(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::Encode(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::RowNotFound
-            | sqlx::Error::TypeNotFound { .. }
-    )
-}
-
-impl Trouble {
-    fn new(what: &str, error: sqlx::Error) -> Self {
-        Self { what: what.into(), error, holders: None }
-    }
-
-    pub(super) fn lost(what: &str) -> Self {
-        Self::new(what, std::io::Error::from(std::io::ErrorKind::NotConnected).into())
-    }
-
-    /// A finding of our own: the statement ran, and what came back cannot be true.
-    pub(super) fn impossible(what: &str, why: String) -> Self {
-        Self::new(what, sqlx::Error::Decode(why.into()))
-    }
-
-    pub(super) fn sqlstate(&self) -> Option<&str> {
-        sqlstate(&self.error)
-    }
-
-    fn consequence(&self) -> Consequence {
-        match self.sqlstate() {
-            Some(code) => classify::consequence_at(code, server_error(&self.error).and_then(PgDatabaseError::routine)),
-            None if is_driver_side(&self.error) => Consequence::Corrupt,
-            None => Consequence::Reconnect,
-        }
-    }
-
-    /// Whether the connection is no longer to be used.
-    fn is_disconnected(&self) -> bool {
-        let is_over = server_error(&self.error)
-            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
-        is_over || self.consequence() == Consequence::Reconnect
-    }
-
-    fn leaves_commit_open(&self) -> bool {
-        self.is_disconnected() || self.sqlstate().is_some_and(classify::leaves_commit_open)
-    }
-
-    /// A sentence of names alone: the server's own message and detail may quote the row.
-    fn names(&self) -> String {
-        let Some(error) = server_error(&self.error) else { return self.what.clone() };
-        let mut out = format!("{}: SQLSTATE {}", self.what, error.code());
-        for (word, name) in [
-            ("table", error.table()),
-            ("column", error.column()),
-            ("constraint", error.constraint()),
-            ("type", error.data_type()),
-        ] {
-            if let Some(name) = name {
-                let _ = write!(out, ", {word} {name}");
-            }
-        }
-        if let Some(holders) = &self.holders {
-            let _ = write!(out, "; locked by {holders}");
-        }
-        out
-    }
-}
-
-impl From<Trouble> for Fault {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.consequence() {
-            Consequence::Retry
-                if trouble.sqlstate().is_some_and(|code| classify::is_lock_wait(code, trouble.holders.is_some())) =>
-            {
-                Self::locked(trouble.names()).because(trouble.error)
-            }
-            Consequence::Retry | Consequence::Reconnect => Self::retry(trouble.names()).because(trouble.error),
-            Consequence::Corrupt => Self::corrupt(trouble.names()).because(trouble.error),
-            // Without the server's message, which quotes values.
-            Consequence::Reject(code) => Self::refused(Reject::dead_letter(code, trouble.names())),
-        }
-    }
-}
-
-impl From<Trouble> for WriteFault {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.consequence() {
-            Consequence::Reject(code) => Self::Rejected(Reject::dead_letter(code, trouble.names())),
-            _ => Self::Fault(trouble.into()),
-        }
-    }
-}
-
-/// The raw bytes of one column; `None` for null. Without sqlx's type check, since the statement names the types.
-pub(super) fn raw(row: &PgRow, index: usize) -> Result<Option<&[u8]>, sqlx::Error> {
-    use sqlx::ValueRef;
-    let value = row.try_get_raw(index)?;
-    if value.is_null() { Ok(None) } else { value.as_bytes().map(Some).map_err(sqlx::Error::Decode) }
-}
-
-/// An error of our own about what came back.
-pub(super) fn unreadable(why: impl Into<String>) -> sqlx::Error {
-    sqlx::Error::Decode(why.into().into())
 }
