@@ -13,26 +13,30 @@
 //! is newer, and the broker refuses the copy. The log lines are read from a queue of their own by the thread that
 //! commits, so that no line can come too late.
 
-use super::bounded::Bounded;
-use super::fault::{self, by_error, in_transaction, is_consequence, is_producer_fenced, is_timeout};
-use super::ffi::{self, CallError, Event, Queue};
-use super::group::offsets;
-use super::settings::KafkaSettings;
-use super::taint::TaintWatch;
-use super::{admin, log_line};
+mod deliveries;
+
+pub(super) use deliveries::Deliveries;
+
+use crate::adapters::kafka::bounded::Bounded;
+use crate::adapters::kafka::fault::{self, by_error, in_transaction, is_consequence, is_producer_fenced, is_timeout};
+use crate::adapters::kafka::ffi::{self, CallError, Event, Queue};
+use crate::adapters::kafka::group::offsets;
+use crate::adapters::kafka::producer::deliveries::code_of;
+use crate::adapters::kafka::settings::KafkaSettings;
+use crate::adapters::kafka::taint::TaintWatch;
+use crate::adapters::kafka::{admin, log_line};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a topic's size limit is believed.
@@ -68,7 +72,7 @@ pub struct KafkaSink {
     /// A request of the transaction may have no answer yet.
     is_unanswered: bool,
     limits: HashMap<TopicName, (usize, Instant)>,
-    /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`].
+    /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`](deliveries::Seen::ends).
     tracked: Vec<TopicPartition>,
     /// How long the next offsets may take.
     offsets_wait: Duration,
@@ -83,73 +87,6 @@ struct Live {
     calls: Bounded<Result<(), CallError>>,
     lines: Queue<ThreadedProducer<Deliveries>>,
     producer: Arc<ThreadedProducer<Deliveries>>,
-}
-
-/// What the thread that serves the producer's events has seen.
-#[derive(Default)]
-pub(super) struct Deliveries {
-    seen: Mutex<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    /// The first delivery that failed: its topic and why.
-    failed: Option<(String, Code)>,
-    /// The first error of the client itself.
-    error: Option<String>,
-    /// One past the last offset of each tracked partition; the opaque of a tracked message is its place here plus one.
-    ends: Vec<i64>,
-}
-
-impl Deliveries {
-    fn with<R>(&self, act: impl FnOnce(&mut Seen) -> R) -> R {
-        act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The first delivery that failed since the last call.
-    pub(super) fn take_failed(&self) -> Option<(String, Code)> {
-        self.with(|seen| seen.failed.take())
-    }
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_line(level as i32, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("producer: {error}: {reason}");
-        self.with(|seen| {
-            seen.error.get_or_insert_with(|| format!("{error}: {reason}"));
-        });
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    /// Called for failures only (`delivery.report.only.error`), unless offsets are to be reported.
-    fn delivery(&self, result: &DeliveryResult<'_>, tracked: usize) {
-        match result {
-            Ok(_) if tracked == 0 => {}
-            Ok(message) => self.with(|seen| {
-                if let Some(end) = seen.ends.get_mut(tracked - 1) {
-                    *end = (*end).max(message.offset().saturating_add(1));
-                }
-            }),
-            Err((error, message)) => {
-                let code = code_of(error);
-                self.with(|seen| {
-                    seen.failed.get_or_insert_with(|| (message.topic().to_owned(), code));
-                });
-            }
-        }
-    }
-}
-
-/// The error's code; the library's general one where the wrapper has none.
-fn code_of(error: &KafkaError) -> Code {
-    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 impl KafkaSink {
