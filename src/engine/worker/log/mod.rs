@@ -23,7 +23,7 @@ use crate::engine::task::in_hand::Hand;
 use crate::engine::task::{Input, State, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::log::open_batch::OpenBatch;
-use crate::engine::worker::rows::batch::RECORD_BYTES;
+use crate::engine::worker::rows::record::RECORD_BYTES;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::{Key, KeyType, crc32_partition_for, partition_for};

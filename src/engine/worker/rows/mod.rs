@@ -14,7 +14,19 @@
 mod draw;
 pub(crate) mod portion;
 
-pub(crate) mod batch;
+mod terms;
+mod writer;
+
+mod entry;
+mod share;
+mod slot;
+
+pub(crate) mod record;
+
+mod batch;
+mod enough;
+mod outcome;
+
 pub(crate) mod prepared;
 
 use crate::engine::outbound::message::changelog_row;
@@ -28,9 +40,14 @@ use crate::engine::state::stores::Keyed;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::task::{Input, State, Task};
 use crate::engine::worker::Stage;
-use crate::engine::worker::rows::batch::{Batch, Enough, Reached, Share, StoreTrouble, TaskStores, Terms, Writer};
+use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
+use crate::engine::worker::rows::enough::Enough;
+use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
+use crate::engine::worker::rows::share::Share;
+use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
+use crate::engine::worker::rows::writer::Writer;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Timestamp};

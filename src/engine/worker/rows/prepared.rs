@@ -3,7 +3,8 @@
 use crate::engine::outbound::outgoing::Outgoing;
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::protocol::ownership::AssignmentId;
-use crate::engine::worker::rows::batch::{Reached, StoreTrouble};
+use crate::engine::worker::rows::outcome::Reached;
+use crate::engine::worker::rows::terms::StoreTrouble;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::ports::Fault;

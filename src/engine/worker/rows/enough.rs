@@ -1,0 +1,36 @@
+//! The measure of a batch: when it has decided enough, by time or by bytes.
+
+use crate::ports::Clock;
+use std::time::Duration;
+
+/// Records between two looks at the clock, at most: it is looked at sooner where a batch has just begun.
+const LOOK: usize = 50;
+
+/// When a batch has decided enough. The rest of it waits for the next one: a transaction must end long before the database
+/// ends it, and its outbox is one statement.
+pub(super) struct Enough<'a> {
+    clock: &'a dyn Clock,
+    until: Duration,
+    bytes_left: usize,
+    step: usize,
+    look_in: usize,
+}
+
+impl<'a> Enough<'a> {
+    /// Some time from now, or once the outbox's rows have so many bytes.
+    pub(super) fn new(clock: &'a dyn Clock, within: Duration, bytes: usize) -> Self {
+        Self { clock, until: clock.elapsed() + within, bytes_left: bytes, step: 1, look_in: 1 }
+    }
+
+    /// Whether it is enough with a record of so many bytes for the outbox.
+    pub(super) fn with(&mut self, bytes: usize) -> bool {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.look_in = self.look_in.saturating_sub(1);
+        if self.look_in > 0 {
+            return self.bytes_left == 0;
+        }
+        self.step = (2 * self.step).min(LOOK);
+        self.look_in = self.step;
+        self.bytes_left == 0 || self.clock.elapsed() >= self.until
+    }
+}

@@ -1,0 +1,123 @@
+//! The outcome of a decided batch: how far each share came, what is bound for topics, and the verdicts.
+
+use crate::engine::outbound::message::dead_letter;
+use crate::engine::status::Held;
+use crate::engine::worker::rows::batch::Batch;
+use crate::engine::worker::rows::entry::{Decided, Entry, Place};
+use crate::engine::worker::rows::terms::Terms;
+use crate::flow::effect::Reject;
+use crate::flow::record::Timestamp;
+use crate::ports::rows::{Counts, OutboxRow, VerdictRow};
+
+/// How far a share came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Records decided, from the first one on.
+    pub(crate) records: usize,
+    /// Why it stopped before its end.
+    pub(crate) retry: Option<String>,
+    /// Why its partition halts in front of the next record.
+    pub(crate) astray: Option<String>,
+    pub(crate) counts: Counts,
+    pub(crate) held: Held,
+}
+
+impl Held {
+    fn note(&mut self, entry: &Entry<'_>) {
+        match entry.place {
+            Place::Unchecked => {}
+            Place::There => {
+                self.there.0 += 1;
+                self.there.1 += entry.record.bytes() as u64;
+            }
+            Place::Elsewhere(expected) => self.elsewhere.push((entry.record.offset, expected)),
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// How far each share came, in the order of the shares: up to its first record that is not decided.
+    pub(super) fn reached(&self) -> Vec<Reached> {
+        let mut open: Vec<bool> = vec![true; self.shares.len()];
+        let mut out: Vec<Reached> = self.shares.iter().map(|_| Reached::default()).collect();
+        for entry in &self.entries {
+            let (Some(reached), Some(open)) = (out.get_mut(entry.share), open.get_mut(entry.share)) else { continue };
+            let Some(share) = self.shares.get(entry.share).filter(|_| *open) else { continue };
+            let counts = &mut reached.counts;
+            match &entry.decided {
+                Decided::Waiting => {
+                    *open = false;
+                    reached.astray = share.astray(entry);
+                    if reached.astray.is_some() {
+                        reached.held.note(entry);
+                    } else if let Err(Reject::Retry { code, .. }) = &entry.key {
+                        reached.retry = Some(code.clone().into_owned());
+                    }
+                    continue;
+                }
+                Decided::Applied { is_changed, announced, .. } => {
+                    counts.row_changes += i64::from(*is_changed);
+                    counts.announced += announced;
+                }
+                Decided::Skipped(_) => counts.skipped += 1,
+                Decided::Dead(_) => counts.dead_letters += 1,
+            }
+            counts.records += 1;
+            reached.records += 1;
+            reached.held.note(entry);
+        }
+        out
+    }
+
+    /// What is bound for topics, in publication order within each source partition, with the inputs' timestamps.
+    pub(super) fn outbox(&mut self) -> (Vec<OutboxRow>, Vec<Timestamp>) {
+        let mut rows = Vec::new();
+        let mut timestamps = Vec::new();
+        for entry in &mut self.entries {
+            let Some(share) = self.shares.get(entry.share) else { continue };
+            match &mut entry.decided {
+                Decided::Applied { notices, .. } => rows.append(notices),
+                Decided::Dead(reject) => {
+                    let Terms { pipeline, message_bytes_max, now, .. } = self.terms;
+                    let (source, incarnation) = (share.source, share.incarnation);
+                    rows.push(dead_letter(
+                        pipeline,
+                        message_bytes_max,
+                        source,
+                        incarnation,
+                        &entry.record,
+                        reject,
+                        *now,
+                    ));
+                }
+                Decided::Waiting | Decided::Skipped(_) => {}
+            }
+            timestamps.resize(rows.len(), entry.record.timestamp);
+        }
+        (rows, timestamps)
+    }
+
+    /// The ledger's lines; empty unless verdicts are kept.
+    pub(super) fn verdicts(&self) -> Vec<VerdictRow> {
+        if !self.terms.keeps_verdicts {
+            return Vec::new();
+        }
+        let line = |entry: &Entry<'_>| {
+            let share = self.shares.get(entry.share)?;
+            let (outcome, magnitude, threshold, note) = match &entry.decided {
+                Decided::Waiting => return None,
+                Decided::Applied { is_changed: true, magnitude, threshold, .. } => {
+                    ("updated", *magnitude, *threshold, None)
+                }
+                Decided::Applied { magnitude, threshold, .. } => ("unchanged", *magnitude, *threshold, None),
+                Decided::Skipped(code) => ("skipped", None, None, Some(code.clone())),
+                Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),
+            };
+            let (source, source_offset) = (share.source.clone(), entry.record.offset);
+            // A code of the algorithm's own may hold what no text column does.
+            let note = note.map(|note| note.replace('\0', "\u{fffd}"));
+            Some(VerdictRow { source, source_offset, outcome, magnitude, threshold, note })
+        };
+        self.entries.iter().filter_map(line).collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! The decision of one record: its step is applied to its row and to its task's stores.
+
+use crate::engine::outbound::message::{bytes_of, notice};
+use crate::engine::settings::MissingRow;
+use crate::engine::state::stores::{Access, Keyed};
+use crate::engine::worker::rows::entry::Decided;
+use crate::engine::worker::rows::share::Share;
+use crate::engine::worker::rows::slot::Slot;
+use crate::engine::worker::rows::terms::{StoreTrouble, Terms};
+use crate::engine::worker::rows::writer::Writer;
+use crate::flow::algorithm::Context;
+use crate::flow::effect::Reject;
+use crate::flow::net::in_net;
+use crate::flow::record::Record;
+use crate::flow::row::Value;
+use crate::flow::store::StateAccess;
+
+/// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows it is what one
+/// transaction holds at least.
+pub(crate) const RECORD_BYTES: usize = 128 << 20;
+
+/// Decides one record with its row and its task's stores: all of what it did is kept, or nothing.
+pub(super) fn decide_record<E: From<StoreTrouble>>(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    record: &Record<'_>,
+    slot: &mut Slot,
+    keyed: Option<&mut Keyed>,
+    rows: &mut impl Writer<E>,
+) -> Result<Result<Decided, Reject>, E> {
+    let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
+    let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
+    let mut decided = terms.hand.hold(share.in_hand(record), || apply(terms, share, record, slot, &mut access));
+    if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
+        && let Some(write) = slot.write()
+    {
+        match rows.offer(slot.table, &write)? {
+            None if slot.is_contested => {
+                slot.begin_anew();
+                let found = rows.read(slot.table, std::slice::from_ref(&slot.key))?.pop();
+                slot.read = found.map(|row| (row.version, row.values));
+            }
+            None => {}
+            Some(reject) => {
+                (slot.values, slot.changes) = before;
+                decided = Err(reject);
+            }
+        }
+    }
+    access.end(decided.is_ok()).map_err(|trouble| StoreTrouble { task: share.task, trouble })?;
+    Ok(decided)
+}
+
+/// Those values of a row that a step has columns for, in its order.
+fn own_columns(columns: &[usize], row: &[Value]) -> Vec<Value> {
+    columns.iter().filter_map(|place| row.get(*place).cloned()).collect()
+}
+
+/// A row with what a step made of its columns.
+fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> Vec<Value> {
+    for (place, value) in columns.iter().zip(values) {
+        if let Some(cell) = row.get_mut(*place) {
+            *cell = value;
+        }
+    }
+    row
+}
+
+fn apply(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    record: &Record<'_>,
+    slot: &mut Slot,
+    access: &mut Access<'_>,
+) -> Result<Decided, Reject> {
+    let Some((version, read)) = &slot.read else {
+        return Err(match terms.missing_row {
+            MissingRow::Skip => Reject::skip("missing-row"),
+            MissingRow::DeadLetter => Reject::dead_letter("missing-row", format!("no row with the id {}", slot.key)),
+            MissingRow::Retry => Reject::retry("missing-row", format!("no row with the id {}", slot.key)),
+        });
+    };
+    let mut context = Context {
+        topic: &share.source.topic,
+        partition: share.source.partition,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        now: terms.now,
+        key: &slot.key,
+        state: Some(&mut *access as &mut dyn StateAccess),
+    };
+    let row = slot.values.as_ref().unwrap_or(read);
+    let applied = match share.columns {
+        None => in_net(|| share.step.apply(record.value, row, &mut context))?,
+        Some(columns) => in_net(|| share.step.apply(record.value, &own_columns(columns, row), &mut context))?,
+    };
+    if let Some(reject) = access.refusal() {
+        return Err(reject);
+    }
+    let is_changed = applied.row.is_some();
+    let Some(version) = version.checked_add(slot.changes + i64::from(is_changed)) else {
+        return Err(Reject::dead_letter(
+            "bad-row",
+            format!("the version {version} is the last that the column can hold"),
+        ));
+    };
+    let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
+    let mut notices = Vec::with_capacity(applied.emissions.len());
+    // Changelog records are rows of the outbox as well; several of one key become one, which is not known here.
+    let mut all_bytes = access.written_bytes();
+    for (seq, emission) in applied.emissions.into_iter().enumerate() {
+        let version = share.is_versioned.then_some(version);
+        let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);
+        let bytes = bytes_of(terms.pipeline, &row);
+        if let Some(limit) = terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
+            let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
+            return Err(Reject::dead_letter("too-large", message));
+        }
+        all_bytes += bytes;
+        notices.push(row);
+    }
+    if all_bytes > RECORD_BYTES {
+        let message = format!("notices and values of stores of {all_bytes} bytes in all, more than {RECORD_BYTES}");
+        return Err(Reject::dead_letter("too-large", message));
+    }
+    if let Some(values) = applied.row {
+        let mut values = match share.columns {
+            None => values,
+            Some(columns) => with_columns(columns, row.clone(), values),
+        };
+        if let Some(at) = share.key_at
+            && let (Some(cell), Some(key)) = (values.get_mut(at), row.get(at))
+        {
+            key.clone_into(cell);
+        }
+        if let Some(cell) = share.version_at.and_then(|at| values.get_mut(at)) {
+            *cell = Value::I64(version);
+        }
+        slot.values = Some(values);
+        slot.changes += 1;
+    }
+    Ok(Decided::Applied {
+        is_changed,
+        notices,
+        announced,
+        bytes: all_bytes,
+        magnitude: applied.magnitude,
+        threshold: applied.threshold,
+    })
+}

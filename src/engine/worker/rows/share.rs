@@ -1,0 +1,59 @@
+//! The share of one source partition in a batch.
+
+use crate::engine::worker::rows::entry::{Entry, Place};
+use crate::flow::effect::Reject;
+use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::record::{Record, TopicPartition};
+use crate::flow::step::RowStep;
+use crate::ports::note::InHand;
+use crate::ports::source::TaskId;
+
+/// One source partition's part of a batch.
+pub(super) struct Share<'a> {
+    pub(super) task: TaskId,
+    pub(super) source: &'a TopicPartition,
+    /// The number of the source's topic.
+    pub(super) number: u32,
+    pub(super) incarnation: i32,
+    pub(super) step: &'a dyn RowStep,
+    /// The index of the step's table in the row port.
+    pub(super) table: usize,
+    /// The places of the step's columns among those of the table; `None` where they are the same.
+    pub(super) columns: Option<&'a [usize]>,
+    /// How often the first record was offered in vain.
+    pub(super) attempts: u32,
+    /// Why the first record is a dead letter, whatever the step makes of it.
+    pub(super) reject: Option<&'a Reject>,
+    pub(super) is_versioned: bool,
+    /// Whether the step has stores.
+    pub(super) is_stateful: bool,
+    /// Whether event time decides what it finds in them.
+    pub(super) is_timed: bool,
+    /// The places of the table's key and version among its columns, where a struct has them: the engine alone writes them.
+    pub(super) key_at: Option<usize>,
+    pub(super) version_at: Option<usize>,
+    /// What is declared of the partitioning of the source.
+    pub(super) declared: Option<&'a Declared>,
+    pub(super) records: Vec<Record<'a>>,
+}
+
+impl Share<'_> {
+    /// Holds a record against the source's declaration.
+    pub(super) fn place(&self, record: &Record<'_>) -> Result<Place, Reject> {
+        let Some(declared) = self.declared else { return Ok(Place::Unchecked) };
+        let expected = declared.place(record.key)?;
+        Ok(if expected == self.source.partition.0 { Place::There } else { Place::Elsewhere(expected) })
+    }
+
+    /// The record as it is noted.
+    pub(super) fn in_hand(&self, record: &Record<'_>) -> InHand {
+        InHand { source: self.number, partition: self.source.partition, offset: record.offset }
+    }
+
+    /// Why the partition halts in front of this record, if it does.
+    pub(super) fn astray(&self, entry: &Entry<'_>) -> Option<String> {
+        let (Place::Elsewhere(expected), Some(declared)) = (entry.place, self.declared) else { return None };
+        let is_counted_only = declared.policy() == OnViolation::Warn;
+        (!is_counted_only).then(|| declared.violation(entry.record.offset, expected))
+    }
+}

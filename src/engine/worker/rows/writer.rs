@@ -1,0 +1,20 @@
+//! The writer of the rows that a batch puts into the open transaction before it is decided to its end.
+
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::ports::rows::{RowRead, RowWrite};
+
+/// Writes and reads rows of the open transaction while its batch is being decided.
+pub(super) trait Writer<E> {
+    /// As [`Rows::keeps`](crate::ports::rows::Rows::keeps).
+    fn keeps(&self, table: usize) -> bool;
+
+    /// Writes one row; answers why the database refuses it, if it does: then nothing is written.
+    fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, E>;
+
+    /// Writes rows; fails where the database refuses one.
+    fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), E>;
+
+    /// The rows as they are by now.
+    fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, E>;
+}
