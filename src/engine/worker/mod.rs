@@ -14,6 +14,9 @@ pub(crate) mod rows;
 
 mod log;
 
+mod farewell;
+mod upkeep;
+
 mod answer;
 
 use crate::engine::mailbox::{Left, ToRelay, ToSource, ToStage};

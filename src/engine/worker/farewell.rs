@@ -1,0 +1,43 @@
+//! The farewell of tasks that move: what they decided is published, and their stores are left as of that.
+
+use crate::engine::mailbox::ToRelay;
+use crate::engine::state::stores::Keyed;
+use crate::engine::task::State;
+use crate::engine::worker::Stage;
+use crate::ports::Fault;
+use crate::ports::source::TaskId;
+use crossbeam_channel::Sender;
+
+impl Stage {
+    /// Tasks that move leave their stores as of what is published; the rest of the worker's open batch goes first.
+    pub(super) fn leave(&mut self, tasks: Vec<TaskId>, ack: Sender<()>) -> Result<(), Fault> {
+        self.hand_over_log()?;
+        let is_stateful = |id: &TaskId| self.state.tasks.get(id).is_some_and(|task| task.keyed.is_some());
+        if !tasks.iter().any(is_stateful) {
+            self.forget(&tasks);
+            // Behind everything handed over so far, so that it is published first.
+            let _ = self.relay.send(ToRelay::Drain { ack });
+            return Ok(());
+        }
+        for id in &tasks {
+            self.drop_records(*id, State::Leaving);
+        }
+        let _ = self.relay.send(ToRelay::Farewell { tasks, ack });
+        Ok(())
+    }
+
+    /// Everything that these tasks decided is published, or is somebody else's.
+    pub(super) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) -> Result<(), Fault> {
+        // One that came back meanwhile, because the revoke was not waited for, is another task under the same id.
+        let is_leaving = |id: &&TaskId| self.state.tasks.get(id).is_some_and(|task| task.state == State::Leaving);
+        let leaving: Vec<TaskId> = tasks.iter().filter(is_leaving).copied().collect();
+        for id in &leaving {
+            if self.state.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(Keyed::is_dirty)) {
+                self.flush_task(*id)?;
+            }
+        }
+        self.forget(&leaving);
+        let _ = ack.send(());
+        Ok(())
+    }
+}

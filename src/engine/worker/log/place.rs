@@ -1,0 +1,297 @@
+//! The place of one record in front of a step without rows, and the decision of the record there.
+
+use crate::engine::outbound::message::{bytes_of, dead_letter, notice, sent_on};
+use crate::engine::outbound::outgoing::Origin;
+use crate::engine::outbound::publication::Outbound;
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::event_time::Horizon;
+use crate::engine::settings::EngineSettings;
+use crate::engine::state::stores::{Access, Keyed, Trouble};
+use crate::engine::status::Status;
+use crate::engine::task::in_hand::Hand;
+use crate::engine::worker::log::open_batch::OpenBatch;
+use crate::engine::worker::log::tally::{InPlace, Looks};
+use crate::engine::worker::rows::record::RECORD_BYTES;
+use crate::flow::algorithm::Context;
+use crate::flow::effect::{Reject, Stepped};
+use crate::flow::key::{Key, KeyType, partition_for};
+use crate::flow::net::in_net;
+use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
+use crate::flow::record::{Partition, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::step::LogStep;
+use crate::flow::store::StateAccess;
+use crate::flow::topology::SubTopology;
+use crate::ports::Fault;
+use crate::ports::note::InHand;
+use crate::ports::rows::Counts;
+use crate::ports::sink::Message;
+use std::collections::HashMap;
+
+/// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.
+const SAMPLE: i64 = 16;
+
+/// What holds for every record.
+pub(super) struct Terms<'a> {
+    pub(super) pipeline: &'a str,
+    pub(super) now: Timestamp,
+    pub(super) horizon: Horizon,
+    pub(super) settings: &'a EngineSettings,
+    pub(super) message_bytes_max: &'a HashMap<TopicName, usize>,
+    /// That of the topic that the step re-keys into.
+    pub(super) rekeyed_bytes_max: Option<usize>,
+    pub(super) status: &'a Status,
+    pub(super) hand: &'a Hand,
+    pub(super) in_place: InPlace,
+    pub(super) looks: Looks,
+}
+
+/// Where one record stands.
+pub(super) struct Place<'a> {
+    pub(super) terms: &'a Terms<'a>,
+    pub(super) sub: &'a SubTopology,
+    pub(super) step: &'a dyn LogStep,
+    pub(super) source: &'a TopicPartition,
+    /// The record itself, as it is noted.
+    pub(super) at: InHand,
+    /// Whether the source is kept as a table: its records say nothing of the streams' time.
+    pub(super) is_table: bool,
+    /// What is declared of the partitioning of the record's topic.
+    pub(super) declared: Option<&'a Declared>,
+    /// Where nothing is declared: how its keys must be partitioned for them to meet, where the step keeps something by key.
+    pub(super) assumed: Option<&'a KeyHash>,
+    pub(super) may_retry: bool,
+}
+
+/// What became of one record.
+pub(super) enum Verdict {
+    Decided,
+    /// It is offered again later.
+    Later(String),
+    /// The partition halts in front of it.
+    Halt(HaltReason, String),
+}
+
+impl Place<'_> {
+    pub(super) fn decide(
+        &self,
+        record: &Record<'_>,
+        count: i32,
+        keyed: Option<&mut Keyed>,
+        open: &mut OpenBatch,
+        counts: &mut Counts,
+    ) -> Result<Verdict, Fault> {
+        let is_ahead = !self.is_table && !self.terms.horizon.allows(record.timestamp);
+        if is_ahead
+            && keyed.as_deref().is_some_and(Keyed::is_timed)
+            && let Err(reject) = self.terms.horizon.check(record.timestamp)
+        {
+            return Ok(self.rejected(record, reject, open, counts));
+        }
+        let mut keyed = keyed;
+        let result = match self.check(record, count, open) {
+            Ok(Some(verdict)) => return Ok(verdict), // sent on, or nothing yet: another task's clock, or none
+            Ok(None) => match self.run(record, count, keyed.as_deref_mut(), open, counts) {
+                Ok(result) => result,
+                Err(Trouble::NoStore(message)) => return Ok(Verdict::Halt(HaltReason::UnknownStore, message)),
+                Err(Trouble::Fault(fault)) => return Err(fault),
+            },
+            Err(reject) => Err(reject),
+        };
+        let verdict = match result {
+            Ok(()) => Verdict::Decided,
+            Err(reject) => self.rejected(record, reject, open, counts),
+        };
+        if let (Verdict::Decided, false, Some(keyed)) = (&verdict, self.is_table || is_ahead, keyed) {
+            keyed.advance(record.timestamp);
+        }
+        Ok(verdict)
+    }
+
+    /// Runs the step; the inner error is the record's fault, and nothing is left of what it did.
+    fn run(
+        &self,
+        record: &Record<'_>,
+        count: i32,
+        keyed: Option<&mut Keyed>,
+        open: &mut OpenBatch,
+        counts: &mut Counts,
+    ) -> Result<Result<(), Reject>, Trouble> {
+        let rows = open.rows.len();
+        let mut access = match keyed {
+            None => Access::none(record.timestamp),
+            Some(keyed) if self.is_table => keyed.open_for_table(record.timestamp),
+            Some(keyed) => keyed.open(record.timestamp),
+        };
+        let result = self
+            .apply(record, &mut access)
+            .and_then(|stepped| access.refusal().map_or(Ok(stepped), Err))
+            .and_then(|stepped| self.take(record, stepped, count, open, counts));
+        open.sent_bytes += access.written_bytes(); // changelog records, which join the batch at its end
+        if let Err(trouble) = access.end(result.is_ok()) {
+            open.rows.truncate(rows);
+            return Err(trouble);
+        }
+        Ok(result)
+    }
+
+    /// Size, and the source's declaration: before anything is decoded.
+    fn check(&self, record: &Record<'_>, count: i32, open: &mut OpenBatch) -> Result<Option<Verdict>, Reject> {
+        let (bytes, limit) = (record.value.map_or(0, <[u8]>::len), self.terms.settings.record_bytes_max);
+        if bytes > limit {
+            let message = format!("the value has {bytes} bytes, more than engine.record_bytes_max = {limit}");
+            return Err(Reject::dead_letter("too-large", message));
+        }
+        self.terms.hand.check(self.at)?;
+        let Some(declared) = self.declared else {
+            if let (Some(hash), Some(key)) = (self.assumed.filter(|_| count > 1), record.key) {
+                self.terms.looks.note(&self.source.topic, key, hash, count, self.source.partition);
+            }
+            return Ok(None);
+        };
+        let expected = declared.place(record.key)?;
+        if expected == self.source.partition.0 {
+            self.terms.in_place.note(&self.source.topic, record);
+            return Ok(None);
+        }
+        self.terms.status.declared.violated(self.source, record.offset, expected);
+        match declared.policy() {
+            OnViolation::Warn => Ok(None),
+            // A hash of the user's own may name a partition that is none: sent there, it would fail the whole transaction.
+            OnViolation::Repartition if (0..declared.count()).contains(&expected) => {
+                // The last companion of a source declared so.
+                let Some(destination) = self.sub.companions.last() else { return Ok(None) };
+                let limit = self.terms.message_bytes_max.get(destination).copied();
+                let key = record.key.unwrap_or_default();
+                fits(record, key, destination, limit)?;
+                self.send_on(record, destination, Some(Partition(expected)), key, open);
+                Ok(Some(Verdict::Decided))
+            }
+            OnViolation::Stop | OnViolation::Repartition => {
+                Ok(Some(Verdict::Halt(HaltReason::WronglyKeyed, declared.violation(record.offset, expected))))
+            }
+        }
+    }
+
+    fn apply(&self, record: &Record<'_>, state: &mut Access<'_>) -> Result<Stepped, Reject> {
+        let key = match self.step.key_type() {
+            Some(key_type) => key_type.parse(record.key)?,
+            None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
+        };
+        let mut context = Context {
+            topic: &self.source.topic,
+            partition: self.source.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            now: self.terms.now,
+            key: &key,
+            state: Some(state as &mut dyn StateAccess),
+        };
+        in_net(|| self.step.apply(record, &mut context))
+    }
+
+    /// Takes what the step came to into the open batch, all of it or nothing.
+    fn take(
+        &self,
+        record: &Record<'_>,
+        stepped: Stepped,
+        count: i32,
+        open: &mut OpenBatch,
+        counts: &mut Counts,
+    ) -> Result<(), Reject> {
+        let pipeline = self.terms.pipeline;
+        let (rows, copied, mut sent) = (open.rows.len(), self.fit_all(record, &stepped)?, 0);
+        for (seq, emission) in stepped.emissions.into_iter().enumerate() {
+            let row = notice(self.source, 0, record, seq, emission, None, self.terms.now);
+            let bytes = bytes_of(pipeline, &row);
+            if let Some(limit) = self.terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
+                let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
+                open.rows.truncate(rows);
+                return Err(Reject::dead_letter("too-large", message));
+            }
+            sent += bytes;
+            if copied + sent > RECORD_BYTES {
+                open.rows.truncate(rows);
+                return Err(too_much(copied + sent));
+            }
+            open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
+        }
+        open.sent_bytes += sent;
+        counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
+        if let Some(destination) = &self.sub.destination {
+            for key in stepped.rekeyed.iter() {
+                if record.offset.0 % SAMPLE == 0 {
+                    let was_there = partition_for(key, count) == self.source.partition.0;
+                    self.terms.status.shuffles.sampled(&self.source.topic, was_there);
+                }
+                self.send_on(record, destination, None, key, open);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the record may be sent on under all of its new keys: told before the first is. Answers the bytes of the copies.
+    fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
+        let Some(destination) = &self.sub.destination else { return Ok(0) };
+        let (limit, mut all) = (self.terms.rekeyed_bytes_max, 0);
+        for key in stepped.rekeyed.iter() {
+            fits(record, key, destination, limit)?;
+            all += key.len() + record.value.map_or(0, <[u8]>::len);
+        }
+        if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
+    }
+
+    /// Sends the record as it is to another topic under `key`; of its headers those that are not read as ours there.
+    fn send_on(
+        &self,
+        record: &Record<'_>,
+        destination: &TopicName,
+        partition: Option<Partition>,
+        key: &[u8],
+        open: &mut OpenBatch,
+    ) {
+        let headers = sent_on(record.headers);
+        let message = Message {
+            destination,
+            partition,
+            key: Some(key),
+            value: record.value,
+            headers: &headers,
+            timestamp: Some(record.timestamp),
+            is_tracked: false,
+        };
+        open.outgoing.push(Origin { source: self.source, offset: record.offset }, &message);
+    }
+
+    fn rejected(&self, record: &Record<'_>, reject: Reject, open: &mut OpenBatch, counts: &mut Counts) -> Verdict {
+        match reject {
+            Reject::Skip { .. } => counts.skipped += 1,
+            Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
+            reject => {
+                let limits = self.terms.message_bytes_max;
+                let Terms { pipeline, now, .. } = self.terms;
+                let row = dead_letter(pipeline, limits, self.source, 0, record, &reject, *now);
+                open.sent_bytes += bytes_of(pipeline, &row);
+                open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
+                counts.dead_letters += 1;
+            }
+        }
+        Verdict::Decided
+    }
+}
+
+/// # Errors
+/// A dead letter where `record`, sent on under `key`, would have more bytes than `limit`.
+fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<(), Reject> {
+    let bytes = key.len() + record.value.map_or(0, <[u8]>::len);
+    if let Some(limit) = limit.filter(|limit| bytes > *limit) {
+        let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
+        return Err(Reject::dead_letter("too-large", message));
+    }
+    Ok(())
+}
+
+/// What one record comes to goes out in one transaction.
+fn too_much(bytes: usize) -> Reject {
+    let message = format!("notices and copies of {bytes} bytes in all, more than {RECORD_BYTES}");
+    Reject::dead_letter("too-large", message)
+}

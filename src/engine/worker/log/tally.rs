@@ -1,0 +1,76 @@
+//! The tally of a slice: where its records lay, counted by topic until the status is told.
+
+use crate::engine::status::{Declarations, Looked, Undeclared};
+use crate::flow::key::crc32_partition_for;
+use crate::flow::partitioning::KeyHash;
+use crate::flow::record::{Partition, Record, TopicName};
+use std::cell::RefCell;
+
+/// Records that lay where their source declares, counted by topic until the end of the slice: the status is behind a lock.
+#[derive(Default)]
+pub(super) struct InPlace(RefCell<Vec<(TopicName, u64, u64)>>);
+
+impl InPlace {
+    pub(super) fn note(&self, topic: &TopicName, record: &Record<'_>) {
+        let bytes = record.bytes() as u64;
+        let mut counted = self.0.borrow_mut();
+        if let Some((_, records, sum)) = counted.iter_mut().find(|(other, ..)| other == topic) {
+            *records += 1;
+            *sum += bytes;
+        } else {
+            counted.push((topic.clone(), 1, bytes));
+        }
+    }
+
+    pub(super) fn report(self, declared: &Declarations) {
+        for (topic, records, bytes) in self.0.into_inner() {
+            declared.in_place(&topic, records, bytes);
+        }
+    }
+}
+
+/// Keyed records of sources that declare nothing, counted likewise.
+#[derive(Default)]
+pub(super) struct Looks(RefCell<Vec<(TopicName, Looked)>>);
+
+impl Looks {
+    pub(super) fn note(&self, topic: &TopicName, key: &[u8], hash: &KeyHash, count: i32, found: Partition) {
+        let Ok(expected) = hash.place(key, count) else { return };
+        let is_elsewhere = expected != found.0;
+        let is_crc32 = is_elsewhere && crc32_partition_for(key, count) == found.0;
+        let mut counted = self.0.borrow_mut();
+        let place = counted.iter().position(|(other, _)| other == topic).unwrap_or_else(|| {
+            counted.push((topic.clone(), Looked { assumed: hash.name(), ..Looked::default() }));
+            counted.len() - 1
+        });
+        if let Some((_, looked)) = counted.get_mut(place) {
+            looked.checked += 1;
+            looked.elsewhere += u64::from(is_elsewhere);
+            looked.by_crc32 += u64::from(is_crc32);
+        }
+    }
+
+    pub(super) fn report(self, undeclared: &Undeclared) {
+        for (topic, looked) in self.0.into_inner() {
+            undeclared.looked(&topic, looked);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Offset, Timestamp};
+
+    #[test]
+    fn records_in_their_places_are_counted_by_topic() {
+        let topic = |name| TopicName::parse(name).unwrap();
+        let record =
+            Record { offset: Offset(0), timestamp: Timestamp(0), key: Some(b"k"), value: Some(b"123"), headers: &[] };
+        let counted = InPlace::default();
+        for name in ["a", "b", "a", "a"] {
+            counted.note(&topic(name), &record);
+        }
+        assert_eq!(counted.0.into_inner(), [(topic("a"), 3, 12), (topic("b"), 1, 4)]);
+    }
+}

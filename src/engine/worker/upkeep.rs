@@ -1,0 +1,133 @@
+//! The upkeep of the stores of all tasks, with rows and without: expired keys, flushes, and what cannot be read or written.
+
+use crate::engine::outbound::outgoing::{Origin, Outgoing};
+use crate::engine::outbound::publication::{Part, Publication};
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::order::Step;
+use crate::engine::state::stores::{Keyed, Trouble};
+use crate::engine::task::{State, Task};
+use crate::engine::worker::Stage;
+use crate::flow::record::{Offset, TopicPartition};
+use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
+use crate::ports::source::TaskId;
+use std::time::Duration;
+
+/// The pause before a store whose disk did not answer is asked again.
+const UNREAD_PAUSE: Duration = Duration::from_secs(1);
+
+impl Stage {
+    /// Looks for expired keys in the stores of one task that nothing comes for, and sends their tombstones in a transaction
+    /// that moves no offset, also where the step has rows: these tombstones need no outbox, since whoever does not find them
+    /// in the changelog looks for the expired keys again. True when something was done.
+    pub(super) fn search_idle(&mut self) -> Result<bool, Fault> {
+        let (now, is_doubtful) = (self.clock.elapsed(), self.state.in_doubt.is_some());
+        let is_due = |task: &&mut Task| {
+            task.state == State::Running
+                && !(is_doubtful && task.has_rows())
+                && task.keyed.as_ref().is_some_and(|keyed| keyed.is_idle_search_due(now))
+                && task.is_caught_up()
+                && task.inputs.iter().all(|input| input.queued() == 0)
+        };
+        let Some(task) = self.state.tasks.values_mut().find(is_due) else { return Ok(false) };
+        let (id, assignment) = (task.id, task.assignment);
+        let (Some(input), Some(keyed)) = (task.inputs.first(), &mut task.keyed) else { return Ok(false) };
+        let (source, through, at) = (input.source.clone(), input.through(), input.next_offset);
+        let mut outgoing = Outgoing::default();
+        // As of the record that comes next: where the log holds that one already, this is somebody else's to send.
+        let found = keyed.close_idle(Origin { source: &source, offset: Offset(at.0) }, now, &mut outgoing);
+        if outgoing.len() > 0 {
+            let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+            let marks = task.marks.first().cloned();
+            let part = Part { task: id, assignment, source, through, from: at, to: at, marks, batch };
+            self.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
+        }
+        if let Err(fault) = found {
+            self.store_failed(id, fault)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes stores whose time has come, and holds the caches to their bound. Stores that cannot be written halt their tasks.
+    pub(super) fn flush_stores(&mut self) -> Result<(), Fault> {
+        let now = self.clock.elapsed();
+        let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
+        // A batch in doubt is neither undone nor sealed yet.
+        let is_doubtful = self.state.in_doubt.is_some();
+        let settled = self.state.tasks.values_mut().filter(|task| !(is_doubtful && task.has_rows()));
+        settled.filter_map(|task| task.keyed.as_mut()).for_each(|keyed| keyed.bound(bytes_max));
+        let due: Vec<TaskId> = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state.is_deciding() && !(is_doubtful && task.has_rows()))
+            .filter(|task| {
+                // An owner has met every tombstone up to now: its checkpoint grows no older than that.
+                let (every, anew) = (self.settings.store_flush, self.settings.store_rebuild_after / 8);
+                let is_due = |keyed: &Keyed| {
+                    now.saturating_sub(keyed.flushed_at) >= if keyed.is_dirty() { every } else { anew.max(every) }
+                };
+                task.keyed.as_ref().is_some_and(is_due)
+            })
+            .map(|task| task.id)
+            .collect();
+        due.into_iter().try_for_each(|id| self.flush_task(id))
+    }
+
+    /// Writes the stores of one task.
+    pub(super) fn flush_task(&mut self, id: TaskId) -> Result<(), Fault> {
+        let (at, now) = (self.clock.now(), self.clock.elapsed());
+        let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let sources: Vec<TopicPartition> = task.inputs.iter().map(|input| input.source.clone()).collect();
+        let Some(keyed) = &mut task.keyed else { return Ok(()) };
+        failpoint!(K21);
+        if let Err(fault) = keyed.flush(&sources, at, now) {
+            return self.store_failed(id, fault);
+        }
+        let stores = keyed.kept.len().max(1);
+        for kept in &mut keyed.kept {
+            kept.cache.sweep(bytes_max / stores);
+        }
+        self.show_stores(id);
+        self.hook.after(Step::WriteStore)
+    }
+
+    /// A store of the task could not be read: what its disk did not answer is asked for again, after a pause and for as long
+    /// as it takes; what cannot be true halts the task.
+    pub(crate) fn store_unread(&mut self, id: TaskId, trouble: Trouble) -> Result<(), Fault> {
+        match trouble {
+            Trouble::Fault(fault @ (Fault::Retry(_) | Fault::Fenced(_))) => {
+                self.unread(id, &fault);
+                Ok(())
+            }
+            trouble => self.store_failed(id, trouble),
+        }
+    }
+
+    pub(super) fn unread(&mut self, id: TaskId, fault: &Fault) {
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        if !task.waiting.has_begun() {
+            tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait");
+        }
+        task.waiting.step_in_vain(now, id, task.state.label(), fault);
+        for input in &mut task.inputs {
+            input.blocked_until = now + UNREAD_PAUSE;
+        }
+    }
+
+    /// A store of the task cannot be read or written, or was never given to its step: the task halts.
+    pub(super) fn store_failed(&mut self, id: TaskId, trouble: impl Into<Trouble>) -> Result<(), Fault> {
+        let (reason, detail) = match trouble.into() {
+            Trouble::NoStore(message) => (HaltReason::UnknownStore, message),
+            Trouble::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
+            Trouble::Fault(fault @ Fault::Corrupt(_)) => (HaltReason::StoreUnreadable, fault.to_string()),
+            Trouble::Fault(fault) => (HaltReason::StoreUnwritable, fault.to_string()),
+        };
+        if let Some(halt) = self.halt_of(id, 0, reason, detail) {
+            self.halt(id, halt);
+        }
+        Ok(())
+    }
+}
