@@ -390,7 +390,7 @@ fn the_judge_finds_what_is_against_the_arrows() {
     let cases = [
         ("flow/key.rs", "//! x\nuse crate::ports::Fault;"),
         ("engine/worker/mod.rs", "//! x\nuse crate::{flow::Key, adapters::memory::MemoryLog};"),
-        ("engine/state/cache.rs", "//! x\nuse crate::engine::worker::Stage;"),
+        ("engine/state/cache/mod.rs", "//! x\nuse crate::engine::worker::Stage;"),
         ("adapters/kafka/producer.rs", "//! x\nuse crate::adapters::postgres::PostgresRows;"),
         ("adapters/memory/log.rs", "//! x\nuse crate::engine::status::Status;"),
         ("http/page.rs", "//! x\nuse crate::engine::worker::Stage;"),

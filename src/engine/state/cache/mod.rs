@@ -9,74 +9,26 @@
 //! Only proved values reach the store, so a store never holds what its changelog lacks. The changelog gets one record a
 //! key and batch, however often the key was written: that is where the cache saves most.
 
+mod value;
+
+mod entry;
+
+mod flush;
+mod ranges;
+mod search;
+mod sweep;
+
+use crate::engine::state::cache::entry::{ENTRY_BYTES, Entry, Touched, Undo};
+use crate::engine::state::cache::value::{PLAIN, Value, after, expiring, expiry};
 use crate::engine::state::slots::Slots;
-use crate::flow::record::{NextOffset, Timestamp};
+use crate::flow::record::Timestamp;
 use crate::flow::store::StoreSpec;
 use crate::ports::Fault;
 use crate::ports::store::{Checkpoint, KeyedStore, StoreSize, Write};
-use hashbrown::HashMap;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
-use std::time::Duration;
 
-/// First byte of a kept value: `[PLAIN][version][JSON]`.
-const PLAIN: u8 = 1;
-/// First byte of a value that expires: `[EXPIRING][ms since 1970, 8 bytes, big-endian][version][JSON]`.
-const EXPIRING: u8 = 2;
 /// The key under which a store keeps its task's clock, as `[PLAIN][1][ms since 1970, JSON]`: no record may use it.
 pub(crate) const CLOCK: &[u8] = b"\0tidegate\0clock";
-/// Roughly what an entry costs beside its bytes: its slot and number, the two allocations' headers.
-const ENTRY_BYTES: usize = 112;
-/// Bytes that one search for expired keys may gather.
-const EXPIRE_BYTES: usize = 4 << 20;
-/// Bytes after which a flush goes on in another write: the store has the whole of each in memory beside the cache.
-const WRITE_BYTES: usize = 8 << 20;
-
-/// A cached value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Value {
-    /// Not read yet: whatever the store holds.
-    Unread,
-    /// The key is not there.
-    Absent,
-    /// As kept: with its envelope.
-    Present(Vec<u8>),
-}
-
-#[derive(Debug)]
-struct Entry {
-    value: Value,
-    /// The last batch that wrote it; 0 for none.
-    batch: u64,
-    /// Read or written since the last sweep.
-    is_used: bool,
-}
-
-impl Entry {
-    /// What stands in a place that nobody has.
-    const fn empty() -> Self {
-        Self { value: Value::Unread, batch: 0, is_used: false }
-    }
-}
-
-/// An entry that a batch wrote, with what it was before.
-#[derive(Debug)]
-struct Touched {
-    number: usize,
-    value: Value,
-    batch: u64,
-}
-
-/// Sees keys with their values, `None` where there is none; answers whether to go on.
-type Show<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> bool + 'a;
-
-/// What a record under decision did to a key.
-enum Undo {
-    /// It is the batch's first write of the last entry in `open`.
-    First,
-    /// The entry was written in this batch before.
-    Again(usize, Value),
-}
 
 /// One partition of one store, with its cache.
 pub(crate) struct WriteBack {
@@ -186,149 +138,10 @@ impl WriteBack {
         Ok(self.add(key, value))
     }
 
-    /// Shows keys with `from <= key < to` and their newest values at `now`, in key order until `visit` answers false.
-    pub(crate) fn scan(
-        &mut self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        now: Timestamp,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Fault> {
-        if to.is_some_and(|to| to <= from) {
-            return Ok(());
-        }
-        self.index();
-        let cache = &*self;
-        let newest = cache.unflushed_within(from, to).map(|(key, _, value)| (key, value));
-        cache.merge(newest, from, to, now, &mut |key, value| value.is_none_or(|value| visit(key, value)))
-    }
-
-    /// What was written after `flushed`, in key order: key, number and newest value.
-    fn unflushed_within<'a>(
-        &'a self,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> impl Iterator<Item = (&'a [u8], usize, &'a Value)> {
-        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let within = self.unflushed.as_ref().map(|index| index.range::<[u8], _>(range));
-        within
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, number)| Some((&**key, *number, &self.entries.get(*number)?.value)))
-    }
-
-    /// Makes the index of what was written after `flushed`, unless there is one: all of it was touched by a batch that is not
-    /// proved, or lies in an entry whose number only the entries know.
-    fn index(&mut self) {
-        self.is_ranged = true;
-        if self.unflushed.is_some() {
-            return;
-        }
-        let entries = &self.entries;
-        let written = entries.iter().filter(|(_, entry)| entry.batch > self.flushed);
-        let index = written.filter_map(|(number, _)| Some((entries.key(number)?.into(), number)));
-        self.unflushed = Some(index.collect());
-    }
-
     /// A new entry.
     fn add(&mut self, key: &[u8], value: Value) -> usize {
         self.bytes += ENTRY_BYTES + key.len();
         self.entries.insert(key, Entry { value, batch: 0, is_used: true })
-    }
-
-    /// The store's contents under those of `over`, which are as much in key order and within the range as what is shown; `None`
-    /// for a key whose value is deleted or has expired.
-    fn merge<'a>(
-        &self,
-        over: impl Iterator<Item = (&'a [u8], &'a Value)>,
-        from: &[u8],
-        to: Option<&[u8]>,
-        now: Timestamp,
-        visit: &mut Show<'_>,
-    ) -> Result<(), Fault> {
-        let mut goes_on = true;
-        let mut show = |key: &[u8], value: Option<&[u8]>| {
-            goes_on = goes_on && visit(key, value.filter(|_| key != CLOCK));
-            goes_on
-        };
-        let mut ahead = over.peekable();
-        self.store.scan(from, to, &mut |key, bytes| {
-            while let Some((above, value)) = ahead.next_if(|(above, _)| *above < key) {
-                if !show(above, value.at(now)) {
-                    return false;
-                }
-            }
-            match ahead.next_if(|(above, _)| *above == key) {
-                Some((_, value)) if *value != Value::Unread => show(key, value.at(now)),
-                _ => show(key, open_envelope(bytes, now)),
-            }
-        })?;
-        for (above, value) in ahead {
-            if !show(above, value.at(now)) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows the proved value of `key`: what a crash at this moment would leave.
-    pub(crate) fn proved(&self, key: &[u8], now: Timestamp, visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
-        let number = self.entries.find(key);
-        let unproved = self.in_flight.iter().flatten().chain(&self.open);
-        let before = unproved.into_iter().find(|touched| Some(touched.number) == number).map(|touched| &touched.value);
-        let value = before.or_else(|| self.entries.get(number?).map(|entry| &entry.value));
-        match value {
-            Some(value) if *value != Value::Unread => visit(value.at(now)),
-            _ => self.store.get(key, &mut |found| visit(found.and_then(|bytes| open_envelope(bytes, now))))?,
-        }
-        Ok(())
-    }
-
-    /// Shows proved values as [`WriteBack::scan`] shows the newest, but looks at no more than `keys_max` keys, expired ones
-    /// included. Answers where to go on: at the key that `visit` did not accept, or at the first one not looked at; `None`
-    /// at the end.
-    pub(crate) fn page_proved(
-        &mut self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        now: Timestamp,
-        keys_max: usize,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<Option<Vec<u8>>, Fault> {
-        if to.is_some_and(|to| to <= from) {
-            return Ok(None);
-        }
-        self.index();
-        let cache = &*self;
-        let before = cache.before();
-        let proved = cache.unflushed_within(from, to).filter_map(|(key, number, newest)| {
-            Some((key, before.get(&number).map_or(Some(newest), |before| *before)?))
-        });
-        let (mut seen, mut next) = (0, None);
-        cache.merge(proved, from, to, now, &mut |key, value| {
-            let goes_on = seen < keys_max && value.is_none_or(|value| visit(key, value));
-            seen += 1;
-            if !goes_on {
-                next = Some(key.to_vec());
-            }
-            goes_on
-        })?;
-        Ok(next)
-    }
-
-    /// How many proved values the store lacks.
-    pub(crate) fn unwritten_count(&self) -> usize {
-        let written = || self.entries.iter().filter(|(_, entry)| entry.batch > self.flushed).count();
-        let written = self.unflushed.as_ref().map_or_else(written, BTreeMap::len);
-        written - self.before().values().filter(|before| before.is_none()).count()
-    }
-
-    /// The proved values of the entries that batches have written which are not proved; `None` for what the store has.
-    fn before(&self) -> HashMap<usize, Option<&Value>> {
-        let unproved = self.in_flight.iter().chain([&self.open]);
-        // What was before the first of them, which decides, so it comes last.
-        let touched = unproved.rev().flatten();
-        touched.map(|touched| (touched.number, (touched.batch > self.flushed).then_some(&touched.value))).collect()
     }
 
     // === Writing ===
@@ -463,73 +276,6 @@ impl WriteBack {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Writes every proved value that the store lacks, and with the last of them the checkpoint. What goes before lies beyond
-    /// the checkpoint that the store has, and is read over again by whoever begins there.
-    ///
-    /// # Errors
-    /// Where the store cannot be written; it has then some of it, or nothing.
-    pub(crate) fn flush(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
-        let Self { store, entries, open, in_flight, flushed, .. } = self;
-        let unwritten = unwritten(entries, in_flight.iter().chain([&*open]), *flushed).into_iter();
-        let mut writes: Vec<Write<'_>> =
-            unwritten.filter_map(|(number, value)| Some((entries.key(number)?, value.kept()))).collect();
-        writes.sort_unstable_by_key(|(key, _)| *key);
-        let mut rest = &writes[..];
-        while let Some((some, more)) = cut(rest) {
-            let nothing = || Checkpoint { next_offset: NextOffset(0), inputs: Vec::new(), ..checkpoint.clone() };
-            store.write(some, &store.checkpoint()?.unwrap_or_else(nothing))?;
-            rest = more;
-        }
-        store.write(rest, checkpoint)?;
-        self.flushed = self.batch - 1 - self.in_flight.len() as u64;
-        self.is_dirty = false;
-        if !std::mem::take(&mut self.is_ranged) {
-            self.unflushed = None;
-        }
-        let (entries, flushed) = (&self.entries, self.flushed);
-        if let Some(index) = &mut self.unflushed {
-            index.retain(|_, number| entries.get(*number).is_some_and(|entry| entry.batch > flushed));
-        }
-        Ok(())
-    }
-
-    /// Whether so much was added since the last sweep that another one is worth its while.
-    pub(crate) const fn is_over(&self, bytes_max: usize) -> bool {
-        self.bytes > bytes_max && self.bytes > self.swept + bytes_max / 4
-    }
-
-    /// Gives memory back until at most `bytes_max` are taken, as far as entries are in the store: first those not used
-    /// since the last sweep.
-    pub(crate) fn sweep(&mut self, bytes_max: usize) {
-        for _ in 0..2 {
-            if self.bytes <= bytes_max {
-                break;
-            }
-            let (mut freed, flushed) = (0, self.flushed);
-            let keep = |key: &[u8], entry: &mut Entry| {
-                let is_kept = entry.is_used || entry.batch > flushed;
-                entry.is_used = false;
-                if !is_kept {
-                    freed += ENTRY_BYTES + key.len() + entry.value.bytes();
-                }
-                is_kept
-            };
-            self.entries.retain(keep, Entry::empty);
-            self.bytes = self.bytes.saturating_sub(freed);
-        }
-        self.swept = self.bytes;
-        let Some(moved) = self.entries.shrink(Entry::empty) else { return };
-        let follow = |number: &mut usize| *number = moved.get(*number).copied().unwrap_or(usize::MAX);
-        let touched = self.in_flight.iter_mut().flatten().chain(&mut self.open);
-        touched.for_each(|touched| follow(&mut touched.number));
-        let undone = self.record.iter_mut().filter_map(|undo| match undo {
-            Undo::First => None,
-            Undo::Again(number, _) => Some(number),
-        });
-        undone.for_each(follow);
-        self.unflushed.iter_mut().flat_map(BTreeMap::values_mut).for_each(follow);
-    }
-
     // === Restoring ===
 
     /// Writes changelog records straight into the store: nothing is cached yet.
@@ -545,128 +291,17 @@ impl WriteBack {
         (self.bytes, self.swept, self.is_dirty, self.unflushed) = (0, 0, false, None);
         self.store.clear()
     }
-
-    /// Deletes, with the open batch, the keys that have expired at `now`: looks at `keys_max` of them from `from` on, and
-    /// answers where to go on; `None` at the end. A value that was written before its store had a time to live gets one.
-    pub(crate) fn expire(&mut self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Option<Vec<u8>>, Fault> {
-        let time = self.spec.time_to_live;
-        let (mut found, mut seen, mut bytes, mut next) = (Vec::new(), 0, 0, None);
-        let cached = |key: &[u8]| self.entries.get(self.entries.find(key)?);
-        self.store.scan(from, None, &mut |key, stored| {
-            if seen == keys_max || bytes > EXPIRE_BYTES {
-                next = Some(key.to_vec());
-                return false;
-            }
-            seen += 1;
-            // A newer value may lie in the cache; it is looked at again when it has reached the store.
-            let is_newest =
-                cached(key).is_none_or(|entry| entry.value == Value::Unread || entry.value.kept() == Some(stored));
-            let value = match (open_envelope(stored, now), stored.first(), time) {
-                (None, ..) => Value::Absent,
-                (Some(value), Some(&PLAIN), Some(time)) if key != CLOCK => {
-                    Value::Present(expiring(value, after(now, time)))
-                }
-                _ => return true,
-            };
-            if is_newest {
-                bytes += key.len() + value.bytes();
-                found.push((key.to_vec(), value));
-            }
-            true
-        })?;
-        for (key, value) in found {
-            self.set(&key, value);
-        }
-        self.accept();
-        Ok(next)
-    }
-}
-
-/// Parts as many writes from the rest as one write to the store may hold; `None` where they all are.
-fn cut<'a, 'b>(writes: &'a [Write<'b>]) -> Option<(&'a [Write<'b>], &'a [Write<'b>])> {
-    let mut bytes = 0;
-    let count = writes.iter().position(|(key, value)| {
-        let is_full = bytes >= WRITE_BYTES;
-        bytes += key.len() + value.map_or(0, <[u8]>::len);
-        is_full
-    })?;
-    writes.split_at_checked(count)
-}
-
-/// The values that are proved, but were written after the batch `flushed`; `unproved`: the batches that are not proved,
-/// oldest first.
-fn unwritten<'a>(
-    entries: &'a Slots<Entry>,
-    unproved: impl DoubleEndedIterator<Item = &'a Vec<Touched>>,
-    flushed: u64,
-) -> HashMap<usize, &'a Value> {
-    let written = entries.iter().filter(|(_, entry)| entry.batch > flushed);
-    let mut unwritten: HashMap<usize, &Value> = written.map(|(number, entry)| (number, &entry.value)).collect();
-    // What was before the first batch that is not proved, which decides, so it comes last.
-    for touched in unproved.rev().flatten() {
-        if touched.batch > flushed {
-            unwritten.insert(touched.number, &touched.value);
-        } else {
-            unwritten.remove(&touched.number);
-        }
-    }
-    unwritten
-}
-
-impl Value {
-    /// The value without its envelope, unless it has expired at `now`.
-    fn at(&self, now: Timestamp) -> Option<&[u8]> {
-        self.kept().and_then(|bytes| open_envelope(bytes, now))
-    }
-
-    /// The value with its envelope.
-    fn kept(&self) -> Option<&[u8]> {
-        match self {
-            Self::Present(bytes) => Some(bytes),
-            Self::Unread | Self::Absent => None,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.kept().map_or(0, <[u8]>::len)
-    }
-}
-
-/// The moment `time` after `at`, in milliseconds since 1970.
-fn after(at: Timestamp, time: Duration) -> i64 {
-    at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// A kept value that expires: for long, so no larger than it must be.
-fn expiring(value: &[u8], expires_at: i64) -> Vec<u8> {
-    [&[EXPIRING], &expires_at.to_be_bytes()[..], value].concat()
-}
-
-/// When a kept value expires, if it does.
-fn expiry(bytes: &[u8]) -> Option<i64> {
-    let (&EXPIRING, rest) = bytes.split_first()? else { return None };
-    Some(i64::from_be_bytes(*rest.first_chunk::<8>()?))
-}
-
-/// What is inside a kept value, unless it has expired at `now`. A layout of a later release is empty, which no type's
-/// decoder accepts.
-fn open_envelope(bytes: &[u8], now: Timestamp) -> Option<&[u8]> {
-    match bytes.split_first()? {
-        (&PLAIN, value) => Some(value),
-        (&EXPIRING, rest) => {
-            let (expires_at, value) = rest.split_first_chunk::<8>()?;
-            (i64::from_be_bytes(*expires_at) > now.0).then_some(value)
-        }
-        _ => Some(&[]),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::flush::{WRITE_BYTES, cut};
     use super::*;
+    use crate::flow::record::NextOffset;
     use crate::ports::source::LogIds;
     use proptest::prelude::*;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     /// A store that is a map.
     #[derive(Default, Clone)]
