@@ -1,0 +1,88 @@
+//! A committed batch: D moves, and the relay gets what is to be published.
+
+use crate::engine::outbound::publication::{Part, Publication, Through};
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::task::{State, Task};
+use crate::engine::worker::Stage;
+use crate::engine::worker::rows::prepared::{Advance, Prepared};
+use crate::flow::record::Offset;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+impl Stage {
+    /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
+    /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
+    pub(super) fn finish(&mut self, prepared: Prepared) {
+        let Prepared { advances, rows, outgoing, had_enough } = prepared;
+        let now = self.clock.elapsed();
+        self.state.failures = 0;
+        self.state.commits += 1;
+        if had_enough {
+            self.state.portion.had_enough(advances.iter().map(|advance| advance.reached.records).sum());
+        } else {
+            self.state.portion.committed(self.settings.batch_rows);
+        }
+        self.state.suspects.clear();
+        self.status.database_commits.add(1);
+        let mut publication = Publication { rows, outgoing, ..Publication::default() };
+        let mut moved = BTreeSet::new();
+        let mut astray = Vec::new();
+        for advance in advances {
+            self.status.count(advance.reached.counts);
+            self.status.declared.held(&advance.source, &advance.reached.held);
+            let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
+            let is_here = |task: &&mut Task| task.assignment == assignment && task.state == State::Running;
+            let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
+                publication.remove(&source);
+                continue;
+            };
+            if from != to {
+                let (source, marks) = (source.clone(), task.marks.get(number).cloned());
+                let through = Through::Database { epoch };
+                let part = Part { task: id, assignment, source, through, from, to, marks, batch: 0 };
+                publication.parts.push(part);
+                moved.insert(id);
+            }
+            if published > from {
+                publication.cut(&source, published); // an operator said that it was announced
+            }
+            let Some(input) = task.inputs.get_mut(number) else { continue };
+            input.next_offset = to;
+            if let Some(position) = &mut input.position {
+                position.published = published.min(to);
+            }
+            (input.apart, input.committed_in) = (None, self.state.commits);
+            input.consume(reached.records);
+            task.queued.fetch_sub(reached.records, Ordering::AcqRel);
+            let Some(input) = task.inputs.get_mut(number) else { continue };
+            if reached.records > 0 {
+                input.attempts = 0;
+            }
+            if let Some(code) = reached.retry {
+                let pause = self.settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
+                input.attempts += 1;
+                input.blocked_until = now + pause;
+                tracing::info!(partition = %input.source, offset = to.0, code, attempts = input.attempts, "a record will be offered again");
+            }
+            if let Some(sentence) = reached.astray {
+                astray.push((id, number, sentence, Offset(to.0).next()));
+            }
+            self.show(id);
+        }
+        for id in moved {
+            let Some(task) = self.state.tasks.get_mut(&id) else { continue };
+            if let Some(keyed) = &mut task.keyed {
+                let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
+                publication.number(id, batch);
+            }
+        }
+        if !publication.parts.is_empty() {
+            self.hand_over(publication);
+        }
+        for (id, number, sentence, past) in astray {
+            if let Some(halt) = self.halt_at(id, number, HaltReason::WronglyKeyed, sentence, None, Some(past)) {
+                self.halt(id, halt);
+            }
+        }
+    }
+}

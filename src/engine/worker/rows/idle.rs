@@ -1,0 +1,68 @@
+//! Inputs that are idle: P is written for themselves, since no batch does it in passing.
+
+use crate::engine::task::{Input, State};
+use crate::engine::worker::Stage;
+use crate::ports::Fault;
+use crate::ports::rows::{Counts, Move};
+use crate::ports::source::TaskId;
+use std::time::Duration;
+
+/// How long an input has nothing to do before P is written for itself; a batch writes it in passing.
+const IDLE: Duration = Duration::from_mins(1);
+
+impl Stage {
+    /// Writes P of inputs that have been idle for a while up to their K: outbox rows from P on are kept whatever their age, and
+    /// with them everything else in their partition of the outbox.
+    pub(crate) fn note_published(&mut self) -> Result<(), Fault> {
+        let now = self.clock.elapsed();
+        let is_due = |input: &&Input| {
+            let lags = input.position.as_ref().is_some_and(|position| Some(position.published) < input.published);
+            lags && input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= IDLE
+        };
+        let tasks = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
+        let idle: Vec<(TaskId, Move)> =
+            tasks.flat_map(|task| task.inputs.iter().filter(is_due).map(|input| (task.id, stays(input)))).collect();
+        if idle.is_empty() {
+            return Ok(());
+        }
+        let moves: Vec<Move> = idle.iter().map(|(_, moved)| moved.clone()).collect();
+        let matched = self.rows.begin().and_then(|()| self.rows.advance(&moves));
+        if !matched.as_ref().is_ok_and(|matched| matched.iter().all(|matched| *matched)) {
+            self.rows.rollback();
+        }
+        match matched {
+            Ok(matched) if matched.iter().all(|matched| *matched) => {
+                // Where the answer is lost, or nothing was written, the next batch writes it.
+                let _ = self.rows.commit().inspect_err(|fault| tracing::debug!(error = %fault, "P was not written"));
+                for (id, moved) in idle {
+                    let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+                    for position in
+                        inputs.filter(|input| input.source == moved.source).filter_map(|i| i.position.as_mut())
+                    {
+                        position.published = moved.published;
+                    }
+                }
+            }
+            Ok(matched) => {
+                for ((id, _), _) in idle.iter().zip(matched).filter(|(_, matched)| !matched) {
+                    self.doubt(*id);
+                }
+            }
+            Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            Err(fault) => self.back_off(&fault),
+        }
+        Ok(())
+    }
+}
+
+/// The compare-and-set that leaves a position where it is, and writes P alone.
+fn stays(input: &Input) -> Move {
+    Move {
+        source: input.source.clone(),
+        epoch: input.epoch(),
+        from: input.next_offset,
+        to: input.next_offset,
+        published: input.known(),
+        counts: Counts::default(),
+    }
+}

@@ -1,0 +1,117 @@
+//! The writes of a batch's rows into the open transaction, and the rows that the database refuses.
+
+use crate::engine::worker::rows::batch::Batch;
+use crate::engine::worker::rows::prepared::Undone;
+use crate::engine::worker::rows::writer::Writer;
+use crate::flow::effect::Reject;
+use crate::flow::key::Key;
+use crate::ports::rows::{RowRead, RowWrite, Rows, WriteFault};
+use crate::ports::{Clock, Fault};
+use std::time::Duration;
+
+/// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
+/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores, or with
+/// earlier records written already, are suspects from now on, and the whole batch is offered again; so it is where one of
+/// those records now asks for a retry, since those behind it are decided already.
+pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, clock: &dyn Clock) -> Result<(), Undone> {
+    let mut refused = Vec::new();
+    for (table, writes) in batch.writes() {
+        rows.savepoint()?;
+        write_halves(rows, table, &writes, &mut refused)?;
+    }
+    let (suspects, refused): (Vec<_>, Vec<_>) =
+        refused.into_iter().partition(|(table, write)| batch.begins_anew(*table, &write.key));
+    if !suspects.is_empty() {
+        return Err(suspected(suspects));
+    }
+    if !refused.is_empty() {
+        rows.savepoint()?; // the tables written since the last one was set are not to go with a refused row
+    }
+    for (table, write) in &refused {
+        let mut early = Early { rows: &mut *rows, has_suspects: true, clock, thought_until: None };
+        if batch.settle_refused(*table, &write.key, &mut early)? {
+            return Err(suspected(refused));
+        }
+    }
+    Ok(())
+}
+
+fn suspected(refused: Vec<(usize, RowWrite)>) -> Undone {
+    Undone::Refused(refused.into_iter().map(|(table, write)| (table, write.key)).collect())
+}
+
+/// The rows of the open transaction, before the batch is decided to its end.
+pub(super) struct Early<'a> {
+    pub(super) rows: &'a mut dyn Rows,
+    pub(super) has_suspects: bool,
+    pub(super) clock: &'a dyn Clock,
+    /// When the first statement went out.
+    pub(super) thought_until: Option<Duration>,
+}
+
+impl Early<'_> {
+    fn note_statement(&mut self) {
+        let clock = self.clock;
+        self.thought_until.get_or_insert_with(|| clock.elapsed());
+    }
+}
+
+impl Writer<Undone> for Early<'_> {
+    fn keeps(&self, table: usize) -> bool {
+        self.rows.keeps(table)
+    }
+
+    /// Behind the savepoint that stands, which is moved past it.
+    fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
+        self.note_statement();
+        match self.rows.write(table, std::slice::from_ref(row)) {
+            Ok(()) => Ok(self.rows.savepoint().map(|()| None)?),
+            Err(WriteFault::Rejected(reject)) => Ok(self.rows.rollback_to_savepoint().map(|()| Some(reject))?),
+            Err(WriteFault::Fault(fault)) => Err(fault.into()),
+        }
+    }
+
+    /// Behind a savepoint of their own.
+    fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), Undone> {
+        self.note_statement();
+        let mut refused = Vec::new();
+        self.rows.savepoint()?;
+        write_halves(self.rows, table, rows, &mut refused)?;
+        if !refused.is_empty() {
+            return Err(suspected(refused));
+        }
+        if self.has_suspects {
+            self.rows.savepoint()?; // a suspect that is refused takes nothing of this with it
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Undone> {
+        Ok(self.rows.read(table, keys)?)
+    }
+}
+
+fn write_halves(
+    rows: &mut dyn Rows,
+    table: usize,
+    writes: &[RowWrite],
+    refused: &mut Vec<(usize, RowWrite)>,
+) -> Result<(), Fault> {
+    match rows.write(table, writes) {
+        Ok(()) => Ok(()),
+        Err(WriteFault::Fault(fault)) => Err(fault),
+        Err(WriteFault::Rejected(_)) => {
+            rows.rollback_to_savepoint()?;
+            if let [write] = writes {
+                refused.push((table, write.clone()));
+                return Ok(());
+            }
+            let (left, right) = writes.split_at(writes.len() / 2);
+            for half in [left, right] {
+                write_halves(rows, table, half, refused)?;
+                rows.savepoint()?; // what was written stays, whatever the next half does
+            }
+            Ok(())
+        }
+    }
+}
