@@ -1,0 +1,134 @@
+//! The claim of a task: its sources and stores first, then step 1, which raises the epochs.
+
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::order::Step;
+use crate::engine::task::{State, Task};
+use crate::engine::worker::Stage;
+use crate::ports::Fault;
+use crate::ports::failpoint::failpoint;
+use crate::ports::guard::{self, Guard};
+use crate::ports::rows::{Claim, Claimed};
+use crate::ports::source::TaskId;
+use std::time::Duration;
+
+impl Stage {
+    /// Before step 1: what the sources are, and the stores, which are opened but not read yet.
+    pub(super) fn enter(&mut self, id: TaskId) -> Result<(), Fault> {
+        let sources = self.sources(id);
+        let has_rows = self.state.tasks.get(&id).is_some_and(Task::has_rows);
+        let mut counts = Vec::with_capacity(sources.len());
+        for source in &sources {
+            let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
+            counts.push(count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?);
+        }
+        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        task.counts = counts;
+        if let Some((number, message)) = miscounted(task) {
+            if let Some(halt) = self.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
+                self.halt(id, halt);
+            }
+            return Ok(());
+        }
+        if !self.keep_state(id)? {
+            return Ok(());
+        }
+        if has_rows && !guard::is_off(Guard::ClaimFirst) {
+            return self.claim(id);
+        }
+        let task = self.state.tasks.get(&id);
+        let is_ours = task.is_some_and(|task| self.assignments.membership(id, task.assignment).is_some());
+        if is_ours {
+            self.go_on(id, State::ReadingCommitted, Duration::ZERO);
+        } else {
+            self.wait_for_revoke(id, &moved());
+        }
+        Ok(())
+    }
+
+    /// Step 1: raises the epochs. A plain read of the epoch would fence nobody.
+    pub(super) fn claim(&mut self, id: TaskId) -> Result<(), Fault> {
+        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
+        let Some(membership) = self.assignments.membership(id, task.assignment) else {
+            self.wait_for_revoke(id, &moved());
+            return Ok(());
+        };
+        let mut claims = Vec::new();
+        for source in self.sources(id) {
+            let log_ids = self.log_ids(&source.topic)?;
+            let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
+            let partition_count = count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?;
+            let (generation, owner) = (membership.generation(), self.owner.clone());
+            claims.push(Claim { source, generation, adopts: None, owner, log_ids, partition_count });
+        }
+        failpoint!(K14);
+        let mut claimed = self.rows.claim(&claims)?;
+        if self.state.tasks.get_mut(&id).is_some_and(|task| std::mem::take(&mut task.is_proved))
+            && adopt(&mut claims, &claimed)
+        {
+            claimed = self.rows.claim(&claims)?;
+        }
+        let mut stale = None;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            for (input, claimed) in task.inputs.iter_mut().zip(claimed) {
+                match claimed {
+                    Claimed::Owned(position) => {
+                        input.next_offset = position.next_offset;
+                        input.published = Some(position.published);
+                        input.position = Some(position);
+                    }
+                    Claimed::Absent => input.position = None,
+                    Claimed::Stale { generation } => stale = Some((input.source.clone(), generation)),
+                }
+            }
+        }
+        self.hook.after(Step::Claim)?;
+        if let Some((source, generation)) = stale {
+            let ours = membership.generation();
+            self.wait_for_revoke(
+                id,
+                &Fault::fenced(format!("{source} is claimed by generation {generation}, ours is {ours}")),
+            );
+        } else {
+            self.go_on(id, State::ReadingCommitted, Duration::ZERO);
+        }
+        Ok(())
+    }
+}
+
+fn moved() -> Fault {
+    Fault::fenced("the partition has moved")
+}
+
+/// Lets the claims that a later generation refused be made over it. False where there is none: nothing is to be claimed anew.
+///
+/// The group has confirmed our generation after the later one was found, so it counts anew. Each is named, so that a claim
+/// that comes late is refused by whoever has claimed since.
+fn adopt(claims: &mut [Claim], claimed: &[Claimed]) -> bool {
+    let mut is_any = false;
+    for (claim, claimed) in claims.iter_mut().zip(claimed) {
+        if let Claimed::Stale { generation } = claimed {
+            tracing::warn!(partition = %claim.source, found = generation, ours = claim.generation, "the group counts its generations anew; claiming over the last one");
+            claim.adopts = Some(*generation);
+            is_any = true;
+        }
+    }
+    is_any
+}
+
+/// The input whose topic has another partition count than the task rests on, with both counts: that of its declaration, or
+/// where keys of several topics must meet in a store, that of the lead topic.
+fn miscounted(task: &Task) -> Option<(usize, String)> {
+    let sub = &task.sub_topology;
+    let lead = task.counts.first().copied().unwrap_or(0);
+    sub.sources().zip(&task.counts).enumerate().find_map(|(number, (topic, count))| {
+        let declared = sub.declarations().find(|(declared, _)| *declared == topic).map(|(_, found)| found.count());
+        if let Some(declared) = declared.filter(|declared| declared != count) {
+            return Some((number, format!("{topic} is declared with {declared} partitions and has {count}")));
+        }
+        let is_apart = sub.is_stateful() && *count != lead;
+        let lead_name = &sub.lead;
+        is_apart.then(|| {
+            (number, format!("{lead_name} has {lead} partitions and {topic}, which is read with it, {count}: equal keys do not meet"))
+        })
+    })
+}

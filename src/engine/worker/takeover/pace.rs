@@ -1,0 +1,58 @@
+//! The pace of a takeover: when a step that could not be taken is tried again.
+
+use crate::engine::task::{State, Task};
+use crate::engine::worker::Stage;
+use crate::ports::Fault;
+use crate::ports::source::TaskId;
+use std::time::Duration;
+
+/// The pause before a step that was refused is tried again.
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
+/// How much longer than a question that was waited for in vain (a pending K, a locked position) took the worker's other tasks
+/// have before the next such question.
+pub(super) const REST: u32 = 3;
+/// ... and at most so much longer: a question whose answer was lost took seconds, and says nothing of the next one.
+const REST_MAX: Duration = Duration::from_secs(2);
+
+impl Stage {
+    /// Lets all that wait in vain in `state` wait for so long: together they have one part of the worker's time.
+    pub(super) fn rest(&mut self, state: State, pause: Duration) {
+        let until = self.clock.elapsed() + pause;
+        let waits = |task: &&mut Task| task.state == state && task.waiting.has_begun();
+        for task in self.state.tasks.values_mut().filter(waits) {
+            task.not_before = until;
+        }
+    }
+
+    /// Notes that a step of the task could not be taken, and says so when that has lasted.
+    pub(crate) fn in_vain(&mut self, id: TaskId, fault: &Fault) {
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        tracing::debug!(task = ?id, state = task.state.label(), error = %fault, "a takeover step is tried again");
+        if !task.patience.has_begun() {
+            task.waiting.step_in_vain(now, id, task.state.label(), fault);
+        }
+    }
+
+    /// There is nothing to do for the task yet: the log may have an open transaction where it reads.
+    pub(crate) fn wait_a_little(&mut self, id: TaskId, pause: Duration) {
+        let not_before = self.clock.elapsed() + pause;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.not_before = not_before;
+        }
+    }
+
+    pub(crate) fn go_on(&mut self, id: TaskId, state: State, pause: Duration) {
+        let not_before = self.clock.elapsed() + pause;
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.state = state;
+            task.not_before = not_before;
+        }
+        self.show(id);
+    }
+}
+
+/// How long a step waits that took so long in vain.
+pub(super) fn rest_after(took: Duration) -> Duration {
+    (REST * took).clamp(AGAIN, REST_MAX)
+}

@@ -1,0 +1,63 @@
+//! The proof that a task is still ours: asked for by writing K unchanged, and what follows where it is refused.
+
+use crate::engine::mailbox::ToRelay;
+use crate::engine::protocol::ownership::AssignmentId;
+use crate::engine::task::{State, Task};
+use crate::engine::worker::Stage;
+use crate::engine::worker::takeover::pace::AGAIN;
+use crate::ports::Fault;
+use crate::ports::guard::{self, Guard};
+use crate::ports::source::TaskId;
+use std::time::Duration;
+
+/// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
+/// also be refused because a rebalance was under way that left the partition here.
+const STALE: Duration = Duration::from_millis(500);
+
+impl Stage {
+    /// Somebody else has the task: the revoke is on its way. Where it is not, the group confirms that we are a member.
+    pub(super) fn wait_for_revoke(&mut self, id: TaskId, fault: &Fault) {
+        if self.state.tasks.get(&id).is_some_and(|task| !task.waiting.has_begun()) {
+            tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
+        }
+        self.in_vain(id, fault);
+        self.go_on(id, State::Stale, STALE);
+    }
+
+    /// The relay holds nothing of the task any more: the takeover begins anew, at once or when what it would publish is due.
+    pub(crate) fn prove_in_time(&mut self, id: TaskId) {
+        let until = self.state.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
+        match until.checked_sub(self.clock.elapsed()).filter(|pause| !pause.is_zero()) {
+            Some(pause) => self.go_on(id, State::PutOff, pause),
+            None => self.prove(id),
+        }
+    }
+
+    /// The group still gives us the partition although the database fenced us: a round trip proves membership, by
+    /// writing K unchanged. Refused means that we are stale.
+    pub(super) fn prove(&mut self, id: TaskId) {
+        if guard::is_off(Guard::Reclaim) {
+            self.go_on(id, State::Stale, STALE);
+            return;
+        }
+        let Some(assignment) = self.state.tasks.get(&id).map(|task| task.assignment) else { return };
+        let sources = self.sources(id);
+        self.go_on(id, State::Proving, Duration::ZERO);
+        let _ = self.relay.send(ToRelay::Prove { task: id, assignment, sources });
+    }
+
+    /// The group has answered.
+    pub(crate) fn proved(&mut self, id: TaskId, assignment: AssignmentId, outcome: Result<(), Fault>) {
+        let is_asked = |task: &&mut Task| task.assignment == assignment && task.state == State::Proving;
+        let Some(task) = self.state.tasks.get_mut(&id).filter(is_asked) else { return };
+        task.is_proved = outcome.is_ok();
+        match outcome {
+            Ok(()) => self.go_on(id, State::Claiming, Duration::ZERO),
+            Err(fault @ Fault::Fenced(_)) => self.wait_for_revoke(id, &fault),
+            Err(fault) => {
+                self.in_vain(id, &fault);
+                self.go_on(id, State::Stale, AGAIN);
+            }
+        }
+    }
+}
