@@ -21,29 +21,30 @@
 //! in `refusal`.
 
 pub(crate) mod producers;
-mod reduce;
-mod refusal;
 mod search;
 mod troubles;
 
-use crate::engine::mailbox::{Left, ToRelay, ToStage};
-use crate::engine::outbound::message::send_row;
+mod ending;
+mod failure;
+mod reduce;
+mod refusal;
+mod transaction;
+
+use crate::engine::mailbox::{ToRelay, ToStage};
 use crate::engine::outbound::outstanding::Outstanding;
-use crate::engine::outbound::publication::{Outbound, Part, Publication};
+use crate::engine::outbound::publication::Publication;
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::metadata;
-use crate::engine::protocol::order::{Hook, Step};
+use crate::engine::protocol::order::Hook;
 use crate::engine::protocol::ownership::{AssignmentId, Assignments};
-use crate::engine::protocol::patience::Patience;
 use crate::engine::relay::producers::Producers;
 use crate::engine::relay::search::Searches;
 use crate::engine::relay::troubles::Troubles;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
-use crate::flow::record::{NextOffset, TopicPartition};
-use crate::ports::failpoint::failpoint;
+use crate::flow::record::TopicPartition;
 use crate::ports::sink::Sink;
-use crate::ports::source::{Committed, Group, Membership, TaskId};
+use crate::ports::source::{Committed, Group, TaskId};
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,13 +52,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// How many times longer than one question to the log a stable read of K waits for a pending transaction, before it is tried
-/// again.
-const COMMITTED_WAITS: u32 = 8;
 /// How often the group may refuse us, with growing pauses of together some seconds, before the tasks must prove that they
 /// are ours. A rebalance refuses once or twice; a process that slept is refused for ever and hears of it elsewhere.
 const REFUSALS_MAX: u32 = 7;
-const MINUTE: Duration = Duration::from_mins(1);
 
 /// What became of a publication, or a piece of one.
 pub(crate) enum Settled {
@@ -356,199 +353,19 @@ impl Relay {
         self.producers.take_turns();
         Ok(())
     }
-
-    /// One transaction, in the order of [`crate::engine::protocol::order`].
-    fn attempt(&mut self, publication: &mut Publication) -> Result<(), Fault> {
-        self.producers.sink.begin()?;
-        self.hook.after(Step::OpenKafka)?;
-        for Outbound { row, .. } in &publication.rows {
-            send_row(&mut *self.producers.sink, &self.pipeline, row)?;
-            failpoint!(K7);
-        }
-        for message in publication.outgoing.messages() {
-            self.producers.sink.send(&message)?;
-            failpoint!(K7);
-        }
-        self.hook.after(Step::Produce)?;
-        self.producers.sink.flush()?;
-        publication.ends = self.producers.sink.ends();
-        self.hook.after(Step::Flush)?;
-        let membership = self.membership(&publication.parts)?;
-        self.producers.sink.send_offsets(&self.offsets(&publication.parts), &membership)?;
-        self.hook.after(Step::SendOffsets)?;
-        self.producers.sink.commit()?;
-        self.hook.after(Step::CommitKafka)
-    }
-
-    fn offsets(&self, parts: &[Part]) -> Vec<(TopicPartition, Committed)> {
-        let metadata =
-            |part: &Part| metadata::committed(&self.pipeline, part.through.epoch(), part.to, part.marks.as_deref());
-        let offset = |part: &Part| (part.source.clone(), metadata(part));
-        parts.iter().map(offset).collect()
-    }
-
-    /// The membership to commit with, immediately before it is used.
-    fn membership(&self, parts: &[Part]) -> Result<Membership, Fault> {
-        let mut found = None;
-        for part in parts {
-            found = self.assignments.membership(part.task, part.assignment);
-            if found.is_none() {
-                return Err(Fault::fenced(format!(
-                    "{}: the partition moved before its offsets were sent",
-                    part.source
-                )));
-            }
-        }
-        found.ok_or_else(|| Fault::retry("a transaction without offsets"))
-    }
-
-    /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
-    /// publishes it.
-    pub(crate) fn drop_foreign(&mut self, publication: &mut Publication) {
-        let detail = |part: &Part| {
-            if self.assignments.membership(part.task, part.assignment).is_none() {
-                return Some("the partition has moved");
-            }
-            let is_refused = self.refused.contains(&(part.task, part.assignment));
-            is_refused.then_some("something before it was not published")
-        };
-        let gone = |part: &Part| detail(part).map(|detail| (part.clone(), detail));
-        let gone: Vec<(Part, &str)> = publication.parts.iter().filter_map(gone).collect();
-        for (part, detail) in gone {
-            self.refuse(publication, &part, Left::ToTakeover, detail.into());
-        }
-    }
-
-    /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
-    fn give_up(&mut self, publication: &mut Publication) {
-        for part in publication.parts.clone() {
-            self.refuse(publication, &part, Left::ToTakeover, "the group refuses this member".into());
-        }
-    }
-
-    /// Leaves `part` to a takeover, or for good, and with it all that its assignment has handed over since.
-    pub(crate) fn refuse(&mut self, publication: &mut Publication, part: &Part, left: Left, detail: String) {
-        let Part { task, assignment, source, from, to, .. } = part;
-        tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
-        publication.remove(source);
-        self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
-        self.refused.insert((*task, *assignment));
-        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, left, detail });
-    }
-
-    fn confirm(&mut self, publication: &Publication) {
-        self.status.kafka_commits.add(1);
-        self.status.count(publication.counts);
-        let now = self.clock.now();
-        for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {
-            let age = u64::try_from(now.0.saturating_sub(timestamp.0)).unwrap_or(0);
-            self.status.age_at_publication.add(Duration::from_millis(age));
-        }
-        for part in &publication.parts {
-            self.tell_published(publication, part, part.to);
-        }
-        if publication.len() > 0 {
-            self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
-            self.troubles.end(publication);
-        }
-    }
-
-    fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
-        let Part { task, assignment, source, .. } = part.clone();
-        // One transaction: with any of its inputs all of the task's batches in it are published.
-        let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
-        let batch = batches.max().unwrap_or_default();
-        let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
-        let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
-        self.tell(ToStage::Published { task, assignment, source, next_offset, batch, ends });
-    }
-
-    /// Sorts a failure: ends the worker, or lets the publication be offered again.
-    fn note_failure(&mut self, fault: Fault, may_be_late: bool) -> Result<(), Fault> {
-        match fault {
-            Fault::Fatal(_) => return Err(fault),
-            // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
-            Fault::Fenced(_) => self.status.fencings.add(1),
-            Fault::Retry(_) if self.producers.sink.is_fenced() && !may_be_late => self.note_fencing()?,
-            Fault::Corrupt(_) | Fault::Retry(_) => {}
-        }
-        tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
-        Ok(())
-    }
-
-    /// Counts fencings of the producer: one with every rebalance is ordinary, many without any are two deployments with
-    /// one id.
-    fn note_fencing(&mut self) -> Result<(), Fault> {
-        self.status.fencings.add(1);
-        let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());
-        self.fencings.push_back((now, rebalances));
-        self.fencings.retain(|(at, seen)| now.saturating_sub(*at) < MINUTE && *seen == rebalances);
-        if self.fencings.len() >= self.settings.fencings_max {
-            let id = self.producers.sink.transactional_id();
-            return Err(Fault::fatal(format!(
-                "another instance uses transactional.id {id}: it was fenced {} times within a minute and without a rebalance; \
-                 give each deployment its own pipeline name, and each instance its own instance.slot",
-                self.fencings.len()
-            )));
-        }
-        Ok(())
-    }
-
-    /// Reads K and keeps what lies beyond it.
-    fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
-        let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
-        let (mut tries, mut patience) = (0, Patience::default());
-        let found = loop {
-            match self.group.committed(&sources, COMMITTED_WAITS * self.settings.ask_wait) {
-                Ok(found) => break found,
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault) => {
-                    tracing::debug!(error = %fault, "the committed offsets could not be read yet");
-                    patience.in_vain(self.clock.elapsed(), &sources, &fault);
-                    tries += 1;
-                    self.producers.pause(tries)?;
-                }
-            }
-        };
-        // K tells that what was decided is published, not by whom: a successor may have done it, and where its changelog
-        // records lie among ours nobody knows. The next transaction tells where the changelogs end.
-        publication.ends.clear();
-        for (part, committed) in publication.parts.clone().into_iter().zip(found) {
-            let committed = metadata::known(committed).map(|committed| committed.next_offset);
-            if committed == Some(part.to) && part.from != part.to {
-                self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
-            }
-            match committed {
-                // Tombstones of an idle partition, which no offset tells of. Sent twice they say nothing else.
-                Some(k) if k == part.to && k == part.from && part.batch > 0 => {}
-                // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
-                // as far with the same records. Its stores are opened anew and read on to what is committed.
-                Some(k) if k == part.to && !part.is_through_log() => {
-                    self.tell_published(publication, &part, k);
-                    publication.remove(&part.source);
-                }
-                Some(k) if k < part.from || k >= part.to => {
-                    let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
-                    self.refuse(publication, &part, Left::ToTakeover, detail);
-                }
-                Some(k) => publication.cut(&part.source, k),
-                None => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::adapters::memory::ManualClock;
-    use crate::engine::outbound::publication::Through;
+    use crate::engine::mailbox::Left;
+    use crate::engine::outbound::publication::{Outbound, Part, Through};
     use crate::engine::protocol::order::NoHook;
-    use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+    use crate::flow::record::{NextOffset, Offset, Partition, Timestamp, TopicName};
     use crate::ports::rows::OutboxRow;
     use crate::ports::sink::Message;
-    use crate::ports::source::{Bounds, LogIds};
+    use crate::ports::source::{Bounds, LogIds, Membership};
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

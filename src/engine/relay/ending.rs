@@ -1,0 +1,70 @@
+//! The end of what was handed over: published, or left to a takeover, and told to the stage.
+
+use crate::engine::mailbox::{Left, ToStage};
+use crate::engine::outbound::publication::{Part, Publication};
+use crate::engine::relay::Relay;
+use crate::flow::record::{NextOffset, TopicPartition};
+use std::time::Duration;
+
+impl Relay {
+    /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
+    /// publishes it.
+    pub(super) fn drop_foreign(&mut self, publication: &mut Publication) {
+        let detail = |part: &Part| {
+            if self.assignments.membership(part.task, part.assignment).is_none() {
+                return Some("the partition has moved");
+            }
+            let is_refused = self.refused.contains(&(part.task, part.assignment));
+            is_refused.then_some("something before it was not published")
+        };
+        let gone = |part: &Part| detail(part).map(|detail| (part.clone(), detail));
+        let gone: Vec<(Part, &str)> = publication.parts.iter().filter_map(gone).collect();
+        for (part, detail) in gone {
+            self.refuse(publication, &part, Left::ToTakeover, detail.into());
+        }
+    }
+
+    /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
+    pub(super) fn give_up(&mut self, publication: &mut Publication) {
+        for part in publication.parts.clone() {
+            self.refuse(publication, &part, Left::ToTakeover, "the group refuses this member".into());
+        }
+    }
+
+    /// Leaves `part` to a takeover, or for good, and with it all that its assignment has handed over since.
+    pub(super) fn refuse(&mut self, publication: &mut Publication, part: &Part, left: Left, detail: String) {
+        let Part { task, assignment, source, from, to, .. } = part;
+        tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
+        publication.remove(source);
+        self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
+        self.refused.insert((*task, *assignment));
+        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, left, detail });
+    }
+
+    pub(super) fn confirm(&mut self, publication: &Publication) {
+        self.status.kafka_commits.add(1);
+        self.status.count(publication.counts);
+        let now = self.clock.now();
+        for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {
+            let age = u64::try_from(now.0.saturating_sub(timestamp.0)).unwrap_or(0);
+            self.status.age_at_publication.add(Duration::from_millis(age));
+        }
+        for part in &publication.parts {
+            self.tell_published(publication, part, part.to);
+        }
+        if publication.len() > 0 {
+            self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
+            self.troubles.end(publication);
+        }
+    }
+
+    pub(super) fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
+        let Part { task, assignment, source, .. } = part.clone();
+        // One transaction: with any of its inputs all of the task's batches in it are published.
+        let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
+        let batch = batches.max().unwrap_or_default();
+        let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
+        let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
+        self.tell(ToStage::Published { task, assignment, source, next_offset, batch, ends });
+    }
+}

@@ -1,0 +1,92 @@
+//! The failure of a transaction: it is sorted, fencings are counted, and K tells what is left of it.
+
+use crate::engine::mailbox::Left;
+use crate::engine::outbound::publication::Publication;
+use crate::engine::protocol::metadata;
+use crate::engine::protocol::patience::Patience;
+use crate::engine::relay::Relay;
+use crate::flow::record::TopicPartition;
+use crate::ports::Fault;
+use std::time::Duration;
+
+/// How many times longer than one question to the log a stable read of K waits for a pending transaction, before it is tried
+/// again.
+const COMMITTED_WAITS: u32 = 8;
+const MINUTE: Duration = Duration::from_mins(1);
+
+impl Relay {
+    /// Sorts a failure: ends the worker, or lets the publication be offered again.
+    pub(super) fn note_failure(&mut self, fault: Fault, may_be_late: bool) -> Result<(), Fault> {
+        match fault {
+            Fault::Fatal(_) => return Err(fault),
+            // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
+            Fault::Fenced(_) => self.status.fencings.add(1),
+            Fault::Retry(_) if self.producers.sink.is_fenced() && !may_be_late => self.note_fencing()?,
+            Fault::Corrupt(_) | Fault::Retry(_) => {}
+        }
+        tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
+        Ok(())
+    }
+
+    /// Counts fencings of the producer: one with every rebalance is ordinary, many without any are two deployments with
+    /// one id.
+    pub(super) fn note_fencing(&mut self) -> Result<(), Fault> {
+        self.status.fencings.add(1);
+        let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());
+        self.fencings.push_back((now, rebalances));
+        self.fencings.retain(|(at, seen)| now.saturating_sub(*at) < MINUTE && *seen == rebalances);
+        if self.fencings.len() >= self.settings.fencings_max {
+            let id = self.producers.sink.transactional_id();
+            return Err(Fault::fatal(format!(
+                "another instance uses transactional.id {id}: it was fenced {} times within a minute and without a rebalance; \
+                 give each deployment its own pipeline name, and each instance its own instance.slot",
+                self.fencings.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads K and keeps what lies beyond it.
+    pub(super) fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
+        let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
+        let (mut tries, mut patience) = (0, Patience::default());
+        let found = loop {
+            match self.group.committed(&sources, COMMITTED_WAITS * self.settings.ask_wait) {
+                Ok(found) => break found,
+                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) => {
+                    tracing::debug!(error = %fault, "the committed offsets could not be read yet");
+                    patience.in_vain(self.clock.elapsed(), &sources, &fault);
+                    tries += 1;
+                    self.producers.pause(tries)?;
+                }
+            }
+        };
+        // K tells that what was decided is published, not by whom: a successor may have done it, and where its changelog
+        // records lie among ours nobody knows. The next transaction tells where the changelogs end.
+        publication.ends.clear();
+        for (part, committed) in publication.parts.clone().into_iter().zip(found) {
+            let committed = metadata::known(committed).map(|committed| committed.next_offset);
+            if committed == Some(part.to) && part.from != part.to {
+                self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
+            }
+            match committed {
+                // Tombstones of an idle partition, which no offset tells of. Sent twice they say nothing else.
+                Some(k) if k == part.to && k == part.from && part.batch > 0 => {}
+                // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
+                // as far with the same records. Its stores are opened anew and read on to what is committed.
+                Some(k) if k == part.to && !part.is_through_log() => {
+                    self.tell_published(publication, &part, k);
+                    publication.remove(&part.source);
+                }
+                Some(k) if k < part.from || k >= part.to => {
+                    let detail = format!("expected the committed offset in [{}, {}], found {k}", part.from, part.to);
+                    self.refuse(publication, &part, Left::ToTakeover, detail);
+                }
+                Some(k) => publication.cut(&part.source, k),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
