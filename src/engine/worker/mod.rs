@@ -19,19 +19,19 @@ mod upkeep;
 
 mod answer;
 
+mod display;
+mod halts;
+
 use crate::engine::mailbox::{Left, ToRelay, ToSource, ToStage};
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::protocol::decision::HaltReason;
-use crate::engine::protocol::halt::Halt;
 use crate::engine::protocol::order::Hook;
 use crate::engine::protocol::ownership::Assignments;
-use crate::engine::protocol::remedy::{Place, choices};
 use crate::engine::settings::EngineSettings;
 use crate::engine::state::question::Question;
 use crate::engine::state::restore::Restore;
-use crate::engine::state::stores::Kept;
-use crate::engine::status::{Status, StoreStatus, TaskStatus};
+use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::task::{Input, State, Task};
 use crate::engine::worker::log::open_batch::OpenBatch;
@@ -39,13 +39,13 @@ use crate::engine::worker::rows::portion::Portion;
 use crate::engine::worker::rows::prepared::Prepared;
 use crate::engine::worker::table_reader::TableReader;
 use crate::flow::key::Key;
-use crate::flow::record::{Chunk, NextOffset, TopicName};
+use crate::flow::record::{Chunk, TopicName};
 use crate::flow::topology::Topology;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::fencer::Fencer;
 use crate::ports::rows::Rows;
-use crate::ports::source::{Committed, Group, LogIds, TaskId};
+use crate::ports::source::{Group, LogIds, TaskId};
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, Sender};
@@ -343,96 +343,6 @@ impl Stage {
             task.queued.fetch_sub(dropped, Ordering::AcqRel);
             self.show(id);
         }
-    }
-
-    pub(crate) fn halt_of(&self, id: TaskId, topic: usize, reason: HaltReason, detail: String) -> Option<Halt> {
-        self.halt_at(id, topic, reason, detail, None, None)
-    }
-
-    /// As [`Stage::halt_of`], with K where it was read, and the offset that the reason is about.
-    pub(crate) fn halt_at(
-        &self,
-        id: TaskId,
-        topic: usize,
-        reason: HaltReason,
-        detail: String,
-        committed: Option<Committed>,
-        at: Option<NextOffset>,
-    ) -> Option<Halt> {
-        let task = self.state.tasks.get(&id)?;
-        let input = task.inputs.get(topic)?;
-        let next_offset = input.position.as_ref().map(|_| input.next_offset);
-        let choices = choices(
-            reason,
-            &Place {
-                program: &self.settings.program,
-                source: &input.source,
-                has_rows: task.has_rows(),
-                is_stateful: task.sub_topology.is_stateful(),
-                next_offset,
-                committed: committed.as_ref().map(|committed| committed.next_offset),
-                at,
-            },
-        );
-        Some(Halt { source: input.source.clone(), reason, next_offset, committed, detail, choices })
-    }
-
-    /// Stops one task until a person has decided; the others go on. The first reason counts, and one that is leaving goes on
-    /// leaving: its next owner will find the same.
-    pub(crate) fn halt(&mut self, id: TaskId, halt: Halt) {
-        let Some(state) = self.state.tasks.get(&id).map(|task| task.state).filter(|state| *state != State::Halted)
-        else {
-            return;
-        };
-        tracing::error!(
-            partition = %halt.source,
-            reason = halt.reason.label(),
-            next_offset = halt.next_offset.map(|d| d.0),
-            committed_offset = halt.committed.as_ref().map(|k| k.next_offset.0),
-            detail = halt.detail,
-            "halted: {}; most likely {}; choices: {}",
-            halt.reason,
-            halt.reason.cause(),
-            halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
-        );
-        if state != State::Leaving {
-            let is_of_a_record = matches!(
-                halt.reason,
-                HaltReason::WronglyKeyed
-                    | HaltReason::UnknownStore
-                    | HaltReason::SchemaChanged
-                    | HaltReason::StoreUnreadable
-                    | HaltReason::StoreUnwritable
-            );
-            if let Some(task) = self.state.tasks.get_mut(&id) {
-                task.stands_before_a_record = is_of_a_record;
-            }
-            self.drop_records(id, State::Halted);
-            self.show_halt(id, Some(halt));
-        }
-    }
-
-    /// Puts the task's state where people can see it.
-    pub(crate) fn show(&self, id: TaskId) {
-        self.show_halt(id, None);
-    }
-
-    /// Puts the sizes of the task's stores where people can see them. One that cannot tell its size is left out: what ails
-    /// it shows where it is used.
-    pub(crate) fn show_stores(&self, id: TaskId) {
-        let Some(keyed) = self.state.tasks.get(&id).and_then(|task| task.keyed.as_ref()) else { return };
-        let store = |kept: &Kept| {
-            Some(StoreStatus { store: kept.cache.spec().name.to_string(), size: kept.cache.size().ok()? })
-        };
-        self.status.set_stores(id, keyed.kept.iter().filter_map(store).collect());
-    }
-
-    fn show_halt(&self, id: TaskId, halt: Option<Halt>) {
-        let Some(task) = self.state.tasks.get(&id) else { return };
-        let input =
-            |input: &Input| (input.source.to_string(), input.next_offset.0, input.published.map_or(-1, |k| k.0));
-        let inputs = task.inputs.iter().map(input).collect();
-        self.status.set_task(id, TaskStatus { state: task.state.label(), inputs, halt });
     }
 
     /// Writes K again for inputs that have been idle for long, before the broker lets it expire
