@@ -26,7 +26,7 @@
 //! | K16 | `adapters::kafka::consumer`: everything is revoked, the group is not left |
 //! | K17 | `app::run`: SIGTERM was seen, nothing is drained |
 //! | K18, K19, K20 | no place in one process: the tests kill several instances, and servers, at a time |
-//! | K21 | `engine::worker::log`: K is proved, the store's write batch is not begun |
+//! | K21 | `engine::worker::upkeep`: K is proved, the store's write batch is not begun |
 //! | K22 | `adapters::rocksdb::store`: another thread ends the process while `RocksDB` writes a batch; where exactly is chance |
 //! | K23 | `engine::worker::log`: a batch is decided in memory, its Kafka transaction is not begun |
 //! | K24 | `engine::worker::restore`: a slice of the changelog is read, not written |
