@@ -1,6 +1,6 @@
 //! Repairs what a halt tells of: writes position and committed offset together, under the fence.
 //!
-//! [`Repair::carry_out`] does what [`plan`] planned: the group must have no members; the position's epoch is raised, so that
+//! [`Repair::carry_out`] does what [`plan()`] planned: the group must have no members; the position's epoch is raised, so that
 //! a zombie's next batch is fenced; what was decided and lacks its announcement is announced, since its position will be
 //! passed; then both writes, in the plan's order. The plan tells what a crash in between leaves. No algorithm is ever run
 //! here.

@@ -2,7 +2,7 @@
 //! tell, and gives each kind of work its turn: takeovers, batches of steps with rows (`rows`), slices of steps
 //! without (`log`), stores that are due.
 //!
-//! It never talks to Kafka but for reading K at a takeover, which is in [`takeover`](crate::engine::worker::takeover).
+//! It never talks to Kafka but for reading K at a takeover, which is in `takeover`.
 
 pub(crate) mod takeover;
 

@@ -2,8 +2,8 @@
 //!
 //! One transaction covers all partitions of the worker that have records waiting: positions by compare-and-set first, rows
 //! locked in id order, the algorithm, the rows, the outbox, commit. What it decided goes to the relay from memory. After any
-//! failure a smaller batch is offered from the start, since nothing of it was committed ([`draw`](crate::engine::worker::rows::draw)); a
-//! COMMIT whose answer was lost is settled by a locking read before anything else is tried.
+//! failure a smaller batch is offered from the start, since nothing of it was committed ([`draw`]); a COMMIT whose answer was
+//! lost is settled by a locking read before anything else is tried.
 //!
 //! Where a step has stores, what the batch wrote into them lies in their caches: undone with the batch, sealed with its
 //! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from the
