@@ -290,7 +290,7 @@ fn settings(scenario: &Scenario) -> Vec<(&'static str, String)> {
 
 /// Every topic takes records from the future, which brokers refuse otherwise: they are the engine's to refuse.
 fn create_topics(world: &World, scenario: &Scenario, topology: &Topology, sources: &BTreeSet<TopicName>) {
-    let (compacted, limits) = (changelogs(topology), scenario.shape().limits);
+    let (compacted, limits) = (topology.changelogs(), scenario.shape().limits);
     let spec = |name: &TopicName| {
         let mut config = BTreeMap::from([("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string())]);
         if compacted.contains(name) {
@@ -305,7 +305,7 @@ fn create_topics(world: &World, scenario: &Scenario, topology: &Topology, source
         }
         TopicSpec { name: name.clone(), partitions: scenario.pipeline.partitions, replicas: 1, config }
     };
-    let names: BTreeSet<TopicName> = sources.iter().cloned().chain(outputs(topology)).collect();
+    let names: BTreeSet<TopicName> = sources.iter().cloned().chain(topology.outputs()).collect();
     KafkaAdmin::connect(&world.kafka_settings()).unwrap().create(&names.iter().map(spec).collect::<Vec<_>>()).unwrap();
 }
 
