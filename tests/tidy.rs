@@ -333,6 +333,16 @@ fn all_sources() -> Vec<(String, String)> {
     files.iter().map(read).filter(|(path, _)| path != "main.rs").collect()
 }
 
+/// Lines of a source file before its tests that are not to be exceeded.
+const LINES_MAX: usize = 450;
+
+#[test]
+fn no_source_file_has_grown_too_long_to_be_read_at_once() {
+    let long = all_sources().into_iter().map(|(path, text)| (without_tests(&text).lines().count(), path));
+    let long: Vec<(usize, String)> = long.filter(|(lines, _)| *lines > LINES_MAX).collect();
+    assert_eq!(long, [], "split them by subject");
+}
+
 #[test]
 fn no_files_import_one_another_in_a_circle() {
     let found = circles(&all_sources());
