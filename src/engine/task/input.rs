@@ -87,6 +87,14 @@ impl Input {
         }
     }
 
+    /// Goes on at `next` after a takeover. How the record at D fared says nothing of another one.
+    pub(crate) fn go_on_at(&mut self, next: NextOffset) {
+        if self.next_offset != next {
+            self.next_offset = next;
+            (self.attempts, self.blocked_until, self.apart, self.held) = (0, Duration::ZERO, None, None);
+        }
+    }
+
     /// K; 0 until the first one is committed.
     pub(crate) fn known(&self) -> NextOffset {
         self.published.unwrap_or(NextOffset(0))
@@ -218,6 +226,25 @@ mod tests {
             });
         }
         chunk
+    }
+
+    #[test]
+    fn how_one_record_fared_is_forgotten_where_another_one_is_next() {
+        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        input.go_on_at(NextOffset(3));
+        let fares = |input: &mut Input| {
+            input.attempts = 2;
+            input.blocked_until = Duration::from_secs(1);
+            input.apart = Some(Apart { failures: 1, slow: 0, since: 0, reject: Some(Reject::skip("told")) });
+        };
+        fares(&mut input);
+        input.go_on_at(NextOffset(3));
+        assert_eq!((input.attempts, input.apart.is_some()), (2, true), "the same record is next");
+        for next in [2, 4] {
+            fares(&mut input);
+            input.go_on_at(NextOffset(next));
+            assert_eq!((input.attempts, input.blocked_until, input.apart.is_some()), (0, Duration::ZERO, false));
+        }
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Stage {
     fn set_position(&mut self, id: TaskId, source: &TopicPartition, d: NextOffset, k: Option<NextOffset>) {
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
-            input.next_offset = d;
+            input.go_on_at(d);
         }
         self.set_published(id, source, |_| k);
     }
@@ -210,7 +210,7 @@ impl Stage {
             Position { epoch: 1, next_offset: at, published: at, incarnation: 0, group, log_ids, partition_count };
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
-            input.next_offset = at;
+            input.go_on_at(at);
             input.published = None; // K is committed before the first batch
             input.position = Some(position.clone());
         }
@@ -291,7 +291,7 @@ impl Stage {
         }
         let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         for input in inputs.filter(|input| input.source == *source) {
-            input.next_offset = to;
+            input.go_on_at(to);
             input.published = k;
         }
         if k.is_some() {

@@ -72,7 +72,7 @@ impl Stage {
             for (input, claimed) in task.inputs.iter_mut().zip(claimed) {
                 match claimed {
                     Claimed::Owned(position) => {
-                        input.next_offset = position.next_offset;
+                        input.go_on_at(position.next_offset);
                         input.published = Some(position.published);
                         input.position = Some(position);
                     }
