@@ -14,9 +14,10 @@ thread_local! {
 }
 
 /// Called in an algorithm: its step takes longer than the database lets a transaction idle, so that the transaction of a
-/// step with a row is ended. Of what the step returns nothing is kept then; each further offer ends in the same way.
+/// step with a row is ended. Of what the step returns nothing is kept then; each further offer ends in the same way. A step
+/// without a row only takes the time.
 ///
-/// In a step without a row, and elsewhere than in a simulation, it does nothing.
+/// Elsewhere than in a simulation it does nothing.
 pub fn stall() {
     HAS_STALLED.set(true);
 }

@@ -23,7 +23,7 @@ pub(super) struct Applications {
 
 impl Applications {
     /// Notes a record and runs its step. One over which its instance dies, or whose stores cannot be read, has not been decided
-    /// by that.
+    /// by that. A step that has stalled outlasts its transaction, however it ended.
     fn note<T>(
         &self,
         context: &mut Context<'_>,
@@ -31,24 +31,19 @@ impl Applications {
     ) -> Result<T, Reject> {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
         self.lock().push((place, context.offset));
-        let result = catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
-            if is_death(&*panic) {
-                self.lock().pop();
-            }
-            resume_unwind(panic)
-        });
+        let ended = catch_unwind(AssertUnwindSafe(|| run(context)));
         let unread = Reject::from(Unavailable);
-        if result.as_ref().is_err_and(|reject| reject.code() == unread.code()) {
+        let is_undecided = match &ended {
+            Ok(result) => result.as_ref().is_err_and(|reject| reject.code() == unread.code()),
+            Err(panic) => is_death(&**panic),
+        };
+        if is_undecided {
             self.lock().pop();
         }
-        result
-    }
-
-    /// Lets a step that has stalled outlast its transaction.
-    fn outlast(&self) {
         if let Some(idle) = self.idle.get().filter(|_| has_stalled()) {
             idle.outlast();
         }
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(TopicPartition, Offset)>> {
@@ -84,9 +79,7 @@ impl RowStep for Watched<dyn RowStep> {
     }
 
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
-        let applied = self.applications.note(context, |context| self.inner.apply(value, row, context));
-        self.applications.outlast();
-        applied
+        self.applications.note(context, |context| self.inner.apply(value, row, context))
     }
 }
 
@@ -100,8 +93,6 @@ impl LogStep for Watched<dyn LogStep> {
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let stepped = self.applications.note(context, |context| self.inner.apply(record, context));
-        has_stalled(); // over no transaction
-        stepped
+        self.applications.note(context, |context| self.inner.apply(record, context))
     }
 }

@@ -10,6 +10,7 @@ use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::Step;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
+use tidegate::ports::Clock;
 use tidegate::testing::TestDriver;
 
 fn name(topic: &str) -> TopicName {
@@ -289,5 +290,42 @@ fn a_record_whose_step_takes_longer_than_a_transaction_may_idle_is_a_dead_letter
         if takes > 400 {
             assert_eq!(driver.read_raw("readings-dlt")[0].header("kafka_dlt-exception-fqcn"), Some("too-slow"));
         }
+    }
+}
+
+/// Takes its time over each record.
+struct Ponderous(Arc<OnceLock<Arc<ManualClock>>>);
+
+impl Algorithm for Ponderous {
+    type Event = Value;
+    type Row = ();
+    type Notices = Option<Value>;
+
+    fn apply(&self, event: Value, (): &mut (), _: &mut Context<'_>) -> Result<Option<Value>, Reject> {
+        if let Some(clock) = self.0.get() {
+            clock.advance(Duration::from_secs(1));
+        }
+        Ok(Some(event))
+    }
+}
+
+#[test]
+fn a_slow_step_without_a_row_hands_over_what_it_has_and_keeps_the_others_waiting_for_one_record_only() {
+    let clock = Arc::new(OnceLock::new());
+    let mut topology = Topology::new("ponderous");
+    topology.source("clicks").process(Ponderous(Arc::clone(&clock))).to("seen");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    driver.run();
+    assert!(clock.set(driver.clock()).is_ok());
+    for n in 0..40 {
+        driver.send("clicks", 0, json!({ "n": n }));
+    }
+    let mut told = 0;
+    while told < 40 {
+        let began = driver.clock().elapsed();
+        driver.step();
+        let took = driver.clock().elapsed() - began;
+        assert!(took <= Duration::from_secs(1), "a turn took {took:?}");
+        told = driver.log().read(&name("seen")).len();
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod rows;
 
 mod log;
 
+mod enough;
 mod farewell;
 mod upkeep;
 

@@ -6,6 +6,7 @@ use crate::engine::protocol::event_time::Horizon;
 use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::Stage;
+use crate::engine::worker::enough::Enough;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms, Verdict};
 use crate::engine::worker::log::tally::{InPlace, Looks};
@@ -23,9 +24,8 @@ use std::time::Duration;
 /// meanwhile, and more of them are written twice in a transaction. W2 took 4.17 us of own CPU a record with 500, 3.65 with
 /// 4,000, 3.46 with 16,000.
 const SLICE: usize = 16_000;
-/// How long a slice may take where an algorithm is slow, looked at every [`SLICE_LOOK`] records.
+/// How long a slice may take where an algorithm is slow.
 const SLICE_TIME: Duration = Duration::from_millis(20);
-const SLICE_LOOK: usize = 50;
 
 impl Stage {
     /// Decides some records of one task, the oldest of all its inputs first.
@@ -49,14 +49,15 @@ impl Stage {
         };
         let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
+        let mut enough = Enough::new(&**clock, SLICE_TIME, usize::MAX);
         while decided < SLICE && halt.is_none() && !state.open.is_full(room) {
-            if decided % SLICE_LOOK == SLICE_LOOK - 1 && clock.elapsed().saturating_sub(elapsed) > SLICE_TIME {
-                break;
-            }
             let Some(number) = oldest(&task.inputs, elapsed) else { break };
             match decide_next(&terms, task, number, &mut state.open) {
                 Ok(Verdict::Decided) => {
                     decided += 1;
+                    if enough.with(0) {
+                        break;
+                    }
                 }
                 Ok(Verdict::Later(code)) => {
                     let Some(input) = task.inputs.get_mut(number) else { break };

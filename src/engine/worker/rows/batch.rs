@@ -15,7 +15,7 @@
 //! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other on
 //! what the one before left, each seeing its own columns.
 
-use crate::engine::worker::rows::enough::Enough;
+use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::entry::{Decided, Entry, Place};
 use crate::engine::worker::rows::record::decide_record;
 use crate::engine::worker::rows::share::Share;

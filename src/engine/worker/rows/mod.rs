@@ -24,7 +24,6 @@ mod slot;
 pub(crate) mod record;
 
 mod batch;
-mod enough;
 mod outcome;
 
 pub(crate) mod prepared;
@@ -45,9 +44,9 @@ use crate::engine::state::stores::Keyed;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::Stage;
+use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
-use crate::engine::worker::rows::enough::Enough;
 use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
 use crate::engine::worker::rows::share::Share;

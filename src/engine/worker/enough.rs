@@ -1,4 +1,4 @@
-//! The measure of a batch: when it has decided enough, by time or by bytes.
+//! The measure of a batch or a slice: when it has decided enough, by time or by bytes.
 
 use crate::ports::Clock;
 use std::time::Duration;
@@ -8,7 +8,7 @@ const LOOK: usize = 50;
 
 /// When a batch has decided enough. The rest of it waits for the next one: a transaction must end long before the database
 /// ends it, and its outbox is one statement.
-pub(super) struct Enough<'a> {
+pub(crate) struct Enough<'a> {
     clock: &'a dyn Clock,
     until: Duration,
     bytes_left: usize,
@@ -18,12 +18,12 @@ pub(super) struct Enough<'a> {
 
 impl<'a> Enough<'a> {
     /// Some time from now, or once the outbox's rows have so many bytes.
-    pub(super) fn new(clock: &'a dyn Clock, within: Duration, bytes: usize) -> Self {
+    pub(crate) fn new(clock: &'a dyn Clock, within: Duration, bytes: usize) -> Self {
         Self { clock, until: clock.elapsed() + within, bytes_left: bytes, step: 1, look_in: 1 }
     }
 
     /// Whether it is enough with a record of so many bytes for the outbox.
-    pub(super) fn with(&mut self, bytes: usize) -> bool {
+    pub(crate) fn with(&mut self, bytes: usize) -> bool {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.look_in = self.look_in.saturating_sub(1);
         if self.look_in > 0 {
