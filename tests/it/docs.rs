@@ -138,6 +138,29 @@ fn no_link_is_dead() {
     assert!(dead.is_empty(), "\n{}", dead.join("\n"));
 }
 
+/// The sentences about files of Rust that a page names, with or without a function, and that are not there.
+fn dead_places(page: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named = quoted.filter_map(|word| {
+        let (path, function) = word.split_once(".rs").filter(|_| !word.contains(char::is_whitespace))?;
+        let is_ours = ["src/", "tests/", "bench/"].iter().any(|folder| path.starts_with(folder));
+        is_ours.then_some((word, format!("{path}.rs"), function.strip_prefix(':')))
+    });
+    let is_dead = |path: &str, function: Option<&str>| match std::fs::read_to_string(root().join(path)) {
+        Ok(source) => function.is_some_and(|function| !source.contains(function)),
+        Err(_) => !path.contains('*'),
+    };
+    let dead = named.filter(|(_, path, function)| is_dead(path, *function));
+    dead.map(|(word, ..)| format!("{}: {word}", page.strip_prefix(root()).unwrap().display())).collect()
+}
+
+#[test]
+fn every_file_and_function_that_a_page_names_is_there() {
+    let dead: Vec<String> = pages().iter().flat_map(|page| dead_places(page)).collect();
+    assert!(dead.is_empty(), "\n{}", dead.join("\n"));
+}
+
 /// The Rust sources below a folder.
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
