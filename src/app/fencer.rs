@@ -81,15 +81,29 @@ fn fence_each(
     }
 }
 
-/// As many producers as an instance with our settings has.
+/// Producers that are opened at a time: each asks the transaction coordinator and waits some 0.3 s for its answer.
+const AT_A_TIME: usize = 8;
+
+/// As many producers as an instance with our settings has. Side by side: partitions stand until the right one is fenced, and
+/// several instances may have died.
 fn fence_slot(service: &Service, slot: u32) -> Result<(), Fault> {
     let (name, kafka): (&str, &KafkaSettings) = (service.topology.name(), &service.kafka);
-    for worker in 0..service.engine().workers {
-        for producer in 0..2 {
-            KafkaSink::open(kafka, &transactional_id(name, &slot.to_string(), worker, producer))?.close();
-        }
-    }
-    Ok(())
+    let workers = 0..service.engine().workers;
+    let ids =
+        workers.flat_map(|worker| [0, 1].map(|producer| transactional_id(name, &slot.to_string(), worker, producer)));
+    let ids: Vec<String> = ids.collect();
+    let fence = |id: &String| KafkaSink::open(kafka, id).map(|mut sink| sink.close());
+    ids.chunks(AT_A_TIME).try_for_each(|ids| {
+        std::thread::scope(|scope| {
+            let opened: Vec<_> = ids.iter().map(|id| scope.spawn(|| fence(id))).collect();
+            let ended = opened.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+            ended.collect()
+        })
+    })
+}
+
+fn panicked() -> Fault {
+    Fault::retry("a thread that fences a producer panicked")
 }
 
 #[cfg(test)]
