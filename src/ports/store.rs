@@ -35,8 +35,9 @@ pub struct Checkpoint {
     /// When it was written. A store older than the changelog's `delete.retention.ms` may have missed tombstones
     /// (docs/traps.md#tombstones-go-too).
     pub at: Timestamp,
-    /// The inputs that the store was made from: every record below these offsets has had its effect.
-    pub inputs: Vec<(TopicPartition, NextOffset)>,
+    /// The inputs that the store was made from: every record below these offsets has had its effect. Without an offset the
+    /// store says nothing of its input: an operator let it begin anew.
+    pub inputs: Vec<(TopicPartition, Option<NextOffset>)>,
 }
 
 impl Checkpoint {
@@ -44,13 +45,13 @@ impl Checkpoint {
     /// whatever it was made of before.
     #[must_use]
     pub fn begun_anew(source: TopicPartition, next_offset: NextOffset, log_ids: LogIds, at: Timestamp) -> Self {
-        Self { next_offset, log_ids, at, inputs: vec![(source, NextOffset(-1))] }
+        Self { next_offset, log_ids, at, inputs: vec![(source, None)] }
     }
 
     /// Whether it is as [`Checkpoint::begun_anew`] left it.
     #[must_use]
     pub fn is_begun_anew(&self) -> bool {
-        self.inputs.iter().any(|(_, at)| at.0 < 0)
+        self.inputs.iter().any(|(_, at)| at.is_none())
     }
 }
 

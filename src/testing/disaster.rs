@@ -195,8 +195,9 @@ impl Simulation {
         self.struck_where(|sub| reads(sub, &place.topic));
         let topology = self.topology.clone();
         let of_it = topology.sub_topologies().iter().filter(|sub| reads(sub, &place.topic) && sub.table().is_none());
-        let is_proof =
-            |checkpoint: &Checkpoint| checkpoint.inputs.iter().any(|(source, seen)| source == place && seen.0 > at);
+        let is_proof = |checkpoint: &Checkpoint| {
+            checkpoint.inputs.iter().any(|(source, seen)| source == place && seen.is_some_and(|seen| seen.0 > at))
+        };
         if of_it.flat_map(|sub| &sub.stores).any(|spec| self.only_disk_has(&spec.name, place.partition, &is_proof)) {
             self.owe(|sub| reads(sub, &place.topic), place.partition);
         }

@@ -3,7 +3,8 @@
 //! ```text
 //!  [version 1][next_offset i64][at i64][cluster id][topic id][inputs u32]{[topic][partition i32][next_offset i64]}…
 //! ```
-//! Numbers are big-endian; each text is its length as u16 and its UTF-8. Nothing may be missing and nothing may follow.
+//! Numbers are big-endian; each text is its length as u16 and its UTF-8. Nothing may be missing and nothing may follow. The
+//! offset of an input is -1 where the checkpoint has none.
 
 use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::source::LogIds;
@@ -11,6 +12,8 @@ use crate::ports::store::Checkpoint;
 
 /// First byte. Raised when a reader of the old form would misread the new one.
 const VERSION: u8 = 1;
+/// The offset of an input that has none.
+const NONE: i64 = -1;
 
 /// The bytes of a checkpoint, or why there are none: a text is longer than 65,535 bytes, where Kafka allows 249.
 pub(super) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
@@ -25,7 +28,7 @@ pub(super) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, String> {
     for (place, next_offset) in &checkpoint.inputs {
         put_text(&mut out, place.topic.as_str())?;
         out.extend_from_slice(&place.partition.0.to_be_bytes());
-        out.extend_from_slice(&next_offset.0.to_be_bytes());
+        out.extend_from_slice(&next_offset.map_or(NONE, |at| at.0).to_be_bytes());
     }
     Ok(out)
 }
@@ -60,7 +63,8 @@ impl<'a> Reader<'a> {
         for _ in 0..u32::from_be_bytes(self.array()?) {
             let topic = TopicName::parse(self.text()?).ok()?;
             let place = TopicPartition::new(topic, Partition(i32::from_be_bytes(self.array()?)));
-            inputs.push((place, NextOffset(self.number()?)));
+            let at = self.number()?;
+            inputs.push((place, (at != NONE).then_some(NextOffset(at))));
         }
         self.0.is_empty().then_some(Checkpoint { next_offset, log_ids, at, inputs })
     }
@@ -90,7 +94,8 @@ mod tests {
     fn checkpoint(inputs: usize) -> Checkpoint {
         let input = |number: usize| {
             let topic = TopicName::parse(&format!("topic-{number}")).unwrap();
-            (TopicPartition::new(topic, Partition(i32::try_from(number).unwrap())), NextOffset(i64::MAX))
+            let at = (number != 1).then_some(NextOffset(i64::MAX));
+            (TopicPartition::new(topic, Partition(i32::try_from(number).unwrap())), at)
         };
         Checkpoint {
             next_offset: NextOffset(1 << 40),
@@ -116,7 +121,7 @@ mod tests {
         let input = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(3));
         assert_eq!((found.next_offset, found.at), (NextOffset(7), Timestamp(8)));
         assert_eq!(found.log_ids, LogIds { cluster_id: "c".into(), topic_id: "t".into() });
-        assert_eq!(found.inputs, [(input, NextOffset(9))]);
+        assert_eq!(found.inputs, [(input, Some(NextOffset(9)))]);
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl Keyed {
 
     /// Writes what is proved into the stores, each with its checkpoint.
     pub(crate) fn flush(&mut self, sources: &[TopicPartition], at: Timestamp, now: Duration) -> Result<(), Fault> {
-        let inputs: Vec<_> = sources.iter().cloned().zip(self.proved_inputs.iter().copied()).collect();
+        let inputs: Vec<_> = sources.iter().cloned().zip(self.proved_inputs.iter().copied().map(Some)).collect();
         for kept in &mut self.kept {
             let (next_offset, log_ids) = (kept.proved_end, kept.log_ids.clone());
             if kept.cache.is_dirty() {

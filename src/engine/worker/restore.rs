@@ -108,7 +108,7 @@ impl Stage {
         for kept in &keyed.kept {
             let checkpoint = kept.cache.checkpoint()?;
             let inputs = checkpoint.into_iter().flat_map(|checkpoint| checkpoint.inputs);
-            found = inputs.filter(|(place, at)| place == source && at.0 >= 0).map(|(_, at)| at).chain(found).max();
+            found = inputs.filter(|(place, _)| place == source).filter_map(|(_, at)| at).chain(found).max();
         }
         Ok(found)
     }
@@ -314,7 +314,7 @@ impl Stage {
         let at = if is_whole { restore.began } else { restore.since };
         let Some(task) = self.state.tasks.get_mut(&restore.task) else { return Ok(false) };
         // Only a store that is whole has seen all that its inputs did.
-        let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
+        let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), Some(input.next_offset))).collect();
         let inputs = if is_whole { inputs } else { Vec::new() };
         let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));
         let Some(kept) = kept else { return Ok(false) };

@@ -39,7 +39,7 @@ fn checkpoint(next_offset: i64) -> Checkpoint {
         next_offset: NextOffset(next_offset),
         log_ids: LogIds { cluster_id: "cluster".into(), topic_id: "topic".into() },
         at: Timestamp(1_767_225_600_000 + next_offset),
-        inputs: vec![(input("lead"), NextOffset(next_offset * 2)), (input("companion"), NextOffset(0))],
+        inputs: vec![(input("lead"), Some(NextOffset(next_offset * 2))), (input("companion"), None)],
     }
 }
 
