@@ -22,6 +22,20 @@ pub struct Halt {
     pub choices: Vec<Choice>,
 }
 
+impl Halt {
+    /// Whether an undecided record is to blame, or a row or store that it met.
+    pub(crate) const fn is_of_a_record(&self) -> bool {
+        matches!(
+            self.reason,
+            HaltReason::WronglyKeyed
+                | HaltReason::UnknownStore
+                | HaltReason::SchemaChanged
+                | HaltReason::StoreUnreadable
+                | HaltReason::StoreUnwritable
+        )
+    }
+}
+
 /// What a halt rests on: D and K as they were found. The log's end is no part of it, which moves while others write.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Contradiction {

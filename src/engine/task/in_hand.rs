@@ -145,7 +145,7 @@ impl Hand {
 
     /// Looks which suspects are in front of this worker's tasks, and forgets those that K has passed: they were decided.
     pub(crate) fn look<'a>(&mut self, tasks: impl Iterator<Item = (&'a TaskId, &'a Task)>) {
-        let tasks: Vec<_> = tasks.filter(|(_, task)| task.state.is_deciding()).collect();
+        let tasks: Vec<_> = tasks.filter(|(_, task)| task.state().is_deciding()).collect();
         let mut own = Vec::new();
         let mut known = self.all.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|suspect| {

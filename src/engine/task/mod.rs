@@ -1,26 +1,13 @@
 //! One task: a partition number of one sub-topology, its inputs, and where it stands between assignment and work.
-//!
-//! ```text
-//!            claimed                     table says go               K = D          stores whole
-//!  Claiming ─────────→ ReadingCommitted ──────────────→ Publishing ───────→ Restoring ─────────→ CatchingUp
-//!   ↑    └─ stale ─→ Stale       └─ table says halt ─→ Halted ←─ corrupt ────────┐                   │ table topics read
-//!   └── membership proved ── Proving ←── Draining ←── compare-and-set ───────────┴──── Running ←─────┘
-//!                                                                                         └─→ Leaving
-//! ```
-//! Only a step with rows claims, only one with stores restores, and only one with table topics catches up; the others pass
-//! through at once. Whoever decides records (`CatchingUp`, `Running`) may halt, lose a compare-and-set or leave. `Leaving`
-//! waits until what the task decided is published, so that its stores can be written as of then.
-//! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all: one whose group began
-//! to count its generations anew is, and claims over the one that was found. `Halted` waits for
-//! a person. Both give the partition up only when the group takes it. What cannot be published yet waits as `PutOff` between
-//! `Draining` and `Proving`.
 
 pub(crate) mod in_hand;
 mod input;
+mod phase;
 
 pub(crate) use input::{Apart, Held, Input};
+pub(crate) use phase::{Phase, State};
 
-use crate::engine::protocol::halt::Contradiction;
+use crate::engine::protocol::halt::{Contradiction, Halt};
 use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::protocol::patience::Patience;
 use crate::engine::state::stores::Keyed;
@@ -29,92 +16,19 @@ use crate::flow::topology::{StepKind, SubTopology, TablePlace};
 use crate::ports::rows::OutboxRow;
 use crate::ports::source::TaskId;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// Where a task stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
-    /// Raises the epochs of its positions.
-    Claiming,
-    /// A later generation holds a position: the revoke is on its way.
-    Stale,
-    /// Reads K, which may wait for a dead predecessor's transaction.
-    ReadingCommitted,
-    /// Waits until the relay has brought K to D.
-    Publishing,
-    /// Makes its stores whole from their changelogs.
-    Restoring,
-    /// Takes what its table topics held when it began, before the first record of its stream.
-    CatchingUp,
-    /// Takes records.
-    Running,
-    /// Is about to move: takes no more records.
-    Leaving,
-    /// Lost a compare-and-set: waits until the relay holds nothing of it any more.
-    Draining,
-    /// Cannot publish what it decides: waits before it is taken over anew.
-    PutOff,
-    /// Waits for the relay's proof that the group still counts us in, before it claims again.
-    Proving,
-    /// Stands still until a person has decided.
-    Halted,
-}
-
-impl State {
-    /// The state in words.
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Claiming => "claiming",
-            Self::Stale => "stale",
-            Self::ReadingCommitted => "reading committed offset",
-            Self::Publishing => "publishing",
-            Self::Restoring => "restoring",
-            Self::CatchingUp => "reading table topics",
-            Self::Running => "running",
-            Self::Leaving => "leaving",
-            Self::Draining => "draining",
-            Self::PutOff => "waiting to publish",
-            Self::Proving => "proving membership",
-            Self::Halted => "halted",
-        }
-    }
-
-    /// Whether the next step is tried again when its time has come.
-    pub(crate) const fn is_timed(self) -> bool {
-        matches!(
-            self,
-            Self::Claiming | Self::Stale | Self::PutOff | Self::ReadingCommitted | Self::Restoring | Self::CatchingUp
-        )
-    }
-
-    /// Whether a takeover may begin anew. One that is leaving is somebody else's soon, and nothing would take it from us
-    /// again; one that stands still waits for a person; and one that drains is about to begin.
-    pub(crate) const fn may_begin_anew(self) -> bool {
-        !matches!(self, Self::Leaving | Self::Draining | Self::Halted)
-    }
-
-    /// Whether the records that a task holds are decided.
-    pub(crate) const fn is_deciding(self) -> bool {
-        matches!(self, Self::CatchingUp | Self::Running)
-    }
-}
 
 /// A task of this worker.
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) assignment: AssignmentId,
-    pub(crate) state: State,
+    pub(crate) phase: Phase,
     pub(crate) sub_topology: SubTopology,
     /// Where its rows lie, if it has any.
     pub(crate) place: TablePlace,
     /// Lead topic first, then the companions.
     pub(crate) inputs: Vec<Input>,
-    /// While it stands still: whether an undecided record is to blame, or a row or store that it met. A takeover meets that
-    /// again, behind what it publishes first.
-    pub(crate) stands_before_a_record: bool,
-    /// The next takeover step is not tried before.
-    pub(crate) not_before: Duration,
     /// The next takeover is not begun before: what it would publish cannot be published yet.
     pub(crate) put_off_until: Duration,
     /// When the takeover began.
@@ -159,12 +73,10 @@ impl Task {
         Self {
             id,
             assignment,
-            state: State::Claiming,
+            phase: Phase::first(now),
             inputs: inputs.collect(),
             sub_topology: sub_topology.clone(),
             place,
-            stands_before_a_record: false,
-            not_before: now,
             put_off_until: Duration::ZERO,
             assigned_at: now,
             delivery: 0,
@@ -180,19 +92,40 @@ impl Task {
         }
     }
 
-    /// Sends the task back to `state`, without the records it holds: they will be delivered again from D.
-    pub(crate) fn restart(&mut self, state: State, not_before: Duration) {
-        self.state = state;
-        self.not_before = not_before;
-        for input in &mut self.inputs {
-            input.clear();
-            input.offered = NextOffset(i64::MAX);
-        }
+    pub(crate) const fn state(&self) -> State {
+        self.phase.state()
     }
 
-    /// As [`State::may_begin_anew`]. What a task decided before the record that halted it is published all the same.
-    pub(crate) const fn may_begin_anew(&self) -> bool {
-        self.state.may_begin_anew() || (matches!(self.state, State::Halted) && self.stands_before_a_record)
+    /// Lets a takeover begin anew, once the relay holds nothing of the task any more. False where it may not.
+    pub(crate) fn drain(&mut self, now: Duration) -> bool {
+        let has_passed = self.phase.become_draining(now);
+        self.drop_records_if(has_passed)
+    }
+
+    /// Takes no more records: the task moves. False where it is leaving already.
+    pub(crate) fn leave(&mut self, now: Duration) -> bool {
+        let has_passed = self.phase.become_leaving(now);
+        self.drop_records_if(has_passed)
+    }
+
+    /// Stops until a person has decided. False where it is halted or leaving: the first reason counts, and the next owner of
+    /// one that is leaving will find the same.
+    pub(crate) fn halt(&mut self, halt: Halt, now: Duration) -> bool {
+        let has_passed = self.phase.become_halted(halt, now);
+        self.drop_records_if(has_passed)
+    }
+
+    /// The records that wait will be delivered again from D.
+    fn drop_records_if(&mut self, has_passed: bool) -> bool {
+        if has_passed {
+            let dropped: usize = self.inputs.iter().map(Input::queued).sum();
+            for input in &mut self.inputs {
+                input.clear();
+                input.offered = NextOffset(i64::MAX);
+            }
+            self.queued.fetch_sub(dropped, Ordering::AcqRel);
+        }
+        has_passed
     }
 
     /// Whether the step reads and writes rows.

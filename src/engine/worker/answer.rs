@@ -34,13 +34,13 @@ impl Stage {
             Ok(Told::Unready(Unready { partition, state, seconds_left }))
         };
         let Some(task) = self.state.tasks.get_mut(&id) else { return unready("moving") };
-        if !matches!(task.state, State::Running | State::Leaving) {
-            return unready(task.state.label());
+        if !matches!(task.state(), State::Running | State::Leaving) {
+            return unready(task.state().label());
         }
         let is_caught_up = task.is_caught_up();
-        let Some(keyed) = &mut task.keyed else { return unready(task.state.label()) };
+        let Some(keyed) = &mut task.keyed else { return unready(task.state().label()) };
         let now = keyed.proved_time();
-        let Some(kept) = keyed.kept.get_mut(store) else { return unready(task.state.label()) };
+        let Some(kept) = keyed.kept.get_mut(store) else { return unready(task.state().label()) };
         let mut found: Vec<Found> = Vec::new();
         let mut next = None;
         match asked {

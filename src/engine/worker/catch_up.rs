@@ -5,7 +5,7 @@
 //! member of the group is not told when it has come to an end, behind which only markers or aborted records may lie. What
 //! is written to the table later comes through the group, in the order of time.
 
-use crate::engine::task::State;
+use crate::engine::task::{Phase, State};
 use crate::engine::worker::Stage;
 use crate::engine::worker::table_reader::{TableReader, UnderWay};
 use crate::flow::record::Chunk;
@@ -32,7 +32,7 @@ impl Stage {
         if let Some(tables) = &mut self.state.tables {
             tables.under_way = tables.under_way.filter(|under_way| under_way.task != id);
         }
-        self.go_on(id, State::CatchingUp, Duration::ZERO);
+        self.go_on(id, Duration::ZERO, Phase::become_catching_up);
     }
 
     /// One slice of the table topics of `id`; the task runs when all are decided. True when it came any further.
@@ -50,7 +50,7 @@ impl Stage {
     }
 
     fn is_catching_up(&self, id: TaskId) -> bool {
-        self.state.tasks.get(&id).is_some_and(|task| task.state == State::CatchingUp)
+        self.state.tasks.get(&id).is_some_and(|task| task.state() == State::CatchingUp)
     }
 
     /// Begins with the first table among the inputs from number `first` on; without one the task starts.
@@ -64,7 +64,7 @@ impl Stage {
                 tables.under_way = None;
             }
             self.start(task);
-            if !self.state.tasks.values().any(|task| task.state == State::CatchingUp) {
+            if !self.state.tasks.values().any(|task| task.state() == State::CatchingUp) {
                 self.state.tables = None;
             }
             return Ok(true);

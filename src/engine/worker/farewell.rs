@@ -19,8 +19,12 @@ impl Stage {
             let _ = self.relay.send(ToRelay::Drain { ack });
             return Ok(());
         }
+        let now = self.clock.elapsed();
         for id in &tasks {
-            self.drop_records(*id, State::Leaving);
+            if let Some(task) = self.state.tasks.get_mut(id) {
+                task.leave(now);
+            }
+            self.show(*id);
         }
         let _ = self.relay.send(ToRelay::Farewell { tasks, ack });
         Ok(())
@@ -29,7 +33,7 @@ impl Stage {
     /// Everything that these tasks decided is published, or is somebody else's.
     pub(super) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) -> Result<(), Fault> {
         // One that came back meanwhile, because the revoke was not waited for, is another task under the same id.
-        let is_leaving = |id: &&TaskId| self.state.tasks.get(id).is_some_and(|task| task.state == State::Leaving);
+        let is_leaving = |id: &&TaskId| self.state.tasks.get(id).is_some_and(|task| task.state() == State::Leaving);
         let leaving: Vec<TaskId> = tasks.iter().filter(is_leaving).copied().collect();
         for id in &leaving {
             if self.state.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(Keyed::is_dirty)) {

@@ -44,10 +44,9 @@ impl Stage {
     /// Stops one task until a person has decided; the others go on. The first reason counts, and one that is leaving goes on
     /// leaving: its next owner will find the same.
     pub(crate) fn halt(&mut self, id: TaskId, halt: Halt) {
-        let Some(state) = self.state.tasks.get(&id).map(|task| task.state).filter(|state| *state != State::Halted)
-        else {
+        if self.state.tasks.get(&id).is_none_or(|task| task.state() == State::Halted) {
             return;
-        };
+        }
         tracing::error!(
             partition = %halt.source,
             reason = halt.reason.label(),
@@ -59,20 +58,10 @@ impl Stage {
             halt.reason.cause(),
             halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         );
-        if state != State::Leaving {
-            let is_of_a_record = matches!(
-                halt.reason,
-                HaltReason::WronglyKeyed
-                    | HaltReason::UnknownStore
-                    | HaltReason::SchemaChanged
-                    | HaltReason::StoreUnreadable
-                    | HaltReason::StoreUnwritable
-            );
-            if let Some(task) = self.state.tasks.get_mut(&id) {
-                task.stands_before_a_record = is_of_a_record;
-            }
-            self.drop_records(id, State::Halted);
-            self.show_halt(id, Some(halt));
+        let now = self.clock.elapsed();
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            task.halt(halt, now);
         }
+        self.show(id);
     }
 }

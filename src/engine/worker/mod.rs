@@ -34,7 +34,7 @@ use crate::engine::state::question::Question;
 use crate::engine::state::restore::Restore;
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
-use crate::engine::task::{Input, State, Task};
+use crate::engine::task::{State, Task};
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::rows::portion::Portion;
 use crate::engine::worker::rows::prepared::Prepared;
@@ -193,12 +193,13 @@ impl Stage {
             false => Some(due),
         };
         let tasks = self.state.tasks.values();
-        let takeovers = tasks.clone().filter(|task| task.state.is_timed()).filter_map(|task| at(task, task.not_before));
+        let takeovers =
+            tasks.clone().filter(|task| task.state().is_timed()).filter_map(|task| at(task, task.phase.not_before()));
         // What waits in front of a step without rows is decided at once, or waits for the relay, which wakes us. So it does
         // where it is far behind.
         let (is_behind, is_log_free) = (self.is_relay_behind(), self.is_log_free());
         let batches = tasks
-            .filter(|task| task.state == State::Running)
+            .filter(|task| task.state() == State::Running)
             .flat_map(|task| task.inputs.iter().map(move |input| (task, input)))
             .filter(|(task, input)| if task.has_rows() { !is_behind } else { input.attempts > 0 })
             .filter_map(|(task, input)| {
@@ -240,9 +241,7 @@ impl Stage {
                     if let Some(keyed) = &mut task.keyed {
                         keyed.prove(batch, &ends);
                     }
-                    if task.state != State::Halted {
-                        self.show(id);
-                    }
+                    self.show(id);
                 }
             }
             ToStage::Unpublished { task: id, assignment, left, detail } => {
@@ -269,7 +268,7 @@ impl Stage {
             ToStage::Limits(limits) => self.message_bytes_max.extend(limits),
             ToStage::Drained { task: id, assignment } => {
                 let tasks = &self.state.tasks;
-                if tasks.get(&id).is_some_and(|t| t.assignment == assignment && t.state == State::Draining) {
+                if tasks.get(&id).is_some_and(|t| t.assignment == assignment && t.state() == State::Draining) {
                     self.prove_in_time(id);
                 }
             }
@@ -282,7 +281,7 @@ impl Stage {
         let now = self.clock.elapsed();
         let count = chunk.len();
         let mut kept = 0;
-        let is_due = |task: &&mut Task| task.state == State::Running && task.delivery == delivery;
+        let is_due = |task: &&mut Task| task.state() == State::Running && task.delivery == delivery;
         if let Some(input) = self.state.tasks.get_mut(&id).filter(is_due).and_then(|task| task.inputs.get_mut(topic)) {
             let before = input.queued();
             input.push(chunk, now);
@@ -304,7 +303,8 @@ impl Stage {
     /// The database or the log says that the task may not be ours: everything it handed to the relay must have ended
     /// before it may prove itself, because the proof writes K.
     pub(crate) fn doubt(&mut self, id: TaskId) {
-        if self.state.tasks.get(&id).is_some_and(|task| task.state.may_begin_anew()) {
+        let is_fenced = |task: &Task| task.state() != State::Halted && task.phase.may_begin_anew();
+        if self.state.tasks.get(&id).is_some_and(is_fenced) {
             self.status.fencings.add(1);
             tracing::info!(task = ?id, "fenced; proving membership before claiming again");
         }
@@ -314,7 +314,7 @@ impl Stage {
     /// The next offset of an input lies outside the log: whether before its start or behind its end, and what becomes of it,
     /// is decided as at any takeover.
     pub(crate) fn out_of_range(&mut self, id: TaskId, message: &str) -> Result<(), Fault> {
-        if self.state.tasks.get(&id).is_none_or(|task| !task.state.is_deciding()) {
+        if self.state.tasks.get(&id).is_none_or(|task| !task.state().is_deciding()) {
             return Ok(());
         }
         tracing::warn!(task = ?id, error = message, "an input cannot be read on; the log's bounds decide what becomes of it");
@@ -326,24 +326,17 @@ impl Stage {
 
     /// Begins again with K, once the relay holds nothing of the task any more.
     fn take_over_anew(&mut self, id: TaskId) {
-        let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.may_begin_anew()) else { return };
+        let now = self.clock.elapsed();
+        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        if !task.drain(now) {
+            return;
+        }
         let assignment = task.assignment;
         // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
         task.keyed = None;
         self.state.open.forget(id);
-        self.drop_records(id, State::Draining);
+        self.show(id);
         let _ = self.relay.send(ToRelay::Barrier { task: id, assignment });
-    }
-
-    /// Sends a task back to `state` without the records it holds.
-    pub(crate) fn drop_records(&mut self, id: TaskId, state: State) {
-        let now = self.clock.elapsed();
-        if let Some(task) = self.state.tasks.get_mut(&id) {
-            let dropped: usize = task.inputs.iter().map(Input::queued).sum();
-            task.restart(state, now);
-            task.queued.fetch_sub(dropped, Ordering::AcqRel);
-            self.show(id);
-        }
     }
 
     /// Writes K again for inputs that have been idle for long, before the broker lets it expire
@@ -351,7 +344,7 @@ impl Stage {
     fn recommit_idle(&mut self) {
         let now = self.clock.elapsed();
         let every = self.settings.recommit_every;
-        for task in self.state.tasks.values_mut().filter(|task| task.state == State::Running) {
+        for task in self.state.tasks.values_mut().filter(|task| task.state() == State::Running) {
             for (number, input) in task.inputs.iter_mut().enumerate() {
                 if input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= every {
                     input.published_at = now;

@@ -179,7 +179,7 @@ impl Stage {
     }
 
     fn is_restoring(&self, id: TaskId) -> bool {
-        self.state.tasks.get(&id).is_some_and(|task| task.state == State::Restoring)
+        self.state.tasks.get(&id).is_some_and(|task| task.state() == State::Restoring)
     }
 
     fn begin_restore(&mut self, id: TaskId, store: usize) -> Result<bool, Fault> {
@@ -302,7 +302,7 @@ impl Stage {
              transaction is open there, which ends by its timeout or hangs (KAFKA-20734): `kafka-transactions.sh find-hanging` \
              names it, `abort` ends it"
         ));
-        task.waiting.step_in_vain(now, id, task.state.label(), &fault);
+        task.waiting.step_in_vain(now, id, task.state().label(), &fault);
     }
 
     /// Writes what was read into the store, up to where it was read. False when it could not be: the task halts.
@@ -360,7 +360,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state == State::Running && rests_on_counts(&task.sub_topology))
+            .filter(|task| task.state() == State::Running && rests_on_counts(&task.sub_topology))
             .map(|task| (task.id, task.sub_topology.sources().cloned().zip(task.counts.iter().copied()).collect()))
             .collect();
         let mut found: BTreeMap<TopicName, i32> = BTreeMap::new();
@@ -391,7 +391,7 @@ impl Stage {
     fn watch_companions(&mut self) {
         let Self { group, settings, state, .. } = self;
         let count = |topic: &TopicName| group.partition_count(topic, settings.ask_wait).ok().flatten();
-        let tasks = state.tasks.values().filter(|task| task.state == State::Running);
+        let tasks = state.tasks.values().filter(|task| task.state() == State::Running);
         let subs: BTreeMap<usize, &SubTopology> = tasks
             .filter(|task| !task.sub_topology.companions.is_empty() && !rests_on_counts(&task.sub_topology))
             .map(|task| (task.id.sub_topology, &task.sub_topology))

@@ -23,7 +23,7 @@ impl Stage {
     pub(super) fn search_idle(&mut self) -> Result<bool, Fault> {
         let (now, is_doubtful) = (self.clock.elapsed(), self.state.in_doubt.is_some());
         let is_due = |task: &&mut Task| {
-            task.state == State::Running
+            task.state() == State::Running
                 && !(is_doubtful && task.has_rows())
                 && task.keyed.as_ref().is_some_and(|keyed| keyed.is_idle_search_due(now))
                 && task.is_caught_up()
@@ -60,7 +60,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state.is_deciding() && !(is_doubtful && task.has_rows()))
+            .filter(|task| task.state().is_deciding() && !(is_doubtful && task.has_rows()))
             .filter(|task| {
                 // An owner has met every tombstone up to now: its checkpoint grows no older than that.
                 let (every, anew) = (self.settings.store_flush, self.settings.store_rebuild_after / 8);
@@ -111,7 +111,7 @@ impl Stage {
         if !task.waiting.has_begun() {
             tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait");
         }
-        task.waiting.step_in_vain(now, id, task.state.label(), fault);
+        task.waiting.step_in_vain(now, id, task.state().label(), fault);
         for input in &mut task.inputs {
             input.blocked_until = now + UNREAD_PAUSE;
         }

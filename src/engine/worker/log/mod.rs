@@ -34,7 +34,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state.is_deciding() && matches!(task.sub_topology.step, StepKind::Log(_)))
+            .filter(|task| task.state().is_deciding() && matches!(task.sub_topology.step, StepKind::Log(_)))
             .filter(|task| task.inputs.iter().any(|input| input.queued() > 0 && input.blocked_until <= now))
             .map(|task| task.id)
             .collect();

@@ -31,7 +31,7 @@ impl Stage {
             self.status.count(advance.reached.counts);
             self.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
-            let is_here = |task: &&mut Task| task.assignment == assignment && task.state == State::Running;
+            let is_here = |task: &&mut Task| task.assignment == assignment && task.state() == State::Running;
             let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
                 publication.remove(&source);
                 continue;

@@ -48,7 +48,7 @@ impl Stage {
         if self.is_relay_behind() {
             return Vec::new();
         }
-        let running = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
+        let running = self.state.tasks.values().filter(|task| task.state() == State::Running && task.has_rows());
         let (apart, mut candidates): (Vec<_>, Vec<_>) = running
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)

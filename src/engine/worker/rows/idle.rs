@@ -19,7 +19,7 @@ impl Stage {
             let lags = input.position.as_ref().is_some_and(|position| Some(position.published) < input.published);
             lags && input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= IDLE
         };
-        let tasks = self.state.tasks.values().filter(|task| task.state == State::Running && task.has_rows());
+        let tasks = self.state.tasks.values().filter(|task| task.state() == State::Running && task.has_rows());
         let idle: Vec<(TaskId, Move)> =
             tasks.flat_map(|task| task.inputs.iter().filter(is_due).map(|input| (task.id, stays(input)))).collect();
         if idle.is_empty() {

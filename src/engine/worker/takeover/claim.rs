@@ -2,7 +2,7 @@
 
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::order::Step;
-use crate::engine::task::{State, Task};
+use crate::engine::task::{Phase, Task};
 use crate::engine::worker::Stage;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -38,7 +38,7 @@ impl Stage {
         let task = self.state.tasks.get(&id);
         let is_ours = task.is_some_and(|task| self.assignments.membership(id, task.assignment).is_some());
         if is_ours {
-            self.go_on(id, State::ReadingCommitted, Duration::ZERO);
+            self.go_on(id, Duration::ZERO, Phase::become_reading_committed);
         } else {
             self.wait_for_revoke(id, &moved());
         }
@@ -89,7 +89,7 @@ impl Stage {
                 &Fault::fenced(format!("{source} is claimed by generation {generation}, ours is {ours}")),
             );
         } else {
-            self.go_on(id, State::ReadingCommitted, Duration::ZERO);
+            self.go_on(id, Duration::ZERO, Phase::become_reading_committed);
         }
         Ok(())
     }

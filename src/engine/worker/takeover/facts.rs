@@ -46,16 +46,16 @@ impl Stage {
             Ok(_) => task.patience.end(),
             Err(fault) => {
                 task.patience.in_vain(now, sources, fault);
-                task.not_before = next;
+                task.phase.again_at(next);
                 tracing::debug!(task = ?id, error = %fault, "the committed offset is asked for again");
                 if let Some(fencer) = self.fencer.as_ref().filter(|_| task.patience.is_at_an_end(now)) {
                     fencer.fence_dead();
                 }
             }
         }
-        let waits = |task: &&mut Task| task.state == State::ReadingCommitted && task.patience.has_begun();
+        let waits = |task: &&mut Task| task.state() == State::ReadingCommitted && task.patience.has_begun();
         for other in self.state.tasks.values_mut().filter(waits).filter(|_| has_waited) {
-            other.not_before = next;
+            other.phase.again_at(next);
         }
         match committed {
             Ok(committed) => Ok(Some(committed.into_iter().map(metadata::known).collect())),

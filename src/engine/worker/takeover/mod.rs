@@ -19,7 +19,7 @@ use crate::engine::protocol::decision::{Decision, HaltReason};
 use crate::engine::protocol::halt::Contradiction;
 use crate::engine::protocol::metadata;
 use crate::engine::protocol::order::Step;
-use crate::engine::task::{Input, State, Task};
+use crate::engine::task::{Input, Phase, State, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::takeover::pace::{AGAIN, rest_after};
 use crate::engine::worker::takeover::rest::Rest;
@@ -38,12 +38,14 @@ impl Stage {
             .tasks
             .values()
             .filter(|task| is_free || !task.has_rows())
-            .filter(|task| task.state == State::Publishing || (task.state.is_timed() && task.not_before <= now))
-            .map(|task| (task.id, task.state))
+            .filter(|task| {
+                task.state() == State::Publishing || (task.state().is_timed() && task.phase.not_before() <= now)
+            })
+            .map(|task| (task.id, task.state()))
             .collect();
         let mut has_moved = false;
         for (id, state) in due {
-            let due_at = self.state.tasks.get(&id).filter(|_| state.is_timed()).map(|task| task.not_before);
+            let due_at = self.state.tasks.get(&id).filter(|_| state.is_timed()).map(|task| task.phase.not_before());
             if due_at.is_some_and(|at| at > self.clock.elapsed()) {
                 continue; // put off by what another one met
             }
@@ -66,13 +68,13 @@ impl Stage {
                 State::Running | State::Leaving | State::Draining | State::Proving | State::Halted => Ok(()),
             };
             match result {
-                Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state != state),
+                Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state() != state),
                 Err(fault @ Fault::Fatal(_)) => return Err(fault),
                 Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault)?,
                 Err(fault) => {
                     self.in_vain(id, &fault);
                     let pause = rest_after(self.clock.elapsed().saturating_sub(asked_at));
-                    self.go_on(id, state, pause);
+                    self.wait_a_little(id, pause);
                     if fault.is_lock_wait() {
                         self.rest(state, pause);
                     }
@@ -106,7 +108,7 @@ impl Stage {
         let Some(committed) = self.read_committed(id, &sources)? else { return Ok(()) };
         if guard::is_off(Guard::ClaimFirst) && self.state.tasks.get(&id).is_some_and(Task::has_rows) {
             self.claim(id)?;
-            if self.state.tasks.get(&id).is_none_or(|task| task.state != State::ReadingCommitted) {
+            if self.state.tasks.get(&id).is_none_or(|task| task.state() != State::ReadingCommitted) {
                 return Ok(());
             }
         }
@@ -121,7 +123,7 @@ impl Stage {
             let (source, reason) = (source.clone(), *reason);
             let found = Contradiction { source: source.clone(), reason, next_offset, committed: committed.clone() };
             if !self.is_seen_twice(id, found) {
-                self.go_on(id, State::Claiming, Duration::ZERO);
+                self.go_on(id, Duration::ZERO, Phase::become_claiming);
                 return Ok(());
             }
             let at = self.blamed(id, &source, reason)?;
@@ -140,7 +142,7 @@ impl Stage {
         let mut rest = Rest::default();
         for ((source, decision), committed) in sources.iter().zip(decisions).zip(&committed) {
             if !self.carry_out(id, source, decision, &mut rest)? {
-                self.go_on(id, State::Claiming, AGAIN);
+                self.go_on(id, AGAIN, Phase::become_claiming);
                 return Ok(());
             }
             self.mark_anew(id, source, (decision, committed.as_ref()), &mut rest);
@@ -158,7 +160,7 @@ impl Stage {
         if let Some(task) = self.state.tasks.get_mut(&id) {
             task.waiting.end();
         }
-        self.go_on(id, State::Publishing, Duration::ZERO);
+        self.go_on(id, Duration::ZERO, Phase::become_publishing);
         Ok(())
     }
 
@@ -194,7 +196,7 @@ impl Stage {
             }
             self.hand_over_rest(id, rest);
         } else if task.keyed.is_some() {
-            self.go_on(id, State::Restoring, Duration::ZERO);
+            self.go_on(id, Duration::ZERO, Phase::become_restoring);
         } else {
             self.start(id);
         }
@@ -210,7 +212,7 @@ impl Stage {
         let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let (assignment, took) = (task.assignment, self.clock.elapsed().saturating_sub(task.assigned_at));
         tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
-        self.go_on(id, State::Running, Duration::ZERO);
+        self.go_on(id, Duration::ZERO, Phase::become_running);
         let _ = self.source.send(ToSource::Start { task: id, assignment, delivery, positions });
     }
 }

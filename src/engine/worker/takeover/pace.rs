@@ -1,6 +1,6 @@
 //! The pace of a takeover: when a step that could not be taken is tried again.
 
-use crate::engine::task::{State, Task};
+use crate::engine::task::{Phase, State, Task};
 use crate::engine::worker::Stage;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
@@ -18,9 +18,9 @@ impl Stage {
     /// Lets all that wait in vain in `state` wait for so long: together they have one part of the worker's time.
     pub(super) fn rest(&mut self, state: State, pause: Duration) {
         let until = self.clock.elapsed() + pause;
-        let waits = |task: &&mut Task| task.state == state && task.waiting.has_begun();
+        let waits = |task: &&mut Task| task.state() == state && task.waiting.has_begun();
         for task in self.state.tasks.values_mut().filter(waits) {
-            task.not_before = until;
+            task.phase.again_at(until);
         }
     }
 
@@ -28,9 +28,9 @@ impl Stage {
     pub(crate) fn in_vain(&mut self, id: TaskId, fault: &Fault) {
         let now = self.clock.elapsed();
         let Some(task) = self.state.tasks.get_mut(&id) else { return };
-        tracing::debug!(task = ?id, state = task.state.label(), error = %fault, "a takeover step is tried again");
+        tracing::debug!(task = ?id, state = task.state().label(), error = %fault, "a takeover step is tried again");
         if !task.patience.has_begun() {
-            task.waiting.step_in_vain(now, id, task.state.label(), fault);
+            task.waiting.step_in_vain(now, id, task.state().label(), fault);
         }
     }
 
@@ -38,15 +38,15 @@ impl Stage {
     pub(crate) fn wait_a_little(&mut self, id: TaskId, pause: Duration) {
         let not_before = self.clock.elapsed() + pause;
         if let Some(task) = self.state.tasks.get_mut(&id) {
-            task.not_before = not_before;
+            task.phase.again_at(not_before);
         }
     }
 
-    pub(crate) fn go_on(&mut self, id: TaskId, state: State, pause: Duration) {
-        let not_before = self.clock.elapsed() + pause;
+    /// Takes the task into its next phase, whose first step is due after `pause`.
+    pub(crate) fn go_on(&mut self, id: TaskId, pause: Duration, next: fn(&mut Phase, Duration) -> bool) {
+        let due_at = self.clock.elapsed() + pause;
         if let Some(task) = self.state.tasks.get_mut(&id) {
-            task.state = state;
-            task.not_before = not_before;
+            next(&mut task.phase, due_at);
         }
         self.show(id);
     }

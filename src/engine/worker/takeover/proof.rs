@@ -2,7 +2,7 @@
 
 use crate::engine::mailbox::ToRelay;
 use crate::engine::protocol::ownership::AssignmentId;
-use crate::engine::task::{State, Task};
+use crate::engine::task::{Phase, State, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::takeover::pace::AGAIN;
 use crate::ports::Fault;
@@ -21,14 +21,14 @@ impl Stage {
             tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
         }
         self.in_vain(id, fault);
-        self.go_on(id, State::Stale, STALE);
+        self.go_on(id, STALE, Phase::become_stale);
     }
 
     /// The relay holds nothing of the task any more: the takeover begins anew, at once or when what it would publish is due.
     pub(crate) fn prove_in_time(&mut self, id: TaskId) {
         let until = self.state.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
         match until.checked_sub(self.clock.elapsed()).filter(|pause| !pause.is_zero()) {
-            Some(pause) => self.go_on(id, State::PutOff, pause),
+            Some(pause) => self.go_on(id, pause, Phase::become_put_off),
             None => self.prove(id),
         }
     }
@@ -37,26 +37,26 @@ impl Stage {
     /// writing K unchanged. Refused means that we are stale.
     pub(super) fn prove(&mut self, id: TaskId) {
         if guard::is_off(Guard::Reclaim) {
-            self.go_on(id, State::Stale, STALE);
+            self.go_on(id, STALE, Phase::become_stale);
             return;
         }
         let Some(assignment) = self.state.tasks.get(&id).map(|task| task.assignment) else { return };
         let sources = self.sources(id);
-        self.go_on(id, State::Proving, Duration::ZERO);
+        self.go_on(id, Duration::ZERO, Phase::become_proving);
         let _ = self.relay.send(ToRelay::Prove { task: id, assignment, sources });
     }
 
     /// The group has answered.
     pub(crate) fn proved(&mut self, id: TaskId, assignment: AssignmentId, outcome: Result<(), Fault>) {
-        let is_asked = |task: &&mut Task| task.assignment == assignment && task.state == State::Proving;
+        let is_asked = |task: &&mut Task| task.assignment == assignment && task.state() == State::Proving;
         let Some(task) = self.state.tasks.get_mut(&id).filter(is_asked) else { return };
         task.is_proved = outcome.is_ok();
         match outcome {
-            Ok(()) => self.go_on(id, State::Claiming, Duration::ZERO),
+            Ok(()) => self.go_on(id, Duration::ZERO, Phase::become_claiming),
             Err(fault @ Fault::Fenced(_)) => self.wait_for_revoke(id, &fault),
             Err(fault) => {
                 self.in_vain(id, &fault);
-                self.go_on(id, State::Stale, AGAIN);
+                self.go_on(id, AGAIN, Phase::become_stale);
             }
         }
     }
