@@ -18,7 +18,7 @@ use crate::engine::protocol::remedy::{Choice, Place, choices};
 use crate::engine::repair::sub_topology;
 use crate::engine::worker::takeover::traces::is_any_written;
 use crate::flow::record::{Partition, TopicName, TopicPartition};
-use crate::flow::topology::{SubTopology, Topology};
+use crate::flow::topology::{CommitKind, SubTopology, Topology};
 #[cfg(feature = "http")]
 use crate::http::{client, place};
 use crate::ports::Fault;
@@ -195,15 +195,15 @@ fn judge(
 ) -> Result<Option<Halted>, Fault> {
     let (engine, pipeline) = (service.engine(), service.topology.name());
     let sub = sub_topology(&service.topology, source)?;
-    let (has_rows, position) = (sub.table().is_some(), positions.get(source));
+    let (commit, position) = (sub.step.commit(), positions.get(source));
     let committed: Option<Committed> =
         metadata::known(group.committed(std::slice::from_ref(source), ANSWER)?.into_iter().next().flatten());
     let (bounds, log_ids) = (group.bounds(source, ANSWER)?, group.log_ids(&source.topic, ANSWER)?);
     let was_read = committed.is_none()
         && position.is_none()
         && is_orphaned(&service.topology, sub, source.partition, positions, group)?;
-    let decision = if has_rows {
-        decide(&Facts {
+    let decision = match commit {
+        CommitKind::Rows => decide(&Facts {
             pipeline,
             position,
             committed: committed.as_ref(),
@@ -214,9 +214,8 @@ fn judge(
             was_read,
             start: engine.start,
             on_data_loss: engine.on_data_loss,
-        })
-    } else {
-        decide_log(&LogFacts {
+        }),
+        CommitKind::Log => decide_log(&LogFacts {
             pipeline,
             committed: committed.as_ref(),
             bounds,
@@ -226,7 +225,7 @@ fn judge(
             is_stateful: sub.is_stateful(),
             start: engine.start,
             on_data_loss: engine.on_data_loss,
-        })
+        }),
     };
     let (reason, detail) = match (decision, seen) {
         (Decision::Halt(reason), _) => (reason, None),
@@ -236,7 +235,7 @@ fn judge(
     let (next_offset, k) = (position.map(|position| position.next_offset), committed.as_ref().map(|k| k.next_offset));
     let at = (reason == HaltReason::InputsTruncated).then_some(bounds.end);
     let is_stateful = sub.is_stateful();
-    let place = Place { program: &engine.program, source, has_rows, is_stateful, next_offset, committed: k, at };
+    let place = Place { program: &engine.program, source, commit, is_stateful, next_offset, committed: k, at };
     Ok(Some(Halted {
         source: source.to_string(),
         reason: reason.label(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::remedy::{Place, choices};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use tidegate::flow::topology::CommitKind;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,11 +36,12 @@ fn commands_of(reason: HaltReason) -> BTreeSet<String> {
     let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
     let mut found = BTreeSet::new();
     for case in 0..16 {
-        let (has_rows, is_stateful, is_behind, at) = (case & 1 > 0, case & 2 > 0, case & 4 > 0, case & 8 > 0);
+        let (is_in_rows, is_stateful, is_behind, at) = (case & 1 > 0, case & 2 > 0, case & 4 > 0, case & 8 > 0);
+        let commit = if is_in_rows { CommitKind::Rows } else { CommitKind::Log };
         let place = Place {
             program: "tidegate",
             source: &source,
-            has_rows,
+            commit,
             is_stateful,
             next_offset: Some(NextOffset(70)),
             committed: Some(NextOffset(if is_behind { 50 } else { 120 })),

@@ -13,6 +13,7 @@ use crate::engine::mailbox::{Inboxes, ToSource};
 use crate::engine::member::router::{Guided, Router, StageHandle, Starts};
 use crate::engine::outbound::message::LETTER_BYTES;
 use crate::engine::outbound::outstanding::Outstanding;
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::order::Hook;
 use crate::engine::protocol::ownership::Assignments;
 use crate::engine::query::Queries;
@@ -212,7 +213,7 @@ impl Member {
         outcome?;
         let mut is_busy = match polled {
             Ok(count) => count > 0,
-            Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            Err(fault) if consequence::of(&fault, Moment::Poll) == Consequence::End => return Err(fault),
             Err(_) => false,
         };
         self.router.flush();

@@ -4,6 +4,7 @@ use crate::engine::mailbox::ToSource;
 use crate::engine::member::router::{Guided, Router, Starts};
 use crate::engine::member::threads::{Running, STEP, Shared, guarded};
 use crate::engine::member::{Member, POLL_RECORDS, Worker};
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::query::Queries;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
@@ -146,7 +147,7 @@ impl Member {
             let mut guided = Guided { router: &mut self.router, wait };
             match self.source.poll(POLL, POLL_RECORDS, &mut guided) {
                 Ok(_) => {}
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) if consequence::of(&fault, Moment::Poll) == Consequence::End => return Err(fault),
                 Err(fault) => tracing::debug!(error = %fault, "the log could not be read; trying again"),
             }
             self.router.flush();

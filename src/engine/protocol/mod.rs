@@ -1,5 +1,5 @@
 //! The rules of exactly-once, pure: the order of the steps, what a takeover decides, what K remembers, who owns what, why a task
-//! halts and what helps, how long is waited.
+//! halts and what helps, what follows from a fault, how long is waited.
 //!
 //! Nothing here has a thread, asks a server or reads a clock.
 
@@ -11,6 +11,8 @@ pub(crate) mod ownership;
 
 pub mod halt;
 pub mod remedy;
+
+pub(crate) mod consequence;
 
 pub(crate) mod event_time;
 pub(crate) mod patience;

@@ -4,6 +4,7 @@
 
 use crate::engine::protocol::decision::HaltReason;
 use crate::flow::record::{NextOffset, TopicPartition};
+use crate::flow::topology::CommitKind;
 use serde::Serialize;
 use std::fmt;
 
@@ -32,8 +33,8 @@ pub struct Place<'a> {
     pub program: &'a str,
     /// The source partition.
     pub source: &'a TopicPartition,
-    /// Whether its step reads and writes rows.
-    pub has_rows: bool,
+    /// The commit of its step.
+    pub commit: CommitKind,
     /// Whether its step has stores.
     pub is_stateful: bool,
     /// D.
@@ -75,12 +76,12 @@ pub fn choices(reason: HaltReason, place: &Place<'_>) -> Vec<Choice> {
         | HaltReason::TopicRecreated
         | HaltReason::ClusterChanged
         | HaltReason::InputsTruncated
-            if place.has_rows && place.is_stateful =>
+            if place.commit == CommitKind::Rows && place.is_stateful =>
         {
             of_rows_with_stores(reason, place)
         }
-        HaltReason::GroupReset if place.has_rows => of_reset_rows(place),
-        HaltReason::GroupWentBack if !place.has_rows => of_the_rest(reason, place),
+        HaltReason::GroupReset if place.commit == CommitKind::Rows => of_reset_rows(place),
+        HaltReason::GroupWentBack if place.commit == CommitKind::Log => of_the_rest(reason, place),
         HaltReason::DatabaseLost
         | HaltReason::DatabaseWentBack
         | HaltReason::GroupWentBack
@@ -291,7 +292,7 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         ],
         HaltReason::StoreAdded => vec![
             hand("if the store was renamed: give it its old name back, its changelog still holds it"),
-            (!place.has_rows).then(|| {
+            (place.commit == CommitKind::Log).then(|| {
                 place.command(
                     "reset",
                     "--to start --emit",
@@ -328,7 +329,7 @@ mod tests {
         let place = Place {
             program: "tidegate --config t.yaml",
             source: &source,
-            has_rows: true,
+            commit: CommitKind::Rows,
             is_stateful: false,
             next_offset: offset(7),
             committed,
@@ -363,7 +364,7 @@ mod tests {
             let place = Place {
                 program: "tidegate",
                 source: &source,
-                has_rows: true,
+                commit: CommitKind::Rows,
                 is_stateful: true,
                 next_offset: Some(NextOffset(7)),
                 committed: Some(NextOffset(12)),
@@ -383,8 +384,8 @@ mod tests {
     fn without_rows_a_group_that_went_back_goes_on_where_it_is_or_where_it_was() {
         let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
         let (committed, at) = (Some(NextOffset(5)), Some(NextOffset(9)));
-        let (program, has_rows, is_stateful, next_offset) = ("tidegate", false, true, None);
-        let place = Place { program, source: &source, has_rows, is_stateful, next_offset, committed, at };
+        let (program, commit, is_stateful, next_offset) = ("tidegate", CommitKind::Log, true, None);
+        let place = Place { program, source: &source, commit, is_stateful, next_offset, committed, at };
         let commands: Vec<String> =
             choices(HaltReason::GroupWentBack, &place).into_iter().filter_map(|choice| choice.command).collect();
         assert_eq!(commands, ["tidegate reset readings-3 --to 5 --emit", "tidegate reset readings-3 --to 9"]);
@@ -416,8 +417,15 @@ mod tests {
         let first = |reason, is_stateful| {
             let (next_offset, at) = (Some(NextOffset(7)), Some(NextOffset(9)));
             let committed = Some(NextOffset(5));
-            let place =
-                Place { program: "tidegate", source: &source, has_rows: true, is_stateful, next_offset, committed, at };
+            let place = Place {
+                program: "tidegate",
+                source: &source,
+                commit: CommitKind::Rows,
+                is_stateful,
+                next_offset,
+                committed,
+                at,
+            };
             choices(reason, &place).first().unwrap().to_string()
         };
         let told = [

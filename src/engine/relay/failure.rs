@@ -2,6 +2,7 @@
 
 use crate::engine::mailbox::Left;
 use crate::engine::outbound::publication::Publication;
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::metadata;
 use crate::engine::protocol::patience::Patience;
 use crate::engine::relay::Relay;
@@ -53,7 +54,7 @@ impl Relay {
         let found = loop {
             match self.group.committed(&sources, COMMITTED_WAITS * self.settings.ask_wait) {
                 Ok(found) => break found,
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the committed offsets could not be read yet");
                     patience.in_vain(self.clock.elapsed(), &sources, &fault);

@@ -34,6 +34,7 @@ use crate::engine::mailbox::{ToRelay, ToStage};
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::outbound::publication::Publication;
 use crate::engine::outbound::size::Size;
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::metadata;
 use crate::engine::protocol::order::Hook;
 use crate::engine::protocol::ownership::{AssignmentId, Assignments};
@@ -179,7 +180,7 @@ impl Relay {
             }
             ToRelay::Prove { task, assignment, sources } => {
                 let outcome = match self.prove(task, assignment, &sources) {
-                    Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                    Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::End => return Err(fault),
                     outcome => outcome,
                 };
                 self.tell(ToStage::Proved { task, assignment, outcome });

@@ -1,5 +1,6 @@
 //! The producers of a worker, which take turns, and how the one whose turn it is gets replaced.
 
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::status::Status;
 use crate::ports::sink::Sink;
 use crate::ports::{Clock, Fault};
@@ -49,7 +50,7 @@ impl Producers {
                 Ok(()) => {
                     return Ok(());
                 }
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
+                Err(fault) if consequence::of(&fault, Moment::RenewProducer) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the producer could not be replaced yet");
                     tries += 1;

@@ -17,7 +17,7 @@ use crate::engine::outbound::size::Size;
 use crate::engine::protocol::metadata;
 use crate::engine::repair::plan::{Action, Known, Plan, plan};
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
-use crate::flow::topology::{SubTopology, Topology};
+use crate::flow::topology::{CommitKind, SubTopology, Topology};
 use crate::ports::Fault;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::history::TopicHistory;
@@ -89,11 +89,11 @@ impl Repair {
     /// `Retry` when a server did not answer; `Corrupt` when there is no such topic; `Fatal` when no step reads it.
     pub fn look(&mut self, source: &TopicPartition) -> Result<Known, Fault> {
         let sub = sub_topology(&self.topology, source)?;
-        let (has_rows, is_stateful) = (sub.table().is_some(), sub.is_stateful());
+        let (commit, is_stateful) = (sub.step.commit(), sub.is_stateful());
         let Tools { positions, group, .. } = &mut self.tools;
-        let position = match positions {
-            Some(positions) if has_rows => positions.read(source)?,
-            _ => None,
+        let position = match (commit, positions) {
+            (CommitKind::Rows, Some(positions)) => positions.read(source)?,
+            (CommitKind::Rows, None) | (CommitKind::Log, _) => None,
         };
         let committed = group.committed(std::slice::from_ref(source), WAIT)?.into_iter().next().flatten();
         let committed = metadata::known(committed);
@@ -101,7 +101,7 @@ impl Repair {
         let partition_count = count.filter(|count| (0..*count).contains(&source.partition.0));
         let partition_count = partition_count.ok_or_else(|| Fault::fatal(format!("there is no partition {source}")))?;
         let (bounds, log_ids) = (group.bounds(source, WAIT)?, group.log_ids(&source.topic, WAIT)?);
-        Ok(Known { has_rows, is_stateful, position, committed, bounds, log_ids, partition_count })
+        Ok(Known { commit, is_stateful, position, committed, bounds, log_ids, partition_count })
     }
 
     /// Plans with what is known now.
@@ -137,7 +137,7 @@ impl Repair {
         let before = (known.position.as_ref().map(|position| position.next_offset), known.committed.clone());
         let is_new = known.position.is_none();
         let mut incarnation = 0;
-        if let (Some(positions), false) = (&mut self.tools.positions, is_new || !known.has_rows) {
+        if let (Some(positions), false) = (&mut self.tools.positions, is_new || known.commit != CommitKind::Rows) {
             let fenced = positions.fence(source, &self.who)?;
             let moved = fenced.as_ref().zip(known.position.as_ref()).is_none_or(|(now, then)| {
                 let as_then = Position { epoch: then.epoch, ..now.clone() };

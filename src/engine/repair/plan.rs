@@ -12,6 +12,7 @@ use crate::engine::protocol::metadata::{
     SetBack, accepted, committed as our_committed, is_ours, is_replay, partition_count, replayed, set_back, topic_id,
 };
 use crate::flow::record::NextOffset;
+use crate::flow::topology::CommitKind;
 use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
 use std::fmt;
@@ -91,8 +92,8 @@ impl fmt::Display for Action {
 /// What is known of one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Whether its step reads and writes rows.
-    pub has_rows: bool,
+    /// The commit of its step.
+    pub commit: CommitKind,
     /// Whether its step has stores.
     pub is_stateful: bool,
     /// The position, where there is one.
@@ -129,7 +130,10 @@ pub struct Plan {
 /// # Errors
 /// A sentence for the operator: why it is refused, and what to do instead.
 pub fn plan(pipeline: &str, action: Action, known: &Known) -> Result<Plan, String> {
-    if known.has_rows { Rowed { pipeline, known }.plan(action) } else { plan_log(pipeline, action, known) }
+    match known.commit {
+        CommitKind::Rows => Rowed { pipeline, known }.plan(action),
+        CommitKind::Log => plan_log(pipeline, action, known),
+    }
 }
 
 /// The offset that a target stands for.
@@ -417,7 +421,7 @@ mod tests {
             partition_count: 1,
         };
         Known {
-            has_rows: true,
+            commit: CommitKind::Rows,
             is_stateful: false,
             position: Some(position),
             committed: Some(our_committed(PIPELINE, 1, NextOffset(committed), None)),

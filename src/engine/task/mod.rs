@@ -12,7 +12,7 @@ use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::protocol::patience::Patience;
 use crate::engine::state::stores::Keyed;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
-use crate::flow::topology::{StepKind, SubTopology, TablePlace};
+use crate::flow::topology::{CommitKind, SubTopology, TablePlace};
 use crate::ports::rows::OutboxRow;
 use crate::ports::source::TaskId;
 use std::sync::Arc;
@@ -128,9 +128,9 @@ impl Task {
         has_passed
     }
 
-    /// Whether the step reads and writes rows.
-    pub(crate) const fn has_rows(&self) -> bool {
-        matches!(self.sub_topology.step, StepKind::Rows(_))
+    /// The commit of its step.
+    pub(crate) const fn commit(&self) -> CommitKind {
+        self.sub_topology.step.commit()
     }
 
     /// Whether everything decided is published; with more than that, the rows are to catch up.

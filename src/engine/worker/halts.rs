@@ -6,6 +6,7 @@ use crate::engine::protocol::remedy::{Place, choices};
 use crate::engine::task::State;
 use crate::engine::worker::Stage;
 use crate::flow::record::NextOffset;
+use crate::ports::Fault;
 use crate::ports::source::{Committed, TaskId};
 
 impl Stage {
@@ -31,7 +32,7 @@ impl Stage {
             &Place {
                 program: &self.settings.program,
                 source: &input.source,
-                has_rows: task.has_rows(),
+                commit: task.commit(),
                 is_stateful: task.sub_topology.is_stateful(),
                 next_offset,
                 committed: committed.as_ref().map(|committed| committed.next_offset),
@@ -39,6 +40,13 @@ impl Stage {
             },
         );
         Some(Halt { source: input.source.clone(), reason, next_offset, committed, detail, choices })
+    }
+
+    /// As [`Stage::halt`], over a fault that no input is known to be to blame for.
+    pub(crate) fn halt_over(&mut self, id: TaskId, reason: HaltReason, fault: &Fault) {
+        if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
+            self.halt(id, halt);
+        }
     }
 
     /// Stops one task until a person has decided; the others go on. The first reason counts, and one that is leaving goes on

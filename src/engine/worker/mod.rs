@@ -41,7 +41,7 @@ use crate::engine::worker::rows::prepared::Prepared;
 use crate::engine::worker::table_reader::TableReader;
 use crate::flow::key::Key;
 use crate::flow::record::{Chunk, TopicName};
-use crate::flow::topology::Topology;
+use crate::flow::topology::{CommitKind, Topology};
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::fencer::Fencer;
@@ -187,7 +187,7 @@ impl Stage {
         let is_doubtful = self.state.in_doubt.is_some();
         // Until then nothing is asked of the database, and what must settle first is asked at once.
         let database_at = self.state.not_before;
-        let at = |task: &Task, due: Duration| match task.has_rows() {
+        let at = |task: &Task, due: Duration| match task.commit().needs_database() {
             true if is_doubtful => None,
             true => Some(due.max(database_at)),
             false => Some(due),
@@ -201,7 +201,10 @@ impl Stage {
         let batches = tasks
             .filter(|task| task.state() == State::Running)
             .flat_map(|task| task.inputs.iter().map(move |input| (task, input)))
-            .filter(|(task, input)| if task.has_rows() { !is_behind } else { input.attempts > 0 })
+            .filter(|(task, input)| match task.commit() {
+                CommitKind::Rows => !is_behind,
+                CommitKind::Log => input.attempts > 0,
+            })
             .filter_map(|(task, input)| {
                 at(task, (input.oldest_arrival()? + self.settings.batch_age).max(input.blocked_until))
             });

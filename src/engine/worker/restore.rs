@@ -4,6 +4,7 @@
 //! written carries a checkpoint, and the next one goes on from there. Its end is that of the changelog when it began, open
 //! transactions included: K was read as committed, and what belongs to K may still wait for its marker there.
 
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::state::cache::WriteBack;
 use crate::engine::state::restore::{Gathered, Restore, Stands, checkpoint_stands, cut_at};
@@ -60,8 +61,11 @@ impl Stage {
             let opened = stores.open(&StoreId { name: spec.name.clone(), partition: id.partition });
             let opened = opened.and_then(|store| store.checkpoint().map(|_| store));
             let store = match opened {
-                Err(fault @ Fault::Corrupt(_)) => return Ok(Err((HaltReason::StoreUnreadable, fault.to_string()))),
-                opened => opened?,
+                Err(fault) => match consequence::of(&fault, Moment::OpenStore) {
+                    Consequence::Halt(reason) => return Ok(Err((reason, fault.to_string()))),
+                    _ => return Err(fault),
+                },
+                Ok(opened) => opened,
             };
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
@@ -244,14 +248,14 @@ impl Stage {
                 !gathered.is_full()
             });
             restore.position = match read {
-                // Its start has passed the reader.
-                Err(fault @ Fault::Corrupt(_)) => {
-                    if let Some(halt) = self.halt_of(id, 0, HaltReason::ChangelogTruncated, fault.to_string()) {
-                        self.halt(id, halt);
+                Err(fault) => match consequence::of(&fault, Moment::ReadChangelog) {
+                    Consequence::Halt(reason) => {
+                        self.halt_over(id, reason, &fault);
+                        return Ok(true);
                     }
-                    return Ok(true);
-                }
-                read => read?,
+                    _ => return Err(fault),
+                },
+                Ok(position) => position,
             };
         }
         failpoint!(K24);
@@ -322,13 +326,14 @@ impl Stage {
             gathered.values.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
         let (next_offset, log_ids) = (restore.position, kept.log_ids.clone());
         let loaded = kept.cache.load(&writes, &Checkpoint { next_offset, log_ids, at, inputs });
-        if let Err(fault @ (Fault::Retry(_) | Fault::Fenced(_))) = loaded {
-            if let Some(halt) = self.halt_of(restore.task, 0, HaltReason::StoreUnwritable, fault.to_string()) {
-                self.halt(restore.task, halt);
+        let Err(fault) = loaded else { return Ok(true) };
+        match consequence::of(&fault, Moment::FillStore) {
+            Consequence::Halt(reason) => {
+                self.halt_over(restore.task, reason, &fault);
+                Ok(false)
             }
-            return Ok(false);
+            _ => Err(fault),
         }
-        loaded.map(|()| true)
     }
 
     /// Every store is whole, and with them the clock.

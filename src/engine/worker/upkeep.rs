@@ -2,6 +2,7 @@
 
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::{Part, Publication};
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::order::Step;
 use crate::engine::state::stores::{Keyed, Trouble};
@@ -24,7 +25,7 @@ impl Stage {
         let (now, is_doubtful) = (self.clock.elapsed(), self.state.in_doubt.is_some());
         let is_due = |task: &&mut Task| {
             task.state() == State::Running
-                && !(is_doubtful && task.has_rows())
+                && !(is_doubtful && task.commit().needs_database())
                 && task.keyed.as_ref().is_some_and(|keyed| keyed.is_idle_search_due(now))
                 && task.is_caught_up()
                 && task.inputs.iter().all(|input| input.queued() == 0)
@@ -54,13 +55,13 @@ impl Stage {
         let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
         // A batch in doubt is neither undone nor sealed yet.
         let is_doubtful = self.state.in_doubt.is_some();
-        let settled = self.state.tasks.values_mut().filter(|task| !(is_doubtful && task.has_rows()));
+        let settled = self.state.tasks.values_mut().filter(|task| !(is_doubtful && task.commit().needs_database()));
         settled.filter_map(|task| task.keyed.as_mut()).for_each(|keyed| keyed.bound(bytes_max));
         let due: Vec<TaskId> = self
             .state
             .tasks
             .values()
-            .filter(|task| task.state().is_deciding() && !(is_doubtful && task.has_rows()))
+            .filter(|task| task.state().is_deciding() && !(is_doubtful && task.commit().needs_database()))
             .filter(|task| {
                 // An owner has met every tombstone up to now: its checkpoint grows no older than that.
                 let (every, anew) = (self.settings.store_flush, self.settings.store_rebuild_after / 8);
@@ -97,7 +98,7 @@ impl Stage {
     /// as it takes; what cannot be true halts the task.
     pub(crate) fn store_unread(&mut self, id: TaskId, trouble: Trouble) -> Result<(), Fault> {
         match trouble {
-            Trouble::Fault(fault @ (Fault::Retry(_) | Fault::Fenced(_))) => {
+            Trouble::Fault(fault) if consequence::of(&fault, Moment::ReadStore) == Consequence::Again => {
                 self.unread(id, &fault);
                 Ok(())
             }
@@ -121,9 +122,10 @@ impl Stage {
     pub(super) fn store_failed(&mut self, id: TaskId, trouble: impl Into<Trouble>) -> Result<(), Fault> {
         let (reason, detail) = match trouble.into() {
             Trouble::NoStore(message) => (HaltReason::UnknownStore, message),
-            Trouble::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
-            Trouble::Fault(fault @ Fault::Corrupt(_)) => (HaltReason::StoreUnreadable, fault.to_string()),
-            Trouble::Fault(fault) => (HaltReason::StoreUnwritable, fault.to_string()),
+            Trouble::Fault(fault) => match consequence::of(&fault, Moment::WriteStore) {
+                Consequence::Halt(reason) => (reason, fault.to_string()),
+                _ => return Err(fault),
+            },
         };
         if let Some(halt) = self.halt_of(id, 0, reason, detail) {
             self.halt(id, halt);

@@ -47,6 +47,38 @@ pub enum StepKind {
     Log(Arc<dyn LogStep>),
 }
 
+/// The commit that makes the effects of a step come true. What differs between the kinds is decided by a `match`, so that another
+/// kind finds every place that has to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitKind {
+    /// A database transaction of rows, outbox and positions; the relay publishes what it left.
+    Rows,
+    /// One Kafka transaction of outputs, changelog records and offsets.
+    Log,
+}
+
+impl CommitKind {
+    /// Whether a task decides and is taken over with the database's help, and waits where the database does not answer.
+    #[must_use]
+    pub const fn needs_database(self) -> bool {
+        match self {
+            Self::Rows => true,
+            Self::Log => false,
+        }
+    }
+}
+
+impl StepKind {
+    /// The commit of the step.
+    #[must_use]
+    pub const fn commit(&self) -> CommitKind {
+        match self {
+            Self::Rows(_) => CommitKind::Rows,
+            Self::Log(_) => CommitKind::Log,
+        }
+    }
+}
+
 /// One co-partition group and its step.
 #[derive(Clone)]
 pub struct SubTopology {

@@ -284,9 +284,9 @@ impl World {
         sources.flat_map(|topic| (0..plan.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n)))).all(
             |place| {
                 let committed = self.log.committed(name, &place).map(|committed| committed.next_offset);
-                let has_rows = with_rows.contains(&place.topic);
+                let is_in_rows = with_rows.contains(&place.topic);
                 let position = self.database.position(name, &place).map(|position| position.next_offset);
-                let position = if has_rows { position } else { committed };
+                let position = if is_in_rows { position } else { committed };
                 let is_read = position >= Some(self.log.visible_end(&place));
                 halted.contains(&task(&place)) || (is_read && committed == position)
             },

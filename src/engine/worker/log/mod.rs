@@ -20,7 +20,7 @@ use crate::engine::protocol::order::Step;
 use crate::engine::worker::Stage;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::flow::record::Offset;
-use crate::flow::topology::StepKind;
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::source::TaskId;
@@ -34,7 +34,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| task.state().is_deciding() && matches!(task.sub_topology.step, StepKind::Log(_)))
+            .filter(|task| task.state().is_deciding() && task.commit() == CommitKind::Log)
             .filter(|task| task.inputs.iter().any(|input| input.queued() > 0 && input.blocked_until <= now))
             .map(|task| task.id)
             .collect();

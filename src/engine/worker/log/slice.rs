@@ -1,7 +1,7 @@
 //! A slice of one task: those of its records that are decided before the other tasks have their turn.
 
 use crate::engine::outbound::publication::{Part, Through};
-use crate::engine::protocol::decision::HaltReason;
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::task::{Input, Task};
@@ -70,14 +70,14 @@ impl Stage {
                     let past = task.inputs.get(number).and_then(|input| Some(input.first()?.offset.next()));
                     halt = Some((number, reason, message, past));
                 }
-                Err(Fault::Corrupt(cause)) => {
-                    halt = Some((number, HaltReason::StoreUnreadable, Fault::Corrupt(cause).to_string(), None));
-                }
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault) => {
-                    unread = Some(fault);
-                    break;
-                }
+                Err(fault) => match consequence::of(&fault, Moment::ReadStore) {
+                    Consequence::End => return Err(fault),
+                    Consequence::Halt(reason) => halt = Some((number, reason, fault.to_string(), None)),
+                    _ => {
+                        unread = Some(fault);
+                        break;
+                    }
+                },
             }
         }
         terms.in_place.report(&status.declared);

@@ -16,6 +16,7 @@ use crate::engine::worker::rows::prepared::Wanted;
 use crate::engine::worker::{PAUSE, PAUSE_MAX, Stage};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,11 @@ impl Stage {
         if self.is_relay_behind() {
             return Vec::new();
         }
-        let running = self.state.tasks.values().filter(|task| task.state() == State::Running && task.has_rows());
+        let running = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
         let (apart, mut candidates): (Vec<_>, Vec<_>) = running
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)

@@ -1,7 +1,9 @@
 //! Inputs that are idle: P is written for themselves, since no batch does it in passing.
 
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::task::{Input, State};
 use crate::engine::worker::Stage;
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::rows::{Counts, Move};
 use crate::ports::source::TaskId;
@@ -19,7 +21,11 @@ impl Stage {
             let lags = input.position.as_ref().is_some_and(|position| Some(position.published) < input.published);
             lags && input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= IDLE
         };
-        let tasks = self.state.tasks.values().filter(|task| task.state() == State::Running && task.has_rows());
+        let tasks = self
+            .state
+            .tasks
+            .values()
+            .filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
         let idle: Vec<(TaskId, Move)> =
             tasks.flat_map(|task| task.inputs.iter().filter(is_due).map(|input| (task.id, stays(input)))).collect();
         if idle.is_empty() {
@@ -48,7 +54,7 @@ impl Stage {
                     self.doubt(*id);
                 }
             }
-            Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            Err(fault) if consequence::of(&fault, Moment::Idle) == Consequence::End => return Err(fault),
             Err(fault) => self.back_off(&fault),
         }
         Ok(())

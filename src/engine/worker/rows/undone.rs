@@ -1,5 +1,6 @@
 //! A batch that came to nothing, or of which nobody knows whether it was committed.
 
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::order::Step;
 use crate::engine::worker::Stage;
 use crate::engine::worker::rows::draw::Draw;
@@ -33,24 +34,25 @@ impl Stage {
             }
             // Not committed, or claimed by another since: the next compare-and-set tells which.
             Ok(false) => self.undo_stores(prepared.advances.iter().map(|advance| advance.task)),
-            Err(fault @ Fault::Fatal(_)) => return Err(fault),
-            // Nothing that is asked here will ever tell. What the takeover finds does: K beyond D halts.
-            Err(fault @ Fault::Corrupt(_)) => {
-                tracing::warn!(error = %fault, "a COMMIT in doubt cannot be settled; its partitions are taken over anew");
-                let is_here = |advance: &&Advance| {
-                    self.state.tasks.get(&advance.task).is_some_and(|task| task.assignment == advance.assignment)
-                };
-                let tasks: BTreeSet<TaskId> =
-                    prepared.advances.iter().filter(is_here).map(|advance| advance.task).collect();
-                self.undo_stores(tasks.iter().copied());
-                for task in tasks {
-                    self.doubt(task);
+            Err(fault) => match consequence::of(&fault, Moment::Settle) {
+                Consequence::End => return Err(fault),
+                Consequence::ClaimAnew => {
+                    tracing::warn!(error = %fault, "a COMMIT in doubt cannot be settled; its partitions are taken over anew");
+                    let is_here = |advance: &&Advance| {
+                        self.state.tasks.get(&advance.task).is_some_and(|task| task.assignment == advance.assignment)
+                    };
+                    let tasks: BTreeSet<TaskId> =
+                        prepared.advances.iter().filter(is_here).map(|advance| advance.task).collect();
+                    self.undo_stores(tasks.iter().copied());
+                    for task in tasks {
+                        self.doubt(task);
+                    }
                 }
-            }
-            Err(fault) => {
-                self.back_off(&fault);
-                self.state.in_doubt = Some(prepared);
-            }
+                _ => {
+                    self.back_off(&fault);
+                    self.state.in_doubt = Some(prepared);
+                }
+            },
         }
         Ok(())
     }
@@ -66,50 +68,41 @@ impl Stage {
 
     pub(super) fn undo(&mut self, undone: Undone, draws: &[Draw], began: Duration) -> Result<(), Fault> {
         self.undo_stores(draws.iter().map(|draw| draw.task));
-        match undone {
-            Undone::Away(fault @ Fault::Fatal(_))
-            | Undone::Uncommitted(fault @ Fault::Fatal(_))
-            | Undone::Fault(fault @ Fault::Fatal(_)) => return Err(fault),
+        self.rows.rollback();
+        let (fault, moment) = match undone {
             Undone::Fenced(tasks) => {
-                self.rows.rollback();
                 for task in tasks {
                     self.doubt(task);
                 }
+                return Ok(());
             }
             Undone::Refused(suspects) => {
-                self.rows.rollback();
                 self.state.suspects.extend(suspects);
+                return Ok(());
             }
-            Undone::Store(StoreTrouble { task, trouble }) => {
-                self.rows.rollback();
-                self.store_unread(task, trouble)?;
+            Undone::Store(StoreTrouble { task, trouble }) => return self.store_unread(task, trouble),
+            Undone::Locked(fault, wanted) => {
+                if self.hold(&fault, &wanted) {
+                    self.status.database_retries.add(1);
+                    return Ok(());
+                }
+                (fault, Moment::Batch)
             }
-            Undone::Fault(Fault::Fenced(_)) => {
-                self.rows.rollback();
+            Undone::Away(fault) => (fault, Moment::BeginBatch),
+            Undone::Uncommitted(fault) => (fault, Moment::Commit),
+            Undone::Fault(fault) => (fault, Moment::Batch),
+        };
+        match consequence::of(&fault, moment) {
+            Consequence::End => return Err(fault),
+            Consequence::ClaimAnew => {
                 for draw in draws {
                     self.doubt(draw.task);
                 }
             }
-            Undone::Away(fault) => {
-                self.rows.rollback();
+            Consequence::Smaller => self.failed(&fault, draws, began, moment == Moment::Commit),
+            Consequence::Again | Consequence::Halt(_) | Consequence::AskBounds | Consequence::AwaitRevoke => {
                 self.status.database_retries.add(1);
                 self.back_off(&fault);
-            }
-            Undone::Locked(fault, wanted) => {
-                self.rows.rollback();
-                if self.hold(&fault, &wanted) {
-                    self.status.database_retries.add(1);
-                } else {
-                    self.failed(&fault, draws, began, false);
-                }
-            }
-            Undone::Uncommitted(fault) => {
-                self.rows.rollback();
-                self.failed(&fault, draws, began, true);
-            }
-            Undone::Fault(fault) => {
-                self.rows.rollback();
-                self.failed(&fault, draws, began, false);
             }
         }
         Ok(())

@@ -5,11 +5,12 @@ use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::Decision;
 use crate::engine::protocol::order::Step;
-use crate::engine::task::Input;
+use crate::engine::task::{Input, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::restore::waited_for;
 use crate::engine::worker::takeover::rest::{Rest, Sought, is_overtaken, leave_out_published, notices};
 use crate::flow::record::{NextOffset, TopicPartition};
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::rows::{Claim, CommitAnswer, Counts, Move, OutboxRow, Position};
 use crate::ports::source::TaskId;
@@ -178,9 +179,11 @@ impl Stage {
         rest: &mut Rest,
     ) {
         let Some(task) = self.state.tasks.get(&id) else { return };
-        let first = if task.has_rows() { Through::Database { epoch: 1 } } else { Through::Log };
-        let claimed = self.position(id, source).map(|position| Through::Database { epoch: position.epoch });
-        let through = claimed.unwrap_or(first);
+        let epoch = self.position(id, source).map_or(1, |position| position.epoch);
+        let through = match task.commit() {
+            CommitKind::Rows => Through::Database { epoch },
+            CommitKind::Log => Through::Log,
+        };
         self.status.recovered_rows.add(rows.len() as u64);
         let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
         let (assignment, marks) = (task.assignment, task.marks.get(number).cloned());
@@ -265,12 +268,25 @@ impl Stage {
         (k, to): (Option<NextOffset>, NextOffset),
         rest: &mut Rest,
     ) -> Result<bool, Fault> {
-        if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
-            tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
-            self.set_position(id, source, to, None);
-            self.publish(id, source, (to, to), Vec::new(), rest);
-            return Ok(true);
+        match self.state.tasks.get(&id).map(Task::commit) {
+            None => Ok(true),
+            Some(CommitKind::Log) => {
+                tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
+                self.set_position(id, source, to, None);
+                self.publish(id, source, (to, to), Vec::new(), rest);
+                Ok(true)
+            }
+            Some(CommitKind::Rows) => self.skip_gap_of_rows(id, source, (k, to), rest),
         }
+    }
+
+    fn skip_gap_of_rows(
+        &mut self,
+        id: TaskId,
+        source: &TopicPartition,
+        (k, to): (Option<NextOffset>, NextOffset),
+        rest: &mut Rest,
+    ) -> Result<bool, Fault> {
         if !self.replace_refused(id, source)? {
             return Ok(false);
         }

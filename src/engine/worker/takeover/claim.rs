@@ -4,6 +4,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::order::Step;
 use crate::engine::task::{Phase, Task};
 use crate::engine::worker::Stage;
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::guard::{self, Guard};
@@ -15,7 +16,6 @@ impl Stage {
     /// Before step 1: what the sources are, and the stores, which are opened but not read yet.
     pub(super) fn enter(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
-        let has_rows = self.state.tasks.get(&id).is_some_and(Task::has_rows);
         let mut counts = Vec::with_capacity(sources.len());
         for source in &sources {
             let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
@@ -32,7 +32,7 @@ impl Stage {
         if !self.keep_state(id)? {
             return Ok(());
         }
-        if has_rows && !guard::is_off(Guard::ClaimFirst) {
+        if self.is_to_claim(id) && !guard::is_off(Guard::ClaimFirst) {
             return self.claim(id);
         }
         let task = self.state.tasks.get(&id);
@@ -43,6 +43,14 @@ impl Stage {
             self.wait_for_revoke(id, &moved());
         }
         Ok(())
+    }
+
+    /// Whether the task has positions in the database to claim.
+    pub(super) fn is_to_claim(&self, id: TaskId) -> bool {
+        self.state.tasks.get(&id).is_some_and(|task| match task.commit() {
+            CommitKind::Rows => true,
+            CommitKind::Log => false,
+        })
     }
 
     /// Step 1: raises the epochs. A plain read of the epoch would fence nobody.

@@ -8,6 +8,7 @@ use crate::engine::worker::Stage;
 use crate::engine::worker::restore::waited_for;
 use crate::engine::worker::takeover::pace::{AGAIN, REST};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::rows::Position;
 use crate::ports::source::{Committed, LogIds, TaskId};
@@ -64,12 +65,15 @@ impl Stage {
         }
     }
 
-    /// Whether D, claimed anew, and K still contradict each other as before. A step without rows has no D.
+    /// Whether D, claimed anew, and K still contradict each other as before. A step without rows has no D to claim.
     pub(super) fn is_seen_twice(&mut self, id: TaskId, found: Contradiction) -> bool {
         let Some(task) = self.state.tasks.get_mut(&id) else { return false };
         let is_same = task.suspected.as_ref() == Some(&found);
         task.suspected = Some(found);
-        is_same || !task.has_rows()
+        match task.commit() {
+            CommitKind::Rows => is_same,
+            CommitKind::Log => true,
+        }
     }
 
     /// The offset that a halt is about, where it is neither D nor K.
@@ -113,37 +117,46 @@ impl Stage {
         let start = self.start_policy(id, index, committed)?;
         let bounds = self.group.bounds(source, self.settings.ask_wait)?;
         let log_ids = self.log_ids(&source.topic)?;
-        if self.state.tasks.get(&id).is_some_and(|task| !task.has_rows()) {
-            return Ok(decide_log(&LogFacts {
-                pipeline: self.topology.name(),
-                committed,
-                bounds,
-                topic_id: &log_ids.topic_id,
-                remembered: self.seen(id, source)?,
-                was_read,
-                is_stateful: self.state.tasks.get(&id).is_some_and(|task| task.keyed.is_some()),
-                start,
-                on_data_loss: self.settings.on_data_loss,
-            }));
-        }
-        let position = self.state.tasks.get(&id).and_then(|task| task.inputs.get(index)?.position.clone());
-        let has_outbox_from_published = match (&position, committed) {
-            (Some(position), None) => {
-                !self.rows.outbox(source, position.published, position.next_offset, 1)?.is_empty()
+        let Some(task) = self.state.tasks.get(&id) else { return Err(Fault::retry("the task is gone")) };
+        let (is_stateful, on_data_loss) = (task.keyed.is_some(), self.settings.on_data_loss);
+        let pipeline = self.topology.name();
+        match task.commit() {
+            CommitKind::Log => {
+                let (topic_id, remembered) = (&*log_ids.topic_id, self.seen(id, source)?);
+                let facts = LogFacts {
+                    pipeline,
+                    committed,
+                    bounds,
+                    topic_id,
+                    remembered,
+                    was_read,
+                    is_stateful,
+                    start,
+                    on_data_loss,
+                };
+                Ok(decide_log(&facts))
             }
-            _ => false,
-        };
-        Ok(decide(&Facts {
-            pipeline: self.topology.name(),
-            position: position.as_ref(),
-            committed,
-            bounds,
-            log_ids: &log_ids,
-            has_outbox_from_published,
-            remembered: self.remembered(id, source)?,
-            was_read,
-            start,
-            on_data_loss: self.settings.on_data_loss,
-        }))
+            CommitKind::Rows => {
+                let position = task.inputs.get(index).and_then(|input| input.position.clone());
+                let has_outbox_from_published = match (&position, committed) {
+                    (Some(position), None) => {
+                        !self.rows.outbox(source, position.published, position.next_offset, 1)?.is_empty()
+                    }
+                    _ => false,
+                };
+                Ok(decide(&Facts {
+                    pipeline: self.topology.name(),
+                    position: position.as_ref(),
+                    committed,
+                    bounds,
+                    log_ids: &log_ids,
+                    has_outbox_from_published,
+                    remembered: self.remembered(id, source)?,
+                    was_read,
+                    start,
+                    on_data_loss,
+                }))
+            }
+        }
     }
 }

@@ -15,11 +15,12 @@ mod rest;
 pub(crate) mod traces;
 
 use crate::engine::mailbox::ToSource;
-use crate::engine::protocol::decision::{Decision, HaltReason};
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
+use crate::engine::protocol::decision::Decision;
 use crate::engine::protocol::halt::Contradiction;
 use crate::engine::protocol::metadata;
 use crate::engine::protocol::order::Step;
-use crate::engine::task::{Input, Phase, State, Task};
+use crate::engine::task::{Input, Phase, State};
 use crate::engine::worker::Stage;
 use crate::engine::worker::takeover::pace::{AGAIN, rest_after};
 use crate::engine::worker::takeover::rest::Rest;
@@ -37,7 +38,7 @@ impl Stage {
             .state
             .tasks
             .values()
-            .filter(|task| is_free || !task.has_rows())
+            .filter(|task| is_free || !task.commit().needs_database())
             .filter(|task| {
                 task.state() == State::Publishing || (task.state().is_timed() && task.phase.not_before() <= now)
             })
@@ -69,31 +70,31 @@ impl Stage {
             };
             match result {
                 Ok(()) => has_moved |= self.state.tasks.get(&id).is_some_and(|task| task.state() != state),
-                Err(fault @ Fault::Fatal(_)) => return Err(fault),
-                Err(fault @ Fault::Corrupt(_)) => self.contradicted(id, state, &fault)?,
-                Err(fault) => {
-                    self.in_vain(id, &fault);
-                    let pause = rest_after(self.clock.elapsed().saturating_sub(asked_at));
-                    self.wait_a_little(id, pause);
-                    if fault.is_lock_wait() {
-                        self.rest(state, pause);
-                    }
-                }
+                Err(fault) => self.failed_step(id, state, fault, asked_at)?,
             }
         }
         Ok(has_moved)
     }
 
-    /// What was read in `state` cannot be true: halts with the reason that names whose it is.
-    fn contradicted(&mut self, id: TaskId, state: State, fault: &Fault) -> Result<(), Fault> {
-        let reason = match state {
-            // The start of a table topic has passed its reader: the bounds decide, as for any other input.
-            State::CatchingUp => return self.out_of_range(id, &fault.to_string()),
-            State::Restoring => HaltReason::StoreUnreadable,
-            _ => HaltReason::SchemaChanged,
+    /// A step of `state`, begun at `asked_at`, was not taken.
+    fn failed_step(&mut self, id: TaskId, state: State, fault: Fault, asked_at: Duration) -> Result<(), Fault> {
+        let moment = match state {
+            State::CatchingUp => Moment::ReadTable,
+            State::Restoring => Moment::Restore,
+            _ => Moment::TakeOver,
         };
-        if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
-            self.halt(id, halt);
+        match consequence::of(&fault, moment) {
+            Consequence::End => return Err(fault),
+            Consequence::AskBounds => return self.out_of_range(id, &fault.to_string()),
+            Consequence::Halt(reason) => self.halt_over(id, reason, &fault),
+            Consequence::Again | Consequence::Smaller | Consequence::ClaimAnew | Consequence::AwaitRevoke => {
+                self.in_vain(id, &fault);
+                let pause = rest_after(self.clock.elapsed().saturating_sub(asked_at));
+                self.wait_a_little(id, pause);
+                if fault.is_lock_wait() {
+                    self.rest(state, pause);
+                }
+            }
         }
         Ok(())
     }
@@ -106,7 +107,7 @@ impl Stage {
     fn read_and_decide(&mut self, id: TaskId) -> Result<(), Fault> {
         let sources = self.sources(id);
         let Some(committed) = self.read_committed(id, &sources)? else { return Ok(()) };
-        if guard::is_off(Guard::ClaimFirst) && self.state.tasks.get(&id).is_some_and(Task::has_rows) {
+        if guard::is_off(Guard::ClaimFirst) && self.is_to_claim(id) {
             self.claim(id)?;
             if self.state.tasks.get(&id).is_none_or(|task| task.state() != State::ReadingCommitted) {
                 return Ok(());

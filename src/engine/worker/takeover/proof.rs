@@ -1,6 +1,7 @@
 //! The proof that a task is still ours: asked for by writing K unchanged, and what follows where it is refused.
 
 use crate::engine::mailbox::ToRelay;
+use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::task::{Phase, State, Task};
 use crate::engine::worker::Stage;
@@ -53,7 +54,9 @@ impl Stage {
         task.is_proved = outcome.is_ok();
         match outcome {
             Ok(()) => self.go_on(id, Duration::ZERO, Phase::become_claiming),
-            Err(fault @ Fault::Fenced(_)) => self.wait_for_revoke(id, &fault),
+            Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::AwaitRevoke => {
+                self.wait_for_revoke(id, &fault);
+            }
             Err(fault) => {
                 self.in_vain(id, &fault);
                 self.go_on(id, AGAIN, Phase::become_stale);

@@ -11,6 +11,7 @@ use crate::engine::state::stores::Kept;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::Stage;
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::source::{Committed, Group, TaskId};
 use crate::ports::store::Checkpoint;
@@ -41,13 +42,16 @@ impl Stage {
             inputs.push((topic.to_string(), self.log_ids(&topic)?.topic_id));
         }
         let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
-        let has_rows = task.has_rows();
+        let commit = task.commit();
         let mut marks = Vec::with_capacity(inputs.len());
         for (number, (input, (_, topic_id))) in task.inputs.iter().zip(&inputs).enumerate() {
             let begun_with = input.position.as_ref().map(|position| position.partition_count);
             let known = committed.get(number).and_then(Option::as_ref).and_then(metadata::partition_count);
             let partition_count = begun_with.or(known).or_else(|| task.counts.get(number).copied()).unwrap_or(0);
-            let topic_id = (!has_rows).then_some(topic_id.as_str());
+            let topic_id = match commit {
+                CommitKind::Rows => None, // the position has it
+                CommitKind::Log => Some(topic_id.as_str()),
+            };
             let inputs = if stores.is_empty() { &[][..] } else { &inputs };
             let set_back = committed.get(number).and_then(Option::as_ref).and_then(metadata::set_back);
             marks.push(Marks { topic_id, partition_count, inputs, stores: &stores, set_back }.spell().into());
@@ -88,7 +92,8 @@ impl Stage {
     fn was_rekeyed(&self, task: &Task, committed: AllCommitted<'_>) -> Result<bool, Fault> {
         let wait = self.settings.ask_wait;
         let made = task.sub_topology.destination.as_ref().filter(|_| task.sub_topology.rekeys.is_some());
-        let Some(made) = made.filter(|_| !task.has_rows() && committed.iter().all(Option::is_none)) else {
+        let Some(made) = made.filter(|_| task.commit() == CommitKind::Log && committed.iter().all(Option::is_none))
+        else {
             return Ok(false);
         };
         let all = |topic: &TopicName, count: i32| -> Vec<TopicPartition> {
