@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// What to do when a notification arrives: change its row, and say what changed.
+/// The code that a pipeline runs for each notification: it changes the row and returns notices of the change.
 ///
 /// The function is pure and synchronous: no clock, no network, no database. It may be run again with the same arguments
 /// until its effects are committed, and never after that. A panic in it, in what it returns, or in serde's code for its types
@@ -21,7 +21,7 @@ pub trait Algorithm: Send + Sync + 'static {
     /// [`Source`](crate::flow::topology::Source).
     type Event;
 
-    /// What is read, changed in place and written back.
+    /// The value that the engine reads, lets [`apply`](Algorithm::apply) change in place, and writes back.
     ///
     /// In an `update` step a table's row: a plain serde struct whose fields are named like the columns; neither the key
     /// column nor the version column is among them. In an `aggregate` step the value that a store keeps under the
@@ -29,13 +29,13 @@ pub trait Algorithm: Send + Sync + 'static {
     /// null (an `Option` that is `None`) the key is deleted. In a `process` step nothing: `()`.
     type Row: Serialize + DeserializeOwned;
 
-    /// What the next topic is told: `Option<Notice>` for none or one, `Vec<Notice>` for several.
+    /// The notices for the next topic: `Option<Notice>` for none or one, `Vec<Notice>` for several.
     type Notices: IntoIterator<Item: Serialize>;
 
     /// Applies `event` to `row` in place and returns the notices.
     ///
     /// # Errors
-    /// [`Reject`]: the row stays as it was and nothing is announced; see its variants for what happens to the record.
+    /// [`Reject`]: the row stays as it was and nothing is published; see its variants for what happens to the record.
     fn apply(
         &self,
         event: Self::Event,

@@ -1,4 +1,4 @@
-//! Bytes ↔ values, JSON first. What cannot be read or written is a reject, never a panic.
+//! Bytes ↔ values, JSON first. Bytes or values that cannot be converted become a reject, never a panic.
 
 use crate::flow::effect::Reject;
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub fn encode<T: Serialize>(notice: &T) -> Result<Vec<u8>, Reject> {
 /// Encodes a value behind what `out` holds.
 ///
 /// # Errors
-/// As [`encode`]; `out` is then to be thrown away.
+/// The same as [`encode`]; `out` is then to be thrown away.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
     let formatter = Finite::default();
     let mut serializer = serde_json::Serializer::with_formatter(out, &formatter);

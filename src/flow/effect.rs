@@ -1,4 +1,4 @@
-//! What a step wants done with one record: the words an algorithm answers with, and what the engine makes of them.
+//! The effects of one record: the answers that an algorithm can give, and the form in which the engine carries them out.
 
 use crate::flow::record::TopicName;
 use crate::flow::row::Value;
@@ -71,7 +71,7 @@ impl Reject {
 /// One notice that passed the filter, encoded and bound for a topic.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Emission {
-    /// The topic that is told.
+    /// The topic that the notice is published in.
     pub destination: TopicName,
     /// The encoded notice.
     pub value: Vec<u8>,
@@ -79,12 +79,12 @@ pub struct Emission {
     pub threshold: Option<f64>,
 }
 
-/// What applying one record to one row came to.
+/// The result of applying one record to one row.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Applied {
     /// The row's new values; `None` when they are as before.
     pub row: Option<Vec<Value>>,
-    /// What passed the filter, in the order the algorithm gave it.
+    /// The notices that passed the filter, in the order the algorithm returned them.
     pub emissions: Vec<Emission>,
     /// The largest magnitude among the notices, passed or not, where the filter is a named threshold.
     pub magnitude: Option<f64>,
@@ -92,10 +92,10 @@ pub struct Applied {
     pub threshold: Option<f64>,
 }
 
-/// What a step without rows came to with one record.
+/// The result of one record in a step without rows.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Stepped {
-    /// What passed the filter, in the order the algorithm gave it.
+    /// The notices that passed the filter, in the order the algorithm returned them.
     pub emissions: Vec<Emission>,
     /// The keys under which the record goes on, value and headers as they are: a change of key.
     pub rekeyed: Keys,

@@ -1,4 +1,4 @@
-//! How the event of a step is read from a record: as it is, by its topic, or joined with what a table holds.
+//! Reads the event of a step from a record: as it is, by its topic, or joined with the value that a table holds.
 
 use crate::flow::algorithm::Context;
 use crate::flow::codec;
@@ -37,7 +37,7 @@ type ReadValue<E> = Box<dyn Fn(Option<&[u8]>) -> Result<E, Reject> + Send + Sync
 
 /// One type for the events of several topics, each read as its topic's own type first.
 pub struct AnyOf<E> {
-    /// Of the lead topic, and of the records of it that were sent on.
+    /// Reads records of the lead topic, and those of its records that were sent on through a repartition topic.
     lead: ReadValue<E>,
     companions: Vec<(TopicName, ReadValue<E>)>,
 }

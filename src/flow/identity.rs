@@ -3,10 +3,10 @@
 use crate::flow::record::{Offset, TopicPartition};
 use std::fmt;
 
-/// The header that carries the id of an announced notice; `ce_id` carries the same bytes.
+/// The header that carries the id of a published notice; `ce_id` carries the same bytes.
 pub const ID_HEADER: &str = "tg_id";
 
-/// The header that carries the version of the row that a notice tells of, in decimal digits.
+/// The header that carries, in decimal digits, the version of the row that a notice reports.
 pub const VERSION_HEADER: &str = "tg_version";
 
 /// The header that carries the threshold that a notice passed, where the filter is a named threshold.
@@ -23,7 +23,7 @@ pub struct NoticeId<'a> {
     pub source_offset: Offset,
     /// Which of the record's notices, from 0.
     pub seq: i32,
-    /// How often an operator has declared the source partition new.
+    /// Number of times that an operator has declared the source partition new.
     pub incarnation: i32,
 }
 

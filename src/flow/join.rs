@@ -1,7 +1,7 @@
 //! Where topics meet: the tables that a stream is joined with, and how each is kept.
 //!
 //! A table topic is kept in a store beside the partition; a record of the stream is joined with the value that the store
-//! holds when the record is handled. Only the stream makes a step run: a change of the table alone announces nothing.
+//! holds when the record is handled. Only the stream makes a step run: a change of the table alone publishes nothing.
 
 use crate::flow::algorithm::Context;
 use crate::flow::codec;
@@ -78,7 +78,7 @@ pub struct JoinedTable {
     pub topic: TopicName,
     /// The store that holds its values: one of the sub-topology's stores.
     pub store: Arc<str>,
-    /// What the topic's owner says of its partitioning.
+    /// The partitioning that the topic's owner declares.
     pub declared: Option<Declared>,
 }
 
@@ -112,7 +112,7 @@ impl<V: Serialize + DeserializeOwned> Keep for Store<V> {
 pub(crate) struct WithTables {
     pub(crate) tables: Vec<(TopicName, Arc<dyn Keep>)>,
     pub(crate) step: Arc<dyn LogStep>,
-    /// How the keys of the stream and of its tables are spelt: a join has no use for a record without one.
+    /// The spelling of the keys of the stream and of its tables: a join has no use for a record without a key.
     pub(crate) key_type: KeyType,
 }
 

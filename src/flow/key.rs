@@ -4,7 +4,7 @@ use crate::flow::effect::Reject;
 use std::fmt;
 use uuid::Uuid;
 
-/// How a record's key bytes spell an id, and the type of the table's key column.
+/// The spelling of an id in a record's key bytes, and with it the type of the table's key column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
@@ -191,7 +191,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, step)
 }
 
-/// What eight steps of the division make of each byte.
+/// The remainder that eight steps of the division leave of each byte.
 #[expect(clippy::indexing_slicing, reason = "the compiler does it, and sees the bounds")]
 static CRC_OF_BYTE: [u32; 256] = {
     let mut table = [0; 256];

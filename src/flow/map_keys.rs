@@ -7,16 +7,16 @@ use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How deep it looks into what may be absent or empty: types may contain themselves.
+/// The depth to which optional values and collections are looked into: types may contain themselves.
 const DEPTH_MAX: usize = 8;
-/// Where it gives up: beyond that nothing can be absent any more.
+/// The depth at which the search gives up. Beyond [`DEPTH_MAX`] all that can be absent or empty is taken as such.
 const DEPTH_END: usize = 24;
 
-/// What the keys of a map within `T` are that JSON cannot spell; `None` where none was found. Behind an enum it sees the
-/// first variant alone.
+/// The kind of map keys within `T` that JSON cannot spell; `None` where none was found. Of an enum only the first variant is
+/// looked into.
 pub(crate) fn unspeakable<T: DeserializeOwned>() -> Option<&'static str> {
     let found = Cell::new(None);
-    // Whatever the samples come to, a panic included: what counts is what was asked for.
+    // The result is ignored, a panic included: only the kinds of keys that `T` asked for count.
     let _ = catch_unwind(AssertUnwindSafe(|| T::deserialize(Probe { found: &found, depth: 0 }).is_ok()));
     found.get()
 }
@@ -61,7 +61,7 @@ impl Probe<'_> {
         if self.depth < DEPTH_END { Ok(Self { depth: self.depth + 1, ..self }) } else { Err(Unsuited) }
     }
 
-    /// As [`Probe::deeper`], for what may be absent or empty.
+    /// The same as [`Probe::deeper`], for a value that may be absent or empty.
     fn inside(self) -> Option<Self> {
         self.deeper().ok().filter(|inner| inner.depth <= DEPTH_MAX)
     }

@@ -1,7 +1,7 @@
 //! The vocabulary of a pipeline: records, keys, rows, algorithms, effects, topologies.
 //!
 //! Everything here is pure: no clock, no network, no database, no thread. A user's file imports this module and serde,
-//! nothing else. What happens to an effect (transactions, retries, fencing) is the engine's business.
+//! nothing else. The engine carries the effects out (transactions, retries, fencing).
 
 pub mod algorithm;
 pub mod codec;

@@ -1,13 +1,13 @@
-//! The net under the code of a pipeline: what panics there is one record's dead letter.
+//! The net under the code of a pipeline: a panic there makes a dead letter of one record.
 
 use crate::flow::effect::Reject;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs what the user of this crate wrote, whatever part of a step it is: a panic there is the record's dead letter with
-/// the code `panic`, and the process goes on.
+/// Runs code that the user of this crate wrote, in any part of a step: a panic becomes the record's dead letter with the
+/// code `panic`, and the process goes on.
 ///
 /// # Errors
-/// What `run` answers, or the panic.
+/// The error of `run`, or a dead letter for its panic.
 pub(crate) fn in_net<T>(run: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         if panic.is::<Death>() {
@@ -17,8 +17,8 @@ pub(crate) fn in_net<T>(run: impl FnOnce() -> Result<T, Reject>) -> Result<T, Re
     })
 }
 
-/// What unwinds where a test has its instance die in the middle of an algorithm, as an abort ends a process: no panic, so
-/// that the net lets it through.
+/// The payload of an unwind by which a test ends its instance in the middle of an algorithm, as an abort ends a process. It
+/// stands for no panic, so the net lets it through.
 #[derive(Debug)]
 pub(crate) struct Death;
 

@@ -1,4 +1,4 @@
-//! What a source says of its own partitioning, and how each record is held against it.
+//! The declaration that a source makes of its own partitioning, and the check of each record against it.
 //!
 //! A false declaration splits the state of one id over two partitions: a wrong answer, worse than a slow one. So the
 //! engine compares every record, before it touches a row or a store; the hash costs far less than the decoding.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A partitioner of the user's own: key bytes and partition count in, partition number out.
 pub type CustomHash = Arc<dyn Fn(&[u8], i32) -> i32 + Send + Sync>;
 
-/// How a source's producers choose a partition for a key.
+/// The hash by which a source's producers choose a partition for a key.
 #[derive(Clone)]
 pub enum KeyHash {
     /// Kafka's Java client, and librdkafka with `partitioner=murmur2_random`.
@@ -35,7 +35,7 @@ impl KeyHash {
         }
     }
 
-    /// As [`KeyHash::partition`], where a panic in a hash of the user's own is answered.
+    /// The same as [`KeyHash::partition`], with a panic in a hash of the user's own returned as an error.
     ///
     /// # Errors
     /// A dead letter with the code `panic`.
@@ -63,7 +63,7 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// What to do with a record that lies in another partition than declared.
+/// The reaction to a record that lies in another partition than declared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnViolation {
     /// Count it, log the first, handle it where it lies.
@@ -95,13 +95,13 @@ impl Declared {
         Self { hash, count, on_violation: OnViolation::Stop }
     }
 
-    /// As Java producers do.
+    /// Declares the partitioning of Java producers.
     #[must_use]
     pub const fn murmur2(count: i32) -> Self {
         Self::new(KeyHash::Murmur2, count)
     }
 
-    /// As librdkafka's producers do by default.
+    /// Declares the partitioning that librdkafka's producers use by default.
     #[must_use]
     pub const fn crc32(count: i32) -> Self {
         Self::new(KeyHash::Crc32, count)

@@ -1,4 +1,4 @@
-//! What lies in a topic: names, offsets, and records as borrowed bytes.
+//! Topics and their content: names, offsets, and records as borrowed bytes.
 //!
 //! A [`Chunk`] owns a run of records of one source partition in one arena, so that taking a record from a client costs a
 //! copy of its bytes and no allocation of its own (measured with rdkafka 0.38: owning each message costs 2.6-4.4
@@ -237,7 +237,7 @@ impl Chunk {
         })
     }
 
-    /// How many records it holds.
+    /// The number of records in the chunk.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()

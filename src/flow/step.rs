@@ -13,7 +13,7 @@ use crate::flow::threshold::Threshold;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 
-/// What the engine runs for each record of a sub-topology that reads and writes rows.
+/// The code that the engine runs for each record of a sub-topology with rows.
 pub trait RowStep: Send + Sync {
     /// The table and the columns, in the order of the values given to [`RowStep::apply`].
     fn table(&self) -> &TableSpec;
@@ -26,9 +26,9 @@ pub trait RowStep: Send + Sync {
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
 }
 
-/// What the engine runs for each record of a sub-topology without rows: it commits through the log.
+/// The code that the engine runs for each record of a sub-topology without rows, which commits through the log.
 pub trait LogStep: Send + Sync {
-    /// How the key of each record is read; `None` where the step does not ask for one.
+    /// The spelling of the key of each record; `None` where the step does not ask for a key.
     fn key_type(&self) -> Option<KeyType>;
 
     /// Whether it keeps a value under each record's key, in its first store.
@@ -47,10 +47,10 @@ pub trait LogStep: Send + Sync {
 /// The item that a filter sees.
 pub(crate) type Item<A> = <<A as Algorithm>::Notices as IntoIterator>::Item;
 
-/// What is asked about a notice.
+/// A question about a notice: its magnitude, or whether it passes.
 type Measure<A, T> = Box<dyn Fn(&Item<A>) -> T + Send + Sync>;
 
-/// Which notices are announced.
+/// Selects the notices that are published.
 pub(crate) enum Filter<A: Algorithm> {
     /// A predicate of the notice alone.
     Predicate(Measure<A, bool>),
@@ -198,7 +198,7 @@ impl<A: Algorithm> Chain<A> {
                 }
             }
         }
-        // Encoded even when it is not announced, so that a notice which JSON cannot say is found at any threshold.
+        // Encoded even when it is not published, so that a notice which JSON cannot express is found at any threshold.
         let value = codec::encode(notice)?;
         if let (true, Some(destination)) = (passes, &self.destination) {
             applied.emissions.push(Emission { destination: destination.clone(), value, threshold });

@@ -1,8 +1,8 @@
 //! Keyed state as an algorithm sees it: typed values under byte keys, local to the task's partition.
 //!
 //! A value is kept as `[version: 1 byte][JSON]`, so that a store written by an earlier release is upgraded when it is
-//! read, and one written by a later release halts its partition instead of being misread. What surrounds that (expiry,
-//! cache, changelog, RocksDB) is the engine's business.
+//! read, and one written by a later release halts its partition instead of being misread. The engine adds the rest (expiry,
+//! cache, changelog, RocksDB).
 
 use crate::flow::effect::Reject;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Turns the bytes of an earlier version into a value.
+/// Converts the bytes of an earlier version into a value.
 type Upgrade<V> = Arc<dyn Fn(u8, &[u8]) -> Result<V, String> + Send + Sync>;
 
 /// Names a store and the type of its values. Clones name the same store.
@@ -36,7 +36,7 @@ pub struct StoreSpec {
     pub name: Arc<str>,
     /// The version that its values are written in.
     pub version: u8,
-    /// How long a value is readable after the latest event time of its writes.
+    /// The time for which a value is readable after the latest event time of its writes.
     pub time_to_live: Option<Duration>,
 }
 
@@ -157,7 +157,7 @@ pub trait StateAccess {
     /// false.
     ///
     /// # Errors
-    /// As [`StateAccess::get`].
+    /// The same as [`StateAccess::get`].
     fn scan(
         &mut self,
         store: usize,
@@ -220,7 +220,7 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
     /// Keys and values with `from <= key < to`, in the keys' byte order, at most `count_max`.
     ///
     /// # Errors
-    /// As [`Opened::get`].
+    /// The same as [`Opened::get`].
     pub fn range(
         &mut self,
         from: impl AsRef<[u8]>,
@@ -233,7 +233,7 @@ impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
     /// Keys that begin with `prefix`, and their values, in the keys' byte order, at most `count_max`.
     ///
     /// # Errors
-    /// As [`Opened::get`].
+    /// The same as [`Opened::get`].
     pub fn prefix(&mut self, prefix: impl AsRef<[u8]>, count_max: usize) -> Result<Vec<(Vec<u8>, V)>, Reject> {
         let prefix = prefix.as_ref();
         self.collect(prefix, after_prefix(prefix).as_deref(), count_max)
@@ -262,7 +262,7 @@ impl Opened<'_, i64> {
     /// Adds `n` to the counter under `key` and answers the sum; a missing one counts from 0.
     ///
     /// # Errors
-    /// As [`Opened::get`]; a dead letter with the code `overflow` where the sum leaves `i64`.
+    /// The same as [`Opened::get`]; a dead letter with the code `overflow` where the sum leaves `i64`.
     pub fn add(&mut self, key: impl AsRef<[u8]>, n: i64) -> Result<i64, Reject> {
         let key = key.as_ref();
         let sum = self.get(key)?.unwrap_or(0).checked_add(n);

@@ -58,7 +58,7 @@ impl From<&str> for Table {
     }
 }
 
-/// The type of a database column, as far as Tidegate tells types apart.
+/// The type of a database column, as far as Tidegate distinguishes types.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ColumnType {
     /// `boolean`

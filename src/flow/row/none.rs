@@ -1,4 +1,4 @@
-//! Tells an absent value from a present one, whatever its type: in a column of JSON text only the first is SQL's null.
+//! Distinguishes an absent value from a present one of any type: in a column of JSON text only an absent one is SQL's null.
 
 use serde::ser::{self, Impossible, Serialize};
 use std::fmt;

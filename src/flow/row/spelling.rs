@@ -55,7 +55,8 @@ fn member(name: &str, separator: &mut &str, out: &mut String) -> Option<()> {
     Some(())
 }
 
-/// Element by element where none came or went: otherwise nothing tells which one is which.
+/// Compares element by element where the number of elements is unchanged: otherwise no element can be matched with its
+/// earlier self.
 fn elements(read: &str, before: &str, after: &str, out: &mut String) -> Option<()> {
     let parse = |text| serde_json::from_str::<Vec<&RawValue>>(text).ok();
     let (read, before, elements) = (parse(read)?, parse(before)?, parse(after)?);

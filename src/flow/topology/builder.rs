@@ -23,7 +23,7 @@ pub struct StepBuilder<'t, A: Algorithm> {
     group: Group<'t>,
     algorithm: A,
     erase: Erase<A>,
-    /// As [`StepBuilder::keys`] says.
+    /// The spelling set by [`StepBuilder::keys`].
     key_type: Option<KeyType>,
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
@@ -34,8 +34,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new() }
     }
 
-    /// How the keys of an aggregate or a join are spelt. Text unless said otherwise; an `update` step's keys are its table's,
-    /// as [`Table::key`](crate::flow::Table::key) says.
+    /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
+    /// table declares them by [`Table::key`](crate::flow::Table::key).
     pub const fn keys(mut self, key_type: KeyType) -> Self {
         self.key_type = Some(key_type);
         self
@@ -49,13 +49,13 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
-    /// Announces only the notices for which `predicate` holds.
+    /// Publishes only the notices for which `predicate` holds.
     pub fn filter(mut self, predicate: impl Fn(&Item<A>) -> bool + Send + Sync + 'static) -> Self {
         self.filters.push(Filter::Predicate(Box::new(predicate)));
         self
     }
 
-    /// Announces only the notices whose magnitude reaches the named threshold. `default` holds until the setting
+    /// Publishes only the notices whose magnitude reaches the named threshold. `default` holds until the setting
     /// `pipeline.thresholds.<name>` says otherwise, at start or while running.
     pub fn at_least(
         mut self,
@@ -69,7 +69,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
-    /// Ends the chain: what passes is announced in `topic` under the record's key.
+    /// Ends the chain: the notices that pass are published in `topic` under the record's key.
     pub fn to(self, topic: &str) {
         match TopicName::parse(topic) {
             Ok(destination) => self.finish(Some(destination)),

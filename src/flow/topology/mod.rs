@@ -38,7 +38,7 @@ pub struct Topology {
     pub(super) errors: Vec<String>,
 }
 
-/// How a sub-topology commits.
+/// The step of a sub-topology, by the way it commits.
 #[derive(Clone)]
 pub enum StepKind {
     /// Reads and writes rows: through the database, database first.
@@ -86,7 +86,7 @@ pub struct SubTopology {
     pub lead: TopicName,
     /// Topics assigned with it, partition number by partition number.
     pub companions: Vec<TopicName>,
-    /// What is done with each record.
+    /// The code that is run for each record.
     pub step: StepKind,
     /// The topic that notices go to, or that re-keyed records go to; `None` for a pipeline that ends in its rows or stores.
     pub destination: Option<TopicName>,
@@ -94,7 +94,7 @@ pub struct SubTopology {
     pub stores: Vec<StoreSpec>,
     /// The companions that are kept as tables.
     pub tables: Vec<JoinedTable>,
-    /// What the lead topic's owner says of its partitioning.
+    /// The partitioning that the lead topic's owner declares.
     pub declared: Option<Declared>,
     /// The step's name where it changes the key: its destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
@@ -119,21 +119,21 @@ impl SubTopology {
         std::iter::once(&self.lead).chain(&self.companions)
     }
 
-    /// What is declared of the partitioning of its topics.
+    /// The declarations of its topics' partitioning, each with its topic.
     pub fn declarations(&self) -> impl Iterator<Item = (&TopicName, &Declared)> {
         let tables = self.tables.iter().map(|table| (&table.topic, &table.declared));
         let all = std::iter::once((&self.lead, &self.declared)).chain(tables);
         all.filter_map(|(topic, declared)| Some((topic, declared.as_ref()?)))
     }
 
-    /// What is declared of the partitioning of one of its topics.
+    /// The declaration of the partitioning of one of its topics.
     #[must_use]
     pub fn declaration(&self, topic: &TopicName) -> Option<&Declared> {
         self.declarations().find(|(declared, _)| *declared == topic).map(|(_, found)| found)
     }
 
-    /// How the keys of its topics must be partitioned for equal ones to meet where the step keeps something by key: as its
-    /// lead topic declares, otherwise as Java's producers and our own do it.
+    /// The hash by which its topics must be partitioned for equal keys to meet, where the step keeps something by key. It is
+    /// the one that the lead topic declares, otherwise that of Java's producers and our own.
     pub(crate) fn assumed_hash(&self) -> Option<&KeyHash> {
         static MURMUR2: KeyHash = KeyHash::Murmur2;
         let is_keyed = matches!(&self.step, StepKind::Log(step) if step.key_type().is_some());
@@ -155,7 +155,7 @@ impl SubTopology {
         }
     }
 
-    /// How the keys of its records are spelt.
+    /// The spelling of the keys of its records.
     #[must_use]
     pub fn key_type(&self) -> KeyType {
         match &self.step {
@@ -209,7 +209,7 @@ impl Topology {
         self.merged_tables(&mut Vec::new())
     }
 
-    /// As [`Topology::tables`]; what two steps do not agree about is told in `errors`.
+    /// The same as [`Topology::tables`]; differences between two steps about one table are reported in `errors`.
     pub(super) fn merged_tables(&self, errors: &mut Vec<String>) -> Vec<TableSpec> {
         let mut tables: Vec<TableSpec> = Vec::new();
         for spec in self.sub_topologies.iter().filter_map(SubTopology::table) {

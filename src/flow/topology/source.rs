@@ -113,7 +113,7 @@ impl<'t> Source<'t> {
 
     /// Sends each record on under the key that `key` makes of its event, through the repartition topic
     /// `<pipeline>-<name>-repartition`, so that all records of one key meet in one task. Value, headers and timestamp stay
-    /// as they are. What follows reads that topic.
+    /// as they are. The steps that follow read that topic.
     pub fn key_by<E, K>(self, name: &str, key: impl Fn(&E) -> K + Send + Sync + 'static) -> Self
     where
         E: DeserializeOwned + 'static,
@@ -122,9 +122,9 @@ impl<'t> Source<'t> {
         self.keys_by(name, move |event: &E| Some(key(event)))
     }
 
-    /// As [`Source::key_by`], for events that concern nobody, one or several: a copy of the record goes to each key in the
-    /// order given, and a record without a key ends here. What is dropped here is not written, so that a filter costs least
-    /// before the shuffle.
+    /// The same as [`Source::key_by`], for events with no key, one or several: a copy of the record goes to each key in the
+    /// order given, and a record without a key ends here. A record dropped here is not written again, so that a filter costs
+    /// least before the shuffle.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -215,7 +215,7 @@ impl<'t, S> Source<'t, S> {
     }
 
     /// Joins each record with the value that a table topic has for its key: the algorithm's event is the pair of both. A
-    /// record whose key the table lacks is skipped; one without a key is a dead letter. Through the log.
+    /// record whose key is missing from the table is skipped; one without a key is a dead letter. Through the log.
     pub fn join<V>(mut self, table: impl Into<TableTopic<V>>) -> Source<'t, Joined<S, V>>
     where
         V: Serialize + DeserializeOwned + 'static,
@@ -224,8 +224,8 @@ impl<'t, S> Source<'t, S> {
         Source { group: self.group, events: Joined { stream: self.events, table } }
     }
 
-    /// As [`Source::join`], but a record whose key the table lacks is handled too: the algorithm's event is the pair of
-    /// the stream's event and an `Option`.
+    /// The same as [`Source::join`], but a record whose key is missing from the table is handled too: the algorithm's event
+    /// is the pair of the stream's event and an `Option`.
     pub fn left_join<V>(mut self, table: impl Into<TableTopic<V>>) -> Source<'t, LeftJoined<S, V>>
     where
         V: Serialize + DeserializeOwned + 'static,

@@ -1,4 +1,4 @@
-//! What is wrong with a declaration, before anything is connected to.
+//! Finds the mistakes of a declaration, before anything is connected to.
 
 use crate::flow::join::JoinedTable;
 use crate::flow::key::KeyType;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Derived {
     topic: TopicName,
     what: String,
-    /// Whose name must be shorter where this one is too long.
+    /// The owner of the name that must be shorter where this one is too long.
     of: String,
 }
 
@@ -86,7 +86,7 @@ impl Topology {
         }
     }
 
-    /// Whether the tables of one step can be joined with its stream, as far as the declaration tells.
+    /// Whether the tables of one step can be joined with its stream, as far as the declaration shows.
     fn check_tables(&self, sub: &SubTopology, errors: &mut Vec<String>) {
         // We write repartition topics ourselves, by murmur2; their count is known when the folder of topics is read.
         let is_internal = self.internal_topics().contains(&sub.lead);
@@ -179,7 +179,7 @@ impl Topology {
         for sub in &self.sub_topologies {
             let astray = self.astray_topic(sub);
             for source in sub.sources() {
-                // Of a topic with a derived name, the name behind that.
+                // A topic with a derived name is too long because of the name behind it.
                 let of = if self.internal_topics().contains(source) { "the pipeline or its step" } else { "the topic" };
                 let what = format!("topic {source}: its dead-letter topic");
                 out.push(Derived { topic: Self::dead_letter_topic(source), what, of: of.into() });
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
     use crate::flow::{Algorithm, Context, Reject, Store, Table, TableTopic};
 
-    /// Says again what it is told.
+    /// Returns each event as a notice.
     struct Echo;
 
     impl Algorithm for Echo {
@@ -476,7 +476,7 @@ mod tests {
         });
     }
 
-    /// Of a stream and a table.
+    /// Reads pairs of a stream's event and a table's value.
     struct Pairs;
 
     impl Algorithm for Pairs {
