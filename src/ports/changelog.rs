@@ -17,10 +17,10 @@ pub trait ChangelogReader: Send {
     /// `Retry` when the log did not answer; `Corrupt` when there is no such topic.
     fn bounds(&mut self, place: &TopicPartition) -> Result<Bounds, Fault>;
 
-    /// Begins to read `place` from `from`, which is not before its start. What was under way is given up.
+    /// Begins to read `place` from `from`, which is not before its start. An earlier reading under way is given up.
     ///
     /// # Errors
-    /// As [`ChangelogReader::bounds`].
+    /// The same as [`ChangelogReader::bounds`].
     fn begin(&mut self, place: &TopicPartition, from: NextOffset) -> Result<(), Fault>;
 
     /// Shows committed records in offset order, all that are at hand but at most `records_max`, until `visit` answers false,

@@ -1,11 +1,11 @@
 //! The crash points K1 to K27 (docs/glossary.md) by their names: each ends or stops this process when a test asked
 //! for it.
 //!
-//! They exist with the feature `failpoints` only, which nothing but tests turns on; without it `failpoint!` is nothing at
-//! all, and a test looks through the binary for what would be left of it. A process is told by its environment:
+//! They exist with the feature `failpoints` only, which nothing but tests turns on. Without it `failpoint!` expands to
+//! nothing, and a test searches the binary for remains of it. A process reads its crash point from the environment:
 //! `FAILPOINT=K21=kill@3` sends it SIGKILL where it comes to K21 for the third time, `FAILPOINT=K5=pause@1` SIGSTOP, until
-//! somebody sends SIGCONT. Several are separated by commas. The name has no prefix `TIDEGATE_`, under which everything
-//! is a setting.
+//! somebody sends SIGCONT. Several are separated by commas. The name has no prefix `TIDEGATE_`, under which everything is a
+//! setting.
 //!
 //! It stands among the ports since both the engine and the adapters come to such points.
 //!
@@ -78,7 +78,7 @@ mod points {
     use std::task::Poll;
     use std::time::Duration;
 
-    /// Where a test tells what to do.
+    /// The environment variable in which a test names the crash points and their actions.
     const VARIABLE: &str = "FAILPOINT";
 
     /// The points that a process comes to.
@@ -114,7 +114,7 @@ mod points {
         Point::K27,
     ];
 
-    /// What happens there.
+    /// The action at a crash point.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Deed {
         Kill,
@@ -145,7 +145,7 @@ mod points {
             Some(Self { point, deed, nth, seen: AtomicU32::new(0) })
         }
 
-        /// Counts one arrival; the deed where it is the one that was asked for.
+        /// Counts one arrival, and answers the action where it is the arrival that was asked for.
         fn arrive(&self) -> Option<Deed> {
             (self.seen.fetch_add(1, Ordering::AcqRel) + 1 == self.nth).then_some(self.deed)
         }

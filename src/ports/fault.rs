@@ -5,12 +5,12 @@ use crate::flow::effect::Reject;
 use std::error::Error;
 use std::fmt;
 
-/// What went wrong, by consequence.
+/// A failure, named by what the caller does next.
 #[derive(Debug)]
 pub enum Fault {
     /// Somebody else owns what we tried to change; nothing was changed. Drop the task quietly.
     Fenced(Cause),
-    /// What was read cannot be true. Halt the partition and tell a person.
+    /// The data that were read cannot be true. Halt the partition and report it to a person.
     Corrupt(Cause),
     /// Nothing was changed, or what was changed may be offered again without harm. Wait and offer the same thing again.
     Retry(Cause),
@@ -61,7 +61,7 @@ impl Fault {
         Self::Corrupt(Cause { message, is_lock_wait: false, reject, source: None })
     }
 
-    /// What becomes of the record that is to blame, should there be only one.
+    /// The reject for the record that is to blame, should there be only one.
     #[must_use]
     pub fn reject(&self) -> Option<&Reject> {
         self.cause().reject.as_deref()

@@ -1,8 +1,8 @@
-//! The guards (docs/guards.md) that a test can switch off, so that it is seen what they guard against.
+//! The guards (docs/guards.md) that a test can switch off to show the harm that they prevent.
 //!
-//! As with the crash points ([`failpoint`](crate::ports::failpoint)), that is possible with the feature `failpoints` only:
-//! without it a guard is never off, and the compiler leaves nothing of the question. A process is told by its
-//! environment: `GUARD_OFF=epoch`; several are separated by commas.
+//! Like the crash points ([`failpoint`](crate::ports::failpoint)), this is possible with the feature `failpoints` only:
+//! without it a guard is never off, and the compiler removes the check. A process reads the names from its environment:
+//! `GUARD_OFF=epoch`; several are separated by commas.
 //!
 //! | number | name | where it is switched off, and what is so then | covered by |
 //! |---|---|---|---|
@@ -25,7 +25,7 @@
 //! "Covered by": the harm is seen only where both are switched off. `tests/system/guards.rs` and `late.rs` show all of it,
 //! `docs/guards.md` says what was seen.
 
-/// What can be switched off.
+/// A guard that can be switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(
     not(all(feature = "kafka", feature = "postgres")),
@@ -75,7 +75,7 @@ mod switches {
     use super::Guard;
     use std::sync::OnceLock;
 
-    /// Where a test tells what to do without.
+    /// The environment variable in which a test names the guards to switch off.
     const VARIABLE: &str = "GUARD_OFF";
 
     const GUARDS: [(&str, Guard); 15] = [

@@ -1,4 +1,5 @@
-//! What the audit reads: positions, row versions and outbox history on one side, a topic from end to end on the other.
+//! The data that the audit reads: positions, row versions and outbox history on one side, a topic from end to end on the
+//! other.
 
 use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{Header, NextOffset, Timestamp, TopicName, TopicPartition};
@@ -35,7 +36,7 @@ pub trait RowHistory: Send {
         Ok(Vec::new())
     }
 
-    /// What operators did to the pipeline's positions, and when, oldest first.
+    /// The repairs that operators made to the pipeline's positions, with their times, oldest first.
     ///
     /// # Errors
     /// `Retry` when the database did not answer.
@@ -64,8 +65,8 @@ impl Found {
         text(self.headers.iter().rfind(|header| header.name == name)?)
     }
 
-    /// The id of a message that a pipeline has announced, by which it is looked up. It is the very last header: one further
-    /// in front came with a record that somebody else has sent on.
+    /// The id of a message that a pipeline has published, by which it is looked up. Only the very last header counts: a
+    /// header of this name further in front came with a record that somebody else has sent on.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         text(self.headers.last().filter(|header| header.name == ID_HEADER)?)
@@ -88,7 +89,7 @@ pub trait TopicHistory: Send {
     /// Where each partition of a topic begins: above 0 once records were deleted from it.
     ///
     /// # Errors
-    /// As [`TopicHistory::each_message`].
+    /// The same as [`TopicHistory::each_message`].
     fn starts(&mut self, topic: &TopicName) -> Result<Vec<NextOffset>, Fault>;
 
     /// Reads a whole topic, partition by partition in offset order, up to the ends at the time of the call.

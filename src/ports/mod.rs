@@ -1,5 +1,5 @@
-//! What the engine needs from a log, a database and a clock: small synchronous traits, each with a model in memory and a
-//! real adapter. They import `flow` and nothing else.
+//! The traits that the engine needs from a log, a database and a clock: small, synchronous, each with a model in memory and
+//! a real adapter. They import `flow` and nothing else.
 //!
 //! Calls block. A worker is an OS thread that owns its partitions, its producer and its database connection, so nothing
 //! that is half-way can be cancelled (docs/traps.md#cancelled-transactions) and no runtime is needed to drive the

@@ -1,9 +1,9 @@
-//! A note of the records that a process has in hand, kept where it outlives the process: so the next process knows over
+//! A note of the records that a process has in hand, kept where it outlives the process. It shows the next process over
 //! which record its predecessor died.
 //!
 //! A panic is caught; a recursion without end, an `abort` and the kill of a process that took too much memory are not.
-//! Whoever takes the records over has the same one in hand next, and dies as well. Counting those deaths is the only way to
-//! tell such a record from an innocent one that was in hand when somebody killed the process.
+//! The process that takes the records over has the same one in hand next, and dies as well. Counting those deaths is the
+//! only way to distinguish such a record from an innocent one that was in hand when somebody killed the process.
 
 use crate::flow::record::{Offset, Partition};
 
@@ -26,11 +26,12 @@ pub struct InHand {
 pub struct Suspect {
     /// The record.
     pub at: InHand,
-    /// How many processes.
+    /// The number of processes that died over it.
     pub deaths: u32,
 }
 
-/// What one worker notes. Called for every record: it allocates nothing, waits for nothing and cannot fail.
+/// The part of the note that one worker writes. Called for every record: it allocates nothing, waits for nothing and cannot
+/// fail.
 pub trait Mark: Send {
     /// The pipeline's code is about to be run over a record.
     fn take_up(&self, at: InHand);

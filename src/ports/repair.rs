@@ -1,7 +1,7 @@
-//! What an operator changes by a command: a position in the database and the group's offset in the log.
+//! The two things that an operator changes by a command: a position in the database and the group's offset in the log.
 //!
-//! Who fences whom: [`Positions::fence`] raises the epoch of a position, so whoever held it loses its next compare-and-set,
-//! and [`Positions::write`] writes only where that epoch still stands. The group takes [`Offsets::commit`], which names no
+//! Who fences whom: [`Positions::fence`] raises the epoch of a position, so its holder loses the next compare-and-set, and
+//! [`Positions::write`] writes only where that epoch still stands. The group takes [`Offsets::commit`], which names no
 //! member, only while it has none: so no owner moves K at the same time.
 
 use crate::flow::record::{NextOffset, TopicPartition};
@@ -21,20 +21,20 @@ pub trait Positions: Send {
     /// Raises the epoch, and answers the position under it; `None` where there is none.
     ///
     /// # Errors
-    /// As [`Positions::read`].
+    /// The same as [`Positions::read`].
     fn fence(&mut self, source: &TopicPartition, who: &str) -> Result<Option<Position>, Fault>;
 
     /// Writes the position where its epoch is still that of `position`, or creates it where `is_new`, lets any generation
-    /// of the group claim it next, and notes the deed. False: somebody was faster, and nothing was written.
+    /// of the group claim it next, and notes the operation. False: somebody was faster, and nothing was written.
     ///
     /// # Errors
-    /// As [`Positions::read`]; the same write may be offered again.
+    /// The same as [`Positions::read`]; the same write may be offered again.
     fn write(&mut self, position: &Position, is_new: bool, deed: &Deed) -> Result<bool, Fault>;
 }
 
 /// The committed offsets of one group, as nobody of its members writes them.
 pub trait Offsets: Send {
-    /// How many members the group has, where its protocol tells.
+    /// The number of members of the group; 0 as well where the group's protocol does not report them.
     ///
     /// # Errors
     /// `Retry` when `wait` was not enough.
@@ -43,18 +43,18 @@ pub trait Offsets: Send {
     /// Commits offsets of a group that has no members.
     ///
     /// # Errors
-    /// `Fenced` when it has some; `Retry` when `wait` was not enough: what became of it is seen by reading K.
+    /// `Fenced` when it has some; `Retry` when `wait` was not enough: reading K shows whether it was committed.
     fn commit(&self, offsets: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault>;
 }
 
-/// What was done to one source partition, for whoever asks later.
+/// A repair of one source partition, as it is recorded for later questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
     /// The source partition.
     pub source: TopicPartition,
     /// The command's name and flags.
     pub command: String,
-    /// Who ran it: user and machine.
+    /// The user and the machine that ran it.
     pub who: String,
     /// The incarnation before.
     pub incarnation: i32,
@@ -62,7 +62,6 @@ pub struct Deed {
     pub next_offset: (Option<NextOffset>, NextOffset),
     /// K before, and after.
     pub committed: (Option<NextOffset>, NextOffset),
-    /// Half-open: of these inputs the announcements are no longer what the outbox says, by the operator's decision. May be
-    /// empty.
+    /// Inputs, half-open and perhaps empty, whose published messages differ from the outbox by the operator's decision.
     pub excused: (NextOffset, NextOffset),
 }

@@ -71,7 +71,7 @@ pub trait Rows: Send {
     /// `Retry` for anything that passes.
     fn read(&mut self, table: usize, keys: &[Key]) -> Result<Vec<RowRead>, Fault>;
 
-    /// Those of the rows that other transactions have locked at this moment; asked without waiting, outside of any
+    /// The rows among `keys` that other transactions have locked at this moment; asked without waiting, outside of any
     /// transaction of the caller. A database that locks itself as a whole has none.
     ///
     /// # Errors
@@ -81,19 +81,20 @@ pub trait Rows: Send {
         Ok(Vec::new())
     }
 
-    /// Whether the table keeps whatever is written into the columns of its [`TableSpec`], bit for bit, and refuses none of
-    /// it: then a row that several records of a transaction change may be written once. False where that is not known.
+    /// Whether the table accepts every value for the columns of its [`TableSpec`] and keeps it bit for bit. If so, a row
+    /// that several records of a transaction change may be written once. False where that is not known.
     fn keeps(&self, table: usize) -> bool {
         let _ = table;
         false
     }
 
-    /// How long a transaction may wait for its next statement before the database ends it; `None` where it waits for ever.
+    /// The time for which the database lets a transaction wait for its next statement; `None` where it never ends one for
+    /// that.
     fn idle_max(&self) -> Option<Duration> {
         None
     }
 
-    /// Writes rows that were read before in this transaction. What is read afterwards is what the database made of them.
+    /// Writes rows that were read before in this transaction. A later read shows them as the database stored them.
     ///
     /// The key and the version among the columns are not written.
     ///
@@ -104,7 +105,7 @@ pub trait Rows: Send {
     /// Inserts outbox rows.
     ///
     /// # Errors
-    /// As [`Rows::write`].
+    /// The same as [`Rows::write`].
     fn append(&mut self, rows: &[OutboxRow]) -> Result<(), WriteFault>;
 
     /// Gives outbox rows another destination, key, value and headers. Each of `rows` names its own by source,
@@ -118,7 +119,7 @@ pub trait Rows: Send {
     /// Inserts verdicts into the ledger.
     ///
     /// # Errors
-    /// As [`Rows::write`].
+    /// The same as [`Rows::write`].
     fn record(&mut self, verdicts: &[VerdictRow]) -> Result<(), WriteFault>;
 
     /// Sets the one savepoint, in place of an earlier one.
@@ -151,12 +152,12 @@ pub trait Rows: Send {
     fn settle(&mut self, moved: &Move) -> Result<bool, Fault>;
 }
 
-/// How a COMMIT ended.
+/// The outcome of a COMMIT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CommitAnswer {
     /// Committed.
     Done,
-    /// The COMMIT was sent and no answer came: [`Rows::settle`] tells.
+    /// The COMMIT was sent and no answer came: [`Rows::settle`] finds the outcome.
     Unknown,
 }
 
@@ -182,10 +183,11 @@ pub struct Claim {
     pub source: TopicPartition,
     /// The group generation captured with the assignment: an older one cannot claim.
     pub generation: i32,
-    /// A later generation that was found, and that may be claimed over all the same: the group has since confirmed ours, so
-    /// it began to count anew (it was deleted, expired, or changed its protocol). Any other one refuses as ever.
+    /// A later generation that was found and that this claim may replace: the group has since confirmed ours, so it has
+    /// begun its count again (it was deleted, expired, or changed its protocol). Any other later generation still refuses
+    /// the claim.
     pub adopts: Option<i32>,
-    /// Who claims, for people: host, process, slot.
+    /// The claimant, for people: host, process, slot.
     pub owner: String,
     /// Where the numbers of this position hold; stored at creation only.
     pub log_ids: LogIds,
@@ -237,22 +239,22 @@ pub struct Move {
     pub from: NextOffset,
     /// The new D.
     pub to: NextOffset,
-    /// K as last proved; becomes P.
+    /// K as last read or committed; becomes P.
     pub published: NextOffset,
     /// Added to the position's counters.
     pub counts: Counts,
 }
 
 impl Move {
-    /// What became of the transaction of this move, by the epoch and offset at which its position is found.
+    /// Whether the transaction of this move was committed, judged by the epoch and offset at which its position is found.
     ///
     /// # Errors
-    /// As [`Rows::settle`].
+    /// The same as [`Rows::settle`].
     pub fn settled(&self, found: Option<(i64, NextOffset)>) -> Result<bool, Fault> {
         match found {
             Some((epoch, next_offset)) if epoch == self.epoch && next_offset == self.to => Ok(true),
             Some((epoch, next_offset)) if epoch == self.epoch && next_offset == self.from => Ok(false),
-            // Claimed since: the successor has read whatever was committed, and nothing of ours will be.
+            // Claimed since: the successor has read everything that was committed, and nothing of ours will be.
             Some((epoch, _)) if epoch > self.epoch => Ok(false),
             found => Err(Fault::corrupt(format!(
                 "position of {}: found {found:?} as (epoch, next offset) where epoch {} with {} or {} was to be; was the database restored?",
@@ -262,7 +264,7 @@ impl Move {
     }
 }
 
-/// What a batch did, per source partition: the audit adds these up.
+/// The counts of a batch, per source partition: the audit adds these up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Records decided.
@@ -322,7 +324,7 @@ pub struct OutboxRow {
     pub seq: i32,
     /// The incarnation of the source partition, part of the message's id.
     pub incarnation: i32,
-    /// The topic that is told.
+    /// The topic that the message is published in.
     pub destination: TopicName,
     /// The message's key.
     pub key: Option<Vec<u8>>,
@@ -353,7 +355,7 @@ pub struct VerdictRow {
     pub note: Option<String>,
 }
 
-/// What a pipeline without rows has for a database: nothing is ever asked of it.
+/// The database of a pipeline without rows: nothing is ever asked of it.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NoRows;
 

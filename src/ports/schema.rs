@@ -48,7 +48,7 @@ pub trait Schema: Send {
     fn release_slot(&mut self, slot: u32, owner: &str);
 }
 
-/// What maintenance did.
+/// The result of maintenance.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Maintained {
     /// Outbox partitions created.

@@ -1,7 +1,7 @@
 //! The log as a transactional producer writes it: messages, and the group's offsets last, in one transaction.
 //!
 //! Who fences whom: a producer that starts with a transactional id ends the open transaction of its predecessor and
-//! refuses everything the predecessor still sends. A transaction whose end is in doubt is therefore settled by
+//! refuses everything the predecessor still sends. A transaction with an unknown outcome is therefore settled by
 //! [`Sink::renew`] and a stable read of K, never by trying again on the same producer.
 
 use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition, header_bytes};
@@ -55,13 +55,14 @@ pub trait Sink: Send {
     /// Queues one message; waits when the client's queue is full.
     ///
     /// # Errors
-    /// As [`Sink::begin`]; `Corrupt` when this message can never be accepted (too large), which the caller was to rule out.
+    /// The same as [`Sink::begin`]; `Corrupt` when this message can never be accepted (too large), which the caller was to
+    /// rule out.
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault>;
 
     /// Waits until every message has been acknowledged.
     ///
     /// # Errors
-    /// As [`Sink::begin`]; one failed delivery fails the call.
+    /// The same as [`Sink::begin`]; one failed delivery fails the call.
     fn flush(&mut self) -> Result<(), Fault>;
 
     /// For each partition that tracked messages of this transaction went to, one past the last of their offsets. Known
@@ -77,7 +78,7 @@ pub trait Sink: Send {
     /// Commits. Ok means committed; any error leaves the outcome open until K has been read after [`Sink::renew`].
     ///
     /// # Errors
-    /// As [`Sink::send_offsets`].
+    /// The same as [`Sink::send_offsets`].
     fn commit(&mut self) -> Result<(), Fault>;
 
     /// Why this producer must not be used again although its last call answered Ok

@@ -103,7 +103,7 @@ impl Membership {
     }
 }
 
-/// What [`Source::poll`] tells, on the polling thread and before `poll` returns.
+/// The receiver of the events that [`Source::poll`] reports, on the polling thread and before `poll` returns.
 pub trait Listener {
     /// A rebalance is complete. `tasks` are newly ours (none of them perhaps), and are paused: nothing is delivered for
     /// them until [`Source::start`]. `membership` replaces that of the tasks kept, and of those that are about to be revoked
@@ -127,8 +127,8 @@ pub trait Listener {
 
 /// One member of a consumer group. Owned by one thread.
 pub trait Source: Send {
-    /// Waits at most `wait` for something to tell, tells all that is at hand without waiting further (at most
-    /// `records_max` records), and returns how many records it told.
+    /// Waits at most `wait` for an event, reports all events at hand without waiting further (at most `records_max`
+    /// records), and returns the number of records that it reported.
     ///
     /// # Errors
     /// `Retry` for what passes by itself; `Fatal` when this member can never read again.
@@ -140,8 +140,8 @@ pub trait Source: Send {
     /// `Retry` when the assignment has changed meanwhile or the log is not ready; offer it again.
     fn start(&mut self, positions: &[(TopicPartition, NextOffset)]) -> Result<(), Fault>;
 
-    /// Holds back what comes of these partitions: what is at hand already may still be told, and what is fetched meanwhile,
-    /// a bounded amount, is kept for [`Source::release`]. [`Source::start`] releases, too.
+    /// Holds back the records of these partitions: those already at hand may still be reported, and a bounded number fetched
+    /// meanwhile is kept for [`Source::release`]. [`Source::start`] releases, too.
     ///
     /// # Errors
     /// `Retry` when the assignment has changed meanwhile.
@@ -156,7 +156,7 @@ pub trait Source: Send {
     /// The questions that other threads may ask.
     fn group(&self) -> Arc<dyn Group>;
 
-    /// Leaves the group. `listener` is told of the revoke first.
+    /// Leaves the group, after it has reported the revoke to `listener`.
     fn close(&mut self, listener: &mut dyn Listener);
 }
 
@@ -214,8 +214,8 @@ pub trait Group: Send + Sync {
     /// `Retry` when `wait` was not enough.
     fn partition_count(&self, topic: &TopicName, wait: Duration) -> Result<Option<i32>, Fault>;
 
-    /// Where the owners of the lead topics' partitions can be asked over HTTP: what each member told the group when it
-    /// joined. Without those that nobody owns or whose owner told nothing.
+    /// The HTTP addresses of the owners of the lead topics' partitions, as each member gave its own to the group when it
+    /// joined. Partitions without an owner, or whose owner gave none, are left out.
     ///
     /// # Errors
     /// `Retry` when `wait` was not enough.

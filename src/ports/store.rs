@@ -1,8 +1,8 @@
 //! Keyed bytes of one task, beside the process, with the checkpoint of the changelog that they were made from.
 //!
-//! The changelog is the truth and the store its copy: data and checkpoint are written in one batch, and only what is proved
-//! to be committed in the changelog is written. So a store is always the changelog up to its checkpoint, and perhaps some
-//! of what follows, which reading on from the checkpoint makes whole.
+//! The changelog is the truth and the store its copy: data and checkpoint are written in one batch, and only values known to
+//! be committed in the changelog are written. So a store is always the changelog up to its checkpoint, and perhaps a part of
+//! the records behind it. Reading on from the checkpoint makes it whole.
 
 use crate::flow::record::{NextOffset, Partition, Timestamp, TopicPartition};
 use crate::ports::fault::Fault;
@@ -25,7 +25,7 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// How far a store has come.
+/// The place in the changelog up to which a store was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
     /// Every changelog record below it is in the store.
@@ -41,8 +41,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// What an operator leaves who lets a store of the task that reads `source` begin anew at `next_offset` of its changelog,
-    /// whatever it was made of before.
+    /// The checkpoint that an operator leaves to restart a store at `next_offset` of its changelog. `source` is an input of
+    /// its task; the store's earlier content is given up.
     #[must_use]
     pub fn begun_anew(source: TopicPartition, next_offset: NextOffset, log_ids: LogIds, at: Timestamp) -> Self {
         Self { next_offset, log_ids, at, inputs: vec![(source, None)] }
@@ -58,7 +58,7 @@ impl Checkpoint {
 /// A key, and its value or, where it is deleted, `None`.
 pub type Write<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// How much a store holds.
+/// The size of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StoreSize {
     /// Keys, possibly an estimate.
@@ -73,20 +73,20 @@ pub trait KeyedStore: Send {
     ///
     /// # Errors
     /// `Corrupt` when what lies there cannot be true; `Retry` when the disk did not answer; `Fatal` when the place is
-    /// damaged and must be opened anew, which a restart of the process does.
+    /// damaged and must be opened again, which a restart of the process does.
     fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault>;
 
     /// Shows keys and values with `from <= key`, and `key < to` where it is given, in the keys' byte order until `visit`
     /// answers false.
     ///
     /// # Errors
-    /// As [`KeyedStore::get`].
+    /// The same as [`KeyedStore::get`].
     fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault>;
 
     /// The checkpoint; `None` for a store that was never written.
     ///
     /// # Errors
-    /// As [`KeyedStore::get`].
+    /// The same as [`KeyedStore::get`].
     fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault>;
 
     /// Writes all of `writes`, which ascend by key and name each key once, and the checkpoint: all or nothing.
@@ -98,13 +98,13 @@ pub trait KeyedStore: Send {
     /// Empties the store, its checkpoint included.
     ///
     /// # Errors
-    /// As [`KeyedStore::write`].
+    /// The same as [`KeyedStore::write`].
     fn clear(&mut self) -> Result<(), Fault>;
 
-    /// How much it holds.
+    /// Its keys and bytes.
     ///
     /// # Errors
-    /// As [`KeyedStore::get`].
+    /// The same as [`KeyedStore::get`].
     fn size(&self) -> Result<StoreSize, Fault>;
 }
 
