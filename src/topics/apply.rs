@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How many topics ended how.
+/// The numbers of topics by outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 pub struct Outcome {
     /// Were as described already.
@@ -27,10 +27,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Is told of each change, with what went wrong with it.
+/// Receives each change with its result.
 pub type Report<'r> = dyn FnMut(&TopicSpec, &Change, Result<(), String>) + 'r;
 
-/// Makes the changes of `plan`. `report` is told of each change, with what went wrong with it.
+/// Makes the changes of `plan`. `report` receives each change with its result.
 pub fn apply(topics: &[TopicSpec], plan: &Plan, admin: &mut dyn TopicAdmin, report: &mut Report<'_>) -> Outcome {
     let mut outcome = Outcome { ok: plan.unchanged, ..Outcome::default() };
     for topic in topics {

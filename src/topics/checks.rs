@@ -1,4 +1,4 @@
-//! What can be wrong with a folder of topics although each file is right. No broker is asked.
+//! Finds the mistakes of a folder of topics that no file shows by itself. No broker is asked.
 
 use crate::topics::finding::Finding;
 use crate::topics::spec::{Role, TopicSpec};
@@ -156,7 +156,7 @@ fn changelog(topic: &TopicSpec, findings: &mut Vec<Finding>) {
     findings.extend(tombstone_retention(topic.number("delete.retention.ms")).map(|message| at(topic, message)));
 }
 
-/// What is wrong with the `cleanup.policy` of a changelog; `None` when nothing is. A topic without one has Kafka's own
+/// The mistake in the `cleanup.policy` of a changelog; `None` where there is none. A topic without one has Kafka's own
 /// default.
 #[must_use]
 pub fn changelog_policy(policy: Option<&str>) -> Option<String> {
@@ -168,7 +168,7 @@ pub fn changelog_policy(policy: Option<&str>) -> Option<String> {
     })
 }
 
-/// What is wrong with `retention.ms` and `message.timestamp.type` of a repartition topic. A topic without them has Kafka's own
+/// The mistakes in `retention.ms` and `message.timestamp.type` of a repartition topic. A topic without them has Kafka's own
 /// defaults: a week, and `CreateTime`.
 #[must_use]
 pub fn repartition_settings(retention_ms: Option<&str>, timestamp_type: Option<&str>) -> Vec<String> {
@@ -188,7 +188,7 @@ pub fn repartition_settings(retention_ms: Option<&str>, timestamp_type: Option<&
     wrong
 }
 
-/// What is wrong with the `delete.retention.ms` of a changelog, in milliseconds; `None` when nothing is.
+/// The mistake in the `delete.retention.ms` of a changelog, in milliseconds; `None` where there is none.
 #[must_use]
 pub fn tombstone_retention(ms: Option<i64>) -> Option<String> {
     let ms = ms.filter(|ms| *ms < TOMBSTONES_MS_MIN)?;

@@ -1,7 +1,7 @@
 //! The configuration keys that a topic has.
 
-/// Of Apache Kafka 4.3 (`org.apache.kafka.common.config.TopicConfig`), sorted. A broker may have more; a file of ours may not,
-/// because a slip in a name is refused by no broker before `apply`.
+/// The configuration names of Apache Kafka 4.3 (`org.apache.kafka.common.config.TopicConfig`), sorted. A broker may have
+/// more; a file of ours may not, because no broker refuses a misspelt name before `apply`.
 const KEYS: [&str; 33] = [
     "cleanup.policy",
     "compression.gzip.level",

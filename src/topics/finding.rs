@@ -10,7 +10,7 @@ pub struct Finding {
     pub file: PathBuf,
     /// The line, from 1; 0 for the whole file.
     pub line: usize,
-    /// What is wrong and what would be right.
+    /// The mistake and its correction.
     pub message: String,
 }
 

@@ -8,7 +8,7 @@ use crate::topics::overlay::{Overlay, Sizes};
 use crate::topics::spec::{Role, TopicSpec};
 use std::path::{Path, PathBuf};
 
-/// What the annotations of ours are called.
+/// The prefix of our annotations' names.
 const PREFIX: &str = "tidegate.io/";
 const ANNOTATIONS: [&str; 9] =
     ["role", "copartition", "lead", "key", "schema", "owner", "purpose", "producers", "consumers"];

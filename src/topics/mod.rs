@@ -1,4 +1,4 @@
-//! Topics as code: the folder `topics/`, what is wrong with it, and what a cluster lacks of it.
+//! Topics as code: the folder `topics/`, its mistakes, and the differences between it and a cluster.
 //!
 //! The files have the shape of Strimzi's `KafkaTopic`, so that `kubectl apply` and Tidegate read the same ones. Nothing here
 //! deletes a topic, and partitions of a keyed topic are raised only when that is asked for by name.

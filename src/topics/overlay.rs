@@ -52,7 +52,7 @@ impl Sizes {
         sizes
     }
 
-    /// What `over` says wins.
+    /// Where both set a value, that of `over` wins.
     pub(super) fn overlaid(mut self, over: &Self) -> Self {
         self.partitions = over.partitions.or(self.partitions);
         self.replicas = over.replicas.or(self.replicas);

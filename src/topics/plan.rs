@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct Plan {
     /// The differences, topic by topic.
     pub changes: Vec<Planned>,
-    /// How many topics are as described.
+    /// The number of topics that are as described.
     pub unchanged: usize,
 }
 
@@ -20,14 +20,14 @@ pub struct Plan {
 pub struct Planned {
     /// The topic's name.
     pub topic: String,
-    /// What differs.
+    /// The difference, and the change that removes it.
     #[serde(flatten)]
     pub change: Change,
     /// Why `apply` will not make the change; `None` when it will.
     pub blocked: Option<String>,
 }
 
-/// What differs.
+/// A difference between a topic's file and the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
@@ -42,23 +42,23 @@ pub enum Change {
     Config {
         /// Kafka's name of it.
         key: String,
-        /// What the cluster has; `None` where it has no such entry.
+        /// The cluster's value; `None` where it has no such entry.
         from: Option<String>,
-        /// What the file says.
+        /// The file's value.
         to: String,
     },
     /// The partition count differs.
     Partitions {
-        /// What the cluster has.
+        /// The cluster's partition count.
         from: i32,
-        /// What the file says.
+        /// The file's partition count.
         to: i32,
     },
     /// The number of copies differs.
     Replicas {
-        /// What the cluster has.
+        /// The cluster's number of copies.
         from: i32,
-        /// What the file says.
+        /// The file's number of copies.
         to: i32,
     },
 }

@@ -16,13 +16,13 @@ pub struct TopicSpec {
     pub line: usize,
     /// `spec.topicName`, or `metadata.name`.
     pub name: TopicName,
-    /// What the topic is for.
+    /// The purpose of the topic.
     pub role: Role,
     /// The co-partition group, if it is in one.
     pub copartition: Option<String>,
     /// The one topic of its group that the consumer group subscribes to.
     pub is_lead: bool,
-    /// What its records are keyed by, in words.
+    /// The meaning of its records' keys, in words.
     pub key: Option<String>,
     /// Partition count.
     pub partitions: i32,
@@ -32,7 +32,7 @@ pub struct TopicSpec {
     pub config: BTreeMap<String, String>,
 }
 
-/// What a topic is for.
+/// The purpose of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -85,7 +85,7 @@ impl TopicSpec {
         self.config.get(key)?.parse().ok()
     }
 
-    /// What a cluster needs to know to create it.
+    /// The same topic as a request to create it.
     #[must_use]
     pub fn to_new_topic(&self) -> NewTopic {
         NewTopic {
