@@ -1,9 +1,9 @@
-//! Tells for every order of a known user where it goes: a stream joined with a table topic.
+//! Adds to every order of a known user the name and the country that it goes to: a stream joined with a table topic.
 //!
 //! Topics `orders`, `users` (a compacted topic that other systems write), `orders-users-changelog` and `addressed-orders`,
-//! described in the folder `topics/orders`. Both sources are keyed by user, so nothing is shuffled. No database: what is known
-//! of users lies in the store `users`, beside the partition, where each order looks its user up. An order of a user who is
-//! not known (any more) is skipped and counted.
+//! described in the folder `topics/orders`. Both sources are keyed by user, so nothing is shuffled. No database: the known
+//! users lie in the store `users`, beside the partition, where each order looks its user up. An order of a user who is not
+//! known (any more) is skipped and counted.
 
 use crate::flow::{Algorithm, Context, Reject, Topology};
 use serde::{Deserialize, Serialize};
@@ -23,14 +23,14 @@ struct Order {
     cents: i64,
 }
 
-/// What the table has for each user. Further fields are neither read nor kept.
+/// The table's value for each user. Further fields are neither read nor kept.
 #[derive(Serialize, Deserialize)]
 struct User {
     name: String,
     country: String,
 }
 
-/// What the next topic is told.
+/// The notice for the next topic.
 #[derive(Serialize, PartialEq, Debug)]
 struct AddressedOrder {
     item: String,

@@ -1,4 +1,4 @@
-//! Keeps a score for each account: readings move it a little, corrections set it, and large changes are announced.
+//! Keeps a score for each account: readings move it a little, corrections set it, and large changes are published.
 //!
 //! Topics `readings` (lead), `corrections` (companion) and `large-changes`, described in the folder `topics/`. The table:
 //!
@@ -9,7 +9,7 @@
 use crate::flow::{Algorithm, Context, Reject, Topology};
 use serde::{Deserialize, Serialize};
 
-/// The companion topic, whose records say the score outright.
+/// The companion topic; each of its records contains the new score.
 const CORRECTIONS: &str = "corrections";
 
 /// The pipeline; `tidegate::run` gives it a command line.
@@ -38,7 +38,7 @@ struct Account {
     score: f64,
 }
 
-/// What the next topic is told.
+/// The notice for the next topic.
 #[derive(Serialize, PartialEq, Debug)]
 struct Change {
     magnitude: f64,

@@ -1,11 +1,11 @@
-//! Cuts each user's clicks into sessions and announces every session that has ended.
+//! Cuts each user's clicks into sessions and publishes every session that has ended.
 //!
 //! Topics `clicks`, `sessions-sessions-changelog` and `session-ends`, described in the folder `topics/sessions`. The source
 //! is keyed by user already and says so, hence no shuffle: each record is held against that, and one in another partition
 //! stops its partition. No database: open sessions lie in the store `sessions`, beside the partition.
 //!
-//! A session ends where the next click comes more than half an hour of event time after its last one, and it is that
-//! click which announces it. A user whose next click takes longer than a day is forgotten instead.
+//! A session ends where the next click comes more than half an hour of event time after its last one, and that click
+//! publishes it. A user whose next click takes longer than a day is forgotten instead.
 
 use crate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The longest pause within a session.
 const GAP_MS: i64 = 30 * 60 * 1_000;
-/// How long an open session waits for its user's next click.
+/// The time for which an open session waits for its user's next click.
 const KEPT: Duration = Duration::from_hours(24);
 
 /// The pipeline; `tidegate::run` gives it a command line.
@@ -46,7 +46,7 @@ struct Session {
     ended_ms: i64,
 }
 
-/// What the next topic is told.
+/// The notice for the next topic.
 #[derive(Serialize, PartialEq, Debug)]
 struct SessionEnd {
     user: String,

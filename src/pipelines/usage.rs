@@ -1,5 +1,5 @@
-//! Sums what each user uses: events come in any order of partitions, are brought together by user, and every tenth event
-//! of a user is announced, and one that uses much by itself.
+//! Sums the use of each user: events come in any order of partitions and are brought together by user. Every tenth event of
+//! a user is published, and each event that uses much by itself.
 //!
 //! Topics `events`, `usage-by-user-repartition`, `usage-usage-changelog` and `usage-updates`, described in the folder
 //! `topics/usage`. No database: the sums lie in the store `usage`, beside the partition.
@@ -7,7 +7,7 @@
 use crate::flow::{Algorithm, Context, Reject, Topology};
 use serde::{Deserialize, Serialize};
 
-/// One in so many events of a user is announced whatever it used.
+/// One event of a user in this many is published, however little it used.
 const ANNOUNCED_EVERY: u64 = 10;
 
 /// The pipeline; `tidegate::run` gives it a command line.
@@ -31,7 +31,7 @@ struct Event {
     units: f64,
 }
 
-/// What is kept for each user.
+/// The value kept for each user.
 #[derive(Serialize, Deserialize, Default, PartialEq, Debug)]
 struct Usage {
     count: u64,
@@ -41,13 +41,13 @@ struct Usage {
     last_ms: i64,
 }
 
-/// What the next topic is told.
+/// The notice for the next topic.
 #[derive(Serialize, PartialEq, Debug)]
 struct Update {
     user: String,
     count: u64,
     units: f64,
-    /// How much this event matters: its units, and without bound where it is a tenth one.
+    /// The weight of this event for the filter: its units, or infinity for a tenth event.
     #[serde(skip)]
     magnitude: f64,
 }
