@@ -29,9 +29,9 @@ use super::settings::KafkaSettings;
 pub struct TopicSpec {
     /// Its name.
     pub name: TopicName,
-    /// How many partitions.
+    /// The number of partitions.
     pub partitions: i32,
-    /// How many copies of each partition; -1 asks for the broker's default.
+    /// The number of copies of each partition; -1 asks for the broker's default.
     pub replicas: i32,
     /// The settings that differ from the broker's defaults, by Kafka's names.
     pub config: BTreeMap<String, String>,
@@ -86,13 +86,13 @@ impl KafkaAdmin {
     /// The value of one setting of a topic, inherited ones included; `None` when there is no such setting.
     ///
     /// # Errors
-    /// As [`KafkaAdmin::current`]; `Retry` too when there is no such topic.
+    /// The same as [`KafkaAdmin::current`]; `Retry` too when there is no such topic.
     pub fn topic_config(&self, topic: &TopicName, setting: &str) -> Result<Option<String>, Fault> {
         Ok(self.settings(topic)?.into_iter().find(|(name, _, _)| name == setting).map(|(_, value, _)| value))
     }
 
-    /// The shortest and the longest session timeout, in milliseconds, that the broker takes of a member of a classic group;
-    /// `None` where it does not tell, for instance for want of a right. `topic` is one that exists.
+    /// The shortest and the longest session timeout, in milliseconds, that the broker accepts from a member of a classic
+    /// group; `None` where it does not report them, for instance for want of a right. `topic` is one that exists.
     #[must_use]
     pub fn session_bounds_ms(&self, topic: &TopicName) -> Option<(u32, u32)> {
         let metadata = self.client.inner().fetch_metadata(Some(topic.as_str()), BOUNDS_WAIT).ok()?;
@@ -189,7 +189,7 @@ impl KafkaAdmin {
         self.described(&ResourceSpecifier::Topic(topic.as_str()), &format!("topic {topic}: settings"), WAIT)
     }
 
-    /// As [`KafkaAdmin::settings`], of a topic or a broker.
+    /// The same as [`KafkaAdmin::settings`], for a topic or a broker.
     fn described(
         &self,
         asked: &ResourceSpecifier<'_>,

@@ -22,13 +22,13 @@ const WAIT: Duration = Duration::from_secs(5);
 pub struct KafkaChangelog {
     queue: Queue<BaseConsumer<Quiet>>,
     consumer: Arc<BaseConsumer<Quiet>>,
-    /// Asks for ends: a committed reader is told the last stable offset in place of the end.
+    /// Asks for ends: a committed reader would get the last stable offset in place of the end.
     uncommitted: BaseConsumer<Quiet>,
     reading: Option<(TopicPartition, NextOffset)>,
     headers: Vec<Header>,
 }
 
-/// What one event of the queue was.
+/// The kind of one event of the queue.
 enum Taken {
     /// A record, and more are wanted.
     Record,

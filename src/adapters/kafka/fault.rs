@@ -45,7 +45,7 @@ pub(super) fn is_timeout(code: Code) -> bool {
     matches!(code, Code::OperationTimedOut | Code::MessageTimedOut)
 }
 
-/// What was offered will be refused however often it is: the message, its topic, or the size of the offsets.
+/// Whether the broker refuses the same offer every time: because of the message, its topic, or the size of the offsets.
 fn is_refused(code: Code) -> bool {
     matches!(
         code,
@@ -85,7 +85,7 @@ fn sorted(code: Code, message: String) -> Fault {
     }
 }
 
-/// As [`by_code`] for an error of the wrapper.
+/// The same as [`by_code`] for an error of the wrapper.
 pub(super) fn by_error(error: &KafkaError, what: &str) -> Fault {
     match error {
         // The value is left out: it may be a password.
@@ -106,12 +106,12 @@ pub(super) fn deadline(wait: Duration) -> Instant {
     Instant::now() + wait
 }
 
-/// What is left until `deadline`, zero when it has passed.
+/// The time left until `until`, zero when it has passed.
 pub(super) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(deadline(Duration::ZERO))
 }
 
-/// Asks, and asks again while `wait` lasts and the fault is one that passes; `ask` gets what is left of it.
+/// Asks, and asks again while `wait` lasts and the fault is one that passes; `ask` gets the rest of that time.
 ///
 /// For admin requests. librdkafka sends one to one broker, and fails it when the metadata no longer names that broker,
 /// as while a cluster comes back (`_DESTROY_BROKER`): it asks no other.

@@ -48,10 +48,10 @@ impl KafkaFeed {
         self.send_at(topic, partition, key, value, headers, None)
     }
 
-    /// As [`KafkaFeed::send`], with an event time of the record's own; `None`: now.
+    /// The same as [`KafkaFeed::send`], with an event time of the record's own; `None`: now.
     ///
     /// # Errors
-    /// As [`KafkaFeed::send`].
+    /// The same as [`KafkaFeed::send`].
     pub fn send_at(
         &self,
         topic: &TopicName,

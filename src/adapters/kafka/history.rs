@@ -1,4 +1,4 @@
-//! What the audit reads of a topic: everything that a committed reader sees, from end to end.
+//! The audit's reading of a topic: everything that a committed reader sees, from end to end.
 
 use super::Quiet;
 use super::fault::{self, by_code, by_error};
@@ -15,18 +15,18 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The deadline of each question, and of a partition that tells nothing new.
+/// The deadline of each question, and of a partition that delivers nothing new.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// How long open transactions of a topic are waited for: a dead producer's ends by its timeout, at most 15 s, and the
-/// broker's sweep of 10 s.
+/// The time to wait for open transactions of a topic: a dead producer's ends by its timeout, at most 15 s, and the broker's
+/// sweep of 10 s.
 const OPEN_WAIT: Duration = Duration::from_secs(40);
 
 /// A committed reader of whole topics. Never joins the group whose offsets it reads.
 pub struct KafkaHistory {
     queue: Queue<BaseConsumer<Quiet>>,
     consumer: Arc<BaseConsumer<Quiet>>,
-    /// Asks for ends: a committed reader is told the last stable offset in place of the end.
+    /// Asks for ends: a committed reader would get the last stable offset in place of the end.
     uncommitted: BaseConsumer<Quiet>,
     group: KafkaGroup,
 }

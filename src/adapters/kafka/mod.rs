@@ -83,10 +83,11 @@ fn log_line(level: i32, facility: &str, line: &str) {
     }
 }
 
-/// How long the same trouble with a connection is told once: each client has a thread a broker, and each of them says it.
+/// The time within which the same trouble with a connection is logged once: each client has a thread a broker, and each of
+/// them logs it.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
-/// Whether the same was said a moment ago, by whatever thread and after however long.
+/// Whether any thread has logged the same a moment ago; the duration in the text does not count.
 fn is_repetition(line: &str) -> bool {
     static TOLD: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);

@@ -150,7 +150,7 @@ fn each_refusal_of_a_broker_ends_in_the_class_that_the_document_gives() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Of a long batch the first messages may be refused while others are still being queued.
+/// The first messages of a long batch may be refused while others are still being queued.
 #[test]
 fn a_message_after_the_end_of_its_transaction_tells_what_ended_it() {
     let (cluster, mut sink, topic) = opened();

@@ -18,7 +18,7 @@ const HEARTBEAT: &str = "heartbeat.interval.ms";
 /// Leaves most of two seconds for the rest of a takeover from a member that leaves in order.
 const HEARTBEAT_MS_MAX: u32 = 500;
 
-/// How the members of a group agree.
+/// The protocol by which the members of a group agree on their partitions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupProtocol {
@@ -30,13 +30,13 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// How to reach Kafka.
+/// The connection to Kafka.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaSettings {
     /// `host:port` of one or more brokers, separated by commas.
     pub bootstrap_servers: String,
-    /// How the members of the group agree.
+    /// The protocol by which the members of the group agree on their partitions.
     pub group_protocol: GroupProtocol,
     /// After this silence, in milliseconds, a member's partitions are given to others (classic protocol only).
     pub session_timeout_ms: u32,
@@ -48,10 +48,11 @@ pub struct KafkaSettings {
     /// Whether producers learn the offsets of what they sent: needed where changelogs are written, and a tenth of a
     /// microsecond a message.
     pub reports_offsets: bool,
-    /// `host:port` where this member can be asked for its stores; empty where it cannot. The group is told by the client's
-    /// id, which every member can read.
+    /// `host:port` where this member can be asked for its stores; empty where it cannot. It reaches the group within the
+    /// client's id, which every member can read.
     pub advertised_address: String,
-    /// Further settings of librdkafka by their own names, such as `security.protocol`. What the engine owns is refused.
+    /// Further settings of librdkafka by their own names, such as `security.protocol`. Settings that the engine owns are
+    /// refused.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -222,8 +223,8 @@ impl KafkaSettings {
         Ok(config)
     }
 
-    /// How long one request is waited for, unless the properties say it: a transaction has time for a second one.
-    /// librdkafka's minute would be how long a partition stands still when the answer to its `Fetch` is lost.
+    /// Sets the time to wait for one request, unless the properties set it: a transaction has time for a second one. With
+    /// librdkafka's minute a partition would stand still that long when the answer to its `Fetch` is lost.
     fn bound_requests(&self, config: &mut ClientConfig) {
         if !self.properties.contains_key("socket.timeout.ms") {
             let request_ms = self.transaction_timeout_ms.saturating_sub(500).max(500);
@@ -245,8 +246,8 @@ impl KafkaSettings {
         Ok(config)
     }
 
-    /// How often a member tells the group that it is there, unless the properties say otherwise. The answer to a heartbeat
-    /// is how it hears of a rebalance, so that a longer interval would be the length of every orderly takeover.
+    /// The interval of a member's heartbeats, unless the properties say otherwise. A member hears of a rebalance by the
+    /// answer to a heartbeat, so a longer interval would prolong every orderly takeover.
     pub(super) fn heartbeat(&self) -> Duration {
         Duration::from_millis((self.session_timeout_ms / 10).clamp(1, HEARTBEAT_MS_MAX).into())
     }
@@ -293,7 +294,7 @@ impl KafkaSettings {
         Ok(config)
     }
 
-    /// A producer with transactions, whose debug log tells of silent retries (docs/protocol.md#the-late-request).
+    /// A producer with transactions, whose debug log shows silent retries (docs/protocol.md#the-late-request).
     pub(super) fn transactional(&self, transactional_id: &str) -> Result<ClientConfig, Fault> {
         let mut config = self.producer(transactional_id)?;
         self.bound_requests(&mut config);

@@ -7,9 +7,10 @@
 //! lost while the group's offset moved past them. A new producer with the same transactional id has a newer epoch, which
 //! refuses the copy. So every sign of a repeated request taints the producer; the signs are lines of its debug log.
 
-/// What librdkafka is to log. `eos`: the outcome of each `EndTxn`. `broker`: every lost connection; without it librdkafka
-/// keeps silent about a connection that is lost again with the same words within 30 s (`rd_kafka_broker_set_error`), and
-/// about one that was idle (`rd_kafka_broker_conn_closed`). Both together are 25 lines a transaction, and 2 a partition.
+/// The contexts that librdkafka logs. `eos`: the outcome of each `EndTxn`. `broker`: every lost connection; without it
+/// librdkafka keeps silent about a connection that is lost again with the same words within 30 s
+/// (`rd_kafka_broker_set_error`), and about one that was idle (`rd_kafka_broker_conn_closed`). Both together are 25 lines a
+/// transaction, and 2 a partition.
 pub(super) const DEBUG_CONTEXTS: &str = "eos,broker";
 
 /// Why a line of the log taints a producer with an open transaction; `None` when it does not.
@@ -136,7 +137,7 @@ mod tests {
             true,
         ),
         ("ENDTXN", "[thrd:main]: EndTxn returned _TIMED_OUT in state CommittingTransaction (may_retry=true)", true),
-        // Harmless, but not told apart: a connection that the client itself gives up.
+        // Harmless, but not distinguished: a connection that the client itself gives up.
         (
             "FAIL",
             "[thrd:127.0.0.1:26643/bootstrap]: 127.0.0.1:26643/bootstrap: Decommissioning this broker (after 2ms in state UP) \

@@ -1,4 +1,4 @@
-//! Who gets which task: balanced, and sticky, so that a rebalance moves no more than it must.
+//! Assigns tasks to members: balanced, and sticky, so that a rebalance moves no more than it must.
 
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, BTreeSet};

@@ -29,10 +29,10 @@ pub(super) type PlaceKey = (String, TopicPartition);
 /// The primary key of the outbox, as in Postgres: the time of creation is part of it.
 pub(super) type OutboxKey = (String, TopicPartition, Offset, i32, Timestamp);
 
-/// Who leases a slot, and until when by the wall clock.
+/// The holder of a slot's lease, and its end by the wall clock.
 pub(super) type Lease = (String, Timestamp);
 
-/// What a snapshot keeps.
+/// The content that a snapshot keeps.
 #[derive(Clone, Default)]
 pub(super) struct Contents {
     pub(super) tables: BTreeMap<String, StoredTable>,
@@ -45,7 +45,7 @@ pub(super) struct Contents {
     pub(super) is_migrated: bool,
 }
 
-/// What a transaction may hold until its end.
+/// A lock that a transaction may hold until its end.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum LockKey {
     Position(PlaceKey),
@@ -71,12 +71,12 @@ pub(super) struct State {
     /// Transactions whose connection is alive.
     pub(super) alive: BTreeSet<TransactionId>,
     pub(super) faults: VecDeque<DatabaseFault>,
-    /// How often a transaction went back to its savepoint.
+    /// The number of times that a transaction went back to its savepoint.
     pub(super) rollbacks_to_savepoint: usize,
     pub(super) is_down: bool,
-    /// How many reads of the outbox are answered until one fails.
+    /// The number of outbox reads that succeed before one fails.
     pub(super) outbox_reads: Option<usize>,
-    /// How long a transaction may idle, as it is said to be.
+    /// The answer of [`Rows::idle_max`](crate::ports::rows::Rows::idle_max); the model itself ends no idle transaction.
     pub(super) idle_max: Option<Duration>,
 }
 
@@ -215,7 +215,7 @@ impl MemoryDatabase {
         self.lock().contents.positions.get_mut(&key).map(|stored| edit(&mut stored.position)).is_some()
     }
 
-    /// Who holds a position: the generation and the owner of the last claim.
+    /// The holder of a position: the generation and the owner of the last claim.
     #[must_use]
     pub fn owner(&self, pipeline: &str, source: &TopicPartition) -> Option<(i32, String)> {
         let key = (pipeline.to_owned(), source.clone());
@@ -249,7 +249,7 @@ impl MemoryDatabase {
         self.lock().faults.push_back(DatabaseFault::FailedCommit);
     }
 
-    /// How many COMMITs are still to fail or to stay unanswered.
+    /// The number of COMMITs that are still to fail or to stay unanswered.
     #[must_use]
     pub fn unmet_faults(&self) -> usize {
         self.lock().faults.len()
@@ -276,13 +276,13 @@ impl MemoryDatabase {
         self.shared.unlocked.notify_all();
     }
 
-    /// How often a transaction went back to its savepoint, since the start.
+    /// The number of times that a transaction went back to its savepoint, since the start.
     #[must_use]
     pub fn rollbacks_to_savepoint(&self) -> usize {
         self.lock().rollbacks_to_savepoint
     }
 
-    /// How many transactions hold locks.
+    /// The number of transactions that hold locks.
     #[must_use]
     pub fn open_transactions(&self) -> usize {
         let state = self.lock();

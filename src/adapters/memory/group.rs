@@ -2,7 +2,7 @@
 //!
 //! A move takes two steps, as with Kafka's cooperative assignors: a rebalance makes a plan and opens a generation; the
 //! owner gives its task up at its next poll, which opens another generation, and only then the task goes to its new owner.
-//! A member belongs to a generation once it has been told of it, and what it does as of an earlier one is refused.
+//! A member belongs to a generation once that was reported to it, and its acts under an earlier one are refused.
 
 use crate::flow::record::TopicPartition;
 use crate::ports::fault::Fault;
@@ -54,7 +54,7 @@ impl Groups {
         self.by_id.get(group).map(|group| group.members.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// What the owners of the lead topics' partitions told when they joined.
+    /// The addresses that the owners of the lead topics' partitions gave when they joined.
     pub(super) fn addresses(&self, group: &str) -> BTreeMap<TopicPartition, String> {
         let Some(group) = self.by_id.get(group) else { return BTreeMap::new() };
         let told = group.owners.iter().filter_map(|(task, owner)| {
@@ -112,12 +112,12 @@ impl GroupState {
     }
 }
 
-/// What a member is to be told next.
+/// The next event to report to a member.
 #[derive(Debug)]
 pub(super) enum Tell {
     /// It is not a member (any more).
     Unknown,
-    /// Give these up, then call `give_up`. What is published until then is published as of this generation.
+    /// Give these up, then call `give_up`. Until then it publishes under this generation.
     Revoke(Vec<TaskId>, i32),
     /// These are new to it, as of this generation.
     Assign(Vec<TaskId>, i32),

@@ -1,4 +1,4 @@
-//! What the audit reads from the models.
+//! The audit's reading of the models.
 
 use super::database::MemoryDatabase;
 use super::log::MemoryLog;
@@ -25,7 +25,7 @@ impl MemoryHistory {
 }
 
 impl MemoryLog {
-    /// What the audit reads, with the offsets of `group`.
+    /// The topics as the audit reads them, with the offsets of `group`.
     #[must_use]
     pub fn history(&self, group: &str) -> MemoryHistory {
         MemoryHistory::new(self.clone(), group)
@@ -78,7 +78,7 @@ impl MemoryRowHistory {
 }
 
 impl MemoryDatabase {
-    /// What the audit reads about one pipeline.
+    /// The rows, positions and outbox of one pipeline as the audit reads them.
     #[must_use]
     pub fn history(&self, pipeline: &str) -> MemoryRowHistory {
         MemoryRowHistory::new(self.clone(), pipeline)

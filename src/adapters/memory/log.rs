@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a waiter sleeps before it looks at the injected clock again.
+/// The time for which a waiter sleeps before it looks at the injected clock again.
 const NAP: Duration = Duration::from_millis(20);
 
 struct Shared {
@@ -161,7 +161,7 @@ impl MemoryLog {
     /// Produces one record into a partition of the caller's choice.
     ///
     /// # Errors
-    /// As [`MemoryLog::produce`].
+    /// The same as [`MemoryLog::produce`].
     pub fn produce_to(
         &self,
         place: &TopicPartition,
@@ -177,7 +177,7 @@ impl MemoryLog {
     /// Produces many records, all or none, and with one entry of the journal: cheap where that waits for a disk.
     ///
     /// # Errors
-    /// As [`MemoryLog::produce`].
+    /// The same as [`MemoryLog::produce`].
     pub fn produce_all(&self, messages: &[Message<'_>], timestamp: Timestamp) -> Result<(), Fault> {
         let mut state = self.lock();
         let mut contents = Vec::with_capacity(messages.len());
@@ -220,7 +220,8 @@ impl MemoryLog {
         topics
     }
 
-    /// What a committed reader finds in a topic now, partition by partition in offset order; nothing without such a topic.
+    /// The messages that a committed reader finds in a topic now, partition by partition in offset order; none without such
+    /// a topic.
     #[must_use]
     pub fn read(&self, topic: &TopicName) -> Vec<Found> {
         let state = self.lock();
@@ -339,7 +340,7 @@ impl MemoryLog {
         self.lock().expire_transactions(Duration::MAX);
     }
 
-    /// How many transactions are open.
+    /// The number of open transactions.
     #[must_use]
     pub fn open_transactions(&self) -> usize {
         self.lock().transactions.open_count()

@@ -1,4 +1,4 @@
-//! What members ask of their group: to join, to be told, to give up, to leave.
+//! The requests of members to their group: to join, to get the next event, to give up, to leave.
 
 use super::assignment::assign;
 use super::group::{GroupState, Member, Tell};
@@ -28,13 +28,13 @@ impl State {
         }
     }
 
-    /// Whether there is anything to tell the member but records.
+    /// Whether anything but records is to be reported to the member.
     pub(super) fn has_to_tell(&mut self, group: &str, member_id: &str) -> bool {
         let state = self.groups.get(group);
         state.members.get(member_id).is_none_or(|member| member.told_generation != state.generation)
     }
 
-    /// What the member is to be told next; an answer of `Assign` counts as told.
+    /// The next event for the member; an answer of `Assign` counts as reported.
     pub(super) fn tell(&mut self, group: &str, member_id: &str) -> Tell {
         let state = self.groups.get(group);
         let Some(member) = state.members.get_mut(member_id) else { return Tell::Unknown };

@@ -5,10 +5,9 @@
 //! [`MemoryDatabase`] models rows, positions and outbox with row locks and one commit. Both run in one thread without
 //! an async runtime: with a wait of zero nothing blocks, and time is a [`ManualClock`] where a test wants it.
 //!
-//! What a model cannot show: isolation and fencing of the real servers, silent retries of a client and late frames
-//! (docs/protocol.md#the-late-request), replication, durability, speed. The conformance suite (`tests/conformance`)
-//! runs the same sentences over
-//! the model and over Apache Kafka, Postgres and `SQLite`, and keeps it honest where they overlap.
+//! A model cannot show isolation and fencing of the real servers, silent retries of a client and late frames
+//! (docs/protocol.md#the-late-request), replication, durability, speed. The conformance suite (`tests/conformance`) runs the
+//! same sentences over the model and over Apache Kafka, Postgres and `SQLite`, and keeps it honest where they overlap.
 
 mod assignment;
 pub mod changelog;

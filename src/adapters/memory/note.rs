@@ -5,7 +5,7 @@ use crate::ports::note::{InHand, Mark, Note, Suspect, blame};
 use std::sync::Arc;
 
 impl MemoryStores {
-    /// Takes over what the instance before this one had in hand when it died, and begins anew.
+    /// Takes over the records that the instance before this one had in hand when it died, and begins an empty note.
     #[must_use]
     pub fn note(&self) -> Arc<dyn Note> {
         let notes = &mut self.lock().notes;

@@ -1,4 +1,4 @@
-//! What transactional producers ask of the log: to begin, to append, to commit, to abort.
+//! The requests of transactional producers to the log: to begin, to append, to commit, to abort.
 
 use super::state::State;
 use super::topics::Content;
@@ -47,7 +47,7 @@ impl State {
         Ok(offset)
     }
 
-    /// Adds the group's offsets to the producer's transaction. As in Kafka, the member must be of the current generation;
+    /// Adds the group's offsets to the producer's transaction. The member must be of the current generation, as in Kafka;
     /// whether it owns the partitions is not asked.
     pub(super) fn offsets_in(
         &mut self,

@@ -1,4 +1,4 @@
-//! What an operator changes in the models.
+//! The changes that an operator makes to the models.
 
 use super::database::{MemoryDatabase, StoredPosition};
 use super::log::MemoryLog;

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Who this member is to its group, shared with [`MemoryGroup`].
+/// The identity of this member in its group, shared with [`MemoryGroup`].
 #[derive(Clone, Debug, Default)]
 struct Seat(Arc<Mutex<Option<(String, i32)>>>);
 
@@ -71,7 +71,7 @@ impl MemoryLog {
     }
 }
 
-/// What one look at the log found for a member.
+/// The result of one look at the log for a member.
 enum Sight {
     Rebalance,
     Records(Vec<(TopicPartition, Arc<Stored>)>),
@@ -92,7 +92,7 @@ impl MemorySource {
         }
     }
 
-    /// Tells the group where this member can be asked for its stores.
+    /// Gives the group the address at which this member can be asked for its stores.
     #[must_use]
     pub fn at(self, address: &str) -> Self {
         Self { address: address.into(), ..self }
@@ -129,7 +129,7 @@ impl MemorySource {
         }
     }
 
-    /// Joins if need be, and tells all that the coordinator has to tell. Answers whether there was anything.
+    /// Joins if need be, and reports all events that the coordinator has for this member. Answers whether there was any.
     fn tell_rebalance(&mut self, listener: &mut dyn Listener) -> Result<bool, Fault> {
         let group = self.subscription.group.clone();
         let mut has_told = false;
@@ -156,7 +156,7 @@ impl MemorySource {
                     }
                 }
                 Tell::Revoke(tasks, generation) => {
-                    // As with Kafka: the join that asks for them back has begun a generation of its own.
+                    // Kafka does the same: the join that asks for them back has begun a generation of its own.
                     let membership = Membership::new(&group, &member_id, generation, None).map_err(Fault::fatal)?;
                     self.seat.set(Some((member_id.clone(), generation)));
                     listener.assigned(&[], membership);
@@ -175,7 +175,7 @@ impl MemorySource {
         }
     }
 
-    /// Looks for something to tell: a rebalance first, then records of the partitions in turn.
+    /// Looks for something to report: a rebalance first, then records of the partitions in turn.
     fn look(&mut self, state: &mut State, records_max: usize) -> Option<Sight> {
         let group = &self.subscription.group;
         if let Some(member_id) = &self.member_id {
@@ -225,7 +225,7 @@ fn not_ours(place: &TopicPartition) -> Fault {
 impl Source for MemorySource {
     fn poll(&mut self, wait: Duration, records_max: usize, listener: &mut dyn Listener) -> Result<usize, Fault> {
         if self.tell_rebalance(listener)? {
-            // Tells what else is at hand, without waiting.
+            // Reports what else is at hand, without waiting.
             return self.poll_records(Duration::ZERO, records_max, listener);
         }
         self.poll_records(wait, records_max, listener)

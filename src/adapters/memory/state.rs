@@ -1,4 +1,4 @@
-//! What the log holds, behind its lock. `group` and `transactions` add what members and producers ask of it.
+//! The content of the log, behind its lock. `members` and `producing` add the requests of members and producers.
 
 use super::faults::SinkFault;
 use super::group::Groups;
@@ -12,20 +12,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
-/// How a topic gets its id.
+/// The source of a topic's id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TopicIds {
-    /// As a broker gives it: no two are ever equal.
+    /// Random, as a broker makes it: no two are ever equal.
     #[default]
     Random,
-    /// By count, so that two runs of one schedule are equal. Never with a journal, which does not keep the count.
+    /// Counted up, so that two runs of one schedule are equal. Never with a journal, which does not keep the count.
     Counted,
 }
 
-/// What a log can be told at its creation.
+/// The settings of a log, fixed at its creation.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// Told by [`Group::log_ids`](crate::ports::source::Group::log_ids).
+    /// Answered by [`Group::log_ids`](crate::ports::source::Group::log_ids).
     pub cluster_id: String,
     /// A member that does not poll for longer loses its partitions. Kafka's default, 45 s.
     pub session_timeout: Duration,
@@ -34,7 +34,7 @@ pub struct LogSettings {
     pub transaction_timeout: Duration,
     /// The largest message: key, value and headers. Kafka's default, 1,048,588 bytes.
     pub message_bytes_max: usize,
-    /// How its topics get their ids.
+    /// The source of its topics' ids.
     pub topic_ids: TopicIds,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct State {
     pub(super) transactions: Transactions,
     pub(super) journal: Option<Box<dyn Journal>>,
     pub(super) faults: VecDeque<SinkFault>,
-    /// So many starts of deliveries fail.
+    /// The number of next starts of deliveries that fail.
     pub(super) failing_starts: usize,
     /// Counts writes of committed offsets: the later one wins.
     pub(super) writes: u64,

@@ -64,12 +64,12 @@ impl MemoryStores {
         disk.notes = Notes::default();
     }
 
-    /// Refuses writes, as a full disk does, until told otherwise.
+    /// Refuses writes, as a full disk does, until a call with `false`.
     pub fn fill(&self, is_full: bool) {
         self.lock().is_full = is_full;
     }
 
-    /// Refuses reads, as a failing disk does, until told otherwise.
+    /// Refuses reads, as a failing disk does, until a call with `false`.
     pub fn block(&self, is_unreadable: bool) {
         self.lock().is_unreadable = is_unreadable;
     }
@@ -81,7 +81,7 @@ impl MemoryStores {
         }
     }
 
-    /// How often a value was asked for.
+    /// The number of times that a value was asked for.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.lock().reads

@@ -18,7 +18,7 @@ pub(super) enum Place {
     Value(usize),
 }
 
-/// What the table makes of the values of a row that is written, as a trigger or a narrower type would.
+/// The change that the table makes to the values of a written row, as a trigger or a narrower type would.
 pub(super) type Rounding = Arc<dyn Fn(&mut [Value]) + Send + Sync>;
 
 /// One row.
@@ -94,7 +94,7 @@ impl StoredTable {
         self.columns.len()
     }
 
-    /// What the database would refuse about these values, in one sentence.
+    /// The reason for which the database would refuse these values, in one sentence.
     pub(super) fn refusal(&self, values: &[Value]) -> Option<String> {
         for (column, value) in self.columns.iter().zip(values) {
             let name = &column.name;

@@ -74,7 +74,7 @@ impl Topic {
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     pub(super) by_name: BTreeMap<TopicName, Topic>,
-    /// How many were ever created with a counted id.
+    /// The number of topics ever created with a counted id.
     pub(super) created: u64,
 }
 

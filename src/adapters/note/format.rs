@@ -1,5 +1,5 @@
-//! What a note's file holds, in words of this machine: a head, the suspects, what each worker has in hand, and the names of
-//! the sources as text.
+//! The content of a note's file, in words of this machine: a head, the suspects, the record that each worker has in hand,
+//! and the names of the sources as text.
 
 use crate::flow::record::{Offset, Partition, TopicName};
 use crate::ports::note::{InHand, SUSPECTS_MAX, Suspect, blame};

@@ -21,13 +21,13 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use words::Words;
 
-/// How the files' names end.
+/// The extension of the files' names.
 const ENDING: &str = "note";
 
 /// The note of this process.
 pub struct FileNote {
     words: Arc<Words>,
-    /// As they stand in the file, place by place.
+    /// The suspects of the file, in the order of their places.
     suspects: Vec<Suspect>,
     _file: File, // holds the lock
 }
@@ -41,8 +41,9 @@ struct LeftBehind {
 }
 
 impl FileNote {
-    /// Takes over what dead processes left in the folder, which is made where it is missing, and begins a note of one's own.
-    /// `sources` are all sources of the pipeline, by their numbers. Files that are no notes are told of and left alone.
+    /// Takes over the notes that dead processes left in the folder, and begins a note of this process. The folder is made
+    /// where it is missing. `sources` are all sources of the pipeline, by their numbers. Files that are no notes are logged
+    /// and left alone.
     ///
     /// # Errors
     /// `Fatal` where the folder cannot be used; the service goes on without a note.
@@ -125,7 +126,7 @@ fn begin(folder: &Path, blank: &[u8]) -> io::Result<(File, Words)> {
     mapped.map(|words| (file, words))
 }
 
-/// What dead processes left, the oldest first.
+/// The notes that dead processes left, the oldest first.
 fn all_left_behind(folder: &Path, sources: &[TopicName]) -> io::Result<Vec<LeftBehind>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-/// The words of a file. What is stored is in the file even where the process is killed at once: the kernel has the page.
+/// The words of a file. A stored word is in the file even where the process is killed at once: the kernel has the page.
 pub(super) struct Words {
     map: MmapRaw,
 }

@@ -135,7 +135,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// How many elements are left.
+    /// The number of elements left.
     pub(super) const fn len(&self) -> usize {
         self.left
     }

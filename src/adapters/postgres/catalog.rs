@@ -15,13 +15,13 @@ pub(super) struct BoundTable {
     pub(super) name: String,
     pub(super) key: ColumnType,
     pub(super) is_versioned: bool,
-    /// As [`Rows::keeps`](crate::ports::rows::Rows::keeps).
+    /// The same as [`Rows::keeps`](crate::ports::rows::Rows::keeps).
     pub(super) keeps: bool,
     pub(super) columns: Vec<BoundColumn>,
     pub(super) statements: TableStatements,
 }
 
-/// Looks every table up, and either binds them all or tells all differences at once.
+/// Looks every table up, and either binds them all or reports all differences at once.
 pub(super) fn bind(server: &mut Server, specs: &[TableSpec]) -> Result<Vec<BoundTable>, Fault> {
     let mut differences = Vec::new();
     let mut bound: Vec<BoundTable> = Vec::new();
@@ -102,8 +102,8 @@ const IS_FREE: &str = "r.relkind = 'r' AND NOT r.relispartition AND NOT r.relhas
      AND current_setting('server_encoding') = 'UTF8'";
 
 /// Whether row security may hide rows of the relation `r` from us: it is in force, and for reading or for updating no policy
-/// lets us see every row, or one that restricts takes some away again. What a policy's check refuses to write is no matter
-/// here: that is told, and a dead letter.
+/// lets us see every row, or one that restricts takes some away again. A write that a policy's check refuses does not matter
+/// here: the server reports it, and the record becomes a dead letter.
 const HIDES_ROWS: &str = "row_security_active(r.oid) AND EXISTS (SELECT FROM (VALUES ('r'), ('w')) c (cmd) WHERE \
      EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND NOT p.polpermissive AND p.polcmd::text IN ('*', c.cmd) \
      AND pg_get_expr(p.polqual, p.polrelid) <> 'true') OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid \
@@ -163,7 +163,7 @@ impl Relation {
         }))
     }
 
-    /// What the struct's own comparison cannot know.
+    /// The differences that the struct's own comparison cannot know.
     fn differences(&self, spec: &TableSpec) -> Vec<String> {
         let (table, mut out) = (&spec.table.name, Vec::new());
         if !matches!(self.kind.as_str(), "r" | "p") {

@@ -3,22 +3,22 @@
 
 use Consequence::{Corrupt, Reconnect, Reject, Retry};
 
-/// What an error of the server means for the batch that met it.
+/// The consequence of a server's error for the batch that met it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Consequence {
     /// The rows are to blame: a dead letter with this code. Only writes can answer so; elsewhere it is `Corrupt`.
     Reject(&'static str),
     /// It passes: roll back, wait, offer the same batch again.
     Retry,
-    /// As `Retry`, on a new connection: this one is dead, or leads to the wrong server.
+    /// The same as `Retry`, on a new connection: this one is dead, or leads to the wrong server.
     Reconnect,
-    /// Statement and schema do not fit each other: halt the partition and tell a person, instead of dead-lettering
+    /// Statement and schema do not fit each other: halt the partition and report it to a person, instead of dead-lettering
     /// every record (docs/traps.md#a-table-that-changes).
     Corrupt,
 }
 
-/// The default for what is not in the tables: a trigger's own SQLSTATE. What comes of a class newer than this release is
-/// told apart by a write of no row, which would meet it too.
+/// The default for what is not in the tables: a trigger's own SQLSTATE. An error of a class newer than this release is
+/// distinguished by a write of no row, which would meet it too.
 const UNKNOWN: Consequence = Reject("trigger");
 
 /// Where in the server an error comes from that a rule of the schema's owner gives, whatever SQLSTATE it has: RAISE in
@@ -98,7 +98,7 @@ pub(super) fn consequence(sqlstate: &str) -> Consequence {
     find(CODES, sqlstate).or_else(|| sqlstate.get(..2).and_then(|class| find(CLASSES, class))).unwrap_or(UNKNOWN)
 }
 
-/// As [`consequence`], of an error whose place in the server is known.
+/// The same as [`consequence`], for an error whose place in the server is known.
 pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequence {
     match consequence(sqlstate) {
         Corrupt if routine.is_some_and(|routine| RULES.contains(&routine)) => UNKNOWN,
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// What the document says of a code: the action, and what it means at COMMIT.
+    /// The document's entry for a code: the action, and the outcome at COMMIT.
     fn told_of(code: &str) -> [String; 2] {
         let found = consequence(code);
         let action = match found {

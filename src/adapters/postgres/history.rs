@@ -1,5 +1,5 @@
-//! What the audit reads. In pages, each a short transaction, so that a long audit holds no vacuum back
-//! (docs/traps.md#ddl-queues-everybody).
+//! The audit's reading of the database. It reads in pages, each a short transaction, so that a long audit holds no vacuum
+//! back (docs/traps.md#ddl-queues-everybody).
 
 use super::connection::Server;
 use super::outbox::{self, Reader};
@@ -39,7 +39,7 @@ struct Cursor {
 }
 
 impl PostgresHistory {
-    /// What `pipeline` has done. Does not connect.
+    /// The history of `pipeline`. Does not connect.
     ///
     /// # Errors
     /// `Fatal` when the settings cannot be used.

@@ -99,7 +99,7 @@ fn fixed<const N: usize>(row: &PgRow, index: usize) -> Result<[u8; N], sqlx::Err
     bytes.try_into().map_err(|_| unreadable(format!("column {index}: expected {N} bytes, found {}", bytes.len())))
 }
 
-/// What is to be done with `rows`, of which at most `rows_max + 1` were asked for.
+/// The cut to make in `rows`, of which at most `rows_max + 1` were asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// They are whole.

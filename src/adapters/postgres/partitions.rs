@@ -31,8 +31,8 @@ const DELETE_MAX: i64 = 10_000;
 /// Most such transactions in one run, each minute: as many rows as a busy pipeline writes meanwhile, and more.
 const DELETES_MAX: usize = 60;
 
-/// How long DDL may queue for its lock: whatever comes after it in the queue, every batch, waits with it. In use, batches
-/// hold their locks for some 40 ms.
+/// The time for which DDL may queue for its lock: every batch behind it in the queue waits with it. In use, batches hold
+/// their locks for some 40 ms.
 const DDL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = 500";
 
 /// A partitioned table of ours.
@@ -53,7 +53,7 @@ struct Part {
     range: Range<i64>,
 }
 
-/// What the database says: its clock, and the partitions of one table.
+/// The database's clock, and the partitions of one table.
 struct Parts {
     now_ms: i64,
     parts: Vec<Part>,
@@ -141,7 +141,7 @@ fn find(server: &mut Server, parent: Parent) -> Result<Parts, Fault> {
     })
 }
 
-/// What became of a partition that was to be made.
+/// The outcome for a partition that was to be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Creation {
     Done,
@@ -235,7 +235,7 @@ fn drop_if_published(server: &mut Server, parent: Parent, part: &Part) -> Result
     }
 }
 
-/// The ledger is not announced, so age alone decides there.
+/// The ledger is not published, so age alone decides there.
 fn must_be_published(parent: Parent) -> bool {
     parent.table == "outbox" && !guard::is_off(Guard::VerifiedK)
 }

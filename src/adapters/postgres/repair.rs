@@ -19,8 +19,8 @@ const FENCE: &str = "UPDATE {schema}.position SET epoch = epoch + 1, owner = $4,
      updated_at = now() WHERE pipeline = $1 AND topic = $2 AND partition = $3 \
      RETURNING epoch, next_offset, published, incarnation, group_id, cluster_id, topic_id, partition_count";
 
-/// The generation goes to 0: the group has no members, so nobody of an earlier generation can hold the position, and a
-/// group that was deleted begins to count anew.
+/// The generation goes to 0: the group has no members, so nobody of an earlier generation can hold the position, and a group
+/// that was deleted begins its count again.
 const MOVE: &str = "UPDATE {schema}.position SET next_offset = $4, published = $5, incarnation = $6, group_id = $7, \
      cluster_id = $8, topic_id = $9, partition_count = $10, owner = $11, generation = 0, updated_at = now() \
      WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND epoch = $12";
@@ -33,7 +33,7 @@ const NOTE: &str = "INSERT INTO {schema}.repair (pipeline, topic, partition, inc
      next_offset, committed_before, committed, excused_from, excused_to) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// What [`deed_of`] reads.
+/// The statement whose rows [`deed_of`] reads.
 pub(super) const NOTED: &str = "SELECT topic, partition, incarnation, command, who, next_offset_before, next_offset, \
      committed_before, committed, excused_from, excused_to, (extract(epoch FROM done_at) * 1000)::bigint \
      FROM {schema}.repair WHERE pipeline = $1 ORDER BY id";

@@ -32,7 +32,7 @@ const MIGRATIONS: [Migration; 6] = [
 /// First key of our advisory locks, "tide" in ASCII; the second is a hash of what is locked.
 const LOCK_SPACE: i32 = 0x7469_6465;
 
-/// How long a second runner waits for the first: longer than a migration of empty tables takes by far.
+/// The time for which a second runner waits for the first: far longer than a migration of empty tables takes.
 const MIGRATION_LOCK_MS: u32 = 60_000;
 
 /// Longest statement of migrations and of sums over a user's whole table.
@@ -67,7 +67,7 @@ impl PostgresSchema {
     /// missed after 8 s, in time to ask again before a lease of 15 s is over.
     ///
     /// # Errors
-    /// As [`PostgresSchema::new`].
+    /// The same as [`PostgresSchema::new`].
     pub fn brief(settings: &PostgresSettings, outbox: OutboxSettings, pipeline: &str) -> Result<Self, Fault> {
         let limits = Limits {
             statement: BRIEF_MS.min(settings.statement_timeout_ms),

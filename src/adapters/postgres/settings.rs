@@ -15,7 +15,7 @@ pub struct PostgresSettings {
     pub statement_timeout_ms: u32,
     /// Longest wait for a row lock. 5 s: far above a batch, below the time after which a frozen holder is ended.
     pub lock_timeout_ms: u32,
-    /// How long the server keeps the locks of a client that stopped in mid-transaction. 10 s: within a rebalance.
+    /// Time for which the server keeps the locks of a client that stopped in mid-transaction. 10 s: within a rebalance.
     pub idle_in_transaction_timeout_ms: u32,
     /// Prepared statements kept for each connection. 100; 0 behind a `PgBouncer` older than 1.21
     /// (docs/traps.md#a-pooler-in-between).
@@ -46,13 +46,13 @@ impl PostgresSettings {
     }
 }
 
-/// How the outbox is cut and how long it is kept.
+/// The partitions of the outbox and the time for which they are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutboxSettings {
     /// Length of one table partition. 60: an hour of a busy pipeline is some 30 million rows, dropped in one stroke.
     pub partition_minutes: u32,
-    /// How long announced rows are kept: what the audit compares with the topics. 24, a day.
+    /// Time for which published rows are kept, for the audit to compare with the topics. 24, a day.
     pub retention_hours: u32,
 }
 

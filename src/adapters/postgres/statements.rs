@@ -59,7 +59,7 @@ pub(super) fn in_schema(schema: &Name, text: &str) -> Statement {
     Statement(text.replace("{schema}", &schema.to_string()).into())
 }
 
-/// As [`in_schema`], with the name of one table (a partition of ours) in place of `{table}`.
+/// The same as [`in_schema`], with the name of one table (a partition of ours) in place of `{table}`.
 pub(super) fn on_table(schema: &Name, table: &Name, text: &str) -> Statement {
     Statement(text.replace("{schema}", &schema.to_string()).replace("{table}", &table.to_string()).into())
 }

@@ -19,7 +19,7 @@ const ARRAY_BYTES_MAX: usize = 128 << 20;
 
 const NANOS_TO_2000: i128 = 946_684_800_000_000_000;
 
-/// What the wire gave for one column → its value.
+/// The bytes of one column from the wire → its value.
 ///
 /// # Errors
 /// A sentence: the bytes are not what the column's type says.
@@ -40,10 +40,10 @@ pub(super) fn decode(kind: ColumnType, raw: Option<&[u8]>) -> Result<Value, Stri
     })
 }
 
-/// What the wire gave for the key column → the key.
+/// The bytes of the key column from the wire → the key.
 ///
 /// # Errors
-/// As [`decode`].
+/// The same as [`decode`].
 pub(super) fn decode_key(kind: ColumnType, bytes: &[u8]) -> Result<Key, String> {
     Ok(match kind {
         ColumnType::Uuid => Key::Uuid(Uuid::from_bytes(fixed(bytes)?)),
@@ -167,8 +167,8 @@ fn escapes_nul(json: &str) -> bool {
     })
 }
 
-/// Microseconds since 2000 → `2026-01-31T12:00:00.250000Z`. What RFC 3339 cannot say (`infinity`, years outside
-/// 0 to 9999) becomes a word that no parser of instants accepts, so that such a row is refused instead of changed.
+/// Microseconds since 2000 → `2026-01-31T12:00:00.250000Z`. An instant that RFC 3339 cannot express (`infinity`, years
+/// outside 0 to 9999) becomes a word that no parser of instants accepts, so that such a row is refused instead of changed.
 fn instant_text(micros: i64) -> String {
     let nanos = i128::from(micros) * 1000 + NANOS_TO_2000;
     let at = match (micros, OffsetDateTime::from_unix_timestamp_nanos(nanos)) {

@@ -52,7 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Checkpoint, String> {
     }
 }
 
-/// What is left to read; `None` where it ends early or holds something else.
+/// The bytes left to read. Each read answers `None` where they end early or hold something else.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

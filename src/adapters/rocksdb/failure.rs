@@ -1,4 +1,4 @@
-//! What an error of RocksDB means. It comes as text: the kind first, the system's words within.
+//! The meaning of an error of RocksDB. It comes as text: the kind first, the system's words within.
 
 use crate::ports::Fault;
 use rocksdb::{Error, ErrorKind};
@@ -46,7 +46,7 @@ impl Failure {
             ErrorKind::IOError if says(&NO_SPACE) => Self::NoSpace,
             ErrorKind::IOError if says(&["lock hold by current process", "While lock file"]) => Self::Taken,
             ErrorKind::IOError if says(&REFUSED) => Self::Refused,
-            // What is left of the former is a file that is not there, or is something else than it was.
+            // Any other `IOError` means a file that is missing, or is not what it was.
             ErrorKind::IOError | ErrorKind::Corruption => Self::Damaged,
             ErrorKind::InvalidArgument | ErrorKind::NotSupported => Self::Foreign,
             _ => Self::Passing,

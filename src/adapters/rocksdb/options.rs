@@ -1,4 +1,4 @@
-//! What a user sets, and what follows from it for RocksDB.
+//! The settings of a user, and the options that follow from them for RocksDB.
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, WriteBufferManager, WriteOptions};
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ const BLOOM_BITS: f64 = 10.0;
 const INFO_LOG_BYTES: usize = 1 << 20;
 const INFO_LOG_FILES: usize = 2;
 
-/// What happens to a write before it is in a sorted file. All three are sound, since data and checkpoint are one batch;
-/// they differ in how much is read again from the changelog, see [the module](super).
+/// The handling of a write before it is in a sorted file. All three are sound, since data and checkpoint are one batch; they
+/// differ in how much is read again from the changelog, see [the module](super).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteAhead {
@@ -36,8 +36,8 @@ pub struct RocksSettings {
     /// 32 MiB, one filled while the other is written out), the rest, and what the memtables do not need, for blocks with
     /// their indexes and filters. Memtables are charged to the block cache, so that one number bounds both.
     pub memory_bytes: usize,
-    /// What happens to a write before it is in a sorted file. `unsynced`: a killed process loses nothing, and the
-    /// changelog has what a power cut takes.
+    /// The handling of a write before it is in a sorted file. `unsynced`: a killed process loses nothing, and the changelog
+    /// has what a power cut takes.
     pub write_ahead: WriteAhead,
     /// Threads that flush and compact. 2: one of each, beside the workers that decide records.
     pub background_jobs: u16,
@@ -64,7 +64,7 @@ impl RocksSettings {
         Self { folder: folder.into(), ..Self::default() }
     }
 
-    /// How a batch is written.
+    /// The options by which a batch is written.
     pub(super) fn write_options(&self) -> WriteOptions {
         let mut options = WriteOptions::default();
         options.set_sync(self.write_ahead == WriteAhead::Synced);
@@ -72,7 +72,7 @@ impl RocksSettings {
         options
     }
 
-    /// How the database is opened, with blocks and memtables in `cache`.
+    /// The options by which the database is opened, with blocks and memtables in `cache`.
     pub(super) fn options(&self, cache: &Cache) -> Result<Options, rocksdb::Error> {
         let memory = self.memory_bytes.max(MEMORY_BYTES_MIN);
         // Each write-ahead file notes the last sequence number of the one before: without it a tail that a power cut took
@@ -144,8 +144,8 @@ mod tests {
         end
     }
 
-    /// Two write-ahead files hold what is in no sorted file; a power cut took the end of the older. What follows the hole
-    /// must not come back, or a checkpoint would vouch for what is missing.
+    /// Two write-ahead files hold what is in no sorted file; a power cut took the end of the older. Records behind the hole
+    /// must not come back, or a checkpoint would vouch for missing ones.
     #[test]
     fn a_hole_in_the_write_ahead_log_ends_it() {
         let folder = std::env::temp_dir().join(format!("tidegate-{}", uuid::Uuid::new_v4().simple()));

@@ -1,7 +1,7 @@
-//! Who uses a folder: a locked file beside it.
+//! The owner of a folder, known by a locked file beside it.
 //!
-//! RocksDB locks the folder too, but from within; whoever moves a damaged folder aside has to be its only user before.
-//! The lock is the file descriptor's, so it goes with the process however that ends.
+//! RocksDB locks the folder too, but from within; a process that moves a damaged folder aside has to be its only user
+//! before. The lock is the file descriptor's, so it goes with the process however that ends.
 
 use crate::ports::Fault;
 use std::fs::{File, OpenOptions, TryLockError};

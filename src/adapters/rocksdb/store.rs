@@ -191,7 +191,7 @@ impl Shared {
         }
     }
 
-    /// Every store shares the files, so none can be trusted: the process has to end, and the next one begins anew.
+    /// Every store shares the files, so none can be trusted: the process has to end, and the next one begins again.
     fn damaged(&self, id: &StoreId, error: Error) -> Fault {
         let folder = &self.settings.folder;
         let next = match folder::mark(folder, error.as_ref()) {
@@ -204,7 +204,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // An orderly end leaves nothing to a power cut. What fails here is what a power cut would take.
+        // An orderly end leaves nothing to a power cut. A failure here loses only data that a power cut would take.
         self.db.flush_wal(true).ok();
     }
 }

@@ -62,7 +62,7 @@ fn column_type(declared: &str, is_key: bool) -> Result<Option<ColumnType>, &'sta
 }
 
 /// Whether a column's numeric affinity, which `JSONB` has, would make another number of this JSON text: any bare number but
-/// an integer of 64 bits. As bytes it stays as it is.
+/// an integer of 64 bits. Stored as bytes the text is unchanged.
 fn would_be_rounded(json: &str) -> bool {
     let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     is_number && !json.parse::<i64>().is_ok_and(|number| number.to_string() == json)

@@ -17,7 +17,8 @@ use tokio::runtime::{Builder, Runtime};
 pub struct SqliteSettings {
     /// The file; created when it is missing, with `-wal` and `-shm` beside it.
     pub path: PathBuf,
-    /// How long a transaction waits for the one before it. 5 s: far above a transaction's length, below a poll interval.
+    /// Time for which a transaction waits for the one before it. 5 s: far above a transaction's length, below a poll
+    /// interval.
     pub busy_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What the audit reads.
+//! The audit's reading of the database.
 
 use super::connection::{Connection, SqliteSettings, Trouble};
 use super::outbox::{outbox_columns, outbox_row, topic};

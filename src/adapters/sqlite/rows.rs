@@ -189,7 +189,7 @@ impl Rows for SqliteRows {
         to: NextOffset,
         rows_max: usize,
     ) -> Result<Vec<OutboxRow>, Fault> {
-        // One row beyond the bound tells whether the last offset is whole.
+        // One row beyond the bound shows whether the last offset is whole.
         let limit = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
         let mut rows = self.outbox_range(source, from, to, limit)?;
         if rows.len() > rows_max {

@@ -3,7 +3,7 @@
 use crate::flow::record::Record;
 use crate::ports::source::{Listener, Membership, TaskId};
 
-/// Hears nothing: at the end there is nobody to tell.
+/// Ignores every event: at the end nobody is left to report to.
 pub(super) struct Deaf;
 
 impl Listener for Deaf {

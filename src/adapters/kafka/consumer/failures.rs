@@ -1,4 +1,4 @@
-//! Failures that the client tells of: some end the member, some are told, some pass.
+//! Failures that the client reports: some end the member, some go to the listener, some are only logged.
 
 use crate::adapters::kafka::consumer::KafkaSource;
 use crate::adapters::kafka::fault::{self, by_code};
@@ -8,7 +8,7 @@ use crate::ports::source::Listener;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::time::Duration;
 
-/// How often it is told that the group does not let this member join.
+/// The interval between warnings that the group does not let this member join.
 const TELL_REFUSAL: Duration = Duration::from_secs(30);
 
 impl KafkaSource {
@@ -27,7 +27,7 @@ impl KafkaSource {
                     self.stopped.insert(found);
                     listener.out_of_range(task, number, &format!("{topic}-{partition} at {offset}: {text}"));
                 } else {
-                    self.stopped.insert(found); // before its first seek: the seek will start the fetcher anew
+                    self.stopped.insert(found); // before its first seek: the seek will start the fetcher again
                 }
                 Ok(())
             }

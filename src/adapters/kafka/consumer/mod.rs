@@ -29,10 +29,10 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long `close` waits for the group to let go; the broker's session timeout does the rest.
+/// The time for which `close` waits to leave the group; the broker's session timeout does the rest.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
-/// How often a member of the broker-side protocol looks whether its epoch has moved on without a rebalance, and one that has
-/// been told nothing yet whether it has been taken in.
+/// The interval at which a member of the broker-side protocol looks whether its epoch has moved on without a rebalance. A
+/// member that has had no assignment yet looks as often whether it has been taken in.
 const EPOCH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A member of a consumer group.
@@ -48,7 +48,7 @@ pub struct KafkaSource {
     started: HashSet<TopicPartition>,
     /// librdkafka has stopped their fetchers after an offset out of range.
     stopped: HashSet<TopicPartition>,
-    /// Taken from the queue but not told yet.
+    /// Taken from the queue but not reported yet.
     aside: VecDeque<Step>,
     headers: Vec<Header>,
     hint: usize,
@@ -103,7 +103,7 @@ impl KafkaSource {
         })
     }
 
-    /// Takes one event from the queue and tells its record, if it is one.
+    /// Takes one event from the queue and reports its record, if it is one.
     fn step(&mut self, wait: Duration, listener: &mut dyn Listener) -> Option<Step> {
         let Self { queue, topics, headers, hint, .. } = self;
         queue.poll(wait, |event| match event {
@@ -139,7 +139,7 @@ impl KafkaSource {
     }
 }
 
-/// Tells one record.
+/// Reports one record to the listener.
 fn tell(
     fetched: Fetched<'_>,
     topics: &Topics,
@@ -236,7 +236,7 @@ mod tests {
     use rdkafka::producer::DefaultProducerContext;
     use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr};
 
-    /// Notes who was told what.
+    /// Notes each assignment that is reported: its number of tasks and its generation.
     #[derive(Default)]
     struct Told(Vec<(usize, i32)>);
 
@@ -263,7 +263,7 @@ mod tests {
         KafkaSource::join(&settings, &Subscription { group: "g".into(), groups }, None).unwrap()
     }
 
-    /// Polls until something was told or failed, for 20 s at most.
+    /// Polls until something was reported or failed, for 20 s at most.
     fn outcome(source: &mut KafkaSource, told: &mut Told) -> Result<(), Fault> {
         let until = fault::deadline(Duration::from_secs(20));
         while told.0.is_empty() && !fault::left(until).is_zero() {

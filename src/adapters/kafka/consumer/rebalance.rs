@@ -36,7 +36,7 @@ impl KafkaSource {
                 self.owned.extend(&tasks);
                 listener.assigned(&tasks, membership);
             }
-            // Fallen out of the group since the event was made; the client will tell of the loss.
+            // Fallen out of the group since the event was made; the client will report the loss.
             Err(reason) => tracing::warn!("assignment without membership is not told: {reason}"),
         }
         Ok(())
@@ -67,8 +67,8 @@ impl KafkaSource {
             self.started.remove(partition);
             self.stopped.remove(partition);
         }
-        // What lies in a queue of its own would lie there until the partition comes back. The group waits for the answer below
-        // whether or not that succeeds.
+        // Records in a queue of the partition's own would lie there until the partition comes back. The group waits for the
+        // answer below whether or not that succeeds.
         if let Err(fault) = self.direct(&all, true) {
             tracing::debug!(error = %fault, "records of a partition given up are kept until it comes back");
         }
@@ -83,7 +83,7 @@ impl KafkaSource {
     /// KIP-848: the member epoch may move on without an event for us. Still ours: the broker gives nothing of a member
     /// to others before that member has acknowledged the revoke, and a lost member keeps no epoch.
     ///
-    /// Of either protocol, a member that was taken in and given nothing may hear of no rebalance.
+    /// Under either protocol a member that was taken in and given no partition may hear of no rebalance.
     pub(super) fn check_epoch(&mut self, listener: &mut dyn Listener) {
         let may_have_moved = self.protocol == GroupProtocol::Consumer && !self.owned.is_empty();
         let is_waiting = self.generation < 0;
@@ -108,7 +108,7 @@ impl KafkaSource {
         }
     }
 
-    /// The membership, where its generation is above the one last told.
+    /// The membership, where its generation is above the one last reported.
     fn newer_membership(&mut self) -> Option<Membership> {
         let found = ffi::membership(self.consumer.client()).ok();
         let membership = found.filter(|membership| membership.generation() > self.generation)?;

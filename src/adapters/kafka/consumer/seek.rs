@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::time::Duration;
 
-/// How long `start` tries before it answers `Retry`: a fetcher starts within milliseconds of the assignment.
+/// The time for which `start` tries before it answers `Retry`: a fetcher starts within milliseconds of the assignment.
 const START_WAIT: Duration = Duration::from_secs(2);
 
 impl KafkaSource {
@@ -46,10 +46,10 @@ impl KafkaSource {
         }
     }
 
-    /// Assigns partitions anew whose fetcher librdkafka has stopped; a seek would answer "Erroneous state" for ever.
+    /// Assigns again the partitions whose fetcher librdkafka has stopped; a seek would answer "Erroneous state" for ever.
     ///
-    /// Such a call would also answer a rebalance that waits in the queue, before anybody was told of it. So everything
-    /// is paused, the queue is emptied, and what it held is told first.
+    /// Such a call would also answer a rebalance that waits in the queue, before it was reported. So everything is paused,
+    /// the queue is emptied, and its events are reported first.
     pub(super) fn assign_anew(&mut self, stopped: &[TopicPartition]) -> Result<(), Fault> {
         let started: Vec<TopicPartition> = self.started.iter().cloned().collect();
         let others = list(started.iter().map(|partition| (partition, 0)))?;

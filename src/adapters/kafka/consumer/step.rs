@@ -3,7 +3,7 @@
 use crate::adapters::kafka::ffi::{Event, Failure};
 use crate::adapters::kafka::log_line;
 
-/// What one event asks for, once it is no longer borrowed.
+/// The action that one event asks for, once the event is no longer borrowed.
 pub(super) enum Step {
     Told,
     Nothing,

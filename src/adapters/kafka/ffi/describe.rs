@@ -12,7 +12,8 @@ use std::ffi::c_char;
 use std::ptr;
 use std::time::Duration;
 
-/// Waits until the cluster has told about itself once, at most `wait`; whether it did is of no interest here.
+/// Waits until the cluster has sent its metadata once, at most `wait`; a cluster that does not answer is found by later
+/// calls.
 pub(in crate::adapters::kafka) fn await_metadata<C: ClientContext>(client: &Client<C>, wait: Duration) {
     let mut metadata = ptr::null();
     // SAFETY: a live client, and no topic; the answer is ours to destroy, and is null unless the call succeeded.
@@ -45,7 +46,7 @@ pub(in crate::adapters::kafka) fn describe_topic<C: ClientContext>(
     })
 }
 
-/// As [`describe_topic`], of the controller as the client knows it.
+/// The same as [`describe_topic`], asked of the controller that the client knows now.
 fn ask_controller<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -122,7 +123,7 @@ pub(in crate::adapters::kafka) fn describe_group<C: ClientContext>(
     fault::asked_again(wait, |left| ask_coordinator(client, group, left))
 }
 
-/// As [`describe_group`], of the coordinator as the client knows it.
+/// The same as [`describe_group`], asked of the coordinator that the client knows now.
 fn ask_coordinator<C: ClientContext>(client: &Client<C>, group: &str, wait: Duration) -> Result<Vec<Described>, Fault> {
     let what = format!("group {group}: could not be described");
     let name = c_string(group)?;

@@ -18,7 +18,7 @@ impl Drop for Owned {
     }
 }
 
-/// What a queue tells.
+/// An event that a queue delivers.
 pub(in crate::adapters::kafka) enum Event<'a> {
     /// A record.
     Record(Fetched<'a>),
@@ -36,7 +36,7 @@ pub(in crate::adapters::kafka) enum Event<'a> {
     Other,
 }
 
-/// An error that a queue tells.
+/// An error that a queue delivers.
 pub(in crate::adapters::kafka) struct Failure {
     /// The code.
     pub(in crate::adapters::kafka) code: Code,

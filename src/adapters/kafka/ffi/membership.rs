@@ -19,7 +19,7 @@ impl Drop for GroupMetadata {
     }
 }
 
-/// Who this consumer is to its group, now.
+/// The membership of this consumer in its group, now.
 ///
 /// # Errors
 /// A sentence when it is no member.

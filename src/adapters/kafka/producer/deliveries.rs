@@ -8,7 +8,7 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use std::sync::{Mutex, PoisonError};
 
-/// What the thread that serves the producer's events has seen.
+/// The results seen by the thread that serves the producer's events.
 #[derive(Default)]
 pub(in crate::adapters::kafka) struct Deliveries {
     seen: Mutex<Seen>,

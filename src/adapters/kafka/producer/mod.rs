@@ -39,23 +39,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a topic's size limit is believed.
+/// The age up to which a topic's size limit is believed.
 const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 /// Headroom below a topic's `max.message.bytes` for the batch's header (61 bytes), the record's own fields and the lengths
 /// of its headers.
 const FRAMING_BYTES: usize = 1_024;
-/// How much longer than it was told the library may take before its call is left behind.
+/// The time that the library may take beyond the given timeout before its call is left behind.
 const HANGING: Duration = Duration::from_millis(500);
-/// So many producers may be left behind by calls that hang, each with its threads and queues, before the next one has to wait
-/// until one of those calls comes back.
+/// The number of producers that may be left behind by calls that hang, each with its threads and queues. Beyond that the
+/// next one has to wait until one of those calls comes back.
 const LEFT_BEHIND_MAX: usize = 8;
-/// How long the offsets may take at first; doubled after each time that this was too short, up to the transaction's timeout.
-/// They take milliseconds. A group coordinator that has died is waited for by the library until it is told to stop, while a
-/// new producer asks for the new one at once.
+/// The first timeout for sending the offsets; doubled after each time that it was too short, up to the transaction's
+/// timeout. They take milliseconds. The library waits for a dead group coordinator until its timeout, while a new producer
+/// asks for the new coordinator at once.
 const OFFSETS_WAIT: Duration = Duration::from_secs(2);
-/// How long `renew` waits for an abort.
+/// The time for which `renew` waits for an abort.
 const RENEW_ABORT_WAIT: Duration = Duration::from_millis(300);
-/// How long `close` waits for an abort; the transaction's timeout does the rest.
+/// The time for which `close` waits for an abort; the transaction's timeout does the rest.
 const ABORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers the transactional id of the producer that is about to start.
@@ -74,7 +74,7 @@ pub struct KafkaSink {
     limits: HashMap<TopicName, (usize, Instant)>,
     /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`](deliveries::Seen::ends).
     tracked: Vec<TopicPartition>,
-    /// How long the next offsets may take.
+    /// The timeout for sending the next offsets.
     offsets_wait: Duration,
     /// Producers with a call that has not come back.
     left_behind: Vec<Weak<ThreadedProducer<Deliveries>>>,
@@ -102,7 +102,7 @@ impl KafkaSink {
     /// The same under the transactional id that `naming` answers; it is asked again whenever the producer is replaced.
     ///
     /// # Errors
-    /// As [`KafkaSink::open`], and those of `naming`.
+    /// The same as [`KafkaSink::open`], and those of `naming`.
     pub fn open_as(settings: &KafkaSettings, naming: Naming) -> Result<Self, Fault> {
         let batch_bytes = settings.producer_property("batch.size").and_then(|value| value.parse().ok());
         let mut sink = Self {
@@ -149,7 +149,7 @@ impl KafkaSink {
         }
     }
 
-    /// Every error ends the producer's use; its code tells what else.
+    /// Every error ends the producer's use; its code decides the rest.
     fn spoil(&mut self, code: Code, what: &str) -> Fault {
         let cause = self.cause(code);
         let code = cause.as_ref().map_or(code, code_of);
@@ -165,8 +165,8 @@ impl KafkaSink {
         fault
     }
 
-    /// What ended the transaction, where `code` only says that it has ended: the client purges what is queued and refuses
-    /// what comes after. It tells the cause to whoever begins another one, and begins none.
+    /// The error that ended the transaction, where `code` only says that it has ended: the client purges queued messages and
+    /// refuses later ones. It returns the cause to a call that would begin another transaction, and begins none.
     fn cause(&self, code: Code) -> Option<KafkaError> {
         let live = self.live.as_ref().filter(|_| is_consequence(code))?;
         live.producer.begin_transaction().err().filter(|cause| !is_consequence(code_of(cause)))

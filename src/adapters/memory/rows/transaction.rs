@@ -16,7 +16,7 @@ pub(super) struct Bound {
     pub(super) places: Vec<Place>,
 }
 
-/// What a transaction has done so far; nobody else sees it before its commit.
+/// The changes of a transaction so far; nobody else sees them before its commit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     pub(super) rows: BTreeMap<(usize, Key), StoredRow>,

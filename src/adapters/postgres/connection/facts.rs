@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 /// this was written: 13.
 const SERVER_VERSION_MIN: i32 = 130_000;
 
-/// What a new connection tells about its server.
+/// The facts that a new connection reads from its server.
 pub(super) struct Facts {
     pub(super) pid: i32,
     version: i32,

@@ -1,4 +1,4 @@
-//! One connection, made when it is needed and dropped when it is in doubt.
+//! One connection, made when it is needed and dropped when its state is unknown.
 
 mod column;
 mod facts;
@@ -21,13 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long a client waits beyond the server's own limit before it gives the connection up: a network that drops packets.
+/// The time for which a client waits beyond the server's own limit before it gives the connection up: the network may drop
+/// packets.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long an exchange takes before it is asked who holds the locks that it waits for, and how long that may take.
+/// The time after which the holders of the locks that an exchange waits for are looked up, and the limit of that look-up.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A connection to the server, or the lack of one.
+/// The server, with a connection to it or none.
 pub(super) struct Server {
     // Before the runtime, so that it is dropped first.
     connection: Option<PgConnection>,
@@ -66,7 +67,7 @@ impl Server {
         Self::with_limits(settings, limits)
     }
 
-    /// As [`Server::new`], with other limits, for work that is not a batch.
+    /// The same as [`Server::new`], with other limits, for work that is not a batch.
     pub(super) fn with_limits(settings: &PostgresSettings, limits: Limits) -> Result<Self, Fault> {
         if [limits.statement, limits.lock, limits.idle, settings.connect_timeout_ms].contains(&0) {
             return Err(Fault::fatal("postgres settings: a time limit of 0 would wait for ever; use milliseconds"));
@@ -99,7 +100,7 @@ impl Server {
         })
     }
 
-    /// How long a transaction may wait for its next statement.
+    /// The time for which a transaction may wait for its next statement.
     pub(super) fn idle_max(&self) -> Duration {
         Duration::from_millis(self.limits.idle.into())
     }
@@ -170,7 +171,8 @@ impl Server {
         })
     }
 
-    /// As [`Server::run`]; an exchange that takes long, and fails, tells who holds the locks that it waited for.
+    /// The same as [`Server::run`]; if an exchange takes long and fails, its error names the holders of the locks that it
+    /// waited for.
     pub(super) fn run_behind_locks<T>(
         &mut self,
         what: &str,

@@ -12,7 +12,7 @@ use std::fmt::Write;
 pub(in crate::adapters::postgres) struct Trouble {
     pub(super) what: String,
     pub(super) error: sqlx::Error,
-    /// Who held the locks that it waited for.
+    /// The holders of the locks that it waited for.
     pub(super) holders: Option<String>,
 }
 

@@ -39,7 +39,7 @@ const RECORD: &str = "INSERT INTO {schema}.verdict (pipeline, topic, partition, 
      note) SELECT $1, u.* FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::double precision[], \
      $7::double precision[], $8::text[]) AS u";
 
-/// Rows of an earlier incarnation have offsets of a log that is gone; they are kept for the audit and never announced again.
+/// Rows of an earlier incarnation have offsets of a log that is gone; they are kept for the audit and never published again.
 const OUTBOX: &str = "SELECT topic, partition, source_offset, seq, incarnation, created_at, destination, key, headers, value, \
      event_time_ms FROM {schema}.outbox AS o WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND source_offset >= $4 \
      AND source_offset < $5 AND incarnation = coalesce((SELECT p.incarnation FROM {schema}.position AS p \

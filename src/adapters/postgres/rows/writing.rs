@@ -54,8 +54,8 @@ impl PostgresRows {
         })
     }
 
-    /// Fewer rows were changed than were written, without an error. Of one row that is there as it was read, a trigger or a
-    /// policy has withheld it.
+    /// Fewer rows were changed than were written, without an error. If it is one row, and it is there as it was read, a
+    /// trigger or a policy has withheld it.
     pub(super) fn withheld(&mut self, table: usize, rows: &[RowWrite], done: u64) -> Result<WriteFault, Fault> {
         let what = format!("write {}: {done} rows instead of {}", bound(&self.tables, table)?.name, rows.len());
         let is_less = usize::try_from(done).is_ok_and(|done| done < rows.len());
