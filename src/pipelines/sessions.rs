@@ -71,7 +71,7 @@ impl Algorithm for Sessions {
         let at_ms = context.event_time_ms();
         if let Some(session) = open {
             if at_ms < session.started_ms - GAP_MS {
-                return Err(Reject::skip("late-click")); // of a session that was announced already
+                return Err(Reject::skip("late-click")); // its session was published already
             }
             if at_ms <= session.ended_ms + GAP_MS {
                 session.clicks += 1;

@@ -1,6 +1,6 @@
 //! The two things that an operator changes by a command: a position in the database and the group's offset in the log.
 //!
-//! Who fences whom: [`Positions::fence`] raises the epoch of a position, so its holder loses the next compare-and-set, and
+//! Fencing: [`Positions::fence`] raises the epoch of a position, so its holder loses the next compare-and-set, and
 //! [`Positions::write`] writes only where that epoch still stands. The group takes [`Offsets::commit`], which names no
 //! member, only while it has none: so no owner moves K at the same time.
 

@@ -1,8 +1,8 @@
 //! Rows, outbox and positions in one database transaction.
 //!
-//! Who fences whom: [`Rows::claim`] raises the epoch of a position, and [`Rows::advance`] moves a position only where
-//! epoch and `next_offset` are still what the caller believes. A zombie's update matches no row and its whole transaction
-//! is rolled back. A plain read of the epoch would not fence it (tried on PostgreSQL 15.18).
+//! Fencing: [`Rows::claim`] raises the epoch of a position, and [`Rows::advance`] moves a position only where epoch and
+//! `next_offset` are still what the caller believes. A zombie's update matches no row and its whole transaction is rolled
+//! back. A plain read of the epoch would not fence it (tried on PostgreSQL 15.18).
 
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;

@@ -1,8 +1,8 @@
 //! The log as a transactional producer writes it: messages, and the group's offsets last, in one transaction.
 //!
-//! Who fences whom: a producer that starts with a transactional id ends the open transaction of its predecessor and
-//! refuses everything the predecessor still sends. A transaction with an unknown outcome is therefore settled by
-//! [`Sink::renew`] and a stable read of K, never by trying again on the same producer.
+//! Fencing: a producer that starts with a transactional id ends the open transaction of its predecessor and refuses
+//! everything the predecessor still sends. A transaction with an unknown outcome is therefore settled by [`Sink::renew`] and
+//! a stable read of K, never by trying again on the same producer.
 
 use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::ports::fault::Fault;

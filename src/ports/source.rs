@@ -1,10 +1,10 @@
 //! The log as a consumer group reads it.
 //!
-//! Who fences whom: the group assigns a partition to one member at a time, but a member that was stopped may go on after
-//! its partitions moved. A [`Membership`] is therefore captured for each assignment and goes with every commit of offsets;
-//! the broker refuses one whose generation is over. It does *not* refuse a member of the current generation that commits
-//! a partition it no longer owns (docs/traps.md#membership-is-not-ownership): that is the engine's business, which
-//! checks the assignment number.
+//! Fencing: the group assigns a partition to one member at a time, but a member that was stopped may go on after its
+//! partitions moved. A [`Membership`] is therefore captured for each assignment and goes with every commit of offsets; the
+//! broker refuses one whose generation is over. It does *not* refuse a member of the current generation that commits a
+//! partition it no longer owns (docs/traps.md#membership-is-not-ownership): that is the engine's business, which checks the
+//! assignment number.
 
 use crate::flow::record::{NextOffset, Partition, Record, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
