@@ -11,8 +11,8 @@ use std::fmt;
 /// The code that a pipeline runs for each notification: it changes the row and returns notices of the change.
 ///
 /// The function is pure and synchronous: no clock, no network, no database. It may be run again with the same arguments
-/// until its effects are committed, and never after that. A panic in it, in what it returns, or in serde's code for its types
-/// is caught and becomes the record's dead letter: row and state stay as they were.
+/// until its effects are committed, and never after that. A panic in the function, in its notices, or in serde's code for
+/// its types is caught and becomes the record's dead letter: row and state stay as they were.
 ///
 /// Unit-test it as it stands; test it with crashes and rebalances through [`TestDriver`](crate::testing::TestDriver).
 pub trait Algorithm: Send + Sync + 'static {
@@ -35,7 +35,7 @@ pub trait Algorithm: Send + Sync + 'static {
     /// Applies `event` to `row` in place and returns the notices.
     ///
     /// # Errors
-    /// [`Reject`]: the row stays as it was and nothing is published; see its variants for what happens to the record.
+    /// [`Reject`]: the row stays as it was and nothing is published; its variants decide the record's fate.
     fn apply(
         &self,
         event: Self::Event,

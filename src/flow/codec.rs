@@ -31,7 +31,7 @@ pub fn encode<T: Serialize>(notice: &T) -> Result<Vec<u8>, Reject> {
     Ok(out)
 }
 
-/// Encodes a value behind what `out` holds.
+/// Appends an encoded value to `out`.
 ///
 /// # Errors
 /// The same as [`encode`]; `out` is then to be thrown away.

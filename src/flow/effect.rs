@@ -1,4 +1,4 @@
-//! The effects of one record: the answers that an algorithm can give, and the form in which the engine carries them out.
+//! The effects of one record: an algorithm's answers, and the form in which the engine carries them out.
 
 use crate::flow::record::TopicName;
 use crate::flow::row::Value;

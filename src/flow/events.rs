@@ -22,7 +22,7 @@ pub trait ReadEvent<E>: Send + Sync + 'static {
     fn read(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<E, Reject>;
 }
 
-/// The event is the record's value, whatever topic it came from.
+/// The event is the record's value, from any topic.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Plain;
 

@@ -6,7 +6,7 @@ use std::fmt;
 /// The header that carries the id of a published notice; `ce_id` carries the same bytes.
 pub const ID_HEADER: &str = "tg_id";
 
-/// The header that carries, in decimal digits, the version of the row that a notice reports.
+/// The header with the version of the row that a notice reports, in decimal digits.
 pub const VERSION_HEADER: &str = "tg_version";
 
 /// The header that carries the threshold that a notice passed, where the filter is a named threshold.

@@ -88,7 +88,7 @@ pub struct JoinedTable {
 pub(crate) trait Keep: Send + Sync {
     fn spec(&self) -> &StoreSpec;
 
-    /// Does what one record of the table says.
+    /// Applies one record of the table to its store: a tombstone deletes the key, any other record sets it.
     fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject>;
 }
 
@@ -108,7 +108,7 @@ impl<V: Serialize + DeserializeOwned> Keep for Store<V> {
     }
 }
 
-/// [`LogStep`]: keeps what the table topics say, and hands everything else to the step that is joined with them.
+/// [`LogStep`]: keeps the records of the table topics in their stores, and hands all others to the joined step.
 pub(crate) struct WithTables {
     pub(crate) tables: Vec<(TopicName, Arc<dyn Keep>)>,
     pub(crate) step: Arc<dyn LogStep>,

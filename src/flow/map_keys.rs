@@ -1,6 +1,6 @@
-//! Whether JSON can spell the map keys of a type: found at the start, by deserializing the type from a source that answers
-//! every request with a sample and notes what is asked for as a key. Otherwise each value would be refused when it is
-//! written, one record after the other.
+//! Whether JSON can spell the map keys of a type: found at the start, by deserializing the type from a source of samples.
+//! The source notes the kind of each key asked for. Without it each value would be refused when it is written, one record
+//! after the other.
 
 use serde::de::{self, DeserializeOwned, Visitor, value};
 use std::cell::Cell;
@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 8;
 /// The depth at which the search gives up. Beyond [`DEPTH_MAX`] all that can be absent or empty is taken as such.
 const DEPTH_END: usize = 24;
 
-/// The kind of map keys within `T` that JSON cannot spell; `None` where none was found. Of an enum only the first variant is
+/// The kind of map keys within `T` that JSON cannot spell; `None` where none was found. Only the first variant of an enum is
 /// looked into.
 pub(crate) fn unspeakable<T: DeserializeOwned>() -> Option<&'static str> {
     let found = Cell::new(None);
@@ -252,7 +252,7 @@ impl<'de> de::MapAccess<'de> for Fields<'_> {
     }
 }
 
-/// The first variant of an enum, with what it holds.
+/// The first variant of an enum, with its content.
 struct Variant<'a> {
     probe: Probe<'a>,
     name: &'static str,

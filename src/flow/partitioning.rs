@@ -107,7 +107,7 @@ impl Declared {
         Self::new(KeyHash::Crc32, count)
     }
 
-    /// Chooses what happens to a record that lies elsewhere.
+    /// Chooses the reaction to a record that lies elsewhere.
     #[must_use]
     pub const fn on_violation(mut self, policy: OnViolation) -> Self {
         self.on_violation = policy;

@@ -24,7 +24,7 @@ impl TopicName {
     /// Parses a name.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the name.
+    /// A sentence that names the mistake in the name.
     pub fn parse(name: &str) -> Result<Self, String> {
         if !Self::is_spelt_well(name) || name.len() > Self::LENGTH_MAX || name == "." || name == ".." {
             return Err(format!("topic name {name:?}: use 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'"));
@@ -162,7 +162,7 @@ pub(crate) fn header_bytes(headers: &[Header]) -> usize {
     headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum()
 }
 
-/// A record as its topic holds it, borrowed from whoever fetched it.
+/// A record as its topic holds it, borrowed from its fetcher.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// Where it lies in its partition.

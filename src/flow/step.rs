@@ -26,7 +26,7 @@ pub trait RowStep: Send + Sync {
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
 }
 
-/// The code that the engine runs for each record of a sub-topology without rows, which commits through the log.
+/// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
 pub trait LogStep: Send + Sync {
     /// The spelling of the key of each record; `None` where the step does not ask for a key.
     fn key_type(&self) -> Option<KeyType>;
@@ -36,8 +36,8 @@ pub trait LogStep: Send + Sync {
         false
     }
 
-    /// Runs over one record. State is read and written through the context; what was written is undone on a reject. A panic
-    /// is caught by the engine and becomes the record's dead letter.
+    /// Runs over one record. State is read and written through the context; a reject undoes the writes. A panic is caught by
+    /// the engine and becomes the record's dead letter.
     ///
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault.
@@ -198,7 +198,7 @@ impl<A: Algorithm> Chain<A> {
                 }
             }
         }
-        // Encoded even when it is not published, so that a notice which JSON cannot express is found at any threshold.
+        // Encoded even when it is not published: a notice that JSON cannot express is found at any threshold.
         let value = codec::encode(notice)?;
         if let (true, Some(destination)) = (passes, &self.destination) {
             applied.emissions.push(Emission { destination: destination.clone(), value, threshold });

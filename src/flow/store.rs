@@ -138,8 +138,8 @@ impl<V> From<&str> for Store<V> {
     }
 }
 
-/// The stores of one task while one record is handled. Implemented by the engine: what is written is undone where the
-/// record is rejected. Values are `[version][JSON]`.
+/// The stores of one task while one record is handled. Implemented by the engine: its writes are undone where the record is
+/// rejected. Values are `[version][JSON]`.
 pub trait StateAccess {
     /// The number of a store of this step.
     fn find(&self, name: &str) -> Option<usize>;

@@ -1,4 +1,4 @@
-//! Which table a step reads and writes, and what its columns must look like.
+//! The table that a step reads and writes, and the demands on its columns.
 
 use crate::flow::key::KeyType;
 use std::fmt;
@@ -117,7 +117,7 @@ pub struct ColumnSpec {
     pub is_nullable: bool,
 }
 
-/// A step's table with the columns of its row struct: what the row port binds and compares at start.
+/// A step's table with the columns of its row struct: the row port binds and compares it at start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableSpec {
     /// The table and its key and version columns.
@@ -209,7 +209,7 @@ const fn column_of(key_type: KeyType) -> ColumnType {
 }
 
 impl ColumnSpec {
-    /// Narrows the column to what another step's struct can hold too; a sentence where nothing is left.
+    /// Narrows the column to the types that another step's struct can hold too; a sentence where none is left.
     fn merge(&mut self, table: &str, other: &Self) -> Option<String> {
         let column = &self.name;
         if self.is_nullable != other.is_nullable {

@@ -58,9 +58,9 @@ impl PartialEq for Value {
     }
 }
 
-/// Gives back to a row what its algorithm did not change: `read` is the row as the database has it, `before` and `after`
-/// are what its struct wrote before and after the change. A column that is as before keeps the database's own spelling, and
-/// so does a number within a JSON column.
+/// Restores the values of a row that its algorithm did not change. `read` is the row as the database has it; `before` and
+/// `after` are the values that its struct wrote before and after the change. A column that is as before keeps the database's
+/// own spelling, and so does a number within a JSON column.
 pub(crate) fn keep_unchanged(read: &[Value], before: &[Value], after: &mut [Value]) {
     for ((read, before), after) in read.iter().zip(before).zip(after) {
         if read == before {

@@ -1,5 +1,4 @@
-//! Asks a struct for its columns: deserializes it from a source that answers every request with a sample and notes what
-//! was asked for.
+//! Asks a struct for its columns: deserializes it from a source of samples, and notes each request.
 //!
 //! A field that asks for a string may be text, a UUID, an instant or a decimal. Which of them it is shows in the samples
 //! it refuses, so the probe runs again with the next sample until the struct accepts them all.
@@ -63,8 +62,8 @@ pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, 
     }
 }
 
-/// Whether a struct writes each column that it reads, as the same type: what its attributes say of one direction alone
-/// would shift or lose columns.
+/// Whether a struct writes each column that it reads, as the same type: a serde attribute for one direction alone would
+/// shift or lose columns.
 fn writes<T: Serialize>(row: &T, columns: &[ColumnSpec]) -> Result<(), RowError> {
     let mut values = Vec::new();
     to_values(row, columns, &mut values)?;

@@ -47,7 +47,7 @@ struct Cell<'a>(&'a Value);
 
 type Json<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
 
-/// Reads JSON text as it stands, without a tree in between, which would round what a field may keep.
+/// Reads JSON text directly, without a tree in between: a tree would round numbers that a field can keep.
 fn from_json<'a, T>(
     text: &'a str,
     read: impl FnOnce(&mut Json<'a>) -> Result<T, serde_json::Error>,

@@ -1,6 +1,6 @@
-//! Gives a changed JSON column back what its algorithm did not change, as the database spells it: a number with more digits
-//! than a double has, or `1.10`. A member that the struct does not know goes, as serde has it: it may be an older name of one
-//! that the struct writes, and both would not be read again.
+//! Restores the unchanged parts of a changed JSON column in the database's spelling: a number with more digits than a double
+//! has, or `1.10`. A member that the struct does not know goes, as serde has it: it may be an older name of one that the
+//! struct writes, and both would not be read again.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;

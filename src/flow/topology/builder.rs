@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-/// Makes the step of a chain; what is wrong is noted in the topology.
+/// Makes the step of a chain, and notes mistakes in the topology.
 pub(super) type Erase<A> = Box<dyn FnOnce(Chain<A>, KeyType, &mut Topology) -> StepKind>;
 
 /// A step under construction.

@@ -35,7 +35,7 @@ impl<'t> Group<'t> {
         store
     }
 
-    /// Adds the sub-topology; gives the topology back for what follows.
+    /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(
         self,
         step: StepKind,

@@ -1,6 +1,6 @@
 //! Declares a pipeline: sources with their companions, steps, filters, destinations.
 //!
-//! A sub-topology is what one task runs: a co-partition group (one lead topic and its companions) and one step. Several
+//! A task runs one sub-topology: a co-partition group (one lead topic and its companions) and one step. Several
 //! sub-topologies make a pipeline; each has tasks of its own. A change of key ends one sub-topology in a repartition topic
 //! and begins the next one there.
 
@@ -132,8 +132,8 @@ impl SubTopology {
         self.declarations().find(|(declared, _)| *declared == topic).map(|(_, found)| found)
     }
 
-    /// The hash by which its topics must be partitioned for equal keys to meet, where the step keeps something by key. It is
-    /// the one that the lead topic declares, otherwise that of Java's producers and our own.
+    /// The hash by which its topics must be partitioned for equal keys to meet, where the step keeps something by key. The
+    /// lead topic's declaration decides, otherwise the hash of Java's producers and our own.
     pub(crate) fn assumed_hash(&self) -> Option<&KeyHash> {
         static MURMUR2: KeyHash = KeyHash::Murmur2;
         let is_keyed = matches!(&self.step, StepKind::Log(step) if step.key_type().is_some());
@@ -238,7 +238,7 @@ impl Topology {
         TablePlace { table, columns: (!is_whole).then_some(columns), key: place(&whole.table.key_column), version }
     }
 
-    /// The same pipeline with each step put into another: for whoever watches its runs.
+    /// The same pipeline with each step with rows wrapped in another, for an observer of its runs.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only `demo` watches"))]
     #[must_use]
     pub(crate) fn wrapped(mut self, wrap: impl Fn(Arc<dyn RowStep>) -> Arc<dyn RowStep>) -> Self {
@@ -250,7 +250,7 @@ impl Topology {
         self
     }
 
-    /// The same pipeline with each step put into another, whatever its kind: for whoever watches a simulation.
+    /// The same pipeline with each step of any kind wrapped in another, for the observer of a simulation.
     #[must_use]
     pub(crate) fn with_steps(mut self, wrap: impl Fn(StepKind) -> StepKind) -> Self {
         for sub in &mut self.sub_topologies {
@@ -259,7 +259,7 @@ impl Topology {
         self
     }
 
-    /// The same pipeline without times to live: for whoever simulates a release.
+    /// The same pipeline without times to live, for the simulation of a release.
     #[must_use]
     pub(crate) fn everlasting(mut self) -> Self {
         self.sub_topologies.iter_mut().flat_map(|sub| &mut sub.stores).for_each(|spec| spec.time_to_live = None);
@@ -284,7 +284,7 @@ impl Topology {
         &self.thresholds
     }
 
-    /// Whether JSON can spell the map keys of `T`, which `what` holds.
+    /// Whether JSON can spell the map keys of `T`; `what` names the holder in the error.
     fn check_map_keys<T: DeserializeOwned>(&mut self, what: &str) {
         self.errors.extend(unspeakable::<T>().map(|kind| refusal(what, kind)));
     }

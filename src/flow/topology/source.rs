@@ -30,8 +30,8 @@ impl Topology {
 /// all records of one key meet in one task. The order of records is that of their partition. Between topics the engine
 /// takes the record with the smaller timestamp among those that have arrived, a table's first where they are equal, and
 /// does not wait for a topic that is late. When a task starts, table topics are read to the end that they have then, before
-/// the first record of the stream. So a record is joined with what its table says when the record is *handled*: one that a
-/// slow producer of the table should have sent before it is missed, as with Kafka Streams.
+/// the first record of the stream. So a record is joined with its table's value at the moment when the record is *handled*:
+/// a value that a slow producer of the table sends later is missed, as with Kafka Streams.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ impl<'t> Source<'t> {
 
     /// Reads several co-partitioned topics, each as its own type: `event` makes the step's event of a record of the lead
     /// topic, and [`Source::and`] adds a topic and does the same for its records. This joins two streams by key: the
-    /// algorithm keeps what it has seen of one until the other comes.
+    /// algorithm keeps the events of one until the other's event comes.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -170,8 +170,8 @@ impl<'t> Source<'t> {
     }
 
     /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
-    /// `with_store`. Several steps may have one table, each with a struct of the columns that it is about: a row is read,
-    /// locked and written once a batch, and a step sees what the one before left.
+    /// `with_store`. Several steps may have one table, each with a struct of its own columns: a row is read, locked and
+    /// written once a batch, and a step sees the values that the one before left.
     pub fn update<A: Algorithm<Event: DeserializeOwned>>(
         self,
         table: impl Into<Table>,

@@ -8,7 +8,7 @@ use crate::flow::store::StoreSpec;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A topic whose name is made of others, and what it is.
+/// A topic whose name is made of others, with a description of it.
 struct Derived {
     topic: TopicName,
     what: String,
@@ -116,7 +116,7 @@ impl Topology {
         }
     }
 
-    /// Whether what is declared of the source can be held to by its step.
+    /// Whether the step can keep to the declaration of its source.
     #[expect(clippy::unused_self, reason = "one of the checks")]
     fn check_declaration(&self, sub: &SubTopology, errors: &mut Vec<String>) {
         let is_sent_on = sub.declared.as_ref().is_some_and(|found| found.policy() == OnViolation::Repartition);
@@ -128,8 +128,8 @@ impl Topology {
         }
     }
 
-    /// Whether what is declared of a topic that a step here writes is the partitioner that we write by. Where its records
-    /// are sent on they meet all the same.
+    /// Whether a topic that a step here also writes is declared with our own partitioner. If its records are sent on, equal
+    /// keys meet all the same.
     fn check_own(&self, sub: &SubTopology, errors: &mut Vec<String>) {
         let is_written =
             |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.destination.as_ref() == Some(topic));
@@ -144,7 +144,7 @@ impl Topology {
         }
     }
 
-    /// Whether what one step writes as keys is what another one reads.
+    /// Whether the keys that one step writes can be read by the next.
     fn check_keys(&self, errors: &mut Vec<String>) {
         let writes = |sub: &SubTopology| {
             let destination = sub.destination.clone()?;
@@ -240,7 +240,7 @@ impl Topology {
         }
     }
 
-    /// Whether what the pipeline writes comes back to it, round and round. A record of a table makes no step run.
+    /// Whether the pipeline's own output comes back to it, round and round. A record of a table makes no step run.
     fn check_loops(&self, errors: &mut Vec<String>) {
         let mut done = BTreeSet::new();
         for topic in self.sub_topologies.iter().flat_map(SubTopology::sources) {
