@@ -36,6 +36,6 @@ pub trait ChangelogReader: Send {
         visit: &mut dyn FnMut(&Record<'_>) -> bool,
     ) -> Result<NextOffset, Fault>;
 
-    /// Gives up what is under way.
+    /// Gives up the reading under way.
     fn end(&mut self);
 }

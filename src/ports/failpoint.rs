@@ -167,7 +167,7 @@ mod points {
     }
 
     fn due(point: Point) -> Option<Deed> {
-        // Each counts, whatever another one has come to.
+        // All of them count this arrival, also those behind one that is due.
         armed().iter().filter(|armed| armed.point == point).filter_map(Armed::arrive).last()
     }
 

@@ -1,5 +1,4 @@
-//! Errors named by what the caller does next. They blame the surroundings; what blames a record is a
-//! [`Reject`].
+//! Errors named by what the caller does next. They blame the surroundings; a [`Reject`] blames a record.
 
 use crate::flow::effect::Reject;
 use std::error::Error;
@@ -8,11 +7,11 @@ use std::fmt;
 /// A failure, named by what the caller does next.
 #[derive(Debug)]
 pub enum Fault {
-    /// Somebody else owns what we tried to change; nothing was changed. Drop the task quietly.
+    /// Another owner holds the thing that we tried to change; nothing was changed. Drop the task quietly.
     Fenced(Cause),
     /// The data that were read cannot be true. Halt the partition and report it to a person.
     Corrupt(Cause),
-    /// Nothing was changed, or what was changed may be offered again without harm. Wait and offer the same thing again.
+    /// Nothing was changed, or the same change may be offered again without harm. Wait and offer the same thing again.
     Retry(Cause),
     /// No repetition will help: end the process with the message.
     Fatal(Cause),
@@ -48,7 +47,7 @@ impl Fault {
         Self::Fatal(Cause { message: message.into(), is_lock_wait: false, reject: None, source: None })
     }
 
-    /// [`Fault::Retry`]: what others have locked was waited for in vain.
+    /// [`Fault::Retry`]: a lock of another transaction was waited for in vain.
     pub fn locked(message: impl Into<String>) -> Self {
         Self::Retry(Cause { message: message.into(), is_lock_wait: true, reject: None, source: None })
     }
@@ -67,7 +66,7 @@ impl Fault {
         self.cause().reject.as_deref()
     }
 
-    /// Whether it is about what others have locked.
+    /// Whether a lock of another transaction is the cause.
     #[must_use]
     pub const fn is_lock_wait(&self) -> bool {
         self.cause().is_lock_wait

@@ -1,4 +1,4 @@
-//! The guards (docs/guards.md) that a test can switch off to show the harm that they prevent.
+//! The guards (docs/guards.md) that a test can switch off, to show which harm they prevent.
 //!
 //! Like the crash points ([`failpoint`](crate::ports::failpoint)), this is possible with the feature `failpoints` only:
 //! without it a guard is never off, and the compiler removes the check. A process reads the names from its environment:
@@ -23,7 +23,7 @@
 //! | – | `reclaim` | `engine::worker::takeover`: whoever was fenced does not prove itself and claim again | |
 //!
 //! "Covered by": the harm is seen only where both are switched off. `tests/system/guards.rs` and `late.rs` show all of it,
-//! `docs/guards.md` says what was seen.
+//! `docs/guards.md` reports the results.
 
 /// A guard that can be switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -65,8 +65,8 @@ impl Found {
         text(self.headers.iter().rfind(|header| header.name == name)?)
     }
 
-    /// The id of a message that a pipeline has published, by which it is looked up. Only the very last header counts: a
-    /// header of this name further in front came with a record that somebody else has sent on.
+    /// The id under which a pipeline's message is looked up; `None` for a message of another origin. Only the very last
+    /// header counts: a header of this name further in front came with a record that somebody else has sent on.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         text(self.headers.last().filter(|header| header.name == ID_HEADER)?)
@@ -79,8 +79,8 @@ fn text(header: &Header) -> Option<&str> {
 
 /// The log side, read-only and committed.
 pub trait TopicHistory: Send {
-    /// Waits until the transactions that are open in a topic now have ended. A process that was killed within one hides what
-    /// others have committed behind it until its timeout: to a committed reader all of that seems to be missing.
+    /// Waits until the transactions that are open in a topic now have ended. The open transaction of a killed process hides
+    /// the commits of others behind it until its timeout: a committed reader finds them missing.
     ///
     /// # Errors
     /// `Retry` when one stays open for longer than any timeout of ours; `Corrupt` when there is no such topic.

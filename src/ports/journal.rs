@@ -1,4 +1,4 @@
-//! Where the in-process log keeps what it committed, so that a demo's topics survive the process.
+//! The place where the in-process log keeps its committed entries, so that a demo's topics survive the process.
 
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::fault::Fault;

@@ -1,8 +1,8 @@
 //! Rows, outbox and positions in one database transaction.
 //!
 //! Fencing: [`Rows::claim`] raises the epoch of a position, and [`Rows::advance`] moves a position only where epoch and
-//! `next_offset` are still what the caller believes. A zombie's update matches no row and its whole transaction is rolled
-//! back. A plain read of the epoch would not fence it (tried on PostgreSQL 15.18).
+//! `next_offset` still have the values that the caller expects. A zombie's update matches no row and its whole transaction
+//! is rolled back. A plain read of the epoch would not fence it (tried on PostgreSQL 15.18).
 
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
@@ -88,8 +88,7 @@ pub trait Rows: Send {
         false
     }
 
-    /// The time for which the database lets a transaction wait for its next statement; `None` where it never ends one for
-    /// that.
+    /// The time for which a transaction may wait for its next statement before the database ends it; `None` without a limit.
     fn idle_max(&self) -> Option<Duration> {
         None
     }
@@ -183,9 +182,9 @@ pub struct Claim {
     pub source: TopicPartition,
     /// The group generation captured with the assignment: an older one cannot claim.
     pub generation: i32,
-    /// A later generation that was found and that this claim may replace: the group has since confirmed ours, so it has
-    /// begun its count again (it was deleted, expired, or changed its protocol). Any other later generation still refuses
-    /// the claim.
+    /// A later generation found before, which this claim may replace: the group has since confirmed ours, so it has begun
+    /// its count again (it was deleted, expired, or changed its protocol). Any other later generation still refuses the
+    /// claim.
     pub adopts: Option<i32>,
     /// The claimant, for people: host, process, slot.
     pub owner: String,

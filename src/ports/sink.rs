@@ -89,13 +89,14 @@ pub trait Sink: Send {
     /// A lost membership (`Fenced` of [`Sink::send_offsets`]) is none of that.
     fn is_fenced(&self) -> bool;
 
-    /// Destroys the producer and starts one with the same transactional id: ends what was open, fences late copies.
+    /// Destroys the producer and starts one with the same transactional id: the start ends an open transaction and fences
+    /// late copies.
     ///
     /// # Errors
     /// `Retry`: call it again. `Fatal`: never.
     fn renew(&mut self) -> Result<(), Fault>;
 
-    /// Aborts what is open, so that readers need not wait for a timeout, and closes.
+    /// Aborts an open transaction, so that readers need not wait for a timeout, and closes.
     fn close(&mut self);
 
     /// The transactional id.

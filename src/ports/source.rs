@@ -110,8 +110,8 @@ pub trait Listener {
     /// where the generation moved on before they were asked for.
     fn assigned(&mut self, tasks: &[TaskId], membership: Membership);
 
-    /// These tasks are about to move. Blocks, within a bound, until they take no more input; what has been committed to
-    /// the database is published if time allows.
+    /// These tasks are about to move. Blocks, within a bound, until they take no more input. Batches committed to the
+    /// database are published if time allows.
     fn revoked(&mut self, tasks: &[TaskId]);
 
     /// These tasks are gone already: touch nothing.
@@ -131,7 +131,7 @@ pub trait Source: Send {
     /// records), and returns the number of records that it reported.
     ///
     /// # Errors
-    /// `Retry` for what passes by itself; `Fatal` when this member can never read again.
+    /// `Retry` for trouble that passes by itself; `Fatal` when this member can never read again.
     fn poll(&mut self, wait: Duration, records_max: usize, listener: &mut dyn Listener) -> Result<usize, Fault>;
 
     /// Reads on from the given positions: the first delivery after an assignment, and after a halt was repaired.

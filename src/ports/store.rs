@@ -72,8 +72,8 @@ pub trait KeyedStore: Send {
     /// Shows the value of `key`, or `None`.
     ///
     /// # Errors
-    /// `Corrupt` when what lies there cannot be true; `Retry` when the disk did not answer; `Fatal` when the place is
-    /// damaged and must be opened again, which a restart of the process does.
+    /// `Corrupt` when the data there cannot be true; `Retry` when the disk did not answer; `Fatal` when the place is damaged
+    /// and must be opened again, which a restart of the process does.
     fn get(&self, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault>;
 
     /// Shows keys and values with `from <= key`, and `key < to` where it is given, in the keys' byte order until `visit`

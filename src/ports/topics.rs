@@ -13,7 +13,7 @@ pub struct NewTopic {
     pub partitions: i32,
     /// Copies of each partition.
     pub replicas: i32,
-    /// Configuration by Kafka's names; what is absent is the broker's default.
+    /// Configuration by Kafka's names; an absent entry has the broker's default.
     pub config: BTreeMap<String, String>,
 }
 
