@@ -1,4 +1,4 @@
-//! Topics as an administrator sees them: what `topics plan` compares and `topics apply` changes.
+//! Topics as an administrator sees them, for `topics plan` to compare and `topics apply` to change.
 
 use super::fault::{asked_again, by_code, by_error};
 use super::{Quiet, ffi};
@@ -65,7 +65,7 @@ impl KafkaAdmin {
         Ok(names)
     }
 
-    /// The topic as it is; `None` when there is none. `config` holds only what was set for the topic itself.
+    /// The topic as it is; `None` when there is none. `config` holds only the settings made for the topic itself.
     ///
     /// # Errors
     /// `Retry` when the cluster did not answer, `Fatal` when rights are missing.

@@ -1,8 +1,8 @@
 //! Which partitions go together: tasks on one side, the client's partitions on the other.
 //!
 //! The group knows the lead topics only. The member that is given number 3 of a lead topic reads number 3 of its companions
-//! too, so two topics that are joined by key always meet in one process. A worked failure: subscribe to `orders` and
-//! `customers` both, let a member join, and `cooperative-sticky` balances each topic for itself: `orders-3` stays here while
+//! too, so two topics joined by key always meet in one process. A worked failure: subscribe to `orders` and `customers`
+//! both, let a member join, and `cooperative-sticky` balances each topic for itself: `orders-3` stays here while
 //! `customers-3` moves there, and the join of key 3 finds nothing, silently (tried on Kafka 4.3.1).
 
 use crate::flow::record::{Partition, TopicName, TopicPartition};

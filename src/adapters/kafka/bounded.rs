@@ -33,7 +33,8 @@ impl<R: Send + 'static> Bounded<R> {
         Ok(Self { jobs, answers })
     }
 
-    /// Makes the call. `None`: it was not back within `wait`, or it panicked; what it holds is lost with it, and so is this.
+    /// Makes the call. `None`: it was not back within `wait`, or it panicked. Its captured values are lost then, and this
+    /// thread is of no use any more.
     pub(super) fn call(&self, wait: Duration, job: impl FnOnce() -> R + Send + 'static) -> Option<R> {
         if self.jobs.send(Box::new(job)).is_err() {
             return None;

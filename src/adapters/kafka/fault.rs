@@ -65,7 +65,7 @@ pub(super) fn is_consequence(code: Code) -> bool {
     matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State | Code::Fatal)
 }
 
-/// The fault of a transaction, whichever of its calls or deliveries ended with `code`: the table of `docs/errors.md`.
+/// The fault of a transaction after any of its calls or deliveries ended with `code`: the table of `docs/errors.md`.
 pub(super) fn in_transaction(code: Code, message: String) -> Fault {
     if is_refused(code) { Fault::corrupt(message) } else { sorted(code, message) }
 }
@@ -111,7 +111,7 @@ pub(super) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(deadline(Duration::ZERO))
 }
 
-/// Asks, and asks again while `wait` lasts and the fault is one that passes; `ask` gets the rest of that time.
+/// Asks, and asks again while `wait` lasts and the fault is a `Retry`; `ask` gets the rest of the time.
 ///
 /// For admin requests. librdkafka sends one to one broker, and fails it when the metadata no longer names that broker,
 /// as while a cluster comes back (`_DESTROY_BROKER`): it asks no other.
@@ -134,7 +134,7 @@ mod tests {
     use crate::adapters::documented;
     use rdkafka::types::RDKafkaConfRes;
 
-    /// The word of the document for what becomes of a transaction.
+    /// The document's word for the outcome of a transaction.
     fn class_of(code: Code) -> &'static str {
         match in_transaction(code, String::new()) {
             Fault::Fenced(_) => "Fenced",

@@ -26,8 +26,9 @@ impl KafkaFeed {
     /// `Fatal` when the settings will not do.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, Fault> {
         let mut config = settings.producer("tidegate-feed")?;
-        // With several under way librdkafka takes the refusal of a later one for a gap, begins a new epoch, and writes again
-        // what had been written: twice, where a leader changed (librdkafka #4953, the likely cause of one such record in the random mix).
+        // With several requests under way librdkafka takes the refusal of a later one for a gap, begins a new epoch, and
+        // sends the records again: where a leader changed they are written twice (librdkafka #4953, the likely cause of one
+        // such record in the random mix).
         config.set("max.in.flight.requests.per.connection", "1");
         let producer = config.create_with_context(Deliveries::default()).map_err(|error| by_error(&error, "feed"))?;
         Ok(Self { producer })

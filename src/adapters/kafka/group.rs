@@ -113,9 +113,9 @@ impl Group for KafkaGroup {
         if commits.is_empty() {
             return Ok(());
         }
-        // A group without members takes a commit from anybody who names neither member nor generation
-        // (docs/traps.md#a-commit-without-a-member), which
-        // is what the client sends before it has joined and after it has left.
+        // A group without members takes a commit that names neither member nor generation
+        // (docs/traps.md#a-commit-without-a-member). The client sends such a commit before it has joined and after it has
+        // left.
         if self.has_left.load(Ordering::Acquire) {
             return Err(Fault::fenced(format!("group {}: this member has left", self.name)));
         }

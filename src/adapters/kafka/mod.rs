@@ -1,8 +1,8 @@
 //! Apache Kafka through librdkafka: the only folder that names rdkafka.
 //!
-//! [`consumer`] is the port `source`, [`producer`] the port `sink`, [`changelog`] what a restore
-//! reads, [`history`] what the audit reads, [`offsets`] what repairs
-//! write, [`admin`] what `topics plan` and `apply` need, [`feed`] a plain producer for loads and tests.
+//! [`consumer`] is the port `source`, [`producer`] the port `sink`. A restore reads by [`changelog`], the audit by
+//! [`history`]; repairs write by [`offsets`], and `topics plan` and `apply` use [`admin`]. [`feed`] is a plain producer for
+//! loads and tests.
 
 pub mod admin;
 mod assignment;
@@ -71,8 +71,8 @@ impl ConsumerContext for Quiet {
     }
 }
 
-/// A line of librdkafka's log. Its levels are syslog's. None is an error of ours: what matters comes back as a fault too,
-/// and a producer that was fenced, which librdkafka calls critical, is ordinary (docs/traps.md#fatal-is-ordinary).
+/// A line of librdkafka's log. Its levels are syslog's. None is an error of ours: a relevant one comes back as a fault too,
+/// and a fenced producer is ordinary although librdkafka calls it critical (docs/traps.md#fatal-is-ordinary).
 fn log_line(level: i32, facility: &str, line: &str) {
     match level {
         _ if facility == "CONFWARN" => {} // a property of a consumer is set for a producer too, on purpose
@@ -99,7 +99,7 @@ fn is_repetition(line: &str) -> bool {
     is_told
 }
 
-/// `[thrd:…]: name: address: Connect to … failed: … (after …)` without what differs from thread to thread.
+/// `[thrd:…]: name: address: Connect to … failed: … (after …)` without the parts that differ from thread to thread.
 fn trouble(line: &str) -> &str {
     let from = line.find("Connect to ").or_else(|| line.find("]: ").map(|at| at + 3)).unwrap_or(0);
     let said = line.get(from..).unwrap_or(line);

@@ -1,4 +1,4 @@
-//! Lists of partitions in the client's form, and what it answers about each.
+//! Lists of partitions in the client's form, and its answer about each.
 
 use super::ffi;
 use crate::flow::record::TopicPartition;

@@ -13,7 +13,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr};
 use std::time::Duration;
 
-/// Each request with the codes that a broker may refuse it with; what librdkafka repeats by itself is not here.
+/// Each request with the codes of its refusal by a broker, without those after which librdkafka repeats it by itself.
 const REFUSALS: &[(Request, &[&str])] = &[
     (
         Request::InitProducerId,

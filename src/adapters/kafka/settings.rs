@@ -45,7 +45,7 @@ pub struct KafkaSettings {
     /// The broker aborts a transaction that is open for this long, in milliseconds. A takeover behind a dead process
     /// waits for it, plus the broker's sweep interval of 10 s. Also the deadline of each call of a transaction.
     pub transaction_timeout_ms: u32,
-    /// Whether producers learn the offsets of what they sent: needed where changelogs are written, and a tenth of a
+    /// Whether producers learn the offsets of their messages: needed where changelogs are written, and a tenth of a
     /// microsecond a message.
     pub reports_offsets: bool,
     /// `host:port` where this member can be asked for its stores; empty where it cannot. It reaches the group within the

@@ -72,7 +72,7 @@ impl Groups {
         true
     }
 
-    /// Refuses whoever is not a member of the group's current generation.
+    /// Refuses a caller that is no member of the group's current generation.
     pub(super) fn check(&self, group: &str, member_id: &str, generation: i32) -> Result<(), Fault> {
         let found = self.by_id.get(group).filter(|group| group.members.contains_key(member_id));
         match found {

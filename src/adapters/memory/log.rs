@@ -54,8 +54,8 @@ impl MemoryLog {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A log with what `journal` kept, which goes on keeping what is committed. Members and producers are not kept, nor
-    /// are open transactions: they end as if aborted.
+    /// A log with the content of `journal`; later commits are appended to the journal. Members and producers are not kept,
+    /// nor are open transactions: they end as if aborted.
     ///
     /// # Errors
     /// `Corrupt` when the journal cannot be read, or names a partition that its topic does not have.
@@ -267,7 +267,7 @@ impl MemoryLog {
         last.map_or(NextOffset(0), |record| record.offset.next())
     }
 
-    /// K as it is, whatever is pending.
+    /// K as it is, pending transactions ignored.
     #[must_use]
     pub fn committed(&self, group: &str, place: &TopicPartition) -> Option<Committed> {
         self.lock().groups.committed(group, place)
@@ -346,7 +346,7 @@ impl MemoryLog {
         self.lock().transactions.open_count()
     }
 
-    /// The next call of the fault's kind, by whichever producer, fails like that. Faults queue up.
+    /// The next call of the fault's kind, by any producer, fails like that. Faults queue up.
     pub fn fail_next(&self, fault: SinkFault) {
         self.lock().faults.push_back(fault);
     }
@@ -357,7 +357,7 @@ impl MemoryLog {
         self.lock().faults.iter().copied().collect()
     }
 
-    /// The next `count` starts of deliveries, by whichever member, answer `Retry`.
+    /// The next `count` starts of deliveries, by any member, answer `Retry`.
     pub fn fail_next_starts(&self, count: usize) {
         self.lock().failing_starts = count;
     }

@@ -1,9 +1,9 @@
 //! The ports in memory: a model, and it says so.
 //!
-//! [`MemoryLog`] models what Tidegate relies on in Kafka: partitions with murmur2, transactions with fencing, the last
-//! stable offset, markers that take offsets, groups with cooperative moves, sessions, stable committed offsets.
-//! [`MemoryDatabase`] models rows, positions and outbox with row locks and one commit. Both run in one thread without
-//! an async runtime: with a wait of zero nothing blocks, and time is a [`ManualClock`] where a test wants it.
+//! [`MemoryLog`] models the features of Kafka that Tidegate relies on: partitions with murmur2, transactions with fencing,
+//! the last stable offset, markers that take offsets, groups with cooperative moves, sessions, stable committed offsets.
+//! [`MemoryDatabase`] models rows, positions and outbox with row locks and one commit. Both run in one thread without an
+//! async runtime: with a wait of zero nothing blocks, and time is a [`ManualClock`] where a test wants it.
 //!
 //! A model cannot show isolation and fencing of the real servers, silent retries of a client and late frames
 //! (docs/protocol.md#the-late-request), replication, durability, speed. The conformance suite (`tests/conformance`) runs the

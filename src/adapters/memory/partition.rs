@@ -80,7 +80,7 @@ impl PartitionLog {
         self.entries.push_back(Entry { record: Arc::new(record), open_in: None });
     }
 
-    /// Moves the end on, over markers and whatever was aborted.
+    /// Moves the end on, over markers and aborted records.
     pub(super) fn load_end(&mut self, end: i64) {
         self.end = self.end.max(end);
     }

@@ -71,7 +71,7 @@ impl State {
         Ok(())
     }
 
-    /// Commits what the producer has open: journal first, so that a failure leaves everything as it was.
+    /// Commits the producer's open transaction: journal first, so that a failure leaves everything as it was.
     pub(super) fn commit_transaction(&mut self, transactional_id: &str, epoch: u32) -> Result<(), Fault> {
         let producer = self.transactions.producer(transactional_id, epoch)?;
         let Some(open) = &producer.open else { return Ok(()) };
@@ -109,7 +109,7 @@ impl State {
         open.map(|(transactional_id, producer)| (transactional_id.clone(), producer.epoch)).collect()
     }
 
-    /// Aborts what the producer has open, if it is still the one.
+    /// Aborts the producer's open transaction, if the producer was not replaced.
     pub(super) fn abort_transaction(&mut self, transactional_id: &str, epoch: u32) {
         if self.transactions.producer(transactional_id, epoch).is_ok() {
             self.abort_open(transactional_id);

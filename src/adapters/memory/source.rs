@@ -225,7 +225,7 @@ fn not_ours(place: &TopicPartition) -> Fault {
 impl Source for MemorySource {
     fn poll(&mut self, wait: Duration, records_max: usize, listener: &mut dyn Listener) -> Result<usize, Fault> {
         if self.tell_rebalance(listener)? {
-            // Reports what else is at hand, without waiting.
+            // Reports further events at hand, without waiting.
             return self.poll_records(Duration::ZERO, records_max, listener);
         }
         self.poll_records(wait, records_max, listener)

@@ -62,7 +62,7 @@ pub(super) struct State {
     pub(super) failing_starts: usize,
     /// Counts writes of committed offsets: the later one wins.
     pub(super) writes: u64,
-    /// Up to when sessions and transactions were looked through for what is over.
+    /// The time up to which sessions and transactions were searched for expired ones.
     pub(super) expired_to: Option<Duration>,
     changed: Arc<Condvar>,
 }
@@ -83,7 +83,7 @@ impl State {
         }
     }
 
-    /// Wakes whoever waits for a change.
+    /// Wakes all threads that wait for a change.
     pub(super) fn touch(&self) {
         self.changed.notify_all();
     }

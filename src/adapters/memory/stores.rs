@@ -1,4 +1,4 @@
-//! Stores in memory: what is written is there for whoever opens the store next, as on a disk.
+//! Stores in memory: written data are there for the next owner that opens the store, as on a disk.
 
 use crate::ports::fault::Fault;
 use crate::ports::note::{InHand, Suspect};

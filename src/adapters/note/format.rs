@@ -4,7 +4,7 @@
 use crate::flow::record::{Offset, Partition, TopicName};
 use crate::ports::note::{InHand, SUSPECTS_MAX, Suspect, blame};
 
-/// `tidenote`, and the version of what follows. Read on a machine of another byte order it is another number.
+/// `tidenote`, and the version of the format behind it. Read on a machine of another byte order it is another number.
 const MAGIC: u64 = u64::from_be_bytes(*b"tideno01");
 /// Most workers of a process that can note something; the settings allow no more.
 pub(super) const WORKERS: usize = 64;
@@ -52,8 +52,8 @@ pub(super) fn blank(sources: &[TopicName], suspects: &[Suspect]) -> Vec<u8> {
     bytes
 }
 
-/// The suspects of a process that is dead, what it had in hand included; those of topics that are no sources any more are
-/// left out.
+/// The suspects of a dead process, including its records in hand. Suspects of topics that are no sources any more are left
+/// out.
 ///
 /// # Errors
 /// Why it cannot be a whole note.

@@ -1,6 +1,6 @@
-//! The note of the records in hand, as a file that is mapped into memory: what is stored there outlives a process that is
-//! killed, and costs a few stores a record. Each process has a file of its own, and holds a lock on it as long as it lives;
-//! whoever starts in the same folder reads the files that nobody holds, and deletes them once it has their suspects.
+//! The note of the records in hand, as a file mapped into memory: its content outlives a killed process, and costs a few
+//! stores a record. Each process has a file of its own, and holds a lock on it as long as it lives. A process that starts in
+//! the same folder reads the files without a holder, and deletes them once it has their suspects.
 //!
 //! A machine that dies may leave an old page behind, or none: at worst an innocent record is counted once, or a death is
 //! not counted.

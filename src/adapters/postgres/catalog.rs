@@ -75,7 +75,7 @@ fn illegal_names(spec: &TableSpec) -> Vec<String> {
         .collect()
 }
 
-/// A table, view or whatever else has the name.
+/// A table, view or other object of the name.
 struct Relation {
     schema: String,
     name: String,
@@ -90,7 +90,7 @@ struct Relation {
     columns: Vec<Column>,
 }
 
-/// Whether the relation `r` has no rule of its own about what is written: no constraint but keys and NOT NULL (which the
+/// Whether the relation `r` has no rule of its own about written values: no constraint but keys and NOT NULL (which the
 /// struct's types keep), no trigger, rule, policy or generated column, no partition to fit into, no child that has more, no
 /// index over an expression; and any text is one of its encoding.
 const IS_FREE: &str = "r.relkind = 'r' AND NOT r.relispartition AND NOT r.relhassubclass AND NOT r.relhasrules \
@@ -113,7 +113,7 @@ const HIDES_ROWS: &str = "row_security_active(r.oid) AND EXISTS (SELECT FROM (VA
 #[expect(clippy::struct_excessive_bools, reason = "the catalog has that many yes-or-no questions")]
 struct Column {
     name: String,
-    /// The base type's name; a domain counts as what it is made of.
+    /// The base type's name; a domain counts as its base type.
     base: String,
     /// The type as a statement spells it, without length.
     spelled: String,

@@ -17,12 +17,12 @@ pub(super) enum Consequence {
     Corrupt,
 }
 
-/// The default for what is not in the tables: a trigger's own SQLSTATE. An error of a class newer than this release is
-/// distinguished by a write of no row, which would meet it too.
+/// The default for a code that is not in the tables: a trigger's own SQLSTATE. An error of a class newer than this release
+/// is distinguished by a write of no row, which would meet it too.
 const UNKNOWN: Consequence = Reject("trigger");
 
-/// Where in the server an error comes from that a rule of the schema's owner gives, whatever SQLSTATE it has: RAISE in
-/// PL/pgSQL, and a row that a policy does not let pass.
+/// The places in the server that raise the errors of a schema owner's rules, with any SQLSTATE: RAISE in PL/pgSQL, and a row
+/// that a policy does not let pass.
 const RULES: &[&str] = &["exec_stmt_raise", "ExecWithCheckOptions"];
 
 /// By class, the first two characters. Source: Postgres 18, appendix A.
@@ -106,8 +106,8 @@ pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequen
     }
 }
 
-/// Whether others hold what was waited for in vain: a lock timeout, or a statement timeout that came before it, where
-/// somebody is known to hold something.
+/// Whether a lock of others was waited for in vain: a lock timeout, or a statement timeout that came before it, where
+/// holders of a lock are known.
 pub(super) fn is_lock_wait(sqlstate: &str, has_holders: bool) -> bool {
     sqlstate == "55P03" || (sqlstate == "57014" && has_holders)
 }

@@ -1,4 +1,5 @@
-//! Postgres through sqlx: rows, outbox and positions in one transaction, Tidegate's own tables, and what the audit reads.
+//! Postgres through sqlx: rows, outbox and positions in one transaction, Tidegate's own tables, and the audit's reading of
+//! them.
 //!
 //! A [`PostgresRows`] owns one connection and a runtime of its own on the calling worker's thread. There is no pool and no
 //! other task, so nothing cancels a batch half-way (docs/traps.md#cancelled-transactions) and nothing wakes another

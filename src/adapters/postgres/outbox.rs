@@ -104,7 +104,7 @@ fn fixed<const N: usize>(row: &PgRow, index: usize) -> Result<[u8; N], sqlx::Err
 pub(super) enum Cut {
     /// They are whole.
     Whole,
-    /// Keep this many: the next offset may go on beyond what was read.
+    /// Keep this many: the next offset may have rows beyond those read.
     Keep(usize),
     /// One offset alone has more than `rows_max` rows: read it whole.
     Offset(Offset),

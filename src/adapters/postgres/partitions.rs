@@ -75,7 +75,7 @@ pub(super) fn create_ahead(server: &mut Server, settings: OutboxSettings) -> Res
     Ok(created)
 }
 
-/// Makes partitions ahead and drops what is old and published.
+/// Makes partitions ahead, and drops old partitions whose rows are published.
 pub(super) fn maintain(server: &mut Server, settings: OutboxSettings) -> Result<Maintained, Fault> {
     let created = create_ahead(server, settings)?;
     let mut dropped = 0;
@@ -107,7 +107,7 @@ fn between(parts: &[Part]) -> Vec<(Timestamp, Timestamp)> {
     gaps.collect()
 }
 
-/// The ranges to make: the one in use and those ahead of it, less what others cover already.
+/// The ranges to make: the one in use and those ahead of it, less the ranges that others cover already.
 fn wanted(now_ms: i64, partition_minutes: u32, parts: &[Part]) -> Vec<Range<i64>> {
     let length = i64::from(partition_minutes.max(1)) * 60_000;
     let current = now_ms.div_euclid(length);
@@ -248,7 +248,7 @@ fn empty_default(server: &mut Server, parent: Parent, retention_ms: i64) -> Resu
     } else {
         ""
     };
-    // Each goes on behind the last, so that none looks at what the one before has deleted.
+    // Each DELETE starts behind the last row of the one before, so that none looks at deleted rows again.
     let delete = server.statement(&format!(
         "WITH gone AS (DELETE FROM {{schema}}.{table}_default WHERE ctid = ANY (ARRAY ( \
          SELECT d.ctid FROM {{schema}}.{table}_default AS d WHERE d.ctid > $3::tid \

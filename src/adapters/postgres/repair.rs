@@ -1,4 +1,4 @@
-//! Positions as an operator writes them, each with a note of who did what and when.
+//! Positions as an operator writes them, each with a note of the operator, the command and the time.
 
 use super::connection::{Server, unreadable};
 use super::rows::position_of;
@@ -54,7 +54,7 @@ impl PostgresPositions {
         Ok(Self { server: Server::new(settings)?, pipeline: pipeline.into() })
     }
 
-    /// One statement that names a source partition, and perhaps whoever runs it, and answers its position.
+    /// One statement that names a source partition, and perhaps the operator, and answers its position.
     fn one(
         &mut self,
         what: &str,

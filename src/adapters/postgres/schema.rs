@@ -29,7 +29,7 @@ const MIGRATIONS: [Migration; 6] = [
     Migration { version: 6, name: "event_time", text: include_str!("migrations/0006_event_time.sql") },
 ];
 
-/// First key of our advisory locks, "tide" in ASCII; the second is a hash of what is locked.
+/// First key of our advisory locks, "tide" in ASCII; the second is a hash of the locked name.
 const LOCK_SPACE: i32 = 0x7469_6465;
 
 /// The time for which a second runner waits for the first: far longer than a migration of empty tables takes.
@@ -89,8 +89,8 @@ impl PostgresSchema {
         Ok(Self { server: Server::with_limits(settings, limits)?, outbox, pipeline: pipeline.into() })
     }
 
-    /// The slots of instances that own no position and whose lease ends within `left_max`, and who holds them: those that
-    /// died, whose partitions others have claimed since. A lease with more time left was renewed lately, by an instance
+    /// The slots whose holder owns no position and whose lease ends within `left_max`, each with its holder. These instances
+    /// died, and others have claimed their partitions since. A lease with more time left was renewed lately, by an instance
     /// that has just started or has no partition.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ async fn lock(c: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
 
 impl Schema for PostgresSchema {
     fn migrate(&mut self) -> Result<Vec<String>, Fault> {
-        // A command for a person: what is merely "try again" for a batch ends it.
+        // A command for a person: a fault that a batch would merely retry ends it.
         self.server.connect().map_err(|fault| {
             if fault.to_string().contains("read-only") { Fault::fatal("cannot migrate").because(fault) } else { fault }
         })?;

@@ -11,11 +11,11 @@ pub struct PostgresSettings {
     pub url: SecretUrl,
     /// The schema of Tidegate's own tables. `tidegate`, so that a DBA sees whose they are.
     pub schema: String,
-    /// Longest single statement. 30 s: a batch takes some 40 ms, so whatever takes this long is stuck.
+    /// Longest single statement. 30 s: a batch takes some 40 ms, so a statement that takes this long is stuck.
     pub statement_timeout_ms: u32,
     /// Longest wait for a row lock. 5 s: far above a batch, below the time after which a frozen holder is ended.
     pub lock_timeout_ms: u32,
-    /// Time for which the server keeps the locks of a client that stopped in mid-transaction. 10 s: within a rebalance.
+    /// Time for which the server keeps the locks of a client stopped in mid-transaction. 10 s: within a rebalance.
     pub idle_in_transaction_timeout_ms: u32,
     /// Prepared statements kept for each connection. 100; 0 behind a `PgBouncer` older than 1.21
     /// (docs/traps.md#a-pooler-in-between).

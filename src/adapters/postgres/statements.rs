@@ -156,7 +156,7 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
     let read = guard::guarded(read, Guard::RowLock, " FOR NO KEY UPDATE");
 
     let (mut set, mut arrays, mut names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
-    // The rows are locked since they were read, so their version is what was read; if not, somebody kept a stale row.
+    // The rows are locked since they were read, so their version is unchanged; if not, a caller kept a stale row.
     let same_version = version.as_ref().map(|version| format!(" AND t.{version} = u.v0")).unwrap_or_default();
     if let Some(version) = &version {
         arrays.extend(["$2::bigint[]".into(), "$3::bigint[]".into()]);

@@ -22,7 +22,7 @@ const NANOS_TO_2000: i128 = 946_684_800_000_000_000;
 /// The bytes of one column from the wire → its value.
 ///
 /// # Errors
-/// A sentence: the bytes are not what the column's type says.
+/// A sentence: the bytes do not fit the column's type.
 pub(super) fn decode(kind: ColumnType, raw: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = raw else { return Ok(Value::Null) };
     Ok(match kind {
@@ -168,7 +168,7 @@ fn escapes_nul(json: &str) -> bool {
 }
 
 /// Microseconds since 2000 → `2026-01-31T12:00:00.250000Z`. An instant that RFC 3339 cannot express (`infinity`, years
-/// outside 0 to 9999) becomes a word that no parser of instants accepts, so that such a row is refused instead of changed.
+/// outside 0 to 9999) becomes a word that no parser of instants accepts: such a row is refused instead of changed.
 fn instant_text(micros: i64) -> String {
     let nanos = i128::from(micros) * 1000 + NANOS_TO_2000;
     let at = match (micros, OffsetDateTime::from_unix_timestamp_nanos(nanos)) {

@@ -4,10 +4,10 @@ use crate::ports::Fault;
 use rocksdb::{Error, ErrorKind};
 use std::path::Path;
 
-/// An error by what it says about the database.
+/// An error, named by its meaning for the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Failure {
-    /// The files are not what was written.
+    /// The files differ from the data that were written.
     Damaged,
     /// It is not ours: another format, another comparator, column families that we never made.
     Foreign,
@@ -23,7 +23,7 @@ pub(super) enum Failure {
 
 /// The system's words for a full disk, or for its owner's full share of it.
 const NO_SPACE: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
-/// The words for what says nothing about the files.
+/// The words of errors that say nothing about the files.
 const REFUSED: [&str; 7] = [
     "Permission denied",
     "Operation not permitted",

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Left in a folder whose damage was met while running; holds what was met.
+/// The name of a file left in a folder whose damage was met while running; it holds the error.
 const MARK: &str = "DAMAGED";
 /// Names the file that names all others; RocksDB takes a folder without it for an empty one.
 const CURRENT: &str = "CURRENT";
@@ -57,7 +57,7 @@ pub(super) fn damage(folder: &Path) -> Result<Option<String>, Fault> {
     Ok(None)
 }
 
-/// Marks the folder, so that the next start moves it aside. Answers what a person has to do, if that failed.
+/// Marks the folder, so that the next start moves it aside. If that fails, the error is the instruction for a person.
 pub(super) fn mark(folder: &Path, met: &str) -> Result<(), String> {
     fs::write(folder.join(MARK), met)
         .map_err(|error| format!("it could not be marked ({error}): move {} away by hand", folder.display()))

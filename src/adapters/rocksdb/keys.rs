@@ -9,7 +9,7 @@
 //! in the first byte. Partitions are big-endian, so a store's lie side by side in their order. Checkpoint and values of a
 //! store are one range, which one `delete_range` empties. Within it values keep the order of their keys.
 //!
-//! The prefix costs little on the disk, where RocksDB keeps only what differs from the key before; in the memtable it is
+//! The prefix costs little on the disk, where RocksDB keeps only the difference from the key before; in the memtable it is
 //! paid in full. A table of store numbers would save some ten bytes there, and be one more thing that can be damaged.
 
 use crate::ports::Fault;
@@ -81,7 +81,7 @@ impl Place {
         out
     }
 
-    /// The user's key within the key of a value; `None` for what is no value of this store.
+    /// The user's key within the key of a value; `None` for a key that is no value of this store.
     pub(super) fn user_key<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
         key.strip_prefix(self.prefix.as_slice())?.strip_prefix(&[VALUE])
     }

@@ -32,12 +32,12 @@ pub enum WriteAhead {
 pub struct RocksSettings {
     /// The folder, of this database alone. Created with mode 0700; `<folder>.owner` and `<folder>.corrupt-<n>` lie beside.
     pub folder: PathBuf,
-    /// Memory of all stores together, in bytes, whatever their number. 128 MiB: half of it at most for memtables (two of
-    /// 32 MiB, one filled while the other is written out), the rest, and what the memtables do not need, for blocks with
+    /// Memory of all stores together, in bytes, independent of their number. 128 MiB: half of it at most for memtables (two
+    /// of 32 MiB, one filled while the other is written out), the rest, and the unused part of that half, for blocks with
     /// their indexes and filters. Memtables are charged to the block cache, so that one number bounds both.
     pub memory_bytes: usize,
     /// The handling of a write before it is in a sorted file. `unsynced`: a killed process loses nothing, and the changelog
-    /// has what a power cut takes.
+    /// has the data that a power cut takes.
     pub write_ahead: WriteAhead,
     /// Threads that flush and compact. 2: one of each, beside the workers that decide records.
     pub background_jobs: u16,
@@ -76,7 +76,7 @@ impl RocksSettings {
     pub(super) fn options(&self, cache: &Cache) -> Result<Options, rocksdb::Error> {
         let memory = self.memory_bytes.max(MEMORY_BYTES_MIN);
         // Each write-ahead file notes the last sequence number of the one before: without it a tail that a power cut took
-        // from the older of two files leaves a hole, and a checkpoint after the hole would vouch for what is missing.
+        // from the older of two files leaves a hole, and a checkpoint after the hole would vouch for missing data.
         let mut options = Options::default().get_options_from_string("track_and_verify_wals=true")?;
         options.create_if_missing(true);
         options.set_paranoid_checks(true);
@@ -144,8 +144,8 @@ mod tests {
         end
     }
 
-    /// Two write-ahead files hold what is in no sorted file; a power cut took the end of the older. Records behind the hole
-    /// must not come back, or a checkpoint would vouch for missing ones.
+    /// Two write-ahead files hold the data that are in no sorted file yet; a power cut took the end of the older. Records
+    /// behind the hole must not come back, or a checkpoint would vouch for missing ones.
     #[test]
     fn a_hole_in_the_write_ahead_log_ends_it() {
         let folder = std::env::temp_dir().join(format!("tidegate-{}", uuid::Uuid::new_v4().simple()));

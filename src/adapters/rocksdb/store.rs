@@ -341,7 +341,7 @@ mod tests {
     struct Scene(PathBuf);
 
     impl Scene {
-        /// A folder with whatever `fill` puts into a database there.
+        /// A folder with a database that `fill` has filled.
         fn new(fill: impl FnOnce(&mut DB)) -> Self {
             let scene = Self(std::env::temp_dir().join(format!("tidegate-{}", uuid::Uuid::new_v4().simple())));
             std::fs::create_dir_all(&scene.0).unwrap();

@@ -1,4 +1,4 @@
-//! One connection, driven on the calling thread, and what its errors mean.
+//! One connection, driven on the calling thread, and the meaning of its errors.
 
 use crate::flow::effect::Reject;
 use crate::ports::Fault;

@@ -1,9 +1,9 @@
 //! SQLite through sqlx: rows for the embedded edition, and the journal of the in-process log.
 //!
 //! Each object owns one connection and drives it on the calling thread; calls block. A transaction that will write begins
-//! with `BEGIN IMMEDIATE`: one that turns from reading to writing would fail with `SQLITE_BUSY` at once, whatever the busy
-//! timeout says (docs/traps.md#sqlite-turns-busy-at-once). The journal mode is WAL with `synchronous = FULL`: what
-//! was committed survives a power cut.
+//! with `BEGIN IMMEDIATE`: one that turns from reading to writing would fail with `SQLITE_BUSY` at once, despite the busy
+//! timeout (docs/traps.md#sqlite-turns-busy-at-once). The journal mode is WAL with `synchronous = FULL`: committed data
+//! survive a power cut.
 //!
 //! Where it differs from Postgres: the lock is the whole database's, so transactions run one after the other; the outbox
 //! has no partitions, so upkeep deletes; column types are those *declared*, since a value carries none.

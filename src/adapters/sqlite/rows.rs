@@ -353,7 +353,7 @@ impl Rows for SqliteRows {
         self.state = State::Idle;
         match self.connection.run("COMMIT") {
             Ok(()) => Ok(CommitAnswer::Done),
-            // A COMMIT that fails leaves the transaction open: what cannot be rolled back may have been committed.
+            // A COMMIT that fails leaves the transaction open: if the rollback fails too, it may have been committed.
             Err(_) if self.connection.run("ROLLBACK").is_err() => {
                 self.connection.rollback();
                 Ok(CommitAnswer::Unknown)

@@ -52,8 +52,8 @@ impl KafkaSource {
                 self.generation = -1;
                 listener.lost(&told);
             } else {
-                // The join that asks for them back has begun a generation of its own: what is published meanwhile, for them
-                // and for the tasks kept, must be committed as its member, or the broker answers IllegalGeneration. They are
+                // The join that asks for them back has begun a generation of its own. Publications meanwhile, for them and
+                // for the tasks kept, must be committed as its member, or the broker answers IllegalGeneration. They are
                 // still ours: cooperative members give a partition to nobody before it was given up.
                 if let Some(membership) = self.newer_membership() {
                     listener.assigned(&[], membership);

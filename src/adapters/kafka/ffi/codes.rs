@@ -13,6 +13,6 @@ pub(in crate::adapters::kafka) fn known_codes() -> Vec<(Code, String)> {
         std::slice::from_raw_parts(table, len)
     };
     let described = table.iter().filter(|entry| !entry.desc.is_null());
-    // SAFETY: what is described has a static name.
+    // SAFETY: each described code has a static name.
     described.map(|entry| (Code::from(entry.code), owned(unsafe { text(entry.name) }))).collect()
 }

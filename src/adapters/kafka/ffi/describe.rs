@@ -103,7 +103,7 @@ fn ask_controller<C: ClientContext>(
     }
 }
 
-/// A member of a group: the id of its client, and what it was given of the topics that it subscribes to.
+/// A member of a group: the id of its client, and its assigned partitions.
 pub(in crate::adapters::kafka) struct Described {
     /// The client's id.
     pub(in crate::adapters::kafka) client_id: String,
@@ -111,7 +111,7 @@ pub(in crate::adapters::kafka) struct Described {
     pub(in crate::adapters::kafka) partitions: Vec<(String, i32)>,
 }
 
-/// The members of a group, whichever protocol it speaks; none where there is no such group.
+/// The members of a group of either protocol; none where there is no such group.
 ///
 /// # Errors
 /// `Retry` when the coordinator did not answer within `wait`, `Fatal` when rights are missing.

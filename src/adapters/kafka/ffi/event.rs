@@ -6,7 +6,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka_sys as sys;
 use std::ptr::{self, NonNull};
 
-/// An event, destroyed when it goes out of scope, whatever happens in between.
+/// An event, destroyed when it goes out of scope on any path.
 pub(super) struct Owned {
     pub(super) event: NonNull<sys::rd_kafka_event_t>,
 }
@@ -51,8 +51,8 @@ pub(in crate::adapters::kafka) struct Failure {
 impl Owned {
     pub(super) fn read(&self) -> Event<'_> {
         let event = self.event.as_ptr();
-        // SAFETY: in this function every call reads from the event, which lives as long as the borrow of self. The lists
-        // and texts stay the event's; what is kept longer is copied. The partition of an error is a copy of its own.
+        // SAFETY: in this function every call reads from the event, which lives as long as the borrow of self. The lists and
+        // texts stay the event's; values kept longer are copied. The partition of an error is a copy of its own.
         unsafe {
             match sys::rd_kafka_event_type(event) {
                 sys::RD_KAFKA_EVENT_FETCH => {

@@ -46,8 +46,8 @@ const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 const FRAMING_BYTES: usize = 1_024;
 /// The time that the library may take beyond the given timeout before its call is left behind.
 const HANGING: Duration = Duration::from_millis(500);
-/// The number of producers that may be left behind by calls that hang, each with its threads and queues. Beyond that the
-/// next one has to wait until one of those calls comes back.
+/// The number of producers that hanging calls may leave behind, each with its threads and queues. Beyond that the next one
+/// has to wait until one of those calls comes back.
 const LEFT_BEHIND_MAX: usize = 8;
 /// The first timeout for sending the offsets; doubled after each time that it was too short, up to the transaction's
 /// timeout. They take milliseconds. The library waits for a dead group coordinator until its timeout, while a new producer
@@ -90,7 +90,7 @@ struct Live {
 }
 
 impl KafkaSink {
-    /// Starts a producer under `transactional_id`, which ends what its predecessor left open and fences it.
+    /// Starts a producer under `transactional_id`. The start ends an open transaction of its predecessor and fences it.
     ///
     /// # Errors
     /// `Retry` when the cluster did not answer in time; `Fatal` when the settings or the rights will not do.
@@ -191,7 +191,7 @@ impl KafkaSink {
         Ok(self.tracked.len())
     }
 
-    /// Aborts what is open; whether there was something, and it worked.
+    /// Aborts an open transaction. True: there was one, and it is aborted.
     ///
     /// Never while a request of the transaction may have no answer yet: should the abort be answered first, librdkafka
     /// 2.12.1 forgets the request and ends the process when it hears of it again (`txn_req_cnt > 0` in
@@ -335,7 +335,7 @@ impl Sink for KafkaSink {
     }
 
     fn renew(&mut self) -> Result<(), Fault> {
-        // The successor's start aborts what is open, but then asks again after 500 ms only. A connection that works
+        // The successor's start aborts an open transaction, but then asks again after 500 ms only. A connection that works
         // aborts within milliseconds; the abort's own late copy is refused like any other.
         if self.abort(RENEW_ABORT_WAIT) && guard::is_off(Guard::TaintOnAbort) {
             self.watch = TaintWatch::default();

@@ -10,7 +10,7 @@ pub(in crate::adapters::postgres) fn raw(row: &PgRow, index: usize) -> Result<Op
     if value.is_null() { Ok(None) } else { value.as_bytes().map(Some).map_err(sqlx::Error::Decode) }
 }
 
-/// An error of our own about what came back.
+/// An error of our own about the bytes that came back.
 pub(in crate::adapters::postgres) fn unreadable(why: impl Into<String>) -> sqlx::Error {
     sqlx::Error::Decode(why.into().into())
 }

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 /// packets.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The time after which the holders of the locks that an exchange waits for are looked up, and the limit of that look-up.
+/// The duration of an exchange after which the holders of its awaited locks are looked up, and the limit of that look-up.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// The server, with a connection to it or none.
@@ -74,7 +74,7 @@ impl Server {
         }
         let schema = Name::parse(&settings.schema).map_err(|why| Fault::fatal(format!("postgres schema: {why}")))?;
         let options = PgConnectOptions::from_str(settings.url.expose())
-            // The URL holds a password, and an error may quote what it could not read.
+            // The URL holds a password, and an error may quote the part that it could not read.
             .map_err(|_| {
                 Fault::fatal("postgres url: cannot be read; expected postgres://user:password@host:port/database")
             })?
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// Gives the connection up, whatever state it is in: the server rolls back what is open.
+    /// Gives the connection up in any state: the server rolls back an open transaction.
     pub(super) fn disconnect(&mut self) {
         self.connection = None;
     }
@@ -178,7 +178,7 @@ impl Server {
         what: &str,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Trouble> {
-        // Half of what it may wait, so that they can be asked for before it is given up.
+        // Half of the exchange's time limit, so that the holders can be looked up before it is given up.
         let soon = Duration::from_millis(u64::from(self.limits.lock.min(self.limits.statement) / 2)).min(SLOW);
         let (options, pid) = (Arc::clone(&self.options), self.pid);
         let mut holders = None;
@@ -254,7 +254,7 @@ impl Server {
     }
 }
 
-/// The sessions that hold what the server's process `pid` waits for, asked on a connection of its own.
+/// The sessions that block the server's process `pid`, looked up on a connection of its own.
 async fn lock_holders(options: &PgConnectOptions, pid: i32) -> Result<Option<String>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let row = sqlx::query(

@@ -1,4 +1,4 @@
-//! An exchange that failed, and what follows from it.
+//! An exchange that failed, and its consequence.
 
 use crate::adapters::postgres::classify::{self, Consequence};
 use crate::flow::effect::Reject;
@@ -28,7 +28,7 @@ fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
 }
 
-/// Whether the row is to blame rather than the connection: what sqlx could not encode or decode.
+/// Whether the row is to blame rather than the connection: sqlx could not encode or decode a value.
 const fn is_driver_side(error: &sqlx::Error) -> bool {
     matches!(
         error,
@@ -51,7 +51,7 @@ impl Trouble {
         Self::new(what, std::io::Error::from(std::io::ErrorKind::NotConnected).into())
     }
 
-    /// A finding of our own: the statement ran, and what came back cannot be true.
+    /// A finding of our own: the statement ran, and its answer cannot be true.
     pub(in crate::adapters::postgres) fn impossible(what: &str, why: String) -> Self {
         Self::new(what, sqlx::Error::Decode(why.into()))
     }

@@ -132,8 +132,8 @@ impl Rows for PostgresRows {
             .bind(Array::of_i32(claims.iter().map(|claim| claim.adopts.unwrap_or(-1)))); // no generation is that
         // Locked in one order first, so that two claimants cannot deadlock; then those that are not newer are raised.
         let (held, owned) = self.server.transaction("claim positions", async |c| {
-            // The holder of a lock may keep it for long, and the worker has other partitions. Without the guard a claim that
-            // waits is what does the harm.
+            // The holder of a lock may keep it for long, and the worker has other partitions. With the guard off, a claim
+            // that waits does the harm.
             if !guard::is_off(Guard::ClaimFirst) {
                 sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
             }

@@ -19,7 +19,7 @@ pub(super) enum Stage {
     Open {
         has_savepoint: bool,
     },
-    /// A statement failed, or a value was refused before it was sent: only what the savepoint kept can be committed.
+    /// A statement failed, or a value was refused before it was sent: only the part before the savepoint can be committed.
     Failed {
         has_savepoint: bool,
     },

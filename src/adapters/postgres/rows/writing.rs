@@ -1,4 +1,4 @@
-//! Writes into a user's table, and what refused them.
+//! Writes into a user's table, and the reasons of their refusal.
 
 use crate::adapters::postgres::arrays::Array;
 use crate::adapters::postgres::rows::PostgresRows;
