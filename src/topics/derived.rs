@@ -1,5 +1,5 @@
-//! The folder against the pipeline: what the topology reads and writes must be there, in the right role, its own internal
-//! topics included: none of them is ever made by accident.
+//! The folder against the pipeline: every topic that the topology reads or writes must be there, in the right role. This
+//! includes its own internal topics: none of them is ever made by accident.
 
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
@@ -9,7 +9,7 @@ use crate::topics::finding::Finding;
 use crate::topics::spec::{Role, TopicSpec};
 use std::path::Path;
 
-/// Compares what `topology` derives with the files of `folder`: every finding at once, empty when they agree.
+/// Compares the topics of `topology` with the files of `folder`: every finding at once, empty when they agree.
 #[must_use]
 pub fn compare(topology: &Topology, topics: &[TopicSpec], folder: &Path) -> Vec<Finding> {
     let mut comparison = Comparison { topology, topics, folder, findings: Vec::new() };
@@ -52,7 +52,7 @@ impl<'a> Comparison<'a> {
         self.findings.push(Finding::new(&topic.file, topic.line, format!("{}: {message}", topic.name)));
     }
 
-    /// The role that a source must have: what the pipeline writes for itself is no input of others.
+    /// The roles that a source may have: a topic that the pipeline writes for itself is no input of others.
     fn source_roles(&self, topic: &TopicName) -> &'static [Role] {
         let is_internal = self.topology.internal_topics().contains(topic);
         if is_internal { &[Role::Repartition] } else { &[Role::Input, Role::Repartition] }

@@ -1,4 +1,5 @@
-//! `env/<name>.yaml`: what differs between environments. `spec` is laid over every topic, then `topics.<name>` over that one.
+//! `env/<name>.yaml`: the differences between environments. `spec` is laid over every topic, then `topics.<name>` over that
+//! one.
 
 use crate::settings::suggestion;
 use crate::settings::yaml::Node;
@@ -22,7 +23,7 @@ impl Sizes {
         for (key, value) in node.entries() {
             let mut finding = |line, message: String| findings.push(Finding::new(file, line, message));
             match key.as_str() {
-                // Kafka's own limits lie higher; what is refused here is a slip.
+                // Kafka's own limits lie higher; a number refused here is a slip.
                 "partitions" => match number(value, 1..=100_000) {
                     Ok(count) => sizes.partitions = Some(count),
                     Err(message) => finding(value.line, format!("partitions: {message}")),

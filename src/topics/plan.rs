@@ -1,4 +1,4 @@
-//! The folder against a cluster: what would have to change.
+//! The folder against a cluster: the changes that would make them equal.
 
 use crate::flow::record::TopicName;
 use crate::ports::Fault;
