@@ -1,5 +1,5 @@
-//! Tidegate: a notification changes its row once, and a change that passes the filter is announced once, after the row
-//! is committed, by any number of instances of one consumer group.
+//! Tidegate: a notification changes its row once, and a change that passes the filter is published once, after the row is
+//! committed, by any number of instances of one consumer group.
 //!
 //! The path of a record: [`adapters::kafka`] polls it, the [`engine::member`] routes it to its task's worker, the
 //! [`engine::worker`] decides it by the user's [`flow::Algorithm`] and commits row, outbox and position in one database

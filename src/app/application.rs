@@ -1,17 +1,17 @@
-//! What every command has at hand: the pipeline, and where its settings come from.
+//! Everything that each command needs: the pipeline, and where its settings come from.
 
 use crate::app::failure::Failure;
 use crate::flow::Topology;
 use crate::settings::{Need, Settings, Sources};
 
-/// What every command has at hand.
+/// The pipeline and the sources of its settings, handed to every command.
 pub(super) struct App {
     pub(super) topology: Topology,
     pub(super) sources: Sources,
 }
 
 impl App {
-    /// What `run` cannot do without.
+    /// The servers that `run` cannot do without: a pipeline without rows needs no database.
     pub(super) fn needs(&self) -> &'static [Need] {
         if self.topology.tables().is_empty() { &[Need::Kafka] } else { &[Need::Kafka, Need::Database] }
     }

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line: its commands, flags and help texts.
 
 use crate::engine::repair::plan::{Action, Outputs, Target};
 use crate::flow::record::NextOffset;

@@ -47,7 +47,7 @@ struct SubDescription {
     /// The companions that are kept as tables.
     joins: Vec<JoinDescription>,
     stores: Vec<StoreDescription>,
-    /// What its topics declare of their partitioning.
+    /// Partitioning that the code declares for its topics.
     declared: Vec<DeclaredDescription>,
     /// Why its records go through Kafka once more.
     shuffle: Option<String>,

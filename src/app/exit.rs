@@ -1,8 +1,8 @@
-//! How the process ends.
+//! Exit codes of the process.
 
 use std::process::{ExitCode, Termination};
 
-/// How the process ends; return it from `main`.
+/// The outcome of the process, and with it the exit code; return it from `main`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "return it from main, so that the process ends with its code"]
 pub enum Exit {

@@ -1,11 +1,11 @@
-//! Why a command ended early, and what the person in front of it is told.
+//! Reasons for which a command ends early, and their text for the person in front of it.
 
 use crate::app::exit::Exit;
 use crate::ports::Fault;
 use crate::settings::Problems;
 use std::io::{self, Write};
 
-/// Why a command ended early.
+/// The reason for which a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The settings are wrong.
@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     /// The servers are not as the pipeline needs them: every difference, a sentence each.
     #[cfg_attr(not(all(feature = "kafka", feature = "postgres")), allow(dead_code, reason = "only `run` looks"))]
     Setup(Vec<String>),
-    /// What Kafka or the database said.
+    /// An error from Kafka or the database.
     Fault(Fault),
     /// Anything else, in one sentence.
     Message(String),
@@ -28,7 +28,7 @@ impl Failure {
         Self::Message(text.into())
     }
 
-    /// Tells it and answers the exit code.
+    /// Writes it out and returns the exit code.
     pub(crate) fn report(&self, out: &mut dyn Write) -> Exit {
         let (text, exit) = match self {
             Self::Settings(problems) => (problems.to_string(), Exit::Misconfigured),

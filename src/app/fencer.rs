@@ -1,8 +1,9 @@
 //! One job: fence the producers of instances that died in the midst of a commit, so that nobody waits for the broker to end
 //! their transactions.
 //!
-//! Whom to fence, the database tells: whoever holds a slot, owns no position any more, and has not renewed its lease. That an
-//! instance is dead nobody can know; one that lives has nothing of its own open then, and gets new producers.
+//! The database decides whom to fence: each holder of a slot that owns no position any more and has stopped renewing its
+//! lease. Nobody can know that an instance is dead. A fenced instance that lives has nothing of its own open at that
+//! moment, and gets new producers.
 
 use crate::adapters::kafka::{KafkaSettings, KafkaSink};
 use crate::app::producer_id::transactional_id;
@@ -39,7 +40,7 @@ impl DeadFencer {
 
 impl Fencer for DeadFencer {
     fn fence_dead(&self) {
-        // Held while it is done: who comes meanwhile goes away.
+        // Locked while it is done; a caller that comes meanwhile goes away.
         if matches!(self.inner.try_lock(), Err(TryLockError::WouldBlock)) {
             return;
         }
@@ -64,8 +65,9 @@ impl Inner {
     }
 }
 
-/// Fences the holders of the slots that `idle` answers, but for `owner` and those in `fenced`, which the others join. Asked for
-/// each anew: to fence one may take seconds, in which another may have begun to own something.
+/// Fences the holders of the slots that `idle` returns, except `owner` and those in `fenced`; each one fenced is added
+/// there. `idle` is called again before each: fencing one may take seconds, and another may begin to own something
+/// meanwhile.
 fn fence_each(
     owner: &str,
     fenced: &mut HashSet<String>,
@@ -84,8 +86,8 @@ fn fence_each(
 /// Producers that are opened at a time: each asks the transaction coordinator and waits some 0.3 s for its answer.
 const AT_A_TIME: usize = 8;
 
-/// As many producers as an instance with our settings has. Side by side: partitions stand until the right one is fenced, and
-/// several instances may have died.
+/// Fences every producer of the slot, counted by our own settings: an instance has two a worker. Side by side: partitions stand
+/// until the right one is fenced, and several instances may have died.
 fn fence_slot(service: &Service, slot: u32) -> Result<(), Fault> {
     let (name, kafka): (&str, &KafkaSettings) = (service.topology.name(), &service.kafka);
     let workers = 0..service.engine().workers;

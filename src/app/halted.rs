@@ -1,8 +1,8 @@
-//! `halted`: which partitions stand still, or would, decided from what the servers say now, by the table that the engine
-//! uses; with the commands that set them going, and what was done by such commands before.
+//! `halted`: which partitions stand still, or would, decided from the current answers of the servers by the same table
+//! that the engine uses; with the commands that set them going, and the repairs made before.
 //!
-//! What only a running instance sees (a table that was altered, a record in the wrong partition, a store that cannot be
-//! read) is asked of the instances, at their `/status`.
+//! Halts that only a running instance sees (an altered table, a record in the wrong partition, an unreadable store) are
+//! asked of the instances, at their `/status`.
 
 use crate::app::application::App;
 use crate::app::cli::{Output, OutputArguments};
@@ -35,10 +35,10 @@ use std::io::Write;
 use std::time::Duration;
 
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long an instance may take for each step of its answer.
+/// Longest time for each step of an instance's answer.
 #[cfg(feature = "http")]
 const STATUS: Duration = Duration::from_secs(3);
-/// How many repairs the table for people ends with.
+/// Number of repairs at the end of the table for people.
 const REPAIRS: usize = 10;
 
 #[derive(Serialize)]
@@ -48,17 +48,17 @@ struct Halted {
     next_offset: Option<i64>,
     committed_offset: Option<i64>,
     committed_metadata: Option<String>,
-    /// What our own commit of the position would carry.
+    /// The metadata that our own commit of the position would carry.
     position_metadata: Option<String>,
     log_start: i64,
     log_end: i64,
     cause: &'static str,
-    /// What the instance says that has seen it, or how a table differs; null where the offsets say it.
+    /// Detail from the instance that saw the halt, or the difference of a table; null where the offsets explain it.
     detail: Option<String>,
     choices: Vec<Choice>,
 }
 
-/// A halt that an instance tells of, or that each would come to.
+/// A halt reported by one instance, or one that every instance would come to.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     reason: HaltReason,
@@ -95,8 +95,8 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     Ok(if found.is_empty() { Exit::Done } else { Exit::Different })
 }
 
-/// Adds what a start would refuse: tables that are no longer as their structs want them. Where every partition is halted by
-/// that, no instance runs any more.
+/// Adds the halts that a start would come to: tables that no longer match their structs. Where that halts every
+/// partition, no instance runs any more and none can be asked.
 fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String, Seen>) -> Result<(), Failure> {
     if service.topology.tables().is_empty() {
         return Ok(());
@@ -118,7 +118,7 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
     Ok(())
 }
 
-/// What the running instances of the pipeline tell, by source partition.
+/// Halts reported by the running instances of the pipeline, by source partition.
 #[cfg(feature = "http")]
 fn seen_by_instances(pipeline: &str, group: &dyn Group) -> BTreeMap<String, Seen> {
     let told = group.addresses(ANSWER).unwrap_or_else(|fault| {
@@ -143,7 +143,7 @@ fn seen_by_instances(_: &str, _: &dyn Group) -> BTreeMap<String, Seen> {
     BTreeMap::new()
 }
 
-/// What one instance tells; `None` where it does not answer, or answers for another pipeline.
+/// Halts reported by one instance; `None` where it does not answer, or answers for another pipeline.
 #[cfg(feature = "http")]
 fn ask(pipeline: &str, address: &str) -> Option<Vec<(String, Seen)>> {
     #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use crate::adapters::kafka::{GroupProtocol, KafkaSettings};
 use crate::settings;
 use std::time::Duration;
 
-/// What the adapter takes from the settings; the rest keeps its own defaults.
+/// The adapter's settings made from ours; the rest keeps the adapter's defaults.
 pub(super) fn adapter_settings(from: &settings::KafkaSettings) -> KafkaSettings {
     KafkaSettings {
         bootstrap_servers: from.bootstrap_servers.clone(),

@@ -1,4 +1,4 @@
-//! What is written to standard error, and in which form.
+//! The log on standard error: its level and its form.
 
 use crate::settings::{LogFormat, Settings};
 use std::io::IsTerminal as _;

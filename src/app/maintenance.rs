@@ -1,5 +1,5 @@
-//! What goes on beside the engine: a thread keeps the slot's lease and watches the settings file for thresholds that
-//! changed; where there is a database another one looks after the outbox, since that may take longer than a lease holds.
+//! Upkeep beside the engine. One thread keeps the slot's lease and watches the settings file for changed thresholds.
+//! Where there is a database, another one looks after the outbox, since that may take longer than a lease holds.
 
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::service::{Service, apply_thresholds};
@@ -13,19 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-/// How long the slot's lease may take to be given back, and how often that is looked at.
+/// Longest time for giving back the slot's lease, and the interval of looking at it.
 const END_WITHIN: Duration = Duration::from_secs(3);
 const END_STEP: Duration = Duration::from_millis(20);
-/// How often the threads look around.
+/// Interval at which the threads look around.
 const ROUND: Duration = Duration::from_millis(500);
-/// How often the outbox's partitions are looked at: they are hours long.
+/// Rounds between two looks at the outbox's partitions: they are hours long.
 const UPKEEP_ROUNDS: u32 = 120;
 
 /// Maintenance under way.
 pub(super) struct Maintenance {
     /// Names the producers.
     pub(super) slot: Slot,
-    /// Who holds it: name, process, and a random part, since a process id comes again in every container.
+    /// The slot's holder: name, process, and a random part, since a process id comes again in every container.
     pub(super) owner: String,
     thread: Option<JoinHandle<()>>,
 }

@@ -1,6 +1,6 @@
-//! How the producers of an instance are called.
+//! Names of the producers of an instance.
 
-/// The `transactional.id` of a worker's producer: who has it fences whoever had it before.
+/// The `transactional.id` of a worker's producer: a new holder of the name fences the previous one.
 pub(super) fn transactional_id(pipeline: &str, slot: &str, worker: usize, producer: usize) -> String {
     format!("{pipeline}-{slot}-{worker}-{producer}")
 }

@@ -1,4 +1,4 @@
-//! `state rebuild`: lets the stores on this machine's disk begin anew at the start of their changelogs.
+//! `state rebuild`: lets the stores on this machine's disk begin again at the start of their changelogs.
 
 use crate::adapters::kafka::KafkaChangelog;
 use crate::app::application::App;

@@ -124,7 +124,7 @@ fn tools(service: &Service) -> Result<Tools, Failure> {
     })
 }
 
-/// Who runs this: the user as the environment names it, or else its number, and the machine.
+/// The person that runs this: the user as the environment names it, or else its number, and the machine.
 pub(super) fn who() -> String {
     let user =
         ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));

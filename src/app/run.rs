@@ -1,4 +1,4 @@
-//! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until it is told to stop.
+//! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until a signal stops it.
 
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
 use crate::adapters::postgres::PostgresSchema;
@@ -49,10 +49,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often signals and the member's health are looked at.
+/// Interval at which signals and the member's health are looked at.
 const WATCH: Duration = Duration::from_millis(50);
-/// How long a stop may take, from the signal until the member has ended or is left behind: with what follows, 25 s, so that a
-/// grace period of 30 s never ends in a kill.
+/// Longest time of a stop, from the signal until the member has ended or is left behind: 25 s with the steps that follow,
+/// so that a grace period of 30 s never ends in a kill.
 const DRAIN: Duration = Duration::from_secs(22);
 
 pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -157,8 +157,8 @@ struct Page {
 
 #[cfg(feature = "http")]
 impl Page {
-    /// Serves before the group is joined, since the group is told the address. A second instance on one host finds the
-    /// default port taken and gets a free one; a port that was asked for is demanded.
+    /// Serves before the group is joined, since joining publishes the address to the group. A second instance on one host
+    /// finds the default port taken and gets a free one; a port that was asked for is demanded.
     fn serve(service: &Service, status: &Arc<Status>, maintenance: &Maintenance) -> Result<Self, Fault> {
         let view = Arc::new(Process {
             status: Arc::clone(status),
@@ -179,7 +179,7 @@ impl Page {
         Ok(Self { server, view })
     }
 
-    /// The same service, whose group will be told where this instance can be asked for its stores.
+    /// The same service, with the address at which this instance can be asked for its stores: the group publishes it.
     fn advertised(&self, mut service: Service) -> Service {
         let set = service.settings.http.advertised_address.clone();
         let address = advertised(set, self.server.address(), &service.settings.kafka.bootstrap_servers);

@@ -1,4 +1,4 @@
-//! What commands on real servers are made of: settings turned into adapters, and the checks that come before any work.
+//! Parts of the commands on real servers: settings turned into adapters, and the checks that come before any work.
 
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings};
 use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
@@ -17,7 +17,7 @@ use crate::topics::{changelog_policy, repartition_settings, tombstone_retention}
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long a server may take to answer before a command gives up.
+/// Longest time for a server's answer before a command gives up.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// A pipeline and the servers that its settings name.
@@ -115,7 +115,7 @@ impl Service {
         }
     }
 
-    /// How this process is called again with its settings. Those of the environment are taken to be there.
+    /// The words that call this process again with its settings. Those of the environment are taken to be there.
     fn program(&self) -> String {
         let program = std::env::args().next().unwrap_or_else(|| "tidegate".into());
         let words = std::iter::once(program).chain(self.settings.flags());
@@ -180,7 +180,8 @@ impl Service {
         if mistakes.is_empty() { Ok(()) } else { Err(Failure::Setup(mistakes)) }
     }
 
-    /// Partition counts of one sub-topology, whose lead topic has `lead`. A topic that is missing is told elsewhere.
+    /// Checks the partition counts of one sub-topology, whose lead topic has `lead`. Missing topics are reported by
+    /// another check.
     fn check_counts(
         &self,
         sub: &SubTopology,
@@ -241,7 +242,7 @@ impl Service {
         Ok(bounds.and_then(|bounds| session_mistake(self.kafka.session_timeout_ms, bounds)))
     }
 
-    /// What the broker would do to the history of the stores.
+    /// Checks the broker's settings for the changelogs: wrong ones would lose the history of the stores.
     fn check_changelogs(&self, changelogs: &[TopicName], mistakes: &mut Vec<String>) -> Result<(), Fault> {
         if changelogs.is_empty() {
             return Ok(());
@@ -258,7 +259,7 @@ impl Service {
         Ok(())
     }
 
-    /// What the broker would do to records between two steps.
+    /// Checks the broker's settings for repartition topics: wrong ones would lose or alter records between two steps.
     fn check_repartition(&self, topics: Vec<TopicName>, mistakes: &mut Vec<String>) -> Result<(), Fault> {
         if topics.is_empty() {
             return Ok(());
@@ -276,7 +277,7 @@ impl Service {
     }
 }
 
-/// Puts thresholds in force by name; names that the topology lacks were refused with the settings.
+/// Puts thresholds in force by name; names that the topology does not have were refused with the settings.
 pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<Item = (&'a str, f64)>) {
     for (name, value) in values {
         if let Some(threshold) = topology.thresholds().iter().find(|threshold| threshold.name() == name)

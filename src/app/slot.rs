@@ -11,12 +11,12 @@ use std::time::Duration;
 /// A lease holds for this long. Short, so that the slot of a killed instance, and with it its transactional ids, goes to
 /// the next one soon.
 const LEASE: Duration = Duration::from_secs(15);
-/// How often a lease is renewed.
+/// Interval at which a lease is renewed.
 pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(2);
-/// What is left of the lease of an instance that has not renewed it for a second longer than a living one does.
+/// Rest of the lease of a dead instance: one that has not renewed it for a second longer than a living one does.
 pub(super) const LEFT_OF_DEAD: Duration = LEASE.saturating_sub(RENEWED_EVERY).saturating_sub(Duration::from_secs(1));
 
-/// How often a slot that is set is asked for.
+/// Interval at which the slot from the settings is asked for.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -93,7 +93,7 @@ impl Slot {
         }
     }
 
-    /// As it was last known.
+    /// The slot as last known.
     pub(super) fn last(&self) -> String {
         match self {
             Self::Named(name) => name.clone(),
@@ -152,8 +152,8 @@ fn outwait(schema: &mut PostgresSchema, owner: &str, slot: u32, clock: &SystemCl
 impl Lease {
     /// Extends the term, or leases another slot where this one went to another instance.
     ///
-    /// What was sent under the old names needs no care: the new holder's producers have ended it. Those it has none of
-    /// (fewer workers) are ended by the broker in time, and K is read before anything is sent again.
+    /// Messages sent under the old names need no care: the new holder's producers have ended their transactions. Where
+    /// the new holder has fewer workers, the broker ends the rest in time, and K is read before anything is sent again.
     ///
     /// # Errors
     /// `Retry` when the database did not answer.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;
 
-/// How long an instance may take for each step of its answer: longer than it waits for its workers and for others.
+/// Longest time for each step of an instance's answer: longer than it waits for its workers and for others.
 const ANSWER: Duration = Duration::from_secs(15);
 
 pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) -> Result<Exit, Failure> {

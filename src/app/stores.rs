@@ -1,4 +1,4 @@
-//! What lies beside the process: the folder of keyed state, the note of the records in hand.
+//! Files beside the process: the folder of keyed state, the note of the records in hand.
 
 use crate::adapters::note::FileNote;
 use crate::app::failure::Failure;

@@ -11,7 +11,7 @@ use crate::ports::{Clock, Fault};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long the log stalls before the crash: about ten commits.
+/// Time that the log stalls before the crash: about ten commits.
 const STALL: Duration = Duration::from_millis(100);
 
 /// The hook of one worker. It dies once.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Rows of `accounts`.
 pub(super) const ACCOUNTS: u32 = 1_000;
-/// How often records are produced: small against the latencies shown.
+/// Interval between two productions of records: small against the latencies shown.
 const TICK: Duration = Duration::from_millis(5);
 /// Most records of one tick, so that the log is not held for long.
 const TICK_RECORDS: u64 = 5_000;
@@ -95,7 +95,7 @@ impl Feeder {
 
 impl Drop for Feeder {
     fn drop(&mut self) {
-        let _ = self.stop(); // whoever drops it has a fault of its own to tell
+        let _ = self.stop(); // its caller reports a fault of its own
     }
 }
 

@@ -32,11 +32,11 @@ use summary::Summary;
 use ticker::{Ticker, grouped};
 use world::{PARTITIONS, SESSION, World};
 
-/// How often the demo looks at its worker: the error of the recovery times shown.
+/// Interval at which the demo looks at its worker: the error of the recovery times shown.
 const WATCH: Duration = Duration::from_millis(5);
 /// No crash so shortly before the end: a recovery takes a session timeout and a little.
 const QUIET_END: Duration = Duration::from_secs(2);
-/// How long the rest may take to be worked off at the end, and the worker to leave.
+/// Longest time at the end for working off the rest and for the worker to leave.
 const DRAIN: Duration = Duration::from_mins(1);
 
 pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -89,7 +89,7 @@ struct Demo<'a> {
     world: &'a World,
     arguments: &'a DemoArguments,
     lines: &'a mut dyn Write,
-    /// Of all workers together: what a dead one had counted stays counted.
+    /// The counters of all workers together: the counts of a dead one stay in.
     status: Arc<Status>,
     recoveries: Recoveries,
     crashes: u64,
@@ -189,7 +189,7 @@ impl<'a> Demo<'a> {
         self.end(worker)
     }
 
-    /// Kills the worker that stands where it is to die, starts the next, and tells when that has recovered.
+    /// Kills the worker that stands where it is to die, starts the next, and reports when that one has recovered.
     fn watch(&mut self, worker: Worker) -> Result<Worker, Failure> {
         let clock = &self.world.clock;
         match self.phase {

@@ -1,8 +1,8 @@
-//! How a kill of the demo went, once the partitions were taken over again.
+//! The outcome of a kill in the demo, once the partitions were taken over again.
 
 use std::time::Duration;
 
-/// Told to whoever draws the page: how long each recovery took, and what came of it.
+/// Shared with the page, which shows how long each recovery took and its outcome.
 pub(super) type Recoveries = std::sync::Arc<std::sync::Mutex<Vec<Recovery>>>;
 
 /// One crash and what came after it.

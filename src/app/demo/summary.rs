@@ -1,4 +1,4 @@
-//! What a demo came to: one line for people, one object for programs.
+//! The result of a demo: one line for people, one object for programs.
 
 use super::recovery::Recovery;
 use super::ticker::grouped;
@@ -9,7 +9,7 @@ use crate::engine::status::Status;
 use serde::Serialize;
 use std::io::Write;
 
-/// What the figures were taken on.
+/// The set-up that the figures were taken on.
 const EDITION: &str = "embedded: in-process log and SQLite rows, a model and not for production";
 
 /// The end of a demo.
@@ -84,7 +84,7 @@ impl Summary {
         summary
     }
 
-    /// What the audit does not ask: whether the end was reached.
+    /// Checks that the end was reached, which the audit does not ask.
     fn check(&mut self, report: &AuditReport, world: &World) {
         let mut must = |holds: bool, sentence: String| {
             if !holds {
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    /// What the audit does not ask, in a world that has come to rest.
+    /// The checks beyond the audit, in a world that has come to rest.
     #[test]
     fn records_that_were_not_decided_and_crashes_without_a_recovery_are_contradictions() {
         let world = World::open(None).unwrap();

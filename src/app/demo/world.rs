@@ -1,4 +1,4 @@
-//! What the demo runs on: the in-process log, the rows in a SQLite file, and the pipeline whose runs are counted.
+//! The demo's world: the in-process log, the rows in a SQLite file, and the pipeline with its runs counted.
 
 use super::feeder::{ACCOUNTS, first_score};
 use super::runs::{Counted, Runs};
