@@ -35,12 +35,12 @@ impl CrashPoint {
         self.lock().target = None;
     }
 
-    /// How often each step was reached since the last [`CrashPoint::arm`].
+    /// Counts of each step reached since the last [`CrashPoint::arm`].
     pub(super) fn seen(&self) -> BTreeMap<Step, usize> {
         self.lock().seen.clone()
     }
 
-    /// How many instances were stopped.
+    /// Number of instances stopped.
     pub(super) fn count(&self) -> usize {
         self.lock().crashed.len()
     }

@@ -24,7 +24,7 @@ impl Simulation {
         if *disaster == Disaster::Backup {
             return;
         }
-        // One disaster may undo what another one left to be seen, or take what tells of it.
+        // One disaster may undo the traces of another one, or take them away.
         let is_first = !std::mem::replace(&mut self.had_disaster, true);
         self.must_stand.clear();
         if is_first && self.is_nobody_there() {
@@ -52,7 +52,7 @@ impl Simulation {
             Disaster::GroupDeleted => {
                 self.driver.log().delete_group(&group);
                 self.forget_stores(|_| true);
-                // Without a position in a database there is nothing that tells a first start from a lost offset but state.
+                // Without a position in a database only state distinguishes a first start from a lost offset.
                 self.struck_where(|sub| matches!(sub.step, StepKind::Log(_)));
             }
             Disaster::OffsetLost(topic, partition) => {
@@ -136,7 +136,7 @@ impl Simulation {
             };
             let has_rows = sub.table().is_some();
             let is_doomed = match disaster {
-                // What was made of the records is there, and K is not; or the K of another input says that it was read.
+                // The effects of the records are there, and K is not; or the K of another input says that it was read.
                 Disaster::OffsetLost(topic, at) if is_here(topic, *at) && !has_rows && sub.is_stateful() => {
                     let name = TopicName::parse(topic).ok();
                     let others = standing.committed.iter().filter(|(place, _)| Some(&place.topic) != name.as_ref());
@@ -269,8 +269,8 @@ impl Simulation {
         self.forgotten.extend(stateful.map(|(number, _)| number));
     }
 
-    /// A step whose group forgot its stores, and that stands still for it, is judged no further: what it had decided and not
-    /// told yet waits for a person.
+    /// A step that stands still because its group forgot its stores is judged no further: its decided and unpublished
+    /// messages wait for a person.
     pub(super) fn forgive_forgotten(&mut self) {
         let standing = self.driver.standing().into_iter();
         let halted: BTreeSet<TopicName> =
@@ -314,7 +314,7 @@ const fn is_deadly(disaster: &Disaster) -> bool {
     matches!(disaster, GroupDeleted | GroupBegunAgain | Recreated(_) | ChangelogLost(_))
 }
 
-/// What a task has to show for the records that it took.
+/// A task's evidence of the records that it took.
 struct Standing {
     /// K of each input.
     committed: Vec<(TopicPartition, Option<NextOffset>)>,

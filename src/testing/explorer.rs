@@ -14,8 +14,8 @@ use std::time::Duration;
 type PutRow = Box<dyn Fn(&mut Simulation)>;
 
 /// Runs a topology over given rows and records, once for each seed, with settings, turns and faults that the seed draws:
-/// crashes at commit steps, kills, freezes, rebalances, lost answers of the database and of Kafka, lost disks. What each
-/// run leaves behind is held against the topology's own steps, run over one record at a time.
+/// crashes at commit steps, kills, freezes, rebalances, lost answers of the database and of Kafka, lost disks. The traces
+/// of each run are compared with the topology's own steps, run over one record at a time.
 ///
 /// Its algorithms must be as [`Algorithm`](crate::flow::Algorithm) asks: the same answer to the same arguments, without
 /// `now_ms`.
@@ -57,7 +57,7 @@ pub struct Explorer {
 }
 
 impl Explorer {
-    /// An explorer of the pipeline that `topology` makes: called once a seed, so that thresholds begin anew.
+    /// An explorer of the pipeline that `topology` makes: called once a seed, so that thresholds begin again.
     #[must_use]
     pub fn new(topology: impl Fn() -> Topology + 'static) -> Self {
         let settings = EngineSettings::default();

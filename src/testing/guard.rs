@@ -1,4 +1,4 @@
-//! Takes one guard away, to prove that a test notices. Never used outside tests of Tidegate itself.
+//! Takes one guard away, to see that a test notices. Never used outside tests of Tidegate itself.
 
 use crate::adapters::memory::{MemoryDatabase, MemoryLog};
 use crate::flow::key::Key;

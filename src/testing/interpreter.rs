@@ -32,7 +32,7 @@ pub(super) struct Expected {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Option<Vec<u8>>,
     pub(super) timestamp: Timestamp,
-    /// Those of the record.
+    /// The headers of the record.
     pub(super) headers: Vec<Header>,
     pub(super) kind: Kind,
 }
@@ -68,13 +68,14 @@ pub(super) struct Stores {
     pub(super) specs: Vec<StoreSpec>,
     pub(super) kept: Vec<BTreeMap<Vec<u8>, Kept>>,
     pub(super) stream_time: Option<i64>,
-    /// What is put expires no more.
+    /// Values put from now on never expire.
     pub(super) is_everlasting: bool,
     /// A clock is kept nevertheless, from before.
     pub(super) is_clocked: bool,
 }
 
-/// What the database makes of the values that are written into a row of the table, and whether it refuses them then.
+/// Turns the values written into a row of the table into those that the database stores, and answers whether it refuses
+/// them.
 pub(super) type Refuses<'a> = &'a dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool;
 
 /// Everything that the records so far have led to.
@@ -112,7 +113,7 @@ fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Pl
 /// Partitions, or none where the key decides, and keys.
 type Copies = Vec<(Option<i32>, Vec<u8>)>;
 
-/// What applying one record came to.
+/// The outcome of applying one record.
 enum Outcome {
     Notices(Vec<Emission>, Option<i64>),
     SentOn(TopicName, Copies),
@@ -153,8 +154,8 @@ impl Interpreter<'_> {
         matches!(found.map(|place| self.check(place, &input.as_record())), Some(Ok(Some(Outcome::Halt))))
     }
 
-    /// As [`Interpreter::check`]. A task has a clock from the first record that it decides; it moves with every record of a
-    /// stream that is decided here, whatever comes of it, unless it is from the future.
+    /// Runs [`Interpreter::check`] and moves the clock. A task has a clock from the first record that it decides. Each
+    /// record of a stream moves it once it is decided here, whatever comes of it, unless it is from the future.
     fn checked(&mut self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
         let is_ahead = record.timestamp.0 > self.latest_event_time;
         let outcome = self.check(place, record);
@@ -167,7 +168,7 @@ impl Interpreter<'_> {
         outcome
     }
 
-    /// What is asked of every record before it is decoded.
+    /// Checks every record before it is decoded.
     fn check(&self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
         let is_ahead = record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic);
         let stores = self.stores.get(&(place.number, place.source.partition.0));

@@ -1,4 +1,4 @@
-//! What a run left behind: all that the judge looks at, whichever servers the run was on.
+//! The traces of a run: all that the judge looks at, whichever servers the run was on.
 
 use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
@@ -48,7 +48,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What a step sees of it, with key and version where its struct has them.
+    /// The values that a step sees, with key and version where its struct has them.
     pub(super) fn seen(&self, key: &Key, spec: &TableSpec) -> Vec<Value> {
         let value = |column: &ColumnSpec| match key {
             _ if spec.table.version_column.as_ref() == Some(&column.name) => Value::I64(self.version),
@@ -82,7 +82,7 @@ fn is_same(before: &Value, after: &Value) -> bool {
     }
 }
 
-/// What a row or a store depends on.
+/// An event that rows or stores depend on.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// A record of a source was decided; whether a step was run over it.
@@ -95,7 +95,7 @@ pub enum Event {
         key: Key,
         /// The column.
         column: String,
-        /// What it holds from then on.
+        /// The value from then on.
         value: Value,
     },
     /// A named threshold has another value.
@@ -109,7 +109,7 @@ pub enum Event {
     EverLasting,
 }
 
-/// How far a source partition is.
+/// The offsets that a source partition has reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
     /// D: that of the database where the step has rows, K elsewhere.
@@ -129,11 +129,11 @@ pub struct Standstill {
     pub source: TopicPartition,
     /// The label of the reason.
     pub reason: String,
-    /// What else was said.
+    /// Everything else in the report.
     pub detail: String,
 }
 
-/// What a run left behind once it came to rest.
+/// The traces of a run once it came to rest.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// Partitions of every topic.
@@ -154,16 +154,16 @@ pub struct Observed {
     /// Steps with rows and stores, by number, whose group forgot what it remembered of the stores: where nothing was ever
     /// written into a store, it looks like one that was added since, and its task may stand still as `store-added`.
     pub forgotten: BTreeSet<usize>,
-    /// Tasks that have to stand still, by the number of the sub-topology and the partition: what tells that records were
-    /// lost, or would be taken twice, was there when all instances were down.
+    /// Tasks that have to stand still, by the number of the sub-topology and the partition: the traces of records lost,
+    /// or about to be taken twice, were there when all instances were down.
     pub must_stand: BTreeSet<(usize, i32)>,
-    /// What was decided, in its order.
+    /// Events in the order in which they were decided.
     pub events: Vec<Event>,
     /// The rows at rest.
     pub rows: BTreeMap<(String, Key), Row>,
-    /// What committed readers find in every topic that the pipeline reads or writes, changelogs included.
+    /// Messages that committed readers find in every topic that the pipeline reads or writes, changelogs included.
     pub log: BTreeMap<TopicPartition, Vec<Message>>,
-    /// What sources held that nobody finds any more.
+    /// Messages that were in sources and that nobody finds any more.
     pub gone: BTreeMap<TopicPartition, Vec<Message>>,
     /// D and K of every source partition.
     pub progress: BTreeMap<TopicPartition, Progress>,
@@ -171,17 +171,17 @@ pub struct Observed {
     pub halts: Vec<Standstill>,
     /// Transactions that nobody ended, a sentence each.
     pub open: Vec<String>,
-    /// What can be seen only where everything runs in one process.
+    /// Observations that exist only where everything runs in one process.
     pub inside: Option<Inside>,
 }
 
 /// The ledger: outcome and code by source partition and offset.
 pub type Ledger = BTreeMap<(TopicPartition, Offset), (String, Option<String>)>;
 
-/// What a run in one process shows besides.
+/// Further observations of a run in one process.
 #[derive(Clone, Debug, Default)]
 pub struct Inside {
-    /// What disks hold of a store's partition, where somebody serves it: keys and values as its changelog has them.
+    /// Contents of disks for each partition of a store that somebody serves: keys and values as its changelog has them.
     pub kept: BTreeMap<(String, i32), BTreeMap<Vec<u8>, Vec<u8>>>,
     /// The retained outbox but for changelog records: source, destination, id.
     pub outbox: Vec<(TopicPartition, TopicName, String)>,

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a simulation's database lets a transaction idle.
+/// Longest time that a simulation's database lets a transaction idle.
 const IDLE_MAX: Duration = Duration::from_millis(400);
 
 thread_local! {

@@ -21,7 +21,7 @@ impl TestDriver {
         self.world().stays_dead = true;
     }
 
-    /// How many instances were killed by [`TestDriver::crash_at`].
+    /// Number of instances killed by [`TestDriver::crash_at`].
     #[must_use]
     pub fn crashes(&mut self) -> usize {
         self.world().crash.crashed().len()

@@ -20,7 +20,7 @@ pub struct Sent {
     pub timestamp_ms: Option<i64>,
 }
 
-/// What the test did to the world, so that it can be done again with a crash in between.
+/// An operation of the test on the world, kept so that it can be repeated with a crash in between.
 #[derive(Clone)]
 pub(super) enum Deed {
     Row { table: String, key: Key, values: Vec<Value> },

@@ -28,8 +28,8 @@ impl TestDriver {
         &self.world().database
     }
 
-    /// A value as a store has it once everything is proved and written: what its changelog says. `None` where the key is
-    /// not there, or not in any partition.
+    /// A value as a store has it once everything is published and written: the last one in its changelog. `None` where
+    /// the key is not there, or not in any partition.
     ///
     /// # Panics
     /// When no step has such a store, or the value is not JSON.
@@ -61,13 +61,13 @@ impl TestDriver {
         found.unwrap_or_else(|| panic!("there is no instance {instance}"))
     }
 
-    /// How many changelog records restores have read, over all instances.
+    /// Number of changelog records read by restores, over all instances.
     #[must_use]
     pub fn records_restored(&mut self) -> u64 {
         self.world().instances.iter().map(|instance| instance.status.restored_records.value()).sum()
     }
 
-    /// What an instance says of itself.
+    /// The status of an instance, as it reports it.
     ///
     /// # Panics
     /// When there is no such instance.

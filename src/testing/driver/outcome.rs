@@ -89,7 +89,7 @@ impl World {
         let topic = |topic: TopicName| {
             let mut messages: Vec<Message> = self.log.read(&topic).iter().map(message).collect();
             if changelogs.contains(&topic) {
-                // How many records a key has depends on where batches ended; its last value does not.
+                // The number of records of a key depends on where batches ended; its last value does not.
                 let last: BTreeMap<_, _> =
                     messages.into_iter().map(|(partition, key, value, _)| ((partition, key), value)).collect();
                 messages = last.into_iter().map(|((partition, key), value)| (partition, key, value, None)).collect();

@@ -6,7 +6,7 @@ use crate::flow::topology::Topology;
 use crate::testing::guard::Guard;
 use std::sync::Arc;
 
-/// What a world is built from.
+/// Everything that a world is built from.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) topology: Arc<Topology>,
@@ -17,6 +17,6 @@ pub(super) struct Plan {
     /// The largest messages that topics take from the start on.
     pub(super) limits: Vec<(TopicName, usize)>,
     pub(super) without: Option<Guard>,
-    /// Of so many turns of an instance its relays have one.
+    /// Turns of an instance for each turn of its relays.
     pub(super) lag: usize,
 }

@@ -159,7 +159,7 @@ impl TestDriver {
         self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
     }
 
-    /// Those of one instance.
+    /// The partitions of one instance that stand still now.
     pub(in crate::testing) fn standing_at(&mut self, instance: usize) -> Vec<Halt> {
         self.world().instances.get(instance).map(|instance| instance.status.halts()).unwrap_or_default()
     }
@@ -186,7 +186,7 @@ impl TestDriver {
         }
     }
 
-    /// What the disk of the instance that serves the store's task holds; `None` where nobody serves it.
+    /// The content of the store on the disk of the instance that serves its task; `None` where nobody serves it.
     pub(in crate::testing) fn kept(&mut self, sub_topology: usize, id: &StoreId) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
         let task = TaskId { sub_topology, partition: id.partition };
         let is_owner = |instance: &&Instance| {
@@ -197,7 +197,7 @@ impl TestDriver {
         Some(owner.stores.contents(id).into_iter().collect())
     }
 
-    /// What every task is doing, for a finding.
+    /// The state of every task, for a finding.
     pub(in crate::testing) fn states(&mut self) -> String {
         let tasks: Vec<_> = self.world().instances.iter().map(|instance| instance.status.tasks()).collect();
         format!("{tasks:?}")

@@ -87,7 +87,8 @@ impl TestDriver {
         self.act(Deed::Settle);
     }
 
-    /// What a committed reader finds in a topic with `i64` keys: keys and JSON values, partition by partition in order.
+    /// Messages of a topic with `i64` keys, as a committed reader finds them: keys and JSON values, partition by
+    /// partition in order.
     ///
     /// # Panics
     /// When there is no such topic, or a message is not JSON under a decimal key.
@@ -104,7 +105,7 @@ impl TestDriver {
             .collect()
     }
 
-    /// What a committed reader finds in a topic, with headers.
+    /// Messages of a topic, with headers, as a committed reader finds them.
     ///
     /// # Panics
     /// When there is no such topic.
@@ -135,7 +136,7 @@ impl TestDriver {
         self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
     }
 
-    /// How many records were decided and committed by all instances, dead ones included.
+    /// Number of records decided and committed by all instances, dead ones included.
     #[must_use]
     pub fn records_committed(&mut self) -> u64 {
         self.world().instances.iter().map(|instance| instance.status.records.value()).sum()

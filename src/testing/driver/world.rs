@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How far the clock moves when nothing is left to do.
+/// Step of the clock when nothing is left to do.
 const TICK: Duration = Duration::from_millis(50);
 /// Rounds after which a run that does not come to rest is given up: far more than any honest test needs.
 const ROUNDS_MAX: usize = 20_000;
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// A start that fails although the database answers is told as one that ended.
+    /// A start that fails although the database answers is reported as an instance that ended.
     pub(super) fn try_start(&mut self, plan: &Plan, number: usize) -> Result<(), Fault> {
         let started = self.begin(plan, number);
         if let Err(fault) = started.as_ref().map_err(ToString::to_string)
@@ -114,7 +114,7 @@ impl World {
         let instance = Instance { member: Some(member), status, stores, is_frozen: false, turns: 0 };
         match self.instances.get_mut(number) {
             Some(place) => {
-                // What the dead one had counted stays counted.
+                // The counts of the dead instance stay in.
                 instance.status.records.add(place.status.records.value());
                 instance.status.restored_records.add(place.status.restored_records.value());
                 *place = instance;

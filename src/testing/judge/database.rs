@@ -10,8 +10,8 @@ use crate::testing::observed::{Ledger, Observed};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Observed {
-    /// What the database keeps beside the rows: each message in the outbox is told, and the ledger has a line for each
-    /// decided record of a step with rows.
+    /// Judges what the database keeps beside the rows: each message in the outbox is published, and the ledger has a line
+    /// for each decided record of a step with rows.
     pub(super) fn judge_database(&self, topology: &Topology, expected: &[Expected], findings: &mut Findings) {
         let Some(inside) = &self.inside else { return };
         let mut told: BTreeSet<(&TopicName, &str)> = BTreeSet::new();

@@ -6,7 +6,7 @@ use crate::testing::interpreter::{Expected, Kind};
 use crate::testing::judge::actual::{Actual, header_text, is_ours, theirs_of};
 use crate::testing::judge::finding::{Findings, Wrong};
 
-/// What the frame of a message may take at most beside key, value and headers, as the engine counts it.
+/// Most bytes of a message's frame, beside key, value and headers, as the engine counts it.
 const FRAME: usize = 1_000;
 
 /// A topic whose messages are judged.
@@ -96,8 +96,8 @@ fn notice_headers<'a>(
     always.into_iter().chain(version).chain(threshold).collect()
 }
 
-/// A dead letter is its record with all that came with it, and says where that lay. Only where the whole is larger than what
-/// its topic takes may it lack the value, then the headers, then the key, and says how large they were.
+/// A dead letter is its record with all that came with it, and says where that lay. Where the whole is larger than its
+/// topic takes, it may leave out the value, then the headers, then the key, and says how large they were.
 fn judge_letter(at: &Place<'_>, name: &str, message: &Expected, actual: &Actual<'_>, findings: &mut Findings) {
     let input = actual.input;
     let due: [(&str, Vec<u8>); 6] = [

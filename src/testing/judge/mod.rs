@@ -20,7 +20,7 @@ use crate::testing::judge::finding::{Findings, Wrong};
 use crate::testing::observed::{Event, Message, Observed};
 use std::collections::BTreeMap;
 
-/// How far ahead of the clock an event time may be by the interpreter: schedules keep clear of the engine's own bound.
+/// Bound of the interpreter for event times ahead of the clock: schedules keep clear of the engine's own bound.
 const AHEAD_MS: i64 = 3_600_000;
 
 impl Observed {

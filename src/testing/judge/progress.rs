@@ -32,7 +32,7 @@ impl Observed {
         }
     }
 
-    /// Of a halt that has passed only the step can be told: its changelog was written since.
+    /// A halt that has passed is judged by its step alone, since its changelog was written in the meantime.
     fn looks_added(&self, topology: &Topology, halt: &Standstill, has_passed: bool) -> bool {
         let subs = self.forgotten.iter().filter_map(|number| topology.sub_topologies().get(*number));
         let is_empty = |store: &StoreSpec| {

@@ -51,7 +51,7 @@ impl Observed {
     }
 }
 
-/// What the changelog says of one store, against the interpreter.
+/// Compares the changelog of one store with the interpreter's.
 fn judge_store(
     name: &str,
     stores: Option<&Stores>,
@@ -96,8 +96,8 @@ fn judge_store(
     }
 }
 
-/// What must hold of a store besides where its task does not stand still: nothing that has expired is left, once there was
-/// time to search for it, and the clock is kept where values expire.
+/// Judges the rest of a store whose task does not stand still: nothing expired is left, once there was time to search for
+/// it, and the clock is kept where values expire.
 fn judge_rest_of_store(
     name: &str,
     stores: Option<&Stores>,

@@ -98,11 +98,11 @@ fn id_of(message: &Expected) -> Option<&str> {
     }
 }
 
-/// What tells one record that was sent on from another: partition, key, value, event time, headers.
+/// The content that distinguishes one record that was sent on from another: partition, key, value, event time, headers.
 type Content<'a> = (i32, Option<&'a [u8]>, Option<&'a [u8]>, i64, Vec<(&'a str, Option<&'a [u8]>)>);
 
-/// Records that went on under another key: each as often as it must, in the order of its source partition. Of records with
-/// equal contents it cannot be told which came first.
+/// Judges records that went on under another key: each as often as it must, in the order of its source partition. The
+/// order of records with equal contents cannot be known.
 fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual<'_>], findings: &mut Findings) {
     let mut left: BTreeMap<Content<'_>, Vec<usize>> = BTreeMap::new();
     for (at, Actual { partition, input }) in found.iter().enumerate() {

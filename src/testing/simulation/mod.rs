@@ -25,7 +25,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How a simulation is set up.
+/// The set-up of a simulation.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Partitions of every topic.
@@ -38,7 +38,7 @@ pub struct Shape {
     pub settings: EngineSettings,
     /// The largest messages that topics take.
     pub limits: Vec<(String, usize)>,
-    /// Of so many turns of an instance its relays have one.
+    /// Turns of an instance for each turn of its relays.
     pub lag: usize,
 }
 
@@ -60,7 +60,7 @@ pub struct Simulation {
     events: Vec<(u64, Event)>,
     first_rows: BTreeMap<(String, Key), Row>,
     thresholds: BTreeMap<String, f64>,
-    /// What sources held before each disaster.
+    /// Messages of the sources before each disaster.
     held: BTreeMap<TopicPartition, BTreeMap<Offset, Message>>,
     pub(super) struck: BTreeSet<usize>,
     pub(super) forgotten: BTreeSet<usize>,

@@ -79,9 +79,9 @@ pub const FAILURES: [Failure; 8] = [
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
-    /// Every instance has so many turns.
+    /// Every instance has this number of turns.
     Turns(u16),
-    /// So many milliseconds pass.
+    /// This number of milliseconds passes.
     Pass(u64),
     /// A record is sent.
     Send(Sending),
@@ -113,7 +113,7 @@ pub enum Act {
     DatabaseDown(bool),
     /// A call of some producer fails.
     Fail(Failure),
-    /// So many starts of deliveries fail.
+    /// This number of starts of deliveries fail.
     StartsFail(usize),
     /// Every instance leaves politely, and a release starts whose stores have no time to live.
     EverLasting,
@@ -127,14 +127,14 @@ pub enum Act {
     DiskBlocked(usize, bool),
     /// A named threshold has another value.
     Threshold(String, i64),
-    /// What may halt partitions, and what a command must mend. At the end every instance is started anew.
+    /// A disaster may halt partitions, and a command must mend them. At the end every instance is started again.
     Disaster(Disaster),
-    /// The same under the eyes of whoever is up: nobody dies of it, and at the end the instances are started anew one after
-    /// the other.
+    /// The same while instances run: nobody dies of it, and at the end the instances are started again one after the
+    /// other.
     Living(Disaster),
 }
 
-/// What no restart mends: some partitions may stand still afterwards, and only they.
+/// A disaster that no restart mends: some partitions may stand still afterwards, and only they.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disaster {
     /// Every instance dies, and the group is deleted or has expired: its offsets are gone, its generations begin again.

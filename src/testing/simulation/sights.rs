@@ -19,7 +19,7 @@ impl Simulation {
         self.observed().judge(&self.topology, refuses)
     }
 
-    /// What it left behind. Called after [`Simulation::finish`].
+    /// The traces that it left behind. Called after [`Simulation::finish`].
     #[must_use]
     pub fn observed(&mut self) -> Observed {
         self.forgive_forgotten();

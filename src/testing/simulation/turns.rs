@@ -9,7 +9,7 @@ use std::time::Duration;
 const ROUNDS_MAX: usize = 20_000;
 /// Rounds that living instances have under a disaster: longer than sessions and transactions last.
 const LIVING_ROUNDS: usize = 300;
-/// How far the clock moves when nobody has anything to do.
+/// Step of the clock when nobody has anything to do.
 const TICK: Duration = Duration::from_millis(50);
 
 impl Simulation {
@@ -25,7 +25,7 @@ impl Simulation {
             self.driver.thaw(instance);
             self.driver.disk(instance).fill(false);
             self.driver.disk(instance).block(false);
-            // What a disaster did is seen at a takeover.
+            // The effects of a disaster are seen at a takeover.
             let is_seen_by_all = self.had_disaster && !self.was_living;
             let is_mended = self.broken_disks.contains(&instance) && self.driver.halts_by_disk(instance);
             let is_killed = is_seen_by_all || is_mended;
