@@ -1,4 +1,4 @@
-//! One job: what a system under test is told: one run, on its command line as JSON.
+//! One job: the order for a system under test: one run, on its command line as JSON.
 
 use crate::Outcome;
 use crate::rig::stores::StoreKind;
@@ -19,7 +19,7 @@ pub enum Child {
     RestoreProbe(KeyedRun),
 }
 
-/// What is compared in W1.
+/// The systems that W1 compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum RowsSystem {
     /// Tidegate, through the library entry of its binary
@@ -57,7 +57,7 @@ pub struct RowsRun {
     pub workers: usize,
 }
 
-/// How the events of a user come together.
+/// The way in which the events of a user come together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// Re-keyed through a repartition topic.
@@ -66,7 +66,7 @@ pub enum Shape {
     Declared,
 }
 
-/// How far records go without an engine.
+/// The way of records without an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hops {
     /// Into the topic where those of a user lie together.
@@ -76,7 +76,7 @@ pub enum Hops {
 }
 
 impl Hops {
-    /// How many there are.
+    /// Number of hops.
     pub const fn count(self) -> usize {
         match self {
             Self::One => 1,
@@ -94,9 +94,9 @@ pub struct KeyedRun {
     pub input: String,
     pub output: String,
     pub shape: Shape,
-    /// Of the input and of what belongs to it.
+    /// Partitions of the input and of the topics that belong to it.
     pub partitions: i32,
-    /// One in so many events of a user is announced.
+    /// Events of a user for each notice.
     pub every: u64,
     /// Events that used so much are dropped before the shuffle.
     pub kept: u64,
@@ -105,7 +105,7 @@ pub struct KeyedRun {
     pub commit_ms: u64,
     pub workers: usize,
     pub store: StoreKind,
-    /// How often what is committed goes into the store.
+    /// Interval at which committed values go into the store.
     pub flush_ms: u64,
     /// Where a store on disk lies.
     pub folder: PathBuf,

@@ -14,7 +14,7 @@ use sqlx::postgres::PgPool;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What rdkafka's feature `tokio` holds; switching it on here would build the client twice.
+/// The same as in rdkafka's feature `tokio`; switching that on here would build the client twice.
 struct TokioRuntime;
 
 impl AsyncRuntime for TokioRuntime {

@@ -1,7 +1,7 @@
 //! One job: start what the command line names: a workload, or one system under test in a process of its own.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-/// As the service has it, see src/main.rs; the references run with it too.
+/// The service's allocator, see src/main.rs; the references run with it too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

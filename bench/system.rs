@@ -20,7 +20,7 @@ const LINE_WAIT: Duration = Duration::from_mins(10);
 pub struct System {
     process: process::Child,
     input: Option<ChildStdin>,
-    /// What it says, line by line.
+    /// Lines that the child prints.
     lines: Receiver<String>,
     pub started: Instant,
 }
@@ -88,7 +88,7 @@ impl Drop for System {
     }
 }
 
-/// What a child counts, and the thread that tells.
+/// The counters of a child, and whether it is to stop.
 #[derive(Default)]
 pub struct Progress {
     /// Records handled: committed to the database.
@@ -118,7 +118,7 @@ impl Progress {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Tells `first` and `done`, then waits for the end of standard input. In this thread.
+    /// Prints `first` and `done` in this thread, then waits for the end of standard input.
     pub fn tell(self: &Arc<Self>, total: u64, mut refresh: impl FnMut(&Self) -> Outcome) -> Outcome {
         let progress = Arc::clone(self);
         std::thread::spawn(move || {

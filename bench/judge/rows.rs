@@ -12,7 +12,7 @@ use std::collections::HashSet;
 /// Rows fetched at once.
 const PAGE: i64 = 100_000;
 
-/// What must hold after a run.
+/// The conditions that must hold after a run.
 pub struct Case<'a> {
     pub brokers: &'a str,
     pub database: &'a str,
@@ -23,12 +23,12 @@ pub struct Case<'a> {
     pub group: Option<&'a str>,
 }
 
-/// What was found, all as it must be.
+/// The facts found, all as they must be.
 pub struct Verdict {
     pub messages: usize,
 }
 
-/// One row's life as the seed tells it: it changes `count` times.
+/// One row's life by the seed: it changes `count` times.
 #[derive(Clone, Copy)]
 struct Life {
     count: i64,
@@ -37,7 +37,7 @@ struct Life {
 }
 
 impl Life {
-    /// Lives on until a change that is announced; answers its number and size. `None` when it has none left.
+    /// Lives on until a change that is published; answers its number and size. `None` when it has none left.
     fn next_notice(&mut self, id: i64, threshold: f64) -> Option<(i64, f64)> {
         while self.n < self.count {
             let (n, change) = (self.n, change(id, self.v));
@@ -63,7 +63,7 @@ pub fn judge(case: &Case<'_>) -> Outcome<Verdict> {
         lives[usize::try_from(id)? - 1].count += 1;
     }
     let messages = outputs(case, &mut lives)?;
-    // Every life has now been lived to its last notice; the rest of it announces nothing.
+    // Every life has now been lived to its last notice; the rest of it publishes nothing.
     for (id, life) in (1..).zip(&mut lives) {
         if let Some((n, _)) = life.next_notice(id, threshold(case.share)) {
             return Err(format!("judge: change {n} of row {id} was not announced").into());
@@ -76,7 +76,7 @@ pub fn judge(case: &Case<'_>) -> Outcome<Verdict> {
     Ok(Verdict { messages })
 }
 
-/// Each announced change once, in the order of the row's changes.
+/// Each published change once, in the order of the row's changes.
 fn outputs(case: &Case<'_>, lives: &mut [Life]) -> Outcome<usize> {
     let mut messages = 0;
     let mut ids: HashSet<Vec<u8>> = HashSet::new();

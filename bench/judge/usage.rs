@@ -1,5 +1,5 @@
 //! One job: the sums by user, against the seed: every event once and with its user, the sums as they follow from the
-//! order in which a user's events lie together, each announcement once.
+//! order in which a user's events lie together, each notice once.
 
 use super::offsets;
 use crate::Outcome;
@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use std::collections::{HashMap, HashSet};
 use tidegate::flow::key::partition_for;
 
-/// What must hold after a run.
+/// The conditions that must hold after a run.
 pub struct Case<'a> {
     pub brokers: &'a str,
     pub events: &'a Events,
@@ -22,7 +22,7 @@ pub struct Case<'a> {
     pub keyed: &'a str,
     /// Whether the group reads them there.
     pub is_keyed_read: bool,
-    /// What the sums came to; `None` for a system that keeps none.
+    /// The expected sums; `None` for a system that keeps none.
     pub sums: Option<Sums<'a>>,
     /// Topics that must be empty.
     pub dead_letters: &'a [String],
@@ -32,13 +32,13 @@ pub struct Case<'a> {
 pub struct Sums<'a> {
     pub changelog: &'a str,
     pub output: &'a str,
-    /// One in so many events of a user is announced.
+    /// Events of a user for each notice.
     pub every: u64,
-    /// What a user had used before the first event; a user that had used nothing is not in the changelog.
+    /// The usage of a user before the first event; a user that had used nothing is not in the changelog.
     pub before: &'a dyn Fn(u64) -> Usage,
 }
 
-/// What was found, all as it must be.
+/// The facts found, all as they must be.
 pub struct Verdict {
     pub messages: usize,
     /// Records in the changelog: the sums are written once a user and transaction.
@@ -95,7 +95,7 @@ struct Follow<'a> {
     /// The last number by source and keyed partition: order must be kept.
     last: Vec<Option<u64>>,
     usages: Vec<Usage>,
-    /// Units by user and count: what is to be announced.
+    /// Units by user and count: the notices that are due.
     due: HashMap<(u64, u64), u64>,
     next_offsets: Vec<i64>,
     scratch: Vec<u8>,
@@ -186,7 +186,7 @@ fn changelog(brokers: &str, sums: &Sums<'_>, usages: &[Usage]) -> Outcome<u64> {
     Ok(records)
 }
 
-/// What is due was announced, once each, and nothing else.
+/// Each notice that is due was published once, and nothing else.
 fn announcements(brokers: &str, sums: &Sums<'_>, mut due: HashMap<(u64, u64), u64>) -> Outcome<usize> {
     let messages = due.len();
     let mut ids: HashSet<Vec<u8>> = HashSet::new();

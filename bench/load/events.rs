@@ -55,12 +55,12 @@ impl Events {
         mix(self.seed ^ mix(number)) % self.users
     }
 
-    /// What it used, from 0 to 9, each as often.
+    /// Units that the event used, from 0 to 9, each as often.
     pub fn units(&self, number: u64) -> u64 {
         mix(self.seed ^ mix(number)) / self.users % KEEP_ALL
     }
 
-    /// How many events used less than `kept`.
+    /// Number of events that used less than `kept`.
     pub fn count_below(&self, kept: u64) -> u64 {
         if kept >= KEEP_ALL {
             self.records
@@ -118,7 +118,7 @@ pub struct Event {
     pub units: u64,
 }
 
-/// What is kept for each user.
+/// The value kept for each user.
 #[derive(Serialize, Deserialize, Default, Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
     pub count: u64,
@@ -140,7 +140,7 @@ impl Usage {
     }
 }
 
-/// What is announced.
+/// The value of a notice.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Update {
     pub user: String,

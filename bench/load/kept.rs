@@ -16,7 +16,7 @@ pub fn read(value: &[u8]) -> Outcome<Usage> {
     Ok(serde_json::from_slice(json)?)
 }
 
-/// What a user has used before a restore, and its kept value of 32 bytes.
+/// The usage of a user before a restore, and its kept value of 32 bytes.
 pub fn before_restore(seed: u64, user: u64) -> (Usage, Vec<u8>) {
     let z = mix(seed ^ mix(user));
     let usage = Usage { count: 10_000_000 + z % 90_000_000, units: 100 + z % 900, ..Usage::default() };

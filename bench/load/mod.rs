@@ -37,21 +37,21 @@ pub fn notification(id: i64, at_us: u64) -> String {
     format!("{{\"id\":{id},\"at\":{at_us}}}")
 }
 
-/// As the notification's reader sees it.
+/// A notification as its reader sees it.
 #[derive(Deserialize)]
 pub struct Notification {
     pub id: i64,
     pub at: u64,
 }
 
-/// What is announced.
+/// The value of a notice.
 #[derive(Serialize, Deserialize)]
 pub struct Notice {
     pub id: i64,
-    /// How often the row had changed before.
+    /// Number of earlier changes of the row.
     pub n: i64,
     pub change: f64,
-    /// As in the notification.
+    /// The moment from the notification.
     pub at: u64,
 }
 
@@ -67,7 +67,7 @@ pub fn change(id: i64, v: f64) -> f64 {
     (mix(id.cast_unsigned() ^ mix(v.to_bits())) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Changes of at least this much are announced when `share` of all are to be.
+/// Smallest change that is published, so that `share` of all changes are.
 pub fn threshold(share: f64) -> f64 {
     1.0 - share
 }

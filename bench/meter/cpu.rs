@@ -29,7 +29,7 @@ const TICK: f64 = 0.01;
 struct Stat {
     parent: u32,
     ticks: u64,
-    /// Of children that were waited for.
+    /// CPU time of children that were waited for.
     child_ticks: u64,
 }
 
@@ -100,7 +100,7 @@ impl Sample {
         Ok(self.foreign() / (seconds * std::thread::available_parallelism()?.get() as f64))
     }
 
-    /// What processes that have no part in the run have used.
+    /// CPU time of processes that have no part in the run.
     fn foreign(&self) -> f64 {
         (self.machine - self.own - self.broker - self.postgres - self.runner).max(0.0)
     }

@@ -1,4 +1,5 @@
-//! One job: read the output as a committed reader, and tell how long each notification took from the moment it was due.
+//! One job: read the output as a committed reader, and measure how long each notification took from the moment it was
+//! due.
 
 use crate::Outcome;
 use crate::load::Notice;

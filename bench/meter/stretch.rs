@@ -1,4 +1,4 @@
-//! One job: run a system over a backlog and tell what the stretch from its first published records to its last cost.
+//! One job: run a system over a backlog and measure the cost of the stretch from its first published records to its last.
 
 use crate::Outcome;
 use crate::child::Child;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// What was measured.
+/// The measurements of a stretch.
 pub struct Stretch {
     /// Input records.
     records: f64,
@@ -45,7 +45,7 @@ impl Stretch {
         Ok(Self { records, seconds, used, resident_mib_max, first_output_ms, foreign_share })
     }
 
-    /// As a judged run of the report.
+    /// Turns it into a judged run of the report.
     pub fn judged(&self, system: &'static str, has_database: bool, messages: usize) -> Run {
         let per_record = |seconds: f64| seconds / self.records * 1e6;
         let run = Run {

@@ -4,7 +4,7 @@ use super::{Common, Keeping};
 use crate::load::events::{BYTES_MIN, KEEP_ALL, USERS_MAX};
 use clap::{Args, ValueEnum};
 
-/// What is compared in W2.
+/// The systems that W2 compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum System {
     /// Tidegate, through the library entry of its binary
@@ -60,7 +60,7 @@ impl Keyed {
         self
     }
 
-    /// How many events of `bytes` an input has: about equal work for the disk.
+    /// Number of events of `bytes` in an input: about equal work for the disk.
     pub const fn records_of(&self, bytes: usize) -> u64 {
         if bytes > 256 { self.records / 4 } else { self.records }
     }

@@ -35,7 +35,7 @@ pub enum Mode {
     Child { json: String },
 }
 
-/// What every workload takes.
+/// The options that every workload takes.
 #[derive(Args, Debug, Clone)]
 pub struct Common {
     /// Short inputs, one repetition: does everything work?
@@ -55,7 +55,7 @@ pub struct Common {
     pub perf: Option<PathBuf>,
 }
 
-/// How keyed state is kept.
+/// The options for keeping keyed state.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Keeping {
     /// Where keyed state lies

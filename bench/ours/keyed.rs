@@ -24,10 +24,10 @@ use tidegate::ports::source::Subscription;
 pub const STORE: &str = "usage";
 /// The static member's id: a process that starts again after a kill takes its partitions back at once.
 const INSTANCE: &str = "bench-0";
-/// How often halts are looked for: a task that stands still would look like slowness.
+/// Interval of looking for halts: a task that stands still would look like slowness.
 const HALTS_EVERY: Duration = Duration::from_secs(1);
 
-/// Adds each event to its user's sum; announces one in `every`.
+/// Adds each event to its user's sum; publishes one in `every`.
 struct Sum {
     every: u64,
 }

@@ -110,7 +110,7 @@ pub fn run(child: &RowsRun) -> Outcome {
     Ok(())
 }
 
-/// What the broker says is committed: asked only when everything has been handled.
+/// The committed offsets by the broker's answer: asked for only when everything has been handled.
 struct CommittedOffsets {
     consumer: BaseConsumer,
     input: String,

@@ -24,7 +24,7 @@ use tokio_postgres::Statement;
 /// Batches that the database may be ahead of Kafka.
 const AHEAD: usize = 8;
 
-/// What a database transaction leaves to publish.
+/// The messages and positions that a database transaction leaves to publish.
 struct Publication {
     records: u64,
     /// Next offset by partition.

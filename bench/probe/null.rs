@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::engine::settings::EngineSettings;
 
-/// How long an idle worker takes to see that it is to end.
+/// Longest time until an idle worker sees that it is to end.
 const IDLE: Duration = Duration::from_millis(50);
 
 pub fn run(run: &KeyedRun, hops: Hops) -> Outcome {
@@ -44,7 +44,7 @@ pub fn run(run: &KeyedRun, hops: Hops) -> Outcome {
     Ok(())
 }
 
-/// What one thread does.
+/// The work of one thread.
 struct Hop {
     consumer: BaseConsumer,
     producer: Transactions,

@@ -31,7 +31,7 @@ pub struct Report {
     pub restarts: Vec<RestartRun>,
     pub memory: Vec<MemoryRun>,
     pub claims: Vec<Claim>,
-    /// What was left out, and why.
+    /// Parts that were left out, and why.
     pub notes: Vec<String>,
 }
 

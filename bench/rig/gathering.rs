@@ -24,7 +24,7 @@ use tidegate::flow::key::partition_for;
 
 /// The last version that names topics by name.
 const VERSION: i16 = 12;
-/// How long the last answers may take.
+/// Longest time for the last answers.
 const WAIT: Duration = Duration::from_secs(30);
 
 /// Gathers records for `linger` and sends them in one request; several requests may be under way. Any refusal is an error
@@ -142,7 +142,7 @@ fn read_answers(mut stream: TcpStream, answered: &AtomicUsize) -> Outcome {
     loop {
         let mut length = [0; 4];
         if stream.read_exact(&mut length).is_err() {
-            return Ok(()); // closed after the last one, or too early, which the count tells
+            return Ok(()); // closed after the last one, or too early: the count shows which
         }
         let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length))?];
         stream.read_exact(&mut frame)?;

@@ -19,7 +19,7 @@ pub struct Rig {
     pub brokers: String,
     /// The broker's process.
     pub broker: u32,
-    /// Where the broker tells its counters (JMX).
+    /// The port at which the broker reports its counters (JMX).
     counters_port: u16,
     database: Option<Database>,
 }
@@ -51,7 +51,7 @@ fn pid(file: &Path) -> Outcome<u32> {
     Ok(std::fs::read_to_string(file)?.trim().parse()?)
 }
 
-/// What the broker's JVM is told: how it compiles, and where its counters can be read.
+/// The environment of the broker's JVM: how it compiles, and where its counters can be read.
 fn of_the_broker(is_quick: bool, counters_port: u16) -> Vec<(&'static str, String)> {
     let counters = format!(
         "-Dcom.sun.management.jmxremote.port={counters_port} -Dcom.sun.management.jmxremote.rmi.port={counters_port} \

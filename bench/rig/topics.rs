@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 /// Partitions of every topic.
 pub const PARTITIONS: i32 = 8;
 
-/// How long a created topic may take to be told of.
+/// Longest time until the broker reports a created topic.
 const VISIBLE_WAIT: Duration = Duration::from_secs(30);
 
-/// What notifications of a backlog carry as the moment they were due: 16 digits, as a real one.
+/// The due moment in the notifications of a backlog: 16 digits, as a real one.
 const LONG_AGO_US: u64 = 1_000_000_000_000_000;
 
 /// A topic to be created.
@@ -29,7 +29,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    /// Of [`PARTITIONS`] partitions, keeping everything.
+    /// A topic of [`PARTITIONS`] partitions that keeps everything.
     pub const fn new(name: &'a str) -> Self {
         Self { name, partitions: PARTITIONS, is_compacted: false }
     }
@@ -40,7 +40,7 @@ pub fn create(brokers: &str, names: &[&str]) -> Outcome {
     create_all(brokers, names.iter().copied().map(Topic::new))
 }
 
-/// Creates topics, and waits until the broker tells of them: it answers before it knows itself what it was asked for.
+/// Creates topics, and waits until the broker reports them: its answer comes before the topics are known to it.
 pub fn create_all<'a>(brokers: &str, topics: impl Iterator<Item = Topic<'a>>) -> Outcome {
     let wanted: Vec<Topic<'a>> = topics.collect();
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
@@ -125,7 +125,7 @@ pub fn fill(brokers: &str, input: &Input) -> Outcome {
 
 /// A producer for a paced load, ready to send to `topic`: the first record does not wait for metadata.
 pub fn paced_producer(brokers: &str, topic: &str) -> Outcome<ThreadedProducer<DefaultProducerContext>> {
-    // As a service would: without any linger, 2,000 requests a second would keep the broker from the system under test.
+    // A service would linger too: without it, 2,000 requests a second would keep the broker from the system under test.
     let producer = producer(brokers, "2")?;
     producer.client().fetch_metadata(Some(topic), Duration::from_secs(30))?;
     Ok(producer)

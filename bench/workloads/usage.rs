@@ -13,7 +13,7 @@ use crate::rig::topics::{self, PARTITIONS, Topic};
 use crate::rig::{Rig, filling};
 
 const SEED: u64 = 20_260_131;
-/// One in so many events of a user is announced, as in the published runs of Kafka Streams.
+/// Events of a user for each notice, as in the published runs of Kafka Streams.
 const EVERY: u64 = 10;
 
 /// A workload over keyed state under way.
@@ -123,12 +123,12 @@ impl<'a> UsageBench<'a> {
     }
 }
 
-/// How many records a system counts in all: every event, and those that are kept again where they arrive.
+/// Number of records that a system counts in all: every event, and those that are kept again where they arrive.
 fn counted(events: &Events, kept: u64, hops: Hops) -> u64 {
     events.records + if hops == Hops::Both { events.count_below(kept) } else { 0 }
 }
 
-/// How often a system counts an event, on average.
+/// Times that a system counts an event, on average.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn per_event(events: &Events, run: &KeyedRun) -> f64 {
     run.records as f64 / events.records as f64

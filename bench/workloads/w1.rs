@@ -1,4 +1,4 @@
-//! One job: W1: a notification changes its row once, and every fifth change is announced, exactly once.
+//! One job: W1: a notification changes its row once, and every fifth change is published, exactly once.
 //!
 //! First a backlog, for throughput and CPU: ours and bare in pairs, the order rotating. Then a fixed rate, for latency.
 
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SEED: u64 = 20_260_131;
-/// How long the load gathers records: the Java client's default is 5 ms, before version 4 it was none.
+/// Time for which the load gathers records: the Java client's default is 5 ms, before version 4 it was none.
 const LINGER: Duration = Duration::from_millis(2);
 
 struct W1<'a> {
@@ -51,7 +51,7 @@ pub fn run(options: &Rows) -> Outcome {
     report.end(options.common.save)
 }
 
-/// What is promised of ours, as far as it was measured.
+/// The claims about ours, for the parts that were measured.
 fn claims(report: &mut Report) {
     let rate = report.ratio(["ours", "bare"], None, |run| run.records_per_s).map(|spread| spread.median);
     report.claim("rate, ours/bare", rate, 0.6, true);

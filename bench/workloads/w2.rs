@@ -37,7 +37,7 @@ pub fn run(options: &Keyed) -> Outcome {
     report.end(options.common.save)
 }
 
-/// What is promised of ours, as far as it was measured.
+/// The claims about ours, for the parts that were measured.
 fn claims(report: &mut Report, bytes: usize, kept: u64) {
     let rate = report.ratio(["ours", "null"], Some(bytes), |run| run.records_per_s).map(|spread| spread.median);
     report.claim(&format!("rate at {bytes} B, {kept} of ten kept, ours/null"), rate, 0.6, true);

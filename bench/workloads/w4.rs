@@ -53,7 +53,7 @@ fn declared(bench: &mut UsageBench<'_>, events: &Events) -> Outcome<Run> {
     Ok(run)
 }
 
-/// What is promised of a source that needs no shuffle.
+/// The claims about a source that needs no shuffle.
 fn claims(report: &mut Report, bytes: usize) {
     let ratio = |number: fn(&Run) -> f64| report.ratio(PAIR, Some(bytes), number).map(|spread| spread.median);
     let (all, own, broker) = (ratio(Run::all_us), ratio(|run| run.own_us), ratio(|run| run.broker_us));

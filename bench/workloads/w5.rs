@@ -21,11 +21,11 @@ use rdkafka::producer::Producer;
 use std::time::{Duration, Instant};
 
 const SEED: u64 = 20_260_131;
-/// Events that are handled after a restore, to prove what was restored.
+/// Events handled after a restore, which check what was restored.
 const PROOFS: u64 = 1_000;
 /// Bytes of an event.
 const EVENT_BYTES: usize = 100;
-/// How long an idle instance settles before its memory is read.
+/// Time for which an idle instance settles before its memory is read.
 const SETTLE: Duration = Duration::from_secs(3);
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -59,12 +59,12 @@ pub fn run(options: &Stores) -> Outcome {
     report.end(options.common.save)
 }
 
-/// What is promised of ours, as far as it was measured.
+/// The claims about ours, for the parts that were measured.
 fn claims(report: &mut Report) {
     let rate = |system: &str| report.restore_rate(system);
     let (ours, probe) = (rate("ours"), rate("probe"));
     let share = ours.zip(probe).map(|(ours, probe)| ours / probe);
-    // Either will do; the one that is nearer to its bound is told.
+    // Either claim will do; the one nearer to its bound is reported.
     if share.is_some_and(|share| share >= 0.7) {
         report.claim("restore, ours/probe", share, 0.7, true);
     } else {
@@ -105,7 +105,7 @@ impl W5<'_> {
         Ok((run, internal))
     }
 
-    /// As many changelog records as there are keys.
+    /// Writes one changelog record for each key.
     fn fill(&self, internal: &Internal) -> Outcome {
         filling::changelog(&self.rig.brokers, &internal.changelog, SEED, self.options.keys)
     }
@@ -145,7 +145,7 @@ impl W5<'_> {
         Ok(())
     }
 
-    /// One restore by the engine. Events behind it and the judge prove it.
+    /// One restore by the engine. Events behind it and the judge check it.
     fn ours(&self, run: &KeyedRun, internal: &Internal) -> Outcome<RestoreRun> {
         let mut system = System::start(&Child::Keyed(run.clone()))?;
         let restored = self.restored(&mut system, "ours")?;
@@ -174,7 +174,7 @@ impl W5<'_> {
         let (begun_at, before) = (Instant::now(), processes.sample());
         let records = system.expect("ready")?;
         let (seconds, used) = (begun_at.elapsed().as_secs_f64(), processes.sample() - before);
-        // Behind a restore of ours lie the changes of the events that proved it.
+        // Behind a restore of ours lie the changes of the events that checked it.
         if !(self.options.keys..=self.options.keys + PROOFS).contains(&records) {
             return Err(format!("{name}: {records} records restored, where {} lie there", self.options.keys).into());
         }
@@ -241,7 +241,7 @@ impl W5<'_> {
         Ok(())
     }
 
-    /// What an idle instance with empty stores takes.
+    /// Measures the memory of an idle instance with empty stores.
     fn memory(&mut self, partitions: i32) -> Outcome<MemoryRun> {
         let (run, _) = self.prepare("memory", partitions, 0)?;
         let mut system = System::start(&Child::Keyed(run))?;
