@@ -1,8 +1,8 @@
-//! The load that the system tests are run under: notifications of two co-partitioned topics change a row by a random draw,
-//! and about 30 % of the changes are told. The draw is kept in the row, in its notice and, by a trigger, in a ledger of all
-//! changes, so that an oracle can tell a result that was published again from one that was computed again.
+//! The load of the system tests: notifications of two co-partitioned topics change a row by a random draw, and about 30 %
+//! of the changes are published. The draw is kept in the row, in its notice and, by a trigger, in a ledger of all
+//! changes. So an oracle can distinguish a result that was published again from one that was computed again.
 //!
-//! Against the contract of [`Algorithm`], on purpose: it is not a function of its arguments.
+//! The algorithm breaks the contract of [`Algorithm`] on purpose: it is not a function of its arguments.
 
 #[path = "../tests/oracle/laws/chain.rs"]
 mod chain;
@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 #[derive(Deserialize)]
 struct Reading {
-    /// Anything, 20 B to 900 KiB with the rest: it is told again.
+    /// Any text; the record has 20 B to 900 KiB with the rest. The notice repeats it.
     #[serde(default)]
     payload: String,
-    /// What is wrong with it.
+    /// The defect of the record.
     poison: Option<Poison>,
 }
 
@@ -35,7 +35,7 @@ enum Poison {
 struct Thing {
     nonce: i64,
     chain: i64,
-    /// How many changes there have been.
+    /// Number of changes so far.
     links: i64,
     /// The changes since the row was read, for the ledger: a trigger moves them there.
     trail: String,

@@ -1,6 +1,6 @@
 //! State in a step with rows: each deposit changes its account's row and the counts in a store beside the partition, and
-//! every tenth deposit of an account is told. Rows, store and notices agree whatever dies in between; the system tests kill
-//! this one.
+//! every tenth deposit of an account is published. Rows, store and notices agree whatever dies in between; the system
+//! tests kill this one.
 
 use serde::{Deserialize, Serialize};
 use tidegate::flow::{Algorithm, Context, Reject, Store, Topology};
