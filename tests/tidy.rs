@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each room may import of ours. A room is a prefix of a file's path below `src`; the longest match counts.
+/// Imports of ours that each room may have. A room is a prefix of a file's path below `src`; the longest match counts.
 const ARROWS: [(&str, &[&str]); 27] = [
     ("flow", &["flow"]),
     ("ports", &["ports", "flow"]),
@@ -143,7 +143,7 @@ fn judge(path: &str, text: &str) -> Vec<String> {
 /// The modules of a crate, by their paths: `["engine", "relay"]`.
 type Module = Vec<String>;
 
-/// What one file imports, and what it re-exports.
+/// The imports of one file, and its re-exports.
 #[derive(Default)]
 struct File {
     path: String,

@@ -32,7 +32,7 @@ use std::time::Duration;
 use tidegate::ports::Clock;
 use tidegate::ports::clock::SystemClock;
 
-/// How long a test waits for what must come. A broker's rebalance may take two session heartbeats and a join.
+/// Longest wait of a test for an answer that must come. A broker's rebalance may take two session heartbeats and a join.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks `check` until it answers, and gives up with `what` after [`PATIENCE`].

@@ -1,4 +1,4 @@
-//! A member of a group under test: polls its source and remembers what it was told.
+//! A member of a group under test: polls its source and remembers what it heard.
 
 use crate::eventually;
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
 use tidegate::ports::source::{Listener, Membership, Source, TaskId};
 
-/// A record as told.
+/// A record as heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     pub task: TaskId,
@@ -16,7 +16,7 @@ pub struct Heard {
     pub value: Option<Vec<u8>>,
 }
 
-/// What a source told, in order of time where order matters.
+/// The reports of a source, in order of time where order matters.
 #[derive(Default)]
 pub struct Notes {
     pub tasks: BTreeSet<TaskId>,

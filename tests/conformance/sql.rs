@@ -17,7 +17,7 @@ fn special(table: &Table) -> Vec<(String, String)> {
     spec.differences(Some(&[])).into_iter().map(sentence).collect()
 }
 
-/// The name of a table, which its difference from nothing tells.
+/// The name of a table, taken from its difference from nothing.
 fn name(table: &Table) -> String {
     let spec = TableSpec { table: table.clone(), columns: Vec::new() };
     let told = spec.differences(None).remove(0);

@@ -246,8 +246,8 @@ impl LogBench for JournalledLog {
 
     fn history(&self, group: &str) -> Box<dyn TopicHistory> {
         let log = self.log();
-        // What is read here comes from the file, not from the log that wrote it; unless a transaction is open, of which
-        // the file knows nothing.
+        // The history is read from the file, not from the log that wrote it; unless a transaction is open, of which the
+        // file knows nothing.
         let log = if log.open_transactions() == 0 { open(&self.settings) } else { log };
         Box::new(log.history(group))
     }

@@ -198,7 +198,7 @@ const LIES: &[Lie] = &[
     }),
     ("record-order", "two records that were sent on change places", |seen, topology| {
         let internal = topology.internal_topics();
-        // Of one source partition, so of a pipeline with one partition; and each unlike any other.
+        // The two are records of one source partition, so of a pipeline with one partition; and each is unlike any other.
         let of_one = |place: &&TopicPartition| internal.contains(&place.topic) && seen.partitions == 1;
         let swapped = |place: &TopicPartition| {
             let all = &seen.log[place];
@@ -434,7 +434,7 @@ fn another_value(message: &mut Message) -> Option<()> {
     Some(())
 }
 
-/// What no step reads: a change there changes nothing else.
+/// A message that no step reads: a change there changes nothing else.
 fn is_at_the_end(place: &TopicPartition) -> bool {
     place.topic.as_str() == "out" || place.topic.as_str().ends_with("-dlt")
 }

@@ -1,6 +1,7 @@
-//! What can be said of a run without a step: engine and interpreter run the same steps of `src/flow` over the same bytes, so
-//! that whatever is wrong in there is wrong on both sides. The algorithm of `pipeline.rs` is written here once more, over
-//! maps; of the run it takes only in which order records were decided, and which of them became dead letters.
+//! Judgement of a run without a step: engine and interpreter run the same steps of `src/flow` over the same bytes, so
+//! that a mistake in there is a mistake on both sides. The algorithm of `pipeline.rs` is written here once more, over
+//! maps. It takes only two things of the run: the order in which records were decided, and which of them became dead
+//! letters.
 
 use crate::pipeline::{
     Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, StepDraw, SubDraw, TABLES, Tables,
@@ -11,7 +12,7 @@ use tidegate::flow::KeyType;
 use tidegate::flow::row::Value;
 use tidegate::testing::{Act, Disaster, Event as Happened, Finding, Message, Observed, Row};
 
-/// What a notice says, read by hand.
+/// The content of a notice, read by hand.
 struct Told {
     n: u64,
     amount: f64,
@@ -49,7 +50,7 @@ struct Came<'a> {
 /// A topic, a partition, an offset.
 type Place = (String, i32, i64);
 
-/// What a row, or the value under a key, holds.
+/// The content of a row, or of the value under a key.
 #[derive(Clone, Copy, Default, Debug)]
 struct Sums {
     version: i64,
@@ -69,7 +70,7 @@ struct Task {
     tables: [BTreeMap<Vec<u8>, i64>; 2],
 }
 
-/// What a record finds in the tables that its step is joined with.
+/// The partner that a record finds in the tables joined with its step.
 enum Partner {
     /// The number that goes into the hash.
     Known(i64),
@@ -78,7 +79,7 @@ enum Partner {
     Unknown,
 }
 
-/// How a step reads a topic.
+/// The role of a topic in a step.
 enum Role {
     Stream,
     Table(usize),
@@ -106,7 +107,7 @@ pub fn look(scenario: &Scenario, seen: &Observed) -> (Vec<Finding>, BTreeSet<&'s
     let is_recreated =
         |act: &Act| matches!(act, Act::Disaster(Disaster::Recreated(_)) | Act::Living(Disaster::Recreated(_)));
     if scenario.acts.iter().any(is_recreated) {
-        return Default::default(); // other records lie where those lay that were announced
+        return Default::default(); // other records lie where the published ones lay
     }
     let numbered = scenario.pipeline.subs.iter().enumerate();
     let limits =
@@ -137,7 +138,7 @@ pub fn look(scenario: &Scenario, seen: &Observed) -> (Vec<Finding>, BTreeSet<&'s
     (wrong.into_iter().map(|detail| Finding { kind: "literal", detail }).collect(), judged)
 }
 
-/// What came of each record, by the ids in what was written.
+/// The outcome of each record, by the ids in the messages written.
 fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
     let mut came: BTreeMap<Place, Came<'_>> = BTreeMap::new();
     for (place, message) in seen.log.iter().flat_map(|(place, all)| all.iter().map(move |message| (place, message))) {
@@ -156,7 +157,7 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
 // === Whatever happened to the run ===
 
 impl Look<'_> {
-    /// Each notice tells of its record, passes what is in front of its topic and knows nobody whom it did not meet.
+    /// Each notice is about its record, passes what is in front of its topic and knows nobody whom it did not meet.
     fn judge_notices(&mut self) {
         for (number, sub) in self.scenario.pipeline.subs.iter().enumerate() {
             let (limits, known) = (limits(self.scenario, number, sub), partners(self.seen, sub));
@@ -354,7 +355,7 @@ impl Look<'_> {
         self.judge_announced(task.0, sub, &event, notices, (seen, &sums, joined))
     }
 
-    /// What the step reads from its own stores.
+    /// The number that the step reads from its own stores.
     fn look_into_stores(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) -> i64 {
         let key = shown(self.scenario.pipeline.read_keys(sub), record.key.as_deref().unwrap_or_default());
         let Task { seen: store, last, .. } = self.tasks.entry(task).or_default();
@@ -376,7 +377,7 @@ impl Look<'_> {
         seen
     }
 
-    /// What the row, or the value under the key, holds behind the record.
+    /// The content of the row, or of the value under the key, behind the record.
     fn change(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event, joined: i64) -> Sums {
         let key = record.key.clone().unwrap_or_default();
         let mut passing = Sums::default();
@@ -412,7 +413,7 @@ impl Look<'_> {
         sums
     }
 
-    /// What was announced is what had to be: so many, in that order, with these numbers.
+    /// The published notices are the due ones: as many, in that order, with these numbers.
     fn judge_announced(
         &mut self,
         number: usize,
@@ -554,7 +555,7 @@ fn sum_after(sum: f64, event: &Event) -> f64 {
     }
 }
 
-/// How long the pad of a record's notices is.
+/// Length of the pad of a record's notices.
 fn pad(event: &Event) -> usize {
     if let Does::Large(kilobytes) = event.does { 1024 * usize::from(kilobytes) } else { 0 }
 }
@@ -563,7 +564,7 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(0)
 }
 
-/// How a step reads a topic, if it does.
+/// The role of a topic in a step, if it reads it.
 fn role(sub: &SubDraw, number: usize, topic: &str) -> Option<Role> {
     let is_lead = if sub.rekeys { rekeyed(number, sub.rekeys_twice) == topic } else { sub.lead == topic };
     let is_astray =
@@ -581,7 +582,7 @@ fn rekeyed(number: usize, is_second: bool) -> String {
     format!("drawn-by-{number}{}-repartition", if is_second { "-again" } else { "" })
 }
 
-/// What a record meets in the tables of its step.
+/// The partner of a record in the tables of its step.
 fn partner(sub: &SubDraw, task: &Task, key: &[u8]) -> Partner {
     let [one, other] = [0, 1].map(|table: usize| task.tables[table].get(key).copied());
     match (sub.join, one) {

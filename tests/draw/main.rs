@@ -40,7 +40,7 @@ fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() 
     assert!(pairs.page().contains("| missing rows retried |"), "{}", pairs.page());
 }
 
-/// They are used by `make bites` alone, so that nothing else would tell that the code has moved under one.
+/// Only `make bites` uses them, so that nothing else would show that the code has moved under one.
 #[test]
 fn every_defect_that_can_be_put_back_still_fits_the_code_and_says_by_what_it_is_found() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -112,7 +112,7 @@ fn a_failing_scenario_is_shrunk_to_what_makes_it_fail() {
     assert_eq!((small.acts.len(), small.pipeline.subs.len(), small.pipeline.partitions), (1, 1, 1));
 }
 
-/// Those that every change plays (`system::drawn`).
+/// Scenarios that every change plays (`system::drawn`).
 #[test]
 fn the_first_eight_for_real_servers_kill_and_freeze_instances_and_lose_disks() {
     let scenarios: Vec<Scenario> = (0..8).map(Scenario::for_real_servers).collect();

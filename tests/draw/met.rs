@@ -1,7 +1,7 @@
-//! What a scenario has in it, by name: features of its pipeline and settings, outcomes of its records, faults.
+//! The contents of a scenario, by name: features of its pipeline and settings, outcomes of its records, faults.
 //!
-//! An outcome counts where it can come about: a record that is told to make a filter panic counts at a step with a filter. A
-//! fault counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
+//! An outcome counts where it can come about: a record that makes a filter panic counts at a step with a filter. A fault
+//! counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
 use crate::pipeline::{BOOM, Does, Event, Hash, Join, Place, Policy, Spelling, StepDraw, SubDraw, Tables};
 use crate::scenario::Scenario;
@@ -187,7 +187,7 @@ pub fn reader<'a>(subs: &'a [SubDraw], topic: &str) -> Option<(&'a SubDraw, bool
     subs.iter().find(|sub| sub.reads(topic)).map(|sub| (sub, sub.is_table(topic)))
 }
 
-/// What becomes of a record, or makes it odd.
+/// Outcomes of a record, and oddities in it.
 pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
     let pipeline = &scenario.pipeline;
     let Some((sub, is_table)) = reader(&pipeline.subs, &sending.topic) else { return Vec::new() };

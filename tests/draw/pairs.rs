@@ -1,4 +1,4 @@
-//! How often what was drawn met each other: features of pipelines among themselves, and outcomes of records with faults.
+//! Counts of meetings between drawn things: features of pipelines among themselves, and outcomes of records with faults.
 
 use crate::met::{FEATURES, OUTCOMES, all_outcomes, faults, struck};
 use crate::scenario::{Run, Scenario};
@@ -16,7 +16,7 @@ pub const NEVER: [(&str, &str, &str); 6] = [
     ("without versions", "versions shown to steps", "what is not there cannot be shown"),
 ];
 
-/// What a million runs must have met so often.
+/// Times that a million runs must have met each pair.
 const OFTEN: u64 = 100;
 const MILLION: u64 = 1_000_000;
 

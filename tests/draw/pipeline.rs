@@ -24,7 +24,7 @@ pub enum Place {
     Key,
 }
 
-/// What the algorithm does with a record.
+/// The action of the algorithm on a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Does {
     #[default]
@@ -43,7 +43,7 @@ pub enum Does {
     Die,
     /// Takes longer than the database lets a transaction idle, then changes.
     Stall,
-    /// Announces a number that JSON cannot say.
+    /// Publishes a number that JSON cannot say.
     NotFinite,
     /// Writes what the table's constraint refuses.
     Refused,
@@ -64,7 +64,7 @@ pub struct Event {
     pub does: Does,
     #[serde(default)]
     pub amount: f64,
-    /// How many notices it leads to.
+    /// Number of notices that it leads to.
     #[serde(default)]
     pub notices: u8,
     /// The keys under which it goes on, where the step changes keys.
@@ -144,7 +144,7 @@ impl Account {
 /// The sum above which the tables' constraint refuses a row.
 pub const REFUSED: f64 = 1e12;
 
-/// What is announced. It can be read as an [`Event`], so that a further step may read its topic.
+/// The value of a notice. It can be read as an [`Event`], so that a further step may read its topic.
 #[derive(Debug, Serialize)]
 pub struct Notice {
     n: u64,
@@ -162,7 +162,7 @@ pub struct Notice {
     trap_notice: WriteTrap,
 }
 
-/// Notices that panic while they are counted out, where they are told to.
+/// Notices that panic while they are counted out, where the record asks for it.
 pub struct Notices {
     left: std::vec::IntoIter<Notice>,
     panics: bool,
@@ -177,8 +177,8 @@ impl Iterator for Notices {
     }
 }
 
-/// How often each record has asked to be offered again, and whether a number was ever read otherwise than it was written:
-/// shared by all instances of a run.
+/// Count of requests by each record to be offered again, and whether a number was ever read otherwise than it was
+/// written: shared by all instances of a run.
 #[derive(Clone, Default)]
 pub struct Asked {
     times: Arc<Mutex<HashMap<u64, u32>>>,
@@ -206,7 +206,7 @@ impl Asked {
     }
 }
 
-/// What every drawn step does.
+/// The algorithm of every drawn step.
 struct Steps {
     asked: Asked,
     seen: Option<Store<i64>>,
@@ -348,7 +348,7 @@ impl Algorithm for NumberedUpdate {
     fn apply(&self, event: Event, row: &mut Numbered, context: &mut Context<'_>) -> Result<Notices, Reject> {
         let Numbered { sum, count, mirror, version } = row.clone();
         let mut account = Account { count, sum, mirror, ..Account::default() };
-        // What is announced tells which version was read.
+        // The notice shows which version was read.
         let notices = self.0.apply(&event, &mut account, version, context)?;
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
         Ok(notices)
@@ -412,7 +412,7 @@ impl Partner for User {
     }
 }
 
-/// Of two tables: whatever the first one's, the second's left.
+/// Two tables: a partner of any join in the first one, and of a left join in the second.
 impl<T: Partner> Partner for (T, Option<User>) {
     fn n(&self) -> i64 {
         self.0.n() * 1_000 + self.1.n()
@@ -526,18 +526,18 @@ pub struct SubDraw {
     /// The keys of a step without rows are those of the tables, not text.
     #[serde(default)]
     pub is_typed: bool,
-    /// What its declarations are made with.
+    /// The hash that its declarations name.
     #[serde(default)]
     pub hash: Hash,
     /// Another table that is joined with the stream.
     #[serde(default)]
     pub has_second_table: bool,
-    /// How its table is declared.
+    /// The declaration of its table.
     #[serde(default)]
     pub table_declared: Option<Policy>,
     #[serde(default)]
     pub table_ttl_ms: Option<u64>,
-    /// What an earlier step announces, read as this one's table.
+    /// The output of an earlier step, read as this one's table.
     #[serde(default)]
     pub table_of: Option<String>,
     /// The same, read as its companion.
@@ -545,7 +545,7 @@ pub struct SubDraw {
     pub companion_of: Option<String>,
 }
 
-/// How a key decides its partition.
+/// The hash that decides the partition of a key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub enum Hash {
     #[default]
@@ -574,7 +574,7 @@ impl Hash {
     }
 }
 
-/// How the tables' keys are spelt, where they are neither decimal numbers nor text.
+/// Spelling of the tables' keys, where they are neither decimal numbers nor text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub enum Spelling {
     #[default]
@@ -583,7 +583,7 @@ pub enum Spelling {
     BigEndian,
 }
 
-/// What the tables make of what is written into them.
+/// The tables' treatment of the values written into them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub enum Tables {
     /// They refuse a row whose sum is too large.
@@ -591,12 +591,12 @@ pub enum Tables {
     Check,
     /// They keep whatever is written.
     Keep,
-    /// As [`Tables::Check`], and a sum is rounded down to quarters, as by a trigger.
+    /// Like [`Tables::Check`], and a sum is rounded down to quarters, as by a trigger.
     Round,
 }
 
 impl Tables {
-    /// What becomes of a row's values when they are written.
+    /// Changes a row's values as writing them would.
     pub fn round(self, values: &mut BTreeMap<String, Value>) {
         if self == Self::Round
             && let Some(Value::F64(sum)) = values.get_mut("sum")
@@ -664,7 +664,7 @@ impl SubDraw {
         matches!(self.step, StepDraw::Update(_))
     }
 
-    /// What is done about records of the lead topic in wrong partitions. In front of a change of keys nothing is declared.
+    /// The policy for records of the lead topic in wrong partitions. In front of a change of keys nothing is declared.
     pub fn declared_as(&self) -> Option<Policy> {
         self.declared.filter(|_| !self.rekeys)
     }
@@ -674,7 +674,7 @@ impl SubDraw {
         if self.declared_as().is_some() { self.hash } else { Hash::Murmur2 }
     }
 
-    /// How many stores its step has.
+    /// Number of stores of its step.
     pub fn store_count(&self) -> usize {
         let tables = usize::from(self.is_joined()) + usize::from(self.has_two_tables());
         let own = usize::from(self.has_store) + usize::from(self.has_last);
@@ -692,7 +692,7 @@ impl PipelineDraw {
         }
     }
 
-    /// How a step reads the keys of its records, where it does.
+    /// The type as which a step reads the keys of its records, where it does.
     pub fn read_keys(&self, sub: &SubDraw) -> Option<KeyType> {
         let of_log = if sub.is_typed { self.key_type() } else { KeyType::Text };
         match sub.step {
@@ -707,7 +707,7 @@ impl PipelineDraw {
         match self.spelling {
             Spelling::Plain => id.to_string(),
             Spelling::Uuid => format!("00000000-0000-4000-8000-{id:012}"),
-            // Of bytes below 128: text as well.
+            // All bytes are below 128: text as well.
             Spelling::BigEndian => String::from_utf8_lossy(&id.to_be_bytes()).into_owned(),
         }
     }

@@ -101,7 +101,7 @@ fn by_the_clock() -> u64 {
     u64::try_from(now.0 / 1_000).unwrap_or(0) * 1_000_000
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Progress {
     next: AtomicU64,
     clock: SystemClock,

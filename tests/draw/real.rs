@@ -1,13 +1,13 @@
-//! What is drawn for real servers, where nobody sees in which order the records of several partitions were decided.
+//! Scenarios for real servers, where nobody sees in which order the records of several partitions were decided.
 
 use crate::pipeline::{Hash, Join, PipelineDraw, Policy, Spelling, StepDraw, SubDraw};
 use crate::scenario::{self, Acts, Scenario};
 use std::collections::BTreeSet;
 use tidegate::testing::{Act, Random, Sending};
 
-/// So many turns are time enough to read all that was sent.
+/// Turns that are time enough to read all that was sent.
 pub const REST: u16 = 200;
-/// Each topic has so many keys of its own, and so have the keys that its records go on under.
+/// Keys of each topic's own, and keys that its records go on under.
 const KEYS: u64 = 5;
 
 impl Scenario {
@@ -55,7 +55,7 @@ impl Scenario {
 /// Which keys the records of a sub-topology's topics have: numbers of blocks of [`KEYS`] keys.
 #[derive(Clone, Default)]
 struct Keys {
-    /// What changes a row, or the state of a task: the keys that the step sees.
+    /// The keys that the step sees: they change a row, or the state of a task.
     seen: BTreeSet<u64>,
     /// The keys that the step's records go on under where a later step changes keys.
     carried: BTreeSet<u64>,

@@ -34,27 +34,27 @@ pub struct Knobs {
     pub missing_row: u8,
     pub verdicts: bool,
     pub queued_records: usize,
-    /// What every output takes at most; 0 for the default.
+    /// Largest message of every output; 0 for the default.
     pub message_bytes: usize,
     /// The largest input that is taken; 0 for the default.
     #[serde(default)]
     pub record_bytes: usize,
-    /// What the dead-letter topics take; 0 for the default.
+    /// Largest message of the dead-letter topics; 0 for the default.
     #[serde(default)]
     pub letter_bytes: usize,
     /// Over how many rows of a table one statement may go; 0 for any number.
     #[serde(default)]
     pub statement_rows: usize,
-    /// How many bytes a worker may be ahead of its Kafka stage; 0 for the default, as below.
+    /// Bytes that a worker may be ahead of its Kafka stage; 0 for the default, as below.
     #[serde(default)]
     pub unpublished_bytes: usize,
-    /// Of one Kafka transaction, with rows and without.
+    /// Bytes of one Kafka transaction, with rows and without.
     #[serde(default)]
     pub transaction_bytes: usize,
-    /// Of all caches of a worker's stores.
+    /// Bytes of all caches of a worker's stores.
     #[serde(default)]
     pub cache_bytes: usize,
-    /// How often the offsets of idle inputs are committed again.
+    /// Interval at which the offsets of idle inputs are committed again.
     #[serde(default)]
     pub recommit_ms: u64,
     /// A store not written for longer is rebuilt.
@@ -69,7 +69,7 @@ pub struct Knobs {
     /// After how many deaths a record that kills is a dead letter.
     #[serde(default = "three")]
     pub deaths: u32,
-    /// Of so many turns of an instance its relays have one.
+    /// Turns of an instance for each turn of its relays.
     #[serde(default)]
     pub lag: usize,
 }
@@ -93,7 +93,7 @@ const fn five() -> i64 {
     ROWS
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct Run {
     pub findings: Vec<Finding>,
     pub trace: String,
@@ -103,7 +103,7 @@ pub struct Run {
     pub unmet: Vec<Act>,
 }
 
-/// What a simulation came to, before it is judged.
+/// The result of a simulation, before it is judged.
 pub struct Simulated {
     pub outcome: Result<Observed, Finding>,
     pub trace: String,
@@ -112,9 +112,9 @@ pub struct Simulated {
 }
 
 pub const DOC: &str = r#"{"id":12345678901234567890123,"price":0.1234567890123456789012,"v":1.10}"#;
-/// What a record says that changes something.
+/// The mark in a record that changes something.
 const CHANGES: &str = r#""does":"Change""#;
-/// How many rows a table has.
+/// Rows of a table.
 pub const ROWS: i64 = 5;
 /// The number of a record that was drawn before the others: beyond theirs.
 pub const WISHED: u64 = 100_000;
@@ -300,7 +300,8 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         StepDraw::Process,
     ]);
     let is_update = matches!(step, StepDraw::Update(_));
-    // A step may read what an earlier one announces, or could not take. The topic `out`, which several may write, ends there.
+    // A step may read the output or the dead letters of an earlier one. The topic `out`, which several may write, ends
+    // there.
     let announced = subs.iter().filter_map(|sub: &SubDraw| sub.destination.clone());
     let mut announced: Vec<String> = announced.filter(|topic| topic != "out").collect();
     announced.retain(|topic| subs.iter().all(|sub| !sub.reads(topic)));
@@ -325,7 +326,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         let policies = [Policy::Warn, Policy::Stop, Policy::Repartition, Policy::Repartition];
         *random.choose(if is_update { &policies[..2] } else { &policies })
     });
-    // What the pipeline writes itself lies where murmur2 says.
+    // Topics that the pipeline writes itself are partitioned by murmur2.
     let is_own = lead.starts_with("in-") && !lead.ends_with("-dlt");
     let hash = if is_own && random.happens(40) { *random.choose(&[Hash::Crc32, Hash::Own]) } else { Hash::Murmur2 };
     let is_hashed_otherwise = hash != Hash::Murmur2;
@@ -406,7 +407,7 @@ impl Acts<'_> {
         let burst = *self.random.choose(&[1_u64, 3, 8, 60]);
         let mut left = records;
         let mut faults_left = faults;
-        // Whoever starts at the end has to start before anything is sent.
+        // A group that starts at the end has to start before anything is sent.
         if self.knobs.starts_at_end {
             self.acts.extend([Act::Turns(10), Act::Pass(100), Act::Turns(10)]);
         } else if self.random.happens(50) {
@@ -675,7 +676,7 @@ impl Acts<'_> {
             10..=13 => {
                 let failure = *self.random.choose(&FAILURES);
                 if failure == Failure::Renew {
-                    // A producer is replaced where one is in doubt.
+                    // A producer is replaced where it may not be used again.
                     let doubt = *self.random.choose(&[Failure::Taint, Failure::Commit, Failure::CommitAnswer]);
                     self.acts.push(Act::Fail(doubt));
                 }
@@ -726,7 +727,7 @@ impl Acts<'_> {
         }
     }
 
-    /// What nothing but a store's checkpoint tells of.
+    /// A disaster that only a store's checkpoint can show.
     fn disaster_that_a_disk_proves(&mut self) {
         let leads: Vec<String> = self.pipeline.subs.iter().map(|sub| sub.lead.clone()).collect();
         let topic = self.random.choose(&leads).clone();
@@ -803,7 +804,7 @@ impl Acts<'_> {
         }
     }
 
-    /// Sources that nobody in the pipeline writes: what a step announces is somebody's output as well.
+    /// Sources that nobody in the pipeline writes: the output of a step is somebody's output as well.
     fn inputs(&self) -> Vec<String> {
         let subs = &self.pipeline.subs;
         let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
@@ -818,7 +819,7 @@ impl Acts<'_> {
         topics
     }
 
-    /// What strikes one source partition, one store, or the database.
+    /// A disaster of one source partition, one store, or the database.
     fn local_disaster(&mut self) -> Option<Disaster> {
         let topics = self.inputs();
         if topics.is_empty() {
@@ -878,7 +879,7 @@ impl Acts<'_> {
         }
     }
 
-    /// What a database is set back to, and what it loses.
+    /// The state that a database is set back to, and the records that it loses.
     fn before(&mut self, disaster: &Disaster) {
         if *disaster != Disaster::Restored {
             return;

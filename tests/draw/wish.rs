@@ -1,10 +1,11 @@
-//! What a seed draws: most draw freely, some first wish for two features, or for an outcome and a fault, that shall meet.
+//! The draw of a seed: most draw freely, some first wish for two features, or for an outcome and a fault, that shall
+//! meet.
 
 use crate::met::{FEATURES, OUTCOMES, fault, faults, outcomes};
 use crate::scenario::{self, Acts, ROWS, Scenario};
 use tidegate::testing::{Act, COMMIT_STEPS, Random, Sending};
 
-/// So many pipelines are drawn for two features at most, for an outcome and a fault, and so many records or faults for one.
+/// Most pipelines drawn for two features, for an outcome and a fault, and most records or faults drawn for one.
 const PIPELINES: usize = 400;
 const PLACES: usize = 60;
 const TRIES: usize = 120;

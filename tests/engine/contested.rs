@@ -37,7 +37,7 @@ impl Algorithm for Add {
     }
 }
 
-/// What becomes of the amounts in batches of so many: the row, what was told, how many dead letters.
+/// The outcome of the amounts in batches of `batch_rows`: the row, the notices, the number of dead letters.
 fn outcome(
     batch_rows: usize,
     has_store: bool,

@@ -205,7 +205,7 @@ fn what_was_fetched_before_a_repeated_takeover_does_not_pass_for_what_comes_afte
     assert_eq!(versions, [1, 1, 0, 0]);
 }
 
-/// What is not below P is kept, and with it everything of its hour.
+/// Rows from P on are kept, and with them everything of their hour.
 #[test]
 fn an_input_that_is_idle_has_its_outbox_rows_let_go() {
     let mut driver = driver(1);

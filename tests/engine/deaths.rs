@@ -17,7 +17,7 @@ struct Count {
     n: i64,
 }
 
-/// How often a record has killed, and how often it shall.
+/// Deaths that a record has caused, and the number that it shall cause.
 #[derive(Clone)]
 struct Deaths {
     count: Arc<AtomicUsize>,

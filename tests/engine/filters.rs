@@ -1,10 +1,10 @@
-//! What is announced of what an algorithm says.
+//! The notices of an algorithm that filters let through.
 
 use serde_json::json;
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::testing::TestDriver;
 
-/// Tells each number on, as often as it says.
+/// Publishes each number, as often as it says.
 struct Tell;
 
 impl Algorithm for Tell {

@@ -1,4 +1,4 @@
-//! What a person must decide: that partition halts with both numbers, the others go on.
+//! Halts for a person to decide: the partition halts with both numbers, the others go on.
 
 use crate::pipeline::{driver, fill, make_a_zombie, topology};
 use serde_json::json;
@@ -17,7 +17,8 @@ fn place(partition: i32) -> TopicPartition {
     TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(partition))
 }
 
-/// Two rounds over all partitions; the instance is stopped in between, and `deed` is done to one partition meanwhile.
+/// Two rounds over all partitions; the instance is stopped in between, and one partition is disturbed by `deed`
+/// meanwhile.
 fn disturbed(deed: impl FnOnce(&mut TestDriver, i32)) -> (TestDriver, i32) {
     let mut driver = driver(16);
     let victim = partition_for(b"3", 4);
@@ -60,7 +61,7 @@ fn a_group_that_was_reset_by_hand_halts_with_both_numbers() {
     assert_halted(driver, victim, HaltReason::GroupReset);
 }
 
-/// What the halt prints (`adopt --from-database`) is in `repairs`; this is what people do by hand instead.
+/// The command that the halt prints (`adopt --from-database`) is in `repairs`; here people do it by hand instead.
 #[test]
 fn a_reset_offset_that_is_deleted_by_hand_is_looked_up_and_nothing_is_announced_twice() {
     for reset_to in [0, 1, 5] {
@@ -130,7 +131,7 @@ fn inputs_deleted_before_they_were_read_halt_or_are_skipped_as_the_settings_say(
     }
 }
 
-/// What the source has fetched already is still handed out, so the log goes on behind the gap.
+/// Records that the source has fetched already are still handed out, so the log goes on behind the gap.
 #[test]
 fn inputs_deleted_while_it_runs_halt_or_are_skipped_as_the_settings_say() {
     for policy in [DataLossPolicy::Halt, DataLossPolicy::Skip] {
@@ -302,7 +303,7 @@ fn an_owner_that_slept_between_its_claim_and_the_reading_of_k_does_not_halt() {
     assert_eq!(driver.halts(), []);
 }
 
-/// What lies behind the end by the time D is reached are other records than those that D counts.
+/// Records behind the end by the time D is reached are other ones than those that D counts.
 #[test]
 fn a_log_that_was_cut_halts_although_it_is_being_written_to() {
     let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 4);
@@ -325,7 +326,7 @@ fn a_log_that_was_cut_halts_although_it_is_being_written_to() {
     assert!((1..9).contains(&to), "{command}");
 }
 
-/// Deleted, expired or switched between protocols, a group begins to count its generations anew, below those that the
+/// Deleted, expired or switched between protocols, a group begins again to count its generations, below those that the
 /// positions were claimed by.
 #[test]
 fn a_group_whose_generations_begin_again_is_served() {
@@ -362,7 +363,7 @@ fn a_group_whose_generations_begin_again_is_served() {
             assert_eq!(driver.row_of("accounts", id).unwrap().version, 5);
         }
         crate::pipeline::announced_ids(&mut driver);
-        // Who is no member any more is fenced as ever.
+        // An instance that is no member any more is fenced as ever.
         driver.start(1);
         send(&mut driver);
         make_a_zombie(&mut driver);
@@ -373,7 +374,7 @@ fn a_group_whose_generations_begin_again_is_served() {
     }
 }
 
-/// The primary dies with a COMMIT under way, and its successor lacks what was committed before.
+/// The primary dies with a COMMIT under way, and on its successor the commits before it are missing.
 #[test]
 fn a_commit_in_doubt_after_a_failover_that_went_back_halts_instead_of_asking_for_ever() {
     let mut driver = driver(16);

@@ -81,7 +81,7 @@ fn user(driver: &mut TestDriver, user: &str, version: Option<u64>) {
     }
 }
 
-/// What each user's orders met, in the order they were told.
+/// The partners that each user's orders met, in the order of their notices.
 fn met(driver: &mut TestDriver) -> BTreeMap<String, Vec<(u64, Option<u64>)>> {
     let mut met: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for found in driver.read_raw("met") {
@@ -308,7 +308,7 @@ impl Random {
 struct Naive {
     users: BTreeMap<String, u64>,
     met: BTreeMap<String, Vec<(u64, Option<u64>)>>,
-    /// Of this window: when, whether it is an order, whose, the order's number or the user's version.
+    /// The records of this window: when, whether it is an order, whose, the order's number or the user's version.
     waiting: Vec<(u64, bool, String, Option<u64>)>,
 }
 

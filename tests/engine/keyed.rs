@@ -39,7 +39,7 @@ struct Update {
     units: i64,
 }
 
-/// Counts, and tells of every third event. Words provoke trouble.
+/// Counts, and publishes every third event. Words provoke trouble.
 struct Count;
 
 impl Algorithm for Count {
@@ -530,7 +530,7 @@ fn declared(policy: OnViolation) -> Topology {
     topology
 }
 
-/// What instance 0 has seen of the source `clicks`.
+/// The source `clicks` as instance 0 has seen it.
 fn clicks_as_declared(driver: &mut TestDriver) -> DeclaredSource {
     driver.status(0).declared.sources().remove(&TopicName::parse("clicks").unwrap()).unwrap()
 }

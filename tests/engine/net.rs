@@ -70,7 +70,7 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     Ok(count)
 }
 
-/// Counts each record and tells of it.
+/// Counts each record and publishes the count.
 struct Count;
 
 impl Algorithm for Count {
@@ -195,7 +195,7 @@ fn a_panic_in_an_upgrade_is_a_dead_letter_of_the_record_that_reads() {
     });
     let mut driver = TestDriver::new(counting(store));
     driver.run();
-    // What the release before left in the changelog.
+    // Values that the release before left in the changelog.
     let changelog = tidegate::flow::record::TopicName::parse("net-counts-changelog").unwrap();
     let place = tidegate::flow::record::TopicPartition::new(changelog, tidegate::flow::record::Partition(0));
     driver.stop(0);

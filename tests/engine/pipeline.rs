@@ -98,7 +98,7 @@ pub fn make_a_zombie(driver: &mut TestDriver) {
     driver.run();
 }
 
-/// The ids of everything announced: unique, whatever happened.
+/// The ids of everything published: unique, whatever happened.
 pub fn announced_ids(driver: &mut TestDriver) -> Vec<String> {
     let found = driver.read_raw("large-changes");
     assert!(found.iter().all(|found| found.header("ce_id") == found.header("tg_id")), "CloudEvents' id is the same");

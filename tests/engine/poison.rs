@@ -101,7 +101,7 @@ fn keys_and_headers_that_the_dead_letter_topic_would_not_take_halt_nothing() {
     assert_eq!((dead[1].key.as_deref(), omitted(&dead[1])), (Some(&b"0"[..]), [Some(2), Some(100_005), None]));
 }
 
-/// A redriven letter, or a notice of another pipeline: the ids that they bear were given by somebody else.
+/// A redriven dead letter, or a notice of another pipeline: the ids that they bear were given by somebody else.
 #[test]
 fn a_record_that_bears_the_headers_of_a_message_of_ours_is_told_apart_from_it() {
     let mut driver = driver(1);
@@ -271,8 +271,8 @@ fn refusing(calls: &Arc<AtomicUsize>) -> TestDriver {
     driver
 }
 
-/// Everything was decided once and is told once, the last three as dead letters, and nothing stands still. Answers how many
-/// of the three were decided before their topic refused them: their rows have changed.
+/// Everything was decided once and is published once, the last three as dead letters, and nothing stands still. Answers
+/// how many of the three were decided before their topic refused them: their rows have changed.
 fn is_whole(driver: &mut TestDriver, what: &str) -> usize {
     assert!(driver.halts().is_empty(), "{what}: {:?}", driver.halts());
     assert_eq!(announced_ids(driver).len(), 4, "{what}");
@@ -316,8 +316,8 @@ fn what_its_topic_refuses_after_the_commit_is_a_dead_letter_and_the_stream_goes_
     assert_eq!(driver.row_of("accounts", 0).unwrap().version, 2);
 }
 
-/// Whoever dies between the refusal and the dead letter leaves a notice that its successor finds refused as well; what was
-/// not committed is decided again, with the limit that holds by then.
+/// An instance that dies between the refusal and the dead letter leaves a notice that its successor finds refused as
+/// well. A record that was not committed is decided again, with the limit that holds by then.
 #[test]
 fn a_crash_at_any_step_of_it_leaves_one_dead_letter_for_each_refused_notice() {
     let steps = THROUGH_DATABASE.into_iter().chain(TAKEOVER);
@@ -335,7 +335,7 @@ fn a_crash_at_any_step_of_it_leaves_one_dead_letter_for_each_refused_notice() {
     assert!(crashes > 30 && refused > 60, "{crashes}, {refused}");
 }
 
-/// What was handed over behind something unpublishable comes back to a task that stands still already.
+/// Batches handed over behind something unpublishable come back to a task that stands still already.
 #[test]
 fn a_halted_partition_stays_halted_whatever_comes_back_to_it() {
     let driver =

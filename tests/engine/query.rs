@@ -292,7 +292,7 @@ fn a_key_is_asked_for_as_it_is_listed() {
 
 #[test]
 fn the_store_of_a_table_is_read_by_keys_of_its_records() {
-    /// As [`Count`], beside a table.
+    /// Counts like [`Count`], beside a table.
     struct Joined;
 
     impl Algorithm for Joined {

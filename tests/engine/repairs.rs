@@ -1,4 +1,4 @@
-//! The commands that halts print, over the models: what they write, what is announced, and a crash between any two writes.
+//! The commands that halts print, over the models: what they write and publish, and a crash between any two writes.
 
 use crate::pipeline::{driver, topology};
 use crate::rowstate;
@@ -94,7 +94,7 @@ fn version(driver: &mut TestDriver) -> i64 {
     driver.row_of("accounts", ID).unwrap().version
 }
 
-/// How often each id stands in the topic, of the victim's partition.
+/// Times that each id stands in the topic, of the victim's partition.
 fn announced(driver: &mut TestDriver) -> BTreeMap<String, usize> {
     let mut out = BTreeMap::new();
     for found in driver.read_raw("large-changes") {
@@ -160,7 +160,7 @@ fn a_replay_that_is_cut_short_goes_on_under_the_next_owner() {
     for step in [CommitStep::CommitDatabase, CommitStep::SendOffsets, CommitStep::CommitKafka] {
         let mut driver = went_back();
         repair(&mut driver, Action::Replay { outputs: Outputs::Suppress });
-        send(&mut driver, 2); // the batch that catches up goes beyond what was announced
+        send(&mut driver, 2); // the batch that catches up goes beyond what was published
         driver.crash_at(step, 1);
         driver.start(0);
         driver.run();
@@ -213,7 +213,7 @@ fn after_the_database_went_back_the_rows_may_stay_as_they_are() {
     assert_eq!(clean_audit(&mut driver).repaired, 5, "announced, and in no outbox any more");
 }
 
-/// Killed between the database's commit and the announcement; then somebody resets the group.
+/// Killed between the database's commit and the publication; then somebody resets the group.
 fn reset_by_hand(to: i64) -> TestDriver {
     let mut driver = driver(4);
     send(&mut driver, 5);
@@ -249,7 +249,7 @@ fn a_reset_group_is_set_right_and_what_was_decided_is_announced_once() {
     }
 }
 
-/// Something happens while an announcement is on its way to the brokers, acknowledged and not committed.
+/// Something happens while a publication is on its way to the brokers, acknowledged and not committed.
 struct Watched {
     inner: Box<dyn Sink>,
     on_flush: Box<dyn FnMut() + Send>,
@@ -295,7 +295,7 @@ impl Sink for Watched {
     }
 }
 
-/// A database that was claimed, or a group that was joined, while the repair announced what was left.
+/// A database that was claimed, or a group that was joined, while the repair published the rest.
 #[test]
 fn a_repair_announces_nothing_once_an_instance_has_started() {
     for is_claimed in [false, true] {
@@ -335,7 +335,7 @@ fn a_repair_replaces_a_producer_that_must_not_be_used_again() {
     send(&mut driver, 10_050);
     driver.run();
     driver.stop(0);
-    // Nothing of it is said to be announced, and the topic has lost it.
+    // The position says that nothing of it is published, and the topic has lost it.
     driver.log().delete_topic(&TopicName::parse("large-changes").unwrap());
     driver.log().create_topic("large-changes", 4).unwrap();
     let foreign = Committed { next_offset: NextOffset(0), metadata: String::new() };
@@ -554,7 +554,7 @@ fn a_crash_after_any_write_is_mended_by_running_the_command_again() {
     }
 }
 
-/// What there is once the instance has run again and taken one record more. The audit must be clean.
+/// Version, notices and D once the instance has run again and taken one record more. The audit must be clean.
 fn outcome(driver: &mut TestDriver) -> (i64, BTreeMap<String, usize>, Option<NextOffset>) {
     driver.start(0);
     send(driver, 1);
@@ -764,7 +764,7 @@ fn a_store_begins_anew_where_its_changelog_was_cut_or_its_disk_is_damaged() {
     assert!(driver.halts().is_empty());
     assert_eq!(count(&mut driver, "ada"), json!(5));
 
-    // Made anew, and empty: so is the store.
+    // The changelog is created again, and empty: so is the store.
     driver.stop(0);
     driver.log().delete_topic(&changelog.topic);
     driver.log().create_topic("clicks-totals-changelog", 4).unwrap();

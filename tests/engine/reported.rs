@@ -22,7 +22,7 @@ fn at(driver: &mut TestDriver, topic: &str, key: &str, value: &Value, at_ms: i64
     driver.send_record(topic, sent);
 }
 
-/// The field `field` of what `topic` tells of `key`.
+/// The field `field` of the messages about `key` in `topic`.
 fn told(driver: &mut TestDriver, topic: &str, key: &str, field: &str) -> Vec<Option<i64>> {
     let found = driver.read_raw(topic).into_iter().filter(|found| found.key.as_deref() == Some(key.as_bytes()));
     let field = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()[field].as_i64();
@@ -40,7 +40,7 @@ fn is_clean(driver: &mut TestDriver, topology: &Topology) {
     assert!(report.is_clean(), "{report:?}");
 }
 
-/// Between two records: nothing, so that they may share a batch; or ways in which the task goes on or begins anew.
+/// Between two records: nothing, so that they may share a batch; or ways in which the task goes on or begins again.
 const BETWEEN: [fn(&mut TestDriver); 5] = [
     |_| {},
     |driver| driver.advance(Duration::from_secs(2)),
@@ -431,7 +431,7 @@ fn second_tries() -> Topology {
     topology
 }
 
-/// A crash leaves aborted letters behind, so that the offsets in the ids differ: judged by what came of it.
+/// A crash leaves aborted dead letters behind, so that the offsets in the ids differ: judged by what came of it.
 #[test]
 fn dead_letters_that_a_second_step_reads_change_their_row_once_and_those_it_rejects_go_on() {
     assert_eq!(second_tries().validate(), Ok(()));

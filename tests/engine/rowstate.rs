@@ -31,8 +31,9 @@ struct Change {
     seen: i64,
 }
 
-/// Adds each reading to its account, counts the readings of the account and of the whole partition in a store, and tells
-/// of every second one. The last value of a reading is kept under a key of its own, and deleted by the word "forget".
+/// Adds each reading to its account, counts the readings of the account and of the whole partition in a store, and
+/// publishes every second one. The last value of a reading is kept under a key of its own, and deleted by the word
+/// "forget".
 struct Tally {
     seen: Store<i64>,
 }
@@ -87,7 +88,7 @@ pub fn send(driver: &mut TestDriver, topic: &str, id: i64, value: f64, word: &st
     driver.send(topic, id, json!({"value": value, "word": word}));
 }
 
-/// What a replay of the changelog from zero leaves in one partition.
+/// Values that a replay of the changelog from zero leaves in one partition.
 fn replayed(driver: &mut TestDriver, partition: i32) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut kept = BTreeMap::new();
     for record in driver.read_raw("tally-seen-changelog") {

@@ -103,7 +103,7 @@ fn a_record_that_asks_for_a_retry_once_the_one_before_it_is_refused_holds_up_tho
 }
 
 /// Over a record with the word "fickle" it writes too much the first time, asks to be offered again the second time, and
-/// changes as it is told from then on.
+/// changes the row as the record says from then on.
 #[derive(Default)]
 struct Fickle(AtomicU32);
 
@@ -155,7 +155,7 @@ struct Balance {
     balance: i64,
 }
 
-/// What the other step's rows have, and more.
+/// The columns of the other step's rows, and more.
 #[derive(Serialize, Deserialize)]
 struct Ledger {
     refunds: i64,

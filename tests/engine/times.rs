@@ -70,7 +70,7 @@ fn send(driver: &mut TestDriver, key: &str, at_ms: i64) {
     send_word(driver, "events", key, "", at_ms);
 }
 
-/// The counts that were told of `key`.
+/// The counts that were published for `key`.
 fn told(driver: &mut TestDriver, key: &str) -> Vec<i64> {
     let found = driver.read_raw("told").into_iter().filter(|found| found.key.as_deref() == Some(key.as_bytes()));
     let count = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()["count"].as_i64().unwrap();
@@ -82,7 +82,7 @@ fn dead(driver: &mut TestDriver, topic: &str) -> Vec<String> {
     found.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap().to_owned()).collect()
 }
 
-/// Ways in which a task begins anew.
+/// Ways in which a task begins again.
 const ANEW: [fn(&mut TestDriver); 4] = [
     |_| {},
     |driver| {
@@ -161,7 +161,7 @@ fn a_record_from_the_future_is_a_dead_letter_and_moves_no_clock() {
     assert_eq!(told(&mut driver, "future"), [1], "by now it is the present");
 }
 
-/// As every record seems where the instance's own clock is slow.
+/// Every record seems to be from the future where the instance's own clock is slow.
 #[test]
 fn a_record_from_the_future_is_decided_like_any_other_where_event_time_decides_nothing() {
     let mut topology = Topology::new("counts");
@@ -322,7 +322,7 @@ fn the_disk_holds_the_clock_beside_the_values_and_shows_it_to_nobody() {
     assert_eq!(kept[0].1, [&[1, 1], (START_MS + 5_000).to_string().as_bytes()].concat());
 }
 
-// === What is told carries the time of what it tells of ===
+// === Messages carry the time of the record that they are about ===
 
 /// The timestamps of a topic's records in partition 0, as milliseconds after the driver's start.
 fn stamps(driver: &mut TestDriver, topic: &str) -> Vec<i64> {
@@ -546,7 +546,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever dies, fails and is lost in between, and whether what is proved is written at once or late.
+    /// Whatever dies, fails and is lost in between, and whether published values are written at once or late.
     #[test]
     fn what_lives_and_what_has_expired_is_that_of_a_naive_program(deeds in deeds(), has_rows: bool, is_late: bool) {
         const AGE: i64 = 60;

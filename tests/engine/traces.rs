@@ -1,4 +1,4 @@
-//! A first start is told from a loss by all that is left of a past.
+//! A first start differs from a loss by any trace that is left of a past.
 
 use crate::rowstate::{fill, send, tally};
 use serde::Deserialize;
@@ -41,7 +41,7 @@ fn visits() -> Topology {
     topology
 }
 
-/// Keyed anew first.
+/// Given a new key first.
 fn usage() -> Topology {
     let mut topology = Topology::new("usage");
     topology.source("events").key_by("by-user", |event: &Event| event.user.clone()).aggregate("counts", Count).done();
@@ -122,7 +122,7 @@ fn lost_offsets_are_no_first_start_although_the_disk_is_fresh() {
     assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(6))));
 }
 
-/// Both steps have lost their offsets: the first would key everything anew once more, and the second count it.
+/// Both steps have lost their offsets: the first would key everything once more, and the second count it.
 #[test]
 fn a_step_without_state_does_not_begin_again_while_what_it_made_is_there() {
     let mut driver = without_disk(usage(), "events");
@@ -208,7 +208,7 @@ fn a_changelog_that_was_made_anew_halts_although_the_disk_is_fresh_until_somebod
     assert_eq!((reasons(&mut driver), driver.store("counts", "u")), (vec![], Some(json!(1))));
 }
 
-/// What is left of a store that inputs were taken without.
+/// Traces of a store that inputs were taken without.
 #[derive(Clone, Copy, PartialEq)]
 enum Left {
     Nothing,
@@ -216,7 +216,8 @@ enum Left {
     Disk,
 }
 
-/// As a release that had no such store, or one of another name, has committed it: before there was any, or after a rollback.
+/// The commit is that of a release that had no such store, or one of another name: before there was any, or after a
+/// rollback.
 #[test]
 fn a_store_that_inputs_were_taken_without_halts_until_somebody_has_said_what_it_shall_know() {
     for (is_renamed, left) in
@@ -299,7 +300,7 @@ fn an_offset_that_went_back_while_its_task_was_running_halts() {
     }
 }
 
-/// What disks remember is of before, on whichever instance the task is next.
+/// Disks remember the offsets from before the reset, on whichever instance the task is next.
 #[test]
 fn an_offset_that_an_operator_set_back_halts_nowhere() {
     let mut driver = TestDriver::new(visits()).partitions(1).instances(2);
@@ -366,7 +367,7 @@ fn rows_with_a_store_halt_likewise() {
     assert_eq!((reasons(&mut anew), anew.store("seen", "all")), (vec![], Some(json!(1))));
 }
 
-/// What was written before it was first taken over would otherwise be passed over for ever.
+/// Records written before it was first taken over would otherwise be passed over for ever.
 #[test]
 fn a_partition_that_is_added_later_is_read_from_its_beginning() {
     let latest = |settings: &mut EngineSettings| settings.start = StartPolicy::Latest;

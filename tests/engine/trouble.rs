@@ -92,7 +92,7 @@ fn report(driver: &mut TestDriver) -> AuditReport {
     audit(&topology(), &mut rows, &mut log).unwrap()
 }
 
-/// What a topic cannot hold any more is told as that: not as missing, as if the pipeline had lost it.
+/// Messages that a topic cannot hold any more are reported as such: not as missing, as if the pipeline had lost them.
 #[test]
 fn the_audit_tells_what_went_with_a_topic_or_its_beginning_from_what_is_missing() {
     let mut driver = driver();
@@ -132,7 +132,7 @@ fn a_dead_letter_topic_that_is_gone_holds_up_the_partitions_alone_that_write_it(
     assert_eq!(halted, ["readings-0"]);
 }
 
-/// What a dead owner decided, more than one transaction takes.
+/// Publications that a dead owner decided are more than one transaction takes.
 #[test]
 fn a_takeover_publishes_what_was_left_in_transactions_of_bounded_size() {
     let mut driver = TestDriver::new(topology()).settings(|settings| settings.transaction_rows = 3);
@@ -218,7 +218,8 @@ fn a_database_that_does_not_answer_whatever_is_in_doubt_holds_up_no_step_without
     }
 }
 
-/// Its row cannot be read, so the partition stands still before it; what its topic did not take at first is told later.
+/// Its row cannot be read, so the partition stands still before it; the message that its topic did not take at first is
+/// published later.
 #[test]
 fn what_was_committed_before_a_record_that_halts_is_announced_however_often_its_transaction_fails() {
     for failures in 0..10 {

@@ -1,4 +1,4 @@
-//! The shipped pipeline `usage`: events at random, brought together by user, summed, announced now and then.
+//! The shipped pipeline `usage`: events at random, brought together by user, summed, published now and then.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use tidegate::pipelines::usage::topology;
 use tidegate::ports::history::Found;
 use tidegate::testing::TestDriver;
 
-/// Sends `count` events of five users, keyed so that neither the key nor the partition tells the user.
+/// Sends `count` events of five users, keyed so that neither the key nor the partition shows the user.
 fn feed(driver: &mut TestDriver, count: u64) {
     for n in 0..count {
         let event = json!({"userId": format!("user-{}", n * 7 % 5), "units": n % 4});
@@ -18,7 +18,7 @@ fn feed(driver: &mut TestDriver, count: u64) {
     }
 }
 
-/// What an offline program makes of the same events: count and units by user.
+/// The sums that an offline program makes of the same events: count and units by user.
 fn offline(count: u64) -> BTreeMap<String, (u64, f64)> {
     let mut sums: BTreeMap<String, (u64, f64)> = BTreeMap::new();
     for n in 0..count {
@@ -140,7 +140,7 @@ fn an_instance_that_comes_back_to_its_disk_reads_nothing_again() {
     assert_eq!(sums, 65);
 }
 
-/// A redriven letter of this very pipeline: what named the letter names nothing any more.
+/// A redriven dead letter of this very pipeline: the headers that named it name nothing any more.
 #[test]
 fn a_re_keyed_copy_bears_no_header_that_would_be_read_as_ours() {
     let mut driver = TestDriver::new(topology()).partitions(3);

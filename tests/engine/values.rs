@@ -1,4 +1,4 @@
-//! What goes in comes out bit for bit: rows of which an algorithm changes one column, and values that are kept in a store.
+//! Values come out bit for bit as they went in: rows of which an algorithm changes one column, and values in a store.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +17,7 @@ struct Account {
     rate: f64,
 }
 
-/// As [`Account`], its JSON as it stands.
+/// Like [`Account`], its JSON as it stands.
 #[derive(Serialize)]
 struct Stored {
     bonus: Option<i64>,

@@ -1,6 +1,6 @@
 //! The crash points and the switches of the guards are in the test build and nowhere else.
 
-/// What the points are called in code, and the variables that arm them and switch guards off.
+/// The name of the points in code, and the variables that arm them and switch guards off.
 const TRACES: [&str; 3] = ["failpoint", "FAILPOINT", "GUARD_OFF"];
 
 #[test]

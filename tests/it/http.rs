@@ -31,7 +31,7 @@ impl View for Fake {
     }
 }
 
-/// As `run` has it: no crash of its own to tell of.
+/// The view of `run`: no crash of its own to report.
 #[derive(Default)]
 struct Service(Status);
 
@@ -157,7 +157,7 @@ impl View for Driven {
     }
 }
 
-/// What `/status` says of the driver's first instance.
+/// The answer of `/status` for the driver's first instance.
 fn reported(driver: &mut TestDriver) -> serde_json::Value {
     let server = serve("127.0.0.1:0".parse().unwrap(), Arc::new(Driven(driver.status(0)))).unwrap();
     serde_json::from_str(&get(&server, "/status").2).unwrap()

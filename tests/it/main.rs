@@ -1,4 +1,4 @@
-//! What needs more than one module and no network: one binary, fast.
+//! Tests that need more than one module and no network: one binary, fast.
 #![allow(missing_docs)]
 
 mod cli;

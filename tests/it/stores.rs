@@ -116,7 +116,7 @@ fn start_on(cluster_id: &'static str, partition: i32, is_restoring: bool) -> (Ar
     (fake, server)
 }
 
-/// What the group is told of a server in this process.
+/// The address of a server in this process, as the group learns it.
 fn told(server: &Server) -> String {
     tidegate::http::place::told(&server.address().to_string()).unwrap()
 }
@@ -381,7 +381,7 @@ fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_
     }
     assert_eq!(told, users, "page by page");
 
-    // What another process has not ended yet keeps the restore from its end.
+    // A transaction that another process has not ended yet keeps the restore from its end.
     let changelog = TopicName::parse("clicks-usage-changelog").unwrap();
     let mut other = log.sink("a stranger");
     other.begin().unwrap();

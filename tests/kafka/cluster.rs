@@ -1,4 +1,4 @@
-//! A private Kafka for the tests of this binary, and a listener that notes what it is told.
+//! A private Kafka for the tests of this binary, and a listener that notes what it hears.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -123,7 +123,7 @@ pub struct Notes {
     pub newly: Vec<TaskId>,
     pub memberships: Vec<Membership>,
     pub revoked: usize,
-    /// Called within each revoke, with the tasks and the membership last told.
+    /// Called within each revoke, with the tasks and the last membership heard of.
     pub at_revoke: Option<Box<dyn FnMut(&[TaskId], &Membership)>>,
     pub lost: usize,
     pub records: Vec<(TaskId, usize, i64, String)>,

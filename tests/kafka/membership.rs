@@ -1,4 +1,4 @@
-//! Who is given which partitions, and what an old membership may still do.
+//! Members and the partitions given to them, and what an old membership may still do.
 
 use crate::cluster::{Member, WAIT, fill, new_topic, place, shared, subscription, task, unique};
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ fn the_owner_of_each_partition_is_known_with_the_broker_side_protocol() {
     owners(&KafkaSettings { group_protocol: GroupProtocol::Consumer, ..settings });
 }
 
-/// One more member than partitions: it is told that it was taken in, and nothing else.
+/// One more member than partitions: it learns that it was taken in, and nothing else.
 fn an_idle_member_is_told(settings: &KafkaSettings) {
     let lead = new_topic(settings, "orders", 1);
     let subscription = subscription(&format!("idle-{}", unique()), &lead, &[]);

@@ -1,4 +1,4 @@
-//! How long transactions take and how fast records are read; loose limits, since the machine is shared.
+//! Times of transactions and rates of reading; loose limits, since the machine is shared.
 
 use crate::cluster::{Member, new_topic, place, shared, subscription, unique};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a committed reader sees of transactions, and who may still end them.
+//! Transactions as a committed reader sees them, and which producers may still end them.
 
 use crate::cluster::{Member, new_topic, place, shared, subscription, topic, unique};
 use std::collections::BTreeMap;

@@ -30,7 +30,7 @@ pub struct Mutant {
 }
 
 impl Mutant {
-    /// What names it while lines move.
+    /// The name that stays while lines move.
     pub fn name(&self) -> String {
         format!("{} {}: {}", self.file, self.function, self.change)
     }
@@ -40,7 +40,7 @@ impl Mutant {
     }
 }
 
-/// What is done to the text.
+/// The change of the text.
 #[derive(Clone, Debug)]
 pub enum Edit {
     /// The body that begins at this byte returns the value at once.

@@ -5,8 +5,8 @@
 //! mutants again [WORD..]   runs those that docs/mutants.jsonl says survived, or of them those whose names hold one of the words
 //! mutants list             prints every mutant there is
 //! ```
-//! Every drawn mutant is compiled into one build of a copy of the tree, behind a switch that an environment variable turns
-//! on. Those that do not compile are dropped and the build is repeated until it holds.
+//! Every drawn mutant is compiled into one build of a copy of the tree, behind a switch in an environment variable. Those
+//! that do not compile are dropped and the build is repeated until it holds.
 
 mod find;
 mod report;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// So many of a hundred that compile are to be caught.
+/// Share of the mutants that compile and are to be caught, in per cent.
 const BOUND: usize = 90;
 
 /// Which sample of which tree.
@@ -18,7 +18,7 @@ pub struct Head {
     /// Mutants that there are.
     pub all: usize,
     commit: String,
-    /// The object of `src` in git, which tells the tree whatever commit holds it.
+    /// The object of `src` in git, which identifies the tree whatever commit holds it.
     sources: String,
 }
 
@@ -129,7 +129,7 @@ pub fn write(root: &Path, head: &Head, mut records: Vec<Record>) -> io::Result<E
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Of so many that compile, so many are caught.
+/// Numbers of the mutants that compile, and of those among them that are caught.
 fn counts<'a>(records: impl IntoIterator<Item = &'a Record>) -> (usize, usize) {
     records
         .into_iter()

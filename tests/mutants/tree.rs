@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What everything is built with: what needs no server, and settings that build fast.
+/// The arguments of every build: features that need no server, and settings that build fast.
 const BUILT: [&str; 8] = [
     "--locked",
     "--no-default-features",
@@ -28,7 +28,7 @@ pub struct Tree {
     woven: BTreeMap<String, Woven>,
 }
 
-/// What was built, by the name of its target.
+/// The programs that were built, by the names of their targets.
 pub type Programs = BTreeMap<String, PathBuf>;
 
 impl Tree {
@@ -107,7 +107,7 @@ impl Tree {
         Ok(around)
     }
 
-    /// Whose text an error speaks of; with `is_wide`, whose function's.
+    /// The mutants whose text an error speaks of; with `is_wide`, those of the function.
     fn blamed(&self, error: &Value, is_wide: bool) -> Vec<u32> {
         let mut spans = Vec::new();
         spans_of(error, &mut spans);

@@ -13,15 +13,15 @@ use tidegate::ports::clock::SystemClock;
 /// The test targets that are built.
 pub const TESTS: [&str; 5] = ["--lib", "--test=engine", "--test=conformance", "--test=draw", "--test=it"];
 
-/// How long a suite may take: so many times as long as without a mutant, and at least so long.
+/// Longest time of a suite: a multiple of its time without a mutant, and at least the second number.
 const PATIENCE: (u32, Duration) = (5, Duration::from_secs(40));
 
-/// What is run for a mutant, one after the other: what finds most in the least time comes first.
+/// The suites run for a mutant, one after the other: the one that finds most in the least time comes first.
 pub struct Suite {
     pub name: &'static str,
     program: PathBuf,
     arguments: Vec<&'static str>,
-    /// How long it took without a mutant.
+    /// Its time without a mutant.
     pub clean: Duration,
     /// The mutants whose places it comes to.
     pub reached: BTreeSet<u32>,
@@ -42,13 +42,13 @@ impl Suite {
             suite("seeds 100 to 1,999", "seeds", &["until", "1900", "100"])?,
             suite("draw", "draw", &["--skip", "the_first_seeds_lead"])?,
             suite("conformance", "conformance", &[])?,
-            // The first test tells the editions apart; those of the demo fail on a busy machine.
+            // The first test checks which edition it is; those of the demo fail on a busy machine.
             suite("it", "it", &["--skip", "exit_codes_tell_usage", "--skip", "demo::"])?,
         ])
     }
 }
 
-/// How a run of a suite ended.
+/// The end of a run of a suite.
 pub enum End {
     Passed,
     /// With the line that says what failed.
@@ -80,7 +80,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What goes by the real clock and fails is run again: it has to fail twice.
+    /// Suites that go by the real clock are run again when they fail: they have to fail twice.
     pub fn with_mutant(&self, suite: &Suite, id: u32) -> io::Result<End> {
         let id = id.to_string();
         let run = || self.run(suite, ("TIDEGATE_MUTANT", &id), PATIENCE.1.max(suite.clean * PATIENCE.0));

@@ -2,7 +2,7 @@
 
 use syn::{GenericArgument, PathArguments, ReturnType, Type};
 
-/// Expressions of the return type; empty where no value can be told, such as for `impl Trait`.
+/// Expressions of the return type; empty where no value is known, such as for `impl Trait`.
 pub fn of_return(output: &ReturnType) -> Vec<String> {
     match output {
         ReturnType::Default => vec!["()".into()],

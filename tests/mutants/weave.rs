@@ -75,7 +75,7 @@ pub fn weave(text: &str, mutants: &[&Mutant]) -> Woven {
     woven
 }
 
-/// How many bytes follow in the woven text behind this byte of the source.
+/// Number of bytes that follow in the woven text behind this byte of the source.
 fn tail_of(source: &str, at: usize, places: &[Place]) -> usize {
     let mut weaver = Weaver { source, woven: Woven::default() };
     let behind: Vec<&Place> = places.iter().filter(|place| place.range.start >= at).collect();

@@ -21,7 +21,7 @@ pub const OUTPUT: &str = "out";
 const SOURCES: [&str; 2] = ["in-a", "in-b"];
 const BEGAN_AT_MS: i64 = 1_790_000_000_000;
 
-/// A clean history. Every other one is drained, some keep their outbox for a short time only, some tell of a fault.
+/// A clean history. Every other one is drained, some keep their outbox for a short time only, some contain a fault.
 pub fn clean(random: &mut Random) -> History {
     let mut world = World::new(random);
     world.feed();

@@ -14,7 +14,7 @@ use tidegate::ports::rows::OutboxRow;
 
 pub struct Falsification {
     pub anomaly: Anomaly,
-    /// What it cannot be told apart from.
+    /// Anomalies that follow from it and cannot be distinguished from it.
     pub follows: &'static [Anomaly],
     /// `None`: there is nothing in this history to falsify in this way.
     pub apply: fn(&mut History, &mut Random) -> Option<()>,
@@ -271,7 +271,7 @@ fn outbox_twice(history: &mut History, random: &mut Random) -> Option<()> {
 
 fn aborted_visible(history: &mut History, random: &mut Random) -> Option<()> {
     let output = pick(random, indexes(&history.outputs, |output| output.fate != Fate::Committed))?;
-    // As much of its transaction as lies beside it.
+    // The messages of its transaction in the same partition.
     let Output { topic, transaction, found, .. } = history.outputs[output].clone();
     let is_of_it = |output: &&mut Output| {
         output.transaction == transaction && output.topic == topic && output.found.partition == found.partition

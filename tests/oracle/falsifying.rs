@@ -1,4 +1,5 @@
-//! What falsifications are made of: choosing what fits in a history, and changing it whole, so that one thing alone is wrong.
+//! Parts of falsifications: choosing a place that fits in a history, and changing it whole, so that one thing alone is
+//! wrong.
 
 use crate::clean::{message, next_link};
 use crate::laws::chain::magnitude_of;

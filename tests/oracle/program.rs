@@ -2,8 +2,8 @@
 //!
 //! `oracle [--watch-seconds N] [--accepted FILE]`, with the servers in `TIDEGATE_KAFKA__BOOTSTRAP_SERVERS` and
 //! `TIDEGATE_DATABASE__URL`. It watches for N seconds (O7, O11 to O13), then reads everything, which must stand still by
-//! then, and prints each finding. FILE: one receipt a line, of what senders were told is accepted (O14). Ends with 0 when
-//! nothing is wrong, with 1 when something is, with 2 when it could not be judged.
+//! then, and prints each finding. FILE: one receipt a line, of each record that a sender knows as accepted (O14). Ends
+//! with 0 when nothing is wrong, with 1 when something is, with 2 when it could not be judged.
 #![allow(clippy::disallowed_methods, reason = "it watches real time")]
 
 mod laws;

@@ -1,4 +1,4 @@
-//! What a batch costs, and that concurrent batches change each row as often as they said. For figures worth reading:
+//! The cost of a batch; concurrent batches change each row as often as they said. For figures worth reading:
 //! `SYSTEM_TESTS=1 TIDEGATE_COST_SECONDS=8 cargo test --release --test postgres -- --nocapture cost_of_a_batch`.
 
 use crate::server::{Fixture, claim, now_ms, outbox_row, source, step};
@@ -24,7 +24,7 @@ fn user_and_kernel() -> [u64; 2] {
     [fields[11].parse().unwrap(), fields[12].parse().unwrap()]
 }
 
-/// How long each case takes, and how many rows there are: a million where it is to be measured.
+/// Duration of each case, and number of rows: a million where it is to be measured.
 fn size() -> (Duration, i64) {
     let seconds = std::env::var("TIDEGATE_COST_SECONDS").ok().map(|text| text.parse().unwrap());
     (Duration::from_secs(seconds.unwrap_or(1)), if seconds.is_some() { 1_000_000 } else { 10_000 })

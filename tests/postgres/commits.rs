@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
 use tidegate::ports::rows::{Claimed, CommitAnswer, Rows};
 
-/// What becomes of a COMMIT.
+/// The fate of a COMMIT.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Pass,

@@ -171,7 +171,7 @@ fn a_row_that_an_idle_session_has_locked_holds_up_its_own_partition_for_as_long_
         (0..500_i64).map(|id| id.to_string()).filter(|id| partition_for(id.as_bytes(), PARTITIONS) != held).collect();
     let query = format!("SELECT sum(version)::bigint FROM {{u}}.t WHERE id IN ({})", others.join(","));
     service.until(&query, i64::try_from(others.len()).unwrap(), Duration::from_secs(5));
-    // What comes later does not wait either, although the row is still locked.
+    // Records that come later do not wait either, although the row is still locked.
     let start = Instant::now();
     service.send(&["more"]);
     service.until(&query, 2 * i64::try_from(others.len()).unwrap(), Duration::from_secs(5));

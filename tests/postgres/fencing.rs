@@ -1,4 +1,4 @@
-//! Who may move a position (docs/protocol.md#through-the-database and #takeover).
+//! The owner that may move a position (docs/protocol.md#through-the-database and #takeover).
 
 use crate::server::{Fixture, claim, source, step};
 use std::time::{Duration, Instant};

@@ -58,7 +58,7 @@ fn partitions_are_made_ahead_and_a_late_range_stays_in_the_default_partition() {
     let Some(fixture) = Fixture::new("ahead") else { return };
     assert_eq!(fixture.number(COUNT), 14, "the one in use, half a day ahead, and the default");
     assert_eq!(schema(&fixture).maintain().unwrap(), Maintained::default());
-    // As if maintenance had not run: the current partition is missing, and a row came.
+    // The state as if maintenance had not run: the current partition is missing, and a row came.
     fixture.sql(
         "DO $$ DECLARE t text; BEGIN FOR t IN SELECT c.oid::regclass FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
          WHERE i.inhparent = '{tg}.outbox'::regclass AND c.relname <> 'outbox_default' LOOP EXECUTE 'DROP TABLE ' || t; \

@@ -69,7 +69,7 @@ fn a_primary_that_turns_read_only_is_a_retry() {
     let Some(fixture) = Fixture::new("turned") else { return };
     let mut rows = fixture.rows();
     fixture.own(&mut rows, 1);
-    // As after a switch-over that keeps connections: known only when a statement wants to write.
+    // A switch-over that keeps connections is known only when a statement wants to write.
     let settings = PostgresSettings::new(&format!("{}?application_name=x", fixture.settings.url.expose()));
     let fixture =
         Fixture { name: fixture.name, settings: PostgresSettings { schema: fixture.settings.schema, ..settings } };

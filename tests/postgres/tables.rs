@@ -116,7 +116,7 @@ struct Account {
     extra: serde_json::Value,
 }
 
-/// Adds one, and keeps a double in the JSON where it is told one.
+/// Adds one, and keeps a double in the JSON where the event is one.
 struct Deposit;
 
 impl Algorithm for Deposit {
@@ -257,7 +257,7 @@ fn every_column_type_reads_back_what_was_written_null_too() {
             assert_eq!(value, expected, "{name}");
         }
     }
-    // What the server itself says, so that two mistakes of ours cannot cancel out.
+    // The server's own text for the values, so that two mistakes of ours cannot cancel out.
     for (name, expected) in [
         ("c_at", "2026-01-31 12:00:00.250001+00"),
         ("c_uuid", "67e55044-10b1-426f-9247-bb680e5fe0c8"),
@@ -345,7 +345,7 @@ fn a_refused_row_is_a_dead_letter_without_row_data_and_the_savepoint_keeps_the_r
     let mut rows = open(&fixture, std::slice::from_ref(&spec));
     rows.read(0, &[Key::I64(1), Key::I64(2)]).unwrap();
     rows.write(0, &[write(1, 11, 11, "kept")]).unwrap();
-    let deferred = write(2, 5, 3, "secret"); // breaks the deferred unique constraint, which COMMIT would have told
+    let deferred = write(2, 5, 3, "secret"); // breaks the deferred unique constraint, which COMMIT would have reported
     for (bad, code) in [
         (write(2, 987_654, 2, "secret"), "constraint"),
         (deferred, "constraint"),
@@ -359,7 +359,7 @@ fn a_refused_row_is_a_dead_letter_without_row_data_and_the_savepoint_keeps_the_r
         if code == "constraint" {
             assert!(message.contains("constraint t_"), "{message}");
         }
-        // What failed cannot be committed, however it failed.
+        // A failed write cannot be committed, however it failed.
         rows.rollback_to_savepoint().unwrap();
     }
     rows.savepoint().unwrap();

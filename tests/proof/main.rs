@@ -27,12 +27,12 @@ pub struct Cell {
     pub seed: u64,
     pub seconds: f64,
     pub outcome: String,
-    /// What else the cell tells.
+    /// Further facts about the cell.
     #[serde(flatten)]
     pub facts: BTreeMap<String, serde_json::Value>,
 }
 
-/// What became of something that a cell, or its writing, brought to light.
+/// The fate of a defect that a cell, or its writing, brought to light.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {

@@ -4,11 +4,11 @@ use crate::{Cell, Finding, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// What is counted together.
+/// Cells that are counted together.
 pub struct Kind {
     pub name: &'static str,
     what: &'static str,
-    /// How many the long run is to have.
+    /// Number of cells that the long run is to have.
     wanted: usize,
 }
 
@@ -34,7 +34,7 @@ pub const KINDS: [Kind; 15] = [
     kind("drawn", "a drawn pipeline with drawn records through kills, judged by a naive interpreter", 60),
 ];
 
-/// Facts that are told by their largest value.
+/// Facts of which the largest value is shown.
 const WORST: [(&str, &str, &str); 2] =
     [("all_move_s", "all move after at most", "s"), ("stood_s", "a partition stood for at most", "s")];
 
@@ -94,7 +94,7 @@ fn worst(clean: &[&Cell]) -> String {
     worst.collect::<Vec<_>>().join("; ")
 }
 
-/// What caught each guard's removal, and after how many tries at most.
+/// The judges that caught each guard's removal, and the most tries that it took.
 fn guards(out: &mut String, cells: &[Cell]) {
     let mut caught: BTreeMap<&str, (usize, BTreeSet<String>, u64)> = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.kind == "guard" && cell.outcome == "clean") {

@@ -1,4 +1,4 @@
-//! A killed process loses nothing that it was told is written.
+//! A killed process loses no write that was acknowledged.
 
 use crate::child::Process;
 use crate::history::{last_whole, scramble};

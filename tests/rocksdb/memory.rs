@@ -3,7 +3,7 @@
 use crate::child::Process;
 use crate::{Folder, settings};
 
-/// What a partition may cost: 1 MiB is promised, this is what was seen and some more.
+/// Most memory of a partition: 1 MiB is promised, this is the measured value and some more.
 const KIB_EACH: i64 = 32;
 
 #[test]

@@ -1,5 +1,5 @@
-//! What can befall the database, under load and with nobody to help: its end in four ways, its sessions ended in a storm,
-//! locks that nobody gives back, a server and an instance that stand still.
+//! Faults of the database, under load and with nobody to help: its end in four ways, its sessions ended in a storm, locks
+//! that nobody gives back, a server and an instance that stand still.
 
 use crate::rig::{Feed, Instance, Proof, Random, World, say, sql, until};
 use std::fmt;
@@ -67,7 +67,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// What the server's log says more often after it.
+    /// The line that the server's log has more often after it.
     const fn trace(self) -> Option<&'static str> {
         match self {
             Self::Killed | Self::KilledForLong => Some("database system was not properly shut down"),

@@ -22,12 +22,12 @@ use tidegate::ports::changelog::ChangelogReader as _;
 use tidegate::ports::history::TopicHistory as _;
 use tidegate::testing::{Act, Event, Message, Observed, Progress, Row, Sending, Standstill};
 
-/// How long a pipeline may take to read all that was sent once everybody is up: a session, a transaction of the dead, the
+/// Longest time of a pipeline to read all that was sent once everybody is up: a session, a transaction of the dead, the
 /// retries of a record that asks for ever, and a restore.
 const TO_REST: Duration = Duration::from_secs(60);
 /// A frozen instance whose session is over has lost its partitions.
 const SESSION: Duration = Duration::from_secs(3);
-/// How many are run at a time; the rig lets no more worlds be.
+/// Number of scenarios run at a time; the rig lets no more worlds be.
 const LANES: usize = 2;
 const NAMES: [&str; 3] = ["first", "second", "third"];
 
@@ -47,7 +47,7 @@ struct Run {
     feed: KafkaFeed,
     history: KafkaHistory,
     reader: KafkaChangelog,
-    /// What is sent to the partitions of these topics is to be read.
+    /// Partitions of the topics that are sent to and read.
     sources: Vec<TopicPartition>,
     first_rows: BTreeMap<(String, Key), Row>,
     met: Met,
@@ -265,7 +265,7 @@ fn standstill(halt: &Json) -> Standstill {
     Standstill { source, reason: text("reason"), detail: text("detail") }
 }
 
-/// The drawn settings as a service is told them.
+/// The drawn settings, as environment variables of a service.
 fn settings(scenario: &Scenario) -> Vec<(&'static str, String)> {
     let knobs = &scenario.knobs;
     let missing_row = ["skip", "dead-letter", "retry"][usize::from(knobs.missing_row % 3)];
@@ -374,7 +374,7 @@ fn rows(world: &World, scenario: &Scenario, topology: &Topology) -> BTreeMap<(St
     found
 }
 
-/// What PostgreSQL writes as text.
+/// A value from the text that PostgreSQL writes.
 fn value(kind: ColumnType, text: String) -> Value {
     match kind {
         ColumnType::I16 => Value::I16(text.parse().unwrap()),
@@ -436,7 +436,7 @@ impl std::fmt::Display for Seed {
     }
 }
 
-/// How much of what may happen to instances has happened.
+/// Counts of the events that instances went through.
 #[derive(Clone, Copy, Debug, Default)]
 struct Met {
     seeds: usize,

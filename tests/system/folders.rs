@@ -1,5 +1,5 @@
-//! What a process of `usage` meets in the folder of its stores: yesterday's store, whose changelog was compacted since, and
-//! a disk that is full. Each time the changelog and the stores are what an offline program computes.
+//! Troubles of a process of `usage` in the folder of its stores: yesterday's store, whose changelog was compacted since,
+//! and a disk that is full. Each time the changelog and the stores are those that an offline program computes.
 
 use crate::keyed::{read, wait_read};
 use crate::rig::{Disk, until};
@@ -133,7 +133,7 @@ fn a_full_disk_stops_the_tasks_with_the_reason_and_nothing_is_lost() {
         let reasons = status["halts"].as_array().into_iter().flatten().map(|halt| halt["reason"].as_str());
         if reasons.eq([Some("store-unwritable"); 12]) { Ok(()) } else { Err(status["halts"].to_string()) }
     });
-    // What keeps no state goes on.
+    // The step that keeps no state goes on.
     scene.send(500);
     wait_read(&scene.world, "usage", "events", scene.sent, Duration::from_secs(20));
     assert!(instance.is_running());

@@ -1,6 +1,6 @@
-//! What a broker may answer (F3): the requests of a transaction are refused in its place, once, ten times, or for as long
-//! as it takes to see the class that `docs/errors.md` gives. When the broker answers for itself again, everything moves on,
-//! and nothing is lost or told twice.
+//! Answers that a broker may give (F3): the requests of a transaction are refused in its place, once, ten times, or for
+//! as long as it takes to see the class that `docs/errors.md` gives. When the broker answers for itself again, everything
+//! moves on, and nothing is lost or published twice.
 //!
 //! A refused request was not carried out, as with a real broker. The same codes on librdkafka alone:
 //! `adapters::kafka::refusals`.
@@ -30,12 +30,12 @@ const IDS: i64 = 1_000;
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 const SEEN_WITHIN: Duration = Duration::from_secs(60);
 const ILLEGAL_GENERATION: i16 = 22;
-/// How many cells are judged together.
+/// Number of cells judged together.
 const TOGETHER: usize = 40;
-/// How many cells are enough for a change: two of each request.
+/// Number of cells that are enough for a change: two of each request.
 const SAMPLE: usize = 12;
 
-/// Each request with codes that a broker may answer it with and librdkafka tells apart.
+/// Each request with codes that a broker may answer it with and librdkafka treats differently.
 const REFUSALS: [(ApiKey, &[&str]); 6] = [
     (
         ApiKey::InitProducerId,
@@ -106,7 +106,7 @@ const REFUSALS: [(ApiKey, &[&str]); 6] = [
     ),
 ];
 
-/// How often the broker refuses.
+/// Times that the broker refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Dose {
     Once,
@@ -241,7 +241,7 @@ fn refuse(cell: Cell, code: i16, is_end: bool, given: Arc<AtomicU64>) -> impl Fn
         if matches!(request.api, ApiKey::InitProducerId | ApiKey::EndTxn) {
             is_counted = false; // one worker: another transaction comes
         }
-        // How an abort ends is only logged.
+        // The end of an abort is only logged.
         let is_it =
             request.api == cell.request && (request.api != ApiKey::EndTxn || request.body::<EndTxnRequest>().committed);
         let is_more = given.load(Ordering::SeqCst) < cell.dose.count();

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 const IDS: i64 = 1_000;
 const PARTITIONS: i32 = 12;
-/// How often a guard's removal may get away with it.
+/// Tries in which a guard's removal may get away with it.
 const TRIES_MAX: usize = 30;
-/// How long anything may take before it is a stall.
+/// Time after which anything is a stall.
 const STALL: Duration = Duration::from_secs(20);
 
 /// Servers, what was fed, and the instances of one play, which has a number, so that their logs are their own.
@@ -64,7 +64,7 @@ impl Stage {
         self.instances.len() - 1
     }
 
-    /// What is to come is another play.
+    /// Ends the play: the next one has another number.
     fn end(&mut self) {
         for mut instance in self.instances.drain(..) {
             if instance.is_running() {
@@ -88,7 +88,7 @@ impl Stage {
         });
     }
 
-    /// What the name of an owner holds: no two processes have it.
+    /// The part of an owner's name that no two processes share.
     fn mark(&self, place: usize) -> String {
         format!(":{}:", self.instances[place].pid())
     }
@@ -101,7 +101,7 @@ impl Stage {
         i32::try_from(self.world.number(&ask)).unwrap()
     }
 
-    /// How the transactional ids of an instance begin.
+    /// The prefix of the transactional ids of an instance.
     fn producers_of(&self, place: usize) -> String {
         let log = self.instances[place].log();
         let slot = log.lines().find_map(|line| Some(line.split_once(" slot ")?.1.trim().to_owned()));
@@ -145,7 +145,7 @@ impl Stage {
 
     /// Everything is as it must be, or what is wrong and, up to the first colon, who says so.
     fn verdict(&self) -> Result<(), String> {
-        // A halt is told at once. Otherwise it is for the judge to say that something is late.
+        // A halt is reported at once. Otherwise it is for the judge to say that something is late.
         let halt = in_time(STALL, || match self.halt() {
             Some(halt) => Ok(Some(halt)),
             None if self.world.taken() >= self.feed.sent => Ok(None),
@@ -185,7 +185,7 @@ impl Stage {
         self.start("mended", "");
     }
 
-    /// The proxy keeps the first `Produce` of an instance, and tells of the end of that transaction.
+    /// The proxy keeps the first `Produce` of an instance, and reports the end of that transaction.
     fn hold_produce(&self, place: usize) -> (Receiver<Held>, Receiver<()>) {
         let ((hold, held), (end, ended)) = (channel(), channel());
         let (producers, mut client) = (self.producers_of(place), None);
@@ -451,8 +451,8 @@ fn a_position_is_read_under_its_lock_after_a_commit_without_an_answer() {
     );
 }
 
-/// Two partitions change one row, the second one while the first one's transaction is open. What they tell has no order
-/// between them but for the version that it bears; so the second one tells when the first one has.
+/// Two partitions change one row, the second one while the first one's transaction is open. Their notices have no order
+/// between them but for the version that each bears; so the second one publishes when the first one has.
 #[test]
 fn a_row_is_locked_before_it_is_read() {
     bites(
@@ -502,7 +502,7 @@ fn rows_are_locked_in_one_order() {
                 let row = "SELECT FROM accounts WHERE id = 50 FOR UPDATE";
                 let lock = Session::begin(&stage.world.postgres.url, row);
                 for number in 1..=100 {
-                    // To both workers, whether they share the partitions out by halves or in turns.
+                    // Both workers get records, whether they share the partitions out by halves or alternately.
                     for partition in [number % PARTITIONS, (number + 7) % PARTITIONS] {
                         stage.put("readings", partition, number.into(), &number.to_string());
                     }
@@ -567,7 +567,7 @@ fn a_claim_of_an_earlier_generation_does_not_stall_the_rightful_owner() {
         stage.instances[stale].wait_paused(Duration::from_secs(20));
         stage.feed.send(300, Duration::ZERO);
         stage.world.wait_taken(stage.feed.sent, STALL);
-        // It dies before the group can take it in again and share the partitions out anew, which would mend it.
+        // It dies before the group can take it in and share the partitions out again, which would mend it.
         let is_join = |request: &Request| request.api == ApiKey::JoinGroup;
         let no_joins =
             move |request: Request, _: &Line| if is_join(&request) { Deed::Drop } else { Deed::Forward(request) };

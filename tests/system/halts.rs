@@ -33,7 +33,7 @@ fn next_offset(world: &World, partition: i32) -> i64 {
     ))
 }
 
-/// The line of the log that tells of the halt has all of `words`.
+/// The line of the log that reports the halt has all of `words`.
 fn wait_halt(instance: &mut Instance, words: &[&str]) {
     crate::rig::until(&format!("{words:?} in one line of the log"), Duration::from_secs(20), || {
         let log = instance.log();
@@ -103,7 +103,7 @@ fn a_reset_group_and_a_restored_database_halt_their_partitions_and_no_others() {
     assert!(instance.is_running());
     assert!(instance.terminate(Duration::from_secs(10)).0.success());
 
-    // What the messages propose repairs both.
+    // The commands that the messages propose repair both.
     world.sql(&format!(
         "UPDATE tidegate.position SET next_offset = {d5}, published = {saved_published} WHERE topic = 'readings' AND partition = 5"
     ));

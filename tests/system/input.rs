@@ -9,7 +9,7 @@ use tidegate::ports::history::Found;
 
 const IDS: i64 = 100;
 
-/// What is sent to `readings`, and the code that its dead letter must bear.
+/// A record sent to `readings`, and the code that its dead letter must bear.
 struct Wrong {
     key: Option<&'static [u8]>,
     value: Option<Vec<u8>>,

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 const IDS: i64 = 1_000;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
-/// How often the rule that is switched off may get away with it.
+/// Tries in which the rule that is switched off may get away with it.
 const TRIES_MAX: usize = 10;
 
 /// Which request comes late.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Form {
-    /// Its copy ends the next transaction half-way: what is committed then would be announced again after a crash.
+    /// Its copy ends the next transaction half-way: the part committed then would be published again after a crash.
     Commit,
     /// Its copy takes away what the next transaction has sent, while that one's offsets are committed.
     Abort,
@@ -79,7 +79,7 @@ fn is_of_a_transaction(api: ApiKey) -> bool {
     matches!(api, InitProducerId | AddPartitionsToTxn | Produce | AddOffsetsToTxn | TxnOffsetCommit | EndTxn)
 }
 
-/// What came of it.
+/// The outcome of a late copy.
 struct Late {
     client: String,
     /// The broker's answer to the copy.
@@ -95,7 +95,7 @@ impl std::fmt::Display for Late {
     }
 }
 
-/// How far it is. An abort needs a transaction that fails first: its offsets bear an outdated generation.
+/// The stage of the play. An abort needs a transaction that fails first: its offsets bear an outdated generation.
 enum Scene {
     ToFail,
     ToHold,
@@ -223,8 +223,8 @@ fn a_late_copy_of_a_request_is_refused_and_does_no_harm() {
     proof.clean();
 }
 
-/// What `form` has done: messages lost, messages told twice, or, where the position row knows that more was published than
-/// K says, partitions halted.
+/// The harm that `form` has done: messages lost, messages published twice, or, where the position row knows that more was
+/// published than K says, partitions halted.
 fn harm(stage: &Stage, form: Form) -> (&'static str, i64) {
     let audit = stage.world.findings();
     let count = |kind: &str| audit.0[kind]["count"].as_i64().unwrap();

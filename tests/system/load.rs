@@ -121,7 +121,7 @@ fn by_hand(world: &World, output: &Output, is_committed: bool) {
     }
 }
 
-/// As `by_hand`, with another id.
+/// A copy of the message with another id.
 fn renamed(output: &Output, id: &str) -> Output {
     let mut output = output.clone();
     for header in output.found.headers.iter_mut().filter(|header| header.name == "tg_id" || header.name == "ce_id") {

@@ -1,6 +1,6 @@
-//! What a network does to one request (F2): it is lost, its answer is lost, it comes when the client has given it up, the
+//! Faults of a network in one request (F2): it is lost, its answer is lost, it comes when the client has given it up, the
 //! connection breaks behind it or in the middle of the answer. Thirteen requests of a member and its producers, each with
-//! each of the five; every partition moves on, and nothing is lost or told twice.
+//! each of the five; every partition moves on, and nothing is lost or published twice.
 //!
 //! One seed draws the sample that a run without `TIDEGATE_PROOF` is content with, and how many requests are let through
 //! before one is struck.
@@ -21,9 +21,9 @@ const TIMEOUT_MS: &str = "3000";
 const PATIENCE: Duration = Duration::from_secs(7);
 /// From the end of the fault until everything moves and everybody has a share again.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
-/// How many cells are judged together.
+/// Number of cells judged together.
 const TOGETHER: usize = 40;
-/// How many cells are enough for a change.
+/// Number of cells that are enough for a change.
 const SAMPLE: usize = 30;
 
 const REQUESTS: [ApiKey; 13] = [
@@ -111,7 +111,7 @@ struct Struck {
 fn strike(cell: Cell, passing: u64, told: Sender<Struck>) -> impl FnMut(Request, &Line) -> Deed + Send {
     let mut left = passing + 1;
     move |request, line| {
-        // Who has the pipeline's name alone looks around at a start, and has gone before anything can come late.
+        // A client with the pipeline's name alone looks around at a start, and has gone before anything can come late.
         if request.api != cell.request || left == 0 || request.client == "scoring" {
             return Deed::Forward(request);
         }
@@ -225,7 +225,7 @@ impl Stage {
     }
 }
 
-/// How many requests of a kind may be let through: of the rare ones a join or a leave has a few.
+/// Bound for the number of requests of a kind to let through: of the rare ones a join or a leave has a few.
 fn passing(request: ApiKey, random: &mut Random) -> u64 {
     random.below(match request {
         ApiKey::FindCoordinator | ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::InitProducerId => 2,

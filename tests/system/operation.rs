@@ -1,4 +1,4 @@
-//! What an operator changes while it runs: thresholds, instances.
+//! Changes by an operator while it runs: thresholds, instances.
 
 use crate::rig::{Feed, Instance, Random, World};
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn a_threshold_changed_in_the_settings_file_takes_effect_while_running() {
     world.judge(&feed, Duration::from_secs(30));
     let before = world.messages("large-changes").len();
 
-    write("nonsense"); // a mistake changes nothing and is told
+    write("nonsense"); // a mistake changes nothing and is reported
     instance.wait_log("the thresholds stay as they are", Duration::from_secs(5));
     write("1.25");
     instance.wait_log("threshold changed", Duration::from_secs(5));

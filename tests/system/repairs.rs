@@ -24,7 +24,7 @@ fn place(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(partition))
 }
 
-/// The commands in the line of the log that tells of this halt, as a person would copy them.
+/// The commands in the line of the log that reports this halt, as a person would copy them.
 pub fn told(log: &str, source: &str, reason: &str) -> Vec<String> {
     let (source, reason) = (format!("partition={source} "), format!("reason=\"{reason}\""));
     let is_it = |line: &&str| line.contains("halted: ") && line.contains(&source) && line.contains(&reason);
@@ -61,7 +61,7 @@ fn halted(world: &World) -> Vec<Value> {
 }
 
 /// Runs an instance until it ends because all of its partitions are halted, and does what each halt says: `words` choose
-/// among the commands. What a task does not come to tell of, because another of its inputs was told first, `halted` tells.
+/// among the commands. A task reports its first halted input only; the others are taken from `halted`.
 fn mend_all(world: &World, reason: &str, words: &[&str]) -> usize {
     let mut instance = world.instance(&format!("halting-{reason}{}", words.join("")));
     assert_eq!(instance.end(Duration::from_secs(40)).code(), Some(1), "{}", instance.log());
@@ -97,7 +97,7 @@ fn mend_all(world: &World, reason: &str, words: &[&str]) -> usize {
     count
 }
 
-/// How often each id stands in the topic.
+/// Times that each id stands in the topic.
 fn announced(world: &World) -> BTreeMap<String, usize> {
     let mut out = BTreeMap::new();
     for found in world.messages("large-changes") {

@@ -165,7 +165,7 @@ fn every_halt_with_stores_is_mended_by_what_it_says() {
     scene.mend(&[(7, "store-unreadable", &["state rebuild"])]);
     scene.run_once(&[(7, 11)]);
 
-    // The changelog is made anew: the store becomes what it holds, which is nothing.
+    // The changelog is created again: the store becomes what it holds, which is nothing.
     scene.admin().delete(&[topic(CHANGELOG)]).unwrap();
     until("the changelog is created anew", Duration::from_secs(20), || {
         let output = scene.world.run(&["topics", "--dir", "topics/sessions", "apply", "--env", "dev", "--yes"]);
@@ -178,7 +178,7 @@ fn every_halt_with_stores_is_mended_by_what_it_says() {
     (0..PARTITIONS).for_each(|partition| scene.click(partition, 3));
     scene.run_once(&(0..PARTITIONS).map(|partition| (partition, 3)).collect::<Vec<_>>());
 
-    // The inputs are made anew: they are read from their start, on top of what the stores hold.
+    // The inputs are created again: they are read from their start, on top of what the stores hold.
     scene.admin().delete(&[topic("clicks")]).unwrap();
     until("the inputs are created anew", Duration::from_secs(20), || {
         let output = scene.world.run(&["topics", "--dir", "topics/sessions", "apply", "--env", "dev", "--yes"]);

@@ -18,7 +18,7 @@ pub struct Scene {
     pub random: Random,
     /// Among how many users the events are spread.
     pub users: u64,
-    /// How many events have been sent.
+    /// Number of events sent.
     pub sent: u64,
     feed: KafkaFeed,
     sums: BTreeMap<String, (u64, u64)>,
@@ -61,7 +61,7 @@ impl Scene {
         self.sent += events;
     }
 
-    /// The changelog, and what the running instance tells of its store, are the sums.
+    /// The changelog, and the store as the running instance reports it, are the sums.
     pub fn judge(&self, instance: &Instance) {
         let kept = until("every sum is right", Duration::from_secs(60), || {
             let kept = changelog(&self.world, "usage", CHANGELOG);

@@ -50,7 +50,7 @@ impl Clicks {
     }
 }
 
-/// `/status` tells of one violation, and names its first record.
+/// `/status` reports one violation, and names its first record.
 fn wait_violation(instance: &Instance, user: &str, (partition, offset): (i32, i64)) -> Value {
     let expected = json!([{
         "source": format!("clicks-{partition}"), "count": 1, "first_offset": offset,
@@ -139,7 +139,7 @@ fn a_declared_source_needs_no_shuffle_and_a_planted_record_is_found_before_it_ha
     assert_eq!((kept["astray"].0, &kept["astray"].1["clicks"]), (home, &json!(1)));
     stop(&mut instance);
 
-    // Warn: it is counted and told, and handled where it lies.
+    // Warn: it is counted and reported, and handled where it lies.
     world.settings.pop();
     world.settings.push(("SESSIONS_ON_VIOLATION".into(), "warn".into()));
     let before = instance.log().len();

@@ -62,7 +62,7 @@ impl<'a> Cases<'a> {
         assert!(failures.is_empty(), "{} of the set-ups:\n\n{}", failures.len(), failures.join("\n\n"));
     }
 
-    /// As [`Cases::expect`] with a database of its own, prepared by `sql`.
+    /// Runs [`Cases::expect`] with a database of its own, prepared by `sql`.
     fn database(&mut self, name: &str, migrate: bool, sql: &str, code: i32, words: &[&str]) {
         let database = format!("case_{}", name.replace(' ', "_"));
         self.world.sql(&format!("CREATE DATABASE {database}"));

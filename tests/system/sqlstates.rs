@@ -18,7 +18,7 @@ const CELLS_MAX: usize = 40;
 /// The row that the database refuses, whatever is written. No other eight bytes of a batch are these.
 const REFUSED: i64 = 0x5EED_BAD1_5EED_BAD1;
 
-/// What the table says of an error of the server.
+/// The table's action for an error of the server.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Action {
     DeadLetter(String),
@@ -37,7 +37,7 @@ enum Place {
     Committed,
 }
 
-/// What can be seen on the wire.
+/// The reaction that can be seen on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Seen {
     /// ROLLBACK on the same connection.
@@ -52,7 +52,7 @@ struct Cell {
     forged: Forged,
     place: Place,
     action: Action,
-    /// What the COMMIT came to.
+    /// Whether nobody knows how the COMMIT ended.
     is_unknown: bool,
 }
 
@@ -192,7 +192,7 @@ struct Stage {
     instances: [Instance; 2],
     proxy: DatabaseProxy,
     producer: KafkaFeed,
-    /// How many records were sent whose row is refused.
+    /// Number of records sent whose row is refused.
     refused: i64,
     world: World, // last: the others need its servers
 }
@@ -225,7 +225,7 @@ impl Stage {
         (0..2).find(|number| self.instances[*number].log().split_off(before[*number]).lines().any(is_it))
     }
 
-    /// How many records have become dead letters with this code.
+    /// Number of records that have become dead letters with this code.
     fn letters(&self, code: &str) -> i64 {
         let count = "SELECT count(*) FROM tidegate.verdict WHERE outcome = 'dead-letter'";
         self.world.number(&format!("{count} AND note = '{code}'"))
@@ -270,7 +270,8 @@ impl Stage {
         assert_eq!(self.halted(cell, before).is_some(), cell.halts(), "{cell}");
     }
 
-    /// As an operator does once what the message names is put right. It may have ended, all its partitions being halted.
+    /// Starts an instance again, as an operator does once the named cause is gone. It may have ended, all its partitions
+    /// being halted.
     fn restart(&mut self, number: usize) {
         if self.instances[number].is_running() {
             self.instances[number].terminate(Duration::from_secs(15));

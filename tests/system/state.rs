@@ -1,5 +1,5 @@
-//! What happens to the stores of `usage`: a kill at each of K21 to K25, damaged files, a lost folder, a cut changelog, a
-//! changed partition count. Each time the changelog and the stores are what an offline program computes.
+//! Troubles of the stores of `usage`: a kill at each of K21 to K25, damaged files, a lost folder, a cut changelog, a
+//! changed partition count. Each time the changelog and the stores are those that an offline program computes.
 
 use crate::rig::{Proof, Random, until};
 use crate::scene::{CHANGELOG, Scene, restored};
@@ -146,7 +146,7 @@ fn a_changelog_that_was_cut_or_is_not_compacted_and_a_changed_partition_count_ar
     assert!(refused.log().contains("cleanup.policy must be compact, found delete"), "{}", refused.log());
     admin.alter_config(&topic, &policy("compact")).unwrap();
 
-    // Altered live: only when this start has told its page has it looked at the counts.
+    // Altered live: only when this start has printed its page has it looked at the counts.
     let before = instance.log().len();
     instance = scene.start("");
     until("it runs", Duration::from_secs(10), || {

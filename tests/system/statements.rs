@@ -20,7 +20,7 @@ const LATE: Duration = Duration::from_millis(300);
 /// In which every partition has moved on: a client gives up 5 s after the time limit of a statement.
 const MOVE_MAX: Duration = Duration::from_secs(15);
 
-/// What happens to a statement.
+/// The fate of a statement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum How {
     Cut,
@@ -68,7 +68,7 @@ impl Cell {
         Statement::ALL.into_iter().flat_map(|statement| HOWS.map(|how| Self { statement, how })).collect()
     }
 
-    /// Each statement once and each deed several times, the slow one once.
+    /// Each statement once and each fate several times, the slow one once.
     fn sample(seed: u64) -> Vec<Self> {
         let mut out: Vec<Self> = Statement::ALL
             .into_iter()
@@ -85,7 +85,7 @@ impl Cell {
         matches!(self.statement, Statement::Create | Statement::CommitCreate)
     }
 
-    /// What has to happen first on the wire for the statement to come at all.
+    /// The exchange that has to happen first on the wire for the statement to come at all.
     fn provocation(&self) -> Option<(Statement, DatabaseDeed)> {
         match self.statement {
             Statement::Settle => Some((Statement::Commit, DatabaseDeed::Withhold)),
@@ -98,7 +98,7 @@ impl Cell {
         }
     }
 
-    /// What the instance must do next: nobody knows how a COMMIT ended, and anything else is done again.
+    /// The instance's next statement: nobody knows how a COMMIT ended, and anything else is done again.
     fn sequel(&self) -> Statement {
         if self.statement == Statement::Commit { Statement::Settle } else { Statement::Connect }
     }
@@ -120,7 +120,7 @@ impl Plot {
         Self { cell, scene: if cell.provocation().is_some() { Scene::ToProvoke } else { Scene::ToStrike } }
     }
 
-    /// What becomes of the exchange, and whether the plot has come to its end.
+    /// The fate of the exchange, and whether the plot has come to its end.
     fn deed(&mut self, exchange: &Exchange) -> (DatabaseDeed, bool) {
         let statement = Statement::of(exchange);
         match self.scene {
@@ -189,7 +189,8 @@ impl Stage {
 
     fn provoke(&mut self, cell: &Cell, random: &mut Random) {
         match cell.statement {
-            // As if another had claimed it: the batch is fenced, and claims again once it has proved its membership.
+            // Another owner seems to have claimed it: the batch is fenced, and claims again once it has committed K as a
+            // member.
             Statement::Lock | Statement::Claim | Statement::CommitClaim | Statement::Rollback => {
                 let partition = random.below(12);
                 let text = format!(

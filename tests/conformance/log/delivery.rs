@@ -1,4 +1,4 @@
-//! What is delivered, from where, and what is not.
+//! Deliveries: which records come, from where on, and which do not.
 
 use super::*;
 

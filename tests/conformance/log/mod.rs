@@ -1,4 +1,4 @@
-//! What every log does, as sentences.
+//! The behaviour of every log, as sentences.
 
 mod delivery;
 mod groups;
@@ -37,7 +37,7 @@ pub trait LogBench {
     fn source(&self, subscription: &Subscription) -> Box<dyn Source>;
     /// A new transactional producer.
     fn sink(&self, transactional_id: &str) -> Box<dyn Sink>;
-    /// What the audit reads.
+    /// The history of the topics, as the audit reads it.
     fn history(&self, group: &str) -> Box<dyn TopicHistory>;
 }
 
@@ -89,8 +89,8 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// What a committed reader finds, once it is `count` messages: a broker writes the markers of a transaction after it has
-/// answered the commit.
+/// Messages that a committed reader finds, once there are `count`: a broker writes the markers of a transaction after it
+/// has answered the commit.
 #[track_caller]
 fn found(bench: &dyn LogBench, topic: &TopicName, count: usize) -> Vec<Found> {
     let found = eventually(&format!("{count} messages in {topic}"), || {
@@ -138,7 +138,7 @@ fn committed(group: &dyn Group, place: &TopicPartition) -> Option<i64> {
     answer[0].as_ref().map(|committed| committed.next_offset.0)
 }
 
-/// Polls until all members have been told of one generation.
+/// Polls until all members know of one generation.
 fn settle(members: &mut [&mut Member]) {
     let mut calm = 0;
     eventually("one generation", || {

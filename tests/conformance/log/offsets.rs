@@ -190,7 +190,8 @@ pub fn stale_generation_cannot_commit_offsets(bench: &dyn LogBench) {
     });
     let mut sink = scene.sink();
     sink.begin().unwrap();
-    // Of a partition that has moved: of one that it keeps, the broker-side protocol takes an older epoch (KIP-1251).
+    // The offset is one of a partition that has moved: for a kept one the broker-side protocol takes an older epoch
+    // (KIP-1251).
     let moved = scene.place(second.notes.tasks.first().unwrap().partition.0);
     let refused = sink.send_offsets(&[(moved, k(1))], &stale).and_then(|()| sink.commit());
     assert!(refused.as_ref().is_err_and(tidegate::ports::Fault::is_fenced), "{refused:?}");

@@ -47,7 +47,6 @@ pub fn a_record_comes_back_as_it_was_sent(bench: &dyn LogBench) {
     reader.close();
 }
 
-/// As a changelog needs it: keys, values and headers of any bytes, absent ones apart from empty ones.
 /// An event time, as a step sends it on: 0 would be the moment of sending to Kafka's client.
 pub fn a_message_keeps_the_time_it_is_given_and_0_as_1(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 1);
@@ -68,6 +67,7 @@ pub fn a_message_keeps_the_time_it_is_given_and_0_as_1(bench: &dyn LogBench) {
     reader.close();
 }
 
+/// Keys, values and headers are any bytes, absent ones apart from empty ones, as a changelog needs them.
 pub fn random_records_come_back_byte_for_byte(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 1);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;

@@ -1,4 +1,4 @@
-//! Who owns a position, and how a zombie is kept out.
+//! The owner of a position, and how a zombie is kept out.
 
 use super::*;
 

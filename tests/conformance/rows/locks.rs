@@ -1,4 +1,4 @@
-//! Who waits for whom.
+//! Locks: which transaction waits for which.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What every database does, as sentences.
+//! The behaviour of every database, as sentences.
 
 mod claims;
 mod differences;
@@ -49,13 +49,13 @@ pub trait RowsBench: Sync {
     fn rows(&self, pipeline: &str) -> Box<dyn Rows>;
     /// Work on the schema, with this retention of outbox rows.
     fn schema(&self, pipeline: &str, retention: Duration) -> Box<dyn Schema>;
-    /// What the audit reads.
+    /// The history of the rows, as the audit reads it.
     fn history(&self, pipeline: &str) -> Box<dyn RowHistory>;
     /// Whether `-0.0` stays what it is.
     fn has_negative_zero(&self) -> bool {
         true
     }
-    /// How long a transaction waits for another one's locks, at least.
+    /// Shortest time that a transaction waits for another one's locks.
     fn lock_wait(&self) -> Duration {
         Duration::from_secs(2)
     }
@@ -152,7 +152,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// What everybody sees of a row.
+    /// Version and score of a row, as everybody sees them.
     fn score(&self, id: i64) -> (i64, Value) {
         let mut rows = self.connect();
         rows.begin().unwrap();

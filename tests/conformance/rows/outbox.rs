@@ -65,7 +65,7 @@ pub fn outbox_rows_round_trip(bench: &dyn RowsBench) {
     assert_eq!(seen, outbox);
 }
 
-/// Its offsets are those of a log that is gone: kept for the audit, never announced again.
+/// Its offsets are those of a log that is gone: kept for the audit, never published again.
 pub fn outbox_rows_of_another_incarnation_are_kept_and_not_announced(bench: &dyn RowsBench) {
     let scene = Scene::new(bench);
     let mut rows = scene.owner();
@@ -81,7 +81,7 @@ pub fn outbox_rows_of_another_incarnation_are_kept_and_not_announced(bench: &dyn
     assert_eq!(seen, [other, ours]);
 }
 
-/// What stands elsewhere already is left alone: whoever is not sure whether it was committed asks again.
+/// A message that stands elsewhere already is left alone: an owner that is not sure whether it was committed asks again.
 pub fn outbox_rows_are_redirected_once(bench: &dyn RowsBench) {
     let scene = Scene::new(bench);
     let mut rows = scene.owner();

@@ -1,4 +1,4 @@
-//! What the audit reads, and the work on the schema.
+//! The reads of the audit, and the work on the schema.
 
 use super::*;
 

@@ -325,7 +325,7 @@ pub fn random_values_of_every_type_come_back_bit_for_bit(bench: &dyn RowsBench) 
     }
 }
 
-/// What waits in the outbox comes back byte for byte: keys, values, headers, absent ones apart from empty ones.
+/// Rows of the outbox come back byte for byte: keys, values, headers, absent ones apart from empty ones.
 pub fn random_outbox_rows_come_back_byte_for_byte(bench: &dyn RowsBench) {
     let scene = Scene::new(bench);
     let mut rows = scene.owner();

@@ -1,4 +1,4 @@
-//! What every place for keyed state does, as sentences.
+//! The behaviour of every place for keyed state, as sentences.
 
 mod checkpoints;
 mod lifetime;

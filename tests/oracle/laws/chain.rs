@@ -1,5 +1,5 @@
-//! What the load's algorithm makes of a random number: the next link of a row's chain, and the change's magnitude. The
-//! pipeline and the oracle both use it; nothing else of the one is known to the other.
+//! The numbers that the load's algorithm makes of a random one: the next link of a row's chain, and the change's
+//! magnitude. The pipeline and the oracle both use it; nothing else of the one is known to the other.
 
 /// The chain value behind `before` once the record at `offset` of `topic`-`partition` has changed row `id` with `nonce`.
 /// Any difference in what went before, or in any argument, gives another value (64 bits: by chance once in 2^64).

@@ -36,7 +36,7 @@ pub(super) fn judge(history: &History, index: &Index<'_>, out: &mut Findings) {
     }
 }
 
-/// What one change of one row led to.
+/// Judges the effects of one change of one row.
 fn of_change(index: &Index<'_>, place: &Place, link: &Link, verdict: &Verdict, out: &mut Findings) {
     let name = format!("{}@{}, row {}", place.0, place.1, link.id);
     let (Some(magnitude), Some(threshold)) = (verdict.magnitude, verdict.threshold) else {
@@ -79,7 +79,7 @@ fn of_notice(row: &OutboxRow, link: &Link, threshold: f64, name: &str, out: &mut
     }
 }
 
-/// Whether an outbox row has something to tell of. That a record that was to change its row did not is told elsewhere.
+/// Whether an outbox row has a cause. A record that was to change its row and did not is reported elsewhere.
 fn of_row(row: &OutboxRow, index: &Index<'_>, out: &mut Findings) {
     let place = (row.source.clone(), row.source_offset);
     let name = format!("{}@{}", place.0, place.1);
@@ -91,7 +91,7 @@ fn of_row(row: &OutboxRow, index: &Index<'_>, out: &mut Findings) {
         return;
     };
     if index.is_decided(&place) == Some(false) {
-        // With a change beyond the position, that one is told of.
+        // A change beyond the position is reported instead of its message.
         if index.links(&place).is_empty() {
             out.add(Anomaly::EffectBeyondPosition, name);
         }

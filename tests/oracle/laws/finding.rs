@@ -5,7 +5,7 @@ use std::fmt;
 /// Names each anomaly once: its law (O1 to O14, docs/glossary.md), its variant, its word, what it means.
 macro_rules! anomalies {
     ($($law:literal $variant:ident $word:literal $meaning:literal)*) => {
-        /// What can be wrong.
+        /// A thing that can be wrong.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Anomaly {
             $(#[doc = $meaning] $variant,)*
@@ -25,7 +25,7 @@ macro_rules! anomalies {
                 match self { $(Self::$variant => $word,)* }
             }
 
-            /// What it means.
+            /// The meaning of the anomaly.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)* }
             }

@@ -1,4 +1,4 @@
-//! What was: all that the oracle knows, as plain data. It stands still: nothing moved while it was read.
+//! A history: all that the oracle knows, as plain data. It stands still: nothing moved while it was read.
 
 use std::collections::BTreeMap;
 use tidegate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};
@@ -11,7 +11,7 @@ pub struct History {
     pub pipeline: String,
     /// The moment, in milliseconds since 1970.
     pub read_at_ms: i64,
-    /// How long a published outbox row may stay.
+    /// Longest time that a published outbox row may stay.
     pub outbox_kept_ms: i64,
     /// Whether everything fed was to be taken and published.
     pub is_drained: bool,
@@ -33,7 +33,7 @@ pub struct History {
     pub samples: Vec<Sample>,
     /// When the last fault ended.
     pub healed_at_ms: Option<i64>,
-    /// The receipts of readings that a sender was told are accepted, each once.
+    /// The receipts of readings reported to a sender as accepted, each once.
     pub accepted: Vec<u64>,
 }
 
@@ -69,7 +69,7 @@ pub struct Input {
     pub receipt: Option<u64>,
 }
 
-/// What a record must lead to: the load says so in a header.
+/// The effect that a record must have: the load says so in a header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expect {
     /// One change of this row.
@@ -83,7 +83,7 @@ pub enum Expect {
 pub struct Row {
     pub id: i64,
     pub version: i64,
-    /// What the last change left: its nonce and the value of the chain; 0 before the first.
+    /// The traces of the last change: its nonce and the value of the chain; 0 before the first.
     pub nonce: i64,
     pub chain: i64,
 }
@@ -102,7 +102,7 @@ pub struct Link {
     pub chain: i64,
 }
 
-/// What was decided about a record.
+/// The decision about a record.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     pub place: TopicPartition,
@@ -119,9 +119,9 @@ pub struct Verdict {
 pub struct Output {
     pub topic: TopicName,
     pub found: Found,
-    /// The transaction it was sent in, where the reader can tell; numbers are the reader's own.
+    /// The transaction it was sent in, where the reader knows it; numbers are the reader's own.
     pub transaction: Option<u64>,
-    /// What became of that transaction in this partition, by its marker.
+    /// The outcome of that transaction in this partition, by its marker.
     pub fate: Fate,
     /// Whether a committed reader sees it.
     pub is_visible: bool,
@@ -140,7 +140,7 @@ pub type Values = BTreeMap<(String, String), String>;
 /// Keyed state, three times.
 #[derive(Clone, Debug, Default)]
 pub struct States {
-    /// What the inputs lead to, computed anew.
+    /// Values computed again from the inputs.
     pub replayed: Values,
     /// The changelogs' last values.
     pub changelog: Values,
@@ -148,7 +148,7 @@ pub struct States {
     pub stores: Option<Values>,
 }
 
-/// What a watcher saw at one moment.
+/// A watcher's observations at one moment.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at_ms: i64,
@@ -177,7 +177,7 @@ impl Source {
 }
 
 impl History {
-    /// What there was to judge, in one line.
+    /// The amounts that there were to judge, in one line.
     pub(super) fn summary(&self) -> String {
         let aborted = self.outputs.iter().filter(|output| output.fate == Fate::Aborted).count();
         format!(

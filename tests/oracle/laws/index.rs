@@ -18,9 +18,9 @@ pub(super) struct Index<'h> {
     /// Outbox rows that are notices, and those that are dead letters.
     notices: HashMap<Place, Vec<&'h OutboxRow>>,
     letters: HashMap<Place, Vec<&'h OutboxRow>>,
-    /// What committed readers were told of, notices and dead letters apart.
+    /// Messages visible to committed readers, notices and dead letters apart.
     told: HashSet<(Place, bool)>,
-    /// What was decided earlier may have no outbox row any more.
+    /// Outbox rows decided earlier may be gone.
     kept_from_ms: i64,
 }
 

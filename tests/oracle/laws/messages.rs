@@ -46,7 +46,7 @@ pub(super) fn judge(history: &History, index: &Index<'_>, out: &mut Findings) {
     }
 }
 
-/// The algorithm's random draw, as a notice tells it.
+/// The algorithm's random draw, from a notice.
 pub(super) fn nonce_of(value: Option<&[u8]>) -> Option<i64> {
     #[derive(Deserialize)]
     struct Notice {
@@ -138,7 +138,7 @@ fn torn(history: &History, out: &mut Findings) -> HashSet<u64> {
     fates.into_keys().collect()
 }
 
-/// The ids of messages that are there and that no committed reader sees, for a cause that is told of already.
+/// The ids of messages that are there and that no committed reader sees, for a cause that is reported already.
 fn hidden<'h>(history: &'h History, torn: &HashSet<u64>) -> HashSet<&'h str> {
     let is_told = |output: &&Output| {
         let is_torn = output.transaction.is_some_and(|transaction| torn.contains(&transaction));

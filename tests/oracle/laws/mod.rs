@@ -1,7 +1,8 @@
 //! The oracle's laws: a pure function from a history to what is wrong in it, each finding under the name of its anomaly.
 //!
-//! A law that is broken may break others behind it. Each finding is told once, under the name that comes nearest to its
-//! cause: a message that is there twice is not also out of order, a record that changed nothing is not also unannounced.
+//! A law that is broken may break others behind it. Each finding is reported once, under the name that comes nearest to
+//! its cause: a message that is there twice is not also out of order, a record that changed nothing is not also
+//! unannounced.
 
 pub mod chain;
 mod decisions;
@@ -36,8 +37,8 @@ pub fn judge(history: &History) -> Vec<Finding> {
     out.all
 }
 
-/// The anomalies that cannot occur in a history, whatever Tidegate did, since it has nothing that tells of them. A report
-/// names them, so that nobody takes what was not looked at for what was found in order.
+/// The anomalies that cannot occur in a history, whatever Tidegate did, since it has no data about them. A report names
+/// them, so that nobody takes an anomaly that was not looked for as one that is absent.
 #[must_use]
 pub fn idle(history: &History) -> Vec<Anomaly> {
     use Anomaly::{
@@ -65,7 +66,7 @@ pub fn idle(history: &History) -> Vec<Anomaly> {
     out
 }
 
-/// How many findings are told in full; all are counted.
+/// Number of findings reported in full; all are counted.
 const NAMED: usize = 20;
 
 /// The findings for people: the first of them, how many of each anomaly, and what there was to judge.

@@ -1,4 +1,4 @@
-//! What a watcher saw over time: O7 (nothing goes back), O11, O12, O13; and O14, what senders were told.
+//! A watcher's observations over time: O7 (nothing goes back), O11, O12, O13; and O14, the receipts of senders.
 
 use super::finding::{Anomaly, Findings};
 use super::history::{History, Sample};
@@ -64,7 +64,7 @@ fn goes_on(history: &History, out: &mut Findings) {
     }
 }
 
-/// What was there when the last fault ended must be stable, and passed by K, soon afterwards. A watcher that has not
+/// The ends of logs when the last fault ended must be stable, and passed by K, soon afterwards. A watcher that has not
 /// watched for so long has nothing to say.
 fn heals(history: &History, healed_at_ms: i64, out: &mut Findings) {
     let Some(first) = history.samples.iter().find(|sample| sample.at_ms >= healed_at_ms) else { return };

@@ -1,4 +1,4 @@
-//! What the database says: rows, ledger, verdicts, outbox, positions, and who waits for whom.
+//! The content of the database: rows, ledger, verdicts, outbox, positions, and who waits for whom.
 
 use super::PIPELINE;
 use crate::laws::{Link, Position, Row, Verdict};

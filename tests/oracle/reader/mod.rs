@@ -25,7 +25,7 @@ pub const RECEIPT_HEADER: &str = "receipt";
 
 /// Outbox rows are kept for a day, and dropped by the hour.
 const OUTBOX_KEPT: Duration = Duration::from_hours(25);
-/// How long is waited until nothing moves any more.
+/// Longest wait until nothing moves any more.
 const STILL_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where the servers are.
@@ -35,7 +35,7 @@ pub struct Servers {
     pub database_url: String,
 }
 
-/// What only the one who ran the load can tell.
+/// Facts known only to the one who ran the load.
 #[derive(Default)]
 pub struct Told {
     /// Nothing more is fed, and there was time to work everything off.

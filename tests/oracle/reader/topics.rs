@@ -1,4 +1,5 @@
-//! What the topics hold, for a reader of everything and for a committed one, by plain consumers; and the group's offsets.
+//! The content of the topics, for a reader of everything and for a committed one, by plain consumers; and the group's
+//! offsets.
 
 use super::{EXPECT_HEADER, PIPELINE, RECEIPT_HEADER, batches};
 use crate::laws::{Expect, Fate, Input, Output};
@@ -32,7 +33,7 @@ impl Topics {
                 .set("group.id", PIPELINE) // to ask for its offsets; never joined
                 .set("enable.auto.commit", "false")
                 .set("enable.partition.eof", "true")
-                .set("fetch.wait.max.ms", "50") // an end is told of only then
+                .set("fetch.wait.max.ms", "50") // an end is reported only then
                 .set("isolation.level", isolation);
             config.create().map_err(|error| error.to_string())
         };

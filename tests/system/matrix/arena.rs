@@ -1,5 +1,5 @@
-//! Where a cell is played: three instances under load, sessions and transactions that end soon after a death, and clocks
-//! that tell how long a partition stood still and whether the last stable offsets move.
+//! The place where a cell is played: three instances under load, sessions and transactions that end soon after a death,
+//! and clocks that measure how long a partition stood still and whether the last stable offsets move.
 
 use super::stable::Stable;
 use super::standing::Standing;
@@ -10,17 +10,17 @@ use std::time::Duration;
 
 const IDS: i64 = 1_000;
 const NAMES: [&str; 3] = ["first", "second", "third"];
-/// Cells of one world: it is judged at its end, and what it was told grows.
+/// Cells of one world: it is judged at its end, and its data grow with each cell.
 const CELLS_MAX: usize = 40;
 const TOPICS: [&str; 5] = ["readings", "corrections", "large-changes", "readings-dlt", "corrections-dlt"];
 
-/// Of the two source topics together.
+/// Partitions of the two source topics together.
 const PARTITIONS: usize = 24;
 
 /// After this silence an instance's partitions are given to others.
 pub const SESSION: Duration = Duration::from_secs(4);
 
-/// What is kept of a cell beside its name and its length.
+/// Facts kept of a cell beside its name and its length.
 pub type Facts = Vec<(&'static str, Value)>;
 
 /// Servers, and the instances by the number of their names.
@@ -82,20 +82,20 @@ impl Arena {
         }
     }
 
-    /// How often what an earlier owner had decided was published.
+    /// Times that the decided messages of an earlier owner were published.
     pub fn recovered(&self) -> usize {
         let words = "publishing what an earlier owner decided";
         self.instances.iter().map(|instance| instance.log().matches(words).count()).sum()
     }
 
-    /// What was there at the end of the cell before is stable, and what is there now has to be soon.
+    /// The ends of logs at the end of the cell before are stable, and those of now have to be soon.
     fn settle(&mut self) {
         self.stable.wait();
         self.stable.note();
     }
 }
 
-/// What the cells are played on.
+/// The conditions under which the cells are played.
 #[derive(Default)]
 pub struct Stage {
     pub does_broker_assign: bool,

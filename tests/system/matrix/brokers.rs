@@ -1,4 +1,4 @@
-//! Brokers by the role they have for us: each killed, told to go, frozen past its session. The other two carry on.
+//! Brokers by the role they have for us: each killed, ended, frozen past its session. The other two carry on.
 
 use super::arena::{Arena, Facts, Stage, run, seconds};
 use super::cluster::{Role, wait_in_sync};
@@ -55,7 +55,7 @@ fn act(arena: &mut Arena, cell: &Cell) -> Facts {
 fn a_broker_in_each_of_its_roles_that_goes_or_freezes_is_survived() {
     let plan = |proof: &Proof, random: &mut Random| {
         let cells: Vec<Cell> = ROLES.into_iter().flat_map(|role| DEEDS.map(|deed| Cell { role, deed })).collect();
-        // Each deed once: a broker is half a minute away.
+        // Each operation once: a broker is half a minute away.
         let mut any = || ROLES[usize::try_from(random.below(ROLES.len() as u64)).unwrap()];
         proof.plan_or_sample(&cells, &DEEDS.map(|deed| Cell { role: any(), deed }))
     };

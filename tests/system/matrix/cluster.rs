@@ -1,4 +1,4 @@
-//! Who is who among the brokers, by Kafka's own tools, and whether each has everything.
+//! Roles of the brokers, by Kafka's own tools, and whether each broker has everything.
 
 use crate::rig::{World, until};
 use rdkafka::ClientConfig;
@@ -6,7 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::metadata::Metadata;
 use std::time::Duration;
 
-/// What a broker is to a pipeline.
+/// The role of a broker for a pipeline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Leader,

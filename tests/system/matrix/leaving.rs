@@ -5,7 +5,7 @@ use crate::rig::{Proof, Random};
 use std::time::Duration;
 
 const VICTIMS: [&str; 3] = ["first", "second", "third"];
-/// How long a partition may stand when its owner leaves in order.
+/// Longest stand of a partition when its owner leaves in order.
 const STOOD_MAX: Duration = Duration::from_secs(2);
 
 /// Two seconds are counted, so that nothing else may be going on.

@@ -1,4 +1,4 @@
-//! A random mix of all families of faults, drawn anew every 20 s, a quarter of them quiet, under the load; the oracle
+//! A random mix of all families of faults, drawn again every 20 s, a quarter of them quiet, under the load; the oracle
 //! judges. A run's seed repeats its choices, though not the algorithm's draws.
 
 use super::cluster::wait_in_sync;
@@ -26,7 +26,7 @@ impl std::fmt::Display for Mix {
     }
 }
 
-/// What a round has.
+/// The fault of a round.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Family {
     Quiet,

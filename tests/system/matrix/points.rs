@@ -42,7 +42,7 @@ impl Display for Pause {
     }
 }
 
-/// How often a process comes to the point before it strikes there.
+/// Number of times that a process comes to the point, the last of which strikes.
 pub fn hits(point: u32, random: &mut Random) -> u64 {
     match point {
         4 => 60 + random.below(8), // the first COMMITs are those of the start and of the claims

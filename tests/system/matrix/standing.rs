@@ -1,4 +1,4 @@
-//! How long a source partition stands still: the database is asked twenty times a second where each one is.
+//! The time for which a source partition stands still: the database is asked twenty times a second where each one is.
 
 use crate::rig::until;
 use sqlx::postgres::PgConnection;
@@ -101,6 +101,6 @@ async fn watch(url: &str, seen: &Mutex<Seen>, is_over: &AtomicBool) -> Result<()
 impl Drop for Standing {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
-        let _ = self.thread.take().unwrap().join(); // its own panic was told
+        let _ = self.thread.take().unwrap().join(); // its own panic was reported
     }
 }

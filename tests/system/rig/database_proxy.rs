@@ -18,7 +18,7 @@ pub struct Forged {
     pub sqlstate: String,
 }
 
-/// What becomes of an exchange.
+/// The fate of an exchange.
 pub enum Deed {
     Forward,
     /// The server never sees it; both lose their connection.
@@ -40,7 +40,7 @@ pub enum Deed {
 /// Sees every exchange before the server does, one at a time.
 type Rule = Box<dyn FnMut(&Exchange) -> Deed + Send>;
 
-/// What becomes of an answer.
+/// The fate of an answer.
 enum Sequel {
     Pass,
     Withhold,
@@ -55,7 +55,7 @@ struct Connection {
     is_silent: AtomicBool,
 }
 
-/// What remains of a connection whose client is gone.
+/// The remains of a connection whose client is gone.
 enum End {
     /// The server's end goes too.
     Both,

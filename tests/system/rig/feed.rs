@@ -79,7 +79,7 @@ impl Feed {
         self.reference.apply(topic, id, number);
     }
 
-    /// Any bytes; the reference is not told.
+    /// Any bytes; they are not applied to the reference.
     pub fn raw(&mut self, topic: &str, partition: Option<i32>, key: Option<&[u8]>, value: Option<&[u8]>) {
         self.producer.send(&TopicName::parse(topic).unwrap(), partition, key, value, &[]).unwrap();
         self.sent += 1;

@@ -76,7 +76,7 @@ impl Instance {
         super::until(&format!("{} stops", self.name), within, || self.is_paused());
     }
 
-    /// Whether it has stopped itself; an error tells what it does instead.
+    /// Whether it has stopped itself; an error says what it does instead.
     #[cfg(feature = "failpoints")]
     pub fn is_paused(&self) -> Result<(), String> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
@@ -94,7 +94,7 @@ impl Instance {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The address of its page, which it tells when it has started.
+    /// The address of its page, printed when it has started.
     #[cfg(feature = "rocksdb")]
     pub fn page(&self) -> Result<String, String> {
         let log = self.log();
@@ -102,7 +102,7 @@ impl Instance {
         page.map(str::to_owned).ok_or_else(|| "no page yet".into())
     }
 
-    /// What it answers at `/status`, up to a second old.
+    /// Its answer at `/status`, up to a second old.
     #[cfg(feature = "rocksdb")]
     pub fn status(&self) -> Result<Value, String> {
         let mut answer = String::new();

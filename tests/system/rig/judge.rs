@@ -10,7 +10,7 @@ use tidegate::adapters::kafka::KafkaHistory;
 use tidegate::flow::record::TopicName;
 use tidegate::ports::history::{Found, TopicHistory as _};
 
-/// What `tidegate audit -o json` says.
+/// The output of `tidegate audit -o json`.
 pub struct Audit(pub Value);
 
 impl Audit {
@@ -31,7 +31,7 @@ impl World {
         self.clean_audit().unwrap_or_else(|finding| panic!("{finding}"))
     }
 
-    /// As [`World::audit`]; a finding begins with the name of what found it.
+    /// The audit of [`World::audit`]; a finding begins with the name of what found it.
     pub fn clean_audit(&self) -> Result<Audit, String> {
         let output = self.run(&["audit", "-o", "json"]);
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -61,7 +61,7 @@ impl World {
         self.verdict(feed, within).unwrap_or_else(|finding| panic!("{finding}"))
     }
 
-    /// As [`World::judge`]; a finding begins with the name of what found it.
+    /// The judgement of [`World::judge`]; a finding begins with the name of what found it.
     pub fn verdict(&self, feed: &Feed, within: Duration) -> Result<Audit, String> {
         match self.compared(feed, within)? {
             (audit, 0) => Ok(audit),
@@ -69,8 +69,8 @@ impl World {
         }
     }
 
-    /// As [`World::judge`], where brokers refuse messages for good: each notice is told once, in its topic or as a dead letter.
-    /// Answers how many are dead letters, too.
+    /// The judgement of [`World::judge`], where brokers refuse messages for good: each notice is published once, in its
+    /// topic or as a dead letter. Answers how many are dead letters, too.
     pub fn judge_with_letters(&self, feed: &Feed, within: Duration) -> (Audit, usize) {
         self.compared(feed, within).unwrap_or_else(|finding| panic!("{finding}"))
     }
@@ -126,7 +126,7 @@ impl World {
         letters.filter(|found| found.header("kafka_dlt-exception-fqcn") == Some("refused")).collect()
     }
 
-    /// What was told of each id in the order of the row's versions, with `letters` among it.
+    /// The notices of each id in the order of the row's versions, with the dead letters `letters` among them.
     fn notices(&self, letters: Vec<Found>) -> BTreeMap<i64, Vec<Notice>> {
         let has_letters = !letters.is_empty();
         let mut out: BTreeMap<i64, Vec<Notice>> = BTreeMap::new();

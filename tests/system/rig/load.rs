@@ -13,10 +13,10 @@ use tidegate::flow::record::{Header, TopicName};
 const IDS: u64 = 50_000;
 const HOT: u64 = IDS / 20;
 const PARTITIONS: i32 = 12;
-/// How far back a repeat goes: within a batch even of a slow feed.
+/// Distance of a repeat from its record: within a batch even of a slow feed.
 const REPEATED: usize = 20;
 
-/// What is wrong with a poisoned record.
+/// The defects of poisoned records.
 const POISONS: [&str; 7] = ["not-json", "no-value", "no-key", "bad-key", "wrong-type", "rejected", "panic"];
 
 /// One producer in one thread.

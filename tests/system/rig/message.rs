@@ -24,7 +24,7 @@ impl Message {
         framed(&[self.kind], &self.body)
     }
 
-    /// What the server says when a statement has failed in an open transaction. Without the second message a session
+    /// The server's messages when a statement has failed in an open transaction. Without the second message a session
     /// ends there.
     pub(super) fn error(severity: &str, sqlstate: &str) -> [Self; 2] {
         let fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", "a test says so")]
@@ -60,7 +60,7 @@ fn framed(kind: &[u8], body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What an exchange is for.
+/// The purpose of an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// The first message of a connection.

@@ -1,5 +1,6 @@
-//! What the long run (`make prove`) keeps: a line of JSON for each cell, in the folder that `TIDEGATE_PROOF` names, from
-//! which `tests/proof` makes the page. Without that variable nothing is kept, and every cell, or a sample, is run once.
+//! The records of the long run (`make prove`): a line of JSON for each cell, in the folder that `TIDEGATE_PROOF` names,
+//! from which `tests/proof` makes the page. Without that variable nothing is kept, and every cell, or a sample, is run
+//! once.
 //!
 //! `TIDEGATE_PROVE_ROUNDS`: how often each cell is to have been run without a finding, earlier runs included;
 //! `TIDEGATE_PROVE_UNTIL`: no cell is begun after this second since 1970; `TIDEGATE_PROVE_RUN`: the name of the run.
@@ -51,7 +52,7 @@ impl Proof {
         (0..rounds).flat_map(|round| cells.iter().filter(move |cell| is_short(round, cell)).cloned()).collect()
     }
 
-    /// As [`Proof::plan`], but without the variable the `sample` of the cells is run.
+    /// Plans like [`Proof::plan`], but without the variable the `sample` of the cells is run.
     pub fn plan_or_sample<C: Display + Clone>(&self, cells: &[C], sample: &[C]) -> Vec<C> {
         self.plan(if self.folder.is_some() { cells } else { sample })
     }
@@ -99,7 +100,8 @@ impl Proof {
     }
 }
 
-/// What was not judged to be clean is a finding: the cell under way, or the last; those before it count for nothing.
+/// A cell that was not judged to be clean is a finding: the one under way, or the last; those before it count for
+/// nothing.
 impl Drop for Proof {
     fn drop(&mut self) {
         let mut ended = std::mem::take(&mut self.ended);

@@ -15,11 +15,11 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What becomes of a request.
+/// The fate of a request.
 pub enum Deed {
     /// It goes on, as it is or changed.
     Forward(Request),
-    /// It goes on, and its answer meets this fate; the test is told of the answer.
+    /// It goes on, and its answer meets this fate; the test gets the answer.
     Ask(Request, Fate, Sender<Bytes>),
     /// The broker never sees it, and the client is answered in its place.
     Answer(Bytes),
@@ -29,7 +29,7 @@ pub enum Deed {
     Cut,
 }
 
-/// What becomes of an answer.
+/// The fate of an answer.
 #[derive(Clone, Copy)]
 pub enum Fate {
     Pass,
@@ -44,7 +44,7 @@ pub enum Fate {
 /// Sees every request before the broker does, one at a time.
 type Rule = Box<dyn FnMut(Request, &Line) -> Deed + Send>;
 
-/// An answer's fate, and who is told.
+/// An answer's fate, and the receiver of the answer.
 type Sequel = (Fate, Option<Sender<Bytes>>);
 
 /// A connection of a client, and the one to the broker that belongs to it.

@@ -1,4 +1,4 @@
-//! What must come out, computed one record after the other in the order of the feed. It knows the algorithm by its
+//! The expected result, computed one record after the other in the order of the feed. It knows the algorithm by its
 //! description (topics/schemas) and shares no code with it but the reading and writing of JSON numbers.
 
 use std::collections::BTreeMap;

@@ -114,7 +114,7 @@ impl Postgres {
         self.command("abort");
     }
 
-    /// What it has written.
+    /// The log that it has written.
     #[cfg(feature = "failpoints")]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap()

@@ -12,7 +12,7 @@ pub fn try_sql(url: &str, text: &str) -> Result<Vec<PgRow>, sqlx::Error> {
     })
 }
 
-/// As [`try_sql`], and must succeed.
+/// Runs [`try_sql`], which must succeed.
 pub fn sql(url: &str, text: &str) -> Vec<PgRow> {
     try_sql(url, text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }

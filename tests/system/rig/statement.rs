@@ -7,7 +7,7 @@ use Statement::{
 };
 use std::fmt;
 
-/// What an exchange with the database does, named as people would.
+/// The effect of an exchange on the database, named as people would.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Statement {
     /// A position is inserted at a pipeline's first start.
@@ -32,7 +32,7 @@ pub enum Statement {
     Lock,
     Claim,
     CommitClaim,
-    /// What an earlier owner decided is read.
+    /// The unpublished outbox rows of an earlier owner are read.
     Rests,
     /// A connection, and what it says of its server.
     Connect,

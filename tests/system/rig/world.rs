@@ -16,13 +16,13 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::KafkaSettings;
 
-/// How many worlds there may be at a time: each is busy on about a core.
+/// Number of worlds at a time: each is busy on about a core.
 const WORLDS: usize = 2;
 
 static FREE: Mutex<usize> = Mutex::new(WORLDS);
 static FREED: Condvar = Condvar::new();
 
-/// For so many worlds.
+/// A permit for this number of worlds.
 struct Permit(usize);
 
 impl Permit {
@@ -50,7 +50,7 @@ pub struct World {
     pub postgres: Postgres,
     /// Environment of every process of ours.
     pub settings: Vec<(String, String)>,
-    /// What instances go without, as `epoch,offset`, see `src/ports/guard.rs`.
+    /// Guards that instances go without, as `epoch,offset`, see `src/ports/guard.rs`.
     pub guard_off: String,
     _permit: Permit, // last: dropped after the servers are gone
 }
@@ -119,8 +119,8 @@ impl World {
         self.with_accounts(ids)
     }
 
-    /// As [`World::new`], but the processes of ours reach the broker through a proxy. What the test itself asks and sends
-    /// passes by it.
+    /// Makes a [`World::new`] in which the processes of ours reach the broker through a proxy. The test's own requests
+    /// and records pass by it.
     #[cfg(feature = "failpoints")]
     pub fn proxied(name: &'static str, ids: i64) -> Option<(Self, Proxy)> {
         let mut world =
@@ -132,8 +132,8 @@ impl World {
         Some((world.with_accounts(ids), proxy))
     }
 
-    /// As [`World::new`], but the processes of ours reach the database through a proxy. What the test itself asks passes
-    /// by it.
+    /// Makes a [`World::new`] in which the processes of ours reach the database through a proxy. The test's own
+    /// statements pass by it.
     #[cfg(feature = "failpoints")]
     pub fn database_proxied(name: &'static str, ids: i64) -> Option<(Self, DatabaseProxy)> {
         let mut world = Self::bare(name)?;
@@ -242,7 +242,7 @@ impl World {
         self.command("timeout", &["-k", "1", "60"], arguments).output().unwrap()
     }
 
-    /// As [`World::run`], must end with 0; answers standard output.
+    /// Runs [`World::run`], which must end with 0; answers standard output.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
