@@ -26,7 +26,7 @@ pub enum RowsSystem {
     Ours,
     /// The same steps by hand, without an engine: the limit
     Bare,
-    /// What a team writes on day one
+    /// A team's first version, written on day one
     Naive,
 }
 

@@ -34,7 +34,7 @@ impl System {
         let (say, lines) = unbounded();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let _ = say.send(line); // whoever asked may have given up
+                let _ = say.send(line); // the asker may have given up
             }
         });
         Ok(Self { input: process.stdin.take(), lines, process, started })

@@ -33,7 +33,7 @@ pub struct Keyed {
     pub commit_ms: u64,
     #[command(flatten)]
     pub keeping: Keeping,
-    /// Of ten events so many are summed, by what they used; the others are dropped before the shuffle (W2)
+    /// Events of ten that are summed, by what they used; the others are dropped before the shuffle (W2)
     #[arg(long, default_value_t = KEEP_ALL, value_parser = clap::value_parser!(u64).range(1..=KEEP_ALL))]
     pub kept: u64,
     /// Systems to run (W2)

@@ -61,7 +61,7 @@ pub struct Keeping {
     /// Where keyed state lies
     #[arg(long, value_enum, default_value = "memory")]
     pub store: StoreKind,
-    /// How often what is committed goes there, in milliseconds
+    /// Interval at which committed values go there, in milliseconds
     #[arg(long, default_value_t = flush_ms())]
     pub flush_ms: u64,
 }

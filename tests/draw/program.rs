@@ -155,7 +155,7 @@ fn until(seeds: u64, first: u64) -> ExitCode {
             }
             let findings = Scenario::draw(seed).run(false).findings;
             if !findings.is_empty() {
-                next.store(first + seeds, Ordering::Relaxed); // those before it are under way
+                next.store(first + seeds, Ordering::Relaxed); // seeds before it are under way
                 if let Ok(mut found) = found.lock() {
                     found.insert(seed, findings);
                 }

@@ -39,7 +39,7 @@ fn planted(policy: OnViolation) -> (TestDriver, i32) {
     for id in 0..10 {
         driver.send("readings", id, json!({"value": 10.0}));
     }
-    driver.send_to("corrections", wrong, Some(b"5"), Some(b"{\"value\": 10.0}")); // of which nothing is declared
+    driver.send_to("corrections", wrong, Some(b"5"), Some(b"{\"value\": 10.0}")); // nothing is declared of this topic
     driver.run();
     (driver, wrong)
 }

@@ -137,7 +137,7 @@ fn watch(child: &mut Child, lines: &Receiver<String>, patience: Duration) -> io:
             Ok(line) if is_failure(&line) => return Ok(End::Failed(line)),
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => {}
-            Err(_) => break, // what it started may hold its output open
+            Err(_) => break, // a process that it started may hold its output open
         }
         if clock.elapsed() > patience {
             return Ok(End::TimedOut);

@@ -341,7 +341,7 @@ fn table(scenario: &Scenario, name: &str, spec: &TableSpec) -> String {
     for id in 0..scenario.rows {
         let row = serde_json::to_value(first_row(id)).unwrap();
         let literal = |name: &str| match &row[name] {
-            _ if name == "doc" => format!("'{DOC}'"), // as it stands: JSON read by a program has other numbers
+            _ if name == "doc" => format!("'{DOC}'"), // its text as it stands: JSON read by a program has other numbers
             Json::Null => "NULL".into(),
             Json::String(text) => format!("'{text}'"),
             other => format!("'{other}'"),

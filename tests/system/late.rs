@@ -185,7 +185,7 @@ impl Stage {
             .recv_timeout(Duration::from_secs(30))
             .unwrap_or_else(|error| panic!("{form:?}: no copy was let go: {error}\n{}", self.instance.log()));
         if form != Form::Abort {
-            std::thread::sleep(Duration::from_millis(200)); // what the plot let through arrives
+            std::thread::sleep(Duration::from_millis(200)); // requests that the plot let through arrive
             self.instance.kill();
             self.instance = self.world.instance("only");
         }

@@ -103,7 +103,7 @@ struct Struck {
     client: String,
     line: Line,
     held: Option<Held>,
-    /// Told of the answer, where the broker gave one.
+    /// Receives the answer, where the broker gave one.
     answered: Option<Receiver<Bytes>>,
 }
 

@@ -86,7 +86,7 @@ impl Simulation {
             }
             Act::Threshold(name, value) => self.set_threshold(name, *value),
             Act::Disaster(disaster) => {
-                self.owed.clear(); // what was to be seen may be covered up
+                self.owed.clear(); // the traces to be seen may be covered up
                 if matches!(disaster, Disaster::OffsetBack(..) | Disaster::ChangelogCut(..)) {
                     self.stop_all()?;
                 }

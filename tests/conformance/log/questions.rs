@@ -1,4 +1,4 @@
-//! What can be asked about the log.
+//! Questions about the log.
 
 use super::*;
 
