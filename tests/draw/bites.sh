@@ -33,7 +33,7 @@ remove() { git worktree remove --force "$copy" 2>/dev/null || rm -rf "$copy"; gi
 remove
 trap remove EXIT
 git worktree add --quiet --detach "$copy" HEAD
-# What is not committed yet counts as well.
+# Uncommitted changes count as well.
 git diff --binary HEAD | git -C "$copy" apply --allow-empty --whitespace=nowarn
 git -C "$copy" add --all
 git -C "$copy" -c user.name=bites -c user.email=bites@localhost commit --quiet --allow-empty --no-verify -m 'The tree to be patched'

@@ -189,7 +189,7 @@ impl Stage {
 
     fn provoke(&mut self, cell: &Cell, random: &mut Random) {
         match cell.statement {
-            // Another owner seems to have claimed it: the batch is fenced, and claims again once its membership is confirmed.
+            // The batch is fenced as if by another owner, and claims again once its membership is confirmed.
             Statement::Lock | Statement::Claim | Statement::CommitClaim | Statement::Rollback => {
                 let partition = random.below(12);
                 let text = format!(
