@@ -66,7 +66,7 @@ pub enum Shape {
     Declared,
 }
 
-/// The way of records without an engine.
+/// The hops that records take without an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hops {
     /// Into the topic where those of a user lie together.

@@ -115,7 +115,7 @@ impl Service {
         }
     }
 
-    /// The words that call this process again with its settings. Those of the environment are taken to be there.
+    /// The command line that calls this program again with its settings; its environment is taken to be there.
     fn program(&self) -> String {
         let program = std::env::args().next().unwrap_or_else(|| "tidegate".into());
         let words = std::iter::once(program).chain(self.settings.flags());

@@ -77,7 +77,7 @@ fn ephemeral(folder: &Path) -> Option<String> {
 }
 
 /// The kind of filesystem that `folder` lies on, by the lines of `/proc/self/mountinfo` (proc(5)): the mount point is the
-/// fifth field, the kind the first one after the lone hyphen. Of several mounts on one point the last counts.
+/// fifth field, the kind the first one after the lone hyphen. The last of several mounts on one point counts.
 fn filesystem_of<'m>(mounts: &'m str, folder: &Path) -> Option<&'m str> {
     let mounts = mounts.lines().filter_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;

@@ -129,7 +129,7 @@ pub struct Standstill {
     pub source: TopicPartition,
     /// The label of the reason.
     pub reason: String,
-    /// Everything else in the report.
+    /// Further detail of the report.
     pub detail: String,
 }
 

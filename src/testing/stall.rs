@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// Called in an algorithm: its step takes longer than the database lets a transaction idle, so that the transaction of a
-/// step with a row is ended. Of what the step returns nothing is kept then; each further offer ends in the same way. A step
+/// step with a row is ended. Nothing that the step returns is kept then; each further offer ends in the same way. A step
 /// without a row only takes the time.
 ///
 /// Elsewhere than in a simulation it does nothing.

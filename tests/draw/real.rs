@@ -7,7 +7,7 @@ use tidegate::testing::{Act, Random, Sending};
 
 /// Turns that are time enough to read all that was sent.
 pub const REST: u16 = 200;
-/// Keys of each topic's own, and keys that its records go on under.
+/// Number of each topic's own keys, and of the keys that its records go on under.
 const KEYS: u64 = 5;
 
 impl Scenario {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// Share of the mutants that compile and are to be caught, in per cent.
+/// Least share of the compiling mutants that is to be caught, in per cent.
 const BOUND: usize = 90;
 
 /// Which sample of which tree.

@@ -42,7 +42,7 @@ impl Suite {
             suite("seeds 100 to 1,999", "seeds", &["until", "1900", "100"])?,
             suite("draw", "draw", &["--skip", "the_first_seeds_lead"])?,
             suite("conformance", "conformance", &[])?,
-            // The first test checks which edition it is; those of the demo fail on a busy machine.
+            // The first test distinguishes the editions; those of the demo fail on a busy machine.
             suite("it", "it", &["--skip", "exit_codes_tell_usage", "--skip", "demo::"])?,
         ])
     }

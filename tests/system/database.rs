@@ -67,7 +67,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The line that the server's log has more often after it.
+    /// The line that the server's log has more often after the fault.
     const fn trace(self) -> Option<&'static str> {
         match self {
             Self::Killed | Self::KilledForLong => Some("database system was not properly shut down"),

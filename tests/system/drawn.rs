@@ -158,7 +158,7 @@ impl Run {
         self.feed.send_at(&topic(&sending.topic), sending.partition, key, value, &headers, Some(at)).unwrap();
     }
 
-    /// Waits until every source is read to its end, and K is where D is. What stands in the way otherwise.
+    /// Waits until every source is read to its end, and K is where D is. The error says what stands in the way.
     fn rest(&mut self) -> Result<(), String> {
         let mut before = Vec::new();
         in_time(TO_REST, || {

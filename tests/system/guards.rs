@@ -1,5 +1,5 @@
 //! Each guard (docs/guards.md) switched off, in the scene that it is there for: the same scene is clean with all of
-//! them on, and without the guard the ordinary judges find the harm. What is switched off where: `src/ports/guard.rs`.
+//! them on, and without the guard the ordinary judges find the harm. The switches: `src/ports/guard.rs`.
 //!
 //! A guard that another one covers is switched off together with that one; in the long run also each of the two alone,
 //! which is clean. Guards 7 and 8 are in `late.rs`.
@@ -486,7 +486,7 @@ fn a_row_is_locked_before_it_is_read() {
 }
 
 /// Two workers want the same hundred rows, and somebody else holds one of them, so that both wait in the midst of their
-/// locking. What comes out depends on who is first, so only the audit judges it.
+/// locking. The result depends on who is first, so only the audit judges it.
 #[test]
 fn rows_are_locked_in_one_order() {
     bites(

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Rows of `accounts`.
 pub(super) const ACCOUNTS: u32 = 1_000;
-/// Interval between two productions of records: small against the latencies shown.
+/// Interval at which records are produced: small against the latencies shown.
 const TICK: Duration = Duration::from_millis(5);
 /// Most records of one tick, so that the log is not held for long.
 const TICK_RECORDS: u64 = 5_000;

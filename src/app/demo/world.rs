@@ -153,6 +153,6 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0); // a rest in the temporary folder does no harm
+        let _ = std::fs::remove_dir_all(&self.0); // files left in the temporary folder do no harm
     }
 }

@@ -15,7 +15,7 @@ use tidegate::ports::store::{Checkpoint, KeyedStore, StoreId, Stores, Write};
 
 /// A place for state that outlives a process.
 pub trait StoreBench: Sync {
-    /// The stores of a process that starts now. Those of the one before are gone.
+    /// The stores of a process that starts now. The stores of the one before are gone.
     fn start(&self) -> Arc<dyn Stores>;
 }
 

@@ -177,7 +177,7 @@ impl Source {
 }
 
 impl History {
-    /// The amounts that there were to judge, in one line.
+    /// Counts of everything that there was to judge, in one line.
     pub(super) fn summary(&self) -> String {
         let aborted = self.outputs.iter().filter(|output| output.fate == Fate::Aborted).count();
         format!(
