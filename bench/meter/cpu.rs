@@ -15,7 +15,7 @@ pub struct Sample {
     pub machine: f64,
 }
 
-/// Whom to sample.
+/// The processes to sample.
 #[derive(Clone, Copy)]
 pub struct Processes {
     pub own: u32,

@@ -96,7 +96,7 @@ impl Rig {
         self.database.as_ref().ok_or_else(|| "the workload was started without a database".into())
     }
 
-    /// Whom to sample beside the broker while `own` is under test.
+    /// The processes to sample beside the broker while `own` is under test.
     pub fn processes(&self, own: u32) -> Processes {
         let postmaster = self.database.as_ref().map(|database| database.postmaster);
         Processes { own, broker: self.broker, postmaster }

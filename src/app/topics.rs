@@ -168,7 +168,7 @@ fn apply(
 }
 
 /// Waits until the brokers show what was applied, 10 s at most: they learn of it from the controller a moment later
-/// (0.4 s tried on Kafka 4.3.1), and whoever starts next should find the topics.
+/// (0.4 s tried on Kafka 4.3.1), and an instance that starts next should find the topics.
 fn settle(topics: &[TopicSpec], applied: &Plan, admin: &mut dyn TopicAdmin) -> Result<(), Failure> {
     let is_still_to_come = |left: &Plan| {
         left.changes.iter().any(|change| applied.changes.iter().any(|made| made == change && made.blocked.is_none()))

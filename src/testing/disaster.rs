@@ -14,7 +14,7 @@ use std::time::Duration;
 const LAPSE: Duration = Duration::from_secs(10);
 
 impl Simulation {
-    /// Does it, and notes whom it strikes. `is_living`: nobody dies of it.
+    /// Carries out the disaster, and notes the sub-topologies it strikes. `is_living`: no instance dies of it.
     pub(super) fn strike(&mut self, disaster: &Disaster, is_living: bool) {
         if !is_living && is_deadly(disaster) {
             self.kill_all();
@@ -101,7 +101,7 @@ impl Simulation {
         !is_any_up && self.driver.log().open_transactions() == 0
     }
 
-    /// Every task, with what it has to show.
+    /// Every task, with its evidence.
     fn standing_of_tasks(&mut self) -> BTreeMap<(usize, i32), Standing> {
         let (topology, mut out) = (self.topology.clone(), BTreeMap::new());
         for (number, sub) in topology.sub_topologies().iter().enumerate() {
@@ -125,7 +125,7 @@ impl Simulation {
         out
     }
 
-    /// The tasks that must stand still, since what was done is plain to whoever takes them over.
+    /// The tasks that must stand still, since the next takeover sees the disaster in any case.
     fn doomed(&mut self, disaster: &Disaster, before: &BTreeMap<(usize, i32), Standing>) -> BTreeSet<(usize, i32)> {
         let (topology, group) = (self.topology.clone(), self.topology.name().to_owned());
         let mut out = BTreeSet::new();
@@ -283,7 +283,7 @@ impl Simulation {
         }
     }
 
-    /// These sub-topologies are judged no further, nor is whatever reads what they write or shares a table with them.
+    /// These sub-topologies are judged no further, nor are those that read their output or share a table with them.
     fn struck_where(&mut self, is_struck: impl Fn(&SubTopology) -> bool) {
         let subs = self.topology.sub_topologies();
         self.struck.extend(subs.iter().enumerate().filter(|(_, sub)| is_struck(sub)).map(|(number, _)| number));

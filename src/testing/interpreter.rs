@@ -143,7 +143,7 @@ impl Interpreter<'_> {
             Ok(Outcome::SentOn(destination, copies)) => self.send_on(place, &record, &destination, copies),
             Ok(Outcome::Halt) => self.halts.push((source.clone(), record.offset)),
             Err(Reject::Skip { .. }) => {}
-            // The driver's algorithms ask as often as they were going to; whoever still asks does so for ever.
+            // The driver's algorithms ask as often as they were going to; a record that still asks does so for ever.
             Err(reject) => self.dead_letter(place, &record, &reject),
         }
     }
