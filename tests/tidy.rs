@@ -15,7 +15,10 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("engine/outbound", &["engine::outbound", "engine::protocol", "ports", "flow"]),
     ("engine/status", &["engine::status", "engine::protocol", "ports", "flow"]),
     ("engine/state", &["engine::state", "engine::status", "engine::outbound", "engine::protocol", "ports", "flow"]),
-    ("engine/task", &["engine::task", "engine::state", "engine::outbound", "engine::protocol", "ports", "flow"]),
+    (
+        "engine/task",
+        &["engine::task", "engine::state", "engine::status", "engine::outbound", "engine::protocol", "ports", "flow"],
+    ),
     ("engine/mailbox", &["engine::state::question", "engine::outbound", "engine::protocol", "ports", "flow"]),
     (
         "engine/relay",

@@ -12,7 +12,7 @@ use tidegate::adapters::kafka::{KafkaChangelog, KafkaSettings, KafkaSink, KafkaS
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
-use tidegate::engine::status::Status;
+use tidegate::engine::status::{Counter, Status};
 use tidegate::flow::record::TopicName;
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
 use tidegate::ports::changelog::ChangelogReader;
@@ -132,10 +132,10 @@ pub fn run(run: &KeyedRun) -> Outcome {
             }
             if count == tasks && status.is_ready() {
                 is_ready = true;
-                say(&format!("ready {}", status.restored_records.value()));
+                say(&format!("ready {}", status.value(Counter::RestoredRecords)));
             }
         }
-        let records = status.records.value(); // counted when their transaction is committed
+        let records = status.value(Counter::Records); // counted when their transaction is committed
         progress.handled.store(records, Ordering::Release);
         progress.published.store(records, Ordering::Release);
         Ok(())

@@ -17,7 +17,7 @@ use tidegate::adapters::postgres::{OutboxSettings, PostgresRows, PostgresSchema,
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
-use tidegate::engine::status::Status;
+use tidegate::engine::status::{Counter, Status};
 use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::schema::Schema;
@@ -96,11 +96,11 @@ pub fn run(child: &RowsRun) -> Outcome {
             is_ready = true;
             say("ready");
         }
-        let handled = status.records.value();
+        let handled = status.value(Counter::Records);
         progress.handled.store(handled, Ordering::Release);
         if child.records > 0 && handled >= child.records {
             progress.published.store(committed.sum()?, Ordering::Release);
-        } else if status.kafka_commits.value() > 0 {
+        } else if status.value(Counter::KafkaCommits) > 0 {
             progress.published.store(1, Ordering::Release);
         }
         Ok(())

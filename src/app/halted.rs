@@ -315,7 +315,7 @@ fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Result<(), Fa
 mod tests {
     use super::*;
     use crate::engine::protocol::halt::Halt;
-    use crate::engine::status::{Status, TaskStatus};
+    use crate::engine::status::{State, Status, TaskStatus};
     use crate::flow::record::{Partition, TopicName};
     use crate::http::{About, View, serve};
     use crate::ports::source::TaskId;
@@ -341,7 +341,7 @@ mod tests {
         let reason = HaltReason::SchemaChanged;
         let halt = Halt { source, reason, next_offset: None, committed: None, detail: detail.clone(), choices: vec![] };
         let task = TaskId { sub_topology: 0, partition: Partition(3) };
-        status.set_task(task, TaskStatus { state: "halted", inputs: Vec::new(), halt: Some(halt) });
+        status.set_task(task, TaskStatus { state: State::Halted, inputs: Vec::new(), halt: Some(halt) });
         let server = serve("127.0.0.1:0".parse().unwrap(), Arc::new(Instance(status))).unwrap();
         let address = server.address().to_string();
         assert_eq!(ask("scoring", &address), Some(vec![("readings-3".into(), Seen { reason, detail })]));

@@ -1,6 +1,6 @@
 //! The probes' answers. None of them asks Kafka or the database: restarting a pod repairs neither.
 
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::ports::Clock;
 use crate::ports::clock::SystemClock;
 use std::sync::{Mutex, PoisonError};
@@ -32,7 +32,7 @@ impl Pulse {
 
     /// Whether it has gone round lately. Before its first round the start-up probe is in charge.
     pub(super) fn is_alive(&self, status: &Status) -> bool {
-        let (polls, now) = (status.polls.value(), self.clock.elapsed());
+        let (polls, now) = (status.value(Counter::Polls), self.clock.elapsed());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if polls != seen.0 {
             *seen = (polls, now);
@@ -43,7 +43,7 @@ impl Pulse {
 
 /// Whether the polling thread has gone round once.
 pub(super) fn is_started(status: &Status) -> bool {
-    status.polls.value() > 0
+    status.value(Counter::Polls) > 0
 }
 
 /// Whether the group has taken us in, and every partition that is ours takes records. A halted one alerts, but the others go
@@ -84,13 +84,13 @@ mod tests {
             pulse.is_alive(&status)
         };
         assert!(at(1_000) && !is_started(&status) && !is_ready(&status));
-        status.polls.add(1);
+        status.add(Counter::Polls, 1);
         assert!(at(1_001) && is_started(&status) && !is_ready(&status), "nobody has taken it in");
         status.set_member(true);
         assert!(is_ready(&status), "though it may have nothing to do");
         assert!(at(1_100));
         assert!(!at(1_121));
-        status.polls.add(1);
+        status.add(Counter::Polls, 1);
         assert!(at(1_122));
     }
 }

@@ -20,6 +20,7 @@
 pub mod client;
 mod connections;
 mod health;
+mod page;
 pub mod place;
 mod report;
 mod router;
@@ -28,8 +29,8 @@ mod stores;
 mod view;
 
 pub use report::{
-    DeclaredReport, HaltReport, InputReport, Report, RestoreReport, ShuffleReport, StoreReport, TaskReport,
-    ViolationReport,
+    DeclaredReport, HaltReport, InputReport, Number, Numbers, Report, RestoreReport, ShuffleReport, StoreReport,
+    TaskReport, ViolationReport,
 };
 pub use view::{About, Recovery, View};
 

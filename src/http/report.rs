@@ -1,15 +1,15 @@
 //! The numbers as the page and programs get them.
 
 use super::view::{About, Recovery, View};
-use crate::engine::status::Halt;
-use crate::engine::status::{DeclaredSource, Looked, RestoreStatus, Status, StoreStatus, Violations};
+use crate::engine::status::{Counted, Kind, METRICS, Metric, Place};
+use crate::engine::status::{DeclaredSource, Halt, Looked, RestoreStatus, Status, StoreStatus, Violations};
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::ports::source::TaskId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// All numbers at one moment. Counts are since the process started.
+/// All numbers at one moment: those of [`METRICS`], with what they are numbers of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// What runs.
@@ -19,34 +19,9 @@ pub struct Report {
     pub version: &'static str,
     /// Whether the group has taken us in and every partition that is ours takes records or stands halted.
     pub is_ready: bool,
-    /// Records decided and committed.
-    pub records: u64,
-    /// Records of the last second.
-    pub records_per_s: u64,
-    /// Records that changed their row.
-    pub row_changes: u64,
-    /// Notices committed to the outbox.
-    pub announced: u64,
-    /// Dead letters committed to the outbox.
-    pub dead_letters: u64,
-    /// Records skipped.
-    pub skipped: u64,
-    /// Age of a record when the Kafka transaction that tells of it commits; of the last second, `null` without any.
-    pub p50_ms: Option<f64>,
-    /// As `p50_ms`.
-    pub p99_ms: Option<f64>,
-    /// Database transactions committed.
-    pub database_commits: u64,
-    /// Database transactions rolled back and offered again.
-    pub database_retries: u64,
-    /// Kafka transactions committed.
-    pub kafka_commits: u64,
-    /// Producers replaced because a transaction's outcome was in doubt.
-    pub taints: u64,
-    /// Compare-and-sets lost and offsets refused.
-    pub fencings: u64,
-    /// Outbox rows published at takeovers.
-    pub recovered_rows: u64,
+    /// The numbers of the instance.
+    #[serde(flatten)]
+    pub numbers: Numbers,
     /// The partitions that are ours.
     pub tasks: Vec<TaskReport>,
     /// Those that stand still.
@@ -62,6 +37,26 @@ pub struct Report {
     /// What the last crash came to, under `demo`; left out under `run`, which has no crash of its own to tell of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<Recovery>,
+}
+
+/// The numbers of the instance: the fields that [`METRICS`] names, in its order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbers(Vec<(&'static str, Number)>);
+
+impl Serialize for Numbers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Number {
+    /// A count.
+    Count(u64),
+    /// A duration in ms; `null` where nothing was measured.
+    Ms(Option<f64>),
 }
 
 /// One task.
@@ -258,62 +253,67 @@ impl From<&Halt> for HaltReport {
 pub(super) struct Reporter {
     view: Arc<dyn View>,
     /// Where the last second began.
-    records: u64,
+    counted: Counted,
     ages: Vec<u64>,
     latest: watch::Sender<Arc<str>>,
 }
 
 impl Reporter {
     pub(super) fn new(view: Arc<dyn View>) -> (Self, watch::Receiver<Arc<str>>) {
-        let (records, ages) = (view.status().records.value(), view.status().age_at_publication.snapshot());
+        let (counted, ages) = (view.status().counted(), view.status().age_at_publication.snapshot());
         let (latest, reports) = watch::channel(Arc::from("{}"));
-        let mut reporter = Self { view, records, ages, latest };
+        let mut reporter = Self { view, counted, ages, latest };
         reporter.report();
         (reporter, reports)
     }
 
     /// Ends this second and begins the next.
     pub(super) fn report(&mut self) {
-        let report = self.take();
-        self.records = report.records;
+        let counted = self.view.status().counted();
+        let report = self.take(&counted);
+        self.counted = counted;
         self.ages = self.view.status().age_at_publication.snapshot();
         // Numbers and texts only: what cannot be said in JSON is not among them.
         self.latest.send_replace(serde_json::to_string(&report).unwrap_or_default().into());
     }
 
-    fn take(&self) -> Report {
-        let status: &Status = self.view.status();
-        let age = |quantile| {
-            let ms = status.age_at_publication.quantile_ms(quantile, Some(&self.ages))?;
-            Some((ms * 10.0).round() / 10.0)
+    fn numbers(&self, counted: &Counted) -> Numbers {
+        let fields = METRICS.iter().filter(|metric| matches!(metric.place, Place::Tile(_) | Place::Field));
+        let number = |metric: &Metric| {
+            let number = match metric.kind {
+                Kind::Counter(counter) => Number::Count(counted.value(counter)),
+                Kind::Rate(counter) => {
+                    Number::Count(counted.value(counter).saturating_sub(self.counted.value(counter)))
+                }
+                Kind::Quantile(quantile) => Number::Ms(self.age_ms(quantile)),
+                Kind::Total | Kind::Gauge => return None, // of parts of the report
+            };
+            Some((metric.name, number))
         };
+        Numbers(fields.filter_map(number).collect())
+    }
+
+    /// The age that this share of the last second's records did not exceed, to a tenth of a ms.
+    fn age_ms(&self, quantile: f64) -> Option<f64> {
+        let ms = self.view.status().age_at_publication.quantile_ms(quantile, Some(&self.ages))?;
+        Some((ms * 10.0).round() / 10.0)
+    }
+
+    fn take(&self, counted: &Counted) -> Report {
+        let status: &Status = self.view.status();
         let (tasks, mut stores) = (status.tasks(), status.stores());
-        let records = status.records.value();
         Report {
             about: self.view.about(),
             version: env!("CARGO_PKG_VERSION"),
             is_ready: super::health::is_ready(status),
-            records,
-            records_per_s: records.saturating_sub(self.records),
-            row_changes: status.row_changes.value(),
-            announced: status.announced.value(),
-            dead_letters: status.dead_letters.value(),
-            skipped: status.skipped.value(),
-            p50_ms: age(0.5),
-            p99_ms: age(0.99),
-            database_commits: status.database_commits.value(),
-            database_retries: status.database_retries.value(),
-            kafka_commits: status.kafka_commits.value(),
-            taints: status.taints.value(),
-            fencings: status.fencings.value(),
-            recovered_rows: status.recovered_rows.value(),
+            numbers: self.numbers(counted),
             halts: tasks.values().filter_map(|task| task.halt.as_ref()).map(HaltReport::from).collect(),
             tasks: tasks
                 .into_iter()
                 .map(|(id, task)| TaskReport {
                     sub_topology: id.sub_topology,
                     partition: id.partition.0,
-                    state: task.state,
+                    state: task.state.label(),
                     inputs: task.inputs.into_iter().map(InputReport::from).collect(),
                     stores: stores.remove(&id).into_iter().flatten().map(StoreReport::from).collect(),
                 })
@@ -335,5 +335,150 @@ impl Reporter {
 impl From<(String, i64, i64)> for InputReport {
     fn from((source, next_offset, committed_offset): (String, i64, i64)) -> Self {
         Self { source, next_offset, committed_offset }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::protocol::decision::HaltReason;
+    use crate::engine::status::{Counter, State, TaskStatus};
+    use crate::flow::record::{NextOffset, Offset};
+    use crate::ports::rows::Counts;
+    use crate::ports::store::StoreSize;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Fake(Status);
+
+    impl View for Fake {
+        fn status(&self) -> &Status {
+            &self.0
+        }
+
+        fn about(&self) -> About {
+            About { pipeline: "scoring".into(), place: "a test".into() }
+        }
+
+        fn last_recovery(&self) -> Option<Recovery> {
+            Some(Recovery { number: 2, took_ms: 31, published: 37, repeated: 1 })
+        }
+    }
+
+    fn source(topic: &str, partition: i32) -> TopicPartition {
+        TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(partition))
+    }
+
+    /// A status with something in every part of the report, before the last second of it.
+    fn status() -> Status {
+        let status = Status::default();
+        status.count(Counts { records: 100, row_changes: 90, announced: 20, dead_letters: 3, skipped: 4 });
+        status.add(Counter::Polls, 7);
+        status.add(Counter::DatabaseCommits, 11);
+        status.add(Counter::DatabaseRetries, 12);
+        status.add(Counter::KafkaCommits, 13);
+        status.add(Counter::Taints, 14);
+        status.add(Counter::Fencings, 15);
+        status.add(Counter::RecoveredRows, 16);
+        status.add(Counter::RestoredRecords, 17);
+        let (running, halted) = (task(0), task(1));
+        let inputs = vec![("readings-0".to_owned(), 70, 50)];
+        status.set_task(running, TaskStatus { state: State::Running, inputs, halt: None });
+        let halt = Halt {
+            source: source("readings", 1),
+            reason: HaltReason::StoreUnreadable,
+            next_offset: Some(NextOffset(9)),
+            committed: None,
+            detail: "a detail".into(),
+            choices: Vec::new(),
+        };
+        let inputs = vec![("readings-1".to_owned(), 9, -1)];
+        status.set_task(halted, TaskStatus { state: State::Halted, inputs, halt: Some(halt) });
+        let size = StoreSize { keys: 5, bytes: 600 };
+        status.set_stores(running, vec![StoreStatus { store: "usage".into(), size }]);
+        let restore = RestoreStatus {
+            store: "usage".into(),
+            from: 100,
+            position: 125,
+            end: 200,
+            records: 25,
+            bytes: 1_000,
+            began_at: Duration::ZERO,
+            seconds: 6.0,
+        };
+        status.set_restore(halted, Some(restore));
+        status.declared.in_place(&source("clicks", 0).topic, 8, 80);
+        status.declared.violated(&source("clicks", 2), Offset(6), 3);
+        let looked = Looked { assumed: "murmur2", checked: 10, elsewhere: 2, by_crc32: 1 };
+        status.undeclared.looked(&source("orders", 0).topic, looked);
+        (0..100).for_each(|_| status.shuffles.sampled(&source("events", 0).topic, true));
+        status
+    }
+
+    fn task(partition: i32) -> TaskId {
+        TaskId { sub_topology: 0, partition: Partition(partition) }
+    }
+
+    const REPORTED: &str = concat!(
+        r#"{"pipeline":"scoring","place":"a test","version":"VERSION","is_ready":false"#,
+        r#","records":105,"records_per_s":5,"row_changes":90,"announced":20,"dead_letters":3,"skipped":4"#,
+        r#","p50_ms":53.9,"p99_ms":105.1"#,
+        r#","database_commits":11,"database_retries":12,"kafka_commits":13,"taints":14,"fencings":15"#,
+        r#","recovered_rows":16"#,
+        r#","tasks":[{"sub_topology":0,"partition":0,"state":"running","inputs":[{"source":"readings-0""#,
+        r#","next_offset":70,"committed_offset":50}],"stores":[{"store":"usage","keys":5"#,
+        r#","bytes":600}]},{"sub_topology":0,"partition":1,"state":"halted","inputs":[{"source":"readings-1""#,
+        r#","next_offset":9,"committed_offset":-1}],"stores":[]}]"#,
+        r#","halts":[{"source":"readings-1","reason":"store-unreadable""#,
+        r#","sentence":"a store holds what cannot be true","next_offset":9,"committed_offset":null"#,
+        r#","detail":"a detail","cause":"the value was written by a later release, or the disk is damaged""#,
+        r#","choices":[]}]"#,
+        r#","restores":[{"sub_topology":0,"partition":1,"store":"usage","share":0.25"#,
+        r#","records":25,"bytes":1000,"seconds_left":18.0}]"#,
+        r#","declared":[{"source":"clicks","checked":9,"bytes_not_shuffled":80"#,
+        r#","violations":[{"source":"clicks-2","count":1,"first_offset":6,"expected_partition":3}]}]"#,
+        r#","undeclared":[{"source":"orders","assumed":"murmur2","checked":10,"elsewhere":2,"by_crc32":1}]"#,
+        r#","needless_shuffles":[{"source":"events","sampled":100}]"#,
+        r#","last_recovery":{"number":2,"took_ms":31,"published":37,"repeated":1}}"#,
+    );
+
+    #[test]
+    fn the_report_is_the_same_byte_for_byte() {
+        let view = Arc::new(Fake(status()));
+        let (mut reporter, reports) = Reporter::new(Arc::clone(&view) as Arc<dyn View>);
+        view.0.count(Counts { records: 5, ..Counts::default() });
+        (1..=100).for_each(|ms| view.0.age_at_publication.add(Duration::from_millis(ms)));
+        reporter.report();
+        let report = reports.borrow().replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        assert_eq!(report, REPORTED);
+    }
+
+    /// Every number of a report by its path: each entry of a list counts as `[]`.
+    fn numbers_of(path: &str, value: &serde_json::Value, found: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                let dot = if path.is_empty() { "" } else { "." };
+                fields.iter().for_each(|(name, value)| numbers_of(&format!("{path}{dot}{name}"), value, found));
+            }
+            serde_json::Value::Array(entries) => {
+                entries.iter().for_each(|entry| numbers_of(&format!("{path}[]"), entry, found));
+            }
+            serde_json::Value::Number(_) | serde_json::Value::Null => {
+                found.insert(path.to_owned());
+            }
+            serde_json::Value::Bool(_) | serde_json::Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn the_table_of_metrics_has_every_number_of_the_report_and_no_other() {
+        let mut found = BTreeSet::new();
+        numbers_of("", &serde_json::from_str(REPORTED).unwrap(), &mut found);
+        // Numbers that say which one is meant, not how much there is.
+        let names = ["sub_topology", "partition", "expected_partition", "first_offset", "number"];
+        found.retain(|path| !path.rsplit('.').next().is_some_and(|last| names.contains(&last)));
+        let listed: BTreeSet<String> = METRICS.iter().filter_map(Metric::path).collect();
+        assert_eq!(found, listed);
     }
 }

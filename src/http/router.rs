@@ -2,7 +2,7 @@
 
 use super::shared::{Reads, Shared};
 use super::view::View;
-use super::{health, stores};
+use super::{health, page, stores};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
@@ -29,10 +29,10 @@ const STREAMS_MAX: usize = 32;
 
 pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) -> Router {
     Router::new()
-        .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))))
-        .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
-        .route("/icon.svg", get(async || file("image/svg+xml", include_str!("page/icon.svg"))))
+        .route("/", get(async || file("text/html; charset=utf-8", &page::INDEX)))
+        .route("/page.css", get(async || file("text/css; charset=utf-8", page::STYLES)))
+        .route("/page.js", get(async || file("text/javascript; charset=utf-8", page::SCRIPT)))
+        .route("/icon.svg", get(async || file("image/svg+xml", page::ICON)))
         .route("/events", get(events))
         .route("/status", get(status))
         .route("/stores", get(stores::list))

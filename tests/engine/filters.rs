@@ -1,6 +1,7 @@
 //! The notices of an algorithm that filters let through.
 
 use serde_json::json;
+use tidegate::engine::status::Counter;
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::testing::TestDriver;
 
@@ -54,5 +55,5 @@ fn each_notice_of_a_step_without_rows_is_counted_once() {
     }
     driver.run();
     assert_eq!(values(&mut driver).len(), 6);
-    assert_eq!(driver.status(0).announced.value(), 6);
+    assert_eq!(driver.status(0).value(Counter::Announced), 6);
 }

@@ -7,6 +7,7 @@ use tidegate::engine::protocol::decision::{DataLossPolicy, HaltReason};
 use tidegate::engine::protocol::metadata::committed;
 use tidegate::engine::protocol::order::Step;
 use tidegate::engine::settings::EngineSettings;
+use tidegate::engine::status::State;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::ports::rows::Position;
@@ -284,7 +285,7 @@ fn an_owner_that_slept_between_its_claim_and_the_reading_of_k_does_not_halt() {
     driver.stop(0);
     driver.start(0);
     let state = |driver: &mut TestDriver| driver.status(0).tasks().values().next().map(|task| task.state);
-    while state(&mut driver) != Some("reading committed offset") {
+    while state(&mut driver) != Some(State::ReadingCommitted) {
         driver.step();
         driver.pass(Duration::from_millis(10));
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::protocol::decision::{DataLossPolicy, HaltReason, StartPolicy};
+use tidegate::engine::status::{Counter, State};
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, TableTopic, Topology};
@@ -122,7 +123,7 @@ fn an_order_meets_what_the_table_says_when_it_is_handled() {
     driver.run();
     order(&mut driver, "ada", 5);
     assert_eq!(met(&mut driver), BTreeMap::from([("ada".into(), vec![(2, Some(1)), (4, Some(2))])]));
-    assert_eq!(driver.status(0).skipped.value(), 3, "orders 1, 3 and 5");
+    assert_eq!(driver.status(0).value(Counter::Skipped), 3, "orders 1, 3 and 5");
     assert_eq!(driver.store("users", "ada"), None, "a tombstone deletes");
 }
 
@@ -245,9 +246,8 @@ fn a_table_that_is_cut_while_it_is_read_halts_as_deleted_or_goes_on_as_the_setti
             user(&mut driver, &format!("u{n}"), Some(n));
         }
         let place = TopicPartition::new(TopicName::parse("users").unwrap(), Partition(0));
-        let is_reading = |driver: &mut TestDriver| {
-            driver.status(0).tasks().values().any(|task| task.state == "reading table topics")
-        };
+        let is_reading =
+            |driver: &mut TestDriver| driver.status(0).tasks().values().any(|task| task.state == State::CatchingUp);
         for _ in 0..1_000 {
             driver.step();
             driver.pass(Duration::from_millis(1));

@@ -9,6 +9,7 @@ use tidegate::adapters::memory::SinkFault;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::{Step, THROUGH_LOG};
 use tidegate::engine::status::DeclaredSource;
+use tidegate::engine::status::State;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, Topology};
@@ -406,7 +407,7 @@ fn a_restore_that_was_given_up_is_not_gone_on_with_when_its_partition_comes_back
     driver.step(); // the second joins, so that the first hears of it before it reads on
     driver.thaw(0);
     for _ in 0..1_000 {
-        if driver.status(1).tasks().values().any(|task| task.state == "running") {
+        if driver.status(1).tasks().values().any(|task| task.state == State::Running) {
             break;
         }
         driver.step();
@@ -766,8 +767,8 @@ fn a_changelog_that_is_gone_is_waited_for_and_takes_nobody_along() {
         driver.pass(Duration::from_millis(50));
     }
     let tasks = driver.status(0).tasks();
-    let states: Vec<&str> = tasks.values().map(|task| task.state).collect();
-    assert_eq!(states, ["running", "claiming"], "the step without state goes on");
+    let states: Vec<State> = tasks.values().map(|task| task.state).collect();
+    assert_eq!(states, [State::Running, State::Claiming], "the step without state goes on");
     driver.log().create_topic(changelog.as_str(), 1).unwrap();
     let halts = driver.halts();
     assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::ChangelogRecreated]);
@@ -805,8 +806,8 @@ fn an_open_transaction_in_one_changelog_does_not_hold_up_the_restores_of_others(
     }
     assert_eq!(driver.log().open_transactions(), 1);
     let tasks = driver.status(0).tasks();
-    let states: Vec<&str> = tasks.values().map(|task| task.state).collect();
-    assert_eq!(states, ["restoring", "restoring", "running", "running"]);
+    let states: Vec<State> = tasks.values().map(|task| task.state).collect();
+    assert_eq!(states, [State::Restoring, State::Restoring, State::Running, State::Running]);
     stranger.close();
     (0..40).for_each(|n| driver.send("clicks", format!("u{n}").as_str(), event("any", 1)));
     driver.run();

@@ -9,6 +9,7 @@ use tidegate::engine::audit::audit;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::{TAKEOVER, THROUGH_DATABASE};
 use tidegate::engine::settings::MissingRow;
+use tidegate::engine::status::State;
 use tidegate::flow::Table;
 use tidegate::flow::record::{Header, Timestamp, TopicName};
 use tidegate::flow::row::Value;
@@ -353,7 +354,7 @@ fn a_halted_partition_stays_halted_whatever_comes_back_to_it() {
         states.extend(driver.status(0).tasks().values().map(|task| task.state));
     }
     states.dedup();
-    assert_eq!(states, ["running", "halted"]);
+    assert_eq!(states, [State::Running, State::Halted]);
     assert_eq!(driver.halts().iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::Unpublishable]);
 }
 

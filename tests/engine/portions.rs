@@ -5,6 +5,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
+use tidegate::engine::status::Counter;
 use tidegate::flow::key::{Key, partition_for};
 use tidegate::flow::{Table, Topology};
 use tidegate::ports::rows::Rows;
@@ -49,10 +50,10 @@ fn a_batch_that_is_too_large_gets_smaller_until_it_is_taken_and_grows_again() {
     driver.database().limit_statements(&Table::new("accounts"), None);
     send_to_all(&mut driver, "readings");
     driver.run();
-    let before = driver.status(0).database_commits.value();
+    let before = driver.status(0).value(Counter::DatabaseCommits);
     send_to_all(&mut driver, "readings");
     driver.run();
-    let commits = driver.status(0).database_commits.value() - before;
+    let commits = driver.status(0).value(Counter::DatabaseCommits) - before;
     assert!(commits < 30, "{commits} transactions for {IDS} records");
     assert_eq!(driver.read("large-changes").len(), 3 * usize::try_from(IDS).unwrap());
 }
@@ -138,7 +139,7 @@ fn a_row_that_somebody_else_has_locked_holds_up_its_own_partition_and_the_others
         }
     }
     assert_eq!(version(&mut driver, "accounts", 7), 0);
-    let retries = driver.status(0).database_retries.value();
+    let retries = driver.status(0).value(Counter::DatabaseRetries);
     assert!(retries < 5, "{retries}: it is looked at, not waited for, whether the row is still locked");
     other.rollback();
     driver.run();

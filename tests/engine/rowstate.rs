@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::{Step, THROUGH_DATABASE};
+use tidegate::engine::status::Counter;
 use tidegate::flow::record::{Partition, Timestamp, TopicName};
 use tidegate::flow::row::Value;
 use tidegate::flow::{Algorithm, Context, Reject, Store, Table, Topology};
@@ -348,5 +349,5 @@ fn a_batch_has_a_bound_of_bytes_that_counts_what_it_writes_into_stores() {
     }
     driver.run();
     assert_eq!(driver.row_of("accounts", 0).unwrap().version, 60);
-    assert_eq!(driver.status(0).database_commits.value(), 2, "32 MiB at most");
+    assert_eq!(driver.status(0).value(Counter::DatabaseCommits), 2, "32 MiB at most");
 }

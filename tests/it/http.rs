@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::engine::status::Status;
+use tidegate::engine::status::{Counter, Status};
 use tidegate::flow::key::partition_for;
 use tidegate::http::{About, Recovery, Server, View, serve};
 use tidegate::pipelines::{sessions, usage};
@@ -72,7 +72,7 @@ fn probes_follow_the_polling_thread() {
     let codes = |paths: [&str; 5]| paths.map(|path| get(&server, path).0);
     let paths = ["/livez", "/ping", "/readyz", "/ready", "/startupz"];
     assert_eq!(codes(paths), [200, 200, 503, 503, 503], "nothing has been polled yet");
-    fake.status.polls.add(1);
+    fake.status.add(Counter::Polls, 1);
     assert_eq!(codes(paths), [200, 200, 503, 503, 200]);
     assert_eq!(get(&server, "/readyz").2, "the group has not taken this instance in\n");
     fake.status.set_member(true);
@@ -94,16 +94,20 @@ fn the_page_brings_its_own_files_and_forbids_all_others() {
     }
     // Every place that the script fills is there.
     let script = get(&server, "/page.js").2;
-    for id in ["records", "p99_ms", "tasks", "halts", "recovery", "curve", "state", "stores", "partitioning-list"] {
+    for id in ["tasks", "halts", "recovery", "curve", "state", "stores", "partitioning-list"] {
         assert!(page.contains(&format!("id=\"{id}\"")) && script.contains(id), "{id}");
+    }
+    assert!(script.contains("dd[data-suffix]"), "the tiles");
+    for (id, suffix) in [("records", ""), ("p99_ms", " ms")] {
+        assert!(page.contains(&format!("<dd id=\"{id}\" data-suffix=\"{suffix}\">")), "{id}");
     }
 }
 
 #[test]
 fn numbers_come_once_a_second_as_events_and_as_json() {
     let (fake, server) = start();
-    fake.status.records.add(3_500);
-    fake.status.announced.add(702);
+    fake.status.add(Counter::Records, 3_500);
+    fake.status.add(Counter::Announced, 702);
     fake.status.age_at_publication.add(Duration::from_millis(4));
     let mut numbers = Vec::new();
     for line in request(server.address(), "/events").lines().map_while(Result::ok) {

@@ -10,6 +10,7 @@ use tidegate::adapters::postgres::PostgresSettings;
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::settings::EngineSettings;
+use tidegate::engine::status::Counter;
 use tidegate::engine::status::Status;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::TopicName;
@@ -150,7 +151,7 @@ fn a_row_that_a_trigger_refuses_or_withholds_is_one_dead_letter_and_all_others_g
         let letter = (code.to_owned(), "7".to_owned());
         assert_eq!(service.letters(), [letter.clone(), letter], "{name}");
         assert_eq!(service.fixture.number("SELECT version FROM {u}.t WHERE id = 7"), 0, "{name}");
-        assert_eq!(service.status.database_retries.value(), 0, "{name}");
+        assert_eq!(service.status.value(Counter::DatabaseRetries), 0, "{name}");
     }
 }
 
@@ -193,7 +194,7 @@ fn a_slow_algorithm_under_a_backlog_stays_within_the_time_that_the_server_lets_a
     let mut service = Service::new(Fixture { name, settings }, 1_000, Duration::from_millis(2));
     service.send(&["pluses", "more"]);
     service.until(SUM, 2 * 1_000, Duration::from_secs(60));
-    assert_eq!(service.status.database_retries.value(), 0);
+    assert_eq!(service.status.value(Counter::DatabaseRetries), 0);
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn a_batch_that_takes_too_long_in_the_database_gets_smaller() {
     crate::tables::trigger(&service.fixture, "sleep", body, "BEFORE UPDATE ON {u}.t FOR EACH ROW");
     service.send(&["pluses"]);
     service.until(SUM, 400, Duration::from_secs(60));
-    let retries = service.status.database_retries.value();
+    let retries = service.status.value(Counter::DatabaseRetries);
     assert!((1..40).contains(&retries), "{retries}");
     assert!(service.letters().is_empty());
 }

@@ -1,7 +1,7 @@
 //! Feeds the demo: readings around a value that drifts, and now and then a correction. The same every time.
 
 use crate::adapters::memory::MemoryLog;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::flow::record::TopicName;
 use crate::ports::sink::Message;
 use crate::ports::{Clock, Fault};
@@ -58,7 +58,7 @@ impl Feeder {
             while !own.is_stopped.load(Ordering::Acquire) {
                 std::thread::sleep(TICK);
                 let due = due(clock.elapsed().saturating_sub(start), rate).saturating_sub(fed);
-                let room = (status.records.value() + WAITING_MAX).saturating_sub(fed);
+                let room = (status.value(Counter::Records) + WAITING_MAX).saturating_sub(fed);
                 let records: Vec<_> = (0..due.min(room).min(TICK_RECORDS)).map(|_| stream.next()).collect();
                 let messages: Vec<_> = records.iter().map(Notification::message).collect();
                 log.produce_all(&messages, clock.now())?;

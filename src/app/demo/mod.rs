@@ -17,7 +17,7 @@ use crate::app::failure::Failure;
 use crate::app::logging;
 use crate::engine::member::Running;
 use crate::engine::protocol::order::Hook;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::ports::Fault;
 use crate::settings::{LogLevel, Origin, Settings};
 use crash::CrashPoint;
@@ -197,7 +197,8 @@ impl<'a> Demo<'a> {
                 worker.running.kill();
                 worker.crash.die();
                 drop(worker.running.join(Duration::ZERO)); // the fault is the one we gave it
-                let (recovered_rows, repeated) = (self.status.recovered_rows.value(), self.world.runs.repeated());
+                let (recovered_rows, repeated) =
+                    (self.status.value(Counter::RecoveredRows), self.world.runs.repeated());
                 self.phase = Phase::Recovering(Death { at: clock.elapsed(), recovered_rows, repeated });
                 self.crashes += 1;
                 self.status.forget_tasks();
@@ -207,7 +208,7 @@ impl<'a> Demo<'a> {
             Phase::Recovering(death) if self.has_taken_over() => {
                 let recovery = Recovery {
                     took: clock.elapsed().saturating_sub(death.at),
-                    published: self.status.recovered_rows.value() - death.recovered_rows,
+                    published: self.status.value(Counter::RecoveredRows) - death.recovered_rows,
                     repeated: self.world.runs.repeated() - death.repeated,
                 };
                 self.recoveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(recovery);

@@ -1,7 +1,7 @@
 //! A line a second.
 
 use crate::app::failure::Failure;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::flow::record::Timestamp;
 use std::io::Write;
 use std::time::Duration;
@@ -38,13 +38,13 @@ impl Ticker {
             None => "-".into(),
         };
         let (p50, p99) = (age(0.5), age(0.99));
-        let (records, announced) = (status.records.value(), status.announced.value());
+        let (records, announced) = (status.value(Counter::Records), status.value(Counter::Announced));
         writeln!(
             out,
             "  {}  in {}   rows updated {}   notified {} ({})   p50 {p50}  p99 {p99}",
             time_of_day(now),
             grouped(fed),
-            grouped(status.row_changes.value()),
+            grouped(status.value(Counter::RowChanges)),
             grouped(announced),
             share(announced, records),
         )?;
@@ -94,9 +94,9 @@ mod tests {
     #[test]
     fn a_line_comes_once_a_second() {
         let status = Status::default();
-        status.records.add(3_500);
-        status.row_changes.add(3_500);
-        status.announced.add(702);
+        status.add(Counter::Records, 3_500);
+        status.add(Counter::RowChanges, 3_500);
+        status.add(Counter::Announced, 702);
         status.age_at_publication.add(Duration::from_millis(4));
         let mut ticker = Ticker { next: SECOND, ages: Vec::new() };
         let mut out = Vec::new();

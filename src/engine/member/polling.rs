@@ -7,7 +7,7 @@ use crate::engine::member::{Member, POLL_RECORDS, Worker};
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::query::Queries;
 use crate::engine::settings::EngineSettings;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::ports::Fault;
 use crate::ports::source::Source;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -152,7 +152,7 @@ impl Member {
             }
             self.router.flush();
             self.serve_source();
-            self.status.polls.add(1);
+            self.status.add(Counter::Polls, 1);
             if self.status.is_all_halted() {
                 return Err(Fault::fatal("every partition of this instance is halted; see the messages above"));
             }

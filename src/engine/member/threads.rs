@@ -1,6 +1,6 @@
 //! A running member: its threads, and how they end.
 
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::ports::Fault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,7 +95,7 @@ impl Running {
     /// Counts the polling thread's rounds: a liveness probe watches that it grows.
     #[must_use]
     pub fn heartbeat(&self) -> u64 {
-        self.status.polls.value()
+        self.status.value(Counter::Polls)
     }
 
     /// Waits until the member has ended, at most `within`: whoever waits for a dead server is left behind, and must not keep

@@ -3,6 +3,7 @@
 use crate::engine::mailbox::{Left, ToStage};
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::relay::Relay;
+use crate::engine::status::Counter;
 use crate::flow::record::{NextOffset, TopicPartition};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ impl Relay {
     }
 
     pub(super) fn confirm(&mut self, publication: &Publication) {
-        self.status.kafka_commits.add(1);
+        self.status.add(Counter::KafkaCommits, 1);
         self.status.count(publication.counts);
         let now = self.clock.now();
         for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {

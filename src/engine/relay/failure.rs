@@ -6,6 +6,7 @@ use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::metadata;
 use crate::engine::protocol::patience::Patience;
 use crate::engine::relay::Relay;
+use crate::engine::status::Counter;
 use crate::flow::record::TopicPartition;
 use crate::ports::Fault;
 use std::time::Duration;
@@ -21,7 +22,7 @@ impl Relay {
         match fault {
             Fault::Fatal(_) => return Err(fault),
             // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
-            Fault::Fenced(_) => self.status.fencings.add(1),
+            Fault::Fenced(_) => self.status.add(Counter::Fencings, 1),
             Fault::Retry(_) if self.producers.sink.is_fenced() && !may_be_late => self.note_fencing()?,
             Fault::Corrupt(_) | Fault::Retry(_) => {}
         }
@@ -32,7 +33,7 @@ impl Relay {
     /// Counts fencings of the producer: one with every rebalance is ordinary, many without any are two deployments with
     /// one id.
     pub(super) fn note_fencing(&mut self) -> Result<(), Fault> {
-        self.status.fencings.add(1);
+        self.status.add(Counter::Fencings, 1);
         let (now, rebalances) = (self.clock.elapsed(), self.assignments.rebalances());
         self.fencings.push_back((now, rebalances));
         self.fencings.retain(|(at, seen)| now.saturating_sub(*at) < MINUTE && *seen == rebalances);

@@ -363,6 +363,7 @@ mod tests {
     use crate::engine::mailbox::Left;
     use crate::engine::outbound::publication::{Outbound, Part, Through};
     use crate::engine::protocol::order::NoHook;
+    use crate::engine::status::Counter;
     use crate::flow::record::{NextOffset, Offset, Partition, Timestamp, TopicName};
     use crate::ports::rows::OutboxRow;
     use crate::ports::sink::Message;
@@ -985,7 +986,7 @@ mod tests {
         world.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
         world.run();
         assert_eq!(world.sent(), [0, 1]);
-        assert_eq!(world.relay.status.announced.value(), 2);
+        assert_eq!(world.relay.status.value(Counter::Announced), 2);
     }
 
     #[test]
@@ -997,6 +998,6 @@ mod tests {
         world.inbox.send(ToRelay::Publish(Box::new(publication))).unwrap();
         world.run();
         assert!(world.sent().is_empty());
-        assert_eq!(world.relay.status.announced.value(), 0);
+        assert_eq!(world.relay.status.value(Counter::Announced), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! The producers of a worker, which take turns, and how the one whose turn it is gets replaced.
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::ports::sink::Sink;
 use crate::ports::{Clock, Fault};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Producers {
 
     /// Replaces the producer, however long it takes.
     pub(crate) fn renew(&mut self) -> Result<(), Fault> {
-        self.status.taints.add(1);
+        self.status.add(Counter::Taints, 1);
         let mut tries = 0;
         loop {
             match self.sink.renew() {

@@ -2,67 +2,30 @@
 
 mod ages;
 mod declarations;
+mod metrics;
 mod restores;
+mod state;
 
 pub use ages::Ages;
 pub(crate) use declarations::Held;
 pub use declarations::{Declarations, DeclaredSource, Looked, Shuffles, Undeclared, Violations};
+pub use metrics::{Counted, Counter, Kind, METRICS, Metric, Place};
 pub use restores::RestoreStatus;
+pub use state::State;
 
 pub use crate::engine::protocol::halt::Halt;
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
 use crate::ports::store::StoreSize;
+use metrics::Counters;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A count that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// The count.
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The instance as a whole. All counts are since the process started.
+/// The instance as a whole.
 #[derive(Debug, Default)]
 pub struct Status {
-    /// Rounds of the polling thread: a liveness probe watches that they grow.
-    pub polls: Counter,
-    /// Records decided and committed.
-    pub records: Counter,
-    /// Records that changed their row.
-    pub row_changes: Counter,
-    /// Notices committed to the outbox.
-    pub announced: Counter,
-    /// Dead letters committed to the outbox.
-    pub dead_letters: Counter,
-    /// Records skipped.
-    pub skipped: Counter,
-    /// Database transactions committed.
-    pub database_commits: Counter,
-    /// Database transactions that were rolled back and offered again.
-    pub database_retries: Counter,
-    /// Kafka transactions committed.
-    pub kafka_commits: Counter,
-    /// Producers replaced because a transaction's outcome was in doubt.
-    pub taints: Counter,
-    /// Compare-and-sets lost and offsets refused.
-    pub fencings: Counter,
-    /// Outbox rows published at a takeover: their algorithm ran in an earlier owner.
-    pub recovered_rows: Counter,
-    /// Changelog records read by restores that have ended.
-    pub restored_records: Counter,
+    counters: Counters,
     /// How sources keep to their declared partitioning.
     pub declared: Declarations,
     /// How sources lie that declare nothing, where a step keeps something by their keys.
@@ -89,8 +52,8 @@ pub struct StoreStatus {
 /// One task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
-    /// Its state in words.
-    pub state: &'static str,
+    /// Where it stands.
+    pub state: State,
     /// Source partition, D and K of each input.
     pub inputs: Vec<(String, i64, i64)>,
     /// Why it stands still.
@@ -98,17 +61,34 @@ pub struct TaskStatus {
 }
 
 impl Status {
+    /// Adds `n` to a counter.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.counters.add(counter, n);
+    }
+
+    /// A counter's value since the process started.
+    #[must_use]
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.counters.value(counter)
+    }
+
+    /// Every counter as it is now.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        self.counters.counted()
+    }
+
     fn tasks_mut(&self) -> MutexGuard<'_, BTreeMap<TaskId, TaskStatus>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count(&self, counts: Counts) {
-        let add = |counter: &Counter, n: i64| counter.add(u64::try_from(n).unwrap_or(0));
-        add(&self.records, counts.records);
-        add(&self.row_changes, counts.row_changes);
-        add(&self.announced, counts.announced);
-        add(&self.dead_letters, counts.dead_letters);
-        add(&self.skipped, counts.skipped);
+        let add = |counter, n: i64| self.add(counter, u64::try_from(n).unwrap_or(0));
+        add(Counter::Records, counts.records);
+        add(Counter::RowChanges, counts.row_changes);
+        add(Counter::Announced, counts.announced);
+        add(Counter::DeadLetters, counts.dead_letters);
+        add(Counter::Skipped, counts.skipped);
     }
 
     pub(crate) fn set_task(&self, id: TaskId, status: TaskStatus) {
@@ -190,6 +170,6 @@ impl Status {
     /// not flip readiness).
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_member() && self.tasks_mut().values().all(|task| task.halt.is_some() || task.state == "running")
+        self.is_member() && self.tasks_mut().values().all(|task| task.halt.is_some() || task.state == State::Running)
     }
 }

@@ -4,8 +4,9 @@ pub(crate) mod in_hand;
 mod input;
 mod phase;
 
+pub(crate) use crate::engine::status::State;
 pub(crate) use input::{Apart, Held, Input};
-pub(crate) use phase::{Phase, State};
+pub(crate) use phase::Phase;
 
 use crate::engine::protocol::halt::{Contradiction, Halt};
 use crate::engine::protocol::ownership::AssignmentId;

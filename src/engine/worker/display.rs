@@ -14,7 +14,7 @@ impl Stage {
             |input: &Input| (input.source.to_string(), input.next_offset.0, input.published.map_or(-1, |k| k.0));
         let inputs = task.inputs.iter().map(input).collect();
         let halt = task.phase.halt().cloned();
-        self.status.set_task(id, TaskStatus { state: task.state().label(), inputs, halt });
+        self.status.set_task(id, TaskStatus { state: task.state(), inputs, halt });
     }
 
     /// Puts the sizes of the task's stores where people can see them. One that cannot tell its size is left out: what ails

@@ -32,7 +32,7 @@ use crate::engine::protocol::ownership::Assignments;
 use crate::engine::settings::EngineSettings;
 use crate::engine::state::question::Question;
 use crate::engine::state::restore::Restore;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::engine::task::in_hand::Hand;
 use crate::engine::task::{State, Task};
 use crate::engine::worker::log::open_batch::OpenBatch;
@@ -308,7 +308,7 @@ impl Stage {
     pub(crate) fn doubt(&mut self, id: TaskId) {
         let is_fenced = |task: &Task| task.state() != State::Halted && task.phase.may_begin_anew();
         if self.state.tasks.get(&id).is_some_and(is_fenced) {
-            self.status.fencings.add(1);
+            self.status.add(Counter::Fencings, 1);
             tracing::info!(task = ?id, "fenced; proving membership before claiming again");
         }
         self.take_over_anew(id);

@@ -9,7 +9,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::state::cache::WriteBack;
 use crate::engine::state::restore::{Gathered, Restore, Stands, checkpoint_stands, cut_at};
 use crate::engine::state::stores::{Kept, Keyed, START, Search};
-use crate::engine::status::RestoreStatus;
+use crate::engine::status::{Counter, RestoreStatus};
 use crate::engine::task::State;
 use crate::engine::worker::Stage;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
@@ -283,7 +283,7 @@ impl Stage {
         }
         let RestoreStatus { store, records, bytes, seconds, .. } = &restore.status;
         tracing::info!(task = ?id, store, records, bytes, seconds, "store restored");
-        self.status.restored_records.add(*records);
+        self.status.add(Counter::RestoredRecords, *records);
         self.begin_restore(id, restore.store + 1)
     }
 

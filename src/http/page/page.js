@@ -20,10 +20,10 @@ function show(report) {
   say("place", report.place);
   say("version", report.version);
   document.title = `${report.halts.length ? "(!) " : ""}Tidegate ${report.pipeline}`;
-  const counts = ["records_per_s", "records", "row_changes", "announced", "dead_letters", "skipped",
-    "database_commits", "kafka_commits", "taints", "recovered_rows"];
-  for (const name of counts) say(name, number.format(report[name]));
-  for (const name of ["p50_ms", "p99_ms"]) say(name, report[name] === null ? "–" : `${number.format(report[name])} ms`);
+  // The tiles are those of the table of metrics.
+  for (const { id, dataset } of document.querySelectorAll("dd[data-suffix]")) {
+    say(id, report[id] === null ? "–" : number.format(report[id]) + dataset.suffix);
+  }
   const recovery = report.last_recovery;
   say("recovery", recovery ? `Crash ${recovery.number}: recovered in ${number.format(recovery.took_ms)} ms, ` +
     `${number.format(recovery.published)} notifications published from the outbox, ` +

@@ -1,6 +1,7 @@
 //! The world itself, for what only an operator would do or look at.
 
 use crate::adapters::memory::{ManualClock, MemoryDatabase, MemoryLog, MemoryStores};
+use crate::engine::status::Counter;
 use crate::engine::status::Status;
 use crate::flow::record::{Partition, TopicPartition};
 use crate::ports::rows::Position;
@@ -64,7 +65,7 @@ impl TestDriver {
     /// Number of changelog records read by restores, over all instances.
     #[must_use]
     pub fn records_restored(&mut self) -> u64 {
-        self.world().instances.iter().map(|instance| instance.status.restored_records.value()).sum()
+        self.world().instances.iter().map(|instance| instance.status.value(Counter::RestoredRecords)).sum()
     }
 
     /// The status of an instance, as it reports it.

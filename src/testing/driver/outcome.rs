@@ -1,5 +1,6 @@
 //! The outcome of a run, by which two runs are compared; and its stores, held against their changelogs.
 
+use crate::engine::status::State;
 use crate::flow::record::{Partition, TopicName};
 use crate::flow::table::TableSpec;
 use crate::ports::history::Found;
@@ -25,7 +26,7 @@ impl World {
             self.instances.iter().enumerate().filter(|(_, instance)| instance.member.is_some() && !instance.is_frozen);
         let running: BTreeSet<(usize, TaskId)> = up
             .flat_map(|(number, instance)| instance.status.tasks().into_iter().map(move |task| (number, task)))
-            .filter(|(_, (_, status))| status.state == "running")
+            .filter(|(_, (_, status))| status.state == State::Running)
             .map(|(number, (task, _))| (number, task))
             .collect();
         for member in self.instances.iter_mut().filter_map(|instance| instance.member.take()) {

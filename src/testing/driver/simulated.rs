@@ -3,6 +3,7 @@
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::halt::Halt;
 use crate::engine::protocol::order::Step;
+use crate::engine::status::State;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Partition, TopicPartition};
 use crate::flow::row::Value;
@@ -146,7 +147,7 @@ impl TestDriver {
         let mut served = BTreeSet::new();
         let alive = self.world().instances.iter().filter(|instance| instance.member.is_some());
         for (task, status) in alive.flat_map(|instance| instance.status.tasks()) {
-            if status.state == "running" || status.halt.is_some() {
+            if status.state == State::Running || status.halt.is_some() {
                 served.insert(task);
             }
         }
@@ -191,7 +192,7 @@ impl TestDriver {
         let task = TaskId { sub_topology, partition: id.partition };
         let is_owner = |instance: &&Instance| {
             let tasks = instance.status.tasks();
-            tasks.iter().any(|(own, status)| *own == task && status.state == "running")
+            tasks.iter().any(|(own, status)| *own == task && status.state == State::Running)
         };
         let owner = self.world().instances.iter().find(is_owner)?;
         Some(owner.stores.contents(id).into_iter().collect())

@@ -1,6 +1,7 @@
 //! Traffic of a test: rows, records, thresholds and time go in; records, rows and halts come out.
 
 use crate::engine::protocol::halt::Halt;
+use crate::engine::status::Counter;
 use crate::flow::key::Key;
 use crate::flow::row::to_values;
 use crate::ports::history::Found;
@@ -139,6 +140,6 @@ impl TestDriver {
     /// Number of records decided and committed by all instances, dead ones included.
     #[must_use]
     pub fn records_committed(&mut self) -> u64 {
-        self.world().instances.iter().map(|instance| instance.status.records.value()).sum()
+        self.world().instances.iter().map(|instance| instance.status.value(Counter::Records)).sum()
     }
 }

@@ -3,7 +3,7 @@
 use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
 use crate::engine::member::{Member, Ports, WorkerPorts};
 use crate::engine::protocol::order::Hook;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::SubTopology;
 use crate::ports::changelog::ChangelogReader;
@@ -115,8 +115,8 @@ impl World {
         match self.instances.get_mut(number) {
             Some(place) => {
                 // The counts of the dead instance stay in.
-                instance.status.records.add(place.status.records.value());
-                instance.status.restored_records.add(place.status.restored_records.value());
+                instance.status.add(Counter::Records, place.status.value(Counter::Records));
+                instance.status.add(Counter::RestoredRecords, place.status.value(Counter::RestoredRecords));
                 *place = instance;
             }
             None => self.instances.push(instance),

@@ -2,6 +2,7 @@
 
 use crate::engine::outbound::publication::{Part, Publication, Through};
 use crate::engine::protocol::decision::HaltReason;
+use crate::engine::status::Counter;
 use crate::engine::task::{State, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::rows::prepared::{Advance, Prepared};
@@ -23,7 +24,7 @@ impl Stage {
             self.state.portion.committed(self.settings.batch_rows);
         }
         self.state.suspects.clear();
-        self.status.database_commits.add(1);
+        self.status.add(Counter::DatabaseCommits, 1);
         let mut publication = Publication { rows, outgoing, ..Publication::default() };
         let mut moved = BTreeSet::new();
         let mut astray = Vec::new();

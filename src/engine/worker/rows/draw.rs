@@ -11,6 +11,7 @@
 
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
+use crate::engine::status::Counter;
 use crate::engine::task::{Apart, Held, Input, State};
 use crate::engine::worker::rows::prepared::Wanted;
 use crate::engine::worker::{PAUSE, PAUSE_MAX, Stage};
@@ -114,7 +115,7 @@ impl Stage {
     /// A batch that was begun at `began` came to nothing, and a smaller one may not. What was alone waits apart from the
     /// others; where no repetition can help it becomes a dead letter, or halts.
     pub(crate) fn failed(&mut self, fault: &Fault, draws: &[Draw], began: Duration, was_at_commit: bool) {
-        self.status.database_retries.add(1);
+        self.status.add(Counter::DatabaseRetries, 1);
         let records = draws.iter().map(|draw| draw.records).sum();
         let Some(alone) = draws.first().filter(|_| records == 1) else {
             self.state.portion.failed(records);

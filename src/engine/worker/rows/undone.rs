@@ -2,6 +2,7 @@
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::order::Step;
+use crate::engine::status::Counter;
 use crate::engine::worker::Stage;
 use crate::engine::worker::rows::draw::Draw;
 use crate::engine::worker::rows::prepared::{Advance, Undone};
@@ -83,7 +84,7 @@ impl Stage {
             Undone::Store(StoreTrouble { task, trouble }) => return self.store_unread(task, trouble),
             Undone::Locked(fault, wanted) => {
                 if self.hold(&fault, &wanted) {
-                    self.status.database_retries.add(1);
+                    self.status.add(Counter::DatabaseRetries, 1);
                     return Ok(());
                 }
                 (fault, Moment::Batch)
@@ -101,7 +102,7 @@ impl Stage {
             }
             Consequence::Smaller => self.failed(&fault, draws, began, moment == Moment::Commit),
             Consequence::Again | Consequence::Halt(_) | Consequence::AskBounds | Consequence::AwaitRevoke => {
-                self.status.database_retries.add(1);
+                self.status.add(Counter::DatabaseRetries, 1);
                 self.back_off(&fault);
             }
         }

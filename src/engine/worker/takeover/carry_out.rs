@@ -5,6 +5,7 @@ use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::Decision;
 use crate::engine::protocol::order::Step;
+use crate::engine::status::Counter;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::restore::waited_for;
@@ -184,7 +185,7 @@ impl Stage {
             CommitKind::Rows => Through::Database { epoch },
             CommitKind::Log => Through::Log,
         };
-        self.status.recovered_rows.add(rows.len() as u64);
+        self.status.add(Counter::RecoveredRows, rows.len() as u64);
         let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
         let (assignment, marks) = (task.assignment, task.marks.get(number).cloned());
         rest.add(Part { task: id, assignment, source: source.clone(), through, from, to, marks, batch: 0 }, rows);
