@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check lint test-fast test-state test-servers test-long test-draw test-helm test test-all prove draw draw-pairs bites mutants up down bench
+.PHONY: help demo build check lint test-fast test-state test-servers test-long test-draw test-helm test test-all prove draw draw-pairs bites mutants docs up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ bites: ## Put defects that were mended back, one at a time, and see the generato
 mutants: ## Change the code in COUNT places drawn by SEED, one at a time, and see the fast suites notice (ARGS=again for survivors)
 	@cargo run --locked --quiet --profile draw --no-default-features --features embedded --example mutants -- \
 		$(if $(ARGS),$(ARGS),$(or $(SEED),20261128) $(COUNT))
+
+docs: ## Write docs/metrics.md anew from the table of metrics
+	TIDEGATE_WRITE_DOCS=1 cargo test --locked --quiet --test it the_page_of_metrics
 
 up: ## Start Kafka and PostgreSQL, print the settings to use (BROKERS=1 or 3)
 	@tests/servers/up.sh $(BROKERS)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::remedy::{Place, choices};
+use tidegate::engine::status::{METRICS, Metric};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::topology::CommitKind;
 
@@ -73,6 +74,56 @@ fn every_halt_has_its_section_with_its_cause_and_its_commands() {
         assert_eq!(told, commands_of(reason), "{label}");
     }
     assert_eq!(sections.next(), None, "a section of no halt");
+}
+
+/// `docs/metrics.md` from the table of metrics.
+fn page_of_metrics() -> String {
+    let rows = |wanted: &dyn Fn(Option<&str>) -> bool| -> String {
+        let row = |metric: &Metric| {
+            let path = metric.path();
+            let (name, kind) = (path.as_deref().unwrap_or(metric.name), metric.kind.label());
+            let row = format!("| `{name}` | {kind} | {} | {} |\n", metric.unit, metric.help);
+            wanted(path.as_deref()).then_some(row)
+        };
+        METRICS.iter().filter_map(row).collect()
+    };
+    let head = "| metric | kind | unit | meaning |\n|---|---|---|---|\n";
+    let is_part = |path: &str| path.contains('.');
+    let whole = rows(&|path| path.is_some_and(|path| !is_part(path)));
+    let parts = rows(&|path| path.is_some_and(is_part));
+    let hidden = rows(&|path| path.is_none());
+    format!(
+        "# Metrics
+
+`/status` answers with these numbers as JSON, and `/events` sends them once a second
+([operations.md](operations.md#probes-and-numbers)). Written by `make docs` from the table in
+`src/engine/status/metrics.rs`; a test compares the two.
+
+A *counter* only grows, and begins at 0 with the process or with its part of the report. A *gauge* goes up and down. A
+*quantile* is the value that a share of the measured ones did not exceed.
+
+## Of the instance
+
+{head}{whole}
+## Of its parts
+
+The path leads to the number in `/status`; `[]` stands for each entry of a list. Fields beside the number say of which part it
+is: `sub_topology` and `partition` of a task, `store`, `source` of a topic or a source partition.
+
+{head}{parts}
+## Counted, and not in `/status`
+
+{head}{hidden}"
+    )
+}
+
+#[test]
+fn the_page_of_metrics_is_that_of_the_table() {
+    let (path, page) = ("docs/metrics.md", page_of_metrics());
+    if std::env::var_os("TIDEGATE_WRITE_DOCS").is_some() {
+        std::fs::write(root().join(path), &page).unwrap();
+    }
+    assert!(read(path) == page, "{path} is not as the table of metrics has it: write it anew with `make docs`");
 }
 
 #[test]
