@@ -15,6 +15,8 @@
 //!                       ↑
 //!                       ├── http     (reads engine::query and engine::status only)
 //!                       └── testing  (with adapters/memory)
+//!
+//!   settings ─→ flow     engine and adapters import from settings the struct of their own, no other
 //! ```
 #![deny(unsafe_code, missing_docs, clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![warn(clippy::pedantic)]

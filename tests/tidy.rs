@@ -10,8 +10,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("flow", &["flow"]),
     ("ports", &["ports", "flow"]),
     ("engine", &["engine", "ports", "flow"]),
-    ("engine/protocol", &["engine::protocol", "ports", "flow"]),
-    ("engine/settings", &["engine::protocol", "ports", "flow"]),
+    ("engine/protocol", &["engine::protocol", "settings::engine", "ports", "flow"]),
+    ("engine/settings", &["settings::engine", "ports", "flow"]),
     ("engine/outbound", &["engine::outbound", "engine::protocol", "ports", "flow"]),
     ("engine/status", &["engine::status", "engine::protocol", "ports", "flow"]),
     ("engine/state", &["engine::state", "engine::status", "engine::outbound", "engine::protocol", "ports", "flow"]),
@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("engine/query", &["engine::query", "engine::mailbox", "engine::state::question", "ports", "flow"]),
     ("engine/repair", &["engine::repair", "engine::outbound", "engine::protocol", "ports", "flow"]),
     ("engine/audit", &["engine::audit", "engine::outbound", "engine::protocol", "ports", "flow"]),
-    ("adapters/kafka", &["adapters::kafka", "adapters::documented", "ports", "flow"]), // `documented` is for tests
+    ("adapters/kafka", &["adapters::kafka", "adapters::documented", "settings::kafka", "ports", "flow"]), // `documented` is for tests
     ("adapters/note", &["adapters::note", "ports", "flow"]),
     ("adapters/rocksdb", &["adapters::rocksdb", "ports", "flow"]),
     ("adapters/postgres", &["adapters::postgres", "ports", "flow"]),

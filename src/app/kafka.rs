@@ -1,6 +1,6 @@
 //! The settings as the Kafka adapter wants them.
 
-use crate::adapters::kafka::{GroupProtocol, KafkaSettings};
+use crate::adapters::kafka::KafkaSettings;
 use crate::settings;
 use std::time::Duration;
 
@@ -8,10 +8,7 @@ use std::time::Duration;
 pub(super) fn adapter_settings(from: &settings::KafkaSettings) -> KafkaSettings {
     KafkaSettings {
         bootstrap_servers: from.bootstrap_servers.clone(),
-        group_protocol: match from.group_protocol {
-            settings::GroupProtocol::Classic => GroupProtocol::Classic,
-            settings::GroupProtocol::Consumer => GroupProtocol::Consumer,
-        },
+        group_protocol: from.group_protocol,
         session_timeout_ms: millis(from.session_timeout),
         transaction_timeout_ms: millis(from.transaction_timeout),
         properties: from.properties.iter().map(|(name, value)| (name.into(), value.into())).collect(),

@@ -4,9 +4,7 @@ use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSetti
 use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
-use crate::engine::protocol::decision::{DataLossPolicy, StartPolicy};
-use crate::engine::settings::{EngineSettings, MissingRow};
-
+use crate::engine::settings::EngineSettings;
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
@@ -93,19 +91,9 @@ impl Service {
             retry_attempts: retry.attempts,
             retry_backoff: retry.backoff,
             deaths_max: retry.deaths,
-            missing_row: match pipeline.missing_row {
-                settings::MissingRow::Skip => MissingRow::Skip,
-                settings::MissingRow::DeadLetter => MissingRow::DeadLetter,
-                settings::MissingRow::Retry => MissingRow::Retry,
-            },
-            start: match pipeline.start {
-                settings::Start::Earliest => StartPolicy::Earliest,
-                settings::Start::Latest => StartPolicy::Latest,
-            },
-            on_data_loss: match pipeline.on_data_loss {
-                settings::OnDataLoss::Halt => DataLossPolicy::Halt,
-                settings::OnDataLoss::Skip => DataLossPolicy::Skip,
-            },
+            missing_row: pipeline.missing_row,
+            start: pipeline.start,
+            on_data_loss: pipeline.on_data_loss,
             verdicts: pipeline.verdicts,
             record_bytes_max: size(engine.record_bytes_max),
             ask_wait: engine.ask_wait,

@@ -1,19 +1,8 @@
 //! What can be tuned about the engine, each default with its reason.
 
-use crate::engine::protocol::decision::{DataLossPolicy, StartPolicy};
+pub use crate::settings::engine::MissingRow;
+use crate::settings::engine::{DataLossPolicy, StartPolicy};
 use std::time::Duration;
-
-/// What to do when a record's row does not exist.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum MissingRow {
-    /// Count it and go on.
-    Skip,
-    /// Dead letter with the code `missing-row`. The default: nothing vanishes in silence.
-    #[default]
-    DeadLetter,
-    /// Offer it again later, as often as [`EngineSettings::retry_attempts`] allows, then dead letter.
-    Retry,
-}
 
 /// The engine's settings.
 #[derive(Clone, Debug)]

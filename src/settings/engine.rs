@@ -45,6 +45,41 @@ pub struct EngineSettings {
     pub ask_wait: Duration,
 }
 
+/// What happens to a record whose row does not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingRow {
+    /// It is counted; the next record is taken.
+    Skip,
+    /// It becomes a dead letter with the code `missing-row`. The default: nothing vanishes in silence.
+    #[default]
+    DeadLetter,
+    /// It is tried again, a bounded number of times, and its partition waits; then it becomes a dead letter.
+    Retry,
+}
+
+/// Where a partition without any past starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartPolicy {
+    /// At the log's start: with the oldest record that is still there.
+    #[default]
+    Earliest,
+    /// At the log's end: with the first record after the start.
+    Latest,
+}
+
+/// What happens when records are gone before they were read: D lies before the log's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataLossPolicy {
+    /// The partition halts until a person has decided.
+    #[default]
+    Halt,
+    /// Reading goes on at the log's start; the gap is counted and logged.
+    Skip,
+}
+
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {

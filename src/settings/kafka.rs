@@ -28,14 +28,15 @@ pub struct KafkaSettings {
     pub properties: Properties,
 }
 
-/// Which group protocol is spoken.
+/// How the members of a group agree on who has which partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupProtocol {
-    /// Members agree on the assignment (cooperative-sticky).
+    /// The clients compute the assignment, with `cooperative-sticky`. The default: librdkafka 2.12.1 has silent stalls
+    /// under the other one (docs/traps.md#the-broker-side-protocol).
     #[default]
     Classic,
-    /// The broker assigns (KIP-848).
+    /// The broker computes it (KIP-848). Session timeout and heartbeats are then settings of the broker.
     Consumer,
 }
 

@@ -1,6 +1,7 @@
 //! What runs, and what it does with odd records.
 
 use crate::flow::record::TopicName;
+use crate::settings::engine::{DataLossPolicy, MissingRow, StartPolicy};
 use crate::settings::rule::{Allowed, Rule};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,47 +20,12 @@ pub struct PipelineSettings {
     pub missing_row: MissingRow,
     /// Where a new group begins to read. Default: at the earliest record, so that nothing is missed. A group that has
     /// committed goes on from there.
-    pub start: Start,
+    pub start: StartPolicy,
     /// What happens when records are gone before they were read (retention, deletion). Default: the partition halts.
-    pub on_data_loss: OnDataLoss,
+    pub on_data_loss: DataLossPolicy,
     /// Whether the decision about each record is kept, also when nothing is announced. Default: no, since it costs a row
     /// a record.
     pub verdicts: bool,
-}
-
-/// What happens to a notification whose row does not exist.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MissingRow {
-    /// Nothing; the next record is taken.
-    Skip,
-    /// It goes to the dead-letter topic.
-    #[default]
-    DeadLetter,
-    /// It is tried again, a bounded number of times, and its partition waits.
-    Retry,
-}
-
-/// What happens when records are gone before they were read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnDataLoss {
-    /// The partition stands still until a person has decided.
-    #[default]
-    Halt,
-    /// Reading goes on at the log's start; the gap is logged.
-    Skip,
-}
-
-/// Where a new consumer group begins to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// With the oldest record that is still there.
-    #[default]
-    Earliest,
-    /// With the first record after the start.
-    Latest,
 }
 
 impl Default for PipelineSettings {
@@ -68,8 +34,8 @@ impl Default for PipelineSettings {
             name: "pipeline".into(),
             thresholds: BTreeMap::new(),
             missing_row: MissingRow::default(),
-            start: Start::default(),
-            on_data_loss: OnDataLoss::default(),
+            start: StartPolicy::default(),
+            on_data_loss: DataLossPolicy::default(),
             verdicts: false,
         }
     }

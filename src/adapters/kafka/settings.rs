@@ -3,6 +3,7 @@
 
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
+pub use crate::settings::kafka::GroupProtocol;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use serde::{Deserialize, Serialize};
@@ -17,18 +18,6 @@ const LIBRDKAFKA_MIN: i32 = 0x020a_0000;
 const HEARTBEAT: &str = "heartbeat.interval.ms";
 /// Leaves most of two seconds for the rest of a takeover from a member that leaves in order.
 const HEARTBEAT_MS_MAX: u32 = 500;
-
-/// The protocol by which the members of a group agree on their partitions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GroupProtocol {
-    /// The clients compute the assignment, with `cooperative-sticky`. The default: librdkafka 2.12.1 has silent stalls
-    /// under the other one (docs/traps.md#the-broker-side-protocol).
-    #[default]
-    Classic,
-    /// The broker computes it (KIP-848). Session timeout and heartbeats are then settings of the broker.
-    Consumer,
-}
 
 /// The connection to Kafka.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use crate::engine::protocol::metadata::{is_ours, is_replay, may_lie_before, topi
 use crate::flow::record::NextOffset;
 use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
+pub use crate::settings::engine::{DataLossPolicy, StartPolicy};
 use std::fmt;
 
 /// Everything a decision rests on.
@@ -31,26 +32,6 @@ pub struct Facts<'a> {
     pub start: StartPolicy,
     /// What to do when inputs are gone before they were read.
     pub on_data_loss: DataLossPolicy,
-}
-
-/// Where a partition without any past starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum StartPolicy {
-    /// At the log's start.
-    #[default]
-    Earliest,
-    /// At the log's end.
-    Latest,
-}
-
-/// What to do when D lies before the log's start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum DataLossPolicy {
-    /// Halt the partition.
-    #[default]
-    Halt,
-    /// Go on at the log's start; the gap is counted and logged.
-    Skip,
 }
 
 /// What to do with the partition.
