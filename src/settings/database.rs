@@ -14,19 +14,21 @@ use std::time::Duration;
 pub struct DatabaseSettings {
     /// `postgres://user:password@host:port/database`. Secret; `TIDEGATE_DATABASE__URL_FILE` may name a file that holds it.
     /// No default: only you know it.
+    #[serde(rename = "database.url")]
     pub url: Secret,
     /// The schema of Tidegate's own tables. Default: `tidegate`, apart from yours.
+    #[serde(rename = "database.schema")]
     pub schema: String,
     /// A statement is ended after this long. Default: 30 s, since `PostgreSQL`'s own is never.
-    #[serde(rename = "statement_timeout_ms", with = "millis")]
+    #[serde(rename = "database.statement_timeout_ms", with = "millis")]
     pub statement_timeout: Duration,
     /// Waiting for a row lock is ended after this long, and the batch offered again. Default: 5 s, above what a healthy
     /// transaction of somebody else takes.
-    #[serde(rename = "lock_timeout_ms", with = "millis")]
+    #[serde(rename = "database.lock_timeout_ms", with = "millis")]
     pub lock_timeout: Duration,
     /// An instance that hangs inside a transaction loses it after this long. Default: 10 s, like the session timeout, so
     /// that its successor need not wait for row locks.
-    #[serde(rename = "idle_in_transaction_timeout_ms", with = "millis")]
+    #[serde(rename = "database.idle_in_transaction_timeout_ms", with = "millis")]
     pub idle_in_transaction_timeout: Duration,
 }
 

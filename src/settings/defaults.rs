@@ -11,8 +11,7 @@ impl Schema {
         let tree = serde_json::to_value(Settings::default()).unwrap_or_default();
         let mut entries = Vec::new();
         for rule in Self::rules().filter(|rule| !rule.is_map) {
-            let value = tree.get(rule.section).and_then(|section| section.get(rule.key));
-            let text = match value {
+            let text = match tree.get(rule.path()) {
                 Some(serde_json::Value::String(text)) => text.clone(),
                 Some(other) => other.to_string(),
                 None => continue,

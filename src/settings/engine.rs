@@ -13,35 +13,40 @@ use std::time::Duration;
 pub struct EngineSettings {
     /// Threads that commit, each with a database connection and producers of its own. Default: 2, so that one computes
     /// while another waits. Instances times workers beyond the partition count stand idle.
+    #[serde(rename = "engine.workers")]
     pub workers: u32,
     /// A batch is closed at this many records. Default: 1000, where a commit's fixed cost has become small.
+    #[serde(rename = "engine.batch_rows")]
     pub batch_rows: u32,
     /// A batch is closed at this age, or as soon as the batch before it has committed. Default: 5 ms, below what a commit
     /// takes anyway.
-    #[serde(rename = "batch_age_ms", with = "millis")]
+    #[serde(rename = "engine.batch_age_ms", with = "millis")]
     pub batch_age: Duration,
     /// Steps without rows gather for this long before their transaction. Default: 100 ms, what Kafka Streams commits
     /// exactly-once with; shorter is sooner and costs the broker more.
-    #[serde(rename = "log_age_ms", with = "millis")]
+    #[serde(rename = "engine.log_age_ms", with = "millis")]
     pub log_age: Duration,
     /// The database may run ahead of Kafka by this many outbox rows; then reading pauses. Default: 10,000, a second or two
     /// of work to publish after a takeover.
+    #[serde(rename = "engine.unpublished_rows")]
     pub unpublished_rows: u32,
     /// Records that may wait in front of one task; then its partitions are held back, until half are left. Default: 20,000,
     /// some megabytes; of large records no more than about 32 MiB wait.
+    #[serde(rename = "engine.queued_records")]
     pub queued_records: u32,
     /// Largest value of a record, in bytes; a larger one becomes a dead letter. Default: 1 MiB, Kafka's own limit.
+    #[serde(rename = "engine.record_bytes_max")]
     pub record_bytes_max: u32,
     /// How far ahead of this machine's clock the timestamp of a record may be, in milliseconds, in front of a step that has a
     /// store with a time to live; a record from farther away becomes a dead letter, since it would expire what its whole
     /// partition keeps. Default: 5 minutes, more than clocks differ. Brokers as they come refuse timestamps more than an
     /// hour ahead from Kafka 4.0 on.
-    #[serde(rename = "event_time_ahead_ms", with = "millis")]
+    #[serde(rename = "engine.event_time_ahead_ms", with = "millis")]
     pub event_time_ahead: Duration,
     /// How long one question to Kafka may take while a partition is taken over, in milliseconds, before the worker turns to
     /// its other partitions. Default: 250; more where the brokers are farther away than that: a takeover asks some five, each
     /// of which has to be answered within it.
-    #[serde(rename = "ask_wait_ms", with = "millis")]
+    #[serde(rename = "engine.ask_wait_ms", with = "millis")]
     pub ask_wait: Duration,
 }
 

@@ -9,10 +9,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 #[serde(default)]
 pub struct HttpSettings {
     /// Address and port of page and probes. Default: `127.0.0.1:8230`, this machine only, because the page has no login.
+    #[serde(rename = "http.address")]
     pub address: SocketAddr,
     /// Where other instances reach this listener, to read what its stores hold, as `host:port`. Default: null, and `address`
     /// is told them; where that is 0.0.0.0, the address by which this machine reaches Kafka. One of a loopback device is
     /// made use of on this machine alone.
+    #[serde(rename = "http.advertised_address")]
     pub advertised_address: Option<String>,
 }
 

@@ -10,8 +10,10 @@ pub struct InstanceSettings {
     /// Part of the transactional id. Default: null, and the lowest free slot is leased in the database; a pipeline without
     /// rows has none and takes a random one. Two instances with
     /// one number fence each other.
+    #[serde(rename = "instance.slot")]
     pub slot: Option<u32>,
     /// Shown in logs and in the slot's lease. Default: null, and the host's name is taken.
+    #[serde(rename = "instance.name")]
     pub name: Option<String>,
 }
 

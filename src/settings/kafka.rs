@@ -13,18 +13,21 @@ use std::time::Duration;
 #[serde(default)]
 pub struct KafkaSettings {
     /// `host:port`, separated by commas. No default: only you know it.
+    #[serde(rename = "kafka.bootstrap_servers")]
     pub bootstrap_servers: String,
     /// Who runs the group. Default: `classic`, which every broker in use has.
+    #[serde(rename = "kafka.group_protocol")]
     pub group_protocol: GroupProtocol,
     /// After so much silence the group takes an instance for dead. Default: 10 s; Kafka's 45 s would leave a dead instance's
     /// partitions idle for that long. The broker owns it under `group_protocol: consumer`.
-    #[serde(rename = "session_timeout_ms", with = "millis")]
+    #[serde(rename = "kafka.session_timeout_ms", with = "millis")]
     pub session_timeout: Duration,
     /// After so long the broker aborts a dead instance's open transaction, which until then hides what comes after it from
     /// committed readers. Default: 10 s; a transaction covers publishing only, never the algorithm.
-    #[serde(rename = "transaction_timeout_ms", with = "millis")]
+    #[serde(rename = "kafka.transaction_timeout_ms", with = "millis")]
     pub transaction_timeout: Duration,
     /// Further librdkafka properties. Those on which the guarantee rests are refused.
+    #[serde(rename = "kafka.properties")]
     pub properties: Properties,
 }
 

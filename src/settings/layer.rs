@@ -5,6 +5,7 @@ use crate::settings::effective::Effective;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::is_secret;
+use crate::settings::rule::Rule;
 use crate::settings::schema::Schema;
 use crate::settings::secret::MASK;
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
@@ -154,24 +155,31 @@ pub(super) fn merge<T: DeserializeOwned>(layers: Vec<Typed>) -> Result<(T, Vec<E
         builder = builder.add_source(layer);
     }
     let merged = builder.build().map_err(|error| broken(&error))?;
-    let effective = effective(&merged.cache, &origins);
-    let settings = merged.try_deserialize().map_err(|error| broken(&error))?;
+    let values = by_path(&merged.cache);
+    let effective = effective(&values, &origins);
+    let table = values.into_iter().map(|(rule, value)| (rule.path(), value)).collect();
+    let settings = T::deserialize(Value::new(None, ValueKind::Table(table))).map_err(|error| broken(&error))?;
     Ok((settings, effective))
 }
 
-fn effective(merged: &Value, origins: &HashMap<String, Origin>) -> Vec<Effective> {
-    let mut all = Vec::new();
+/// The values in the order of the rules, out of their sections.
+fn by_path(merged: &Value) -> Vec<(&'static Rule, Value)> {
     let within = |value: &Value, key: &str| match &value.kind {
         ValueKind::Table(table) => table.get(key).cloned(),
         _ => None,
     };
+    let value = |rule: &Rule| within(&within(merged, rule.section)?, rule.key);
+    Schema::rules().filter_map(|rule| Some((rule, value(rule)?))).collect()
+}
+
+fn effective(values: &[(&Rule, Value)], origins: &HashMap<String, Origin>) -> Vec<Effective> {
+    let mut all = Vec::new();
     let mut push = |path: String, value: &Value, is_secret: bool| {
         let origin = value.origin().and_then(|text| origins.get(text)).cloned().unwrap_or_default();
         all.push(Effective::new(path, &value.kind, is_secret, origin));
     };
-    for rule in Schema::rules() {
-        let Some(value) = within(merged, rule.section).and_then(|section| within(&section, rule.key)) else { continue };
-        let path = format!("{}.{}", rule.section, rule.key);
+    for (rule, value) in values {
+        let path = rule.path();
         if let ValueKind::Table(table) = &value.kind {
             let mut names: Vec<_> = table.iter().collect();
             names.sort_by_key(|(name, _)| *name);
@@ -179,7 +187,7 @@ fn effective(merged: &Value, origins: &HashMap<String, Origin>) -> Vec<Effective
                 push(format!("{path}.{name}"), value, is_secret(name));
             }
         } else {
-            push(path, &value, rule.is_secret);
+            push(path, value, rule.is_secret);
         }
     }
     all

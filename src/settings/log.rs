@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct LogSettings {
     /// How a line is written. Default: `text`, for people.
+    #[serde(rename = "log.format")]
     pub format: LogFormat,
     /// The least level that is written. Default: `info`.
+    #[serde(rename = "log.level")]
     pub level: LogLevel,
 }
 

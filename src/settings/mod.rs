@@ -59,29 +59,39 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Every setting, checked.
+/// Every setting, checked. Each component has one struct here; the name that serde gives a field is the setting it holds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// What runs, and what it does with odd records.
+    #[serde(flatten)]
     pub pipeline: PipelineSettings,
     /// How often a record that asked for it is tried again.
+    #[serde(flatten)]
     pub retry: RetrySettings,
     /// How Kafka is reached.
+    #[serde(flatten)]
     pub kafka: KafkaSettings,
     /// How `PostgreSQL` is reached.
+    #[serde(flatten)]
     pub database: DatabaseSettings,
     /// Latency against throughput.
+    #[serde(flatten)]
     pub engine: EngineSettings,
     /// Keyed state beside the process.
+    #[serde(flatten)]
     pub state: StateSettings,
     /// The table of what is to be announced.
+    #[serde(flatten)]
     pub outbox: OutboxSettings,
     /// The page and the probes.
+    #[serde(flatten)]
     pub http: HttpSettings,
     /// Who this instance is.
+    #[serde(flatten)]
     pub instance: InstanceSettings,
     /// What is written to standard error.
+    #[serde(flatten)]
     pub log: LogSettings,
     #[serde(skip)]
     loaded: Loaded,

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct OutboxSettings {
     /// Width of one table partition in minutes. Default: 60, so that a day keeps two dozen.
+    #[serde(rename = "outbox.partition_minutes")]
     pub partition_minutes: u32,
     /// How long published rows stay, for audit and explanations, in hours. Default: 24.
+    #[serde(rename = "outbox.retention_hours")]
     pub retention_hours: u32,
 }
 

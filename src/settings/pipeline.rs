@@ -12,19 +12,25 @@ use std::collections::BTreeMap;
 pub struct PipelineSettings {
     /// The consumer group's id and the prefix of the transactional ids: a new name starts from the beginning. Default: the
     /// topology's name.
+    #[serde(rename = "pipeline.name")]
     pub name: String,
     /// From which magnitude on a change is announced, by threshold. Defaults: those of the topology. May change while running.
+    #[serde(rename = "pipeline.thresholds")]
     pub thresholds: BTreeMap<String, f64>,
     /// What happens to a notification whose row does not exist. Default: it becomes a dead letter, so that nothing
     /// disappears and nothing waits.
+    #[serde(rename = "pipeline.missing_row")]
     pub missing_row: MissingRow,
     /// Where a new group begins to read. Default: at the earliest record, so that nothing is missed. A group that has
     /// committed goes on from there.
+    #[serde(rename = "pipeline.start")]
     pub start: StartPolicy,
     /// What happens when records are gone before they were read (retention, deletion). Default: the partition halts.
+    #[serde(rename = "pipeline.on_data_loss")]
     pub on_data_loss: DataLossPolicy,
     /// Whether the decision about each record is kept, also when nothing is announced. Default: no, since it costs a row
     /// a record.
+    #[serde(rename = "pipeline.verdicts")]
     pub verdicts: bool,
 }
 

@@ -11,13 +11,15 @@ use std::time::Duration;
 #[serde(default)]
 pub struct RetrySettings {
     /// Attempts before the record becomes a dead letter. Default: 10, which with the pause makes about two seconds.
+    #[serde(rename = "retry.attempts")]
     pub attempts: u32,
     /// The pause before the next attempt, during which the record's partition waits. Default: 200 ms, long enough for a
     /// row that is being inserted right now.
-    #[serde(rename = "backoff_ms", with = "millis")]
+    #[serde(rename = "retry.backoff_ms", with = "millis")]
     pub backoff: Duration,
     /// Deaths of a process while the pipeline's code had one record in hand, counted in each instance's `state.dir`, after
     /// which that record becomes a dead letter. Default: 3: one may be chance, a kill from outside, hardly three.
+    #[serde(rename = "retry.deaths")]
     pub deaths: u32,
 }
 

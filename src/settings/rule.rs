@@ -33,6 +33,11 @@ pub(crate) enum Allowed {
 }
 
 impl Rule {
+    /// The setting's whole name, such as `engine.workers`.
+    pub(crate) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
     pub(crate) const fn new(section: &'static str, key: &'static str, allowed: Allowed) -> Self {
         Self { section, key, allowed, is_map: false, is_secret: false }
     }

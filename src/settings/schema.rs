@@ -58,7 +58,7 @@ impl Schema {
     /// The sentence about a key that nobody knows.
     pub(super) fn unknown(&self, path: &str) -> String {
         let known: Vec<String> = Self::rules()
-            .map(|rule| format!("{}.{}", rule.section, rule.key))
+            .map(Rule::path)
             .chain(self.threshold_names().map(|name| format!("pipeline.thresholds.{name}")))
             .collect();
         format!("unknown key{}", suggestion(path, known.iter().map(String::as_str)))
@@ -90,18 +90,13 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
     use crate::settings::problem::Problems;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_field_has_a_rule_and_a_default_that_it_allows() {
         let tree = serde_json::to_value(Settings::default()).unwrap();
-        for (section, keys) in tree.as_object().unwrap() {
-            for key in keys.as_object().unwrap().keys() {
-                assert!(Schema::rule(section, key).is_some(), "no rule for {section}.{key}");
-            }
-        }
-        for rule in Schema::rules() {
-            assert!(tree[rule.section].get(rule.key).is_some(), "no field for {}.{}", rule.section, rule.key);
-        }
+        let fields: BTreeSet<String> = tree.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, Schema::rules().map(Rule::path).collect(), "fields, and rules");
         let mut problems = Problems::default();
         let schema = Schema::new(&Topology::new("any"));
         schema.defaults().check(&schema, &mut problems);
@@ -116,7 +111,7 @@ mod tests {
         let tree = serde_json::to_value(Settings::default()).unwrap();
         for rule in Schema::rules() {
             let name = if rule.is_map { ".<name>" } else { "" };
-            let default = match &tree[rule.section][rule.key] {
+            let default = match &tree[rule.path()] {
                 _ if (rule.section, rule.key) == ("pipeline", "name") || rule.key == "thresholds" => {
                     "the topology's".into()
                 }

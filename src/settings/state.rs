@@ -13,16 +13,19 @@ pub struct StateSettings {
     /// `state`, below where the process was started: seen by whoever looks there, and not in `/tmp`, which is emptied at
     /// a restart and would cost a restore. In any pipeline the note of the records in hand lies here too, a few KiB a
     /// process; a folder that cannot be written costs that note alone.
+    #[serde(rename = "state.dir")]
     pub dir: String,
     /// Memory of `RocksDB`, in MiB, shared by all stores of the process whatever their number. Default: 128: half of it at
     /// most for the buffers of writes, the rest for blocks.
+    #[serde(rename = "state.memory_mib")]
     pub memory_mib: u32,
     /// How often what is committed is written into the stores. After a kill as much is read again from the changelogs.
     /// Default: 5 s: half a million records at 100,000 a second, restored in seconds.
-    #[serde(rename = "flush_ms", with = "millis")]
+    #[serde(rename = "state.flush_ms", with = "millis")]
     pub flush: Duration,
     /// Memory of the values kept in front of the stores, in MiB for each worker; what is not yet committed
     /// may exceed it. Default: 64.
+    #[serde(rename = "state.cache_mib")]
     pub cache_mib: u32,
 }
 
