@@ -1,7 +1,7 @@
 //! Parts of the commands on real servers: settings turned into adapters, and the checks that come before any work.
 
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings};
-use crate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
+use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
 use crate::engine::settings::EngineSettings;
@@ -10,7 +10,7 @@ use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::source::Group;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::topics::{changelog_policy, repartition_settings, tombstone_retention};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -50,17 +50,12 @@ impl Service {
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
-        PostgresSchema::new(&self.postgres, self.outbox(), self.topology.name())
+        PostgresSchema::new(&self.postgres, self.settings.outbox, self.topology.name())
     }
 
     /// For questions about slots.
     pub(super) fn brief_schema(&self) -> Result<PostgresSchema, Fault> {
-        PostgresSchema::brief(&self.postgres, self.outbox(), self.topology.name())
-    }
-
-    fn outbox(&self) -> OutboxSettings {
-        let settings::OutboxSettings { partition_minutes, retention_hours } = self.settings.outbox;
-        OutboxSettings { partition_minutes, retention_hours }
+        PostgresSchema::brief(&self.postgres, self.settings.outbox, self.topology.name())
     }
 
     pub(super) fn rows(&self) -> Result<PostgresRows, Fault> {

@@ -20,7 +20,7 @@ mod log;
 mod millis;
 mod nearest;
 mod origin;
-mod outbox;
+pub(crate) mod outbox;
 mod owned;
 mod pipeline;
 mod problem;

@@ -23,8 +23,9 @@ mod settings;
 mod statements;
 mod values;
 
+pub use crate::settings::outbox::OutboxSettings;
 pub use history::PostgresHistory;
 pub use repair::PostgresPositions;
 pub use rows::PostgresRows;
 pub use schema::PostgresSchema;
-pub use settings::{OutboxSettings, PostgresSettings, SecretUrl};
+pub use settings::{PostgresSettings, SecretUrl};

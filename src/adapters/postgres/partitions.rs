@@ -9,13 +9,13 @@
 //! (docs/traps.md#ddl-queues-everybody).
 
 use super::connection::Server;
-use super::settings::OutboxSettings;
 use super::statements::{self, Name};
 use crate::flow::record::Timestamp;
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
 use crate::ports::schema::Maintained;
+use crate::settings::outbox::OutboxSettings;
 use sqlx::Row;
 use std::ops::Range;
 
