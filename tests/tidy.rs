@@ -54,7 +54,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("adapters/kafka", &["adapters::kafka", "adapters::documented", "settings::kafka", "ports", "flow"]), // `documented` is for tests
     ("adapters/note", &["adapters::note", "ports", "flow"]),
     ("adapters/rocksdb", &["adapters::rocksdb", "ports", "flow"]),
-    ("adapters/postgres", &["adapters::postgres", "settings::outbox", "ports", "flow"]),
+    ("adapters/postgres", &["adapters::postgres", "settings::outbox", "settings::postgres", "ports", "flow"]),
     ("adapters/sqlite", &["adapters::sqlite", "ports", "flow"]),
     ("adapters/memory", &["adapters::memory", "ports", "flow"]),
     ("http", &["http", "engine::query", "engine::status", "ports", "flow"]),

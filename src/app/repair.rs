@@ -109,7 +109,7 @@ fn tools(service: &Service) -> Result<Tools, Failure> {
         (None, Box::new(NoRows))
     } else {
         service.schema().and_then(|mut schema| schema.verify()).map_err(said)?;
-        let positions = PostgresPositions::new(&service.postgres, name).map_err(said)?;
+        let positions = PostgresPositions::new(&service.settings.database, name).map_err(said)?;
         (Some(Box::new(positions)), Box::new(service.rows().map_err(said)?))
     };
     let history = service.topic_history().map_err(|fault| service.kafka_said(fault))?;

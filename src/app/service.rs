@@ -1,7 +1,7 @@
 //! Parts of the commands on real servers: settings turned into adapters, and the checks that come before any work.
 
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings};
-use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
+use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
 use crate::app::failure::Failure;
 use crate::app::kafka::adapter_settings;
 use crate::engine::settings::EngineSettings;
@@ -24,7 +24,6 @@ pub(super) struct Service {
     pub(super) topology: Topology,
     pub(super) settings: Settings,
     pub(super) kafka: KafkaSettings,
-    pub(super) postgres: PostgresSettings,
 }
 
 impl Service {
@@ -36,34 +35,26 @@ impl Service {
         let topology = topology.clone().renamed(&settings.pipeline.name);
         topology.validate().map_err(Failure::Topology)?;
         apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
-        let database = &settings.database;
-        let postgres = PostgresSettings {
-            schema: database.schema.clone(),
-            statement_timeout_ms: millis(database.statement_timeout),
-            lock_timeout_ms: millis(database.lock_timeout),
-            idle_in_transaction_timeout_ms: millis(database.idle_in_transaction_timeout),
-            ..PostgresSettings::new(database.url.expose())
-        };
         let reports_offsets = !topology.changelogs().is_empty(); // checkpoints of the stores are made of them
         let kafka = KafkaSettings { reports_offsets, ..adapter_settings(&settings.kafka) };
-        Ok(Self { topology, settings, kafka, postgres })
+        Ok(Self { topology, settings, kafka })
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
-        PostgresSchema::new(&self.postgres, self.settings.outbox, self.topology.name())
+        PostgresSchema::new(&self.settings.database, self.settings.outbox, self.topology.name())
     }
 
     /// For questions about slots.
     pub(super) fn brief_schema(&self) -> Result<PostgresSchema, Fault> {
-        PostgresSchema::brief(&self.postgres, self.settings.outbox, self.topology.name())
+        PostgresSchema::brief(&self.settings.database, self.settings.outbox, self.topology.name())
     }
 
     pub(super) fn rows(&self) -> Result<PostgresRows, Fault> {
-        PostgresRows::new(&self.postgres, self.topology.name(), self.topology.name())
+        PostgresRows::new(&self.settings.database, self.topology.name(), self.topology.name())
     }
 
     pub(super) fn row_history(&self) -> Result<PostgresHistory, Fault> {
-        PostgresHistory::new(&self.postgres, self.topology.name())
+        PostgresHistory::new(&self.settings.database, self.topology.name())
     }
 
     pub(super) fn topic_history(&self) -> Result<KafkaHistory, Fault> {
@@ -291,10 +282,6 @@ fn shell_word(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
-}
-
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn size(number: u32) -> usize {

@@ -5,7 +5,6 @@
 //! value, allowed range and origin; then the crate `config` lays the layers over each other, carries every origin along,
 //! and builds the structs. Secrets never print.
 
-mod database;
 mod defaults;
 mod effective;
 pub(crate) mod engine;
@@ -23,6 +22,7 @@ mod origin;
 pub(crate) mod outbox;
 mod owned;
 mod pipeline;
+pub(crate) mod postgres;
 mod problem;
 mod properties;
 mod retry;
@@ -33,7 +33,6 @@ mod sources;
 mod state;
 pub(crate) mod yaml;
 
-pub use database::DatabaseSettings;
 pub use effective::Effective;
 pub(crate) use effective::to_yaml;
 pub use engine::{DataLossPolicy, EngineSettings, MissingRow, StartPolicy};
@@ -45,6 +44,7 @@ pub(crate) use nearest::suggestion;
 pub use origin::Origin;
 pub use outbox::OutboxSettings;
 pub use pipeline::PipelineSettings;
+pub use postgres::PostgresSettings;
 pub use problem::{Problem, Problems};
 pub use properties::Properties;
 pub use retry::RetrySettings;
@@ -74,7 +74,7 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     /// How `PostgreSQL` is reached.
     #[serde(flatten)]
-    pub database: DatabaseSettings,
+    pub database: PostgresSettings,
     /// Latency against throughput.
     #[serde(flatten)]
     pub engine: EngineSettings,

@@ -1,50 +1,65 @@
-//! How `PostgreSQL` is reached.
+//! How `PostgreSQL` is reached, and how long it may take.
 
-use crate::settings::millis;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::rule::{Allowed, Rule};
 use crate::settings::secret::Secret;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
-/// Settings of the database.
+/// The database that holds the rows. A time limit of 0 is refused: it would mean "for ever".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct DatabaseSettings {
-    /// `postgres://user:password@host:port/database`. Secret; `TIDEGATE_DATABASE__URL_FILE` may name a file that holds it.
-    /// No default: only you know it.
+pub struct PostgresSettings {
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`. Secret; `TIDEGATE_DATABASE__URL_FILE` may name a
+    /// file that holds it. No default: only you know it.
     #[serde(rename = "database.url")]
     pub url: Secret,
-    /// The schema of Tidegate's own tables. Default: `tidegate`, apart from yours.
+    /// The schema of Tidegate's own tables. Default: `tidegate`, apart from yours, so that a DBA sees whose they are.
     #[serde(rename = "database.schema")]
     pub schema: String,
-    /// A statement is ended after this long. Default: 30 s, since `PostgreSQL`'s own is never.
-    #[serde(rename = "database.statement_timeout_ms", with = "millis")]
-    pub statement_timeout: Duration,
-    /// Waiting for a row lock is ended after this long, and the batch offered again. Default: 5 s, above what a healthy
-    /// transaction of somebody else takes.
-    #[serde(rename = "database.lock_timeout_ms", with = "millis")]
-    pub lock_timeout: Duration,
-    /// An instance that hangs inside a transaction loses it after this long. Default: 10 s, like the session timeout, so
-    /// that its successor need not wait for row locks.
-    #[serde(rename = "database.idle_in_transaction_timeout_ms", with = "millis")]
-    pub idle_in_transaction_timeout: Duration,
+    /// A statement is ended after this long, in milliseconds. Default: 30 s, since `PostgreSQL`'s own is never; a batch takes
+    /// some 40 ms, so whatever takes this long is stuck.
+    #[serde(rename = "database.statement_timeout_ms")]
+    pub statement_timeout_ms: u32,
+    /// Waiting for a row lock is ended after this long, in milliseconds, and the batch offered again. Default: 5 s, above what
+    /// a healthy transaction of somebody else takes, below the time after which a frozen holder is ended.
+    #[serde(rename = "database.lock_timeout_ms")]
+    pub lock_timeout_ms: u32,
+    /// An instance that hangs inside a transaction loses it, and its locks, after this long, in milliseconds. Default: 10 s,
+    /// like the session timeout, so that its successor need not wait for row locks.
+    #[serde(rename = "database.idle_in_transaction_timeout_ms")]
+    pub idle_in_transaction_timeout_ms: u32,
+    /// Not for users. Prepared statements kept for each connection. 100; 0 behind a `PgBouncer` older than 1.21
+    /// (docs/traps.md#a-pooler-in-between).
+    #[serde(skip)]
+    pub statement_cache: usize,
+    /// Not for users. Longest wait for a new connection, in milliseconds. 5 s: a host that drops packets must not hold a
+    /// worker for minutes.
+    #[serde(skip)]
+    pub connect_timeout_ms: u32,
 }
 
-impl Default for DatabaseSettings {
+impl Default for PostgresSettings {
     fn default() -> Self {
         Self {
             url: Secret::default(),
             schema: "tidegate".into(),
-            statement_timeout: Duration::from_secs(30),
-            lock_timeout: Duration::from_secs(5),
-            idle_in_transaction_timeout: Duration::from_secs(10),
+            statement_timeout_ms: 30_000,
+            lock_timeout_ms: 5_000,
+            idle_in_transaction_timeout_ms: 10_000,
+            statement_cache: 100,
+            connect_timeout_ms: 5_000,
         }
     }
 }
 
-impl DatabaseSettings {
+impl PostgresSettings {
+    /// The defaults, for the database at `url`.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self { url: Secret::from(url.to_owned()), ..Self::default() }
+    }
+
     pub(super) const RULES: &'static [Rule] = &[
         Rule::secret(
             "database",
@@ -63,12 +78,12 @@ impl DatabaseSettings {
     ];
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
-        if self.lock_timeout > self.statement_timeout {
+        let (lock, statement) = (self.lock_timeout_ms, self.statement_timeout_ms);
+        if lock > statement {
             let path = "database.lock_timeout_ms";
-            let statement = self.statement_timeout.as_millis();
             problems.add(
                 path,
-                Some(self.lock_timeout.as_millis().to_string()),
+                Some(lock.to_string()),
                 format!("is above database.statement_timeout_ms ({statement}), which would end the statement first"),
                 origin(path),
             );
@@ -84,4 +99,17 @@ fn is_url(text: &str) -> bool {
 fn is_identifier(text: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     (1..=63).contains(&text.len()) && text.chars().all(is_legal) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_never_prints() {
+        let settings = PostgresSettings::new("postgres://app:hunter2@db/app");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&settings).unwrap().contains("hunter2"));
+        assert_eq!(settings.url.expose(), "postgres://app:hunter2@db/app");
+    }
 }

@@ -5,8 +5,8 @@ use crate::settings::nearest::suggestion;
 use crate::settings::owned;
 use crate::settings::rule::Rule;
 use crate::settings::{
-    DatabaseSettings, EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings,
-    PipelineSettings, RetrySettings, StateSettings,
+    EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings, PipelineSettings,
+    PostgresSettings, RetrySettings, StateSettings,
 };
 
 /// The known keys and what the topology adds to them.
@@ -30,7 +30,7 @@ impl Schema {
             PipelineSettings::RULES,
             RetrySettings::RULES,
             KafkaSettings::RULES,
-            DatabaseSettings::RULES,
+            PostgresSettings::RULES,
             EngineSettings::RULES,
             StateSettings::RULES,
             OutboxSettings::RULES,

@@ -76,7 +76,7 @@ fn a_primary_that_turns_read_only_is_a_retry() {
     fixture.sql("CREATE ROLE turned LOGIN; GRANT ALL ON SCHEMA {tg} TO turned; GRANT ALL ON ALL TABLES IN SCHEMA {tg} TO turned");
     let url = fixture.settings.url.expose().replace("tidegate@", "turned@");
     let mut rows = PostgresRows::new(
-        &PostgresSettings { url: tidegate::adapters::postgres::SecretUrl::new(&url), ..fixture.settings.clone() },
+        &PostgresSettings { url: PostgresSettings::new(&url).url, ..fixture.settings.clone() },
         "turned",
         "turned",
     )

@@ -5,7 +5,6 @@ use super::connection::Server;
 use super::outbox::{self, Reader};
 use super::repair::{NOTED, deed_of};
 use super::rows::position_of;
-use super::settings::PostgresSettings;
 use super::statements::{self, Limits};
 use crate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
@@ -13,6 +12,7 @@ use crate::ports::fault::Fault;
 use crate::ports::history::RowHistory;
 use crate::ports::repair::Deed;
 use crate::ports::rows::{Counts, OutboxRow, Position};
+use crate::settings::postgres::PostgresSettings;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 

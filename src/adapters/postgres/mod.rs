@@ -19,13 +19,12 @@ mod partitions;
 mod repair;
 mod rows;
 mod schema;
-mod settings;
 mod statements;
 mod values;
 
 pub use crate::settings::outbox::OutboxSettings;
+pub use crate::settings::postgres::PostgresSettings;
 pub use history::PostgresHistory;
 pub use repair::PostgresPositions;
 pub use rows::PostgresRows;
 pub use schema::PostgresSchema;
-pub use settings::{PostgresSettings, SecretUrl};

@@ -2,13 +2,13 @@
 
 use super::connection::{Server, unreadable};
 use super::rows::position_of;
-use super::settings::PostgresSettings;
 use super::statements::Statement;
 use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::repair::{Deed, Positions};
 use crate::ports::rows::Position;
 use crate::ports::source::LogIds;
+use crate::settings::postgres::PostgresSettings;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 

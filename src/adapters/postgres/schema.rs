@@ -2,13 +2,13 @@
 
 use super::connection::Server;
 use super::partitions;
-use super::settings::PostgresSettings;
 use super::statements::{self, Limits};
 use crate::flow::table::Table;
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::schema::{Maintained, Schema};
 use crate::settings::outbox::OutboxSettings;
+use crate::settings::postgres::PostgresSettings;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;

@@ -9,11 +9,11 @@ pub(super) use trouble::Trouble;
 
 use crate::adapters::postgres::connection::facts::Facts;
 use crate::adapters::postgres::connection::trouble::{elapsed, sqlstate};
-use crate::adapters::postgres::settings::PostgresSettings;
 use crate::adapters::postgres::statements::{self, COMMIT, Limits, Name, Statement};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::rows::CommitAnswer;
+use crate::settings::postgres::PostgresSettings;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::str::FromStr;

@@ -21,7 +21,6 @@ use crate::adapters::postgres::rows::position::{integer, source_of};
 use crate::adapters::postgres::rows::reading::{bound, rows_of};
 use crate::adapters::postgres::rows::stage::{Stage, query, step, write_all};
 use crate::adapters::postgres::rows::texts::Texts;
-use crate::adapters::postgres::settings::PostgresSettings;
 use crate::adapters::postgres::values;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
@@ -33,6 +32,7 @@ use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
 };
 use crate::ports::source::LogIds;
+use crate::settings::postgres::PostgresSettings;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
