@@ -15,8 +15,6 @@ mod failure;
 mod fencer;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod halted;
-#[cfg(feature = "kafka")]
-mod kafka;
 #[cfg(any(feature = "sqlite", all(feature = "kafka", feature = "postgres")))]
 mod logging;
 #[cfg(all(feature = "kafka", feature = "postgres"))]

@@ -1,9 +1,8 @@
 //! Parts of the commands on real servers: settings turned into adapters, and the checks that come before any work.
 
-use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings};
+use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings, MAX_POLL_INTERVAL};
 use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
 use crate::app::failure::Failure;
-use crate::app::kafka::adapter_settings;
 use crate::engine::settings::EngineSettings;
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
@@ -36,7 +35,7 @@ impl Service {
         topology.validate().map_err(Failure::Topology)?;
         apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
         let reports_offsets = !topology.changelogs().is_empty(); // checkpoints of the stores are made of them
-        let kafka = KafkaSettings { reports_offsets, ..adapter_settings(&settings.kafka) };
+        let kafka = KafkaSettings { reports_offsets, ..settings.kafka.clone() };
         Ok(Self { topology, settings, kafka })
     }
 
@@ -84,7 +83,7 @@ impl Service {
             record_bytes_max: size(engine.record_bytes_max),
             ask_wait: engine.ask_wait,
             event_time_ahead: engine.event_time_ahead,
-            revoke_within: Duration::from_millis(u64::from(self.kafka.max_poll_interval_ms)) / 5,
+            revoke_within: MAX_POLL_INTERVAL / 5,
             ..EngineSettings::default()
         }
     }

@@ -51,8 +51,7 @@ fn no_answer(failure: Failure, settings: &Settings) -> Failure {
 
 #[cfg(feature = "kafka")]
 fn admin(settings: &Settings) -> Result<Box<dyn TopicAdmin>, Failure> {
-    let settings = super::kafka::adapter_settings(&settings.kafka);
-    Ok(Box::new(crate::adapters::kafka::KafkaAdmin::connect(&settings)?))
+    Ok(Box::new(crate::adapters::kafka::KafkaAdmin::connect(&settings.kafka)?))
 }
 
 #[cfg(not(feature = "kafka"))]

@@ -1,34 +1,43 @@
-//! How Kafka is reached, and which client properties are ours.
+//! How Kafka is reached.
 
-use crate::settings::millis;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::Properties;
 use crate::settings::rule::{Allowed, Rule};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// Settings of the Kafka clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KafkaSettings {
-    /// `host:port`, separated by commas. No default: only you know it.
+    /// `host:port` of one or more brokers, separated by commas. No default: only you know it.
     #[serde(rename = "kafka.bootstrap_servers")]
     pub bootstrap_servers: String,
-    /// Who runs the group. Default: `classic`, which every broker in use has.
+    /// How the members of the group agree. Default: `classic`, which every broker in use has.
     #[serde(rename = "kafka.group_protocol")]
     pub group_protocol: GroupProtocol,
-    /// After so much silence the group takes an instance for dead. Default: 10 s; Kafka's 45 s would leave a dead instance's
-    /// partitions idle for that long. The broker owns it under `group_protocol: consumer`.
-    #[serde(rename = "kafka.session_timeout_ms", with = "millis")]
-    pub session_timeout: Duration,
-    /// After so long the broker aborts a dead instance's open transaction, which until then hides what comes after it from
-    /// committed readers. Default: 10 s; a transaction covers publishing only, never the algorithm.
-    #[serde(rename = "kafka.transaction_timeout_ms", with = "millis")]
-    pub transaction_timeout: Duration,
-    /// Further librdkafka properties. Those on which the guarantee rests are refused.
+    /// After this silence, in milliseconds, the group takes an instance for dead and gives its partitions to others.
+    /// Default: 10 s; Kafka's 45 s would leave a dead instance's partitions idle for that long. The broker owns it under
+    /// `group_protocol: consumer`.
+    #[serde(rename = "kafka.session_timeout_ms")]
+    pub session_timeout_ms: u32,
+    /// After so long, in milliseconds, the broker aborts a dead instance's open transaction, which until then hides what
+    /// comes after it from committed readers; a takeover behind it waits, plus the broker's sweep interval of 10 s. Also the
+    /// deadline of each call of a transaction. Default: 10 s; a transaction covers publishing only, never the algorithm.
+    #[serde(rename = "kafka.transaction_timeout_ms")]
+    pub transaction_timeout_ms: u32,
+    /// Further settings of librdkafka by their own names, such as `security.protocol`. Those on which the guarantee rests
+    /// are refused.
     #[serde(rename = "kafka.properties")]
     pub properties: Properties,
+    /// Not for users. Whether producers learn the offsets of what they sent: needed where changelogs are written, and a
+    /// tenth of a microsecond a message.
+    #[serde(skip)]
+    pub reports_offsets: bool,
+    /// Not for users. `host:port` where this member can be asked for its stores; empty where it cannot. The group is told
+    /// by the client's id, which every member can read.
+    #[serde(skip)]
+    pub advertised_address: String,
 }
 
 /// How the members of a group agree on who has which partition.
@@ -43,6 +52,11 @@ pub enum GroupProtocol {
     Consumer,
 }
 
+/// Up to the broker's `group.max.session.timeout.ms`; its `group.min.session.timeout.ms` is 6 s unless it was lowered.
+pub(crate) const SESSION_TIMEOUT_MS: (i64, i64) = (1_000, 1_800_000);
+/// Up to the broker's `transaction.max.timeout.ms`; below a second a pause of the process would end transactions.
+pub(crate) const TRANSACTION_TIMEOUT_MS: (i64, i64) = (1_000, 900_000);
+
 const OF_THE_BROKER: &str = "the broker sets it under kafka.group_protocol consumer; remove it";
 
 impl Default for KafkaSettings {
@@ -50,9 +64,11 @@ impl Default for KafkaSettings {
         Self {
             bootstrap_servers: String::new(),
             group_protocol: GroupProtocol::default(),
-            session_timeout: Duration::from_secs(10),
-            transaction_timeout: Duration::from_secs(10),
+            session_timeout_ms: 10_000,
+            transaction_timeout_ms: 10_000,
             properties: Properties::default(),
+            reports_offsets: false,
+            advertised_address: String::new(),
         }
     }
 }
@@ -65,10 +81,8 @@ impl KafkaSettings {
             Allowed::Text { what: "host:port, separated by commas", fits: are_servers },
         ),
         Rule::new("kafka", "group_protocol", Allowed::Choice(&["classic", "consumer"])),
-        // Up to the broker's group.max.session.timeout.ms; its group.min.session.timeout.ms is 6 s unless it was lowered.
-        Rule::new("kafka", "session_timeout_ms", Allowed::Whole { min: 1_000, max: 1_800_000 }),
-        // Up to the broker's transaction.max.timeout.ms; below a second a pause of the process would end transactions.
-        Rule::new("kafka", "transaction_timeout_ms", Allowed::Whole { min: 1_000, max: 900_000 }),
+        Rule::new("kafka", "session_timeout_ms", Allowed::within(SESSION_TIMEOUT_MS)),
+        Rule::new("kafka", "transaction_timeout_ms", Allowed::within(TRANSACTION_TIMEOUT_MS)),
         Rule::map("kafka", "properties", Allowed::Text { what: "a text", fits: |_| true }),
     ];
 
@@ -78,7 +92,7 @@ impl KafkaSettings {
         }
         let session = "kafka.session_timeout_ms";
         if origin(session) != Origin::Default {
-            problems.add(session, Some(self.session_timeout.as_millis().to_string()), OF_THE_BROKER, origin(session));
+            problems.add(session, Some(self.session_timeout_ms.to_string()), OF_THE_BROKER, origin(session));
         }
         for name in ["heartbeat.interval.ms", "group.protocol.type"] {
             if let Some(value) = self.properties.value(name) {

@@ -20,7 +20,7 @@ mod millis;
 mod nearest;
 mod origin;
 pub(crate) mod outbox;
-mod owned;
+pub(crate) mod owned;
 mod pipeline;
 pub(crate) mod postgres;
 mod problem;

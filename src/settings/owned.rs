@@ -2,7 +2,7 @@
 //! have a key of their own.
 
 /// Properties that have a key of their own.
-const ELSEWHERE: [(&str, &str); 5] = [
+pub(crate) const ELSEWHERE: [(&str, &str); 5] = [
     ("bootstrap.servers", "kafka.bootstrap_servers"),
     ("group.protocol", "kafka.group_protocol"),
     ("metadata.broker.list", "kafka.bootstrap_servers"),
@@ -11,7 +11,7 @@ const ELSEWHERE: [(&str, &str); 5] = [
 ];
 
 /// Properties of the engine, each with the reason. Aliases are listed too.
-const FIXED: [(&str, &str); 30] = [
+pub(crate) const FIXED: [(&str, &str); 30] = [
     ("acks", "it is all"),
     ("allow.auto.create.topics", "it is false: a topic made by accident has one partition and one replica"),
     ("auto.commit.enable", "offsets are committed with the outputs, never by a timer"),

@@ -1,5 +1,6 @@
 //! Client properties that are passed through, of which some are secret by their name.
 
+use crate::settings::owned;
 use crate::settings::secret::MASK;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -20,6 +21,16 @@ impl Properties {
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Sets one property.
+    pub fn insert(&mut self, name: String, value: String) {
+        self.0.insert(name, value);
+    }
+
+    /// Each that belongs to the engine or has a key of its own, with the reason.
+    pub(crate) fn owned(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.keys().filter_map(|name| Some((name.as_str(), owned::check(name).err()?)))
     }
 
     /// Whether there are none.

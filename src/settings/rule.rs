@@ -52,6 +52,11 @@ impl Rule {
 }
 
 impl Allowed {
+    /// A whole number from the first to the second.
+    pub(crate) const fn within((min, max): (i64, i64)) -> Self {
+        Self::Whole { min, max }
+    }
+
     /// Completes "expected …".
     pub(crate) fn expected(&self) -> String {
         match self {

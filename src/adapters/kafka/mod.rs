@@ -30,7 +30,7 @@ pub use feed::KafkaFeed;
 pub use history::KafkaHistory;
 pub use offsets::KafkaOffsets;
 pub use producer::KafkaSink;
-pub use settings::{GroupProtocol, KafkaSettings};
+pub use settings::{GroupProtocol, KafkaSettings, MAX_POLL_INTERVAL};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};

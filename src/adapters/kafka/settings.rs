@@ -1,119 +1,25 @@
-//! Settings of the Kafka client: a few of our own, librdkafka's by name in `properties`, and those that nobody may set
-//! because the exactly-once protocol rests on them.
+//! What the settings come to for librdkafka: its properties for each kind of client. Those that nobody may set, because the
+//! exactly-once protocol rests on them, are set last.
 
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
-pub use crate::settings::kafka::GroupProtocol;
+pub use crate::settings::kafka::{GroupProtocol, KafkaSettings};
+use crate::settings::kafka::{SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 /// The oldest librdkafka that may run this: before 2.10 it lost assignments on commit
 /// (docs/traps.md#an-old-client-library).
 const LIBRDKAFKA_MIN: i32 = 0x020a_0000;
 
+/// A member that does not poll for this long leaves the group: librdkafka's default, far above the longest batch. A revoke
+/// may take a fifth of it.
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
+
 const HEARTBEAT: &str = "heartbeat.interval.ms";
 /// Leaves most of two seconds for the rest of a takeover from a member that leaves in order.
 const HEARTBEAT_MS_MAX: u32 = 500;
-
-/// The connection to Kafka.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaSettings {
-    /// `host:port` of one or more brokers, separated by commas.
-    pub bootstrap_servers: String,
-    /// The protocol by which the members of the group agree on their partitions.
-    pub group_protocol: GroupProtocol,
-    /// After this silence, in milliseconds, a member's partitions are given to others (classic protocol only).
-    pub session_timeout_ms: u32,
-    /// A member that does not poll for this long, in milliseconds, leaves the group.
-    pub max_poll_interval_ms: u32,
-    /// The broker aborts a transaction that is open for this long, in milliseconds. A takeover behind a dead process
-    /// waits for it, plus the broker's sweep interval of 10 s. Also the deadline of each call of a transaction.
-    pub transaction_timeout_ms: u32,
-    /// Whether producers learn the offsets of their messages: needed where changelogs are written, and a tenth of a
-    /// microsecond a message.
-    pub reports_offsets: bool,
-    /// `host:port` where this member can be asked for its stores; empty where it cannot. It reaches the group within the
-    /// client's id, which every member can read.
-    pub advertised_address: String,
-    /// Further settings of librdkafka by their own names, such as `security.protocol`. Settings that the engine owns are
-    /// refused.
-    pub properties: BTreeMap<String, String>,
-}
-
-impl Default for KafkaSettings {
-    fn default() -> Self {
-        Self {
-            bootstrap_servers: "localhost:9092".into(),
-            group_protocol: GroupProtocol::default(),
-            session_timeout_ms: 10_000, // librdkafka's 45 s would be the length of every takeover from a dead process
-            max_poll_interval_ms: 300_000, // librdkafka's; far above the longest batch, whose limit is a fifth of it
-            transaction_timeout_ms: 10_000, // a takeover behind a dead process may wait for so long
-            reports_offsets: false,
-            advertised_address: String::new(),
-            properties: BTreeMap::new(),
-        }
-    }
-}
-
-/// Names only: a value of `properties` may be a password.
-impl fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSettings")
-            .field("bootstrap_servers", &self.bootstrap_servers)
-            .field("group_protocol", &self.group_protocol)
-            .field("session_timeout_ms", &self.session_timeout_ms)
-            .field("max_poll_interval_ms", &self.max_poll_interval_ms)
-            .field("transaction_timeout_ms", &self.transaction_timeout_ms)
-            .field("reports_offsets", &self.reports_offsets)
-            .field("advertised_address", &self.advertised_address)
-            .field("properties", &self.properties.keys().collect::<Vec<_>>())
-            .finish()
-    }
-}
-
-/// Properties of librdkafka that the engine owns, each with the reason. Aliases are listed too.
-const OWNED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "use the setting bootstrap_servers"),
-    ("metadata.broker.list", "use the setting bootstrap_servers"),
-    ("client.id", "it is derived, so that broker logs name the worker"),
-    ("group.id", "it is the pipeline's name"),
-    ("group.instance.id", "members join without one, so that a member that leaves is replaced at once"),
-    ("group.protocol", "use the setting group_protocol"),
-    ("group.remote.assignor", "the companions follow the lead topic whatever the broker's assignor is"),
-    ("partition.assignment.strategy", "it is cooperative-sticky: others stop the world at every join"),
-    ("session.timeout.ms", "use the setting session_timeout_ms"),
-    ("max.poll.interval.ms", "use the setting max_poll_interval_ms"),
-    ("enable.auto.commit", "offsets are committed with the outputs, never by a timer"),
-    ("auto.commit.enable", "offsets are committed with the outputs, never by a timer"),
-    ("enable.auto.offset.store", "offsets are committed with the outputs, never by a timer"),
-    ("auto.offset.reset", "it is `error`: every partition starts at an explicit offset"),
-    ("isolation.level", "it is read_committed, which also makes the read of the group's offsets stable"),
-    ("enable.partition.eof", "the engine switches it where it needs it"),
-    ("partitioner", "it is murmur2_random, as Java producers partition"),
-    ("transactional.id", "it follows from pipeline, instance slot and worker"),
-    ("transaction.timeout.ms", "use the setting transaction_timeout_ms"),
-    ("acks", "it is all"),
-    ("request.required.acks", "acks is all"),
-    ("enable.idempotence", "it is true"),
-    ("enable.gapless.guarantee", "transactions replace it"),
-    ("max.in.flight", "idempotence sets it"),
-    ("max.in.flight.requests.per.connection", "idempotence sets it"),
-    ("message.timeout.ms", "it follows from transaction_timeout_ms"),
-    ("delivery.timeout.ms", "it follows from transaction_timeout_ms"),
-    ("delivery.report.only.error", "the engine counts failures only"),
-    ("allow.auto.create.topics", "it is false: a topic made by accident has one partition and one replica"),
-    ("debug", "the transactional producer reads its own debug log to find silent retries"),
-    ("log_level", "the transactional producer reads its own debug log to find silent retries"),
-    ("log.queue", "the transactional producer reads its own debug log to find silent retries"),
-    ("log.connection.close", "the transactional producer must see lost connections"),
-    ("log.thread.name", "the engine reads log lines by their form"),
-    ("enabled_events", "the engine reads librdkafka's event queue"),
-];
 
 /// Defaults of the consumer that `properties` may change.
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
@@ -156,25 +62,20 @@ impl KafkaSettings {
             errors.push("bootstrap_servers: name at least one broker as host:port".into());
         }
         let ranges = [
-            ("session_timeout_ms", self.session_timeout_ms, 1_000, 1_800_000),
-            ("max_poll_interval_ms", self.max_poll_interval_ms, 10_000, 86_400_000),
-            ("transaction_timeout_ms", self.transaction_timeout_ms, 1_000, 900_000),
+            ("session_timeout_ms", self.session_timeout_ms, SESSION_TIMEOUT_MS),
+            ("transaction_timeout_ms", self.transaction_timeout_ms, TRANSACTION_TIMEOUT_MS),
         ];
-        for (name, value, low, high) in ranges {
-            if !(low..=high).contains(&value) {
+        for (name, value, (low, high)) in ranges {
+            if !(low..=high).contains(&i64::from(value)) {
                 errors.push(format!("{name}: {value} is not between {low} and {high} milliseconds"));
             }
         }
-        if self.max_poll_interval_ms < self.session_timeout_ms {
+        if MAX_POLL_INTERVAL < Duration::from_millis(self.session_timeout_ms.into()) {
             errors.push("max_poll_interval_ms: must not be below session_timeout_ms".into());
         }
-        for name in self.properties.keys() {
-            if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| owned == name) {
-                errors.push(format!("properties: {name} belongs to the engine: {reason}"));
-            }
-        }
+        errors.extend(self.properties.owned().map(|(name, reason)| format!("properties: {name} {reason}")));
         let too_long = |name: &str, limit: u32| {
-            let value: u32 = self.properties.get(name)?.parse().ok()?;
+            let value: u32 = self.properties.value(name)?.parse().ok()?;
             (value > limit)
                 .then(|| format!("properties: {name} must be at most {limit} (transaction_timeout_ms - 100)"))
         };
@@ -191,7 +92,7 @@ impl KafkaSettings {
     /// The value of a producer property as it will be used.
     pub(super) fn producer_property(&self, name: &str) -> Option<&str> {
         let ours = PRODUCER_DEFAULTS.iter().find(|(ours, _)| *ours == name).map(|(_, value)| *value);
-        self.properties.get(name).map(String::as_str).or(ours)
+        self.properties.value(name).or(ours)
     }
 
     fn base(&self, client_id: &str, defaults: &[(&str, &str)]) -> Result<ClientConfig, Fault> {
@@ -204,7 +105,7 @@ impl KafkaSettings {
         for (name, value) in defaults {
             config.set(*name, *value);
         }
-        for (name, value) in &self.properties {
+        for (name, value) in self.properties.iter() {
             config.set(name, value);
         }
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", client_id);
@@ -215,7 +116,7 @@ impl KafkaSettings {
     /// Sets the time to wait for one request, unless the properties set it: a transaction has time for a second one. With
     /// librdkafka's minute a partition would stand still that long when the answer to its `Fetch` is lost.
     fn bound_requests(&self, config: &mut ClientConfig) {
-        if !self.properties.contains_key("socket.timeout.ms") {
+        if self.properties.value("socket.timeout.ms").is_none() {
             let request_ms = self.transaction_timeout_ms.saturating_sub(500).max(500);
             config.set("socket.timeout.ms", request_ms.to_string());
         }
@@ -247,7 +148,7 @@ impl KafkaSettings {
         if guard::is_off(Guard::StableK) {
             config.set("isolation.level", "read_uncommitted");
         }
-        config.set("max.poll.interval.ms", self.max_poll_interval_ms.to_string());
+        config.set("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string());
         if !self.advertised_address.is_empty() {
             config.set("client.id", format!("{group}@{}", self.advertised_address));
         }
@@ -257,7 +158,7 @@ impl KafkaSettings {
                     .set("group.protocol", "classic")
                     .set("partition.assignment.strategy", "cooperative-sticky")
                     .set("session.timeout.ms", self.session_timeout_ms.to_string());
-                if !self.properties.contains_key(HEARTBEAT) {
+                if self.properties.value(HEARTBEAT).is_none() {
                     config.set(HEARTBEAT, self.heartbeat().as_millis().to_string());
                 }
             }
@@ -309,16 +210,22 @@ impl KafkaSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::owned::{ELSEWHERE, FIXED};
+
+    fn named() -> KafkaSettings {
+        KafkaSettings { bootstrap_servers: "localhost:9092".into(), ..KafkaSettings::default() }
+    }
 
     #[test]
     fn every_owned_property_is_refused_by_name_and_all_at_once() {
-        let mut settings = KafkaSettings::default();
-        for (name, _) in OWNED {
+        let mut settings = named();
+        let owned = || FIXED.iter().chain(&ELSEWHERE);
+        for (name, _) in owned() {
             settings.properties.insert((*name).into(), "x".into());
         }
         let errors = settings.errors();
-        assert_eq!(errors.len(), OWNED.len());
-        for (name, reason) in OWNED {
+        assert_eq!(errors.len(), owned().count());
+        for (name, reason) in owned() {
             assert!(errors.iter().any(|error| error.contains(name) && error.contains(reason)), "{name}");
         }
         assert!(settings.member("g", None).is_err());
@@ -326,7 +233,7 @@ mod tests {
 
     #[test]
     fn tunables_are_replaced_and_owned_settings_stay() {
-        let mut settings = KafkaSettings::default();
+        let mut settings = named();
         settings.properties.insert("linger.ms".into(), "1".into());
         settings.properties.insert("fetch.wait.max.ms".into(), "7".into());
         assert_eq!(settings.errors(), Vec::<String>::new());
@@ -347,20 +254,20 @@ mod tests {
     #[test]
     fn a_member_hears_of_a_rebalance_soon_whatever_its_session_is() {
         let heartbeat = |session_timeout_ms: u32| {
-            let settings = KafkaSettings { session_timeout_ms, ..KafkaSettings::default() };
+            let settings = KafkaSettings { session_timeout_ms, ..named() };
             settings.member("g", None).unwrap().get(HEARTBEAT).map(str::to_owned)
         };
         assert_eq!(heartbeat(45_000).as_deref(), Some("500"));
-        assert_eq!(heartbeat(KafkaSettings::default().session_timeout_ms).as_deref(), Some("500"));
+        assert_eq!(heartbeat(named().session_timeout_ms).as_deref(), Some("500"));
         assert_eq!(heartbeat(3_000).as_deref(), Some("300"));
-        let mut settings = KafkaSettings::default();
+        let mut settings = named();
         settings.properties.insert(HEARTBEAT.into(), "1000".into());
         assert_eq!(settings.member("g", None).unwrap().get(HEARTBEAT), Some("1000"));
     }
 
     #[test]
     fn the_broker_side_protocol_gets_no_client_side_intervals() {
-        let settings = KafkaSettings { group_protocol: GroupProtocol::Consumer, ..KafkaSettings::default() };
+        let settings = KafkaSettings { group_protocol: GroupProtocol::Consumer, ..named() };
         let member = settings.member("g", None).unwrap();
         assert_eq!(member.get("session.timeout.ms"), None);
         assert_eq!(member.get("partition.assignment.strategy"), None);
@@ -368,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_unknown_property_is_refused_by_its_name() {
-        let mut settings = KafkaSettings::default();
+        let mut settings = named();
         settings.properties.insert("linger.mss".into(), "1".into());
         let fault = crate::adapters::kafka::KafkaFeed::connect(&settings).err().unwrap();
         assert!(matches!(fault, Fault::Fatal(_)) && fault.to_string().contains("linger.mss"), "{fault}");
@@ -380,14 +287,14 @@ mod tests {
             bootstrap_servers: " ".into(),
             session_timeout_ms: 1,
             transaction_timeout_ms: 0,
-            ..KafkaSettings::default()
+            ..named()
         };
         assert_eq!(settings.errors().len(), 3);
     }
 
     #[test]
-    fn debug_prints_no_value_of_a_property() {
-        let mut settings = KafkaSettings::default();
+    fn debug_prints_no_secret_property() {
+        let mut settings = named();
         settings.properties.insert("sasl.password".into(), "hunter2".into());
         let text = format!("{settings:?}");
         assert!(text.contains("sasl.password") && !text.contains("hunter2"));

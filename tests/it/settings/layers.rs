@@ -11,7 +11,7 @@ fn without_any_source_everything_is_a_default() {
     assert_eq!(settings.pipeline.thresholds["large-change"], 0.5);
     assert_eq!(settings.pipeline.missing_row, MissingRow::DeadLetter);
     assert_eq!(settings.pipeline.start, StartPolicy::Earliest);
-    assert_eq!(settings.kafka.session_timeout, Duration::from_secs(10));
+    assert_eq!(settings.kafka.session_timeout_ms, 10_000);
     assert_eq!(settings.http.address.to_string(), "127.0.0.1:8230");
     assert_eq!(settings.instance.slot, None);
     assert_eq!(origin(&settings, "engine.workers"), "built-in default");
