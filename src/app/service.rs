@@ -62,30 +62,7 @@ impl Service {
 
     /// The engine's settings.
     pub(super) fn engine(&self) -> EngineSettings {
-        let Settings { pipeline, retry, engine, state, .. } = &self.settings;
-        EngineSettings {
-            program: self.program(),
-            workers: size(engine.workers),
-            batch_rows: size(engine.batch_rows),
-            batch_age: engine.batch_age,
-            log_age: engine.log_age,
-            store_flush: state.flush,
-            cache_bytes: size(state.cache_mib) << 20,
-            unpublished_rows: size(engine.unpublished_rows),
-            queued_records: size(engine.queued_records),
-            retry_attempts: retry.attempts,
-            retry_backoff: retry.backoff,
-            deaths_max: retry.deaths,
-            missing_row: pipeline.missing_row,
-            start: pipeline.start,
-            on_data_loss: pipeline.on_data_loss,
-            verdicts: pipeline.verdicts,
-            record_bytes_max: size(engine.record_bytes_max),
-            ask_wait: engine.ask_wait,
-            event_time_ahead: engine.event_time_ahead,
-            revoke_within: MAX_POLL_INTERVAL / 5,
-            ..EngineSettings::default()
-        }
+        EngineSettings { program: self.program(), revoke_within: MAX_POLL_INTERVAL / 5, ..self.settings.engine.clone() }
     }
 
     /// The command line that calls this program again with its settings; its environment is taken to be there.
@@ -281,10 +258,6 @@ fn shell_word(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
-}
-
-fn size(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

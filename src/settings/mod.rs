@@ -16,6 +16,7 @@ mod instance;
 pub(crate) mod kafka;
 mod layer;
 mod log;
+mod mebibytes;
 mod millis;
 mod nearest;
 mod origin;
@@ -25,7 +26,6 @@ mod pipeline;
 pub(crate) mod postgres;
 mod problem;
 mod properties;
-mod retry;
 mod rule;
 mod schema;
 mod secret;
@@ -47,7 +47,6 @@ pub use pipeline::PipelineSettings;
 pub use postgres::PostgresSettings;
 pub use problem::{Problem, Problems};
 pub use properties::Properties;
-pub use retry::RetrySettings;
 pub use secret::Secret;
 pub use sources::Sources;
 pub use state::StateSettings;
@@ -63,22 +62,19 @@ use std::path::Path;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// What runs, and what it does with odd records.
+    /// What runs.
     #[serde(flatten)]
     pub pipeline: PipelineSettings,
-    /// How often a record that asked for it is tried again.
-    #[serde(flatten)]
-    pub retry: RetrySettings,
     /// How Kafka is reached.
     #[serde(flatten)]
     pub kafka: KafkaSettings,
     /// How `PostgreSQL` is reached.
     #[serde(flatten)]
     pub database: PostgresSettings,
-    /// Latency against throughput.
+    /// What the engine does with odd records, how often it tries again; latency against throughput.
     #[serde(flatten)]
     pub engine: EngineSettings,
-    /// Keyed state beside the process.
+    /// What lies beside the process.
     #[serde(flatten)]
     pub state: StateSettings,
     /// The table of what is to be announced.

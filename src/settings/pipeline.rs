@@ -1,7 +1,6 @@
-//! What runs, and what it does with odd records.
+//! What runs: the pipeline's name and its thresholds.
 
 use crate::flow::record::TopicName;
-use crate::settings::engine::{DataLossPolicy, MissingRow, StartPolicy};
 use crate::settings::rule::{Allowed, Rule};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,33 +16,11 @@ pub struct PipelineSettings {
     /// From which magnitude on a change is announced, by threshold. Defaults: those of the topology. May change while running.
     #[serde(rename = "pipeline.thresholds")]
     pub thresholds: BTreeMap<String, f64>,
-    /// What happens to a notification whose row does not exist. Default: it becomes a dead letter, so that nothing
-    /// disappears and nothing waits.
-    #[serde(rename = "pipeline.missing_row")]
-    pub missing_row: MissingRow,
-    /// Where a new group begins to read. Default: at the earliest record, so that nothing is missed. A group that has
-    /// committed goes on from there.
-    #[serde(rename = "pipeline.start")]
-    pub start: StartPolicy,
-    /// What happens when records are gone before they were read (retention, deletion). Default: the partition halts.
-    #[serde(rename = "pipeline.on_data_loss")]
-    pub on_data_loss: DataLossPolicy,
-    /// Whether the decision about each record is kept, also when nothing is announced. Default: no, since it costs a row
-    /// a record.
-    #[serde(rename = "pipeline.verdicts")]
-    pub verdicts: bool,
 }
 
 impl Default for PipelineSettings {
     fn default() -> Self {
-        Self {
-            name: "pipeline".into(),
-            thresholds: BTreeMap::new(),
-            missing_row: MissingRow::default(),
-            start: StartPolicy::default(),
-            on_data_loss: DataLossPolicy::default(),
-            verdicts: false,
-        }
+        Self { name: "pipeline".into(), thresholds: BTreeMap::new() }
     }
 }
 
@@ -58,9 +35,5 @@ impl PipelineSettings {
             },
         ),
         Rule::map("pipeline", "thresholds", Allowed::Number),
-        Rule::new("pipeline", "missing_row", Allowed::Choice(&["skip", "dead-letter", "retry"])),
-        Rule::new("pipeline", "start", Allowed::Choice(&["earliest", "latest"])),
-        Rule::new("pipeline", "on_data_loss", Allowed::Choice(&["halt", "skip"])),
-        Rule::new("pipeline", "verdicts", Allowed::Bool),
     ];
 }

@@ -6,7 +6,7 @@ use crate::settings::owned;
 use crate::settings::rule::Rule;
 use crate::settings::{
     EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings, PipelineSettings,
-    PostgresSettings, RetrySettings, StateSettings,
+    PostgresSettings, StateSettings,
 };
 
 /// The known keys and what the topology adds to them.
@@ -28,11 +28,13 @@ impl Schema {
     pub(super) fn rules() -> impl Iterator<Item = &'static Rule> {
         [
             PipelineSettings::RULES,
-            RetrySettings::RULES,
+            EngineSettings::RULES_OF_PIPELINE,
+            EngineSettings::RULES_OF_RETRY,
             KafkaSettings::RULES,
             PostgresSettings::RULES,
             EngineSettings::RULES,
             StateSettings::RULES,
+            EngineSettings::RULES_OF_STATE,
             OutboxSettings::RULES,
             HttpSettings::RULES,
             InstanceSettings::RULES,

@@ -1,9 +1,7 @@
 //! What lies beside the process, and how much memory it may take.
 
-use crate::settings::millis;
 use crate::settings::rule::{Allowed, Rule};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// Settings of the stores. All but `dir` are without effect in a pipeline that has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,19 +17,11 @@ pub struct StateSettings {
     /// most for the buffers of writes, the rest for blocks.
     #[serde(rename = "state.memory_mib")]
     pub memory_mib: u32,
-    /// How often what is committed is written into the stores. After a kill as much is read again from the changelogs.
-    /// Default: 5 s: half a million records at 100,000 a second, restored in seconds.
-    #[serde(rename = "state.flush_ms", with = "millis")]
-    pub flush: Duration,
-    /// Memory of the values kept in front of the stores, in MiB for each worker; what is not yet committed
-    /// may exceed it. Default: 64.
-    #[serde(rename = "state.cache_mib")]
-    pub cache_mib: u32,
 }
 
 impl Default for StateSettings {
     fn default() -> Self {
-        Self { dir: "state".into(), memory_mib: 128, flush: Duration::from_secs(5), cache_mib: 64 }
+        Self { dir: "state".into(), memory_mib: 128 }
     }
 }
 
@@ -46,7 +36,5 @@ impl StateSettings {
             },
         ),
         Rule::new("state", "memory_mib", Allowed::Whole { min: 8, max: 1_048_576 }),
-        Rule::new("state", "flush_ms", Allowed::Whole { min: 0, max: 3_600_000 }),
-        Rule::new("state", "cache_mib", Allowed::Whole { min: 1, max: 1_048_576 }),
     ];
 }

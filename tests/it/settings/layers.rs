@@ -9,8 +9,8 @@ fn without_any_source_everything_is_a_default() {
     let settings = Settings::load(&topology(), sources(None, &[], &[])).unwrap();
     assert_eq!(settings.pipeline.name, "scoring");
     assert_eq!(settings.pipeline.thresholds["large-change"], 0.5);
-    assert_eq!(settings.pipeline.missing_row, MissingRow::DeadLetter);
-    assert_eq!(settings.pipeline.start, StartPolicy::Earliest);
+    assert_eq!(settings.engine.missing_row, MissingRow::DeadLetter);
+    assert_eq!(settings.engine.start, StartPolicy::Earliest);
     assert_eq!(settings.kafka.session_timeout_ms, 10_000);
     assert_eq!(settings.http.address.to_string(), "127.0.0.1:8230");
     assert_eq!(settings.instance.slot, None);
@@ -42,9 +42,9 @@ log: { format: json, level: debug }
     )
     .unwrap();
     assert_eq!(settings.pipeline.thresholds["large-change"], 0.75);
-    assert_eq!(settings.pipeline.missing_row, MissingRow::Retry);
-    assert!(settings.pipeline.verdicts);
-    assert_eq!(settings.retry.backoff, Duration::from_millis(50));
+    assert_eq!(settings.engine.missing_row, MissingRow::Retry);
+    assert!(settings.engine.verdicts);
+    assert_eq!(settings.engine.retry_backoff, Duration::from_millis(50));
     assert_eq!(settings.kafka.group_protocol, GroupProtocol::Classic);
     assert_eq!(settings.kafka.properties.value("queued.min.messages"), Some("1000"));
     assert_eq!(settings.kafka.properties.iter().count(), 3);
