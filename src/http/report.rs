@@ -462,7 +462,9 @@ mod tests {
                 fields.iter().for_each(|(name, value)| numbers_of(&format!("{path}{dot}{name}"), value, found));
             }
             serde_json::Value::Array(entries) => {
-                entries.iter().for_each(|entry| numbers_of(&format!("{path}[]"), entry, found));
+                for entry in entries {
+                    numbers_of(&format!("{path}[]"), entry, found);
+                }
             }
             serde_json::Value::Number(_) | serde_json::Value::Null => {
                 found.insert(path.to_owned());

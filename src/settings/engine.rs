@@ -29,8 +29,8 @@ pub struct EngineSettings {
     /// it costs a row a record, which doubles the database's work.
     #[serde(rename = "pipeline.verdicts")]
     pub verdicts: bool,
-    /// Attempts before a record becomes a dead letter, where the algorithm or `pipeline.missing_row` asks for another. A fault
-    /// of Kafka or of the database is retried without a bound. Default: 10, which with the pauses makes about half a minute.
+    /// How often a record is offered again, where the algorithm or `pipeline.missing_row` asks for it, before it becomes a dead
+    /// letter. A fault of Kafka or of the database is retried without a bound. Default: 10, with the pauses half a minute.
     #[serde(rename = "retry.attempts")]
     pub retry_attempts: u32,
     /// The pause before the next attempt, doubled each time up to 32 times, during which the record's partition waits.

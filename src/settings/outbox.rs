@@ -30,7 +30,7 @@ impl OutboxSettings {
         Rule::new("outbox", "retention_hours", Allowed::Whole { min: 1, max: 8_760 }),
     ];
 
-    pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+    pub(super) fn cross_check(self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
         let partitions = self.retention_hours.saturating_mul(60) / self.partition_minutes.max(1);
         let path = "outbox.partition_minutes";
         let value = Some(self.partition_minutes.to_string());

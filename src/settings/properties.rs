@@ -29,7 +29,7 @@ impl Properties {
     }
 
     /// Each that belongs to the engine or has a key of its own, with the reason.
-    pub(crate) fn owned(&self) -> impl Iterator<Item = (&str, String)> {
+    pub fn owned(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.keys().filter_map(|name| Some((name.as_str(), owned::check(name).err()?)))
     }
 
