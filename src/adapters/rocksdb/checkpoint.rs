@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
             let topic = TopicName::parse(self.text()?).ok()?;
             let place = TopicPartition::new(topic, Partition(i32::from_be_bytes(self.array()?)));
             let at = self.number()?;
-            inputs.push((place, (at != NONE).then_some(NextOffset(at))));
+            inputs.push((place, (at >= 0).then_some(NextOffset(at))));
         }
         self.0.is_empty().then_some(Checkpoint { next_offset, log_ids, at, inputs })
     }
