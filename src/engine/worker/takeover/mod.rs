@@ -20,7 +20,7 @@ use crate::engine::protocol::decision::Decision;
 use crate::engine::protocol::halt::Contradiction;
 use crate::engine::protocol::metadata;
 use crate::engine::protocol::order::Step;
-use crate::engine::task::{Input, Phase, State};
+use crate::engine::task::{Input, Phase, State, Task};
 use crate::engine::worker::Stage;
 use crate::engine::worker::takeover::pace::{AGAIN, rest_after};
 use crate::engine::worker::takeover::rest::Rest;
@@ -46,9 +46,10 @@ impl Stage {
             .collect();
         let mut has_moved = false;
         for (id, state) in due {
-            let due_at = self.state.tasks.get(&id).filter(|_| state.is_timed()).map(|task| task.phase.not_before());
-            if due_at.is_some_and(|at| at > self.clock.elapsed()) {
-                continue; // put off by what another one met
+            let task = self.state.tasks.get(&id).filter(|task| task.state() == state);
+            let is_due = |task: &Task| !state.is_timed() || task.phase.not_before() <= self.clock.elapsed();
+            if !task.is_some_and(is_due) {
+                continue; // halted, or put off, by what another one met
             }
             let asked_at = self.clock.elapsed();
             let result = match state {
