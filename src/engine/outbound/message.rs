@@ -236,7 +236,7 @@ pub fn notice(
 
 /// The outbox row of a dead letter, which always fits into its topic, of at most `limits`.
 #[must_use]
-#[expect(clippy::implicit_hasher, reason = "one map, made by the supervisor")]
+#[expect(clippy::implicit_hasher, reason = "one map, made by the worker")]
 pub fn dead_letter(
     pipeline: &str,
     limits: &HashMap<TopicName, usize>,
