@@ -152,10 +152,11 @@ impl Keyed {
         self.batch
     }
 
-    /// The open batch came to nothing in every store.
+    /// The open batch came to nothing in every store, and with it the tombstones of what it had found expired.
     pub(crate) fn undo(&mut self) {
         for kept in &mut self.kept {
             kept.cache.undo();
+            kept.search = Search::default();
         }
         self.stream_time = self.sealed_time;
     }
@@ -602,5 +603,20 @@ mod tests {
         keyed.flush(&[], Timestamp(0), now).unwrap();
         assert_eq!(disk.contents(&id()).len(), 2, "the last key and the clock");
         assert!((5..15).contains(&rounds), "{rounds}");
+    }
+
+    #[test]
+    fn what_a_batch_had_found_expired_is_searched_for_again_where_it_came_to_nothing() {
+        let disk = MemoryStores::default();
+        let mut keyed = keyed(&disk, Some(Duration::from_secs(1)));
+        batch_of_new(&mut keyed, &disk, 0..1, 0);
+        put(&mut keyed, b"later", 2_000);
+        let now = Duration::from_secs(3);
+        keyed.close(Origin { source: &place("a"), offset: Offset(1) }, now, &mut Outgoing::default()).unwrap();
+        keyed.undo();
+        put(&mut keyed, b"later", 2_000);
+        let batch = keyed.seal(vec![NextOffset(2); 2]);
+        keyed.prove(batch, &[]);
+        assert!(keyed.is_idle_search_due(Duration::from_secs(9)));
     }
 }
