@@ -92,7 +92,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    #[expect(clippy::too_many_arguments, reason = "wiring, called once by the supervisor")]
+    #[expect(clippy::too_many_arguments, reason = "wiring, called once by the member")]
     pub(crate) fn new(
         pipeline: Arc<str>,
         sink: Box<dyn Sink>,

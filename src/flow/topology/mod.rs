@@ -47,8 +47,8 @@ pub enum StepKind {
     Log(Arc<dyn LogStep>),
 }
 
-/// The commit that makes the effects of a step come true. What differs between the kinds is decided by a `match`, so that another
-/// kind finds every place that has to know it.
+/// The commit that makes the effects of a step come true. Where each kind has an answer of its own it is decided by a `match`,
+/// which another kind does not pass the compiler without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CommitKind {
     /// A database transaction of rows, outbox and positions; the relay publishes what it left.

@@ -207,6 +207,9 @@ impl Stage {
 
     /// Step 6: everything is in place, so records may come.
     pub(crate) fn start(&mut self, id: TaskId) {
+        if !self.go_on(id, Duration::ZERO, Phase::become_running) {
+            return;
+        }
         let Some(task) = self.state.tasks.get_mut(&id) else { return };
         task.waiting.end();
         task.delivery += 1;
@@ -214,7 +217,6 @@ impl Stage {
         let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
         let (assignment, took) = (task.assignment, self.clock.elapsed().saturating_sub(task.assigned_at));
         tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
-        self.go_on(id, Duration::ZERO, Phase::become_running);
         let _ = self.source.send(ToSource::Start { task: id, assignment, delivery, positions });
     }
 }

@@ -42,13 +42,12 @@ impl Stage {
         }
     }
 
-    /// Takes the task into its next phase, whose first step is due after `pause`.
-    pub(crate) fn go_on(&mut self, id: TaskId, pause: Duration, next: fn(&mut Phase, Duration) -> bool) {
+    /// Takes the task into its next phase, whose first step is due after `pause`. False where that one may not follow.
+    pub(crate) fn go_on(&mut self, id: TaskId, pause: Duration, next: fn(&mut Phase, Duration) -> bool) -> bool {
         let due_at = self.clock.elapsed() + pause;
-        if let Some(task) = self.state.tasks.get_mut(&id) {
-            next(&mut task.phase, due_at);
-        }
+        let has_passed = self.state.tasks.get_mut(&id).is_some_and(|task| next(&mut task.phase, due_at));
         self.show(id);
+        has_passed
     }
 }
 

@@ -29,7 +29,9 @@ impl Stage {
     pub(crate) fn prove_in_time(&mut self, id: TaskId) {
         let until = self.state.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
         match until.checked_sub(self.clock.elapsed()).filter(|pause| !pause.is_zero()) {
-            Some(pause) => self.go_on(id, pause, Phase::become_put_off),
+            Some(pause) => {
+                self.go_on(id, pause, Phase::become_put_off);
+            }
             None => self.prove(id),
         }
     }
@@ -43,8 +45,9 @@ impl Stage {
         }
         let Some(assignment) = self.state.tasks.get(&id).map(|task| task.assignment) else { return };
         let sources = self.sources(id);
-        self.go_on(id, Duration::ZERO, Phase::become_proving);
-        let _ = self.relay.send(ToRelay::Prove { task: id, assignment, sources });
+        if self.go_on(id, Duration::ZERO, Phase::become_proving) {
+            let _ = self.relay.send(ToRelay::Prove { task: id, assignment, sources });
+        }
     }
 
     /// The group has answered.
@@ -53,7 +56,9 @@ impl Stage {
         let Some(task) = self.state.tasks.get_mut(&id).filter(is_asked) else { return };
         task.is_proved = outcome.is_ok();
         match outcome {
-            Ok(()) => self.go_on(id, Duration::ZERO, Phase::become_claiming),
+            Ok(()) => {
+                self.go_on(id, Duration::ZERO, Phase::become_claiming);
+            }
             Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::AwaitRevoke => {
                 self.wait_for_revoke(id, &fault);
             }
