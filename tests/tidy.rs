@@ -403,10 +403,10 @@ fn the_judge_finds_what_is_against_the_arrows() {
     let cases = [
         ("flow/key.rs", "//! x\nuse crate::ports::Fault;"),
         ("engine/worker/mod.rs", "//! x\nuse crate::{flow::Key, adapters::memory::MemoryLog};"),
-        ("engine/state/cache/mod.rs", "//! x\nuse crate::engine::worker::Stage;"),
+        ("engine/state/cache/mod.rs", "//! x\nuse crate::engine::worker::Executor;"),
         ("adapters/kafka/producer.rs", "//! x\nuse crate::adapters::postgres::PostgresRows;"),
         ("adapters/memory/log.rs", "//! x\nuse crate::engine::status::Status;"),
-        ("http/page.rs", "//! x\nuse crate::engine::worker::Stage;"),
+        ("http/page.rs", "//! x\nuse crate::engine::worker::Executor;"),
         ("engine/relay/mod.rs", "//! x\nuse rdkafka::ClientConfig;"),
         ("engine/worker/restore.rs", "//! x\nuse rocksdb::DB;"),
         ("strange/new.rs", "//! x\n"),

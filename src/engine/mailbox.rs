@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What the stage is told.
-pub(crate) enum ToStage {
+/// What the executor is told.
+pub(crate) enum ToExecutor {
     /// A task is ours: take it over.
     Assigned { task: TaskId, assignment: AssignmentId, queued: Arc<AtomicUsize> },
     /// Records of one input, in offset order, and of which start of its delivery they are.
@@ -69,13 +69,13 @@ pub(crate) enum Left {
 pub(crate) enum ToRelay {
     /// Publish this.
     Publish(Box<Publication>),
-    /// Everything before this message concerns `task` for the last time: answer with [`ToStage::Drained`].
+    /// Everything before this message concerns `task` for the last time: answer with [`ToExecutor::Drained`].
     Barrier { task: TaskId, assignment: AssignmentId },
-    /// Prove that the group counts us in as the owner of these sources: answer with [`ToStage::Proved`].
+    /// Prove that the group counts us in as the owner of these sources: answer with [`ToExecutor::Proved`].
     Prove { task: TaskId, assignment: AssignmentId, sources: Vec<TopicPartition> },
     /// Publish everything before this message, then say so.
     Drain { ack: Sender<()> },
-    /// As [`ToRelay::Drain`], but tell the stage, which has stores to write before it says so.
+    /// As [`ToRelay::Drain`], but tell the executor, which has stores to write before it says so.
     Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
 }
 
@@ -87,14 +87,14 @@ pub(crate) enum ToSource {
 
 /// Who answers for which task: kept by the router, which gives tasks to workers.
 #[derive(Clone, Default)]
-pub(crate) struct Inboxes(Arc<Mutex<BTreeMap<TaskId, Sender<ToStage>>>>);
+pub(crate) struct Inboxes(Arc<Mutex<BTreeMap<TaskId, Sender<ToExecutor>>>>);
 
 impl Inboxes {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Sender<ToStage>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Sender<ToExecutor>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn place(&self, task: TaskId, inbox: Sender<ToStage>) {
+    pub(crate) fn place(&self, task: TaskId, inbox: Sender<ToExecutor>) {
         self.lock().insert(task, inbox);
     }
 
@@ -102,7 +102,7 @@ impl Inboxes {
         self.lock().remove(&task);
     }
 
-    pub(crate) fn of(&self, task: TaskId) -> Option<Sender<ToStage>> {
+    pub(crate) fn of(&self, task: TaskId) -> Option<Sender<ToExecutor>> {
         self.lock().get(&task).cloned()
     }
 }

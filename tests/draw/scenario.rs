@@ -45,7 +45,7 @@ pub struct Knobs {
     /// Over how many rows of a table one statement may go; 0 for any number.
     #[serde(default)]
     pub statement_rows: usize,
-    /// Bytes that a worker may be ahead of its Kafka stage; 0 for the default, as below.
+    /// Bytes that a worker may be ahead of its relay; 0 for the default, as below.
     #[serde(default)]
     pub unpublished_bytes: usize,
     /// Bytes of one Kafka transaction, with rows and without.

@@ -1,4 +1,4 @@
-//! Turns assignments into tasks and feeds them: one router on the polling thread, and workers of two stages each.
+//! Turns assignments into tasks and feeds them: one router on the polling thread, and workers of an executor and a relay each.
 //!
 //! [`Member`] holds the parts of one group member. [`Member::spawn`] gives each a thread of its own, which is how a
 //! service runs; the test driver steps the same parts in one thread through [`Member::step`].
@@ -10,7 +10,7 @@ mod threads;
 pub use threads::Running;
 
 use crate::engine::mailbox::{Inboxes, ToSource};
-use crate::engine::member::router::{Guided, Router, StageHandle, Starts};
+use crate::engine::member::router::{ExecutorHandle, Guided, Router, Starts};
 use crate::engine::outbound::message::LETTER_BYTES;
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
@@ -21,7 +21,7 @@ use crate::engine::relay::Relay;
 use crate::engine::settings::EngineSettings;
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Suspects;
-use crate::engine::worker::{Stage, StageState};
+use crate::engine::worker::{Executor, Wiring};
 use crate::flow::record::TopicName;
 use crate::flow::topology::Topology;
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
@@ -87,7 +87,7 @@ pub struct Member {
 }
 
 struct Worker {
-    stage: Stage,
+    executor: Executor,
     relay: Relay,
 }
 
@@ -113,7 +113,7 @@ impl Member {
         let (to_source, commands) = unbounded();
         let tables = topology.tables();
         let mut workers = Vec::with_capacity(worker_ports.len());
-        let mut stages = Vec::with_capacity(worker_ports.len());
+        let mut executors = Vec::with_capacity(worker_ports.len());
         for (number, WorkerPorts { mut rows, mut sink, mut spare }) in worker_ports.into_iter().enumerate() {
             rows.bind(&tables)?;
             // Each is asked, since a producer also fits its own batches to the limits.
@@ -121,13 +121,12 @@ impl Member {
             if let Some(spare) = &mut spare {
                 limits(topology, &mut **spare)?;
             }
-            let (to_stage, stage_inbox) = unbounded();
+            let (to_executor, executor_inbox) = unbounded();
             let (to_relay, relay_inbox) = unbounded();
             let outstanding = Arc::new(Outstanding::default());
-            let stage = Stage {
+            let wiring = Wiring {
                 topology: Arc::clone(topology),
                 owner: owner.clone(),
-                rows,
                 group: source.group(),
                 clock: Arc::clone(&clock),
                 assignments: Arc::clone(&assignments),
@@ -139,13 +138,12 @@ impl Member {
                 changelogs: reader.clone(),
                 fencer: fencer.clone(),
                 message_bytes_max,
-                inbox: stage_inbox,
                 relay: to_relay,
                 source: to_source.clone(),
                 outstanding: Arc::clone(&outstanding),
                 hand: suspects.hand(number),
-                state: StageState::default(),
             };
+            let executor = Executor::new(executor_inbox, wiring, rows);
             let relay = Relay::new(
                 topology.name().into(),
                 sink,
@@ -157,12 +155,12 @@ impl Member {
                 Arc::clone(&status),
                 Arc::clone(hook),
                 relay_inbox,
-                to_stage.clone(),
+                to_executor.clone(),
                 outstanding,
                 Arc::clone(&is_abandoned),
             );
-            stages.push(StageHandle { inbox: to_stage, tasks: 0 });
-            workers.push(Worker { stage, relay });
+            executors.push(ExecutorHandle { inbox: to_executor, tasks: 0 });
+            workers.push(Worker { executor, relay });
         }
         let sources = topology.sub_topologies().iter().map(|sub| sub.sources().cloned().collect()).collect();
         let inboxes = Inboxes::default();
@@ -170,7 +168,7 @@ impl Member {
         let router = Router {
             assignments,
             inboxes,
-            stages,
+            executors,
             sources,
             placed: BTreeMap::new(),
             filling: BTreeMap::new(),
@@ -186,7 +184,7 @@ impl Member {
         self.queries.clone()
     }
 
-    /// Does everything that is due, in this thread: one poll that waits for nothing, then each stage and relay once.
+    /// Does everything that is due, in this thread: one poll that waits for nothing, then each executor and relay once.
     /// True when something was done.
     ///
     /// # Errors
@@ -218,7 +216,7 @@ impl Member {
         };
         self.router.flush();
         for worker in &mut self.workers {
-            is_busy |= worker.stage.step()?.is_none();
+            is_busy |= worker.executor.step()?.is_none();
             is_busy |= if has_relays { worker.relay.step()?.is_none() } else { worker.relay.has_work() };
         }
         is_busy |= self.serve_source();
@@ -231,7 +229,7 @@ impl Member {
     /// `Fatal` as in [`Member::step`].
     pub fn step_workers(&mut self) -> Result<(), Fault> {
         for worker in &mut self.workers {
-            worker.stage.step()?;
+            worker.executor.step()?;
             worker.relay.step()?;
         }
         Ok(())
@@ -285,10 +283,10 @@ fn limits(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName,
 /// Steps the workers until they have given up what was revoked, in this thread.
 fn drain_inline(workers: &mut [Worker], acks: &Receiver<()>, count: usize, outcome: &mut Result<(), Fault>) {
     let mut seen = 0;
-    // Bounded: a stage takes its inbox in one step and a relay publishes in one more; doubts may add a few.
+    // Bounded: an executor takes its inbox in one step and a relay publishes in one more; doubts may add a few.
     for _ in 0..1_000 {
         for worker in workers.iter_mut() {
-            let stepped = worker.stage.step().and_then(|_| worker.relay.step());
+            let stepped = worker.executor.step().and_then(|_| worker.relay.step());
             if let Err(fault) = stepped {
                 *outcome = Err(fault);
                 return;
@@ -378,11 +376,11 @@ mod tests {
 
     /// A router with one task.
     fn router(task: TaskId, queued: &Arc<AtomicUsize>) -> Router {
-        let placed = Placed { stage: 0, queued: Arc::clone(queued), record_bytes: 0, is_held: false, delivery: 1 };
+        let placed = Placed { executor: 0, queued: Arc::clone(queued), record_bytes: 0, is_held: false, delivery: 1 };
         Router {
             assignments: Arc::default(),
             inboxes: Inboxes::default(),
-            stages: Vec::new(),
+            executors: Vec::new(),
             sources: vec![vec![TopicName::parse("events").unwrap()]],
             placed: BTreeMap::from([(task, placed)]),
             filling: BTreeMap::new(),

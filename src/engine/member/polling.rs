@@ -105,14 +105,14 @@ impl Member {
         let status_too = Arc::clone(&status);
         let mut threads = Vec::new();
         let mut stops = Vec::new();
-        for (number, Worker { mut stage, mut relay }) in workers.into_iter().enumerate() {
+        for (number, Worker { mut executor, mut relay }) in workers.into_iter().enumerate() {
             let is_stopped = Arc::new(AtomicBool::new(false));
             stops.push(Arc::clone(&is_stopped));
             let (stop, life) = (Arc::clone(&is_stopped), Arc::clone(&shared));
-            threads.push(guarded(&shared, &format!("stage-{number}"), move || {
+            threads.push(guarded(&shared, &format!("executor-{number}"), move || {
                 while !stop.load(Ordering::Acquire) && !life.is_killed() {
-                    if let Some(wait) = stage.step()?
-                        && !stage.wait(wait)?
+                    if let Some(wait) = executor.step()?
+                        && !executor.wait(wait)?
                     {
                         break;
                     }

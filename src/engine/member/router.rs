@@ -1,6 +1,6 @@
 //! Where records and events of the group go: to the workers that have the tasks. Lives on the polling thread.
 
-use crate::engine::mailbox::{Inboxes, ToSource, ToStage};
+use crate::engine::mailbox::{Inboxes, ToExecutor, ToSource};
 use crate::engine::protocol::ownership::Assignments;
 use crate::engine::status::Status;
 use crate::flow::record::{Chunk, Record, TopicName, TopicPartition};
@@ -23,7 +23,7 @@ pub(super) type Starts = BTreeMap<TaskId, ToSource>;
 pub(super) struct Router {
     pub(super) assignments: Arc<Assignments>,
     pub(super) inboxes: Inboxes,
-    pub(super) stages: Vec<StageHandle>,
+    pub(super) executors: Vec<ExecutorHandle>,
     pub(super) sources: Vec<Vec<TopicName>>, // by sub-topology
     pub(super) placed: BTreeMap<TaskId, Placed>,
     pub(super) filling: BTreeMap<(TaskId, usize), Chunk>,
@@ -31,13 +31,13 @@ pub(super) struct Router {
     pub(super) status: Arc<Status>,
 }
 
-pub(super) struct StageHandle {
-    pub(super) inbox: Sender<ToStage>,
+pub(super) struct ExecutorHandle {
+    pub(super) inbox: Sender<ToExecutor>,
     pub(super) tasks: usize,
 }
 
 pub(super) struct Placed {
-    pub(super) stage: usize,
+    pub(super) executor: usize,
     pub(super) queued: Arc<AtomicUsize>,
     /// Bytes of a record, as the largest of what waits has on average.
     pub(super) record_bytes: usize,
@@ -51,15 +51,17 @@ impl Router {
         self.status.set_member(true);
         for (task, assignment) in self.assignments.assign(tasks, membership) {
             // The worker with the fewest tasks; a task never moves between workers.
-            let Some((number, stage)) = self.stages.iter_mut().enumerate().min_by_key(|(_, stage)| stage.tasks) else {
+            let Some((number, executor)) =
+                self.executors.iter_mut().enumerate().min_by_key(|(_, executor)| executor.tasks)
+            else {
                 return;
             };
-            stage.tasks += 1;
+            executor.tasks += 1;
             let queued = Arc::new(AtomicUsize::new(0));
-            self.inboxes.place(task, stage.inbox.clone());
-            let message = ToStage::Assigned { task, assignment, queued: Arc::clone(&queued) };
-            let _ = stage.inbox.send(message); // a stage that has ended takes the member with it
-            self.placed.insert(task, Placed { stage: number, queued, record_bytes: 0, is_held: false, delivery: 0 });
+            self.inboxes.place(task, executor.inbox.clone());
+            let message = ToExecutor::Assigned { task, assignment, queued: Arc::clone(&queued) };
+            let _ = executor.inbox.send(message); // an executor that has ended takes the member with it
+            self.placed.insert(task, Placed { executor: number, queued, record_bytes: 0, is_held: false, delivery: 0 });
         }
     }
 
@@ -68,12 +70,12 @@ impl Router {
     pub(super) fn revoked(&mut self, tasks: &[TaskId], wait: impl FnOnce(&Receiver<()>, usize)) {
         failpoint!(K15, if !tasks.is_empty());
         self.flush();
-        let by_stage = self.remove(tasks);
-        let (ack, acks) = bounded(by_stage.len().max(1));
-        let count = by_stage.len();
-        for (number, tasks) in by_stage {
-            if let Some(stage) = self.stages.get(number) {
-                let _ = stage.inbox.send(ToStage::Revoked { tasks, ack: ack.clone() });
+        let by_executor = self.remove(tasks);
+        let (ack, acks) = bounded(by_executor.len().max(1));
+        let count = by_executor.len();
+        for (number, tasks) in by_executor {
+            if let Some(executor) = self.executors.get(number) {
+                let _ = executor.inbox.send(ToExecutor::Revoked { tasks, ack: ack.clone() });
             }
         }
         drop(ack);
@@ -87,30 +89,30 @@ impl Router {
         self.status.set_member(false);
         self.assignments.remove(tasks);
         for (number, tasks) in self.remove(tasks) {
-            if let Some(stage) = self.stages.get(number) {
-                let _ = stage.inbox.send(ToStage::Lost { tasks });
+            if let Some(executor) = self.executors.get(number) {
+                let _ = executor.inbox.send(ToExecutor::Lost { tasks });
             }
         }
     }
 
     pub(super) fn remove(&mut self, tasks: &[TaskId]) -> BTreeMap<usize, Vec<TaskId>> {
-        let mut by_stage: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
+        let mut by_executor: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
         for task in tasks {
             self.filling.retain(|(filling, _), _| filling != task);
             self.inboxes.remove(*task);
             if let Some(placed) = self.placed.remove(task) {
-                if let Some(stage) = self.stages.get_mut(placed.stage) {
-                    stage.tasks -= 1;
+                if let Some(executor) = self.executors.get_mut(placed.executor) {
+                    executor.tasks -= 1;
                 }
-                by_stage.entry(placed.stage).or_default().push(*task);
+                by_executor.entry(placed.executor).or_default().push(*task);
             }
         }
-        by_stage
+        by_executor
     }
 
-    pub(super) fn send(&self, task: TaskId, message: ToStage) {
-        if let Some(stage) = self.placed.get(&task).and_then(|placed| self.stages.get(placed.stage)) {
-            let _ = stage.inbox.send(message);
+    pub(super) fn send(&self, task: TaskId, message: ToExecutor) {
+        if let Some(executor) = self.placed.get(&task).and_then(|placed| self.executors.get(placed.executor)) {
+            let _ = executor.inbox.send(message);
         }
     }
 
@@ -167,7 +169,7 @@ impl Router {
                 let record_bytes = chunk.bytes() / chunk.len().max(1);
                 placed.record_bytes = if waiting == 0 { record_bytes } else { placed.record_bytes.max(record_bytes) };
                 let delivery = placed.delivery;
-                self.send(task, ToStage::Records { task, topic, delivery, chunk });
+                self.send(task, ToExecutor::Records { task, topic, delivery, chunk });
             }
         }
     }
@@ -215,6 +217,6 @@ impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
     }
 
     fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str) {
-        self.router.send(task, ToStage::OutOfRange { task, topic, message: message.into() });
+        self.router.send(task, ToExecutor::OutOfRange { task, topic, message: message.into() });
     }
 }

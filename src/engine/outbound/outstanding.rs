@@ -4,7 +4,7 @@ use crate::engine::outbound::publication::Publication;
 use crate::engine::outbound::size::Size;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is handed over and not settled yet, shared by the stage and the relay of a worker: how far one may run ahead.
+/// What is handed over and not settled yet, shared by the executor and the relay of a worker: how far one may run ahead.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
     pub(crate) messages: AtomicUsize,

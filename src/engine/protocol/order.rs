@@ -1,4 +1,4 @@
-//! The two commit orders, as named steps. Nothing else in Tidegate knows them; the stage and the relay walk them and the
+//! The two commit orders, as named steps. Nothing else in Tidegate knows them; the executor and the relay walk them and the
 //! crash tests stop at each.
 //!
 //! **Through the database** (a step that reads and writes rows), invariant D >= K, "database first". One database

@@ -14,7 +14,7 @@ mod reading;
 
 pub use reading::{Entry, Reading, Refusal, Wanted, cut, from_hex, to_hex};
 
-use crate::engine::mailbox::{Inboxes, ToStage};
+use crate::engine::mailbox::{Inboxes, ToExecutor};
 use crate::engine::query::page::Page;
 use crate::engine::query::place::{Place, unanswered};
 use crate::engine::state::question::{Asked, Question, Slice, Told};
@@ -264,7 +264,7 @@ impl Inquiry<'_> {
         let (answer, answers) = bounded(1);
         let is_open = Arc::downgrade(&self.is_open);
         // Where the worker has ended, so have the answers.
-        let _ = inbox.send(ToStage::Query(Question { task, store: self.place.store, asked, answer, is_open }));
+        let _ = inbox.send(ToExecutor::Query(Question { task, store: self.place.store, asked, answer, is_open }));
         Some(answers)
     }
 

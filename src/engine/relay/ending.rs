@@ -1,6 +1,6 @@
-//! The end of what was handed over: published, or left to a takeover, and told to the stage.
+//! The end of what was handed over: published, or left to a takeover, and told to the executor.
 
-use crate::engine::mailbox::{Left, ToStage};
+use crate::engine::mailbox::{Left, ToExecutor};
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::relay::Relay;
 use crate::engine::status::Counter;
@@ -25,7 +25,7 @@ impl Relay {
         }
     }
 
-    /// Hands everything back to the stage, which proves that the tasks are ours and publishes the rest at the takeover.
+    /// Hands everything back to the executor, which proves that the tasks are ours and publishes the rest at the takeover.
     pub(super) fn give_up(&mut self, publication: &mut Publication) {
         for part in publication.parts.clone() {
             self.refuse(publication, &part, Left::ToTakeover, "the group refuses this member".into());
@@ -39,7 +39,7 @@ impl Relay {
         publication.remove(source);
         self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
         self.refused.insert((*task, *assignment));
-        self.tell(ToStage::Unpublished { task: *task, assignment: *assignment, left, detail });
+        self.tell(ToExecutor::Unpublished { task: *task, assignment: *assignment, left, detail });
     }
 
     pub(super) fn confirm(&mut self, publication: &Publication) {
@@ -66,6 +66,6 @@ impl Relay {
         let batch = batches.max().unwrap_or_default();
         let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
         let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
-        self.tell(ToStage::Published { task, assignment, source, next_offset, batch, ends });
+        self.tell(ToExecutor::Published { task, assignment, source, next_offset, batch, ends });
     }
 }

@@ -1,7 +1,7 @@
-//! The Kafka stage of a worker: moves outbox rows into their topics and, last, K, in one Kafka transaction over all
+//! The relay of a worker: moves outbox rows into their topics and, last, K, in one Kafka transaction over all
 //! partitions of the worker.
 //!
-//! Rows come from memory, handed over by the database stage after its commit; the outbox table is read at a takeover
+//! Rows come from memory, handed over by the executor after its commit; the outbox table is read at a takeover
 //! only. What a step without rows decided comes from memory alone, and is sent from there until K is past it.
 //!
 //! What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences late copies
@@ -30,7 +30,7 @@ mod reduce;
 mod refusal;
 mod transaction;
 
-use crate::engine::mailbox::{ToRelay, ToStage};
+use crate::engine::mailbox::{ToExecutor, ToRelay};
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::outbound::publication::Publication;
 use crate::engine::outbound::size::Size;
@@ -67,7 +67,7 @@ pub(crate) enum Settled {
     Smaller,
 }
 
-/// The Kafka stage of one worker.
+/// The relay of one worker.
 pub(crate) struct Relay {
     pub(crate) pipeline: Arc<str>,
     pub(crate) producers: Producers,
@@ -78,7 +78,7 @@ pub(crate) struct Relay {
     pub(crate) status: Arc<Status>,
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) inbox: Receiver<ToRelay>,
-    pub(crate) stage: Sender<ToStage>,
+    pub(crate) executor: Sender<ToExecutor>,
     pub(crate) outstanding: Arc<Outstanding>,
     pending: VecDeque<Publication>,
     pending_since: Option<Duration>,
@@ -104,7 +104,7 @@ impl Relay {
         status: Arc<Status>,
         hook: Arc<dyn Hook>,
         inbox: Receiver<ToRelay>,
-        stage: Sender<ToStage>,
+        executor: Sender<ToExecutor>,
         outstanding: Arc<Outstanding>,
         is_abandoned: Arc<AtomicBool>,
     ) -> Self {
@@ -119,7 +119,7 @@ impl Relay {
             status,
             hook,
             inbox,
-            stage,
+            executor,
             outstanding,
             pending: VecDeque::new(),
             pending_since: None,
@@ -176,14 +176,14 @@ impl Relay {
                 self.publish_all()?;
                 // Everything of before is gone; what comes now begins at the K that the task reads next.
                 self.refused.remove(&(task, assignment));
-                self.tell(ToStage::Drained { task, assignment });
+                self.tell(ToExecutor::Drained { task, assignment });
             }
             ToRelay::Prove { task, assignment, sources } => {
                 let outcome = match self.prove(task, assignment, &sources) {
                     Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::End => return Err(fault),
                     outcome => outcome,
                 };
-                self.tell(ToStage::Proved { task, assignment, outcome });
+                self.tell(ToExecutor::Proved { task, assignment, outcome });
             }
             ToRelay::Drain { ack } => {
                 self.publish_all()?;
@@ -191,7 +191,7 @@ impl Relay {
             }
             ToRelay::Farewell { tasks, ack } => {
                 self.publish_all()?;
-                self.tell(ToStage::Farewell { tasks, ack });
+                self.tell(ToExecutor::Farewell { tasks, ack });
             }
         }
         Ok(())
@@ -218,8 +218,8 @@ impl Relay {
         outcome
     }
 
-    pub(crate) fn tell(&self, message: ToStage) {
-        let _ = self.stage.send(message); // the stage may have ended already
+    pub(crate) fn tell(&self, message: ToExecutor) {
+        let _ = self.executor.send(message); // the executor may have ended already
     }
 
     fn publish_all(&mut self) -> Result<(), Fault> {
@@ -252,7 +252,7 @@ impl Relay {
         let result = self.settle(merged);
         self.outstanding.settled(messages, bytes);
         if messages > 0 {
-            self.tell(ToStage::Settled);
+            self.tell(ToExecutor::Settled);
         }
         result
     }
@@ -502,12 +502,12 @@ mod tests {
         }
     }
 
-    /// A relay of one task, what it tells the stage, and what makes publications of one message for each offset.
+    /// A relay of one task, what it tells the executor, and what makes publications of one message for each offset.
     struct World {
         relay: Relay,
         log: Arc<Log>,
         inbox: Sender<ToRelay>,
-        told: Receiver<ToStage>,
+        told: Receiver<ToExecutor>,
         task: TaskId,
         assignment: AssignmentId,
     }
@@ -525,7 +525,7 @@ mod tests {
         let assignments = Arc::new(Assignments::default());
         let assignment = assignments.assign(&[task], Membership::new("p", "m", 1, None).unwrap())[0].1;
         let (inbox, receiver) = crossbeam_channel::unbounded();
-        let (stage, told) = crossbeam_channel::unbounded();
+        let (executor, told) = crossbeam_channel::unbounded();
         let settings = EngineSettings { transaction_rows, ..EngineSettings::default() };
         let relay = Relay::new(
             "p".into(),
@@ -538,7 +538,7 @@ mod tests {
             Arc::new(Status::default()),
             Arc::new(NoHook),
             receiver,
-            stage,
+            executor,
             Arc::new(Outstanding { messages: AtomicUsize::new(10_000), ..Outstanding::default() }),
             Arc::new(AtomicBool::new(false)),
         );
@@ -612,7 +612,7 @@ mod tests {
         *world.log.k.lock().unwrap() = Some(NextOffset(k));
         world.run();
         assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(k))));
-        let refused = world.told.try_iter().filter(|told| matches!(told, ToStage::Unpublished { .. })).count();
+        let refused = world.told.try_iter().filter(|told| matches!(told, ToExecutor::Unpublished { .. })).count();
         assert_eq!(refused, 2);
         // The takeover that follows begins at K.
         let (task, assignment) = (world.task, world.assignment);
@@ -633,10 +633,10 @@ mod tests {
         nothing_overtakes(vec![Fault::corrupt("too large"), Fault::corrupt("too large")], 2);
     }
 
-    /// What the stage is told of what was not published.
+    /// What the executor is told of what was not published.
     fn left(world: &World) -> Vec<Left> {
         let left = |told| match told {
-            ToStage::Unpublished { left, .. } => Some(left),
+            ToExecutor::Unpublished { left, .. } => Some(left),
             _ => None,
         };
         world.told.try_iter().filter_map(left).collect()
@@ -873,7 +873,7 @@ mod tests {
         world.inbox.send(ToRelay::Publish(Box::new(one))).unwrap();
         world.run();
         let batch = |told| match told {
-            ToStage::Published { batch, .. } => Some(batch),
+            ToExecutor::Published { batch, .. } => Some(batch),
             _ => None,
         };
         assert_eq!(world.told.try_iter().filter_map(batch).collect::<Vec<_>>(), [2, 2]);
@@ -893,9 +893,9 @@ mod tests {
             world.inbox.send(ToRelay::Publish(publication)).unwrap();
             world.run();
             assert_eq!(world.sent(), [4], "{through:?}");
-            let told: Vec<ToStage> = world.told.try_iter().collect();
-            assert!(told.iter().any(|told| matches!(told, ToStage::Published { batch: 3, .. })));
-            assert!(!told.iter().any(|told| matches!(told, ToStage::Unpublished { .. })));
+            let told: Vec<ToExecutor> = world.told.try_iter().collect();
+            assert!(told.iter().any(|told| matches!(told, ToExecutor::Published { batch: 3, .. })));
+            assert!(!told.iter().any(|told| matches!(told, ToExecutor::Unpublished { .. })));
         }
     }
 
@@ -920,7 +920,7 @@ mod tests {
             let (task, assignment, sources) = (world.task, world.assignment, vec![place.clone()]);
             world.inbox.send(ToRelay::Prove { task, assignment, sources }).unwrap();
             world.relay.step().unwrap();
-            let Ok(ToStage::Proved { outcome, .. }) = world.told.try_recv() else { panic!("no answer") };
+            let Ok(ToExecutor::Proved { outcome, .. }) = world.told.try_recv() else { panic!("no answer") };
             outcome.map(|()| world.log.committed.lock().unwrap().drain(..).next_back().unwrap().1)
         };
         assert!(prove(Some(4)).unwrap_err().is_fenced());
@@ -945,7 +945,7 @@ mod tests {
         assert_eq!(world.relay.outstanding.messages(), 10_000 - 4);
     }
 
-    /// A publication of one message, as the stage hands it over.
+    /// A publication of one message, as the executor hands it over.
     fn taken(world: &mut World, from: i64, to: i64) -> Publication {
         world.publish(from, to);
         match world.relay.inbox.try_recv().unwrap() {

@@ -10,7 +10,7 @@
 //! a step with rows goes into the outbox first, which the takeover does: else a successor would publish the message itself,
 //! should it become acceptable again. A changelog record has nothing that could stand for it; its partition halts.
 
-use crate::engine::mailbox::{Left, ToStage};
+use crate::engine::mailbox::{Left, ToExecutor};
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::relay::Relay;
 use crate::engine::relay::search::{Found, Search};
@@ -25,7 +25,7 @@ impl Relay {
         let mut search = Search { producers: &mut self.producers, pipeline: &self.pipeline };
         let limits = search.limits_of(publication);
         let found = search.find(publication, &limits)?;
-        self.tell(ToStage::Limits(limits));
+        self.tell(ToExecutor::Limits(limits));
         if self.searches.entry(task).or_default().note(&found) {
             self.searches.remove(&task);
             for part in publication.parts.clone() {

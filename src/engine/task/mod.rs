@@ -134,6 +134,23 @@ impl Task {
         self.sub_topology.step.commit()
     }
 
+    /// K of one input is committed at `next_offset`, and with it the stores' `batch` is proved, whose changelogs end at `ends`.
+    pub(crate) fn published(
+        &mut self,
+        source: &TopicPartition,
+        next_offset: NextOffset,
+        now: Duration,
+        batch: u64,
+        ends: &[(TopicPartition, NextOffset)],
+    ) {
+        let Some(input) = self.inputs.iter_mut().find(|input| input.source == *source) else { return };
+        input.published = input.published.max(Some(next_offset));
+        input.published_at = now;
+        if let Some(keyed) = &mut self.keyed {
+            keyed.prove(batch, ends);
+        }
+    }
+
     /// Whether everything decided is published; with more than that, the rows are to catch up.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.inputs.iter().all(|input| input.published >= Some(input.next_offset))

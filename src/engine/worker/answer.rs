@@ -5,87 +5,96 @@ use crate::engine::state::question::{
     Asked, Found, InputPosition, Question, SLICE_BYTES, SLICE_KEYS, Standing, Told, Unready,
 };
 use crate::engine::task::State;
-use crate::engine::worker::Stage;
+use crate::engine::worker::desk::Desk;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-impl Stage {
+/// The questions of a worker, oldest first.
+#[derive(Default)]
+pub(crate) struct Questions(VecDeque<Question>);
+
+impl Questions {
+    pub(crate) fn take(&mut self, question: Question) {
+        self.0.push_back(question);
+    }
+
     /// Answers what was asked first, as far as one slice of work goes, and forgets what nobody waits for. Answers whether
     /// there was anything.
-    pub(crate) fn answer_some(&mut self) -> bool {
+    pub(crate) fn answer_some(&mut self, desk: &mut Desk) -> bool {
         let mut cost = 0;
         while cost < SLICE_KEYS
-            && let Some(Question { task, store, asked, answer, is_open }) = self.state.questions.pop_front()
+            && let Some(Question { task, store, asked, answer, is_open }) = self.0.pop_front()
         {
             if is_open.strong_count() > 0 {
                 cost += asked.cost();
-                let _ = answer.send(self.tell(task, store, &asked)); // who asked may have given up
+                let _ = answer.send(tell(desk, task, store, &asked)); // who asked may have given up
             }
         }
         cost > 0
     }
+}
 
-    fn tell(&mut self, id: TaskId, store: usize, asked: &Asked) -> Result<Told, Fault> {
-        let partition = id.partition.0;
-        let unready = |state| {
-            let restore = self.status.restores().remove(&id);
-            let seconds_left = restore.and_then(|restore| restore.seconds_left());
-            Ok(Told::Unready(Unready { partition, state, seconds_left }))
-        };
-        let Some(task) = self.state.tasks.get_mut(&id) else { return unready("moving") };
-        if !matches!(task.state(), State::Running | State::Leaving) {
-            return unready(task.state().label());
-        }
-        let is_caught_up = task.is_caught_up();
-        let Some(keyed) = &mut task.keyed else { return unready(task.state().label()) };
-        let now = keyed.proved_time();
-        let Some(kept) = keyed.kept.get_mut(store) else { return unready(task.state().label()) };
-        let mut found: Vec<Found> = Vec::new();
-        let mut next = None;
-        match asked {
-            Asked::Keys(keys) => {
-                // A store's own clock is no entry of it.
-                for key in keys.iter().filter(|key| key.as_slice() != CLOCK) {
-                    kept.cache.proved(key, now, &mut |value| {
-                        found.extend(value.map(|value| (key.clone(), value.to_vec())));
-                    })?;
-                }
-            }
-            Asked::Slice { from, to, count_max } => {
-                let mut bytes = 0;
-                next = kept.cache.page_proved(from, to.as_deref(), now, SLICE_KEYS, &mut |key, value| {
-                    bytes += key.len() + value.len();
-                    let is_told = found.is_empty() || (found.len() < *count_max && bytes <= SLICE_BYTES);
-                    if is_told {
-                        found.push((key.to_vec(), value.to_vec()));
-                    }
-                    is_told
+fn tell(desk: &mut Desk, id: TaskId, store: usize, asked: &Asked) -> Result<Told, Fault> {
+    let partition = id.partition.0;
+    let unready = |state| {
+        let restore = desk.wiring.status.restores().remove(&id);
+        let seconds_left = restore.and_then(|restore| restore.seconds_left());
+        Ok(Told::Unready(Unready { partition, state, seconds_left }))
+    };
+    let Some(task) = desk.tasks.get_mut(&id) else { return unready("moving") };
+    if !matches!(task.state(), State::Running | State::Leaving) {
+        return unready(task.state().label());
+    }
+    let is_caught_up = task.is_caught_up();
+    let Some(keyed) = &mut task.keyed else { return unready(task.state().label()) };
+    let now = keyed.proved_time();
+    let Some(kept) = keyed.kept.get_mut(store) else { return unready(task.state().label()) };
+    let mut found: Vec<Found> = Vec::new();
+    let mut next = None;
+    match asked {
+        Asked::Keys(keys) => {
+            // A store's own clock is no entry of it.
+            for key in keys.iter().filter(|key| key.as_slice() != CLOCK) {
+                kept.cache.proved(key, now, &mut |value| {
+                    found.extend(value.map(|value| (key.clone(), value.to_vec())));
                 })?;
             }
-            Asked::Size => {}
         }
-        let size = matches!(asked, Asked::Size).then(|| kept.cache.size()).transpose()?;
-        let proved_at = task.inputs.iter().map(|input| input.published_at).max().unwrap_or_default();
-        let input = |input: &crate::engine::task::Input| InputPosition {
-            source: input.source.to_string(),
-            next_offset: input.known().0,
-        };
-        Ok(Told::Partition(
-            found,
-            next,
-            Standing {
-                partition,
-                changelog_next_offset: kept.proved_end.0,
-                inputs: task.inputs.iter().map(input).collect(),
-                staleness_ms: millis(self.clock.elapsed().saturating_sub(proved_at)),
-                is_caught_up,
-                keys: size.map(|size| size.keys),
-                unwritten_keys: size.map(|_| kept.cache.unwritten_count() as u64),
-                bytes: size.map(|size| size.bytes),
-            },
-        ))
+        Asked::Slice { from, to, count_max } => {
+            let mut bytes = 0;
+            next = kept.cache.page_proved(from, to.as_deref(), now, SLICE_KEYS, &mut |key, value| {
+                bytes += key.len() + value.len();
+                let is_told = found.is_empty() || (found.len() < *count_max && bytes <= SLICE_BYTES);
+                if is_told {
+                    found.push((key.to_vec(), value.to_vec()));
+                }
+                is_told
+            })?;
+        }
+        Asked::Size => {}
     }
+    let size = matches!(asked, Asked::Size).then(|| kept.cache.size()).transpose()?;
+    let proved_at = task.inputs.iter().map(|input| input.published_at).max().unwrap_or_default();
+    let input = |input: &crate::engine::task::Input| InputPosition {
+        source: input.source.to_string(),
+        next_offset: input.known().0,
+    };
+    Ok(Told::Partition(
+        found,
+        next,
+        Standing {
+            partition,
+            changelog_next_offset: kept.proved_end.0,
+            inputs: task.inputs.iter().map(input).collect(),
+            staleness_ms: millis(desk.wiring.clock.elapsed().saturating_sub(proved_at)),
+            is_caught_up,
+            keys: size.map(|size| size.keys),
+            unwritten_keys: size.map(|_| kept.cache.unwritten_count() as u64),
+            bytes: size.map(|size| size.bytes),
+        },
+    ))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -3,43 +3,45 @@
 use crate::engine::mailbox::ToRelay;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::State;
-use crate::engine::worker::Stage;
+use crate::engine::worker::Executor;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
 use crossbeam_channel::Sender;
 
-impl Stage {
+impl Executor {
     /// Tasks that move leave their stores as of what is published; the rest of the worker's open batch goes first.
     pub(super) fn leave(&mut self, tasks: Vec<TaskId>, ack: Sender<()>) -> Result<(), Fault> {
-        self.hand_over_log()?;
-        let is_stateful = |id: &TaskId| self.state.tasks.get(id).is_some_and(|task| task.keyed.is_some());
+        self.log.hand_over(&mut self.desk)?;
+        self.carry_out()?;
+        let is_stateful = |id: &TaskId| self.desk.tasks.get(id).is_some_and(|task| task.keyed.is_some());
         if !tasks.iter().any(is_stateful) {
             self.forget(&tasks);
             // Behind everything handed over so far, so that it is published first.
-            let _ = self.relay.send(ToRelay::Drain { ack });
+            self.desk.wiring.tell_relay(ToRelay::Drain { ack });
             return Ok(());
         }
-        let now = self.clock.elapsed();
+        let now = self.desk.wiring.clock.elapsed();
         for id in &tasks {
-            if let Some(task) = self.state.tasks.get_mut(id) {
+            if let Some(task) = self.desk.tasks.get_mut(id) {
                 task.leave(now);
             }
-            self.show(*id);
+            self.desk.show(*id);
         }
-        let _ = self.relay.send(ToRelay::Farewell { tasks, ack });
+        self.desk.wiring.tell_relay(ToRelay::Farewell { tasks, ack });
         Ok(())
     }
 
     /// Everything that these tasks decided is published, or is somebody else's.
     pub(super) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) -> Result<(), Fault> {
         // One that came back meanwhile, because the revoke was not waited for, is another task under the same id.
-        let is_leaving = |id: &&TaskId| self.state.tasks.get(id).is_some_and(|task| task.state() == State::Leaving);
+        let is_leaving = |id: &&TaskId| self.desk.tasks.get(id).is_some_and(|task| task.state() == State::Leaving);
         let leaving: Vec<TaskId> = tasks.iter().filter(is_leaving).copied().collect();
         for id in &leaving {
-            if self.state.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(Keyed::is_dirty)) {
-                self.flush_task(*id)?;
+            if self.desk.tasks.get(id).is_some_and(|task| task.keyed.as_ref().is_some_and(Keyed::is_dirty)) {
+                self.desk.flush_task(*id)?;
             }
         }
+        self.carry_out()?; // a store that cannot be written is told of while its task is here
         self.forget(&leaving);
         let _ = ack.send(());
         Ok(())

@@ -7,7 +7,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::order::Step;
 use crate::engine::state::stores::{Keyed, Trouble};
 use crate::engine::task::{State, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::desk::Desk;
 use crate::flow::record::{Offset, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -17,12 +17,13 @@ use std::time::Duration;
 /// The pause before a store whose disk did not answer is asked again.
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
-impl Stage {
+impl Desk {
     /// Looks for expired keys in the stores of one task that nothing comes for, and sends their tombstones in a transaction
     /// that moves no offset, also where the step has rows: these tombstones need no outbox, since whoever does not find them
-    /// in the changelog looks for the expired keys again. True when something was done.
-    pub(super) fn search_idle(&mut self) -> Result<bool, Fault> {
-        let (now, is_doubtful) = (self.clock.elapsed(), self.state.in_doubt.is_some());
+    /// in the changelog looks for the expired keys again. `is_doubtful`: whether a batch of steps with rows is neither
+    /// undone nor sealed yet. True when something was done.
+    pub(super) fn search_idle(&mut self, is_doubtful: bool) -> Result<bool, Fault> {
+        let now = self.wiring.clock.elapsed();
         let is_due = |task: &&mut Task| {
             task.state() == State::Running
                 && !(is_doubtful && task.commit().needs_database())
@@ -30,7 +31,7 @@ impl Stage {
                 && task.is_caught_up()
                 && task.inputs.iter().all(|input| input.queued() == 0)
         };
-        let Some(task) = self.state.tasks.values_mut().find(is_due) else { return Ok(false) };
+        let Some(task) = self.tasks.values_mut().find(is_due) else { return Ok(false) };
         let (id, assignment) = (task.id, task.assignment);
         let (Some(input), Some(keyed)) = (task.inputs.first(), &mut task.keyed) else { return Ok(false) };
         let (source, through, at) = (input.source.clone(), input.through(), input.next_offset);
@@ -41,7 +42,7 @@ impl Stage {
             let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
             let marks = task.marks.first().cloned();
             let part = Part { task: id, assignment, source, through, from: at, to: at, marks, batch };
-            self.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
+            self.wiring.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
         }
         if let Err(fault) = found {
             self.store_failed(id, fault)?;
@@ -50,21 +51,19 @@ impl Stage {
     }
 
     /// Writes stores whose time has come, and holds the caches to their bound. Stores that cannot be written halt their tasks.
-    pub(super) fn flush_stores(&mut self) -> Result<(), Fault> {
-        let now = self.clock.elapsed();
-        let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
-        // A batch in doubt is neither undone nor sealed yet.
-        let is_doubtful = self.state.in_doubt.is_some();
-        let settled = self.state.tasks.values_mut().filter(|task| !(is_doubtful && task.commit().needs_database()));
+    /// `is_doubtful` as for [`Desk::search_idle`].
+    pub(super) fn flush_stores(&mut self, is_doubtful: bool) -> Result<(), Fault> {
+        let now = self.wiring.clock.elapsed();
+        let bytes_max = self.wiring.settings.cache_bytes / self.tasks.len().max(1);
+        let settled = self.tasks.values_mut().filter(|task| !(is_doubtful && task.commit().needs_database()));
         settled.filter_map(|task| task.keyed.as_mut()).for_each(|keyed| keyed.bound(bytes_max));
         let due: Vec<TaskId> = self
-            .state
             .tasks
             .values()
             .filter(|task| task.state().is_deciding() && !(is_doubtful && task.commit().needs_database()))
             .filter(|task| {
                 // An owner has met every tombstone up to now: its checkpoint grows no older than that.
-                let (every, anew) = (self.settings.store_flush, self.settings.store_rebuild_after / 8);
+                let (every, anew) = (self.wiring.settings.store_flush, self.wiring.settings.store_rebuild_after / 8);
                 let is_due = |keyed: &Keyed| {
                     now.saturating_sub(keyed.flushed_at) >= if keyed.is_dirty() { every } else { anew.max(every) }
                 };
@@ -77,9 +76,9 @@ impl Stage {
 
     /// Writes the stores of one task.
     pub(super) fn flush_task(&mut self, id: TaskId) -> Result<(), Fault> {
-        let (at, now) = (self.clock.now(), self.clock.elapsed());
-        let bytes_max = self.settings.cache_bytes / self.state.tasks.len().max(1);
-        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let (at, now) = (self.wiring.clock.now(), self.wiring.clock.elapsed());
+        let bytes_max = self.wiring.settings.cache_bytes / self.tasks.len().max(1);
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(()) };
         let sources: Vec<TopicPartition> = task.inputs.iter().map(|input| input.source.clone()).collect();
         let Some(keyed) = &mut task.keyed else { return Ok(()) };
         failpoint!(K21);
@@ -91,7 +90,7 @@ impl Stage {
             kept.cache.sweep(bytes_max / stores);
         }
         self.show_stores(id);
-        self.hook.after(Step::WriteStore)
+        self.wiring.hook.after(Step::WriteStore)
     }
 
     /// A store of the task could not be read: what its disk did not answer is asked for again, after a pause and for as long
@@ -107,8 +106,8 @@ impl Stage {
     }
 
     pub(super) fn unread(&mut self, id: TaskId, fault: &Fault) {
-        let now = self.clock.elapsed();
-        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        let now = self.wiring.clock.elapsed();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         if !task.waiting.has_begun() {
             tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait");
         }

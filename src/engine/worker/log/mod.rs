@@ -15,23 +15,41 @@ mod slice;
 
 use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Publication;
-use crate::engine::outbound::size::Size;
 use crate::engine::protocol::order::Step;
-use crate::engine::worker::Stage;
+use crate::engine::worker::desk::Desk;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::flow::record::Offset;
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
 use crate::ports::source::TaskId;
+use std::time::Duration;
 
-impl Stage {
+/// The steps without rows of a worker.
+#[derive(Default)]
+pub(crate) struct LogLane {
+    /// What is decided and not handed over yet.
+    open: OpenBatch,
+    /// The task that had its turn last.
+    decided_last: Option<TaskId>,
+}
+
+impl LogLane {
+    /// When the open batch is old enough to be handed over.
+    pub(crate) fn due(&self, desk: &Desk) -> Option<Duration> {
+        self.open.due(desk.wiring.settings.log_age)
+    }
+
+    /// Forgets what it has decided of a task that is gone, or begins anew.
+    pub(crate) fn forget(&mut self, task: TaskId) {
+        self.open.forget(task);
+    }
+
     /// Decides what waits in front of steps without rows, and hands the open batch over when it is due. True when
     /// something was done.
-    pub(crate) fn run_log(&mut self) -> Result<bool, Fault> {
-        let now = self.clock.elapsed();
-        let mut ids: Vec<TaskId> = self
-            .state
+    pub(crate) fn run(&mut self, desk: &mut Desk) -> Result<bool, Fault> {
+        let now = desk.wiring.clock.elapsed();
+        let mut ids: Vec<TaskId> = desk
             .tasks
             .values()
             .filter(|task| task.state().is_deciding() && task.commit() == CommitKind::Log)
@@ -39,54 +57,41 @@ impl Stage {
             .map(|task| task.id)
             .collect();
         // Each has its turn, however soon a transaction is full.
-        let next = ids.partition_point(|id| Some(*id) <= self.state.decided_last);
+        let next = ids.partition_point(|id| Some(*id) <= self.decided_last);
         ids.rotate_left(next);
         let mut has_decided = false;
         for id in ids {
-            if self.state.open.is_full(self.log_room()) || self.is_log_due() {
+            if self.open.is_full(desk.wiring.log_room()) || self.is_log_due(desk) {
                 break;
             }
-            has_decided |= self.decide_slice(id)?;
-            self.state.decided_last = Some(id);
+            has_decided |= self.decide_slice(desk, id)?;
+            self.decided_last = Some(id);
         }
-        if self.is_log_due() {
-            self.hand_over_log()?;
+        if self.is_log_due(desk) {
+            self.hand_over(desk)?;
             return Ok(true);
         }
         Ok(has_decided)
     }
 
-    /// The most of one transaction of steps without rows.
-    fn log_room(&self) -> Size {
-        let (messages, bytes) = (self.settings.log_messages, self.settings.log_bytes);
-        self.outstanding.room(Size { messages, bytes })
-    }
-
-    /// Whether the relay is not too far behind for another transaction.
-    pub(crate) fn is_log_free(&self) -> bool {
-        let Self { settings, outstanding, .. } = self;
-        outstanding.messages() < settings.log_messages && outstanding.bytes() < settings.log_bytes
-    }
-
     /// Whether the open batch is old enough or full, and the relay not too far behind for it.
-    fn is_log_due(&self) -> bool {
-        let Self { state, settings, .. } = self;
-        let is_due = || state.open.due(settings.log_age).is_some_and(|due| due <= self.clock.elapsed());
-        self.is_log_free() && (state.open.is_full(self.log_room()) || is_due())
+    fn is_log_due(&self, desk: &mut Desk) -> bool {
+        let is_due = || self.due(desk).is_some_and(|due| due <= desk.wiring.clock.elapsed());
+        desk.wiring.is_log_free() && (self.open.is_full(desk.wiring.log_room()) || is_due())
     }
 
     /// The open batch goes to the relay, with one changelog record for each key that it touched.
-    pub(crate) fn hand_over_log(&mut self) -> Result<(), Fault> {
-        let mut open = std::mem::take(&mut self.state.open);
+    pub(crate) fn hand_over(&mut self, desk: &mut Desk) -> Result<(), Fault> {
+        let mut open = std::mem::take(&mut self.open);
         if open.parts.is_empty() {
             return Ok(());
         }
-        self.hook.after(Step::Apply)?;
+        desk.wiring.hook.after(Step::Apply)?;
         failpoint!(K23);
-        let now = self.clock.elapsed();
+        let now = desk.wiring.clock.elapsed();
         let mut failed = Vec::new();
         for id in &open.tasks {
-            let Some(task) = self.state.tasks.get_mut(id) else { continue };
+            let Some(task) = desk.tasks.get_mut(id) else { continue };
             let Some(keyed) = &mut task.keyed else { continue };
             let Some(part) = open.parts.iter().find(|part| part.task == *id) else { continue };
             let origin = Origin { source: &part.source, offset: Offset(part.to.0 - 1) };
@@ -97,8 +102,8 @@ impl Stage {
             open.parts.iter_mut().filter(|part| part.task == *id).for_each(|part| part.batch = batch);
         }
         let OpenBatch { parts, rows, outgoing, counts, .. } = open;
-        self.hand_over(Publication { parts, rows, outgoing, counts, ..Publication::default() });
+        desk.wiring.hand_over(Publication { parts, rows, outgoing, counts, ..Publication::default() });
         // What they decided is published all the same.
-        failed.into_iter().try_for_each(|(id, fault)| self.store_failed(id, fault))
+        failed.into_iter().try_for_each(|(id, fault)| desk.store_failed(id, fault))
     }
 }

@@ -5,11 +5,13 @@ use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::task::{Input, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
+use crate::engine::worker::log::LogLane;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms, Verdict};
 use crate::engine::worker::log::tally::{InPlace, Looks};
+use crate::engine::worker::wiring::Wiring;
 use crate::flow::record::NextOffset;
 use crate::flow::topology::StepKind;
 use crate::ports::Fault;
@@ -27,13 +29,13 @@ const SLICE: usize = 16_000;
 /// How long a slice may take where an algorithm is slow.
 const SLICE_TIME: Duration = Duration::from_millis(20);
 
-impl Stage {
+impl LogLane {
     /// Decides some records of one task, the oldest of all its inputs first.
-    pub(super) fn decide_slice(&mut self, id: TaskId) -> Result<bool, Fault> {
-        let room = self.log_room();
-        let Self { topology, settings, status, clock, state, message_bytes_max, hand, .. } = self;
+    pub(super) fn decide_slice(&mut self, desk: &mut Desk, id: TaskId) -> Result<bool, Fault> {
+        let room = desk.wiring.log_room();
+        let Wiring { topology, settings, status, clock, message_bytes_max, hand, .. } = &desk.wiring;
         let (now, elapsed) = (clock.now(), clock.elapsed());
-        let Some(task) = state.tasks.get_mut(&id) else { return Ok(false) };
+        let Some(task) = desk.tasks.get_mut(&id) else { return Ok(false) };
         let rekeyed = task.sub_topology.destination.as_ref();
         let terms = Terms {
             pipeline: topology.name(),
@@ -50,9 +52,9 @@ impl Stage {
         let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
         let mut enough = Enough::new(&**clock, SLICE_TIME, usize::MAX);
-        while decided < SLICE && halt.is_none() && !state.open.is_full(room) {
+        while decided < SLICE && halt.is_none() && !self.open.is_full(room) {
             let Some(number) = oldest(&task.inputs, elapsed) else { break };
-            match decide_next(&terms, task, number, &mut state.open) {
+            match decide_next(&terms, task, number, &mut self.open) {
                 Ok(Verdict::Decided) => {
                     decided += 1;
                     if enough.with(0) {
@@ -84,17 +86,17 @@ impl Stage {
         terms.looks.report(&status.undeclared);
         if decided > 0 {
             task.queued.fetch_sub(decided, Ordering::AcqRel);
-            state.open.since.get_or_insert(elapsed);
-            state.open.tasks.insert(id);
+            self.open.since.get_or_insert(elapsed);
+            self.open.tasks.insert(id);
             task.waiting.end();
         }
         if let Some(fault) = unread {
-            self.unread(id, &fault);
+            desk.unread(id, &fault);
         }
         if let Some((input, reason, message, at)) = halt
-            && let Some(halt) = self.halt_at(id, input, reason, message, None, at)
+            && let Some(halt) = desk.halt_at(id, input, reason, message, None, at)
         {
-            self.halt(id, halt);
+            desk.halt(id, halt);
         }
         Ok(decided > 0)
     }

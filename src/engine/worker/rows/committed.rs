@@ -4,36 +4,38 @@ use crate::engine::outbound::publication::{Part, Publication, Through};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
 use crate::engine::task::{State, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::database::Database;
+use crate::engine::worker::desk::Desk;
+use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::{Advance, Prepared};
 use crate::flow::record::Offset;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-impl Stage {
+impl RowsLane {
     /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
     /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
-    pub(super) fn finish(&mut self, prepared: Prepared) {
+    pub(super) fn finish(&mut self, desk: &mut Desk, db: &mut Database, prepared: Prepared) {
         let Prepared { advances, rows, outgoing, had_enough } = prepared;
-        let now = self.clock.elapsed();
-        self.state.failures = 0;
-        self.state.commits += 1;
+        let now = desk.wiring.clock.elapsed();
+        db.failures = 0;
+        self.commits += 1;
         if had_enough {
-            self.state.portion.had_enough(advances.iter().map(|advance| advance.reached.records).sum());
+            self.portion.had_enough(advances.iter().map(|advance| advance.reached.records).sum());
         } else {
-            self.state.portion.committed(self.settings.batch_rows);
+            self.portion.committed(desk.wiring.settings.batch_rows);
         }
-        self.state.suspects.clear();
-        self.status.add(Counter::DatabaseCommits, 1);
+        self.suspects.clear();
+        desk.wiring.status.add(Counter::DatabaseCommits, 1);
         let mut publication = Publication { rows, outgoing, ..Publication::default() };
         let mut moved = BTreeSet::new();
         let mut astray = Vec::new();
         for advance in advances {
-            self.status.count(advance.reached.counts);
-            self.status.declared.held(&advance.source, &advance.reached.held);
+            desk.wiring.status.count(advance.reached.counts);
+            desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state() == State::Running;
-            let Some(task) = self.state.tasks.get_mut(&id).filter(is_here) else {
+            let Some(task) = desk.tasks.get_mut(&id).filter(is_here) else {
                 publication.remove(&source);
                 continue;
             };
@@ -52,7 +54,7 @@ impl Stage {
             if let Some(position) = &mut input.position {
                 position.published = published.min(to);
             }
-            (input.apart, input.committed_in) = (None, self.state.commits);
+            (input.apart, input.committed_in) = (None, self.commits);
             input.consume(reached.records);
             task.queued.fetch_sub(reached.records, Ordering::AcqRel);
             let Some(input) = task.inputs.get_mut(number) else { continue };
@@ -60,7 +62,7 @@ impl Stage {
                 input.attempts = 0;
             }
             if let Some(code) = reached.retry {
-                let pause = self.settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
+                let pause = desk.wiring.settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
                 input.attempts += 1;
                 input.blocked_until = now + pause;
                 tracing::info!(partition = %input.source, offset = to.0, code, attempts = input.attempts, "a record will be offered again");
@@ -68,21 +70,21 @@ impl Stage {
             if let Some(sentence) = reached.astray {
                 astray.push((id, number, sentence, Offset(to.0).next()));
             }
-            self.show(id);
+            desk.show(id);
         }
         for id in moved {
-            let Some(task) = self.state.tasks.get_mut(&id) else { continue };
+            let Some(task) = desk.tasks.get_mut(&id) else { continue };
             if let Some(keyed) = &mut task.keyed {
                 let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
                 publication.number(id, batch);
             }
         }
         if !publication.parts.is_empty() {
-            self.hand_over(publication);
+            desk.wiring.hand_over(publication);
         }
         for (id, number, sentence, past) in astray {
-            if let Some(halt) = self.halt_at(id, number, HaltReason::WronglyKeyed, sentence, None, Some(past)) {
-                self.halt(id, halt);
+            if let Some(halt) = desk.halt_at(id, number, HaltReason::WronglyKeyed, sentence, None, Some(past)) {
+                desk.halt(id, halt);
             }
         }
     }

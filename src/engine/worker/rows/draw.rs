@@ -13,8 +13,10 @@ use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
 use crate::engine::task::{Apart, Held, Input, State};
+use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
+use crate::engine::worker::desk::Desk;
+use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::Wanted;
-use crate::engine::worker::{PAUSE, PAUSE_MAX, Stage};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::topology::CommitKind;
@@ -43,35 +45,32 @@ pub(crate) struct Draw {
     pub(crate) records: usize,
 }
 
-impl Stage {
+impl RowsLane {
     /// What to take for the next batch: nothing until it is full or its first record is old enough.
-    pub(crate) fn draw(&self) -> Vec<Draw> {
-        let now = self.clock.elapsed();
-        if self.is_relay_behind() {
+    pub(crate) fn draw(&self, desk: &Desk) -> Vec<Draw> {
+        let now = desk.wiring.clock.elapsed();
+        if desk.wiring.is_relay_behind() {
             return Vec::new();
         }
-        let running = self
-            .state
-            .tasks
-            .values()
-            .filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
+        let running =
+            desk.tasks.values().filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
         let (apart, mut candidates): (Vec<_>, Vec<_>) = running
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
             .partition(|(_, _, input)| input.apart.is_some());
-        let mut room = self.state.portion.most(self.settings.batch_rows);
-        if candidates.iter().any(|(task, ..)| self.is_stateful(*task)) {
+        let mut room = self.portion.most(desk.wiring.settings.batch_rows);
+        if candidates.iter().any(|(task, ..)| is_stateful(desk, *task)) {
             // It is published whole: as many messages at least as records.
-            room = room.min(self.outstanding.room(Size::MAX).messages).max(1);
+            room = room.min(desk.wiring.outstanding.room(Size::MAX).messages).max(1);
         }
         let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
         let is_aged = candidates
             .iter()
             .filter_map(|(_, _, input)| input.oldest_arrival())
-            .any(|arrived| now.saturating_sub(arrived) >= self.settings.batch_age);
+            .any(|arrived| now.saturating_sub(arrived) >= desk.wiring.settings.batch_age);
         let is_due = total >= room || is_aged;
         let first = apart.iter().min_by_key(|(_, _, input)| input.blocked_until);
-        if let Some((task, input, _)) = first.filter(|_| !is_due || !self.state.was_apart) {
+        if let Some((task, input, _)) = first.filter(|_| !is_due || !self.was_apart) {
             return vec![Draw { task: *task, input: *input, records: 1 }];
         }
         if !is_due {
@@ -98,51 +97,44 @@ impl Stage {
         draws
     }
 
-    /// Whether the batch is of a record that failed alone before.
-    pub(crate) fn is_apart(&self, draws: &[Draw]) -> bool {
-        let is_apart = |draw: &Draw| self.input(draw.task, draw.input).is_some_and(|input| input.apart.is_some());
-        draws.iter().any(is_apart)
-    }
-
-    fn is_stateful(&self, task: TaskId) -> bool {
-        self.state.tasks.get(&task).is_some_and(|task| task.sub_topology.is_stateful())
-    }
-
-    fn input(&self, task: TaskId, number: usize) -> Option<&Input> {
-        self.state.tasks.get(&task)?.inputs.get(number)
-    }
-
     /// A batch that was begun at `began` came to nothing, and a smaller one may not. What was alone waits apart from the
     /// others; where no repetition can help it becomes a dead letter, or halts.
-    pub(crate) fn failed(&mut self, fault: &Fault, draws: &[Draw], began: Duration, was_at_commit: bool) {
-        self.status.add(Counter::DatabaseRetries, 1);
+    pub(crate) fn failed(
+        &mut self,
+        desk: &mut Desk,
+        db: &mut Database,
+        fault: &Fault,
+        draws: &[Draw],
+        began: Duration,
+        was_at_commit: bool,
+    ) {
+        desk.wiring.status.add(Counter::DatabaseRetries, 1);
         let records = draws.iter().map(|draw| draw.records).sum();
         let Some(alone) = draws.first().filter(|_| records == 1) else {
-            self.state.portion.failed(records);
-            self.back_off(fault);
+            self.portion.failed(records);
+            db.back_off(&*desk.wiring.clock, fault);
             return;
         };
-        let apart = self.input(alone.task, alone.input).and_then(|input| input.apart.clone());
-        let mut apart = apart.unwrap_or(Apart { failures: 0, slow: 0, since: self.state.commits, reject: None });
+        let apart = input_of(desk, alone.task, alone.input).and_then(|input| input.apart.clone());
+        let mut apart = apart.unwrap_or(Apart { failures: 0, slow: 0, since: self.commits, reject: None });
         apart.failures += 1;
-        let too_slow = self.outlasted(fault, &apart);
+        let too_slow = self.outlasted(db, fault, &apart);
         apart.slow = too_slow.map_or(0, |_| apart.slow + 1);
         let too_slow = too_slow.filter(|_| apart.slow >= SLOW_MAX);
         let is_final = too_slow.is_some() || self.is_final(fault, &apart, was_at_commit);
-        let reject = too_slow.map(|limit| slow(self.state.thought, limit)).or_else(|| fault.reject().cloned());
+        let reject = too_slow.map(|limit| slow(self.thought, limit)).or_else(|| fault.reject().cloned());
         if let (true, None, Some(reject)) = (is_final, &apart.reject, reject) {
             apart.reject = Some(reject);
         } else if is_final {
-            let halt = self.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
+            let halt = desk.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
             if let Some(halt) = halt {
-                self.halt(alone.task, halt);
+                desk.halt(alone.task, halt);
             }
             return;
         }
-        let now = self.clock.elapsed();
+        let now = desk.wiring.clock.elapsed();
         let took = now.saturating_sub(began);
-        let Some(input) = self.state.tasks.get_mut(&alone.task).and_then(|task| task.inputs.get_mut(alone.input))
-        else {
+        let Some(input) = desk.tasks.get_mut(&alone.task).and_then(|task| task.inputs.get_mut(alone.input)) else {
             return;
         };
         let failures = apart.failures;
@@ -156,9 +148,9 @@ impl Stage {
 
     /// How long the database lets a transaction idle, where the step of a record that was alone has taken longer, so that this
     /// fault is of its own making. A wait for a lock is not, nor is any of a record whose step is called no more.
-    fn outlasted(&self, fault: &Fault, apart: &Apart) -> Option<Duration> {
+    fn outlasted(&self, db: &mut Database, fault: &Fault, apart: &Apart) -> Option<Duration> {
         let is_its_own = fault.is_retry() && !fault.is_lock_wait() && apart.reject.is_none();
-        self.rows.idle_max().filter(|limit| is_its_own && self.state.thought > *limit)
+        db.rows.idle_max().filter(|limit| is_its_own && self.thought > *limit)
     }
 
     /// Whether a record that has failed alone is not to be offered again: the database refuses it (a COMMIT that it refuses
@@ -167,73 +159,17 @@ impl Stage {
         match fault {
             Fault::Corrupt(_) => !was_at_commit || apart.failures > 1,
             fault if fault.is_lock_wait() => false,
-            _ => apart.failures >= ALONE_MAX && self.state.commits - apart.since >= u64::from(ALONE_MAX),
+            _ => apart.failures >= ALONE_MAX && self.commits - apart.since >= u64::from(ALONE_MAX),
         }
     }
+}
 
-    /// Rows that somebody else has locked were waited for in vain. The partitions that want them wait; false where no row
-    /// is found to be locked.
-    pub(crate) fn hold(&mut self, fault: &Fault, wanted: &[Wanted]) -> bool {
-        let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
-        for wanted in wanted {
-            keys.entry(wanted.table).or_default().extend(wanted.keys.iter().cloned());
-        }
-        let locked = self.locked(keys);
-        let until = self.clock.elapsed() + HELD_LOOK;
-        let mut is_held = false;
-        for Wanted { task, input, table, keys } in wanted {
-            let Some(key) = keys.iter().find(|key| locked.get(table).is_some_and(|locked| locked.contains(*key)))
-            else {
-                continue;
-            };
-            let Some(task) = self.state.tasks.get_mut(task) else { continue };
-            let Some(input) = task.inputs.get_mut(*input) else { continue };
-            tracing::warn!(partition = %input.source, error = %fault, "a row is locked by somebody else; its partition waits, the others go on");
-            input.held = Some(Held { table: *table, key: key.clone(), looks: 0 });
-            input.blocked_until = until;
-            is_held = true;
-        }
-        is_held
-    }
+fn is_stateful(desk: &Desk, task: TaskId) -> bool {
+    desk.tasks.get(&task).is_some_and(|task| task.sub_topology.is_stateful())
+}
 
-    /// Lets those go on whose locked row is free by now.
-    pub(crate) fn look_at_held(&mut self) {
-        let now = self.clock.elapsed();
-        let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
-        for input in self.state.tasks.values().flat_map(|task| &task.inputs) {
-            if let Some(held) = input.held.as_ref().filter(|_| input.blocked_until <= now) {
-                keys.entry(held.table).or_default().insert(held.key.clone());
-            }
-        }
-        if keys.is_empty() {
-            return;
-        }
-        let locked = self.locked(keys);
-        for input in self.state.tasks.values_mut().flat_map(|task| &mut task.inputs) {
-            let Some(held) = input.held.as_mut().filter(|_| input.blocked_until <= now) else { continue };
-            if !locked.get(&held.table).is_some_and(|locked| locked.contains(&held.key)) {
-                input.held = None;
-                continue;
-            }
-            held.looks += 1;
-            input.blocked_until = now + HELD_LOOK;
-            if held.looks.is_power_of_two() {
-                tracing::info!(partition = %input.source, looks = held.looks, "its row is still locked by somebody else");
-            }
-        }
-    }
-
-    /// Those of the rows that are locked, by table. Where the database cannot tell, none: a batch finds out.
-    fn locked(&mut self, keys: BTreeMap<usize, BTreeSet<Key>>) -> BTreeMap<usize, BTreeSet<Key>> {
-        let mut out = BTreeMap::new();
-        for (table, keys) in keys {
-            let keys: Vec<Key> = keys.into_iter().collect();
-            if let Ok(locked) = self.rows.locked(table, &keys) {
-                out.insert(table, locked.into_iter().collect());
-            }
-        }
-        out
-    }
+fn input_of(desk: &Desk, task: TaskId, number: usize) -> Option<&Input> {
+    desk.tasks.get(&task)?.inputs.get(number)
 }
 
 /// Why a record is a dead letter over which the database has ended its transaction each time.
@@ -252,6 +188,75 @@ fn slow(took: Duration, limit: Duration) -> Reject {
 fn pause_of(failures: u32, took: Duration) -> Duration {
     let pause = (PAUSE * 2_u32.pow(failures.min(10))).min(PAUSE_MAX);
     if failures > 1 { pause.max(took * (APART_SHARE - 1)).min(APART_MAX) } else { pause }
+}
+
+/// Whether the batch is of a record that failed alone before.
+pub(crate) fn is_apart(desk: &mut Desk, draws: &[Draw]) -> bool {
+    let is_apart = |draw: &Draw| input_of(desk, draw.task, draw.input).is_some_and(|input| input.apart.is_some());
+    draws.iter().any(is_apart)
+}
+
+/// Those of the rows that are locked, by table. Where the database cannot tell, none: a batch finds out.
+fn locked(db: &mut Database, keys: BTreeMap<usize, BTreeSet<Key>>) -> BTreeMap<usize, BTreeSet<Key>> {
+    let mut out = BTreeMap::new();
+    for (table, keys) in keys {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        if let Ok(locked) = db.rows.locked(table, &keys) {
+            out.insert(table, locked.into_iter().collect());
+        }
+    }
+    out
+}
+
+/// Rows that somebody else has locked were waited for in vain. The partitions that want them wait; false where no row
+/// is found to be locked.
+pub(crate) fn hold(desk: &mut Desk, db: &mut Database, fault: &Fault, wanted: &[Wanted]) -> bool {
+    let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+    for wanted in wanted {
+        keys.entry(wanted.table).or_default().extend(wanted.keys.iter().cloned());
+    }
+    let locked = locked(db, keys);
+    let until = desk.wiring.clock.elapsed() + HELD_LOOK;
+    let mut is_held = false;
+    for Wanted { task, input, table, keys } in wanted {
+        let Some(key) = keys.iter().find(|key| locked.get(table).is_some_and(|locked| locked.contains(*key))) else {
+            continue;
+        };
+        let Some(task) = desk.tasks.get_mut(task) else { continue };
+        let Some(input) = task.inputs.get_mut(*input) else { continue };
+        tracing::warn!(partition = %input.source, error = %fault, "a row is locked by somebody else; its partition waits, the others go on");
+        input.held = Some(Held { table: *table, key: key.clone(), looks: 0 });
+        input.blocked_until = until;
+        is_held = true;
+    }
+    is_held
+}
+
+/// Lets those go on whose locked row is free by now.
+pub(crate) fn look_at_held(desk: &mut Desk, db: &mut Database) {
+    let now = desk.wiring.clock.elapsed();
+    let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+    for input in desk.tasks.values().flat_map(|task| &task.inputs) {
+        if let Some(held) = input.held.as_ref().filter(|_| input.blocked_until <= now) {
+            keys.entry(held.table).or_default().insert(held.key.clone());
+        }
+    }
+    if keys.is_empty() {
+        return;
+    }
+    let locked = locked(db, keys);
+    for input in desk.tasks.values_mut().flat_map(|task| &mut task.inputs) {
+        let Some(held) = input.held.as_mut().filter(|_| input.blocked_until <= now) else { continue };
+        if !locked.get(&held.table).is_some_and(|locked| locked.contains(&held.key)) {
+            input.held = None;
+            continue;
+        }
+        held.looks += 1;
+        input.blocked_until = now + HELD_LOOK;
+        if held.looks.is_power_of_two() {
+            tracing::info!(partition = %input.source, looks = held.looks, "its row is still locked by somebody else");
+        }
+    }
 }
 
 #[cfg(test)]

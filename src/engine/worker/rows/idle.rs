@@ -2,7 +2,8 @@
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::task::{Input, State};
-use crate::engine::worker::Stage;
+use crate::engine::worker::database::Database;
+use crate::engine::worker::desk::Desk;
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::rows::{Counts, Move};
@@ -11,55 +12,6 @@ use std::time::Duration;
 
 /// How long an input has nothing to do before P is written for itself; a batch writes it in passing.
 const IDLE: Duration = Duration::from_mins(1);
-
-impl Stage {
-    /// Writes P of inputs that have been idle for a while up to their K: outbox rows from P on are kept whatever their age, and
-    /// with them everything else in their partition of the outbox.
-    pub(crate) fn note_published(&mut self) -> Result<(), Fault> {
-        let now = self.clock.elapsed();
-        let is_due = |input: &&Input| {
-            let lags = input.position.as_ref().is_some_and(|position| Some(position.published) < input.published);
-            lags && input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= IDLE
-        };
-        let tasks = self
-            .state
-            .tasks
-            .values()
-            .filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
-        let idle: Vec<(TaskId, Move)> =
-            tasks.flat_map(|task| task.inputs.iter().filter(is_due).map(|input| (task.id, stays(input)))).collect();
-        if idle.is_empty() {
-            return Ok(());
-        }
-        let moves: Vec<Move> = idle.iter().map(|(_, moved)| moved.clone()).collect();
-        let matched = self.rows.begin().and_then(|()| self.rows.advance(&moves));
-        if !matched.as_ref().is_ok_and(|matched| matched.iter().all(|matched| *matched)) {
-            self.rows.rollback();
-        }
-        match matched {
-            Ok(matched) if matched.iter().all(|matched| *matched) => {
-                // Where the answer is lost, or nothing was written, the next batch writes it.
-                let _ = self.rows.commit().inspect_err(|fault| tracing::debug!(error = %fault, "P was not written"));
-                for (id, moved) in idle {
-                    let inputs = self.state.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
-                    for position in
-                        inputs.filter(|input| input.source == moved.source).filter_map(|i| i.position.as_mut())
-                    {
-                        position.published = moved.published;
-                    }
-                }
-            }
-            Ok(matched) => {
-                for ((id, _), _) in idle.iter().zip(matched).filter(|(_, matched)| !matched) {
-                    self.doubt(*id);
-                }
-            }
-            Err(fault) if consequence::of(&fault, Moment::Idle) == Consequence::End => return Err(fault),
-            Err(fault) => self.back_off(&fault),
-        }
-        Ok(())
-    }
-}
 
 /// The compare-and-set that leaves a position where it is, and writes P alone.
 fn stays(input: &Input) -> Move {
@@ -71,4 +23,46 @@ fn stays(input: &Input) -> Move {
         published: input.known(),
         counts: Counts::default(),
     }
+}
+
+/// Writes P of inputs that have been idle for a while up to their K: outbox rows from P on are kept whatever their age, and
+/// with them everything else in their partition of the outbox.
+pub(crate) fn note_published(desk: &mut Desk, db: &mut Database) -> Result<(), Fault> {
+    let now = desk.wiring.clock.elapsed();
+    let is_due = |input: &&Input| {
+        let lags = input.position.as_ref().is_some_and(|position| Some(position.published) < input.published);
+        lags && input.published == Some(input.next_offset) && now.saturating_sub(input.published_at) >= IDLE
+    };
+    let tasks = desk.tasks.values().filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
+    let idle: Vec<(TaskId, Move)> =
+        tasks.flat_map(|task| task.inputs.iter().filter(is_due).map(|input| (task.id, stays(input)))).collect();
+    if idle.is_empty() {
+        return Ok(());
+    }
+    let moves: Vec<Move> = idle.iter().map(|(_, moved)| moved.clone()).collect();
+    let matched = db.rows.begin().and_then(|()| db.rows.advance(&moves));
+    if !matched.as_ref().is_ok_and(|matched| matched.iter().all(|matched| *matched)) {
+        db.rows.rollback();
+    }
+    match matched {
+        Ok(matched) if matched.iter().all(|matched| *matched) => {
+            // Where the answer is lost, or nothing was written, the next batch writes it.
+            let _ = db.rows.commit().inspect_err(|fault| tracing::debug!(error = %fault, "P was not written"));
+            for (id, moved) in idle {
+                let inputs = desk.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
+                for position in inputs.filter(|input| input.source == moved.source).filter_map(|i| i.position.as_mut())
+                {
+                    position.published = moved.published;
+                }
+            }
+        }
+        Ok(matched) => {
+            for ((id, _), _) in idle.iter().zip(matched).filter(|(_, matched)| !matched) {
+                desk.doubt(*id);
+            }
+        }
+        Err(fault) if consequence::of(&fault, Moment::Idle) == Consequence::End => return Err(fault),
+        Err(fault) => db.back_off(&*desk.wiring.clock, &fault),
+    }
+    Ok(())
 }

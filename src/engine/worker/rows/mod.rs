@@ -12,6 +12,7 @@
 //! they were decided.
 
 mod draw;
+mod lane;
 pub(crate) mod portion;
 
 mod terms;
@@ -34,6 +35,9 @@ mod committed;
 mod idle;
 mod undone;
 
+pub(crate) use idle::note_published;
+pub(crate) use lane::RowsLane;
+
 use crate::engine::outbound::message::changelog_row;
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::Outbound;
@@ -43,15 +47,19 @@ use crate::engine::protocol::order::Step;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::task::{Input, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::database::Database;
+use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
+use crate::engine::worker::rows::draw::is_apart;
+use crate::engine::worker::rows::draw::look_at_held;
 use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
 use crate::engine::worker::rows::writes::{Early, write_rows};
+use crate::engine::worker::wiring::Wiring;
 use crate::flow::effect::Reject;
 use crate::flow::record::{NextOffset, Offset, Timestamp};
 use crate::flow::topology::StepKind;
@@ -68,55 +76,56 @@ const DECIDE_TIME: Duration = Duration::from_millis(500);
 /// 1 GiB.
 const NOTICE_BYTES: usize = 32 << 20;
 
-impl Stage {
-    /// Whether so much is committed and not published that nothing more is to be.
-    pub(crate) fn is_relay_behind(&self) -> bool {
-        let Self { outstanding, settings, .. } = self;
-        outstanding.messages() >= settings.unpublished_rows || outstanding.bytes() >= settings.unpublished_bytes
-    }
-
+impl RowsLane {
     /// Commits one batch, if one is due. True when something was done.
-    pub(crate) fn run_batch(&mut self) -> Result<bool, Fault> {
-        self.look_at_held();
-        let draws = self.draw();
+    pub(crate) fn run_batch(&mut self, desk: &mut Desk, db: &mut Database) -> Result<bool, Fault> {
+        look_at_held(desk, db);
+        let draws = self.draw(desk);
         if draws.is_empty() {
             return Ok(false);
         }
-        let began = self.clock.elapsed();
-        self.state.thought = Duration::ZERO;
-        self.state.was_apart = self.is_apart(&draws);
+        let began = desk.wiring.clock.elapsed();
+        self.thought = Duration::ZERO;
+        self.was_apart = is_apart(desk, &draws);
         // In the batch's hands while it is decided.
         let mut stores = TaskStores::new();
         for draw in &draws {
-            let keyed = self.state.tasks.get_mut(&draw.task).and_then(|task| task.keyed.take());
+            let keyed = desk.tasks.get_mut(&draw.task).and_then(|task| task.keyed.take());
             stores.extend(keyed.map(|keyed| (draw.task, keyed)));
         }
-        let prepared = self.prepare(&draws, &mut stores);
+        let prepared = self.prepare(desk, db, &draws, &mut stores);
         for (id, keyed) in stores {
-            if let Some(task) = self.state.tasks.get_mut(&id) {
+            if let Some(task) = desk.tasks.get_mut(&id) {
                 task.keyed = Some(keyed);
             }
         }
         match prepared {
-            Ok(prepared) => match self.rows.commit() {
+            Ok(prepared) => match db.rows.commit() {
                 Ok(CommitAnswer::Done) => {
-                    self.hook.after(Step::CommitDatabase)?;
-                    self.finish(prepared);
+                    desk.wiring.hook.after(Step::CommitDatabase)?;
+                    self.finish(desk, db, prepared);
                 }
                 Ok(CommitAnswer::Unknown) => {
                     tracing::info!("the answer to a COMMIT was lost; a locking read will settle it");
-                    self.state.in_doubt = Some(prepared);
+                    self.in_doubt = Some(prepared);
                 }
-                Err(fault) => self.undo(Undone::Uncommitted(fault), &draws, began)?,
+                Err(fault) => self.undo(desk, db, Undone::Uncommitted(fault), &draws, began)?,
             },
-            Err(undone) => self.undo(undone, &draws, began)?,
+            Err(undone) => self.undo(desk, db, undone, &draws, began)?,
         }
         Ok(true)
     }
 
     /// Everything of a database transaction but its commit.
-    fn prepare(&mut self, draws: &[Draw], stores: &mut TaskStores) -> Result<Prepared, Undone> {
-        let Self { topology, rows, settings, state, hook, clock, message_bytes_max, outstanding, hand, .. } = self;
+    fn prepare(
+        &mut self,
+        desk: &mut Desk,
+        db: &mut Database,
+        draws: &[Draw],
+        stores: &mut TaskStores,
+    ) -> Result<Prepared, Undone> {
+        let Wiring { topology, settings, hook, clock, message_bytes_max, outstanding, hand, .. } = &desk.wiring;
+        let Database { rows, .. } = db;
         let terms = Terms {
             pipeline: topology.name(),
             now: clock.now(),
@@ -131,7 +140,7 @@ impl Stage {
         let inputs: Vec<(&Draw, &Task, &Input)> = draws
             .iter()
             .filter_map(|draw| {
-                let task = state.tasks.get(&draw.task)?;
+                let task = desk.tasks.get(&draw.task)?;
                 Some((draw, task, task.inputs.get(draw.input)?))
             })
             .collect();
@@ -160,9 +169,9 @@ impl Stage {
                 Err(fault) => return Err(fault.into()),
             }
         }
-        let has_suspects = !state.suspects.is_empty();
+        let has_suspects = !self.suspects.is_empty();
         if has_suspects {
-            state.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
+            self.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
             rows.savepoint()?;
         }
         // What a task with stores has decided is published whole, so it is to be no larger than what the brokers took.
@@ -171,7 +180,7 @@ impl Stage {
         let mut early = Early { rows: &mut **rows, has_suspects, clock: &**clock, thought_until: None };
         let began = clock.elapsed();
         let decided = batch.decide(stores, enough, &mut early);
-        state.thought = early.thought_until.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
+        self.thought = early.thought_until.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
         let had_enough = decided?;
         hook.after(Step::Apply)?;
         write_rows(&mut **rows, &mut batch, &**clock)?;
@@ -183,7 +192,7 @@ impl Stage {
         let notices = outbox.len();
         let mut outgoing = Outgoing::default();
         for (id, keyed) in stores {
-            let Some(task) = state.tasks.get(id) else { continue };
+            let Some(task) = desk.tasks.get(id) else { continue };
             let moment = (clock.elapsed(), terms.now);
             close_stores(keyed, task, &advances, moment, &mut outbox, &mut outgoing)
                 .map_err(|fault| StoreTrouble { task: *id, trouble: fault.into() })?;

@@ -3,7 +3,10 @@
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::order::Step;
 use crate::engine::task::{Phase, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::database::Database;
+use crate::engine::worker::desk::Desk;
+use crate::engine::worker::takeover::lane::Takeovers;
+use crate::engine::worker::takeover::proof::wait_for_revoke;
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -12,71 +15,63 @@ use crate::ports::rows::{Claim, Claimed};
 use crate::ports::source::TaskId;
 use std::time::Duration;
 
-impl Stage {
+impl Takeovers {
     /// Before step 1: what the sources are, and the stores, which are opened but not read yet.
-    pub(super) fn enter(&mut self, id: TaskId) -> Result<(), Fault> {
-        let sources = self.sources(id);
+    pub(super) fn enter(&mut self, desk: &mut Desk, db: &mut Database, id: TaskId) -> Result<(), Fault> {
+        let sources = desk.sources(id);
         let mut counts = Vec::with_capacity(sources.len());
         for source in &sources {
-            let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
+            let count = desk.wiring.group.partition_count(&source.topic, desk.wiring.settings.ask_wait)?;
             counts.push(count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?);
         }
-        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let Some(task) = desk.tasks.get_mut(&id) else { return Ok(()) };
         task.counts = counts;
         if let Some((number, message)) = miscounted(task) {
-            if let Some(halt) = self.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
-                self.halt(id, halt);
+            if let Some(halt) = desk.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
+                desk.halt(id, halt);
             }
             return Ok(());
         }
-        if !self.keep_state(id)? {
+        if !self.restores.keep_state(desk, &mut self.ids, id)? {
             return Ok(());
         }
-        if self.is_to_claim(id) && !guard::is_off(Guard::ClaimFirst) {
-            return self.claim(id);
+        if is_to_claim(desk, id) && !guard::is_off(Guard::ClaimFirst) {
+            return self.claim(desk, db, id);
         }
-        let task = self.state.tasks.get(&id);
-        let is_ours = task.is_some_and(|task| self.assignments.membership(id, task.assignment).is_some());
+        let task = desk.tasks.get(&id);
+        let is_ours = task.is_some_and(|task| desk.wiring.assignments.membership(id, task.assignment).is_some());
         if is_ours {
-            self.go_on(id, Duration::ZERO, Phase::become_reading_committed);
+            desk.go_on(id, Duration::ZERO, Phase::become_reading_committed);
         } else {
-            self.wait_for_revoke(id, &moved());
+            wait_for_revoke(desk, id, &moved());
         }
         Ok(())
     }
 
-    /// Whether the task has positions in the database to claim.
-    pub(super) fn is_to_claim(&self, id: TaskId) -> bool {
-        self.state.tasks.get(&id).is_some_and(|task| match task.commit() {
-            CommitKind::Rows => true,
-            CommitKind::Log => false,
-        })
-    }
-
     /// Step 1: raises the epochs. A plain read of the epoch would fence nobody.
-    pub(super) fn claim(&mut self, id: TaskId) -> Result<(), Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
-        let Some(membership) = self.assignments.membership(id, task.assignment) else {
-            self.wait_for_revoke(id, &moved());
+    pub(super) fn claim(&mut self, desk: &mut Desk, db: &mut Database, id: TaskId) -> Result<(), Fault> {
+        let Some(task) = desk.tasks.get(&id) else { return Ok(()) };
+        let Some(membership) = desk.wiring.assignments.membership(id, task.assignment) else {
+            wait_for_revoke(desk, id, &moved());
             return Ok(());
         };
         let mut claims = Vec::new();
-        for source in self.sources(id) {
-            let log_ids = self.log_ids(&source.topic)?;
-            let count = self.group.partition_count(&source.topic, self.settings.ask_wait)?;
+        for source in desk.sources(id) {
+            let log_ids = self.ids.of(&desk.wiring, &source.topic)?;
+            let count = desk.wiring.group.partition_count(&source.topic, desk.wiring.settings.ask_wait)?;
             let partition_count = count.ok_or_else(|| Fault::retry(format!("topic {}: is gone", source.topic)))?;
-            let (generation, owner) = (membership.generation(), self.owner.clone());
+            let (generation, owner) = (membership.generation(), desk.wiring.owner.clone());
             claims.push(Claim { source, generation, adopts: None, owner, log_ids, partition_count });
         }
         failpoint!(K14);
-        let mut claimed = self.rows.claim(&claims)?;
-        if self.state.tasks.get_mut(&id).is_some_and(|task| std::mem::take(&mut task.is_proved))
+        let mut claimed = db.rows.claim(&claims)?;
+        if desk.tasks.get_mut(&id).is_some_and(|task| std::mem::take(&mut task.is_proved))
             && adopt(&mut claims, &claimed)
         {
-            claimed = self.rows.claim(&claims)?;
+            claimed = db.rows.claim(&claims)?;
         }
         let mut stale = None;
-        if let Some(task) = self.state.tasks.get_mut(&id) {
+        if let Some(task) = desk.tasks.get_mut(&id) {
             for (input, claimed) in task.inputs.iter_mut().zip(claimed) {
                 match claimed {
                     Claimed::Owned(position) => {
@@ -89,15 +84,16 @@ impl Stage {
                 }
             }
         }
-        self.hook.after(Step::Claim)?;
+        desk.wiring.hook.after(Step::Claim)?;
         if let Some((source, generation)) = stale {
             let ours = membership.generation();
-            self.wait_for_revoke(
+            wait_for_revoke(
+                desk,
                 id,
                 &Fault::fenced(format!("{source} is claimed by generation {generation}, ours is {ours}")),
             );
         } else {
-            self.go_on(id, Duration::ZERO, Phase::become_reading_committed);
+            desk.go_on(id, Duration::ZERO, Phase::become_reading_committed);
         }
         Ok(())
     }
@@ -138,5 +134,13 @@ fn miscounted(task: &Task) -> Option<(usize, String)> {
         is_apart.then(|| {
             (number, format!("{lead_name} has {lead} partitions and {topic}, which is read with it, {count}: equal keys do not meet"))
         })
+    })
+}
+
+/// Whether the task has positions in the database to claim.
+pub(super) fn is_to_claim(desk: &Desk, id: TaskId) -> bool {
+    desk.tasks.get(&id).is_some_and(|task| match task.commit() {
+        CommitKind::Rows => true,
+        CommitKind::Log => false,
     })
 }

@@ -1,7 +1,7 @@
 //! The pace of a takeover: when a step that could not be taken is tried again.
 
 use crate::engine::task::{Phase, State, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::desk::Desk;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
 use std::time::Duration;
@@ -14,20 +14,20 @@ pub(super) const REST: u32 = 3;
 /// ... and at most so much longer: a question whose answer was lost took seconds, and says nothing of the next one.
 const REST_MAX: Duration = Duration::from_secs(2);
 
-impl Stage {
+impl Desk {
     /// Lets all that wait in vain in `state` wait for so long: together they have one part of the worker's time.
     pub(super) fn rest(&mut self, state: State, pause: Duration) {
-        let until = self.clock.elapsed() + pause;
+        let until = self.wiring.clock.elapsed() + pause;
         let waits = |task: &&mut Task| task.state() == state && task.waiting.has_begun();
-        for task in self.state.tasks.values_mut().filter(waits) {
+        for task in self.tasks.values_mut().filter(waits) {
             task.phase.again_at(until);
         }
     }
 
     /// Notes that a step of the task could not be taken, and says so when that has lasted.
     pub(crate) fn in_vain(&mut self, id: TaskId, fault: &Fault) {
-        let now = self.clock.elapsed();
-        let Some(task) = self.state.tasks.get_mut(&id) else { return };
+        let now = self.wiring.clock.elapsed();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         tracing::debug!(task = ?id, state = task.state().label(), error = %fault, "a takeover step is tried again");
         if !task.patience.has_begun() {
             task.waiting.step_in_vain(now, id, task.state().label(), fault);
@@ -36,16 +36,16 @@ impl Stage {
 
     /// There is nothing to do for the task yet: the log may have an open transaction where it reads.
     pub(crate) fn wait_a_little(&mut self, id: TaskId, pause: Duration) {
-        let not_before = self.clock.elapsed() + pause;
-        if let Some(task) = self.state.tasks.get_mut(&id) {
+        let not_before = self.wiring.clock.elapsed() + pause;
+        if let Some(task) = self.tasks.get_mut(&id) {
             task.phase.again_at(not_before);
         }
     }
 
     /// Takes the task into its next phase, whose first step is due after `pause`. False where that one may not follow.
     pub(crate) fn go_on(&mut self, id: TaskId, pause: Duration, next: fn(&mut Phase, Duration) -> bool) -> bool {
-        let due_at = self.clock.elapsed() + pause;
-        let has_passed = self.state.tasks.get_mut(&id).is_some_and(|task| next(&mut task.phase, due_at));
+        let due_at = self.wiring.clock.elapsed() + pause;
+        let has_passed = self.tasks.get_mut(&id).is_some_and(|task| next(&mut task.phase, due_at));
         self.show(id);
         has_passed
     }

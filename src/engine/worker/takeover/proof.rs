@@ -4,7 +4,7 @@ use crate::engine::mailbox::ToRelay;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::task::{Phase, State, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::desk::Desk;
 use crate::engine::worker::takeover::pace::AGAIN;
 use crate::ports::Fault;
 use crate::ports::guard::{self, Guard};
@@ -15,57 +15,55 @@ use std::time::Duration;
 /// also be refused because a rebalance was under way that left the partition here.
 const STALE: Duration = Duration::from_millis(500);
 
-impl Stage {
-    /// Somebody else has the task: the revoke is on its way. Where it is not, the group confirms that we are a member.
-    pub(super) fn wait_for_revoke(&mut self, id: TaskId, fault: &Fault) {
-        if self.state.tasks.get(&id).is_some_and(|task| !task.waiting.has_begun()) {
-            tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
-        }
-        self.in_vain(id, fault);
-        self.go_on(id, STALE, Phase::become_stale);
+/// Somebody else has the task: the revoke is on its way. Where it is not, the group confirms that we are a member.
+pub(super) fn wait_for_revoke(desk: &mut Desk, id: TaskId, fault: &Fault) {
+    if desk.tasks.get(&id).is_some_and(|task| !task.waiting.has_begun()) {
+        tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
     }
+    desk.in_vain(id, fault);
+    desk.go_on(id, STALE, Phase::become_stale);
+}
 
-    /// The relay holds nothing of the task any more: the takeover begins anew, at once or when what it would publish is due.
-    pub(crate) fn prove_in_time(&mut self, id: TaskId) {
-        let until = self.state.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
-        match until.checked_sub(self.clock.elapsed()).filter(|pause| !pause.is_zero()) {
-            Some(pause) => {
-                self.go_on(id, pause, Phase::become_put_off);
-            }
-            None => self.prove(id),
-        }
+/// The group still gives us the partition although the database fenced us: a round trip proves membership, by
+/// writing K unchanged. Refused means that we are stale.
+pub(super) fn prove(desk: &mut Desk, id: TaskId) {
+    if guard::is_off(Guard::Reclaim) {
+        desk.go_on(id, STALE, Phase::become_stale);
+        return;
     }
-
-    /// The group still gives us the partition although the database fenced us: a round trip proves membership, by
-    /// writing K unchanged. Refused means that we are stale.
-    pub(super) fn prove(&mut self, id: TaskId) {
-        if guard::is_off(Guard::Reclaim) {
-            self.go_on(id, STALE, Phase::become_stale);
-            return;
-        }
-        let Some(assignment) = self.state.tasks.get(&id).map(|task| task.assignment) else { return };
-        let sources = self.sources(id);
-        if self.go_on(id, Duration::ZERO, Phase::become_proving) {
-            let _ = self.relay.send(ToRelay::Prove { task: id, assignment, sources });
-        }
+    let Some(assignment) = desk.tasks.get(&id).map(|task| task.assignment) else { return };
+    let sources = desk.sources(id);
+    if desk.go_on(id, Duration::ZERO, Phase::become_proving) {
+        let _ = desk.wiring.relay.send(ToRelay::Prove { task: id, assignment, sources });
     }
+}
 
-    /// The group has answered.
-    pub(crate) fn proved(&mut self, id: TaskId, assignment: AssignmentId, outcome: Result<(), Fault>) {
-        let is_asked = |task: &&mut Task| task.assignment == assignment && task.state() == State::Proving;
-        let Some(task) = self.state.tasks.get_mut(&id).filter(is_asked) else { return };
-        task.is_proved = outcome.is_ok();
-        match outcome {
-            Ok(()) => {
-                self.go_on(id, Duration::ZERO, Phase::become_claiming);
-            }
-            Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::AwaitRevoke => {
-                self.wait_for_revoke(id, &fault);
-            }
-            Err(fault) => {
-                self.in_vain(id, &fault);
-                self.go_on(id, AGAIN, Phase::become_stale);
-            }
+/// The relay holds nothing of the task any more: the takeover begins anew, at once or when what it would publish is due.
+pub(crate) fn prove_in_time(desk: &mut Desk, id: TaskId) {
+    let until = desk.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
+    match until.checked_sub(desk.wiring.clock.elapsed()).filter(|pause| !pause.is_zero()) {
+        Some(pause) => {
+            desk.go_on(id, pause, Phase::become_put_off);
+        }
+        None => prove(desk, id),
+    }
+}
+
+/// The group has answered.
+pub(crate) fn proved(desk: &mut Desk, id: TaskId, assignment: AssignmentId, outcome: Result<(), Fault>) {
+    let is_asked = |task: &&mut Task| task.assignment == assignment && task.state() == State::Proving;
+    let Some(task) = desk.tasks.get_mut(&id).filter(is_asked) else { return };
+    task.is_proved = outcome.is_ok();
+    match outcome {
+        Ok(()) => {
+            desk.go_on(id, Duration::ZERO, Phase::become_claiming);
+        }
+        Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::AwaitRevoke => {
+            wait_for_revoke(desk, id, &fault);
+        }
+        Err(fault) => {
+            desk.in_vain(id, &fault);
+            desk.go_on(id, AGAIN, Phase::become_stale);
         }
     }
 }

@@ -9,7 +9,9 @@ use crate::engine::protocol::decision::{HaltReason, StartPolicy};
 use crate::engine::protocol::metadata::{self, Listed, Marks};
 use crate::engine::state::stores::Kept;
 use crate::engine::task::{Input, Task};
-use crate::engine::worker::Stage;
+use crate::engine::worker::database::Database;
+use crate::engine::worker::desk::Desk;
+use crate::engine::worker::takeover::lane::Takeovers;
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
@@ -30,18 +32,18 @@ pub(crate) fn is_any_written(group: &dyn Group, changelogs: &[TopicPartition], w
     Ok(false)
 }
 
-impl Stage {
+impl Takeovers {
     /// Notes what K of each input shall remember from here on.
-    pub(crate) fn mark(&mut self, id: TaskId, committed: AllCommitted<'_>) -> Result<(), Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(()) };
+    pub(crate) fn mark(&mut self, desk: &mut Desk, id: TaskId, committed: AllCommitted<'_>) -> Result<(), Fault> {
+        let Some(task) = desk.tasks.get(&id) else { return Ok(()) };
         let store = |kept: &Kept| (kept.cache.spec().name.to_string(), kept.log_ids.topic_id.clone());
         let stores: Vec<(String, String)> = task.keyed.iter().flat_map(|keyed| &keyed.kept).map(store).collect();
         let topics: Vec<_> = task.inputs.iter().map(|input| input.source.topic.clone()).collect();
         let mut inputs = Vec::with_capacity(topics.len());
         for topic in topics {
-            inputs.push((topic.to_string(), self.log_ids(&topic)?.topic_id));
+            inputs.push((topic.to_string(), self.ids.of(&desk.wiring, &topic)?.topic_id));
         }
-        let Some(task) = self.state.tasks.get_mut(&id) else { return Ok(()) };
+        let Some(task) = desk.tasks.get_mut(&id) else { return Ok(()) };
         let commit = task.commit();
         let mut marks = Vec::with_capacity(inputs.len());
         for (number, (input, (_, topic_id))) in task.inputs.iter().zip(&inputs).enumerate() {
@@ -64,144 +66,28 @@ impl Stage {
     /// task were written, or the topic into which it re-keys, and no offset is left.
     pub(crate) fn was_read(
         &mut self,
+        desk: &Desk,
         id: TaskId,
         source: &TopicPartition,
         committed: AllCommitted<'_>,
     ) -> Result<bool, Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(false) };
+        let Some(task) = desk.tasks.get(&id) else { return Ok(false) };
         if task.keyed.is_none() {
-            return self.was_rekeyed(task, committed);
+            return was_rekeyed(desk, task, committed);
         }
-        let topic_id = self.log_ids(&source.topic)?.topic_id;
+        let topic_id = self.ids.of(&desk.wiring, &source.topic)?.topic_id;
         let lists = |k: &Committed| metadata::lists_input(k, source.topic.as_str(), &topic_id) == Listed::Same;
         if committed.iter().flatten().any(lists) {
             return Ok(true);
         }
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(false) };
+        let Some(task) = desk.tasks.get(&id) else { return Ok(false) };
         let is_any = committed.iter().any(Option::is_some) || task.inputs.iter().any(|input| input.position.is_some());
         if is_any {
             return Ok(false);
         }
         let kept = task.keyed.iter().flat_map(|keyed| &keyed.kept);
         let changelogs: Vec<TopicPartition> = kept.map(|kept| kept.changelog.clone()).collect();
-        is_any_written(&*self.group, &changelogs, self.settings.ask_wait)
-    }
-
-    /// Whether a topic of the pipeline's own holds what a step without state made of its inputs, and no partition of them has
-    /// an offset. The first of them to begin has committed one before anything is sent.
-    fn was_rekeyed(&self, task: &Task, committed: AllCommitted<'_>) -> Result<bool, Fault> {
-        let wait = self.settings.ask_wait;
-        let made = task.sub_topology.destination.as_ref().filter(|_| task.sub_topology.rekeys.is_some());
-        let Some(made) = made.filter(|_| task.commit() == CommitKind::Log && committed.iter().all(Option::is_none))
-        else {
-            return Ok(false);
-        };
-        let all = |topic: &TopicName, count: i32| -> Vec<TopicPartition> {
-            (0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number))).collect()
-        };
-        let leads = all(&task.sub_topology.lead, task.counts.first().copied().unwrap_or(0));
-        let committed = self.group.committed(&leads, wait)?;
-        if committed.into_iter().any(|k| metadata::known(k).is_some()) {
-            return Ok(false);
-        }
-        let count = self.group.partition_count(made, wait)?.unwrap_or(0);
-        is_any_written(&*self.group, &all(made, count), wait)
-    }
-
-    /// A store of the task that is not the one which the inputs before D or K went into, and why. Where K says with which
-    /// stores it was made, that counts, whatever changelogs and disks hold of before: a store that was away for a while lacks
-    /// what was taken meanwhile. An operator may have said that it is good as it is: with K, or by beginning it anew.
-    pub(crate) fn strange_store(
-        &mut self,
-        id: TaskId,
-        committed: AllCommitted<'_>,
-    ) -> Result<Option<(HaltReason, String)>, Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(None) };
-        let Some(keyed) = task.keyed.as_ref().filter(|_| has_taken(task, committed)) else { return Ok(None) };
-        if committed.iter().flatten().any(metadata::accepts_stores) {
-            return Ok(None);
-        }
-        let mut empty: Vec<TopicPartition> = Vec::new();
-        for kept in &keyed.kept {
-            let checkpoint = kept.cache.checkpoint()?.filter(|checkpoint| checkpoint.log_ids == kept.log_ids);
-            if checkpoint.as_ref().is_some_and(Checkpoint::is_begun_anew) {
-                continue;
-            }
-            let (name, topic_id) = (&kept.cache.spec().name, kept.log_ids.topic_id.as_str());
-            let ks = committed.iter().zip(&task.inputs).filter_map(|(k, input)| Some((k.as_ref()?, input)));
-            let said: Vec<_> = ks.map(|(k, input)| (metadata::lists_store(k, name, topic_id), k, input)).collect();
-            let changelog = &kept.changelog;
-            // One that remembers how many partitions there were would remember the stores as well.
-            let is_without = |(said, k, _): &&(Listed, &Committed, &Input)| {
-                *said == Listed::Not && k.next_offset > NextOffset(0) && metadata::partition_count(k).is_some()
-            };
-            if let Some((_, _, input)) = said.iter().find(is_without) {
-                let message =
-                    format!("the records of {} up to the group's offset were taken without store {name}", input.source);
-                return Ok(Some((HaltReason::StoreAdded, message)));
-            }
-            if said.iter().any(|(said, ..)| *said == Listed::Same) {
-                continue;
-            }
-            if said.iter().any(|(said, ..)| *said == Listed::Other) {
-                let message = format!(
-                    "the group's offset was committed with another changelog than {changelog}, whose topic id is {topic_id}"
-                );
-                return Ok(Some((HaltReason::ChangelogRecreated, message)));
-            }
-            let is_known = || is_any_written(&*self.group, std::slice::from_ref(changelog), self.settings.ask_wait);
-            if checkpoint.is_none() && !is_known()? {
-                empty.push(changelog.clone());
-            }
-        }
-        for changelog in empty {
-            if !self.is_any_awaited(id, &changelog.topic)? {
-                let message = format!("{changelog} is empty, and inputs were taken before it was there");
-                return Ok(Some((HaltReason::StoreAdded, message)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether records of the changelog were decided and wait to be published.
-    fn is_any_awaited(&mut self, id: TaskId, changelog: &TopicName) -> Result<bool, Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(false) };
-        let positions = task.inputs.iter().filter_map(|input| {
-            let position = input.position.as_ref()?;
-            Some((input.source.clone(), position.published, position.next_offset))
-        });
-        for (source, published, next_offset) in positions.collect::<Vec<_>>() {
-            let rows = decided(&mut *self.rows, &source, published, next_offset)?;
-            if rows.iter().any(|row| row.destination == *changelog) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Where a partition without any past starts. A table is a table only from its beginning on; and a partition that was added
-    /// to a topic which the group reads already is read from its beginning, too: all of it was written since.
-    pub(crate) fn start_policy(
-        &self,
-        id: TaskId,
-        index: usize,
-        committed: Option<&Committed>,
-    ) -> Result<StartPolicy, Fault> {
-        let Some(task) = self.state.tasks.get(&id) else { return Ok(self.settings.start) };
-        let Some(input) = task.inputs.get(index) else { return Ok(self.settings.start) };
-        if self.settings.start == StartPolicy::Earliest || input.is_table {
-            return Ok(StartPolicy::Earliest);
-        }
-        if committed.is_some() || input.position.is_some() {
-            return Ok(self.settings.start);
-        }
-        let TopicPartition { topic, partition } = &input.source;
-        let count = task.counts.get(index).copied().unwrap_or(0);
-        let others = (0..count).filter(|number| *number != partition.0).map(Partition);
-        let others: Vec<TopicPartition> = others.map(|number| TopicPartition::new(topic.clone(), number)).collect();
-        let began_before = |k: &Committed| metadata::partition_count(k).is_some_and(|count| count <= partition.0);
-        let is_added = self.group.committed(&others, self.settings.ask_wait)?.iter().flatten().any(began_before);
-        Ok(if is_added { StartPolicy::Earliest } else { self.settings.start })
+        is_any_written(&*desk.wiring.group, &changelogs, desk.wiring.settings.ask_wait)
     }
 }
 
@@ -209,4 +95,123 @@ fn has_taken(task: &Task, committed: AllCommitted<'_>) -> bool {
     let positions = task.inputs.iter().filter_map(|input| Some(input.position.as_ref()?.next_offset));
     let offsets = committed.iter().flatten().map(|k| k.next_offset);
     positions.chain(offsets).any(|at| at > NextOffset(0))
+}
+
+/// Whether a topic of the pipeline's own holds what a step without state made of its inputs, and no partition of them has
+/// an offset. The first of them to begin has committed one before anything is sent.
+fn was_rekeyed(desk: &Desk, task: &Task, committed: AllCommitted<'_>) -> Result<bool, Fault> {
+    let wait = desk.wiring.settings.ask_wait;
+    let made = task.sub_topology.destination.as_ref().filter(|_| task.sub_topology.rekeys.is_some());
+    let Some(made) = made.filter(|_| task.commit() == CommitKind::Log && committed.iter().all(Option::is_none)) else {
+        return Ok(false);
+    };
+    let all = |topic: &TopicName, count: i32| -> Vec<TopicPartition> {
+        (0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number))).collect()
+    };
+    let leads = all(&task.sub_topology.lead, task.counts.first().copied().unwrap_or(0));
+    let committed = desk.wiring.group.committed(&leads, wait)?;
+    if committed.into_iter().any(|k| metadata::known(k).is_some()) {
+        return Ok(false);
+    }
+    let count = desk.wiring.group.partition_count(made, wait)?.unwrap_or(0);
+    is_any_written(&*desk.wiring.group, &all(made, count), wait)
+}
+
+/// Whether records of the changelog were decided and wait to be published.
+fn is_any_awaited(desk: &Desk, db: &mut Database, id: TaskId, changelog: &TopicName) -> Result<bool, Fault> {
+    let Some(task) = desk.tasks.get(&id) else { return Ok(false) };
+    let positions = task.inputs.iter().filter_map(|input| {
+        let position = input.position.as_ref()?;
+        Some((input.source.clone(), position.published, position.next_offset))
+    });
+    for (source, published, next_offset) in positions.collect::<Vec<_>>() {
+        let rows = decided(&mut *db.rows, &source, published, next_offset)?;
+        if rows.iter().any(|row| row.destination == *changelog) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Where a partition without any past starts. A table is a table only from its beginning on; and a partition that was added
+/// to a topic which the group reads already is read from its beginning, too: all of it was written since.
+pub(crate) fn start_policy(
+    desk: &Desk,
+    id: TaskId,
+    index: usize,
+    committed: Option<&Committed>,
+) -> Result<StartPolicy, Fault> {
+    let Some(task) = desk.tasks.get(&id) else { return Ok(desk.wiring.settings.start) };
+    let Some(input) = task.inputs.get(index) else { return Ok(desk.wiring.settings.start) };
+    if desk.wiring.settings.start == StartPolicy::Earliest || input.is_table {
+        return Ok(StartPolicy::Earliest);
+    }
+    if committed.is_some() || input.position.is_some() {
+        return Ok(desk.wiring.settings.start);
+    }
+    let TopicPartition { topic, partition } = &input.source;
+    let count = task.counts.get(index).copied().unwrap_or(0);
+    let others = (0..count).filter(|number| *number != partition.0).map(Partition);
+    let others: Vec<TopicPartition> = others.map(|number| TopicPartition::new(topic.clone(), number)).collect();
+    let began_before = |k: &Committed| metadata::partition_count(k).is_some_and(|count| count <= partition.0);
+    let is_added =
+        desk.wiring.group.committed(&others, desk.wiring.settings.ask_wait)?.iter().flatten().any(began_before);
+    Ok(if is_added { StartPolicy::Earliest } else { desk.wiring.settings.start })
+}
+
+/// A store of the task that is not the one which the inputs before D or K went into, and why. Where K says with which
+/// stores it was made, that counts, whatever changelogs and disks hold of before: a store that was away for a while lacks
+/// what was taken meanwhile. An operator may have said that it is good as it is: with K, or by beginning it anew.
+pub(crate) fn strange_store(
+    desk: &Desk,
+    db: &mut Database,
+    id: TaskId,
+    committed: AllCommitted<'_>,
+) -> Result<Option<(HaltReason, String)>, Fault> {
+    let Some(task) = desk.tasks.get(&id) else { return Ok(None) };
+    let Some(keyed) = task.keyed.as_ref().filter(|_| has_taken(task, committed)) else { return Ok(None) };
+    if committed.iter().flatten().any(metadata::accepts_stores) {
+        return Ok(None);
+    }
+    let mut empty: Vec<TopicPartition> = Vec::new();
+    for kept in &keyed.kept {
+        let checkpoint = kept.cache.checkpoint()?.filter(|checkpoint| checkpoint.log_ids == kept.log_ids);
+        if checkpoint.as_ref().is_some_and(Checkpoint::is_begun_anew) {
+            continue;
+        }
+        let (name, topic_id) = (&kept.cache.spec().name, kept.log_ids.topic_id.as_str());
+        let ks = committed.iter().zip(&task.inputs).filter_map(|(k, input)| Some((k.as_ref()?, input)));
+        let said: Vec<_> = ks.map(|(k, input)| (metadata::lists_store(k, name, topic_id), k, input)).collect();
+        let changelog = &kept.changelog;
+        // One that remembers how many partitions there were would remember the stores as well.
+        let is_without = |(said, k, _): &&(Listed, &Committed, &Input)| {
+            *said == Listed::Not && k.next_offset > NextOffset(0) && metadata::partition_count(k).is_some()
+        };
+        if let Some((_, _, input)) = said.iter().find(is_without) {
+            let message =
+                format!("the records of {} up to the group's offset were taken without store {name}", input.source);
+            return Ok(Some((HaltReason::StoreAdded, message)));
+        }
+        if said.iter().any(|(said, ..)| *said == Listed::Same) {
+            continue;
+        }
+        if said.iter().any(|(said, ..)| *said == Listed::Other) {
+            let message = format!(
+                "the group's offset was committed with another changelog than {changelog}, whose topic id is {topic_id}"
+            );
+            return Ok(Some((HaltReason::ChangelogRecreated, message)));
+        }
+        let is_known =
+            || is_any_written(&*desk.wiring.group, std::slice::from_ref(changelog), desk.wiring.settings.ask_wait);
+        if checkpoint.is_none() && !is_known()? {
+            empty.push(changelog.clone());
+        }
+    }
+    for changelog in empty {
+        if !is_any_awaited(desk, db, id, &changelog.topic)? {
+            let message = format!("{changelog} is empty, and inputs were taken before it was there");
+            return Ok(Some((HaltReason::StoreAdded, message)));
+        }
+    }
+    Ok(None)
 }

@@ -1,0 +1,100 @@
+//! The acts that lanes ask for, carried out: the only place where a task is halted or begins anew.
+
+use crate::engine::mailbox::ToRelay;
+use crate::engine::protocol::halt::Halt;
+use crate::engine::status::Counter;
+use crate::engine::task::{State, Task};
+use crate::engine::worker::Executor;
+use crate::engine::worker::desk::Act;
+use crate::ports::Fault;
+use crate::ports::source::TaskId;
+
+impl Executor {
+    /// Carries out what was asked for, in its order.
+    ///
+    /// # Errors
+    /// `Fatal` ends the worker.
+    pub(super) fn carry_out(&mut self) -> Result<(), Fault> {
+        while let Some(act) = self.desk.acts.pop_front() {
+            match act {
+                Act::Halt { task, halt } => self.halt(task, halt),
+                Act::Doubt { task } => self.doubt(task),
+                Act::AskBounds { task, message } => self.ask_bounds(task, &message)?,
+                Act::HandOverLog => self.log.hand_over(&mut self.desk)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops one task until a person has decided; the others go on. The first reason counts, and one that is leaving goes on
+    /// leaving: its next owner will find the same.
+    fn halt(&mut self, id: TaskId, halt: Halt) {
+        if self.desk.tasks.get(&id).is_none_or(|task| task.state() == State::Halted) {
+            return;
+        }
+        tracing::error!(
+            partition = %halt.source,
+            reason = halt.reason.label(),
+            next_offset = halt.next_offset.map(|d| d.0),
+            committed_offset = halt.committed.as_ref().map(|k| k.next_offset.0),
+            detail = halt.detail,
+            "halted: {}; most likely {}; choices: {}",
+            halt.reason,
+            halt.reason.cause(),
+            halt.choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
+        );
+        let now = self.desk.wiring.clock.elapsed();
+        if let Some(task) = self.desk.tasks.get_mut(&id) {
+            task.halt(halt, now);
+        }
+        self.desk.show(id);
+    }
+
+    /// The task may not be ours: it proves itself before it claims again.
+    fn doubt(&mut self, id: TaskId) {
+        let is_fenced = |task: &Task| task.state() != State::Halted && task.phase.may_begin_anew();
+        if self.desk.tasks.get(&id).is_some_and(is_fenced) {
+            self.desk.wiring.status.add(Counter::Fencings, 1);
+            tracing::info!(task = ?id, "fenced; proving membership before claiming again");
+        }
+        self.begin_anew(id);
+    }
+
+    /// The next offset of an input lies outside the log: whether before its start or behind its end, and what becomes of it,
+    /// is decided as at any takeover.
+    pub(super) fn ask_bounds(&mut self, id: TaskId, message: &str) -> Result<(), Fault> {
+        if self.desk.tasks.get(&id).is_none_or(|task| !task.state().is_deciding()) {
+            return Ok(());
+        }
+        tracing::warn!(task = ?id, error = message, "an input cannot be read on; the log's bounds decide what becomes of it");
+        // What was decided goes out first: its inputs can perhaps not be read again.
+        self.log.hand_over(&mut self.desk)?;
+        self.carry_out()?;
+        self.begin_anew(id);
+        Ok(())
+    }
+
+    /// Begins again with K, once the relay holds nothing of the task any more.
+    pub(super) fn begin_anew(&mut self, id: TaskId) {
+        let now = self.desk.wiring.clock.elapsed();
+        let Some(task) = self.desk.tasks.get_mut(&id) else { return };
+        if !task.drain(now) {
+            return;
+        }
+        let assignment = task.assignment;
+        // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
+        task.keyed = None;
+        self.log.forget(id);
+        self.desk.show(id);
+        self.desk.wiring.tell_relay(ToRelay::Barrier { task: id, assignment });
+    }
+
+    /// Forgets tasks that have moved.
+    pub(super) fn forget(&mut self, tasks: &[TaskId]) {
+        for id in tasks {
+            self.log.forget(*id);
+            self.desk.tasks.remove(id);
+            self.desk.wiring.status.remove_task(*id);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The watch over the partition counts of the sources.
+
+use crate::engine::protocol::decision::HaltReason;
+use crate::engine::task::State;
+use crate::engine::worker::desk::{Act, Desk};
+use crate::engine::worker::wiring::Wiring;
+use crate::flow::record::TopicName;
+use crate::flow::topology::SubTopology;
+use crate::ports::source::TaskId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Looks at partition counts now and then.
+#[derive(Default)]
+pub(crate) struct CountWatch {
+    looked_at: Duration,
+    /// Companions that outgrew their lead topics, each with the count that was told.
+    outgrown: BTreeMap<TopicName, i32>,
+}
+
+impl CountWatch {
+    /// Partition counts of the sources are looked at now and then. With state or a declaration a change halts the task: a key's
+    /// records go elsewhere, and its state does not (docs/traps.md#more-partitions). Without, a companion that
+    /// outgrows its lead topic is told of.
+    pub(crate) fn look(&mut self, desk: &mut Desk) {
+        let now = desk.wiring.clock.elapsed();
+        if now.saturating_sub(self.looked_at) < desk.wiring.settings.count_check {
+            return;
+        }
+        self.looked_at = now;
+        let watched: Vec<(TaskId, Vec<(TopicName, i32)>)> = desk
+            .tasks
+            .values()
+            .filter(|task| task.state() == State::Running && rests_on_counts(&task.sub_topology))
+            .map(|task| (task.id, task.sub_topology.sources().cloned().zip(task.counts.iter().copied()).collect()))
+            .collect();
+        let mut found: BTreeMap<TopicName, i32> = BTreeMap::new();
+        for (id, sources) in watched {
+            for (number, (topic, was)) in sources.into_iter().enumerate() {
+                let is = match found.get(&topic) {
+                    Some(count) => *count,
+                    None => match desk.wiring.group.partition_count(&topic, desk.wiring.settings.ask_wait) {
+                        Ok(Some(count)) => *found.entry(topic.clone()).or_insert(count),
+                        Ok(None) | Err(_) => continue, // a log that does not answer is seen elsewhere
+                    },
+                };
+                if is != was {
+                    desk.acts.push_back(Act::HandOverLog);
+                    let message = format!("{topic} was {was} partitions, now {is}");
+                    if let Some(halt) = desk.halt_of(id, number, HaltReason::PartitionCountChanged, message) {
+                        desk.halt(id, halt);
+                    }
+                    break;
+                }
+            }
+        }
+        self.look_at_companions(desk);
+    }
+
+    /// Says once of each size that a companion has beyond its lead topic, whose numbers are the ones that are assigned.
+    fn look_at_companions(&mut self, desk: &Desk) {
+        let Wiring { group, settings, .. } = &desk.wiring;
+        let count = |topic: &TopicName| group.partition_count(topic, settings.ask_wait).ok().flatten();
+        let tasks = desk.tasks.values().filter(|task| task.state() == State::Running);
+        let subs: BTreeMap<usize, &SubTopology> = tasks
+            .filter(|task| !task.sub_topology.companions.is_empty() && !rests_on_counts(&task.sub_topology))
+            .map(|task| (task.id.sub_topology, &task.sub_topology))
+            .collect();
+        for sub in subs.into_values() {
+            let Some(lead) = count(&sub.lead) else { continue };
+            for companion in &sub.companions {
+                let Some(found) = count(companion).filter(|found| *found > lead) else { continue };
+                if self.outgrown.insert(companion.clone(), found) != Some(found) {
+                    tracing::warn!("{}", unread(&sub.lead, lead, companion, found));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a changed partition count is more than a question of what is read.
+fn rests_on_counts(sub: &SubTopology) -> bool {
+    sub.is_stateful() || sub.declared.is_some()
+}
+
+fn unread(lead: &TopicName, count: i32, companion: &TopicName, found: i32) -> String {
+    let last = found - 1;
+    format!(
+        "{companion} has {found} partitions, and {lead}, with which it is read, {count}: what lies in its partitions {count} to \
+         {last} is read by nobody; give both topics one count, then restart"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_of_a_companion_is_told_with_its_numbers() {
+        let name = |topic| TopicName::parse(topic).unwrap();
+        let told = unread(&name("readings"), 12, &name("corrections"), 24);
+        assert!(told.starts_with("corrections has 24 partitions, and readings"), "{told}");
+        assert!(told.contains("partitions 12 to 23 is read by nobody"), "{told}");
+    }
+}

@@ -1,0 +1,33 @@
+//! The database of a worker: its connection, and the pause after a failure.
+
+use crate::ports::rows::Rows;
+use crate::ports::{Clock, Fault};
+use std::time::Duration;
+
+/// The pause after a failure of the database; doubled up to [`PAUSE_MAX`].
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One connection, shared by takeovers and by batches of steps with rows.
+pub(crate) struct Database {
+    pub(crate) rows: Box<dyn Rows>,
+    /// In a row.
+    pub(crate) failures: u32,
+    pub(crate) not_before: Duration,
+}
+
+impl Database {
+    pub(crate) fn new(rows: Box<dyn Rows>) -> Self {
+        Self { rows, failures: 0, not_before: Duration::ZERO }
+    }
+
+    /// Waits before the next attempt; logs the first failure and then each doubling.
+    pub(crate) fn back_off(&mut self, clock: &dyn Clock, fault: &Fault) {
+        let pause = (PAUSE * 2_u32.pow(self.failures.min(10))).min(PAUSE_MAX);
+        self.failures += 1;
+        self.not_before = clock.elapsed() + pause;
+        if self.failures.is_power_of_two() {
+            tracing::warn!(error = %fault, failures = self.failures, "the database did not take a batch; it is offered again");
+        }
+    }
+}
