@@ -108,19 +108,29 @@ fn a_recreated_topic_halts_every_partition_of_it() {
     assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1);
 }
 
+/// A driver that has read one record when the next three of its six are deleted, between `leave` and `come_back`.
+fn with_a_gap(
+    policy: DataLossPolicy,
+    leave: impl Fn(&mut TestDriver),
+    come_back: impl Fn(&mut TestDriver),
+) -> TestDriver {
+    let mut driver = fill(TestDriver::new(topology()).settings(|s| s.on_data_loss = policy), 1);
+    driver.send("readings", 0, json!({"value": 10.0}));
+    driver.run();
+    leave(&mut driver);
+    for _ in 0..5 {
+        driver.send("readings", 0, json!({"value": 10.0}));
+    }
+    driver.log().truncate_before(&place(0), NextOffset(4));
+    come_back(&mut driver);
+    driver.run();
+    driver
+}
+
 #[test]
 fn inputs_deleted_before_they_were_read_halt_or_are_skipped_as_the_settings_say() {
     for policy in [DataLossPolicy::Halt, DataLossPolicy::Skip] {
-        let mut driver = fill(TestDriver::new(topology()).settings(|s| s.on_data_loss = policy), 1);
-        driver.send("readings", 0, json!({"value": 10.0}));
-        driver.run();
-        driver.stop(0);
-        for _ in 0..5 {
-            driver.send("readings", 0, json!({"value": 10.0}));
-        }
-        driver.log().truncate_before(&place(0), NextOffset(4));
-        driver.start(0);
-        driver.run();
+        let mut driver = with_a_gap(policy, |driver| driver.stop(0), |driver| driver.start(0));
         let version = driver.row_of("accounts", 0).unwrap().version;
         match policy {
             DataLossPolicy::Halt => {
@@ -136,16 +146,7 @@ fn inputs_deleted_before_they_were_read_halt_or_are_skipped_as_the_settings_say(
 #[test]
 fn inputs_deleted_while_it_runs_halt_or_are_skipped_as_the_settings_say() {
     for policy in [DataLossPolicy::Halt, DataLossPolicy::Skip] {
-        let mut driver = fill(TestDriver::new(topology()).settings(|s| s.on_data_loss = policy), 1);
-        driver.send("readings", 0, json!({"value": 10.0}));
-        driver.run();
-        driver.freeze(0);
-        for _ in 0..5 {
-            driver.send("readings", 0, json!({"value": 10.0}));
-        }
-        driver.log().truncate_before(&place(0), NextOffset(4));
-        driver.thaw(0);
-        driver.run();
+        let mut driver = with_a_gap(policy, |driver| driver.freeze(0), |driver| driver.thaw(0));
         let version = driver.row_of("accounts", 0).unwrap().version;
         let halts = driver.halts();
         match policy {

@@ -3,7 +3,21 @@
 use crate::cluster::{Broker, new_topic, unique, wanted};
 use std::time::Duration;
 use tidegate::adapters::kafka::KafkaSink;
+use tidegate::flow::record::TopicName;
 use tidegate::ports::sink::{Message, Sink};
+
+/// A small message without a key.
+fn message(destination: &TopicName) -> Message<'_> {
+    let value = Some(b"v".as_slice());
+    Message { destination, partition: None, key: None, value, headers: &[], timestamp: None, is_tracked: false }
+}
+
+/// Begins a transaction and sends one message in it, to its broker.
+fn send_one(sink: &mut KafkaSink, out: &TopicName) {
+    sink.begin().unwrap();
+    sink.send(&message(out)).unwrap();
+    sink.flush().unwrap();
+}
 
 #[test]
 fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not() {
@@ -14,19 +28,8 @@ fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not
     let mut settings = broker.settings();
     settings.transaction_timeout_ms = 30_000;
     let out = new_topic(&settings, "out", 1);
-    let message = Message {
-        destination: &out,
-        partition: None,
-        key: None,
-        value: Some(b"v"),
-        headers: &[],
-        timestamp: None,
-        is_tracked: false,
-    };
     let mut sink = KafkaSink::open(&settings, &format!("taint-{}", unique())).unwrap();
-    sink.begin().unwrap();
-    sink.send(&message).unwrap();
-    sink.flush().unwrap();
+    send_one(&mut sink, &out);
     broker.act("restart");
     std::thread::sleep(Duration::from_secs(1));
     let answer = sink.commit();
@@ -37,17 +40,13 @@ fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not
     }
     assert_eq!(sink.taint(), None);
     for _ in 0..3 {
-        sink.begin().unwrap();
-        sink.send(&message).unwrap();
-        sink.flush().unwrap();
+        send_one(&mut sink, &out);
         sink.commit().unwrap();
         assert_eq!(sink.taint(), None);
     }
 
     // The commit itself waits for a broker that does not answer, and then for its successor.
-    sink.begin().unwrap();
-    sink.send(&message).unwrap();
-    sink.flush().unwrap();
+    send_one(&mut sink, &out);
     broker.act("pause");
     let committer = std::thread::spawn(move || {
         let answer = sink.commit();
@@ -66,9 +65,7 @@ fn a_transaction_that_saw_its_broker_restart_is_tainted_and_a_renewed_one_is_not
     }
     broker.act("restart");
     std::thread::sleep(Duration::from_secs(2));
-    sink.begin().unwrap();
-    sink.send(&message).unwrap();
-    sink.flush().unwrap();
+    send_one(&mut sink, &out);
     sink.commit().unwrap();
     eprintln!("taint after an idle restart: {:?}", sink.taint());
 }
@@ -83,19 +80,8 @@ fn a_transaction_whose_broker_falls_silent_is_tainted() {
     settings.transaction_timeout_ms = 20_000;
     settings.properties.insert("socket.timeout.ms".into(), "1000".into());
     let out = new_topic(&settings, "out", 1);
-    let message = Message {
-        destination: &out,
-        partition: None,
-        key: None,
-        value: Some(b"v"),
-        headers: &[],
-        timestamp: None,
-        is_tracked: false,
-    };
     let mut sink = KafkaSink::open(&settings, &format!("taint-{}", unique())).unwrap();
-    sink.begin().unwrap();
-    sink.send(&message).unwrap();
-    sink.flush().unwrap();
+    send_one(&mut sink, &out);
     broker.act("pause");
     let committer = std::thread::spawn(move || {
         let answer = sink.commit();

@@ -65,13 +65,14 @@ impl fmt::Display for Cell {
 
 impl Cell {
     fn all() -> Vec<Self> {
-        Statement::ALL.into_iter().flat_map(|statement| HOWS.map(|how| Self { statement, how })).collect()
+        Statement::ALL.iter().copied().flat_map(|statement| HOWS.map(|how| Self { statement, how })).collect()
     }
 
     /// Each statement once and each fate several times, the slow one once.
     fn sample(seed: u64) -> Vec<Self> {
         let mut out: Vec<Self> = Statement::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .zip(seed..)
             .map(|(statement, number)| Self { statement, how: HOWS[usize::try_from(number % 4).unwrap()] })
             .collect();

@@ -16,44 +16,39 @@ macro_rules! outbox_columns {
 pub(super) use outbox_columns;
 
 pub(super) fn insert<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
-    sqlx::query(concat!(
+    let insert = concat!(
         "INSERT INTO tidegate_outbox (pipeline, ",
         outbox_columns!(),
         ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
-    ))
-    .bind(pipeline.to_owned())
-    .bind(row.source.topic.to_string())
-    .bind(row.source.partition.0)
-    .bind(row.source_offset.0)
-    .bind(row.seq)
-    .bind(row.incarnation)
-    .bind(row.destination.to_string())
-    .bind(row.key.clone())
-    .bind(row.value.clone())
-    .bind(encode_headers(&row.headers))
-    .bind(row.created_at.0)
-    .bind(row.timestamp.map(|at| at.0))
+    );
+    bound(insert, pipeline, row)
 }
 
 /// Sends a row elsewhere.
 pub(super) fn redirect<'q>(pipeline: &str, row: &OutboxRow) -> Query<'q> {
-    sqlx::query(concat!(
+    let update = concat!(
         "UPDATE tidegate_outbox SET destination = ?7, key = ?8, value = ?9, headers = ?10, event_time_ms = ?12 WHERE pipeline = ?1 ",
         "AND topic = ?2 AND partition = ?3 AND source_offset = ?4 AND seq = ?5 AND incarnation = ?6 ",
         "AND created_at = ?11 AND destination <> ?7"
-    ))
-    .bind(pipeline.to_owned())
-    .bind(row.source.topic.to_string())
-    .bind(row.source.partition.0)
-    .bind(row.source_offset.0)
-    .bind(row.seq)
-    .bind(row.incarnation)
-    .bind(row.destination.to_string())
-    .bind(row.key.clone())
-    .bind(row.value.clone())
-    .bind(encode_headers(&row.headers))
-    .bind(row.created_at.0)
-    .bind(row.timestamp.map(|at| at.0))
+    );
+    bound(update, pipeline, row)
+}
+
+/// The row as the parameters ?1 to ?12 of a statement.
+fn bound<'q>(statement: &'static str, pipeline: &str, row: &OutboxRow) -> Query<'q> {
+    sqlx::query(statement)
+        .bind(pipeline.to_owned())
+        .bind(row.source.topic.to_string())
+        .bind(row.source.partition.0)
+        .bind(row.source_offset.0)
+        .bind(row.seq)
+        .bind(row.incarnation)
+        .bind(row.destination.to_string())
+        .bind(row.key.clone())
+        .bind(row.value.clone())
+        .bind(encode_headers(&row.headers))
+        .bind(row.created_at.0)
+        .bind(row.timestamp.map(|at| at.0))
 }
 
 pub(super) fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, Trouble> {

@@ -7,9 +7,23 @@ use Statement::{
 };
 use std::fmt;
 
-/// The effect of an exchange on the database, named as people would.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Statement {
+/// Declares the statements once, as an enum and as the list of all of them.
+macro_rules! statements {
+    ($(#[$of_all:meta])* $($(#[$of_one:meta])* $name:ident,)*) => {
+        $(#[$of_all])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Statement {
+            $($(#[$of_one])* $name,)*
+        }
+
+        impl Statement {
+            pub const ALL: &[Self] = &[$(Statement::$name,)*];
+        }
+    };
+}
+
+statements! {
+    /// The effect of an exchange on the database, named as people would.
     /// A position is inserted at a pipeline's first start.
     Create,
     CommitCreate,
@@ -42,30 +56,6 @@ pub enum Statement {
 }
 
 impl Statement {
-    pub const ALL: [Self; 21] = [
-        Create,
-        CommitCreate,
-        Begin,
-        Advance,
-        Read,
-        Savepoint,
-        Write,
-        Undo,
-        Append,
-        Record,
-        AdvanceAgain,
-        Commit,
-        Rollback,
-        Settle,
-        Lock,
-        Claim,
-        CommitClaim,
-        Rests,
-        Connect,
-        Facts,
-        Renew,
-    ];
-
     /// Parts of their texts. The first that fits counts.
     const TEXTS: [(&'static str, Self); 16] = [
         ("BEGIN ISOLATION LEVEL", Begin),
