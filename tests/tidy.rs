@@ -6,12 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Imports of ours that each room may have. A room is a prefix of a file's path below `src`; the longest match counts.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("flow", &["flow"]),
     ("ports", &["ports", "flow"]),
-    ("engine", &["engine", "ports", "flow"]),
+    ("engine", &["engine", "settings::engine", "ports", "flow"]),
     ("engine/protocol", &["engine::protocol", "settings::engine", "ports", "flow"]),
-    ("engine/settings", &["settings::engine", "ports", "flow"]),
     ("engine/outbound", &["engine::outbound", "engine::protocol", "ports", "flow"]),
     ("engine/status", &["engine::status", "engine::protocol", "ports", "flow"]),
     ("engine/state", &["engine::state", "engine::status", "engine::outbound", "engine::protocol", "ports", "flow"]),
@@ -27,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "engine::mailbox",
             "engine::status",
             "engine::outbound",
-            "engine::settings",
+            "settings::engine",
             "engine::protocol",
             "ports",
             "flow",
@@ -42,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "engine::state",
             "engine::status",
             "engine::outbound",
-            "engine::settings",
+            "settings::engine",
             "engine::protocol",
             "ports",
             "flow",
@@ -58,7 +57,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("adapters/sqlite", &["adapters::sqlite", "ports", "flow"]),
     ("adapters/memory", &["adapters::memory", "ports", "flow"]),
     ("http", &["http", "engine::query", "engine::status", "ports", "flow"]),
-    ("testing", &["testing", "engine", "adapters::memory", "ports", "flow"]),
+    ("testing", &["testing", "engine", "settings::engine", "adapters::memory", "ports", "flow"]),
     ("pipelines", &["flow"]),
     ("settings", &["settings", "flow"]),
     ("topics", &["topics", "settings", "ports", "flow"]),

@@ -7,7 +7,7 @@ pub mod stores;
 use crate::rig::stores::StoreKind;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
-use tidegate::engine::settings::EngineSettings;
+use tidegate::settings::EngineSettings;
 
 /// Measures Tidegate against what a person would write by hand. See bench/README.md.
 #[derive(Parser, Debug)]

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaChangelog, KafkaSettings, KafkaSink, KafkaSource};
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::{Counter, Status};
 use tidegate::flow::record::TopicName;
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
@@ -19,6 +18,7 @@ use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::rows::NoRows;
 use tidegate::ports::source::Subscription;
+use tidegate::settings::EngineSettings;
 
 /// The store of the sums.
 pub const STORE: &str = "usage";

@@ -16,12 +16,12 @@ use tidegate::adapters::kafka::{KafkaSettings, KafkaSink, KafkaSource};
 use tidegate::adapters::postgres::{OutboxSettings, PostgresRows, PostgresSchema, PostgresSettings};
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::{Counter, Status};
 use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::schema::Schema;
 use tidegate::ports::source::Subscription;
+use tidegate::settings::EngineSettings;
 
 /// The columns that the algorithm reads and writes.
 #[derive(Serialize, Deserialize)]

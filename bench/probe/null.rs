@@ -17,7 +17,7 @@ use rdkafka::producer::Producer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidegate::engine::settings::EngineSettings;
+use tidegate::settings::EngineSettings;
 
 /// Longest time until an idle worker sees that it is to end.
 const IDLE: Duration = Duration::from_millis(50);

@@ -13,7 +13,6 @@
 //! Rooms in reading order; each imports only from those above it:
 //! ```text
 //!  protocol                     the rules, pure
-//!  settings
 //!  outbound  status             what is on its way out; what people see
 //!  state                        stores, caches, restores
 //!  task                         one partition of one sub-topology
@@ -24,8 +23,6 @@
 //! ```
 
 pub mod protocol;
-
-pub mod settings;
 
 pub mod outbound;
 pub mod status;

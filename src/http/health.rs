@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A polling thread that has not gone round for so long is dead. A revoke may hold it for a minute
-/// ([`EngineSettings::revoke_within`](crate::engine::settings::EngineSettings::revoke_within)), and after five the group
+/// ([`EngineSettings::revoke_within`](crate::settings::engine::EngineSettings::revoke_within)), and after five the group
 /// throws the member out anyway.
 const STALLED: Duration = Duration::from_mins(2);
 

@@ -2,10 +2,10 @@
 
 use super::random::Random;
 use super::simulation::{Act, COMMIT_STEPS, FAILURES, Sending, Shape, Simulation};
-use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::row::Value;
 use crate::flow::topology::Topology;
+use crate::settings::engine::EngineSettings;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;

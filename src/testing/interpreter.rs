@@ -7,7 +7,6 @@
 use super::death::is_death;
 use super::observed::{Message, Row};
 use super::stall::has_stalled;
-use crate::engine::settings::{EngineSettings, MissingRow};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::NoticeId;
@@ -18,6 +17,7 @@ use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
+use crate::settings::engine::{EngineSettings, MissingRow};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

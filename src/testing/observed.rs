@@ -1,11 +1,11 @@
 //! The traces of a run: all that the judge looks at, whichever servers the run was on.
 
-use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::topology::Topology;
+use crate::settings::engine::EngineSettings;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A message as its topic holds it.

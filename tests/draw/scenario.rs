@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate::adapters::memory::MemoryDatabase;
 use tidegate::engine::protocol::decision::{DataLossPolicy, StartPolicy};
-use tidegate::engine::settings::{EngineSettings, MissingRow};
 use tidegate::flow::row::Value;
 use tidegate::flow::{Key, Table};
+use tidegate::settings::{EngineSettings, MissingRow};
 use tidegate::testing::{
     Act, COMMIT_STEPS, Disaster, FAILURES, Failure, Finding, Observed, Random, Sending, Shape, Simulation,
 };

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tidegate::engine::protocol::decision::{DataLossPolicy, HaltReason};
 use tidegate::engine::protocol::metadata::committed;
 use tidegate::engine::protocol::order::Step;
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::State;
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::ports::rows::Position;
 use tidegate::ports::source::Committed;
+use tidegate::settings::EngineSettings;
 use tidegate::testing::TestDriver;
 
 fn place(partition: i32) -> TopicPartition {

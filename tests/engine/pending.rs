@@ -8,13 +8,13 @@ use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, ManualClock, MemoryLog};
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::ports::rows::NoRows;
 use tidegate::ports::source::{Bounds, Committed, Group, Listener, LogIds, Source, Subscription};
 use tidegate::ports::{Clock, Fault};
+use tidegate::settings::EngineSettings;
 
 const PARTITIONS: i32 = 8;
 

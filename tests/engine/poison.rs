@@ -8,12 +8,12 @@ use std::time::Duration;
 use tidegate::engine::audit::audit;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::{TAKEOVER, THROUGH_DATABASE};
-use tidegate::engine::settings::MissingRow;
 use tidegate::engine::status::State;
 use tidegate::flow::Table;
 use tidegate::flow::record::{Header, Timestamp, TopicName};
 use tidegate::flow::row::Value;
 use tidegate::ports::history::Found;
+use tidegate::settings::MissingRow;
 use tidegate::testing::TestDriver;
 
 fn code(found: &tidegate::ports::history::Found) -> String {
@@ -144,8 +144,7 @@ fn a_dead_letter_topic_that_would_not_take_every_dead_letter_is_told_at_the_star
 #[test]
 fn a_missing_row_follows_the_policy() {
     let policy = |missing_row| {
-        let settings =
-            move |settings: &mut tidegate::engine::settings::EngineSettings| settings.missing_row = missing_row;
+        let settings = move |settings: &mut tidegate::settings::EngineSettings| settings.missing_row = missing_row;
         TestDriver::new(topology()).settings(settings)
     };
     let mut skipping = policy(MissingRow::Skip);

@@ -9,7 +9,6 @@ use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
 use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::query::{Entry, Queries, Reading, Refusal, Wanted};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
 use tidegate::flow::key::{KeyType, crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
@@ -21,6 +20,7 @@ use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::rows::NoRows;
 use tidegate::ports::source::Subscription;
+use tidegate::settings::EngineSettings;
 
 const PARTITIONS: i32 = 3;
 

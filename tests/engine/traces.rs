@@ -10,10 +10,10 @@ use tidegate::engine::protocol::metadata::{Listed, committed, lists_store, marks
 use tidegate::engine::protocol::order::Step;
 use tidegate::engine::repair::plan::{Action, Outputs, Target};
 use tidegate::engine::repair::{Repair, Tools, rebuild};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::ports::rows::NoRows;
+use tidegate::settings::EngineSettings;
 use tidegate::testing::TestDriver;
 
 #[derive(Deserialize)]

@@ -11,7 +11,6 @@ use tidegate::adapters::memory::{MemoryLog, MemoryStores};
 use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::query::{Entry, InputPosition, Queries, Reading, Refusal, Standing, Unready, Wanted};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Status;
 use tidegate::flow::record::{Partition, Timestamp, TopicName};
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
@@ -22,6 +21,7 @@ use tidegate::ports::clock::SystemClock;
 use tidegate::ports::rows::NoRows;
 use tidegate::ports::sink::{Message, Sink};
 use tidegate::ports::source::Subscription;
+use tidegate::settings::EngineSettings;
 
 /// An instance that owns partition 0 or 1 of the store `usage`, with one user in each.
 struct Fake {

@@ -9,7 +9,6 @@ use tidegate::adapters::memory::{LogSettings, MemoryLog};
 use tidegate::adapters::postgres::PostgresSettings;
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
-use tidegate::engine::settings::EngineSettings;
 use tidegate::engine::status::Counter;
 use tidegate::engine::status::Status;
 use tidegate::flow::key::partition_for;
@@ -18,6 +17,7 @@ use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::ports::Clock;
 use tidegate::ports::clock::SystemClock;
 use tidegate::ports::source::Subscription;
+use tidegate::settings::EngineSettings;
 
 const PARTITIONS: i32 = 4;
 

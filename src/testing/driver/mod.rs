@@ -11,10 +11,10 @@ mod world;
 
 pub use deed::Sent;
 
-use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::table::TableSpec;
 use crate::flow::topology::Topology;
+use crate::settings::engine::EngineSettings;
 use crate::testing::driver::deed::{Deed, parse};
 use crate::testing::driver::plan::Plan;
 use crate::testing::driver::world::World;

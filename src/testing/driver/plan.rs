@@ -1,8 +1,8 @@
 //! The plan of a world: everything that it is built from.
 
-use crate::engine::settings::EngineSettings;
 use crate::flow::record::TopicName;
 use crate::flow::topology::Topology;
+use crate::settings::engine::EngineSettings;
 use crate::testing::guard::Guard;
 use std::sync::Arc;
 

@@ -11,10 +11,10 @@ mod turns;
 pub use schedule::{Act, COMMIT_STEPS, Disaster, FAILURES, Failure, Sending};
 
 use crate::adapters::memory::Snapshot;
-use crate::engine::settings::EngineSettings;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Partition, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
+use crate::settings::engine::EngineSettings;
 use crate::testing::driver::TestDriver;
 use crate::testing::observed::{Event, Message, Row, Standstill};
 use crate::testing::stall::Idle;

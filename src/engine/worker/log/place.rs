@@ -5,7 +5,6 @@ use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
-use crate::engine::settings::EngineSettings;
 use crate::engine::state::stores::{Access, Keyed, Trouble};
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
@@ -25,6 +24,7 @@ use crate::ports::Fault;
 use crate::ports::note::InHand;
 use crate::ports::rows::Counts;
 use crate::ports::sink::Message;
+use crate::settings::engine::EngineSettings;
 use std::collections::HashMap;
 
 /// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.

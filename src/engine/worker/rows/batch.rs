@@ -304,7 +304,6 @@ impl<'a> Batch<'a> {
 mod tests {
     use super::*;
     use crate::engine::protocol::event_time::Horizon;
-    use crate::engine::settings::MissingRow;
     use crate::engine::task::in_hand;
     use crate::flow::algorithm::{Algorithm, Context};
     use crate::flow::record::{Offset, Partition, Timestamp, TopicName, TopicPartition};
@@ -312,6 +311,7 @@ mod tests {
     use crate::flow::topology::{StepKind, Topology};
     use crate::ports::Clock;
     use crate::ports::source::TaskId;
+    use crate::settings::engine::MissingRow;
     use serde::{Deserialize, Serialize};
     use std::collections::HashMap;
     use std::sync::Arc;

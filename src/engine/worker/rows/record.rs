@@ -1,7 +1,6 @@
 //! The decision of one record: its step is applied to its row and to its task's stores.
 
 use crate::engine::outbound::message::{bytes_of, notice};
-use crate::engine::settings::MissingRow;
 use crate::engine::state::stores::{Access, Keyed};
 use crate::engine::worker::rows::entry::Decided;
 use crate::engine::worker::rows::share::Share;
@@ -14,6 +13,7 @@ use crate::flow::net::in_net;
 use crate::flow::record::Record;
 use crate::flow::row::Value;
 use crate::flow::store::StateAccess;
+use crate::settings::engine::MissingRow;
 
 /// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows it is what one
 /// transaction holds at least.

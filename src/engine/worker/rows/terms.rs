@@ -1,11 +1,11 @@
 //! The terms of a batch: what holds for all its records, and the stores of its tasks.
 
 use crate::engine::protocol::event_time::Horizon;
-use crate::engine::settings::MissingRow;
 use crate::engine::state::stores::{Keyed, Trouble};
 use crate::engine::task::in_hand::Hand;
 use crate::flow::record::{Timestamp, TopicName};
 use crate::ports::source::TaskId;
+use crate::settings::engine::MissingRow;
 use std::collections::{BTreeMap, HashMap};
 
 /// The stores of the tasks in a batch, where their steps have some.
