@@ -51,6 +51,8 @@ pub struct Context<'a> {
     pub(crate) offset: Offset,
     pub(crate) timestamp: Timestamp,
     pub(crate) now: Timestamp,
+    /// The latest event time that is taken: beyond it lies the future.
+    pub(crate) latest: Timestamp,
     pub(crate) key: &'a Key,
     pub(crate) state: Option<&'a mut dyn StateAccess>,
 }
@@ -67,7 +69,7 @@ impl<'a> Context<'a> {
     #[must_use]
     pub const fn example(topic: &'a TopicName, key: &'a Key) -> Self {
         let (partition, offset, epoch) = (Partition(0), Offset(0), Timestamp(0));
-        Self { topic, partition, offset, timestamp: epoch, now: epoch, key, state: None }
+        Self { topic, partition, offset, timestamp: epoch, now: epoch, latest: Timestamp(i64::MAX), key, state: None }
     }
 }
 
@@ -108,6 +110,25 @@ impl Context<'_> {
     #[must_use]
     pub const fn now_ms(&self) -> i64 {
         self.now.0
+    }
+
+    /// Whether an event's time may move a clock.
+    ///
+    /// # Errors
+    /// A dead letter: `event-time-missing` where it is negative, `event-time-ahead` where it lies too far ahead.
+    pub(crate) fn check_event_time(&self, at: Timestamp) -> Result<(), Reject> {
+        if at.0 < 0 {
+            return Err(Reject::dead_letter("event-time-missing", format!("its event time is {}, before 1970", at.0)));
+        }
+        if at.0 > self.latest.0 {
+            let (ahead, limit) = (at.0.saturating_sub(self.now.0), self.latest.0.saturating_sub(self.now.0));
+            let message = format!(
+                "its event time {} lies {ahead} ms ahead, more than engine.event_time_ahead_ms = {limit}",
+                at.to_rfc3339()
+            );
+            return Err(Reject::dead_letter("event-time-ahead", message));
+        }
+        Ok(())
     }
 
     /// Opens one of the stores that the step was given by `with_store`.

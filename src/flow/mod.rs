@@ -20,6 +20,7 @@ pub mod store;
 pub mod table;
 pub mod threshold;
 pub mod topology;
+pub mod window;
 
 pub use algorithm::{Algorithm, Context};
 pub use effect::Reject;

@@ -209,7 +209,8 @@ impl Interpreter<'_> {
         };
         let values = row.seen(&key, spec);
         let mut stores = self.stores_of(place);
-        let applied = stores.run(place, record, &key, |context| step.apply(record.value, &values, context))?;
+        let applied = stores
+            .run(place, record, (&key, self.latest_event_time), |context| step.apply(record.value, &values, context))?;
         let mut next = row;
         if let Some(after) = applied.row {
             next.change(spec, &values, after);
@@ -229,7 +230,8 @@ impl Interpreter<'_> {
         let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
         let key = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
         let mut stores = self.stores_of(place);
-        let stepped = stores.run(place, record, &key, |context| step.apply(record, context))?;
+        let stepped =
+            stores.run(place, record, (&key, self.latest_event_time), |context| step.apply(record, context))?;
         self.fits(record, &stepped.emissions)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
         match &place.sub.destination {
@@ -311,13 +313,14 @@ impl Stores {
         &mut self,
         place: Place<'_>,
         record: &Record<'_>,
-        key: &Key,
+        (key, latest): (&Key, i64),
         step: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
         let mut access = Access { stores: self, at: record.timestamp.0 };
         let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
         let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
-        let mut context = Context { topic, partition, offset, timestamp, now: timestamp, key, state };
+        let latest = Timestamp(latest);
+        let mut context = Context { topic, partition, offset, timestamp, now: timestamp, latest, key, state };
         let result = catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
             let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
             Err(Reject::dead_letter(code, ""))

@@ -4,7 +4,7 @@
 //! letters.
 
 use crate::pipeline::{
-    Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, StepDraw, SubDraw, TABLES, Tables,
+    Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES, Tables, WindowDraw,
 };
 use crate::scenario::{DOC, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,8 @@ struct Came<'a> {
     /// By their numbers.
     notices: BTreeMap<u64, &'a Message>,
     is_letter: bool,
+    /// Whether its dead letter says that it was too late for its windows.
+    is_late: bool,
 }
 
 /// A topic, a partition, an offset.
@@ -67,6 +69,7 @@ struct Task {
     seen: BTreeMap<String, i64>,
     last: BTreeMap<String, u64>,
     sums: BTreeMap<Vec<u8>, Sums>,
+    windows: BTreeMap<Vec<u8>, Windows>,
     tables: [BTreeMap<Vec<u8>, i64>; 2],
 }
 
@@ -148,7 +151,10 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         let of = came.entry(source).or_default();
         match header(message, "kafka_dlt-original-topic") {
             None => drop(of.notices.insert(number, message)),
-            Some(_) => of.is_letter = true,
+            Some(_) => {
+                of.is_letter = true;
+                of.is_late |= header(message, "kafka_dlt-exception-fqcn").as_deref() == Some("late");
+            }
         }
     }
     came
@@ -163,6 +169,9 @@ impl Look<'_> {
             let (limits, known) = (limits(self.scenario, number, sub), partners(self.seen, sub));
             for ((topic, partition, offset), came) in &self.came {
                 let Some(Role::Stream) = role(sub, number, topic) else { continue };
+                if sub.window.is_some() {
+                    continue; // its notices tell of windows
+                }
                 let Some(record) = came.record else { continue }; // a disaster took it
                 let mut say = |what: String| self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
                 let Some(event) = record.value.as_deref().and_then(event_of) else {
@@ -277,13 +286,17 @@ impl Look<'_> {
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, is_letter }) = self.came.get(&at) else { continue };
+                    let Some(Came { record: Some(record), notices, is_letter, is_late }) = self.came.get(&at) else {
+                        continue;
+                    };
                     let is_sent_on =
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
+                    let is_late = *is_late;
                     let (record, notices, is_letter) = (*record, notices.clone(), *is_letter || is_sent_on);
                     let said = match role {
                         Role::Table(table) if !is_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
+                        Role::Stream if is_late => self.too_late((number, at.1), sub, record),
                         Role::Stream => self.take((number, at.1), sub, record, &notices, is_letter),
                     };
                     if let Err(what) = said {
@@ -340,8 +353,18 @@ impl Look<'_> {
         if !is_known {
             return Ok(());
         }
+        // Before the algorithm sees it.
+        if let Some(drawn) = sub.window.as_ref().filter(|drawn| drawn.skips_late) {
+            let windows = self.tasks.entry(task).or_default().windows.entry(key.clone()).or_default();
+            if windows.is_late(drawn, record.timestamp.0) {
+                return if notices.is_empty() { Ok(()) } else { Err("was too late, and was announced".into()) };
+            }
+        }
         let refused = [Does::Reject, Does::RetryForEver, Does::Die];
-        let panics = matches!(event.does, Does::Panic(At::Apply | At::Decode | At::Notices));
+        let panics = match event.does {
+            Does::Panic(At::Notices) => sub.window.is_none(), // those of the record are not asked for
+            does => matches!(does, Does::Panic(At::Apply | At::Decode)),
+        };
         // A value that no constraint looks at may hold what a row may not.
         let has_constraint = sub.step != StepDraw::Aggregate && self.scenario.pipeline.tables != Tables::Keep;
         let asks = event.does == Does::RetryUnlessRefused && has_constraint;
@@ -350,6 +373,9 @@ impl Look<'_> {
             return Err(format!("{:?}, and it is no dead letter", event.does));
         }
         let joined = if let Partner::Known(joined) = partner { Some(joined) } else { None };
+        if let Some(drawn) = &sub.window {
+            return self.judge_windows(task, sub, drawn, (record, &event, joined.unwrap_or(0)), notices);
+        }
         let seen = self.look_into_stores(task, sub, record, &event);
         let sums = self.change(task, sub, record, &event, joined.unwrap_or(0));
         self.judge_announced(task.0, sub, &event, notices, (seen, &sums, joined))
@@ -473,6 +499,163 @@ impl Look<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The windows of one key, each with the sums of its records.
+#[derive(Default)]
+struct Windows {
+    clock: Option<i64>,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: i64,
+    end: i64,
+    sums: Sums,
+    emitted: i64,
+    is_due: bool,
+}
+
+/// A window that is given out: its start, its sums, and why.
+type GivenOut = (i64, Sums, i64);
+
+impl Windows {
+    fn clock_at(&self, at: i64) -> i64 {
+        self.clock.map_or(at, |clock| clock.max(at))
+    }
+
+    /// Whether no window takes an event any more.
+    fn is_late(&self, drawn: &WindowDraw, at: i64) -> bool {
+        let clock = self.clock_at(at);
+        let end_last = match drawn.shape {
+            Spans::Tumbling(size) => at - at % signed(size) + signed(size),
+            Spans::Hopping(size, every) => at - at % signed(every) + signed(size),
+            Spans::Session(gap) => {
+                let touches = |span: &Span| span.start - signed(gap) <= at && at < span.end;
+                if self.spans.iter().any(touches) {
+                    return false;
+                }
+                at + signed(gap) + 1
+            }
+        };
+        end_last + signed(drawn.grace_ms + drawn.corrections_ms) <= clock
+    }
+
+    /// Takes an event, and answers what is given out over it.
+    fn take(&mut self, drawn: &WindowDraw, at: i64, add: impl Fn(&mut Sums)) -> Vec<GivenOut> {
+        let (clock, grace) = (self.clock_at(at), signed(drawn.grace_ms));
+        let kept_for = grace + signed(drawn.corrections_ms);
+        let (mut out, mut changed) = (Vec::new(), BTreeSet::new());
+        let (size, every) = match drawn.shape {
+            Spans::Tumbling(size) => (signed(size), signed(size)),
+            Spans::Hopping(size, every) => (signed(size), signed(every)),
+            Spans::Session(gap) => {
+                changed.insert(self.join_sessions(signed(gap), at, &mut out));
+                (0, 1)
+            }
+        };
+        for start in (at - size + 1..=at).filter(|start| start % every == 0) {
+            if self.spans.iter().all(|span| span.start != start) && start + size + kept_for > clock {
+                let sums = Sums::default();
+                self.spans.push(Span { start, end: start + size, sums, emitted: 0, is_due: false });
+            }
+            changed.extend(self.spans.iter().map(|span| span.start).find(|found| *found == start));
+        }
+        self.spans.sort_by_key(|span| span.start);
+        for span in &mut self.spans {
+            let is_changed = changed.contains(&span.start);
+            if is_changed {
+                add(&mut span.sums);
+                span.is_due = true;
+            }
+            if span.is_due && span.end + grace <= clock {
+                out.push((span.start, span.sums, if span.emitted == 0 { 2 } else { 10 + span.emitted }));
+                (span.emitted, span.is_due) = (span.emitted + 1, false);
+            } else if is_changed && drawn.is_early {
+                out.push((span.start, span.sums, 1));
+            }
+        }
+        self.spans.retain(|span| span.end + kept_for > clock);
+        self.clock = Some(clock);
+        out
+    }
+
+    /// The start of the session of an event, which takes in those that it touches.
+    fn join_sessions(&mut self, gap: i64, at: i64, out: &mut Vec<GivenOut>) -> i64 {
+        let touches = |span: &Span| span.start - gap <= at && at < span.end;
+        let (touched, apart): (Vec<Span>, Vec<Span>) = self.spans.iter().copied().partition(touches);
+        let start = touched.iter().map(|span| span.start).chain([at]).min().unwrap_or(at);
+        let end = touched.iter().map(|span| span.end).chain([at + gap + 1]).max().unwrap_or(at);
+        let gone = touched.iter().filter(|span| span.emitted > 0 && span.start != start);
+        out.extend(gone.map(|span| (span.start, span.sums, 3)));
+        let first =
+            touched.first().copied().unwrap_or(Span { start, end, sums: Sums::default(), emitted: 0, is_due: false });
+        let emitted = if first.start == start { first.emitted } else { 0 };
+        let sums = touched.iter().skip(1).fold(first.sums, |sums, later| Sums {
+            count: sums.count + later.sums.count,
+            sum: sums.sum + later.sums.sum,
+            hash: sums.hash.wrapping_mul(31).wrapping_add(later.sums.hash),
+            ..sums
+        });
+        self.spans = apart;
+        self.spans.push(Span { start, end, sums, emitted, is_due: first.is_due });
+        start
+    }
+}
+
+impl Look<'_> {
+    /// A record whose dead letter says that it was too late was.
+    fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message) -> Result<(), String> {
+        let Some(drawn) = &sub.window else { return Err("was too late, and its step has no windows".into()) };
+        let key = record.key.clone().unwrap_or_default();
+        let windows = self.tasks.entry(task).or_default().windows.entry(key).or_default();
+        self.judged.insert("late");
+        let is_late = windows.is_late(drawn, record.timestamp.0) && !drawn.skips_late;
+        if is_late { Ok(()) } else { Err(format!("is a dead letter, too late, of windows {:?}", windows.spans)) }
+    }
+
+    /// The notices of a step in windows tell of those that its record closed or changed.
+    fn judge_windows(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        drawn: &WindowDraw,
+        (record, event, joined): (&Message, &Event, i64),
+        notices: &BTreeMap<u64, &Message>,
+    ) -> Result<(), String> {
+        let (key, at) = (record.key.clone().unwrap_or_default(), record.timestamp.0);
+        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
+        let windows = self.tasks.entry(task).or_default().windows.entry(key).or_default();
+        if windows.is_late(drawn, at) {
+            return Err(format!("is too late, and was taken, of windows {:?}", windows.spans));
+        }
+        let given_out = windows.take(drawn, at, |sums| {
+            if changes(event) {
+                sums.count += 1;
+                sums.sum = sum_after(sums.sum, event);
+                sums.hash = sums.hash.wrapping_mul(31).wrapping_add(signed(event.n)).wrapping_add(joined);
+            }
+        });
+        if sub.destination.is_none() {
+            return Ok(());
+        }
+        self.judged.extend((!given_out.is_empty()).then_some("window"));
+        let passes = |(start, sums, _): &GivenOut| {
+            !(sub.has_filter && start.unsigned_abs().is_multiple_of(3)) && limit.is_none_or(|limit| sums.sum >= limit)
+        };
+        let due: Vec<_> = given_out
+            .iter()
+            .filter(|given_out| passes(given_out))
+            .map(|(start, sums, pane)| (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, *pane))
+            .collect();
+        let mut found = Vec::new();
+        for notice in notices.values() {
+            let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
+            found.push((told.n, told.count, told.amount.to_bits(), told.hash, told.seen));
+        }
+        if found == due { Ok(()) } else { Err(format!("its windows are {found:?}, not {due:?}")) }
     }
 }
 

@@ -3,7 +3,9 @@
 //! An outcome counts where it can come about: a record that makes a filter panic counts at a step with a filter. A fault
 //! counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
-use crate::pipeline::{BOOM, Does, Event, Hash, Join, Place, Policy, Spelling, StepDraw, SubDraw, Tables};
+use crate::pipeline::{
+    BOOM, Does, Event, Hash, Join, Place, Policy, Spans, Spelling, StepDraw, SubDraw, Tables, WindowDraw,
+};
 use crate::scenario::Scenario;
 use std::collections::BTreeSet;
 use tidegate::testing::{Act, COMMIT_STEPS, Disaster, FAILURES, Sending};
@@ -19,6 +21,10 @@ fn updates(scenario: &Scenario, table: u8) -> usize {
     scenario.pipeline.subs.iter().filter(|sub| sub.step == StepDraw::Update(table)).count()
 }
 
+fn windows(scenario: &Scenario, holds: impl Fn(&WindowDraw) -> bool) -> bool {
+    any(scenario, |sub| sub.window.as_ref().is_some_and(&holds))
+}
+
 fn declares(scenario: &Scenario, policy: Policy) -> bool {
     any(scenario, |sub| sub.declared_as() == Some(policy))
 }
@@ -27,7 +33,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 61] = [
+pub const FEATURES: [Feature; 68] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -43,7 +49,7 @@ pub const FEATURES: [Feature; 61] = [
     ("keys by", |s| any(s, |sub| sub.rekeys)),
     ("own store", |s| any(s, |sub| sub.has_store)),
     ("own store beside rows", |s| any(s, |sub| sub.has_store && sub.has_rows())),
-    ("time to live", |s| any(s, |sub| sub.ttl_ms.is_some() && (sub.has_store || sub.step == StepDraw::Aggregate))),
+    ("time to live", |s| any(s, |sub| sub.ttl_ms.is_some() && (sub.has_store || sub.keeps_sums()))),
     ("filter", |s| any(s, |sub| sub.has_filter)),
     ("threshold", |s| any(s, |sub| sub.threshold.is_some())),
     ("step behind a step", |s| any(s, |sub| sub.lead.starts_with("out"))),
@@ -91,6 +97,13 @@ pub const FEATURES: [Feature; 61] = [
     ("tables that keep what is written", |s| has_tables(s, Tables::Keep)),
     ("tables that round", |s| has_tables(s, Tables::Round)),
     ("versions shown to steps", |s| any(s, |sub| s.pipeline.shows_version(sub))),
+    ("tumbling windows", |s| windows(s, |window| matches!(window.shape, Spans::Tumbling(_)))),
+    ("hopping windows", |s| windows(s, |window| matches!(window.shape, Spans::Hopping(..)))),
+    ("sessions", |s| windows(s, |window| matches!(window.shape, Spans::Session(_)))),
+    ("windows of a join", |s| any(s, |sub| sub.window.is_some() && sub.is_joined())),
+    ("windows corrected", |s| windows(s, |window| window.corrections_ms > 0)),
+    ("windows given out early", |s| windows(s, |window| window.is_early)),
+    ("late records skipped", |s| windows(s, |window| window.skips_late)),
 ];
 
 pub const OUTCOMES: [&str; 40] = [
@@ -247,7 +260,7 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     let plain = value.replace(r#""trap":true"#, r#""trap":false"#);
     let Ok(event) = serde_json::from_str::<Event>(&plain) else { return vec!["bad value"] };
     let mut out = Vec::new();
-    let announces = event.notices > 0 && sub.destination.is_some();
+    let announces = event.notices > 0 && sub.destination.is_some() && sub.window.is_none();
     if event.notices > 1 && announces {
         out.push("several notices");
     }
@@ -261,7 +274,7 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         Does::RetryUnlessRefused => Some("retry behind a refusal").filter(|_| sub.has_rows() && tables != Tables::Keep),
         Does::Panic(Place::Decode) => Some("panic in decoding"),
         Does::Panic(Place::Apply) => Some("panic in apply"),
-        Does::Panic(Place::Notices) => Some("panic in notices"),
+        Does::Panic(Place::Notices) => Some("panic in notices").filter(|_| sub.window.is_none()),
         Does::Panic(Place::Filter) => Some("panic in a filter").filter(|_| sub.has_filter && announces),
         Does::Panic(Place::Magnitude) => {
             Some("panic in a magnitude").filter(|_| sub.threshold.is_some() && announces && !sub.has_filter)
@@ -277,9 +290,7 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         Does::Stall => Some("stalls").filter(|_| sub.has_rows()),
         Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
         Does::Refused => Some("refused by the database").filter(|_| sub.has_rows() && tables != Tables::Keep),
-        Does::Delete => {
-            Some("delete").filter(|_| sub.has_store || (sub.step == StepDraw::Aggregate && sub.join == Join::No))
-        }
+        Does::Delete => Some("delete").filter(|_| sub.has_store || (sub.keeps_sums() && sub.join == Join::No)),
         Does::Large(_) => Some("large notice").filter(|_| announces),
     });
     out

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::row::Value;
+use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
     Algorithm, Context, Declared, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology,
 };
@@ -399,6 +400,91 @@ impl Algorithm for Pass {
     }
 }
 
+/// The event of a drawn step in windows: with a partner, or two, behind a join.
+pub trait Carries: Send + Sync + 'static {
+    fn event(&self) -> &Event;
+    fn joined(&self) -> i64;
+}
+
+impl Carries for Event {
+    fn event(&self) -> &Event {
+        self
+    }
+
+    fn joined(&self) -> i64 {
+        0
+    }
+}
+
+impl<T: Partner> Carries for (Event, T) {
+    fn event(&self) -> &Event {
+        &self.0
+    }
+
+    fn joined(&self) -> i64 {
+        self.1.n()
+    }
+}
+
+impl<T: Partner> Carries for ((Event, T), Option<User>) {
+    fn event(&self) -> &Event {
+        &self.0.0
+    }
+
+    fn joined(&self) -> i64 {
+        self.0.1.n() * 1_000 + self.1.n()
+    }
+}
+
+struct WindowSums<E>(Steps, PhantomData<fn() -> E>);
+
+impl<E: Carries> Windowed for WindowSums<E> {
+    type Event = E;
+    type Value = Account;
+    type Notices = Notices;
+
+    /// The notices of the record itself are not asked for.
+    fn add(&self, event: &E, value: &mut Account, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.0.apply(event.event(), value, event.joined(), context).map(drop)
+    }
+
+    fn emit(&self, value: &Account, window: &Window<'_>) -> Notices {
+        let notice = Notice {
+            n: window.start_ms.unsigned_abs(),
+            amount: value.sum,
+            count: value.count,
+            hash: value.hash,
+            notices: 1,
+            keys: Vec::new(),
+            seen: pane_number(window.pane),
+            is_intact: value.is_intact(),
+            pad: String::new(),
+            place: None,
+            trap_notice: WriteTrap::default(),
+        };
+        Notices { left: vec![notice].into_iter(), panics: false }
+    }
+}
+
+impl<E: Carries> Merge for WindowSums<E> {
+    fn merge(&self, into: &mut Account, later: Account) {
+        into.count += later.count;
+        into.sum += later.sum;
+        into.mirror = format!("{:?}", into.sum);
+        into.hash = into.hash.wrapping_mul(31).wrapping_add(later.hash);
+    }
+}
+
+/// Why a window was given out, in a notice.
+pub const fn pane_number(pane: Pane) -> i64 {
+    match pane {
+        Pane::Early => 1,
+        Pane::Final => 2,
+        Pane::Retraction => 3,
+        Pane::Correction(n) => 10 + n as i64,
+    }
+}
+
 struct JoinedSums<T>(Steps, PhantomData<fn() -> T>);
 
 /// A joined value, if there is one.
@@ -496,6 +582,24 @@ pub enum Policy {
     Repartition,
 }
 
+/// Windows of an aggregate, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WindowDraw {
+    pub shape: Spans,
+    pub grace_ms: u64,
+    pub corrections_ms: u64,
+    pub is_early: bool,
+    pub skips_late: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Spans {
+    Tumbling(u64),
+    /// The size, and how often one begins.
+    Hopping(u64, u64),
+    Session(u64),
+}
+
 /// One sub-topology, with the change of key in front of it where there is one.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SubDraw {
@@ -543,6 +647,9 @@ pub struct SubDraw {
     /// The same, read as its companion.
     #[serde(default)]
     pub companion_of: Option<String>,
+    /// The windows of an aggregate.
+    #[serde(default)]
+    pub window: Option<WindowDraw>,
 }
 
 /// The hash that decides the partition of a key.
@@ -658,6 +765,11 @@ impl SubDraw {
     /// Whether it reads a topic.
     pub fn reads(&self, topic: &str) -> bool {
         self.lead == topic || (self.companion.is_some() && self.companion_topic() == topic) || self.is_table(topic)
+    }
+
+    /// Whether it keeps a value under each key that is no list of windows.
+    pub fn keeps_sums(&self) -> bool {
+        self.step == StepDraw::Aggregate && self.window.is_none()
     }
 
     pub const fn has_rows(&self) -> bool {
@@ -818,6 +930,7 @@ impl PipelineDraw {
                 None => store,
             }
         };
+        let windows = || Store::new(&format!("sums-{number}"));
         let reads_and = sub.companion == Some(true);
         macro_rules! end {
             ($builder:expr) => {{
@@ -849,11 +962,41 @@ impl PipelineDraw {
                 }
             }};
         }
+        macro_rules! windowed {
+            ($source:expr, $event:ty) => {{
+                let ms = Duration::from_millis;
+                let drawn = sub.window.unwrap_or(WindowDraw {
+                    shape: Spans::Tumbling(1),
+                    grace_ms: 0,
+                    corrections_ms: 0,
+                    is_early: false,
+                    skips_late: false,
+                });
+                let emit = if drawn.is_early { Emit::OnUpdate } else { Emit::OnClose };
+                let late = if drawn.skips_late { Late::Skip } else { Late::DeadLetter };
+                macro_rules! of {
+                    ($kind:expr) => {{
+                        let windowed = $source.window($kind.grace(ms(drawn.grace_ms))).emit(emit).late(late);
+                        let windowed = windowed.corrections_for(ms(drawn.corrections_ms));
+                        end!(windowed.aggregate(windows(), WindowSums::<$event>(steps(), PhantomData)))
+                    }};
+                }
+                match drawn.shape {
+                    Spans::Tumbling(size) => of!(Tumbling::of(ms(size))),
+                    Spans::Hopping(size, every) => of!(Hopping::of(ms(size)).every(ms(every))),
+                    Spans::Session(gap) => of!(Session::gap(ms(gap))),
+                }
+            }};
+        }
         // A step that is joined with one table, or with two.
         macro_rules! with_tables {
             ($joined:expr, $partner:ty) => {
                 match (sub.step, sub.has_second_table) {
                     (StepDraw::Process, false) => end!($joined.process(JoinedPass::<$partner>(steps(), PhantomData))),
+                    (_, false) if sub.window.is_some() => windowed!($joined, (Event, $partner)),
+                    (_, true) if sub.window.is_some() => {
+                        windowed!($joined.left_join(teams()), ((Event, $partner), Option<User>))
+                    }
                     (_, false) => end!($joined.aggregate(store(), JoinedSums::<$partner>(steps(), PhantomData))),
                     (StepDraw::Process, true) => {
                         let step = JoinedPass::<($partner, Option<User>)>(steps(), PhantomData);
@@ -870,6 +1013,7 @@ impl PipelineDraw {
             ($source:expr) => {
                 match (sub.join, sub.step) {
                     (Join::No, StepDraw::Process) => end!($source.process(Pass(steps()))),
+                    (Join::No, _) if sub.window.is_some() => windowed!($source, Event),
                     (Join::No, _) => end!($source.aggregate(store(), Sums(steps()))),
                     (Join::Inner, _) => with_tables!($source.join(users()), User),
                     (Join::Left, _) => with_tables!($source.left_join(users()), Option<User>),

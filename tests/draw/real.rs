@@ -88,7 +88,7 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
             keys.carried.insert(block(number, COMPANION_CARRIES));
         }
         if sub.companion.is_some() || (!sub.rekeys && sub.declared == Some(Policy::Repartition)) {
-            (sub.has_store, sub.has_last, sub.ttl_ms) = (false, false, None);
+            (sub.has_store, sub.has_last, sub.ttl_ms, sub.window) = (false, false, None, None);
         }
         let meets = |step: StepDraw| {
             let mut others = earlier.iter().zip(&all);

@@ -2,8 +2,8 @@
 
 use crate::literal;
 use crate::pipeline::{
-    Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, Spelling, StepDraw, SubDraw, TABLES,
-    Tables, User,
+    Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, Spans, Spelling, StepDraw, SubDraw,
+    TABLES, Tables, User, WindowDraw,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -287,6 +287,9 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let mut aside = Random::new(!random.clone().next());
     subs.iter_mut().for_each(|sub| sub.has_version = sub.is_slim && is_versioned && aside.happens(50));
     let tables = *aside.choose(&[Tables::Check, Tables::Check, Tables::Check, Tables::Keep, Tables::Round]);
+    for sub in subs.iter_mut().filter(|sub| sub.step == StepDraw::Aggregate && sub.table_ttl_ms.is_none()) {
+        sub.window = aside.happens(40).then(|| window(&mut aside));
+    }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
 
@@ -351,8 +354,26 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         table_ttl_ms: (join != Join::No && random.happens(25)).then(|| *random.choose(&[50, 500, 60_000])),
         table_of: if join == Join::No || is_hashed_otherwise { None } else { take(random, 30) },
         companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
+        window: None,
         companion,
         lead,
+    }
+}
+
+/// Windows for an aggregate, some as short as the pauses between records.
+fn window(random: &mut Random) -> WindowDraw {
+    let size: u64 = *random.choose(&[1, 20, 100, 2_000, 60_000]);
+    let shape = match random.below(3) {
+        0 => Spans::Tumbling(size),
+        1 => Spans::Hopping(size, size.div_ceil(*random.choose(&[1, 2, 3]))),
+        _ => Spans::Session(size),
+    };
+    WindowDraw {
+        shape,
+        grace_ms: *random.choose(&[0, 0, 50, 1_000]),
+        corrections_ms: *random.choose(&[0, 0, 500, 60_000]),
+        is_early: random.happens(30),
+        skips_late: random.happens(30),
     }
 }
 

@@ -85,6 +85,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].has_second_table = false);
         add(&|scenario| scenario.pipeline.subs[number].table_declared = None);
         add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
+        add(&|scenario| scenario.pipeline.subs[number].window = None);
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.pipeline.tables = Tables::Check);

@@ -26,3 +26,4 @@ mod traces;
 mod trouble;
 mod usage;
 mod values;
+mod windows;

@@ -20,6 +20,11 @@ impl Horizon {
         Self { now, latest: Timestamp(now.0.saturating_add(ahead)) }
     }
 
+    /// The latest event time that is taken.
+    pub(crate) const fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
     pub(crate) const fn allows(&self, at: Timestamp) -> bool {
         at.0 <= self.latest.0
     }

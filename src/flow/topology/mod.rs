@@ -9,9 +9,11 @@ mod group;
 mod source;
 mod topics;
 mod validate;
+mod windowed;
 
 pub use builder::StepBuilder;
 pub use source::Source;
+pub use windowed::WindowedSource;
 
 use crate::flow::join::JoinedTable;
 use crate::flow::key::KeyType;

@@ -234,6 +234,11 @@ impl<'t, S> Source<'t, S> {
         Source { group: self.group, events: LeftJoined { stream: self.events, table } }
     }
 
+    /// Notes a mistake, if there is one.
+    pub(super) fn note(&mut self, mistake: Option<String>) {
+        self.group.topology.errors.extend(mistake);
+    }
+
     /// Keeps a value under each record's key in a store, beside the partition, and runs the algorithm over it: through the
     /// log.
     pub fn aggregate<A: Algorithm<Row: Default>>(

@@ -183,6 +183,7 @@ impl Place<'_> {
             offset: record.offset,
             timestamp: record.timestamp,
             now: self.terms.now,
+            latest: self.terms.horizon.latest(),
             key: &key,
             state: Some(state as &mut dyn StateAccess),
         };

@@ -86,6 +86,7 @@ fn apply(
         offset: record.offset,
         timestamp: record.timestamp,
         now: terms.now,
+        latest: terms.horizon.latest(),
         key: &slot.key,
         state: Some(&mut *access as &mut dyn StateAccess),
     };

@@ -1,0 +1,145 @@
+//! The windows of one key that are not forgotten yet, and its clock: the value that the store keeps under the key.
+
+use crate::flow::window::kind::{Shape, Spec};
+use crate::flow::window::{Pane, Windowed};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// The windows of one key, by their starts.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Windows<V> {
+    /// The latest event time among the records that were taken, in milliseconds since 1970, UTC.
+    pub clock_ms: Option<i64>,
+    /// Open ones, and closed ones that may still be corrected.
+    pub windows: Vec<Working<V>>,
+}
+
+impl<V> Default for Windows<V> {
+    fn default() -> Self {
+        Self { clock_ms: None, windows: Vec::new() }
+    }
+}
+
+/// A window whose value may still change.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Working<V> {
+    /// Its first millisecond.
+    pub start_ms: i64,
+    /// The millisecond behind its last one.
+    pub end_ms: i64,
+    /// Its value up to now.
+    pub value: V,
+    /// How often its closed value was given out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub emitted: u32,
+    /// Whether it has changed since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_changed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl<V: Default> Working<V> {
+    fn new(start_ms: i64, end_ms: i64) -> Self {
+        Self { start_ms, end_ms, value: V::default(), emitted: 0, is_changed: false }
+    }
+}
+
+impl<V> Working<V> {
+    /// Whether the clock has come to the end of the window and so much behind it.
+    pub(super) const fn is_over(&self, after: i64, clock: i64) -> bool {
+        self.end_ms.saturating_add(after) <= clock
+    }
+
+    /// The pane of a window that is closed and has changed since it was given out.
+    pub(super) const fn closed_as(&self) -> Pane {
+        match self.emitted {
+            0 => Pane::Final,
+            n => Pane::Correction(n),
+        }
+    }
+}
+
+/// Gives out a window as it is: for a retraction, before its value becomes part of another one.
+pub(super) type GiveOut<'a, V> = &'a mut dyn FnMut(&Working<V>, Pane);
+
+impl<V: Default> Windows<V> {
+    /// Finds or begins the windows of an event at `at`, and answers their places, ascending: none where the event is too late
+    /// for all of them, since `kept_for` has passed behind their ends at `clock`. Sessions that become part of another one
+    /// and had been given out are retracted.
+    pub(super) fn place<W: Windowed<Value = V>>(
+        &mut self,
+        algorithm: &W,
+        spec: &Spec<W>,
+        (at, clock, kept_for): (i64, i64, i64),
+        give_out: GiveOut<'_, V>,
+    ) -> Vec<usize> {
+        match spec.shape {
+            Shape::Aligned { size, every } => {
+                let last = at.div_euclid(every) * every;
+                let count = (size - (at - last) - 1) / every;
+                let starts = (0..=count).rev().map(|back| last.saturating_sub(back * every));
+                starts.filter_map(|start| self.aligned(start, size, clock, kept_for)).collect()
+            }
+            Shape::Session { gap } => {
+                let alone = Working::new(at, at.saturating_add(gap).saturating_add(1));
+                let found = self.touching(&alone);
+                if found.is_empty() && alone.is_over(kept_for, clock) {
+                    return Vec::new();
+                }
+                let number = found.start;
+                let touched: Vec<Working<V>> = self.windows.drain(found).collect();
+                let merge = |into: &mut V, later: V| spec.merge.map_or((), |merge| merge(algorithm, into, later));
+                self.windows.insert(number, bridged(alone, touched, merge, give_out));
+                vec![number]
+            }
+        }
+    }
+
+    fn aligned(&mut self, start: i64, size: i64, clock: i64, kept_for: i64) -> Option<usize> {
+        match self.windows.binary_search_by_key(&start, |window| window.start_ms) {
+            Ok(number) => Some(number),
+            Err(number) => {
+                let window = Working::new(start, start.saturating_add(size));
+                if window.is_over(kept_for, clock) {
+                    return None;
+                }
+                self.windows.insert(number, window);
+                Some(number)
+            }
+        }
+    }
+
+    /// The sessions that one of a single event touches. They lie apart from each other, so their ends are in order too.
+    fn touching(&self, alone: &Working<V>) -> Range<usize> {
+        let first = self.windows.partition_point(|window| window.end_ms <= alone.start_ms);
+        let last = self.windows.partition_point(|window| window.start_ms < alone.end_ms);
+        first..last.max(first)
+    }
+}
+
+/// One session of an event, `alone`, and the sessions that it touches. It is the one that began first, if that began no later
+/// than the event; the others are retracted.
+fn bridged<V: Default>(
+    alone: Working<V>,
+    touched: Vec<Working<V>>,
+    merge: impl Fn(&mut V, V),
+    give_out: GiveOut<'_, V>,
+) -> Working<V> {
+    let start_ms = touched.iter().map(|window| window.start_ms).fold(alone.start_ms, i64::min);
+    let end_ms = touched.iter().map(|window| window.end_ms).fold(alone.end_ms, i64::max);
+    for window in touched.iter().filter(|window| window.emitted > 0 && window.start_ms != start_ms) {
+        give_out(window, Pane::Retraction);
+    }
+    let mut touched = touched.into_iter();
+    let first = touched.next().unwrap_or(alone);
+    let emitted = if first.start_ms == start_ms { first.emitted } else { 0 };
+    let mut one = Working { start_ms, end_ms, emitted, ..first };
+    for later in touched {
+        merge(&mut one.value, later.value);
+    }
+    one
+}
