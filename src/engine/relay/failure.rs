@@ -73,8 +73,9 @@ impl Relay {
                 self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
             }
             match committed {
-                // Tombstones of an idle partition, which no offset tells of. Sent twice they say nothing else.
-                Some(k) if k == part.to && k == part.from && part.batch > 0 => {}
+                // Tombstones of an idle partition, which no offset tells of, or the offset of an idle one that is only written
+                // anew. Sent twice they say nothing else.
+                Some(k) if k == part.to && k == part.from && (part.batch > 0 || part.is_through_log()) => {}
                 // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
                 // as far with the same records. Its stores are opened anew and read on to what is committed.
                 Some(k) if k == part.to && !part.is_through_log() => {

@@ -899,6 +899,70 @@ mod tests {
         }
     }
 
+    /// Nothing was decided, so there is nothing that a successor could have decided otherwise.
+    #[test]
+    fn an_offset_that_is_only_written_anew_is_offered_again_and_begins_no_takeover() {
+        let mut world = world(vec![Fault::retry("no answer")]);
+        *world.log.k.lock().unwrap() = Some(NextOffset(4));
+        world.hand_over(4, 4, 0..0, Through::Log);
+        let (task, assignment) = (world.task, world.assignment);
+        world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap(); // an offset alone waits for company
+        world.run();
+        let told: Vec<ToExecutor> = world.told.try_iter().collect();
+        assert!(told.iter().any(|told| matches!(told, ToExecutor::Published { next_offset: NextOffset(4), .. })));
+        assert!(!told.iter().any(|told| matches!(told, ToExecutor::Unpublished { .. })));
+    }
+
+    /// The worker's other tasks publish meanwhile, and each of them lets transactions grow again.
+    #[test]
+    fn a_batch_that_touched_stores_and_never_fits_beside_tasks_that_do_is_put_off_and_halts_its_task_in_the_end() {
+        let mut world = world_of(vec![], 1_000);
+        let mut pauses = 0;
+        for round in 0.. {
+            assert!(round < 2_000, "it is decided again for ever");
+            world.log.fits.store(1, Ordering::Release);
+            let messages = i64::try_from(world.relay.outstanding.room(Size { messages: 64, bytes: 1 << 20 }).messages);
+            world.publish_log(0, messages.unwrap().max(2));
+            let ToRelay::Publish(mut publication) = world.relay.inbox.try_recv().unwrap() else {
+                panic!("a publication")
+            };
+            publication.parts[0].batch = 1;
+            let origin = crate::engine::outbound::outgoing::Origin {
+                source: &publication.parts[0].source.clone(),
+                offset: Offset(0),
+            };
+            let changelog = TopicName::parse("log").unwrap();
+            let message = Message {
+                destination: &changelog,
+                partition: Some(Partition(0)),
+                key: None,
+                value: Some(b"100"),
+                headers: &[],
+                timestamp: None,
+                is_tracked: true,
+            };
+            publication.outgoing.push(origin, &message);
+            world.inbox.send(ToRelay::Publish(publication)).unwrap();
+            world.run();
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+            world.run();
+            // Others have published: four times.
+            (0..4).for_each(|_| world.relay.outstanding.grow());
+            match &left(&world)[..] {
+                [Left::Later { until }] => {
+                    let now = world.relay.clock.elapsed();
+                    pauses += u32::from(*until > now);
+                    world.relay.clock.sleep(until.saturating_sub(now));
+                }
+                [Left::ForGood] => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(pauses > 80 && world.sent().is_empty(), "{pauses} pauses");
+        assert!(world.relay.clock.elapsed() >= Duration::from_mins(30));
+    }
+
     #[test]
     fn an_input_stamped_before_all_time_is_published_like_the_others() {
         let mut world = world(vec![]);

@@ -2,7 +2,7 @@
 //!
 //! Whatever fails though the log answers is made smaller first, since a transaction that does not fit into its timeout never
 //! will: a publication is cut in halves, down to one input; what cannot be cut is decided again in smaller batches. What fails
-//! at its smallest, or is bound for a topic that is gone, is put off: its task is taken over anew after a pause, by which the
+//! at its smallest, was decided again too often, or is bound for a topic that is gone, is put off: its task is taken over anew after a pause, by which the
 //! relay holds nothing of it meanwhile. At last the task halts, while the others go on.
 
 use crate::engine::mailbox::Left;
@@ -41,9 +41,15 @@ impl Relay {
             return Some(Settled::Smaller);
         }
         let inputs: i64 = publication.parts.iter().map(|part| part.to.0 - part.from.0).sum();
-        if publication.is_atomic() && inputs > 1 && self.outstanding.room(size).messages > 1 {
+        let now = self.clock.elapsed();
+        let task = publication.parts.first().map(|part| (part.task, part.assignment));
+        if publication.is_atomic()
+            && inputs > 1
+            && self.outstanding.room(size).messages > 1
+            && task.is_some_and(|task| self.troubles.reduce(task, now, &self.assignments))
+        {
             self.outstanding.shrink(size);
-            let until = self.clock.elapsed();
+            let until = now;
             for part in publication.parts.clone() {
                 self.refuse(
                     publication,

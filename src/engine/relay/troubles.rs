@@ -11,11 +11,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 
+/// How often in a row a task is to decide its batch anew, smaller, before it is put off: halved so often, any batch has come
+/// down to one message, unless the worker's other tasks let it grow again meanwhile.
+const REDUCTIONS_MAX: u32 = 20;
+
 /// Since when a task fails, and how often it was put off.
 struct Trouble {
     assignment: AssignmentId,
     since: Duration,
     pauses: u32,
+    /// How often in a row its batch was to be decided anew, smaller.
+    reductions: u32,
 }
 
 /// The tasks that fail alone.
@@ -61,8 +67,8 @@ impl Troubles {
         bound: Duration,
         assignments: &Assignments,
     ) -> PutOff {
-        self.0.retain(|task, trouble| assignments.membership(*task, trouble.assignment).is_some());
-        let trouble = self.0.entry(task).or_insert(Trouble { assignment, since: now, pauses: 0 });
+        self.forget_moved(assignments);
+        let trouble = self.0.entry(task).or_insert(Trouble { assignment, since: now, pauses: 0, reductions: 0 });
         let until = now + (PAUSE * 2_u32.pow(trouble.pauses.min(5))).min(PAUSE_MAX);
         trouble.pauses += 1;
         let waited = now.saturating_sub(trouble.since);
@@ -71,6 +77,23 @@ impl Troubles {
             self.0.remove(&task);
         }
         PutOff { waited, until: (!is_over).then_some(until) }
+    }
+
+    /// Notes that a task is to decide its batch anew, smaller. False where it was asked for too often in a row.
+    pub(crate) fn reduce(
+        &mut self,
+        (task, assignment): (TaskId, AssignmentId),
+        now: Duration,
+        assignments: &Assignments,
+    ) -> bool {
+        self.forget_moved(assignments);
+        let trouble = self.0.entry(task).or_insert(Trouble { assignment, since: now, pauses: 0, reductions: 0 });
+        trouble.reductions = trouble.reductions.saturating_add(1);
+        trouble.reductions <= REDUCTIONS_MAX
+    }
+
+    fn forget_moved(&mut self, assignments: &Assignments) {
+        self.0.retain(|task, trouble| assignments.membership(*task, trouble.assignment).is_some());
     }
 
     /// These tasks have published.

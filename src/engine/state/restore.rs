@@ -73,6 +73,17 @@ pub(crate) enum Stands {
 }
 
 /// Whether a store can be made whole from its checkpoint on. `start` and `end` are those of the changelog.
+/// How far a checkpoint may be ahead of this machine's clock: clocks of two machines differ by less.
+const SKEW: Duration = Duration::from_mins(5);
+
+/// Whether a checkpoint is older than `max`: than tombstones are kept. One from the future was written by a clock that was
+/// wrong, so that its age is not known, and counts as older.
+pub(crate) fn is_older(checkpoint: &Checkpoint, now: Timestamp, max: Duration) -> bool {
+    let age = i128::from(now.0) - i128::from(checkpoint.at.0);
+    let millis = |duration: Duration| i128::try_from(duration.as_millis()).unwrap_or(i128::MAX);
+    age > millis(max) || age < -millis(SKEW)
+}
+
 pub(crate) fn checkpoint_stands(
     checkpoint: Option<&Checkpoint>,
     log_ids: &LogIds,
@@ -114,8 +125,11 @@ pub(crate) fn checkpoint_stands(
 mod tests {
     use super::*;
 
+    fn ids(topic_id: &str) -> LogIds {
+        LogIds { cluster_id: "c".into(), topic_id: topic_id.into() }
+    }
+
     fn stands(next_offset: i64, topic_id: &str, start: i64, end: i64, is_old: bool) -> &'static str {
-        let ids = |topic_id: &str| LogIds { cluster_id: "c".into(), topic_id: topic_id.into() };
         let checkpoint = Checkpoint {
             next_offset: NextOffset(next_offset),
             log_ids: ids(topic_id),
@@ -129,6 +143,18 @@ mod tests {
             Stands::Rebuild(_) => "rebuild",
             Stands::Halt(reason, _) => reason.label(),
         }
+    }
+
+    #[test]
+    fn a_checkpoint_from_the_future_counts_as_too_old() {
+        let day = Duration::from_hours(24);
+        let at = |at: i64| {
+            let (next_offset, log_ids) = (NextOffset(1), ids("t"));
+            is_older(&Checkpoint { next_offset, log_ids, at: Timestamp(at), inputs: Vec::new() }, Timestamp(0), day)
+        };
+        let hours = |n: i64| n * 3_600_000;
+        assert!(!at(hours(-24)) && at(hours(-24) - 1));
+        assert!(!at(60_000) && at(hours(1)) && at(i64::MAX), "a clock that is wrong says nothing of an age");
     }
 
     #[test]

@@ -20,7 +20,12 @@ impl Executor {
                 Act::Halt { task, halt } => self.halt(task, halt),
                 Act::Doubt { task } => self.doubt(task),
                 Act::AskBounds { task, message } => self.ask_bounds(task, &message)?,
-                Act::HandOverLog => self.log.hand_over(&mut self.desk)?,
+                Act::HandOverLog => {
+                    // A store that fails meanwhile is the first reason.
+                    let later = std::mem::take(&mut self.desk.acts);
+                    self.log.hand_over(&mut self.desk)?;
+                    self.desk.acts.extend(later);
+                }
             }
         }
         Ok(())

@@ -34,16 +34,12 @@ impl CountWatch {
             .filter(|task| task.state() == State::Running && rests_on_counts(&task.sub_topology))
             .map(|task| (task.id, task.sub_topology.sources().cloned().zip(task.counts.iter().copied()).collect()))
             .collect();
-        let mut found: BTreeMap<TopicName, i32> = BTreeMap::new();
+        // A log that does not answer is seen elsewhere, and is not asked again for each task.
+        let mut found: BTreeMap<TopicName, Option<i32>> = BTreeMap::new();
         for (id, sources) in watched {
             for (number, (topic, was)) in sources.into_iter().enumerate() {
-                let is = match found.get(&topic) {
-                    Some(count) => *count,
-                    None => match desk.wiring.group.partition_count(&topic, desk.wiring.settings.ask_wait) {
-                        Ok(Some(count)) => *found.entry(topic.clone()).or_insert(count),
-                        Ok(None) | Err(_) => continue, // a log that does not answer is seen elsewhere
-                    },
-                };
+                let ask = || desk.wiring.group.partition_count(&topic, desk.wiring.settings.ask_wait).ok().flatten();
+                let Some(is) = *found.entry(topic.clone()).or_insert_with(ask) else { continue };
                 if is != was {
                     desk.acts.push_back(Act::HandOverLog);
                     let message = format!("{topic} was {was} partitions, now {is}");

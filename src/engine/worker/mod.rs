@@ -107,6 +107,7 @@ impl Executor {
         let has_searched = self.desk.search_idle(self.rows.is_in_doubt())?;
         self.carry_out()?;
         self.desk.flush_stores(self.rows.is_in_doubt())?;
+        self.carry_out()?;
         self.counts.look(&mut self.desk);
         self.carry_out()?;
         self.recommit_idle();

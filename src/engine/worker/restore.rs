@@ -7,7 +7,7 @@
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::state::cache::WriteBack;
-use crate::engine::state::restore::{Gathered, Restore, Stands, checkpoint_stands, cut_at};
+use crate::engine::state::restore::{Gathered, Restore, Stands, checkpoint_stands, cut_at, is_older};
 use crate::engine::state::stores::{Kept, Keyed, START, Search};
 use crate::engine::status::{Counter, RestoreStatus};
 use crate::engine::task::State;
@@ -193,8 +193,7 @@ impl Restores {
         let Some(reader) = &mut self.reader else { return Ok(Progress::Nowhere) };
         let bounds = reader.bounds(&kept.changelog).map_err(waited_for)?;
         let checkpoint = kept.cache.checkpoint()?;
-        let age = checkpoint.as_ref().map_or(0, |checkpoint| now.0.saturating_sub(checkpoint.at.0));
-        let is_old = u128::try_from(age).unwrap_or(0) > rebuild_after.as_millis();
+        let is_old = checkpoint.as_ref().is_some_and(|checkpoint| is_older(checkpoint, now, rebuild_after));
         let from = match checkpoint_stands(checkpoint.as_ref(), &kept.log_ids, bounds.start, bounds.end, is_old) {
             Stands::From(from) => from,
             Stands::Rebuild(reason) => {

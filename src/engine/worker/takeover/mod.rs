@@ -52,7 +52,7 @@ impl Takeovers {
         let now = desk.wiring.clock.elapsed();
         let tasks = desk.tasks.values().filter(|task| is_database_free || !task.commit().needs_database());
         let is_due = |task: &&Task| {
-            task.state() == State::Publishing || (task.state().is_timed() && task.phase.not_before() <= now)
+            (task.state() == State::Publishing || task.state().is_timed()) && task.phase.not_before() <= now
         };
         tasks.filter(is_due).map(|task| (task.id, task.state())).collect()
     }
@@ -64,7 +64,7 @@ impl Takeovers {
     /// `Fatal` ends the worker.
     pub(crate) fn step(&mut self, desk: &mut Desk, db: &mut Database, id: TaskId, state: State) -> Result<bool, Fault> {
         let asked_at = desk.wiring.clock.elapsed();
-        let is_due = |task: &Task| task.state() == state && (!state.is_timed() || task.phase.not_before() <= asked_at);
+        let is_due = |task: &Task| task.state() == state && task.phase.not_before() <= asked_at;
         if !desk.tasks.get(&id).is_some_and(is_due) {
             return Ok(false);
         }
