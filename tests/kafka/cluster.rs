@@ -20,11 +20,39 @@ pub struct Broker {
 
 impl Broker {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With variables of `kafka.sh`.
+    pub fn start_with(variables: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("tidegate-kafka-{}-{number}", std::process::id()));
-        let bootstrap = script(&["start", dir.to_str().unwrap()]);
+        let bootstrap = script_with(&["start", dir.to_str().unwrap()], variables);
         Self { dir, bootstrap }
+    }
+
+    /// Settings of the user `app`, who may nothing that [`Broker::allow`] does not allow; needs `KAFKA_SECURED`.
+    pub fn restricted(&self) -> KafkaSettings {
+        let bootstrap_servers = script(&["secured", self.dir.to_str().unwrap()]);
+        let mut settings = KafkaSettings { bootstrap_servers, ..KafkaSettings::default() };
+        for (name, value) in [
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "app"),
+            ("sasl.password", "app-secret"),
+        ] {
+            settings.properties.insert(name.into(), value.into());
+        }
+        settings
+    }
+
+    /// Grants or, with `--remove`, takes rights of the user `app` by Kafka's own tool.
+    pub fn allow(&self, arguments: &[&str]) {
+        let mut all = vec!["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.bootstrap];
+        all.extend(["--force", "--allow-principal", "User:app"]);
+        all.extend(arguments);
+        script(&all);
     }
 
     pub fn settings(&self) -> KafkaSettings {
@@ -44,10 +72,15 @@ impl Drop for Broker {
 }
 
 fn script(arguments: &[&str]) -> String {
+    script_with(arguments, &[])
+}
+
+fn script_with(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/kafka.sh");
     let output = Command::new(path)
         .args(arguments)
         .env("TIDEGATE_PARENT_PID", std::process::id().to_string()) // the servers go when this process is gone
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
     assert!(output.status.success(), "kafka.sh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

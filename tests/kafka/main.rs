@@ -2,6 +2,7 @@
 #![cfg(feature = "kafka")]
 #![allow(clippy::disallowed_methods)]
 
+mod administration;
 mod cluster;
 mod membership;
 mod reading;

@@ -12,12 +12,16 @@
 # kafka.sh status DIR              a line a broker: BROKER up|paused|down HOST:PORT; exit 1 unless all are up
 # kafka.sh proxies DIR             with KAFKA_PROXIED=1 at the start, a line a broker: where its proxy is to listen, and
 #                                  where that has to lead
+# kafka.sh secured DIR             with KAFKA_SECURED=1 at the start, the bootstrap servers of the listener with access lists
 # kafka.sh remove DIR              SIGKILL to all, DIR removed
 # kafka.sh tool CLASS [ARGUMENT...] one of Kafka's own tools, such as org.apache.kafka.tools.TopicCommand
 #
 # TIDEGATE_PARENT_PID: with start; when that process is gone, remove DIR.
 # KAFKA_PROXIED=1: with start; each broker has a second listener, which sends its clients to a port where nobody listens
 # yet: whoever puts a proxy there needs to rewrite no answer. Clients of the bootstrap servers pass by it.
+# KAFKA_SECURED=1: with start; each broker has another listener by SASL/PLAIN, for the user app with the password app-secret,
+# who may nothing that no access list allows. Clients of the bootstrap servers may everything.
+# KAFKA_MORE: with start; more lines for each broker's server.properties, which win.
 # KAFKA_JVM: flags of the broker's JVM in place of ours. KAFKA_JVM_MORE: flags beside them.
 set -euo pipefail
 
@@ -98,7 +102,7 @@ cluster_id() { head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d = | sed '
 
 # configure BROKER...: ports and server.properties of each; needs dir, brokers
 configure() {
-  local broker port controller behind proxy voters='' copies=1 in_sync=1 listeners advertised
+  local broker port controller behind proxy secured voters='' copies=1 in_sync=1 listeners advertised
   ((brokers == 1)) || { copies=3; in_sync=2; }
   for broker; do
     mkdir -p "$dir/broker-$broker"
@@ -109,6 +113,10 @@ configure() {
       free_port "$dir"; behind=$REPLY
       free_port "$dir"; proxy=$REPLY
       echo "127.0.0.1:$proxy 127.0.0.1:$behind" >"$dir/broker-$broker/proxy"
+    fi
+    if [[ -n ${KAFKA_SECURED:-} ]]; then
+      free_port "$dir"
+      echo "127.0.0.1:$REPLY" >"$dir/broker-$broker/secured"
     fi
     voters+="${voters:+,}$broker@127.0.0.1:$controller"
   done
@@ -122,13 +130,18 @@ configure() {
       listeners+=,PROXIED://$behind
       advertised+=,PROXIED://$proxy
     fi
+    if [[ -e $dir/broker-$broker/secured ]]; then
+      secured=$(<"$dir/broker-$broker/secured")
+      listeners+=,SECURED://$secured
+      advertised+=,SECURED://$secured
+    fi
     cat >"$dir/broker-$broker/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=$broker
 controller.quorum.voters=$voters
 listeners=$listeners
 advertised.listeners=$advertised
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURED:SASL_PLAINTEXT
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
 log.dirs=$dir/broker-$broker/data
@@ -152,6 +165,13 @@ group.consumer.session.timeout.ms=6000
 group.consumer.min.heartbeat.interval.ms=100
 group.consumer.heartbeat.interval.ms=1000
 PROPERTIES
+    [[ ! -e $dir/broker-$broker/secured ]] || cat >>"$dir/broker-$broker/server.properties" <<'PROPERTIES'
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+listener.name.secured.sasl.enabled.mechanisms=PLAIN
+listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_app="app-secret";
+PROPERTIES
+    [[ -z ${KAFKA_MORE:-} ]] || printf '%s\n' "$KAFKA_MORE" >>"$dir/broker-$broker/server.properties"
   done
 }
 
@@ -250,7 +270,7 @@ case $command in
     launch "${names[@]}"
     bootstrap
     ;;
-  stop | status | proxies | remove)
+  stop | status | proxies | secured | remove)
     [[ $command != remove || -d ${2:?DIR} ]] || exit 0
     absolute "${2:?DIR}"
     dir=$REPLY
@@ -258,6 +278,7 @@ case $command in
     case $command in
       stop) end TERM 10 "$dir"/broker-* ;;
       proxies) cat "$dir"/broker-*/proxy ;;
+      secured) cat "$dir"/broker-*/secured | paste -sd, ;;
       remove)
         alone "$dir"
         end KILL 10 "$dir"/broker-*

@@ -1,13 +1,13 @@
 //! Topics as an administrator sees them, for `topics plan` to compare and `topics apply` to change.
 
-use super::fault::{asked_again, by_code, by_error};
+use super::fault::{asked_again, by_answer, by_code, by_error};
+use super::ffi::{CallError, Entry, Owner};
+use super::rights::{Operation, Right};
+use super::settings::KafkaSettings;
 use super::{Quiet, ffi};
 use crate::flow::record::TopicName;
 use crate::ports::fault::Fault;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
-    TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::MetadataBroker;
 use std::collections::BTreeMap;
@@ -21,8 +21,6 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(30);
 /// The deadline of a question whose answer a start can do without.
 const BOUNDS_WAIT: Duration = Duration::from_secs(5);
-
-use super::settings::KafkaSettings;
 
 /// A topic as it is or shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,16 +68,9 @@ impl KafkaAdmin {
     /// # Errors
     /// `Retry` when the cluster did not answer, `Fatal` when rights are missing.
     pub fn current(&self, name: &TopicName) -> Result<Option<TopicSpec>, Fault> {
-        let Some((_, partitions)) = ffi::describe_topic(self.client.inner(), name.as_str(), WAIT)? else {
-            return Ok(None);
-        };
-        let what = format!("topic {name}");
-        let metadata = self.client.inner().fetch_metadata(Some(name.as_str()), WAIT);
-        let metadata = metadata.map_err(|error| by_error(&error, &what))?;
-        let first = metadata.topics().first().and_then(|topic| topic.partitions().first());
-        let replicas = first.map_or(0, |partition| i32::try_from(partition.replicas().len()).unwrap_or(i32::MAX));
-        let config = self.settings(name)?.into_iter();
-        let config = config.filter(|(_, _, is_own)| *is_own).map(|(name, value, _)| (name, value)).collect();
+        let Some((partitions, replicas, entries)) = self.described(name)? else { return Ok(None) };
+        let own = entries.into_iter().filter(|entry| entry.is_own);
+        let config = own.map(|entry| (entry.name, entry.value)).collect();
         Ok(Some(TopicSpec { name: name.clone(), partitions, replicas, config }))
     }
 
@@ -88,7 +79,9 @@ impl KafkaAdmin {
     /// # Errors
     /// The same as [`KafkaAdmin::current`]; `Retry` too when there is no such topic.
     pub fn topic_config(&self, topic: &TopicName, setting: &str) -> Result<Option<String>, Fault> {
-        Ok(self.settings(topic)?.into_iter().find(|(name, _, _)| name == setting).map(|(_, value, _)| value))
+        let what = format!("topic {topic}: {setting} could not be read");
+        let entries = self.settings(topic, &what)?;
+        Ok(entries.into_iter().find(|entry| entry.name == setting).map(|entry| entry.value))
     }
 
     /// The shortest and the longest session timeout, in milliseconds, that the broker accepts from a member of a classic
@@ -100,8 +93,8 @@ impl KafkaAdmin {
         // waited for in vain.
         let ids = || metadata.brokers().iter().map(MetadataBroker::id);
         let broker = ids().find(|id| *id == metadata.orig_broker_id()).or_else(|| ids().next())?;
-        let settings = self.described(&ResourceSpecifier::Broker(broker), "settings of a broker", BOUNDS_WAIT).ok()?;
-        let value = |wanted: &str| settings.iter().find(|(name, _, _)| name == wanted)?.1.parse().ok();
+        let settings = ffi::describe_config(self.client.inner(), &Owner::Broker(broker), BOUNDS_WAIT).ok()?;
+        let value = |wanted: &str| settings.iter().find(|entry| entry.name == wanted)?.value.parse().ok();
         Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
     }
 
@@ -116,57 +109,42 @@ impl KafkaAdmin {
     /// Creates topics. One that exists already is an error.
     ///
     /// # Errors
-    /// `Retry` or `Fatal` with the first topic that was refused; others may have been created.
+    /// `Retry` or `Fatal` with the first topic that was refused, in the broker's own words; those before it were created.
     pub fn create(&self, topics: &[TopicSpec]) -> Result<(), Fault> {
-        let new = topics.iter().map(|topic| {
-            let replicas = TopicReplication::Fixed(topic.replicas);
-            let new = NewTopic::new(topic.name.as_str(), topic.partitions, replicas);
-            topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
-        });
-        let new: Vec<NewTopic<'_>> = new.collect();
-        let results = block_on(self.client.create_topics(&new, &options()));
-        refused(results.map_err(|error| by_error(&error, "creation of topics"))?, "could not be created")
+        topics.iter().try_for_each(|TopicSpec { name, partitions, replicas, config }| {
+            ffi::create_topic(self.client.inner(), name.as_str(), (*partitions, *replicas), config, WAIT)
+                .map_err(|error| refused(&error, name, "could not be created", Operation::Create))
+        })
     }
 
     /// Deletes topics.
     ///
     /// # Errors
-    /// `Retry` or `Fatal` with the first topic that was refused.
+    /// `Retry` or `Fatal` with the first topic that was refused; those before it were deleted.
     pub fn delete(&self, topics: &[TopicName]) -> Result<(), Fault> {
-        let names: Vec<&str> = topics.iter().map(TopicName::as_str).collect();
-        let results = block_on(self.client.delete_topics(&names, &options()));
-        refused(results.map_err(|error| by_error(&error, "deletion of topics"))?, "could not be deleted")
+        topics.iter().try_for_each(|name| {
+            ffi::delete_topic(self.client.inner(), name.as_str(), WAIT)
+                .map_err(|error| refused(&error, name, "could not be deleted", Operation::Delete))
+        })
     }
 
-    /// Sets the given settings of a topic and leaves its others as they are.
+    /// Sets the given settings of a topic, all or none, and leaves its others as they are.
     ///
     /// # Errors
-    /// `Retry` or `Fatal` when refused.
+    /// `Retry` or `Fatal` when refused, in the broker's own words.
     pub fn alter_config(&self, topic: &TopicName, changes: &BTreeMap<String, String>) -> Result<(), Fault> {
-        // The call of this client replaces all settings, so the present ones go along.
-        let present = self.settings(topic)?.into_iter().filter(|(_, _, is_own)| *is_own);
-        let mut all: BTreeMap<String, String> = present.map(|(name, value, _)| (name, value)).collect();
-        all.extend(changes.clone());
-        let alter = AlterConfig::new(ResourceSpecifier::Topic(topic.as_str()));
-        let alter = all.iter().fold(alter, |alter, (name, value)| alter.set(name, value));
-        let results = block_on(self.client.alter_configs([&alter], &options()));
-        let what = format!("topic {topic}: its settings could not be changed");
-        for result in results.map_err(|error| by_error(&error, &what))? {
-            result.map_err(|(_, code)| by_code(code, &what))?;
-        }
-        Ok(())
+        ffi::set_config(self.client.inner(), topic.as_str(), changes, WAIT)
+            .map_err(|error| refused(&error, topic, "its settings could not be changed", Operation::AlterConfigs))
     }
 
     /// Raises a topic's partition count to `count`.
     ///
     /// # Errors
-    /// `Retry` or `Fatal` when refused.
+    /// `Retry` or `Fatal` when refused, in the broker's own words.
     pub fn create_partitions(&self, topic: &TopicName, count: i32) -> Result<(), Fault> {
-        let count = usize::try_from(count).map_err(|_| Fault::fatal(format!("topic {topic}: {count} partitions")))?;
-        let new = NewPartitions::new(topic.as_str(), count);
-        let results = block_on(self.client.create_partitions([&new], &options()));
-        let what = format!("topic {topic}: partitions could not be added");
-        refused(results.map_err(|error| by_error(&error, &what))?, "partitions could not be added")
+        let total = usize::try_from(count).map_err(|_| Fault::fatal(format!("topic {topic}: {count} partitions")))?;
+        ffi::create_partitions(self.client.inner(), topic.as_str(), total, WAIT)
+            .map_err(|error| refused(&error, topic, "partitions could not be added", Operation::Alter))
     }
 
     /// Deletes the records of one partition below `offset`, as retention would.
@@ -184,31 +162,19 @@ impl KafkaAdmin {
         }
     }
 
-    /// Name, value, and whether it was set for the topic itself.
-    pub(super) fn settings(&self, topic: &TopicName) -> Result<Vec<(String, String, bool)>, Fault> {
-        self.described(&ResourceSpecifier::Topic(topic.as_str()), &format!("topic {topic}: settings"), WAIT)
+    /// Partition count, number of copies and all settings of a topic.
+    pub(super) fn described(&self, topic: &TopicName) -> Result<Option<(i32, i32, Vec<Entry>)>, Fault> {
+        let Some(found) = ffi::describe_topic(self.client.inner(), topic.as_str(), WAIT)? else { return Ok(None) };
+        let entries = self.settings(topic, &format!("topic {topic}: its settings could not be read"))?;
+        Ok(Some((found.partitions, found.replicas, entries)))
     }
 
-    /// The same as [`KafkaAdmin::settings`], for a topic or a broker.
-    fn described(
-        &self,
-        asked: &ResourceSpecifier<'_>,
-        what: &str,
-        wait: Duration,
-    ) -> Result<Vec<(String, String, bool)>, Fault> {
-        let answer = asked_again(wait, |left| {
-            let options = AdminOptions::new().request_timeout(Some(left));
-            block_on(self.client.describe_configs([asked], &options)).map_err(|error| by_error(&error, what))
-        });
-        let mut settings = Vec::new();
-        for resource in answer? {
-            let ConfigResource { entries, .. } = resource.map_err(|code| by_code(code, what))?;
-            settings.extend(entries.into_iter().filter_map(|entry| {
-                let is_own = matches!(entry.source, ConfigSource::DynamicTopic);
-                Some((entry.name, entry.value?, is_own))
-            }));
-        }
-        Ok(settings)
+    fn settings(&self, topic: &TopicName, what: &str) -> Result<Vec<Entry>, Fault> {
+        let needs = [Right::topic(Operation::DescribeConfigs, topic.as_str())];
+        asked_again(WAIT, |left| {
+            ffi::describe_config(self.client.inner(), &Owner::Topic(topic.as_str()), left)
+                .map_err(|error| by_answer(&error, what, &needs))
+        })
     }
 }
 
@@ -216,11 +182,9 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(WAIT)).operation_timeout(Some(WAIT))
 }
 
-fn refused(results: Vec<Result<String, (String, Code)>>, what: &str) -> Result<(), Fault> {
-    for result in results {
-        result.map_err(|(topic, code)| by_code(code, &format!("topic {topic}: {what}")))?;
-    }
-    Ok(())
+/// The fault of a change of `topic` that needs the right `operation` on it.
+fn refused(error: &CallError, topic: &TopicName, what: &str, operation: Operation) -> Fault {
+    by_answer(error, &format!("topic {topic}: {what}"), &[Right::topic(operation, topic.as_str())])
 }
 
 /// Waits for a future of rdkafka's, whose work is done by a thread of its own: no runtime is needed.

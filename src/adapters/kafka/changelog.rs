@@ -2,9 +2,10 @@
 //! is not the last stable offset.
 
 use super::Quiet;
-use super::fault::{by_code, by_error};
+use super::fault::{by_code_of, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::partitions::list;
+use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::changelog::ChangelogReader;
@@ -88,7 +89,8 @@ impl KafkaChangelog {
                 Err(Fault::corrupt(format!("{place}: records were deleted while they were read: {text}")))
             }
             Event::Failure(Failure { code, text, place: Some(_), .. }) => {
-                Err(by_code(code, &format!("{place}: {text}")))
+                let needs = [Right::topic(Operation::Read, place.topic.as_str())];
+                Err(by_code_of(code, &format!("{place}: {text}"), &needs))
             }
             _ => Ok(Taken::Other),
         });

@@ -1,5 +1,7 @@
 //! librdkafka's error codes by what the caller does next.
 
+use super::ffi::CallError;
+use super::rights::{Right, lacking};
 use crate::ports::fault::Fault;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use std::time::{Duration, Instant};
@@ -75,6 +77,54 @@ pub(super) fn by_code(code: Code, what: &str) -> Fault {
     sorted(code, format!("{what}: {code}"))
 }
 
+/// The same as [`by_code`] for a request that needs rights: a missing one is named.
+pub(super) fn by_code_of(code: Code, what: &str, needs: &[Right<'_>]) -> Fault {
+    sorted(code, format!("{what}: {}", words(code, "", needs)))
+}
+
+/// The same as [`by_error`] for a request that needs rights: a missing one is named.
+pub(super) fn by_error_of(error: &KafkaError, what: &str, needs: &[Right<'_>]) -> Fault {
+    match error.rdkafka_error_code().filter(|code| lacking(*code, needs).is_some()) {
+        Some(code) => by_code_of(code, what, needs),
+        None => by_error(error, what),
+    }
+}
+
+/// The fault of a question or change that an administrator's request made: the broker's own sentence is kept, and a missing
+/// right is named. What a broker has looked at and refused it refuses again: no `Retry`.
+pub(super) fn by_answer(error: &CallError, what: &str, needs: &[Right<'_>]) -> Fault {
+    let message = format!("{what}: {}", words(error.code, &error.text, needs));
+    if is_refused(error.code) || is_refused_change(error.code) {
+        Fault::fatal(message)
+    } else {
+        sorted(error.code, message)
+    }
+}
+
+/// What is said of an error: the missing right, or the author's own sentence, or the code's description.
+pub(super) fn words(code: Code, said: &str, needs: &[Right<'_>]) -> String {
+    let described = code.to_string();
+    match lacking(code, needs) {
+        Some(right) => format!("{right} ({code:?})"),
+        None if said.is_empty() || described.contains(said) => described,
+        None => format!("{said} ({code:?})"),
+    }
+}
+
+/// Whether the broker refuses a change of a topic, and would refuse it again.
+fn is_refused_change(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidConfig
+            | Code::InvalidPartitions
+            | Code::InvalidReplicationFactor
+            | Code::InvalidReplicaAssignment
+            | Code::InvalidRequest
+            | Code::PolicyViolation
+            | Code::TopicAlreadyExists
+    )
+}
+
 fn sorted(code: Code, message: String) -> Fault {
     if is_membership_over(code) {
         Fault::fenced(message)
@@ -130,6 +180,7 @@ pub(super) fn asked_again<T>(wait: Duration, mut ask: impl FnMut(Duration) -> Re
 #[cfg(test)]
 mod tests {
     use super::super::ffi;
+    use super::super::rights::Operation;
     use super::*;
     use crate::adapters::documented;
     use rdkafka::types::RDKafkaConfRes;
@@ -174,6 +225,30 @@ mod tests {
         assert!(by_code(Code::IllegalGeneration, "group g").is_fenced());
         assert!(matches!(by_code(Code::TopicAuthorizationFailed, "topic t"), Fault::Fatal(_)));
         assert!(by_code(Code::TopicAuthorizationFailed, "topic t").to_string().starts_with("topic t: "));
+    }
+
+    #[test]
+    fn an_administrators_refusal_keeps_the_brokers_sentence_and_names_a_missing_right() {
+        let said = |code, text: &str| {
+            let needs = [Right::topic(Operation::AlterConfigs, "readings")];
+            by_answer(&CallError { code, text: text.into() }, "topic readings", &needs)
+        };
+        let refused = said(Code::InvalidConfig, "Invalid value two for configuration min.insync.replicas");
+        assert!(matches!(refused, Fault::Fatal(_)));
+        assert_eq!(
+            refused.to_string(),
+            "topic readings: Invalid value two for configuration min.insync.replicas (InvalidConfig)"
+        );
+        let plain = said(Code::InvalidReplicationFactor, "Broker: Invalid replication factor");
+        assert_eq!(
+            plain.to_string(),
+            "topic readings: InvalidReplicationFactor (Broker: Invalid replication factor)",
+            "the code's own description is said once"
+        );
+        let denied = said(Code::TopicAuthorizationFailed, "Topic authorization failed.").to_string();
+        assert!(denied.contains("no right AlterConfigs on topic readings") && !denied.contains("failed."), "{denied}");
+        assert!(said(Code::NotController, "").is_retry());
+        assert!(said(Code::OperationTimedOut, "Timed out waiting for controller").is_retry());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Questions about the group and its log; every call may be made while another thread polls.
 
 use super::Quiet;
-use super::fault::{by_code, by_error};
+use super::fault::{by_code_of, by_error_of};
 use super::ffi;
 use super::partitions::list;
+use super::rights::{Operation, Right};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
@@ -57,11 +58,14 @@ impl Group for KafkaGroup {
         }
         let what = format!("group {}: committed offsets", self.name);
         let asked = list(partitions.iter().map(|partition| (partition, 0)))?;
-        let answer = self.consumer.committed_offsets(asked, wait).map_err(|error| by_error(&error, &what))?;
+        let of_group = Right::group(Operation::Describe, &self.name);
+        let answer =
+            self.consumer.committed_offsets(asked, wait).map_err(|error| by_error_of(&error, &what, &[of_group]))?;
         let one = |TopicPartition { topic, partition }: &TopicPartition| {
             let element = answer.find_partition(topic.as_str(), partition.0);
             let element = element.ok_or_else(|| Fault::retry(format!("{what}: {topic}-{partition} is missing")))?;
-            element.error().map_err(|error| by_error(&error, &format!("{what}: {topic}-{partition}")))?;
+            let needs = [of_group, Right::topic(Operation::Describe, topic.as_str())];
+            element.error().map_err(|error| by_error_of(&error, &format!("{what}: {topic}-{partition}"), &needs))?;
             Ok(match element.offset() {
                 Offset::Offset(offset) => {
                     Some(Committed { next_offset: NextOffset(offset), metadata: element.metadata().to_owned() })
@@ -74,10 +78,10 @@ impl Group for KafkaGroup {
 
     fn bounds(&self, partition: &TopicPartition, wait: Duration) -> Result<Bounds, Fault> {
         let TopicPartition { topic, partition: number } = partition;
-        let (start, end) = self
-            .consumer
-            .fetch_watermarks(topic.as_str(), number.0, wait)
-            .map_err(|error| by_error(&error, &format!("{partition}: start and end")))?;
+        let (start, end) = self.consumer.fetch_watermarks(topic.as_str(), number.0, wait).map_err(|error| {
+            let needs = [Right::topic(Operation::Describe, topic.as_str())];
+            by_error_of(&error, &format!("{partition}: start and end"), &needs)
+        })?;
         Ok(Bounds { start: NextOffset(start), end: NextOffset(end) })
     }
 
@@ -85,13 +89,13 @@ impl Group for KafkaGroup {
         let client = self.consumer.client();
         let cluster_id =
             client.fetch_cluster_id(wait).ok_or_else(|| Fault::retry("the cluster did not tell its id"))?;
-        let (topic_id, _) = ffi::describe_topic(client, topic.as_str(), wait)?
+        let found = ffi::describe_topic(client, topic.as_str(), wait)?
             .ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
-        Ok(LogIds { cluster_id, topic_id })
+        Ok(LogIds { cluster_id, topic_id: found.id })
     }
 
     fn partition_count(&self, topic: &TopicName, wait: Duration) -> Result<Option<i32>, Fault> {
-        Ok(ffi::describe_topic(self.consumer.client(), topic.as_str(), wait)?.map(|(_, count)| count))
+        Ok(ffi::describe_topic(self.consumer.client(), topic.as_str(), wait)?.map(|found| found.partitions))
     }
 
     fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
@@ -120,7 +124,9 @@ impl Group for KafkaGroup {
             return Err(Fault::fenced(format!("group {}: this member has left", self.name)));
         }
         ffi::membership(self.consumer.client()).map_err(Fault::fenced)?;
-        ffi::commit(self.consumer.client(), &offsets(commits)?, wait)
-            .map_err(|code| by_code(code, &format!("group {}: commit of offsets", self.name)))
+        ffi::commit(self.consumer.client(), &offsets(commits)?, wait).map_err(|code| {
+            let needs = [Right::group(Operation::Read, &self.name)];
+            by_code_of(code, &format!("group {}: commit of offsets", self.name), &needs)
+        })
     }
 }

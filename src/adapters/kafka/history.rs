@@ -1,10 +1,11 @@
 //! The audit's reading of a topic: everything that a committed reader sees, from end to end.
 
 use super::Quiet;
-use super::fault::{self, by_code, by_error};
+use super::fault::{self, by_code_of, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::group::KafkaGroup;
 use super::partitions::list;
+use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
@@ -88,7 +89,10 @@ impl KafkaHistory {
             match step {
                 Some(Step::Done) => break,
                 Some(Step::Progress) => until = fault::deadline(WAIT),
-                Some(Step::Failed(code, text)) => return Err(by_code(code, &format!("{place}: {text}"))),
+                Some(Step::Failed(code, text)) => {
+                    let needs = [Right::topic(Operation::Read, place.topic.as_str())];
+                    return Err(by_code_of(code, &format!("{place}: {text}"), &needs));
+                }
                 Some(Step::Idle) | None if fault::left(until).is_zero() => {
                     return Err(Fault::retry(format!("{place}: nothing new within {} s", WAIT.as_secs())));
                 }
@@ -108,9 +112,9 @@ enum Step {
 
 impl KafkaHistory {
     fn places(&self, topic: &TopicName) -> Result<Vec<TopicPartition>, Fault> {
-        let count = ffi::describe_topic(self.consumer.client(), topic.as_str(), WAIT)?;
-        let (_, count) = count.ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
-        Ok((0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number))).collect())
+        let found = ffi::describe_topic(self.consumer.client(), topic.as_str(), WAIT)?;
+        let found = found.ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
+        Ok((0..found.partitions).map(|number| TopicPartition::new(topic.clone(), Partition(number))).collect())
     }
 }
 

@@ -19,6 +19,7 @@ mod partitions;
 pub mod producer;
 #[cfg(test)]
 mod refusals;
+pub mod rights;
 pub mod settings;
 pub mod taint;
 mod topics;
@@ -30,6 +31,7 @@ pub use feed::KafkaFeed;
 pub use history::KafkaHistory;
 pub use offsets::KafkaOffsets;
 pub use producer::KafkaSink;
+pub use rights::{Operation, Right};
 pub use settings::{GroupProtocol, KafkaSettings, MAX_POLL_INTERVAL};
 
 use rdkafka::config::RDKafkaLogLevel;

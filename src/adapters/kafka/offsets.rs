@@ -4,9 +4,10 @@
 //! Apache Kafka 4.3.1 with the classic protocol; under KIP-848 it is the same by the broker's source.
 
 use super::Quiet;
-use super::fault::{by_code, by_error};
+use super::fault::{by_code_of, by_error};
 use super::ffi;
 use super::group::offsets;
+use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
 use crate::flow::record::TopicPartition;
 use crate::ports::fault::Fault;
@@ -39,7 +40,9 @@ impl Offsets for KafkaOffsets {
     }
 
     fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {
-        ffi::commit(self.consumer.client(), &offsets(commits)?, wait)
-            .map_err(|code| by_code(code, &format!("group {}: commit of offsets", self.group)))
+        ffi::commit(self.consumer.client(), &offsets(commits)?, wait).map_err(|code| {
+            let needs = [Right::group(Operation::Read, &self.group)];
+            by_code_of(code, &format!("group {}: commit of offsets", self.group), &needs)
+        })
     }
 }

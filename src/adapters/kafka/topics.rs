@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 impl TopicAdmin for KafkaAdmin {
     fn describe(&mut self, names: &[TopicName]) -> Result<Vec<Option<FoundTopic>>, Fault> {
         let found = names.iter().map(|name| {
-            let Some(TopicSpec { partitions, replicas, .. }) = self.current(name)? else { return Ok(None) };
-            let config = self.settings(name)?.into_iter().map(|(key, value, _)| (key, value)).collect();
+            let Some((partitions, replicas, entries)) = self.described(name)? else { return Ok(None) };
+            let config = entries.into_iter().map(|entry| (entry.name, entry.value)).collect();
             Ok(Some(FoundTopic { partitions, replicas, config }))
         });
         found.collect()

@@ -1,8 +1,9 @@
 //! Failures that the client reports: some end the member, some go to the listener, some are only logged.
 
 use crate::adapters::kafka::consumer::KafkaSource;
-use crate::adapters::kafka::fault::{self, by_code};
+use crate::adapters::kafka::fault::{self, by_code_of};
 use crate::adapters::kafka::ffi::Failure;
+use crate::adapters::kafka::rights::{Operation, Right};
 use crate::ports::fault::Fault;
 use crate::ports::source::Listener;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -61,8 +62,14 @@ impl KafkaSource {
                 self.refused("it has as many members as the broker's group.max.size allows: raise that, or run fewer");
                 Ok(())
             }
-            (code, Some((topic, partition, _))) => Err(by_code(*code, &format!("{topic}-{partition}: {text}"))),
-            (code, None) => Err(by_code(*code, &format!("group {}: {text}", self.group.name()))),
+            (code, Some((topic, partition, _))) => {
+                let needs = [Right::topic(Operation::Read, topic)];
+                Err(by_code_of(*code, &format!("{topic}-{partition}: {text}"), &needs))
+            }
+            (code, None) => {
+                let needs = [Right::group(Operation::Read, self.group.name())];
+                Err(by_code_of(*code, &format!("group {}: {text}", self.group.name()), &needs))
+            }
         }
     }
 

@@ -1,14 +1,15 @@
 //! Questions to the cluster: of itself, of a topic, of a group.
 
 use crate::adapters::kafka::fault;
-use crate::adapters::kafka::ffi::queue::OneShot;
-use crate::adapters::kafka::ffi::texts::{c_string, elements, millis, owned, text};
+use crate::adapters::kafka::ffi::errors::{CallError, c_string};
+use crate::adapters::kafka::ffi::request::{pointers, request};
+use crate::adapters::kafka::ffi::texts::{elements, millis, owned, text};
+use crate::adapters::kafka::rights::{Operation, Right};
 use crate::ports::fault::Fault;
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka_sys as sys;
-use std::ffi::c_char;
 use std::ptr;
 use std::time::Duration;
 
@@ -25,7 +26,19 @@ pub(in crate::adapters::kafka) fn await_metadata<C: ClientContext>(client: &Clie
     }
 }
 
-/// Id and partition count of a topic; `None` when there is no such topic.
+/// A topic as the cluster describes it.
+pub(in crate::adapters::kafka) struct DescribedTopic {
+    /// Its id.
+    pub(in crate::adapters::kafka) id: String,
+    /// Its partition count.
+    pub(in crate::adapters::kafka) partitions: i32,
+    /// The number of copies of its first partition.
+    pub(in crate::adapters::kafka) replicas: i32,
+    /// The operations that this user may perform on it; `None` where the cluster does not say.
+    pub(in crate::adapters::kafka) allowed: Option<Vec<Operation>>,
+}
+
+/// Describes a topic; `None` when there is no such topic.
 ///
 /// # Errors
 /// `Retry` when nobody answered within `wait`, `Fatal` when rights are missing.
@@ -33,7 +46,7 @@ pub(in crate::adapters::kafka) fn describe_topic<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     wait: Duration,
-) -> Result<Option<(String, i32)>, Fault> {
+) -> Result<Option<DescribedTopic>, Fault> {
     fault::asked_again(wait, |left| {
         let described = ask_controller(client, topic, left);
         if described.is_err() {
@@ -42,7 +55,8 @@ pub(in crate::adapters::kafka) fn describe_topic<C: ClientContext>(
             // too.
             await_metadata(client, wait.min(Duration::from_secs(1)));
         }
-        described
+        let what = format!("topic {topic}: could not be described");
+        described.map_err(|error| fault::by_answer(&error, &what, &[Right::topic(Operation::Describe, topic)]))
     })
 }
 
@@ -51,56 +65,72 @@ fn ask_controller<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     wait: Duration,
-) -> Result<Option<(String, i32)>, Fault> {
-    let what = format!("topic {topic}: could not be described");
+) -> Result<Option<DescribedTopic>, CallError> {
     let name = c_string(topic)?;
-    let mut names = [name.as_ptr()];
-    let answers = OneShot::new(client).ok_or_else(|| Fault::retry(what.clone()))?;
-    let until = fault::deadline(wait);
-    // SAFETY: the names outlive the collection, which copies them; collection and options are destroyed after the call,
-    // which copies them too; the answer comes as an event of our queue.
-    unsafe {
-        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let options = sys::rd_kafka_AdminOptions_new(
-            client.native_ptr(),
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-        );
-        let mut error = [0 as c_char; 256];
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait).max(1), error.as_mut_ptr(), error.len());
-        sys::rd_kafka_DescribeTopics(client.native_ptr(), topics, options, answers.queue.as_ptr());
-        sys::rd_kafka_AdminOptions_destroy(options);
-        sys::rd_kafka_TopicCollection_destroy(topics);
-    }
-    // librdkafka answers by itself at the timeout; a little more, so that its words are heard.
-    let answer = answers.next(fault::left(until) + Duration::from_millis(200));
-    let answer = answer.ok_or_else(|| Fault::retry(format!("{what}: no answer")))?;
-    let event = answer.event.as_ptr();
+    let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    let answer = request(client, kind, wait, |parts| {
+        let mut names = [name.as_ptr()];
+        // SAFETY: the names outlive the collection, which copies them; it is destroyed after the call, which copies it. An
+        // error of the option is ours; where it is refused, the operations stay unknown.
+        unsafe {
+            let refused = sys::rd_kafka_AdminOptions_set_include_authorized_operations(parts.options, 1);
+            if !refused.is_null() {
+                sys::rd_kafka_error_destroy(refused);
+            }
+            let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            sys::rd_kafka_DescribeTopics(parts.client, topics, parts.options, parts.queue);
+            sys::rd_kafka_TopicCollection_destroy(topics);
+        }
+    })?;
     // SAFETY: the event lives to the end of the function; its topics and their texts are its own and are copied.
     unsafe {
-        match Code::from(sys::rd_kafka_event_error(event)) {
-            Code::NoError => {}
-            code => return Err(fault::by_code(code, &what)),
-        }
-        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        let result = sys::rd_kafka_event_DescribeTopics_result(answer.event.as_ptr());
         if result.is_null() {
-            return Err(Fault::retry(format!("{what}: an answer of another kind")));
+            return Err(CallError::strange());
         }
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        if topics.is_null() || count == 0 {
-            return Ok(None);
-        }
-        let description = *topics;
-        match Code::from(sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description))) {
+        let Some(description) = pointers(topics, count).first().copied() else { return Ok(None) };
+        let error = sys::rd_kafka_TopicDescription_error(description);
+        match Code::from(sys::rd_kafka_error_code(error)) {
             Code::NoError => {}
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => return Ok(None),
-            code => return Err(fault::by_code(code, &what)),
+            code => return Err(CallError { code, text: owned(text(sys::rd_kafka_error_string(error))) }),
         }
-        let mut partitions = 0;
-        sys::rd_kafka_TopicDescription_partitions(description, &raw mut partitions);
+        let mut count = 0;
+        let partitions = sys::rd_kafka_TopicDescription_partitions(description, &raw mut count);
+        let number = |count| i32::try_from(count).unwrap_or(i32::MAX);
+        let mut replicas = 0;
+        if let Some(first) = pointers(partitions, count).first().copied() {
+            sys::rd_kafka_TopicPartitionInfo_replicas(first, &raw mut replicas);
+        }
         let id = sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(description));
-        Ok(Some((owned(text(id)), i32::try_from(partitions).unwrap_or(i32::MAX))))
+        let mut operations = 0;
+        let allowed = sys::rd_kafka_TopicDescription_authorized_operations(description, &raw mut operations);
+        let allowed = (!allowed.is_null()).then(|| std::slice::from_raw_parts(allowed, operations));
+        Ok(Some(DescribedTopic {
+            id: owned(text(id)),
+            partitions: number(count),
+            replicas: number(replicas),
+            allowed: allowed.map(|all| all.iter().copied().filter_map(operation).collect()),
+        }))
     }
+}
+
+/// One of librdkafka's operations as ours; `None` for one that topics do not have.
+fn operation(operation: sys::rd_kafka_AclOperation_t) -> Option<Operation> {
+    use sys::rd_kafka_AclOperation_t as Acl;
+    Some(match operation {
+        Acl::RD_KAFKA_ACL_OPERATION_READ => Operation::Read,
+        Acl::RD_KAFKA_ACL_OPERATION_WRITE => Operation::Write,
+        Acl::RD_KAFKA_ACL_OPERATION_CREATE => Operation::Create,
+        Acl::RD_KAFKA_ACL_OPERATION_DELETE => Operation::Delete,
+        Acl::RD_KAFKA_ACL_OPERATION_ALTER => Operation::Alter,
+        Acl::RD_KAFKA_ACL_OPERATION_DESCRIBE => Operation::Describe,
+        Acl::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS => Operation::DescribeConfigs,
+        Acl::RD_KAFKA_ACL_OPERATION_ALTER_CONFIGS => Operation::AlterConfigs,
+        _ => return None,
+    })
 }
 
 /// A member of a group: the id of its client, and its assigned partitions.
@@ -120,58 +150,42 @@ pub(in crate::adapters::kafka) fn describe_group<C: ClientContext>(
     group: &str,
     wait: Duration,
 ) -> Result<Vec<Described>, Fault> {
-    fault::asked_again(wait, |left| ask_coordinator(client, group, left))
+    let what = format!("group {group}: could not be described");
+    fault::asked_again(wait, |left| {
+        ask_coordinator(client, group, left)
+            .map_err(|error| fault::by_answer(&error, &what, &[Right::group(Operation::Describe, group)]))
+    })
 }
 
 /// The same as [`describe_group`], asked of the coordinator that the client knows now.
-fn ask_coordinator<C: ClientContext>(client: &Client<C>, group: &str, wait: Duration) -> Result<Vec<Described>, Fault> {
-    let what = format!("group {group}: could not be described");
+fn ask_coordinator<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    wait: Duration,
+) -> Result<Vec<Described>, CallError> {
     let name = c_string(group)?;
-    let mut names = [name.as_ptr()];
-    let answers = OneShot::new(client).ok_or_else(|| Fault::retry(what.clone()))?;
-    let until = fault::deadline(wait);
-    // SAFETY: the name outlives the call, which copies it, as it does the options, which are destroyed after it; the answer
-    // comes as an event of our queue.
-    unsafe {
-        let options = sys::rd_kafka_AdminOptions_new(
-            client.native_ptr(),
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
-        );
-        let mut error = [0 as c_char; 256];
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait).max(1), error.as_mut_ptr(), error.len());
-        sys::rd_kafka_DescribeConsumerGroups(
-            client.native_ptr(),
-            names.as_mut_ptr(),
-            names.len(),
-            options,
-            answers.queue.as_ptr(),
-        );
-        sys::rd_kafka_AdminOptions_destroy(options);
-    }
-    let answer = answers.next(fault::left(until) + Duration::from_millis(200));
-    let answer = answer.ok_or_else(|| Fault::retry(format!("{what}: no answer")))?;
-    let event = answer.event.as_ptr();
+    let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    let answer = request(client, kind, wait, |parts| {
+        let mut names = [name.as_ptr()];
+        // SAFETY: the name outlives the call, which copies it.
+        unsafe {
+            sys::rd_kafka_DescribeConsumerGroups(parts.client, names.as_mut_ptr(), 1, parts.options, parts.queue);
+        }
+    })?;
     // SAFETY: the event lives to the end of the function; its groups, members, lists and texts are its own and are copied.
     unsafe {
-        match Code::from(sys::rd_kafka_event_error(event)) {
-            Code::NoError => {}
-            code => return Err(fault::by_code(code, &what)),
-        }
-        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(answer.event.as_ptr());
         if result.is_null() {
-            return Err(Fault::retry(format!("{what}: an answer of another kind")));
+            return Err(CallError::strange());
         }
         let mut count = 0;
         let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-        if groups.is_null() || count == 0 {
-            return Ok(Vec::new());
-        }
-        let description = *groups;
+        let Some(description) = pointers(groups, count).first().copied() else { return Ok(Vec::new()) };
         let error = sys::rd_kafka_ConsumerGroupDescription_error(description);
         match if error.is_null() { Code::NoError } else { Code::from(sys::rd_kafka_error_code(error)) } {
             Code::NoError => {}
             Code::GroupIdNotFound => return Ok(Vec::new()),
-            code => return Err(fault::by_code(code, &what)),
+            code => return Err(CallError { code, text: owned(text(sys::rd_kafka_error_string(error))) }),
         }
         let members = 0..sys::rd_kafka_ConsumerGroupDescription_member_count(description);
         let member = |number| {

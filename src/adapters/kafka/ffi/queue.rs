@@ -1,7 +1,8 @@
 //! Queues that events arrive in: those of a client, and one for the answer of one call.
 
+use crate::adapters::kafka::ffi::errors::c_string;
 use crate::adapters::kafka::ffi::event::{Event, Owned};
-use crate::adapters::kafka::ffi::texts::{c_string, millis};
+use crate::adapters::kafka::ffi::texts::millis;
 use crate::ports::fault::Fault;
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
@@ -54,7 +55,7 @@ impl<K> Queue<K> {
         partition: i32,
         into: Option<&Self>,
     ) -> Result<(), Fault> {
-        let name = c_string(topic)?;
+        let name = c_string(topic).map_err(|error| Fault::fatal(error.text))?;
         let into = into.map_or(ptr::null_mut(), |queue| queue.queue.as_ptr());
         // SAFETY: a live client and a text that outlives the call; the answer is null or a reference of our own, destroyed
         // after the call that reads it, and librdkafka takes a reference of its own on `into`.

@@ -1,9 +1,8 @@
 //! Texts, bytes, lists and waits between Rust and C.
 
-use crate::ports::fault::Fault;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka_sys as sys;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::time::Duration;
 
 /// Milliseconds as librdkafka wants them, rounded up so that a short wait is not a busy loop.
@@ -20,11 +19,6 @@ pub(super) unsafe fn text<'a>(text: *const c_char) -> &'a [u8] {
 
 pub(super) fn owned(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-pub(super) fn c_string(text: &str) -> Result<CString, Fault> {
-    CString::new(text)
-        .map_err(|_| Fault::fatal(format!("{text:?} holds a zero byte, which Kafka's client cannot send")))
 }
 
 /// # Safety

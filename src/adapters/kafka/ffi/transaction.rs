@@ -1,41 +1,15 @@
 //! The calls of a producer's transaction.
 
+use crate::adapters::kafka::ffi::errors::{CallError, c_string, called};
 use crate::adapters::kafka::ffi::membership::GroupMetadata;
-use crate::adapters::kafka::ffi::texts::{millis, owned, text};
+use crate::adapters::kafka::ffi::texts::millis;
 use crate::ports::source::Membership;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{ClientContext, TopicPartitionList};
 use rdkafka_sys as sys;
-use std::ffi::CString;
 use std::ptr::{self, NonNull};
 use std::time::Duration;
-
-/// Why a call of a transaction failed.
-#[derive(Debug)]
-pub(in crate::adapters::kafka) struct CallError {
-    /// The code.
-    pub(in crate::adapters::kafka) code: Code,
-    /// librdkafka's words.
-    pub(in crate::adapters::kafka) text: String,
-}
-
-/// # Safety
-/// `error` is null or an error of librdkafka that nobody else owns.
-unsafe fn called(error: *mut sys::rd_kafka_error_t) -> Result<(), CallError> {
-    if error.is_null() {
-        return Ok(());
-    }
-    // SAFETY: the caller's promise; the text is copied before the error is destroyed.
-    unsafe {
-        let copied = CallError {
-            code: sys::rd_kafka_error_code(error).into(),
-            text: owned(text(sys::rd_kafka_error_string(error))),
-        };
-        sys::rd_kafka_error_destroy(error);
-        Err(copied)
-    }
-}
 
 /// Adds offsets to the open transaction, in the name of a membership captured earlier.
 ///
@@ -47,9 +21,6 @@ pub(in crate::adapters::kafka) fn send_offsets<C: ClientContext>(
     membership: &Membership,
     wait: Duration,
 ) -> Result<(), CallError> {
-    let c_string = |text: &str| {
-        CString::new(text).map_err(|_| CallError { code: Code::InvalidArgument, text: "zero byte in a name".into() })
-    };
     let group = c_string(membership.group())?;
     let member_id = c_string(membership.member_id())?;
     let instance_id = membership.instance_id().map(c_string).transpose()?;

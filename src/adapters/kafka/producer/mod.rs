@@ -22,6 +22,7 @@ use crate::adapters::kafka::fault::{self, by_error, in_transaction, is_consequen
 use crate::adapters::kafka::ffi::{self, CallError, Event, Queue};
 use crate::adapters::kafka::group::offsets;
 use crate::adapters::kafka::producer::deliveries::code_of;
+use crate::adapters::kafka::rights::{Operation, Right, lacking};
 use crate::adapters::kafka::settings::KafkaSettings;
 use crate::adapters::kafka::taint::TaintWatch;
 use crate::adapters::kafka::{admin, log_line};
@@ -35,7 +36,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -149,14 +150,18 @@ impl KafkaSink {
         }
     }
 
-    /// Every error ends the producer's use; its code decides the rest.
-    fn spoil(&mut self, code: Code, what: &str) -> Fault {
+    /// Every error ends the producer's use; its code decides the rest. `needs` are the rights of the call beside the one on the
+    /// transactional id, which each call needs.
+    fn spoil(&mut self, code: Code, what: &str, needs: &[Right<'_>]) -> Fault {
         let cause = self.cause(code);
         let code = cause.as_ref().map_or(code, code_of);
         self.is_fenced |= is_producer_fenced(code);
         self.is_unanswered |= is_timeout(code);
         let told = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-        let fault = in_transaction(code, format!("producer {}: {what}{told}", self.transactional_id));
+        let own = [Right::transactional_id(&self.transactional_id)];
+        let denied = lacking(code, needs).or_else(|| lacking(code, &own));
+        let denied = denied.map_or_else(String::new, |right| format!(": {right}"));
+        let fault = in_transaction(code, format!("producer {}: {what}{told}{denied}", self.transactional_id));
         if matches!(fault, Fault::Corrupt(_)) {
             self.limits.clear(); // a topic's limits may have changed
         }
@@ -172,8 +177,8 @@ impl KafkaSink {
         live.producer.begin_transaction().err().filter(|cause| !is_consequence(code_of(cause)))
     }
 
-    fn called(&mut self, result: Result<(), CallError>, call: &str) -> Result<(), Fault> {
-        result.map_err(|CallError { code, text }| self.spoil(code, &format!("{call}: {code}: {text}")))?;
+    fn called(&mut self, result: Result<(), CallError>, call: &str, needs: &[Right<'_>]) -> Result<(), Fault> {
+        result.map_err(|CallError { code, text }| self.spoil(code, &format!("{call}: {code}: {text}"), needs))?;
         self.catch_up();
         Ok(())
     }
@@ -207,9 +212,14 @@ impl KafkaSink {
         result.is_ok()
     }
 
+    /// The fault of a message that `topic` did not take.
+    fn refused(&mut self, code: Code, topic: &str, said: &dyn std::fmt::Display) -> Fault {
+        self.spoil(code, &format!("topic {topic}: {said}"), &[Right::topic(Operation::Write, topic)])
+    }
+
     fn failed_delivery(&mut self) -> Result<(), Fault> {
         match self.live()?.producer.client().context().take_failed() {
-            Some((topic, code)) => Err(self.spoil(code, &format!("topic {topic}: {code}"))),
+            Some((topic, code)) => Err(self.refused(code, &topic, &code)),
             None => Ok(()),
         }
     }
@@ -229,8 +239,10 @@ impl KafkaSink {
         // The predecessor's open transaction is aborted first, which needs the coordinator and its markers.
         let wait = self.settings.transaction_timeout() + Duration::from_secs(10);
         producer.init_transactions(wait).map_err(|error| {
-            let message = format!("{what}: init_transactions: {error}");
-            in_transaction(code_of(&error), message)
+            let code = code_of(&error);
+            let denied = lacking(code, &[Right::transactional_id(&self.transactional_id)]);
+            let denied = denied.map_or_else(String::new, |right| format!(": {right}"));
+            in_transaction(code, format!("{what}: init_transactions: {error}{denied}"))
         })?;
         let calls = Bounded::start("offsets");
         let calls = calls.map_err(|error| Fault::retry(format!("{what}: no thread")).because(error))?;
@@ -246,7 +258,7 @@ impl Sink for KafkaSink {
         self.live()?.producer.client().context().with(|seen| seen.ends.clear());
         let result = self.live()?.producer.begin_transaction();
         self.watch.begin();
-        result.map_err(|error| self.spoil(code_of(&error), &format!("begin: {error}")))
+        result.map_err(|error| self.spoil(code_of(&error), &format!("begin: {error}"), &[]))
     }
 
     fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
@@ -272,11 +284,11 @@ impl Sink for KafkaSink {
                     record = back;
                     let until = *until.get_or_insert_with(|| fault::deadline(self.settings.transaction_timeout()));
                     if fault::left(until).is_zero() {
-                        return Err(self.spoil(Code::QueueFull, &format!("topic {topic}: {}", Code::QueueFull)));
+                        return Err(self.refused(Code::QueueFull, topic, &Code::QueueFull));
                     }
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, _)) => return Err(self.spoil(code_of(&error), &format!("topic {topic}: {error}"))),
+                Err((error, _)) => return Err(self.refused(code_of(&error), topic, &error)),
             }
         }
     }
@@ -284,7 +296,7 @@ impl Sink for KafkaSink {
     fn flush(&mut self) -> Result<(), Fault> {
         let flushed = ffi::flush(self.live()?.producer.client(), self.settings.transaction_timeout());
         self.failed_delivery()?;
-        flushed.map_err(|code| self.spoil(code, &format!("flush: {code}")))
+        flushed.map_err(|code| self.spoil(code, &format!("flush: {code}"), &[]))
     }
 
     fn ends(&self) -> Vec<(TopicPartition, NextOffset)> {
@@ -299,7 +311,7 @@ impl Sink for KafkaSink {
         if commits.is_empty() {
             return Ok(());
         }
-        let (list, membership) = (offsets(commits)?, membership.clone());
+        let (list, group, membership) = (offsets(commits)?, membership.group(), membership.clone());
         let wait = self.offsets_wait.min(self.settings.transaction_timeout());
         let live = self.live()?;
         let producer = Arc::clone(&live.producer);
@@ -315,13 +327,19 @@ impl Sink for KafkaSink {
         });
         let is_late = result.as_ref().is_err_and(|error| is_timeout(error.code));
         self.offsets_wait = if is_late { (2 * wait).min(self.settings.transaction_timeout()) } else { OFFSETS_WAIT };
-        self.called(result, "send_offsets")
+        let topics: BTreeSet<&TopicName> = commits.iter().map(|(place, _)| &place.topic).collect();
+        let mut needs = vec![Right::group(Operation::Read, group)];
+        // Which of several topics is meant is not said.
+        if let (Some(topic), 1) = (topics.first(), topics.len()) {
+            needs.push(Right::topic(Operation::Read, topic.as_str()));
+        }
+        self.called(result, "send_offsets", &needs)
     }
 
     fn commit(&mut self) -> Result<(), Fault> {
         failpoint!(K10, after Duration::from_millis(1));
         let result = ffi::commit_transaction(self.live()?.producer.client(), self.settings.transaction_timeout());
-        self.called(result, "commit")?;
+        self.called(result, "commit", &[])?;
         self.watch.end();
         self.failed_delivery()
     }
