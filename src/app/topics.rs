@@ -6,9 +6,11 @@ use crate::app::confirm::confirm;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::table;
+use crate::ports::Fault;
 use crate::ports::topics::TopicAdmin;
 use crate::settings::{Need, Settings};
-use crate::topics::{self, Finding, Plan, TopicSpec};
+use crate::topics::{self, Finding, Outcome, Plan, Planned, TopicSpec};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
@@ -146,15 +148,32 @@ fn apply(
         writeln!(out, "nothing was changed")?;
         return Ok(Exit::Failed);
     }
-    let mut failures = Vec::new();
-    let outcome = topics::apply(topics, &plan, admin, &mut |topic, change, made| {
+    let (mut failures, mut failed) = (Vec::new(), BTreeSet::new());
+    topics::apply(topics, &plan, admin, &mut |topic, change, made| {
         if let Err(reason) = made {
             failures.push(format!("{}: {}: {reason}", topic.name, change.describe()));
+            failed.insert((topic.name.to_string(), change.describe()));
         }
     });
-    if outcome.created + outcome.altered > 0 {
-        settle(topics, &plan, admin)?;
+    let mut made = plan.changes.clone();
+    made.retain(|planned| !failed.contains(&(planned.topic.clone(), planned.change.describe())));
+    let mut failed: BTreeSet<String> = failed.into_iter().map(|(topic, _)| topic).collect();
+    match unseen(topics, &made, admin, LOOKS) {
+        Ok(unseen) => failures.extend(unseen.into_iter().map(|planned| {
+            failed.insert(planned.topic.clone());
+            format!(
+                "{}: {}: accepted, and the brokers do not show it after 10 s: something else sets it back, or they are slow; \
+                 `topics plan` looks again",
+                planned.topic,
+                planned.change.describe()
+            )
+        })),
+        Err(fault) => {
+            failed.extend(made.iter().map(|planned| planned.topic.clone()));
+            failures.push(format!("what was accepted could not be looked at: {fault}; `topics plan` looks again"));
+        }
     }
+    let outcome = Outcome::of(&plan, &failed);
     if is_json {
         table::json(&serde_json::json!({ "plan": plan, "outcome": outcome, "failures": failures }), out)?;
     } else {
@@ -166,19 +185,31 @@ fn apply(
     Ok(if outcome.failed == 0 { Exit::Done } else { Exit::Failed })
 }
 
-/// Waits until the brokers show what was applied, 10 s at most: they learn of it from the controller a moment later
-/// (0.4 s tried on Kafka 4.3.1), and an instance that starts next should find the topics.
-fn settle(topics: &[TopicSpec], applied: &Plan, admin: &mut dyn TopicAdmin) -> Result<(), Failure> {
-    let is_still_to_come = |left: &Plan| {
-        left.changes.iter().any(|change| applied.changes.iter().any(|made| made == change && made.blocked.is_none()))
-    };
-    for _ in 0..100 {
-        if !is_still_to_come(&topics::plan(topics, admin, true)?) {
+/// The number of looks, 100 ms apart, for what was applied.
+const LOOKS: usize = 100;
+
+/// Waits until the brokers show what was `made`: they learn of it from the controller a moment later (0.4 s tried on
+/// Kafka 4.3.1), and an instance that starts next should find the topics. Answers the changes that they do not show.
+fn unseen(
+    topics: &[TopicSpec],
+    made: &[Planned],
+    admin: &mut dyn TopicAdmin,
+    looks: usize,
+) -> Result<Vec<Planned>, Fault> {
+    let mut unseen = made.to_vec();
+    for look in 0..looks {
+        if unseen.is_empty() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        if look > 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let left = topics::plan(topics, admin, true)?.changes;
+        unseen.retain(|planned| {
+            left.iter().any(|left| left.topic == planned.topic && left.change.is_as(&planned.change))
+        });
     }
-    Ok(())
+    Ok(unseen)
 }
 
 #[cfg(test)]
@@ -226,6 +257,37 @@ mod tests {
         assert!(text(out).ends_with("nothing was changed\n"));
         let left = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, &mut Vec::new()).unwrap();
         assert_eq!(left, Exit::Different);
+    }
+
+    #[test]
+    fn what_the_broker_refuses_fails_in_its_own_words() {
+        let mut wanted = topic("readings");
+        let mut cluster = Cluster::default();
+        cluster.create(&wanted.to_new_topic()).unwrap();
+        wanted.config.insert("retention.ms".into(), "5".into());
+        cluster.refused = Some(("retention.ms", "Invalid value 5 for configuration retention.ms"));
+        let mut out = Vec::new();
+        let exit = apply(&[wanted], &mut cluster, &flags(true, Output::Table), &mut |_| Ok(true), &mut out).unwrap();
+        let out = text(out);
+        assert_eq!(exit, Exit::Failed);
+        let expected = "failed: readings: retention.ms: 1000 -> 5: Invalid value 5 for configuration retention.ms\n\
+                        ok 0, created 0, altered 0, failed 1\n";
+        assert!(out.ends_with(expected), "{out}");
+    }
+
+    #[test]
+    fn what_the_brokers_accept_and_never_show_is_not_taken_for_done() {
+        let mut wanted = topic("readings");
+        let mut cluster = Cluster::default();
+        cluster.create(&wanted.to_new_topic()).unwrap();
+        cluster.is_deaf = true;
+        wanted.config.insert("retention.ms".into(), "5".into());
+        let made = topics::plan(std::slice::from_ref(&wanted), &mut cluster, false).unwrap().changes;
+        assert_eq!(unseen(std::slice::from_ref(&wanted), &made, &mut cluster, 2).unwrap(), made);
+        cluster.is_deaf = false;
+        let changes = std::collections::BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+        cluster.alter_config(&wanted.name, &changes).unwrap();
+        assert_eq!(unseen(&[wanted], &made, &mut cluster, 2).unwrap(), []);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::ports::Fault;
 use crate::ports::topics::TopicAdmin;
-use crate::topics::plan::{Change, Plan};
+use crate::topics::plan::{Change, Plan, Planned};
 use crate::topics::spec::TopicSpec;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The numbers of topics by outcome.
@@ -30,37 +30,75 @@ impl fmt::Display for Outcome {
 /// Receives each change with its result.
 pub type Report<'r> = dyn FnMut(&TopicSpec, &Change, Result<(), String>) + 'r;
 
+impl Outcome {
+    /// Counts each topic once; `failed` names those of which a change was not made, or is not to be seen.
+    #[must_use]
+    pub fn of(plan: &Plan, failed: &BTreeSet<String>) -> Self {
+        let mut outcome = Self { ok: plan.unchanged, ..Self::default() };
+        let topics: BTreeSet<&str> = plan.changes.iter().map(|planned| planned.topic.as_str()).collect();
+        for topic in topics {
+            let is_created =
+                |planned: &Planned| planned.topic == topic && matches!(planned.change, Change::Create { .. });
+            if failed.contains(topic) {
+                outcome.failed += 1;
+            } else if plan.changes.iter().any(is_created) {
+                outcome.created += 1;
+            } else {
+                outcome.altered += 1;
+            }
+        }
+        outcome
+    }
+}
+
 /// Makes the changes of `plan`. `report` receives each change with its result.
-pub fn apply(topics: &[TopicSpec], plan: &Plan, admin: &mut dyn TopicAdmin, report: &mut Report<'_>) -> Outcome {
-    let mut outcome = Outcome { ok: plan.unchanged, ..Outcome::default() };
+pub fn apply(topics: &[TopicSpec], plan: &Plan, admin: &mut dyn TopicAdmin, report: &mut Report<'_>) {
     for topic in topics {
-        let changes: Vec<_> = plan.changes.iter().filter(|p| p.topic == topic.name.as_str()).collect();
-        let (mut is_created, mut is_failed) = (false, false);
-        for planned in &changes {
+        let changes = || plan.changes.iter().filter(|planned| planned.topic == topic.name.as_str());
+        let (settings, others): (Vec<_>, Vec<_>) =
+            changes().partition(|planned| matches!(planned.change, Change::Config { .. }));
+        for planned in others {
             let made = match &planned.blocked {
                 Some(reason) => Err(reason.clone()),
                 None => make(topic, &planned.change, admin).map_err(|fault| fault.to_string()),
             };
-            is_created |= matches!(planned.change, Change::Create { .. });
-            is_failed |= made.is_err();
             report(topic, &planned.change, made);
         }
-        match (changes.is_empty(), is_failed, is_created) {
-            (true, ..) => {}
-            (_, true, _) => outcome.failed += 1,
-            (_, _, true) => outcome.created += 1,
-            _ => outcome.altered += 1,
-        }
+        let changes: Vec<&Change> = settings.into_iter().map(|planned| &planned.change).collect();
+        set(topic, &changes, admin, report);
     }
-    outcome
 }
 
 fn make(topic: &TopicSpec, change: &Change, admin: &mut dyn TopicAdmin) -> Result<(), Fault> {
     match change {
         Change::Create { .. } => admin.create(&topic.to_new_topic()),
-        Change::Config { key, to, .. } => admin.alter_config(&topic.name, &BTreeMap::from([(key.clone(), to.clone())])),
         Change::Partitions { to, .. } => admin.add_partitions(&topic.name, *to),
-        Change::Replicas { .. } => Ok(()), // always blocked
+        Change::Config { .. } | Change::Replicas { .. } => Ok(()), // set together; always blocked
+    }
+}
+
+/// Sets all settings of a topic at once, since some are checked against each other. Where the broker refuses them, one by one,
+/// so that the good ones are set and each wrong one has its own reason.
+fn set(topic: &TopicSpec, changes: &[&Change], admin: &mut dyn TopicAdmin, report: &mut Report<'_>) {
+    let entry = |change: &Change| match change {
+        Change::Config { key, to, .. } => Some((key.clone(), to.clone())),
+        _ => None,
+    };
+    let all: BTreeMap<String, String> = changes.iter().filter_map(|change| entry(change)).collect();
+    if all.is_empty() {
+        return;
+    }
+    let together = admin.alter_config(&topic.name, &all);
+    let is_refused = together.as_ref().is_err_and(|fault| !fault.is_retry());
+    let said = together.map_err(|fault| fault.to_string());
+    for change in changes {
+        let made = if is_refused && changes.len() > 1 {
+            let one = entry(change).into_iter().collect();
+            admin.alter_config(&topic.name, &one).map_err(|fault| fault.to_string())
+        } else {
+            said.clone()
+        };
+        report(topic, change, made);
     }
 }
 
@@ -85,16 +123,49 @@ mod tests {
 
         let mut told = Vec::new();
         let first = plan(&topics, &mut cluster, false).unwrap();
-        let outcome = apply(&topics, &first, &mut cluster, &mut |topic, change, made| {
-            told.push(format!("{} {} {}", topic.name, change.describe(), made.is_ok()));
-        });
+        let outcome = applied(&topics, &first, &mut cluster, &mut told);
         assert_eq!(outcome.to_string(), "ok 1, created 1, altered 1, failed 1");
         assert_eq!(told.len(), 4, "{told:?}");
         let left = plan(&topics, &mut cluster, false).unwrap();
         assert_eq!((left.changes.len(), left.unchanged), (1, 3), "only what was refused is left: {left:?}");
 
         let second = plan(&topics, &mut cluster, true).unwrap();
-        let outcome = apply(&topics, &second, &mut cluster, &mut |_, _, _| {});
+        let outcome = applied(&topics, &second, &mut cluster, &mut Vec::new());
         assert_eq!(outcome.to_string(), "ok 3, created 0, altered 1, failed 0");
+    }
+
+    fn applied(topics: &[TopicSpec], plan: &Plan, cluster: &mut Cluster, told: &mut Vec<String>) -> Outcome {
+        let mut failed = BTreeSet::new();
+        apply(topics, plan, cluster, &mut |topic, change, made| {
+            if made.is_err() {
+                failed.insert(topic.name.to_string());
+            }
+            told.push(format!("{}: {}", change.describe(), made.err().unwrap_or_else(|| "made".into())));
+        });
+        Outcome::of(plan, &failed)
+    }
+
+    #[test]
+    fn settings_are_set_at_once_and_each_that_the_broker_refuses_has_its_own_reason() {
+        let mut cluster = Cluster::default();
+        cluster.create(&topic("readings").to_new_topic()).unwrap();
+        let mut wanted = topic("readings");
+        wanted.config.insert("retention.ms".into(), "5".into());
+        wanted.config.insert("segment.ms".into(), "6".into());
+        let changes = plan(std::slice::from_ref(&wanted), &mut cluster, false).unwrap();
+        let mut told = Vec::new();
+        let outcome = applied(std::slice::from_ref(&wanted), &changes, &mut cluster, &mut told);
+        assert_eq!((outcome.altered, outcome.failed, cluster.requests), (1, 0, 1), "{told:?}");
+
+        wanted.config.insert("flush.ms".into(), "7".into());
+        wanted.config.insert("segment.ms".into(), "8".into());
+        cluster.refused = Some(("flush.ms", "Invalid value 7 for configuration flush.ms"));
+        let changes = plan(std::slice::from_ref(&wanted), &mut cluster, false).unwrap();
+        let mut told = Vec::new();
+        let outcome = applied(std::slice::from_ref(&wanted), &changes, &mut cluster, &mut told);
+        assert_eq!((outcome.altered, outcome.failed), (0, 1));
+        let expected =
+            ["flush.ms: not set -> 7: Invalid value 7 for configuration flush.ms", "segment.ms: 6 -> 8: made"];
+        assert_eq!(told, expected);
     }
 }

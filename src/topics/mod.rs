@@ -5,7 +5,7 @@
 
 mod apply;
 mod checks;
-mod config_keys;
+mod config;
 mod derived;
 mod finding;
 mod folder;

@@ -2,8 +2,8 @@
 //! one.
 
 use crate::settings::suggestion;
-use crate::settings::yaml::Node;
-use crate::topics::config_keys;
+use crate::settings::yaml::{Kind, Node};
+use crate::topics::config;
 use crate::topics::finding::Finding;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +20,7 @@ impl Sizes {
     /// Reads `partitions`, `replicas` and `config`; other keys of `node` are findings unless `others` names them.
     pub(super) fn read(file: &Path, node: &Node, others: &[&str], findings: &mut Vec<Finding>) -> Self {
         let mut sizes = Self::default();
+        mapping(file, "", node, findings);
         for (key, value) in node.entries() {
             let mut finding = |line, message: String| findings.push(Finding::new(file, line, message));
             match key.as_str() {
@@ -33,13 +34,15 @@ impl Sizes {
                     Err(message) => finding(value.line, format!("replicas: {message}")),
                 },
                 "config" => {
+                    mapping(file, "config: ", value, findings);
                     for (key, value) in value.entries() {
-                        match (config_keys::check(key), value.text()) {
-                            (Err(message), _) => finding(value.line, format!("config.{key}: {message}")),
-                            (Ok(()), Some(text)) if !value.is_null() => {
-                                sizes.config.insert(key.clone(), text.into());
+                        let text = value.text().filter(|_| !value.is_null());
+                        let checked = text.ok_or_else(|| "expected a value".to_owned());
+                        match checked.and_then(|text| config::checked(key, text)) {
+                            Ok(spelled) => drop(sizes.config.insert(key.clone(), spelled)),
+                            Err(message) => {
+                                findings.push(Finding::new(file, value.line, format!("config.{key}: {message}")));
                             }
-                            (Ok(()), _) => finding(value.line, format!("config.{key}: expected a value")),
                         }
                     }
                 }
@@ -62,6 +65,17 @@ impl Sizes {
     }
 }
 
+/// A finding where the node is neither a mapping nor left empty: its content would count for nothing.
+fn mapping(file: &Path, what: &str, node: &Node, findings: &mut Vec<Finding>) {
+    if !matches!(node.kind, Kind::Map(_)) && !node.is_null() {
+        findings.push(Finding::new(
+            file,
+            node.line,
+            format!("{what}expected a mapping: one line `name: value` for each entry"),
+        ));
+    }
+}
+
 fn number(node: &Node, range: std::ops::RangeInclusive<i32>) -> Result<i32, String> {
     let found = node.text().and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
     found.ok_or_else(|| {
@@ -80,10 +94,12 @@ pub(super) struct Overlay {
 impl Overlay {
     pub(super) fn read(file: &Path, root: &Node, findings: &mut Vec<Finding>) -> Self {
         let mut overlay = Self::default();
+        mapping(file, "", root, findings);
         for (key, node) in root.entries() {
             match key.as_str() {
                 "spec" => overlay.every = Sizes::read(file, node, &[], findings),
                 "topics" => {
+                    mapping(file, "topics: ", node, findings);
                     for (name, node) in node.entries() {
                         overlay.one.insert(name.clone(), (node.line, Sizes::read(file, node, &[], findings)));
                     }

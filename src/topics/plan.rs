@@ -3,6 +3,7 @@
 use crate::flow::record::TopicName;
 use crate::ports::Fault;
 use crate::ports::topics::{FoundTopic, TopicAdmin};
+use crate::topics::config;
 use crate::topics::spec::TopicSpec;
 use serde::Serialize;
 
@@ -97,7 +98,7 @@ impl TopicSpec {
         }
         for (key, to) in &self.config {
             let from = found.config.get(key);
-            if from != Some(to) {
+            if !from.is_some_and(|from| config::is_equal(key, from, to)) {
                 changes.push(Change::Config { key: key.clone(), from: from.cloned(), to: to.clone() });
             }
         }
@@ -121,6 +122,15 @@ impl TopicSpec {
 }
 
 impl Change {
+    /// Whether both are about the same thing of a topic, whatever its value was before.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Config { key, .. }, Self::Config { key: other, .. }) => key == other,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
     /// One line for people.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -179,6 +189,20 @@ mod tests {
         wanted.partitions = 6;
         let fewer = plan(&[wanted], &mut cluster, true).unwrap();
         assert!(fewer.changes[0].blocked.as_ref().unwrap().contains("cannot take partitions away"));
+    }
+
+    #[test]
+    fn values_that_a_broker_spells_otherwise_are_no_differences() {
+        let mut cluster = Cluster::default();
+        let mut wanted = topic("readings");
+        let values = |values: [&str; 4]| {
+            let names = ["cleanup.policy", "min.cleanable.dirty.ratio", "preallocate", "retention.ms"];
+            names.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        wanted.config = values(["compact,delete", "0.0", "false", "604800000"]);
+        cluster.create(&wanted.to_new_topic()).unwrap();
+        wanted.config = values(["delete, compact", "0", "FALSE", "0604800000"]);
+        assert_eq!(plan(&[wanted], &mut cluster, false).unwrap(), Plan { changes: vec![], unchanged: 1 });
     }
 
     #[test]

@@ -274,6 +274,35 @@ fn each_wrong_folder_is_told_what_is_wrong_with_it() {
             "retention.mss",
             "readings.yaml:26: config.retention.mss: unknown configuration key; did you mean retention.ms?",
         ),
+        (
+            "readings.yaml",
+            "retention.ms: 604800000",
+            "retention.ms: 6.048e+08",
+            "readings.yaml:26: config.retention.ms: expected a whole number of at least -1, found \"6.048e+08\"; did you mean 604800000?",
+        ),
+        (
+            "readings.yaml",
+            "min.insync.replicas: 2",
+            "min.insync.replicas: two",
+            "readings.yaml:27: config.min.insync.replicas: expected a whole number from 1 to 2147483647, found \"two\"",
+        ),
+        (
+            "readings.yaml",
+            "cleanup.policy: delete",
+            "cleanup.policy: compacted",
+            "readings.yaml:24: config.cleanup.policy: expected compact or delete, or both with a comma between, found \"compacted\"; did you mean compact?",
+        ),
+        (
+            "readings.yaml",
+            "max.message.bytes: 1048588",
+            "max.message.bytes: 1Mi",
+            "readings.yaml:29: config.max.message.bytes: expected a whole number from 0 to 2147483647, found \"1Mi\"; did you mean 1048576?",
+        ),
+        ("readings.yaml", "cleanup.policy: delete", "cleanup.policy:", "config.cleanup.policy: expected a value"),
+        // A shape that would count for nothing.
+        ("readings.yaml", "  config:\n", "  config: retention.ms=5\n  conf:\n", "config: expected a mapping"),
+        ("env/dev.yaml", "topics: {}", "topics: [{name: readings, partitions: 24}]", "topics: expected a mapping"),
+        ("env/dev.yaml", "topics: {}", "topics: {readings: [24]}", "expected a mapping"),
         ("readings.yaml", "partitions: 12", "partition: 12", "partition: unknown key; did you mean partitions?"),
         (
             "readings.yaml",
