@@ -4,6 +4,8 @@ mod application;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod audit;
 mod cli;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod cluster;
 mod config;
 mod confirm;
 #[cfg(feature = "sqlite")]
@@ -23,6 +25,8 @@ mod maintenance;
 mod migrate;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod producer_id;
+#[cfg(feature = "kafka")]
+mod reach;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod rebuild;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
@@ -71,6 +75,22 @@ pub fn run(topology: Topology) -> Exit {
 impl App {
     fn dispatch(&self, command: Command, out: &mut dyn Write) -> Result<Exit, Failure> {
         self.topology.validate().map_err(Failure::Topology)?;
+        let result = self.command(command, out);
+        #[cfg(feature = "kafka")]
+        let result = result.map_err(|failure| self.explained(failure));
+        result
+    }
+
+    /// Adds why Kafka does not answer, where it does not.
+    #[cfg(feature = "kafka")]
+    fn explained(&self, failure: Failure) -> Failure {
+        match (&failure, self.settings()) {
+            (Failure::Fault(_), Ok(settings)) => reach::explained(failure, &settings),
+            _ => failure,
+        }
+    }
+
+    fn command(&self, command: Command, out: &mut dyn Write) -> Result<Exit, Failure> {
         match command {
             Command::Describe(arguments) => describe::describe(&self.topology, arguments, out),
             Command::Topics(arguments) => topics::topics(self, &arguments, out),

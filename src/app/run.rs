@@ -3,6 +3,7 @@
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::application::App;
+use crate::app::cluster;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
@@ -74,6 +75,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let stores = open_stores(&service)?;
     let Database { mut schema, rows } = Database::open(&service).map_err(|fault| service.database_said(fault))?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
+    cluster::check(&service)?;
     service.check_topics(&*log.group())?;
     drop(log);
 

@@ -3,13 +3,14 @@
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings, MAX_POLL_INTERVAL};
 use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
 use crate::app::failure::Failure;
+use crate::app::reach;
+use crate::settings::engine::EngineSettings;
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::source::Group;
 use crate::settings::Settings;
-use crate::settings::engine::EngineSettings;
 use crate::topics::{changelog_policy, repartition_settings, tombstone_retention};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -72,16 +73,9 @@ impl Service {
         words.map(|word| shell_word(&word)).collect::<Vec<_>>().join(" ")
     }
 
-    /// Says where the cluster was looked for, when it did not answer.
+    /// Says why the cluster did not answer, where it did not.
     pub(super) fn kafka_said(&self, fault: Fault) -> Failure {
-        if !fault.is_retry() {
-            return Failure::Fault(fault);
-        }
-        let (servers, path) = (&self.settings.kafka.bootstrap_servers, "kafka.bootstrap_servers");
-        let origin = self.settings.origin_of(path);
-        Failure::message(format!(
-            "kafka: no answer from {servers}: is it running, and reachable from here?\n  {path}: {origin}\n  {fault}"
-        ))
+        reach::kafka_said(fault, &self.settings)
     }
 
     /// Says where the database was looked for, when it did not answer. The URL itself is a secret.

@@ -37,18 +37,18 @@ fn settings(app: &App) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// Says where the cluster was looked for, when it did not answer.
+/// Says why the cluster did not answer, where it did not.
+#[cfg(feature = "kafka")]
 fn no_answer(failure: Failure, settings: &Settings) -> Failure {
     match failure {
-        Failure::Fault(fault) if fault.is_retry() => {
-            let (servers, path) = (&settings.kafka.bootstrap_servers, "kafka.bootstrap_servers");
-            let origin = settings.origin_of(path);
-            Failure::message(format!(
-                "kafka: no answer from {servers}: is it running, and reachable from here?\n  {path}: {origin}\n  {fault}"
-            ))
-        }
+        Failure::Fault(fault) => crate::app::reach::kafka_said(fault, settings),
         other => other,
     }
+}
+
+#[cfg(not(feature = "kafka"))]
+const fn no_answer(failure: Failure, _: &Settings) -> Failure {
+    failure
 }
 
 #[cfg(feature = "kafka")]

@@ -2,7 +2,7 @@
 
 use crate::cluster::{Broker, new_topic, shared, topic, unique, wanted};
 use std::collections::BTreeMap;
-use tidegate::adapters::kafka::{KafkaAdmin, TopicSpec};
+use tidegate::adapters::kafka::{KafkaAdmin, TopicSpec, look};
 use tidegate::ports::fault::Fault;
 use tidegate::ports::topics::TopicAdmin;
 
@@ -130,4 +130,58 @@ fn a_changed_setting_takes_no_other_along_whatever_the_user_may_read() {
     user.alter_config(&name, &retention).unwrap();
     let found = owner.current(&name).unwrap().unwrap().config;
     assert_eq!(found, config(&[("segment.ms", "7000"), ("flush.ms", "9"), ("retention.ms", "60000")]));
+}
+
+#[test]
+fn a_broker_that_sends_its_clients_to_a_name_that_nobody_knows_is_told_with_that_name() {
+    if !wanted("a_broker_that_sends_its_clients_to_a_name") {
+        return;
+    }
+    let nowhere = "advertised.listeners=CLIENT://kafka-nowhere.invalid:19092";
+    let broker = Broker::start_with(&[("KAFKA_MORE", nowhere)]);
+    let settings = broker.settings();
+    let cause = look(&settings).cause().unwrap();
+    let servers = &settings.bootstrap_servers;
+    let words =
+        format!("{servers} answered, and sends its clients on to kafka-nowhere.invalid:19092, which does not resolve");
+    assert!(cause.starts_with(&words) && cause.contains("advertised.listeners"), "{cause}");
+    broker.act("pause");
+    let cause = look(&settings).cause().unwrap();
+    assert!(cause.contains("takes connections and answers no question"), "{cause}");
+}
+
+#[test]
+fn a_single_broker_with_the_defaults_of_kafka_is_told_the_settings_that_help() {
+    if !wanted("a_single_broker_with_the_defaults_of_kafka") {
+        return;
+    }
+    let defaults = "transaction.state.log.replication.factor=3\ntransaction.state.log.min.isr=2\n\
+                    offsets.topic.replication.factor=3";
+    let broker = Broker::start_with(&[("KAFKA_MORE", defaults)]);
+    let admin = KafkaAdmin::connect(&broker.settings()).unwrap();
+    let mistakes = admin.internal_mistakes().unwrap();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    for (mistake, setting) in
+        mistakes.iter().zip(["transaction.state.log.replication.factor", "offsets.topic.replication.factor"])
+    {
+        assert!(mistake.contains("the cluster has 1 broker") && mistake.contains(setting), "{mistake}");
+    }
+    assert_eq!(look(&broker.settings()).cause(), Some(mistakes.join("; ")));
+}
+
+#[test]
+fn a_refused_login_is_told_as_one_and_a_sound_cluster_has_no_trouble() {
+    if !wanted("a_refused_login_is_told_as_one") {
+        return;
+    }
+    let broker = Broker::start_with(&[("KAFKA_SECURED", "1")]);
+    assert_eq!(look(&broker.settings()).cause(), None);
+    let mut settings = broker.restricted();
+    assert_eq!(look(&settings).cause(), None);
+    settings.properties.insert("sasl.password".into(), "wrong".into());
+    let cause = look(&settings).cause().unwrap();
+    assert!(cause.contains("refuses the login") && cause.contains("sasl.password"), "{cause}");
+    settings.properties.insert("security.protocol".into(), "plaintext".into());
+    let cause = look(&settings).cause().unwrap();
+    assert!(cause.contains("expects another security.protocol"), "{cause}");
 }

@@ -126,6 +126,10 @@ fn committed_waits_for_a_pending_transaction() {
     sink.send_offsets(&commit(5), &member.membership()).unwrap();
     let pending = group.committed(&[place(&lead, 0)], wait).unwrap_err();
     assert!(pending.is_retry(), "{pending}");
+    let person = KafkaHistory::connect(&settings, member.membership().group()).unwrap().group();
+    let told = person.committed(&[place(&lead, 0)], Duration::from_secs(3)).unwrap_err();
+    let words = format!("an open transaction holds the committed offset of {lead}-0, and has not ended within 3 s");
+    assert!(told.is_retry() && told.to_string().contains(&words), "{told}");
     let asker = std::thread::spawn({
         let (group, place) = (group.clone(), place(&lead, 0));
         move || group.committed(&[place], Duration::from_secs(10))

@@ -2,6 +2,7 @@
 
 use super::fault::{asked_again, by_answer, by_code, by_error};
 use super::ffi::{CallError, Entry, Owner};
+use super::internal::Internal;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
 use super::{Quiet, ffi};
@@ -17,8 +18,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-/// The deadline of each question and change.
+/// The deadline of each change.
 const WAIT: Duration = Duration::from_secs(30);
+/// The deadline of each question.
+const ANSWER: Duration = Duration::from_secs(10);
 /// The deadline of a question whose answer a start can do without.
 const BOUNDS_WAIT: Duration = Duration::from_secs(5);
 
@@ -35,7 +38,7 @@ pub struct TopicSpec {
     pub config: BTreeMap<String, String>,
 }
 
-/// An administrator's client. Every call blocks, 30 s at most.
+/// An administrator's client. Every call blocks: a question for 10 s at most, a change for 30 s.
 pub struct KafkaAdmin {
     client: AdminClient<Quiet>,
 }
@@ -55,7 +58,7 @@ impl KafkaAdmin {
     /// # Errors
     /// `Retry` when the cluster did not answer.
     pub fn names(&self) -> Result<Vec<TopicName>, Fault> {
-        let metadata = self.client.inner().fetch_metadata(None, WAIT);
+        let metadata = self.client.inner().fetch_metadata(None, ANSWER);
         let metadata = metadata.map_err(|error| by_error(&error, "list of topics"))?;
         let names = metadata.topics().iter().filter_map(|topic| TopicName::parse(topic.name()).ok());
         let mut names: Vec<TopicName> = names.filter(|name| !name.as_str().starts_with("__")).collect();
@@ -98,12 +101,31 @@ impl KafkaAdmin {
         Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
     }
 
+    /// The operations that this user may perform on a topic; `None` when there is no such topic, or the cluster does not say.
+    ///
+    /// # Errors
+    /// `Retry` when the cluster did not answer, `Fatal` when not even `Describe` is allowed.
+    pub fn allowed(&self, topic: &TopicName) -> Result<Option<Vec<Operation>>, Fault> {
+        Ok(ffi::describe_topic(self.client.inner(), topic.as_str(), ANSWER)?.and_then(|found| found.allowed))
+    }
+
+    /// A sentence for each log of the cluster's own that cannot be made or written to, without which no transaction begins or
+    /// no group comes about.
+    ///
+    /// # Errors
+    /// `Retry` when the cluster did not answer.
+    pub fn internal_mistakes(&self) -> Result<Vec<String>, Fault> {
+        let metadata =
+            self.client.inner().fetch_metadata(None, ANSWER).map_err(|error| by_error(&error, "list of brokers"))?;
+        Ok(Internal::look(self.client.inner(), &metadata, BOUNDS_WAIT).mistakes())
+    }
+
     /// Cluster id; empty where the cluster has none.
     ///
     /// # Errors
     /// `Retry` when the cluster did not answer.
     pub fn cluster_id(&self) -> Result<String, Fault> {
-        self.client.inner().fetch_cluster_id(WAIT).ok_or_else(|| Fault::retry("the cluster did not tell its id"))
+        self.client.inner().fetch_cluster_id(ANSWER).ok_or_else(|| Fault::retry("the cluster did not tell its id"))
     }
 
     /// Creates topics. One that exists already is an error.
@@ -164,14 +186,14 @@ impl KafkaAdmin {
 
     /// Partition count, number of copies and all settings of a topic.
     pub(super) fn described(&self, topic: &TopicName) -> Result<Option<(i32, i32, Vec<Entry>)>, Fault> {
-        let Some(found) = ffi::describe_topic(self.client.inner(), topic.as_str(), WAIT)? else { return Ok(None) };
+        let Some(found) = ffi::describe_topic(self.client.inner(), topic.as_str(), ANSWER)? else { return Ok(None) };
         let entries = self.settings(topic, &format!("topic {topic}: its settings could not be read"))?;
         Ok(Some((found.partitions, found.replicas, entries)))
     }
 
     fn settings(&self, topic: &TopicName, what: &str) -> Result<Vec<Entry>, Fault> {
         let needs = [Right::topic(Operation::DescribeConfigs, topic.as_str())];
-        asked_again(WAIT, |left| {
+        asked_again(ANSWER, |left| {
             ffi::describe_config(self.client.inner(), &Owner::Topic(topic.as_str()), left)
                 .map_err(|error| by_answer(&error, what, &needs))
         })

@@ -1,7 +1,7 @@
 //! Questions about the group and its log; every call may be made while another thread polls.
 
 use super::Quiet;
-use super::fault::{by_code_of, by_error_of};
+use super::fault::{by_code_of, by_error_of, is_timeout};
 use super::ffi;
 use super::partitions::list;
 use super::rights::{Operation, Right};
@@ -9,6 +9,7 @@ use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,12 +22,28 @@ pub(super) struct KafkaGroup {
     consumer: Arc<BaseConsumer<Quiet>>,
     name: String,
     has_left: Arc<AtomicBool>,
+    /// It asks for a person, who is told why no answer came, and is no member, whose time is short.
+    tells_why: bool,
 }
+
+/// The time for the question whether it is an open transaction that offsets wait for.
+const WHY: Duration = Duration::from_secs(3);
 
 impl KafkaGroup {
     /// Asks through `consumer`, whose group is called `name`.
     pub(super) fn new(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
-        Self { consumer, name: name.into(), has_left: Arc::default() }
+        Self { consumer, name: name.into(), has_left: Arc::default(), tells_why: false }
+    }
+
+    /// The same for the command of a person.
+    pub(super) fn of_a_person(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
+        Self { tells_why: true, ..Self::new(consumer, name) }
+    }
+
+    /// Whether the group's coordinator answers once it need not wait for open transactions.
+    fn is_held(&self, error: &KafkaError) -> bool {
+        let is_late = error.rdkafka_error_code().is_some_and(is_timeout);
+        self.tells_why && is_late && ffi::ask_unstable(self.consumer.client(), &self.name, WHY).is_ok()
     }
 
     /// The member has left: it commits nothing more.
@@ -51,6 +68,19 @@ pub(super) fn offsets(offsets: &[(TopicPartition, Committed)]) -> Result<TopicPa
     Ok(all)
 }
 
+/// The fault of a question whose answer waits for the end of a transaction.
+fn held(group: &str, partitions: &[TopicPartition], wait: Duration) -> Fault {
+    let named: Vec<String> = partitions.iter().take(3).map(ToString::to_string).collect();
+    let more = if partitions.len() > named.len() { ", …" } else { "" };
+    Fault::retry(format!(
+        "group {group}: an open transaction holds the committed offset of {}{more}, and has not ended within {} s; it ends by \
+         kafka.transaction_timeout_ms, or it hangs (KAFKA-20734): `kafka-transactions.sh find-hanging` names it, `abort` ends \
+         it",
+        named.join(", "),
+        wait.as_secs()
+    ))
+}
+
 impl Group for KafkaGroup {
     fn committed(&self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Committed>>, Fault> {
         if partitions.is_empty() {
@@ -59,8 +89,13 @@ impl Group for KafkaGroup {
         let what = format!("group {}: committed offsets", self.name);
         let asked = list(partitions.iter().map(|partition| (partition, 0)))?;
         let of_group = Right::group(Operation::Describe, &self.name);
-        let answer =
-            self.consumer.committed_offsets(asked, wait).map_err(|error| by_error_of(&error, &what, &[of_group]))?;
+        let answer = self.consumer.committed_offsets(asked, wait).map_err(|error| {
+            if self.is_held(&error) {
+                held(&self.name, partitions, wait)
+            } else {
+                by_error_of(&error, &what, &[of_group])
+            }
+        })?;
         let one = |TopicPartition { topic, partition }: &TopicPartition| {
             let element = answer.find_partition(topic.as_str(), partition.0);
             let element = element.ok_or_else(|| Fault::retry(format!("{what}: {topic}-{partition} is missing")))?;

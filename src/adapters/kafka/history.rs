@@ -46,7 +46,7 @@ impl KafkaHistory {
         let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;
         config.set("isolation.level", "read_uncommitted");
         let uncommitted = config.create_with_context(Quiet).map_err(|error| by_error(&error, "reader of topics"))?;
-        Ok(Self { queue, group: KafkaGroup::new(consumer.clone(), group), consumer, uncommitted })
+        Ok(Self { queue, group: KafkaGroup::of_a_person(consumer.clone(), group), consumer, uncommitted })
     }
 
     /// The questions about the group, asked by nobody of its members.

@@ -14,12 +14,14 @@ pub mod feed;
 mod ffi;
 mod group;
 pub mod history;
+mod internal;
 pub mod offsets;
 mod partitions;
 pub mod producer;
+mod reach;
 #[cfg(test)]
 mod refusals;
-pub mod rights;
+mod rights;
 pub mod settings;
 pub mod taint;
 mod topics;
@@ -31,7 +33,8 @@ pub use feed::KafkaFeed;
 pub use history::KafkaHistory;
 pub use offsets::KafkaOffsets;
 pub use producer::KafkaSink;
-pub use rights::{Operation, Right};
+pub use reach::{Reach, look};
+pub use rights::{Operation, Right, not_allowed};
 pub use settings::{GroupProtocol, KafkaSettings, MAX_POLL_INTERVAL};
 
 use rdkafka::config::RDKafkaLogLevel;

@@ -30,7 +30,6 @@ enum Resource<'a> {
     Topic(&'a str),
     Group(&'a str),
     TransactionalId(&'a str),
-    Cluster,
 }
 
 /// An operation on a resource.
@@ -57,18 +56,12 @@ impl<'a> Right<'a> {
         Self { operation: Operation::Write, on: Resource::TransactionalId(id) }
     }
 
-    /// On the cluster as a whole.
-    pub(super) const fn cluster(operation: Operation) -> Self {
-        Self { operation, on: Resource::Cluster }
-    }
-
     /// Whether a refusal with `code` is about this kind of resource.
     const fn is_meant_by(&self, code: Code) -> bool {
         match self.on {
             Resource::Topic(_) => matches!(code, Code::TopicAuthorizationFailed),
             Resource::Group(_) => matches!(code, Code::GroupAuthorizationFailed),
             Resource::TransactionalId(_) => matches!(code, Code::TransactionalIdAuthorizationFailed),
-            Resource::Cluster => matches!(code, Code::ClusterAuthorizationFailed),
         }
     }
 }
@@ -81,7 +74,6 @@ impl fmt::Display for Right<'_> {
             Resource::Topic(name) => (format!("topic {name}"), format!("--topic {name}")),
             Resource::Group(name) => (format!("group {name}"), format!("--group {name}")),
             Resource::TransactionalId(id) => (format!("transactional id {id}"), format!("--transactional-id {id}")),
-            Resource::Cluster => ("the cluster".into(), "--cluster".into()),
         };
         write!(
             f,
@@ -99,7 +91,8 @@ pub(super) fn lacking<'a>(code: Code, needs: &[Right<'a>]) -> Option<Right<'a>> 
 
 /// The operations of `needed` that are not among those allowed. `Describe` comes with `Read`, `Write`, `Alter` and `Delete`,
 /// `DescribeConfigs` with `AlterConfigs`.
-pub(super) fn not_allowed(needed: &[Operation], allowed: &[Operation]) -> Vec<Operation> {
+#[must_use]
+pub fn not_allowed(needed: &[Operation], allowed: &[Operation]) -> Vec<Operation> {
     use Operation::{Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write};
     let implied = |operation: Operation| match operation {
         Describe => [Read, Write, Alter, Delete].iter().any(|other| allowed.contains(other)),
@@ -120,7 +113,6 @@ mod tests {
             Right::transactional_id("scoring-0-0"),
             Right::group(Read, "scoring"),
             Right::topic(Write, "large-changes"),
-            Right::cluster(DescribeConfigs),
         ];
         let said = |code| lacking(code, &needs).map(|right| right.to_string()).unwrap_or_default();
         let table = [
@@ -134,11 +126,6 @@ mod tests {
                 Code::TopicAuthorizationFailed,
                 "Write on topic large-changes",
                 "--operation Write --topic large-changes`",
-            ),
-            (
-                Code::ClusterAuthorizationFailed,
-                "DescribeConfigs on the cluster",
-                "--operation DescribeConfigs --cluster`",
             ),
         ];
         for (code, right, command) in table {

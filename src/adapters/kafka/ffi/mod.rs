@@ -31,7 +31,7 @@ pub(super) use describe::{await_metadata, describe_group, describe_topic};
 pub(super) use errors::CallError;
 pub(super) use event::{Event, Failure};
 pub(super) use membership::membership;
-pub(super) use offsets::{commit, states};
+pub(super) use offsets::{ask_unstable, commit, states};
 pub(super) use queue::Queue;
 pub(super) use record::Fetched;
 pub(super) use topics::{create_partitions, create_topic, delete_topic};

@@ -1,9 +1,11 @@
-//! Commits of offsets outside of transactions, and the answer for each partition.
+//! Offsets of a group outside of transactions: commits with the answer for each partition, and a question that waits for none.
 
 use crate::adapters::kafka::fault;
+use crate::adapters::kafka::ffi::errors::{CallError, c_string};
 use crate::adapters::kafka::ffi::event::Event;
 use crate::adapters::kafka::ffi::queue::OneShot;
-use crate::adapters::kafka::ffi::texts::elements;
+use crate::adapters::kafka::ffi::request::{pointers, request};
+use crate::adapters::kafka::ffi::texts::{elements, owned, text};
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{ClientContext, TopicPartitionList};
@@ -35,6 +37,46 @@ pub(in crate::adapters::kafka) fn commit<C: ClientContext>(
         if let Event::Committed(code, partitions) = answer.read() {
             let codes = std::iter::once(code).chain(partitions.into_iter().map(|(_, _, code)| code));
             return codes.into_iter().find(|code| *code != Code::NoError).map_or(Ok(()), Err);
+        }
+    }
+}
+
+/// Asks the coordinator for the offsets of a group as they are, without waiting for transactions that are open for them.
+///
+/// # Errors
+/// Those of the question: the coordinator does not answer, or refuses.
+pub(in crate::adapters::kafka) fn ask_unstable<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    wait: Duration,
+) -> Result<(), CallError> {
+    let name = c_string(group)?;
+    // SAFETY: the name outlives the call, which copies it; no list asks for all; the answer is ours, destroyed below.
+    let asked = unsafe { sys::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null()) };
+    let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
+    let answer = request(client, kind, wait, |parts| {
+        let mut all = [asked];
+        // SAFETY: the call copies what it is given.
+        unsafe {
+            sys::rd_kafka_ListConsumerGroupOffsets(parts.client, all.as_mut_ptr(), 1, parts.options, parts.queue);
+        }
+    });
+    // SAFETY: ours, and not used again.
+    unsafe { sys::rd_kafka_ListConsumerGroupOffsets_destroy(asked) };
+    let answer = answer?;
+    // SAFETY: the event lives to the end of the function; its groups and errors are its own and are copied.
+    unsafe {
+        let result = sys::rd_kafka_event_ListConsumerGroupOffsets_result(answer.event.as_ptr());
+        if result.is_null() {
+            return Err(CallError::strange());
+        }
+        let mut count = 0;
+        let groups = sys::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
+        let [found] = pointers(groups, count)[..] else { return Err(CallError::strange()) };
+        let error = sys::rd_kafka_group_result_error(found);
+        match if error.is_null() { Code::NoError } else { Code::from(sys::rd_kafka_error_code(error)) } {
+            Code::NoError => Ok(()),
+            code => Err(CallError { code, text: owned(text(sys::rd_kafka_error_string(error))) }),
         }
     }
 }

@@ -1,0 +1,298 @@
+//! How far one comes towards the cluster: what is said of it after a question was not answered.
+//!
+//! A client library says "timed out" whatever the cause: a broker that is down, one that sends its clients on to a name that
+//! nobody here knows, a refused login. So each step is looked at by itself, once, when a command has failed.
+
+use super::Quiet;
+use super::ffi::{Event, Queue};
+use super::internal::Internal;
+use super::settings::KafkaSettings;
+use crossbeam_channel::bounded;
+use rdkafka::admin::AdminClient;
+use rdkafka::config::RDKafkaLogLevel;
+use std::collections::BTreeSet;
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The time for one address to be resolved and to take a connection, and for the list of brokers.
+const WAIT: Duration = Duration::from_secs(3);
+/// The number of addresses that are looked at.
+const ADDRESSES: usize = 3;
+
+/// How far one came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The setting `kafka.bootstrap_servers`.
+    servers: String,
+    /// Its addresses.
+    bootstrap: Vec<Address>,
+    /// The addresses of the brokers, as the cluster names them to its clients; `None` when it did not answer.
+    brokers: Option<Vec<Address>>,
+    /// The library's last words about a login or an encrypted connection.
+    said: Option<String>,
+    /// What is wrong with the logs that the cluster keeps for itself.
+    internal: Vec<String>,
+}
+
+/// `host:port`, and how far one came towards it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Address {
+    name: String,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// A connection was taken.
+    Connected,
+    /// No such name, in the system's words.
+    Unresolved(String),
+    /// No connection, in the system's words.
+    Refused(String),
+}
+
+/// Looks at each step towards the cluster; takes some seconds.
+#[must_use]
+pub fn look(settings: &KafkaSettings) -> Reach {
+    let servers = settings.bootstrap_servers.clone();
+    let bootstrap = look_at(servers.split(',').map(bare).filter(|name| !name.is_empty()));
+    let mut reach = Reach { servers, bootstrap, ..Reach::default() };
+    if !reach.bootstrap.iter().any(|address| address.state == State::Connected) {
+        return reach;
+    }
+    let Some(client) = client(settings) else { return reach };
+    let Ok(lines) = Queue::of_logs(client.inner(), Arc::clone(&client)) else { return reach };
+    if let Ok(metadata) = client.inner().fetch_metadata(None, WAIT) {
+        reach.internal = Internal::look(client.inner(), &metadata, WAIT).mistakes();
+    }
+    let mut brokers = BTreeSet::new();
+    let mut hear = |event: Event<'_>| {
+        if let Event::Line(_, _, line) = event {
+            brokers.extend(named_broker(line));
+            reach.said = about_connection(line).or_else(|| reach.said.take());
+        }
+    };
+    while lines.poll(Duration::ZERO, &mut hear).is_some() {}
+    reach.brokers = (!brokers.is_empty()).then(|| look_at(brokers.into_iter()));
+    reach
+}
+
+/// A client that writes down what its calls do not tell: the brokers that a first answer named, when none of them can be asked
+/// for a second one, and the words about a login.
+fn client(settings: &KafkaSettings) -> Option<Arc<AdminClient<Quiet>>> {
+    let mut config = settings.admin().ok()?;
+    config.set("debug", "metadata").set_log_level(RDKafkaLogLevel::Debug);
+    config.create_with_context(Quiet).ok().map(Arc::new)
+}
+
+/// `… Broker #0/1: kafka:9092 NodeId 1` of the library's debug log.
+fn named_broker(line: &str) -> Option<String> {
+    let (_, broker) = line.split_once("Broker #")?;
+    let (address, _) = broker.split_once(": ")?.1.split_once(" NodeId ")?;
+    Some(address.to_owned())
+}
+
+/// The words about a login or an encrypted connection, without the place and the time that they stand between.
+fn about_connection(line: &str) -> Option<String> {
+    let at = ["SASL ", "SSL "].iter().filter_map(|word| line.find(word)).min()?;
+    let said = line.get(at..)?;
+    Some(said.split(" (after ").next().unwrap_or(said).trim_end_matches([':', ' ']).to_owned())
+}
+
+/// `SASL_SSL://host:9093` as `host:9093`, and `host` as `host:9092`.
+fn bare(server: &str) -> String {
+    let server = server.trim();
+    let address = server.split_once("://").map_or(server, |(_, address)| address);
+    let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if has_port || address.is_empty() { address.into() } else { format!("{address}:9092") }
+}
+
+/// Looks at the first few addresses, all at once.
+fn look_at(names: impl Iterator<Item = String>) -> Vec<Address> {
+    let begun: Vec<_> = names.take(ADDRESSES).map(|name| (name.clone(), begin(name))).collect();
+    let ended = begun.into_iter().map(|(name, answer)| {
+        let slow = || State::Refused(format!("nothing within {} s", WAIT.as_secs()));
+        let state = answer.and_then(|answer| answer.recv_timeout(2 * WAIT).ok()).unwrap_or_else(slow);
+        Address { name, state }
+    });
+    ended.collect()
+}
+
+/// On a thread of its own: the system may take its time to resolve a name.
+fn begin(name: String) -> Option<crossbeam_channel::Receiver<State>> {
+    let (answer, answers) = bounded(1);
+    let look = move || {
+        let state = match name.to_socket_addrs() {
+            Err(error) => State::Unresolved(error.to_string()),
+            Ok(found) => connect(found),
+        };
+        let _ = answer.send(state);
+    };
+    std::thread::Builder::new().name("reach".into()).spawn(look).ok().map(|_| answers)
+}
+
+fn connect(found: impl Iterator<Item = std::net::SocketAddr>) -> State {
+    let mut state = State::Unresolved("no address".into());
+    for address in found {
+        match TcpStream::connect_timeout(&address, WAIT) {
+            Ok(_) => return State::Connected,
+            Err(error) => state = State::Refused(error.to_string()),
+        }
+    }
+    state
+}
+
+impl Reach {
+    /// The cause in one sentence, and what helps; `None` where everything that can be looked at from here is well.
+    #[must_use]
+    pub fn cause(&self) -> Option<String> {
+        let servers = &self.servers;
+        let is_any = |wanted: fn(&State) -> bool| self.bootstrap.iter().any(|address| wanted(&address.state));
+        if !is_any(|state| *state == State::Connected) {
+            let unresolved = self.bootstrap.iter().find_map(Address::unresolved);
+            let refused = is_any(|state| matches!(state, State::Refused(_)));
+            return Some(match unresolved.filter(|_| !refused) {
+                Some((name, why)) => {
+                    format!("{name} does not resolve ({why}): correct the name, or make it known here")
+                }
+                None => format!("no answer from {servers}: is it running, and reachable from here?"),
+            });
+        }
+        let Some(brokers) = &self.brokers else { return Some(self.silent()) };
+        if let Some((name, why)) = brokers.iter().find_map(Address::unresolved) {
+            return Some(format!(
+                "{servers} answered, and sends its clients on to {name}, which does not resolve here ({why}): correct \
+                 advertised.listeners of that broker, or make the name known here"
+            ));
+        }
+        if let Some((name, why)) = brokers.iter().find_map(Address::refused) {
+            return Some(format!(
+                "{servers} answered, and sends its clients on to {name}, where nobody takes connections ({why}): start that \
+                 broker, or correct its advertised.listeners"
+            ));
+        }
+        if self.internal.is_empty() { None } else { Some(self.internal.join("; ")) }
+    }
+
+    /// Connections are taken, and no question is answered.
+    fn silent(&self) -> String {
+        let servers = &self.servers;
+        let said = self.said.as_deref().unwrap_or_default();
+        let lower = said.to_ascii_lowercase();
+        if lower.contains("sasl") || lower.contains("authentication") {
+            return format!(
+                "{servers} refuses the login: {said}: check sasl.mechanism, sasl.username and sasl.password in \
+                 kafka.properties"
+            );
+        }
+        if lower.contains("ssl") {
+            return format!(
+                "no encrypted connection with {servers}: {said}: check security.protocol and ssl.ca.location in \
+                 kafka.properties"
+            );
+        }
+        format!(
+            "{servers} takes connections and answers no question of Kafka's: it hangs, or it expects another \
+             security.protocol than kafka.properties has"
+        )
+    }
+}
+
+impl Address {
+    fn unresolved(&self) -> Option<(&str, &str)> {
+        if let State::Unresolved(why) = &self.state { Some((&self.name, why)) } else { None }
+    }
+
+    fn refused(&self) -> Option<(&str, &str)> {
+        if let State::Refused(why) = &self.state { Some((&self.name, why)) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(name: &str, state: State) -> Vec<Address> {
+        vec![Address { name: name.into(), state }]
+    }
+
+    #[test]
+    fn the_first_step_that_fails_is_the_cause() {
+        let unresolved = || State::Unresolved("Name or service not known".into());
+        let refused = || State::Refused("Connection refused".into());
+        let reach = |bootstrap, brokers, said: Option<&str>| Reach {
+            servers: "kafka:9092".into(),
+            bootstrap: at("kafka:9092", bootstrap),
+            brokers,
+            said: said.map(str::to_owned),
+            internal: Vec::new(),
+        };
+        let table: &[(Reach, &str)] = &[
+            (
+                reach(unresolved(), None, None),
+                "kafka:9092 does not resolve (Name or service not known): correct the name, or make it known here",
+            ),
+            (reach(refused(), None, None), "no answer from kafka:9092: is it running, and reachable from here?"),
+            (
+                reach(State::Connected, None, None),
+                "kafka:9092 takes connections and answers no question of Kafka's: it hangs, or it expects another \
+                 security.protocol than kafka.properties has",
+            ),
+            (
+                reach(State::Connected, None, Some("SASL authentication error: Invalid username or password")),
+                "kafka:9092 refuses the login: SASL authentication error: Invalid username or password: check \
+                 sasl.mechanism, sasl.username and sasl.password in kafka.properties",
+            ),
+            (
+                reach(State::Connected, None, Some("SSL handshake failed: certificate verify failed")),
+                "no encrypted connection with kafka:9092: SSL handshake failed: certificate verify failed: check \
+                 security.protocol and ssl.ca.location in kafka.properties",
+            ),
+            (
+                reach(State::Connected, Some(at("nowhere:9092", unresolved())), None),
+                "kafka:9092 answered, and sends its clients on to nowhere:9092, which does not resolve here (Name or \
+                 service not known): correct advertised.listeners of that broker, or make the name known here",
+            ),
+            (
+                reach(State::Connected, Some(at("inside:9092", refused())), None),
+                "kafka:9092 answered, and sends its clients on to inside:9092, where nobody takes connections (Connection \
+                 refused): start that broker, or correct its advertised.listeners",
+            ),
+        ];
+        for (reach, cause) in table {
+            assert_eq!(reach.cause().as_deref(), Some(*cause));
+        }
+        let mut well = reach(State::Connected, Some(at("kafka:9092", State::Connected)), None);
+        assert_eq!(well.cause(), None);
+        well.internal = vec!["the transaction log wants 3 copies".into()];
+        assert_eq!(well.cause().as_deref(), Some("the transaction log wants 3 copies"));
+    }
+
+    #[test]
+    fn what_the_library_tells_in_its_log_only_is_heard() {
+        let line = "[thrd:main]: 127.0.0.1:1/bootstrap:   Broker #0/1: kafka-nowhere:19092 NodeId 1";
+        assert_eq!(named_broker(line).as_deref(), Some("kafka-nowhere:19092"));
+        assert_eq!(named_broker("[thrd:main]: 127.0.0.1:1/bootstrap: ClusterId: x, ControllerId: 1"), None);
+        let line = "[thrd:a]: a/bootstrap: SASL authentication error: Invalid username or password (after 3ms in state AUTH_REQ)";
+        let said = about_connection(line);
+        assert_eq!(said.as_deref(), Some("SASL authentication error: Invalid username or password"));
+        assert_eq!(about_connection("[thrd:a]: a/bootstrap: Connect to ipv4#127.0.0.1:1 failed: refused"), None);
+    }
+
+    #[test]
+    fn an_address_is_what_stands_behind_the_protocol() {
+        assert_eq!(bare(" SASL_SSL://kafka:9093 "), "kafka:9093");
+        assert_eq!(bare("kafka"), "kafka:9092");
+        assert_eq!(bare("[::1]:9094"), "[::1]:9094");
+    }
+
+    #[test]
+    fn nobody_at_an_address_is_refused_and_no_such_name_is_unresolved() {
+        let settings = |servers: &str| KafkaSettings { bootstrap_servers: servers.into(), ..KafkaSettings::default() };
+        let nobody = look(&settings("127.0.0.1:1"));
+        assert!(nobody.cause().unwrap().contains("no answer from 127.0.0.1:1: is it running"), "{nobody:?}");
+        let nowhere = look(&settings("no-such-host.invalid:9092"));
+        assert!(nowhere.cause().unwrap().contains("no-such-host.invalid:9092 does not resolve"), "{nowhere:?}");
+    }
+}
