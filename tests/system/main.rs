@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
 mod chaos;
+mod cluster;
 #[cfg(feature = "failpoints")]
 mod database;
 mod deaths;

@@ -47,6 +47,17 @@ impl Kafka {
         Self { folder: folder.into(), bootstrap }
     }
 
+    /// One broker, with variables of the script.
+    pub fn start_with(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let bootstrap = last_line(&script_with("kafka.sh", &["start", folder.to_str().unwrap(), "1"], variables));
+        Self { folder: folder.into(), bootstrap }
+    }
+
+    /// The bootstrap servers of the listener with access lists; needs `KAFKA_SECURED`.
+    pub fn secured(&self) -> String {
+        last_line(&script("kafka.sh", &["secured", self.folder.to_str().unwrap()]))
+    }
+
     /// For each broker where its proxy is to listen, and where that has to lead.
     #[cfg(feature = "failpoints")]
     pub fn proxies(&self) -> Vec<(String, String)> {

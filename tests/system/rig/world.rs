@@ -154,6 +154,11 @@ impl World {
         is_wanted(name).then(|| Self::start(name, binary(), "1"))
     }
 
+    /// Nothing but servers, with variables of `kafka.sh`.
+    pub fn with_kafka(name: &'static str, variables: &[(&str, &str)]) -> Option<Self> {
+        is_wanted(name).then(|| Self::start_on(name, binary(), |folder| Kafka::start_with(folder, variables)))
+    }
+
     /// The pipeline of an example, and nothing prepared for it.
     pub fn example(name: &'static str, pipeline: &str) -> Option<Self> {
         is_wanted(name).then(|| Self::start(name, example(pipeline), "1"))
