@@ -29,6 +29,13 @@ impl App {
         )))
     }
 
+    /// The pipeline under the name that the settings give it, as `run` has it.
+    pub(super) fn named(&self) -> Result<Topology, Failure> {
+        let named = self.topology.clone().renamed(&self.settings()?.pipeline.name);
+        named.validate().map_err(Failure::Topology)?;
+        Ok(named)
+    }
+
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         Ok(Settings::load(&self.topology, self.sources.clone())?)
     }

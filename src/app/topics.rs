@@ -6,6 +6,7 @@ use crate::app::confirm::confirm;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::table;
+use crate::flow::Topology;
 use crate::ports::Fault;
 use crate::ports::topics::TopicAdmin;
 use crate::settings::{Need, Settings};
@@ -15,20 +16,34 @@ use std::io::Write;
 use std::time::Duration;
 
 pub(super) fn topics(app: &App, arguments: &TopicsArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let checked = check(app, arguments);
+    let checked = check(&app.named()?, arguments);
     match &arguments.command {
         TopicsCommand::Validate(output) => validate(&checked, output.output, out),
         TopicsCommand::Plan(flags) => {
             let (topics, settings) = (sound(checked)?, settings(app)?);
-            plan(&topics, &mut *admin(&settings)?, flags, out).map_err(|failure| no_answer(failure, &settings))
+            let hint = environment_hint(arguments);
+            let planned = plan(&topics, &mut *admin(&settings)?, flags, hint.as_deref(), out);
+            planned.map_err(|failure| no_answer(failure, &settings))
         }
         TopicsCommand::Apply(flags) => {
             let (topics, settings) = (sound(checked)?, settings(app)?);
-            let mut ask = |out: &mut dyn Write| confirm("topics apply", "apply", out);
-            let applied = apply(&topics, &mut *admin(&settings)?, flags, &mut ask, out);
+            let where_to = format!("apply to Kafka at {}", settings.kafka.bootstrap_servers);
+            let ask = &mut |out: &mut dyn Write| confirm("topics apply", &where_to, out);
+            let hint = environment_hint(arguments);
+            let applied = apply(&topics, &mut *admin(&settings)?, flags, (ask, hint.as_deref()), out);
             applied.map_err(|failure| no_answer(failure, &settings))
         }
     }
+}
+
+/// Names the overlays of the folder where none was asked for: what was created with one differs from the files without it.
+fn environment_hint(arguments: &TopicsArguments) -> Option<String> {
+    let known = topics::environments(&arguments.dir);
+    let is_forgotten = arguments.env.is_none() && !known.is_empty();
+    is_forgotten.then(|| {
+        let flags = known.iter().map(|name| format!("--env {name}")).collect::<Vec<_>>().join(" or ");
+        format!("no --env was given: if these topics were made with {flags}, or are to be, give it each time")
+    })
 }
 
 fn settings(app: &App) -> Result<Settings, Failure> {
@@ -62,10 +77,10 @@ fn admin(_: &Settings) -> Result<Box<dyn TopicAdmin>, Failure> {
 }
 
 /// Reads the folder and checks it by itself and against the pipeline.
-fn check(app: &App, arguments: &TopicsArguments) -> Result<Vec<TopicSpec>, Vec<Finding>> {
+fn check(topology: &Topology, arguments: &TopicsArguments) -> Result<Vec<TopicSpec>, Vec<Finding>> {
     let topics = topics::read(&arguments.dir, arguments.env.as_deref())?;
     let mut findings = topics::validate(&topics);
-    findings.extend(topics::compare(&app.topology, &topics, &arguments.dir));
+    findings.extend(topics::compare(topology, &topics, &arguments.dir));
     if findings.is_empty() { Ok(topics) } else { Err(findings) }
 }
 
@@ -107,12 +122,17 @@ fn plan(
     topics: &[TopicSpec],
     admin: &mut dyn TopicAdmin,
     flags: &PlanArguments,
+    hint: Option<&str>,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let plan = topics::plan(topics, admin, flags.allow_repartition)?;
     match flags.output.output {
         Output::Json => table::json(&plan, out)?,
-        Output::Table => show(&plan, out)?,
+        Output::Table => {
+            show(&plan, out)?;
+            let is_blocked = plan.changes.iter().any(|planned| planned.blocked.is_some());
+            write_hint(hint.filter(|_| is_blocked), out)?;
+        }
     }
     Ok(if plan.changes.is_empty() { Exit::Done } else { Exit::Different })
 }
@@ -132,14 +152,26 @@ fn show(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+fn write_hint(hint: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+    hint.map_or(Ok(()), |hint| writeln!(out, "{hint}")).map_err(Failure::from)
+}
+
+/// Asks a person whether to go on.
+type Confirm<'c> = dyn FnMut(&mut dyn Write) -> Result<bool, Failure> + 'c;
+
 fn apply(
     topics: &[TopicSpec],
     admin: &mut dyn TopicAdmin,
     flags: &ApplyArguments,
-    confirm: &mut dyn FnMut(&mut dyn Write) -> Result<bool, Failure>,
+    (confirm, hint): (&mut Confirm<'_>, Option<&str>),
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let is_json = flags.plan.output.output == Output::Json;
+    if is_json && !flags.yes {
+        return Err(Failure::message(
+            "topics apply: -o json asks nobody, since its output is for programs; use --yes too",
+        ));
+    }
     let plan = topics::plan(topics, admin, flags.plan.allow_repartition)?;
     if !is_json {
         show(&plan, out)?;
@@ -181,6 +213,7 @@ fn apply(
             writeln!(out, "failed: {failure}")?;
         }
         writeln!(out, "{outcome}")?;
+        write_hint(hint.filter(|_| outcome.failed > 0), out)?;
     }
     Ok(if outcome.failed == 0 { Exit::Done } else { Exit::Failed })
 }
@@ -222,6 +255,8 @@ mod tests {
         ApplyArguments { yes, plan: PlanArguments { allow_repartition: false, output: OutputArguments { output } } }
     }
 
+    const HINT: Option<&str> = Some("no --env was given");
+
     fn text(out: Vec<u8>) -> String {
         String::from_utf8(out).unwrap()
     }
@@ -231,7 +266,7 @@ mod tests {
         let topics = [topic("readings")];
         let mut cluster = Cluster::default();
         let mut out = Vec::new();
-        let exit = plan(&topics, &mut cluster, &flags(true, Output::Table).plan, &mut out).unwrap();
+        let exit = plan(&topics, &mut cluster, &flags(true, Output::Table).plan, None, &mut out).unwrap();
         assert_eq!(exit, Exit::Different);
         let expected = "TOPIC     CHANGE                             NOTE\n\
                         readings  create: 12 partitions, 3 replicas\n\
@@ -240,10 +275,10 @@ mod tests {
 
         let mut out = Vec::new();
         let mut never = |_: &mut dyn Write| panic!("asked in spite of --yes");
-        let exit = apply(&topics, &mut cluster, &flags(true, Output::Table), &mut never, &mut out).unwrap();
+        let exit = apply(&topics, &mut cluster, &flags(true, Output::Table), (&mut never, None), &mut out).unwrap();
         assert_eq!(exit, Exit::Done);
         assert!(text(out).ends_with("ok 0, created 1, altered 0, failed 0\n"));
-        let exit = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, &mut Vec::new()).unwrap();
+        let exit = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, None, &mut Vec::new()).unwrap();
         assert_eq!(exit, Exit::Done);
     }
 
@@ -252,10 +287,11 @@ mod tests {
         let topics = [topic("readings")];
         let mut cluster = Cluster::default();
         let mut out = Vec::new();
-        let exit = apply(&topics, &mut cluster, &flags(false, Output::Table), &mut |_| Ok(false), &mut out).unwrap();
+        let exit =
+            apply(&topics, &mut cluster, &flags(false, Output::Table), (&mut |_| Ok(false), None), &mut out).unwrap();
         assert_eq!(exit, Exit::Failed);
         assert!(text(out).ends_with("nothing was changed\n"));
-        let left = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, &mut Vec::new()).unwrap();
+        let left = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, None, &mut Vec::new()).unwrap();
         assert_eq!(left, Exit::Different);
     }
 
@@ -267,11 +303,12 @@ mod tests {
         wanted.config.insert("retention.ms".into(), "5".into());
         cluster.refused = Some(("retention.ms", "Invalid value 5 for configuration retention.ms"));
         let mut out = Vec::new();
-        let exit = apply(&[wanted], &mut cluster, &flags(true, Output::Table), &mut |_| Ok(true), &mut out).unwrap();
+        let exit =
+            apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut |_| Ok(true), HINT), &mut out).unwrap();
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         let expected = "failed: readings: retention.ms: 1000 -> 5: Invalid value 5 for configuration retention.ms\n\
-                        ok 0, created 0, altered 0, failed 1\n";
+                        ok 0, created 0, altered 0, failed 1\nno --env was given\n";
         assert!(out.ends_with(expected), "{out}");
     }
 
@@ -297,10 +334,33 @@ mod tests {
         cluster.create(&wanted.to_new_topic()).unwrap();
         wanted.partitions = 24;
         let mut out = Vec::new();
-        let exit = apply(&[wanted], &mut cluster, &flags(true, Output::Table), &mut |_| Ok(true), &mut out).unwrap();
+        let exit =
+            apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut |_| Ok(true), HINT), &mut out).unwrap();
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         assert!(out.contains("failed: readings: partitions: 12 -> 24: records of one key would go"), "{out}");
-        assert!(out.ends_with("ok 0, created 0, altered 0, failed 1\n"), "{out}");
+        assert!(out.ends_with("ok 0, created 0, altered 0, failed 1\nno --env was given\n"), "{out}");
+    }
+
+    #[test]
+    fn the_files_are_compared_with_the_topics_that_the_named_pipeline_has() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("topics/usage");
+        let command = TopicsCommand::Validate(OutputArguments { output: Output::Table });
+        let arguments = TopicsArguments { dir, env: None, command };
+        let topology = crate::pipelines::usage::topology();
+        assert!(check(&topology, &arguments).is_ok());
+        let findings = check(&topology.renamed("usage-eu"), &arguments).unwrap_err();
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert!(said.iter().any(|finding| finding.contains("usage-eu-usage-changelog: no file")), "{said:?}");
+    }
+
+    #[test]
+    fn json_asks_nobody() {
+        let mut cluster = Cluster::default();
+        let mut never = |_: &mut dyn Write| panic!("asked in the midst of the JSON");
+        let refused =
+            apply(&[topic("readings")], &mut cluster, &flags(false, Output::Json), (&mut never, None), &mut Vec::new());
+        assert!(matches!(refused, Err(Failure::Message(text)) if text.contains("--yes")));
+        assert_eq!(cluster.requests, 0);
     }
 }

@@ -58,20 +58,30 @@ impl Node {
     }
 }
 
-/// Parses one document; an empty text is an empty mapping.
+/// Parses one document; an empty text is an empty mapping. An empty document behind it, as a last `---` makes it, is none.
 pub(crate) fn parse(text: &str) -> Result<Node, Broken> {
+    let mut all = documents(text)?.into_iter();
+    let first = all.next().unwrap_or_else(|| Node { line: 1, kind: Kind::Map(Vec::new()) });
+    match all.next() {
+        Some(second) => Err(broken(second.line, "a second document; one is allowed")),
+        None => Ok(first),
+    }
+}
+
+/// Parses every document of a text; empty ones are left out.
+pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Broken> {
     let mut reader = Reader { parser: Parser::new_from_str(text) };
-    let mut root = Node { line: 1, kind: Kind::Map(Vec::new()) };
-    let mut documents = 0;
+    let mut all = Vec::new();
     loop {
-        let (event, line) = reader.next()?;
+        let (event, _) = reader.next()?;
         match event {
-            Event::StreamEnd => return Ok(root),
-            Event::DocumentStart if documents == 1 => return Err(broken(line, "a second document; one is allowed")),
+            Event::StreamEnd => return Ok(all),
             Event::DocumentStart => {
-                documents += 1;
                 let (event, line) = reader.next()?;
-                root = reader.node(event, line, 0)?;
+                let root = reader.node(event, line, 0)?;
+                if !root.is_null() {
+                    all.push(root);
+                }
             }
             _ => {}
         }
@@ -103,12 +113,14 @@ impl Reader<'_> {
             Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _)
                 if anchor > 0 =>
             {
-                return Err(broken(line, "anchors and aliases are not supported"));
+                return Err(broken(line, "anchors and aliases are not supported: write the value out at each place"));
             }
             Event::Scalar(text, style, ..) => Kind::Scalar(text, style == TScalarStyle::Plain),
             Event::SequenceStart(..) => Kind::List(self.list(depth)?),
             Event::MappingStart(..) => Kind::Map(self.map(depth)?),
-            Event::Alias(_) => return Err(broken(line, "anchors and aliases are not supported")),
+            Event::Alias(_) => {
+                return Err(broken(line, "anchors and aliases are not supported: write the value out at each place"));
+            }
             _ => return Err(broken(line, "expected a value")),
         };
         Ok(Node { line, kind })
@@ -157,13 +169,16 @@ mod tests {
         assert_eq!(root.entry("d").map(|d| (d.line, d.is_null())), Some((5, true)));
         assert!(matches!(&root.entry("e").unwrap().kind, Kind::List(nodes) if nodes.len() == 2));
         assert_eq!(parse("").unwrap().entries(), []);
+        assert_eq!(parse("---\na: 1\n---\n").unwrap().entries().len(), 1);
+        let lines = |text| documents(text).unwrap().iter().map(|node| node.line).collect::<Vec<_>>();
+        assert_eq!(lines("a: 1\n---\nb: 2\n---\n# nothing\n---\nc: 3\n"), [1, 3, 7]);
     }
 
     #[test]
     fn what_is_too_clever_or_broken_is_refused_with_its_line() {
         assert_eq!(parse("a: 1\na: 2\n").unwrap_err(), broken(2, "a: the key is there twice"));
         assert_eq!(parse("a: &x 1\nb: *x\n").unwrap_err().line, 1);
-        assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap_err().line, 2);
+        assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap_err().line, 3);
         assert_eq!(parse("a: 1\nb: [1\nc: 2\n").unwrap_err().line, 3);
         assert!(parse(&"[".repeat(100)).is_err());
     }

@@ -19,18 +19,27 @@ const ANNOTATIONS: [&str; 9] =
 /// Everything that cannot be read or understood, at once.
 pub fn read(folder: &Path, environment: Option<&str>) -> Result<Vec<TopicSpec>, Vec<Finding>> {
     let mut findings = Vec::new();
+    let files = files(folder, &mut findings);
+    if files.is_empty() {
+        return Err(findings);
+    }
     let overlay_file = environment.map(|name| folder.join("env").join(format!("{name}.yaml")));
-    let overlay = overlay_file.as_deref().and_then(|file| {
-        let root = tree(file, &mut findings)?;
+    let overlay = overlay_file.as_deref().zip(environment).and_then(|(file, name)| {
+        if !file.is_file() {
+            findings.push(Finding::new(folder, 0, no_environment(folder, name)));
+            return None;
+        }
+        let root = one(file, &mut findings)?;
         Some(Overlay::read(file, &root, &mut findings))
     });
     let overlay = overlay.unwrap_or_default();
     let mut topics = Vec::new();
-    for file in files(folder, &mut findings) {
-        let Some(root) = tree(&file, &mut findings) else { continue };
-        let before = findings.len();
-        let topic = Reader { folder, file: &file, findings: &mut findings }.topic(&root, &overlay);
-        topics.extend(topic.filter(|_| findings.len() == before));
+    for file in files {
+        for (number, root) in all(&file, &mut findings).iter().enumerate() {
+            let before = findings.len();
+            let topic = Reader { folder, file: &file, number, findings: &mut findings }.topic(root, &overlay);
+            topics.extend(topic.filter(|_| findings.len() == before));
+        }
     }
     if let Some(file) = overlay_file.filter(|_| findings.is_empty()) {
         let known = || topics.iter().map(|topic| topic.name.as_str());
@@ -44,11 +53,32 @@ pub fn read(folder: &Path, environment: Option<&str>) -> Result<Vec<TopicSpec>, 
     if findings.is_empty() { Ok(topics) } else { Err(findings) }
 }
 
+/// The names that `--env` may have, sorted: those of the files in `env/`.
+#[must_use]
+pub fn environments(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join("env")).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let overlays = paths.filter(|path| path.is_file() && path.extension().is_some_and(|ending| ending == "yaml"));
+    let mut names: Vec<String> = overlays.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+fn no_environment(folder: &Path, name: &str) -> String {
+    let known = environments(folder);
+    let known = if known.is_empty() { "nothing".into() } else { known.join(", ") };
+    format!("there is no environment {name}: env/ has {known}")
+}
+
 fn files(folder: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            findings.push(Finding::new(folder, 0, format!("the folder of topics cannot be read: {error}")));
+            let here = std::env::current_dir().map_or_else(|_| "?".into(), |here| here.display().to_string());
+            let message = format!(
+                "the folder of topics cannot be read: {error}; the working directory is {here}, and --dir names another folder"
+            );
+            findings.push(Finding::new(folder, 0, message));
             return Vec::new();
         }
     };
@@ -61,25 +91,47 @@ fn files(folder: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
     files
 }
 
-fn tree(file: &Path, findings: &mut Vec<Finding>) -> Option<Node> {
-    let text = std::fs::read_to_string(file)
+fn text(file: &Path, findings: &mut Vec<Finding>) -> Option<String> {
+    std::fs::read_to_string(file)
         .map_err(|error| findings.push(Finding::new(file, 0, format!("the file cannot be read: {error}"))))
-        .ok()?;
-    yaml::parse(&text)
-        .map_err(|broken| findings.push(Finding::new(file, broken.line, format!("not YAML: {}", broken.message))))
         .ok()
+}
+
+/// The one document of a file.
+fn one(file: &Path, findings: &mut Vec<Finding>) -> Option<Node> {
+    yaml::parse(&text(file, findings)?).map_err(|broken| findings.push(not_yaml(file, &broken))).ok()
+}
+
+/// Every document of a file, the empty mapping where it has none.
+fn all(file: &Path, findings: &mut Vec<Finding>) -> Vec<Node> {
+    let Some(text) = text(file, findings) else { return Vec::new() };
+    match yaml::documents(&text) {
+        Ok(all) if all.is_empty() => one(file, findings).into_iter().collect(),
+        Ok(all) => all,
+        Err(broken) => {
+            findings.push(not_yaml(file, &broken));
+            Vec::new()
+        }
+    }
+}
+
+fn not_yaml(file: &Path, broken: &yaml::Broken) -> Finding {
+    Finding::new(file, broken.line, format!("not YAML: {}", broken.message))
 }
 
 struct Reader<'a> {
     folder: &'a Path,
     file: &'a Path,
+    /// The number of the document in its file, from 0.
+    number: usize,
     findings: &'a mut Vec<Finding>,
 }
 
 impl Reader<'_> {
     fn topic(&mut self, root: &Node, overlay: &Overlay) -> Option<TopicSpec> {
         for (key, node) in root.entries() {
-            let known = ["apiVersion", "kind", "metadata", "spec"];
+            // The status is Kubernetes' own, as `kubectl get -o yaml` prints it.
+            let known = ["apiVersion", "kind", "metadata", "spec", "status"];
             if !known.contains(&key.as_str()) {
                 self.finding(node.line, format!("{key}: unknown key{}", suggestion(key, known)));
             }
@@ -114,7 +166,8 @@ impl Reader<'_> {
                 return None;
             }
             None => {
-                self.finding(metadata.line, format!("the annotation {PREFIX}role is missing"));
+                let roles = Role::words();
+                self.finding(metadata.line, format!("the annotation {PREFIX}role is missing: one of {roles}"));
                 return None;
             }
         };
@@ -139,7 +192,10 @@ impl Reader<'_> {
             return None;
         };
         let line = metadata.entry("name").map_or(0, |node| node.line);
-        if self.file.file_stem().is_none_or(|stem| stem != name) {
+        if self.number > 0 {
+            let message = format!("{name}: a second topic in one file: move it into a file of its own, {name}.yaml");
+            self.finding(line, message);
+        } else if self.file.file_stem().is_none_or(|stem| stem != name) {
             self.finding(line, format!("metadata.name is {name:?}: the file must be called {name}.yaml"));
         }
         let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');

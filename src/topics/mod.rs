@@ -17,7 +17,7 @@ pub use apply::{Outcome, Report, apply};
 pub use checks::{changelog_policy, repartition_settings, tombstone_retention, validate};
 pub use derived::compare;
 pub use finding::Finding;
-pub use folder::read;
+pub use folder::{environments, read};
 pub use plan::{Change, Plan, Planned, plan};
 pub use spec::{Role, TopicSpec};
 

@@ -61,9 +61,13 @@ impl Role {
     ];
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let words = Self::ALL.map(|(word, _)| word).join(", ");
         let found = Self::ALL.iter().find(|(word, _)| *word == text).map(|(_, role)| *role);
-        found.ok_or_else(|| format!("{text:?} is no role; expected one of {words}"))
+        found.ok_or_else(|| format!("{text:?} is no role; expected one of {}", Self::words()))
+    }
+
+    /// All roles as they are written.
+    pub(super) fn words() -> String {
+        Self::ALL.map(|(word, _)| word).join(", ")
     }
 }
 

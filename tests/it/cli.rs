@@ -92,6 +92,21 @@ fn describe_tells_topics_table_and_transactional_ids() {
     assert_eq!(json["sub_topologies"][0]["table"]["columns"][0]["types"][0], "double precision");
 }
 
+/// `run` asks for topics of this name, so every command has to speak of the same ones.
+#[test]
+fn the_name_that_the_settings_give_the_pipeline_is_known_to_every_command() {
+    let eu = [("TIDEGATE_PIPELINE__NAME", "eu")];
+    let text = out(&tidegate(&["describe"], &eu));
+    assert!(text.contains("transactional ids  eu-<slot>-<worker>-<producer>"), "{text}");
+    let broken = [("TIDEGATE_CONFIG", "/nonexistent.yaml")];
+    for arguments in [&["describe"][..], &["topics", "validate"]] {
+        assert_eq!(tidegate(arguments, &broken).status.code(), Some(78), "{arguments:?}");
+    }
+    // The folder itself is named, whatever is asked of it.
+    let elsewhere = out(&tidegate(&["topics", "validate", "--dir", "/nonexistent"], &eu));
+    assert!(elsewhere.contains("the working directory is") && elsewhere.contains("--dir"), "{elsewhere}");
+}
+
 #[test]
 fn settings_print_with_their_origins_and_without_their_secrets() {
     let environment = [("TIDEGATE_DATABASE__URL", "postgres://u:c4n4ry@h/db"), ("TIDEGATE_SERVICE_HOST", "10.0.0.1")];

@@ -329,7 +329,12 @@ fn each_wrong_folder_is_told_what_is_wrong_with_it() {
             "role: inputs",
             "tidegate.io/role: \"inputs\" is no role; expected one of input, output, repartition, changelog, reference, dlt",
         ),
-        ("readings.yaml", "    tidegate.io/role: input\n", "", "the annotation tidegate.io/role is missing"),
+        (
+            "readings.yaml",
+            "    tidegate.io/role: input\n",
+            "",
+            "the annotation tidegate.io/role is missing: one of input, output,",
+        ),
         (
             "readings.yaml",
             "tidegate.io/owner",
@@ -452,9 +457,36 @@ fn names_that_differ_by_dot_and_underscore_are_refused() {
     assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
 }
 
+/// Files as other tools write them: kubectl, a repository with several topics in one file.
 #[test]
-fn an_empty_or_missing_folder_is_a_finding() {
-    assert!(read(Path::new("/nonexistent"), None).unwrap_err()[0].message.contains("cannot be read"));
+fn every_document_of_a_file_is_read_and_each_topic_wants_a_file_of_its_own() {
+    let readings = std::fs::read_to_string(shipped().join("readings.yaml")).unwrap();
+    let with = |text: String| {
+        let folder = Folder::with("readings.yaml", "spec:", "spec:");
+        std::fs::write(folder.0.join("readings.yaml"), text).unwrap();
+        folder.findings(None)
+    };
+    assert_eq!(with(format!("---\n{readings}---\n")), [""; 0]);
+    assert_eq!(with(format!("{readings}status:\n  conditions: []\n  observedGeneration: 1\n")), [""; 0]);
+    let second =
+        readings.replace("name: readings", "name: clicks").replace("retention.ms: 604800000", "retention.ms: 7d");
+    let found = with(format!("{}---\n{second}", readings.replace("partitions: 12", "partitions: 0")));
+    for expected in [
+        "partitions: expected a whole number from 1 to 100000",
+        "clicks: a second topic in one file: move it into a file of its own, clicks.yaml",
+        "config.retention.ms: expected a whole number of at least -1, found \"7d\"; did you mean 604800000?",
+    ] {
+        assert!(found.iter().any(|finding| finding.contains(expected)), "{expected}: {found:#?}");
+    }
+}
+
+#[test]
+fn an_empty_or_missing_folder_or_environment_is_a_finding() {
+    let missing = read(Path::new("/nonexistent"), Some("dev")).unwrap_err();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(missing[0].message.contains("cannot be read") && missing[0].message.contains("--dir"), "{missing:?}");
+    let nowhere = read(&shipped(), Some("nowhere")).unwrap_err();
+    assert_eq!(nowhere[0].message, "there is no environment nowhere: env/ has dev, prod");
     let empty = shipped().join("env").join("nothing");
     assert!(read(&empty, None).is_err());
 }

@@ -172,7 +172,10 @@ const WRONG: &[Wrong] = &[
         "engine:\n  workers: 2\n  workers: 3",
         "file: the settings file is not YAML: workers: the key is there twice (FILE:3)",
     ),
-    file("a: &a 1", "file: the settings file is not YAML: anchors and aliases are not supported (FILE:1)"),
+    file(
+        "a: &a 1",
+        "file: the settings file is not YAML: anchors and aliases are not supported: write the value out at each place (FILE:1)",
+    ),
     file("- engine", "file: the settings file is no mapping of sections (FILE:1)"),
     file("engine: 5", "engine: expected a mapping: this is a section (FILE:1)"),
     environment(
