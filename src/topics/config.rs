@@ -169,7 +169,7 @@ fn meant_number(name: &str, value: &str) -> Option<i64> {
     if let Ok(number) = digits.parse() {
         return Some(number);
     }
-    let units: &[(&str, i64)] = if name.ends_with(".ms") { &TIMES } else { &BYTES };
+    let units: &[(&str, i64)] = if name.rsplit('.').next() == Some("ms") { &TIMES } else { &BYTES };
     let with_unit = |(unit, factor): &(&str, i64)| {
         digits.trim_end_matches('B').strip_suffix(unit)?.parse::<i64>().ok()?.checked_mul(*factor)
     };

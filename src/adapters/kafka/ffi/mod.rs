@@ -4,7 +4,7 @@
 //! Why not rdkafka's own: its consumer poll drops the partition of an error and gives a rebalance to a callback in the
 //! middle of a poll; its `flush` waits in steps of 100 ms; its group metadata is opaque; its log lines arrive on the thread
 //! that polls, so that a commit could be answered before its tainting line was read; it drops the error of each resource of
-//! AlterConfigs and DescribeConfigs, and the broker's sentence of each topic; and `DescribeTopics`, `IncrementalAlterConfigs`
+//! `AlterConfigs` and `DescribeConfigs`, and the broker's sentence of each topic; and `DescribeTopics`, `IncrementalAlterConfigs`
 //! and a commit with a deadline are missing.
 #![expect(unsafe_code, reason = "C calls that rdkafka 0.39 does not offer; every block says why it is sound")]
 

@@ -39,7 +39,7 @@ pub(in crate::adapters::kafka) fn create_topic<C: ClientContext>(
         }
         let mut count = 0;
         let results = sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
-        one(pointers(results, count))
+        one(&pointers(results, count))
     }
 }
 
@@ -76,7 +76,7 @@ pub(in crate::adapters::kafka) fn create_partitions<C: ClientContext>(
         }
         let mut count = 0;
         let results = sys::rd_kafka_CreatePartitions_result_topics(result, &raw mut count);
-        one(pointers(results, count))
+        one(&pointers(results, count))
     }
 }
 
@@ -109,7 +109,7 @@ pub(in crate::adapters::kafka) fn delete_topic<C: ClientContext>(
         }
         let mut count = 0;
         let results = sys::rd_kafka_DeleteTopics_result_topics(result, &raw mut count);
-        one(pointers(results, count))
+        one(&pointers(results, count))
     }
 }
 
@@ -148,8 +148,8 @@ impl NewTopic {
 
 /// # Safety
 /// The results live during the call.
-unsafe fn one(results: Vec<*const sys::rd_kafka_topic_result_t>) -> Result<(), CallError> {
-    let [result] = results[..] else { return Err(CallError::strange()) };
+unsafe fn one(results: &[*const sys::rd_kafka_topic_result_t]) -> Result<(), CallError> {
+    let [result] = *results else { return Err(CallError::strange()) };
     // SAFETY: the caller's promise; the text is copied.
     unsafe {
         match Code::from(sys::rd_kafka_topic_result_error(result)) {
