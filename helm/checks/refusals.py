@@ -257,6 +257,17 @@ def _check_topic_folders(report: Report, renderer, base: dict, formats, seen) ->
     def overlay(prod: dict) -> None:
         prod["topics"] = {"readings": {"partitions": 4}}
 
+    def own_name(topic: dict) -> None:
+        topic["spec"]["topicName"] = "Readings_v2"
+
+    def own_name_overlay(prod: dict) -> None:
+        prod["topics"] = {"Readings_v2": {"partitions": 3}}
+
+    def slip(prod: dict) -> None:
+        prod["topics"] = {"readigns": {"partitions": 4}}
+
+    three = ['replicaCount is 6, but lead topic "readings" has 3 partitions: 3 pods would idle. Use 3 or less.']
+    nobody = ['topics/env/prod.yaml: there is no topic "readigns". Use metadata.name of a file, or its spec.topicName.']
     five = ['replicaCount is 6, but lead topic "readings" has 5 partitions: 1 pods would idle. Use 5 or less.']
     four = ['replicaCount is 6, but lead topic "readings" has 4 partitions: 2 pods would idle. Use 4 or less.']
     count = 'topics/: co-partition group "accounts": expected exactly one topic with tidegate.io/lead: "true", found {}.'
@@ -264,6 +275,7 @@ def _check_topic_folders(report: Report, renderer, base: dict, formats, seen) ->
         ("the lead topic has 5 partitions", "readings.yaml", lambda topic: partitions(topic, 5), five),
         ("the overlay gives it 4", "env/prod.yaml", overlay, four),
         ("two lead topics", "corrections.yaml", lambda topic: lead(topic, "true"), [count.format(2)]),
+        ("an overlay of a topic that no file describes", "env/prod.yaml", slip, nobody),
         ("no lead topic", "readings.yaml", lambda topic: lead(topic, "false"), [count.format(0)]),
     ]:
         with tempfile.TemporaryDirectory() as folder:
@@ -272,7 +284,23 @@ def _check_topic_folders(report: Report, renderer, base: dict, formats, seen) ->
             content = read_yaml(path)
             change(content)
             path.write_text(yaml.safe_dump(content))
-            report.check(f"refused: {name}", _refusal_problems(renderer, chart, base, "replicaCount: 6", wanted, formats, seen))
+            pods = "replicaCount: 1" if wanted is nobody else "replicaCount: 6"
+            report.check(f"refused: {name}", _refusal_problems(renderer, chart, base, pods, wanted, formats, seen))
+    # The binary keys an overlay by the topic's own name, and reads files that end with .yml too.
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(shutil.copytree(CHART, Path(folder) / "tidegate"))
+        for file, change in [("readings.yaml", own_name), ("env/prod.yaml", own_name_overlay)]:
+            content = read_yaml(chart / "topics" / file)
+            change(content)
+            (chart / "topics" / file).write_text(yaml.safe_dump(content))
+        report.check("refused: the overlay names the topic by spec.topicName",
+                     _refusal_problems(renderer, chart, base, "replicaCount: 6", three, formats, seen))
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(shutil.copytree(CHART, Path(folder) / "tidegate"))
+        (chart / "topics" / "corrections.yaml").rename(chart / "topics" / "corrections.yml")
+        ending = ['topics/corrections.yml: call it corrections.yaml. The chart reads files that end with .yaml only.']
+        report.check("refused: a topic file that ends with .yml",
+                     _refusal_problems(renderer, chart, base, "replicaCount: 1", ending, formats, seen))
     # Another pipeline's topics: two co-partition groups, hence two leads, and a pod can work for each of their partitions.
     with tempfile.TemporaryDirectory() as folder:
         chart = Path(shutil.copytree(CHART, Path(folder) / "tidegate", ignore=shutil.ignore_patterns("topics")))

@@ -46,7 +46,7 @@ def with_overlay(topics: dict[str, dict], overlay: dict) -> dict[str, dict]:
     """The overlay's `spec` laid over every topic, then `topics.<name>` over that one."""
     laid = {}
     for name, topic in topics.items():
-        spec = merged(merged(topic["spec"], overlay.get("spec", {})), overlay.get("topics", {}).get(name, {}))
+        spec = merged(merged(topic["spec"], overlay.get("spec", {})), overlay.get("topics", {}).get(topic["spec"].get("topicName", name), {}))
         laid[name] = {**topic, "spec": spec}
     return laid
 

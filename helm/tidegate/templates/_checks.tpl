@@ -11,6 +11,17 @@ formats of this file and fails when one of them is not provoked by a negative te
 {{- if and $v.topics.env (not (.Files.Get (printf "topics/env/%s.yaml" $v.topics.env))) -}}
 {{- $found = append $found (printf "topics.env is %q, but topics/env/%s.yaml does not exist." $v.topics.env $v.topics.env) -}}
 {{- end -}}
+{{- $known := list -}}
+{{- range include "tidegate.topics" . | fromJsonArray }}{{ $known = append $known (default .metadata.name .spec.topicName) }}{{ end -}}
+{{- $overlay := .Files.Get (printf "topics/env/%s.yaml" $v.topics.env) | fromYaml -}}
+{{- range $name, $_ := default dict $overlay.topics -}}
+{{- if not (has $name $known) -}}
+{{- $found = append $found (printf "topics/env/%s.yaml: there is no topic %q. Use metadata.name of a file, or its spec.topicName." $v.topics.env $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $_ := .Files.Glob "topics/*.yml" -}}
+{{- $found = append $found (printf "%s: call it %s.yaml. The chart reads files that end with .yaml only." $path (base $path | trimSuffix ".yml")) -}}
+{{- end -}}
 {{- $leads := include "tidegate.leadTopics" . | fromJsonArray -}}
 {{- $names := list -}}
 {{- $groups := dict -}}

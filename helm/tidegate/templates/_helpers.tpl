@@ -48,7 +48,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The topics of topics/*.yaml with the overlay laid over them, as a JSON list in the order of file names. */}}
+{{/*
+The topics of topics/*.yaml with the overlay laid over them, as a JSON list in the order of file names. The overlay names
+a topic as Kafka does, like `tidegate topics`.
+*/}}
 {{- define "tidegate.topics" -}}
 {{- $overlay := dict -}}
 {{- if .Values.topics.env -}}
@@ -57,7 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $topics := list -}}
 {{- range $path, $_ := .Files.Glob "topics/*.yaml" -}}
 {{- $topic := $.Files.Get $path | fromYaml -}}
-{{- $own := dig "topics" $topic.metadata.name dict $overlay -}}
+{{- $own := dig "topics" (default $topic.metadata.name $topic.spec.topicName) dict $overlay -}}
 {{- $spec := mergeOverwrite $topic.spec (deepCopy (default dict $overlay.spec)) (deepCopy $own) -}}
 {{- $topics = append $topics (set $topic "spec" $spec) -}}
 {{- end -}}
