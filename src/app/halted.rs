@@ -71,6 +71,7 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
+    let committed = committed(&service, &*log.group())?;
     let (mut positions, mut repairs) = (BTreeMap::new(), Vec::new());
     if !service.topology.tables().is_empty() {
         let said = |fault| service.database_said(fault);
@@ -81,7 +82,7 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     }
     let mut seen = seen_by_instances(service.topology.name(), &*log.group());
     add_altered(&service, &*log.group(), &mut seen)?;
-    let found = find(&service, &positions, &seen, &*log.group())?;
+    let found = find(&service, committed, &positions, &seen, &*log.group())?;
     match arguments.output {
         Output::Json => table::json(&found, out)?,
         Output::Table => {
@@ -168,17 +169,25 @@ fn ask(pipeline: &str, address: &str) -> Option<Vec<(String, Seen)>> {
     (status.pipeline == pipeline).then(|| status.halts.into_iter().filter_map(seen).collect())
 }
 
+/// K of every source partition. It is read before D, and D before the end of the log: while an instance works each of them
+/// grows, and is at or below the next one only in this order.
+fn committed(service: &Service, group: &dyn Group) -> Result<Vec<(TopicPartition, Option<Committed>)>, Failure> {
+    let topics: Vec<String> = service.topology.sources().iter().map(ToString::to_string).collect();
+    let sources = sources(&service.topology, group, &topics)?;
+    let committed = group.committed(&sources, ANSWER).map_err(|fault| service.kafka_said(fault))?;
+    Ok(sources.into_iter().zip(committed.into_iter().map(metadata::known)).collect())
+}
+
 fn find(
     service: &Service,
+    committed: Vec<(TopicPartition, Option<Committed>)>,
     positions: &BTreeMap<TopicPartition, Position>,
     seen: &BTreeMap<String, Seen>,
     group: &dyn Group,
 ) -> Result<Vec<Halted>, Failure> {
-    let subs = service.topology.sub_topologies().iter();
-    let topics: Vec<String> = subs.flat_map(SubTopology::sources).map(ToString::to_string).collect();
     let mut out = Vec::new();
-    for source in sources(&service.topology, group, &topics)? {
-        let judged = judge(service, &source, positions, seen.get(&source.to_string()), group)
+    for (source, k) in committed {
+        let judged = judge(service, (&source, k), positions, seen.get(&source.to_string()), group)
             .map_err(|fault| service.kafka_said(fault))?;
         out.extend(judged);
     }
@@ -188,7 +197,7 @@ fn find(
 /// Asks what the takeover would ask, and decides as it would.
 fn judge(
     service: &Service,
-    source: &TopicPartition,
+    (source, committed): (&TopicPartition, Option<Committed>),
     positions: &BTreeMap<TopicPartition, Position>,
     seen: Option<&Seen>,
     group: &dyn Group,
@@ -196,8 +205,6 @@ fn judge(
     let (engine, pipeline) = (service.engine(), service.topology.name());
     let sub = sub_topology(&service.topology, source)?;
     let (commit, position) = (sub.step.commit(), positions.get(source));
-    let committed: Option<Committed> =
-        metadata::known(group.committed(std::slice::from_ref(source), ANSWER)?.into_iter().next().flatten());
     let (bounds, log_ids) = (group.bounds(source, ANSWER)?, group.log_ids(&source.topic, ANSWER)?);
     let was_read = committed.is_none()
         && position.is_none()

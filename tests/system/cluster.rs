@@ -1,6 +1,7 @@
 //! Clusters that answer and cannot be used: the last word of a command says which step fails, and what helps.
 
 use crate::rig::{World, accounts};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -131,4 +132,95 @@ fn each_missing_right_is_named_and_the_documented_ones_are_enough() {
     let mut instance = world.instance("allowed");
     world.wait_owners(1);
     assert!(instance.is_running(), "{}", instance.log());
+    world.ok(&["halted"]);
+    world.ok(&["audit"]);
+
+    // The other commands, each with what `run` does not need.
+    let said = |arguments: &[&str]| {
+        let output = spawned(world.command("timeout", &["60"], arguments)).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        message(&output) + &String::from_utf8_lossy(&output.stdout)
+    };
+    let plan = said(&["topics", "plan", "--env", "dev"]);
+    for topic in ["readings", "corrections"] {
+        let words = format!("topic {topic}: its settings could not be read: the user has no right DescribeConfigs");
+        assert!(plan.contains(&words), "{plan}");
+    }
+    grant(&["--operation", "DescribeConfigs", "--topic", "readings", "--topic", "corrections"]);
+    world.ok(&["topics", "plan", "--env", "dev"]);
+    let folder = world.folder().join("topics");
+    copy_topics(&folder);
+    let readings = folder.join("readings.yaml");
+    let longer = std::fs::read_to_string(&readings).unwrap().replace("604800000", "604800001");
+    std::fs::write(&readings, longer).unwrap();
+    let apply = ["topics", "apply", "--dir", folder.to_str().unwrap(), "--env", "dev", "--yes"];
+    let denied = said(&apply);
+    assert!(denied.contains("the user has no right AlterConfigs on topic readings;"), "{denied}");
+    assert!(denied.ends_with("ok 4, created 0, altered 0, failed 1\n"), "{denied}");
+    grant(&["--operation", "AlterConfigs", "--topic", "readings"]);
+    world.ok(&apply);
+}
+
+/// The shipped folder of `scoring`, as a folder that a test may change.
+fn copy_topics(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("topics");
+    for folder in ["", "env", "schemas"] {
+        std::fs::create_dir_all(to.join(folder)).unwrap();
+        for entry in std::fs::read_dir(from.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::copy(&path, to.join(folder).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn topics_apply_says_what_the_broker_says_and_equal_values_are_no_difference() {
+    let Some(world) = World::bare("apply") else { return };
+    let folder = world.folder().join("topics");
+    copy_topics(&folder);
+    let dir = folder.to_str().unwrap().to_owned();
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["topics", "--dir", &dir];
+        all.extend(arguments);
+        let output = spawned(world.command("timeout", &["60"], &all)).wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &message(&output))
+    };
+    let change = |from: &str, to: &str| {
+        let file = folder.join("readings.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(file, text.replace(from, to)).unwrap();
+    };
+
+    // Without --env the files ask for three copies.
+    let (code, said) = run(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("only 1 broker(s) are registered"), "{said}");
+    assert!(said.contains("no --env was given: if these topics were made with --env dev or --env prod"), "{said}");
+    assert_eq!(run(&["apply", "--env", "dev", "--yes"]).0, Some(0));
+    let (code, said) = run(&["plan"]);
+    assert!(code == Some(3) && said.contains("no --env was given"), "{said}");
+
+    change(
+        "cleanup.policy: delete",
+        "cleanup.policy: \"compact, delete\"\n    preallocate: FALSE\n    min.cleanable.dirty.ratio: 0",
+    );
+    change("retention.ms: 604800000", "retention.ms: \"0604800001\"");
+    let (code, said) = run(&["apply", "--env", "dev", "--yes"]);
+    assert!(code == Some(0) && said.ends_with("ok 4, created 0, altered 1, failed 0\n"), "{said}");
+    let (code, said) = run(&["plan", "--env", "dev"]);
+    assert_eq!((code, said.as_str()), (Some(0), "as described 5, differences 0, blocked 0\n"));
+
+    // A value that is sound by itself; only this broker knows better.
+    change("retention.ms: \"0604800001\"", "retention.ms: 7000\n    remote.storage.enable: true");
+    let (code, said) = run(&["apply", "--env", "dev", "--yes"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("failed: readings: remote.storage.enable: false -> true: topic readings"), "{said}");
+    assert!(said.contains("Tiered Storage functionality is disabled in the broker"), "{said}");
+    assert!(said.ends_with("ok 4, created 0, altered 0, failed 1\n"), "{said}");
+    let (code, said) = run(&["plan", "--env", "dev"]);
+    assert!(code == Some(3) && said.contains("remote.storage.enable: false -> true"), "{said}");
+    assert!(!said.contains("retention.ms"), "the good one was set: {said}");
 }

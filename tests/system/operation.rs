@@ -103,3 +103,17 @@ fn a_slot_that_is_set_is_the_successors_once_the_lease_of_the_killed_one_is_over
     assert!(third.log().contains(told), "{}", third.log());
     assert!(second.is_running());
 }
+
+/// Positions and committed offsets move while they are looked at. None of that is a halt.
+#[test]
+fn halted_finds_nothing_while_an_instance_starts_and_works() {
+    let Some(world) = World::new("halted-at-work", 1_000) else { return };
+    let mut feed = Feed::new(&world, 1_000, 5);
+    let mut instance = world.instance("only");
+    feed.during(|| {
+        for _ in 0..12 {
+            assert_eq!(world.ok(&["halted"]), "no partition is halted\n");
+        }
+    });
+    assert!(instance.is_running(), "{}", instance.log());
+}

@@ -8,12 +8,19 @@ use std::collections::BTreeMap;
 
 impl TopicAdmin for KafkaAdmin {
     fn describe(&mut self, names: &[TopicName]) -> Result<Vec<Option<FoundTopic>>, Fault> {
-        let found = names.iter().map(|name| {
-            let Some((partitions, replicas, entries)) = self.described(name)? else { return Ok(None) };
-            let config = entries.into_iter().map(|entry| (entry.name, entry.value)).collect();
-            Ok(Some(FoundTopic { partitions, replicas, config }))
-        });
-        found.collect()
+        let (mut all, mut refused) = (Vec::with_capacity(names.len()), Vec::new());
+        for name in names {
+            match self.described(name) {
+                Ok(None) => all.push(None),
+                Ok(Some((partitions, replicas, entries))) => {
+                    let config = entries.into_iter().map(|entry| (entry.name, entry.value)).collect();
+                    all.push(Some(FoundTopic { partitions, replicas, config }));
+                }
+                Err(fault) if fault.is_retry() => return Err(fault),
+                Err(fault) => refused.push(fault.to_string()), // all missing rights are told at once
+            }
+        }
+        if refused.is_empty() { Ok(all) } else { Err(Fault::fatal(refused.join("\n"))) }
     }
 
     fn create(&mut self, topic: &NewTopic) -> Result<(), Fault> {
