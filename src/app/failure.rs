@@ -2,7 +2,7 @@
 
 use crate::app::exit::Exit;
 use crate::ports::Fault;
-use crate::settings::Problems;
+use crate::settings::{Problems, Scrubber};
 use std::io::{self, Write};
 
 /// The reason for which a command ended early.
@@ -28,8 +28,8 @@ impl Failure {
         Self::Message(text.into())
     }
 
-    /// Writes it out and returns the exit code.
-    pub(crate) fn report(&self, out: &mut dyn Write) -> Exit {
+    /// Writes it out without `secrets`, and returns the exit code.
+    pub(crate) fn report(&self, out: &mut dyn Write, secrets: &Scrubber) -> Exit {
         let (text, exit) = match self {
             Self::Settings(problems) => (problems.to_string(), Exit::Misconfigured),
             Self::Topology(mistakes) => {
@@ -42,7 +42,11 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
             Self::Output(error) => (format!("output: {error}"), Exit::Failed),
         };
-        let _ = writeln!(out, "{text}");
+        // Sentences about settings quote no secret, and name what a wrong one looks like.
+        let _ = match self {
+            Self::Settings(_) => writeln!(out, "{text}"),
+            _ => writeln!(out, "{}", secrets.scrub(&text)),
+        };
         exit
     }
 }

@@ -1,7 +1,8 @@
-//! The log on standard error: its level and its form.
+//! The log on standard error: its level, its form, and that no secret is in it.
 
-use crate::settings::{LogFormat, Settings};
-use std::io::IsTerminal as _;
+use crate::settings::{LogFormat, Scrubber, Settings};
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging as the settings say; `TIDEGATE_LOG` (a filter such as `tidegate=debug`) wins. Only the first call of a
@@ -11,8 +12,10 @@ pub(super) fn start(settings: &Settings) {
     // The driver's notices ("already exists, skipping") would be noise at our level.
     let usual = || EnvFilter::new(format!("{level},sqlx=warn"));
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| usual());
-    let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    let is_terminal = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let secrets = Arc::new(settings.scrubber().clone());
+    let writer = move || Scrubbed { out: io::stderr(), secrets: Arc::clone(&secrets) };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(is_terminal);
     // Failing means that a subscriber is set already: the user's own program has its logging.
     let _ = match settings.log.format {
         LogFormat::Text => builder.try_init(),
@@ -20,5 +23,67 @@ pub(super) fn start(settings: &Settings) {
     };
     for note in settings.notes() {
         tracing::info!("{note}");
+    }
+}
+
+/// Takes secrets out of what is written. The subscriber writes a line at a time, so that no secret comes in two.
+struct Scrubbed<W> {
+    out: W,
+    secrets: Arc<Scrubber>,
+}
+
+impl<W: Write> Write for Scrubbed<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.out.write_all(self.secrets.scrub(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Topology;
+    use crate::settings::Sources;
+    use std::sync::{Mutex, PoisonError};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_of_any_library_leaves_without_the_secret_in_either_format() {
+        let password = ("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD".into(), "can\"ary#5ecret".into());
+        let secrets = Sources { environment: vec![password], ..Sources::default() }.scrubber(&Topology::new("any"));
+        let secrets = Arc::new(secrets);
+        for is_json in [false, true] {
+            let lines = Lines::default();
+            let (out, secrets) = (lines.clone(), Arc::clone(&secrets));
+            let writer = move || Scrubbed { out: out.clone(), secrets: Arc::clone(&secrets) };
+            let builder = tracing_subscriber::fmt().with_writer(writer).with_ansi(!is_json);
+            let log = || {
+                tracing::warn!(key = "can\"ary#5ecret", value = %"5ecret", "ignored can%22ary%235ecret");
+            };
+            if is_json {
+                tracing::subscriber::with_default(builder.json().finish(), log);
+            } else {
+                tracing::subscriber::with_default(builder.finish(), log);
+            }
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(text.contains("ignored ***"), "{text}");
+            assert!(!text.contains("5ecret") && !text.contains("ary"), "{text}");
+        }
     }
 }

@@ -68,7 +68,7 @@ pub fn run(topology: Topology) -> Exit {
     let app = App { topology, sources: Sources::of_process(cli.config, cli.set) };
     match app.dispatch(cli.command, &mut io::stdout().lock()) {
         Ok(exit) => exit,
-        Err(failure) => failure.report(&mut io::stderr().lock()),
+        Err(failure) => failure.report(&mut io::stderr().lock(), &app.sources.scrubber(&app.topology)),
     }
 }
 

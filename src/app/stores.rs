@@ -95,7 +95,7 @@ mod tests {
     #[cfg(not(feature = "rocksdb"))]
     use crate::pipelines::{scoring, usage};
     #[cfg(not(feature = "rocksdb"))]
-    use crate::settings::{Settings, Sources};
+    use crate::settings::{Scrubber, Settings, Sources};
 
     #[cfg(not(feature = "rocksdb"))]
     #[test]
@@ -104,7 +104,7 @@ mod tests {
             |topology| Service::new(&topology, Settings::load(&topology, Sources::default()).unwrap()).unwrap();
         assert!(open_stores(&service(scoring::topology())).unwrap().is_none());
         let mut told = Vec::new();
-        let exit = open_stores(&service(usage::topology())).err().unwrap().report(&mut told);
+        let exit = open_stores(&service(usage::topology())).err().unwrap().report(&mut told, &Scrubber::default());
         let expected = "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb\n";
         assert_eq!((exit, String::from_utf8(told).unwrap().as_str()), (Exit::Misconfigured, expected));
     }

@@ -8,8 +8,9 @@ use crate::settings::layer::{Entry, Layer};
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::schema::Schema;
+use crate::settings::text_file;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const PREFIX: &str = "TIDEGATE_";
 
@@ -69,12 +70,10 @@ pub(super) fn layer(
 /// Reads the file that `TIDEGATE_…_FILE` names. A newline at its end is the editor's, not the secret's.
 fn read_secret(secret: Entry, name: &str, file: &str, layer: &mut Layer, problems: &mut Problems) {
     let origin = Origin::SecretFile(name.into(), PathBuf::from(file));
-    match std::fs::read_to_string(file) {
-        Ok(text) => {
-            let text = text.trim_end_matches(['\r', '\n']).to_string();
-            layer.entries.push(Entry { text, origin, ..secret });
-        }
-        Err(error) => problems.add(secret.path(), None, format!("the file cannot be read: {error}"), origin),
+    match text_file::read(Path::new(file)).map(|text| text.trim_end_matches(['\r', '\n']).to_string()) {
+        Ok(text) if text.is_empty() => problems.add(secret.path(), None, "the file is empty", origin),
+        Ok(text) => layer.entries.push(Entry { text, origin, ..secret }),
+        Err(why) => problems.add(secret.path(), None, format!("the file {why}"), origin),
     }
 }
 

@@ -4,13 +4,14 @@ use crate::settings::layer::{Entry, Layer};
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::schema::Schema;
+use crate::settings::text_file;
 use crate::settings::yaml::{self, Kind, Node};
 use std::path::Path;
 
 pub(super) fn layer(path: &Path, problems: &mut Problems) -> Layer {
     let mut reader = Reader { path, layer: Layer::default(), problems };
-    match std::fs::read_to_string(path) {
-        Err(error) => reader.whole(0, format!("the settings file cannot be read: {error}")),
+    match text_file::read(path) {
+        Err(why) => reader.whole(0, format!("the settings file {why}")),
         Ok(text) => match yaml::parse(&text) {
             Err(broken) => reader.whole(broken.line, format!("the settings file is not YAML: {}", broken.message)),
             Ok(root) if matches!(root.kind, Kind::Map(_)) || root.is_null() => reader.root(&root),

@@ -8,6 +8,7 @@ use crate::settings::properties::is_secret;
 use crate::settings::rule::Rule;
 use crate::settings::schema::Schema;
 use crate::settings::secret::MASK;
+use crate::settings::unseen;
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -65,6 +66,11 @@ pub(super) struct Typed {
 }
 
 impl Layer {
+    /// What is legal and hardly meant, a sentence each.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().filter_map(Entry::note)
+    }
+
     /// Reads every entry by its rule; what is wrong goes to `problems`.
     pub(super) fn check(&self, schema: &Schema, problems: &mut Problems) -> Typed {
         let mut typed = Typed::default();
@@ -101,9 +107,23 @@ impl Entry {
             None => {}
         }
         let is_masked = self.is_secret();
-        rule.allowed
-            .check(&self.text, self.is_plain)
+        self.unseen(rule)
+            .map_or_else(|| rule.allowed.check(&self.text, self.is_plain), Err)
             .map_err(|message| problem(message, Some(if is_masked { MASK.into() } else { self.text.clone() })))
+    }
+
+    /// What stands unseen around a value that goes on to a client as it is. A newline ends every PEM text.
+    fn unseen(&self, rule: &Rule) -> Option<String> {
+        let is_pem = self.name.as_deref().is_some_and(|name| name.to_ascii_lowercase().ends_with(".pem"));
+        let is_passed_on = (rule.is_secret || rule.key == "properties") && !is_pem;
+        is_passed_on.then(|| unseen::around(&self.text))?
+    }
+
+    /// The spaces around a secret, which may be meant.
+    fn note(&self) -> Option<String> {
+        let is_spaced = self.text.starts_with(' ') || self.text.ends_with(' ');
+        let is_odd = is_spaced && self.name.is_some() && self.is_secret();
+        is_odd.then(|| format!("{}: begins or ends with a space ({})", self.path(), self.origin))
     }
 }
 

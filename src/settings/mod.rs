@@ -5,6 +5,7 @@
 //! value, allowed range and origin; then the crate `config` lays the layers over each other, carries every origin along,
 //! and builds the structs. Secrets never print.
 
+mod database_url;
 mod defaults;
 mod effective;
 pub(crate) mod engine;
@@ -28,9 +29,12 @@ mod problem;
 mod properties;
 mod rule;
 mod schema;
+mod scrubber;
 mod secret;
 mod sources;
 mod state;
+pub(crate) mod text_file;
+mod unseen;
 pub(crate) mod yaml;
 
 pub use effective::Effective;
@@ -47,6 +51,7 @@ pub use pipeline::PipelineSettings;
 pub use postgres::PostgresSettings;
 pub use problem::{Problem, Problems};
 pub use properties::Properties;
+pub use scrubber::Scrubber;
 pub use secret::Secret;
 pub use sources::Sources;
 pub use state::StateSettings;
@@ -100,6 +105,7 @@ struct Loaded {
     notes: Vec<String>,
     sources: Sources,
     schema: Schema,
+    scrubber: Scrubber,
 }
 
 impl Settings {
@@ -116,7 +122,9 @@ impl Settings {
         problems.into_result()?;
         let (mut settings, effective): (Self, _) = layer::merge(typed)?;
         settings.cross_check(&effective).into_result()?;
-        settings.loaded = Loaded { effective, notes, sources, schema };
+        notes.extend(layers.iter().flat_map(Layer::notes).chain(settings.database.notes()));
+        let scrubber = Scrubber::of(&layers);
+        settings.loaded = Loaded { effective, notes, sources, schema, scrubber };
         Ok(settings)
     }
 
@@ -130,6 +138,12 @@ impl Settings {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.loaded.notes
+    }
+
+    /// Takes the secrets of these settings out of lines.
+    #[must_use]
+    pub const fn scrubber(&self) -> &Scrubber {
+        &self.loaded.scrubber
     }
 
     /// The file that was read.

@@ -1,5 +1,6 @@
 //! How `PostgreSQL` is reached, and how long it may take.
 
+use crate::settings::database_url;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::rule::{Allowed, Rule};
@@ -60,11 +61,25 @@ impl PostgresSettings {
         Self { url: Secret::from(url.to_owned()), ..Self::default() }
     }
 
+    /// The URL for the driver, without the parameters that the driver would log because it does not know them.
+    ///
+    /// # Errors
+    /// Why it is no URL of a database; no part of the URL is in the sentence.
+    pub(crate) fn driver_url(&self) -> Result<String, String> {
+        database_url::mistake(self.url.expose()).map_or_else(|| Ok(database_url::for_driver(self.url.expose())), Err)
+    }
+
+    /// What has no effect, a sentence each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let names = database_url::without_effect(self.url.expose());
+        names.iter().map(|name| format!("database.url: {name} has no effect: the driver does not have it")).collect()
+    }
+
     pub(super) const RULES: &'static [Rule] = &[
         Rule::secret(
             "database",
             "url",
-            Allowed::Text { what: "postgres://user:password@host:port/database", fits: is_url },
+            Allowed::Told { what: "postgres://user:password@host:port/database", mistake: database_url::mistake },
         ),
         Rule::new(
             "database",
@@ -89,11 +104,6 @@ impl PostgresSettings {
             );
         }
     }
-}
-
-fn is_url(text: &str) -> bool {
-    let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
-    text.is_empty() || rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
 }
 
 fn is_identifier(text: &str) -> bool {

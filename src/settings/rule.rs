@@ -28,7 +28,9 @@ pub(crate) enum Allowed {
     Choice(&'static [&'static str]),
     /// A text that `fits`; `what` completes "expected …".
     Text { what: &'static str, fits: fn(&str) -> bool },
-    /// The same, or null.
+    /// A text of which `mistake` has nothing to say; `what` completes "expected …".
+    Told { what: &'static str, mistake: fn(&str) -> Option<String> },
+    /// A text that `fits`, or null.
     TextOrNull { what: &'static str, fits: fn(&str) -> bool },
 }
 
@@ -65,7 +67,7 @@ impl Allowed {
             Self::Number => "a finite number".into(),
             Self::Bool => "true or false".into(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
-            Self::Text { what, .. } => (*what).into(),
+            Self::Text { what, .. } | Self::Told { what, .. } => (*what).into(),
             Self::TextOrNull { what, .. } => format!("{what}, or null"),
         }
     }
@@ -88,6 +90,10 @@ impl Allowed {
             Self::Text { fits, .. } | Self::TextOrNull { fits, .. } => {
                 fits(text).then(|| ValueKind::String(text.into()))
             }
+            Self::Told { mistake, .. } => match mistake(text) {
+                Some(what) => return Err(what),
+                None => Some(ValueKind::String(text.into())),
+            },
         };
         read.ok_or_else(|| format!("expected {}", self.expected()))
     }

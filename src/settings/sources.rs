@@ -1,8 +1,10 @@
 //! Where the layers come from: given as values, so that a test needs no process of its own.
 
+use crate::flow::Topology;
 use crate::settings::layer::Layer;
 use crate::settings::problem::Problems;
 use crate::settings::schema::Schema;
+use crate::settings::scrubber::Scrubber;
 use crate::settings::{environment, file, flags};
 use std::ffi::OsString;
 use std::fmt;
@@ -26,6 +28,12 @@ impl Sources {
         let is_ours = |name: &OsString| name.to_string_lossy().starts_with(environment::PREFIX);
         let file = config.or_else(|| std::env::var_os("TIDEGATE_CONFIG").filter(|v| !v.is_empty()).map(Into::into));
         Self { file, environment: std::env::vars_os().filter(|(name, _)| is_ours(name)).collect(), flags }
+    }
+
+    /// Takes the secrets of all sources out of lines, also where something is wrong with the settings.
+    #[must_use]
+    pub fn scrubber(&self, topology: &Topology) -> Scrubber {
+        Scrubber::of(&self.layers(&Schema::new(topology), &mut Vec::new(), &mut Problems::default()))
     }
 
     /// The layers, lowest first.

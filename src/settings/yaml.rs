@@ -2,6 +2,7 @@
 //!
 //! Anchors, aliases and several documents are refused: a settings file that needs them is too clever.
 
+use crate::settings::unseen;
 use yaml_rust2::Event;
 use yaml_rust2::parser::Parser;
 use yaml_rust2::scanner::TScalarStyle;
@@ -70,6 +71,9 @@ pub(crate) fn parse(text: &str) -> Result<Node, Broken> {
 
 /// Parses every document of a text; empty ones are left out.
 pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Broken> {
+    if let Some((line, what)) = unseen::within(text) {
+        return Err(broken(line, format!("{what} is not seen and belongs to no YAML: delete it")));
+    }
     let mut reader = Reader { parser: Parser::new_from_str(text) };
     let mut all = Vec::new();
     loop {
@@ -181,5 +185,7 @@ mod tests {
         assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap_err().line, 3);
         assert_eq!(parse("a: 1\nb: [1\nc: 2\n").unwrap_err().line, 3);
         assert!(parse(&"[".repeat(100)).is_err());
+        let mark = "a byte order mark (U+FEFF) is not seen and belongs to no YAML: delete it";
+        assert_eq!(parse("a: 1\n\u{feff}b: 2\n").unwrap_err(), broken(2, mark));
     }
 }

@@ -1,8 +1,8 @@
 //! Reads the folder: one file a topic in its first level, overlays in `env/`.
 
 use crate::flow::record::TopicName;
-use crate::settings::suggestion;
 use crate::settings::yaml::{self, Node};
+use crate::settings::{suggestion, text_file};
 use crate::topics::finding::Finding;
 use crate::topics::overlay::{Overlay, Sizes};
 use crate::topics::spec::{Role, TopicSpec};
@@ -92,8 +92,8 @@ fn files(folder: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
 }
 
 fn text(file: &Path, findings: &mut Vec<Finding>) -> Option<String> {
-    std::fs::read_to_string(file)
-        .map_err(|error| findings.push(Finding::new(file, 0, format!("the file cannot be read: {error}"))))
+    text_file::read(file)
+        .map_err(|why| findings.push(Finding::new(file, 0, format!("the file {why}"))))
         .ok()
 }
 

@@ -1,5 +1,7 @@
 //! Settings: layers, origins, mistakes, secrets.
 
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod canary;
 mod layers;
 mod mistakes;
 mod secrets;

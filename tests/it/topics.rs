@@ -265,6 +265,17 @@ fn an_overlay_lies_over_every_topic_and_its_own_entries_over_that() {
 }
 
 #[test]
+fn a_byte_order_mark_in_front_of_a_topic_is_no_mistake() {
+    for mark in ["\u{feff}", "\u{feff}---\n"] {
+        let folder = Folder::with("readings.yaml", "", "");
+        let file = folder.0.join("readings.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{mark}{text}")).unwrap();
+        assert_eq!(folder.findings(None), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn each_wrong_folder_is_told_what_is_wrong_with_it() {
     let wrong: &[(&str, &str, &str, &str)] = &[
         // One file.

@@ -166,6 +166,35 @@ const WRONG: &[Wrong] = &[
         "outbox: {partition_minutes: 1, retention_hours: 240}",
         "outbox.partition_minutes: \"1\": makes 14400 table partitions in outbox.retention_hours; allowed are 1000 (FILE:1)",
     ),
+    // What nobody sees around a value.
+    environment(
+        &[("TIDEGATE_DATABASE__URL", "postgres://h/db\n")],
+        "database.url: \"***\": ends in a newline, which is not seen and part of the value; write it by `printf %s`, or `echo -n`, which add none (environment TIDEGATE_DATABASE__URL)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD", "secret\r\n")],
+        "kafka.properties.sasl.password: \"***\": ends in a newline, which is not seen and part of the value; write it by `printf %s`, or `echo -n`, which add none (environment TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__SASL_USERNAME", "app\n")],
+        "kafka.properties.sasl.username: \"app\\n\": ends in a newline, which is not seen and part of the value; write it by `printf %s`, or `echo -n`, which add none (environment TIDEGATE_KAFKA__PROPERTIES__SASL_USERNAME)",
+    ),
+    environment(
+        &[("TIDEGATE_DATABASE__URL", "\u{feff}postgres://h/db")],
+        "database.url: \"***\": begins with a byte order mark (U+FEFF), which is not seen and part of the value; remove it (environment TIDEGATE_DATABASE__URL)",
+    ),
+    environment(
+        &[("TIDEGATE_DATABASE__URL", "postgres://u:p@h/db ")],
+        "database.url: \"***\": holds a space or a line break; in a password write %20 for a space (environment TIDEGATE_DATABASE__URL)",
+    ),
+    file(
+        "log: {level: info}\n\u{feff}engine: {workers: 2}",
+        "file: the settings file is not YAML: a byte order mark (U+FEFF) is not seen and belongs to no YAML: delete it (FILE:2)",
+    ),
+    file(
+        "engine:\n\u{a0} workers: 2",
+        "file: the settings file is not YAML: a no-break space (U+00A0) is not seen and belongs to no YAML: delete it (FILE:2)",
+    ),
     // Files and secrets that cannot be read.
     file("engine: {workers: 2\nlog: x", "file: the settings file is not YAML: "),
     file(
@@ -228,6 +257,25 @@ fn a_file_that_is_not_there_is_named() {
     let told = Settings::load(&topology(), sources).unwrap_err().to_string();
     assert!(told.contains("file: the settings file cannot be read: No such file"), "{told}");
     assert!(told.contains("(/nonexistent/tidegate.yaml)"), "{told}");
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_a_file_is_no_mistake_and_another_coding_is_told() {
+    for text in ["\u{feff}engine:\n  workers: 4\n", "\u{feff}---\nengine:\n  workers: 4\n"] {
+        assert_eq!(load(text, &[], &[]).unwrap().engine.workers, 4);
+    }
+    let file = Scratch::new("");
+    std::fs::write(&file.0, b"\xff\xfee\0n\0").unwrap();
+    let told = Settings::load(&topology(), sources(Some(&file), &[], &[])).unwrap_err().to_string();
+    assert!(told.contains("file: the settings file is UTF-16, by the byte order mark in front: save it as UTF-8 ("));
+}
+
+#[test]
+fn a_space_around_a_secret_is_noted_and_kept() {
+    let settings = load("", &[("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD", "secret ")], &[]).unwrap();
+    let expected = "kafka.properties.sasl.password: begins or ends with a space (environment TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD)";
+    assert_eq!(settings.notes(), [expected]);
+    assert_eq!(settings.kafka.properties.value("sasl.password"), Some("secret "));
 }
 
 #[test]

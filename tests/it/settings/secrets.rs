@@ -51,4 +51,22 @@ fn a_secret_may_come_from_a_file() {
     let path = password.0.display().to_string();
     let settings = load("", &[("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD_FILE", &path)], &[]).unwrap();
     assert_eq!(settings.kafka.properties.value("sasl.password"), Some("pass word"));
+
+    let marked = Scratch::new("\u{feff}p\r\n");
+    let path = marked.0.display().to_string();
+    let settings = load("", &[("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD_FILE", &path)], &[]).unwrap();
+    assert_eq!(settings.kafka.properties.value("sasl.password"), Some("p"));
+
+    let empty = Scratch::new("\n");
+    let path = empty.0.display().to_string();
+    let told = load("", &[("TIDEGATE_DATABASE__URL_FILE", &path)], &[]).unwrap_err().to_string();
+    let expected = format!("database.url: the file is empty (environment TIDEGATE_DATABASE__URL_FILE, file {path})");
+    assert!(told.contains(&expected), "{told}");
+}
+
+#[test]
+fn the_newline_at_the_end_of_a_pem_text_is_its_own() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n";
+    let settings = load("", &[("TIDEGATE_KAFKA__PROPERTIES__SSL_KEY_PEM", pem)], &[]).unwrap();
+    assert_eq!(settings.kafka.properties.value("ssl.key.pem"), Some(pem));
 }

@@ -73,7 +73,8 @@ impl Server {
             return Err(Fault::fatal("postgres settings: a time limit of 0 would wait for ever; use milliseconds"));
         }
         let schema = Name::parse(&settings.schema).map_err(|why| Fault::fatal(format!("postgres schema: {why}")))?;
-        let options = PgConnectOptions::from_str(settings.url.expose())
+        let url = settings.driver_url().map_err(|why| Fault::fatal(format!("postgres url: {why}")))?;
+        let options = PgConnectOptions::from_str(&url)
             // The URL holds a password, and an error may quote the part that it could not read.
             .map_err(|_| {
                 Fault::fatal("postgres url: cannot be read; expected postgres://user:password@host:port/database")
