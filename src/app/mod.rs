@@ -48,7 +48,7 @@ pub use exit::Exit;
 
 use crate::engine::repair::plan::Action;
 use crate::flow::Topology;
-use crate::settings::Sources;
+use crate::settings::{PropertyMistake, Sources};
 use application::App;
 use clap::Parser;
 use cli::{Cli, Command, RepairArguments, StateArguments, StateCommand};
@@ -65,11 +65,20 @@ pub fn run(topology: Topology) -> Exit {
             return if is_mistake { Exit::Usage } else { Exit::Done };
         }
     };
-    let app = App { topology, sources: Sources::of_process(cli.config, cli.set) };
+    let app = App { topology, sources: Sources { client: client(), ..Sources::of_process(cli.config, cli.set) } };
     match app.dispatch(cli.command, &mut io::stdout().lock()) {
         Ok(exit) => exit,
         Err(failure) => failure.report(&mut io::stderr().lock(), &app.sources.scrubber(&app.topology)),
     }
+}
+
+/// The Kafka client, which judges its properties.
+const fn client() -> Option<PropertyMistake> {
+    #[cfg(feature = "kafka")]
+    let client: Option<PropertyMistake> = Some(crate::adapters::kafka::properties::mistake);
+    #[cfg(not(feature = "kafka"))]
+    let client = None;
+    client
 }
 
 impl App {

@@ -1,5 +1,6 @@
 //! How Kafka is reached.
 
+pub(crate) use crate::settings::nearest::nearest;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::Properties;
@@ -52,8 +53,9 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// Up to the broker's `group.max.session.timeout.ms`; its `group.min.session.timeout.ms` is 6 s unless it was lowered.
-pub(crate) const SESSION_TIMEOUT_MS: (i64, i64) = (1_000, 1_800_000);
+/// Up to the time after which a member that does not poll leaves the group (`max.poll.interval.ms`, 5 minutes); the broker's
+/// `group.min.session.timeout.ms` is 6 s unless it was lowered.
+pub(crate) const SESSION_TIMEOUT_MS: (i64, i64) = (1_000, 300_000);
 /// Up to the broker's `transaction.max.timeout.ms`; below a second a pause of the process would end transactions.
 pub(crate) const TRANSACTION_TIMEOUT_MS: (i64, i64) = (1_000, 900_000);
 

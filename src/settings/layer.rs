@@ -2,6 +2,7 @@
 
 use crate::settings::Problem;
 use crate::settings::effective::Effective;
+use crate::settings::hint::hint;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::is_secret;
@@ -107,9 +108,17 @@ impl Entry {
             None => {}
         }
         let is_masked = self.is_secret();
+        let of_the_client = || schema.mistake(rule, self.name.as_deref()?, &self.text);
         self.unseen(rule)
-            .map_or_else(|| rule.allowed.check(&self.text, self.is_plain), Err)
+            .or_else(of_the_client)
+            .map_or_else(|| self.value(rule), Err)
             .map_err(|message| problem(message, Some(if is_masked { MASK.into() } else { self.text.clone() })))
+    }
+
+    /// The value as the rule reads it.
+    fn value(&self, rule: &Rule) -> Result<ValueKind, String> {
+        let read = rule.allowed.check(&self.text, self.is_plain);
+        read.map_err(|message| message + &hint(rule, &self.text))
     }
 
     /// What stands unseen around a value that goes on to a client as it is. A newline ends every PEM text.

@@ -12,8 +12,10 @@ pub(crate) mod engine;
 mod environment;
 mod file;
 mod flags;
+mod hint;
 mod http;
 mod instance;
+pub(crate) mod java;
 pub(crate) mod kafka;
 mod layer;
 mod log;
@@ -53,7 +55,7 @@ pub use problem::{Problem, Problems};
 pub use properties::Properties;
 pub use scrubber::Scrubber;
 pub use secret::Secret;
-pub use sources::Sources;
+pub use sources::{PropertyMistake, Sources};
 pub use state::StateSettings;
 
 use crate::flow::Topology;
@@ -114,7 +116,7 @@ impl Settings {
     /// # Errors
     /// Every mistake of every layer at once.
     pub fn load(topology: &Topology, sources: Sources) -> Result<Self, Problems> {
-        let schema = Schema::new(topology);
+        let schema = Schema::new(topology, sources.client);
         let mut problems = Problems::default();
         let mut notes = Vec::new();
         let layers = sources.layers(&schema, &mut notes, &mut problems);

@@ -1,9 +1,11 @@
 //! Which keys there are: those of the sections, and the thresholds that the topology names.
 
 use crate::flow::Topology;
+use crate::settings::java;
 use crate::settings::nearest::suggestion;
 use crate::settings::owned;
 use crate::settings::rule::Rule;
+use crate::settings::sources::PropertyMistake;
 use crate::settings::{
     EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings, PipelineSettings,
     PostgresSettings, StateSettings,
@@ -14,13 +16,15 @@ use crate::settings::{
 pub(super) struct Schema {
     pub(super) pipeline: String,
     pub(super) thresholds: Vec<(String, f64)>,
+    client: Option<PropertyMistake>,
 }
 
 impl Schema {
-    pub(super) fn new(topology: &Topology) -> Self {
+    pub(super) fn new(topology: &Topology, client: Option<PropertyMistake>) -> Self {
         Self {
             pipeline: topology.name().into(),
             thresholds: topology.thresholds().iter().map(|t| (t.name().into(), t.value())).collect(),
+            client,
         }
     }
 
@@ -81,9 +85,17 @@ impl Schema {
                     self.pipeline
                 ))
             }
-            "properties" => owned::check(name),
+            "properties" => {
+                owned::check(name)?;
+                java::instead(name).or_else(|| self.client?(name, None)).map_or(Ok(()), Err)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// What the client says is wrong with the value of a map's entry.
+    pub(super) fn mistake(&self, rule: &Rule, name: &str, value: &str) -> Option<String> {
+        self.client.filter(|_| rule.key == "properties")?(name, Some(value))
     }
 }
 
@@ -100,7 +112,7 @@ mod tests {
         let fields: BTreeSet<String> = tree.as_object().unwrap().keys().cloned().collect();
         assert_eq!(fields, Schema::rules().map(Rule::path).collect(), "fields, and rules");
         let mut problems = Problems::default();
-        let schema = Schema::new(&Topology::new("any"));
+        let schema = Schema::new(&Topology::new("any"), None);
         schema.defaults().check(&schema, &mut problems);
         assert_eq!(problems, Problems::default());
     }

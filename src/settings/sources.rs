@@ -10,6 +10,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+/// What the client says is wrong with a property's name, or with its value where that is given. No value is in the sentence.
+pub type PropertyMistake = fn(name: &str, value: Option<&str>) -> Option<String>;
+
 /// The file, the environment and the flags.
 #[derive(Clone, Default)]
 pub struct Sources {
@@ -19,6 +22,8 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `path=value`, as given to `--set`.
     pub flags: Vec<String>,
+    /// The Kafka client, which is asked about `kafka.properties`; a build without one asks nobody.
+    pub client: Option<PropertyMistake>,
 }
 
 impl Sources {
@@ -27,13 +32,13 @@ impl Sources {
     pub fn of_process(config: Option<PathBuf>, flags: Vec<String>) -> Self {
         let is_ours = |name: &OsString| name.to_string_lossy().starts_with(environment::PREFIX);
         let file = config.or_else(|| std::env::var_os("TIDEGATE_CONFIG").filter(|v| !v.is_empty()).map(Into::into));
-        Self { file, environment: std::env::vars_os().filter(|(name, _)| is_ours(name)).collect(), flags }
+        Self { file, environment: std::env::vars_os().filter(|(name, _)| is_ours(name)).collect(), flags, client: None }
     }
 
     /// Takes the secrets of all sources out of lines, also where something is wrong with the settings.
     #[must_use]
     pub fn scrubber(&self, topology: &Topology) -> Scrubber {
-        Scrubber::of(&self.layers(&Schema::new(topology), &mut Vec::new(), &mut Problems::default()))
+        Scrubber::of(&self.layers(&Schema::new(topology, None), &mut Vec::new(), &mut Problems::default()))
     }
 
     /// The layers, lowest first.

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
-use tidegate::settings::{Problems, Settings, Sources};
+use tidegate::settings::{Problems, PropertyMistake, Settings, Sources};
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Row {
@@ -54,11 +54,17 @@ impl Drop for Scratch {
     }
 }
 
+#[cfg(feature = "kafka")]
+const CLIENT: Option<PropertyMistake> = Some(tidegate::adapters::kafka::properties::mistake);
+#[cfg(not(feature = "kafka"))]
+const CLIENT: Option<PropertyMistake> = None;
+
 pub fn sources(file: Option<&Scratch>, environment: &[(&str, &str)], flags: &[&str]) -> Sources {
     Sources {
         file: file.map(|scratch| scratch.0.clone()),
         environment: environment.iter().map(|(n, v)| (OsString::from(n), OsString::from(v))).collect(),
         flags: flags.iter().map(ToString::to_string).collect(),
+        client: CLIENT,
     }
 }
 

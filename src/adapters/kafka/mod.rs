@@ -18,6 +18,7 @@ mod internal;
 pub mod offsets;
 mod partitions;
 pub mod producer;
+pub mod properties;
 mod reach;
 #[cfg(test)]
 mod refusals;

@@ -70,9 +70,6 @@ impl KafkaSettings {
                 errors.push(format!("{name}: {value} is not between {low} and {high} milliseconds"));
             }
         }
-        if MAX_POLL_INTERVAL < Duration::from_millis(self.session_timeout_ms.into()) {
-            errors.push("max_poll_interval_ms: must not be below session_timeout_ms".into());
-        }
         errors.extend(self.properties.owned().map(|(name, reason)| format!("properties: {name} {reason}")));
         let too_long = |name: &str, limit: u32| {
             let value: u32 = self.properties.value(name)?.parse().ok()?;

@@ -60,9 +60,12 @@ const WRONG: &[Wrong] = &[
     file("pipeline: {verdicts: maybe}", "pipeline.verdicts: \"maybe\": expected true or false (FILE:1)"),
     file(
         "pipeline: {missing_row: ignore}",
-        "pipeline.missing_row: \"ignore\": expected one of skip, dead-letter, retry (FILE:1)",
+        "pipeline.missing_row: \"ignore\": expected one of skip, dead-letter, retry; did you mean skip? (FILE:1)",
     ),
-    file("pipeline: {start: Latest}", "pipeline.start: \"Latest\": expected one of earliest, latest (FILE:1)"),
+    file(
+        "pipeline: {start: Latest}",
+        "pipeline.start: \"Latest\": expected one of earliest, latest; did you mean latest? (FILE:1)",
+    ),
     file(
         "pipeline: {name: \"a b\"}",
         "pipeline.name: \"a b\": expected 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-' (FILE:1)",
@@ -82,11 +85,11 @@ const WRONG: &[Wrong] = &[
     ),
     file(
         "kafka: {session_timeout_ms: 999}",
-        "kafka.session_timeout_ms: \"999\": expected a whole number from 1000 to 1800000 (FILE:1)",
+        "kafka.session_timeout_ms: \"999\": expected a whole number from 1000 to 300000 (FILE:1)",
     ),
     file(
         "kafka: {session_timeout_ms: 10s}",
-        "kafka.session_timeout_ms: \"10s\": expected a whole number from 1000 to 1800000 (FILE:1)",
+        "kafka.session_timeout_ms: \"10s\": expected a whole number from 1000 to 300000; write 10000 (FILE:1)",
     ),
     file(
         "kafka: {transaction_timeout_ms: 900001}",
@@ -140,6 +143,77 @@ const WRONG: &[Wrong] = &[
     environment(
         &[("TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL", "7")],
         "kafka.properties.log_level: belongs to the engine: the transactional producer reads its own debug log to find silent retries; remove it (environment TIDEGATE_KAFKA__PROPERTIES__LOG_LEVEL)",
+    ),
+    // Properties that are Java's, and others that the client does not have.
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__SASL_JAAS_CONFIG", "org.apache… password=\"x\";")],
+        "kafka.properties.sasl.jaas.config: is Java's: give its username and password as sasl.username and sasl.password, and the module's kind as sasl.mechanism (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512) (environment TIDEGATE_KAFKA__PROPERTIES__SASL_JAAS_CONFIG)",
+    ),
+    file(
+        "kafka: {properties: {ssl.truststore.location: /etc/t.jks}}",
+        "kafka.properties.ssl.truststore.location: is Java's: name a PEM file of the CA as ssl.ca.location (`keytool -exportcert -rfc -keystore FILE -alias CA` writes one) (FILE:1)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__SSL_TRUSTSTORE_PASSWORD", "x")],
+        "kafka.properties.ssl.truststore.password: is Java's: ssl.ca.location is a PEM file, which has none; remove it (environment TIDEGATE_KAFKA__PROPERTIES__SSL_TRUSTSTORE_PASSWORD)",
+    ),
+    file(
+        "kafka: {properties: {max.request.size: 1048576}}",
+        "kafka.properties.max.request.size: is Java's name; librdkafka's is message.max.bytes (FILE:1)",
+    ),
+    file(
+        "kafka: {properties: {max.poll.records: 500}}",
+        "kafka.properties.max.poll.records: has a key of its own: engine.batch_rows (FILE:1)",
+    ),
+    file(
+        "kafka: {properties: {acks: all}}",
+        "kafka.properties.acks: belongs to the engine: it is all; remove it (FILE:1)",
+    ),
+    file(
+        "kafka: {properties: {producer.acks: all}}",
+        "kafka.properties.producer.acks: one set of properties serves all clients: write acks without producer. (FILE:1)",
+    ),
+    file(
+        "kafka: {properties: {key.deserializer: x}}",
+        "kafka.properties.key.deserializer: is Java's: the pipeline's code decodes and encodes; remove it (FILE:1)",
+    ),
+    #[cfg(feature = "kafka")]
+    file(
+        "kafka: {properties: {linger.mss: 5}}",
+        "kafka.properties.linger.mss: librdkafka has no such property; did you mean linger.ms? (FILE:1)",
+    ),
+    #[cfg(feature = "kafka")]
+    environment(
+        &[("TIDEGATE_KAFKA__PROPERTIES__SASL_PASWORD", "x")],
+        "kafka.properties.sasl.pasword: librdkafka has no such property; did you mean sasl.password? (environment TIDEGATE_KAFKA__PROPERTIES__SASL_PASWORD)",
+    ),
+    #[cfg(feature = "kafka")]
+    file(
+        "kafka: {properties: {linger.ms: 10s}}",
+        "kafka.properties.linger.ms: \"10s\": expected a number from 0 to 900000 (FILE:1)",
+    ),
+    #[cfg(feature = "kafka")]
+    file(
+        "kafka: {properties: {security.protocol: TLS}}",
+        "kafka.properties.security.protocol: \"TLS\": expected one of plaintext, ssl, sasl_plaintext, sasl_ssl (FILE:1)",
+    ),
+    #[cfg(feature = "kafka")]
+    file(
+        "kafka: {properties: {socket.keepalive.enable: yes}}",
+        "kafka.properties.socket.keepalive.enable: \"yes\": expected true or false (FILE:1)",
+    ),
+    // Words of others.
+    file(
+        "pipeline: {missing_row: insert}",
+        "pipeline.missing_row: \"insert\": expected one of skip, dead-letter, retry; Tidegate changes rows and makes none: insert the row where it is known (its service, or a trigger), and choose retry where the record may come first (FILE:1)",
+    ),
+    file(
+        "pipeline: {verdicts: yes}",
+        "pipeline.verdicts: \"yes\": expected true or false; did you mean true? (FILE:1)",
+    ),
+    file(
+        "state: {memory_mib: 2GiB}",
+        "state.memory_mib: \"2GiB\": expected a whole number from 8 to 1048576; write 2048 (FILE:1)",
     ),
     // Settings that do not go together.
     file(

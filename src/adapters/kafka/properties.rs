@@ -1,0 +1,143 @@
+//! What is wrong with a property, as librdkafka itself sees it: it is asked, so that no list of ours grows old.
+
+use crate::adapters::kafka::ffi;
+use crate::settings::kafka::nearest;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+/// What a property may hold.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Whole(String, String),
+    Number(String, String),
+    Choice(String),
+    Bool,
+    /// A text, or something that only the library can judge.
+    Other,
+}
+
+/// What is wrong with a property's name, or with its value where that is given; `None` where the library takes it. The value is
+/// not in the sentence.
+#[must_use]
+pub fn mistake(name: &str, value: Option<&str>) -> Option<String> {
+    let table = table();
+    let Some(kind) = table.get(name) else {
+        let known = nearest(name, table.keys().map(String::as_str));
+        let meant = known.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+        return Some(format!("librdkafka has no such property{meant}"));
+    };
+    let value = value?;
+    let refusal = refusal(name, value);
+    if let Some(missing) = refusal.as_ref().and_then(|why| why.split_once("not supported in this build: ")) {
+        return Some(format!("this build of librdkafka does not have it: {}", missing.1));
+    }
+    // The library reads `10s` as 10.
+    let is_number = match kind {
+        Kind::Whole(..) => value.trim().parse::<i64>().is_ok(),
+        Kind::Number(..) => value.trim().parse::<f64>().is_ok_and(f64::is_finite),
+        _ => true,
+    };
+    let expected = || match kind {
+        Kind::Whole(low, high) => format!("expected a whole number from {low} to {high}"),
+        Kind::Number(low, high) => format!("expected a number from {low} to {high}"),
+        Kind::Choice(words) => format!("expected one of {words}"),
+        Kind::Bool => "expected true or false".into(),
+        Kind::Other => format!("librdkafka refuses it: {}", refusal.as_deref().unwrap_or_default()),
+    };
+    (refusal.is_some() || !is_number).then(expected)
+}
+
+/// The library's words about a value that it does not take, without the value.
+fn refusal(name: &str, value: &str) -> Option<String> {
+    let mut config = ClientConfig::new();
+    config.set(name, value);
+    Some(match config.create_native_config().err()? {
+        KafkaError::ClientConfig(_, why, ..) => why.replace(&format!("\"{value}\" "), ""),
+        _ => "it holds a zero byte".into(),
+    })
+}
+
+/// Every property with what it may hold, by name.
+fn table() -> &'static BTreeMap<String, Kind> {
+    static TABLE: OnceLock<BTreeMap<String, Kind>> = OnceLock::new();
+    TABLE.get_or_init(|| ffi::property_table().lines().filter_map(row).collect())
+}
+
+/// `name | C/P | range | default | importance | description <br>*Type: …*`
+fn row(line: &str) -> Option<(String, Kind)> {
+    let mut columns = line.splitn(6, '|').map(str::trim);
+    let (name, _, range) = (columns.next()?, columns.next()?, columns.next()?);
+    let (_, kind) = columns.nth(2)?.rsplit_once("*Type: ")?;
+    let bounds = range.split_once("..").map(|(low, high)| (low.trim().into(), high.trim().into()));
+    let kind = match kind.trim_end_matches('*') {
+        "integer" => bounds.map(|(low, high)| Kind::Whole(low, high)),
+        "float" => bounds.map(|(low, high)| Kind::Number(low, high)),
+        "boolean" => Some(Kind::Bool),
+        "enum value" => Some(Kind::Choice(range.into())),
+        _ => None,
+    };
+    Some((name.into(), kind.unwrap_or(Kind::Other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::java;
+    use crate::settings::owned::{ELSEWHERE, FIXED};
+
+    #[test]
+    fn the_library_is_asked_what_it_takes() {
+        let cases = [
+            ("linger.mss", None, "librdkafka has no such property; did you mean linger.ms?"),
+            ("sasl.pasword", None, "librdkafka has no such property; did you mean sasl.password?"),
+            ("colour.of.the.sky", None, "librdkafka has no such property"),
+            ("linger.ms", Some("soon"), "expected a number from 0 to 900000"),
+            ("linger.ms", Some("-1"), "expected a number from 0 to 900000"),
+            ("linger.ms", Some("10s"), "expected a number from 0 to 900000"),
+            ("batch.num.messages", Some("0"), "expected a whole number from 1 to 1000000"),
+            ("socket.keepalive.enable", Some("yes"), "expected true or false"),
+            ("security.protocol", Some("TLS"), "expected one of plaintext, ssl, sasl_plaintext, sasl_ssl"),
+            ("compression.type", Some("brotli"), "expected one of none, gzip, snappy, lz4, zstd"),
+            (
+                "error_cb",
+                Some("x"),
+                "librdkafka refuses it: Property \"error_cb\" must be set through dedicated .._set_..() function",
+            ),
+        ];
+        for (name, value, expected) in cases {
+            assert_eq!(mistake(name, value).as_deref(), Some(expected), "{name}={value:?}");
+        }
+        for (name, value) in [
+            ("linger.ms", "5"),
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.password", "any # thing"),
+            ("ssl.ca.location", "/etc/ca.pem"),
+            ("request.timeout.ms", "1000"),
+            ("compression.level", "-1"),
+            ("queued.min.messages", "1000"),
+            ("client.rack", "a"),
+        ] {
+            assert_eq!(mistake(name, Some(value)), None, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_built_in_is_told_as_such() {
+        let told = mistake("sasl.oauthbearer.method", Some("oidc")).unwrap();
+        assert!(told.starts_with("this build of librdkafka does not have it: OAuth/OIDC depends on libcurl"), "{told}");
+    }
+
+    #[test]
+    fn our_lists_of_names_agree_with_the_library() {
+        for (name, _) in FIXED.iter().chain(&ELSEWHERE) {
+            assert!(table().contains_key(*name), "{name} is unknown to the library");
+        }
+        for name in table().keys() {
+            assert_eq!(java::instead(name), None, "{name} is the library's");
+        }
+        assert!(table().len() > 150, "{}", table().len());
+    }
+}
