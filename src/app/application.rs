@@ -10,6 +10,18 @@ pub(super) struct App {
     pub(super) sources: Sources,
 }
 
+/// What the Kafka client says of its settings together, before any server is asked.
+///
+/// # Errors
+/// The contradiction.
+pub(super) fn check_client(settings: &Settings) -> Result<(), Failure> {
+    #[cfg(feature = "kafka")]
+    let said = crate::adapters::kafka::properties::contradiction(&settings.kafka);
+    #[cfg(not(feature = "kafka"))]
+    let said: Option<String> = None;
+    said.map_or(Ok(()), |sentence| Err(Failure::Setup(vec![format!("kafka.properties: {sentence}")])))
+}
+
 impl App {
     /// The servers that `run` cannot do without: a pipeline without rows needs no database.
     pub(super) fn needs(&self) -> &'static [Need] {
@@ -31,12 +43,13 @@ impl App {
 
     /// The pipeline under the name that the settings give it, as `run` has it.
     pub(super) fn named(&self) -> Result<Topology, Failure> {
-        let named = self.topology.clone().renamed(&self.settings()?.pipeline.name);
+        let named = self.topology.clone().renamed(&self.settings_for(&[])?.pipeline.name);
         named.validate().map_err(Failure::Topology)?;
         Ok(named)
     }
 
-    pub(super) fn settings(&self) -> Result<Settings, Failure> {
-        Ok(Settings::load(&self.topology, self.sources.clone())?)
+    /// The settings for a command that cannot do without `needs`: everything that is wrong or missing comes at once.
+    pub(super) fn settings_for(&self, needs: &[Need]) -> Result<Settings, Failure> {
+        Ok(Settings::load_for(needs, &self.topology, self.sources.clone())?)
     }
 }

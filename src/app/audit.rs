@@ -11,9 +11,8 @@ use crate::settings::Need;
 use std::io::Write;
 
 pub(super) fn audit(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings()?;
     app.with_rows("audit")?;
-    settings.require(&[Need::Kafka, Need::Database])?;
+    let settings = app.settings_for(&[Need::Kafka, Need::Database])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let mut rows = service.row_history().map_err(|fault| service.database_said(fault))?;

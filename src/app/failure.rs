@@ -13,7 +13,6 @@ pub(crate) enum Failure {
     /// The pipeline's code declares something impossible.
     Topology(Vec<String>),
     /// The servers are not as the pipeline needs them: every difference, a sentence each.
-    #[cfg_attr(not(all(feature = "kafka", feature = "postgres")), allow(dead_code, reason = "only `run` looks"))]
     Setup(Vec<String>),
     /// An error from Kafka or the database.
     Fault(Fault),

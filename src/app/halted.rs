@@ -66,8 +66,7 @@ struct Seen {
 }
 
 pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings()?;
-    settings.require(app.needs())?;
+    let settings = app.settings_for(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;

@@ -15,8 +15,7 @@ pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         writeln!(out, "ok  nothing to migrate: pipeline {} has no rows", app.topology.name())?;
         return Ok(Exit::Done);
     }
-    let settings = app.settings()?;
-    settings.require(&[Need::Database])?;
+    let settings = app.settings_for(&[Need::Database])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let said = |fault| service.database_said(fault);

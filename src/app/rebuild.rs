@@ -17,8 +17,7 @@ use crate::settings::Need;
 use std::io::Write;
 
 pub(super) fn rebuild(app: &App, arguments: &RepairArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings()?;
-    settings.require(&[Need::Kafka])?;
+    let settings = app.settings_for(&[Need::Kafka])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;

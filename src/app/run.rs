@@ -4,6 +4,7 @@ use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSourc
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::application::App;
 use crate::app::cluster;
+use crate::app::application::{App, check_client};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
@@ -57,8 +58,7 @@ const WATCH: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_secs(22);
 
 pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings()?;
-    settings.require(app.needs())?;
+    let settings = app.settings_for(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -68,10 +68,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     }
 
     // Everything that can be wrong is found before anything is written or any group is joined.
-    let errors = service.kafka.errors();
-    if !errors.is_empty() {
-        return Err(Failure::Setup(errors));
-    }
+    check_client(&service.settings)?;
     let stores = open_stores(&service)?;
     let Database { mut schema, rows } = Database::open(&service).map_err(|fault| service.database_said(fault))?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;

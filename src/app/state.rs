@@ -16,7 +16,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let address = match &arguments.address {
         Some(address) => address.clone(),
-        None => app.settings()?.http.address.to_string(),
+        None => app.settings_for(&[])?.http.address.to_string(),
     };
     let path = match &arguments.command {
         StateCommand::Get { store, key, .. } => format!("/stores/{}/{}", encode(store), encode(key)),

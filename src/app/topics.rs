@@ -47,9 +47,7 @@ fn environment_hint(arguments: &TopicsArguments) -> Option<String> {
 }
 
 fn settings(app: &App) -> Result<Settings, Failure> {
-    let settings = app.settings()?;
-    settings.require(&[Need::Kafka])?;
-    Ok(settings)
+    app.settings_for(&[Need::Kafka])
 }
 
 /// Says why the cluster did not answer, where it did not.

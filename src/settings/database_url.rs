@@ -244,6 +244,16 @@ pub(super) fn without_effect(text: &str) -> Vec<&str> {
     names.into_iter().filter(|name| WITHOUT_EFFECT.contains(name)).collect()
 }
 
+/// A sentence about a CA that is named and never asked; `None` where the server's certificate is checked, or no CA is named.
+pub(super) fn unchecked(text: &str) -> Option<String> {
+    let parts = Parts::cut(without_scheme(text)?);
+    let value = |names: [&str; 3]| parts.parameters().find(|(name, _)| names.contains(name)).map(|(_, value)| value);
+    value(["sslrootcert", "ssl-root-cert", "ssl-ca"])?;
+    let mode = value(["sslmode", "ssl-mode", "sslmode"]).unwrap_or("prefer");
+    let is_unchecked = !mode.starts_with("verify-");
+    is_unchecked.then(|| format!("sslrootcert has no effect under sslmode={mode}: verify-full checks the certificate"))
+}
+
 /// The URL without the parameters that have no effect: the driver would log them with their values.
 pub(super) fn for_driver(text: &str) -> String {
     let Some((head, query)) = text.split_once('?') else { return text.into() };
@@ -372,6 +382,16 @@ mod tests {
         assert_eq!(for_driver(url), "postgres://u:p@h/db?sslmode=require");
         assert_eq!(for_driver("postgres://h/db?sslpassword=canary"), "postgres://h/db");
         assert_eq!(for_driver("postgres://h/db"), "postgres://h/db");
+    }
+
+    #[test]
+    fn a_ca_that_is_never_asked_is_told() {
+        let told =
+            |mode: &str| format!("sslrootcert has no effect under sslmode={mode}: verify-full checks the certificate");
+        assert_eq!(unchecked("postgres://h/db?sslrootcert=a"), Some(told("prefer")));
+        assert_eq!(unchecked("postgres://h/db?sslmode=require&sslrootcert=a"), Some(told("require")));
+        assert_eq!(unchecked("postgres://h/db?sslmode=verify-ca&sslrootcert=a"), None);
+        assert_eq!(unchecked("postgres://h/db?sslmode=require"), None);
     }
 
     #[test]

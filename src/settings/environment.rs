@@ -5,17 +5,31 @@
 //! `_FILE` points to.
 
 use crate::settings::layer::{Entry, Layer};
+use crate::settings::nearest::{nearest, suggestion};
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::schema::Schema;
 use crate::settings::text_file;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
 
 pub(super) const PREFIX: &str = "TIDEGATE_";
 
 /// Names under the prefix that are no settings: the file itself, and the filter of the log in `RUST_LOG`'s language.
-const OTHERS: [&str; 2] = ["TIDEGATE_CONFIG", "TIDEGATE_LOG"];
+const OTHERS: [&str; 2] = ["TIDEGATE_CONFIG", LOG_FILTER];
+const LOG_FILTER: &str = "TIDEGATE_LOG";
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// What is wrong with a filter of the log. A bare word that is no level would stand for a module, and everything else be silent.
+fn log_filter(text: &str) -> Option<String> {
+    let is_slip =
+        |part: &str| !part.contains(['=', ':', '[']) && nearest(part, LEVELS).is_some_and(|level| level != part);
+    let slip = text.split(',').map(str::trim).find(|part| is_slip(&part.to_ascii_lowercase()));
+    let hint = slip.map_or_else(String::new, |part| suggestion(part, LEVELS));
+    let is_wrong = !hint.is_empty() || EnvFilter::builder().parse(text).is_err();
+    is_wrong.then(|| format!("expected a level, or levels by module such as tidegate=debug,info{hint}"))
+}
 
 /// The variable of a setting.
 pub(super) fn variable(path: &str) -> String {
@@ -34,6 +48,11 @@ pub(super) fn layer(
     let mut layer = Layer::default();
     let mut links = Vec::new();
     for (name, value) in &variables {
+        if *name == LOG_FILTER
+            && let Some(message) = value.to_str().and_then(log_filter)
+        {
+            problems.add(LOG_FILTER, value.to_str().map(Into::into), message, Origin::Environment(LOG_FILTER.into()));
+        }
         let Some(rest) = name.strip_prefix(PREFIX).filter(|_| !OTHERS.contains(&&**name)) else { continue };
         if is_service_link(rest) {
             links.push(name.as_ref());

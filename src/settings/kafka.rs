@@ -5,6 +5,7 @@ use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::Properties;
 use crate::settings::rule::{Allowed, Rule};
+use crate::settings::security;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the Kafka clients.
@@ -89,6 +90,7 @@ impl KafkaSettings {
     ];
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        self.cross_check_times(origin, problems);
         if self.group_protocol != GroupProtocol::Consumer {
             return;
         }
@@ -102,6 +104,39 @@ impl KafkaSettings {
                 let origin = origin(&path);
                 problems.add(path, Some(value.into()), OF_THE_BROKER, origin);
             }
+        }
+    }
+}
+
+impl KafkaSettings {
+    /// Times that must lie below others.
+    fn cross_check_times(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        let request_max = self.transaction_timeout_ms.saturating_sub(100);
+        let bounds = [
+            ("socket.timeout.ms", request_max, "kafka.transaction_timeout_ms less 100"),
+            ("heartbeat.interval.ms", self.session_timeout_ms.saturating_sub(1), "less than kafka.session_timeout_ms"),
+        ];
+        for (name, most, what) in bounds {
+            let Some(text) = self.properties.value(name) else { continue };
+            if text.parse::<u32>().is_ok_and(|value| value > most) {
+                let path = format!("kafka.properties.{name}");
+                let origin = origin(&path);
+                problems.add(path, Some(text.into()), format!("expected at most {most} ({what})"), origin);
+            }
+        }
+    }
+
+    /// Looks for what a connection needs: both halves of a login, and the files that the properties name.
+    pub(super) fn check_needs(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        for (name, sentence) in security::mistakes(&self.properties) {
+            let path = format!("kafka.properties.{name}");
+            let origin = origin(&path);
+            problems.add(path, None, sentence, origin);
+        }
+        for (name, file, why) in security::unreadable(&self.properties) {
+            let path = format!("kafka.properties.{name}");
+            let origin = origin(&path);
+            problems.add(path, Some(file.into()), why, origin);
         }
     }
 }

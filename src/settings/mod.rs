@@ -5,6 +5,7 @@
 //! value, allowed range and origin; then the crate `config` lays the layers over each other, carries every origin along,
 //! and builds the structs. Secrets never print.
 
+mod certificates;
 mod database_url;
 mod defaults;
 mod effective;
@@ -33,6 +34,7 @@ mod rule;
 mod schema;
 mod scrubber;
 mod secret;
+mod security;
 mod sources;
 mod state;
 pub(crate) mod text_file;
@@ -53,9 +55,10 @@ pub use pipeline::PipelineSettings;
 pub use postgres::PostgresSettings;
 pub use problem::{Problem, Problems};
 pub use properties::Properties;
+pub use rule::PropertyMistake;
 pub use scrubber::Scrubber;
 pub use secret::Secret;
-pub use sources::{PropertyMistake, Sources};
+pub use sources::Sources;
 pub use state::StateSettings;
 
 use crate::flow::Topology;
@@ -116,17 +119,26 @@ impl Settings {
     /// # Errors
     /// Every mistake of every layer at once.
     pub fn load(topology: &Topology, sources: Sources) -> Result<Self, Problems> {
+        Self::load_for(&[], topology, sources)
+    }
+
+    /// The same as [`Settings::load`] for a command that has `needs`.
+    ///
+    /// # Errors
+    /// Every mistake of every layer at once, and what is missing.
+    pub fn load_for(needs: &[Need], topology: &Topology, sources: Sources) -> Result<Self, Problems> {
         let schema = Schema::new(topology, sources.client);
         let mut problems = Problems::default();
         let mut notes = Vec::new();
         let layers = sources.layers(&schema, &mut notes, &mut problems);
         let typed: Vec<_> = layers.iter().map(|layer| layer.check(&schema, &mut problems)).collect();
-        problems.into_result()?;
         let (mut settings, effective): (Self, _) = layer::merge(typed)?;
-        settings.cross_check(&effective).into_result()?;
         notes.extend(layers.iter().flat_map(Layer::notes).chain(settings.database.notes()));
         let scrubber = Scrubber::of(&layers);
         settings.loaded = Loaded { effective, notes, sources, schema, scrubber };
+        problems.add_new(settings.cross_check());
+        problems.add_new(settings.missing(needs));
+        problems.into_result()?;
         Ok(settings)
     }
 
@@ -167,6 +179,11 @@ impl Settings {
     /// # Errors
     /// One problem for each that is missing.
     pub fn require(&self, needs: &[Need]) -> Result<(), Problems> {
+        self.missing(needs).into_result()
+    }
+
+    /// What is not set, or names a file that cannot be read.
+    fn missing(&self, needs: &[Need]) -> Problems {
         let mut problems = Problems::default();
         for need in needs {
             let (path, is_missing, example) = match need {
@@ -182,8 +199,12 @@ impl Settings {
                     self.origin_of(path),
                 );
             }
+            match need {
+                Need::Kafka => self.kafka.check_needs(&|path| self.origin_of(path), &mut problems),
+                Need::Database => self.database.check_needs(&|path| self.origin_of(path), &mut problems),
+            }
         }
-        problems.into_result()
+        problems
     }
 
     /// Reads the file again and answers the thresholds as they should be now; environment and flags still win over it.
@@ -211,12 +232,9 @@ impl Settings {
     }
 
     /// What only several settings together can get wrong.
-    fn cross_check(&self, effective: &[Effective]) -> Problems {
+    fn cross_check(&self) -> Problems {
         let mut problems = Problems::default();
-        let origin = |path: &str| {
-            let found = effective.iter().find(|entry| entry.path == path);
-            found.map_or(Origin::Default, |entry| entry.origin.clone())
-        };
+        let origin = |path: &str| self.origin_of(path);
         self.kafka.cross_check(&origin, &mut problems);
         self.database.cross_check(&origin, &mut problems);
         self.outbox.cross_check(&origin, &mut problems);

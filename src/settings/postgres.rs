@@ -1,5 +1,6 @@
 //! How `PostgreSQL` is reached, and how long it may take.
 
+use crate::settings::certificates;
 use crate::settings::database_url;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
@@ -71,8 +72,17 @@ impl PostgresSettings {
 
     /// What has no effect, a sentence each.
     pub(super) fn notes(&self) -> Vec<String> {
-        let names = database_url::without_effect(self.url.expose());
-        names.iter().map(|name| format!("database.url: {name} has no effect: the driver does not have it")).collect()
+        let names = database_url::without_effect(self.url.expose()).into_iter();
+        let notes = names.map(|name| format!("{name} has no effect: the driver does not have it"));
+        let unchecked = database_url::unchecked(self.url.expose());
+        notes.chain(unchecked).map(|note| format!("database.url: {note}")).collect()
+    }
+
+    /// Looks for what a connection needs: the files that the URL names.
+    pub(super) fn check_needs(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        for sentence in certificates::mistakes(self.url.expose()) {
+            problems.add("database.url", None, sentence, origin("database.url"));
+        }
     }
 
     pub(super) const RULES: &'static [Rule] = &[

@@ -45,6 +45,17 @@ impl Problems {
         self.0.push(Problem { path: path.into(), value, message: message.into(), origin });
     }
 
+    /// Adds those that are no echo of one that is there: the value in force is not the one that somebody wrote.
+    pub(super) fn add_new(&mut self, others: Self) {
+        let is_file_lost = self.0.iter().any(|problem| problem.path == "file");
+        let is_echo = |new: &Problem| {
+            let is_named = |known: &Problem| known.message.contains(&new.path) || new.message.contains(&known.path);
+            self.0.iter().any(|known| known.path == new.path || is_named(known))
+        };
+        let new: Vec<_> = others.0.into_iter().filter(|new| !is_file_lost && !is_echo(new)).collect();
+        self.0.extend(new);
+    }
+
     pub(super) fn retain(&mut self, keep: impl FnMut(&Problem) -> bool) {
         self.0.retain(keep);
     }

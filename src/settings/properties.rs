@@ -56,9 +56,13 @@ impl Serialize for Properties {
     }
 }
 
-/// Whether a property's value must not print. Rather one too many: `ssl.key.location` prints as `***` too.
+/// Whether a property's value must not print. Rather one too many.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    // Where a secret lies is none, and a message about it has to say so.
+    if [".location", ".url", ".client.id", ".file"].iter().any(|ending| name.ends_with(ending)) {
+        return false;
+    }
     ["password", "secret", "token", "credential", "jaas", "ssl.key", "oauthbearer.config", "private"]
         .iter()
         .any(|word| name.contains(word))
@@ -73,7 +77,7 @@ mod tests {
         for name in ["sasl.password", "sasl.oauthbearer.client.secret", "ssl.key.pem", "SSL.Keystore.Password"] {
             assert!(is_secret(name), "{name}");
         }
-        for name in ["client.id", "sasl.mechanism", "sasl.username", "ssl.ca.location"] {
+        for name in ["client.id", "sasl.mechanism", "sasl.username", "ssl.ca.location", "ssl.key.location"] {
             assert!(!is_secret(name), "{name}");
         }
     }

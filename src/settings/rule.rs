@@ -2,6 +2,9 @@
 
 use config::ValueKind;
 
+/// What the client says is wrong with a property's name, or with its value where that is given. No value is in the sentence.
+pub type PropertyMistake = fn(name: &str, value: Option<&str>) -> Option<String>;
+
 /// One key of one section. The rules of a section stand beside its struct.
 #[derive(Debug)]
 pub(crate) struct Rule {

@@ -4,8 +4,7 @@ use crate::flow::Topology;
 use crate::settings::java;
 use crate::settings::nearest::suggestion;
 use crate::settings::owned;
-use crate::settings::rule::Rule;
-use crate::settings::sources::PropertyMistake;
+use crate::settings::rule::{PropertyMistake, Rule};
 use crate::settings::{
     EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings, PipelineSettings,
     PostgresSettings, StateSettings,

@@ -3,15 +3,13 @@
 use crate::flow::Topology;
 use crate::settings::layer::Layer;
 use crate::settings::problem::Problems;
+use crate::settings::rule::PropertyMistake;
 use crate::settings::schema::Schema;
 use crate::settings::scrubber::Scrubber;
 use crate::settings::{environment, file, flags};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-
-/// What the client says is wrong with a property's name, or with its value where that is given. No value is in the sentence.
-pub type PropertyMistake = fn(name: &str, value: Option<&str>) -> Option<String>;
 
 /// The file, the environment and the flags.
 #[derive(Clone, Default)]

@@ -1,9 +1,14 @@
 //! What is wrong with a property, as librdkafka itself sees it: it is asked, so that no list of ours grows old.
 
+use crate::adapters::kafka::fault::by_error;
 use crate::adapters::kafka::ffi;
-use crate::settings::kafka::nearest;
-use rdkafka::ClientConfig;
+use crate::ports::fault::Fault;
+use crate::settings::kafka::{KafkaSettings, nearest};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -56,6 +61,42 @@ fn refusal(name: &str, value: &str) -> Option<String> {
     Some(match config.create_native_config().err()? {
         KafkaError::ClientConfig(_, why, ..) => why.replace(&format!("\"{value}\" "), ""),
         _ => "it holds a zero byte".into(),
+    })
+}
+
+/// A context for clients that do nothing and say nothing.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+impl ProducerContext for Silent {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// What the library says of the properties together: it makes each kind of client, without any server. `None` where they will
+/// do.
+#[must_use]
+pub fn contradiction(settings: &KafkaSettings) -> Option<String> {
+    let said = |config: Result<ClientConfig, Fault>, make: fn(&ClientConfig) -> Result<(), KafkaError>| {
+        let made = config.and_then(|mut config| {
+            config.remove("bootstrap.servers");
+            make(&config).map_err(|error| by_error(&error, "librdkafka makes no client"))
+        });
+        made.err().map(|fault| fault.to_string())
+    };
+    let producer = said(settings.transactional("probe"), |config| {
+        config.create_with_context::<Silent, BaseProducer<Silent>>(Silent).map(drop)
+    });
+    producer.or_else(|| {
+        said(settings.member("probe", None), |config| {
+            config.create_with_context::<Silent, BaseConsumer<Silent>>(Silent).map(drop)
+        })
     })
 }
 
@@ -128,6 +169,25 @@ mod tests {
     fn a_part_that_is_not_built_in_is_told_as_such() {
         let told = mistake("sasl.oauthbearer.method", Some("oidc")).unwrap();
         assert!(told.starts_with("this build of librdkafka does not have it: OAuth/OIDC depends on libcurl"), "{told}");
+    }
+
+    #[test]
+    fn properties_that_contradict_each_other_are_told_before_any_server_is_asked() {
+        let settings = |properties: &[(&str, &str)]| {
+            let mut settings = KafkaSettings { bootstrap_servers: "127.0.0.1:1".into(), ..KafkaSettings::default() };
+            for (name, value) in properties {
+                settings.properties.insert((*name).into(), (*value).into());
+            }
+            contradiction(&settings)
+        };
+        assert_eq!(settings(&[]), None);
+        let told = settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanism", "GSSAPI")]);
+        assert!(told.unwrap().contains("No provider for SASL mechanism GSSAPI"));
+        let told = settings(&[("security.protocol", "SSL"), ("ssl.ca.location", "/dev/null")]);
+        assert!(told.unwrap().contains("ssl.ca.location failed"));
+        let login = [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN")];
+        let login = [login[0], login[1], ("sasl.username", "u"), ("sasl.password", "hunter2")];
+        assert_eq!(settings(&login), None);
     }
 
     #[test]

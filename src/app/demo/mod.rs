@@ -40,7 +40,7 @@ const QUIET_END: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_mins(1);
 
 pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings()?;
+    let settings = app.settings_for(&[])?;
     logging::start(&quiet(&settings));
     let stop = stop_signal()?;
     let world = World::open(arguments.db_filename.as_deref())?;

@@ -12,6 +12,9 @@ fn told(arguments: &[&str], url: &str) -> (Option<i32>, String) {
     let environment = [
         KAFKA,
         ("TIDEGATE_DATABASE__URL", url),
+        ("TIDEGATE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("TIDEGATE_KAFKA__PROPERTIES__SASL_MECHANISM", "PLAIN"),
+        ("TIDEGATE_KAFKA__PROPERTIES__SASL_USERNAME", "app"),
         ("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD", "C4n4ry#5asl/pw"),
         ("TIDEGATE_LOG", "trace"),
     ];

@@ -39,7 +39,7 @@ const WRONG: &[Wrong] = &[
     ),
     environment(
         &[("TIDEGATE_WORKERS", "2")],
-        "workers: unknown key; did you mean engine.workers? (environment TIDEGATE_WORKERS)",
+        "workers: unknown key; did you mean engine.workers?; every variable that begins with TIDEGATE_ is taken for a setting (environment TIDEGATE_WORKERS)",
     ),
     flags(&["engine.worker=2"], "engine.worker: unknown key; did you mean engine.workers? (flag --set)"),
     // Values that are no values of their key.
@@ -202,6 +202,37 @@ const WRONG: &[Wrong] = &[
         "kafka: {properties: {socket.keepalive.enable: yes}}",
         "kafka.properties.socket.keepalive.enable: \"yes\": expected true or false (FILE:1)",
     ),
+    // Times that must lie below others.
+    file(
+        "kafka: {properties: {socket.timeout.ms: 10000}}",
+        "kafka.properties.socket.timeout.ms: \"10000\": expected at most 9900 (kafka.transaction_timeout_ms less 100) (FILE:1)",
+    ),
+    file(
+        "kafka: {properties: {heartbeat.interval.ms: 10000}}",
+        "kafka.properties.heartbeat.interval.ms: \"10000\": expected at most 9999 (less than kafka.session_timeout_ms) (FILE:1)",
+    ),
+    // The filter of the log.
+    environment(
+        &[("TIDEGATE_LOG", "tidegate=debgu")],
+        "TIDEGATE_LOG: \"tidegate=debgu\": expected a level, or levels by module such as tidegate=debug,info (environment TIDEGATE_LOG)",
+    ),
+    environment(
+        &[("TIDEGATE_LOG", "debgu")],
+        "TIDEGATE_LOG: \"debgu\": expected a level, or levels by module such as tidegate=debug,info; did you mean debug? (environment TIDEGATE_LOG)",
+    ),
+    environment(
+        &[("TIDEGATE_VERSION", "1")],
+        "version: unknown key; every variable that begins with TIDEGATE_ is taken for a setting (environment TIDEGATE_VERSION)",
+    ),
+    // The URL of the database.
+    environment(
+        &[("TIDEGATE_DATABASE__URL", "postgres://app:p#w@h/db")],
+        "database.url: \"***\": the password holds a character at which a URL ends it: in the password write %23 for # (environment TIDEGATE_DATABASE__URL)",
+    ),
+    environment(
+        &[("TIDEGATE_DATABASE__URL", "postgres://h/db?sslmod=require")],
+        "database.url: \"***\": unknown parameter sslmod; did you mean sslmode? (environment TIDEGATE_DATABASE__URL)",
+    ),
     // Words of others.
     file(
         "pipeline: {missing_row: insert}",
@@ -322,6 +353,58 @@ fn all_mistakes_of_all_layers_come_at_once() {
     let expected = ["engine.workers", "log.level", "colour", "nothing", "retry.attempts", "outbox.retention_hours"];
     assert_eq!(paths, expected);
     assert!(problems.to_string().starts_with("configuration: 6 mistakes\n"), "{problems}");
+}
+
+#[test]
+fn mistakes_of_several_settings_together_come_with_the_others_and_no_echo_does() {
+    let yaml = "log: {level: loud}\ndatabase: {lock_timeout_ms: 40000, url: nonsense}\nkafka: {bootstrap_server: a:1}";
+    let file = Scratch::new(yaml);
+    let needs = [Need::Kafka, Need::Database];
+    let problems = Settings::load_for(&needs, &topology(), sources(Some(&file), &[], &[])).unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["log.level", "database.url", "kafka.bootstrap_server", "database.lock_timeout_ms"]);
+}
+
+#[test]
+fn half_a_login_is_told_where_kafka_is_needed() {
+    let cases = [
+        (
+            "sasl.username: u",
+            "security.protocol: is not set, so that the connection is plain and sasl.username is without effect: set SASL_SSL, SSL or SASL_PLAINTEXT (built-in default)",
+        ),
+        (
+            "security.protocol: SASL_SSL, sasl.username: u",
+            "sasl.mechanism: is not set, and SASL_SSL needs it; librdkafka's default, GSSAPI (Kerberos), is not in this build: set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (built-in default)",
+        ),
+        (
+            "security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: u",
+            "sasl.password: is not set, and sasl.mechanism PLAIN needs it: set it, or TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD (built-in default)",
+        ),
+    ];
+    for (properties, expected) in cases {
+        let file = Scratch::new(&format!("kafka: {{bootstrap_servers: 'h:1', properties: {{{properties}}}}}"));
+        let loaded = Settings::load_for(&[Need::Kafka], &topology(), sources(Some(&file), &[], &[]));
+        let told = loaded.map(|_| ()).unwrap_err().to_string();
+        assert_eq!(told, format!("configuration: 1 mistake\n  kafka.properties.{expected}"));
+    }
+}
+
+#[test]
+fn a_file_that_a_setting_names_is_looked_for_where_it_is_needed() {
+    let file = Scratch::new(
+        "kafka: {bootstrap_servers: 'h:1', properties: {security.protocol: SSL, ssl.ca.location: /nonexistent/ca}}",
+    );
+    let url = [("TIDEGATE_DATABASE__URL", "postgres://h/db?sslmode=verify-full&sslrootcert=/nonexistent/root.pem")];
+    let told = |needs: &[Need]| {
+        let loaded = Settings::load_for(needs, &topology(), sources(Some(&file), &url, &[]));
+        loaded.map_or_else(|problems| problems.iter().map(ToString::to_string).collect(), |_| Vec::new())
+    };
+    assert_eq!(told(&[]), Vec::<String>::new());
+    let expected = [
+        format!("kafka.properties.ssl.ca.location: \"/nonexistent/ca\": cannot be read: No such file or directory (os error 2) ({}:1)", file.0.display()),
+        "database.url: sslrootcert: /nonexistent/root.pem cannot be read: No such file or directory (os error 2) (environment TIDEGATE_DATABASE__URL)".to_owned(),
+    ];
+    assert_eq!(told(&[Need::Kafka, Need::Database]), expected);
 }
 
 #[test]
