@@ -10,11 +10,10 @@ use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::schema::Schema;
 use crate::settings::text_file;
+use crate::settings::variable::PREFIX;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
-
-pub(super) const PREFIX: &str = "TIDEGATE_";
 
 /// Names under the prefix that are no settings: the file itself, and the filter of the log in `RUST_LOG`'s language.
 const OTHERS: [&str; 2] = ["TIDEGATE_CONFIG", LOG_FILTER];
@@ -29,12 +28,6 @@ fn log_filter(text: &str) -> Option<String> {
     let hint = slip.map_or_else(String::new, |part| suggestion(part, LEVELS));
     let is_wrong = !hint.is_empty() || EnvFilter::builder().parse(text).is_err();
     is_wrong.then(|| format!("expected a level, or levels by module such as tidegate=debug,info{hint}"))
-}
-
-/// The variable of a setting.
-pub(super) fn variable(path: &str) -> String {
-    let parts = path.splitn(3, '.').map(|part| part.replace(['.', '-'], "_").to_ascii_uppercase());
-    format!("{PREFIX}{}", parts.collect::<Vec<_>>().join("__"))
 }
 
 pub(super) fn layer(

@@ -1,9 +1,9 @@
 //! The highest layer: `--set path=value`.
 
-use crate::settings::environment;
 use crate::settings::layer::{Entry, Layer};
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
+use crate::settings::variable::variable;
 
 pub(super) fn layer(flags: &[String], problems: &mut Problems) -> Layer {
     let mut layer = Layer::default();
@@ -12,7 +12,7 @@ pub(super) fn layer(flags: &[String], problems: &mut Problems) -> Layer {
             Some((path, value)) => {
                 let entry = Entry::at(path.trim(), value.into(), Origin::Flag("--set"));
                 if entry.is_secret() {
-                    let variable = environment::variable(&entry.path());
+                    let variable = variable(&entry.path());
                     let message = format!(
                         "a secret does not belong on a command line, which everybody can list; use {variable} or {variable}_FILE"
                     );

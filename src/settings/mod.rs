@@ -39,6 +39,7 @@ mod sources;
 mod state;
 pub(crate) mod text_file;
 mod unseen;
+mod variable;
 pub(crate) mod yaml;
 
 pub use effective::Effective;
@@ -191,7 +192,7 @@ impl Settings {
                 Need::Database => ("database.url", self.database.url.is_empty(), "postgres://user:password@host/db"),
             };
             if is_missing {
-                let variable = environment::variable(path);
+                let variable = variable::variable(path);
                 problems.add(
                     path,
                     None,

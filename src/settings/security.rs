@@ -1,7 +1,7 @@
 //! How the Kafka clients prove who they are: properties that need each other, and the files that they name.
 
-use crate::settings::environment;
 use crate::settings::properties::Properties;
+use crate::settings::variable::variable;
 
 /// Properties that name a file; the first may name a folder, or be the word `probe`.
 const FILES: [&str; 5] =
@@ -36,7 +36,7 @@ pub(super) fn mistakes(properties: &Properties) -> Vec<(&'static str, String)> {
                 .into_iter()
                 .filter(|name| properties.value(name).is_none_or(str::is_empty))
                 .map(|name| {
-                    let variable = environment::variable(&format!("kafka.properties.{name}"));
+                    let variable = variable(&format!("kafka.properties.{name}"));
                     (name, format!("is not set, and sasl.mechanism {mechanism} needs it: set it, or {variable}"))
                 })
                 .collect()

@@ -6,6 +6,7 @@ use crate::settings::problem::Problems;
 use crate::settings::rule::PropertyMistake;
 use crate::settings::schema::Schema;
 use crate::settings::scrubber::Scrubber;
+use crate::settings::variable::PREFIX;
 use crate::settings::{environment, file, flags};
 use std::ffi::OsString;
 use std::fmt;
@@ -28,7 +29,7 @@ impl Sources {
     /// The process's own environment, with `--config` and `--set` as given. `TIDEGATE_CONFIG` names the file otherwise.
     #[must_use]
     pub fn of_process(config: Option<PathBuf>, flags: Vec<String>) -> Self {
-        let is_ours = |name: &OsString| name.to_string_lossy().starts_with(environment::PREFIX);
+        let is_ours = |name: &OsString| name.to_string_lossy().starts_with(PREFIX);
         let file = config.or_else(|| std::env::var_os("TIDEGATE_CONFIG").filter(|v| !v.is_empty()).map(Into::into));
         Self { file, environment: std::env::vars_os().filter(|(name, _)| is_ours(name)).collect(), flags, client: None }
     }

@@ -10,3 +10,4 @@ mod maintenance;
 mod schema;
 mod server;
 mod tables;
+mod tls;
