@@ -63,6 +63,7 @@ mod rowstate;
 mod scenario;
 #[cfg(feature = "rocksdb")]
 mod scene;
+mod secrets;
 #[cfg(feature = "rocksdb")]
 mod sessions;
 mod setup;
