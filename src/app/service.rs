@@ -78,13 +78,20 @@ impl Service {
         reach::kafka_said(fault, &self.settings)
     }
 
-    /// Says where the database was looked for, when no connection came about. The URL itself is a secret.
+    /// Says where the database was looked for, when it did not answer. The URL itself is a secret.
     pub(super) fn database_said(&self, fault: Fault) -> Failure {
-        let told = fault.to_string();
-        if !fault.is_retry() && !told.contains("database.url") {
+        if !fault.is_retry() {
             return Failure::Fault(fault);
         }
-        Failure::message(format!("database: {told}\n  database.url: {}", self.settings.origin_of("database.url")))
+        let origin = self.settings.origin_of("database.url");
+        // A server that answered, but as a standby, runs.
+        let has_answered = fault.to_string().contains("read-only");
+        let doubt = if has_answered {
+            "not this server"
+        } else {
+            "no connection: is PostgreSQL running, and reachable from here?"
+        };
+        Failure::message(format!("database: {doubt}\n  database.url: {origin}\n  {fault}"))
     }
 
     /// Checks every topic of the pipeline; all that is wrong comes in one message, and nothing has been written yet.

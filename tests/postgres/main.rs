@@ -10,4 +10,3 @@ mod maintenance;
 mod schema;
 mod server;
 mod tables;
-mod tls;

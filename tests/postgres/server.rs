@@ -24,11 +24,6 @@ impl Server {
         Self { folder, url }
     }
 
-    /// The folder of its data.
-    pub fn folder(&self) -> &str {
-        &self.folder
-    }
-
     pub fn kill(&self) {
         script("kill", &self.folder);
     }

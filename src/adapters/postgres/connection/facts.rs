@@ -61,13 +61,11 @@ impl Facts {
             }
         }
         if self.is_standby {
-            return Err(Fault::retry(
-                "not this server: postgres is a read-only standby; the url must lead to the primary",
-            ));
+            return Err(Fault::retry("postgres is a read-only standby; the url must lead to the primary"));
         }
         if self.is_read_only {
             return Err(Fault::retry(
-                "not this server: postgres is a read-only standby or set so (default_transaction_read_only = on); the url must lead to the primary",
+                "postgres is a read-only standby or set so (default_transaction_read_only = on); the url must lead to the primary",
             ));
         }
         Ok(())

@@ -2,15 +2,13 @@
 
 mod column;
 mod facts;
-mod refusal;
 mod trouble;
 
 pub(super) use column::{raw, unreadable};
 pub(super) use trouble::Trouble;
 
 use crate::adapters::postgres::connection::facts::Facts;
-use crate::adapters::postgres::connection::refusal::Refusal;
-use crate::adapters::postgres::connection::trouble::elapsed;
+use crate::adapters::postgres::connection::trouble::{elapsed, sqlstate};
 use crate::adapters::postgres::statements::{self, COMMIT, Limits, Name, Statement};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -137,15 +135,14 @@ impl Server {
     }
 
     fn cannot_connect(&self, error: sqlx::Error) -> Fault {
-        let (host, port) = (self.options.get_host(), self.options.get_port());
-        let place =
-            self.options.get_socket().map_or_else(|| format!("{host}:{port}"), |path| path.display().to_string());
-        let refusal = Refusal::of(&error, host, &place);
+        let code = sqlstate(&error).unwrap_or_default();
         // Wrong from the start is a mistake in the settings; wrong later may be a rotation under way.
-        if refusal.is_mistake && !self.has_connected {
-            Fault::fatal(refusal.sentence).because(error)
+        let is_mistake =
+            matches!(error, sqlx::Error::Configuration(_)) || code.starts_with("28") || code.starts_with("3D");
+        if is_mistake && !self.has_connected {
+            Fault::fatal("postgres refuses the connection; check the url in the settings").because(error)
         } else {
-            Fault::retry(refusal.sentence).because(error)
+            Fault::retry("postgres cannot be reached").because(error)
         }
     }
 
