@@ -28,7 +28,7 @@ enum Kind {
 #[must_use]
 pub fn mistake(name: &str, value: Option<&str>) -> Option<String> {
     let table = table();
-    let Some(kind) = table.get(name) else {
+    let Some(Property { kind, .. }) = table.get(name) else {
         let known = nearest(name, table.keys().map(String::as_str));
         let meant = known.map_or_else(String::new, |known| format!("; did you mean {known}?"));
         return Some(format!("librdkafka has no such property{meant}"));
@@ -90,27 +90,50 @@ pub fn contradiction(settings: &KafkaSettings) -> Option<String> {
         });
         made.err().map(|fault| fault.to_string())
     };
-    let producer = said(settings.transactional("probe"), |config| {
-        config.create_with_context::<Silent, BaseProducer<Silent>>(Silent).map(drop)
-    });
-    producer.or_else(|| {
+    let producer = || {
+        said(settings.transactional("probe"), |config| {
+            config.create_with_context::<Silent, BaseProducer<Silent>>(Silent).map(drop)
+        })
+    };
+    set_twice(settings).or_else(producer).or_else(|| {
         said(settings.member("probe", None), |config| {
             config.create_with_context::<Silent, BaseConsumer<Silent>>(Silent).map(drop)
         })
     })
 }
 
-/// Every property with what it may hold, by name.
-fn table() -> &'static BTreeMap<String, Kind> {
-    static TABLE: OnceLock<BTreeMap<String, Kind>> = OnceLock::new();
+/// The name by which the library knows a property that it has under two, such as `compression.codec` for `compression.type`.
+pub(super) fn own_name(name: &str) -> &str {
+    table().get(name).and_then(|property| property.alias_of.as_deref()).unwrap_or(name)
+}
+
+/// Properties that are set under two names: the client would take the one or the other by chance.
+fn set_twice(settings: &KafkaSettings) -> Option<String> {
+    let mut seen = BTreeMap::new();
+    settings.properties.iter().find_map(|(name, _)| {
+        let other = seen.insert(own_name(name), name)?;
+        Some(format!("{other} and {name} are one property: set one of them"))
+    })
+}
+
+/// One row of the library's table.
+struct Property {
+    kind: Kind,
+    alias_of: Option<String>,
+}
+
+/// Every property by name.
+fn table() -> &'static BTreeMap<String, Property> {
+    static TABLE: OnceLock<BTreeMap<String, Property>> = OnceLock::new();
     TABLE.get_or_init(|| ffi::property_table().lines().filter_map(row).collect())
 }
 
 /// `name | C/P | range | default | importance | description <br>*Type: …*`
-fn row(line: &str) -> Option<(String, Kind)> {
+fn row(line: &str) -> Option<(String, Property)> {
     let mut columns = line.splitn(6, '|').map(str::trim);
     let (name, _, range) = (columns.next()?, columns.next()?, columns.next()?);
-    let (_, kind) = columns.nth(2)?.rsplit_once("*Type: ")?;
+    let (description, kind) = columns.nth(2)?.rsplit_once("*Type: ")?;
+    let alias_of = description.strip_prefix("Alias for `").and_then(|text| text.split('`').next());
     let bounds = range.split_once("..").map(|(low, high)| (low.trim().into(), high.trim().into()));
     let kind = match kind.trim_end_matches('*') {
         "integer" => bounds.map(|(low, high)| Kind::Whole(low, high)),
@@ -119,7 +142,7 @@ fn row(line: &str) -> Option<(String, Kind)> {
         "enum value" => Some(Kind::Choice(range.into())),
         _ => None,
     };
-    Some((name.into(), kind.unwrap_or(Kind::Other)))
+    Some((name.into(), Property { kind: kind.unwrap_or(Kind::Other), alias_of: alias_of.map(Into::into) }))
 }
 
 #[cfg(test)]
@@ -188,6 +211,8 @@ mod tests {
         let login = [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN")];
         let login = [login[0], login[1], ("sasl.username", "u"), ("sasl.password", "hunter2")];
         assert_eq!(settings(&login), None);
+        let told = settings(&[("compression.type", "none"), ("compression.codec", "lz4")]).unwrap();
+        assert_eq!(told, "compression.codec and compression.type are one property: set one of them");
     }
 
     #[test]

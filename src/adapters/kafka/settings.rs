@@ -1,6 +1,7 @@
 //! What the settings come to for librdkafka: its properties for each kind of client. Those that nobody may set, because the
 //! exactly-once protocol rests on them, are set last.
 
+use crate::adapters::kafka::properties::own_name;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
 pub use crate::settings::kafka::{GroupProtocol, KafkaSettings};
@@ -89,7 +90,13 @@ impl KafkaSettings {
     /// The value of a producer property as it will be used.
     pub(super) fn producer_property(&self, name: &str) -> Option<&str> {
         let ours = PRODUCER_DEFAULTS.iter().find(|(ours, _)| *ours == name).map(|(_, value)| *value);
-        self.properties.value(name).or(ours)
+        self.property(name).or(ours)
+    }
+
+    /// The value that the user gave a property, under either of its names.
+    fn property(&self, name: &str) -> Option<&str> {
+        let is_it = |other: &str| other == name || own_name(other) == own_name(name);
+        self.properties.iter().find(|(other, _)| is_it(other)).map(|(_, value)| value)
     }
 
     fn base(&self, client_id: &str, defaults: &[(&str, &str)]) -> Result<ClientConfig, Fault> {
@@ -99,7 +106,7 @@ impl KafkaSettings {
             return Err(Fault::fatal(format!("kafka settings: {}", errors.join("; "))));
         }
         let mut config = ClientConfig::new();
-        for (name, value) in defaults {
+        for (name, value) in defaults.iter().filter(|(name, _)| self.property(name).is_none()) {
             config.set(*name, *value);
         }
         for (name, value) in self.properties.iter() {
@@ -246,6 +253,23 @@ mod tests {
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("group.instance.id"), Some("slot-1"));
         assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+    }
+
+    #[test]
+    fn a_tunable_is_replaced_under_its_other_name_too() {
+        let mut settings = named();
+        for (alias, value) in
+            [("compression.type", "none"), ("queue.buffering.max.ms", "7"), ("max.partition.fetch.bytes", "1234567")]
+        {
+            settings.properties.insert(alias.into(), value.into());
+        }
+        for _ in 0..20 {
+            let producer = settings.transactional("p-0").unwrap().create_native_config().unwrap();
+            assert_eq!(producer.get("compression.codec").unwrap(), "none");
+            assert_eq!(producer.get("queue.buffering.max.ms").unwrap(), "7");
+            let member = settings.member("g", None).unwrap().create_native_config().unwrap();
+            assert_eq!(member.get("fetch.message.max.bytes").unwrap(), "1234567");
+        }
     }
 
     #[test]
