@@ -83,10 +83,20 @@ impl Reader<'_> {
         entry.is_plain = is_plain;
         let is_list = matches!(node.kind, Kind::List(_) | Kind::Map(_));
         if let (true, Some(rule)) = (is_list, Schema::rule(section, key).filter(|rule| rule.is_map == name.is_some())) {
-            let message = format!("expected {}, found {}", rule.allowed.expected(), entry.text);
+            let whole = inner(node).map_or_else(String::new, |inner| {
+                format!("; write the name whole, {}.{inner}", entry.name.as_deref().unwrap_or_default())
+            });
+            let whole = if rule.is_map { whole } else { String::new() };
+            let message = format!("expected {}, found {}{whole}", rule.allowed.expected(), entry.text);
             self.problems.add(entry.path(), None, message, entry.origin);
         } else {
             self.layer.entries.push(entry);
         }
     }
+}
+
+/// The names down to the first scalar within a mapping, joined by dots.
+fn inner(node: &Node) -> Option<String> {
+    let (name, value) = node.entries().first()?;
+    Some(inner(value).map_or_else(|| name.clone(), |rest| format!("{name}.{rest}")))
 }

@@ -37,6 +37,14 @@ pub(super) fn hint(rule: &Rule, text: &str) -> String {
         Allowed::Whole { min, max } | Allowed::WholeOrNull { min, max } => whole(rule.key, &word)
             .filter(|number| (min..=max).contains(number))
             .map_or_else(String::new, |number| format!("; write {number}")),
+        Allowed::Text { fits, .. } if rule.key == "address" => {
+            let word = word.replace("localhost:", "127.0.0.1:");
+            let whole = match word.strip_prefix(':').unwrap_or(&word) {
+                port if port.parse::<u16>().is_ok() => format!("127.0.0.1:{port}"),
+                _ => word,
+            };
+            if fits(&whole) { format!("; did you mean {whole}?") } else { String::new() }
+        }
         _ => String::new(),
     }
 }
@@ -124,6 +132,10 @@ mod tests {
             ("state.memory_mib", "2GiB", "; write 2048"),
             ("state.memory_mib", "512Ki", ""),
             ("engine.record_bytes_max", "1Mi", "; write 1048576"),
+            ("http.address", "localhost:8230", "; did you mean 127.0.0.1:8230?"),
+            ("http.address", ":8230", "; did you mean 127.0.0.1:8230?"),
+            ("http.address", "8230", "; did you mean 127.0.0.1:8230?"),
+            ("http.address", "myhost:8230", ""),
             ("engine.workers", "4x", ""),
             ("instance.slot", "99999999999999999999", ""),
         ];

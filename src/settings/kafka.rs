@@ -5,7 +5,7 @@ use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::Properties;
 use crate::settings::rule::{Allowed, Rule};
-use crate::settings::security;
+use crate::settings::{security, servers};
 use serde::{Deserialize, Serialize};
 
 /// Settings of the Kafka clients.
@@ -81,7 +81,7 @@ impl KafkaSettings {
         Rule::new(
             "kafka",
             "bootstrap_servers",
-            Allowed::Text { what: "host:port, separated by commas", fits: are_servers },
+            Allowed::Told { what: "host:port, separated by commas", mistake: servers::mistake },
         ),
         Rule::new("kafka", "group_protocol", Allowed::Choice(&["classic", "consumer"])),
         Rule::new("kafka", "session_timeout_ms", Allowed::within(SESSION_TIMEOUT_MS)),
@@ -128,6 +128,12 @@ impl KafkaSettings {
 
     /// Looks for what a connection needs: both halves of a login, and the files that the properties name.
     pub(super) fn check_needs(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
+        let protocol = self.properties.value("security.protocol").unwrap_or("plaintext");
+        if let Some(server) = servers::of_another_protocol(&self.bootstrap_servers, protocol) {
+            let path = "kafka.bootstrap_servers";
+            let message = format!("differs from kafka.properties.security.protocol, which is {protocol}");
+            problems.add(path, Some(server.into()), message, origin(path));
+        }
         for (name, sentence) in security::mistakes(&self.properties) {
             let path = format!("kafka.properties.{name}");
             let origin = origin(&path);
@@ -139,15 +145,4 @@ impl KafkaSettings {
             problems.add(path, Some(file.into()), why, origin);
         }
     }
-}
-
-/// Empty, or `host:port` separated by commas.
-fn are_servers(text: &str) -> bool {
-    let is_server = |server: &str| {
-        let server = server.trim();
-        server.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
-        })
-    };
-    text.is_empty() || text.split(',').all(is_server)
 }

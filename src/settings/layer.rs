@@ -96,7 +96,7 @@ impl Entry {
         };
         let Some(rule) = Schema::rule(&self.section, &self.key) else {
             // The value of a key that nobody knows may be a secret with a slip in its name.
-            return Err(problem(schema.unknown(&path) + self.taken_for_a_setting(), None));
+            return Err(problem(schema.unknown(&path, &self.origin), None));
         };
         let expected = || rule.allowed.expected();
         match &self.name {
@@ -113,16 +113,6 @@ impl Entry {
             .or_else(of_the_client)
             .map_or_else(|| self.value(rule), Err)
             .map_err(|message| problem(message, Some(if is_masked { MASK.into() } else { self.text.clone() })))
-    }
-
-    /// The reason for which a variable is looked at that may not be meant for us.
-    fn taken_for_a_setting(&self) -> &'static str {
-        match &self.origin {
-            Origin::Environment(name) if !name.contains("__") => {
-                "; every variable that begins with TIDEGATE_ is taken for a setting"
-            }
-            _ => "",
-        }
     }
 
     /// The value as the rule reads it.

@@ -3,8 +3,10 @@
 use crate::flow::Topology;
 use crate::settings::java;
 use crate::settings::nearest::suggestion;
+use crate::settings::origin::Origin;
 use crate::settings::owned;
 use crate::settings::rule::{PropertyMistake, Rule};
+use crate::settings::unknown;
 use crate::settings::{
     EngineSettings, HttpSettings, InstanceSettings, KafkaSettings, LogSettings, OutboxSettings, PipelineSettings,
     PostgresSettings, StateSettings,
@@ -61,12 +63,10 @@ impl Schema {
     }
 
     /// The sentence about a key that nobody knows.
-    pub(super) fn unknown(&self, path: &str) -> String {
-        let known: Vec<String> = Self::rules()
-            .map(Rule::path)
-            .chain(self.threshold_names().map(|name| format!("pipeline.thresholds.{name}")))
-            .collect();
-        format!("unknown key{}", suggestion(path, known.iter().map(String::as_str)))
+    pub(super) fn unknown(&self, path: &str, origin: &Origin) -> String {
+        let name = |rule: &Rule| if rule.is_map { rule.path() + "." } else { rule.path() };
+        let thresholds = self.threshold_names().map(|name| format!("pipeline.thresholds.{name}"));
+        unknown::sentence(path, origin, &Self::rules().map(name).chain(thresholds).collect::<Vec<_>>())
     }
 
     /// Checks the name of a map's entry.

@@ -144,3 +144,27 @@ fn every_mistake_is_on_standard_error_at_once() {
          log.level: \"loud\": expected one of error, warn, info, debug, trace (flag --set)\n"
     );
 }
+
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+#[test]
+fn properties_of_java_are_all_told_before_any_server_is_asked_and_no_secret_is() {
+    let environment = [
+        ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+        ("TIDEGATE_DATABASE__URL", "postgres://app:c4n4ry@127.0.0.1:1/db"),
+        ("TIDEGATE_KAFKA__PROPERTIES__SASL_JAAS_CONFIG", "PlainLoginModule required password=\"c4n4ry\";"),
+        ("TIDEGATE_KAFKA__PROPERTIES__SSL_TRUSTSTORE_LOCATION", "/etc/trust.jks"),
+        ("TIDEGATE_KAFKA__PROPERTIES__SSL_TRUSTSTORE_PASSWORD", "c4n4ry"),
+        ("TIDEGATE_KAFKA__PROPERTIES__MAX_REQUEST_SIZE", "1048576"),
+        ("TIDEGATE_KAFKA__PROPERTIES__LINGER_MSS", "5"),
+    ];
+    for command in [vec!["config", "validate"], vec!["run"], vec!["config", "show"], vec!["migrate"]] {
+        let output = tidegate(&command, &environment);
+        let told = err(&output);
+        assert_eq!(output.status.code(), Some(78), "{command:?}: {told}");
+        assert!(told.starts_with("configuration: 5 mistakes\n"), "{command:?}: {told}");
+        for name in ["linger.ms", "message.max.bytes", "sasl.username", "ssl.ca.location"] {
+            assert!(told.contains(name), "{command:?} does not name {name}: {told}");
+        }
+        assert!(!told.contains("c4n4ry"), "{command:?}: {told}");
+    }
+}

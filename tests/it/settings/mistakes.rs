@@ -39,7 +39,7 @@ const WRONG: &[Wrong] = &[
     ),
     environment(
         &[("TIDEGATE_WORKERS", "2")],
-        "workers: unknown key; did you mean engine.workers?; every variable that begins with TIDEGATE_ is taken for a setting (environment TIDEGATE_WORKERS)",
+        "workers: unknown key; did you mean TIDEGATE_ENGINE__WORKERS? (environment TIDEGATE_WORKERS)",
     ),
     flags(&["engine.worker=2"], "engine.worker: unknown key; did you mean engine.workers? (flag --set)"),
     // Values that are no values of their key.
@@ -81,7 +81,7 @@ const WRONG: &[Wrong] = &[
     file("pipeline: {thresholds: 0.5}", "pipeline.thresholds: expected a mapping of names to a finite number (FILE:1)"),
     file(
         "kafka: {bootstrap_servers: localhost}",
-        "kafka.bootstrap_servers: \"localhost\": expected host:port, separated by commas (FILE:1)",
+        "kafka.bootstrap_servers: \"localhost\": expected host:port, separated by commas; did you mean localhost:9092? (FILE:1)",
     ),
     file(
         "kafka: {session_timeout_ms: 999}",
@@ -232,6 +232,31 @@ const WRONG: &[Wrong] = &[
     environment(
         &[("TIDEGATE_DATABASE__URL", "postgres://h/db?sslmod=require")],
         "database.url: \"***\": unknown parameter sslmod; did you mean sslmode? (environment TIDEGATE_DATABASE__URL)",
+    ),
+    // Names and lists in another shape.
+    environment(
+        &[("TIDEGATE_KAFKA_BOOTSTRAP_SERVERS", "h:1")],
+        "kafka_bootstrap_servers: unknown key; did you mean TIDEGATE_KAFKA__BOOTSTRAP_SERVERS? (environment TIDEGATE_KAFKA_BOOTSTRAP_SERVERS)",
+    ),
+    environment(
+        &[("TIDEGATE_KAFKA_PROPERTIES_SASL_PASSWORD", "x")],
+        "kafka_properties_sasl_password: unknown key; did you mean TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD? (environment TIDEGATE_KAFKA_PROPERTIES_SASL_PASSWORD)",
+    ),
+    file(
+        "engine.workers: 4",
+        "engine.workers: is written as one name; write `engine:` and, indented below it, `workers:` (FILE:1)",
+    ),
+    file(
+        "kafka: {properties: {security: {protocol: SSL}}}",
+        "kafka.properties.security: expected a text, found a mapping; write the name whole, security.protocol (FILE:1)",
+    ),
+    file(
+        "kafka: {bootstrap_servers: 'a:1;b:2'}",
+        "kafka.bootstrap_servers: \"a:1;b:2\": expected host:port, separated by commas; did you mean a:1,b:2? (FILE:1)",
+    ),
+    file(
+        "http: {address: 'localhost:8230'}",
+        "http.address: \"localhost:8230\": expected address:port, for instance 0.0.0.0:8230; did you mean 127.0.0.1:8230? (FILE:1)",
     ),
     // Words of others.
     file(
@@ -387,6 +412,17 @@ fn half_a_login_is_told_where_kafka_is_needed() {
         let told = loaded.map(|_| ()).unwrap_err().to_string();
         assert_eq!(told, format!("configuration: 1 mistake\n  kafka.properties.{expected}"));
     }
+}
+
+#[test]
+fn a_server_that_is_written_with_another_protocol_is_told() {
+    let file = Scratch::new("kafka: {bootstrap_servers: 'SSL://h:1'}");
+    let loaded = Settings::load_for(&[Need::Kafka], &topology(), sources(Some(&file), &[], &[]));
+    let expected = format!(
+        "configuration: 1 mistake\n  kafka.bootstrap_servers: \"SSL://h:1\": differs from kafka.properties.security.protocol, which is plaintext ({}:1)",
+        file.0.display()
+    );
+    assert_eq!(loaded.map(|_| ()).unwrap_err().to_string(), expected);
 }
 
 #[test]
