@@ -14,12 +14,16 @@ pub(super) struct App {
 ///
 /// # Errors
 /// The contradiction.
+#[cfg(feature = "kafka")]
 pub(super) fn check_client(settings: &Settings) -> Result<(), Failure> {
-    #[cfg(feature = "kafka")]
     let said = crate::adapters::kafka::properties::contradiction(&settings.kafka);
-    #[cfg(not(feature = "kafka"))]
-    let said: Option<String> = None;
     said.map_or(Ok(()), |sentence| Err(Failure::Setup(vec![format!("kafka.properties: {sentence}")])))
+}
+
+#[cfg(not(feature = "kafka"))]
+#[expect(clippy::unnecessary_wraps, reason = "as the service has it")]
+pub(super) const fn check_client(_: &Settings) -> Result<(), Failure> {
+    Ok(())
 }
 
 impl App {

@@ -13,6 +13,7 @@ pub(crate) enum Failure {
     /// The pipeline's code declares something impossible.
     Topology(Vec<String>),
     /// The servers are not as the pipeline needs them: every difference, a sentence each.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "only the service looks"))]
     Setup(Vec<String>),
     /// An error from Kafka or the database.
     Fault(Fault),

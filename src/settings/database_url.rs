@@ -255,6 +255,7 @@ pub(super) fn unchecked(text: &str) -> Option<String> {
 }
 
 /// The URL without the parameters that have no effect: the driver would log them with their values.
+#[cfg(any(test, feature = "postgres"))]
 pub(super) fn for_driver(text: &str) -> String {
     let Some((head, query)) = text.split_once('?') else { return text.into() };
     let name_of = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();

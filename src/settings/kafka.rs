@@ -1,5 +1,6 @@
 //! How Kafka is reached.
 
+#[cfg(feature = "kafka")]
 pub(crate) use crate::settings::nearest::nearest;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;

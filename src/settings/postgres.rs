@@ -66,6 +66,7 @@ impl PostgresSettings {
     ///
     /// # Errors
     /// Why it is no URL of a database; no part of the URL is in the sentence.
+    #[cfg(feature = "postgres")]
     pub(crate) fn driver_url(&self) -> Result<String, String> {
         database_url::mistake(self.url.expose()).map_or_else(|| Ok(database_url::for_driver(self.url.expose())), Err)
     }
