@@ -93,7 +93,7 @@ impl App {
     /// Adds why Kafka does not answer, where it does not.
     #[cfg(feature = "kafka")]
     fn explained(&self, failure: Failure) -> Failure {
-        match (&failure, self.settings()) {
+        match (&failure, self.settings_for(&[])) {
             (Failure::Fault(_), Ok(settings)) => reach::explained(failure, &settings),
             _ => failure,
         }

@@ -2,9 +2,8 @@
 
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
 use crate::adapters::postgres::PostgresSchema;
-use crate::app::application::App;
-use crate::app::cluster;
 use crate::app::application::{App, check_client};
+use crate::app::cluster;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;

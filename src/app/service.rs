@@ -4,13 +4,13 @@ use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSetti
 use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
 use crate::app::failure::Failure;
 use crate::app::reach;
-use crate::settings::engine::EngineSettings;
 use crate::flow::Topology;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::source::Group;
 use crate::settings::Settings;
+use crate::settings::engine::EngineSettings;
 use crate::topics::{changelog_policy, repartition_settings, tombstone_retention};
 use std::collections::BTreeSet;
 use std::time::Duration;

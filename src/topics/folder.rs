@@ -92,9 +92,7 @@ fn files(folder: &Path, findings: &mut Vec<Finding>) -> Vec<PathBuf> {
 }
 
 fn text(file: &Path, findings: &mut Vec<Finding>) -> Option<String> {
-    text_file::read(file)
-        .map_err(|why| findings.push(Finding::new(file, 0, format!("the file {why}"))))
-        .ok()
+    text_file::read(file).map_err(|why| findings.push(Finding::new(file, 0, format!("the file {why}")))).ok()
 }
 
 /// The one document of a file.
