@@ -4,6 +4,8 @@ use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSourc
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::application::{App, check_client};
 use crate::app::cluster;
+use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
+use crate::app::application::App;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
@@ -136,12 +138,14 @@ impl Database {
         }
         let mut schema = service.schema()?;
         schema.verify()?;
-        let mut rows: Vec<Box<dyn Rows>> = Vec::with_capacity(workers);
+        let mut connections = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let mut connection = service.rows()?;
-            connection.bind(&tables)?;
-            rows.push(Box::new(connection));
+            let mut rows = service.rows()?;
+            rows.bind(&tables)?;
+            connections.push(rows);
         }
+        refuse_lent_connections(&schema, &connections)?;
+        let rows = connections.into_iter().map(|rows| Box::new(rows) as Box<dyn Rows>).collect();
         Ok(Self { schema: Some(schema), rows })
     }
 }

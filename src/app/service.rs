@@ -8,6 +8,7 @@ use crate::flow::Topology;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
+use crate::ports::schema::Schema as _;
 use crate::ports::source::Group;
 use crate::settings::Settings;
 use crate::settings::engine::EngineSettings;
@@ -53,7 +54,9 @@ impl Service {
         PostgresRows::new(&self.settings.database, self.topology.name(), self.topology.name())
     }
 
+    /// The database as the audit reads it, once its tables are known to be there.
     pub(super) fn row_history(&self) -> Result<PostgresHistory, Fault> {
+        self.schema()?.verify()?;
         PostgresHistory::new(&self.settings.database, self.topology.name())
     }
 
@@ -78,20 +81,13 @@ impl Service {
         reach::kafka_said(fault, &self.settings)
     }
 
-    /// Says where the database was looked for, when it did not answer. The URL itself is a secret.
+    /// Says where the database was looked for, when it did not do what it was asked for. The URL itself is a secret.
     pub(super) fn database_said(&self, fault: Fault) -> Failure {
         if !fault.is_retry() {
             return Failure::Fault(fault);
         }
         let origin = self.settings.origin_of("database.url");
-        // A server that answered, but as a standby, runs.
-        let has_answered = fault.to_string().contains("read-only");
-        let doubt = if has_answered {
-            "not this server"
-        } else {
-            "no connection: is PostgreSQL running, and reachable from here?"
-        };
-        Failure::message(format!("database: {doubt}\n  database.url: {origin}\n  {fault}"))
+        Failure::message(format!("database: {fault}\n  database.url: {origin}"))
     }
 
     /// Checks every topic of the pipeline; all that is wrong comes in one message, and nothing has been written yet.

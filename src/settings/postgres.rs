@@ -31,8 +31,7 @@ pub struct PostgresSettings {
     /// like the session timeout, so that its successor need not wait for row locks.
     #[serde(rename = "database.idle_in_transaction_timeout_ms")]
     pub idle_in_transaction_timeout_ms: u32,
-    /// Not for users. Prepared statements kept for each connection. 100; 0 behind a `PgBouncer` older than 1.21
-    /// (docs/traps.md#a-pooler-in-between).
+    /// Not for users. Prepared statements kept for each connection. 100, more than there are; 0 in a test.
     #[serde(skip)]
     pub statement_cache: usize,
     /// Not for users. Longest wait for a new connection, in milliseconds. 5 s: a host that drops packets must not hold a

@@ -7,6 +7,7 @@ mod commits;
 mod engine;
 mod fencing;
 mod maintenance;
+mod pooler;
 mod schema;
 mod server;
 mod tables;

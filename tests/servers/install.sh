@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One job: install the system packages which are missing (root on Debian or Ubuntu), or say what to install.
-# Usage: install.sh [--check] [kafka] [postgres] [build] [store]; without a name: kafka postgres build.
-#   store (libclang, for building RocksDB) is large and only asked for by name.
+# Usage: install.sh [--check] [kafka] [postgres] [build] [store] [pooler]; without a name: kafka postgres build.
+#   store (libclang, for building RocksDB) is large, and pooler (PgBouncer) for a few tests: only asked for by name.
 # Exit: 0 all there, 1 missing (--check), 78 missing and not mine to install.
 set -euo pipefail
 
@@ -52,6 +52,9 @@ missing() {
         ;;
       store)
         has_libclang || echo libclang-dev
+        ;;
+      pooler)
+        [[ -x /usr/sbin/pgbouncer || -x /usr/bin/pgbouncer ]] || echo pgbouncer
         ;;
       *)
         echo "install.sh: no such group: $group" >&2

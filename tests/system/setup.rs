@@ -22,10 +22,15 @@ impl<'a> Cases<'a> {
 
     /// Runs `tidegate run` with more environment and arguments. It must end with `code` and say all of `words`.
     pub fn expect(&mut self, name: &str, settings: &[(&str, &str)], arguments: &[&str], code: i32, words: &[&str]) {
-        let began = Instant::now();
         let mut all = arguments.to_vec();
         all.push("run");
-        let mut command = self.world.command("timeout", &["-s", "KILL", "30"], &all);
+        self.expect_of(name, settings, &all, code, words);
+    }
+
+    /// The same of any command.
+    fn expect_of(&mut self, name: &str, settings: &[(&str, &str)], all: &[&str], code: i32, words: &[&str]) {
+        let began = Instant::now();
+        let mut command = self.world.command("timeout", &["-s", "KILL", "30"], all);
         let output = command.envs(settings.iter().copied()).output().unwrap();
         let (took, message) = (began.elapsed(), String::from_utf8_lossy(&output.stderr).trim().to_owned());
         say(&format!(
@@ -121,6 +126,12 @@ fn a_wrong_set_up_is_one_message_with_the_fix_and_writes_nothing() {
     // The database is looked at first, so that these need no topics.
     let good = accounts(10);
     cases.database("not migrated", false, &good, 1, &["lacks", "0001_position", "tidegate migrate"]);
+    for command in
+        [&["audit"][..], &["halted"], &["adopt", "readings-0", "--from-group"], &["reset", "readings-0", "--to", "0"]]
+    {
+        let words = ["schema \"tidegate\" lacks 0001_position", "run `tidegate migrate` as its owner"];
+        cases.expect_of(&format!("{} before migrate", command[0]), &[], command, 1, &words);
+    }
     cases.database("missing table", true, "SELECT 1", 1, &["accounts", "does not exist"]);
     cases.database(
         "missing column",

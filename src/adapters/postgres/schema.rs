@@ -90,6 +90,11 @@ impl PostgresSchema {
         Ok(Self { server: Server::with_limits(settings, limits)?, outbox, pipeline: pipeline.into() })
     }
 
+    /// Names the server's process of its connection.
+    pub(super) fn backend(&self) -> &str {
+        self.server.backend()
+    }
+
     /// The slots whose holder owns no position and whose lease ends within `left_max`, each with its holder. These instances
     /// died, and others have claimed their partitions since. A lease with more time left was renewed lately, by an instance
     /// that has just started or has no partition.

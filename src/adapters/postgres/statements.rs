@@ -70,6 +70,9 @@ pub(super) fn on_table(schema: &Name, table: &Name, text: &str) -> Statement {
 /// Deferred constraints are checked at once: the error then meets the row that caused it, behind its savepoint, and COMMIT
 /// has nothing left to refuse.
 ///
+/// The last statement answers in which process of the server the transaction is: another one than the connection's own is a
+/// pooler's doing.
+///
 /// A server that waits for its standbys to apply a commit (`remote_apply`) goes on doing so; every weaker level is raised.
 pub(super) fn begin(limits: Limits, synchronous_commit: &str) -> Statement {
     let Limits { statement, lock, idle } = limits;
@@ -78,7 +81,7 @@ pub(super) fn begin(limits: Limits, synchronous_commit: &str) -> Statement {
         format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {statement}; \
              SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle}; {raise}\
-             SET CONSTRAINTS ALL IMMEDIATE"
+             SET CONSTRAINTS ALL IMMEDIATE; SELECT pg_backend_pid()"
         )
         .into(),
     )

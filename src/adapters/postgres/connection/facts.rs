@@ -11,6 +11,8 @@ const SERVER_VERSION_MIN: i32 = 130_000;
 /// The facts that a new connection reads from its server.
 pub(super) struct Facts {
     pub(super) pid: i32,
+    /// The process, told from one of the same number in another server.
+    pub(super) backend: String,
     version: i32,
     is_standby: bool,
     is_read_only: bool,
@@ -24,7 +26,8 @@ impl Facts {
         let row: PgRow = sqlx::query(
             "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
              current_setting('transaction_read_only') = 'on', current_setting('fsync'), \
-             current_setting('full_page_writes'), current_setting('synchronous_commit'), pg_backend_pid()",
+             current_setting('full_page_writes'), current_setting('synchronous_commit'), pg_backend_pid(), \
+             pg_backend_pid() || ' since ' || pg_postmaster_start_time()",
         )
         .persistent(false)
         .fetch_one(connection)
@@ -37,6 +40,7 @@ impl Facts {
             full_page_writes: row.try_get(4)?,
             synchronous_commit: row.try_get(5)?,
             pid: row.try_get(6)?,
+            backend: row.try_get(7)?,
         })
     }
 
@@ -61,11 +65,11 @@ impl Facts {
             }
         }
         if self.is_standby {
-            return Err(Fault::retry("postgres is a read-only standby; the url must lead to the primary"));
+            return Err(Fault::retry("not this server: it is a read-only standby; the url must lead to the primary"));
         }
         if self.is_read_only {
             return Err(Fault::retry(
-                "postgres is a read-only standby or set so (default_transaction_read_only = on); the url must lead to the primary",
+                "not this server: it is a read-only standby or set so (default_transaction_read_only = on); the url must lead to the primary",
             ));
         }
         Ok(())

@@ -2,13 +2,17 @@
 
 mod column;
 mod facts;
+mod pooler;
+mod symptom;
 mod trouble;
 
 pub(super) use column::{raw, unreadable};
+pub(super) use pooler::refuse_lent;
 pub(super) use trouble::Trouble;
 
 use crate::adapters::postgres::connection::facts::Facts;
-use crate::adapters::postgres::connection::trouble::{elapsed, sqlstate};
+use crate::adapters::postgres::connection::symptom::symptom;
+use crate::adapters::postgres::connection::trouble::{elapsed, is_elapsed};
 use crate::adapters::postgres::statements::{self, COMMIT, Limits, Name, Statement};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -37,8 +41,9 @@ pub(super) struct Server {
     connect_timeout: Duration,
     deadline: Duration,
     has_connected: bool,
-    /// The server's process of this connection.
+    /// The server's process of this connection, and the same among all servers.
     pid: i32,
+    backend: String,
     limits: Limits,
     begin: Statement,
     /// The schema of our own tables.
@@ -80,6 +85,8 @@ impl Server {
                 Fault::fatal("postgres url: cannot be read; expected postgres://user:password@host:port/database")
             })?
             .application_name("tidegate")
+            // Floats travel in binary, and a pooler may refuse a parameter that it does not know.
+            .extra_float_digits(None)
             .statement_cache_capacity(settings.statement_cache)
             .disable_statement_logging();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,6 +101,7 @@ impl Server {
             deadline: Duration::from_millis(limits.statement.into()) + GRACE,
             has_connected: false,
             pid: 0,
+            backend: String::new(),
             begin: statements::begin(limits, "on"),
             limits,
             schema,
@@ -130,20 +138,27 @@ impl Server {
         self.begin = statements::begin(self.limits, &server.synchronous_commit);
         self.has_connected = true;
         self.pid = server.pid;
+        self.backend = server.backend;
         self.connection = Some(connection);
         Ok(())
     }
 
     fn cannot_connect(&self, error: sqlx::Error) -> Fault {
-        let code = sqlstate(&error).unwrap_or_default();
-        // Wrong from the start is a mistake in the settings; wrong later may be a rotation under way.
-        let is_mistake =
-            matches!(error, sqlx::Error::Configuration(_)) || code.starts_with("28") || code.starts_with("3D");
-        if is_mistake && !self.has_connected {
-            Fault::fatal("postgres refuses the connection; check the url in the settings").because(error)
-        } else {
-            Fault::retry("postgres cannot be reached").because(error)
-        }
+        let text = error.to_string();
+        let waited = (is_elapsed(&error) && self.is_listening()).then_some(self.connect_timeout);
+        symptom(&error, &text, waited).fault(self.has_connected).because(error)
+    }
+
+    /// Whether the address takes connections at all.
+    fn is_listening(&self) -> bool {
+        let place = (self.options.get_host(), self.options.get_port());
+        let connect = tokio::net::TcpStream::connect(place);
+        self.runtime.block_on(async { tokio::time::timeout(SLOW, connect).await.is_ok_and(|stream| stream.is_ok()) })
+    }
+
+    /// Names the server's process of this connection.
+    pub(super) fn backend(&self) -> &str {
+        &self.backend
     }
 
     /// Gives the connection up in any state: the server rolls back an open transaction.
@@ -202,10 +217,15 @@ impl Server {
     pub(super) fn begin(&mut self) -> Result<(), Fault> {
         self.connect()?;
         let begin = self.begin.sql();
-        self.run("begin", async |c| sqlx::raw_sql(begin).execute(c).await).map(drop).map_err(|trouble| {
-            self.connection = None; // half of BEGIN and its limits may have run
-            trouble.into()
-        })
+        let begun = self.run("begin", async |c| {
+            let rows = sqlx::raw_sql(begin).fetch_all(c).await?;
+            rows.first().map(|row| row.try_get::<i32, _>(0)).transpose()
+        });
+        if begun.as_ref().is_ok_and(|pid| *pid == Some(self.pid)) {
+            return Ok(());
+        }
+        self.connection = None; // half of BEGIN and its limits may have run
+        begun.map_or_else(|trouble| Err(trouble.into()), |_| Err(pooler::lent()))
     }
 
     /// Commits the open transaction.

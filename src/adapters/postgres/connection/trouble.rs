@@ -1,6 +1,7 @@
 //! An exchange that failed, and its consequence.
 
 use crate::adapters::postgres::classify::{self, Consequence};
+use crate::adapters::postgres::connection::pooler;
 use crate::flow::effect::Reject;
 use crate::ports::fault::Fault;
 use crate::ports::rows::WriteFault;
@@ -20,11 +21,12 @@ pub(super) fn elapsed() -> sqlx::Error {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-pub(super) fn sqlstate(error: &sqlx::Error) -> Option<&str> {
-    server_error(error).map(PgDatabaseError::code)
+/// Whether our own time limit ended it, not the system.
+pub(super) fn is_elapsed(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut && error.raw_os_error().is_none())
 }
 
-fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+pub(super) fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
 }
 
@@ -57,7 +59,7 @@ impl Trouble {
     }
 
     pub(in crate::adapters::postgres) fn sqlstate(&self) -> Option<&str> {
-        sqlstate(&self.error)
+        server_error(&self.error).map(PgDatabaseError::code)
     }
 
     fn consequence(&self) -> Consequence {
@@ -95,6 +97,9 @@ impl Trouble {
         }
         if let Some(holders) = &self.holders {
             let _ = write!(out, "; locked by {holders}");
+        }
+        if let Some(hint) = pooler::hint(error.code()) {
+            let _ = write!(out, "; {hint}");
         }
         out
     }

@@ -67,6 +67,11 @@ impl PostgresRows {
         })
     }
 
+    /// Names the server's process of its connection.
+    pub(super) fn backend(&self) -> &str {
+        self.server.backend()
+    }
+
     fn outbox_range(
         &mut self,
         source: &TopicPartition,
