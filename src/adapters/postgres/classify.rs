@@ -98,10 +98,13 @@ pub(super) fn consequence(sqlstate: &str) -> Consequence {
     find(CODES, sqlstate).or_else(|| sqlstate.get(..2).and_then(|class| find(CLASSES, class))).unwrap_or(UNKNOWN)
 }
 
-/// The same as [`consequence`], for an error whose place in the server is known.
+/// The same as [`consequence`], for an error whose place in the server is known. A rule that says what the server says of
+/// itself (a lost connection, a full disk, a dropped column) says it of the row all the same, unless it asks to be repeated.
 pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequence {
+    let asks_again = sqlstate.starts_with("40") || sqlstate == "55P03";
     match consequence(sqlstate) {
-        Corrupt if routine.is_some_and(|routine| RULES.contains(&routine)) => UNKNOWN,
+        Reject(code) => Reject(code),
+        _ if !asks_again && routine.is_some_and(|routine| RULES.contains(&routine)) => UNKNOWN,
         found => found,
     }
 }
@@ -209,13 +212,19 @@ mod tests {
 
     #[test]
     fn what_a_trigger_raises_or_a_policy_refuses_blames_the_row_whatever_its_code() {
-        for code in ["42501", "55000", "XX001", "02000", "45010"] {
+        for code in
+            ["42501", "55000", "XX001", "02000", "45010", "08006", "57P01", "53100", "XX000", "57014", "25006", "28000"]
+        {
             assert_eq!(consequence_at(code, Some("exec_stmt_raise")), Reject("trigger"), "{code}");
         }
         assert_eq!(consequence_at("42501", Some("ExecWithCheckOptions")), Reject("trigger"));
         assert_eq!(consequence_at("42501", Some("aclcheck_error")), Corrupt, "a grant is missing");
         assert_eq!(consequence_at("55000", Some("CheckCmdReplicaIdentity")), Corrupt);
-        assert_eq!(consequence_at("40001", Some("exec_stmt_raise")), Retry, "it asks to be repeated");
+        for code in ["40001", "40P01", "55P03"] {
+            assert_eq!(consequence_at(code, Some("exec_stmt_raise")), Retry, "{code} asks to be repeated");
+        }
+        assert_eq!(consequence_at("23514", Some("exec_stmt_raise")), Reject("constraint"));
+        assert_eq!(consequence_at("57P01", Some("ProcessInterrupts")), Reconnect, "the server's own word");
     }
 
     proptest! {

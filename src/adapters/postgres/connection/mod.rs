@@ -279,9 +279,14 @@ impl Server {
 async fn lock_holders(options: &PgConnectOptions, pid: i32) -> Result<Option<String>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let row = sqlx::query(
-        "SELECT string_agg(CASE b.pid WHEN 0 THEN 'a prepared transaction' ELSE format('pid %s (application %s, %s for %s s)', \
-         b.pid, coalesce(nullif(a.application_name, ''), 'without a name'), coalesce(a.state, 'in a state that is not shown'), \
-         coalesce(extract(epoch FROM clock_timestamp() - a.state_change)::bigint::text, '?')) END, ', ') \
+        "SELECT string_agg(CASE WHEN b.pid = 0 THEN 'a prepared transaction: end it with ROLLBACK PREPARED, pg_prepared_xacts \
+         has its name' ELSE format('pid %s (application %s, role %s, %s for %s s%s)%s', b.pid, \
+         coalesce(nullif(a.application_name, ''), 'without a name'), coalesce(a.usename, '?'), \
+         coalesce(a.state, 'in a state that only a member of pg_read_all_stats sees'), \
+         coalesce(extract(epoch FROM clock_timestamp() - a.state_change)::bigint::text, '?'), \
+         coalesce(', in its transaction for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::bigint || ' s', ''), \
+         CASE WHEN a.application_name = 'tidegate' THEN '' ELSE format(': end it with SELECT pg_terminate_backend(%s)', b.pid) \
+         END) END, ', ') \
          FROM (SELECT DISTINCT unnest(pg_blocking_pids($1)) AS pid) AS b LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid",
     )
     .bind(pid)
