@@ -189,15 +189,28 @@ impl TableSpec {
             )];
         };
         let key_type = column_of(self.table.key_type);
-        let mut wanted =
-            vec![ColumnSpec { name: self.table.key_column.clone(), accepts: vec![key_type], is_nullable: false }];
+        let key = ColumnSpec { name: self.table.key_column.clone(), accepts: vec![key_type], is_nullable: false };
+        let mut wanted = Vec::new();
         if let Some(column) = &self.table.version_column {
             wanted.push(ColumnSpec { name: column.clone(), accepts: vec![ColumnType::I64], is_nullable: false });
         }
         wanted.extend(self.columns.iter().cloned());
-        wanted.iter().flat_map(|column| column.differences(name, found)).collect()
+        let of_key = key.differences(name, found, KEY_TYPES);
+        of_key
+            .into_iter()
+            .chain(wanted.iter().flat_map(|column| column.differences(name, found, FIELD_TYPES)))
+            .collect()
     }
 }
+
+/// The types that a key column can have.
+const KEY_TYPES: &str =
+    "a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), or text, varchar, char or an enum (KeyType::Text)";
+
+/// The types that a field can hold.
+const FIELD_TYPES: &str = "a field holds boolean, smallint, integer, bigint, real, double precision, numeric, text, varchar, \
+                           char, an enum, bytea, uuid, timestamptz, json or jsonb; leave the column out of the struct, or \
+                           change its type";
 
 /// The type of a key column that holds such ids.
 const fn column_of(key_type: KeyType) -> ColumnType {
@@ -230,7 +243,8 @@ impl ColumnSpec {
         None
     }
 
-    fn differences(&self, table: &str, found: &[FoundColumn]) -> Vec<String> {
+    /// `types` is said of a type that this column cannot have, whatever the struct.
+    fn differences(&self, table: &str, found: &[FoundColumn], types: &str) -> Vec<String> {
         let column = &self.name;
         let likeliest = self.accepts.first().map(ToString::to_string).unwrap_or_default();
         let null = if self.is_nullable { "" } else { " not null" };
@@ -240,7 +254,12 @@ impl ColumnSpec {
         let mut out = Vec::new();
         if !found.column_type.is_some_and(|kind| self.accepts.contains(&kind)) {
             let wanted = self.accepts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-            out.push(format!("table {table}, column {column}: is {}, the struct needs {wanted}", found.type_name));
+            let is_usable = found.column_type.is_some() && types != KEY_TYPES;
+            let types = if is_usable { String::new() } else { format!("; {types}") };
+            out.push(format!(
+                "table {table}, column {column}: is {}, the struct needs {wanted}{types}",
+                found.type_name
+            ));
         }
         match (self.is_nullable, found.is_nullable) {
             (false, true) => out.push(format!(
@@ -269,10 +288,37 @@ mod tests {
                 type_name: "bigint".into(),
                 is_nullable,
             };
-            spec.differences("t", &[found]).concat()
+            spec.differences("t", &[found], FIELD_TYPES).concat()
         };
         assert!(told(false, true).contains("may be null"));
         assert!(told(true, false).contains("is not null"));
         assert_eq!((told(true, true), told(false, false)), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn a_type_that_cannot_be_used_is_told_with_those_that_can() {
+        let found = |name: &str, column_type, type_name: &str| FoundColumn {
+            name: name.into(),
+            column_type,
+            type_name: type_name.into(),
+            is_nullable: false,
+        };
+        let columns = ["id", "spans", "n"].map(|name| ColumnSpec {
+            name: name.into(),
+            accepts: vec![if name == "spans" { ColumnType::Text } else { ColumnType::I64 }],
+            is_nullable: false,
+        });
+        let spec = TableSpec { table: Table::new("t").unversioned(), columns: columns[1..].to_vec() };
+        let told = spec.differences(Some(&[
+            found("id", Some(ColumnType::I32), "integer"),
+            found("spans", None, "tstzrange"),
+            found("n", Some(ColumnType::I32), "integer"),
+        ]));
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("table t, column id: is integer, the struct needs bigint; a key column is bigint"));
+        assert!(
+            told[1].starts_with("table t, column spans: is tstzrange, the struct needs text; a field holds boolean")
+        );
+        assert_eq!(told[2], "table t, column n: is integer, the struct needs bigint");
     }
 }

@@ -308,6 +308,65 @@ fn keys_may_be_uuids_and_texts_and_tables_unversioned() {
     assert_eq!(fixture.number("SELECT n FROM {u}.by_uuid"), 2);
 }
 
+/// The scans of the table until now: over an index, and over all of it.
+fn scans(fixture: &Fixture) -> (i64, i64) {
+    let since = std::time::Instant::now();
+    loop {
+        // The server counts a session's scans once the session is at rest.
+        let count = |what: &str| {
+            fixture.number(&format!(
+                "SELECT coalesce({what}, 0)::bigint FROM pg_stat_user_tables WHERE relid = '{{u}}.t'::regclass"
+            ))
+        };
+        let found = (count("idx_scan"), count("seq_scan"));
+        if found.0 > 0 || since.elapsed() > std::time::Duration::from_secs(5) {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_key_of_any_text_type_finds_its_row_by_the_index_and_no_other() {
+    for (name, kind) in [
+        ("key_text", "text"),
+        ("key_varchar", "varchar(12)"),
+        ("key_char", "char(12)"),
+        ("key_domain", "{u}.padded"),
+        ("key_enum", "{u}.tier"),
+        ("key_enum_domain", "{u}.some_tier"),
+    ] {
+        let Some(fixture) = Fixture::new(name) else { return };
+        let labels: Vec<String> = (1..=900).map(|number| format!("'k{number}'")).collect();
+        fixture.sql(&format!("CREATE TYPE {{u}}.tier AS ENUM ({})", labels.join(",")));
+        fixture.sql("CREATE DOMAIN {u}.padded AS char(12); CREATE DOMAIN {u}.some_tier AS {u}.tier");
+        fixture.sql(&format!(
+            "CREATE TABLE {{u}}.t (name {kind} PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)"
+        ));
+        fixture.sql(&format!("INSERT INTO {{u}}.t SELECT ('k' || i)::{kind}, 0, i FROM generate_series(1, 900) AS i"));
+        fixture.sql("ANALYZE {u}.t");
+        fixture.sql("SELECT pg_stat_reset_single_table_counters('{u}.t'::regclass)");
+        let columns = vec![column("name", ColumnType::Text, false), column("n", ColumnType::I64, false)];
+        let spec = TableSpec { table: Table::new(&format!("{name}.t")).key("name", KeyType::Text), columns };
+        // Of a table as small as this one all would be read: here only where no index serves.
+        let url = format!("{}?options=-c%20enable_seqscan%3Doff", fixture.settings.url.expose());
+        let settings = PostgresSettings { url: PostgresSettings::new(&url).url, ..fixture.settings.clone() };
+        let by_index = Fixture { name, settings };
+        let mut rows = open(&by_index, std::slice::from_ref(&spec));
+        let keys = ["k7", "k8", "k8 ", "absent", "K9"].map(Key::from);
+        let found: Vec<Key> = rows.read(0, &keys).unwrap().into_iter().map(|row| row.key).collect();
+        assert_eq!(found, [Key::from("k7"), Key::from("k8")], "{kind}");
+        let values = vec![Value::Text("k7".into()), Value::I64(70)];
+        rows.write(0, &[RowWrite { key: "k7".into(), from_version: 0, to_version: 1, values }]).unwrap();
+        assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+        assert_eq!(rows.locked(0, &keys).unwrap(), []);
+        drop(rows);
+        let (by_index, over_all) = scans(&fixture);
+        assert!(by_index > 0 && over_all == 0, "{kind}: {by_index} index scans, {over_all} sequential ones");
+        assert_eq!(fixture.text("SELECT string_agg(n::text, ' ') FROM {u}.t WHERE version = 1"), "70", "{kind}");
+    }
+}
+
 fn two_columns(fixture: &Fixture) -> TableSpec {
     fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL CHECK (n < 100), m bigint NOT NULL DEFAULT 0 UNIQUE DEFERRABLE INITIALLY DEFERRED, s text)");
     fixture.sql("INSERT INTO {u}.t SELECT i, 0, i, i, 'secret' FROM generate_series(1, 10) AS i");
@@ -424,7 +483,7 @@ fn a_row_that_is_gone_or_has_another_version_is_corrupt_and_one_that_a_trigger_w
 fn what_a_trigger_or_a_policy_refuses_is_a_dead_letter_whatever_its_sqlstate() {
     let Some(fixture) = Fixture::new("raised") else { return };
     let spec = two_columns(&fixture);
-    let codes = ["P0001", "ST404", "45010", "55000", "42501", "XX001"];
+    let codes = ["P0001", "ST404", "45010", "55000", "42501", "XX001", "08006", "57P01", "53100", "26000"];
     for (id, code) in (1..).zip(codes) {
         let body = format!("IF NEW.id = {id} THEN RAISE EXCEPTION 'secret' USING ERRCODE = '{code}'; END IF;");
         trigger(&fixture, &format!("raise_{id}"), &body, "BEFORE UPDATE ON {u}.t FOR EACH ROW");
@@ -437,6 +496,7 @@ fn what_a_trigger_or_a_policy_refuses_is_a_dead_letter_whatever_its_sqlstate() {
         assert!(reject.message().contains(code) && !reject.message().contains("secret"), "{reject:?}");
         rows.rollback_to_savepoint().unwrap();
     }
+    fixture.sql("DROP TRIGGER raise_7 ON {u}.t; DROP TRIGGER raise_9 ON {u}.t");
     rows.write(0, &[write(9, 1, 9, "x")]).unwrap();
     assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
 
@@ -516,7 +576,15 @@ fn who_locks_a_row_is_told_and_which_rows_are_locked_is_seen_without_waiting() {
     let fault = rows.read(0, &keys).unwrap_err();
     assert!(fault.is_lock_wait(), "{fault}");
     let told = fault.to_string();
-    for part in ["read locked.t: SQLSTATE 55P03", "locked by pid ", "application idler", "idle in transaction for "] {
+    for part in [
+        "read locked.t: SQLSTATE 55P03",
+        "locked by pid ",
+        "application idler",
+        "role tidegate",
+        "idle in transaction for ",
+        "s, in its transaction for ",
+        "end it with SELECT pg_terminate_backend(",
+    ] {
         assert!(told.contains(part), "no {part:?} in {told}");
     }
     rows.rollback();
@@ -528,6 +596,10 @@ fn who_locks_a_row_is_told_and_which_rows_are_locked_is_seen_without_waiting() {
     drop(holder);
     rows.begin().unwrap();
     assert_eq!(rows.read(0, &keys).unwrap().len(), 2);
+    // Another instance of ours lets go by itself.
+    let mut other = open(&fixture, std::slice::from_ref(&spec));
+    let told = other.read(0, &keys).unwrap_err().to_string();
+    assert!(told.contains("application tidegate") && !told.contains("pg_terminate_backend"), "{told}");
     rows.rollback();
 }
 

@@ -1,7 +1,7 @@
 //! User tables as the catalog describes them, compared with the structs that read them.
 
 use super::connection::Server;
-use super::statements::{self, BoundColumn, TableStatements};
+use super::statements::{self, BoundColumn, KeyColumn, TableStatements};
 use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, FoundColumn, TableSpec};
 use crate::ports::fault::Fault;
@@ -115,6 +115,8 @@ struct Column {
     name: String,
     /// The base type's name; a domain counts as its base type.
     base: String,
+    /// The base type as a statement spells it.
+    base_spelled: String,
     /// The type as a statement spells it, without length.
     spelled: String,
     is_enum: bool,
@@ -143,7 +145,8 @@ impl Relation {
              a.attgenerated <> '' OR a.attidentity = 'a', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid \
              AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum), \
              a.atttypmod <> -1 OR t.typtype <> 'b', \
-             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND a.attnum = ANY (i.indkey)) \
+             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND a.attnum = ANY (i.indkey)), \
+             format_type(b.oid, NULL) \
              FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
              JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
              WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -216,6 +219,8 @@ impl Relation {
                 Some(BoundColumn { name: column.name.clone(), kind, cast, is_written })
             })
             .collect();
+        let key = self.columns.iter().find(|column| column.name == table.key_column).map(Column::as_key);
+        let key = key.unwrap_or(KeyColumn::Plain);
         BoundTable {
             name: table.name.clone(),
             key: match table.key_type {
@@ -225,7 +230,7 @@ impl Relation {
             },
             is_versioned: table.version_column.is_some(),
             keeps: self.is_free && self.columns.iter().all(|column| !names.contains(&&*column.name) || column.keeps()),
-            statements: statements::table((&self.schema, &self.name), spec, &columns),
+            statements: statements::table((&self.schema, &self.name), spec, &key, &columns),
             columns,
         }
     }
@@ -243,6 +248,7 @@ impl Column {
             is_unique: row.try_get(6)?,
             is_narrowed: row.try_get(7)?,
             is_indexed: row.try_get(8)?,
+            base_spelled: row.try_get(9)?,
         })
     }
 
@@ -263,6 +269,14 @@ impl Column {
             _ if self.is_enum => ColumnType::Text,
             _ => return None,
         })
+    }
+
+    fn as_key(&self) -> KeyColumn {
+        match self.base.as_str() {
+            "bpchar" => KeyColumn::Padded,
+            _ if self.is_enum => KeyColumn::Enum(self.base_spelled.clone()),
+            _ => KeyColumn::Plain,
+        }
     }
 
     /// Whether it holds every value of its field's type as it is. Text of these types has spellings that the database does

@@ -115,6 +115,49 @@ pub(super) struct BoundColumn {
     pub(super) is_written: bool,
 }
 
+/// The key column as the database has it. What is compared with it has its own type: no index serves another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeyColumn {
+    /// Of the type in which keys travel, or one that its index serves.
+    Plain,
+    /// `char(n)`, whose comparison ignores blanks at the end: a key that differs by them is no key of the row.
+    Padded,
+    /// An enum, spelled as in a statement. A key that is none of its values finds no row; a cast would fail.
+    Enum(String),
+}
+
+impl KeyColumn {
+    /// The key of `t` as it is compared: of the enum itself where its type is a domain over it.
+    fn compared(&self, key: &str) -> String {
+        match self {
+            Self::Plain | Self::Padded => format!("t.{key}"),
+            Self::Enum(name) => format!("t.{key}::{name}"),
+        }
+    }
+
+    /// The condition that a row of `t` has one of the keys `$1`.
+    fn is_among(&self, key: &str, array: &str) -> String {
+        match self {
+            Self::Plain => format!("t.{key} = ANY($1::{array})"),
+            Self::Padded => {
+                format!("t.{key} = ANY($1::{array}::pg_catalog.bpchar[]) AND t.{key}::text = ANY($1::{array})")
+            }
+            Self::Enum(name) => format!(
+                "t.{key}::{name} = ANY(ARRAY(SELECT e FROM unnest(enum_range(NULL::{name})) AS e WHERE e::text = ANY($1::{array})))"
+            ),
+        }
+    }
+
+    /// A key of a row that was read, for the comparison with the column.
+    fn cast(&self) -> String {
+        match self {
+            Self::Plain => String::new(),
+            Self::Padded => "::pg_catalog.bpchar".into(),
+            Self::Enum(name) => format!("::{name}"),
+        }
+    }
+}
+
 /// The statements of one bound table.
 #[derive(Debug)]
 pub(super) struct TableStatements {
@@ -125,7 +168,12 @@ pub(super) struct TableStatements {
 }
 
 /// Builds the statements. `relation` is the table's name as the catalog spells it: schema, then table.
-pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundColumn]) -> TableStatements {
+pub(super) fn table(
+    relation: (&str, &str),
+    spec: &TableSpec,
+    key_column: &KeyColumn,
+    columns: &[BoundColumn],
+) -> TableStatements {
     let table = format!("{}.{}", quote(relation.0), quote(relation.1));
     let key = quote(&spec.table.key_column);
     let key_array = match spec.table.key_type {
@@ -134,6 +182,8 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         KeyType::Text => "text[]",
     };
     let key_out = if key_array == "text[]" { format!("t.{key}::text") } else { format!("t.{key}") };
+    let compared = key_column.compared(&key);
+    let is_among = key_column.is_among(&key, key_array);
     let version = spec.table.version_column.as_deref().map(quote);
 
     let read_columns: String = columns
@@ -154,7 +204,7 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
     let order = if guard::is_off(Guard::SortedLocks) { "random()".into() } else { format!("t.{key}") };
     let read = format!(
         "SELECT array_agg(k), array_agg(v){arrays} FROM (SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t \
-         WHERE t.{key} = ANY($1::{key_array}) ORDER BY {order} FOR NO KEY UPDATE) AS r(k, v{aliases})"
+         WHERE {is_among} ORDER BY {order} FOR NO KEY UPDATE) AS r(k, v{aliases})"
     );
     let read = guard::guarded(read, Guard::RowLock, " FOR NO KEY UPDATE");
 
@@ -177,15 +227,16 @@ pub(super) fn table(relation: (&str, &str), spec: &TableSpec, columns: &[BoundCo
         set.push(format!("{key} = t.{key}")); // a table of a key alone: nothing to change, the row count still counts
     }
     let write = format!(
-        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE t.{key} = u.k{same_version}",
+        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE {compared} = u.k{}{same_version}",
         set.join(", "),
         arrays.join(", "),
-        names.join(", ")
+        names.join(", "),
+        key_column.cast()
     );
-    let among = format!("FROM {table} AS t WHERE t.{key} = ANY($1::{key_array})");
+    let among = format!("FROM {table} AS t WHERE {is_among}");
     let locked = format!(
-        "WITH free AS (SELECT t.{key} AS k {among} FOR NO KEY UPDATE SKIP LOCKED) \
-         SELECT {key_out} {among} AND NOT EXISTS (SELECT FROM free WHERE free.k = t.{key})"
+        "WITH free AS (SELECT {compared} AS k {among} FOR NO KEY UPDATE SKIP LOCKED) \
+         SELECT {key_out} {among} AND NOT EXISTS (SELECT FROM free WHERE free.k = {compared})"
     );
     TableStatements {
         read: Statement(Arc::from(&*read)),
@@ -294,7 +345,7 @@ mod tests {
             bound("id", ColumnType::I64, None, false),
             bound("extra", ColumnType::Json, Some("jsonb"), true),
         ];
-        let made = table(("public", "accounts"), &spec, &columns);
+        let made = table(("public", "accounts"), &spec, &KeyColumn::Plain, &columns);
         assert_eq!(
             &*made.read.0,
             "SELECT array_agg(k), array_agg(v), array_agg(c0), array_agg(c1), array_agg(c2) FROM (SELECT t.\"id\", \
@@ -312,8 +363,25 @@ mod tests {
     #[test]
     fn an_unversioned_table_has_no_version_in_its_statements() {
         let spec = TableSpec { table: Table::new("t").key("name", KeyType::Text).unversioned(), columns: Vec::new() };
-        let made = table(("s", "t"), &spec, &[bound("n", ColumnType::I32, None, true)]);
+        let made = table(("s", "t"), &spec, &KeyColumn::Plain, &[bound("n", ColumnType::I32, None, true)]);
         assert!(made.read.0.contains("t.\"name\"::text, 0::bigint, t.\"n\""));
         assert!(made.write.0.ends_with("FROM unnest($1::text[], $2::integer[]) AS u(k, c2) WHERE t.\"name\" = u.k"));
+    }
+
+    #[test]
+    fn a_key_is_compared_in_its_columns_own_type() {
+        let spec = TableSpec { table: Table::new("t").key("name", KeyType::Text).unversioned(), columns: Vec::new() };
+        let columns = [bound("n", ColumnType::I32, None, true)];
+        let made = |key: &KeyColumn| table(("s", "t"), &spec, key, &columns);
+        let padded = made(&KeyColumn::Padded);
+        let among = "WHERE t.\"name\" = ANY($1::text[]::pg_catalog.bpchar[]) AND t.\"name\"::text = ANY($1::text[])";
+        assert!(padded.read.0.contains(among) && padded.locked.0.contains(among), "{padded:?}");
+        assert!(padded.write.0.ends_with("WHERE t.\"name\" = u.k::pg_catalog.bpchar"), "{padded:?}");
+        let tier = made(&KeyColumn::Enum("s.tier".into()));
+        assert!(
+            tier.read.0.contains("unnest(enum_range(NULL::s.tier)) AS e WHERE e::text = ANY($1::text[])"),
+            "{tier:?}"
+        );
+        assert!(tier.write.0.ends_with("WHERE t.\"name\"::s.tier = u.k::s.tier"), "{tier:?}");
     }
 }
