@@ -23,7 +23,7 @@ use crate::flow::topology::{CommitKind, SubTopology, Topology};
 use crate::http::{client, place};
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
-use crate::ports::rows::{Position, Rows as _};
+use crate::ports::rows::Position;
 use crate::ports::source::{Committed, Group};
 #[cfg(feature = "http")]
 use serde::Deserialize;
@@ -101,14 +101,18 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
     if service.topology.tables().is_empty() {
         return Ok(());
     }
-    let mut rows = service.rows().map_err(|fault| service.database_said(fault))?;
+    let said = |fault| service.database_said(fault);
+    let mut rows = service.rows().map_err(said)?;
     for sub in service.topology.sub_topologies() {
         let Some(table) = sub.table() else { continue };
-        let detail = match rows.bind(std::slice::from_ref(table)) {
-            Ok(()) => continue,
-            Err(fault) if fault.is_retry() => return Err(service.database_said(fault)),
-            Err(fault) => fault.to_string(),
-        };
+        let (differences, lacks) = rows.compared(std::slice::from_ref(table)).map_err(said)?;
+        for lack in lacks {
+            tracing::warn!(lack, "`run` does not start as this role");
+        }
+        if differences.is_empty() {
+            continue;
+        }
+        let detail = format!("the tables do not fit the structs:\n  {}", differences.join("\n  "));
         let topics: Vec<String> = sub.sources().map(ToString::to_string).collect();
         for source in sources(&service.topology, group, &topics)? {
             let found = || Seen { reason: HaltReason::SchemaChanged, detail: detail.clone() };

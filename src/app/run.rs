@@ -138,6 +138,7 @@ impl Database {
         }
         let mut schema = service.schema()?;
         schema.verify()?;
+        schema.check_rights()?;
         let mut connections = Vec::with_capacity(workers);
         for _ in 0..workers {
             let mut rows = service.rows()?;

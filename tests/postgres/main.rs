@@ -8,6 +8,7 @@ mod engine;
 mod fencing;
 mod maintenance;
 mod pooler;
+mod rights;
 mod schema;
 mod server;
 mod tables;

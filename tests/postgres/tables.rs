@@ -92,6 +92,7 @@ fn a_table_whose_rows_may_be_hidden_from_us_is_refused() {
     let refused = bind().unwrap_err();
     let sentence = "table hidden.accounts: row security is in force for role hidden_app; rows it hides would count as missing: grant BYPASSRLS, or a policy of its own: CREATE POLICY hidden_app ON hidden.accounts TO hidden_app USING (true)";
     assert!(refused.contains(sentence), "{refused}");
+    assert!(refused.contains("policies now: half using ((id <= 100))"), "{refused}");
     fixture.rows().bind(std::slice::from_ref(&spec)).unwrap(); // the owner sees everything
     fixture.sql("CREATE POLICY hidden_app ON {u}.accounts TO hidden_app USING (true)");
     assert_eq!(bind(), Ok(()), "the way that the sentence names");

@@ -21,19 +21,46 @@ pub(super) struct BoundTable {
     pub(super) statements: TableStatements,
 }
 
-/// Looks every table up, and either binds them all or reports all differences at once.
+/// The tables as the database has them.
+#[derive(Default)]
+pub(super) struct Look {
+    bound: Vec<BoundTable>,
+    /// A sentence for each difference between a table and its struct.
+    pub(super) differences: Vec<String>,
+    /// A sentence for each thing that our role may not do or see. Another role may.
+    pub(super) lacks: Vec<String>,
+}
+
+/// Looks every table up, and either binds them all or reports all that is wrong at once.
 pub(super) fn bind(server: &mut Server, specs: &[TableSpec]) -> Result<Vec<BoundTable>, Fault> {
-    let mut differences = Vec::new();
-    let mut bound: Vec<BoundTable> = Vec::new();
+    let Look { bound, differences, lacks } = look(server, specs)?;
+    let wrong: Vec<String> = [("do not fit the structs", differences), ("are not all ours to read and write", lacks)]
+        .into_iter()
+        .filter(|(_, sentences)| !sentences.is_empty())
+        .map(|(what, sentences)| format!("the tables {what}:\n  {}", sentences.join("\n  ")))
+        .collect();
+    if wrong.is_empty() { Ok(bound) } else { Err(Fault::fatal(wrong.join("\n"))) }
+}
+
+/// Looks every table up and compares it with its struct.
+pub(super) fn look(server: &mut Server, specs: &[TableSpec]) -> Result<Look, Fault> {
+    let mut out = Look::default();
     let mut relations: Vec<(String, String)> = Vec::new();
     for spec in specs {
-        let legal = illegal_names(spec);
-        if !legal.is_empty() {
-            differences.extend(legal);
+        let name = &spec.table.name;
+        let illegal = illegal_names(spec);
+        if !illegal.is_empty() {
+            out.differences.extend(illegal);
             continue;
         }
-        let regclass = statements::regclass(&spec.table.name).map_err(Fault::fatal)?;
-        let found = server.transaction("read the catalog", async |c| Relation::find(c, &regclass).await)?;
+        let regclass = statements::regclass(name).map_err(Fault::fatal)?;
+        let found = match server.transaction("read the catalog", async |c| Relation::find(c, &regclass).await) {
+            Err(fault) if fault.to_string().contains("SQLSTATE 42501") => {
+                out.lacks.push(format!("table {name}: GRANT USAGE ON its SCHEMA to the role of database.url; {fault}"));
+                continue;
+            }
+            found => found?,
+        };
         let columns: Option<Vec<_>> =
             found.as_ref().map(|relation| relation.columns.iter().map(Column::found).collect());
         let mut wrong = spec.differences(columns.as_deref());
@@ -42,23 +69,20 @@ pub(super) fn bind(server: &mut Server, specs: &[TableSpec]) -> Result<Vec<Bound
             // Rows are locked and counted by the table's name.
             let place = (relation.schema.clone(), relation.name.clone());
             if relations.contains(&place) {
-                let (name, (schema, table)) = (&spec.table.name, &place);
+                let (schema, table) = &place;
                 wrong.push(format!(
                     "table {name}: is {schema}.{table}, which another step calls otherwise; use one name"
                 ));
             }
             relations.push(place);
+            out.lacks.extend(relation.lacks(spec));
             if wrong.is_empty() {
-                bound.push(relation.bind(spec));
+                out.bound.push(relation.bind(spec));
             }
         }
-        differences.append(&mut wrong);
+        out.differences.append(&mut wrong);
     }
-    if differences.is_empty() {
-        Ok(bound)
-    } else {
-        Err(Fault::fatal(format!("the tables do not fit the structs:\n  {}", differences.join("\n  "))))
-    }
+    Ok(out)
 }
 
 /// Names that no statement may be built from.
@@ -83,8 +107,10 @@ struct Relation {
     kind: String,
     /// `pg_class.relpersistence`: `p` survives a crash.
     persistence: String,
-    /// The role that row security hides rows from, where it does.
-    hidden_from: Option<String>,
+    /// Our role.
+    role: String,
+    /// The policies of the table, where row security may hide rows from our role.
+    hidden_by: Option<String>,
     /// Whether an update of a row can run into nothing but its columns' types and indexes.
     is_free: bool,
     columns: Vec<Column>,
@@ -126,13 +152,17 @@ struct Column {
     /// Whether its type has a length, a precision or rules of its own.
     is_narrowed: bool,
     is_indexed: bool,
+    may_be_read: bool,
+    may_be_written: bool,
 }
 
 impl Relation {
     async fn find(c: &mut PgConnection, regclass: &str) -> Result<Option<Self>, sqlx::Error> {
         let row = sqlx::query(AssertSqlSafe(format!(
             "SELECT n.nspname::text, r.relname::text, r.relkind::text, r.relpersistence::text, r.oid::bigint, \
-             CASE WHEN {HIDES_ROWS} THEN current_user::text END, {IS_FREE} FROM pg_class r \
+             CASE WHEN {HIDES_ROWS} THEN coalesce((SELECT string_agg(format('%s using (%s)', polname, \
+             coalesce(pg_get_expr(polqual, polrelid), 'true')), ', ' ORDER BY polname) FROM pg_policy \
+             WHERE polrelid = r.oid), 'none lets it see any') END, {IS_FREE}, current_user::text FROM pg_class r \
              JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = to_regclass($1)"
         )))
         .bind(regclass)
@@ -146,7 +176,8 @@ impl Relation {
              AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum), \
              a.atttypmod <> -1 OR t.typtype <> 'b', \
              EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND a.attnum = ANY (i.indkey)), \
-             format_type(b.oid, NULL) \
+             format_type(b.oid, NULL), has_column_privilege(a.attrelid, a.attnum, 'SELECT'), \
+             has_column_privilege(a.attrelid, a.attnum, 'UPDATE') \
              FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
              JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
              WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -160,7 +191,8 @@ impl Relation {
             name: row.try_get(1)?,
             kind: row.try_get(2)?,
             persistence: row.try_get(3)?,
-            hidden_from: row.try_get(5)?,
+            role: row.try_get(7)?,
+            hidden_by: row.try_get(5)?,
             is_free: row.try_get(6)?,
             columns: columns.iter().map(Column::read).collect::<Result<_, _>>()?,
         }))
@@ -179,21 +211,46 @@ impl Relation {
                 "table {table}: is unlogged or temporary, so a crash empties it; ALTER TABLE {table} SET LOGGED"
             ));
         }
-        if let Some(role) = &self.hidden_from {
-            out.push(format!(
-                "table {table}: row security is in force for role {role}; rows it hides would count as missing: grant BYPASSRLS, or a policy of its own: CREATE POLICY {role} ON {table} TO {role} USING (true)"
-            ));
-        }
         for column in &self.columns {
             let name = &column.name;
             let is_key = *name == spec.table.key_column;
             if is_key && !column.is_unique {
                 out.push(format!("table {table}, column {name}: is the key, and has neither a primary key nor a unique index of its own"));
             }
-            let is_written = !is_key && spec.columns.iter().any(|wanted| wanted.name == *name);
+            let is_written = !is_key && is_wanted(spec, name);
             if column.is_generated && (is_written || spec.table.version_column.as_ref() == Some(name)) {
                 out.push(format!("table {table}, column {name}: is generated by the database and cannot be written; leave it out of the struct"));
             }
+        }
+        out
+    }
+
+    /// The rows that row security may hide from our role, and the columns that it may not read or write.
+    fn lacks(&self, spec: &TableSpec) -> Vec<String> {
+        let (table, role, mut out) = (&spec.table.name, &self.role, Vec::new());
+        if let Some(policies) = &self.hidden_by {
+            out.push(format!(
+                "table {table}: row security is in force for role {role}; rows it hides would count as missing: grant BYPASSRLS, or a policy of its own: CREATE POLICY {role} ON {table} TO {role} USING (true); policies now: {policies}"
+            ));
+        }
+        let lacking = |right: &str, is_lacking: &dyn Fn(&Column) -> bool| {
+            let names: Vec<&str> =
+                self.columns.iter().filter(|column| is_lacking(column)).map(|column| &*column.name).collect();
+            (!names.is_empty()).then(|| format!("{right} on {}", names.join(", ")))
+        };
+        let is_used = |column: &Column| !spec.is_written(&column.name) || is_wanted(spec, &column.name);
+        let lacks: Vec<String> = [
+            lacking("SELECT", &|column| is_used(column) && !column.may_be_read),
+            lacking("UPDATE", &|column| is_used(column) && is_changed(spec, &column.name) && !column.may_be_written),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !lacks.is_empty() {
+            out.push(format!(
+                "table {table}: role {role} lacks {}: GRANT SELECT, UPDATE ON {table} TO \"{role}\"",
+                lacks.join(" and ")
+            ));
         }
         out
     }
@@ -236,6 +293,18 @@ impl Relation {
     }
 }
 
+/// Whether the struct asks for the column.
+fn is_wanted(spec: &TableSpec, column: &str) -> bool {
+    spec.columns.iter().any(|wanted| wanted.name == column)
+}
+
+/// Whether a write names the column. Of a table of a key alone it names the key.
+fn is_changed(spec: &TableSpec, column: &str) -> bool {
+    let version = spec.table.version_column.as_deref();
+    let is_key_alone = version.is_none() && !spec.columns.iter().any(|wanted| spec.is_written(&wanted.name));
+    version == Some(column) || spec.is_written(column) || is_key_alone
+}
+
 impl Column {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
@@ -249,6 +318,8 @@ impl Column {
             is_narrowed: row.try_get(7)?,
             is_indexed: row.try_get(8)?,
             base_spelled: row.try_get(9)?,
+            may_be_read: row.try_get(10)?,
+            may_be_written: row.try_get(11)?,
         })
     }
 

@@ -17,6 +17,7 @@ mod history;
 mod outbox;
 mod partitions;
 mod repair;
+mod rights;
 mod rows;
 mod schema;
 mod statements;

@@ -169,11 +169,17 @@ fn create(server: &mut Server, parent: Parent, range: &Range<i64>) -> Result<Cre
     let held = server.statement(&format!(
         "SELECT EXISTS (SELECT FROM {{schema}}.{table}_default WHERE {instant} >= {start} AND {instant} < {end})"
     ));
+    // Its partitions stay the owner's: a migration that alters the parent alters them too.
+    let become_owner = server.statement(&format!(
+        "SELECT set_config('role', pg_get_userbyid(relowner)::text, true) FROM pg_class \
+         WHERE oid = '{{schema}}.{table}'::regclass AND pg_has_role(relowner, 'MEMBER')"
+    ));
     let outcome = server.transaction("create a partition", async |c| {
         sqlx::raw_sql(DDL_LOCK_TIMEOUT).execute(&mut *c).await?;
         if sqlx::query(held.sql()).persistent(false).fetch_one(&mut *c).await?.try_get(0)? {
             return Ok(Creation::NotNeeded);
         }
+        sqlx::query(become_owner.sql()).persistent(false).execute(&mut *c).await?;
         sqlx::raw_sql(create.sql()).execute(c).await.map(|_| Creation::Done)
     });
     match outcome {

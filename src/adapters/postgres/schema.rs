@@ -1,8 +1,8 @@
 //! Tidegate's own tables: migrations, maintenance, and the names of producers.
 
 use super::connection::Server;
-use super::partitions;
 use super::statements::{self, Limits};
+use super::{partitions, rights};
 use crate::flow::table::Table;
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -95,6 +95,14 @@ impl PostgresSchema {
         self.server.backend()
     }
 
+    /// Refuses a role that lacks rights on our tables, with the statements that grant them. `run` asks at its start.
+    ///
+    /// # Errors
+    /// `Fatal` with the sentence; `Retry` when the database did not answer.
+    pub fn check_rights(&mut self) -> Result<(), Fault> {
+        rights::check(&mut self.server)
+    }
+
     /// The slots whose holder owns no position and whose lease ends within `left_max`, each with its holder. These instances
     /// died, and others have claimed their partitions since. A lease with more time left was renewed lately, by an instance
     /// that has just started or has no partition.
@@ -184,14 +192,15 @@ impl Schema for PostgresSchema {
         let schema = self.server.schema.clone();
         let log = format!("{schema}.\"migration\"");
         let read = self.server.statement("SELECT version FROM {schema}.migration");
-        let applied: Vec<i32> = self.server.transaction("read the migrations", async |c| {
+        let applied = self.server.transaction("read the migrations", async |c| {
             let ask = sqlx::query("SELECT to_regclass($1) IS NOT NULL").bind(&log).persistent(false);
             if !ask.fetch_one(&mut *c).await?.try_get::<bool, _>(0)? {
                 return Ok(Vec::new());
             }
             let rows = sqlx::query(read.sql()).persistent(false).fetch_all(c).await?;
             rows.iter().map(|row| row.try_get(0)).collect()
-        })?;
+        });
+        let applied: Vec<i32> = applied.map_err(|fault| rights::explain(fault, &schema.to_string()))?;
         let missing: Vec<_> = MIGRATIONS
             .iter()
             .filter(|migration| !applied.contains(&migration.version))

@@ -67,6 +67,16 @@ impl PostgresRows {
         })
     }
 
+    /// A sentence for each difference between the tables and their structs, and one for each thing that our role may not do
+    /// or see, which another role may.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    pub fn compared(&mut self, tables: &[TableSpec]) -> Result<(Vec<String>, Vec<String>), Fault> {
+        let found = catalog::look(&mut self.server, tables)?;
+        Ok((found.differences, found.lacks))
+    }
+
     /// Names the server's process of its connection.
     pub(super) fn backend(&self) -> &str {
         self.server.backend()
