@@ -631,6 +631,27 @@ fn a_table_that_changes_under_a_running_pipeline_halts_with_the_statement_named(
 }
 
 #[test]
+fn a_table_that_is_swapped_by_rename_is_the_one_that_the_next_batch_changes() {
+    let Some(fixture) = Fixture::new("swapped") else { return };
+    let spec = two_columns(&fixture);
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.read(0, &[Key::I64(1)]).unwrap();
+    rows.write(0, &[write(1, 11, 11, "old")]).unwrap();
+    rows.commit().unwrap();
+    fixture.sql("CREATE TABLE {u}.new (LIKE {u}.t INCLUDING ALL); INSERT INTO {u}.new SELECT * FROM {u}.t");
+    fixture.sql("BEGIN; ALTER TABLE {u}.t RENAME TO old; ALTER TABLE {u}.new RENAME TO t; COMMIT");
+    rows.begin().unwrap();
+    assert_eq!(rows.read(0, &[Key::I64(1)]).unwrap()[0].version, 1);
+    rows.write(0, &[RowWrite { from_version: 1, to_version: 2, ..write(1, 12, 12, "new") }]).unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+    assert_eq!(
+        fixture
+            .text("SELECT format('%s %s', (SELECT n FROM {u}.t WHERE id = 1), (SELECT n FROM {u}.old WHERE id = 1))"),
+        "12 11"
+    );
+}
+
+#[test]
 fn it_works_without_a_statement_cache() {
     let Some(fixture) = Fixture::new("uncached") else { return };
     let settings = PostgresSettings { statement_cache: 0, ..fixture.settings.clone() };

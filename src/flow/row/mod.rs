@@ -320,6 +320,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_beyond_every_double_is_told_with_the_type_that_keeps_it() {
+        #[derive(Serialize, Deserialize, Debug)]
+        struct Row {
+            any: serde_json::Value,
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Kept {
+            any: Box<serde_json::value::RawValue>,
+        }
+        let read = [Value::Json(format!("{{\"p\": 1{}}}", "0".repeat(400)))];
+        let told = from_values::<Row>(&read).unwrap_err().to_string();
+        assert!(told.contains("no double can hold") && told.contains("RawValue"), "{told}");
+        let mut written = Vec::new();
+        to_values(&from_values::<Kept>(&read).unwrap(), &columns_of::<Kept>().unwrap(), &mut written).unwrap();
+        assert_eq!(written, read);
+    }
+
+    #[test]
     fn a_row_type_that_is_not_a_struct_is_refused() {
         assert!(columns_of::<Vec<i64>>().is_err());
         assert!(columns_of::<std::collections::BTreeMap<String, i64>>().is_err());

@@ -54,8 +54,18 @@ fn from_json<'a, T>(
 ) -> Result<T, RowError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = read(&mut json).and_then(|value| json.end().map(|()| value));
-    value.map_err(|error| RowError::Unfit(error.to_string()))
+    value.map_err(|error| {
+        let way_out = if error.to_string().starts_with(OUT_OF_RANGE) {
+            ": a number in a JSON column that no double can hold; a field of the type Box<serde_json::value::RawValue> keeps it"
+        } else {
+            ""
+        };
+        RowError::Unfit(format!("{error}{way_out}"))
+    })
 }
+
+/// The beginning of serde_json's sentence about a number beyond every double.
+const OUT_OF_RANGE: &str = "number out of range";
 
 impl<'de> de::Deserializer<'de> for Cell<'de> {
     type Error = RowError;
