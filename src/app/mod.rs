@@ -3,6 +3,8 @@
 mod application;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod audit;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod baseline;
 mod cli;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod cluster;

@@ -6,6 +6,7 @@ use crate::app::application::{App, check_client};
 use crate::app::cluster;
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
 use crate::app::application::App;
+use crate::app::baseline;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
@@ -79,10 +80,8 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
 
     let database = |fault| service.database_said(fault);
     if let Some(schema) = &mut schema {
-        for table in &service.topology.tables() {
-            schema.note_baseline(&table.table).map_err(database)?;
-        }
         schema.maintain().map_err(database)?;
+        baseline::note(&service)?;
     }
     let maintenance = Maintenance::start(&service, schema, &stop).map_err(database)?;
     let status = Arc::new(Status::default());

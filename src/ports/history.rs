@@ -16,7 +16,8 @@ pub trait RowHistory: Send {
     /// `Retry` when the database did not answer.
     fn positions(&mut self) -> Result<Vec<(TopicPartition, Position, Counts)>, Fault>;
 
-    /// The sum of the table's row versions, less the noted base line; `None` without a version column.
+    /// The sum of the table's row versions, less the noted base line; `None` without a version column, and where a database
+    /// whose base line is noted beside the running pipeline has none yet.
     ///
     /// # Errors
     /// `Retry` when the database did not answer.

@@ -19,7 +19,7 @@ pub trait Schema: Send {
     /// `Fatal` with the command to run.
     fn verify(&mut self) -> Result<(), Fault>;
 
-    /// Notes, once and for ever, the sum of row versions at which the pipeline starts, as the audit's base line.
+    /// Notes, once and for ever, the sum of row versions at which the pipeline started, as the audit's base line.
     ///
     /// # Errors
     /// `Retry` when the database did not answer.

@@ -107,6 +107,42 @@ fn the_version_sum_counts_from_the_baseline_which_is_noted_once() {
 }
 
 #[test]
+fn the_baseline_may_be_noted_while_the_pipeline_runs_and_table_by_table() {
+    let Some(fixture) = Fixture::new("late_baseline") else { return };
+    for table in ["a", "b", "c"] {
+        fixture.sql(&format!("CREATE TABLE {{u}}.{table} (id bigint PRIMARY KEY, version bigint NOT NULL)"));
+        fixture.sql(&format!("INSERT INTO {{u}}.{table} VALUES (1, 40), (2, 2)"));
+    }
+    let [a, b, c] = ["a", "b", "c"].map(|table| Table::new(&format!("late_baseline.{table}")));
+    let (mut schema, mut history, mut rows) = (fixture.schema(), fixture.history(), fixture.rows());
+    let epoch = fixture.own(&mut rows, 1);
+    assert_eq!(history.version_sum(&a).unwrap(), None, "not compared yet");
+    // A batch of the pipeline changes a row, and counts it in the same transaction.
+    let change = |table: &str| {
+        fixture.sql(&format!("UPDATE {{u}}.{table} SET version = version + 1 WHERE id = 1"));
+        fixture.sql("UPDATE {tg}.position SET row_changes = row_changes + 1");
+    };
+    assert_eq!(epoch, 1);
+    let of_others = |table: &str| fixture.sql(&format!("UPDATE {{u}}.{table} SET version = version + 7 WHERE id = 2"));
+    let changes = || fixture.number("SELECT row_changes FROM {tg}.position");
+    let mut sum = |tables: &[&Table]| -> i64 { tables.iter().map(|t| history.version_sum(t).unwrap().unwrap()).sum() };
+    of_others("a");
+    (0..3).for_each(|_| change("a"));
+    change("b");
+    schema.note_baselines(&[a.clone(), b.clone(), a.clone().unversioned()]).unwrap();
+    assert_eq!(sum(&[&a, &b]), changes());
+    (0..2).for_each(|_| change("b"));
+    assert_eq!(sum(&[&a, &b]), changes());
+    // A later release has one table more.
+    (0..5).for_each(|_| change("c"));
+    schema.note_baselines(&[a.clone(), b.clone(), c.clone()]).unwrap();
+    change("c");
+    assert_eq!(sum(&[&a, &b, &c]), changes());
+    of_others("b");
+    assert_eq!(sum(&[&a, &b, &c]), changes() + 7, "another writer shows from then on");
+}
+
+#[test]
 fn a_slot_is_idle_while_its_holder_owns_no_position_and_does_not_renew_it() {
     let Some(fixture) = Fixture::new("idle") else { return };
     let (mut schema, mut rows) = (fixture.schema(), fixture.rows());

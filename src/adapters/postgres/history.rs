@@ -132,10 +132,8 @@ impl RowHistory for PostgresHistory {
         let (pipeline, name) = (&self.pipeline, &table.name);
         self.server.transaction("sum the versions", async |c| {
             let baseline = sqlx::query(baseline.sql()).bind(pipeline).bind(name).persistent(false);
-            let baseline: i64 = match baseline.fetch_optional(&mut *c).await? {
-                Some(row) => row.try_get(0)?,
-                None => 0,
-            };
+            let Some(baseline) = baseline.fetch_optional(&mut *c).await? else { return Ok(None) };
+            let baseline: i64 = baseline.try_get(0)?;
             let sum: i64 = sqlx::query(sum.sql()).persistent(false).fetch_one(c).await?.try_get(0)?;
             Ok(Some(sum - baseline))
         })

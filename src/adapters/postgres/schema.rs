@@ -1,7 +1,7 @@
 //! Tidegate's own tables: migrations, maintenance, and the names of producers.
 
 use super::connection::Server;
-use super::statements::{self, Limits};
+use super::statements::{self, Limits, Statement};
 use super::{partitions, rights};
 use crate::flow::table::Table;
 use crate::ports::failpoint::failpoint;
@@ -95,6 +95,42 @@ impl PostgresSchema {
         self.server.backend()
     }
 
+    /// Notes the base lines of those tables that have none: the sums of their versions, less what the pipeline has added to
+    /// them by the same moment. So it may run already.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer, or another instance is at it.
+    pub fn note_baselines(&mut self, tables: &[Table]) -> Result<(), Fault> {
+        let versioned: Vec<(&str, &str)> =
+            tables.iter().filter_map(|table| Some((table.name.as_str(), table.version_column.as_deref()?))).collect();
+        let names: Vec<&str> = versioned.iter().map(|(name, _)| *name).collect();
+        for (name, version) in &versioned {
+            statements::version_sum(name, version).map_err(Fault::fatal)?;
+        }
+        let ask = self
+            .server
+            .statement("SELECT table_name FROM {schema}.baseline WHERE pipeline = $1 AND table_name = ANY($2)");
+        let locked = format!("{} baseline of {}", self.server.schema, self.pipeline);
+        let (schema, pipeline) = (self.server.schema.clone(), &self.pipeline);
+        self.server.transaction("note the base line", async |c| {
+            // Asked first, without the lock: the sums read whole tables, and mostly all is noted.
+            if noted(c, &ask, pipeline, &names).await?.len() == names.len() {
+                return Ok(());
+            }
+            lock(c, &locked).await?;
+            let noted = noted(c, &ask, pipeline, &names).await?;
+            let (noted, missing): (Vec<_>, Vec<_>) =
+                versioned.iter().copied().partition(|(name, _)| noted.iter().any(|noted| noted == name));
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let note = statements::baselines(&schema, &missing, &noted).map_err(sqlx::Error::Protocol)?;
+            let [missing, noted] = [missing, noted].map(|all| all.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+            let note = sqlx::query(note.sql()).bind(pipeline).bind(missing).bind(noted);
+            note.persistent(false).execute(c).await.map(drop)
+        })
+    }
+
     /// Refuses a role that lacks rights on our tables, with the statements that grant them. `run` asks at its start.
     ///
     /// # Errors
@@ -161,6 +197,17 @@ impl PostgresSchema {
     }
 }
 
+/// Those of the tables whose base line is noted.
+async fn noted(
+    c: &mut PgConnection,
+    ask: &Statement,
+    pipeline: &str,
+    names: &[&str],
+) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::query(ask.sql()).bind(pipeline).bind(names).persistent(false).fetch_all(c).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// Takes the transaction's advisory lock on `name`. Released with the transaction, so it works behind a pooler.
 async fn lock(c: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     let lock = sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))");
@@ -213,24 +260,7 @@ impl Schema for PostgresSchema {
     }
 
     fn note_baseline(&mut self, table: &Table) -> Result<(), Fault> {
-        let Some(version) = &table.version_column else { return Ok(()) };
-        let sum = statements::version_sum(&table.name, version).map_err(Fault::fatal)?;
-        let find = self
-            .server
-            .statement("SELECT EXISTS (SELECT FROM {schema}.baseline WHERE pipeline = $1 AND table_name = $2)");
-        let note = self.server.statement(
-            "INSERT INTO {schema}.baseline (pipeline, table_name, version_sum) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        );
-        let (pipeline, name) = (&self.pipeline, &table.name);
-        self.server.transaction("note the baseline", async |c| {
-            // Asked first: the sum reads the whole table.
-            let find = sqlx::query(find.sql()).bind(pipeline).bind(name).persistent(false);
-            if find.fetch_one(&mut *c).await?.try_get(0)? {
-                return Ok(());
-            }
-            let sum: i64 = sqlx::query(sum.sql()).persistent(false).fetch_one(&mut *c).await?.try_get(0)?;
-            sqlx::query(note.sql()).bind(pipeline).bind(name).bind(sum).persistent(false).execute(c).await.map(drop)
-        })
+        self.note_baselines(std::slice::from_ref(table))
     }
 
     fn maintain(&mut self) -> Result<Maintained, Fault> {

@@ -280,6 +280,30 @@ pub(super) fn version_sum(table: &str, version: &str) -> Result<Statement, Strin
     Ok(Statement(text.into()))
 }
 
+/// Notes base lines: `$1` is the pipeline, `$2` the names of the tables `missing`, `$3` those of the tables `noted`; each comes
+/// with its version column. One statement sees one moment: what the pipeline has added by then and no noted table has is the
+/// first one's.
+///
+/// # Errors
+/// A sentence: a name is illegal.
+pub(super) fn baselines(schema: &Name, missing: &[(&str, &str)], noted: &[(&str, &str)]) -> Result<Statement, String> {
+    let sums = |tables: &[(&str, &str)]| -> Result<Vec<String>, String> {
+        tables.iter().map(|(table, version)| Ok(format!("({})", version_sum(table, version)?.0))).collect()
+    };
+    let (missing, noted) = (sums(missing)?, sums(noted)?);
+    let known = if noted.is_empty() { "0".into() } else { noted.join(" + ") };
+    let text = format!(
+        "INSERT INTO {{schema}}.baseline (pipeline, table_name, version_sum) \
+         SELECT $1, m.name, m.total - CASE WHEN m.place = 1 THEN \
+         (SELECT coalesce(sum(row_changes), 0)::bigint FROM {{schema}}.position WHERE pipeline = $1) - ({known}) \
+         + (SELECT coalesce(sum(version_sum), 0)::bigint FROM {{schema}}.baseline WHERE pipeline = $1 AND table_name = ANY($3)) \
+         ELSE 0 END FROM unnest($2::text[], ARRAY[{}]::bigint[]) WITH ORDINALITY AS m(name, total, place) \
+         ON CONFLICT DO NOTHING",
+        missing.join(", ")
+    );
+    Ok(in_schema(schema, &text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

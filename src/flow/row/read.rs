@@ -64,7 +64,7 @@ fn from_json<'a, T>(
     })
 }
 
-/// The beginning of serde_json's sentence about a number beyond every double.
+/// The beginning of `serde_json`'s sentence about a number beyond every double.
 const OUT_OF_RANGE: &str = "number out of range";
 
 impl<'de> de::Deserializer<'de> for Cell<'de> {

@@ -20,6 +20,7 @@ use crate::ports::rows::CommitAnswer;
 use crate::settings::postgres::PostgresSettings;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,9 +152,8 @@ impl Server {
 
     /// Whether the address takes connections at all.
     fn is_listening(&self) -> bool {
-        let place = (self.options.get_host(), self.options.get_port());
-        let connect = tokio::net::TcpStream::connect(place);
-        self.runtime.block_on(async { tokio::time::timeout(SLOW, connect).await.is_ok_and(|stream| stream.is_ok()) })
+        let places = (self.options.get_host(), self.options.get_port()).to_socket_addrs();
+        places.into_iter().flatten().any(|place| TcpStream::connect_timeout(&place, SLOW).is_ok())
     }
 
     /// Names the server's process of this connection.
