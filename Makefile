@@ -51,7 +51,7 @@ test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, 
 	cargo test --locked --features rocksdb --test rocksdb
 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
-	tests/servers/install.sh kafka postgres build store
+	tests/servers/install.sh kafka postgres build store pooler
 	cargo build --locked --example load --example oracle --example usage
 	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
 	cargo build --locked --features rocksdb,failpoints --examples
@@ -85,7 +85,7 @@ test: ## The quick proof, a quarter of an hour on a new machine: no RocksDB, one
 	$(MAKE) --no-print-directory test-helm
 
 test-all: ## All of it, RocksDB and samples of the long runs too: what CI runs, three quarters of an hour on a new machine
-	tests/servers/install.sh kafka postgres build store
+	tests/servers/install.sh kafka postgres build store pooler
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test-fast
 	$(MAKE) --no-print-directory test-draw

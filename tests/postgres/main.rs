@@ -12,3 +12,4 @@ mod rights;
 mod schema;
 mod server;
 mod tables;
+mod tls;

@@ -4,6 +4,7 @@ use crate::server::{Fixture, is_wanted, shared_url};
 use tidegate::adapters::postgres::{OutboxSettings, PostgresRows, PostgresSchema, PostgresSettings};
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
 use tidegate::ports::Fault;
+use tidegate::ports::history::RowHistory;
 use tidegate::ports::rows::Rows;
 use tidegate::ports::schema::Schema;
 
@@ -115,4 +116,30 @@ fn a_right_that_is_missing_on_a_table_of_the_user_is_told_at_the_start() {
     );
     admin.sql("GRANT UPDATE (version) ON {u}.t TO user_app");
     bind().unwrap();
+}
+
+#[test]
+fn audit_and_halted_read_with_the_rights_that_the_page_on_operations_lists() {
+    let Some(admin) = Fixture::new("readers") else { return };
+    admin.sql("CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA {tg}, {u} TO reader");
+    admin.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
+    let tables = ["migration", "position", "outbox", "repair", "baseline"].map(|table| format!("{{tg}}.{table}"));
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    assert!(page.contains("`SELECT` on `migration`, `position`, `outbox`, `repair` and `baseline`"));
+    admin.sql(&format!("GRANT SELECT ON {} TO reader; GRANT SELECT (version) ON {{u}}.t TO reader", tables.join(", ")));
+    let table = Table::new("readers.t");
+    admin.schema().note_baseline(&table).unwrap();
+    let mut rows = admin.rows();
+    admin.own(&mut rows, 1);
+    let reader = connected_as(&admin, "reader");
+    reader.schema().verify().unwrap();
+    let mut history = reader.history();
+    assert_eq!(history.positions().unwrap().len(), 1);
+    assert_eq!(history.version_sum(&table).unwrap(), Some(0));
+    assert_eq!(history.deeds().unwrap().len(), 0);
+    history.each_outbox_row(&mut |_| {}).unwrap();
+    assert_eq!(history.gaps().unwrap(), []);
+    let spec = TableSpec { table, columns: Vec::new() };
+    let (differences, lacks) = reader.rows().compared(&[spec]).unwrap();
+    assert_eq!((differences.len(), lacks.len()), (0, 1), "{differences:?} {lacks:?}");
 }

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use tidegate::adapters::postgres::{OutboxSettings, PostgresHistory, PostgresRows, PostgresSchema, PostgresSettings};
@@ -22,6 +23,10 @@ impl Server {
         let folder = format!("/tmp/tidegate-pg-{}-{name}", std::process::id());
         let url = script("start", &folder);
         Self { folder, url }
+    }
+
+    pub fn folder(&self) -> &Path {
+        Path::new(&self.folder)
     }
 
     pub fn kill(&self) {

@@ -14,6 +14,7 @@ mod catalog;
 mod classify;
 mod connection;
 mod history;
+mod lent;
 mod outbox;
 mod partitions;
 mod repair;
@@ -26,17 +27,7 @@ mod values;
 pub use crate::settings::outbox::OutboxSettings;
 pub use crate::settings::postgres::PostgresSettings;
 pub use history::PostgresHistory;
+pub use lent::refuse_lent_connections;
 pub use repair::PostgresPositions;
 pub use rows::PostgresRows;
 pub use schema::PostgresSchema;
-
-use crate::ports::fault::Fault;
-
-/// Refuses a pooler that lends one connection of the server to several of ours, which are all open.
-///
-/// # Errors
-/// `Fatal`, with the pooler's setting to change.
-pub fn refuse_lent_connections(schema: &PostgresSchema, rows: &[PostgresRows]) -> Result<(), Fault> {
-    let backends: Vec<&str> = std::iter::once(schema.backend()).chain(rows.iter().map(PostgresRows::backend)).collect();
-    connection::refuse_lent(&backends)
-}
