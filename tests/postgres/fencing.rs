@@ -1,8 +1,9 @@
 //! The owner that may move a position (docs/protocol.md#through-the-database and #takeover).
 
 use crate::server::{Fixture, claim, source, step};
+use crate::tables::Holder;
 use std::time::{Duration, Instant};
-use tidegate::adapters::postgres::PostgresSettings;
+use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
 use tidegate::flow::key::Key;
 use tidegate::flow::record::NextOffset;
 use tidegate::flow::row::Value;
@@ -123,6 +124,28 @@ fn positions_move_together_and_their_counters_add_up() {
     assert_eq!(rows.advance(&[step(1, 8, 9), wrong]).unwrap(), [true, false]);
     assert!(rows.commit().is_err());
     assert_eq!(fixture.number("SELECT sum(next_offset)::bigint FROM {tg}.position"), 24);
+}
+
+#[test]
+fn a_position_that_stays_locked_is_told_with_its_holder() {
+    let Some(fixture) = Fixture::new("held_position") else { return };
+    let mut rows = fixture.rows();
+    fixture.own(&mut rows, 1);
+    let holder = Holder::new(&fixture, &format!("SELECT 1 FROM {}.position FOR UPDATE", fixture.settings.schema));
+    let told = |rows: &mut PostgresRows| {
+        let fault = rows.claim(&[claim(0, 2)]).unwrap_err();
+        assert!(fault.is_lock_wait(), "{fault}");
+        fault.to_string()
+    };
+    for _ in 0..10 {
+        assert!(!told(&mut rows).contains("locked by"), "a batch in flight is not looked for");
+    }
+    let sentence = told(&mut rows);
+    for part in ["claim positions: SQLSTATE 55P03", "application idler", "pg_terminate_backend("] {
+        assert!(sentence.contains(part), "no {part:?} in {sentence}");
+    }
+    drop(holder);
+    rows.claim(&[claim(0, 2)]).unwrap();
 }
 
 #[test]

@@ -196,6 +196,16 @@ impl Server {
     ) -> Result<T, Trouble> {
         // Half of the exchange's time limit, so that the holders can be looked up before it is given up.
         let soon = Duration::from_millis(u64::from(self.limits.lock.min(self.limits.statement) / 2)).min(SLOW);
+        self.run_asking(soon, what, work)
+    }
+
+    /// Runs [`Server::run_behind_locks`], with `soon` for the time after which the holders are looked up.
+    fn run_asking<T>(
+        &mut self,
+        soon: Duration,
+        what: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Trouble> {
         let (options, pid) = (Arc::clone(&self.options), self.pid);
         let mut holders = None;
         let result = self.run(what, async |connection| {
@@ -262,7 +272,24 @@ impl Server {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Fault> {
         self.begin()?;
-        match self.run(what, work) {
+        let done = self.run(what, work);
+        self.end(what, done)
+    }
+
+    /// The same as [`Server::transaction`]; if it waits for a lock longer than `soon` and fails, its error names the holders.
+    pub(super) fn transaction_asking<T>(
+        &mut self,
+        soon: Duration,
+        what: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Fault> {
+        self.begin()?;
+        let done = self.run_asking(soon, what, work);
+        self.end(what, done)
+    }
+
+    fn end<T>(&mut self, what: &str, done: Result<T, Trouble>) -> Result<T, Fault> {
+        match done {
             Ok(value) => match self.commit()? {
                 CommitAnswer::Done => Ok(value),
                 CommitAnswer::Unknown => Err(Fault::retry(format!("{what}: the connection broke during COMMIT"))),

@@ -47,7 +47,16 @@ pub struct PostgresRows {
     texts: Texts,
     tables: Vec<BoundTable>,
     stage: Stage,
+    /// Claims in a row that waited for a lock in vain.
+    lock_waits: u32,
 }
+
+/// Claims, and looks at locked rows, wait for a lock for no longer than this: the worker has other partitions.
+const CLAIM_WAIT: &str = "SET LOCAL lock_timeout = 100";
+/// The part of it after which the holders are looked up.
+const CLAIM_SOON: Duration = Duration::from_millis(30);
+/// The number of claims in vain from which on that is done: up to there a batch in flight is the likely holder.
+const CLAIMS_IN_VAIN: u32 = 10;
 
 impl PostgresRows {
     /// Rows of `pipeline`, whose consumer group is `group`. Does not connect: the first call that needs to does.
@@ -64,6 +73,7 @@ impl PostgresRows {
             texts,
             tables: Vec::new(),
             stage: Stage::Idle,
+            lock_waits: 0,
         })
     }
 
@@ -146,11 +156,11 @@ impl Rows for PostgresRows {
             .bind(Array::of_text(claims.iter().map(|claim| Some(claim.owner.as_str()))))
             .bind(Array::of_i32(claims.iter().map(|claim| claim.adopts.unwrap_or(-1)))); // no generation is that
         // Locked in one order first, so that two claimants cannot deadlock; then those that are not newer are raised.
-        let (held, owned) = self.server.transaction("claim positions", async |c| {
-            // The holder of a lock may keep it for long, and the worker has other partitions. With the guard off, a claim
-            // that waits does the harm.
+        let soon = if self.lock_waits < CLAIMS_IN_VAIN { Duration::MAX } else { CLAIM_SOON };
+        let claimed = self.server.transaction_asking(soon, "claim positions", async |c| {
+            // With the guard off, a claim that waits does the harm.
             if !guard::is_off(Guard::ClaimFirst) {
-                sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+                sqlx::raw_sql(CLAIM_WAIT).execute(&mut *c).await?;
             }
             let held = lock.fetch_all(&mut *c).await?;
             let owned = if held.is_empty() { Vec::new() } else { claim.fetch_all(c).await? };
@@ -159,7 +169,10 @@ impl Rows for PostgresRows {
             let owned: Result<HashMap<_, _>, sqlx::Error> =
                 owned.iter().map(|row| Ok((source_of(row)?, position_of(row, 2)?))).collect();
             Ok((held?, owned?))
-        })?;
+        });
+        let is_in_vain = claimed.as_ref().is_err_and(Fault::is_lock_wait);
+        self.lock_waits = if is_in_vain { self.lock_waits.saturating_add(1) } else { 0 };
+        let (held, owned) = claimed?;
         let answer = |claim: &Claim| {
             let source = (claim.source.topic.as_str().to_owned(), claim.source.partition.0);
             match (owned.get(&source), held.get(&source)) {
@@ -187,7 +200,7 @@ impl Rows for PostgresRows {
             .bind(claim.partition_count);
         self.server
             .transaction("create a position", async |c| {
-                sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+                sqlx::raw_sql(CLAIM_WAIT).execute(&mut *c).await?;
                 insert.execute(c).await
             })
             .map(|result| result.rows_affected() == 1)
@@ -278,7 +291,7 @@ impl Rows for PostgresRows {
         let array = values::keys(table.key, keys.iter()).map_err(|why| Fault::corrupt(format!("{what}: {why}")))?;
         let select = query(&self.server, &table.statements.locked).bind(array);
         let found = self.server.transaction(&what, async |c| {
-            sqlx::raw_sql("SET LOCAL lock_timeout = 100").execute(&mut *c).await?;
+            sqlx::raw_sql(CLAIM_WAIT).execute(&mut *c).await?;
             let rows = select.fetch_all(c).await?;
             let key = |row: &PgRow| match raw(row, 0)? {
                 Some(key) => values::decode_key(table.key, key).map_err(unreadable),
