@@ -1,6 +1,7 @@
 //! One connection, made when it is needed and dropped when its state is unknown.
 
 mod column;
+mod driver;
 mod facts;
 mod pooler;
 mod symptom;
@@ -10,6 +11,7 @@ pub(super) use column::{raw, unreadable};
 pub(super) use pooler::refuse_lent;
 pub(super) use trouble::Trouble;
 
+use crate::adapters::postgres::connection::driver::Driver;
 use crate::adapters::postgres::connection::facts::Facts;
 use crate::adapters::postgres::connection::symptom::symptom;
 use crate::adapters::postgres::connection::trouble::{elapsed, is_elapsed};
@@ -24,7 +26,6 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// The time for which a client waits beyond the server's own limit before it gives the connection up: the network may drop
 /// packets.
@@ -35,9 +36,9 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// The server, with a connection to it or none.
 pub(super) struct Server {
-    // Before the runtime, so that it is dropped first.
+    // Before the driver, so that it is dropped first.
     connection: Option<PgConnection>,
-    runtime: Runtime,
+    driver: Driver,
     options: Arc<PgConnectOptions>,
     connect_timeout: Duration,
     deadline: Duration,
@@ -90,13 +91,9 @@ impl Server {
             .extra_float_digits(None)
             .statement_cache_capacity(settings.statement_cache)
             .disable_statement_logging();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Fault::fatal("cannot start a runtime for postgres").because(error))?;
         Ok(Self {
             connection: None,
-            runtime,
+            driver: Driver::new()?,
             options: Arc::new(options),
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms.into()),
             deadline: Duration::from_millis(limits.statement.into()) + GRACE,
@@ -126,7 +123,7 @@ impl Server {
             return Ok(());
         }
         let options = &self.options;
-        let result = self.runtime.block_on(async {
+        let result = self.driver.drive(async {
             let work = async {
                 let mut connection = PgConnection::connect_with(options).await?;
                 let server = Facts::read(&mut connection).await?;
@@ -175,9 +172,9 @@ impl Server {
     ) -> Result<T, Trouble> {
         let Some(connection) = self.connection.as_mut() else { return Err(Trouble::lost(what)) };
         let deadline = self.deadline;
-        let result = self.runtime.block_on(async {
-            tokio::time::timeout(deadline, work(connection)).await.unwrap_or_else(|_| Err(elapsed()))
-        });
+        let result = self
+            .driver
+            .drive(async { tokio::time::timeout(deadline, work(connection)).await.unwrap_or_else(|_| Err(elapsed())) });
         result.map_err(|error| {
             let trouble = Trouble::new(what, error);
             if trouble.is_disconnected() {
