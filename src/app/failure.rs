@@ -38,7 +38,7 @@ impl Failure {
             Self::Setup(mistakes) => (mistakes.join("\n"), Exit::Misconfigured),
             Self::Message(text) => (text.clone(), Exit::Failed),
             Self::Fault(fault) => (fault.to_string(), Exit::Failed),
-            // `tidegate describe | head`: the reader has what it wanted.
+            // `tidegate demo | head`: the reader has what it wanted.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
             Self::Output(error) => (format!("output: {error}"), Exit::Failed),
         };

@@ -16,6 +16,8 @@ pub(super) fn start(settings: &Settings) {
     let secrets = Arc::new(settings.scrubber().clone());
     let writer = move || Scrubbed { out: io::stderr(), secrets: Arc::clone(&secrets) };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(is_terminal);
+    // A line that cannot be written would be told on the same standard error, by a macro that panics.
+    let builder = builder.log_internal_errors(false);
     // Failing means that a subscriber is set already: the user's own program has its logging.
     let _ = match settings.log.format {
         LogFormat::Text => builder.try_init(),

@@ -25,6 +25,7 @@ mod logging;
 mod maintenance;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod migrate;
+mod outlet;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod producer_id;
 #[cfg(feature = "kafka")]
@@ -55,6 +56,7 @@ use application::App;
 use clap::Parser;
 use cli::{Cli, Command, RepairArguments, StateArguments, StateCommand};
 use failure::Failure;
+use outlet::Outlet;
 use std::io::{self, Write};
 
 /// Gives a pipeline its whole command line, and runs what the arguments of this process ask for.
@@ -68,10 +70,7 @@ pub fn run(topology: Topology) -> Exit {
         }
     };
     let app = App { topology, sources: Sources { client: client(), ..Sources::of_process(cli.config, cli.set) } };
-    match app.dispatch(cli.command, &mut io::stdout().lock()) {
-        Ok(exit) => exit,
-        Err(failure) => failure.report(&mut io::stderr().lock(), &app.sources.scrubber(&app.topology)),
-    }
+    app.end_of(cli.command)
 }
 
 /// The Kafka client, which judges its properties.
@@ -84,6 +83,25 @@ const fn client() -> Option<PropertyMistake> {
 }
 
 impl App {
+    /// Carries a command out and tells why it failed.
+    fn end_of(&self, command: Command) -> Exit {
+        let report = |failure: &Failure| failure.report(&mut io::stderr().lock(), &self.sources.scrubber(&self.topology));
+        let exit = |ended: Result<Exit, Failure>| ended.unwrap_or_else(|failure| report(&failure));
+        // The demo is a show: without anybody to see it, it ends.
+        if matches!(command, Command::Demo(_)) {
+            return exit(self.dispatch(command, &mut io::stdout().lock()));
+        }
+        let mut out = Outlet::new(io::stdout().lock());
+        let ended = exit(self.dispatch(command, &mut out));
+        match out.end() {
+            Some(error) => {
+                let failed = report(&Failure::Output(error));
+                if ended == Exit::Done { failed } else { ended }
+            }
+            None => ended,
+        }
+    }
+
     fn dispatch(&self, command: Command, out: &mut dyn Write) -> Result<Exit, Failure> {
         self.topology.validate().map_err(Failure::Topology)?;
         let result = self.command(command, out);

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Runs the binary in the repository with an environment that holds nothing of ours.
-pub fn tidegate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+/// The binary in the repository with an environment that holds nothing of ours.
+pub fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
@@ -13,9 +13,13 @@ pub fn tidegate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .args(arguments)
         .envs(environment.iter().copied())
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub fn tidegate(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    command(arguments, environment).output().unwrap()
 }
 
 fn out(output: &Output) -> String {

@@ -8,6 +8,7 @@ mod docs;
 mod failpoints;
 #[cfg(feature = "http")]
 mod http;
+mod outputs;
 mod settings;
 #[cfg(feature = "http")]
 mod stores;
