@@ -7,6 +7,7 @@ use crate::app::failure::Failure;
 use crate::app::service::Service;
 use crate::app::{logging, table};
 use crate::engine::audit::{AuditReport, Findings, audit as run_audit};
+use crate::ports::schema::Schema as _;
 use crate::settings::Need;
 use std::io::Write;
 
@@ -15,7 +16,9 @@ pub(super) fn audit(app: &App, arguments: OutputArguments, out: &mut dyn Write) 
     let settings = app.settings_for(&[Need::Kafka, Need::Database])?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
-    let mut rows = service.row_history().map_err(|fault| service.database_said(fault))?;
+    let said = |fault| service.database_said(fault);
+    service.schema().and_then(|mut schema| schema.verify()).map_err(said)?;
+    let mut rows = service.row_history().map_err(said)?;
     let mut log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     let report = run_audit(&service.topology, &mut rows, &mut log)?;
     match arguments.output {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// A notification changes its row once and is announced once: database first, then Kafka.
 #[derive(Parser, Debug)]
 #[command(name = "tidegate", version, arg_required_else_help = true, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences found by `topics plan`, 78 wrong \
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 found: \
+differences by `topics plan`, halted partitions by `halted`; 78 wrong \
 configuration.\n\nExample: tidegate --config tidegate.yaml --set engine.workers=4 run")]
 pub(crate) struct Cli {
     #[arg(help = "The settings file (YAML); TIDEGATE_CONFIG names it otherwise")]
@@ -43,7 +44,8 @@ pub(crate) enum Command {
     #[command(after_help = "Asks neither Kafka nor a database.\n\nExample: tidegate describe -o json")]
     Describe(OutputArguments),
     /// List halted partitions, why they stand still and what repairs them
-    #[command(after_help = "Exits with 3 if there are any.\n\nExample: tidegate halted")]
+    #[command(after_help = "Exits with 3 if there are any, and with 1 if of some it is not known.\n\n\
+    Example: tidegate halted")]
     Halted(OutputArguments),
     /// Let the group's offset or the database's position decide, where one of them was lost or belongs to another
     #[command(after_help = "All instances are stopped first.\n\nExample: tidegate adopt readings-3 --from-group")]

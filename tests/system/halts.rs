@@ -168,3 +168,63 @@ fn a_deleted_group_whose_generations_begin_again_is_served() {
     assert!(instance.terminate(Duration::from_secs(10)).0.success());
     assert_eq!(halted(&world), Vec::<Value>::new());
 }
+
+/// A halt that neither database nor group shows, since the statement that fails is asked of nobody else.
+#[test]
+fn a_halt_that_only_the_instance_sees_is_told_and_where_nobody_tells_it_is_said() {
+    let Some(world) = World::new("only-seen", IDS) else { return };
+    let text = |code: i32| {
+        let output = world.run(&["halted"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    assert!(text(0).starts_with("no partition is halted, by database and group. No instance runs"));
+    let mut instance = world.instance("only");
+    world.wait_owners(1);
+    crate::rig::until("the instance answers for all partitions", Duration::from_secs(20), || {
+        let expected = "no partition is halted, by database, group and the answers of 1 instance\n";
+        let output = world.run(&["halted"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        if text == expected && output.status.success() { Ok(()) } else { Err(text) }
+    });
+
+    world.sql("CREATE PUBLICATION all_accounts FOR TABLE accounts");
+    world.sql("ALTER TABLE accounts REPLICA IDENTITY NOTHING"); // an UPDATE is refused from here on
+    let mut feed = Feed::new(&world, IDS, 21);
+    feed.read(7, "1.0");
+    feed.flush();
+    wait_halt(&mut instance, &["halted", "schema-changed"]);
+    crate::rig::until("the halt is told", Duration::from_secs(10), || {
+        let found: Vec<Value> = serde_json::from_slice(&world.run(&["halted", "-o", "json"]).stdout).unwrap();
+        let is_it = found.len() == 1 && found[0]["reason"] == "schema-changed";
+        if is_it { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    let told = text(3);
+    assert!(told.starts_with("halted  readings-") && told.contains("replica identity"), "{told}");
+    assert!(instance.is_running());
+
+    instance.signal("STOP");
+    let told = text(1);
+    assert!(told.starts_with("no partition is known to be halted; of 12 it is not known, and 0 instances answered"));
+    let silent = |line: &&str| line.starts_with("unknown  readings-") && line.contains("does not answer");
+    assert_eq!(told.lines().filter(silent).count(), 12, "{told}");
+    instance.signal("CONT");
+    assert!(instance.terminate(Duration::from_secs(10)).0.success());
+}
+
+#[test]
+fn before_migrate_the_commands_that_read_name_it() {
+    let Some(world) = World::bare("before-migrate") else { return };
+    world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+    for command in ["audit", "halted"] {
+        let output = world.run(&[command]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        let last = told.lines().last().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(
+            last.starts_with("schema \"tidegate\" lacks 0001_") && last.contains("run `tidegate migrate`"),
+            "{told}"
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The findings of `halted` for people.
+
+use crate::app::failure::Failure;
+use crate::app::halted::finding::Halted;
+use crate::app::halted::instances::Told;
+use crate::app::table;
+use crate::engine::audit::RepairReport;
+use std::io::Write;
+
+/// Number of repairs at the end of the table for people.
+const REPAIRS: usize = 10;
+
+/// Halts first, then the partitions of which nothing, or not all, is known.
+pub(super) fn write(found: &[Halted], told: &Told, out: &mut dyn Write) -> Result<(), Failure> {
+    if found.is_empty() {
+        writeln!(out, "{}", nothing_found(told))?;
+    }
+    found.iter().try_for_each(|halted| write_one(halted, out))?;
+    for (partition, what) in &told.waiting {
+        writeln!(out, "waiting  {partition}  {what}")?;
+    }
+    write_unknown(told, out)
+}
+
+/// The partitions of which it is not known whether they are halted, a line each.
+pub(super) fn write_unknown(told: &Told, out: &mut dyn Write) -> Result<(), Failure> {
+    for (partition, why) in &told.unknown {
+        writeln!(out, "unknown  {partition}  {why}")?;
+    }
+    Ok(())
+}
+
+/// One line on what the absence of halts rests on.
+fn nothing_found(told: &Told) -> String {
+    let (members, unknown) = (told.members, told.unknown.len());
+    let answered = if told.answered == 1 { "1 instance".into() } else { format!("{} instances", told.answered) };
+    match unknown {
+        0 if members == 0 => {
+            "no partition is halted, by database and group. No instance runs: what only a running one sees \
+                              (an altered row, a record in the wrong partition, an unreadable store) shows once it has \
+                              started"
+                .into()
+        }
+        0 => format!("no partition is halted, by database, group and the answers of {answered}"),
+        _ => format!("no partition is known to be halted; of {unknown} it is not known, and {answered} answered"),
+    }
+}
+
+fn write_one(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {
+    let number = |n: Option<i64>| n.map_or_else(|| "none".into(), |n| n.to_string());
+    writeln!(out, "halted  {}  {}", halted.source, halted.reason)?;
+    writeln!(out, "  next offset in the database   {}", number(halted.next_offset))?;
+    writeln!(out, "  committed offset in Kafka     {}", number(halted.committed_offset))?;
+    writeln!(out, "  log                           {} to {}", halted.log_start, halted.log_end)?;
+    writeln!(out, "  most likely                   {}", halted.cause)?;
+    if let Some(detail) = &halted.detail {
+        writeln!(out, "  in detail                     {detail}")?;
+    }
+    writeln!(out, "  stop all instances, then choose one")?;
+    for choice in &halted.choices {
+        match &choice.command {
+            Some(command) => writeln!(out, "    {command}\n      {}", choice.effect)?,
+            None => writeln!(out, "    by hand: {}", choice.effect)?,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Result<(), Failure> {
+    if repairs.is_empty() {
+        return Ok(());
+    }
+    let number = |n: Option<i64>| n.map_or_else(|| "none".into(), |n| n.to_string());
+    let mut rows = vec![["REPAIRED", "AT", "BY", "COMMAND", "POSITION", "COMMITTED"].map(ToString::to_string)];
+    for repair in repairs.iter().rev().take(REPAIRS) {
+        rows.push([
+            repair.source.clone(),
+            repair.at.clone(),
+            repair.who.clone(),
+            repair.command.clone(),
+            format!("{} -> {}", number(repair.next_offset_before), repair.next_offset),
+            format!("{} -> {}", number(repair.committed_before), repair.committed),
+        ]);
+    }
+    table::write(&rows, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_absence_of_halts_rests_on_is_said() {
+        let line = |members, answered, unknown: &[&str]| {
+            let unknown = unknown.iter().map(|name| ((*name).to_owned(), "no answer".to_owned())).collect();
+            let mut out = Vec::new();
+            write(&[], &Told { members, answered, unknown, ..Told::default() }, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(line(0, 0, &[]).contains("No instance runs"));
+        assert_eq!(line(2, 2, &[]), "no partition is halted, by database, group and the answers of 2 instances\n");
+        assert_eq!(
+            line(2, 1, &["readings-3"]),
+            "no partition is known to be halted; of 1 it is not known, and 1 instance answered\n\
+             unknown  readings-3  no answer\n"
+        );
+    }
+
+    #[test]
+    fn what_operators_did_stands_below_the_halts_the_latest_first_and_no_more_than_ten() {
+        let mut told = Vec::new();
+        write_repairs(&[], &mut told).unwrap();
+        assert!(told.is_empty());
+        let repair = |number: i64| RepairReport {
+            source: format!("readings-{number}"),
+            command: "adopt --from-group".into(),
+            who: "ada@desk".into(),
+            at: "2026-11-25T17:37:00Z".into(),
+            next_offset_before: None,
+            next_offset: 40 + number,
+            committed_before: Some(7),
+            committed: 40 + number,
+        };
+        write_repairs(&(1..=12).map(repair).collect::<Vec<_>>(), &mut told).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = told.lines().map(words).collect();
+        assert_eq!(lines[0], "REPAIRED AT BY COMMAND POSITION COMMITTED");
+        let latest = "readings-12 2026-11-25T17:37:00Z ada@desk adopt --from-group none -> 52 7 -> 52";
+        assert_eq!((lines[1].as_str(), lines.len()), (latest, 11), "{told}");
+    }
+}

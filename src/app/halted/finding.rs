@@ -1,0 +1,22 @@
+//! Halted partitions, with what a person needs to decide.
+
+use crate::engine::protocol::remedy::Choice;
+use serde::Serialize;
+
+/// One of them, as programs get it.
+#[derive(Serialize)]
+pub(super) struct Halted {
+    pub(super) source: String,
+    pub(super) reason: &'static str,
+    pub(super) next_offset: Option<i64>,
+    pub(super) committed_offset: Option<i64>,
+    pub(super) committed_metadata: Option<String>,
+    /// The metadata that our own commit of the position would carry.
+    pub(super) position_metadata: Option<String>,
+    pub(super) log_start: i64,
+    pub(super) log_end: i64,
+    pub(super) cause: &'static str,
+    /// Detail from the instance that saw the halt, or the difference of a table; null where the offsets explain it.
+    pub(super) detail: Option<String>,
+    pub(super) choices: Vec<Choice>,
+}

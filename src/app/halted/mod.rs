@@ -1,0 +1,268 @@
+//! `halted`: which partitions stand still, or would, decided from the current answers of the servers by the same table
+//! that the engine uses; with the commands that set them going, and the repairs made before.
+//!
+//! Halts that only a running instance sees (an altered row, a record in the wrong partition, an unreadable store) are asked of
+//! the instances, at their `/status`. What could not be learnt of a partition is said, and the exit code tells it.
+
+mod display;
+mod finding;
+mod instances;
+
+use crate::adapters::kafka::KafkaOffsets;
+use crate::app::application::App;
+use crate::app::cli::{Output, OutputArguments};
+use crate::app::exit::Exit;
+use crate::app::failure::Failure;
+use crate::app::repair::sources;
+use crate::app::service::Service;
+use crate::app::{logging, table};
+use crate::engine::audit::RepairReport;
+use crate::engine::protocol::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
+use crate::engine::protocol::metadata;
+use crate::engine::protocol::remedy::{Place, choices};
+use crate::engine::repair::sub_topology;
+use crate::engine::worker::takeover::traces::is_any_written;
+use crate::flow::record::{Partition, TopicName, TopicPartition};
+use crate::flow::topology::{CommitKind, SubTopology, Topology};
+use crate::ports::Fault;
+use crate::ports::history::RowHistory;
+use crate::ports::repair::Offsets as _;
+use crate::ports::rows::{Position, Rows as _};
+use crate::ports::schema::Schema as _;
+use crate::ports::source::{Committed, Group};
+use finding::Halted;
+use instances::{Members, Seen, Told, ask_all, put_together};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+const ANSWER: Duration = Duration::from_secs(10);
+/// The same for each partition, once one of them has not been answered for.
+const ANSWER_SOON: Duration = Duration::from_secs(2);
+
+pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let settings = app.settings()?;
+    settings.require(app.needs())?;
+    logging::start(&settings);
+    let service = Service::new(&app.topology, settings)?;
+    let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
+    let (mut positions, mut repairs) = (BTreeMap::new(), Vec::new());
+    if !service.topology.tables().is_empty() {
+        let said = |fault| service.database_said(fault);
+        service.schema().and_then(|mut schema| schema.verify()).map_err(said)?;
+        let mut rows = service.row_history().map_err(said)?;
+        positions =
+            rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
+        repairs = rows.deeds().map_err(said)?.iter().map(RepairReport::from).collect();
+    }
+    let group = log.group();
+    let mut told = told_by_instances(&service, &*group)?;
+    add_altered(&service, &*group, &mut told.halts)?;
+    let found = find(&service, &positions, &mut told, &*group)?;
+    match arguments.output {
+        Output::Json => {
+            table::json(&found, out)?;
+            display::write_unknown(&told, &mut io::stderr().lock())?;
+        }
+        Output::Table => {
+            display::write(&found, &told, out)?;
+            display::write_repairs(&repairs, out)?;
+        }
+    }
+    Ok(exit(!found.is_empty(), !told.unknown.is_empty()))
+}
+
+/// The exit code: a halt counts most, and an answer that is not whole is none.
+const fn exit(is_any_halted: bool, is_any_unknown: bool) -> Exit {
+    match (is_any_halted, is_any_unknown) {
+        (true, _) => Exit::Different,
+        (false, true) => Exit::Failed,
+        (false, false) => Exit::Done,
+    }
+}
+
+/// Asks the instances that own partitions.
+fn told_by_instances(service: &Service, group: &dyn Group) -> Result<Told, Failure> {
+    let said = |fault| service.kafka_said(fault);
+    let pipeline = service.topology.name();
+    let count = KafkaOffsets::connect(&service.kafka, pipeline)?.members(ANSWER).map_err(said)?;
+    let members = Members { count, owners: group.addresses(ANSWER).map_err(said)? };
+    let leads: Vec<String> = service.topology.sub_topologies().iter().map(|sub| sub.lead.to_string()).collect();
+    let leads = sources(&service.topology, group, &leads)?;
+    Ok(put_together(&leads, &members, &ask_all(pipeline, &members)))
+}
+
+/// Adds the halts that a start would come to: tables that no longer match their structs. Where that halts every
+/// partition, no instance runs any more and none can be asked.
+fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String, Seen>) -> Result<(), Failure> {
+    if service.topology.tables().is_empty() {
+        return Ok(());
+    }
+    let mut rows = service.rows().map_err(|fault| service.database_said(fault))?;
+    for sub in service.topology.sub_topologies() {
+        let Some(table) = sub.table() else { continue };
+        let detail = match rows.bind(std::slice::from_ref(table)) {
+            Ok(()) => continue,
+            Err(fault) if fault.is_retry() => return Err(service.database_said(fault)),
+            Err(fault) => fault.to_string(),
+        };
+        let topics: Vec<String> = sub.sources().map(ToString::to_string).collect();
+        for source in sources(&service.topology, group, &topics)? {
+            let found = || Seen { reason: HaltReason::SchemaChanged, detail: detail.clone() };
+            seen.entry(source.to_string()).or_insert_with(found);
+        }
+    }
+    Ok(())
+}
+
+/// Judges every source partition. One for which the servers have no answer is told as unknown, and holds up no other.
+fn find(
+    service: &Service,
+    positions: &BTreeMap<TopicPartition, Position>,
+    told: &mut Told,
+    group: &dyn Group,
+) -> Result<Vec<Halted>, Failure> {
+    let subs = service.topology.sub_topologies().iter();
+    let topics: Vec<String> = subs.flat_map(SubTopology::sources).map(ToString::to_string).collect();
+    let sources = sources(&service.topology, group, &topics)?;
+    let mut known = Committeds::default();
+    known.read(group, &sources, ANSWER);
+    let (mut out, mut wait) = (Vec::new(), ANSWER);
+    for source in sources {
+        let seen = told.halts.get(&source.to_string());
+        let judged = known
+            .of(group, &source)
+            .map_err(|fault| (fault, UNREAD))
+            .and_then(|k| judge(service, &source, positions, k, seen, (group, wait)).map_err(|fault| (fault, "")));
+        match judged {
+            Ok(judged) => out.extend(judged),
+            Err((fault, cause)) if fault.is_retry() => {
+                wait = ANSWER_SOON;
+                told.unknown.insert(source.to_string(), format!("{cause}{fault}"));
+            }
+            Err((fault, _)) => return Err(Failure::Fault(fault)),
+        }
+    }
+    Ok(out)
+}
+
+/// The likely cause where a partition's committed offset is not told, although the group answers.
+const UNREAD: &str = "its committed offset cannot be read, most likely since a transaction of the group is open: it ends within                       kafka.transaction_timeout_ms, or it hangs (KAFKA-20734), and `kafka-transactions.sh find-hanging` names                       it: ";
+
+/// Committed offsets, read together; where that fails, one by one, so that an open transaction hides its own partition alone.
+#[derive(Default)]
+struct Committeds(BTreeMap<TopicPartition, Option<Committed>>);
+
+impl Committeds {
+    fn read(&mut self, group: &dyn Group, sources: &[TopicPartition], wait: Duration) {
+        if let Ok(all) = group.committed(sources, wait) {
+            self.0.extend(sources.iter().cloned().zip(all));
+        }
+    }
+
+    fn of(&mut self, group: &dyn Group, source: &TopicPartition) -> Result<Option<Committed>, Fault> {
+        if let Some(known) = self.0.get(source) {
+            return Ok(known.clone());
+        }
+        Ok(group.committed(std::slice::from_ref(source), ANSWER_SOON)?.into_iter().next().flatten())
+    }
+}
+
+/// Asks what the takeover would ask, and decides as it would.
+fn judge(
+    service: &Service,
+    source: &TopicPartition,
+    positions: &BTreeMap<TopicPartition, Position>,
+    committed: Option<Committed>,
+    seen: Option<&Seen>,
+    (group, wait): (&dyn Group, Duration),
+) -> Result<Option<Halted>, Fault> {
+    let (engine, pipeline) = (service.engine(), service.topology.name());
+    let sub = sub_topology(&service.topology, source)?;
+    let (commit, position) = (sub.step.commit(), positions.get(source));
+    let committed = metadata::known(committed);
+    let (bounds, log_ids) = (group.bounds(source, wait)?, group.log_ids(&source.topic, wait)?);
+    let was_read = committed.is_none()
+        && position.is_none()
+        && is_orphaned(&service.topology, sub, source.partition, positions, group)?;
+    let decision = match commit {
+        CommitKind::Rows => decide(&Facts {
+            pipeline,
+            position,
+            committed: committed.as_ref(),
+            bounds,
+            log_ids: &log_ids,
+            has_outbox_from_published: false, // decides only how offsets are found again, not whether to halt
+            remembered: None,                 // the stores belong to the instance that runs
+            was_read,
+            start: engine.start,
+            on_data_loss: engine.on_data_loss,
+        }),
+        CommitKind::Log => decide_log(&LogFacts {
+            pipeline,
+            committed: committed.as_ref(),
+            bounds,
+            topic_id: &log_ids.topic_id,
+            remembered: None, // only the instance that has the stores knows
+            was_read,
+            is_stateful: sub.is_stateful(),
+            start: engine.start,
+            on_data_loss: engine.on_data_loss,
+        }),
+    };
+    let (reason, detail) = match (decision, seen) {
+        (Decision::Halt(reason), _) => (reason, None),
+        (_, Some(seen)) => (seen.reason, Some(seen.detail.clone())),
+        (_, None) => return Ok(None),
+    };
+    let (next_offset, k) = (position.map(|position| position.next_offset), committed.as_ref().map(|k| k.next_offset));
+    let at = (reason == HaltReason::InputsTruncated).then_some(bounds.end);
+    let is_stateful = sub.is_stateful();
+    let place = Place { program: &engine.program, source, commit, is_stateful, next_offset, committed: k, at };
+    Ok(Some(Halted {
+        source: source.to_string(),
+        reason: reason.label(),
+        next_offset: next_offset.map(|d| d.0),
+        committed_offset: k.map(|k| k.0),
+        committed_metadata: committed.map(|k| k.metadata),
+        position_metadata: position
+            .map(|position| metadata::committed(pipeline, position.epoch, position.next_offset, None).metadata),
+        log_start: bounds.start.0,
+        log_end: bounds.end.0,
+        cause: reason.cause(),
+        detail,
+        choices: choices(reason, &place),
+    }))
+}
+
+/// Whether the changelogs of a task were written, and no offset is left of any of its inputs.
+fn is_orphaned(
+    topology: &Topology,
+    sub: &SubTopology,
+    partition: Partition,
+    positions: &BTreeMap<TopicPartition, Position>,
+    group: &dyn Group,
+) -> Result<bool, Fault> {
+    let at = |topic: &TopicName| TopicPartition::new(topic.clone(), partition);
+    let inputs: Vec<TopicPartition> = sub.sources().map(at).collect();
+    let committed = group.committed(&inputs, ANSWER)?;
+    let is_any = committed.into_iter().any(|k| metadata::known(k).is_some());
+    if is_any || inputs.iter().any(|input| positions.contains_key(input)) {
+        return Ok(false);
+    }
+    let changelogs = sub.stores.iter().filter_map(|store| topology.changelog_topic(store));
+    let changelogs: Vec<TopicPartition> = changelogs.map(|topic| at(&topic)).collect();
+    is_any_written(group, &changelogs, ANSWER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_halted_or_not_known_or_none() {
+        let exits =
+            [(true, true), (true, false), (false, true), (false, false)].map(|(halted, open)| exit(halted, open));
+        assert_eq!(exits, [Exit::Different, Exit::Different, Exit::Failed, Exit::Done]);
+    }
+}
