@@ -1,6 +1,7 @@
 //! Everything that each command needs: the pipeline, and where its settings come from.
 
 use crate::app::failure::Failure;
+use crate::app::signals::Signals;
 use crate::flow::Topology;
 use crate::settings::{Need, Settings, Sources};
 
@@ -8,6 +9,7 @@ use crate::settings::{Need, Settings, Sources};
 pub(super) struct App {
     pub(super) topology: Topology,
     pub(super) sources: Sources,
+    pub(super) signals: Signals,
 }
 
 /// What the Kafka client says of its settings together, before any server is asked.

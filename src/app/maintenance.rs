@@ -3,6 +3,7 @@
 
 use crate::adapters::postgres::PostgresSchema;
 use crate::app::service::{Service, apply_thresholds};
+use crate::app::signals::Signals;
 use crate::app::slot::{RENEWED_EVERY, Slot, random_word};
 use crate::flow::Topology;
 use crate::ports::Fault;
@@ -27,38 +28,57 @@ pub(super) struct Maintenance {
     pub(super) slot: Slot,
     /// The slot's holder: name, process, and a random part, since a process id comes again in every container.
     pub(super) owner: String,
+    life: Life,
     thread: Option<JoinHandle<()>>,
 }
 
+/// How far the process has come, for the threads.
+#[derive(Clone, Default)]
+struct Life {
+    /// The group is being joined: from here on a stop has something to bring to an end.
+    has_joined: Arc<AtomicBool>,
+    /// All is brought to an end.
+    is_over: Arc<AtomicBool>,
+}
+
 impl Maintenance {
-    /// Finds a slot and starts the threads, which end when `stop` is set.
-    pub(super) fn start(
-        service: &Service,
-        schema: Option<PostgresSchema>,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Self, Fault> {
+    /// Finds a slot and starts the threads, which end with this. From here on signals are held, since the slot is to be given
+    /// back.
+    pub(super) fn start(service: &Service, schema: Option<PostgresSchema>, signals: &Signals) -> Result<Self, Fault> {
         let instance = &service.settings.instance;
         let name = instance.name.clone().unwrap_or_else(host_name);
         let owner = format!("{name}:{}:{}", std::process::id(), random_word());
         let leases = schema.is_some().then(|| service.brief_schema()).transpose()?;
         let slot = Slot::find(leases, &owner, instance.slot)?;
+        signals.hold();
+        let life = Life::default();
         let upkeep = Upkeep {
             slot: slot.clone(),
             topology: service.topology.clone(),
             settings: service.settings.clone(),
             changed_at: modified(&service.settings),
-            stop: Arc::clone(stop),
+            signals: signals.clone(),
+            life: life.clone(),
         };
         let thread = spawn("maintenance", move || upkeep.run())?;
         if let Some(schema) = schema {
-            let stop = Arc::clone(stop);
-            spawn("outbox", move || look_after(schema, &stop))?; // nothing is lost where the process ends meanwhile
+            let is_over = Arc::clone(&life.is_over);
+            spawn("outbox", move || look_after(schema, &is_over))?; // nothing is lost where the process ends meanwhile
         }
-        Ok(Self { slot, owner, thread: Some(thread) })
+        Ok(Self { slot, owner, life, thread: Some(thread) })
     }
 
-    /// Waits a little for the thread to give the slot back; `stop` must be set. A lease that was not given back ends by itself.
-    pub(super) fn end(mut self) {
+    /// The group is being joined: from here on the main thread answers signals.
+    pub(super) fn joins(&self) {
+        self.life.has_joined.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Maintenance {
+    /// The end, also of a start that failed. Waits a little for the thread to give the slot back; a lease that was not given
+    /// back ends by itself.
+    fn drop(&mut self) {
+        self.life.is_over.store(true, Ordering::Release);
         let Some(thread) = self.thread.take() else { return };
         let mut waited = Duration::ZERO;
         while !thread.is_finished() && waited < END_WITHIN {
@@ -76,15 +96,24 @@ struct Upkeep {
     topology: Topology,
     settings: Settings,
     changed_at: Option<SystemTime>,
-    stop: Arc<AtomicBool>,
+    signals: Signals,
+    life: Life,
 }
 
 impl Upkeep {
     fn run(mut self) {
         let mut rounds = 0;
-        while !self.stop.load(Ordering::Acquire) {
+        let mut is_over = false;
+        while !is_over {
             std::thread::sleep(ROUND);
             rounds += 1;
+            is_over = self.life.is_over.load(Ordering::Acquire);
+            if self.signals.is_stopping() && !self.life.has_joined.load(Ordering::Acquire) {
+                // The start may wait for servers for long, and there is nothing to bring to an end but the lease.
+                tracing::info!("told to stop before the group was joined");
+                self.give_back();
+                self.signals.end_process();
+            }
             if let Some(lease) = self.slot.lease().filter(|_| ROUND * rounds >= RENEWED_EVERY) {
                 match lease.renew() {
                     Ok(()) => rounds = 0,
@@ -93,6 +122,10 @@ impl Upkeep {
             }
             self.reload();
         }
+        self.give_back();
+    }
+
+    fn give_back(&self) {
         if let Some(lease) = self.slot.lease() {
             lease.end();
         }
@@ -114,9 +147,9 @@ impl Upkeep {
 }
 
 /// Makes and drops partitions of the outbox.
-fn look_after(mut schema: PostgresSchema, stop: &AtomicBool) {
+fn look_after(mut schema: PostgresSchema, is_over: &AtomicBool) {
     let mut rounds = 0;
-    while !stop.load(Ordering::Acquire) {
+    while !is_over.load(Ordering::Acquire) {
         std::thread::sleep(ROUND);
         rounds += 1;
         if rounds < UPKEEP_ROUNDS {

@@ -38,6 +38,7 @@ mod repair;
 mod run;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod service;
+mod signals;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod slot;
 #[cfg(feature = "http")]
@@ -46,6 +47,8 @@ mod state;
 mod stores;
 mod table;
 mod topics;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod watch;
 
 pub use exit::Exit;
 
@@ -57,6 +60,7 @@ use clap::Parser;
 use cli::{Cli, Command, RepairArguments, StateArguments, StateCommand};
 use failure::Failure;
 use outlet::Outlet;
+use signals::Signals;
 use std::io::{self, Write};
 
 /// Gives a pipeline its whole command line, and runs what the arguments of this process ask for.
@@ -69,7 +73,12 @@ pub fn run(topology: Topology) -> Exit {
             return if is_mistake { Exit::Usage } else { Exit::Done };
         }
     };
-    let app = App { topology, sources: Sources { client: client(), ..Sources::of_process(cli.config, cli.set) } };
+    let sources = Sources { client: client(), ..Sources::of_process(cli.config, cli.set) };
+    let signals = match Signals::answered() {
+        Ok(signals) => signals,
+        Err(failure) => return failure.report(&mut io::stderr().lock(), &sources.scrubber(&topology)),
+    };
+    let app = App { topology, sources, signals };
     app.end_of(cli.command)
 }
 

@@ -17,6 +17,7 @@ use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
 use crate::app::stores::{open_note, open_stores};
+use crate::app::watch::Watch;
 use crate::engine::member::{Member, Ports, WorkerPorts};
 #[cfg(feature = "failpoints")]
 use crate::engine::protocol::failpoints::Failpoints as ServiceHook;
@@ -30,7 +31,7 @@ use crate::engine::status::Status;
 use crate::http::{self, About, Server, View};
 use crate::ports::Fault;
 use crate::ports::changelog::ChangelogReader;
-use crate::ports::clock::SystemClock;
+use crate::ports::clock::{Clock as _, SystemClock};
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::failpoint::failpoint;
 use crate::ports::history::TopicHistory;
@@ -41,7 +42,6 @@ use crate::ports::source::Subscription;
 use crate::ports::store::Stores;
 #[cfg(feature = "http")]
 use crate::settings::Origin;
-use signal_hook::consts::{SIGINT, SIGTERM};
 #[cfg(feature = "http")]
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,7 +50,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 #[cfg(feature = "http")]
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Interval at which signals and the member's health are looked at.
@@ -63,11 +62,6 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings_for(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|error| Failure::message(format!("signals cannot be handled: {error}")))?;
-    }
 
     // Everything that can be wrong is found before anything is written or any group is joined.
     check_client(&service.settings)?;
@@ -83,7 +77,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
         schema.maintain().map_err(database)?;
         baseline::note(&service)?;
     }
-    let maintenance = Maintenance::start(&service, schema, &stop).map_err(database)?;
+    let maintenance = Maintenance::start(&service, schema, &app.signals).map_err(database)?;
     let status = Arc::new(Status::default());
     #[cfg(feature = "http")]
     let page = Page::serve(&service, &status, &maintenance)?;
@@ -106,18 +100,22 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     #[cfg(feature = "http")]
     writeln!(out, "  page  http://{}", page.server.address())?;
     out.flush()?;
-    while !stop.load(Ordering::Acquire) && !running.is_stopping() {
+    let (clock, mut watch) = (SystemClock::default(), Watch::new(status));
+    while !app.signals.is_stopping() && !running.is_stopping() {
         std::thread::sleep(WATCH);
+        watch.look(clock.elapsed());
     }
-    tracing::info!("stopping: no more input; what is committed is published, then the group is left");
+    tracing::info!(
+        "stopping: no more input; what is committed is published, then the group is left; Ctrl-C ends the process at once"
+    );
     failpoint!(K17);
     running.stop();
     let result = running.join(DRAIN);
+    watch.end();
     if let Some(note) = note {
         note.end();
     }
-    stop.store(true, Ordering::Release);
-    maintenance.end();
+    drop(maintenance); // the slot outlives the last request of its producers
     result?;
     Ok(Exit::Done)
 }
@@ -275,6 +273,7 @@ fn member(
         };
         workers.push(WorkerPorts { rows, sink: open(0)?, spare: Some(open(1)?) });
     }
+    maintenance.joins();
     let kafka = service.kafka.clone();
     let changelogs: ChangelogFactory =
         Arc::new(move || Ok(Box::new(KafkaChangelog::connect(&kafka)?) as Box<dyn ChangelogReader>));

@@ -16,6 +16,10 @@ pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(2);
 /// Rest of the lease of a dead instance: one that has not renewed it for a second longer than a living one does.
 pub(super) const LEFT_OF_DEAD: Duration = LEASE.saturating_sub(RENEWED_EVERY).saturating_sub(Duration::from_secs(1));
 
+/// Longest time for which a slot that the settings name is waited for: the drain of a predecessor that was told to stop keeps its
+/// lease, and the lease of one that was killed ends by itself.
+const OUTWAIT: Duration = Duration::from_secs(40);
+
 /// Interval at which the slot from the settings is asked for.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -132,11 +136,11 @@ fn outwait(schema: &mut PostgresSchema, owner: &str, slot: u32, clock: &SystemCl
         match schema.lease_slot(owner, Some(slot), LEASE) {
             Ok(_) => return Ok(since),
             Err(fault) if !fault.is_retry() => return Err(fault),
-            Err(fault) if since > LEASE + LOOK => {
+            Err(fault) if since > OUTWAIT => {
                 // The database may also have been away.
                 let advice = "give each instance a slot of its own, or leave instance.slot out and each leases one";
                 return Err(Fault::fatal(format!(
-                    "instance.slot {slot} was not free within {LEASE:?}: {fault}; {advice}"
+                    "instance.slot {slot} was not free within {OUTWAIT:?}: {fault}; {advice}"
                 )));
             }
             Err(fault) => {

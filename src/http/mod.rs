@@ -29,8 +29,8 @@ mod stores;
 mod view;
 
 pub use report::{
-    DeclaredReport, HaltReport, InputReport, Number, Numbers, Report, RestoreReport, ShuffleReport, StoreReport,
-    TaskReport, ViolationReport,
+    DeclaredReport, HaltReport, InputReport, LettersReport, Number, Numbers, Report, RestoreReport, ShuffleReport,
+    StoreReport, TaskReport, ViolationReport,
 };
 pub use view::{About, Recovery, View};
 

@@ -2,7 +2,9 @@
 
 use super::view::{About, Recovery, View};
 use crate::engine::status::{Counted, Kind, METRICS, Metric, Place};
-use crate::engine::status::{DeclaredSource, Halt, Looked, RestoreStatus, Status, StoreStatus, Violations};
+use crate::engine::status::{
+    DeclaredSource, Halt, LettersOfCode, Looked, RestoreStatus, Status, StoreStatus, Violations,
+};
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::ports::source::TaskId;
 use serde::{Serialize, Serializer};
@@ -28,6 +30,8 @@ pub struct Report {
     pub halts: Vec<HaltReport>,
     /// Stores that are being made whole from their changelogs.
     pub restores: Vec<RestoreReport>,
+    /// Dead letters by source topic and code.
+    pub dead_letter_codes: Vec<LettersReport>,
     /// How sources keep to their declared partitioning.
     pub declared: Vec<DeclaredReport>,
     /// How sources lie that declare nothing, where a step keeps something by their keys.
@@ -120,6 +124,36 @@ impl From<(TaskId, RestoreStatus)> for RestoreReport {
             records: restore.records,
             bytes: restore.bytes,
             store: restore.store,
+        }
+    }
+}
+
+/// The dead letters of one source topic with one code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LettersReport {
+    /// The source topic.
+    pub source: String,
+    /// The code.
+    pub code: String,
+    /// Number published by this instance.
+    pub count: u64,
+    /// `topic-partition` of the latest one's record.
+    pub latest_source: String,
+    /// The offset of that record.
+    pub latest_offset: i64,
+    /// The cause, as that dead letter tells it.
+    pub latest_message: String,
+}
+
+impl From<((TopicName, String), LettersOfCode)> for LettersReport {
+    fn from(((topic, code), of): ((TopicName, String), LettersOfCode)) -> Self {
+        Self {
+            source: topic.to_string(),
+            code,
+            count: of.count,
+            latest_source: of.source.to_string(),
+            latest_offset: of.offset.0,
+            latest_message: of.message,
         }
     }
 }
@@ -319,6 +353,7 @@ impl Reporter {
                 })
                 .collect(),
             restores: status.restores().into_iter().map(RestoreReport::from).collect(),
+            dead_letter_codes: status.letters.by_code().into_iter().map(LettersReport::from).collect(),
             declared: status.declared.sources().into_iter().map(DeclaredReport::from).collect(),
             undeclared: status.undeclared.sources().into_iter().map(UndeclaredReport::from).collect(),
             needless_shuffles: status
@@ -408,6 +443,7 @@ mod tests {
             seconds: 6.0,
         };
         status.set_restore(halted, Some(restore));
+        status.letters.published(&source("readings", 2), Offset(41), "bad-json", "no JSON");
         status.declared.in_place(&source("clicks", 0).topic, 8, 80);
         status.declared.violated(&source("clicks", 2), Offset(6), 3);
         let looked = Looked { assumed: "murmur2", checked: 10, elsewhere: 2, by_crc32: 1 };
@@ -436,6 +472,8 @@ mod tests {
         r#","choices":[]}]"#,
         r#","restores":[{"sub_topology":0,"partition":1,"store":"usage","share":0.25"#,
         r#","records":25,"bytes":1000,"seconds_left":18.0}]"#,
+        r#","dead_letter_codes":[{"source":"readings","code":"bad-json","count":1,"latest_source":"readings-2""#,
+        r#","latest_offset":41,"latest_message":"no JSON"}]"#,
         r#","declared":[{"source":"clicks","checked":9,"bytes_not_shuffled":80"#,
         r#","violations":[{"source":"clicks-2","count":1,"first_offset":6,"expected_partition":3}]}]"#,
         r#","undeclared":[{"source":"orders","assumed":"murmur2","checked":10,"elsewhere":2,"by_crc32":1}]"#,
@@ -478,7 +516,7 @@ mod tests {
         let mut found = BTreeSet::new();
         numbers_of("", &serde_json::from_str(REPORTED).unwrap(), &mut found);
         // Numbers that say which one is meant, not how much there is.
-        let names = ["sub_topology", "partition", "expected_partition", "first_offset", "number"];
+        let names = ["sub_topology", "partition", "expected_partition", "first_offset", "latest_offset", "number"];
         found.retain(|path| !path.rsplit('.').next().is_some_and(|last| names.contains(&last)));
         let listed: BTreeSet<String> = METRICS.iter().filter_map(Metric::path).collect();
         assert_eq!(found, listed);

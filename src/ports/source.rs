@@ -10,6 +10,7 @@ use crate::flow::record::{NextOffset, Partition, Record, TopicName, TopicPartiti
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::fault::Fault;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,12 +42,19 @@ pub struct CopartitionGroup {
 }
 
 /// One task: a partition number of one sub-topology. It reads that number of the lead topic and of all companions.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
     /// Position in [`Subscription::groups`].
     pub sub_topology: usize,
     /// The partition number.
     pub partition: Partition,
+}
+
+/// For the log: `partition 3 of sub-topology 0`.
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "partition {} of sub-topology {}", self.partition.0, self.sub_topology)
+    }
 }
 
 /// Proof of membership, captured in the rebalance callback. It cannot be built without a member id and a generation

@@ -94,7 +94,7 @@ fn the_page_brings_its_own_files_and_forbids_all_others() {
     }
     // Every place that the script fills is there.
     let script = get(&server, "/page.js").2;
-    for id in ["tasks", "halts", "recovery", "curve", "state", "stores", "partitioning-list"] {
+    for id in ["tasks", "halts", "recovery", "curve", "state", "stores", "letter-list", "partitioning-list"] {
         assert!(page.contains(&format!("id=\"{id}\"")) && script.contains(id), "{id}");
     }
     assert!(script.contains("dd[data-suffix]"), "the tiles");
@@ -142,7 +142,7 @@ fn a_service_does_not_report_the_recovery_that_only_the_demo_sees() {
 fn a_pipeline_without_keyed_state_has_nothing_to_tell_of_it() {
     let (_, server) = start();
     let status: serde_json::Value = serde_json::from_str(&get(&server, "/status").2).unwrap();
-    for name in ["declared", "undeclared", "restores", "needless_shuffles"] {
+    for name in ["dead_letter_codes", "declared", "undeclared", "restores", "needless_shuffles"] {
         assert_eq!(status[name], serde_json::json!([]), "{name}");
     }
     assert_eq!(get(&server, "/stores/usage/ada").0, 404, "this pipeline keeps no store");

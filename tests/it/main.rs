@@ -10,6 +10,7 @@ mod failpoints;
 mod http;
 mod outputs;
 mod settings;
+mod signals;
 #[cfg(feature = "http")]
 mod stores;
 mod topics;

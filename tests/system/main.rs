@@ -33,6 +33,7 @@ mod keyed_setup;
 mod late;
 #[path = "../oracle/laws/mod.rs"]
 mod laws;
+mod life;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[allow(dead_code, reason = "what is drawn for the simulation alone")]
 #[path = "../draw/literal.rs"]

@@ -15,6 +15,7 @@ use crate::app::cli::{DemoArguments, Output};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::logging;
+use crate::app::signals::Signals;
 use crate::engine::member::Running;
 use crate::engine::protocol::order::Hook;
 use crate::engine::status::{Counter, Status};
@@ -23,10 +24,8 @@ use crate::settings::{LogLevel, Origin, Settings};
 use crash::CrashPoint;
 use feeder::{ACCOUNTS, Feeder};
 use recovery::{Recoveries, Recovery};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use summary::Summary;
 use ticker::{Ticker, grouped};
@@ -42,7 +41,7 @@ const DRAIN: Duration = Duration::from_mins(1);
 pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings_for(&[])?;
     logging::start(&quiet(&settings));
-    let stop = stop_signal()?;
+    app.signals.hold();
     let world = World::open(arguments.db_filename.as_deref())?;
     let mut silent = io::sink();
     let is_json = arguments.output.output == Output::Json;
@@ -54,7 +53,7 @@ pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) ->
     demo.greet(&format!("http://{}", page.address()))?;
     #[cfg(not(feature = "http"))]
     demo.greet("none: this build lacks the feature `http`")?;
-    demo.run(&stop)?;
+    demo.run(&app.signals)?;
     let summary = demo.summary()?;
     if is_json {
         crate::app::table::json(&summary, out)?;
@@ -71,17 +70,6 @@ fn quiet(settings: &Settings) -> Settings {
         settings.log.level = LogLevel::Warn;
     }
     settings
-}
-
-/// Set by Ctrl-C and SIGTERM; the second one ends the process on the spot.
-fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|error| Failure::message(format!("signals cannot be handled: {error}")))?;
-    }
-    Ok(stop)
 }
 
 /// A running demo.
@@ -161,7 +149,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Feeds and kills until it is time to stop, and works off the rest.
-    fn run(&mut self, stop: &AtomicBool) -> Result<(), Failure> {
+    fn run(&mut self, signals: &Signals) -> Result<(), Failure> {
         let clock = Arc::clone(&self.world.clock);
         let mut worker = self.start()?;
         let (log, status) = (self.world.log.clone(), Arc::clone(&self.status));
@@ -171,7 +159,7 @@ impl<'a> Demo<'a> {
         let crash_every = Duration::from_millis(self.arguments.crash_every_ms);
         let mut next_crash = start + crash_every;
         let mut ticker = Ticker::new(start, &self.status);
-        while !stop.load(Ordering::Acquire) && end.is_none_or(|end| clock.elapsed() < end) && !feeder.has_failed() {
+        while !signals.is_stopping() && end.is_none_or(|end| clock.elapsed() < end) && !feeder.has_failed() {
             std::thread::sleep(WATCH);
             let now = clock.elapsed();
             if now >= next_crash {

@@ -14,6 +14,10 @@ use std::collections::HashMap;
 /// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
 const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
 
+/// The rest of the names of the headers that hold a dead letter's code and its message for people.
+const CODE: &str = "exception-fqcn";
+const CAUSE: &str = "exception-message";
+
 /// Begins the names of headers that have a meaning for Tidegate.
 const OWN_PREFIX: &str = "tg_";
 
@@ -74,6 +78,16 @@ pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
 #[must_use]
 pub fn is_dead_letter(row: &OutboxRow) -> bool {
     row.headers.iter().any(|header| header.name.starts_with(DEAD_LETTER_PREFIX))
+}
+
+/// Code and message of a dead letter; `None` for any other row.
+pub(crate) fn cause_of(row: &OutboxRow) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let text = |name: &str| {
+        // The last one is ours: a record's own header of that name would stand before it.
+        let is_it = |header: &&Header| header.name.strip_prefix(DEAD_LETTER_PREFIX) == Some(name);
+        row.headers.iter().rev().find(is_it)?.value.as_deref().map(String::from_utf8_lossy)
+    };
+    Some((text(CODE)?, text(CAUSE)?))
 }
 
 /// The outbox row of a changelog record. Without a value it is a tombstone.
@@ -160,9 +174,9 @@ fn explain(
     add("original-timestamp", timestamp.0.to_be_bytes().into());
     add("original-timestamp-type", b"CreateTime".into());
     add("original-consumer-group", group.into());
-    add("exception-fqcn", beginning(reject.code(), CODE_BYTES).into());
+    add(CODE, beginning(reject.code(), CODE_BYTES).into());
     // One line: a message may quote the payload's own line breaks.
-    add("exception-message", message.replace(['\n', '\r'], " ").into_bytes());
+    add(CAUSE, message.replace(['\n', '\r'], " ").into_bytes());
     if message.len() < reject.message().len() {
         headers.push(Header::new(MESSAGE_OMITTED_HEADER, (reject.message().len() - message.len()).to_string()));
     }

@@ -2,6 +2,9 @@
 
 use crate::engine::mailbox::{Left, ToExecutor};
 use crate::engine::outbound::publication::{Part, Publication};
+use crate::engine::mailbox::{Left, ToStage};
+use crate::engine::outbound::message::cause_of;
+use crate::engine::outbound::publication::{Outbound, Part, Publication};
 use crate::engine::relay::Relay;
 use crate::engine::status::Counter;
 use crate::flow::record::{NextOffset, TopicPartition};
@@ -49,6 +52,11 @@ impl Relay {
         for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {
             let age = u64::try_from(now.0.saturating_sub(timestamp.0)).unwrap_or(0);
             self.status.age_at_publication.add(Duration::from_millis(age));
+        }
+        for Outbound { row, .. } in &publication.rows {
+            if let Some((code, message)) = cause_of(row) {
+                self.status.letters.published(&row.source, row.source_offset, &code, &message);
+            }
         }
         for part in &publication.parts {
             self.tell_published(publication, part, part.to);

@@ -99,6 +99,7 @@ const INPUT: Place = Place::Part("tasks[].inputs[]");
 const STORE: Place = Place::Part("tasks[].stores[]");
 const HALT: Place = Place::Part("halts[]");
 const RESTORE: Place = Place::Part("restores[]");
+const LETTERS: Place = Place::Part("dead_letter_codes[]");
 const DECLARED: Place = Place::Part("declared[]");
 const VIOLATION: Place = Place::Part("declared[].violations[]");
 const UNDECLARED: Place = Place::Part("undeclared[]");
@@ -161,6 +162,8 @@ table! {
         "Bytes of the keys and values of these records.";
     is Kind::Gauge, "seconds_left", "seconds", RESTORE,
         "Time to go at the speed so far; `null` while nothing has been read.";
+    is Kind::Total, "count", "dead letters", LETTERS,
+        "Dead letters of one source topic with one code that this instance has published.";
     is Kind::Total, "checked", "records", DECLARED,
         "Records of a declared source that were compared with the declaration.";
     is Kind::Total, "bytes_not_shuffled", "bytes", DECLARED,

@@ -2,6 +2,7 @@
 
 mod ages;
 mod declarations;
+mod letters;
 mod metrics;
 mod restores;
 mod state;
@@ -9,6 +10,7 @@ mod state;
 pub use ages::Ages;
 pub(crate) use declarations::Held;
 pub use declarations::{Declarations, DeclaredSource, Looked, Shuffles, Undeclared, Violations};
+pub use letters::{DeadLetters, LettersOfCode};
 pub use metrics::{Counted, Counter, Kind, METRICS, Metric, Place};
 pub use restores::RestoreStatus;
 pub use state::State;
@@ -32,6 +34,8 @@ pub struct Status {
     pub undeclared: Undeclared,
     /// Changes of key that may not be needed.
     pub shuffles: Shuffles,
+    /// Dead letters published, by their cause.
+    pub letters: DeadLetters,
     /// Age of records, from their timestamp to the commit of the Kafka transaction that tells of them.
     pub age_at_publication: Ages,
     is_member: AtomicBool,

@@ -35,6 +35,7 @@ function show(report) {
   showCurve(report.records_per_s);
   showTasks(report.tasks);
   showStores(report.tasks, report.restores);
+  showLetters(report.dead_letter_codes);
   showPartitioning(report.declared, report.undeclared, report.needless_shuffles);
   showHalts(report.halts);
 }
@@ -87,6 +88,15 @@ function showStores(tasks, restores) {
   }
   element("keyed").hidden = !body.children.length;
   element("stores").replaceWith(body);
+}
+
+function showLetters(codes) {
+  const list = element("letter-list");
+  list.replaceChildren();
+  for (const { source, code, count, latest_source: at, latest_offset: offset, latest_message: message } of codes) {
+    add(list, "li", `${source}: ${number.format(count)} with the code ${code}, the latest for ${at} at offset ${offset}: ${message}`);
+  }
+  element("letters").hidden = !list.children.length;
 }
 
 function showPartitioning(declared, undeclared, shuffles) {

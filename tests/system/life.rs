@@ -1,0 +1,156 @@
+//! The life of a process: its start, the lines that it writes, the signals that end it.
+
+use crate::rig::{Feed, Instance, World, until};
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const IDS: i64 = 100;
+
+/// The address of the page of the process that was started last.
+fn page(instance: &Instance) -> Result<String, String> {
+    let log = instance.log();
+    let page = log.lines().rev().find_map(|line| line.trim().strip_prefix("page  http://"));
+    page.map(str::to_owned).ok_or(log)
+}
+
+fn ask(address: &str, path: &str) -> String {
+    let mut answer = String::new();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Lines that say the same, whatever their numbers are, by how often they stand in one minute of the log.
+fn worst_line(log: &str) -> (String, usize) {
+    let mut minutes: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains("Z ")) {
+        let (at, text) = line.split_once("Z ").unwrap();
+        let minute: String = at.chars().take("2026-11-29T10:00".len()).collect();
+        let text: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        *minutes.entry((minute, text)).or_default() += 1;
+    }
+    minutes.into_iter().map(|((_, text), count)| (text, count)).max_by_key(|(_, count)| *count).unwrap_or_default()
+}
+
+fn started(world: &World, name: &str) -> (Instance, String) {
+    let before = world.folder().join(format!("{name}.log"));
+    let pages = |text: &str| text.matches("page  http://").count();
+    let seen = pages(&std::fs::read_to_string(&before).unwrap_or_default());
+    let instance = world.instance(name);
+    let address = until("the page is there", Duration::from_secs(30), || {
+        if pages(&instance.log()) > seen { page(&instance) } else { Err(instance.log()) }
+    });
+    (instance, address)
+}
+
+/// Somebody always looks at the page, so that its thread is busy with what the service owns.
+#[test]
+fn a_service_that_is_stopped_many_times_writes_no_panic() {
+    let Some(world) = World::new("stops", IDS) else { return };
+    let mut feed = Feed::new(&world, IDS, 31);
+    for number in 0..12_u64 {
+        let (mut instance, address) = started(&world, "only");
+        let mut events = TcpStream::connect(&address).unwrap();
+        write!(events, "GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        feed.send(100, Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(number * 200));
+        let stopping = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                for path in ["/status", "/readyz", "/stores", "/"].into_iter().cycle().take(400) {
+                    let Ok(mut stream) = TcpStream::connect(&address) else { return };
+                    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            });
+            let (status, _) = instance.terminate(Duration::from_secs(15));
+            let _ = asking.join();
+            status
+        });
+        assert!(stopping.success(), "{}", instance.log());
+    }
+    let log = std::fs::read_to_string(world.folder().join("only.log")).unwrap();
+    for words in ["panicked", "ERROR", "Cannot drop", "RUST_BACKTRACE"] {
+        let found: Vec<&str> = log.lines().filter(|line| line.contains(words)).collect();
+        assert_eq!(found, Vec::<&str>::new(), "{words}");
+    }
+    let _instance = world.instance("after");
+    world.judge(&feed, Duration::from_secs(30));
+}
+
+#[test]
+fn thousands_of_dead_letters_make_a_few_lines_and_no_line_comes_often() {
+    let Some(world) = World::new("letters", IDS) else { return };
+    let (mut instance, address) = started(&world, "only");
+    instance.wait_log("all 12 partitions of this instance run", Duration::from_secs(30));
+    assert!(instance.log().contains("partitions=\"readings 0-11\""), "{}", instance.log());
+    let mut feed = Feed::new(&world, IDS, 32);
+    let bad = |feed: &mut Feed, count: i32| {
+        for number in 0..count {
+            let number = 1 + number % 100;
+            feed.raw("readings", None, Some(number.to_string().as_bytes()), Some(b"\0\0\0\0*{\"value\": 1.0}"));
+        }
+        feed.flush();
+    };
+    bad(&mut feed, 1);
+    instance.wait_log("records became dead letters, in readings-dlt", Duration::from_secs(10));
+    bad(&mut feed, 3_000);
+    until("all are counted", Duration::from_secs(60), || {
+        let answer = ask(&address, "/status");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let status: serde_json::Value = serde_json::from_str(body).unwrap();
+        let codes = &status["dead_letter_codes"];
+        let is_all = codes[0]["count"] == 3_001 && codes[0]["source"] == "readings" && codes[0]["code"] == "bad-json";
+        if is_all { Ok(()) } else { Err(codes.to_string()) }
+    });
+    assert!(ask(&address, "/readyz").contains(" 200 "));
+    assert!(instance.terminate(Duration::from_secs(15)).0.success());
+    let log = instance.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("records became dead letters")).collect();
+    assert!((2..=4).contains(&lines.len()), "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("WARN") && line.contains("code=\"bad-json\"")), "{lines:?}");
+    let new = |line: &&str| line.split_once(" new=").unwrap().1.split(' ').next().unwrap().parse::<u64>().unwrap();
+    assert_eq!(lines.iter().map(new).sum::<u64>(), 3_001, "{lines:?}");
+    assert_eq!(log.matches("all 12 partitions of this instance run").count(), 1);
+    assert!(!log.contains("TaskId") && !log.contains("panicked"), "{log}");
+    let (line, count) = worst_line(&log);
+    assert!(count <= 20, "{count} times in a minute: {line}");
+}
+
+#[test]
+fn the_slot_outlives_a_drain_and_a_second_ctrl_c_ends_it_at_once() {
+    let Some(world) = World::new("drain", IDS) else { return };
+    let (mut instance, _) = started(&world, "only");
+    instance.wait_log("all 12 partitions of this instance run", Duration::from_secs(30));
+    let leases = || world.number("SELECT count(*) FROM tidegate.slot WHERE expires_at > clock_timestamp()");
+    assert_eq!(leases(), 1);
+    let mut feed = Feed::new(&world, IDS, 33);
+    std::thread::scope(|scope| {
+        let hold = "BEGIN; LOCK TABLE tidegate.position IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT";
+        scope.spawn(|| world.sql(hold));
+        std::thread::sleep(Duration::from_millis(500));
+        feed.send(100, Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(500)); // its batch waits for the lock
+        instance.signal("INT");
+        instance.wait_log("stopping: no more input", Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(1_500));
+        assert!(instance.is_running(), "{}", instance.log());
+        assert_eq!(leases(), 1, "its producers may still send under the slot's names");
+        instance.signal("INT");
+        assert_eq!(instance.end(Duration::from_secs(1)).code(), Some(130));
+    });
+
+    // Nothing is left of a start that fails, and a closed terminal is a polite stop.
+    world.sql("DELETE FROM tidegate.slot");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http.address={}", taken.local_addr().unwrap());
+    let mut failing = world.instance_with("failing", &["--set", &at]);
+    assert_eq!(failing.end(Duration::from_secs(30)).code(), Some(1), "{}", failing.log());
+    assert_eq!(world.number("SELECT count(*) FROM tidegate.slot"), 0, "{}", failing.log());
+    let (mut instance, _) = started(&world, "hung-up");
+    instance.signal("HUP");
+    assert!(instance.end(Duration::from_secs(15)).success(), "{}", instance.log());
+    assert_eq!(world.number("SELECT count(*) FROM tidegate.slot"), 0);
+}
