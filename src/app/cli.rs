@@ -27,9 +27,11 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     #[command(about = "Run the pipeline on Kafka and PostgreSQL until it is told to stop")]
-    #[command(after_help = "SIGTERM, SIGINT and SIGHUP finish what is begun, publish it, leave the group and end with 0. A second \
+    #[command(
+        after_help = "SIGTERM, SIGINT and SIGHUP finish what is begun, publish it, leave the group and end with 0. A second \
     Ctrl-C ends it at once.\n\n\
-    Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate --set kafka.bootstrap_servers=localhost:9092 run")]
+    Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate --set kafka.bootstrap_servers=localhost:9092 run"
+    )]
     Run,
     /// Run the pipeline over an in-process log, feed it, kill it now and then, and audit the result
     #[command(after_help = "Needs no Kafka and no database: a model, not for production.\n\n\

@@ -171,8 +171,13 @@ impl Page {
         let serve = |address| http::serve(address, Arc::clone(&view) as Arc<dyn View>);
         let server = match serve(address) {
             Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
-                tracing::info!(error = %fault, "the default address is taken; serving the page on a free port");
-                serve(SocketAddr::new(address.ip(), 0))
+                let served = serve(SocketAddr::new(address.ip(), 0))?;
+                tracing::warn!(
+                    address = %served.address(),
+                    error = %fault,
+                    "the default address is taken; the page has a free port, which `state` must be told (--address)"
+                );
+                Ok(served)
             }
             served => served,
         }?;

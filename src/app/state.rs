@@ -5,18 +5,23 @@ use crate::app::cli::{Output, StateArguments, StateCommand};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::table;
-use crate::http::client::{encode, get};
+use crate::http::client::{Answer as Reply, encode, get};
 use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;
 
-/// Longest time for each step of an instance's answer: longer than it waits for its workers and for others.
+/// Longest time for an instance's answer: longer than it waits for its workers and for others.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// How to find an instance.
+const ADVICE: &str = "name one that runs with --address, as it prints it at its start (page  http://…)";
+
 pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let address = match &arguments.address {
-        Some(address) => address.clone(),
-        None => app.settings_for(&[])?.http.address.to_string(),
+    let settings = app.settings_for(&[])?;
+    let topology = app.topology.clone().renamed(&settings.pipeline.name);
+    let (address, origin) = match &arguments.address {
+        Some(address) => (address.clone(), "--address".to_owned()),
+        None => (settings.http.address.to_string(), format!("http.address: {}", settings.origin_of("http.address"))),
     };
     let path = match &arguments.command {
         StateCommand::Get { store, key, .. } => format!("/stores/{}/{}", encode(store), encode(key)),
@@ -28,11 +33,16 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         // Asks no instance, and is handled before this.
         StateCommand::Rebuild(_) => return Err(Failure::message("state rebuild: no instance does that")),
     };
-    let (code, body) = get(&address, &path, None, ANSWER).map_err(|error| {
-        Failure::message(format!(
-            "state: no instance answers at {address} ({error}); name one that runs with --address, as it prints it at its start"
-        ))
+    let Reply { code, pipeline, body } = get(&address, &path, None, ANSWER).map_err(|error| {
+        Failure::message(format!("state: no instance answers at {address} ({error}, {origin}); {ADVICE}"))
     })?;
+    if pipeline.as_deref() != Some(topology.name()) {
+        let who = pipeline.map_or_else(|| "another program".into(), |name| format!("pipeline {name}"));
+        return Err(Failure::message(format!(
+            "state: at {address} ({origin}) answers {who}, and no instance of {}; {ADVICE}",
+            topology.name()
+        )));
+    }
     let answer: Value = serde_json::from_str(&body)
         .map_err(|_| Failure::message(format!("state: {address} answers {code}, and not as Tidegate does")))?;
     let output = match &arguments.command {
@@ -84,6 +94,10 @@ fn entries(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn sizes(answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+    if items(answer, "stores").next().is_none() {
+        writeln!(out, "the pipeline keeps no stores")?;
+        return Ok(());
+    }
     let mut rows = vec![["STORE", "PARTITION", "KEYS", "UNWRITTEN", "BYTES", "OWNER"].map(ToString::to_string)];
     for store in items(answer, "stores") {
         for partition in items(store, "partitions") {

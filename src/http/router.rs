@@ -1,5 +1,6 @@
 //! Which path answers what.
 
+use super::client::PIPELINE;
 use super::shared::{Reads, Shared};
 use super::view::View;
 use super::{health, page, stores};
@@ -28,6 +29,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 const STREAMS_MAX: usize = 32;
 
 pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) -> Router {
+    // A name that no header can hold is told in the body alone.
+    let pipeline = HeaderValue::from_str(&view.about().pipeline).ok();
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", &page::INDEX)))
         .route("/page.css", get(async || file("text/css; charset=utf-8", page::STYLES)))
@@ -47,7 +50,7 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .fallback(|| async {
             (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status, the stores at /stores\n")
         })
-        .layer(map_response(with_headers))
+        .layer(map_response(move |response| with_headers(response, pipeline.clone())))
         .with_state(Shared {
             view,
             reads: Reads::default(),
@@ -57,7 +60,10 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         })
 }
 
-async fn with_headers(mut response: Response) -> Response {
+async fn with_headers(mut response: Response, pipeline: Option<HeaderValue>) -> Response {
+    if let Some(pipeline) = pipeline {
+        response.headers_mut().insert(HeaderName::from_static(PIPELINE), pipeline);
+    }
     let headers: [(HeaderName, &str); 4] = [
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),

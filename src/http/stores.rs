@@ -13,6 +13,8 @@ use super::shared::Shared;
 use super::view::View;
 use super::{client, place};
 use crate::engine::query::{Entry, Reading, Refusal, Standing, Unready, Wanted, cut, from_hex, to_hex};
+use crate::ports::Clock as _;
+use crate::ports::clock::SystemClock;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
@@ -26,8 +28,10 @@ use std::time::Duration;
 
 /// Set on a question that comes from another instance.
 const FORWARDED: &str = "x-tidegate-forwarded";
-/// How long another instance may take for each step of its answer.
+/// How long another instance may take for its answer.
 const FORWARD_WAIT: Duration = Duration::from_secs(5);
+/// How long all others may take together: less than a client waits.
+const OTHERS_WAIT: Duration = Duration::from_secs(9);
 /// So many other instances are asked at a time.
 const FORWARDS_MAX: usize = 8;
 /// Entries of an answer, unless the question says otherwise; and the most that may be asked for.
@@ -78,8 +82,11 @@ struct Missing {
 pub(super) async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let is_forwarded = headers.contains_key(FORWARDED);
     answered(shared, true, is_forwarded, move |view, is_gone| {
-        let gather =
-            |store: String| Gather { view, store: &store, wanted: Wanted::Size, limit: 0, is_forwarded, is_gone }.run();
+        let others = Others::default();
+        let gather = |store: String| {
+            let wanted = Wanted::Size;
+            Gather { view, store: &store, wanted, limit: 0, is_forwarded, is_gone, others: &others }.run()
+        };
         let answers: Result<Vec<Answer>, Refusal> = view.stores().into_iter().map(gather).collect();
         match answers {
             Ok(stores) => body(StatusCode::OK, &json!({ "stores": stores })),
@@ -101,7 +108,7 @@ pub(super) async fn many(
     };
     let is_forwarded = headers.contains_key(FORWARDED);
     answered(shared, true, is_forwarded, move |view, is_gone| {
-        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone }.respond()
+        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone, others: &Others::default() }.respond()
     })
     .await
 }
@@ -113,7 +120,7 @@ pub(super) async fn one(
 ) -> Response {
     let (wanted, limit, is_forwarded) = (Wanted::Key(key), LIMIT_MAX, headers.contains_key(FORWARDED));
     answered(shared, false, is_forwarded, move |view, is_gone| {
-        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone }.respond()
+        Gather { view, store: &store, wanted, limit, is_forwarded, is_gone, others: &Others::default() }.respond()
     })
     .await
 }
@@ -177,6 +184,19 @@ struct Gather<'a> {
     limit: usize,
     is_forwarded: bool,
     is_gone: &'a dyn Fn() -> bool,
+    others: &'a Others,
+}
+
+/// The time that the other instances may take for one question of a client, whatever the number of stores and of instances.
+#[derive(Default)]
+struct Others(SystemClock);
+
+impl Others {
+    /// What is left for the next ones; `None` at the end.
+    fn left(&self) -> Option<Duration> {
+        let left = OTHERS_WAIT.saturating_sub(self.0.elapsed()).min(FORWARD_WAIT);
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 impl Gather<'_> {
@@ -253,11 +273,17 @@ impl Gather<'_> {
             if (self.is_gone)() {
                 return;
             }
+            let Some(within) = self.others.left() else {
+                for (owner, partitions) in some {
+                    answer.add(owner, partitions, Err(UNASKED.into()), ends);
+                }
+                continue;
+            };
             let path = self.path();
             let told: Vec<Result<Answer, String>> = thread::scope(|scope| {
                 let ask = |owner: &str| {
                     let (owner, path) = (owner.to_owned(), &path);
-                    scope.spawn(move || ask(&owner, path))
+                    scope.spawn(move || ask(&owner, path, within))
                 };
                 let asked: Vec<_> = some.iter().map(|(owner, _)| ask(owner)).collect();
                 asked.into_iter().map(|asked| asked.join().unwrap_or_else(|_| Err(SILENT.into()))).collect()
@@ -285,21 +311,23 @@ impl Gather<'_> {
 }
 
 const SILENT: &str = "its owner did not answer";
+const UNASKED: &str = "its owner was not asked: other owners took all the time that there is";
 const OUT_OF_REACH: &str =
     "its owner listens on its own machine only; set http.address, or http.advertised_address, to one that others reach";
 
 /// Asks another instance.
-fn ask(owner: &str, path: &str) -> Result<Answer, String> {
+fn ask(owner: &str, path: &str, within: Duration) -> Result<Answer, String> {
     /// An answer that tells nothing.
     #[derive(Deserialize)]
     struct Refused {
         error: String,
     }
-    let (_, text) = client::get(owner, path, Some((FORWARDED, "1")), FORWARD_WAIT).map_err(|error| {
+    let answer = client::get(owner, path, Some((FORWARDED, "1")), within).map_err(|error| {
         tracing::debug!(owner, %error, "another instance did not answer for its partitions");
         SILENT.to_owned()
     })?;
-    serde_json::from_str(&text).map_err(|_| match serde_json::from_str(&text) {
+    let text = &answer.body;
+    serde_json::from_str(text).map_err(|_| match serde_json::from_str(text) {
         Ok(Refused { error }) => format!("its owner answers: {error}"),
         Err(_) => SILENT.into(),
     })

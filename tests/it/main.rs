@@ -9,6 +9,8 @@ mod failpoints;
 #[cfg(feature = "http")]
 mod http;
 mod outputs;
+#[cfg(feature = "http")]
+mod page;
 mod settings;
 mod signals;
 #[cfg(feature = "http")]

@@ -411,7 +411,7 @@ fn the_command_line_asks_a_running_instance() {
     let (one, two) = pair(false);
     let address = one.address().to_string();
     let run = |arguments: &[&str]| {
-        let mut all = vec!["state", "--address", &address];
+        let mut all = vec!["--set", "pipeline.name=usage", "state", "--address", &address];
         all.extend(arguments);
         let output = tidegate(&all, &[]);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -430,7 +430,30 @@ fn the_command_line_asks_a_running_instance() {
     assert!(code == Some(0) && out.contains("usage  0          1     0          32     this instance"), "{out}");
     let (code, _, err) = run(&["get", "usage", "anna"]);
     assert_eq!((code, err.as_str()), (Some(1), "state: no such key\n"));
+    let output = tidegate(&["state", "--address", &address, "size"], &[]);
+    let err = String::from_utf8(output.stderr).unwrap();
+    let stranger =
+        format!("state: at {address} (--address) answers pipeline usage, and no instance of scoring; name one");
+    assert!(output.status.code() == Some(1) && err.starts_with(&stranger), "{err}");
     drop(one);
     let (code, _, err) = run(&["size"]);
     assert!(code == Some(1) && err.contains("no instance answers at") && err.contains("--address"), "{err}");
+}
+
+/// The port is taken by whatever it is, and the instance of ours has a free one.
+#[test]
+fn the_command_line_takes_no_strangers_answer() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stranger = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = std::io::Read::read(&mut stream, &mut [0; 4_096]).unwrap();
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\n\r\n{\"stores\":[]}").unwrap();
+    });
+    let output = tidegate(&["--set", &format!("http.address={address}"), "state", "size"], &[]);
+    stranger.join().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    let told =
+        format!("state: at {address} (http.address: flag --set) answers another program, and no instance of scoring;");
+    assert!(output.status.code() == Some(1) && output.stdout.is_empty() && err.starts_with(&told), "{err}");
 }

@@ -121,8 +121,8 @@ fn ask(pipeline: &str, told: &str) -> Result<Answer, String> {
     use serde::Deserialize;
     use std::time::Duration;
 
-    /// Longest time for each step of an instance's answer.
-    const STEP: Duration = Duration::from_secs(3);
+    /// Longest time for an instance's answer.
+    const WITHIN: Duration = Duration::from_secs(3);
 
     #[derive(Deserialize)]
     struct Status {
@@ -157,10 +157,10 @@ fn ask(pipeline: &str, told: &str) -> Result<Answer, String> {
             format!("its instance listens at {shown} on another machine only (http.advertised_address)")
         });
     };
-    let (_, text) = client::get(address, "/status", None, STEP)
+    let answer = client::get(address, "/status", None, WITHIN)
         .map_err(|error| format!("its instance at {address} does not answer ({error})"))?;
     let status: Status =
-        serde_json::from_str(&text).map_err(|_| format!("what answers at {address} is not Tidegate"))?;
+        serde_json::from_str(&answer.body).map_err(|_| format!("what answers at {address} is not Tidegate"))?;
     if status.pipeline != pipeline {
         return Err(format!("at its instance's address {address} answers pipeline {}", status.pipeline));
     }

@@ -140,6 +140,43 @@ function showHalts(halts) {
   }
 }
 
-const events = new EventSource("/events");
-events.onmessage = (event) => show(JSON.parse(event.data));
-events.onerror = () => { say("state", "no connection; trying again"); element("state").className = "bad"; };
+// Numbers come once a second. A stream that ends in anything but 200 (a proxy's 502 while the service starts) is closed for good
+// by the browser, and one whose packets just stop says nothing at all: both are opened anew from here.
+const QUIET_MS = 5000;
+const AGAIN_MS = 2000;
+let events;
+let heardAt = Date.now();
+let openedAt = 0;
+
+function listen() {
+  if (events) events.close();
+  openedAt = Date.now();
+  events = new EventSource("events");
+  events.onmessage = (event) => {
+    heardAt = Date.now();
+    document.body.classList.remove("stale");
+    try {
+      show(JSON.parse(event.data));
+    } catch (error) {
+      lost(`this page cannot show what the service tells, most likely since it is of another release: reload it (${error})`);
+    }
+  };
+}
+
+function lost(text) {
+  say("state", text);
+  element("state").className = "bad";
+  document.body.classList.add("stale");
+}
+
+function watch() {
+  const now = Date.now();
+  const isClosed = events.readyState === EventSource.CLOSED;
+  if (isClosed || now - heardAt > QUIET_MS) {
+    lost(`no connection; the numbers are ${number.format(Math.round((now - heardAt) / 1000))} s old; trying again`);
+    if (now - openedAt >= (isClosed ? AGAIN_MS : QUIET_MS)) listen();
+  }
+}
+
+listen();
+setInterval(watch, 1000);
