@@ -47,15 +47,36 @@ impl App {
         )))
     }
 
-    /// The pipeline under the name that the settings give it, as `run` has it.
-    pub(super) fn named(&self) -> Result<Topology, Failure> {
-        let named = self.topology.clone().renamed(&self.settings_for(&[])?.pipeline.name);
-        named.validate().map_err(Failure::Topology)?;
-        Ok(named)
+    /// The pipeline as the settings have it.
+    pub(super) fn pipeline(&self) -> Result<Topology, Failure> {
+        as_set(&self.topology, &self.settings_for(&[])?)
     }
 
     /// The settings for a command that cannot do without `needs`: everything that is wrong or missing comes at once.
     pub(super) fn settings_for(&self, needs: &[Need]) -> Result<Settings, Failure> {
         Ok(Settings::load_for(needs, &self.topology, self.sources.clone())?)
+    }
+}
+
+/// The pipeline under the name and with the thresholds of the settings.
+///
+/// # Errors
+/// Where it cannot have that name.
+pub(super) fn as_set(topology: &Topology, settings: &Settings) -> Result<Topology, Failure> {
+    let topology = topology.clone().renamed(&settings.pipeline.name);
+    topology.validate().map_err(Failure::Topology)?;
+    apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
+    Ok(topology)
+}
+
+/// Puts thresholds in force by name; names that the topology does not have were refused with the settings.
+pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<Item = (&'a str, f64)>) {
+    for (name, value) in values {
+        if let Some(threshold) = topology.thresholds().iter().find(|threshold| threshold.name() == name)
+            && threshold.value().to_bits() != value.to_bits()
+        {
+            tracing::info!(threshold = name, from = threshold.value(), to = value, "threshold changed");
+            threshold.set(value);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `describe`: what the pipeline reads, writes and needs, from its declaration alone.
+//! `describe`: what the pipeline reads, writes and needs, from its declaration and the settings of its name and thresholds.
 
 use crate::app::cli::{Output, OutputArguments};
 use crate::app::exit::Exit;

@@ -2,7 +2,8 @@
 //! Where there is a database, another one looks after the outbox, since that may take longer than a lease holds.
 
 use crate::adapters::postgres::PostgresSchema;
-use crate::app::service::{Service, apply_thresholds};
+use crate::app::application::apply_thresholds;
+use crate::app::service::Service;
 use crate::app::signals::Signals;
 use crate::app::slot::{RENEWED_EVERY, Slot, random_word};
 use crate::flow::Topology;

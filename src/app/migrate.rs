@@ -12,7 +12,7 @@ use std::io::Write;
 pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     if app.topology.tables().is_empty() {
         // Done, since a deployment runs it before any pipeline.
-        writeln!(out, "ok  nothing to migrate: pipeline {} has no rows", app.topology.name())?;
+        writeln!(out, "ok  nothing to migrate: pipeline {} has no rows", app.pipeline()?.name())?;
         return Ok(Exit::Done);
     }
     let settings = app.settings_for(&[Need::Database])?;

@@ -130,7 +130,7 @@ impl App {
 
     fn command(&self, command: Command, out: &mut dyn Write) -> Result<Exit, Failure> {
         match command {
-            Command::Describe(arguments) => describe::describe(&self.named()?, arguments, out),
+            Command::Describe(arguments) => describe::describe(&self.pipeline()?, arguments, out),
             Command::Topics(arguments) => topics::topics(self, &arguments, out),
             Command::Config(arguments) => config::config(self, &arguments, out),
             #[cfg(not(all(feature = "kafka", feature = "postgres")))]

@@ -61,7 +61,7 @@ pub(super) fn repair(
         writeln!(out, "nothing to do")?;
         return Ok(Exit::Done);
     }
-    if !arguments.yes && !confirm(&action.to_string(), "write this", out)? {
+    if !arguments.yes && !confirm(&action.to_string(), "write this", &service.place()?)? {
         writeln!(out, "nothing was changed")?;
         return Ok(Exit::Failed);
     }

@@ -2,6 +2,7 @@
 
 use crate::adapters::kafka::{GroupProtocol, KafkaAdmin, KafkaHistory, KafkaSettings, MAX_POLL_INTERVAL};
 use crate::adapters::postgres::{PostgresHistory, PostgresRows, PostgresSchema};
+use crate::app::application::as_set;
 use crate::app::failure::Failure;
 use crate::app::reach;
 use crate::flow::Topology;
@@ -33,12 +34,22 @@ impl Service {
     /// # Errors
     /// Where the pipeline cannot be as the settings name it.
     pub(super) fn new(topology: &Topology, settings: Settings) -> Result<Self, Failure> {
-        let topology = topology.clone().renamed(&settings.pipeline.name);
-        topology.validate().map_err(Failure::Topology)?;
-        apply_thresholds(&topology, settings.pipeline.thresholds.iter().map(|(name, value)| (name.as_str(), *value)));
+        let topology = as_set(topology, &settings)?;
         let reports_offsets = !topology.changelogs().is_empty(); // checkpoints of the stores are made of them
         let kafka = KafkaSettings { reports_offsets, ..settings.kafka.clone() };
         Ok(Self { topology, settings, kafka })
+    }
+
+    /// The group and the database that a repair changes, with where their names are set.
+    pub(super) fn place(&self) -> Result<String, Fault> {
+        let (servers, path) = (&self.settings.kafka.bootstrap_servers, "kafka.bootstrap_servers");
+        let (group, origin) = (self.topology.name(), self.settings.origin_of(path));
+        let mut place = format!("group {group} of the cluster at {servers} ({path}: {origin})");
+        if !self.topology.tables().is_empty() {
+            let origin = self.settings.origin_of("database.url");
+            place += &format!("\n   and the database {} (database.url: {origin})", self.schema()?.place());
+        }
+        Ok(place)
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {
@@ -214,18 +225,6 @@ impl Service {
             );
         }
         Ok(())
-    }
-}
-
-/// Puts thresholds in force by name; names that the topology does not have were refused with the settings.
-pub(super) fn apply_thresholds<'a>(topology: &Topology, values: impl Iterator<Item = (&'a str, f64)>) {
-    for (name, value) in values {
-        if let Some(threshold) = topology.thresholds().iter().find(|threshold| threshold.name() == name)
-            && threshold.value().to_bits() != value.to_bits()
-        {
-            tracing::info!(threshold = name, from = threshold.value(), to = value, "threshold changed");
-            threshold.set(value);
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `state get`, `state list`, `state size`: asks a running instance for what its stores hold.
 
-use crate::app::application::App;
+use crate::app::application::{App, as_set};
 use crate::app::cli::{Output, StateArguments, StateCommand};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
@@ -18,7 +18,7 @@ const ADVICE: &str = "name one that runs with --address, as it prints it at its 
 
 pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let settings = app.settings_for(&[])?;
-    let topology = app.topology.clone().renamed(&settings.pipeline.name);
+    let topology = as_set(&app.topology, &settings)?;
     let (address, origin) = match &arguments.address {
         Some(address) => (address.clone(), "--address".to_owned()),
         None => (settings.http.address.to_string(), format!("http.address: {}", settings.origin_of("http.address"))),

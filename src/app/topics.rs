@@ -16,7 +16,7 @@ use std::io::Write;
 use std::time::Duration;
 
 pub(super) fn topics(app: &App, arguments: &TopicsArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let checked = check(&app.named()?, arguments);
+    let checked = check(&app.pipeline()?, arguments);
     match &arguments.command {
         TopicsCommand::Validate(output) => validate(&checked, output.output, out),
         TopicsCommand::Plan(flags) => {
@@ -27,10 +27,9 @@ pub(super) fn topics(app: &App, arguments: &TopicsArguments, out: &mut dyn Write
         }
         TopicsCommand::Apply(flags) => {
             let (topics, settings) = (sound(checked)?, settings(app)?);
-            let where_to = format!("apply to Kafka at {}", settings.kafka.bootstrap_servers);
-            let ask = &mut |out: &mut dyn Write| confirm("topics apply", &where_to, out);
+            let mut ask = || confirm("topics apply", "apply", &place(&settings));
             let hint = environment_hint(arguments);
-            let applied = apply(&topics, &mut *admin(&settings)?, flags, (ask, hint.as_deref()), out);
+            let applied = apply(&topics, &mut *admin(&settings)?, flags, (&mut ask, hint.as_deref()), out);
             applied.map_err(|failure| no_answer(failure, &settings))
         }
     }
@@ -44,6 +43,12 @@ fn environment_hint(arguments: &TopicsArguments) -> Option<String> {
         let flags = known.iter().map(|name| format!("--env {name}")).collect::<Vec<_>>().join(" or ");
         format!("no --env was given: if these topics were made with {flags}, or are to be, give it each time")
     })
+}
+
+/// The cluster that is changed, for the question.
+fn place(settings: &Settings) -> String {
+    let (servers, path) = (&settings.kafka.bootstrap_servers, "kafka.bootstrap_servers");
+    format!("the topics of the cluster at {servers} ({path}: {})", settings.origin_of(path))
 }
 
 fn settings(app: &App) -> Result<Settings, Failure> {
@@ -75,10 +80,10 @@ fn admin(_: &Settings) -> Result<Box<dyn TopicAdmin>, Failure> {
 }
 
 /// Reads the folder and checks it by itself and against the pipeline.
-fn check(topology: &Topology, arguments: &TopicsArguments) -> Result<Vec<TopicSpec>, Vec<Finding>> {
+fn check(pipeline: &Topology, arguments: &TopicsArguments) -> Result<Vec<TopicSpec>, Vec<Finding>> {
     let topics = topics::read(&arguments.dir, arguments.env.as_deref())?;
     let mut findings = topics::validate(&topics);
-    findings.extend(topics::compare(topology, &topics, &arguments.dir));
+    findings.extend(topics::compare(pipeline, &topics, &arguments.dir));
     if findings.is_empty() { Ok(topics) } else { Err(findings) }
 }
 
@@ -155,7 +160,7 @@ fn write_hint(hint: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Asks a person whether to go on.
-type Confirm<'c> = dyn FnMut(&mut dyn Write) -> Result<bool, Failure> + 'c;
+type Confirm<'c> = dyn FnMut() -> Result<bool, Failure> + 'c;
 
 fn apply(
     topics: &[TopicSpec],
@@ -174,7 +179,7 @@ fn apply(
     if !is_json {
         show(&plan, out)?;
     }
-    if !plan.changes.is_empty() && !flags.yes && !confirm(out)? {
+    if !plan.changes.is_empty() && !flags.yes && !confirm()? {
         writeln!(out, "nothing was changed")?;
         return Ok(Exit::Failed);
     }
@@ -247,6 +252,9 @@ fn unseen(
 mod tests {
     use super::*;
     use crate::app::cli::OutputArguments;
+    use crate::app::signals::Signals;
+    use crate::pipelines::usage;
+    use crate::settings::Sources;
     use crate::topics::fake::{Cluster, topic};
 
     fn flags(yes: bool, output: Output) -> ApplyArguments {
@@ -257,6 +265,22 @@ mod tests {
 
     fn text(out: Vec<u8>) -> String {
         String::from_utf8(out).unwrap()
+    }
+
+    /// `run` demands the topics of the name that is set.
+    #[test]
+    fn the_folder_is_held_against_the_pipeline_by_the_name_that_is_set() {
+        let findings = |flag: &str| {
+            let sources = Sources { flags: vec![flag.into()], ..Sources::default() };
+            let app = App { topology: usage::topology(), sources, signals: Signals::default() };
+            let command = TopicsCommand::Validate(OutputArguments { output: Output::Table });
+            let arguments = TopicsArguments { dir: "topics/usage".into(), env: None, command };
+            let findings = check(&app.pipeline().unwrap(), &arguments).err().unwrap_or_default();
+            findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(findings("pipeline.name=usage"), Vec::<String>::new());
+        let told = findings("pipeline.name=usage-eu").join("\n");
+        assert!(told.contains("usage-eu-usage-changelog"), "{told}");
     }
 
     #[test]
@@ -272,7 +296,7 @@ mod tests {
         assert_eq!(text(out), expected);
 
         let mut out = Vec::new();
-        let mut never = |_: &mut dyn Write| panic!("asked in spite of --yes");
+        let mut never = || panic!("asked in spite of --yes");
         let exit = apply(&topics, &mut cluster, &flags(true, Output::Table), (&mut never, None), &mut out).unwrap();
         assert_eq!(exit, Exit::Done);
         assert!(text(out).ends_with("ok 0, created 1, altered 0, failed 0\n"));
@@ -285,8 +309,7 @@ mod tests {
         let topics = [topic("readings")];
         let mut cluster = Cluster::default();
         let mut out = Vec::new();
-        let exit =
-            apply(&topics, &mut cluster, &flags(false, Output::Table), (&mut |_| Ok(false), None), &mut out).unwrap();
+        let exit = apply(&topics, &mut cluster, &flags(false, Output::Table), (&mut || Ok(false), None), &mut out).unwrap();
         assert_eq!(exit, Exit::Failed);
         assert!(text(out).ends_with("nothing was changed\n"));
         let left = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, None, &mut Vec::new()).unwrap();
@@ -332,8 +355,7 @@ mod tests {
         cluster.create(&wanted.to_new_topic()).unwrap();
         wanted.partitions = 24;
         let mut out = Vec::new();
-        let exit =
-            apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut |_| Ok(true), HINT), &mut out).unwrap();
+        let exit = apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut || Ok(true), HINT), &mut out).unwrap();
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         assert!(out.contains("failed: readings: partitions: 12 -> 24: records of one key would go"), "{out}");

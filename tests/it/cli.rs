@@ -55,6 +55,8 @@ fn exit_codes_tell_usage_from_configuration_from_failure() {
         (&["topics", "plan"], &[], 78),
         (&["config", "show", "--set", "engine.workers=0"], &[], 78),
         (&["--config", "/nonexistent.yaml", "config", "show"], &[], 78),
+        (&["--config", "/nonexistent.yaml", "describe"], &[], 78),
+        (&["--config", "/nonexistent.yaml", "topics", "validate"], &[], 78),
         (&["config", "show"], &[("TIDEGATE_ENGINE__WORKERS", "none")], 78),
         (&["config", "show"], &[("TIDEGATE_CONFIG", "/nonexistent.yaml")], 78),
     ];
@@ -89,6 +91,11 @@ fn describe_tells_topics_table_and_transactional_ids() {
         "transactional ids  scoring-<slot>-<worker>-<producer>",
         "threshold          large-change: announced from 0.5 on",
     ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    let set = ["--set", "pipeline.name=eu", "--set", "pipeline.thresholds.large-change=1.25", "describe"];
+    let text = out(&tidegate(&set, &[]));
+    for line in ["eu-<slot>-<worker>-<producer>", "threshold          large-change: announced from 1.25 on"] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
     let json: serde_json::Value = serde_json::from_str(&out(&tidegate(&["describe", "-o", "json"], &[]))).unwrap();

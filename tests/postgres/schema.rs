@@ -152,7 +152,7 @@ fn a_slot_is_idle_while_its_holder_owns_no_position_and_does_not_renew_it() {
     assert_eq!(idle(&mut schema), []);
     assert_eq!(schema.lease_slot("host-1", None, term).unwrap(), 0);
     assert_eq!(schema.lease_slot("host-2", None, term).unwrap(), 1);
-    assert_eq!(idle(&mut schema), [(0, "host-1".into()), (1, "host-2".into())]);
+    assert_eq!(idle(&mut schema), [(1, "host-2".into()), (0, "host-1".into())], "the latest first");
     // An instance that has just begun owns nothing yet, and may when its producers are fenced.
     schema.renew_slot(1, "host-2", Duration::from_secs(90)).unwrap();
     assert_eq!(idle(&mut schema), [(0, "host-1".into())], "the other was renewed lately");
@@ -183,7 +183,13 @@ fn a_slot_has_one_owner_at_a_time_and_is_free_after_its_term() {
     b.release_slot(1, "b");
     assert_eq!(fixture.text("SELECT owner FROM {tg}.slot WHERE slot = 1"), "c", "released what was not ours");
     a.release_slot(0, "a");
+    fixture.sql("UPDATE {tg}.slot SET expires_at = now() - interval '25 hours' WHERE slot = 1");
     assert_eq!(b.lease_slot("b", Some(7), long).unwrap(), 7);
+    assert_eq!(
+        fixture.text("SELECT string_agg(slot::text, ' ') FROM {tg}.slot"),
+        "7",
+        "one of a dead instance stays a day"
+    );
     assert_eq!(b.lease_slot("d", None, long).unwrap(), 0);
     let mut leased: Vec<_> = std::thread::scope(|scope| {
         let fixture = &fixture;

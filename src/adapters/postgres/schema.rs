@@ -139,8 +139,14 @@ impl PostgresSchema {
         rights::check(&mut self.server)
     }
 
+    /// The server, the database and the schema, without what is secret, for the person who is about to change them.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}, schema {}", self.server.place(), self.server.schema)
+    }
+
     /// The slots whose holder owns no position and whose lease ends within `left_max`, each with its holder. These instances
-    /// died, and others have claimed their partitions since. A lease with more time left was renewed lately, by an instance
+    /// died, the latest first, and others have claimed their partitions since. A lease with more time left was renewed lately, by an instance
     /// that has just started or has no partition.
     ///
     /// # Errors
@@ -149,7 +155,7 @@ impl PostgresSchema {
         let ask = self.server.statement(
             "SELECT slot, owner FROM {schema}.slot AS s WHERE pipeline = $1 \
              AND expires_at < clock_timestamp() + $2 * interval '1 millisecond' AND NOT EXISTS \
-             (SELECT FROM {schema}.position AS p WHERE p.pipeline = s.pipeline AND p.owner = s.owner) ORDER BY slot",
+             (SELECT FROM {schema}.position AS p WHERE p.pipeline = s.pipeline AND p.owner = s.owner) ORDER BY expires_at DESC, slot",
         );
         let pipeline = &self.pipeline;
         let rows = self.server.transaction("look for idle slots", async |c| {
@@ -281,11 +287,16 @@ impl Schema for PostgresSchema {
              DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at \
              WHERE s.owner = excluded.owner OR s.expires_at <= clock_timestamp() RETURNING slot",
         );
+        // Left by instances that were killed; one that was merely stopped leases another slot.
+        let forget = self.server.statement(
+            "DELETE FROM {schema}.slot WHERE pipeline = $1 AND expires_at < clock_timestamp() - interval '1 day'",
+        );
         let preferred = preferred.map(|slot| i32::try_from(slot).unwrap_or(i32::MAX));
         let locked = format!("{} slots of {}", self.server.schema, self.pipeline);
         let pipeline = &self.pipeline;
         let leased: Option<i32> = self.server.transaction("lease a slot", async |c| {
             lock(c, &locked).await?;
+            sqlx::query(forget.sql()).bind(pipeline).persistent(false).execute(&mut *c).await?;
             let slot: i32 = if let Some(slot) = preferred {
                 slot
             } else {

@@ -41,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 const ANSWER_SOON: Duration = Duration::from_secs(2);
 
 pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings()?;
+    let settings = app.settings_for(&[])?;
     settings.require(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;

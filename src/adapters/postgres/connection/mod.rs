@@ -107,6 +107,17 @@ impl Server {
         })
     }
 
+    /// The server and the database, without what is secret.
+    pub(super) fn place(&self) -> String {
+        let options = &self.options;
+        format!(
+            "{}:{}/{}",
+            options.get_host(),
+            options.get_port(),
+            options.get_database().unwrap_or("(of the user's name)")
+        )
+    }
+
     /// The time for which a transaction may wait for its next statement.
     pub(super) fn idle_max(&self) -> Duration {
         Duration::from_millis(self.limits.idle.into())
