@@ -12,6 +12,8 @@ use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;
 use crate::app::logging;
 use crate::app::maintenance::Maintenance;
+#[cfg(feature = "http")]
+use crate::app::maintenance::host_name;
 use crate::app::producer_id::transactional_id;
 use crate::app::service::Service;
 #[cfg(feature = "http")]
@@ -41,7 +43,7 @@ use crate::ports::schema::Schema as _;
 use crate::ports::source::Subscription;
 use crate::ports::store::Stores;
 #[cfg(feature = "http")]
-use crate::settings::Origin;
+use crate::settings::{HttpSettings, Origin};
 #[cfg(feature = "http")]
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -165,6 +167,7 @@ impl Page {
             pipeline: service.topology.name().into(),
             owner: maintenance.owner.clone(),
             slot: maintenance.slot.shown(),
+            hosts: hosts(&service.settings.http),
             queries: OnceLock::new(),
         });
         let address = service.settings.http.address;
@@ -197,6 +200,14 @@ impl Page {
     }
 }
 
+/// The names under which this instance may be asked for, beside its addresses.
+#[cfg(feature = "http")]
+fn hosts(settings: &HttpSettings) -> Vec<String> {
+    let advertised = settings.advertised_address.iter().filter_map(|place| Some(place.rsplit_once(':')?.0.to_owned()));
+    let set = settings.hosts.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned());
+    advertised.chain(set).chain([host_name()]).collect()
+}
+
 /// Where others reach a server that listens there: as the settings say, or else at its own address, or else, where it listens
 /// at all addresses, at the one by which this machine reaches the brokers.
 #[cfg(feature = "http")]
@@ -225,6 +236,7 @@ struct Process {
     pipeline: String,
     owner: String,
     slot: Shown,
+    hosts: Vec<String>,
     /// There once the member is made.
     queries: OnceLock<Queries>,
 }
@@ -238,6 +250,10 @@ impl View for Process {
     fn about(&self) -> About {
         let place = format!("instance {} slot {}", self.owner, self.slot.last());
         About { pipeline: self.pipeline.clone(), place }
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        self.hosts.clone()
     }
 
     fn stores(&self) -> Vec<String> {
@@ -303,6 +319,13 @@ fn member(
 #[cfg(all(test, feature = "http"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_has_the_names_that_are_set_and_that_of_its_machine() {
+        let (advertised_address, hosts) = (Some("pod-3.tidegate:80".into()), Some("a.example, b".into()));
+        let found = super::hosts(&HttpSettings { advertised_address, hosts, ..HttpSettings::default() });
+        assert_eq!(found, ["pod-3.tidegate".into(), "a.example".into(), "b".into(), host_name()]);
+    }
 
     #[test]
     fn others_are_told_what_is_set_or_the_address_itself_or_the_one_that_leads_to_the_brokers() {

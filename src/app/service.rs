@@ -44,12 +44,12 @@ impl Service {
     pub(super) fn place(&self) -> Result<String, Fault> {
         let (servers, path) = (&self.settings.kafka.bootstrap_servers, "kafka.bootstrap_servers");
         let (group, origin) = (self.topology.name(), self.settings.origin_of(path));
-        let mut place = format!("group {group} of the cluster at {servers} ({path}: {origin})");
-        if !self.topology.tables().is_empty() {
-            let origin = self.settings.origin_of("database.url");
-            place += &format!("\n   and the database {} (database.url: {origin})", self.schema()?.place());
+        let place = format!("group {group} of the cluster at {servers} ({path}: {origin})");
+        if self.topology.tables().is_empty() {
+            return Ok(place);
         }
-        Ok(place)
+        let origin = self.settings.origin_of("database.url");
+        Ok(format!("{place}\n   and the database {} (database.url: {origin})", self.schema()?.place()))
     }
 
     pub(super) fn schema(&self) -> Result<PostgresSchema, Fault> {

@@ -32,7 +32,7 @@ pub fn get(address: &str, path: &str, header: Option<(&str, &str)>, within: Dura
         (SystemClock::default(), io::Error::new(ErrorKind::NotFound, format!("{address} is no address")));
     for place in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&place, left(&clock, within)?) {
-            Ok(stream) => return ask(stream, address, path, header, (&clock, within)),
+            Ok(stream) => return ask(stream, &place.to_string(), path, header, (&clock, within)),
             Err(error) => failure = error,
         }
     }

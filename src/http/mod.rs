@@ -15,23 +15,24 @@
 //! | `/startupz` | 200 from the first round of the polling thread on |
 //!
 //! Connections, event streams and reads at a time are bounded, and a slow request or reader is given up, so that nobody keeps
-//! the probes or the pipeline waiting. There is no login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
+//! the probes or the pipeline waiting. What is asked for by a name that is not one of the instance's own is refused. There is no
+//! login: bind it to an address that only those reach who may read the numbers. Nothing here changes anything.
 
 pub mod client;
 mod connections;
 mod health;
+mod hosts;
 mod page;
 pub mod place;
 mod report;
 mod router;
 mod shared;
+mod sources;
 mod stores;
 mod view;
 
-pub use report::{
-    DeclaredReport, HaltReport, InputReport, LettersReport, Number, Numbers, Report, RestoreReport, ShuffleReport,
-    StoreReport, TaskReport, ViolationReport,
-};
+pub use report::{HaltReport, InputReport, Number, Numbers, Report, RestoreReport, StoreReport, TaskReport};
+pub use sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredReport, ViolationReport};
 pub use view::{About, Recovery, View};
 
 use crate::ports::Fault;

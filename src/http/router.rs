@@ -3,7 +3,7 @@
 use super::client::PIPELINE;
 use super::shared::{Reads, Shared};
 use super::view::View;
-use super::{health, page, stores};
+use super::{health, hosts, page, stores};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
@@ -11,11 +11,12 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn, map_response};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use axum::routing::get;
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_stream::StreamExt as _;
@@ -31,6 +32,7 @@ const STREAMS_MAX: usize = 32;
 pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) -> Router {
     // A name that no header can hold is told in the body alone.
     let pipeline = HeaderValue::from_str(&view.about().pipeline).ok();
+    let hosts: Arc<[String]> = view.hosts().into();
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", &page::INDEX)))
         .route("/page.css", get(async || file("text/css; charset=utf-8", page::STYLES)))
@@ -50,7 +52,8 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         .fallback(|| async {
             (StatusCode::NOT_FOUND, "nothing here; the page is at /, its numbers at /status, the stores at /stores\n")
         })
-        .layer(map_response(move |response| with_headers(response, pipeline.clone())))
+        .layer(from_fn(move |request, next| hosts::check(Arc::clone(&hosts), request, next)))
+        .layer(map_response(move |response| ready(with_headers(response, pipeline.clone()))))
         .with_state(Shared {
             view,
             reads: Reads::default(),
@@ -60,7 +63,7 @@ pub(super) fn router(view: Arc<dyn View>, reports: watch::Receiver<Arc<str>>) ->
         })
 }
 
-async fn with_headers(mut response: Response, pipeline: Option<HeaderValue>) -> Response {
+fn with_headers(mut response: Response, pipeline: Option<HeaderValue>) -> Response {
     if let Some(pipeline) = pipeline {
         response.headers_mut().insert(HeaderName::from_static(PIPELINE), pipeline);
     }

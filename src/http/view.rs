@@ -13,6 +13,11 @@ pub trait View: Send + Sync {
     /// What runs, for the page's head.
     fn about(&self) -> About;
 
+    /// The names under which it may be asked for, beside addresses and `localhost`.
+    fn hosts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The names of the stores that can be read.
     fn stores(&self) -> Vec<String> {
         Vec::new()

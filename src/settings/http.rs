@@ -16,11 +16,16 @@ pub struct HttpSettings {
     /// made use of on this machine alone.
     #[serde(rename = "http.advertised_address")]
     pub advertised_address: Option<String>,
+    /// Names under which browsers and programs may ask for the page and the stores, separated by commas, beside IP addresses,
+    /// `localhost`, the host of `advertised_address` and the machine's own name. Default: null. For names of a proxy or of a
+    /// Kubernetes Service; any other is refused, or a page elsewhere could read the stores by a name of its own that leads here.
+    #[serde(rename = "http.hosts")]
+    pub hosts: Option<String>,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)), advertised_address: None }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8230)), advertised_address: None, hosts: None }
     }
 }
 
@@ -39,7 +44,17 @@ impl HttpSettings {
             "advertised_address",
             Allowed::TextOrNull { what: "host:port, for instance 10.0.0.7:8230", fits: is_place },
         ),
+        Rule::new(
+            "http",
+            "hosts",
+            Allowed::TextOrNull { what: "names without ports, for instance scoring.example,scoring", fits: are_names },
+        ),
     ];
+}
+
+fn are_names(text: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == ':' || c == '/');
+    text.split(',').map(str::trim).all(is_name)
 }
 
 fn is_place(text: &str) -> bool {

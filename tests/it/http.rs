@@ -103,6 +103,25 @@ fn the_page_brings_its_own_files_and_forbids_all_others() {
     }
 }
 
+/// A name whose owner lets it lead here, while a script of his runs in a browser of this machine.
+#[test]
+fn a_question_by_a_name_of_somebody_else_is_refused_but_for_the_probes() {
+    let (_, server) = start();
+    let code = |path: &str, host: &str| {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        (text.split(' ').nth(1).unwrap().parse::<u16>().unwrap(), text)
+    };
+    for path in ["/", "/status", "/events", "/stores", "/stores/usage/ada", "/nothing"] {
+        let (code, text) = code(path, "evil.example:8230");
+        assert!(code == 421 && text.contains("http.hosts"), "{path}: {text}");
+    }
+    assert_eq!(code("/livez", "evil.example").0, 200);
+    assert_eq!([code("/status", "localhost:1").0, code("/status", "[::1]").0], [200, 200]);
+}
+
 #[test]
 fn numbers_come_once_a_second_as_events_and_as_json() {
     let (fake, server) = start();

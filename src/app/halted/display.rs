@@ -94,7 +94,7 @@ mod tests {
         let line = |members, answered, unknown: &[&str]| {
             let unknown = unknown.iter().map(|name| ((*name).to_owned(), "no answer".to_owned())).collect();
             let mut out = Vec::new();
-            write(&[], &Told { members, answered, unknown, ..Told::default() }, &mut out).unwrap();
+            write(&[], &Told { unknown, members, answered, ..Told::default() }, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert!(line(0, 0, &[]).contains("No instance runs"));

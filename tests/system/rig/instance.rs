@@ -108,7 +108,7 @@ impl Instance {
         let mut answer = String::new();
         let ask = |answer: &mut String| {
             let mut stream = TcpStream::connect(self.page().map_err(std::io::Error::other)?)?;
-            stream.write_all(b"GET /status HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             stream.read_to_string(answer)
         };
         ask(&mut answer).map_err(|error| error.to_string())?;
