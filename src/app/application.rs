@@ -9,6 +9,10 @@ use crate::settings::{Need, Settings, Sources};
 pub(super) struct App {
     pub(super) topology: Topology,
     pub(super) sources: Sources,
+    #[cfg_attr(
+        not(any(feature = "sqlite", all(feature = "kafka", feature = "postgres"))),
+        allow(dead_code, reason = "only what runs for long holds them")
+    )]
     pub(super) signals: Signals,
 }
 

@@ -5,7 +5,6 @@
 use crate::app::failure::Failure;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
-use signal_hook::low_level;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,18 +51,21 @@ impl Signals {
     }
 
     /// From now on a signal asks for a stop, and only a Ctrl-C after it ends the process at once.
+    #[cfg(any(feature = "sqlite", all(feature = "kafka", feature = "postgres")))]
     pub(super) fn hold(&self) {
         self.is_at_once.store(false, Ordering::Release);
     }
 
     /// Whether the process is asked to stop.
+    #[cfg(any(feature = "sqlite", all(feature = "kafka", feature = "postgres")))]
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
     }
 
     /// Ends the process as the signal would have, had it not been held.
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
     pub(super) fn end_process(&self) -> ! {
-        low_level::exit(ENDED_BY + i32::try_from(self.last.load(Ordering::Acquire)).unwrap_or(0))
+        signal_hook::low_level::exit(ENDED_BY + i32::try_from(self.last.load(Ordering::Acquire)).unwrap_or(0))
     }
 }
 
