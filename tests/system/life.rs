@@ -4,6 +4,7 @@ use crate::rig::{Feed, Instance, World, until};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const IDS: i64 = 100;
@@ -153,4 +154,41 @@ fn the_slot_outlives_a_drain_and_a_second_ctrl_c_ends_it_at_once() {
     instance.signal("HUP");
     assert!(instance.end(Duration::from_secs(15)).success(), "{}", instance.log());
     assert_eq!(world.number("SELECT count(*) FROM tidegate.slot"), 0);
+}
+
+/// A pipe that nobody reads from.
+fn nobody() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_reader_that_goes_away_cuts_no_change_in_half_and_ends_no_service() {
+    let Some(world) = World::bare("closed-pipe") else { return };
+    let code = |arguments: &[&str]| {
+        let mut command = world.command("timeout", &["-k", "1", "60"], arguments);
+        command.stdin(Stdio::null()).stdout(nobody()).stderr(nobody()).status().unwrap().code()
+    };
+    assert_eq!(code(&["topics", "plan", "--env", "dev"]), Some(3));
+    assert_eq!(code(&["topics", "apply", "--env", "dev", "--yes"]), Some(0));
+    assert_eq!(code(&["topics", "plan", "--env", "dev"]), Some(0), "all of it was applied");
+    assert_eq!(code(&["migrate"]), Some(0));
+    world.sql(&crate::rig::accounts(IDS));
+
+    let mut run = world.command("setpriv", &["--pdeathsig", "KILL"], &["run"]);
+    let mut service = run.stdin(Stdio::null()).stdout(nobody()).stderr(nobody()).spawn().unwrap();
+    world.wait_owners(1);
+    let mut feed = Feed::new(&world, IDS, 34);
+    feed.send(500, Duration::ZERO);
+    world.judge(&feed, Duration::from_secs(30));
+    assert_eq!(service.try_wait().unwrap(), None);
+    let pid = service.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(service.wait().unwrap().code(), Some(0));
+
+    // The offset that is to be repaired is in all partitions, and each is a line of output.
+    assert_eq!(code(&["reset", "readings", "--to", "start", "--suppress-output", "--yes"]), Some(0));
+    let moved = "SELECT count(*) FROM tidegate.position WHERE topic = 'readings' AND next_offset > 0";
+    assert_eq!(world.number(moved), 0, "each partition was set back");
 }
