@@ -202,6 +202,7 @@ fn a_halt_that_only_the_instance_sees_is_told_and_where_nobody_tells_it_is_said(
     });
     let told = text(3);
     assert!(told.starts_with("halted  readings-") && told.contains("replica identity"), "{told}");
+    assert!(told.contains("stands still with it          corrections-"), "{told}");
     assert!(instance.is_running());
 
     instance.signal("STOP");

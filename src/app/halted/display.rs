@@ -52,6 +52,9 @@ fn write_one(halted: &Halted, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "  next offset in the database   {}", number(halted.next_offset))?;
     writeln!(out, "  committed offset in Kafka     {}", number(halted.committed_offset))?;
     writeln!(out, "  log                           {} to {}", halted.log_start, halted.log_end)?;
+    if !halted.companions.is_empty() {
+        writeln!(out, "  stands still with it          {}", halted.companions.join(" "))?;
+    }
     writeln!(out, "  most likely                   {}", halted.cause)?;
     if let Some(detail) = &halted.detail {
         writeln!(out, "  in detail                     {detail}")?;

@@ -15,6 +15,8 @@ pub(super) struct Halted {
     pub(super) position_metadata: Option<String>,
     pub(super) log_start: i64,
     pub(super) log_end: i64,
+    /// The other inputs of the task, which stand still with it.
+    pub(super) companions: Vec<String>,
     pub(super) cause: &'static str,
     /// Detail from the instance that saw the halt, or the difference of a table; null where the offsets explain it.
     pub(super) detail: Option<String>,

@@ -229,10 +229,17 @@ fn judge(
             .map(|position| metadata::committed(pipeline, position.epoch, position.next_offset, None).metadata),
         log_start: bounds.start.0,
         log_end: bounds.end.0,
+        companions: companions(sub, source),
         cause: reason.cause(),
         detail,
         choices: choices(reason, &place),
     }))
+}
+
+/// The inputs of a task beside `source`.
+fn companions(sub: &SubTopology, source: &TopicPartition) -> Vec<String> {
+    let others = sub.sources().filter(|topic| **topic != source.topic);
+    others.map(|topic| TopicPartition::new(topic.clone(), source.partition).to_string()).collect()
 }
 
 /// Whether the changelogs of a task were written, and no offset is left of any of its inputs.
