@@ -94,7 +94,8 @@ const fn client() -> Option<PropertyMistake> {
 impl App {
     /// Carries a command out and tells why it failed.
     fn end_of(&self, command: Command) -> Exit {
-        let report = |failure: &Failure| failure.report(&mut io::stderr().lock(), &self.sources.scrubber(&self.topology));
+        let report =
+            |failure: &Failure| failure.report(&mut io::stderr().lock(), &self.sources.scrubber(&self.topology));
         let exit = |ended: Result<Exit, Failure>| ended.unwrap_or_else(|failure| report(&failure));
         // The demo is a show: without anybody to see it, it ends.
         if matches!(command, Command::Demo(_)) {

@@ -1,12 +1,10 @@
 //! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until a signal stops it.
 
 use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
-use crate::adapters::postgres::PostgresSchema;
-use crate::app::application::{App, check_client};
-use crate::app::cluster;
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
-use crate::app::application::App;
+use crate::app::application::{App, check_client};
 use crate::app::baseline;
+use crate::app::cluster;
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::fencer::DeadFencer;

@@ -309,7 +309,8 @@ mod tests {
         let topics = [topic("readings")];
         let mut cluster = Cluster::default();
         let mut out = Vec::new();
-        let exit = apply(&topics, &mut cluster, &flags(false, Output::Table), (&mut || Ok(false), None), &mut out).unwrap();
+        let exit =
+            apply(&topics, &mut cluster, &flags(false, Output::Table), (&mut || Ok(false), None), &mut out).unwrap();
         assert_eq!(exit, Exit::Failed);
         assert!(text(out).ends_with("nothing was changed\n"));
         let left = plan(&topics, &mut cluster, &flags(true, Output::Json).plan, None, &mut Vec::new()).unwrap();
@@ -325,7 +326,7 @@ mod tests {
         cluster.refused = Some(("retention.ms", "Invalid value 5 for configuration retention.ms"));
         let mut out = Vec::new();
         let exit =
-            apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut |_| Ok(true), HINT), &mut out).unwrap();
+            apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut || Ok(true), HINT), &mut out).unwrap();
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         let expected = "failed: readings: retention.ms: 1000 -> 5: Invalid value 5 for configuration retention.ms\n\
@@ -355,7 +356,8 @@ mod tests {
         cluster.create(&wanted.to_new_topic()).unwrap();
         wanted.partitions = 24;
         let mut out = Vec::new();
-        let exit = apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut || Ok(true), HINT), &mut out).unwrap();
+        let exit =
+            apply(&[wanted], &mut cluster, &flags(true, Output::Table), (&mut || Ok(true), HINT), &mut out).unwrap();
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         assert!(out.contains("failed: readings: partitions: 12 -> 24: records of one key would go"), "{out}");
@@ -377,7 +379,7 @@ mod tests {
     #[test]
     fn json_asks_nobody() {
         let mut cluster = Cluster::default();
-        let mut never = |_: &mut dyn Write| panic!("asked in the midst of the JSON");
+        let mut never = || panic!("asked in the midst of the JSON");
         let refused =
             apply(&[topic("readings")], &mut cluster, &flags(false, Output::Json), (&mut never, None), &mut Vec::new());
         assert!(matches!(refused, Err(Failure::Message(text)) if text.contains("--yes")));

@@ -27,7 +27,7 @@ use crate::flow::topology::{CommitKind, SubTopology, Topology};
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
 use crate::ports::repair::Offsets as _;
-use crate::ports::rows::{Position, Rows as _};
+use crate::ports::rows::Position;
 use crate::ports::schema::Schema as _;
 use crate::ports::source::{Committed, Group};
 use finding::Halted;
@@ -41,11 +41,16 @@ const ANSWER: Duration = Duration::from_secs(10);
 const ANSWER_SOON: Duration = Duration::from_secs(2);
 
 pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let settings = app.settings_for(&[])?;
-    settings.require(app.needs())?;
+    let settings = app.settings_for(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
+    // K before D, and D before the end of the log: while an instance works each of them grows, and is at or below the next
+    // one only in this order.
+    let group = log.group();
+    let all = all_sources(&service, &*group)?;
+    let mut known = Committeds::default();
+    known.read(&*group, &all, ANSWER);
     let (mut positions, mut repairs) = (BTreeMap::new(), Vec::new());
     if !service.topology.tables().is_empty() {
         let said = |fault| service.database_said(fault);
@@ -55,10 +60,9 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
             rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
         repairs = rows.deeds().map_err(said)?.iter().map(RepairReport::from).collect();
     }
-    let group = log.group();
     let mut told = told_by_instances(&service, &*group)?;
     add_altered(&service, &*group, &mut told.halts)?;
-    let found = find(&service, &positions, &mut told, &*group)?;
+    let found = find(&service, (all, known), &positions, &mut told, &*group)?;
     match arguments.output {
         Output::Json => {
             table::json(&found, out)?;
@@ -98,14 +102,18 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
     if service.topology.tables().is_empty() {
         return Ok(());
     }
-    let mut rows = service.rows().map_err(|fault| service.database_said(fault))?;
+    let said = |fault| service.database_said(fault);
+    let mut rows = service.rows().map_err(said)?;
     for sub in service.topology.sub_topologies() {
         let Some(table) = sub.table() else { continue };
-        let detail = match rows.bind(std::slice::from_ref(table)) {
-            Ok(()) => continue,
-            Err(fault) if fault.is_retry() => return Err(service.database_said(fault)),
-            Err(fault) => fault.to_string(),
-        };
+        let (differences, lacks) = rows.compared(std::slice::from_ref(table)).map_err(said)?;
+        for lack in lacks {
+            tracing::warn!(lack, "`run` does not start as this role");
+        }
+        if differences.is_empty() {
+            continue;
+        }
+        let detail = format!("the tables do not fit the structs:\n  {}", differences.join("\n  "));
         let topics: Vec<String> = sub.sources().map(ToString::to_string).collect();
         for source in sources(&service.topology, group, &topics)? {
             let found = || Seen { reason: HaltReason::SchemaChanged, detail: detail.clone() };
@@ -115,18 +123,20 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
     Ok(())
 }
 
+/// Every source partition.
+fn all_sources(service: &Service, group: &dyn Group) -> Result<Vec<TopicPartition>, Failure> {
+    let topics: Vec<String> = service.topology.sources().iter().map(ToString::to_string).collect();
+    sources(&service.topology, group, &topics)
+}
+
 /// Judges every source partition. One for which the servers have no answer is told as unknown, and holds up no other.
 fn find(
     service: &Service,
+    (sources, mut known): (Vec<TopicPartition>, Committeds),
     positions: &BTreeMap<TopicPartition, Position>,
     told: &mut Told,
     group: &dyn Group,
 ) -> Result<Vec<Halted>, Failure> {
-    let subs = service.topology.sub_topologies().iter();
-    let topics: Vec<String> = subs.flat_map(SubTopology::sources).map(ToString::to_string).collect();
-    let sources = sources(&service.topology, group, &topics)?;
-    let mut known = Committeds::default();
-    known.read(group, &sources, ANSWER);
     let (mut out, mut wait) = (Vec::new(), ANSWER);
     for source in sources {
         let seen = told.halts.get(&source.to_string());

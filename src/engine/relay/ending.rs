@@ -1,8 +1,6 @@
 //! The end of what was handed over: published, or left to a takeover, and told to the executor.
 
 use crate::engine::mailbox::{Left, ToExecutor};
-use crate::engine::outbound::publication::{Part, Publication};
-use crate::engine::mailbox::{Left, ToStage};
 use crate::engine::outbound::message::cause_of;
 use crate::engine::outbound::publication::{Outbound, Part, Publication};
 use crate::engine::relay::Relay;
