@@ -139,7 +139,14 @@ impl Upkeep {
         }
         self.changed_at = now;
         match self.settings.reload_thresholds() {
-            Ok(values) => apply_thresholds(&self.topology, values.iter().map(|(name, value)| (name.as_str(), *value))),
+            Ok(values) => {
+                apply_thresholds(&self.topology, values.iter().map(|(name, value)| (name.as_str(), *value)));
+                let waiting: Vec<_> = self.settings.waiting().into_iter().collect();
+                if !waiting.is_empty() {
+                    let names = waiting.join(", ");
+                    tracing::warn!("changed in the settings file, and in force from the next start on: {names}");
+                }
+            }
             Err(problems) => {
                 tracing::error!("the changed settings file is wrong; the thresholds stay as they are\n{problems}");
             }

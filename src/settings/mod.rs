@@ -6,6 +6,7 @@
 //! and builds the structs. Secrets never print.
 
 mod certificates;
+mod changed;
 mod database_url;
 mod defaults;
 mod effective;

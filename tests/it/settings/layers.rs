@@ -123,6 +123,20 @@ fn thresholds_are_read_again_and_nothing_else_is() {
 }
 
 #[test]
+fn what_else_changed_in_the_file_is_named_and_waits() {
+    let file = Scratch::new("engine: {workers: 3}\nlog: {level: info}\ndatabase: {url: 'postgres://h/a'}\n");
+    let environment = [("TIDEGATE_LOG__LEVEL", "warn")];
+    let settings = Settings::load(&topology(), sources(Some(&file), &environment, &[])).unwrap();
+    assert!(settings.waiting().is_empty());
+    let changed = "engine: {workers: 4}\nlog: {level: debug}\npipeline: {thresholds: {large-change: 2}}\n\
+                   database: {url: 'postgres://h/b'}\nkafka: {properties: {sasl.password: new}}\n";
+    std::fs::write(&file.0, changed).unwrap();
+    let waiting: Vec<String> = settings.waiting().into_iter().collect();
+    assert_eq!(waiting, ["database.url", "engine.workers", "kafka.properties.sasl.password"]);
+    assert_eq!(settings.engine.workers, 3);
+}
+
+#[test]
 fn the_environment_still_wins_when_thresholds_are_read_again() {
     let file = Scratch::new("");
     let environment = [("TIDEGATE_PIPELINE__THRESHOLDS__LARGE_CHANGE", "9")];
