@@ -7,8 +7,14 @@ use crate::settings::variable::variable;
 
 pub(super) fn layer(flags: &[String], problems: &mut Problems) -> Layer {
     let mut layer = Layer::default();
+    let is_path = |text: &str| text.trim().chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
     for flag in flags {
         match flag.split_once('=') {
+            // The text itself may be the secret.
+            _ if !is_path(flag.split('=').next().unwrap_or_default()) => {
+                let message = "expected path=value, and a secret belongs into a variable";
+                problems.add("--set", None, message, Origin::Flag("--set"));
+            }
             Some((path, value)) => {
                 let entry = Entry::at(path.trim(), value.into(), Origin::Flag("--set"));
                 if entry.is_secret() {

@@ -107,7 +107,8 @@ impl Entry {
             Some(name) => schema.check_name(rule, name).map_err(|message| problem(message, None))?,
             None => {}
         }
-        let is_masked = self.is_secret();
+        // A URL with a password may stand in the place of any other value.
+        let is_masked = self.is_secret() || (self.text.contains("://") && self.text.contains('@'));
         let of_the_client = || schema.mistake(rule, self.name.as_deref()?, &self.text);
         self.unseen(rule)
             .or_else(of_the_client)

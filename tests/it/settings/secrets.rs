@@ -40,6 +40,29 @@ fn no_mistake_tells_a_secret() {
 }
 
 #[test]
+fn a_url_with_a_password_in_the_wrong_place_is_not_told() {
+    let url = format!("postgres://u:{CANARY}@h/db");
+    let broker = format!("kafka://u:{CANARY}@h:9092");
+    let flag = format!("database={url}?sslmode=require");
+    let cases: [(&str, &[(&str, &str)], &[&str]); 6] = [
+        ("", &[("TIDEGATE_DATABASE__SCHEMA", &url)], &[]),
+        ("", &[("TIDEGATE_HTTP__ADDRESS", &url)], &[]),
+        ("", &[("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", &broker)], &[]),
+        ("", &[], &[&url]),
+        ("", &[], &[&flag]),
+        ("", &[("TIDEGATE_DATABASE", &url)], &[]),
+    ];
+    for (yaml, environment, flags) in cases {
+        let problems = load(yaml, environment, flags).unwrap_err();
+        assert_silent("a mistake", &format!("{problems} {problems:?}"));
+    }
+    let whole = format!("{url}?sslmode=require");
+    let told = load("", &[], &[&whole]).unwrap_err().to_string();
+    assert_silent("a flag", &told);
+    assert!(told.contains("--set: expected path=value, and a secret belongs into a variable (flag --set)"), "{told}");
+}
+
+#[test]
 fn a_secret_may_come_from_a_file() {
     let secret = Scratch::new("postgres://u:p@h/db\n");
     let path = secret.0.display().to_string();
