@@ -148,7 +148,7 @@ fn show(source: &TopicPartition, known: &Known, plan: &Plan, out: &mut dyn Write
     }
     let k = number(known.committed.as_ref().map(|k| k.next_offset));
     writeln!(out, "  committed offset in Kafka     {k} -> {}", plan.committed.next_offset)?;
-    let (from, to) = plan.announce;
+    let (from, to) = plan.unpublished;
     if from < to && !plan.is_done {
         writeln!(out, "  announced first               what the topics lack of offsets {from} to {to}")?;
     }

@@ -47,7 +47,7 @@ pub(crate) enum ToExecutor {
     /// Whether the group counts us in: `Fenced` is no, any other error is no answer.
     Proved { task: TaskId, assignment: AssignmentId, outcome: Result<(), Fault> },
     /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
-    Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
+    Close { tasks: Vec<TaskId>, ack: Sender<()> },
     /// Somebody reads a store.
     Query(Question),
 }
@@ -76,7 +76,7 @@ pub(crate) enum ToRelay {
     /// Publish everything before this message, then say so.
     Drain { ack: Sender<()> },
     /// As [`ToRelay::Drain`], but tell the executor, which has stores to write before it says so.
-    Farewell { tasks: Vec<TaskId>, ack: Sender<()> },
+    Close { tasks: Vec<TaskId>, ack: Sender<()> },
 }
 
 /// What the polling thread is told.

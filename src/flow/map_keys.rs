@@ -14,7 +14,7 @@ const DEPTH_END: usize = 24;
 
 /// The kind of map keys within `T` that JSON cannot spell; `None` where none was found. Only the first variant of an enum is
 /// looked into.
-pub(crate) fn unspeakable<T: DeserializeOwned>() -> Option<&'static str> {
+pub(crate) fn unspellable_keys<T: DeserializeOwned>() -> Option<&'static str> {
     let found = Cell::new(None);
     // The result is ignored, a panic included: only the kinds of keys that `T` asked for count.
     let _ = catch_unwind(AssertUnwindSafe(|| T::deserialize(Probe { found: &found, depth: 0 }).is_ok()));
@@ -328,20 +328,20 @@ mod tests {
 
     #[test]
     fn keys_that_json_cannot_spell_are_found_wherever_they_are() {
-        assert_eq!(unspeakable::<HashMap<(i64, i64), f64>>(), Some("tuples"));
-        assert_eq!(unspeakable::<HashMap<Place, f64>>(), Some("structs"));
-        assert_eq!(unspeakable::<BTreeMap<Vec<u8>, f64>>(), Some("lists"));
-        assert_eq!(unspeakable::<Deep>(), Some("tuples"));
-        assert_eq!(unspeakable::<Held>(), Some("units"));
-        assert_eq!(unspeakable::<(u8, Option<Vec<HashMap<[u8; 4], u8>>>)>(), Some("tuples"));
+        assert_eq!(unspellable_keys::<HashMap<(i64, i64), f64>>(), Some("tuples"));
+        assert_eq!(unspellable_keys::<HashMap<Place, f64>>(), Some("structs"));
+        assert_eq!(unspellable_keys::<BTreeMap<Vec<u8>, f64>>(), Some("lists"));
+        assert_eq!(unspellable_keys::<Deep>(), Some("tuples"));
+        assert_eq!(unspellable_keys::<Held>(), Some("units"));
+        assert_eq!(unspellable_keys::<(u8, Option<Vec<HashMap<[u8; 4], u8>>>)>(), Some("tuples"));
     }
 
     #[test]
     fn keys_that_it_can_spell_are_left_alone() {
-        assert_eq!(unspeakable::<BTreeMap<Side, HashMap<i64, BTreeMap<bool, HashMap<char, u128>>>>>(), None);
-        assert_eq!(unspeakable::<BTreeMap<String, serde_json::Value>>(), None);
-        assert_eq!(unspeakable::<HashMap<uuid::Uuid, time::OffsetDateTime>>(), None);
-        assert_eq!(unspeakable::<Vec<(Vec<u8>, Place)>>(), None);
-        assert_eq!(unspeakable::<BTreeMap<Option<u8>, u8>>(), None);
+        assert_eq!(unspellable_keys::<BTreeMap<Side, HashMap<i64, BTreeMap<bool, HashMap<char, u128>>>>>(), None);
+        assert_eq!(unspellable_keys::<BTreeMap<String, serde_json::Value>>(), None);
+        assert_eq!(unspellable_keys::<HashMap<uuid::Uuid, time::OffsetDateTime>>(), None);
+        assert_eq!(unspellable_keys::<Vec<(Vec<u8>, Place)>>(), None);
+        assert_eq!(unspellable_keys::<BTreeMap<Option<u8>, u8>>(), None);
     }
 }

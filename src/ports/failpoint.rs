@@ -21,7 +21,7 @@
 //! | K10 | `adapters::kafka::producer`: a millisecond after `EndTxn` was asked for; on a slow broker before it is answered |
 //! | K11 | behind `CommitKafka` |
 //! | K12, K13 | `adapters::postgres::partitions`: before and behind the commit that drops an outbox partition |
-//! | K14 | `engine::worker::takeover`: a claim is about to be made; behind `Claim`, `ReadCommitted`, `PublishRest` |
+//! | K14 | `engine::worker::takeover`: a claim is about to be made; behind `Claim`, `ReadCommitted`, `PublishRemainder` |
 //! | K15 | `engine::member`: a revoke came, its tasks still hold their batches |
 //! | K16 | `adapters::kafka::consumer`: everything is revoked, the group is not left |
 //! | K17 | `app::run`: SIGTERM was seen, nothing is drained |
@@ -116,7 +116,7 @@ mod points {
 
     /// The action at a crash point.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    enum Deed {
+    enum Action {
         Kill,
         Pause,
     }
@@ -125,7 +125,7 @@ mod points {
     #[derive(Debug)]
     struct Armed {
         point: Point,
-        deed: Deed,
+        action: Action,
         nth: u32,
         seen: AtomicU32,
     }
@@ -134,20 +134,20 @@ mod points {
         /// `K21=kill@3`.
         fn parse(text: &str) -> Option<Self> {
             let (name, rest) = text.trim().split_once('=')?;
-            let (deed, nth) = rest.split_once('@')?;
+            let (action, nth) = rest.split_once('@')?;
             let point = POINTS.into_iter().find(|point| format!("{point:?}") == name)?;
-            let deed = match deed {
-                "kill" => Deed::Kill,
-                "pause" => Deed::Pause,
+            let action = match action {
+                "kill" => Action::Kill,
+                "pause" => Action::Pause,
                 _ => return None,
             };
             let nth = nth.parse().ok().filter(|nth| *nth > 0)?;
-            Some(Self { point, deed, nth, seen: AtomicU32::new(0) })
+            Some(Self { point, action, nth, seen: AtomicU32::new(0) })
         }
 
         /// Counts one arrival, and answers the action where it is the arrival that was asked for.
-        fn arrive(&self) -> Option<Deed> {
-            (self.seen.fetch_add(1, Ordering::AcqRel) + 1 == self.nth).then_some(self.deed)
+        fn arrive(&self) -> Option<Action> {
+            (self.seen.fetch_add(1, Ordering::AcqRel) + 1 == self.nth).then_some(self.action)
         }
     }
 
@@ -166,16 +166,16 @@ mod points {
         })
     }
 
-    fn due(point: Point) -> Option<Deed> {
+    fn due(point: Point) -> Option<Action> {
         // All of them count this arrival, also those behind one that is due.
         armed().iter().filter(|armed| armed.point == point).filter_map(Armed::arrive).last()
     }
 
-    fn act(point: Point, deed: Deed) {
-        eprintln!("failpoint {point:?}: {deed:?}");
-        let signal = match deed {
-            Deed::Kill => SIGKILL,
-            Deed::Pause => SIGSTOP,
+    fn act(point: Point, action: Action) {
+        eprintln!("failpoint {point:?}: {action:?}");
+        let signal = match action {
+            Action::Kill => SIGKILL,
+            Action::Pause => SIGSTOP,
         };
         if raise(signal).is_err() {
             std::process::abort();
@@ -184,17 +184,17 @@ mod points {
 
     /// The process is at `point`.
     pub(crate) fn reach(point: Point) {
-        if let Some(deed) = due(point) {
-            act(point, deed);
+        if let Some(action) = due(point) {
+            act(point, action);
         }
     }
 
     /// The process will be at `point` in so long.
     pub(crate) fn reach_after(point: Point, delay: Duration) {
-        if let Some(deed) = due(point) {
+        if let Some(action) = due(point) {
             std::thread::spawn(move || {
                 std::thread::sleep(delay);
-                act(point, deed);
+                act(point, action);
             });
         }
     }
@@ -217,8 +217,8 @@ mod points {
         #[test]
         fn a_wish_is_a_point_a_deed_and_a_number() {
             let armed = Armed::parse(" K21=kill@3").unwrap();
-            assert_eq!((armed.point, armed.deed, armed.nth), (Point::K21, Deed::Kill, 3));
-            assert_eq!(Armed::parse("K5=pause@1").unwrap().deed, Deed::Pause);
+            assert_eq!((armed.point, armed.action, armed.nth), (Point::K21, Action::Kill, 3));
+            assert_eq!(Armed::parse("K5=pause@1").unwrap().action, Action::Pause);
             for text in ["K26=kill@1", "K5=kill", "K5=kill@0", "K5=wait@1", "K5@1", "k5=kill@1", ""] {
                 assert!(Armed::parse(text).is_none(), "{text}");
             }
@@ -227,8 +227,8 @@ mod points {
         #[test]
         fn the_deed_is_done_at_the_nth_arrival_and_at_no_other() {
             let armed = Armed::parse("K7=pause@2").unwrap();
-            let deeds: Vec<_> = (0..4).map(|_| armed.arrive()).collect();
-            assert_eq!(deeds, [None, Some(Deed::Pause), None, None]);
+            let actions: Vec<_> = (0..4).map(|_| armed.arrive()).collect();
+            assert_eq!(actions, [None, Some(Action::Pause), None, None]);
         }
     }
 }

@@ -26,9 +26,9 @@ impl Simulation {
         }
         // One disaster may undo the traces of another one, or take them away.
         let is_first = !std::mem::replace(&mut self.had_disaster, true);
-        self.must_stand.clear();
+        self.must_halt.clear();
         if is_first && self.is_nobody_there() {
-            self.must_stand = self.doomed(disaster, &before);
+            self.must_halt = self.must_halt(disaster, &before);
         }
     }
 
@@ -126,7 +126,7 @@ impl Simulation {
     }
 
     /// The tasks that must stand still, since the next takeover sees the disaster in any case.
-    fn doomed(&mut self, disaster: &Disaster, before: &BTreeMap<(usize, i32), Standing>) -> BTreeSet<(usize, i32)> {
+    fn must_halt(&mut self, disaster: &Disaster, before: &BTreeMap<(usize, i32), Standing>) -> BTreeSet<(usize, i32)> {
         let (topology, group) = (self.topology.clone(), self.topology.name().to_owned());
         let mut out = BTreeSet::new();
         for ((number, partition), standing) in before {
@@ -135,7 +135,7 @@ impl Simulation {
                 at.rem_euclid(self.shape.partitions) == *partition && sub.sources().any(|found| found.as_str() == topic)
             };
             let has_rows = sub.table().is_some();
-            let is_doomed = match disaster {
+            let is_to_halt = match disaster {
                 // The effects of the records are there, and K is not; or the K of another input says that it was read.
                 Disaster::OffsetLost(topic, at) if is_here(topic, *at) && !has_rows && sub.is_stateful() => {
                     let name = TopicName::parse(topic).ok();
@@ -173,7 +173,7 @@ impl Simulation {
                 }
                 _ => false,
             };
-            if is_doomed {
+            if is_to_halt {
                 out.insert((*number, *partition));
             }
         }
@@ -199,7 +199,7 @@ impl Simulation {
             checkpoint.inputs.iter().any(|(source, seen)| source == place && seen.is_some_and(|seen| seen.0 > at))
         };
         if of_it.flat_map(|sub| &sub.stores).any(|spec| self.only_disk_has(&spec.name, place.partition, &is_proof)) {
-            self.owe(|sub| reads(sub, &place.topic), place.partition);
+            self.expect_halt(|sub| reads(sub, &place.topic), place.partition);
         }
     }
 
@@ -217,14 +217,14 @@ impl Simulation {
             other.stores.iter().any(|store| topology.changelog_topic(store).as_ref() == Some(&topic))
         });
         if self.only_disk_has(&spec.name, place.partition, &|checkpoint| checkpoint.next_offset > end) {
-            self.owe(|other| other.lead == sub.lead, place.partition);
+            self.expect_halt(|other| other.lead == sub.lead, place.partition);
         }
     }
 
     /// These tasks have to stand still while the one disk is there.
-    fn owe(&mut self, is_meant: impl Fn(&SubTopology) -> bool, partition: Partition) {
+    fn expect_halt(&mut self, is_meant: impl Fn(&SubTopology) -> bool, partition: Partition) {
         let subs = self.topology.sub_topologies().iter().enumerate().filter(|(_, sub)| is_meant(sub));
-        self.owed.extend(subs.map(|(number, _)| (number, partition.0)));
+        self.expected_halts.extend(subs.map(|(number, _)| (number, partition.0)));
     }
 
     /// Whether there is one instance alone, and what its disk remembers of a store is such.
@@ -290,8 +290,8 @@ impl Simulation {
         loop {
             let struck: Vec<&SubTopology> = self.struck.iter().filter_map(|number| subs.get(*number)).collect();
             let announced = struck.iter().filter_map(|sub| sub.destination.clone());
-            let letters = struck.iter().flat_map(|sub| sub.sources()).map(Topology::dead_letter_topic);
-            let written: BTreeSet<TopicName> = announced.chain(letters).collect();
+            let dead_letters = struck.iter().flat_map(|sub| sub.sources()).map(Topology::dead_letter_topic);
+            let written: BTreeSet<TopicName> = announced.chain(dead_letters).collect();
             let tables: BTreeSet<&str> = struck.iter().filter_map(|sub| Some(&*sub.table()?.table.name)).collect();
             let follows = |sub: &SubTopology| {
                 sub.sources().any(|topic| written.contains(topic))

@@ -156,7 +156,7 @@ pub struct Observed {
     pub forgotten: BTreeSet<usize>,
     /// Tasks that have to stand still, by the number of the sub-topology and the partition: the traces of records lost,
     /// or about to be taken twice, were there when all instances were down.
-    pub must_stand: BTreeSet<(usize, i32)>,
+    pub must_halt: BTreeSet<(usize, i32)>,
     /// Events in the order in which they were decided.
     pub events: Vec<Event>,
     /// The rows at rest.

@@ -68,9 +68,9 @@ const LIES: &[Lie] = &[
         Some(())
     }),
     ("notice-missing", "a notice is dropped", |seen, _| drop_one(seen, &is_notice)),
-    ("dead-letter-missing", "a dead letter is dropped", |seen, _| drop_one(seen, &is_letter)),
+    ("dead-letter-missing", "a dead letter is dropped", |seen, _| drop_one(seen, &is_dead_letter)),
     ("message-twice", "a notice is there twice", |seen, _| twice(seen, &is_notice)),
-    ("message-twice", "a dead letter is there twice", |seen, _| twice(seen, &is_letter)),
+    ("message-twice", "a dead letter is there twice", |seen, _| twice(seen, &is_dead_letter)),
     ("message-unexpected", "a notice of no record", |seen, _| {
         change(seen, &is_notice, |message| set(message, "tg_id", b"drawn/in-0/0/4711/0"))
     }),
@@ -92,7 +92,7 @@ const LIES: &[Lie] = &[
         Some(())
     }),
     ("message-key", "a notice has another key", |seen, _| change(seen, &is_notice, another_key)),
-    ("message-key", "a dead letter has another key", |seen, _| change(seen, &is_letter, another_key)),
+    ("message-key", "a dead letter has another key", |seen, _| change(seen, &is_dead_letter, another_key)),
     ("notice-value", "a notice has another value", |seen, _| change(seen, &is_notice, another_value)),
     ("notice-version", "a notice tells of another version", |seen, _| {
         change(seen, &|_, message| header(message, "tg_version").is_some(), |message| {
@@ -132,14 +132,14 @@ const LIES: &[Lie] = &[
         change(seen, &has_threshold, |message| set(message, "tg_threshold", b"4711"))
     }),
     ("dead-letter-code", "a dead letter has another code", |seen, _| {
-        change(seen, &is_letter, |message| set(message, "kafka_dlt-exception-fqcn", b"other"))
+        change(seen, &is_dead_letter, |message| set(message, "kafka_dlt-exception-fqcn", b"other"))
     }),
-    ("dead-letter-value", "a dead letter has another value", |seen, _| change(seen, &is_letter, another_value)),
+    ("dead-letter-value", "a dead letter has another value", |seen, _| change(seen, &is_dead_letter, another_value)),
     ("dead-letter-value", "a dead letter lacks a value that would fit", |seen, _| {
         let is_small = |place: &TopicPartition, message: &Message| {
             let headers = message.headers.iter().map(|header| header.value.as_ref().map_or(0, Vec::len));
             let bytes = message.value.as_ref().map_or(usize::MAX / 2, Vec::len) + headers.sum::<usize>();
-            is_letter(place, message) && bytes < 2_000
+            is_dead_letter(place, message) && bytes < 2_000
         };
         change(seen, &is_small, |message| {
             let bytes = message.value.take()?.len();
@@ -148,18 +148,20 @@ const LIES: &[Lie] = &[
         })
     }),
     ("dead-letter-header", "a dead letter is of another offset", |seen, _| {
-        change(seen, &is_letter, |message| set(message, "kafka_dlt-original-offset", &4_711_i64.to_be_bytes()))
+        change(seen, &is_dead_letter, |message| set(message, "kafka_dlt-original-offset", &4_711_i64.to_be_bytes()))
     }),
     ("dead-letter-header", "a dead letter is of another time", |seen, _| {
-        change(seen, &is_letter, |message| set(message, "kafka_dlt-original-timestamp", &1_i64.to_be_bytes()))
+        change(seen, &is_dead_letter, |message| set(message, "kafka_dlt-original-timestamp", &1_i64.to_be_bytes()))
     }),
     ("dead-letter-header", "a dead letter lacks its message", |seen, _| {
-        change(seen, &is_letter, |message| unset(message, "kafka_dlt-exception-message"))
+        change(seen, &is_dead_letter, |message| unset(message, "kafka_dlt-exception-message"))
     }),
     ("dead-letter-header", "a dead letter has lost a header of its record", |seen, _| {
-        change(seen, &|place, message| is_letter(place, message) && header(message, "trace").is_some(), |message| {
-            unset(message, "trace")
-        })
+        change(
+            seen,
+            &|place, message| is_dead_letter(place, message) && header(message, "trace").is_some(),
+            |message| unset(message, "trace"),
+        )
     }),
     ("foreign-header", "a notice has two ids", |seen, _| {
         change(seen, &is_notice, |message| {
@@ -328,7 +330,7 @@ const LIES: &[Lie] = &[
         Some(())
     }),
     ("must-stand", "a partition that had to stand still goes on", |seen, _| {
-        seen.must_stand.insert((0, 0));
+        seen.must_halt.insert((0, 0));
         seen.halts.is_empty().then_some(())
     }),
     ("ended", "an instance ended", |seen, _| {
@@ -439,7 +441,7 @@ fn is_at_the_end(place: &TopicPartition) -> bool {
     place.topic.as_str() == "out" || place.topic.as_str().ends_with("-dlt")
 }
 
-fn is_letter(place: &TopicPartition, message: &Message) -> bool {
+fn is_dead_letter(place: &TopicPartition, message: &Message) -> bool {
     is_at_the_end(place) && header(message, "kafka_dlt-original-topic").is_some()
 }
 

@@ -44,7 +44,7 @@ struct Came<'a> {
     record: Option<&'a Message>,
     /// By their numbers.
     notices: BTreeMap<u64, &'a Message>,
-    is_letter: bool,
+    is_dead_letter: bool,
     /// Whether its dead letter says that it was too late for its windows.
     is_late: bool,
 }
@@ -152,7 +152,7 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         match header(message, "kafka_dlt-original-topic") {
             None => drop(of.notices.insert(number, message)),
             Some(_) => {
-                of.is_letter = true;
+                of.is_dead_letter = true;
                 of.is_late |= header(message, "kafka_dlt-exception-fqcn").as_deref() == Some("late");
             }
         }
@@ -286,18 +286,18 @@ impl Look<'_> {
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, is_letter, is_late }) = self.came.get(&at) else {
+                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late }) = self.came.get(&at) else {
                         continue;
                     };
                     let is_sent_on =
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
                     let is_late = *is_late;
-                    let (record, notices, is_letter) = (*record, notices.clone(), *is_letter || is_sent_on);
+                    let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
                     let said = match role {
-                        Role::Table(table) if !is_letter => self.keep((number, at.1), table, record),
+                        Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
                         Role::Stream if is_late => self.too_late((number, at.1), sub, record),
-                        Role::Stream => self.take((number, at.1), sub, record, &notices, is_letter),
+                        Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
                     if let Err(what) = said {
                         self.wrong.push(format!("{topic}-{}@{offset}: {what}", at.1));
@@ -704,7 +704,7 @@ impl Look<'_> {
         }
         for (_, came) in self.came.iter().filter(|((topic, ..), _)| topic == from) {
             let value = came.record.and_then(|record| record.value.as_deref()).unwrap_or_default();
-            let event = event_of(value).filter(|_| !came.is_letter);
+            let event = event_of(value).filter(|_| !came.is_dead_letter);
             due.entry(value).or_default().extend(event.into_iter().flat_map(|event| event.keys));
         }
         for (value, mut due) in due {

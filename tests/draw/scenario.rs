@@ -308,15 +308,15 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
     let announced = subs.iter().filter_map(|sub: &SubDraw| sub.destination.clone());
     let mut announced: Vec<String> = announced.filter(|topic| topic != "out").collect();
     announced.retain(|topic| subs.iter().all(|sub| !sub.reads(topic)));
-    let mut letters: Vec<String> = subs.iter().map(|sub| format!("{}-dlt", sub.lead)).collect();
-    letters.retain(|topic| subs.iter().all(|sub| !sub.reads(topic)));
+    let mut dead_letters: Vec<String> = subs.iter().map(|sub| format!("{}-dlt", sub.lead)).collect();
+    dead_letters.retain(|topic| subs.iter().all(|sub| !sub.reads(topic)));
     let mut take = |random: &mut Random, percent: u64| match announced.is_empty() || !random.happens(percent) {
         true => None,
         false => Some(announced.remove(usize::try_from(random.below(announced.len() as u64)).unwrap_or(0))),
     };
-    let lead = match letters.is_empty() || !random.happens(12) {
+    let lead = match dead_letters.is_empty() || !random.happens(12) {
         true => take(random, 50).unwrap_or_else(|| format!("in-{number}")),
-        false => random.choose(&letters).clone(),
+        false => random.choose(&dead_letters).clone(),
     };
     let join = if is_update { Join::No } else { *random.choose(&[Join::No, Join::No, Join::Inner, Join::Left]) };
     // A change of keys writes text.
@@ -778,7 +778,7 @@ impl Acts<'_> {
         let crash = Act::Crash(step.into(), nth);
         match step {
             // Where there is a takeover.
-            "Claim" | "ReadCommitted" | "PublishRest" => {
+            "Claim" | "ReadCommitted" | "PublishRemainder" => {
                 let instance = self.instance();
                 let leaves = self.random.choose(&[Act::Kill(instance), Act::Stop(instance), Act::Expire(0)]).clone();
                 self.acts.extend([leaves, crash, Act::Pass(2_500), Act::Start(instance), Act::Turns(6)]);

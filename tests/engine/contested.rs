@@ -62,10 +62,10 @@ fn outcome(
         driver.send("amounts", 2, amount);
     }
     let told = driver.read("totals").into_iter().filter_map(|(id, told)| (id == 1).then_some(told)).collect();
-    let letters = driver.read_raw("amounts-dlt").len();
+    let dead_letters = driver.read_raw("amounts-dlt").len();
     let row = driver.row_of("accounts", 1).unwrap();
     assert_eq!(driver.row_of("accounts", 2).unwrap().values, row.values);
-    (row.version, row.values, told, letters)
+    (row.version, row.values, told, dead_letters)
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_committed_record_is_never_run_again() {
 #[test]
 fn two_crashes_in_a_row_during_recovery_change_nothing() {
     for first in THROUGH_DATABASE {
-        for second in [Step::Claim, Step::ReadCommitted, Step::PublishRest, Step::SendOffsets] {
+        for second in [Step::Claim, Step::ReadCommitted, Step::PublishRemainder, Step::SendOffsets] {
             let mut driver = driver(3);
             driver.run();
             driver.crash_at(first, 1);

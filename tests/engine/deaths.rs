@@ -93,11 +93,11 @@ fn codes(driver: &mut TestDriver) -> Vec<String> {
 }
 
 /// Every record has its effect, but for the one that killed.
-fn is_harmless(driver: &mut TestDriver, letters: &[&str]) {
-    assert_eq!(codes(driver), letters);
+fn is_harmless(driver: &mut TestDriver, dead_letters: &[&str]) {
+    assert_eq!(codes(driver), dead_letters);
     let mut counted = driver.read("counted");
     counted.sort_by_key(|(id, n)| (*id, n.as_i64()));
-    let of = |id: i64| if id == 5 { 3 - letters.len() } else { 3 };
+    let of = |id: i64| if id == 5 { 3 - dead_letters.len() } else { 3 };
     let expected: Vec<_> = (0..8).flat_map(|id| (1..=of(id)).map(move |n| (id, json!(n)))).collect();
     assert_eq!(counted, expected);
     assert!(driver.halts().is_empty());
@@ -111,8 +111,8 @@ fn after_three_deaths_over_one_record_it_is_a_dead_letter_and_every_other_one_ha
         send(&mut driver);
         is_harmless(&mut driver, &["kills-the-process"]);
         assert_eq!(deaths.count(), 3);
-        let letter = &driver.read_raw("events-dlt")[0];
-        let message = letter.header("kafka_dlt-exception-message").unwrap();
+        let dead_letter = &driver.read_raw("events-dlt")[0];
+        let message = dead_letter.header("kafka_dlt-exception-message").unwrap();
         assert_eq!(message, "3 processes died while the pipeline's code had this record in hand");
         driver.crash_everywhere();
     }

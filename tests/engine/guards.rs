@@ -53,7 +53,7 @@ fn epoch_run(without: Option<Guard>) -> bool {
     driver.freeze(owner);
     // The successor reads K and D and is about to go on from there; then the zombie commits behind its back.
     driver.leave_dead();
-    driver.crash_at(Step::PublishRest, 1);
+    driver.crash_at(Step::PublishRemainder, 1);
     while driver.crashes() == 0 {
         driver.step();
         driver.pass(Duration::from_millis(50));

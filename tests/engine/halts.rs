@@ -18,9 +18,9 @@ fn place(partition: i32) -> TopicPartition {
     TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(partition))
 }
 
-/// Two rounds over all partitions; the instance is stopped in between, and one partition is disturbed by `deed`
+/// Two rounds over all partitions; the instance is stopped in between, and one partition is disturbed by `operation`
 /// meanwhile.
-fn disturbed(deed: impl FnOnce(&mut TestDriver, i32)) -> (TestDriver, i32) {
+fn disturbed(operation: impl FnOnce(&mut TestDriver, i32)) -> (TestDriver, i32) {
     let mut driver = driver(16);
     let victim = partition_for(b"3", 4);
     for id in 0..16 {
@@ -28,7 +28,7 @@ fn disturbed(deed: impl FnOnce(&mut TestDriver, i32)) -> (TestDriver, i32) {
     }
     driver.run();
     driver.stop(0);
-    deed(&mut driver, victim);
+    operation(&mut driver, victim);
     for id in 0..16 {
         driver.send("readings", id, json!({"value": 10.0}));
     }

@@ -540,13 +540,13 @@ fn a_crash_after_any_write_is_mended_by_running_the_command_again() {
             repair(&mut driver, action);
             outcome(&mut driver)
         };
-        for step in [Step::Fence, Step::Announce, Step::WritePosition, Step::CommitOffset] {
+        for step in [Step::Fence, Step::Publish, Step::WritePosition, Step::CommitOffset] {
             let mut driver = world();
             let mut repair_once = repairer(&mut driver, &topology());
             let plan = repair_once.plan(&readings(), action).unwrap().unwrap();
             let mut stop = |done| if done == step { Err(Fault::fatal("killed, as the test asked")) } else { Ok(()) };
             let killed = repair_once.carry_out(&readings(), action, &plan, &mut stop).is_err();
-            assert!(killed || step == Step::Announce, "{action}: {step:?} was not reached");
+            assert!(killed || step == Step::Publish, "{action}: {step:?} was not reached");
             drop(repair_once);
             try_repair(&mut driver, &readings(), action).unwrap_or_else(|why| panic!("{action} after {step:?}: {why}"));
             assert_eq!(outcome(&mut driver), expected, "{action}, killed after {step:?}");

@@ -181,7 +181,7 @@ fn a_poison_record_leaves_no_state_and_those_behind_it_see_none() {
 #[test]
 fn two_crashes_in_a_row_change_nothing() {
     for first in THROUGH_DATABASE {
-        for second in [Step::Claim, Step::PublishRest, Step::SendOffsets, Step::CommitKafka, Step::Apply] {
+        for second in [Step::Claim, Step::PublishRemainder, Step::SendOffsets, Step::CommitKafka, Step::Apply] {
             let mut driver = fill(TestDriver::new(tally()).partitions(2), 4);
             driver.run();
             driver.crash_at(first, 1);

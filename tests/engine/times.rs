@@ -518,7 +518,7 @@ fn counts_beside(time_to_live: Duration) -> Topology {
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum Operation {
     /// Key, word, and when it is stamped, in seconds.
     Event(u8, &'static str, i64),
     Anew(usize),
@@ -526,7 +526,7 @@ enum Deed {
     Wait,
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let word = prop_oneof![6 => Just(""), 1 => Just("skip"), 1 => Just("reject")];
     let fault = prop_oneof![
         Just(SinkFault::Commit { is_applied: true }),
@@ -534,13 +534,13 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         Just(SinkFault::Flush),
         Just(SinkFault::Taint)
     ];
-    let deed = prop_oneof![
-        8 => (0..3_u8, word, 0..250_i64).prop_map(|(key, word, at)| Deed::Event(key, word, at)),
-        2 => (0..ANEW.len()).prop_map(Deed::Anew),
-        1 => fault.prop_map(Deed::Fault),
-        1 => Just(Deed::Wait),
+    let operation = prop_oneof![
+        8 => (0..3_u8, word, 0..250_i64).prop_map(|(key, word, at)| Operation::Event(key, word, at)),
+        2 => (0..ANEW.len()).prop_map(Operation::Anew),
+        1 => fault.prop_map(Operation::Fault),
+        1 => Just(Operation::Wait),
     ];
-    proptest::collection::vec(deed, 1..40)
+    proptest::collection::vec(operation, 1..40)
 }
 
 proptest! {
@@ -548,7 +548,7 @@ proptest! {
 
     /// Whatever dies, fails and is lost in between, and whether published values are written at once or late.
     #[test]
-    fn what_lives_and_what_has_expired_is_that_of_a_naive_program(deeds in deeds(), has_rows: bool, is_late: bool) {
+    fn what_lives_and_what_has_expired_is_that_of_a_naive_program(operations in operations(), has_rows: bool, is_late: bool) {
         const AGE: i64 = 60;
         let age = Duration::from_secs(60);
         let topology = if has_rows { counts_beside(age) } else { counts(age) };
@@ -559,9 +559,9 @@ proptest! {
             driver.row("rows", key, Row { n: 0 });
         }
         let (mut clock, mut kept, mut due) = (i64::MIN, BTreeMap::<u8, (i64, i64)>::new(), vec![Vec::new(); 3]);
-        for deed in deeds {
-            match deed {
-                Deed::Event(key, word, at) => {
+        for operation in operations {
+            match operation {
+                Operation::Event(key, word, at) => {
                     send_word(&mut driver, "events", &key.to_string(), word, at * 1_000);
                     clock = clock.max(at);
                     if word.is_empty() {
@@ -572,9 +572,9 @@ proptest! {
                         due[usize::from(key)].push(count);
                     }
                 }
-                Deed::Anew(how) => ANEW[how](&mut driver),
-                Deed::Fault(fault) => driver.log().fail_next(fault),
-                Deed::Wait => driver.advance(Duration::from_millis(1_500)),
+                Operation::Anew(how) => ANEW[how](&mut driver),
+                Operation::Fault(fault) => driver.log().fail_next(fault),
+                Operation::Wait => driver.advance(Duration::from_millis(1_500)),
             }
         }
         let found: Vec<Vec<i64>> = (0..3).map(|key| told(&mut driver, &key.to_string())).collect();

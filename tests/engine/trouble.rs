@@ -283,11 +283,11 @@ fn a_record_whose_step_takes_longer_than_a_transaction_may_idle_is_a_dead_letter
             driver.send("readings", 0, json!({ "n": n }));
         }
         work(&mut driver, Duration::from_secs(60));
-        let letters = driver.log().read(&name("readings-dlt"));
+        let dead_letters = driver.log().read(&name("readings-dlt"));
         let told = driver.log().read(&name("changes")).len();
         let version = driver.database().get(&Table::new("accounts"), 0).unwrap().version;
         let expected = if takes > 400 { (1, 2, 2) } else { (0, 1, 1) };
-        assert_eq!((letters.len(), told, version), expected, "{takes} ms, {is_checked}");
+        assert_eq!((dead_letters.len(), told, version), expected, "{takes} ms, {is_checked}");
         if takes > 400 {
             assert_eq!(driver.read_raw("readings-dlt")[0].header("kafka_dlt-exception-fqcn"), Some("too-slow"));
         }

@@ -93,9 +93,12 @@ fn a_re_keyed_record_that_its_topic_refuses_is_a_dead_letter_and_the_others_go_o
     feed(&mut driver, 20);
     driver.run();
     assert!(driver.halts().is_empty());
-    let [letter] = &driver.read_raw("events-dlt")[..] else { panic!("one dead letter") };
-    assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"u".repeat(80)[..]), Some(long.as_bytes())));
-    assert_eq!(letter.header("kafka_dlt-exception-fqcn"), Some("refused"));
+    let [dead_letter] = &driver.read_raw("events-dlt")[..] else { panic!("one dead letter") };
+    assert_eq!(
+        (dead_letter.key.as_deref(), dead_letter.value.as_deref()),
+        (Some(&b"u".repeat(80)[..]), Some(long.as_bytes()))
+    );
+    assert_eq!(dead_letter.header("kafka_dlt-exception-fqcn"), Some("refused"));
     for (user, (count, _)) in offline(20) {
         assert_eq!(driver.store("usage", &user).unwrap()["count"], 2 * count, "{user}");
     }

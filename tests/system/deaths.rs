@@ -42,13 +42,13 @@ fn a_record_that_aborts_its_process_becomes_a_dead_letter_and_every_other_one_ha
     say(&format!("deaths: {deaths} deaths, all taken after {:.1} s", began.elapsed().as_secs_f64()));
     assert!((2..=4).contains(&deaths), "{deaths}: two in one instance, at most two in the other");
 
-    let letters = until("the dead letter", Duration::from_secs(30), || {
-        let letters = world.messages("load-readings-dlt");
-        if letters.is_empty() { Err("none".into()) } else { Ok(letters) }
+    let dead_letters = until("the dead letter", Duration::from_secs(30), || {
+        let dead_letters = world.messages("load-readings-dlt");
+        if dead_letters.is_empty() { Err("none".into()) } else { Ok(dead_letters) }
     });
-    assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].header("kafka_dlt-exception-fqcn"), Some("kills-the-process"));
-    assert_eq!(letters[0].value.as_deref(), Some(&br#"{"poison": "abort"}"#[..]));
+    assert_eq!(dead_letters.len(), 1);
+    assert_eq!(dead_letters[0].header("kafka_dlt-exception-fqcn"), Some("kills-the-process"));
+    assert_eq!(dead_letters[0].value.as_deref(), Some(&br#"{"poison": "abort"}"#[..]));
     assert_eq!(world.number("SELECT sum(links)::bigint FROM things"), RECORDS - 1, "each once");
     let told = world.number("SELECT count(*) FROM tidegate.outbox WHERE destination = 'load-changes'");
     until("all is announced", Duration::from_secs(30), || {

@@ -5,7 +5,7 @@
 //! A refused request was not carried out, as with a real broker. The same codes on librdkafka alone:
 //! `adapters::kafka::refusals`.
 
-use crate::rig::{Deed, Feed, Instance, Proof, Proxy, Random, Request, World, say, until};
+use crate::rig::{Action, Feed, Instance, Proof, Proxy, Random, Request, World, say, until};
 use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
@@ -229,14 +229,14 @@ fn refusal(request: &Request, code: i16) -> Bytes {
 
 /// Refuses the cell's requests; how often it has is counted. Where the first refusal ends a transaction the others of the
 /// same transaction count for nothing: a transaction has many a `Produce`.
-fn refuse(cell: Cell, code: i16, is_end: bool, given: Arc<AtomicU64>) -> impl FnMut(Request) -> Deed + Send {
+fn refuse(cell: Cell, code: i16, is_end: bool, given: Arc<AtomicU64>) -> impl FnMut(Request) -> Action + Send {
     // A producer has its id: another one is needed before it is asked for.
     let mut is_needed = cell.request == ApiKey::InitProducerId;
     let mut is_counted = false;
     move |request| {
         if is_needed && request.api == ApiKey::TxnOffsetCommit {
             is_needed = false;
-            return Deed::Answer(refusal(&request, ILLEGAL_GENERATION));
+            return Action::Answer(refusal(&request, ILLEGAL_GENERATION));
         }
         if matches!(request.api, ApiKey::InitProducerId | ApiKey::EndTxn) {
             is_counted = false; // one worker: another transaction comes
@@ -246,13 +246,13 @@ fn refuse(cell: Cell, code: i16, is_end: bool, given: Arc<AtomicU64>) -> impl Fn
             request.api == cell.request && (request.api != ApiKey::EndTxn || request.body::<EndTxnRequest>().committed);
         let is_more = given.load(Ordering::SeqCst) < cell.dose.count();
         if !is_it || !(is_counted || is_more) {
-            return Deed::Forward(request);
+            return Action::Forward(request);
         }
         if !is_counted {
             given.fetch_add(1, Ordering::SeqCst);
         }
         is_counted = is_end;
-        Deed::Answer(refusal(&request, code))
+        Action::Answer(refusal(&request, code))
     }
 }
 
@@ -387,8 +387,8 @@ fn each_refusal_ends_in_its_class_and_loses_nothing() {
                 proof.end(&[("class", class.as_str().into()), ("given", given.into()), ("all_move_s", back.into())]);
             }
         });
-        let (_, letters) = stage.world.judge_with_letters(&feed, Duration::from_secs(60));
-        stage.world.note(&format!("{letters} notices were refused for good and are dead letters"));
+        let (_, dead_letters) = stage.world.judge_with_dead_letters(&feed, Duration::from_secs(60));
+        stage.world.note(&format!("{dead_letters} notices were refused for good and are dead letters"));
         proof.clean();
         if !is_time {
             return;

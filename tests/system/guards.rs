@@ -5,7 +5,7 @@
 //! which is clean. Guards 7 and 8 are in `late.rs`.
 
 use crate::rig::{
-    Deed, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, Session, World, in_time, say, until,
+    Action, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, Session, World, in_time, say, until,
 };
 use kafka_protocol::messages::{ApiKey, EndTxnRequest, EndTxnResponse};
 use sqlx::Row as _;
@@ -193,12 +193,12 @@ impl Stage {
             if client.is_none() && request.api == ApiKey::Produce && request.client.starts_with(&producers) {
                 client = Some(request.client.clone());
                 let _ = hold.send(line.hold(request)); // the test may have failed
-                return Deed::Drop;
+                return Action::Drop;
             }
             if request.api == ApiKey::EndTxn && client.as_ref() == Some(&request.client) {
                 let _ = end.send(());
             }
-            Deed::Forward(request)
+            Action::Forward(request)
         });
         (held, ended)
     }
@@ -314,7 +314,7 @@ fn the_stable_read_waits_for_a_commit_that_is_on_its_way() {
         let (mut with_messages, mut dying) = (None, None::<String>);
         stage.proxy.as_ref().unwrap().rule(move |request: Request, line: &Line| {
             if dying.as_ref().is_some_and(|dying| request.client.starts_with(dying)) {
-                return Deed::Drop;
+                return Action::Drop;
             }
             if dying.is_none() && request.api == ApiKey::Produce {
                 with_messages = Some(request.client.clone());
@@ -324,9 +324,9 @@ fn the_stable_read_waits_for_a_commit_that_is_on_its_way() {
                 let words: Vec<&str> = request.client.split_inclusive('-').collect();
                 dying = Some(words[..2].concat());
                 let _ = hold.send(line.hold(request)); // the test may have failed
-                return Deed::Cut;
+                return Action::Cut;
             }
-            Deed::Forward(request)
+            Action::Forward(request)
         });
         stage.feed.send(300, Duration::ZERO);
         let held = wait(&held);
@@ -570,7 +570,7 @@ fn a_claim_of_an_earlier_generation_does_not_stall_the_rightful_owner() {
         // It dies before the group can take it in and share the partitions out again, which would mend it.
         let is_join = |request: &Request| request.api == ApiKey::JoinGroup;
         let no_joins =
-            move |request: Request, _: &Line| if is_join(&request) { Deed::Drop } else { Deed::Forward(request) };
+            move |request: Request, _: &Line| if is_join(&request) { Action::Drop } else { Action::Forward(request) };
         stage.proxy.as_ref().unwrap().rule(no_joins);
         stage.instances[stale].signal("CONT");
         stage.instances[stale].wait_killed(Duration::from_secs(20));

@@ -67,9 +67,9 @@ fn records_that_cannot_be_used_become_dead_letters_with_the_cause_and_the_stream
     let audit = world.judge(&feed, Duration::from_secs(30));
     assert_eq!(audit.number("dead_letters"), i64::try_from(all.len()).unwrap());
 
-    let letters = until("dead letters", Duration::from_secs(10), || {
-        let letters = world.messages("readings-dlt");
-        if letters.len() == all.len() { Ok(letters) } else { Err(format!("{} found", letters.len())) }
+    let dead_letters = until("dead letters", Duration::from_secs(10), || {
+        let dead_letters = world.messages("readings-dlt");
+        if dead_letters.len() == all.len() { Ok(dead_letters) } else { Err(format!("{} found", dead_letters.len())) }
     });
     for wrong in &all {
         let is_omitted = wrong.value.as_ref().is_some_and(|value| value.len() > 1 << 20);
@@ -80,21 +80,21 @@ fn records_that_cannot_be_used_become_dead_letters_with_the_cause_and_the_stream
         };
         let value =
             wrong.value.as_ref().map(|value| String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned());
-        let letter = letters.iter().find(fits).unwrap_or_else(|| {
-            let codes: Vec<_> = letters
+        let dead_letter = dead_letters.iter().find(fits).unwrap_or_else(|| {
+            let codes: Vec<_> = dead_letters
                 .iter()
                 .map(|l| (l.header("kafka_dlt-exception-fqcn"), l.value.as_ref().map(Vec::len)))
                 .collect();
             panic!("no dead letter {} for {:?} {value:?}: {codes:?}", wrong.code, wrong.key)
         });
-        assert_eq!(letter.header("kafka_dlt-original-topic"), Some("readings"));
-        assert_eq!(letter.header("kafka_dlt-original-consumer-group"), Some("scoring"));
-        assert_eq!(i32::from_be_bytes(number(letter, "kafka_dlt-original-partition")), letter.partition);
-        let offset = i64::from_be_bytes(number(letter, "kafka_dlt-original-offset"));
-        let id = format!("scoring/readings/{}/{offset}/0", letter.partition);
-        assert_eq!(letter.header("tg_id"), Some(id.as_str()));
-        assert!(!letter.header("kafka_dlt-exception-message").unwrap().is_empty());
-        assert_eq!(letter.header("tg_value_omitted_bytes").is_some(), is_omitted, "{:?}", letter.headers);
+        assert_eq!(dead_letter.header("kafka_dlt-original-topic"), Some("readings"));
+        assert_eq!(dead_letter.header("kafka_dlt-original-consumer-group"), Some("scoring"));
+        assert_eq!(i32::from_be_bytes(number(dead_letter, "kafka_dlt-original-partition")), dead_letter.partition);
+        let offset = i64::from_be_bytes(number(dead_letter, "kafka_dlt-original-offset"));
+        let id = format!("scoring/readings/{}/{offset}/0", dead_letter.partition);
+        assert_eq!(dead_letter.header("tg_id"), Some(id.as_str()));
+        assert!(!dead_letter.header("kafka_dlt-exception-message").unwrap().is_empty());
+        assert_eq!(dead_letter.header("tg_value_omitted_bytes").is_some(), is_omitted, "{:?}", dead_letter.headers);
     }
     assert!(instance.is_running());
 }
@@ -118,23 +118,23 @@ fn notices_that_their_topic_refuses_after_the_commit_become_dead_letters_and_no_
     (21..=60).for_each(|id| feed.read(id, "100.0"));
     feed.flush();
     world.wait_taken(feed.sent, Duration::from_secs(30));
-    let letters = until("each becomes a dead letter", Duration::from_secs(60), || {
+    let dead_letters = until("each becomes a dead letter", Duration::from_secs(60), || {
         let found = world.messages("readings-dlt");
         if found.len() == 40 { Ok(found) } else { Err(format!("{} dead letters\n{}", found.len(), instance.log())) }
     });
     let rows = world.rows();
     let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
     let mut refused = 0;
-    for letter in &letters {
-        let id: i64 = text(&letter.key).parse().unwrap();
-        let value: serde_json::Value = serde_json::from_str(&text(&letter.value)).unwrap();
-        match letter.header("kafka_dlt-exception-fqcn").unwrap() {
+    for dead_letter in &dead_letters {
+        let id: i64 = text(&dead_letter.key).parse().unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text(&dead_letter.value)).unwrap();
+        match dead_letter.header("kafka_dlt-exception-fqcn").unwrap() {
             // Its row has changed: the notice is kept as it was decided.
             "refused" => {
                 refused += 1;
-                assert_eq!((rows[&id].version, letter.header("tg_version")), (1, Some("1")));
-                assert_eq!(text(&letter.value), feed.reference.notices[&id][0].value);
-                let cause = letter.header("kafka_dlt-exception-message").unwrap();
+                assert_eq!((rows[&id].version, dead_letter.header("tg_version")), (1, Some("1")));
+                assert_eq!(text(&dead_letter.value), feed.reference.notices[&id][0].value);
+                let cause = dead_letter.header("kafka_dlt-exception-message").unwrap();
                 assert!(cause.starts_with("large-changes: "), "{cause}");
             }
             // The limit was known by then: the record is rejected, and its row is as it was.
@@ -143,7 +143,7 @@ fn notices_that_their_topic_refuses_after_the_commit_become_dead_letters_and_no_
                 feed.reference.rows.insert(id, Account::default());
                 feed.reference.notices.remove(&id);
             }
-            other => panic!("{other}: {letter:?}"),
+            other => panic!("{other}: {dead_letter:?}"),
         }
     }
     world.note(&format!("{refused} of 40 notices were refused after their commit"));
@@ -154,5 +154,5 @@ fn notices_that_their_topic_refuses_after_the_commit_become_dead_letters_and_no_
     let _instance = world.instance("second");
     (61..=80).for_each(|id| feed.read(id, "100.0"));
     feed.flush();
-    assert_eq!(world.judge_with_letters(&feed, Duration::from_secs(20)).1, refused);
+    assert_eq!(world.judge_with_dead_letters(&feed, Duration::from_secs(20)).1, refused);
 }

@@ -6,7 +6,7 @@
 //! silence, and the broker sees the repetition first. The first copy is let go on its own connection, still open at the
 //! broker, once the same transactional id has messages in another transaction.
 
-use crate::rig::{Deed, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, World, say};
+use crate::rig::{Action, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, World, say};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, ApiKey, EndTxnRequest, EndTxnResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
@@ -119,36 +119,36 @@ impl Plot {
         Self { form, scene, told }
     }
 
-    fn deed(&mut self, request: Request, line: &Line) -> Deed {
+    fn action(&mut self, request: Request, line: &Line) -> Action {
         let form = self.form;
-        let (scene, deed) = match std::mem::replace(&mut self.scene, Scene::Over) {
+        let (scene, action) = match std::mem::replace(&mut self.scene, Scene::Over) {
             Scene::ToFail if request.api == ApiKey::TxnOffsetCommit => {
                 let mut offsets: TxnOffsetCommitRequest = request.body();
                 offsets.generation_id -= 1;
-                (Scene::ToHold, Deed::Forward(request.with(&offsets)))
+                (Scene::ToHold, Action::Forward(request.with(&offsets)))
             }
-            Scene::ToHold if form.is_it(&request) => (Scene::Repeating(line.hold(request)), Deed::Cut),
+            Scene::ToHold if form.is_it(&request) => (Scene::Repeating(line.hold(request)), Action::Cut),
             Scene::Repeating(held) if request.client == held.request.client && request.api == ApiKey::Produce => {
-                (Scene::NextHasMessages(held), Deed::Forward(request))
+                (Scene::NextHasMessages(held), Action::Forward(request))
             }
             Scene::NextHasMessages(held) if request.client == held.request.client && request.api == form.before() => {
                 self.let_go(held, request)
             }
-            Scene::Frozen if is_of_a_transaction(request.api) => (Scene::Frozen, Deed::Drop),
-            scene => (scene, Deed::Forward(request)),
+            Scene::Frozen if is_of_a_transaction(request.api) => (Scene::Frozen, Action::Drop),
+            scene => (scene, Action::Forward(request)),
         };
         self.scene = scene;
-        deed
+        action
     }
 
-    fn let_go(&self, held: Held, request: Request) -> (Scene, Deed) {
+    fn let_go(&self, held: Held, request: Request) -> (Scene, Action) {
         let (client, epochs) = (request.client.clone(), (epoch(&held.request), epoch(&request)));
         let error = self.form.release(held);
         let _ = self.told.send(Late { client, error, epochs }); // the test may have failed
         match self.form {
-            Form::Commit => (Scene::Frozen, Deed::Drop),
-            Form::Abort => (Scene::Over, Deed::Forward(request)),
-            Form::Offsets => (Scene::Frozen, Deed::Forward(request)),
+            Form::Commit => (Scene::Frozen, Action::Drop),
+            Form::Abort => (Scene::Over, Action::Forward(request)),
+            Form::Offsets => (Scene::Frozen, Action::Forward(request)),
         }
     }
 }
@@ -180,7 +180,7 @@ impl Stage {
     fn play(&mut self, form: Form) -> Late {
         let (tell, told) = channel();
         let mut plot = Plot::new(form, tell);
-        self.proxy.rule(move |request, line| plot.deed(request, line));
+        self.proxy.rule(move |request, line| plot.action(request, line));
         let late = told
             .recv_timeout(Duration::from_secs(30))
             .unwrap_or_else(|error| panic!("{form:?}: no copy was let go: {error}\n{}", self.instance.log()));

@@ -5,7 +5,7 @@
 //! One seed draws the sample that a run without `TIDEGATE_PROOF` is content with, and how many requests are let through
 //! before one is struck.
 
-use crate::rig::{Deed, Fate, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, World, say};
+use crate::rig::{Action, Fate, Feed, Held, Instance, Line, Proof, Proxy, Random, Request, World, say};
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use std::fmt::{Display, Formatter};
@@ -108,23 +108,23 @@ struct Struck {
 }
 
 /// Strikes the request of `cell` that comes after `passing` others, and no other.
-fn strike(cell: Cell, passing: u64, told: Sender<Struck>) -> impl FnMut(Request, &Line) -> Deed + Send {
+fn strike(cell: Cell, passing: u64, told: Sender<Struck>) -> impl FnMut(Request, &Line) -> Action + Send {
     let mut left = passing + 1;
     move |request, line| {
         // A client with the pipeline's name alone looks around at a start, and has gone before anything can come late.
         if request.api != cell.request || left == 0 || request.client == "scoring" {
-            return Deed::Forward(request);
+            return Action::Forward(request);
         }
         left -= 1;
         if left > 0 {
-            return Deed::Forward(request);
+            return Action::Forward(request);
         }
         let mut struck = Struck { client: request.client.clone(), line: line.clone(), held: None, answered: None };
-        let deed = match cell.fault {
-            Fault::LoseRequest => Deed::Drop,
+        let action = match cell.fault {
+            Fault::LoseRequest => Action::Drop,
             Fault::Delay => {
                 struck.held = Some(line.hold(request));
-                Deed::Drop
+                Action::Drop
             }
             Fault::LoseAnswer | Fault::Cut | Fault::Truncate => {
                 let fate = match cell.fault {
@@ -134,11 +134,11 @@ fn strike(cell: Cell, passing: u64, told: Sender<Struck>) -> impl FnMut(Request,
                 };
                 let (tell, answered) = channel();
                 struck.answered = Some(answered);
-                Deed::Ask(request, fate, tell)
+                Action::Ask(request, fate, tell)
             }
         };
         let _ = told.send(struck); // the test may have failed
-        deed
+        action
     }
 }
 

@@ -2,7 +2,8 @@
 //! the engine does is what the table says (F4).
 
 use crate::rig::{
-    Account, DatabaseDeed, DatabaseProxy, Exchange, Feed, Forged, Instance, Proof, Random, Statement, World, say, until,
+    Account, DatabaseAction, DatabaseProxy, Exchange, Feed, Forged, Instance, Proof, Random, Statement, World, say,
+    until,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,7 +118,7 @@ impl Cell {
     }
 
     /// The row that is refused becomes a dead letter; elsewhere no record is to blame.
-    fn letter(&self) -> Option<&str> {
+    fn dead_letter(&self) -> Option<&str> {
         match &self.action {
             Action::DeadLetter(code) if self.place == Place::Write => Some(code),
             _ => None,
@@ -148,14 +149,14 @@ struct Plot {
 }
 
 impl Plot {
-    fn deed(&mut self, exchange: &Exchange) -> DatabaseDeed {
+    fn action(&mut self, exchange: &Exchange) -> DatabaseAction {
         let statement = Statement::of(exchange);
         if self.is_due(exchange, statement) {
             self.heard = Some(exchange.connection);
             let forged = self.cell.forged.clone();
             return match self.cell.place {
-                Place::Write | Place::Commit => DatabaseDeed::Refuse(forged),
-                Place::Committed => DatabaseDeed::Replace(forged),
+                Place::Write | Place::Commit => DatabaseAction::Refuse(forged),
+                Place::Committed => DatabaseAction::Replace(forged),
             };
         }
         let is_same = self.heard == Some(exchange.connection);
@@ -170,12 +171,12 @@ impl Plot {
         if let Some(seen) = seen {
             let _ = self.told.send(seen); // the first is waited for
         }
-        DatabaseDeed::Forward
+        DatabaseAction::Forward
     }
 
     fn is_due(&self, exchange: &Exchange, statement: Option<Statement>) -> bool {
         match self.cell.place {
-            Place::Write if self.cell.letter().is_some() => {
+            Place::Write if self.cell.dead_letter().is_some() => {
                 statement == Some(Statement::Write) && exchange.contains(&REFUSED.to_be_bytes())
             }
             Place::Write if self.cell.halts() => {
@@ -226,7 +227,7 @@ impl Stage {
     }
 
     /// Number of records that have become dead letters with this code.
-    fn letters(&self, code: &str) -> i64 {
+    fn dead_letters(&self, code: &str) -> i64 {
         let count = "SELECT count(*) FROM tidegate.verdict WHERE outcome = 'dead-letter'";
         self.world.number(&format!("{count} AND note = '{code}'"))
     }
@@ -240,21 +241,21 @@ impl Stage {
 
     fn play(&mut self, cell: &Cell) {
         let before = self.logs();
-        let letters = cell.letter().map(|code| self.letters(code));
+        let dead_letters = cell.dead_letter().map(|code| self.dead_letters(code));
         let (tell, told) = channel();
         let mut plot = Plot { cell: cell.clone(), heard: None, told: tell };
-        self.proxy.rule(move |exchange| plot.deed(exchange));
-        if letters.is_some() {
+        self.proxy.rule(move |exchange| plot.action(exchange));
+        if dead_letters.is_some() {
             self.send_refused();
         }
         let seen = told.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|error| {
             panic!("{cell}: {error}\n{}\n\n{}", self.instances[0].log(), self.instances[1].log())
         });
         assert_eq!(seen, cell.expected(), "{cell}");
-        if let (Some(code), Some(letters)) = (cell.letter(), letters) {
+        if let (Some(code), Some(dead_letters)) = (cell.dead_letter(), dead_letters) {
             until(&format!("{cell}: a dead letter"), Duration::from_secs(10), || {
-                let found = self.letters(code);
-                if found == letters + 1 { Ok(()) } else { Err(format!("{found}, {letters} before")) }
+                let found = self.dead_letters(code);
+                if found == dead_letters + 1 { Ok(()) } else { Err(format!("{found}, {dead_letters} before")) }
             });
         }
         let halted = cell.halts().then(|| {

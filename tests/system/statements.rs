@@ -3,7 +3,9 @@
 //! A proxy between the instances and the database strikes at a statement by its text. Under load: afterwards every
 //! partition moves on, and nothing is missing or done twice.
 
-use crate::rig::{DatabaseDeed, DatabaseProxy, Exchange, Feed, Forged, Instance, Proof, Random, Statement, World, say};
+use crate::rig::{
+    DatabaseAction, DatabaseProxy, Exchange, Feed, Forged, Instance, Proof, Random, Statement, World, say,
+};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -33,13 +35,13 @@ enum How {
 const HOWS: [How; 5] = [How::Cut, How::Withhold, How::Hold, How::Late, How::Silence];
 
 impl How {
-    fn deed(self) -> DatabaseDeed {
+    fn action(self) -> DatabaseAction {
         match self {
-            Self::Cut => DatabaseDeed::Cut,
-            Self::Withhold => DatabaseDeed::Withhold,
-            Self::Hold => DatabaseDeed::Hold(HELD),
-            Self::Late => DatabaseDeed::Late(LATE),
-            Self::Silence => DatabaseDeed::Silence,
+            Self::Cut => DatabaseAction::Cut,
+            Self::Withhold => DatabaseAction::Withhold,
+            Self::Hold => DatabaseAction::Hold(HELD),
+            Self::Late => DatabaseAction::Late(LATE),
+            Self::Silence => DatabaseAction::Silence,
         }
     }
 }
@@ -87,13 +89,13 @@ impl Cell {
     }
 
     /// The exchange that has to happen first on the wire for the statement to come at all.
-    fn provocation(&self) -> Option<(Statement, DatabaseDeed)> {
+    fn provocation(&self) -> Option<(Statement, DatabaseAction)> {
         match self.statement {
-            Statement::Settle => Some((Statement::Commit, DatabaseDeed::Withhold)),
-            Statement::Connect | Statement::Facts => Some((Statement::Begin, DatabaseDeed::Cut)),
+            Statement::Settle => Some((Statement::Commit, DatabaseAction::Withhold)),
+            Statement::Connect | Statement::Facts => Some((Statement::Begin, DatabaseAction::Cut)),
             Statement::Undo => {
                 let refusal = Forged { severity: "ERROR", sqlstate: "23514".into() };
-                Some((Statement::Write, DatabaseDeed::Refuse(refusal)))
+                Some((Statement::Write, DatabaseAction::Refuse(refusal)))
             }
             _ => None,
         }
@@ -122,23 +124,23 @@ impl Plot {
     }
 
     /// The fate of the exchange, and whether the plot has come to its end.
-    fn deed(&mut self, exchange: &Exchange) -> (DatabaseDeed, bool) {
+    fn action(&mut self, exchange: &Exchange) -> (DatabaseAction, bool) {
         let statement = Statement::of(exchange);
         match self.scene {
             Scene::ToProvoke => {
-                if let Some((_, deed)) = self.cell.provocation().filter(|(at, _)| statement == Some(*at)) {
+                if let Some((_, action)) = self.cell.provocation().filter(|(at, _)| statement == Some(*at)) {
                     self.scene = Scene::ToStrike;
-                    return (deed, false);
+                    return (action, false);
                 }
             }
             Scene::ToStrike if statement == Some(self.cell.statement) => {
                 self.scene = Scene::Struck;
-                return (self.cell.how.deed(), false);
+                return (self.cell.how.action(), false);
             }
-            Scene::Struck if statement == Some(self.cell.sequel()) => return (DatabaseDeed::Forward, true),
+            Scene::Struck if statement == Some(self.cell.sequel()) => return (DatabaseAction::Forward, true),
             Scene::ToStrike | Scene::Struck => {}
         }
-        (DatabaseDeed::Forward, false)
+        (DatabaseAction::Forward, false)
     }
 }
 
@@ -170,13 +172,13 @@ impl Stage {
         let (tell, told): (Sender<()>, _) = channel();
         let mut plots: VecDeque<Plot> = cells.iter().map(|cell| Plot::new(*cell)).collect();
         self.proxy.rule(move |exchange| {
-            let Some(plot) = plots.front_mut() else { return DatabaseDeed::Forward };
-            let (deed, is_over) = plot.deed(exchange);
+            let Some(plot) = plots.front_mut() else { return DatabaseAction::Forward };
+            let (action, is_over) = plot.action(exchange);
             if is_over {
                 plots.pop_front();
                 let _ = tell.send(()); // the test may have failed
             }
-            deed
+            action
         });
         told
     }

@@ -7,7 +7,7 @@
 //!
 //! The audit and the oracle of the system tests both judge by this.
 
-use crate::engine::outbound::message::{headers_of, id_of, is_dead_letter, turn_of};
+use crate::engine::outbound::message::{headers_of, id_of, is_dead_letter, sequence_of};
 use crate::flow::key::partition_for;
 use crate::flow::record::{Header, NextOffset, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::history::Found;
@@ -149,7 +149,7 @@ impl Comparison {
 
     /// Takes one row of the outbox. Changelog records are left out: their topics are compacted.
     pub fn expect(&mut self, row: &OutboxRow) {
-        if turn_of(row).is_some() {
+        if sequence_of(row).is_some() {
             return;
         }
         let is_published = self.committed.get(&row.source).is_some_and(|k| !k.is_before(row.source_offset));

@@ -191,12 +191,12 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
         })?;
         comparison.begins(topic, log.starts(topic)?); // what was deleted while it was read counts, too
     }
-    tell_missing(topology.name(), &comparison, &deeds, &mut report);
+    report_missing(topology.name(), &comparison, &deeds, &mut report);
     Ok(report)
 }
 
 /// Tells what was published and was not found, apart from what its topic cannot hold any more.
-fn tell_missing(pipeline: &str, comparison: &Comparison, deeds: &[(Timestamp, Deed)], report: &mut AuditReport) {
+fn report_missing(pipeline: &str, comparison: &Comparison, deeds: &[(Timestamp, Deed)], report: &mut AuditReport) {
     let mut emptied: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (id, destination) in comparison.missing() {
         if origin_of(pipeline, id).is_some_and(|origin| is_excused(&origin, deeds)) {

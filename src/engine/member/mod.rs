@@ -11,7 +11,7 @@ pub use threads::Running;
 
 use crate::engine::mailbox::{Inboxes, ToSource};
 use crate::engine::member::router::{ExecutorHandle, Guided, Router, Starts};
-use crate::engine::outbound::message::LETTER_BYTES;
+use crate::engine::outbound::message::DEAD_LETTER_BYTES;
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::order::Hook;
@@ -256,7 +256,7 @@ impl Member {
     fn serve_source(&mut self) -> bool {
         let Self { source, router, commands, starts, .. } = self;
         let has_started = router.start(&mut **source, starts, commands.try_iter());
-        router.press_back(&mut **source);
+        router.apply_backpressure(&mut **source);
         has_started
     }
 }
@@ -269,9 +269,9 @@ fn limits(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName,
     let dead_letters: BTreeSet<TopicName> = topology.dead_letter_topics().collect();
     let limit = |topic: TopicName| {
         let bytes = sink.message_bytes_max(&topic)?;
-        if bytes < LETTER_BYTES && dead_letters.contains(&topic) {
+        if bytes < DEAD_LETTER_BYTES && dead_letters.contains(&topic) {
             return Err(Fault::fatal(format!(
-                "topic {topic} takes messages of {bytes} bytes, and a dead letter may have {LETTER_BYTES} without the record's \
+                "topic {topic} takes messages of {bytes} bytes, and a dead letter may have {DEAD_LETTER_BYTES} without the record's \
                  key, value and headers: raise its max.message.bytes"
             )));
         }
@@ -427,7 +427,7 @@ mod tests {
         let mut source = Held::default();
         let mut press = |router: &mut Router, waiting: usize| {
             queued.store(waiting, Ordering::Release);
-            router.press_back(&mut source);
+            router.apply_backpressure(&mut source);
             source.0.clone()
         };
         assert_eq!(press(&mut router, 100), [] as [&str; 0]);

@@ -175,7 +175,7 @@ impl Router {
     }
 
     /// Holds back the inputs of tasks that have too much waiting, in records or in bytes, until half of it is gone.
-    pub(super) fn press_back(&mut self, source: &mut dyn Source) {
+    pub(super) fn apply_backpressure(&mut self, source: &mut dyn Source) {
         for (task, placed) in &mut self.placed {
             let queued = placed.queued.load(Ordering::Acquire);
             let queued_max = self.queued_max.min(QUEUED_BYTES / placed.record_bytes.max(1));

@@ -40,7 +40,7 @@ const MESSAGE_BYTES: usize = 1_024;
 const CODE_BYTES: usize = 128;
 /// What is left of a dead letter without value, key and headers of the record is no larger, in bytes: two names of 249, the
 /// message, the code, and what [`bytes_of`] adds. A dead-letter topic must take as much.
-pub(crate) const LETTER_BYTES: usize = 5 << 10;
+pub(crate) const DEAD_LETTER_BYTES: usize = 5 << 10;
 
 /// The id of an outbox row's message.
 #[must_use]
@@ -95,7 +95,7 @@ pub(crate) fn changelog_row(
     origin: Origin<'_>,
     incarnation: i32,
     seq: i32,
-    turn: i64,
+    sequence: i64,
     message: &Message<'_>,
     now: Timestamp,
 ) -> OutboxRow {
@@ -107,7 +107,7 @@ pub(crate) fn changelog_row(
         destination: message.destination.clone(),
         key: message.key.map(<[u8]>::to_vec),
         value: message.value.map(<[u8]>::to_vec),
-        headers: vec![Header::new(CHANGELOG_HEADER, turn.to_string())],
+        headers: vec![Header::new(CHANGELOG_HEADER, sequence.to_string())],
         created_at: now,
         timestamp: None,
     }
@@ -129,7 +129,7 @@ pub(crate) fn changelog_message(row: &OutboxRow) -> Message<'_> {
 /// The turn of a changelog record among those of its task, whatever input it came with: a key's last one is its value.
 /// `None` for a row of any other kind.
 #[must_use]
-pub fn turn_of(row: &OutboxRow) -> Option<i64> {
+pub fn sequence_of(row: &OutboxRow) -> Option<i64> {
     let header = row.headers.first().filter(|header| header.name == CHANGELOG_HEADER)?;
     if is_dead_letter(row) {
         return None; // an older release let the rejected record's headers be its first
@@ -282,7 +282,7 @@ pub fn dead_letter(
 
 /// The outbox row of a dead letter in the place of `row`, which its topic refuses: under its id, with its key, value and
 /// headers. Where it came from is told of the input; the timestamp is that of the decision.
-pub(crate) fn letter_for(
+pub(crate) fn dead_letter_for(
     pipeline: &str,
     limits: &HashMap<TopicName, usize>,
     row: &OutboxRow,
@@ -290,12 +290,12 @@ pub(crate) fn letter_for(
 ) -> OutboxRow {
     let reject = Reject::dead_letter("refused", format!("{}: {cause}", row.destination));
     let destination = Topology::dead_letter_topic(&row.source.topic);
-    let mut letter = OutboxRow { destination, timestamp: None, ..row.clone() };
-    explain(&mut letter.headers, pipeline, &row.source, row.source_offset, row.created_at, &reject);
-    if let Some(limit) = limits.get(&letter.destination) {
-        fit(pipeline, &mut letter, *limit);
+    let mut dead_letter = OutboxRow { destination, timestamp: None, ..row.clone() };
+    explain(&mut dead_letter.headers, pipeline, &row.source, row.source_offset, row.created_at, &reject);
+    if let Some(limit) = limits.get(&dead_letter.destination) {
+        fit(pipeline, &mut dead_letter, *limit);
     }
-    letter
+    dead_letter
 }
 
 /// Queues the message of one outbox row that is no changelog record.
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
     use crate::flow::record::Partition;
 
-    fn letter(record: &Record<'_>, limit: usize, message: &str) -> OutboxRow {
+    fn dead_letter_of(record: &Record<'_>, limit: usize, message: &str) -> OutboxRow {
         let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(2));
         let limits = HashMap::from([(TopicName::parse("in-dlt").unwrap(), limit)]);
         dead_letter("p", &limits, &source, 0, record, &Reject::new(message), Timestamp(0))
@@ -342,11 +342,11 @@ mod tests {
             (record(Some(&big), None, &[]), [None, None, number(100_000), None]),
         ];
         for (record, expected) in cases {
-            let row = letter(&record, 50_000, "short");
+            let row = dead_letter_of(&record, 50_000, "short");
             assert_eq!(omitted(&row), expected);
             assert!(bytes_of("p", &row) <= 50_000 && is_dead_letter(&row));
         }
-        let quoted = letter(&record(Some(b"k"), Some(b"v"), &[]), 50_000, &"\u{e9}\n".repeat(1_000));
+        let quoted = dead_letter_of(&record(Some(b"k"), Some(b"v"), &[]), 50_000, &"\u{e9}\n".repeat(1_000));
         let message = header(&quoted, "kafka_dlt-exception-message").unwrap();
         assert_eq!((message.len(), omitted(&quoted)), (1_023, [None, None, None, number(3_000 - 1_023)]));
     }
@@ -355,7 +355,7 @@ mod tests {
     fn the_smallest_dead_letter_fits_into_what_every_dead_letter_topic_must_take() {
         let (long, name) = ("m".repeat(1 << 20), "n".repeat(245));
         let source = TopicPartition::new(TopicName::parse(&name).unwrap(), Partition(i32::MAX));
-        let limits = HashMap::from([(Topology::dead_letter_topic(&source.topic), LETTER_BYTES)]);
+        let limits = HashMap::from([(Topology::dead_letter_topic(&source.topic), DEAD_LETTER_BYTES)]);
         let record = Record {
             offset: Offset(i64::MAX),
             timestamp: Timestamp(0),
@@ -365,7 +365,7 @@ mod tests {
         };
         let reject = Reject::dead_letter(long.clone(), long.clone());
         let row = dead_letter(&name, &limits, &source, i32::MAX, &record, &reject, Timestamp(i64::MAX));
-        assert!(bytes_of(&name, &row) <= LETTER_BYTES, "{}", bytes_of(&name, &row));
+        assert!(bytes_of(&name, &row) <= DEAD_LETTER_BYTES, "{}", bytes_of(&name, &row));
     }
 
     #[test]
@@ -375,14 +375,14 @@ mod tests {
                 .map(|name| Header::new(name, *b"theirs"));
         let record =
             Record { offset: Offset(7), timestamp: Timestamp(1), key: None, value: Some(b"v"), headers: &headers };
-        let row = letter(&record, 50_000, "why");
+        let row = dead_letter_of(&record, 50_000, "why");
         let all = headers_of("p", &row);
         let names: Vec<&str> = all.iter().map(|header| header.name.as_str()).collect();
         assert_eq!(names[..3], ["trace", "ce_id", "kafka_dlt-original-topic"]);
         assert_eq!((names.last(), names.iter().filter(|name| **name == "tg_id").count()), (Some(&"tg_id"), 1));
         assert_eq!(header(&row, "kafka_dlt-exception-fqcn").as_deref(), Some("rejected"));
         assert!(!names.contains(&"kafka_dlt-exception-stacktrace"));
-        assert_eq!(turn_of(&row), None);
+        assert_eq!(sequence_of(&row), None);
     }
 
     #[test]
@@ -396,9 +396,10 @@ mod tests {
             headers: &[],
         };
         let pipeline = "p".repeat(200);
-        let letter = dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
-        let notice = OutboxRow { headers: Vec::new(), destination: source.topic.clone(), ..letter.clone() };
-        for row in [letter, notice] {
+        let dead_letter =
+            dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
+        let notice = OutboxRow { headers: Vec::new(), destination: source.topic.clone(), ..dead_letter.clone() };
+        for row in [dead_letter, notice] {
             let headers = headers_of(&pipeline, &row);
             let own: usize =
                 headers.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();

@@ -1,6 +1,6 @@
 //! What was decided and may lack its announcement: read from the outbox, and held against the topics by id.
 
-use crate::engine::outbound::message::{bytes_of, id_of, turn_of};
+use crate::engine::outbound::message::{bytes_of, id_of, sequence_of};
 use crate::engine::outbound::size::Size;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
@@ -56,13 +56,13 @@ pub(crate) fn decided_first(
 /// Those of `rows` that their topics lack, by id; reads each of the topics once, and remembers no more than the rows. A changelog is compacted: a record that is not
 /// there may have been, and must not come back behind a newer one of its key. So all of its records are kept, to be sent
 /// again in their turns.
-pub(crate) fn unannounced(
+pub(crate) fn unpublished(
     pipeline: &str,
     rows: Vec<OutboxRow>,
     history: &mut dyn TopicHistory,
 ) -> Result<Vec<OutboxRow>, Fault> {
     let mut wanted: BTreeMap<TopicName, HashSet<String>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| turn_of(row).is_none()) {
+    for row in rows.iter().filter(|row| sequence_of(row).is_none()) {
         wanted.entry(row.destination.clone()).or_default().insert(id_of(pipeline, row));
     }
     for (topic, missing) in &mut wanted {
@@ -75,7 +75,7 @@ pub(crate) fn unannounced(
     }
     let is_missing = |row: &OutboxRow| {
         let missing = || wanted.get(&row.destination).is_some_and(|missing| missing.contains(&id_of(pipeline, row)));
-        turn_of(row).is_some() || missing()
+        sequence_of(row).is_some() || missing()
     };
     Ok(rows.into_iter().filter(is_missing).collect())
 }

@@ -18,7 +18,7 @@ impl Hook for Failpoints {
             Step::Produce | Step::Flush => failpoint!(K8),
             Step::SendOffsets => failpoint!(K9),
             Step::CommitKafka => failpoint!(K11),
-            Step::Claim | Step::ReadCommitted | Step::PublishRest => failpoint!(K14),
+            Step::Claim | Step::ReadCommitted | Step::PublishRemainder => failpoint!(K14),
             // In both orders, or named where it happens.
             Step::Apply | Step::WriteStore => {}
         }

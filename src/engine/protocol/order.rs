@@ -22,7 +22,7 @@ pub enum Step {
     /// Takeover: K is read, stable, after the claim.
     ReadCommitted,
     /// Takeover: what lies in [K, D) is handed to the relay.
-    PublishRest,
+    PublishRemainder,
     /// A database transaction is opened.
     OpenDatabase,
     /// The positions are moved by compare-and-set.
@@ -69,7 +69,7 @@ pub const THROUGH_LOG: [Step; 7] =
     [Step::Apply, Step::OpenKafka, Step::Produce, Step::Flush, Step::SendOffsets, Step::CommitKafka, Step::WriteStore];
 
 /// The order of a takeover, before the first batch.
-pub const TAKEOVER: [Step; 3] = [Step::Claim, Step::ReadCommitted, Step::PublishRest];
+pub const TAKEOVER: [Step; 3] = [Step::Claim, Step::ReadCommitted, Step::PublishRemainder];
 
 /// Told after each step. A test stops the worker here; production does nothing.
 pub trait Hook: Send + Sync {

@@ -16,7 +16,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     since: Option<Duration>,
-    told: u32,
+    warnings: u32,
 }
 
 impl Patience {
@@ -38,15 +38,15 @@ impl Patience {
     /// It failed, once more. How long it has done so, where that is to be told.
     fn is_due(&mut self, now: Duration) -> Option<Duration> {
         let waited = now.saturating_sub(*self.since.get_or_insert(now));
-        if waited < EVERY * (self.told + 1) {
+        if waited < EVERY * (self.warnings + 1) {
             return None;
         }
-        self.told += 1;
+        self.warnings += 1;
         Some(waited)
     }
 
     /// A step of the task `id` could not be taken, once more; warns twice a minute. True when it did.
-    pub(crate) fn step_in_vain(&mut self, now: Duration, id: TaskId, state: &str, fault: &Fault) -> bool {
+    pub(crate) fn note_failed_step(&mut self, now: Duration, id: TaskId, state: &str, fault: &Fault) -> bool {
         let waited = self.is_due(now);
         if let Some(waited) = waited {
             tracing::warn!(
@@ -61,7 +61,7 @@ impl Patience {
     }
 
     /// K could not be read, once more; warns twice a minute. True when it did.
-    pub(crate) fn in_vain(&mut self, now: Duration, sources: &[TopicPartition], fault: &Fault) -> bool {
+    pub(crate) fn note_unread_offsets(&mut self, now: Duration, sources: &[TopicPartition], fault: &Fault) -> bool {
         let waited = self.is_due(now);
         if let Some(waited) = waited {
             let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
@@ -85,10 +85,10 @@ mod tests {
     fn it_warns_every_thirty_seconds_until_k_is_read() {
         let fault = Fault::retry("timed out");
         let mut patience = Patience::default();
-        let mut warned = |seconds: u64| patience.in_vain(Duration::from_secs(seconds), &[], &fault);
+        let mut warned = |seconds: u64| patience.note_unread_offsets(Duration::from_secs(seconds), &[], &fault);
         assert_eq!([5, 34, 35, 36, 64, 65].map(&mut warned), [false, false, true, false, false, true]);
         patience.end();
-        assert!(!patience.in_vain(Duration::from_secs(100), &[], &fault));
+        assert!(!patience.note_unread_offsets(Duration::from_secs(100), &[], &fault));
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         let mut patience = Patience::default();
         let at = Duration::from_millis;
         assert!(!patience.is_at_an_end(at(9_000)), "K was never asked for in vain");
-        patience.in_vain(at(5_000), &[], &Fault::retry("timed out"));
+        patience.note_unread_offsets(at(5_000), &[], &Fault::retry("timed out"));
         assert_eq!([5_000, 5_999, 6_000].map(|now| patience.is_at_an_end(at(now))), [false, false, true]);
         patience.end();
         assert!(!patience.is_at_an_end(at(9_000)));

@@ -17,7 +17,7 @@ pub use reading::{Entry, Reading, Refusal, Wanted, cut, from_hex, to_hex};
 use crate::engine::mailbox::{Inboxes, ToExecutor};
 use crate::engine::query::page::Page;
 use crate::engine::query::place::{Place, unanswered};
-use crate::engine::state::question::{Asked, Question, Slice, Told};
+use crate::engine::state::question::{Answer, Asked, Question, Slice};
 pub use crate::engine::state::question::{InputPosition, Standing, Unready};
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
@@ -125,10 +125,10 @@ impl Queries {
         let kept = if owners.is_doubtful { OWNERS_DOUBTED } else { OWNERS_KEPT };
         let now = self.clock.elapsed();
         if owners.asked_at.is_none_or(|asked_at| now.saturating_sub(asked_at) >= kept) {
-            let told = self.group.addresses(ASK);
+            let found = self.group.addresses(ASK);
             owners.asked_at = Some(self.clock.elapsed());
-            owners.is_doubtful = told.is_err();
-            match told {
+            owners.is_doubtful = found.is_err();
+            match found {
                 Ok(addresses) => owners.addresses = addresses,
                 Err(fault) => tracing::info!(error = %fault, "the group does not say who owns which partitions"),
             }
@@ -183,7 +183,7 @@ struct Inquiry<'a> {
 }
 
 /// Where one partition's answer will come from.
-type Answers = Receiver<Result<Told, Fault>>;
+type Answers = Receiver<Result<Answer, Fault>>;
 
 impl Inquiry<'_> {
     /// The partitions that may have one of `keys` are asked all at once.
@@ -274,13 +274,13 @@ impl Inquiry<'_> {
         let left = self.until.saturating_sub(self.queries.clock.elapsed());
         let wait = if (self.is_gone)() { Duration::ZERO } else { left };
         let unready = match answers.recv_timeout(wait) {
-            Ok(Ok(Told::Partition(found, next, standing))) => {
+            Ok(Ok(Answer::Partition(found, next, standing))) => {
                 if is_first {
                     self.reading.partitions.push(standing);
                 }
                 return Ok(Some((found, next)));
             }
-            Ok(Ok(Told::Unready(unready))) => unready,
+            Ok(Ok(Answer::Unready(unready))) => unready,
             Ok(Err(fault)) => return Err(unanswered(&fault)),
             Err(error) => {
                 // A worker that has just lost the partition drops the question, or has ended with its channel.
@@ -366,14 +366,14 @@ mod tests {
             *hand.0.lock().unwrap() = Duration::from_secs(seconds);
             queries.owners("usage", &[0, 1])
         };
-        let told = |number: usize| BTreeMap::from([(1, format!("host:{number}"))]);
+        let expected = |number: usize| BTreeMap::from([(1, format!("host:{number}"))]);
         for seconds in 0..5 {
-            assert_eq!(owners(seconds), told(0), "{seconds} s");
+            assert_eq!(owners(seconds), expected(0), "{seconds} s");
         }
         queries.doubt_owners();
-        assert_eq!((owners(5), owners(5)), (told(1), told(1)));
-        assert_eq!(owners(10), told(1), "what was told holds while the group does not answer");
-        assert_eq!((owners(10), owners(11)), (told(1), told(3)), "which is asked again soon");
+        assert_eq!((owners(5), owners(5)), (expected(1), expected(1)));
+        assert_eq!(owners(10), expected(1), "what was told holds while the group does not answer");
+        assert_eq!((owners(10), owners(11)), (expected(1), expected(3)), "which is asked again soon");
         let reading = queries.read("usage", &Wanted::Size, &|| false).unwrap();
         assert_eq!(reading.elsewhere, [0, 1]);
         assert_eq!(group.0.load(Ordering::Relaxed), 4, "a read asks for no owners");

@@ -40,7 +40,7 @@ impl Relay {
         publication.remove(source);
         self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
         self.refused.insert((*task, *assignment));
-        self.tell(ToExecutor::Unpublished { task: *task, assignment: *assignment, left, detail });
+        self.send_to_executor(ToExecutor::Unpublished { task: *task, assignment: *assignment, left, detail });
     }
 
     pub(super) fn confirm(&mut self, publication: &Publication) {
@@ -57,7 +57,7 @@ impl Relay {
             }
         }
         for part in &publication.parts {
-            self.tell_published(publication, part, part.to);
+            self.report_published(publication, part, part.to);
         }
         if publication.len() > 0 {
             self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
@@ -65,13 +65,13 @@ impl Relay {
         }
     }
 
-    pub(super) fn tell_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
+    pub(super) fn report_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
         let Part { task, assignment, source, .. } = part.clone();
         // One transaction: with any of its inputs all of the task's batches in it are published.
         let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
         let batch = batches.max().unwrap_or_default();
         let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;
         let ends = publication.ends.iter().filter(is_of_it).cloned().collect();
-        self.tell(ToExecutor::Published { task, assignment, source, next_offset, batch, ends });
+        self.send_to_executor(ToExecutor::Published { task, assignment, source, next_offset, batch, ends });
     }
 }

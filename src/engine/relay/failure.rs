@@ -58,7 +58,7 @@ impl Relay {
                 Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the committed offsets could not be read yet");
-                    patience.in_vain(self.clock.elapsed(), &sources, &fault);
+                    patience.note_unread_offsets(self.clock.elapsed(), &sources, &fault);
                     tries += 1;
                     self.producers.pause(tries)?;
                 }
@@ -79,7 +79,7 @@ impl Relay {
                 // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
                 // as far with the same records. Its stores are opened anew and read on to what is committed.
                 Some(k) if k == part.to && !part.is_through_log() => {
-                    self.tell_published(publication, &part, k);
+                    self.report_published(publication, &part, k);
                     publication.remove(&part.source);
                 }
                 Some(k) if k < part.from || k >= part.to => {

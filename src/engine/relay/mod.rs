@@ -62,7 +62,7 @@ pub(crate) enum Settled {
     /// It is published, or left to somebody and told.
     Done,
     /// Its tasks are to be published one by one.
-    Apart,
+    TaskByTask,
     /// It is to be cut.
     Smaller,
 }
@@ -176,22 +176,22 @@ impl Relay {
                 self.publish_all()?;
                 // Everything of before is gone; what comes now begins at the K that the task reads next.
                 self.refused.remove(&(task, assignment));
-                self.tell(ToExecutor::Drained { task, assignment });
+                self.send_to_executor(ToExecutor::Drained { task, assignment });
             }
             ToRelay::Prove { task, assignment, sources } => {
                 let outcome = match self.prove(task, assignment, &sources) {
                     Err(fault) if consequence::of(&fault, Moment::Prove) == Consequence::End => return Err(fault),
                     outcome => outcome,
                 };
-                self.tell(ToExecutor::Proved { task, assignment, outcome });
+                self.send_to_executor(ToExecutor::Proved { task, assignment, outcome });
             }
             ToRelay::Drain { ack } => {
                 self.publish_all()?;
                 let _ = ack.send(()); // whoever asked may have stopped waiting
             }
-            ToRelay::Farewell { tasks, ack } => {
+            ToRelay::Close { tasks, ack } => {
                 self.publish_all()?;
-                self.tell(ToExecutor::Farewell { tasks, ack });
+                self.send_to_executor(ToExecutor::Close { tasks, ack });
             }
         }
         Ok(())
@@ -214,11 +214,11 @@ impl Relay {
         if outcome.is_err() || self.producers.sink.taint().is_some() {
             self.producers.renew()?;
         }
-        self.producers.take_turns();
+        self.producers.swap();
         outcome
     }
 
-    pub(crate) fn tell(&self, message: ToExecutor) {
+    pub(crate) fn send_to_executor(&self, message: ToExecutor) {
         let _ = self.executor.send(message); // the executor may have ended already
     }
 
@@ -252,7 +252,7 @@ impl Relay {
         let result = self.settle(merged);
         self.outstanding.settled(messages, bytes);
         if messages > 0 {
-            self.tell(ToExecutor::Settled);
+            self.send_to_executor(ToExecutor::Settled);
         }
         result
     }
@@ -265,7 +265,7 @@ impl Relay {
 
     /// Publishes until every part is either published or refused: as one transaction, or in pieces where it is too large.
     fn settle(&mut self, publication: Publication) -> Result<(), Fault> {
-        let mut queue: VecDeque<Publication> = self.troubles.set_apart(publication).into();
+        let mut queue: VecDeque<Publication> = self.troubles.separate(publication).into();
         let mut has_failed = false;
         while let Some(next) = queue.pop_front() {
             // What steps without rows hand over has the size that was meant, unless such a size has failed since.
@@ -276,7 +276,7 @@ impl Relay {
             pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));
             match self.settle_piece(&mut piece, has_failed)? {
                 Settled::Done => continue,
-                Settled::Apart => piece.split().into_iter().rev().for_each(|own| queue.push_front(own)),
+                Settled::TaskByTask => piece.split().into_iter().rev().for_each(|own| queue.push_front(own)),
                 Settled::Smaller => queue.push_front(piece),
             }
             has_failed = true;
@@ -295,7 +295,7 @@ impl Relay {
             }
             if let Some(topic) = if is_doubtful { self.missing_topic(publication) } else { None } {
                 if publication.tasks().len() > 1 {
-                    return Ok(Settled::Apart);
+                    return Ok(Settled::TaskByTask);
                 }
                 self.await_topic(publication, &topic);
                 return Ok(Settled::Done);
@@ -316,7 +316,7 @@ impl Relay {
             self.producers.renew()?;
             self.keep_unpublished(publication)?;
             if is_refused {
-                self.set_apart(publication, &detail)?;
+                self.replace_refused_messages(publication, &detail)?;
                 continue;
             }
             if refusals >= REFUSALS_MAX {
@@ -325,7 +325,7 @@ impl Relay {
             }
             // Twice in vain: one task's trouble must not hold up the others.
             if failures >= 2 && publication.tasks().len() > 1 {
-                return Ok(Settled::Apart);
+                return Ok(Settled::TaskByTask);
             }
             if is_doubtful
                 && (failures >= 2 || has_failed)
@@ -351,7 +351,7 @@ impl Relay {
             );
             self.producers.renew()?;
         }
-        self.producers.take_turns();
+        self.producers.swap();
         Ok(())
     }
 }
@@ -391,14 +391,14 @@ mod tests {
         /// The topics are gone.
         is_gone: AtomicBool,
         /// What was sent to the dead-letter topic.
-        letters: Mutex<Vec<i64>>,
+        dead_letters: Mutex<Vec<i64>>,
         begun: AtomicUsize,
     }
 
     struct Producer {
         log: Arc<Log>,
         open: Vec<i64>,
-        open_letters: Vec<i64>,
+        open_dead_letters: Vec<i64>,
         offsets: Offsets,
     }
 
@@ -406,15 +406,15 @@ mod tests {
         fn begin(&mut self) -> Result<(), Fault> {
             self.log.begun.fetch_add(1, Ordering::AcqRel);
             self.open.clear();
-            self.open_letters.clear();
+            self.open_dead_letters.clear();
             Ok(())
         }
 
         fn send(&mut self, message: &Message<'_>) -> Result<(), Fault> {
             let value = std::str::from_utf8(message.value.unwrap()).unwrap().parse().unwrap();
-            let is_letter = message.destination.as_str() == "in-dlt";
-            if is_letter {
-                self.open_letters.push(value);
+            let is_dead_letter = message.destination.as_str() == "in-dlt";
+            if is_dead_letter {
+                self.open_dead_letters.push(value);
             } else {
                 self.open.push(value);
             }
@@ -446,7 +446,7 @@ mod tests {
                 return Err(fault);
             }
             self.log.sent.lock().unwrap().append(&mut self.open);
-            self.log.letters.lock().unwrap().append(&mut self.open_letters);
+            self.log.dead_letters.lock().unwrap().append(&mut self.open_dead_letters);
             *self.log.k.lock().unwrap() = self.offsets.last().map(|(_, committed)| committed.next_offset);
             self.log.committed.lock().unwrap().append(&mut self.offsets);
             Ok(())
@@ -519,7 +519,8 @@ mod tests {
     fn world_of(faults: Vec<Fault>, transaction_rows: usize) -> World {
         let log = Arc::new(Log { faults: Mutex::new(faults.into()), ..Log::default() });
         *log.k.lock().unwrap() = Some(NextOffset(0));
-        let sink = Producer { log: Arc::clone(&log), open: Vec::new(), open_letters: Vec::new(), offsets: Vec::new() };
+        let sink =
+            Producer { log: Arc::clone(&log), open: Vec::new(), open_dead_letters: Vec::new(), offsets: Vec::new() };
         let sink = Box::new(sink);
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
         let assignments = Arc::new(Assignments::default());
@@ -652,13 +653,16 @@ mod tests {
         // The attempt, a trial of 100 messages in portions of four, and one of four in portions of one.
         assert_eq!(world.log.begun.load(Ordering::Acquire), 1 + 2);
         let left = left(&world);
-        let [Left::Replaced(letters)] = &left[..] else { panic!("{left:?}") };
-        assert_eq!(letters.len(), 1);
-        let letter = &letters[0];
-        assert_eq!((letter.source_offset, letter.seq, letter.destination.as_str()), (Offset(77), 0, "in-dlt"));
-        assert_eq!(letter.value.as_deref(), Some(&b"77"[..]));
+        let [Left::Replaced(dead_letters)] = &left[..] else { panic!("{left:?}") };
+        assert_eq!(dead_letters.len(), 1);
+        let dead_letter = &dead_letters[0];
+        assert_eq!(
+            (dead_letter.source_offset, dead_letter.seq, dead_letter.destination.as_str()),
+            (Offset(77), 0, "in-dlt")
+        );
+        assert_eq!(dead_letter.value.as_deref(), Some(&b"77"[..]));
         let header = |name: &str| {
-            let header = letter.headers.iter().find(|header| header.name == name).unwrap();
+            let header = dead_letter.headers.iter().find(|header| header.name == name).unwrap();
             String::from_utf8(header.value.clone().unwrap()).unwrap()
         };
         assert_eq!(header("kafka_dlt-exception-fqcn"), "refused");
@@ -685,7 +689,10 @@ mod tests {
         *world.log.refuses.lock().unwrap() = Some(5);
         world.publish_log(0, 8);
         world.run();
-        assert_eq!((world.sent(), world.log.letters.lock().unwrap().clone()), (vec![0, 1, 2, 3, 4, 6, 7], vec![5]));
+        assert_eq!(
+            (world.sent(), world.log.dead_letters.lock().unwrap().clone()),
+            (vec![0, 1, 2, 3, 4, 6, 7], vec![5])
+        );
         assert_eq!(*world.log.k.lock().unwrap(), Some(NextOffset(8)));
         assert!(left(&world).is_empty());
     }

@@ -35,7 +35,7 @@ impl Producers {
     }
 
     /// Lets the other one have its turn.
-    pub(crate) fn take_turns(&mut self) {
+    pub(crate) fn swap(&mut self) {
         if let Some(spare) = &mut self.spare {
             std::mem::swap(&mut self.sink, spare);
         }

@@ -20,7 +20,7 @@ const TRIES_AGAIN: u32 = 2;
 /// How long a topic may be gone before the tasks that write it halt: somebody may be about to make it anew.
 const GONE_MAX: Duration = Duration::from_mins(2);
 /// How long anything else may fail that the others do not suffer from: a broker may be restored meanwhile.
-const VAIN_MAX: Duration = Duration::from_mins(30);
+const FAILING_MAX: Duration = Duration::from_mins(30);
 
 impl Relay {
     /// A topic that is written and does not exist. Where nobody answers, none.
@@ -63,7 +63,7 @@ impl Relay {
         // One that was put off before has had its tries: the others of the worker wait meanwhile.
         let tries = if self.troubles.is_of(publication) { TRIES_AGAIN } else { TRIES };
         (failures >= tries).then(|| {
-            self.put_off(publication, cause, VAIN_MAX);
+            self.put_off(publication, cause, FAILING_MAX);
             Settled::Done
         })
     }

@@ -19,13 +19,17 @@ use crate::ports::Fault;
 impl Relay {
     /// A transaction of one task was refused with `detail`, and K says that it is still to be published. Puts dead letters
     /// in the places of the messages that are to blame. The task halts where none is, or all are.
-    pub(crate) fn set_apart(&mut self, publication: &mut Publication, detail: &str) -> Result<(), Fault> {
+    pub(crate) fn replace_refused_messages(
+        &mut self,
+        publication: &mut Publication,
+        detail: &str,
+    ) -> Result<(), Fault> {
         self.drop_foreign(publication);
         let Some(task) = publication.parts.first().map(|part| part.task) else { return Ok(()) };
         let mut search = Search { producers: &mut self.producers, pipeline: &self.pipeline };
         let limits = search.limits_of(publication);
         let found = search.find(publication, &limits)?;
-        self.tell(ToExecutor::Limits(limits));
+        self.send_to_executor(ToExecutor::Limits(limits));
         if self.searches.entry(task).or_default().note(&found) {
             self.searches.remove(&task);
             for part in publication.parts.clone() {
@@ -33,21 +37,24 @@ impl Relay {
             }
             return Ok(());
         }
-        let letters = match found {
+        let dead_letters = match found {
             Found::Nothing => return Ok(()), // once more: with the limits that are known now, batches may be smaller
-            Found::Large(letters) => letters,
-            Found::Refused { letter, .. } => vec![letter],
+            Found::Large(dead_letters) => dead_letters,
+            Found::Refused { dead_letter, .. } => vec![dead_letter],
         };
-        for (_, letter) in &letters {
-            let (partition, offset) = (&letter.source, letter.source_offset.0);
+        for (_, dead_letter) in &dead_letters {
+            let (partition, offset) = (&dead_letter.source, dead_letter.source_offset.0);
             tracing::warn!(%partition, offset, detail, "refused for good by its topic: it becomes a dead letter");
         }
         if publication.parts.iter().all(Part::is_through_log) {
-            publication.replace(letters);
+            publication.replace(dead_letters);
             return Ok(());
         }
         for part in publication.parts.clone() {
-            let own = letters.iter().map(|(_, letter)| letter).filter(|letter| letter.source == part.source);
+            let own = dead_letters
+                .iter()
+                .map(|(_, dead_letter)| dead_letter)
+                .filter(|dead_letter| dead_letter.source == part.source);
             self.refuse(publication, &part, Left::Replaced(own.cloned().collect()), detail.into());
         }
         Ok(())

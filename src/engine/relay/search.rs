@@ -2,7 +2,7 @@
 //!
 //! A search changes nothing: what it sends, it sends in transactions that are aborted.
 
-use crate::engine::outbound::message::{bytes_of, dead_letter, is_dead_letter, letter_for, send_row};
+use crate::engine::outbound::message::{bytes_of, dead_letter, dead_letter_for, is_dead_letter, send_row};
 use crate::engine::outbound::publication::{Outbound, Publication};
 use crate::engine::relay::producers::Producers;
 use crate::flow::effect::Reject;
@@ -19,7 +19,7 @@ const PORTIONS: usize = 32;
 
 /// How often in a row a task's very first message may be found refused, before anything of it is published: where none is
 /// taken at all the topic is to blame, and a person has to mend it.
-const FIRSTS_MAX: u32 = 3;
+const FIRST_REFUSED_MAX: u32 = 3;
 
 /// The largest messages that topics take.
 pub(crate) type Limits = HashMap<TopicName, usize>;
@@ -28,9 +28,9 @@ pub(crate) type Limits = HashMap<TopicName, usize>;
 #[derive(Default)]
 pub(crate) struct Searches {
     /// So many of the last ones found the first message refused.
-    pub(crate) firsts: u32,
+    pub(crate) first_refused: u32,
     /// The last one found nothing.
-    pub(crate) is_in_vain: bool,
+    pub(crate) found_nothing: bool,
 }
 
 /// What a search found.
@@ -40,7 +40,7 @@ pub(crate) enum Found {
     Large(Vec<(Place, OutboxRow)>),
     /// One is refused although it is sent alone; `is_first` where none before it was taken.
     Refused {
-        letter: (Place, OutboxRow),
+        dead_letter: (Place, OutboxRow),
         is_first: bool,
     },
 }
@@ -48,9 +48,10 @@ pub(crate) enum Found {
 impl Searches {
     /// Notes another one; whether it is time to give up.
     pub(crate) fn note(&mut self, found: &Found) -> bool {
-        let was_in_vain = std::mem::replace(&mut self.is_in_vain, matches!(found, Found::Nothing));
-        self.firsts = if matches!(found, Found::Refused { is_first: true, .. }) { self.firsts + 1 } else { 0 };
-        self.firsts >= FIRSTS_MAX || (was_in_vain && self.is_in_vain)
+        let had_found_nothing = std::mem::replace(&mut self.found_nothing, matches!(found, Found::Nothing));
+        self.first_refused =
+            if matches!(found, Found::Refused { is_first: true, .. }) { self.first_refused + 1 } else { 0 };
+        self.first_refused >= FIRST_REFUSED_MAX || (had_found_nothing && self.found_nothing)
     }
 }
 
@@ -60,7 +61,7 @@ pub(crate) enum Place {
     /// Among its rows.
     Row(usize),
     /// Beside them: a record that a step without rows sends on.
-    Beside(usize),
+    SentOn(usize),
 }
 
 /// A message that may be refused.
@@ -97,21 +98,21 @@ impl Suspect<'_> {
         }
     }
 
-    fn letter(&self, pipeline: &str, limits: &Limits, cause: &str, publication: &Publication) -> OutboxRow {
+    fn dead_letter(&self, pipeline: &str, limits: &Limits, cause: &str, publication: &Publication) -> OutboxRow {
         let (offset, message) = match &self.what {
-            What::Notice(row) => return letter_for(pipeline, limits, row, cause),
+            What::Notice(row) => return dead_letter_for(pipeline, limits, row, cause),
             What::SentOn(offset, message) => (*offset, message),
         };
         let timestamp = message.timestamp.unwrap_or(Timestamp(0));
         let (key, value, headers) = (message.key, message.value, message.headers);
         let record = Record { offset, timestamp, key, value, headers };
         let reject = Reject::dead_letter("refused", format!("{}: {cause}", message.destination));
-        let letter = dead_letter(pipeline, limits, self.source, 0, &record, &reject, timestamp);
+        let dead_letter = dead_letter(pipeline, limits, self.source, 0, &record, &reject, timestamp);
         // Behind the notices of the same input.
         let is_of_it =
             |outbound: &&Outbound| outbound.row.source == *self.source && outbound.row.source_offset == offset;
         let seq = publication.rows.iter().filter(is_of_it).count();
-        OutboxRow { seq: i32::try_from(seq).unwrap_or(i32::MAX), ..letter }
+        OutboxRow { seq: i32::try_from(seq).unwrap_or(i32::MAX), ..dead_letter }
     }
 }
 
@@ -141,12 +142,13 @@ impl Search<'_> {
     /// `Fatal` of the producer.
     pub(crate) fn find(&mut self, publication: &Publication, limits: &Limits) -> Result<Found, Fault> {
         let pipeline = self.pipeline;
-        let letter =
-            |suspect: &Suspect<'_>, cause: &str| (suspect.place, suspect.letter(pipeline, limits, cause, publication));
+        let dead_letter = |suspect: &Suspect<'_>, cause: &str| {
+            (suspect.place, suspect.dead_letter(pipeline, limits, cause, publication))
+        };
         let suspects = publication.suspects();
         let large = suspects.iter().filter_map(|suspect| {
             let (bytes, limit) = (suspect.bytes(pipeline), *limits.get(suspect.destination())?);
-            (bytes > limit).then(|| letter(suspect, &format!("a message of {bytes} bytes, and it takes {limit}")))
+            (bytes > limit).then(|| dead_letter(suspect, &format!("a message of {bytes} bytes, and it takes {limit}")))
         });
         let large: Vec<_> = large.collect();
         if !large.is_empty() {
@@ -154,7 +156,7 @@ impl Search<'_> {
         }
         let refused = self.refused_alone(&suspects)?;
         let found = refused.and_then(|(number, cause)| {
-            Some(Found::Refused { letter: letter(suspects.get(number)?, &cause), is_first: number == 0 })
+            Some(Found::Refused { dead_letter: dead_letter(suspects.get(number)?, &cause), is_first: number == 0 })
         });
         Ok(found.unwrap_or(Found::Nothing))
     }
@@ -214,7 +216,7 @@ impl Publication {
         });
         let sent_on = self.outgoing.with_origins().enumerate().filter(|(_, (_, message))| !message.is_tracked);
         let sent_on = sent_on.map(|(number, (origin, message))| Suspect {
-            place: Place::Beside(number),
+            place: Place::SentOn(number),
             source: origin.source,
             what: What::SentOn(origin.offset, message),
         });
@@ -222,25 +224,25 @@ impl Publication {
     }
 
     /// Puts dead letters in the places of messages, those among the rows first.
-    pub(crate) fn replace(&mut self, letters: Vec<(Place, OutboxRow)>) {
+    pub(crate) fn replace(&mut self, dead_letters: Vec<(Place, OutboxRow)>) {
         let mut gone = BTreeSet::new();
-        for (place, letter) in letters {
+        for (place, dead_letter) in dead_letters {
             self.counts.dead_letters += 1;
             match place {
                 Place::Row(number) => {
                     self.counts.announced -= 1;
                     if let Some(outbound) = self.rows.get_mut(number) {
-                        outbound.row = letter;
+                        outbound.row = dead_letter;
                     }
                 }
-                Place::Beside(number) => {
+                Place::SentOn(number) => {
                     gone.insert(number);
                     let is_before = |Outbound { row, .. }: &Outbound| {
-                        row.source == letter.source && row.source_offset <= letter.source_offset
+                        row.source == dead_letter.source && row.source_offset <= dead_letter.source_offset
                     };
                     let at = self.rows.iter().rposition(is_before).map_or(0, |before| before + 1);
-                    let input_at = Some(letter.created_at);
-                    self.rows.insert(at, Outbound { row: letter, input_at });
+                    let input_at = Some(dead_letter.created_at);
+                    self.rows.insert(at, Outbound { row: dead_letter, input_at });
                 }
             }
         }
@@ -276,7 +278,7 @@ mod tests {
         for row in [row("in", 0, "out"), row("in", 1, "out"), row("in", 2, "out"), row("other", 0, "out")] {
             publication.rows.push(Outbound { row, input_at: None });
         }
-        publication.replace(vec![(Place::Beside(0), row("in", 1, "in-dlt"))]);
+        publication.replace(vec![(Place::SentOn(0), row("in", 1, "in-dlt"))]);
         let order: Vec<(i64, bool)> = publication
             .rows
             .iter()

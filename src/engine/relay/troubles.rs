@@ -43,7 +43,7 @@ impl Troubles {
     }
 
     /// Those tasks that have failed alone each to itself, behind the others.
-    pub(crate) fn set_apart(&self, publication: Publication) -> Vec<Publication> {
+    pub(crate) fn separate(&self, publication: Publication) -> Vec<Publication> {
         if !self.is_of(&publication) || publication.tasks().len() == 1 {
             return vec![publication];
         }

@@ -11,8 +11,8 @@
 
 pub mod plan;
 
-use crate::engine::outbound::message::{bytes_of, send_row, turn_of};
-use crate::engine::outbound::outbox::{decided, unannounced};
+use crate::engine::outbound::message::{bytes_of, send_row, sequence_of};
+use crate::engine::outbound::outbox::{decided, unpublished};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::metadata;
 use crate::engine::repair::plan::{Action, Known, Plan, plan};
@@ -59,7 +59,7 @@ pub enum Step {
     /// The position's epoch was raised.
     Fence,
     /// Everything decided is announced.
-    Announce,
+    Publish,
     /// The position was written and the deed noted.
     WritePosition,
     /// K was committed.
@@ -151,12 +151,12 @@ impl Repair {
             observe(Step::Fence)?;
         }
         // The same plan under the epoch of the fence.
-        let Plan { position, committed, announce, excused, is_group_first, .. } =
+        let Plan { position, committed, unpublished: range, excused, is_group_first, .. } =
             plan(self.topology.name(), action, &known).map_err(Fault::fenced)?;
-        if announce.0 < announce.1 {
+        if range.0 < range.1 {
             let epoch = known.position.as_ref().map(|position| position.epoch);
-            self.announce(source, announce, epoch)?;
-            observe(Step::Announce)?;
+            self.publish(source, range, epoch)?;
+            observe(Step::Publish)?;
         }
         let after = position.as_ref().map_or(committed.next_offset, |position| position.next_offset);
         let deed = Deed {
@@ -226,7 +226,7 @@ impl Repair {
     }
 
     /// Announces what was decided and lacks its announcement; the position is about to pass it.
-    fn announce(
+    fn publish(
         &mut self,
         source: &TopicPartition,
         (from, to): (NextOffset, NextOffset),
@@ -236,21 +236,21 @@ impl Repair {
         if rows.is_empty() {
             return Ok(());
         }
-        if rows.iter().any(|row| turn_of(row).is_some()) {
+        if rows.iter().any(|row| sequence_of(row).is_some()) {
             return Err(Fault::fatal(format!(
                 "{source}: what was decided has changelog records, which take turns over all inputs of the task: delete the \
                  group's offset of this partition and start an instance, whose takeover announces what lacks; then again"
             )));
         }
-        let rows = unannounced(self.topology.name(), rows, &mut *self.tools.history)?;
+        let rows = unpublished(self.topology.name(), rows, &mut *self.tools.history)?;
         if rows.is_empty() {
             return Ok(());
         }
         let mut sink = (self.tools.sink)()?;
-        let announced = self.send(&mut *sink, source, epoch, &rows);
+        let sent = self.send(&mut *sink, source, epoch, &rows);
         sink.close();
         tracing::info!(partition = %source, rows = rows.len(), "announced what was decided before the repair");
-        announced
+        sent
     }
 
     /// An error leaves what was sent in doubt; the next run looks it up by id.

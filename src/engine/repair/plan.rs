@@ -116,7 +116,7 @@ pub struct Plan {
     /// K as it is to be, with the position's present epoch.
     pub committed: Committed,
     /// Half-open: decided inputs whose announcements are looked up first, and made where they lack.
-    pub announce: (NextOffset, NextOffset),
+    pub unpublished: (NextOffset, NextOffset),
     /// As [`excused`](crate::ports::repair::Deed::excused).
     pub excused: (NextOffset, NextOffset),
     /// K is written before the position.
@@ -229,11 +229,11 @@ impl Rowed<'_> {
         excused: (NextOffset, NextOffset),
         is_group_first: bool,
     ) -> Plan {
-        let announce = self.known.position.as_ref().map_or((NextOffset(0), NextOffset(0)), |before| {
+        let unpublished = self.known.position.as_ref().map_or((NextOffset(0), NextOffset(0)), |before| {
             let (d, p) = (before.next_offset, before.published);
             // A K of ours beyond D in the same log: all that D counts was announced before the database went back.
-            let is_told = |k: &NextOffset| *k >= p && (*k <= d || self.is_same_log(before));
-            (self.our_k().filter(is_told).map_or(p, |k| k.min(d)), d)
+            let is_published = |k: &NextOffset| *k >= p && (*k <= d || self.is_same_log(before));
+            (self.our_k().filter(is_published).map_or(p, |k| k.min(d)), d)
         });
         // P may lag behind K for good; everything else must be as planned.
         let is_position_done = self.known.position.as_ref().is_some_and(|before| {
@@ -245,7 +245,7 @@ impl Rowed<'_> {
             is_same && is_ours(self.pipeline, k)
         });
         let is_done = is_position_done && is_group_done;
-        Plan { position: Some(position), committed, announce, excused, is_group_first, is_done }
+        Plan { position: Some(position), committed, unpublished, excused, is_group_first, is_done }
     }
 
     fn adopt_group(&self) -> Result<Plan, String> {
@@ -283,21 +283,21 @@ impl Rowed<'_> {
         let is_same_log = before.is_none_or(|position| self.is_same_log(position));
         let d = before.map_or_else(|| k.unwrap_or(to), |position| position.next_offset);
         // Everything below was announced, or will have been before the position moves.
-        let announced = if is_same_log { k.map_or(d, |k| k.max(d)) } else { to };
-        let is_again = to < announced.min(self.known.bounds.end);
+        let published = if is_same_log { k.map_or(d, |k| k.max(d)) } else { to };
+        let is_again = to < published.min(self.known.bounds.end);
         if is_again || !is_same_log || to < d {
             self.without_stores()?;
         }
         match outputs {
             None if is_again => Err(format!(
-                "the records from {to} to {announced} would be taken again: say with --emit or --suppress-output what becomes \
+                "the records from {to} to {published} would be taken again: say with --emit or --suppress-output what becomes \
                  of their announcements"
             )),
             Some(Outputs::Suppress) if is_again => {
                 let incarnation = before.map_or(0, |position| position.incarnation);
-                let position = self.at(to, announced, incarnation);
-                let committed = replayed(self.pipeline, position.epoch, announced);
-                Ok(self.made(position, committed, (to, announced), true))
+                let position = self.at(to, published, incarnation);
+                let committed = replayed(self.pipeline, position.epoch, published);
+                Ok(self.made(position, committed, (to, published), true))
             }
             Some(Outputs::Suppress) if !is_same_log => {
                 Err("nothing of this log was announced, so there is nothing to suppress".into())
@@ -306,7 +306,7 @@ impl Rowed<'_> {
                 // Ids of a log that is gone, or of announcements that the outbox still has, must not come again.
                 let raise = before.is_some_and(|position| !is_same_log || to < position.next_offset);
                 let incarnation = before.map_or(0, |position| position.incarnation).saturating_add(i32::from(raise));
-                let excused = if is_same_log { (to.min(d), to.max(announced)) } else { (to, to) };
+                let excused = if is_same_log { (to.min(d), to.max(published)) } else { (to, to) };
                 Ok(self.together(self.at(to, to, incarnation), excused))
             }
         }
@@ -399,7 +399,7 @@ fn plan_log(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
     let planned = our_committed(pipeline, 0, to, Some(&marks));
     let is_done = committed.as_ref() == Some(&planned);
     let none = (NextOffset(0), NextOffset(0));
-    Ok(Plan { position: None, committed: planned, announce: none, excused: none, is_group_first: true, is_done })
+    Ok(Plan { position: None, committed: planned, unpublished: none, excused: none, is_group_first: true, is_done })
 }
 
 #[cfg(test)]
@@ -440,13 +440,13 @@ mod tests {
         let adopt = |known: &Known| plan(PIPELINE, Action::AdoptDatabase, known);
         assert!(adopt(&known(5, 7, 9)).unwrap_err().contains("lies behind the group"));
         let behind = adopt(&known(5, 7, 6)).unwrap();
-        assert_eq!((behind.committed.next_offset, behind.announce), (NextOffset(7), (NextOffset(6), NextOffset(7))));
+        assert_eq!((behind.committed.next_offset, behind.unpublished), (NextOffset(7), (NextOffset(6), NextOffset(7))));
     }
 
     #[test]
     fn what_is_announced_first_begins_at_p_where_k_went_back_behind_it() {
         let plan = plan(PIPELINE, Action::AdoptDatabase, &known(5, 7, 3)).unwrap();
-        assert_eq!(plan.announce, (NextOffset(5), NextOffset(7)));
+        assert_eq!(plan.unpublished, (NextOffset(5), NextOffset(7)));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) struct Question {
     pub(crate) task: TaskId,
     pub(crate) store: usize,
     pub(crate) asked: Asked,
-    pub(crate) answer: Sender<Result<Told, Fault>>,
+    pub(crate) answer: Sender<Result<Answer, Fault>>,
     /// Dead once nobody waits for the answer.
     pub(crate) is_open: Weak<()>,
 }
@@ -95,7 +95,7 @@ pub(crate) type Found = (Vec<u8>, Vec<u8>);
 /// What was found, and where to go on.
 pub(crate) type Slice = (Vec<Found>, Option<Vec<u8>>);
 
-pub(crate) enum Told {
+pub(crate) enum Answer {
     Partition(Vec<Found>, Option<Vec<u8>>, Standing),
     Unready(Unready),
 }

@@ -124,11 +124,11 @@ mod tests {
     proptest! {
         /// Against a map: what is found, and that a number stays while its entry does, whatever is removed beside it.
         #[test]
-        fn an_entry_is_found_by_its_key_and_keeps_its_number(deeds in proptest::collection::vec((0..40_u8, 0..5_u8), 0..200)) {
+        fn an_entry_is_found_by_its_key_and_keeps_its_number(operations in proptest::collection::vec((0..40_u8, 0..5_u8), 0..200)) {
             let (mut slots, mut model, mut numbers) = (Slots::default(), BTreeMap::new(), BTreeMap::new());
-            for (step, (key, deed)) in deeds.into_iter().enumerate() {
+            for (step, (key, operation)) in operations.into_iter().enumerate() {
                 let bytes = vec![key; usize::from(key % 4)]; // the empty key, too
-                match (deed, slots.seek(&bytes)) {
+                match (operation, slots.seek(&bytes)) {
                     (0, _) => {
                         slots.retain(|_, value| *value % 2 == 0, || 0);
                         model.retain(|_, value| *value % 2 == 0);

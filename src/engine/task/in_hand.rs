@@ -25,7 +25,7 @@ pub(crate) struct Suspects {
     /// How many of them are in front of workers of this process: none, and nobody waits for anybody.
     here: AtomicUsize,
     /// Held for each record while there is one: a suspect's by its worker alone.
-    turns: RwLock<()>,
+    alone: RwLock<()>,
 }
 
 impl Suspects {
@@ -33,7 +33,7 @@ impl Suspects {
         let known = note.as_ref().map(|note| note.suspects()).unwrap_or_default();
         let names = topology.sources();
         for Suspect { at, deaths } in &known {
-            tell(&names, *at, *deaths, deaths_max);
+            warn_of(&names, *at, *deaths, deaths_max);
         }
         let counts = topology.sub_topologies().iter().map(|sub| sub.sources().count());
         let firsts = counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
@@ -44,7 +44,7 @@ impl Suspects {
             is_any: AtomicBool::new(!known.is_empty()),
             known: Mutex::new(known),
             here: AtomicUsize::new(0),
-            turns: RwLock::new(()),
+            alone: RwLock::new(()),
         })
     }
 
@@ -55,7 +55,7 @@ impl Suspects {
     }
 }
 
-fn tell(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
+fn warn_of(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
     let topic = usize::try_from(at.source).ok().and_then(|source| names.get(source));
     let topic = topic.map(TopicName::as_str);
     let (partition, offset) = (at.partition.0, at.offset.0);
@@ -103,18 +103,18 @@ impl Hand {
     /// Runs the pipeline's code over a record, noted; with no other one in hand where the record is a suspect.
     pub(crate) fn hold<T>(&self, at: InHand, run: impl FnOnce() -> T) -> T {
         if self.all.here.load(Ordering::Relaxed) > 0 {
-            return self.hold_in_turn(at, run);
+            return self.hold_among_suspects(at, run);
         }
         self.note(at, run)
     }
 
     #[cold]
-    fn hold_in_turn<T>(&self, at: InHand, run: impl FnOnce() -> T) -> T {
+    fn hold_among_suspects<T>(&self, at: InHand, run: impl FnOnce() -> T) -> T {
         if self.own.iter().any(|suspect| suspect.at == at) {
-            let _alone = self.all.turns.write().unwrap_or_else(PoisonError::into_inner);
+            let _alone = self.all.alone.write().unwrap_or_else(PoisonError::into_inner);
             self.note(at, run)
         } else {
-            let _beside = self.all.turns.read().unwrap_or_else(PoisonError::into_inner);
+            let _shared = self.all.alone.read().unwrap_or_else(PoisonError::into_inner);
             self.note(at, run)
         }
     }

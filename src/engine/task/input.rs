@@ -29,7 +29,7 @@ pub(crate) struct Input {
     /// Not to be offered before.
     pub(crate) blocked_until: Duration,
     /// The database did not take its next record, which was offered alone.
-    pub(crate) apart: Option<Apart>,
+    pub(crate) set_aside: Option<SetAside>,
     /// A row that it waits for.
     pub(crate) held: Option<Held>,
     /// The worker's last committed batch that had a part of it.
@@ -40,7 +40,7 @@ pub(crate) struct Input {
 
 /// How a record that is offered alone fares.
 #[derive(Clone, Debug)]
-pub(crate) struct Apart {
+pub(crate) struct SetAside {
     /// In a row.
     pub(crate) failures: u32,
     /// How often in a row it was decided for longer than the database waits for the next statement.
@@ -79,7 +79,7 @@ impl Input {
             offered: NextOffset(i64::MAX),
             attempts: 0,
             blocked_until: Duration::ZERO,
-            apart: None,
+            set_aside: None,
             held: None,
             committed_in: 0,
             queue: VecDeque::new(),
@@ -91,7 +91,7 @@ impl Input {
     pub(crate) fn go_on_at(&mut self, next: NextOffset) {
         if self.next_offset != next {
             self.next_offset = next;
-            (self.attempts, self.blocked_until, self.apart, self.held) = (0, Duration::ZERO, None, None);
+            (self.attempts, self.blocked_until, self.set_aside, self.held) = (0, Duration::ZERO, None, None);
         }
     }
 
@@ -188,7 +188,7 @@ impl Input {
     }
 
     pub(crate) fn clear(&mut self) {
-        (self.held, self.apart) = (None, None);
+        (self.held, self.set_aside) = (None, None);
         self.queue.clear();
         self.queued = 0;
     }
@@ -235,15 +235,15 @@ mod tests {
         let fares = |input: &mut Input| {
             input.attempts = 2;
             input.blocked_until = Duration::from_secs(1);
-            input.apart = Some(Apart { failures: 1, slow: 0, since: 0, reject: Some(Reject::skip("told")) });
+            input.set_aside = Some(SetAside { failures: 1, slow: 0, since: 0, reject: Some(Reject::skip("told")) });
         };
         fares(&mut input);
         input.go_on_at(NextOffset(3));
-        assert_eq!((input.attempts, input.apart.is_some()), (2, true), "the same record is next");
+        assert_eq!((input.attempts, input.set_aside.is_some()), (2, true), "the same record is next");
         for next in [2, 4] {
             fares(&mut input);
             input.go_on_at(NextOffset(next));
-            assert_eq!((input.attempts, input.blocked_until, input.apart.is_some()), (0, Duration::ZERO, false));
+            assert_eq!((input.attempts, input.blocked_until, input.set_aside.is_some()), (0, Duration::ZERO, false));
         }
     }
 

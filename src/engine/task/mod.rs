@@ -5,7 +5,7 @@ mod input;
 mod phase;
 
 pub(crate) use crate::engine::status::State;
-pub(crate) use input::{Apart, Held, Input};
+pub(crate) use input::{Held, Input, SetAside};
 pub(crate) use phase::Phase;
 
 use crate::engine::protocol::halt::{Contradiction, Halt};
@@ -55,7 +55,7 @@ pub(crate) struct Task {
     /// The stores, where the step has some, from the takeover on.
     pub(crate) keyed: Option<Keyed>,
     /// Dead letters for messages that their topics refused: the next takeover puts them in the outbox in their places.
-    pub(crate) letters: Vec<OutboxRow>,
+    pub(crate) dead_letters: Vec<OutboxRow>,
 }
 
 impl Task {
@@ -89,7 +89,7 @@ impl Task {
             counts: Vec::new(),
             marks: Vec::new(),
             keyed: None,
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
         }
     }
 

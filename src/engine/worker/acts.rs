@@ -91,7 +91,7 @@ impl Executor {
         task.keyed = None;
         self.log.forget(id);
         self.desk.show(id);
-        self.desk.wiring.tell_relay(ToRelay::Barrier { task: id, assignment });
+        self.desk.wiring.send_to_relay(ToRelay::Barrier { task: id, assignment });
     }
 
     /// Forgets tasks that have moved.

@@ -2,7 +2,7 @@
 
 use crate::engine::state::cache::CLOCK;
 use crate::engine::state::question::{
-    Asked, Found, InputPosition, Question, SLICE_BYTES, SLICE_KEYS, Standing, Told, Unready,
+    Answer, Asked, Found, InputPosition, Question, SLICE_BYTES, SLICE_KEYS, Standing, Unready,
 };
 use crate::engine::task::State;
 use crate::engine::worker::desk::Desk;
@@ -29,19 +29,19 @@ impl Questions {
         {
             if is_open.strong_count() > 0 {
                 cost += asked.cost();
-                let _ = answer.send(tell(desk, task, store, &asked)); // who asked may have given up
+                let _ = answer.send(answer_to(desk, task, store, &asked)); // who asked may have given up
             }
         }
         cost > 0
     }
 }
 
-fn tell(desk: &mut Desk, id: TaskId, store: usize, asked: &Asked) -> Result<Told, Fault> {
+fn answer_to(desk: &mut Desk, id: TaskId, store: usize, asked: &Asked) -> Result<Answer, Fault> {
     let partition = id.partition.0;
     let unready = |state| {
         let restore = desk.wiring.status.restores().remove(&id);
         let seconds_left = restore.and_then(|restore| restore.seconds_left());
-        Ok(Told::Unready(Unready { partition, state, seconds_left }))
+        Ok(Answer::Unready(Unready { partition, state, seconds_left }))
     };
     let Some(task) = desk.tasks.get_mut(&id) else { return unready("moving") };
     if !matches!(task.state(), State::Running | State::Leaving) {
@@ -66,11 +66,11 @@ fn tell(desk: &mut Desk, id: TaskId, store: usize, asked: &Asked) -> Result<Told
             let mut bytes = 0;
             next = kept.cache.page_proved(from, to.as_deref(), now, SLICE_KEYS, &mut |key, value| {
                 bytes += key.len() + value.len();
-                let is_told = found.is_empty() || (found.len() < *count_max && bytes <= SLICE_BYTES);
-                if is_told {
+                let fits = found.is_empty() || (found.len() < *count_max && bytes <= SLICE_BYTES);
+                if fits {
                     found.push((key.to_vec(), value.to_vec()));
                 }
-                is_told
+                fits
             })?;
         }
         Asked::Size => {}
@@ -81,7 +81,7 @@ fn tell(desk: &mut Desk, id: TaskId, store: usize, asked: &Asked) -> Result<Told
         source: input.source.to_string(),
         next_offset: input.known().0,
     };
-    Ok(Told::Partition(
+    Ok(Answer::Partition(
         found,
         next,
         Standing {

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) struct CountWatch {
     looked_at: Duration,
     /// Companions that outgrew their lead topics, each with the count that was told.
-    outgrown: BTreeMap<TopicName, i32>,
+    warned: BTreeMap<TopicName, i32>,
 }
 
 impl CountWatch {
@@ -66,7 +66,7 @@ impl CountWatch {
             let Some(lead) = count(&sub.lead) else { continue };
             for companion in &sub.companions {
                 let Some(found) = count(companion).filter(|found| *found > lead) else { continue };
-                if self.outgrown.insert(companion.clone(), found) != Some(found) {
+                if self.warned.insert(companion.clone(), found) != Some(found) {
                     tracing::warn!("{}", unread(&sub.lead, lead, companion, found));
                 }
             }

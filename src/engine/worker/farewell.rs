@@ -17,7 +17,7 @@ impl Executor {
         if !tasks.iter().any(is_stateful) {
             self.forget(&tasks);
             // Behind everything handed over so far, so that it is published first.
-            self.desk.wiring.tell_relay(ToRelay::Drain { ack });
+            self.desk.wiring.send_to_relay(ToRelay::Drain { ack });
             return Ok(());
         }
         let now = self.desk.wiring.clock.elapsed();
@@ -27,7 +27,7 @@ impl Executor {
             }
             self.desk.show(*id);
         }
-        self.desk.wiring.tell_relay(ToRelay::Farewell { tasks, ack });
+        self.desk.wiring.send_to_relay(ToRelay::Close { tasks, ack });
         Ok(())
     }
 

@@ -207,7 +207,7 @@ impl Executor {
             }
             ToExecutor::Records { task, topic, delivery, chunk } => self.take_records(task, topic, delivery, chunk),
             ToExecutor::Revoked { tasks, ack } => self.leave(tasks, ack)?,
-            ToExecutor::Farewell { tasks, ack } => self.farewell(&tasks, &ack)?,
+            ToExecutor::Close { tasks, ack } => self.farewell(&tasks, &ack)?,
             ToExecutor::Lost { tasks } => self.forget(&tasks),
             ToExecutor::Query(question) => self.questions.take(question),
             ToExecutor::OutOfRange { task: id, topic, message } => {
@@ -268,9 +268,9 @@ impl Executor {
                 }
                 self.begin_anew(id);
             }
-            Left::Replaced(letters) => {
+            Left::Replaced(dead_letters) => {
                 if let Some(task) = self.desk.tasks.get_mut(&id) {
-                    task.letters.extend(letters);
+                    task.dead_letters.extend(dead_letters);
                 }
                 self.begin_anew(id);
             }
@@ -297,7 +297,7 @@ impl Executor {
                     let (id, assignment) = (task.id, task.assignment);
                     let part = Part { task: id, assignment, source, through, from: at, to: at, marks, batch: 0 };
                     let publication = Publication { parts: vec![part], ..Publication::default() };
-                    wiring.tell_relay(ToRelay::Publish(Box::new(publication)));
+                    wiring.send_to_relay(ToRelay::Publish(Box::new(publication)));
                 }
             }
         }

@@ -319,7 +319,7 @@ fn note_restore(desk: &mut Desk, id: TaskId, restore: &Restore, has_moved: bool)
          transaction is open there, which ends by its timeout or hangs (KAFKA-20734): `kafka-transactions.sh find-hanging` \
          names it, `abort` ends it"
     ));
-    task.waiting.step_in_vain(now, id, task.state().label(), &fault);
+    task.waiting.note_failed_step(now, id, task.state().label(), &fault);
 }
 
 /// Every store is whole, and with them the clock.

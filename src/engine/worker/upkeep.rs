@@ -111,7 +111,7 @@ impl Desk {
         if !task.waiting.has_begun() {
             tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait");
         }
-        task.waiting.step_in_vain(now, id, task.state().label(), fault);
+        task.waiting.note_failed_step(now, id, task.state().label(), fault);
         for input in &mut task.inputs {
             input.blocked_until = now + UNREAD_PAUSE;
         }

@@ -46,11 +46,11 @@ impl Wiring {
     pub(crate) fn hand_over(&self, mut publication: Publication) {
         publication.bytes = publication.size(self.topology.name()).bytes;
         self.outstanding.add(&publication);
-        self.tell_relay(ToRelay::Publish(Box::new(publication)));
+        self.send_to_relay(ToRelay::Publish(Box::new(publication)));
     }
 
     /// Sends to the relay. One that has ended ends us too.
-    pub(crate) fn tell_relay(&self, message: ToRelay) {
+    pub(crate) fn send_to_relay(&self, message: ToRelay) {
         let _ = self.relay.send(message);
     }
 

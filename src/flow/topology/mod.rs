@@ -17,7 +17,7 @@ pub use windowed::WindowedSource;
 
 use crate::flow::join::JoinedTable;
 use crate::flow::key::KeyType;
-use crate::flow::map_keys::{refusal, unspeakable};
+use crate::flow::map_keys::{refusal, unspellable_keys};
 use crate::flow::partitioning::{Declared, KeyHash};
 use crate::flow::record::TopicName;
 use crate::flow::step::{LogStep, RowStep};
@@ -288,7 +288,7 @@ impl Topology {
 
     /// Whether JSON can spell the map keys of `T`; `what` names the holder in the error.
     fn check_map_keys<T: DeserializeOwned>(&mut self, what: &str) {
-        self.errors.extend(unspeakable::<T>().map(|kind| refusal(what, kind)));
+        self.errors.extend(unspellable_keys::<T>().map(|kind| refusal(what, kind)));
     }
 
     fn parse(&mut self, topic: &str) -> Option<TopicName> {

@@ -39,7 +39,7 @@ impl TestDriver {
         let expected = self.world().outcome(&plan);
         let points: Vec<(Step, usize)> = {
             let mut whole = World::new(&self.plan);
-            whole.replay(&self.plan, &self.deeds);
+            whole.replay(&self.plan, &self.operations);
             let points = whole.crash.seen().into_iter().collect();
             whole.leave_and_check_stores(&self.plan, "without a crash");
             points
@@ -49,7 +49,7 @@ impl TestDriver {
             for nth in 1..=count {
                 let mut world = World::new(&self.plan);
                 world.crash.arm(step, nth);
-                world.replay(&self.plan, &self.deeds);
+                world.replay(&self.plan, &self.operations);
                 assert_eq!(world.crash.crashed().len(), 1, "no crash after {step:?} number {nth}");
                 let found = world.outcome(&self.plan);
                 assert!(

@@ -1,7 +1,7 @@
 //! The driver: a world (log, rows, clock) and instances of the real engine that are stepped in it.
 
 mod crashes;
-mod deed;
+mod operation;
 mod operator;
 mod outcome;
 mod plan;
@@ -9,13 +9,13 @@ mod simulated;
 mod traffic;
 mod world;
 
-pub use deed::Sent;
+pub use operation::Sent;
 
 use crate::flow::key::Key;
 use crate::flow::table::TableSpec;
 use crate::flow::topology::Topology;
 use crate::settings::engine::EngineSettings;
-use crate::testing::driver::deed::{Deed, parse};
+use crate::testing::driver::operation::{Operation, parse};
 use crate::testing::driver::plan::Plan;
 use crate::testing::driver::world::World;
 use crate::testing::guard::Guard;
@@ -57,7 +57,7 @@ const WORKERS: usize = 2;
 pub struct TestDriver {
     plan: Plan,
     world: Option<World>,
-    deeds: Vec<Deed>,
+    operations: Vec<Operation>,
 }
 
 impl TestDriver {
@@ -82,7 +82,7 @@ impl TestDriver {
             without: None,
             lag: 1,
         };
-        Self { plan, world: None, deeds: Vec::new() }
+        Self { plan, world: None, operations: Vec::new() }
     }
 
     fn configure(mut self, change: impl FnOnce(&mut Plan)) -> Self {
@@ -141,10 +141,10 @@ impl TestDriver {
         self.configure(|plan| plan.without = Some(guard))
     }
 
-    fn act(&mut self, deed: Deed) {
+    fn act(&mut self, operation: Operation) {
         let plan = self.plan.clone();
-        self.world().carry_out(&plan, &deed);
-        self.deeds.push(deed);
+        self.world().carry_out(&plan, &operation);
+        self.operations.push(operation);
     }
 
     fn world(&mut self) -> &mut World {

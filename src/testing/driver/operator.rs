@@ -6,7 +6,7 @@ use crate::engine::status::Status;
 use crate::flow::record::{Partition, TopicPartition};
 use crate::ports::rows::Position;
 use crate::testing::driver::TestDriver;
-use crate::testing::driver::deed::parse;
+use crate::testing::driver::operation::parse;
 use std::sync::Arc;
 
 impl TestDriver {

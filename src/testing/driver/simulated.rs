@@ -14,7 +14,7 @@ use crate::ports::source::TaskId;
 use crate::ports::store::StoreId;
 use crate::testing::death::survived;
 use crate::testing::driver::TestDriver;
-use crate::testing::driver::deed::Deed;
+use crate::testing::driver::operation::Operation;
 use crate::testing::driver::world::Instance;
 use crate::testing::observed::Row;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ impl TestDriver {
                 .unwrap_or_else(|| panic!("row for {table}, column {}: {value} is not {kind}", column.name))
         };
         let values = spec.columns.iter().filter(|column| spec.is_written(&column.name)).map(value).collect();
-        self.act(Deed::Row { table: table.into(), key: key.into(), values });
+        self.act(Operation::Row { table: table.into(), key: key.into(), values });
     }
     /// The simulated wall clock, in milliseconds since 1970.
     pub(in crate::testing) fn now_ms(&mut self) -> i64 {

@@ -7,7 +7,7 @@ use crate::flow::row::to_values;
 use crate::ports::history::Found;
 use crate::ports::rows::RowRead;
 use crate::testing::driver::TestDriver;
-use crate::testing::driver::deed::{Deed, Sent, parse};
+use crate::testing::driver::operation::{Operation, Sent, parse};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl TestDriver {
         }
         let stored = spec.columns.iter().zip(values).filter(|(column, _)| spec.is_written(&column.name));
         let values = stored.map(|(_, value)| value).collect();
-        self.act(Deed::Row { table: table.into(), key: key.into(), values });
+        self.act(Operation::Row { table: table.into(), key: key.into(), values });
     }
 
     /// Sends a JSON value under a key to a topic.
@@ -62,7 +62,7 @@ impl TestDriver {
     /// # Panics
     /// When there is no such topic or partition.
     pub fn send_record(&mut self, topic: &str, sent: Sent) {
-        self.act(Deed::Send { topic: topic.into(), sent });
+        self.act(Operation::Send { topic: topic.into(), sent });
     }
 
     /// Changes a named threshold, as a changed settings file does while the service runs.
@@ -71,12 +71,12 @@ impl TestDriver {
     /// When there is no such threshold.
     pub fn threshold(&mut self, name: &str, value: f64) {
         self.run();
-        self.act(Deed::Threshold { name: name.into(), value });
+        self.act(Operation::Threshold { name: name.into(), value });
     }
 
     /// Lets time pass, after everything at hand was done.
     pub fn advance(&mut self, by: Duration) {
-        self.act(Deed::Advance(by));
+        self.act(Operation::Advance(by));
         self.run();
     }
 
@@ -85,7 +85,7 @@ impl TestDriver {
     /// # Panics
     /// When that does not happen within a generous bound.
     pub fn run(&mut self) {
-        self.act(Deed::Settle);
+        self.act(Operation::Settle);
     }
 
     /// Messages of a topic with `i64` keys, as a committed reader finds them: keys and JSON values, partition by

@@ -14,7 +14,7 @@ use crate::ports::source::{Source, Subscription};
 use crate::ports::{Clock, Fault};
 use crate::testing::crash::CrashPoint;
 use crate::testing::death::survived;
-use crate::testing::driver::deed::{Deed, Sent, parse};
+use crate::testing::driver::operation::{Operation, Sent, parse};
 use crate::testing::driver::plan::Plan;
 use crate::testing::guard::{Guard, UnguardedRows, UnguardedSource};
 use std::collections::BTreeSet;
@@ -164,34 +164,34 @@ impl World {
         Member::new(&plan.topology, plan.settings.clone(), ports, Arc::clone(status), &hook)
     }
 
-    pub(super) fn replay(&mut self, plan: &Plan, deeds: &[Deed]) {
-        for deed in deeds {
-            self.carry_out(plan, deed);
+    pub(super) fn replay(&mut self, plan: &Plan, operations: &[Operation]) {
+        for operation in operations {
+            self.carry_out(plan, operation);
         }
         self.settle(plan);
     }
 
-    pub(super) fn carry_out(&mut self, plan: &Plan, deed: &Deed) {
-        match deed {
-            Deed::Row { table, key, values } => {
+    pub(super) fn carry_out(&mut self, plan: &Plan, operation: &Operation) {
+        match operation {
+            Operation::Row { table, key, values } => {
                 let found = plan.topology.tables().into_iter().find(|spec| spec.table.name == *table);
                 let spec = found.unwrap_or_else(|| panic!("no step uses a table {table}"));
                 assert!(self.database.put(&spec.table, key.clone(), 0, values), "the row does not fit table {table}");
             }
-            Deed::Send { topic, sent } => {
+            Operation::Send { topic, sent } => {
                 if let Err(fault) = self.send(&parse(topic), sent) {
                     panic!("{fault}");
                 }
             }
-            Deed::Threshold { name, value } => {
+            Operation::Threshold { name, value } => {
                 let found = plan.topology.thresholds().iter().find(|threshold| threshold.name() == name);
                 found.unwrap_or_else(|| panic!("there is no threshold {name}")).set(*value);
             }
-            Deed::Advance(by) => {
+            Operation::Advance(by) => {
                 self.settle(plan);
                 self.clock.advance(*by);
             }
-            Deed::Settle => self.settle(plan),
+            Operation::Settle => self.settle(plan),
         }
     }
 

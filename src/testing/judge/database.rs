@@ -35,11 +35,11 @@ impl Observed {
     }
 
     fn judge_ledger(&self, topology: &Topology, ledger: &Ledger, expected: &[Expected], findings: &mut Findings) {
-        let letters = expected.iter().filter_map(|message| match &message.kind {
+        let dead_letters = expected.iter().filter_map(|message| match &message.kind {
             Kind::DeadLetter { code, .. } => Some(((message.source.clone(), message.source_offset), code)),
             Kind::Notice { .. } | Kind::SentOn => None,
         });
-        let letters: BTreeMap<_, _> = letters.collect();
+        let dead_letters: BTreeMap<_, _> = dead_letters.collect();
         let is_judged = |(source, _): &&(TopicPartition, Offset)| !self.is_struck(topology, &source.topic);
         let mut left: BTreeSet<_> = ledger.keys().filter(is_judged).collect();
         for sub in topology.sub_topologies().iter().filter(|sub| sub.table().is_some()) {
@@ -54,7 +54,7 @@ impl Observed {
                     left.remove(&line);
                     let code =
                         ledger.get(&line).map(|(outcome, code)| code.as_ref().filter(|_| outcome == "dead-letter"));
-                    if code != Some(letters.get(&line).copied()) {
+                    if code != Some(dead_letters.get(&line).copied()) {
                         let detail = format!("{place}@{}: the ledger says {:?}", input.offset, ledger.get(&line));
                         findings.add(Wrong::Ledger, detail);
                     }

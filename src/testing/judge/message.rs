@@ -69,7 +69,7 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
             if found != Some(code) {
                 findings.add(Wrong::DeadLetterCode, format!("{name}: is {found:?}, not {code}"));
             }
-            judge_letter(at, &name, message, actual, findings);
+            judge_dead_letter(at, &name, message, actual, findings);
         }
         Kind::SentOn => {}
     }
@@ -98,7 +98,7 @@ fn notice_headers<'a>(
 
 /// A dead letter is its record with all that came with it, and says where that lay. Where the whole is larger than its
 /// topic takes, it may leave out the value, then the headers, then the key, and says how large they were.
-fn judge_letter(at: &Place<'_>, name: &str, message: &Expected, actual: &Actual<'_>, findings: &mut Findings) {
+fn judge_dead_letter(at: &Place<'_>, name: &str, message: &Expected, actual: &Actual<'_>, findings: &mut Findings) {
     let input = actual.input;
     let due: [(&str, Vec<u8>); 6] = [
         ("kafka_dlt-original-topic", message.source.topic.as_str().into()),

@@ -66,7 +66,7 @@ impl Observed {
                 findings.add(Wrong::Halt, format!("{}: {} ({})", halt.source, halt.reason, halt.detail));
             }
         }
-        for (number, partition) in &self.must_stand {
+        for (number, partition) in &self.must_halt {
             let sub = interpreter.topology.sub_topologies().get(*number);
             if let Some(sub) = sub.filter(|sub| !self.is_halted(sub, *partition)) {
                 let detail = format!("partition {partition} of {} goes on as if nothing was lost", sub.lead);

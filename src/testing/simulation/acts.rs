@@ -43,7 +43,7 @@ impl Simulation {
             Act::Stop(instance) => self.guarded(*instance, TestDriver::stop_or_die)?,
             Act::Start(instance) => {
                 if *instance >= self.driver.instance_count() {
-                    self.owed.clear(); // its disk remembers nothing
+                    self.expected_halts.clear(); // its disk remembers nothing
                 }
                 if !self.driver.is_up(*instance) {
                     self.driver.try_start(*instance);
@@ -58,7 +58,7 @@ impl Simulation {
             }
             Act::LoseDisk(instance) => {
                 if !self.driver.is_up(*instance) {
-                    self.owed.clear();
+                    self.expected_halts.clear();
                     self.driver.disk(*instance).lose();
                 }
             }
@@ -86,7 +86,7 @@ impl Simulation {
             }
             Act::Threshold(name, value) => self.set_threshold(name, *value),
             Act::Disaster(disaster) => {
-                self.owed.clear(); // the traces to be seen may be covered up
+                self.expected_halts.clear(); // the traces to be seen may be covered up
                 if matches!(disaster, Disaster::OffsetBack(..) | Disaster::ChangelogCut(..)) {
                     self.stop_all()?;
                 }
@@ -95,13 +95,13 @@ impl Simulation {
             }
             Act::Living(disaster) => {
                 self.was_living = true;
-                self.owed.clear();
+                self.expected_halts.clear();
                 self.keep_inputs();
                 self.strike(disaster, true);
             }
             Act::LateCommits => {
-                self.must_stand.clear(); // an offset may have come back
-                self.owed.clear();
+                self.must_halt.clear(); // an offset may have come back
+                self.expected_halts.clear();
                 self.driver.log().deliver_commits();
                 self.look(usize::MAX);
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const COMMIT_STEPS: [&str; 15] = [
     "Claim",
     "ReadCommitted",
-    "PublishRest",
+    "PublishRemainder",
     "OpenDatabase",
     "MovePosition",
     "Apply",

@@ -1,6 +1,6 @@
 //! Sights of a run on its way, and all that it left behind, for the judge.
 
-use crate::engine::outbound::message::{id_of, turn_of};
+use crate::engine::outbound::message::{id_of, sequence_of};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::halt::Halt;
 use crate::flow::record::{NextOffset, Offset, Partition, TopicPartition};
@@ -74,7 +74,7 @@ impl Simulation {
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),
             forgotten: self.forgotten.clone(),
-            must_stand: self.must_stand.union(&self.owed).copied().collect(),
+            must_halt: self.must_halt.union(&self.expected_halts).copied().collect(),
             rows,
             log,
             gone: self.held.iter().map(|(place, held)| (place.clone(), held.values().cloned().collect())).collect(),
@@ -88,7 +88,7 @@ impl Simulation {
     /// Outbox, ledger, and what was seen on the way.
     fn inside(&mut self) -> Inside {
         let name = self.topology.name().to_owned();
-        let outbox = self.driver.database().outbox(&name).into_iter().filter(|row| turn_of(row).is_none());
+        let outbox = self.driver.database().outbox(&name).into_iter().filter(|row| sequence_of(row).is_none());
         let outbox = outbox.map(|row| (row.source.clone(), row.destination.clone(), id_of(&name, &row))).collect();
         let ledger = self.driver.database().verdicts(&name).into_iter();
         let ledger = ledger.map(|line| ((line.source, line.source_offset), (line.outcome.into(), line.note))).collect();

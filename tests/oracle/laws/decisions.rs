@@ -6,7 +6,7 @@ use super::history::{Expect, History, Link, Verdict};
 use super::index::{Index, Place};
 use super::messages::nonce_of;
 use std::collections::HashSet;
-use tidegate::engine::outbound::message::{id_of, is_dead_letter, turn_of};
+use tidegate::engine::outbound::message::{id_of, is_dead_letter, sequence_of};
 use tidegate::flow::identity::{THRESHOLD_HEADER, VERSION_HEADER};
 use tidegate::ports::rows::OutboxRow;
 
@@ -28,7 +28,7 @@ pub(super) fn judge(history: &History, index: &Index<'_>, out: &mut Findings) {
         }
     }
     let mut ids = HashSet::new();
-    for row in history.outbox.iter().filter(|row| turn_of(row).is_none()) {
+    for row in history.outbox.iter().filter(|row| sequence_of(row).is_none()) {
         of_row(row, index, out);
         if !ids.insert(id_of(&history.pipeline, row)) {
             out.add(Anomaly::OutboxTwice, id_of(&history.pipeline, row));

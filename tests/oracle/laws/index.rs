@@ -3,7 +3,7 @@
 use super::history::{Fate, History, Input, Link, Output, Source, Verdict};
 use std::collections::{HashMap, HashSet};
 use tidegate::engine::audit::comparison::origin_of;
-use tidegate::engine::outbound::message::{is_dead_letter, turn_of};
+use tidegate::engine::outbound::message::{is_dead_letter, sequence_of};
 use tidegate::flow::record::{Offset, TopicPartition};
 use tidegate::ports::rows::OutboxRow;
 
@@ -42,7 +42,7 @@ impl<'h> Index<'h> {
         for verdict in &history.verdicts {
             out.verdicts.entry((verdict.place.clone(), verdict.offset)).or_default().push(verdict);
         }
-        for row in history.outbox.iter().filter(|row| turn_of(row).is_none()) {
+        for row in history.outbox.iter().filter(|row| sequence_of(row).is_none()) {
             let of_kind = if is_dead_letter(row) { &mut out.letters } else { &mut out.notices };
             of_kind.entry((row.source.clone(), row.source_offset)).or_default().push(row);
         }

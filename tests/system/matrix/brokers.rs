@@ -6,19 +6,19 @@ use crate::rig::{Proof, Random};
 use std::time::{Duration, Instant};
 
 const ROLES: [Role; 4] = [Role::Leader, Role::Controller, Role::TransactionCoordinator, Role::GroupCoordinator];
-const DEEDS: [&str; 3] = ["SIGKILL", "SIGTERM", "SIGSTOP"];
+const ACTIONS: [&str; 3] = ["SIGKILL", "SIGTERM", "SIGSTOP"];
 /// The brokers' session is 3 s (tests/servers/kafka.sh).
 const FROZEN: Duration = Duration::from_secs(8);
 
 #[derive(Clone)]
 struct Cell {
     role: Role,
-    deed: &'static str,
+    action: &'static str,
 }
 
 impl std::fmt::Display for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.deed, self.role)
+        write!(f, "{} {}", self.action, self.role)
     }
 }
 
@@ -27,14 +27,14 @@ fn act(arena: &mut Arena, cell: &Cell) -> Facts {
     let broker = cell.role.broker(&arena.world, "scoring", "readings");
     arena.standing.forget();
     let began = Instant::now();
-    match cell.deed {
+    match cell.action {
         "SIGSTOP" => {
             arena.world.kafka.act("pause", &broker);
             std::thread::sleep(FROZEN);
             arena.world.kafka.act("resume", &broker);
         }
-        deed => {
-            arena.world.kafka.act(if deed == "SIGKILL" { "kill" } else { "end" }, &broker);
+        action => {
+            arena.world.kafka.act(if action == "SIGKILL" { "kill" } else { "end" }, &broker);
             arena.standing.wait_all_move(); // without it
             arena.world.kafka.restart(&broker);
         }
@@ -54,10 +54,10 @@ fn act(arena: &mut Arena, cell: &Cell) -> Facts {
 #[test]
 fn a_broker_in_each_of_its_roles_that_goes_or_freezes_is_survived() {
     let plan = |proof: &Proof, random: &mut Random| {
-        let cells: Vec<Cell> = ROLES.into_iter().flat_map(|role| DEEDS.map(|deed| Cell { role, deed })).collect();
+        let cells: Vec<Cell> = ROLES.into_iter().flat_map(|role| ACTIONS.map(|action| Cell { role, action })).collect();
         // Each operation once: a broker is half a minute away.
         let mut any = || ROLES[usize::try_from(random.below(ROLES.len() as u64)).unwrap()];
-        proof.plan_or_sample(&cells, &DEEDS.map(|deed| Cell { role: any(), deed }))
+        proof.plan_or_sample(&cells, &ACTIONS.map(|action| Cell { role: any(), action }))
     };
     run("brokers-by-role", "broker", &Stage::default(), plan, act);
 }

@@ -19,7 +19,7 @@ pub struct Forged {
 }
 
 /// The fate of an exchange.
-pub enum Deed {
+pub enum Action {
     Forward,
     /// The server never sees it; both lose their connection.
     Cut,
@@ -38,7 +38,7 @@ pub enum Deed {
 }
 
 /// Sees every exchange before the server does, one at a time.
-type Rule = Box<dyn FnMut(&Exchange) -> Deed + Send>;
+type Rule = Box<dyn FnMut(&Exchange) -> Action + Send>;
 
 /// The fate of an answer.
 enum Sequel {
@@ -75,28 +75,28 @@ impl Connection {
         loop {
             let exchange = exchanges.next(&self.client)?;
             // A rule that panicked is the test's failure; the connections go on.
-            let deed = rule.lock().unwrap_or_else(PoisonError::into_inner)(&exchange);
-            match deed {
-                Deed::Forward => self.ask(&exchange, Sequel::Pass)?,
-                Deed::Cut => return Ok(End::Both),
-                Deed::Withhold => self.ask(&exchange, Sequel::Withhold)?,
-                Deed::Hold(during) => {
+            let action = rule.lock().unwrap_or_else(PoisonError::into_inner)(&exchange);
+            match action {
+                Action::Forward => self.ask(&exchange, Sequel::Pass)?,
+                Action::Cut => return Ok(End::Both),
+                Action::Withhold => self.ask(&exchange, Sequel::Withhold)?,
+                Action::Hold(during) => {
                     std::thread::sleep(during);
                     return Ok(End::ClientOnly);
                 }
-                Deed::Late(by) => {
+                Action::Late(by) => {
                     self.client.shutdown(Shutdown::Both)?;
                     std::thread::sleep(by);
                     self.ask(&exchange, Sequel::Pass)?;
                     return Ok(End::ClientOnly);
                 }
-                Deed::Silence => {
+                Action::Silence => {
                     self.is_silent.store(true, Ordering::Release);
                     let _ = (&self.client).read_to_end(&mut Vec::new()); // until it has given up
                     return Ok(End::ClientOnly);
                 }
-                Deed::Refuse(forged) => self.answer(&forged)?,
-                Deed::Replace(forged) => self.ask(&exchange, Sequel::Replace(forged))?,
+                Action::Refuse(forged) => self.answer(&forged)?,
+                Action::Replace(forged) => self.ask(&exchange, Sequel::Replace(forged))?,
             }
         }
     }
@@ -148,7 +148,7 @@ impl DatabaseProxy {
         let to = url[at..].split('/').next().unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let all: Rule = Box::new(|_| Deed::Forward);
+        let all: Rule = Box::new(|_| Action::Forward);
         let proxy = Self {
             url: url.replace(&to, &address),
             address,
@@ -171,13 +171,13 @@ impl DatabaseProxy {
     }
 
     /// From now on each exchange is `rule`'s.
-    pub fn rule(&self, rule: impl FnMut(&Exchange) -> Deed + Send + 'static) {
+    pub fn rule(&self, rule: impl FnMut(&Exchange) -> Action + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 
     /// From now on each exchange goes on, and what the server has kept of earlier connections ends.
     pub fn open(&self) {
-        self.rule(|_| Deed::Forward);
+        self.rule(|_| Action::Forward);
         for orphan in self.orphans.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = orphan.server.shutdown(Shutdown::Both);
         }

@@ -65,13 +65,13 @@ impl World {
     pub fn verdict(&self, feed: &Feed, within: Duration) -> Result<Audit, String> {
         match self.compared(feed, within)? {
             (audit, 0) => Ok(audit),
-            (_, letters) => Err(format!("the one-by-one reference: {letters} notices became dead letters")),
+            (_, dead_letters) => Err(format!("the one-by-one reference: {dead_letters} notices became dead letters")),
         }
     }
 
     /// The judgement of [`World::judge`], where brokers refuse messages for good: each notice is published once, in its
     /// topic or as a dead letter. Answers how many are dead letters, too.
-    pub fn judge_with_letters(&self, feed: &Feed, within: Duration) -> (Audit, usize) {
+    pub fn judge_with_dead_letters(&self, feed: &Feed, within: Duration) -> (Audit, usize) {
         self.compared(feed, within).unwrap_or_else(|finding| panic!("{finding}"))
     }
 
@@ -85,8 +85,8 @@ impl World {
             audit => Ok(audit),
         })??;
         let changes = feed.reference.versions();
-        let letters = self.refused_notices();
-        let others = audit.number("dead_letters") - i64::try_from(letters.len()).unwrap();
+        let dead_letters = self.refused_notices();
+        let others = audit.number("dead_letters") - i64::try_from(dead_letters.len()).unwrap();
         let notices = i64::try_from(feed.reference.notice_count()).unwrap() + others;
         let numbers =
             [("records", feed.sent), ("row_changes", changes), ("row_versions", changes), ("announced", notices)];
@@ -97,10 +97,10 @@ impl World {
             }
         }
         compare("rows", &feed.reference.rows, &self.rows())?;
-        let letter_count = letters.len();
-        compare("notices", &feed.reference.notices, &self.notices(letters))?;
+        let dead_letter_count = dead_letters.len();
+        compare("notices", &feed.reference.notices, &self.notices(dead_letters))?;
         self.note(&format!("judged: {} records, {changes} row changes, {notices} announced", feed.sent));
-        Ok((audit, letter_count))
+        Ok((audit, dead_letter_count))
     }
 
     pub fn rows(&self) -> BTreeMap<i64, Account> {
@@ -122,21 +122,21 @@ impl World {
 
     /// Notices that their topic refused after they were decided.
     fn refused_notices(&self) -> Vec<Found> {
-        let letters = ["readings-dlt", "corrections-dlt"].into_iter().flat_map(|topic| self.messages(topic));
-        letters.filter(|found| found.header("kafka_dlt-exception-fqcn") == Some("refused")).collect()
+        let dead_letters = ["readings-dlt", "corrections-dlt"].into_iter().flat_map(|topic| self.messages(topic));
+        dead_letters.filter(|found| found.header("kafka_dlt-exception-fqcn") == Some("refused")).collect()
     }
 
-    /// The notices of each id in the order of the row's versions, with the dead letters `letters` among them.
-    fn notices(&self, letters: Vec<Found>) -> BTreeMap<i64, Vec<Notice>> {
-        let has_letters = !letters.is_empty();
+    /// The notices of each id in the order of the row's versions, with the dead letters `dead_letters` among them.
+    fn notices(&self, dead_letters: Vec<Found>) -> BTreeMap<i64, Vec<Notice>> {
+        let has_dead_letters = !dead_letters.is_empty();
         let mut out: BTreeMap<i64, Vec<Notice>> = BTreeMap::new();
-        for found in self.messages("large-changes").into_iter().chain(letters) {
+        for found in self.messages("large-changes").into_iter().chain(dead_letters) {
             let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
             let version = found.header("tg_version").unwrap().parse().unwrap();
             let notice = Notice { version, value: text(&found.value) };
             out.entry(text(&found.key).parse().unwrap()).or_default().push(notice);
         }
-        if has_letters {
+        if has_dead_letters {
             // Each topic is in order; between the two there is none.
             out.values_mut().for_each(|notices| notices.sort_by_key(|notice| notice.version));
         }

@@ -25,7 +25,7 @@ mod statement;
 mod world;
 
 #[cfg(feature = "failpoints")]
-pub use database_proxy::{DatabaseProxy, Deed as DatabaseDeed, Forged};
+pub use database_proxy::{Action as DatabaseAction, DatabaseProxy, Forged};
 #[cfg(feature = "rocksdb")]
 pub use disk::Disk;
 pub use feed::Feed;
@@ -39,7 +39,7 @@ pub use message::Exchange;
 #[cfg(feature = "failpoints")]
 pub use proof::Proof;
 #[cfg(feature = "failpoints")]
-pub use proxy::{Deed, Fate, Held, Line, Proxy};
+pub use proxy::{Action, Fate, Held, Line, Proxy};
 pub use random::Random;
 pub use reference::{Account, Reference};
 #[cfg(feature = "failpoints")]

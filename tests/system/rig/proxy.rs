@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The fate of a request.
-pub enum Deed {
+pub enum Action {
     /// It goes on, as it is or changed.
     Forward(Request),
     /// It goes on, and its answer meets this fate; the test gets the answer.
@@ -42,7 +42,7 @@ pub enum Fate {
 }
 
 /// Sees every request before the broker does, one at a time.
-type Rule = Box<dyn FnMut(Request, &Line) -> Deed + Send>;
+type Rule = Box<dyn FnMut(Request, &Line) -> Action + Send>;
 
 /// An answer's fate, and the receiver of the answer.
 type Sequel = (Fate, Option<Sender<Bytes>>);
@@ -63,7 +63,7 @@ struct Connection {
 pub struct Line(Arc<Connection>);
 
 impl Line {
-    /// Keeps `request` for later. The rule answers [`Deed::Cut`] then, or [`Deed::Drop`].
+    /// Keeps `request` for later. The rule answers [`Action::Cut`] then, or [`Action::Drop`].
     pub fn hold(&self, request: Request) -> Held {
         self.0.is_held.store(true, Ordering::SeqCst);
         Held { connection: Arc::clone(&self.0), request }
@@ -129,13 +129,13 @@ impl Connection {
         loop {
             let request = Request::parse(&read(&mut &self.client)?);
             // A rule that panicked is the test's failure; the connections go on.
-            let deed = rule.lock().unwrap_or_else(PoisonError::into_inner)(request, &line);
-            match deed {
-                Deed::Forward(request) => self.ask(&request, (Fate::Pass, None))?,
-                Deed::Ask(request, fate, tell) => self.ask(&request, (fate, Some(tell)))?,
-                Deed::Answer(frame) => self.tell(&framed(&frame))?,
-                Deed::Drop => {}
-                Deed::Cut => return self.client.shutdown(Shutdown::Both),
+            let action = rule.lock().unwrap_or_else(PoisonError::into_inner)(request, &line);
+            match action {
+                Action::Forward(request) => self.ask(&request, (Fate::Pass, None))?,
+                Action::Ask(request, fate, tell) => self.ask(&request, (fate, Some(tell)))?,
+                Action::Answer(frame) => self.tell(&framed(&frame))?,
+                Action::Drop => {}
+                Action::Cut => return self.client.shutdown(Shutdown::Both),
             }
         }
     }
@@ -179,7 +179,7 @@ impl Proxy {
     /// Listens at the first address of each pair and leads to the second.
     pub fn start(brokers: &[(String, String)]) -> Self {
         let addresses: Vec<&str> = brokers.iter().map(|(at, _)| at.as_str()).collect();
-        let all: Rule = Box::new(|request, _| Deed::Forward(request));
+        let all: Rule = Box::new(|request, _| Action::Forward(request));
         let proxy = Self {
             bootstrap: addresses.join(","),
             rule: Arc::new(Mutex::new(all)),
@@ -202,13 +202,13 @@ impl Proxy {
     }
 
     /// From now on each request is `rule`'s.
-    pub fn rule(&self, rule: impl FnMut(Request, &Line) -> Deed + Send + 'static) {
+    pub fn rule(&self, rule: impl FnMut(Request, &Line) -> Action + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 
     /// From now on each request goes on.
     pub fn open(&self) {
-        self.rule(|request, _| Deed::Forward(request));
+        self.rule(|request, _| Action::Forward(request));
     }
 }
 

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Deed {
+    enum Operation {
         Put(u8, Option<u8>),
         Get(u8),
         Accept,
@@ -392,20 +392,20 @@ mod tests {
         Scan(u8, u8),
     }
 
-    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-        let deed = prop_oneof![
-            6 => (0..6_u8, proptest::option::of(any::<u8>())).prop_map(|(key, value)| Deed::Put(key, value)),
-            3 => (0..6_u8).prop_map(Deed::Get),
-            3 => Just(Deed::Accept),
-            1 => Just(Deed::Reject),
-            1 => Just(Deed::Undo),
-            2 => Just(Deed::Seal),
-            2 => Just(Deed::Prove),
-            1 => Just(Deed::Flush),
-            1 => Just(Deed::Sweep),
-            2 => (0..8_u8, 0..8_u8).prop_map(|(from, to)| Deed::Scan(from, to)),
+    fn operations() -> impl Strategy<Value = Vec<Operation>> {
+        let operation = prop_oneof![
+            6 => (0..6_u8, proptest::option::of(any::<u8>())).prop_map(|(key, value)| Operation::Put(key, value)),
+            3 => (0..6_u8).prop_map(Operation::Get),
+            3 => Just(Operation::Accept),
+            1 => Just(Operation::Reject),
+            1 => Just(Operation::Undo),
+            2 => Just(Operation::Seal),
+            2 => Just(Operation::Prove),
+            1 => Just(Operation::Flush),
+            1 => Just(Operation::Sweep),
+            2 => (0..8_u8, 0..8_u8).prop_map(|(from, to)| Operation::Scan(from, to)),
         ];
-        proptest::collection::vec(deed, 0..120)
+        proptest::collection::vec(operation, 0..120)
     }
 
     proptest! {
@@ -413,58 +413,58 @@ mod tests {
 
         /// Against maps: the newest values, the proved ones, and the store after a flush.
         #[test]
-        fn the_newest_the_proved_and_the_written_values_are_those_of_a_naive_model(deeds in deeds(), has_index: bool) {
+        fn the_newest_the_proved_and_the_written_values_are_those_of_a_naive_model(operations in operations(), has_index: bool) {
             let map = Map::default();
             let spec = StoreSpec { name: "s".into(), version: 1, time_to_live: None };
             let mut cache = WriteBack::new(Box::new(map.clone()), spec);
             let (mut newest, mut accepted, mut proved) = (Contents::new(), Contents::new(), Contents::new());
             let mut sealed: VecDeque<Contents> = VecDeque::new();
             let mut last = Contents::new(); // as of the last batch
-            for deed in deeds {
-                match deed {
-                    Deed::Put(key, value) => {
+            for operation in operations {
+                match operation {
+                    Operation::Put(key, value) => {
                         cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(0), Timestamp(0)).unwrap();
                         match value {
                             Some(value) => newest.insert(vec![key], vec![value]),
                             None => newest.remove(&vec![key]),
                         };
                     }
-                    Deed::Get(key) => {
+                    Operation::Get(key) => {
                         let mut found = None;
                         cache.get(&[key], Timestamp(0), &mut |value| found = value.map(<[u8]>::to_vec)).unwrap();
                         prop_assert_eq!(found.as_ref(), newest.get(&vec![key]));
                     }
-                    Deed::Accept => {
+                    Operation::Accept => {
                         cache.accept();
                         accepted = newest.clone();
                     }
-                    Deed::Reject => {
+                    Operation::Reject => {
                         cache.reject();
                         newest = accepted.clone();
                     }
-                    Deed::Undo => {
+                    Operation::Undo => {
                         cache.undo();
                         (newest, accepted) = (last.clone(), last.clone());
                     }
-                    Deed::Seal => {
+                    Operation::Seal => {
                         cache.accept();
                         cache.seal();
                         accepted = newest.clone();
                         last = newest.clone();
                         sealed.push_back(newest.clone());
                     }
-                    Deed::Prove => {
+                    Operation::Prove => {
                         cache.prove();
                         proved = sealed.pop_front().unwrap_or(proved);
                     }
-                    Deed::Flush => {
+                    Operation::Flush => {
                         cache.flush(&checkpoint()).unwrap();
                         let kept: Contents =
                             map.0.lock().unwrap().iter().map(|(k, v)| (k.clone(), v[1..].to_vec())).collect();
                         prop_assert_eq!(&kept, &proved, "a store holds what is proved, and all of it");
                     }
-                    Deed::Sweep => cache.sweep(0),
-                    Deed::Scan(from, to) => {
+                    Operation::Sweep => cache.sweep(0),
+                    Operation::Scan(from, to) => {
                         let mut found = Contents::new();
                         let mut visit = |key: &[u8], value: &[u8]| found.insert(key.to_vec(), value.to_vec()).is_none();
                         cache.scan(&[from], Some(&[to]), Timestamp(0), &mut visit).unwrap();
@@ -580,8 +580,8 @@ mod tests {
         Sweep,
     }
 
-    fn timed_deeds() -> impl Strategy<Value = Vec<Timed>> {
-        let deed = prop_oneof![
+    fn timed_operations() -> impl Strategy<Value = Vec<Timed>> {
+        let operation = prop_oneof![
             6 => (0..5_u8, proptest::option::of(any::<u8>()), 0..30_i64)
                 .prop_map(|(key, value, late)| Timed::Put(key, value, late)),
             3 => (0..8_i64).prop_map(Timed::Pass),
@@ -593,7 +593,7 @@ mod tests {
             2 => Just(Timed::Flush),
             1 => Just(Timed::Sweep),
         ];
-        proptest::collection::vec(deed, 0..120)
+        proptest::collection::vec(operation, 0..120)
     }
 
     fn shown(cache: &mut WriteBack, now: i64, is_proved: bool) -> Contents {
@@ -613,7 +613,7 @@ mod tests {
         /// Against maps that delete nothing: a value lives until the latest time of its writes and its age, whatever was
         /// searched, swept and written in between; the clock goes back where a batch comes to nothing.
         #[test]
-        fn values_that_expire_are_those_of_a_naive_model(deeds in timed_deeds()) {
+        fn values_that_expire_are_those_of_a_naive_model(operations in timed_operations()) {
             const AGE: i64 = 10;
             let map = Map::default();
             let mut cache = expiring_store(&map);
@@ -621,8 +621,8 @@ mod tests {
             let (mut newest, mut accepted, mut last, mut proved) =
                 ((Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0));
             let mut sealed: VecDeque<(Mortal, i64)> = VecDeque::new();
-            for deed in deeds {
-                match deed {
+            for operation in operations {
+                match operation {
                     Timed::Put(key, value, late) => {
                         let at = newest.1 - late;
                         cache.put(&[key], value.as_ref().map(std::slice::from_ref), Timestamp(at), Timestamp(at)).unwrap();

@@ -181,7 +181,7 @@ impl<'a> Batch<'a> {
         let before = number.checked_sub(1).and_then(|before| entries.get(before)).map(|entry| entry.share);
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
-        if share.astray(entry).is_some() {
+        if share.misplaced(entry).is_some() {
             return Ok(true);
         }
         let attempts = if before == Some(entry.share) { 0 } else { share.attempts };

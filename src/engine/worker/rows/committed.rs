@@ -29,7 +29,7 @@ impl RowsLane {
         desk.wiring.status.add(Counter::DatabaseCommits, 1);
         let mut publication = Publication { rows, outgoing, ..Publication::default() };
         let mut moved = BTreeSet::new();
-        let mut astray = Vec::new();
+        let mut misplaced = Vec::new();
         for advance in advances {
             desk.wiring.status.count(advance.reached.counts);
             desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
@@ -54,7 +54,7 @@ impl RowsLane {
             if let Some(position) = &mut input.position {
                 position.published = published.min(to);
             }
-            (input.apart, input.committed_in) = (None, self.commits);
+            (input.set_aside, input.committed_in) = (None, self.commits);
             input.consume(reached.records);
             task.queued.fetch_sub(reached.records, Ordering::AcqRel);
             let Some(input) = task.inputs.get_mut(number) else { continue };
@@ -67,8 +67,8 @@ impl RowsLane {
                 input.blocked_until = now + pause;
                 tracing::info!(partition = %input.source, offset = to.0, code, attempts = input.attempts, "a record will be offered again");
             }
-            if let Some(sentence) = reached.astray {
-                astray.push((id, number, sentence, Offset(to.0).next()));
+            if let Some(sentence) = reached.misplaced {
+                misplaced.push((id, number, sentence, Offset(to.0).next()));
             }
             desk.show(id);
         }
@@ -82,7 +82,7 @@ impl RowsLane {
         if !publication.parts.is_empty() {
             desk.wiring.hand_over(publication);
         }
-        for (id, number, sentence, past) in astray {
+        for (id, number, sentence, past) in misplaced {
             if let Some(halt) = desk.halt_at(id, number, HaltReason::WronglyKeyed, sentence, None, Some(past)) {
                 desk.halt(id, halt);
             }

@@ -12,7 +12,7 @@
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
-use crate::engine::task::{Apart, Held, Input, State};
+use crate::engine::task::{Held, Input, SetAside, State};
 use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::lane::RowsLane;
@@ -28,8 +28,8 @@ use std::time::Duration;
 /// Most bytes of keys and values of one batch, shared by its inputs; a larger record comes alone.
 const BATCH_BYTES: usize = 64 << 20;
 /// What fails alone may take this share of the worker's time at most, the others' batches have the rest.
-const APART_SHARE: u32 = 5;
-const APART_MAX: Duration = Duration::from_secs(30);
+const SET_ASIDE_SHARE: u32 = 5;
+const SET_ASIDE_MAX: Duration = Duration::from_secs(30);
 /// How often in a row a record may fail alone while other batches are taken.
 const ALONE_MAX: u32 = 16;
 /// How often in a row a record may be decided for longer than the database waits.
@@ -54,10 +54,10 @@ impl RowsLane {
         }
         let running =
             desk.tasks.values().filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
-        let (apart, mut candidates): (Vec<_>, Vec<_>) = running
+        let (set_aside, mut candidates): (Vec<_>, Vec<_>) = running
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
             .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
-            .partition(|(_, _, input)| input.apart.is_some());
+            .partition(|(_, _, input)| input.set_aside.is_some());
         let mut room = self.portion.most(desk.wiring.settings.batch_rows);
         if candidates.iter().any(|(task, ..)| is_stateful(desk, *task)) {
             // It is published whole: as many messages at least as records.
@@ -69,8 +69,8 @@ impl RowsLane {
             .filter_map(|(_, _, input)| input.oldest_arrival())
             .any(|arrived| now.saturating_sub(arrived) >= desk.wiring.settings.batch_age);
         let is_due = total >= room || is_aged;
-        let first = apart.iter().min_by_key(|(_, _, input)| input.blocked_until);
-        if let Some((task, input, _)) = first.filter(|_| !is_due || !self.was_apart) {
+        let first = set_aside.iter().min_by_key(|(_, _, input)| input.blocked_until);
+        if let Some((task, input, _)) = first.filter(|_| !is_due || !self.was_set_aside) {
             return vec![Draw { task: *task, input: *input, records: 1 }];
         }
         if !is_due {
@@ -115,16 +115,16 @@ impl RowsLane {
             db.back_off(&*desk.wiring.clock, fault);
             return;
         };
-        let apart = input_of(desk, alone.task, alone.input).and_then(|input| input.apart.clone());
-        let mut apart = apart.unwrap_or(Apart { failures: 0, slow: 0, since: self.commits, reject: None });
-        apart.failures += 1;
-        let too_slow = self.outlasted(db, fault, &apart);
-        apart.slow = too_slow.map_or(0, |_| apart.slow + 1);
-        let too_slow = too_slow.filter(|_| apart.slow >= SLOW_MAX);
-        let is_final = too_slow.is_some() || self.is_final(fault, &apart, was_at_commit);
-        let reject = too_slow.map(|limit| slow(self.thought, limit)).or_else(|| fault.reject().cloned());
-        if let (true, None, Some(reject)) = (is_final, &apart.reject, reject) {
-            apart.reject = Some(reject);
+        let set_aside = input_of(desk, alone.task, alone.input).and_then(|input| input.set_aside.clone());
+        let mut set_aside = set_aside.unwrap_or(SetAside { failures: 0, slow: 0, since: self.commits, reject: None });
+        set_aside.failures += 1;
+        let too_slow = self.over_idle_limit(db, fault, &set_aside);
+        set_aside.slow = too_slow.map_or(0, |_| set_aside.slow + 1);
+        let too_slow = too_slow.filter(|_| set_aside.slow >= SLOW_MAX);
+        let is_final = too_slow.is_some() || self.is_final(fault, &set_aside, was_at_commit);
+        let reject = too_slow.map(|limit| slow(self.decide_time, limit)).or_else(|| fault.reject().cloned());
+        if let (true, None, Some(reject)) = (is_final, &set_aside.reject, reject) {
+            set_aside.reject = Some(reject);
         } else if is_final {
             let halt = desk.halt_of(alone.task, alone.input, HaltReason::SchemaChanged, fault.to_string());
             if let Some(halt) = halt {
@@ -137,8 +137,8 @@ impl RowsLane {
         let Some(input) = desk.tasks.get_mut(&alone.task).and_then(|task| task.inputs.get_mut(alone.input)) else {
             return;
         };
-        let failures = apart.failures;
-        input.apart = Some(apart);
+        let failures = set_aside.failures;
+        input.set_aside = Some(set_aside);
         input.blocked_until = now + pause_of(failures, took);
         if failures.is_power_of_two() {
             let offset = input.next_offset.0;
@@ -148,18 +148,18 @@ impl RowsLane {
 
     /// How long the database lets a transaction idle, where the step of a record that was alone has taken longer, so that this
     /// fault is of its own making. A wait for a lock is not, nor is any of a record whose step is called no more.
-    fn outlasted(&self, db: &mut Database, fault: &Fault, apart: &Apart) -> Option<Duration> {
-        let is_its_own = fault.is_retry() && !fault.is_lock_wait() && apart.reject.is_none();
-        db.rows.idle_max().filter(|limit| is_its_own && self.thought > *limit)
+    fn over_idle_limit(&self, db: &mut Database, fault: &Fault, set_aside: &SetAside) -> Option<Duration> {
+        let is_its_own = fault.is_retry() && !fault.is_lock_wait() && set_aside.reject.is_none();
+        db.rows.idle_max().filter(|limit| is_its_own && self.decide_time > *limit)
     }
 
     /// Whether a record that has failed alone is not to be offered again: the database refuses it (a COMMIT that it refuses
     /// may have been about what others did), or takes everything but it. One that waits for a lock waits on.
-    fn is_final(&self, fault: &Fault, apart: &Apart, was_at_commit: bool) -> bool {
+    fn is_final(&self, fault: &Fault, set_aside: &SetAside, was_at_commit: bool) -> bool {
         match fault {
-            Fault::Corrupt(_) => !was_at_commit || apart.failures > 1,
+            Fault::Corrupt(_) => !was_at_commit || set_aside.failures > 1,
             fault if fault.is_lock_wait() => false,
-            _ => apart.failures >= ALONE_MAX && self.commits - apart.since >= u64::from(ALONE_MAX),
+            _ => set_aside.failures >= ALONE_MAX && self.commits - set_aside.since >= u64::from(ALONE_MAX),
         }
     }
 }
@@ -187,13 +187,14 @@ fn slow(took: Duration, limit: Duration) -> Reject {
 /// was chance that met it, such as a server that was restarted.
 fn pause_of(failures: u32, took: Duration) -> Duration {
     let pause = (PAUSE * 2_u32.pow(failures.min(10))).min(PAUSE_MAX);
-    if failures > 1 { pause.max(took * (APART_SHARE - 1)).min(APART_MAX) } else { pause }
+    if failures > 1 { pause.max(took * (SET_ASIDE_SHARE - 1)).min(SET_ASIDE_MAX) } else { pause }
 }
 
 /// Whether the batch is of a record that failed alone before.
-pub(crate) fn is_apart(desk: &mut Desk, draws: &[Draw]) -> bool {
-    let is_apart = |draw: &Draw| input_of(desk, draw.task, draw.input).is_some_and(|input| input.apart.is_some());
-    draws.iter().any(is_apart)
+pub(crate) fn is_set_aside(desk: &mut Desk, draws: &[Draw]) -> bool {
+    let is_set_aside =
+        |draw: &Draw| input_of(desk, draw.task, draw.input).is_some_and(|input| input.set_aside.is_some());
+    draws.iter().any(is_set_aside)
 }
 
 /// Those of the rows that are locked, by table. Where the database cannot tell, none: a batch finds out.

@@ -28,7 +28,7 @@ pub(super) enum Decided {
         is_changed: bool,
         /// What is bound for topics, until [`Batch::outbox`](crate::engine::worker::rows::batch::Batch::outbox) takes it.
         notices: Vec<OutboxRow>,
-        announced: i64,
+        notice_count: i64,
         /// Bytes of the notices and of what was written into stores.
         bytes: usize,
         magnitude: Option<f64>,

@@ -16,9 +16,9 @@ pub(crate) struct RowsLane {
     /// A batch whose COMMIT had no answer.
     pub(super) in_doubt: Option<Prepared>,
     /// How long the last batch was decided until its first statement.
-    pub(super) thought: Duration,
+    pub(super) decide_time: Duration,
     /// Whether the last batch was of a record that failed alone before.
-    pub(super) was_apart: bool,
+    pub(super) was_set_aside: bool,
     /// How many batches were committed.
     pub(super) commits: u64,
 }

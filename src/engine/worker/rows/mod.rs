@@ -52,7 +52,7 @@ use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
-use crate::engine::worker::rows::draw::is_apart;
+use crate::engine::worker::rows::draw::is_set_aside;
 use crate::engine::worker::rows::draw::look_at_held;
 use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
@@ -85,8 +85,8 @@ impl RowsLane {
             return Ok(false);
         }
         let began = desk.wiring.clock.elapsed();
-        self.thought = Duration::ZERO;
-        self.was_apart = is_apart(desk, &draws);
+        self.decide_time = Duration::ZERO;
+        self.was_set_aside = is_set_aside(desk, &draws);
         // In the batch's hands while it is decided.
         let mut stores = TaskStores::new();
         for draw in &draws {
@@ -177,10 +177,10 @@ impl RowsLane {
         // What a task with stores has decided is published whole, so it is to be no larger than what the brokers took.
         let room = if stores.is_empty() { usize::MAX } else { outstanding.room(Size::MAX).bytes };
         let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES.min(room));
-        let mut early = Early { rows: &mut **rows, has_suspects, clock: &**clock, thought_until: None };
+        let mut early = Early { rows: &mut **rows, has_suspects, clock: &**clock, deciding_ended: None };
         let began = clock.elapsed();
         let decided = batch.decide(stores, enough, &mut early);
-        self.thought = early.thought_until.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
+        self.decide_time = early.deciding_ended.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
         let had_enough = decided?;
         hook.after(Step::Apply)?;
         write_rows(&mut **rows, &mut batch, &**clock)?;
@@ -238,7 +238,7 @@ fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, inpu
         table: task.place.table,
         columns: task.place.columns.as_deref(),
         attempts: input.attempts,
-        reject: input.apart.as_ref().and_then(|apart| apart.reject.as_ref()),
+        reject: input.set_aside.as_ref().and_then(|set_aside| set_aside.reject.as_ref()),
         is_versioned: step.table().table.version_column.is_some(),
         is_stateful: task.sub_topology.is_stateful(),
         is_timed: stores.get(&task.id).is_some_and(Keyed::is_timed),
@@ -297,14 +297,14 @@ fn close_stores(
     let origin = Origin { source: &moved.source, offset: Offset(moved.to.0 - 1) };
     let incarnation = task.inputs.get(moved.input).map_or(0, Input::incarnation);
     let before: i64 = task.inputs.iter().map(|input| input.next_offset.0).sum();
-    let turn = before + own().map(|advance| advance.to.0 - advance.from.0).sum::<i64>();
+    let sequence = before + own().map(|advance| advance.to.0 - advance.from.0).sum::<i64>();
     // Behind the notices of the same input.
     let taken = outbox.iter().filter(|row| row.source == *origin.source && row.source_offset == origin.offset).count();
     let first = outgoing.len();
     keyed.close(origin, moment.0, outgoing)?;
     for (seq, message) in (taken..).zip(outgoing.messages().skip(first)) {
         let seq = i32::try_from(seq).unwrap_or(i32::MAX);
-        outbox.push(changelog_row(origin, incarnation, seq, turn, &message, moment.1));
+        outbox.push(changelog_row(origin, incarnation, seq, sequence, &message, moment.1));
     }
     Ok(())
 }

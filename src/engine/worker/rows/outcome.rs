@@ -17,7 +17,7 @@ pub(crate) struct Reached {
     /// Why it stopped before its end.
     pub(crate) retry: Option<String>,
     /// Why its partition halts in front of the next record.
-    pub(crate) astray: Option<String>,
+    pub(crate) misplaced: Option<String>,
     pub(crate) counts: Counts,
     pub(crate) held: Held,
 }
@@ -47,17 +47,17 @@ impl Batch<'_> {
             match &entry.decided {
                 Decided::Waiting => {
                     *open = false;
-                    reached.astray = share.astray(entry);
-                    if reached.astray.is_some() {
+                    reached.misplaced = share.misplaced(entry);
+                    if reached.misplaced.is_some() {
                         reached.held.note(entry);
                     } else if let Err(Reject::Retry { code, .. }) = &entry.key {
                         reached.retry = Some(code.clone().into_owned());
                     }
                     continue;
                 }
-                Decided::Applied { is_changed, announced, .. } => {
+                Decided::Applied { is_changed, notice_count, .. } => {
                     counts.row_changes += i64::from(*is_changed);
-                    counts.announced += announced;
+                    counts.announced += notice_count;
                 }
                 Decided::Skipped(_) => counts.skipped += 1,
                 Decided::Dead(_) => counts.dead_letters += 1,

@@ -8,12 +8,12 @@ const SHRINK: usize = 4;
 pub(crate) struct Portion {
     most: usize,
     /// Up to here it doubles with each commit; beyond, where it failed before, it grows by a sixteenth.
-    knee: usize,
+    doubles_below: usize,
 }
 
 impl Default for Portion {
     fn default() -> Self {
-        Self { most: usize::MAX, knee: usize::MAX }
+        Self { most: usize::MAX, doubles_below: usize::MAX }
     }
 }
 
@@ -26,19 +26,19 @@ impl Portion {
     /// A batch of so many failed.
     pub(crate) fn failed(&mut self, records: usize) {
         self.most = (records / SHRINK).max(1);
-        self.knee = (records / 2).max(1);
+        self.doubles_below = (records / 2).max(1);
     }
 
     /// A batch had enough after so many: the next one takes no more, shared fairly by its inputs.
     pub(crate) fn had_enough(&mut self, records: usize) {
         self.most = records.max(1);
-        self.knee = self.most;
+        self.doubles_below = self.most;
     }
 
     /// A batch was committed whole.
     pub(crate) fn committed(&mut self, max: usize) {
         if self.most < max {
-            let more = if self.most < self.knee { self.most } else { self.most / 16 + 1 };
+            let more = if self.most < self.doubles_below { self.most } else { self.most / 16 + 1 };
             self.most = self.most.saturating_add(more);
         }
     }

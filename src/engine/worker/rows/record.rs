@@ -105,7 +105,7 @@ fn apply(
             format!("the version {version} is the last that the column can hold"),
         ));
     };
-    let announced = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
+    let notice_count = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
     let mut notices = Vec::with_capacity(applied.emissions.len());
     // Changelog records are rows of the outbox as well; several of one key become one, which is not known here.
     let mut all_bytes = access.written_bytes();
@@ -143,7 +143,7 @@ fn apply(
     Ok(Decided::Applied {
         is_changed,
         notices,
-        announced,
+        notice_count,
         bytes: all_bytes,
         magnitude: applied.magnitude,
         threshold: applied.threshold,

@@ -51,7 +51,7 @@ impl Share<'_> {
     }
 
     /// Why the partition halts in front of this record, if it does.
-    pub(super) fn astray(&self, entry: &Entry<'_>) -> Option<String> {
+    pub(super) fn misplaced(&self, entry: &Entry<'_>) -> Option<String> {
         let (Place::Elsewhere(expected), Some(declared)) = (entry.place, self.declared) else { return None };
         let is_counted_only = declared.policy() == OnViolation::Warn;
         (!is_counted_only).then(|| declared.violation(entry.record.offset, expected))

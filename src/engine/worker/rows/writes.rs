@@ -28,7 +28,7 @@ pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, clock: &dyn
         rows.savepoint()?; // the tables written since the last one was set are not to go with a refused row
     }
     for (table, write) in &refused {
-        let mut early = Early { rows: &mut *rows, has_suspects: true, clock, thought_until: None };
+        let mut early = Early { rows: &mut *rows, has_suspects: true, clock, deciding_ended: None };
         if batch.settle_refused(*table, &write.key, &mut early)? {
             return Err(suspected(refused));
         }
@@ -46,13 +46,13 @@ pub(super) struct Early<'a> {
     pub(super) has_suspects: bool,
     pub(super) clock: &'a dyn Clock,
     /// When the first statement went out.
-    pub(super) thought_until: Option<Duration>,
+    pub(super) deciding_ended: Option<Duration>,
 }
 
 impl Early<'_> {
     fn note_statement(&mut self) {
         let clock = self.clock;
-        self.thought_until.get_or_insert_with(|| clock.elapsed());
+        self.deciding_ended.get_or_insert_with(|| clock.elapsed());
     }
 }
 

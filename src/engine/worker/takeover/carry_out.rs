@@ -1,6 +1,6 @@
 //! Does what the table of decisions says for each input of a task.
 
-use crate::engine::outbound::outbox::{decided, decided_first, unannounced};
+use crate::engine::outbound::outbox::{decided, decided_first, unpublished};
 use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::Decision;
@@ -11,7 +11,7 @@ use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::ids::waited_for;
 use crate::engine::worker::takeover::lane::Takeovers;
-use crate::engine::worker::takeover::rest::{Rest, Sought, is_overtaken, leave_out_published, notices};
+use crate::engine::worker::takeover::remainder::{LookUp, Remainder, is_overtaken, leave_out_published, notices};
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
@@ -27,7 +27,7 @@ impl Takeovers {
         id: TaskId,
         source: &TopicPartition,
         decision: Decision,
-        rest: &mut Rest,
+        remainder: &mut Remainder,
     ) -> Result<bool, Fault> {
         match decision {
             Decision::Halt(_) => Ok(true), // handled before anything was carried out
@@ -47,14 +47,14 @@ impl Takeovers {
             Decision::Begin { at } => {
                 // K is committed before the first batch.
                 set_position(desk, id, source, at, None);
-                publish(desk, id, source, (at, at), Vec::new(), rest);
+                publish(desk, id, source, (at, at), Vec::new(), remainder);
                 Ok(true)
             }
-            Decision::FirstStart { at } => self.first_start(desk, db, id, source, at, rest),
+            Decision::FirstStart { at } => self.first_start(desk, db, id, source, at, remainder),
             Decision::CommitPosition => {
                 let d = desk.position(id, source).map_or(NextOffset(0), |position| position.next_offset);
                 set_published(desk, id, source, |_| None);
-                publish(desk, id, source, (d, d), Vec::new(), rest);
+                publish(desk, id, source, (d, d), Vec::new(), remainder);
                 Ok(true)
             }
             Decision::Publish { from, to } => {
@@ -63,7 +63,7 @@ impl Takeovers {
                 }
                 set_published(desk, id, source, |_| Some(from));
                 tracing::info!(partition = %source, from = from.0, to = to.0, "publishing what an earlier owner decided");
-                offer(desk, db, id, source, (from, to), rest)?;
+                offer(desk, db, id, source, (from, to), remainder)?;
                 Ok(true)
             }
             Decision::LookUp { from, to } => {
@@ -72,10 +72,10 @@ impl Takeovers {
                 }
                 set_published(desk, id, source, |_| None);
                 let rows = decided(&mut *db.rows, source, from, to)?;
-                rest.sought.push((source.clone(), (from, to), rows));
+                remainder.look_ups.push((source.clone(), (from, to), rows));
                 Ok(true)
             }
-            Decision::SkipGap { from, to } => skip_gap(desk, db, id, source, (from, to), rest),
+            Decision::SkipGap { from, to } => skip_gap(desk, db, id, source, (from, to), remainder),
         }
     }
 
@@ -86,7 +86,7 @@ impl Takeovers {
         id: TaskId,
         source: &TopicPartition,
         at: NextOffset,
-        rest: &mut Rest,
+        remainder: &mut Remainder,
     ) -> Result<bool, Fault> {
         let Some(task) = desk.tasks.get(&id) else { return Ok(true) };
         let Some(membership) = desk.wiring.assignments.membership(id, task.assignment) else { return Ok(false) };
@@ -109,7 +109,7 @@ impl Takeovers {
             input.published = None; // K is committed before the first batch
             input.position = Some(position.clone());
         }
-        publish(desk, id, source, (at, at), Vec::new(), rest);
+        publish(desk, id, source, (at, at), Vec::new(), remainder);
         Ok(true)
     }
 }
@@ -119,7 +119,7 @@ fn redirect(
     db: &mut Database,
     position: &Position,
     source: &TopicPartition,
-    letters: &[OutboxRow],
+    dead_letters: &[OutboxRow],
 ) -> Result<bool, Fault> {
     let (at, epoch, published) = (position.next_offset, position.epoch, position.published);
     let moved = |counts| Move { source: source.clone(), epoch, from: at, to: at, published, counts };
@@ -129,7 +129,7 @@ fn redirect(
         db.rows.rollback();
         return Ok(false);
     }
-    let changed = i64::try_from(db.rows.redirect(letters)?).unwrap_or(i64::MAX);
+    let changed = i64::try_from(db.rows.redirect(dead_letters)?).unwrap_or(i64::MAX);
     let counts = Counts { announced: -changed, dead_letters: changed, ..Counts::default() };
     if db.rows.advance(&[moved(counts)])? != [true] {
         return Err(Fault::retry("a position changed under its lock"));
@@ -145,13 +145,13 @@ fn redirect(
     Ok(true)
 }
 
-pub(super) fn hand_over_rest(desk: &mut Desk, id: TaskId, mut rest: Rest) {
-    for (source, to) in std::mem::take(&mut rest.offered) {
+pub(super) fn hand_over_remainder(desk: &mut Desk, id: TaskId, mut remainder: Remainder) {
+    for (source, to) in std::mem::take(&mut remainder.offered) {
         let inputs = desk.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
         inputs.filter(|input| input.source == source).for_each(|input| input.offered = to);
     }
-    if !rest.parts.is_empty() {
-        desk.wiring.hand_over(rest.into_publication());
+    if !remainder.parts.is_empty() {
+        desk.wiring.hand_over(remainder.into_publication());
     }
 }
 
@@ -176,7 +176,7 @@ pub(super) fn publish(
     source: &TopicPartition,
     (from, to): (NextOffset, NextOffset),
     rows: Vec<OutboxRow>,
-    rest: &mut Rest,
+    remainder: &mut Remainder,
 ) {
     let Some(task) = desk.tasks.get(&id) else { return };
     let epoch = desk.position(id, source).map_or(1, |position| position.epoch);
@@ -187,14 +187,14 @@ pub(super) fn publish(
     desk.wiring.status.add(Counter::RecoveredRows, rows.len() as u64);
     let number = task.inputs.iter().position(|input| input.source == *source).unwrap_or(0);
     let (assignment, marks) = (task.assignment, task.marks.get(number).cloned());
-    rest.add(Part { task: id, assignment, source: source.clone(), through, from, to, marks, batch: 0 }, rows);
+    remainder.add(Part { task: id, assignment, source: source.clone(), through, from, to, marks, batch: 0 }, rows);
 }
 
 /// How far each input of the task is published at least: K, and P where K is gone.
-fn reached(desk: &Desk, id: TaskId, sought: &[Sought]) -> Vec<(TopicPartition, NextOffset)> {
+fn reached(desk: &Desk, id: TaskId, look_ups: &[LookUp]) -> Vec<(TopicPartition, NextOffset)> {
     let inputs = desk.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
     let at = |input: &Input| {
-        let from = sought.iter().find(|(source, ..)| *source == input.source).map(|(_, (from, _), _)| *from);
+        let from = look_ups.iter().find(|(source, ..)| *source == input.source).map(|(_, (from, _), _)| *from);
         let noted = || input.position.as_ref().map(|position| position.published);
         from.or(input.published).or_else(noted).unwrap_or(NextOffset(0))
     };
@@ -205,14 +205,14 @@ fn reached(desk: &Desk, id: TaskId, sought: &[Sought]) -> Vec<(TopicPartition, N
 /// whoever publishes from here on publishes these. May be done twice. False: somebody else has claimed the position.
 fn replace_refused(desk: &mut Desk, db: &mut Database, id: TaskId, source: &TopicPartition) -> Result<bool, Fault> {
     let Some(position) = desk.position(id, source) else { return Ok(true) };
-    let all = desk.tasks.get(&id).into_iter().flat_map(|task| &task.letters);
-    let letters: Vec<OutboxRow> = all.filter(|letter| letter.source == *source).cloned().collect();
-    if letters.is_empty() {
+    let all = desk.tasks.get(&id).into_iter().flat_map(|task| &task.dead_letters);
+    let dead_letters: Vec<OutboxRow> = all.filter(|dead_letter| dead_letter.source == *source).cloned().collect();
+    if dead_letters.is_empty() {
         return Ok(true);
     }
-    let replaced = redirect(desk, db, &position, source, &letters).inspect_err(|_| db.rows.rollback())?;
+    let replaced = redirect(desk, db, &position, source, &dead_letters).inspect_err(|_| db.rows.rollback())?;
     if replaced && let Some(task) = desk.tasks.get_mut(&id) {
-        task.letters.retain(|letter| letter.source != *source);
+        task.dead_letters.retain(|dead_letter| dead_letter.source != *source);
     }
     Ok(replaced)
 }
@@ -226,7 +226,7 @@ pub(super) fn offer(
     id: TaskId,
     source: &TopicPartition,
     (from, to): (NextOffset, NextOffset),
-    rest: &mut Rest,
+    remainder: &mut Remainder,
 ) -> Result<(), Fault> {
     let (rows, to) = if desk.tasks.get(&id).is_some_and(|task| task.sub_topology.is_stateful()) {
         (decided(&mut *db.rows, source, from, to)?, to)
@@ -235,8 +235,8 @@ pub(super) fn offer(
         let room = desk.wiring.outstanding.room(Size { messages, bytes });
         decided_first(&mut *db.rows, desk.wiring.topology.name(), source, (from, to), room)?
     };
-    rest.offered.push((source.clone(), to));
-    publish(desk, id, source, (from, to), rows, rest);
+    remainder.offered.push((source.clone(), to));
+    publish(desk, id, source, (from, to), rows, remainder);
     Ok(())
 }
 
@@ -250,27 +250,27 @@ fn set_position(desk: &mut Desk, id: TaskId, source: &TopicPartition, d: NextOff
 
 /// Notes of the inputs whose committed offsets had expired what their topics lack, by id: one reading of the topics for
 /// all of them.
-pub(super) fn look_up(desk: &Desk, id: TaskId, rest: &mut Rest) -> Result<(), Fault> {
-    let mut sought = std::mem::take(&mut rest.sought);
-    let rows: Vec<OutboxRow> = sought.iter_mut().flat_map(|(_, _, rows)| rows.drain(..)).collect();
-    if sought.is_empty() {
+pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Result<(), Fault> {
+    let mut look_ups = std::mem::take(&mut remainder.look_ups);
+    let rows: Vec<OutboxRow> = look_ups.iter_mut().flat_map(|(_, _, rows)| rows.drain(..)).collect();
+    if look_ups.is_empty() {
         return Ok(());
     }
     let Some(open) = &desk.wiring.history else {
         return Err(Fault::retry("the topics cannot be searched for what was already published"));
     };
     let asked = notices(&rows);
-    let found = open().and_then(|mut history| unannounced(desk.wiring.topology.name(), rows, &mut *history));
+    let found = open().and_then(|mut history| unpublished(desk.wiring.topology.name(), rows, &mut *history));
     let mut missing = found.map_err(waited_for)?;
     leave_out_published(&mut missing, asked);
-    let reached = reached(desk, id, &sought);
-    for (source, range, _) in sought {
+    let reached = reached(desk, id, &look_ups);
+    for (source, range, _) in look_ups {
         let (mut own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
         missing = others;
         let others: i64 = reached.iter().filter(|(other, _)| *other != source).map(|(_, at)| at.0).sum();
         own.retain(|row| !is_overtaken(row, others));
         tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing what its topics lack");
-        publish(desk, id, &source, range, own, rest);
+        publish(desk, id, &source, range, own, remainder);
     }
     Ok(())
 }
@@ -281,7 +281,7 @@ fn skip_gap_of_rows(
     id: TaskId,
     source: &TopicPartition,
     (k, to): (Option<NextOffset>, NextOffset),
-    rest: &mut Rest,
+    remainder: &mut Remainder,
 ) -> Result<bool, Fault> {
     if !replace_refused(desk, db, id, source)? {
         return Ok(false);
@@ -307,9 +307,9 @@ fn skip_gap_of_rows(
         input.published = k;
     }
     if k.is_some() {
-        publish(desk, id, source, (published, to), rows, rest);
+        publish(desk, id, source, (published, to), rows, remainder);
     } else {
-        rest.sought.push((source.clone(), (published, to), rows));
+        remainder.look_ups.push((source.clone(), (published, to), rows));
     }
     Ok(true)
 }
@@ -322,16 +322,16 @@ fn skip_gap(
     id: TaskId,
     source: &TopicPartition,
     (k, to): (Option<NextOffset>, NextOffset),
-    rest: &mut Rest,
+    remainder: &mut Remainder,
 ) -> Result<bool, Fault> {
     match desk.tasks.get(&id).map(Task::commit) {
         None => Ok(true),
         Some(CommitKind::Log) => {
             tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
             set_position(desk, id, source, to, None);
-            publish(desk, id, source, (to, to), Vec::new(), rest);
+            publish(desk, id, source, (to, to), Vec::new(), remainder);
             Ok(true)
         }
-        Some(CommitKind::Rows) => skip_gap_of_rows(desk, db, id, source, (k, to), rest),
+        Some(CommitKind::Rows) => skip_gap_of_rows(desk, db, id, source, (k, to), remainder),
     }
 }

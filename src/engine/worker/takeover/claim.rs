@@ -129,9 +129,9 @@ fn miscounted(task: &Task) -> Option<(usize, String)> {
         if let Some(declared) = declared.filter(|declared| declared != count) {
             return Some((number, format!("{topic} is declared with {declared} partitions and has {count}")));
         }
-        let is_apart = sub.is_stateful() && *count != lead;
+        let differs = sub.is_stateful() && *count != lead;
         let lead_name = &sub.lead;
-        is_apart.then(|| {
+        differs.then(|| {
             (number, format!("{lead_name} has {lead} partitions and {topic}, which is read with it, {count}: equal keys do not meet"))
         })
     })

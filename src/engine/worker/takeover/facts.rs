@@ -8,7 +8,7 @@ use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::restore::remembered;
 use crate::engine::worker::takeover::lane::Takeovers;
-use crate::engine::worker::takeover::pace::{AGAIN, REST};
+use crate::engine::worker::takeover::pace::{AGAIN, PAUSE_FACTOR};
 use crate::engine::worker::takeover::traces::start_policy;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::topology::CommitKind;
@@ -87,13 +87,13 @@ pub(super) fn read_committed(
     let Some(task) = desk.tasks.get_mut(&id) else { return Ok(None) };
     let (has_waited, next) = match &committed {
         Ok(_) => (task.patience.has_begun(), now),
-        Err(Fault::Retry(_)) => (true, now + AGAIN.max(REST * now.saturating_sub(asked_at))),
+        Err(Fault::Retry(_)) => (true, now + AGAIN.max(PAUSE_FACTOR * now.saturating_sub(asked_at))),
         Err(_) => (false, now),
     };
     match &committed {
         Ok(_) => task.patience.end(),
         Err(fault) => {
-            task.patience.in_vain(now, sources, fault);
+            task.patience.note_unread_offsets(now, sources, fault);
             task.phase.again_at(next);
             tracing::debug!(task = ?id, error = %fault, "the committed offset is asked for again");
             if let Some(fencer) = desk.wiring.fencer.as_ref().filter(|_| task.patience.is_at_an_end(now)) {

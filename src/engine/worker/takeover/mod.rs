@@ -12,7 +12,7 @@ mod claim;
 mod facts;
 mod lane;
 pub(crate) mod proof;
-mod rest;
+mod remainder;
 pub(crate) mod traces;
 
 pub(crate) use lane::Takeovers;
@@ -27,7 +27,7 @@ use crate::engine::task::{Input, Phase, State, Task};
 use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::{Act, Desk};
 use crate::engine::worker::progress::Progress;
-use crate::engine::worker::takeover::carry_out::hand_over_rest;
+use crate::engine::worker::takeover::carry_out::hand_over_remainder;
 use crate::engine::worker::takeover::carry_out::look_up;
 use crate::engine::worker::takeover::carry_out::offer;
 use crate::engine::worker::takeover::carry_out::publish;
@@ -36,10 +36,10 @@ use crate::engine::worker::takeover::claim::is_to_claim;
 use crate::engine::worker::takeover::facts::blamed;
 use crate::engine::worker::takeover::facts::is_seen_twice;
 use crate::engine::worker::takeover::facts::read_committed;
-use crate::engine::worker::takeover::pace::{AGAIN, rest_after};
+use crate::engine::worker::takeover::pace::{AGAIN, pause_after};
 use crate::engine::worker::takeover::proof::prove;
-use crate::engine::worker::takeover::rest::Rest;
-use crate::engine::worker::takeover::traces::strange_store;
+use crate::engine::worker::takeover::remainder::Remainder;
+use crate::engine::worker::takeover::traces::mismatched_store;
 use crate::flow::record::TopicPartition;
 use crate::ports::Fault;
 use crate::ports::guard::{self, Guard};
@@ -136,31 +136,31 @@ impl Takeovers {
             }
             return Ok(());
         }
-        if let Some((reason, message)) = strange_store(desk, db, id, &committed)? {
+        if let Some((reason, message)) = mismatched_store(desk, db, id, &committed)? {
             if let Some(halt) = desk.halt_of(id, 0, reason, message) {
                 desk.halt(id, halt);
             }
             return Ok(());
         }
         self.mark(desk, id, &committed)?;
-        let mut rest = Rest::default();
+        let mut remainder = Remainder::default();
         for ((source, decision), committed) in sources.iter().zip(decisions).zip(&committed) {
-            if !self.carry_out(desk, db, id, source, decision, &mut rest)? {
+            if !self.carry_out(desk, db, id, source, decision, &mut remainder)? {
                 desk.go_on(id, AGAIN, Phase::become_claiming);
                 return Ok(());
             }
-            mark_anew(desk, id, source, (decision, committed.as_ref()), &mut rest);
+            mark_anew(desk, id, source, (decision, committed.as_ref()), &mut remainder);
         }
-        look_up(desk, id, &mut rest)?;
-        let cut = if rest.changelog.is_empty() { None } else { self.restores.cut_changelog(desk, id)? };
+        look_up(desk, id, &mut remainder)?;
+        let cut = if remainder.changelog.is_empty() { None } else { self.restores.cut_changelog(desk, id)? };
         if let Some((reason, message)) = cut {
             if let Some(halt) = desk.halt_of(id, 0, reason, message) {
                 desk.halt(id, halt);
             }
             return Ok(());
         }
-        hand_over_rest(desk, id, rest);
-        desk.wiring.hook.after(Step::PublishRest)?;
+        hand_over_remainder(desk, id, remainder);
+        desk.wiring.hook.after(Step::PublishRemainder)?;
         if let Some(task) = desk.tasks.get_mut(&id) {
             task.waiting.end();
         }
@@ -181,11 +181,11 @@ fn failed_step(desk: &mut Desk, id: TaskId, state: State, fault: Fault, asked_at
         Consequence::AskBounds => desk.acts.push_back(Act::AskBounds { task: id, message: fault.to_string() }),
         Consequence::Halt(reason) => desk.halt_over(id, reason, &fault),
         Consequence::Again | Consequence::Smaller | Consequence::ClaimAnew | Consequence::AwaitRevoke => {
-            desk.in_vain(id, &fault);
-            let pause = rest_after(desk.wiring.clock.elapsed().saturating_sub(asked_at));
+            desk.note_failed_step(id, &fault);
+            let pause = pause_after(desk.wiring.clock.elapsed().saturating_sub(asked_at));
             desk.wait_a_little(id, pause);
             if fault.is_lock_wait() {
-                desk.rest(state, pause);
+                desk.delay(state, pause);
             }
         }
     }
@@ -213,7 +213,7 @@ fn mark_anew(
     id: TaskId,
     source: &TopicPartition,
     (decision, committed): (Decision, Option<&Committed>),
-    rest: &mut Rest,
+    remainder: &mut Remainder,
 ) {
     let (Decision::Go | Decision::Resume { .. }, Some(k)) = (decision, committed) else { return };
     let Some(task) = desk.tasks.get(&id).filter(|task| task.keyed.is_some()) else { return };
@@ -222,7 +222,7 @@ fn mark_anew(
     if marks.is_some_and(|marks| **marks != *metadata::marks(k)) {
         let at = k.next_offset;
         set_published(desk, id, source, |_| None);
-        publish(desk, id, source, (at, at), Vec::new(), rest);
+        publish(desk, id, source, (at, at), Vec::new(), remainder);
     }
 }
 
@@ -233,11 +233,11 @@ fn go_on_if_published(desk: &mut Desk, db: &mut Database, id: TaskId) -> Result<
         let is_due = |input: &&Input| input.published >= Some(input.offered) && input.offered < input.next_offset;
         let due = task.inputs.iter().filter(is_due);
         let due: Vec<_> = due.map(|input| (input.source.clone(), (input.offered, input.next_offset))).collect();
-        let mut rest = Rest::default();
+        let mut remainder = Remainder::default();
         for (source, range) in due {
-            offer(desk, db, id, &source, range, &mut rest)?;
+            offer(desk, db, id, &source, range, &mut remainder)?;
         }
-        hand_over_rest(desk, id, rest);
+        hand_over_remainder(desk, id, remainder);
     } else if task.keyed.is_some() {
         desk.go_on(id, Duration::ZERO, Phase::become_restoring);
     } else {

@@ -10,13 +10,13 @@ use std::time::Duration;
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 /// How much longer than a question that was waited for in vain (a pending K, a locked position) took the worker's other tasks
 /// have before the next such question.
-pub(super) const REST: u32 = 3;
+pub(super) const PAUSE_FACTOR: u32 = 3;
 /// ... and at most so much longer: a question whose answer was lost took seconds, and says nothing of the next one.
-const REST_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Desk {
     /// Lets all that wait in vain in `state` wait for so long: together they have one part of the worker's time.
-    pub(super) fn rest(&mut self, state: State, pause: Duration) {
+    pub(super) fn delay(&mut self, state: State, pause: Duration) {
         let until = self.wiring.clock.elapsed() + pause;
         let waits = |task: &&mut Task| task.state() == state && task.waiting.has_begun();
         for task in self.tasks.values_mut().filter(waits) {
@@ -25,12 +25,12 @@ impl Desk {
     }
 
     /// Notes that a step of the task could not be taken, and says so when that has lasted.
-    pub(crate) fn in_vain(&mut self, id: TaskId, fault: &Fault) {
+    pub(crate) fn note_failed_step(&mut self, id: TaskId, fault: &Fault) {
         let now = self.wiring.clock.elapsed();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         tracing::debug!(task = ?id, state = task.state().label(), error = %fault, "a takeover step is tried again");
         if !task.patience.has_begun() {
-            task.waiting.step_in_vain(now, id, task.state().label(), fault);
+            task.waiting.note_failed_step(now, id, task.state().label(), fault);
         }
     }
 
@@ -52,6 +52,6 @@ impl Desk {
 }
 
 /// How long a step waits that took so long in vain.
-pub(super) fn rest_after(took: Duration) -> Duration {
-    (REST * took).clamp(AGAIN, REST_MAX)
+pub(super) fn pause_after(took: Duration) -> Duration {
+    (PAUSE_FACTOR * took).clamp(AGAIN, PAUSE_MAX)
 }

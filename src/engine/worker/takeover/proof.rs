@@ -20,7 +20,7 @@ pub(super) fn wait_for_revoke(desk: &mut Desk, id: TaskId, fault: &Fault) {
     if desk.tasks.get(&id).is_some_and(|task| !task.waiting.has_begun()) {
         tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
     }
-    desk.in_vain(id, fault);
+    desk.note_failed_step(id, fault);
     desk.go_on(id, STALE, Phase::become_stale);
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn proved(desk: &mut Desk, id: TaskId, assignment: AssignmentId, outc
             wait_for_revoke(desk, id, &fault);
         }
         Err(fault) => {
-            desk.in_vain(id, &fault);
+            desk.note_failed_step(id, &fault);
             desk.go_on(id, AGAIN, Phase::become_stale);
         }
     }

@@ -162,7 +162,7 @@ pub(crate) fn start_policy(
 /// A store of the task that is not the one which the inputs before D or K went into, and why. Where K says with which
 /// stores it was made, that counts, whatever changelogs and disks hold of before: a store that was away for a while lacks
 /// what was taken meanwhile. An operator may have said that it is good as it is: with K, or by beginning it anew.
-pub(crate) fn strange_store(
+pub(crate) fn mismatched_store(
     desk: &Desk,
     db: &mut Database,
     id: TaskId,

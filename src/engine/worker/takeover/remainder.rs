@@ -1,6 +1,6 @@
 //! What an earlier owner of a task left to publish.
 
-use crate::engine::outbound::message::{changelog_message, turn_of};
+use crate::engine::outbound::message::{changelog_message, sequence_of};
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::{Outbound, Part, Publication};
 use crate::flow::record::{NextOffset, Offset, TopicPartition};
@@ -10,31 +10,31 @@ use std::collections::BTreeSet;
 /// What an earlier owner of a task decided and did not publish, and the K that are to be written, of all its inputs: one
 /// transaction, because its changelog records speak of all of them.
 #[derive(Default)]
-pub(crate) struct Rest {
+pub(crate) struct Remainder {
     pub(crate) parts: Vec<Part>,
     pub(crate) rows: Vec<OutboxRow>,
     /// Changelog records with their turns.
     pub(crate) changelog: Vec<(i64, OutboxRow)>,
     /// What may have been published, of which inputs and from where to where: looked up together.
-    pub(crate) sought: Vec<Sought>,
+    pub(crate) look_ups: Vec<LookUp>,
     /// How far each input is offered once this is handed over: a read of another input may fail before.
     pub(crate) offered: Vec<(TopicPartition, NextOffset)>,
 }
 
 /// What a topic may have already, as K of its input is gone: the input, from where to where, and what it decided there.
-pub(crate) type Sought = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
+pub(crate) type LookUp = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
 
 /// Whether a changelog record was published although K of its input says nothing of it: a later batch of the same task,
 /// which came with the other inputs, is. Published again it would set its key back. `others`: how far the other inputs are
 /// published, their sum. A record's turn is the sum over all inputs at the end of its batch, so what is left of it without
 /// its own input is where the others stood.
 pub(crate) fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
-    turn_of(row).is_some_and(|turn| turn.saturating_sub(row.source_offset.next().0) < others)
+    sequence_of(row).is_some_and(|sequence| sequence.saturating_sub(row.source_offset.next().0) < others)
 }
 
 /// Where each message comes from that is no changelog record, and its number there.
 pub(crate) fn notices(rows: &[OutboxRow]) -> BTreeSet<(TopicPartition, Offset, i32)> {
-    let rows = rows.iter().filter(|row| turn_of(row).is_none());
+    let rows = rows.iter().filter(|row| sequence_of(row).is_none());
     rows.map(|row| (row.source.clone(), row.source_offset, row.seq)).collect()
 }
 
@@ -49,16 +49,18 @@ pub(crate) fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTree
         let found = asked.range((row.source.clone(), row.source_offset, i32::MIN)..).next();
         found.is_some_and(|(source, ..)| *source == row.source)
     };
-    let last = missing.iter().filter(|row| is_there(row)).filter_map(turn_of).max();
-    missing.retain(|row| turn_of(row).map_or_else(|| !is_there(row), |turn| last.is_none_or(|last| turn > last)));
+    let last = missing.iter().filter(|row| is_there(row)).filter_map(sequence_of).max();
+    missing.retain(|row| {
+        sequence_of(row).map_or_else(|| !is_there(row), |sequence| last.is_none_or(|last| sequence > last))
+    });
 }
 
-impl Rest {
+impl Remainder {
     pub(crate) fn add(&mut self, part: Part, rows: Vec<OutboxRow>) {
         self.parts.push(part);
         for row in rows {
-            match turn_of(&row) {
-                Some(turn) => self.changelog.push((turn, row)),
+            match sequence_of(&row) {
+                Some(sequence) => self.changelog.push((sequence, row)),
                 None => self.rows.push(row),
             }
         }
@@ -66,7 +68,7 @@ impl Rest {
 
     pub(crate) fn into_publication(self) -> Publication {
         let Self { parts, rows, mut changelog, .. } = self;
-        changelog.sort_by_key(|(turn, _)| *turn);
+        changelog.sort_by_key(|(sequence, _)| *sequence);
         let mut outgoing = Outgoing::default();
         for (_, row) in &changelog {
             outgoing.push(Origin { source: &row.source, offset: row.source_offset }, &changelog_message(row));
@@ -90,29 +92,29 @@ mod tests {
     fn changelog_records_of_two_inputs_are_published_in_the_order_in_which_they_were_decided() {
         let place = |topic| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(3));
         let changelog = TopicName::parse("p-s-changelog").unwrap();
-        let mut rest = Rest::default();
+        let mut remainder = Remainder::default();
         // The companion's batch lies between two of the lead topic, all of one key.
         for (topic, decided) in [("lead", [(7, 20), (8, 23)].as_slice()), ("companion", [(13, 22)].as_slice())] {
             let source = place(topic);
-            let row = |(offset, turn): &(i64, i64)| {
-                let (value, headers) = (turn.to_string(), &[]);
+            let row = |(offset, sequence): &(i64, i64)| {
+                let (value, headers) = (sequence.to_string(), &[]);
                 let (destination, partition, key, value) =
                     (&changelog, None, Some(b"k".as_slice()), Some(value.as_bytes()));
                 let message =
                     Message { destination, partition, key, value, headers, timestamp: None, is_tracked: true };
                 let origin = Origin { source: &source, offset: Offset(*offset) };
-                changelog_row(origin, 0, 0, *turn, &message, Timestamp(0))
+                changelog_row(origin, 0, 0, *sequence, &message, Timestamp(0))
             };
             let rows = decided.iter().map(row).collect();
             let task = TaskId { sub_topology: 0, partition: Partition(3) };
             let (from, to) = (NextOffset(0), NextOffset(20));
             let (assignment, marks) = (AssignmentId(1), None);
-            rest.add(
+            remainder.add(
                 Part { task, assignment, source, through: Through::Database { epoch: 1 }, from, to, marks, batch: 0 },
                 rows,
             );
         }
-        let publication = rest.into_publication();
+        let publication = remainder.into_publication();
         let sent: Vec<_> =
             publication.outgoing.messages().map(|m| (m.partition, m.value.unwrap(), m.is_tracked)).collect();
         let at = Some(Partition(3));

@@ -22,7 +22,7 @@ pub struct Sent {
 
 /// An operation of the test on the world, kept so that it can be repeated with a crash in between.
 #[derive(Clone)]
-pub(super) enum Deed {
+pub(super) enum Operation {
     Row { table: String, key: Key, values: Vec<Value> },
     Send { topic: String, sent: Sent },
     Threshold { name: String, value: f64 },
