@@ -1,4 +1,5 @@
-//! The consequence of a fault: what it means depends on what was being done, and is decided here for all of it.
+//! The consequence of a fault: the same fault means different things at different moments, and the table of this module
+//! decides which.
 //!
 //! | moment | fenced | cannot be true | may be tried again |
 //! |---|---|---|---|
@@ -21,7 +22,7 @@
 use crate::engine::protocol::decision::HaltReason;
 use crate::ports::Fault;
 
-/// What was being done when a fault came.
+/// The activity that a fault interrupted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moment {
     /// Reading the log.
@@ -30,11 +31,11 @@ pub(crate) enum Moment {
     TakeOver,
     /// Opening a store.
     OpenStore,
-    /// Making a store whole.
+    /// Rebuilding a store from its changelog.
     Restore,
-    /// Reading the changelog of a store that is made whole.
+    /// Reading the changelog of a store that is being rebuilt.
     ReadChangelog,
-    /// Writing into a store what its changelog holds.
+    /// Writing the records of a changelog into its store.
     FillStore,
     /// Reading a table topic before the stream.
     ReadTable,
@@ -42,17 +43,17 @@ pub(crate) enum Moment {
     ReadStore,
     /// Writing a store.
     WriteStore,
-    /// Opening the transaction of a batch: nothing that the batch was to take is to blame.
+    /// Opening the transaction of a batch: no record of the batch is to blame.
     BeginBatch,
     /// Deciding a batch, up to its commit.
     Batch,
     /// The COMMIT of a batch, which failed for certain.
     Commit,
-    /// Asking what became of a COMMIT without an answer.
+    /// Asking whether a COMMIT without an answer took effect.
     Settle,
-    /// Writing down how far an idle input is published.
+    /// Writing down P of an idle input.
     Idle,
-    /// Proving to the group that a task is ours.
+    /// Proving to the group that this process owns a task.
     Prove,
     /// Publishing, and reading the committed offset after a failure.
     Publish,
@@ -60,22 +61,23 @@ pub(crate) enum Moment {
     RenewProducer,
 }
 
-/// What follows from a fault.
+/// The consequence of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Consequence {
     /// The process ends with the message.
     End,
-    /// The same is tried again, after a pause.
+    /// The same operation is tried again, after a pause.
     Again,
     /// The task halts.
     Halt(HaltReason),
     /// The bounds of the log decide on what the task goes on with.
     AskBounds,
-    /// A smaller batch is offered; what is alone waits apart from the others, and may become a dead letter or halt.
+    /// A smaller batch is offered. A record that fails alone is set aside, and may become a dead letter or halt its
+    /// partition.
     Smaller,
-    /// The task proves that it is ours and claims anew.
+    /// The task proves that this process owns it, and claims anew.
     ClaimAnew,
-    /// The task is somebody else's: the revoke is on its way.
+    /// Another instance owns the task: the revoke is on its way.
     AwaitRevoke,
 }
 
@@ -119,7 +121,7 @@ const fn of_corrupt(moment: Moment) -> Consequence {
         Moment::ReadChangelog => Consequence::Halt(HaltReason::ChangelogTruncated),
         Moment::ReadTable => Consequence::AskBounds,
         Moment::Batch | Moment::Commit => Consequence::Smaller,
-        // Nothing that is asked here will ever tell. What the takeover finds does: K beyond D halts.
+        // The question has no answer, however often it is asked. The takeover decides instead: K beyond D halts.
         Moment::Settle => Consequence::ClaimAnew,
         Moment::Poll | Moment::BeginBatch | Moment::Idle | Moment::Prove | Moment::Publish | Moment::RenewProducer => {
             Consequence::Again

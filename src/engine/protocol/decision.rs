@@ -1,5 +1,5 @@
-//! What a takeover does: a total function of D, K, P, L, H, metadata and ids (docs/protocol.md#decision-table).
-//! Whatever is not listed halts.
+//! The decision of a takeover: a total function of D, K, P, L, H, metadata and ids (docs/protocol.md#decision-table).
+//! Every combination that is not listed halts.
 
 use crate::engine::protocol::metadata::{is_ours, is_replay, may_lie_before, topic_id};
 use crate::flow::record::NextOffset;
@@ -8,7 +8,7 @@ use crate::ports::source::{Bounds, Committed, LogIds};
 pub use crate::settings::engine::{DataLossPolicy, StartPolicy};
 use std::fmt;
 
-/// Everything a decision rests on.
+/// The facts of a decision about a step with rows.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// The pipeline's name, which is also the group's.
@@ -17,24 +17,23 @@ pub struct Facts<'a> {
     pub position: Option<&'a Position>,
     /// K, read stable and after the claim.
     pub committed: Option<&'a Committed>,
-    /// L and H.
+    /// L and H of the source partition.
     pub bounds: Bounds,
-    /// The ids that the log has now.
+    /// The ids that the log reports now.
     pub log_ids: &'a LogIds,
     /// Whether the outbox holds a row from P on. Only asked for where K is missing.
     pub has_outbox_from_published: bool,
     /// The input up to which the stores of this process were made, where they remember one.
     pub remembered: Option<NextOffset>,
-    /// Whether an input without any offset was read before all the same: what was made of it, or another input's K,
-    /// says so.
+    /// Whether an input without an offset was read before all the same: its outputs, or the K of another input, say so.
     pub was_read: bool,
-    /// Where a partition without any past starts.
+    /// The start of a partition without a past.
     pub start: StartPolicy,
-    /// What to do when inputs are gone before they were read.
+    /// The policy for inputs that were deleted before they were read.
     pub on_data_loss: DataLossPolicy,
 }
 
-/// What to do with the partition.
+/// The action for the partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
     /// No past: create the position at `at` and commit K = `at` before the first batch.
@@ -61,24 +60,25 @@ pub enum Decision {
         /// D.
         to: NextOffset,
     },
-    /// An operator lets the rows catch up with K: go on at D, and announce nothing below `to`.
+    /// An operator lets the rows catch up with K: go on at D, and publish nothing below `to`.
     Replay {
         /// K.
         to: NextOffset,
     },
     /// Died before the first Kafka commit: commit K = D, then go on.
     CommitPosition,
-    /// The offsets expired: look the rows of `[from, to)` up in their topics by id, publish the missing, commit K = D.
+    /// The offsets expired: look up the rows of `[from, to)` in their topics by id, publish the missing ones, commit K
+    /// = D.
     LookUp {
         /// P.
         from: NextOffset,
         /// D.
         to: NextOffset,
     },
-    /// Inputs are gone and the policy is to skip: publish what was decided and is not published, move D to the log's start,
-    /// commit K there.
+    /// Inputs are gone and the policy is to skip: publish everything that was decided and is not published, move D to
+    /// the log's start, commit K there.
     SkipGap {
-        /// K; `None` where the offsets expired, so that what is published has to be looked up.
+        /// K; `None` where the offsets expired, so that the published messages must be looked up.
         from: Option<NextOffset>,
         /// L.
         to: NextOffset,
@@ -87,7 +87,7 @@ pub enum Decision {
     Halt(HaltReason),
 }
 
-/// Why a partition stands still. The name is the metric's label and the first words of the log line.
+/// The reason why a partition halts. The name is the metric's label and the first words of the log line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum HaltReason {
     /// The position is missing although the group has a past.
@@ -96,7 +96,7 @@ pub enum HaltReason {
     DatabaseWentBack,
     /// K < P.
     GroupWentBack,
-    /// K was written by somebody else.
+    /// Another program wrote K.
     GroupReset,
     /// The position belongs to another group.
     GroupRenamed,
@@ -106,9 +106,9 @@ pub enum HaltReason {
     ClusterChanged,
     /// D < L: retention or deletion passed unread inputs.
     InputsDeleted,
-    /// D > H: the log is shorter than what was read from it.
+    /// D > H: the log is shorter than the part of it that was read.
     InputsTruncated,
-    /// The database refuses a statement that it accepted at start, or returned what cannot be true.
+    /// The database refuses a statement that it accepted at start, or returned a value that cannot be true.
     SchemaChanged,
     /// A decided message can never be published.
     Unpublishable,
@@ -122,9 +122,9 @@ pub enum HaltReason {
     ChangelogTruncated,
     /// The store was made from another changelog.
     ChangelogRecreated,
-    /// A store is empty because it was not there when inputs were taken.
+    /// A store is empty because it did not exist when inputs were read.
     StoreAdded,
-    /// A store holds what cannot be true.
+    /// A store holds a value that cannot be true.
     StoreUnreadable,
     /// A store cannot be written.
     StoreUnwritable,
@@ -184,7 +184,7 @@ impl HaltReason {
         }
     }
 
-    /// What most likely happened.
+    /// The most likely cause.
     #[must_use]
     pub const fn cause(self) -> &'static str {
         match self {
@@ -241,8 +241,8 @@ impl fmt::Display for HaltReason {
     }
 }
 
-/// Everything a decision about a step without rows rests on: K is the truth, and where there are stores they remember up
-/// to which input they were made.
+/// The facts of a decision about a step without rows: K is the truth; its stores, if any, remember the input up to
+/// which they were made.
 #[derive(Clone, Debug)]
 pub struct LogFacts<'a> {
     /// The pipeline's name, which is also the group's.
@@ -253,16 +253,16 @@ pub struct LogFacts<'a> {
     pub bounds: Bounds,
     /// The id that the topic has now.
     pub topic_id: &'a str,
-    /// The input up to which the stores of this process were made, where they remember one, or which it has published.
+    /// The input up to which the stores of this process were made, where they remember one, or up to which this process
+    /// has published.
     pub remembered: Option<NextOffset>,
-    /// Whether an input without any offset was read before all the same: what was made of it, or another input's K,
-    /// says so.
+    /// Whether an input without an offset was read before all the same: its outputs, or the K of another input, say so.
     pub was_read: bool,
     /// Whether there are stores.
     pub is_stateful: bool,
-    /// Where a partition without any past starts.
+    /// The start of a partition without a past.
     pub start: StartPolicy,
-    /// What to do when inputs are gone before they were read.
+    /// The policy for inputs that were deleted before they were read.
     pub on_data_loss: DataLossPolicy,
 }
 
@@ -280,14 +280,15 @@ pub fn decide_log(facts: &LogFacts<'_>) -> Decision {
     if topic_id(committed).is_some_and(|id| !facts.topic_id.is_empty() && id != facts.topic_id) {
         return Decision::Halt(HaltReason::TopicRecreated);
     }
-    // Without state a reset is harmless: that is what the tool is for. With state it would count records twice or never.
+    // Without state a reset is harmless: the reset tool exists for it. With state it would count records twice or
+    // never.
     if facts.is_stateful && !is_ours(facts.pipeline, committed) && facts.remembered != Some(at) {
         return Decision::Halt(HaltReason::GroupReset);
     }
     if at > end {
         return Decision::Halt(HaltReason::InputsTruncated);
     }
-    // What is remembered was committed once.
+    // An offset that a store remembers was committed once.
     let went_back = |seen: NextOffset| seen > at && !may_lie_before(committed, seen);
     if is_ours(facts.pipeline, committed) && facts.remembered.is_some_and(went_back) {
         return Decision::Halt(HaltReason::GroupWentBack);
@@ -332,7 +333,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         // Also where K = D: a foreign commit at D may have jumped over rows of [old K, D) that were never published.
         Some(k) if !is_ours(facts.pipeline, k) => Decision::Halt(HaltReason::GroupReset),
         Some(k) if k.next_offset > d && !is_replay(k) => Decision::Halt(HaltReason::DatabaseWentBack),
-        // Only proved values are in the stores: they cannot be ahead of D unless D went back. Their state cannot follow it.
+        // Stores hold proved values only: they cannot be ahead of D unless D went back. Their state cannot follow it.
         _ if facts.remembered.is_some_and(|at| at > d) => Decision::Halt(HaltReason::DatabaseWentBack),
         Some(k) if k.next_offset > end => Decision::Halt(HaltReason::InputsTruncated),
         Some(k) if k.next_offset < p => Decision::Halt(HaltReason::GroupWentBack),
@@ -344,7 +345,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         Some(k) if k.next_offset == d => Decision::Go,
         Some(k) if k.next_offset > d => Decision::Replay { to: k.next_offset },
         Some(k) => Decision::Publish { from: k.next_offset, to: d },
-        // A replay was under way, and with K went the mark of it: K = D would announce [D, P) again.
+        // A replay was under way, and its mark was lost with K: K = D would publish [D, P) again.
         None if p > d => Decision::Halt(HaltReason::DatabaseWentBack),
         None if facts.has_outbox_from_published => Decision::LookUp { from: p, to: d },
         None => Decision::CommitPosition,
@@ -522,7 +523,7 @@ mod tests {
             start in 0i64..12, length in 0i64..12, same_topic: bool, same_cluster: bool, outbox: bool, skip: bool, latest: bool,
             remembered in proptest::option::of(0i64..12), was_read: bool,
         ) {
-            let was_read = was_read && k.is_none(); // asked only then
+            let was_read = was_read && k.is_none(); // a takeover asks only then
             let case = Case {
                 position: d.map(|d| position(d, (d - p_back).max(0))),
                 committed: k.and_then(|k| match (is_ours, is_replay) {
@@ -571,7 +572,7 @@ mod tests {
             k in proptest::option::of(0i64..12), is_ours: bool, start in 0i64..12, length in 0i64..12, same_topic: bool,
             remembered in proptest::option::of(0i64..12), is_stateful: bool, was_read: bool, skip: bool, latest: bool,
         ) {
-            let was_read = was_read && k.is_none(); // asked only then
+            let was_read = was_read && k.is_none(); // a takeover asks only then
             let committed = k.map(|k| {
                 let topic_id = if same_topic { "t" } else { "x" };
                 let ours = committed("g", 0, NextOffset(k), Some(topic_id));

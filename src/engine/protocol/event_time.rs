@@ -1,6 +1,7 @@
-//! How far ahead of this machine's clock the event time of a record may be.
+//! The bound on event time: a record's time may lie only so far ahead of this machine's clock.
 //!
-//! One record from the future would expire what the whole partition keeps, and for good: a clock does not go back.
+//! One record from the future would expire everything that the whole partition keeps, and for good: a clock does not go
+//! back.
 
 use crate::flow::effect::Reject;
 use crate::flow::record::Timestamp;
@@ -14,7 +15,7 @@ pub(crate) struct Horizon {
 }
 
 impl Horizon {
-    /// Seen from `now`.
+    /// The bound as seen from `now`.
     pub(crate) fn new(now: Timestamp, ahead: Duration) -> Self {
         let ahead = i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX);
         Self { now, latest: Timestamp(now.0.saturating_add(ahead)) }

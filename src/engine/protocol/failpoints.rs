@@ -1,4 +1,4 @@
-//! Which crash point (docs/glossary.md) lies right behind each commit step: the hook of a service in the test build.
+//! The crash point (docs/glossary.md) behind each commit step: the hook of a service in the test build.
 
 use crate::engine::protocol::order::{Hook, Step};
 use crate::ports::Fault;
@@ -19,7 +19,7 @@ impl Hook for Failpoints {
             Step::SendOffsets => failpoint!(K9),
             Step::CommitKafka => failpoint!(K11),
             Step::Claim | Step::ReadCommitted | Step::PublishRemainder => failpoint!(K14),
-            // In both orders, or named where it happens.
+            // These steps are in both orders, or are named where they happen.
             Step::Apply | Step::WriteStore => {}
         }
         Ok(())

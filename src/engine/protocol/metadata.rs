@@ -1,16 +1,17 @@
-//! The metadata string that goes with every committed offset, so that foreign commits are recognised: `v1 <pipeline>
-//! <epoch> <D>`, followed by what K alone remembers: `<topic id> n=<partitions> i=<inputs> c=<stores>`.
+//! The metadata string of every committed offset, by which foreign commits are recognised: `v1 <pipeline> <epoch> <D>`,
+//! followed by the marks that K alone remembers: `<topic id> n=<partitions> i=<inputs> c=<stores>`.
 //!
-//! The topic's id is that of a step without rows, whose topic no database remembers, or `-`. `n` is the topic's partition
-//! count when K began here. Of a step with stores, `i` lists the task's inputs, where there are several, and `c` the stores
-//! that were made of them, each as the hash of its name and its topic's or changelog's id: what lost its offset, or its
-//! changelog, or was not there before, is told by the others. `c=*` is an operator's word that the stores are as they shall be.
-//! `u` is how far an input had come when an operator set it back, or `*` where nobody knows: until K has passed it again, some
-//! disk may remember more than K. Without it that is proof that K went back.
+//! The topic's id is given for a step without rows, whose topic no database remembers; otherwise the word is `-`. `n`
+//! is the topic's partition count when K began here. For a step with stores, `i` lists the task's inputs, where there
+//! are several, and `c` its stores, each as the hash of its name and its topic's or changelog's id: if one of them lost
+//! its offset or its changelog, or is new, the others prove it. `c=*` is an operator's word that the stores are
+//! accepted as they are. `u` is the furthest offset that an input had reached when an operator set it back, or `*`
+//! where nobody knows it: until K has passed it again, a disk may remember more than K. Without this mark such a disk
+//! proves that K went back.
 //!
-//! `v1 <pipeline> <epoch> <K> replay` is an operator's leave to let the rows catch up with K and announce nothing meanwhile:
-//! the one case in which K may lie beyond D. The next K that a relay commits lacks the word, so the leave ends by itself.
-//! `v1 <pipeline> 0 0 none` proves a membership where there is no K, and means none.
+//! `v1 <pipeline> <epoch> <K> replay` is an operator's leave to let the rows catch up with K and publish nothing
+//! meanwhile: the one case in which K may lie beyond D. The next K that a relay commits lacks the word, so the leave
+//! ends by itself. `v1 <pipeline> 0 0 none` proves a membership where there is no K, and means none.
 
 use crate::flow::key::murmur2;
 use crate::flow::record::NextOffset;
@@ -19,15 +20,15 @@ use crate::ports::source::Committed;
 
 /// The fifth word of an operator's leave; no topic's id is spelt so.
 const REPLAY: &str = "replay";
-/// That of an offset that stands for none.
+/// The fifth word of an offset that stands for none.
 const NONE: &str = "none";
 
-/// In place of the id of a topic that a database remembers.
+/// The word in place of the id of a topic that a database remembers.
 const ELSEWHERE: &str = "-";
-/// In place of stores: whatever they are.
+/// The word in place of stores: any stores are accepted.
 const ANY: &str = "*";
 
-/// The committed offset of our own making: `next_offset` with its metadata, which ends with `marks`.
+/// The committed offset that Tidegate writes: `next_offset` with its metadata, which ends with `marks`.
 #[must_use]
 pub fn committed(pipeline: &str, epoch: i64, next_offset: NextOffset, marks: Option<&str>) -> Committed {
     let mut metadata = format!("v1 {pipeline} {epoch} {next_offset}");
@@ -38,7 +39,7 @@ pub fn committed(pipeline: &str, epoch: i64, next_offset: NextOffset, marks: Opt
     Committed { next_offset, metadata }
 }
 
-/// What K remembers beside D.
+/// The marks that K remembers beside D.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Marks<'a> {
     /// The topic's id, where no database remembers it.
@@ -49,21 +50,21 @@ pub struct Marks<'a> {
     pub inputs: &'a [(String, String)],
     /// The stores, each with its changelog's id.
     pub stores: &'a [(String, String)],
-    /// How far the input had come when an operator set it back.
+    /// The furthest offset of the input when an operator set it back.
     pub set_back: Option<SetBack>,
 }
 
-/// How far an input had come when an operator set it back.
+/// The furthest offset that an input had reached when an operator set it back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum SetBack {
-    /// At most so far.
+    /// At most this offset.
     From(NextOffset),
     /// Nobody knows.
     FromAnywhere,
 }
 
 impl SetBack {
-    /// Whether it still says something once K is `at`.
+    /// Whether the mark still matters once K is `at`.
     fn is_beyond(self, at: NextOffset) -> bool {
         self > Self::From(at)
     }
@@ -77,7 +78,7 @@ impl SetBack {
 }
 
 impl Marks<'_> {
-    /// As [`committed`] takes them.
+    /// The marks in the form that [`committed`] takes.
     #[must_use]
     pub fn spell(&self) -> String {
         let mut text = begin(self.topic_id, self.partition_count);
@@ -101,19 +102,19 @@ fn hash(name: &str) -> String {
     format!("{:08x}", murmur2(name.as_bytes()))
 }
 
-/// The marks of an operator who has said what the offset is to be: the stores, if any, are as they shall be.
+/// The marks of an operator who has decided the offset: the stores, if any, are accepted as they are.
 #[must_use]
 pub fn accepted(topic_id: Option<&str>, partition_count: i32, set_back: Option<SetBack>) -> String {
     format!("{} c={ANY}{}", begin(topic_id, partition_count), set_back.map_or_else(String::new, SetBack::spell))
 }
 
-/// Whether an operator has said that the stores are as they shall be.
+/// Whether an operator has accepted the stores as they are.
 #[must_use]
 pub fn accepts_stores(committed: &Committed) -> bool {
     mark(committed, "c=") == Some(ANY)
 }
 
-/// How far the input had come when an operator set it back; `None` where K has passed that since.
+/// The furthest offset that the input had reached when an operator set it back; `None` where K has passed it since.
 #[must_use]
 pub fn set_back(committed: &Committed) -> Option<SetBack> {
     let from = match mark(committed, "u=")? {
@@ -123,20 +124,20 @@ pub fn set_back(committed: &Committed) -> Option<SetBack> {
     from.is_beyond(committed.next_offset).then_some(from)
 }
 
-/// Whether K may lie before `seen`, up to which its input is known to have been committed: an operator set it back.
+/// Whether K may lie before `seen`, an offset that is known to have been committed: an operator set the input back.
 #[must_use]
 pub fn may_lie_before(committed: &Committed, seen: NextOffset) -> bool {
     accepts_stores(committed) || set_back(committed) >= Some(SetBack::From(seen))
 }
 
-/// What a committed offset says of a store or an input.
+/// The answer of a committed offset about a store or an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Listed {
     /// It is the same.
     Same,
-    /// There was another of that name.
+    /// Another one had that name.
     Other,
-    /// Nothing: it was not there.
+    /// It was not there.
     Not,
 }
 
@@ -174,13 +175,13 @@ fn mark<'a>(committed: &'a Committed, word: &str) -> Option<&'a str> {
     committed.metadata.split(' ').skip(5).find_map(|mark| mark.strip_prefix(word))
 }
 
-/// What follows D.
+/// The marks behind D.
 #[must_use]
 pub fn marks(committed: &Committed) -> &str {
     committed.metadata.splitn(5, ' ').nth(4).unwrap_or_default()
 }
 
-/// The committed offset that lets the rows catch up with it, and says that everything below it was announced.
+/// The committed offset that lets the rows catch up with it, and says that everything below it was published.
 #[must_use]
 pub fn replayed(pipeline: &str, epoch: i64, next_offset: NextOffset) -> Committed {
     committed(pipeline, epoch, next_offset, Some(REPLAY))
@@ -192,7 +193,8 @@ pub fn is_replay(committed: &Committed) -> bool {
     topic_id(committed) == Some(REPLAY)
 }
 
-/// What is committed where there is no K and a transaction has to prove a membership: it means that there is none.
+/// The offset that is committed where there is no K and a transaction must prove a membership: it means that there is
+/// none.
 #[must_use]
 pub fn standing_for_none(pipeline: &str) -> Committed {
     committed(pipeline, 0, NextOffset(0), Some(NONE))
@@ -204,13 +206,13 @@ pub fn known(committed: Option<Committed>) -> Option<Committed> {
     committed.filter(|committed| topic_id(committed) != Some(NONE))
 }
 
-/// The topic's id in a committed offset of our own making, where it carries one.
+/// The topic's id in a committed offset of Tidegate's, where it carries one.
 #[must_use]
 pub fn topic_id(committed: &Committed) -> Option<&str> {
     committed.metadata.split(' ').nth(4).filter(|id| *id != ELSEWHERE)
 }
 
-/// Whether a committed offset was left by this pipeline: its metadata names the pipeline and repeats the offset.
+/// Whether this pipeline wrote a committed offset: its metadata names the pipeline and repeats the offset.
 #[must_use]
 pub fn is_ours(pipeline: &str, committed: &Committed) -> bool {
     if guard::is_off(Guard::MetadataTag) {

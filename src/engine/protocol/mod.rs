@@ -1,5 +1,5 @@
-//! The rules of exactly-once, pure: the order of the steps, what a takeover decides, what K remembers, who owns what, why a task
-//! halts and what helps, what follows from a fault, how long is waited.
+//! The rules of exactly-once, pure: the order of the steps, the decision of a takeover, the marks of K, the ownership
+//! of tasks, the reasons of halts and their remedies, the consequences of faults, and the bounds on waiting.
 //!
 //! Nothing here has a thread, asks a server or reads a clock.
 

@@ -21,7 +21,7 @@ pub enum Step {
     Claim,
     /// Takeover: K is read, stable, after the claim.
     ReadCommitted,
-    /// Takeover: what lies in [K, D) is handed to the relay.
+    /// Takeover: the messages of [K, D) are handed to the relay.
     PublishRemainder,
     /// A database transaction is opened.
     OpenDatabase,
@@ -71,12 +71,12 @@ pub const THROUGH_LOG: [Step; 7] =
 /// The order of a takeover, before the first batch.
 pub const TAKEOVER: [Step; 3] = [Step::Claim, Step::ReadCommitted, Step::PublishRemainder];
 
-/// Told after each step. A test stops the worker here; production does nothing.
+/// A listener called after each step. A test stops the worker here; production does nothing.
 pub trait Hook: Send + Sync {
     /// `step` has just been done.
     ///
     /// # Errors
-    /// `Fatal` ends the worker on the spot, as a crash would: nothing is rolled back, closed or said.
+    /// `Fatal` ends the worker at once, as a crash would: nothing is rolled back, closed or logged.
     fn after(&self, step: Step) -> Result<(), Fault>;
 }
 

@@ -1,4 +1,4 @@
-//! Who owns what, as far as this process knows: the proof of membership for each task, under one lock.
+//! The ownership of tasks, as far as this process knows it: the proof of membership for each task, under one lock.
 //!
 //! A worker that was slow may hold a batch of a partition that has moved and come back. The broker would accept its
 //! offsets, because the member is in good standing (docs/traps.md#membership-is-not-ownership); so each assignment has a
@@ -49,7 +49,7 @@ impl Assignments {
             .collect()
     }
 
-    /// The tasks are no longer ours.
+    /// Forgets tasks that this process no longer owns.
     pub fn remove(&self, tasks: &[TaskId]) {
         let mut inner = self.lock();
         for task in tasks {
@@ -65,7 +65,7 @@ impl Assignments {
         if is_current { inner.membership.clone() } else { None }
     }
 
-    /// How many rebalances were seen.
+    /// The number of rebalances seen.
     #[must_use]
     pub fn rebalances(&self) -> u64 {
         self.lock().rebalances

@@ -1,18 +1,18 @@
-//! Says when something has been waited for in vain for long: K, which a pending transaction keeps unreadable until its
-//! timeout and a hanging one for ever; or any other step of a takeover.
+//! Warns when something has been waited for too long: K, which a pending transaction keeps unreadable until its
+//! timeout, and a hanging one for ever; or any other step of a takeover.
 
 use crate::flow::record::TopicPartition;
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
 use std::time::Duration;
 
-/// Longer than any transaction of ours and the coordinator's rounds together.
+/// The time between two warnings: longer than any transaction of ours and the coordinator's rounds together.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Longer than a living owner's commit takes.
+/// The time after which the owner of a pending commit is taken for dead: longer than the commit of a living one takes.
 const COMMIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long one thing has been tried in vain.
+/// The history of one operation that keeps failing.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     since: Option<Duration>,
@@ -20,12 +20,13 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// It has succeeded.
+    /// The operation has succeeded.
     pub(crate) fn end(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether it has lasted so long that whoever keeps K pending is to be taken for dead.
+    /// Whether the failure has lasted so long that the owner of the transaction which keeps K pending is to be taken
+    /// for dead.
     pub(crate) fn is_at_an_end(&self, now: Duration) -> bool {
         self.since.is_some_and(|since| now.saturating_sub(since) >= COMMIT_MAX)
     }
@@ -35,7 +36,7 @@ impl Patience {
         self.since.is_some()
     }
 
-    /// It failed, once more. How long it has done so, where that is to be told.
+    /// The operation failed once more. Answers how long it has kept failing, where a warning is due.
     fn is_due(&mut self, now: Duration) -> Option<Duration> {
         let waited = now.saturating_sub(*self.since.get_or_insert(now));
         if waited < EVERY * (self.warnings + 1) {
@@ -45,7 +46,7 @@ impl Patience {
         Some(waited)
     }
 
-    /// A step of the task `id` could not be taken, once more; warns twice a minute. True when it did.
+    /// Notes that a step of the task `id` failed once more; warns twice a minute. True when it did.
     pub(crate) fn note_failed_step(&mut self, now: Duration, id: TaskId, state: &str, fault: &Fault) -> bool {
         let waited = self.is_due(now);
         if let Some(waited) = waited {
@@ -60,7 +61,7 @@ impl Patience {
         waited.is_some()
     }
 
-    /// K could not be read, once more; warns twice a minute. True when it did.
+    /// Notes that K could not be read once more; warns twice a minute. True when it did.
     pub(crate) fn note_unread_offsets(&mut self, now: Duration, sources: &[TopicPartition], fault: &Fault) -> bool {
         let waited = self.is_due(now);
         if let Some(waited) = waited {

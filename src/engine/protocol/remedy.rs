@@ -1,4 +1,4 @@
-//! What a person can do about a halt: commands that can be copied as they stand, or a step by hand where none can do it.
+//! The remedies for a halt: commands that can be copied as they stand, or a step by hand where no command helps.
 //!
 //! Steps by hand come first and commands last, so that the message of a halt ends with a command wherever there is one.
 
@@ -13,7 +13,7 @@ use std::fmt;
 pub struct Choice {
     /// The whole command; `None` where no command can do it.
     pub command: Option<String>,
-    /// What it comes to, or what is to be done by hand.
+    /// The effect of the command, or the step by hand.
     pub effect: &'static str,
 }
 
@@ -26,10 +26,10 @@ impl fmt::Display for Choice {
     }
 }
 
-/// What the commands are filled in with.
+/// The values that the commands are filled in with.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// How the program is called, up to the command's name.
+    /// The call of the program, up to the command's name.
     pub program: &'a str,
     /// The source partition.
     pub source: &'a TopicPartition,
@@ -41,7 +41,8 @@ pub struct Place<'a> {
     pub next_offset: Option<NextOffset>,
     /// K.
     pub committed: Option<NextOffset>,
-    /// The offset that the reason is about: where the stores stand, the log's end, or one past a record that is to blame.
+    /// The offset that the reason is about: the offset of the stores, the log's end, or one past a record that is to
+    /// blame.
     pub at: Option<NextOffset>,
 }
 
@@ -95,8 +96,8 @@ pub fn choices(reason: HaltReason, place: &Place<'_>) -> Vec<Choice> {
     ways.into_iter().flatten().collect()
 }
 
-/// A step with rows and stores: state cannot go back with its rows, and its changelog records take turns over all inputs of
-/// the task, so that a takeover alone, which has them all, can send what lacks.
+/// A step with rows and stores: state cannot go back with its rows, and its changelog records are ordered by a sequence
+/// over all inputs of the task, so only a takeover, which has them all, can send the missing ones.
 fn of_rows_with_stores(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
     let hand = |effect| Some(by_hand(effect));
     let restore = "restore the database to a state at or after the committed offset, then restart";
@@ -190,7 +191,7 @@ fn of_numbers(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
     }
 }
 
-/// K is gone, and what was made of the inputs is not.
+/// K is gone, and the stores made from the inputs are not.
 fn of_lost_offsets(place: &Place<'_>) -> Vec<Option<Choice>> {
     if !place.is_stateful {
         return vec![
@@ -228,7 +229,7 @@ fn of_lost_offsets(place: &Place<'_>) -> Vec<Option<Choice>> {
     ]
 }
 
-/// Stores, records, and what others own.
+/// Stores, records, and resources of others.
 fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
     let hand = |effect| Some(by_hand(effect));
     let rebuild = |effect| Some(place.command("state rebuild", "", effect));
@@ -338,8 +339,8 @@ mod tests {
         choices(reason, &place)
     }
 
-    /// The reasons that no command can mend: the table's owner, the topic's owner, the disk's owner, the topology's author, or whoever moves keyed
-    /// state between partitions has to act.
+    /// The reasons that no command can mend: the owner of the table, of the topic or of the disk, the author of the
+    /// topology, or a person who moves keyed state between partitions has to act.
     const BY_HAND: [HaltReason; 5] = [
         HaltReason::SchemaChanged,
         HaltReason::Unpublishable,

@@ -10,7 +10,7 @@ use crate::ports::Fault;
 use crate::ports::source::TaskId;
 
 impl Executor {
-    /// Carries out what was asked for, in its order.
+    /// Carries out the acts of the lanes, in their order.
     ///
     /// # Errors
     /// `Fatal` ends the worker.
@@ -31,8 +31,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Stops one task until a person has decided; the others go on. The first reason counts, and one that is leaving goes on
-    /// leaving: its next owner will find the same.
+    /// Halts one task until a person has decided; the others go on. The first reason counts. A task that is leaving
+    /// goes on leaving: its next owner will find the same trouble.
     fn halt(&mut self, id: TaskId, halt: Halt) {
         if self.desk.tasks.get(&id).is_none_or(|task| task.state() == State::Halted) {
             return;
@@ -55,7 +55,7 @@ impl Executor {
         self.desk.show(id);
     }
 
-    /// The task may not be ours: it proves itself before it claims again.
+    /// Makes the task prove its ownership before it claims again, because it may belong to another instance.
     fn doubt(&mut self, id: TaskId) {
         let is_fenced = |task: &Task| task.state() != State::Halted && task.phase.may_begin_anew();
         if self.desk.tasks.get(&id).is_some_and(is_fenced) {
@@ -65,14 +65,14 @@ impl Executor {
         self.begin_anew(id);
     }
 
-    /// The next offset of an input lies outside the log: whether before its start or behind its end, and what becomes of it,
-    /// is decided as at any takeover.
+    /// Puts the task back to its takeover, since the next offset of an input lies outside the log. The takeover decides
+    /// on which side it lies and what follows.
     pub(super) fn ask_bounds(&mut self, id: TaskId, message: &str) -> Result<(), Fault> {
         if self.desk.tasks.get(&id).is_none_or(|task| !task.state().is_deciding()) {
             return Ok(());
         }
         tracing::warn!(task = ?id, error = message, "an input cannot be read on; the log's bounds decide what becomes of it");
-        // What was decided goes out first: its inputs can perhaps not be read again.
+        // The decided records go out first: their inputs can perhaps not be read again.
         self.log.hand_over(&mut self.desk)?;
         self.carry_out()?;
         self.begin_anew(id);
@@ -87,7 +87,8 @@ impl Executor {
             return;
         }
         let assignment = task.assignment;
-        // What it decided and nobody has seen is decided again from K; its stores are opened anew, as of what was proved.
+        // Records that it decided and did not publish are decided again from K; its stores are opened anew, as of the
+        // proved values.
         task.keyed = None;
         self.log.forget(id);
         self.desk.show(id);

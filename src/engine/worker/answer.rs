@@ -1,4 +1,4 @@
-//! Answers what is asked of the stores of a worker, some between two batches.
+//! The answers to questions about the stores of a worker, some between two batches.
 
 use crate::engine::state::cache::CLOCK;
 use crate::engine::state::question::{
@@ -20,8 +20,8 @@ impl Questions {
         self.0.push_back(question);
     }
 
-    /// Answers what was asked first, as far as one slice of work goes, and forgets what nobody waits for. Answers whether
-    /// there was anything.
+    /// Answers the oldest questions, within the bound of one slice of work, and drops those that nobody waits for any
+    /// more. True when there was a question.
     pub(crate) fn answer_some(&mut self, desk: &mut Desk) -> bool {
         let mut cost = 0;
         while cost < SLICE_KEYS
@@ -29,7 +29,7 @@ impl Questions {
         {
             if is_open.strong_count() > 0 {
                 cost += asked.cost();
-                let _ = answer.send(answer_to(desk, task, store, &asked)); // who asked may have given up
+                let _ = answer.send(answer_to(desk, task, store, &asked)); // the asking thread may have given up
             }
         }
         cost > 0
@@ -55,7 +55,7 @@ fn answer_to(desk: &mut Desk, id: TaskId, store: usize, asked: &Asked) -> Result
     let mut next = None;
     match asked {
         Asked::Keys(keys) => {
-            // A store's own clock is no entry of it.
+            // A store's own clock is no entry of the user.
             for key in keys.iter().filter(|key| key.as_slice() != CLOCK) {
                 kept.cache.proved(key, now, &mut |value| {
                     found.extend(value.map(|value| (key.clone(), value.to_vec())));

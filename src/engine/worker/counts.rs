@@ -10,18 +10,18 @@ use crate::ports::source::TaskId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Looks at partition counts now and then.
+/// The watch, which asks for partition counts from time to time.
 #[derive(Default)]
 pub(crate) struct CountWatch {
     looked_at: Duration,
-    /// Companions that outgrew their lead topics, each with the count that was told.
+    /// Companions with more partitions than their lead topics, each with the count that was warned of.
     warned: BTreeMap<TopicName, i32>,
 }
 
 impl CountWatch {
-    /// Partition counts of the sources are looked at now and then. With state or a declaration a change halts the task: a key's
-    /// records go elsewhere, and its state does not (docs/traps.md#more-partitions). Without, a companion that
-    /// outgrows its lead topic is told of.
+    /// Asks for the partition counts of the sources from time to time. With state or a declaration a change halts the
+    /// task: a key's records go elsewhere, and its state does not (docs/traps.md#more-partitions). Without, a companion
+    /// that has more partitions than its lead topic is warned of.
     pub(crate) fn look(&mut self, desk: &mut Desk) {
         let now = desk.wiring.clock.elapsed();
         if now.saturating_sub(self.looked_at) < desk.wiring.settings.count_check {
@@ -53,7 +53,8 @@ impl CountWatch {
         self.look_at_companions(desk);
     }
 
-    /// Says once of each size that a companion has beyond its lead topic, whose numbers are the ones that are assigned.
+    /// Warns, once for each count, of a companion that has more partitions than its lead topic, whose partition numbers
+    /// are the ones that are assigned.
     fn look_at_companions(&mut self, desk: &Desk) {
         let Wiring { group, settings, .. } = &desk.wiring;
         let count = |topic: &TopicName| group.partition_count(topic, settings.ask_wait).ok().flatten();
@@ -74,7 +75,7 @@ impl CountWatch {
     }
 }
 
-/// Whether a changed partition count is more than a question of what is read.
+/// Whether a changed partition count matters for more than the set of partitions that is read.
 fn rests_on_counts(sub: &SubTopology) -> bool {
     sub.is_stateful() || sub.declared.is_some()
 }

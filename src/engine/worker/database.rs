@@ -11,7 +11,7 @@ pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// One connection, shared by takeovers and by batches of steps with rows.
 pub(crate) struct Database {
     pub(crate) rows: Box<dyn Rows>,
-    /// In a row.
+    /// The number of failures in a row.
     pub(crate) failures: u32,
     pub(crate) not_before: Duration,
 }

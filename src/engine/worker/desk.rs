@@ -1,4 +1,5 @@
-//! The desk of a worker: its tasks, what its lanes are wired to, and what they ask for and cannot do themselves.
+//! The desk of a worker: its tasks, the ports of its lanes, and the acts that lanes ask for because they cannot do them
+//! themselves.
 
 use crate::engine::protocol::halt::Halt;
 use crate::engine::state::stores::Kept;
@@ -10,11 +11,11 @@ use crate::ports::rows::Position;
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, VecDeque};
 
-/// What every lane of a worker works with.
+/// The tasks and ports that every lane of a worker works with.
 pub(crate) struct Desk {
     pub(crate) wiring: Wiring,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
-    /// Asked for by lanes, carried out behind each of their steps, in this order.
+    /// Acts that lanes asked for. They are carried out after each step of a lane, in this order.
     pub(crate) acts: VecDeque<Act>,
 }
 
@@ -22,7 +23,7 @@ pub(crate) struct Desk {
 pub(crate) enum Act {
     /// The task stops until a person has decided.
     Halt { task: TaskId, halt: Halt },
-    /// The database or the log says that the task may not be ours.
+    /// The task may belong to another instance, by the word of the database or the log.
     Doubt { task: TaskId },
     /// The next offset of an input lies outside its log.
     AskBounds { task: TaskId, message: String },
@@ -35,8 +36,8 @@ impl Desk {
         Self { wiring, tasks: BTreeMap::new(), acts: VecDeque::new() }
     }
 
-    /// Asks for the doubt of a task: everything it handed to the relay must have ended before it may prove itself, because
-    /// the proof writes K.
+    /// Asks for the doubt of a task: everything that it handed to the relay must have ended before it may prove itself,
+    /// because the proof writes K.
     pub(crate) fn doubt(&mut self, task: TaskId) {
         self.acts.push_back(Act::Doubt { task });
     }
@@ -61,8 +62,8 @@ impl Desk {
         self.wiring.status.set_task(id, TaskStatus { state: task.state(), inputs, halt });
     }
 
-    /// Puts the sizes of the task's stores where people can see them. One that cannot tell its size is left out: what ails
-    /// it shows where it is used.
+    /// Puts the sizes of the task's stores where people can see them. A store that cannot tell its size is left out:
+    /// its trouble shows where the store is used.
     pub(crate) fn show_stores(&self, id: TaskId) {
         let Some(keyed) = self.tasks.get(&id).and_then(|task| task.keyed.as_ref()) else { return };
         let store = |kept: &Kept| {

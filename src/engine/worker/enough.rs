@@ -3,10 +3,10 @@
 use crate::ports::Clock;
 use std::time::Duration;
 
-/// Records between two looks at the clock, at most: it is looked at sooner where a batch has just begun.
+/// Records between two looks at the clock, at most. A batch that has just begun looks sooner.
 const LOOK: usize = 50;
 
-/// When a batch has decided enough. The rest of it waits for the next one: a transaction must end long before the database
+/// The measure of one batch. Its other records wait for the next one: a transaction must end long before the database
 /// ends it, and its outbox is one statement.
 pub(crate) struct Enough<'a> {
     clock: &'a dyn Clock,
@@ -17,12 +17,12 @@ pub(crate) struct Enough<'a> {
 }
 
 impl<'a> Enough<'a> {
-    /// Some time from now, or once the outbox's rows have so many bytes.
+    /// The measure that ends after `within` from now, or once the outbox's rows have `bytes`.
     pub(crate) fn new(clock: &'a dyn Clock, within: Duration, bytes: usize) -> Self {
         Self { clock, until: clock.elapsed() + within, bytes_left: bytes, step: 1, look_in: 1 }
     }
 
-    /// Whether it is enough with a record of so many bytes for the outbox.
+    /// Whether the batch has enough with one more record, which has `bytes` for the outbox.
     pub(crate) fn with(&mut self, bytes: usize) -> bool {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.look_in = self.look_in.saturating_sub(1);

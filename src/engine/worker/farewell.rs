@@ -1,4 +1,5 @@
-//! The farewell of tasks that move: what they decided is published, and their stores are left as of that.
+//! The closing of tasks that move: their decided records are published, and their stores are left as of the published
+//! offset.
 
 use crate::engine::mailbox::ToRelay;
 use crate::engine::state::stores::Keyed;
@@ -9,7 +10,7 @@ use crate::ports::source::TaskId;
 use crossbeam_channel::Sender;
 
 impl Executor {
-    /// Tasks that move leave their stores as of what is published; the rest of the worker's open batch goes first.
+    /// Begins the closing of tasks that move. The open batch of the worker goes first.
     pub(super) fn leave(&mut self, tasks: Vec<TaskId>, ack: Sender<()>) -> Result<(), Fault> {
         self.log.hand_over(&mut self.desk)?;
         self.carry_out()?;
@@ -31,9 +32,9 @@ impl Executor {
         Ok(())
     }
 
-    /// Everything that these tasks decided is published, or is somebody else's.
+    /// Ends the closing of tasks whose decided records are all published, or belong to another instance.
     pub(super) fn farewell(&mut self, tasks: &[TaskId], ack: &Sender<()>) -> Result<(), Fault> {
-        // One that came back meanwhile, because the revoke was not waited for, is another task under the same id.
+        // A task that came back meanwhile, because the revoke was not waited for, is another task under the same id.
         let is_leaving = |id: &&TaskId| self.desk.tasks.get(id).is_some_and(|task| task.state() == State::Leaving);
         let leaving: Vec<TaskId> = tasks.iter().filter(is_leaving).copied().collect();
         for id in &leaving {
@@ -41,7 +42,7 @@ impl Executor {
                 self.desk.flush_task(*id)?;
             }
         }
-        self.carry_out()?; // a store that cannot be written is told of while its task is here
+        self.carry_out()?; // a store that cannot be written is reported while its task is here
         self.forget(&leaving);
         let _ = ack.send(());
         Ok(())

@@ -13,7 +13,7 @@ impl Desk {
         self.halt_at(id, topic, reason, detail, None, None)
     }
 
-    /// As [`Desk::halt_of`], with K where it was read, and the offset that the reason is about.
+    /// The halt of [`Desk::halt_of`], with K where it was read, and the offset that the reason is about.
     pub(crate) fn halt_at(
         &self,
         id: TaskId,
@@ -41,7 +41,7 @@ impl Desk {
         Some(Halt { source: input.source.clone(), reason, next_offset, committed, detail, choices })
     }
 
-    /// As [`Desk::halt`], over a fault that no input is known to be to blame for.
+    /// Asks for the halt of one task over a fault for which no single input is known to be to blame.
     pub(crate) fn halt_over(&mut self, id: TaskId, reason: HaltReason, fault: &Fault) {
         if let Some(halt) = self.halt_of(id, 0, reason, fault.to_string()) {
             self.halt(id, halt);

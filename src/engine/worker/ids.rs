@@ -1,4 +1,4 @@
-//! The ids of the cluster and of topics, as the log tells them.
+//! The ids of the cluster and of topics, as the log reports them.
 
 use crate::engine::worker::wiring::Wiring;
 use crate::flow::record::TopicName;
@@ -7,7 +7,7 @@ use crate::ports::source::LogIds;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// How long an answer counts.
+/// The time for which an answer counts.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Cluster and topic ids, each asked for at most once a second.
@@ -18,7 +18,7 @@ impl KnownIds {
     /// The ids of a topic and its cluster.
     ///
     /// # Errors
-    /// As the log answers; `Retry` where the topic is not there.
+    /// Those of the log; `Retry` where the topic does not exist.
     pub(crate) fn of(&mut self, wiring: &Wiring, topic: &TopicName) -> Result<LogIds, Fault> {
         let now = wiring.clock.elapsed();
         if let Some((at, ids)) = self.0.get(topic)
@@ -32,7 +32,8 @@ impl KnownIds {
     }
 }
 
-/// A topic that is not there is waited for: it may only be unknown to the broker that was asked, or be made again.
+/// Turns a missing topic into a fault that is waited for: the topic may only be unknown to the broker that was asked,
+/// or be about to be created again.
 pub(crate) fn waited_for(fault: Fault) -> Fault {
     match fault {
         Fault::Corrupt(cause) => Fault::Retry(cause),

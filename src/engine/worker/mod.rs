@@ -1,11 +1,12 @@
-//! The executor of a worker: hears what the other threads tell, gives each lane its turn at the tasks (takeovers, batches of
-//! steps with rows, slices of steps without, stores that are due), and carries out what they ask for.
+//! The executor of a worker: takes the messages of the other threads, gives each lane its turn at the tasks (takeovers,
+//! batches of steps with rows, slices of steps without, stores that are due), and carries out the acts that lanes ask
+//! for.
 //!
-//! A lane owns the state that is its own and works on the tasks of the [`desk`](Desk). Anything about a whole task, or about
-//! another lane's work, it asks for as an [`Act`](desk::Act): a halt, a doubt, a batch that must go out first. Only here is one carried
-//! out, behind the lane's step.
+//! A lane owns its own state and works on the tasks of the [`desk`](Desk). For anything about a whole task, or about
+//! another lane's work (a halt, a doubt, a batch that must go out first), it asks with an [`Act`](desk::Act). Only this
+//! module carries one out, after the lane's step.
 //!
-//! Nothing here talks to Kafka but for reading K at a takeover, which is in `takeover`.
+//! Nothing here talks to Kafka, except that `takeover` reads K.
 
 mod desk;
 mod wiring;
@@ -81,8 +82,8 @@ impl Executor {
         }
     }
 
-    /// Takes what has come, answers a bounded part of what was asked, takes over what is due, and commits at most one batch.
-    /// Answers how long it may sleep when there was nothing to do.
+    /// Takes the messages that have come, answers a bounded number of questions, takes over the tasks that are due, and
+    /// commits at most one batch. Answers how long it may sleep when there was nothing to do.
     ///
     /// # Errors
     /// `Fatal` ends the worker.
@@ -122,7 +123,7 @@ impl Executor {
         }
     }
 
-    /// Moves every task that is being taken over by one step, where its time has come. True when one moved.
+    /// Moves every task that is being taken over by one step, where the step is due. True when one moved.
     fn take_over(&mut self) -> Result<bool, Fault> {
         let mut has_moved = false;
         for (id, state) in Takeovers::due(&self.desk, self.is_database_free()) {
@@ -133,7 +134,8 @@ impl Executor {
         Ok(has_moved)
     }
 
-    /// Free where no process has died with a record in hand. A worker whose suspects are gone looks once more.
+    /// Does nothing where no process has died with a record in hand. A worker whose suspects are decided looks once
+    /// more.
     fn look_at_suspects(&mut self) {
         let Desk { wiring, tasks, .. } = &mut self.desk;
         if wiring.hand.has_suspects() {
@@ -141,8 +143,8 @@ impl Executor {
         }
     }
 
-    /// Whether the database may be asked for anything: it does not answer, or a COMMIT is in doubt, otherwise. Steps without
-    /// rows go on meanwhile.
+    /// Whether the database may be asked for anything. It may not while it does not answer, or while a COMMIT is in
+    /// doubt. Steps without rows go on meanwhile.
     fn is_database_free(&self) -> bool {
         !self.rows.is_in_doubt() && self.db.not_before <= self.desk.wiring.clock.elapsed()
     }
@@ -159,12 +161,13 @@ impl Executor {
         }
     }
 
-    /// Until a record is old enough, a takeover may be tried again, or (as there are others who wake us) half a second.
+    /// The time until a record is old enough or a takeover may be tried again; at most half a second, because other
+    /// threads wake us.
     fn sleep(&self) -> Duration {
         let Desk { wiring, tasks, .. } = &self.desk;
         let now = wiring.clock.elapsed();
         let is_doubtful = self.rows.is_in_doubt();
-        // Until then nothing is asked of the database, and what must settle first is asked at once.
+        // Until then nothing is asked of the database, and a COMMIT in doubt is asked about at once.
         let database_at = self.db.not_before;
         let at = |task: &Task, due: Duration| match task.commit().needs_database() {
             true if is_doubtful => None,
@@ -174,8 +177,8 @@ impl Executor {
         let tasks = tasks.values();
         let takeovers =
             tasks.clone().filter(|task| task.state().is_timed()).filter_map(|task| at(task, task.phase.not_before()));
-        // What waits in front of a step without rows is decided at once, or waits for the relay, which wakes us. So it does
-        // where it is far behind.
+        // Records in front of a step without rows are decided at once, or wait for the relay, which wakes us, as they
+        // do where the relay is far behind.
         let (is_behind, is_log_free) = (wiring.is_relay_behind(), wiring.is_log_free());
         let batches = tasks
             .filter(|task| task.state() == State::Running)
@@ -258,7 +261,7 @@ impl Executor {
         }
     }
 
-    /// What the relay could not publish of a task is left to its next takeover, or halts it.
+    /// Leaves the messages that the relay could not publish to the task's next takeover, or halts the task.
     fn unpublished(&mut self, id: TaskId, left: Left, detail: String) {
         match left {
             Left::ToTakeover => self.desk.doubt(id),

@@ -1,6 +1,6 @@
-//! How far one slice of a long step came.
+//! The progress of one slice of a long step.
 
-/// How far a slice of a restore or of a table came.
+/// The progress of one slice of a restore or of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Nothing new lay in the log, or another task has its turn.
@@ -11,7 +11,7 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    /// Whether there was something new.
+    /// The progress of a slice that found something new, or did not.
     pub(crate) const fn of(has_come_further: bool) -> Self {
         if has_come_further { Self::Further } else { Self::Nowhere }
     }

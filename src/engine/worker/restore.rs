@@ -1,8 +1,9 @@
 //! Opens the stores of a task and makes them whole from their changelogs, before the first record.
 //!
-//! A restore runs in slices between the batches of the worker's other tasks, so it can be given up at any time: what it has
-//! written carries a checkpoint, and the next one goes on from there. Its end is that of the changelog when it began, open
-//! transactions included: K was read as committed, and what belongs to K may still wait for its marker there.
+//! A restore runs in slices between the batches of the worker's other tasks, so it can be given up at any time: the
+//! records that it has written carry a checkpoint, and the next restore goes on from there. Its end is the end of the
+//! changelog when it began, open transactions included: K was read as committed, and changelog records that belong to K
+//! may still wait for their marker there.
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
@@ -25,13 +26,13 @@ use std::time::Duration;
 
 /// Most changelog records of one slice: some milliseconds.
 const SLICE: usize = 5_000;
-/// How long a slice waits for the log.
+/// The wait of a slice for the log.
 const WAIT: Duration = Duration::from_millis(20);
-/// How long the log may show nothing new before another task's restore has its turn: longer than any answer takes. An open
-/// transaction holds up what lies behind it, and only that.
+/// The time without anything new from the log after which another task's restore has its turn: longer than any answer
+/// takes. An open transaction holds up the records behind it, and only those.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// Why a store cannot be used as it is.
+/// The reason why a store cannot be used as it is.
 type Doubt = (HaltReason, String);
 
 /// The restores of a worker: one at a time, by one reader.
@@ -39,7 +40,7 @@ type Doubt = (HaltReason, String);
 pub(crate) struct Restores {
     reader: Option<Box<dyn ChangelogReader>>,
     under_way: Option<Restore>,
-    /// Those that came no further and have let the others go first.
+    /// Restores that came no further and have let the others go first.
     parked: BTreeMap<TaskId, Restore>,
 }
 
@@ -95,9 +96,9 @@ impl Restores {
             return Ok(true);
         }
         if let Some(task) = desk.tasks.get_mut(&id) {
-            task.keyed = None; // what an earlier try opened
+            task.keyed = None; // stores that an earlier try opened
         }
-        // What it had begun to restore went with that, and the changelog may have a later end by now.
+        // The restore that had begun went with those stores, and the changelog may have a later end by now.
         self.under_way.take_if(|restore| restore.task == id);
         self.parked.remove(&id);
         match Self::open_stores(desk, ids, id)? {
@@ -126,8 +127,8 @@ impl Restores {
         Ok(())
     }
 
-    /// Why a task halts whose changelog ends before its store does. To be asked before an earlier owner's rest is sent into
-    /// that changelog, which may make it as long again.
+    /// The halt of a task whose changelog ends before its store does. To be asked before an earlier owner's remainder
+    /// is sent into that changelog, which may make it as long again.
     pub(crate) fn cut_changelog(&mut self, desk: &Desk, id: TaskId) -> Result<Option<(HaltReason, String)>, Fault> {
         self.open_reader(desk)?;
         let (Some(reader), Some(task)) = (&mut self.reader, desk.tasks.get(&id)) else { return Ok(None) };
@@ -159,7 +160,7 @@ impl Restores {
         }
     }
 
-    /// Puts the restore under way aside, with what it has read in its store.
+    /// Puts the current restore aside, with the records that it has read in its store.
     fn park(&mut self, desk: &mut Desk) -> Result<(), Fault> {
         let Some(mut restore) = self.under_way.take() else { return Ok(()) };
         if write_gathered(desk, &mut restore, false)? {
@@ -305,7 +306,7 @@ fn kept_of<'a>(desk: &'a mut Desk, restore: &Restore) -> Option<&'a mut Kept> {
     keyed.kept.get_mut(restore.store)
 }
 
-/// Says when it has come no further for long.
+/// Warns when a restore has come no further for long.
 fn note_restore(desk: &mut Desk, id: TaskId, restore: &Restore, has_moved: bool) {
     let now = desk.wiring.clock.elapsed();
     let Some(task) = desk.tasks.get_mut(&id) else { return };
@@ -337,7 +338,8 @@ fn restored(desk: &mut Desk, id: TaskId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Writes what was read into the store, up to where it was read. False when it could not be: the task halts.
+/// Writes the records that were read into the store, up to the offset that was read. False when that failed: the task
+/// halts.
 fn write_gathered(desk: &mut Desk, restore: &mut Restore, is_whole: bool) -> Result<bool, Fault> {
     let gathered = std::mem::take(&mut restore.gathered);
     if gathered.values.is_empty() && !is_whole {
@@ -345,7 +347,7 @@ fn write_gathered(desk: &mut Desk, restore: &mut Restore, is_whole: bool) -> Res
     }
     let at = if is_whole { restore.began } else { restore.since };
     let Some(task) = desk.tasks.get_mut(&restore.task) else { return Ok(false) };
-    // Only a store that is whole has seen all that its inputs did.
+    // Only a store that is whole has the effects of all its inputs.
     let inputs: Vec<_> = task.inputs.iter().map(|input| (input.source.clone(), Some(input.next_offset))).collect();
     let inputs = if is_whole { inputs } else { Vec::new() };
     let kept = task.keyed.as_mut().and_then(|keyed| keyed.kept.get_mut(restore.store));

@@ -1,9 +1,10 @@
-//! Reads the table topics of a task to the end that they have when it starts, before the first record of its stream.
+//! The reader of a task's table topics: to the end that they have when it starts, before the first record of its
+//! stream.
 //!
-//! Otherwise a stream's backlog would be joined with a table that is still empty. The records are decided like any others,
-//! with their own offsets and changelog records; only their way here differs: through a reader of whole partitions, since a
-//! member of the group is not told when it has come to an end, behind which only markers or aborted records may lie. What
-//! is written to the table later comes through the group, in the order of time.
+//! Otherwise a stream's backlog would be joined with a table that is still empty. The records are decided like any
+//! others, with their own offsets and changelog records; only their way here differs: through a reader of whole
+//! partitions, since a member of the group does not learn when it has come to an end behind which only markers or
+//! aborted records lie. Records written to the table later come through the group, in the order of time.
 
 use crate::engine::task::{Phase, State};
 use crate::engine::worker::desk::Desk;
@@ -15,11 +16,11 @@ use crate::ports::source::TaskId;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Most records that wait to be decided, and of one read: some milliseconds.
+/// The bound on the records that wait to be decided, and on those of one read: some milliseconds.
 const SLICE: usize = 5_000;
-/// How long a read waits for the log.
+/// The wait of a read for the log.
 const WAIT: Duration = Duration::from_millis(20);
-/// The pause where records must be decided, or come, before it goes on.
+/// The pause until records are decided, or come, before the reading goes on.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The reader of table topics, while a task of the worker catches up. It serves one at a time.
@@ -31,13 +32,13 @@ struct TableReader {
 #[derive(Clone, Copy)]
 struct UnderWay {
     task: TaskId,
-    /// Which of the task's inputs.
+    /// The number of the task's input.
     input: usize,
-    /// Whether the reader stands at `position`: not at first, and not after a fault.
+    /// Whether the reader is positioned at `position`: not at first, and not after a fault.
     is_placed: bool,
     /// Everything before it is queued or decided.
     position: NextOffset,
-    /// Where a committed reader came to the end when it began.
+    /// The end for a committed reader when the reading began.
     end: NextOffset,
 }
 
@@ -46,12 +47,12 @@ struct UnderWay {
 pub(crate) struct TableReads(Option<TableReader>);
 
 impl TableReads {
-    /// The stores are whole: the table topics come next. False where there are none.
+    /// Begins the table topics of a task whose stores are whole. False where there are none.
     pub(crate) fn enter(&mut self, desk: &mut Desk, id: TaskId) -> bool {
         if desk.tasks.get(&id).is_some_and(|task| task.sub_topology.tables.is_empty()) {
             return false;
         }
-        // What an earlier takeover of the task had begun.
+        // An earlier takeover of the task may have begun this.
         if let Some(tables) = &mut self.0 {
             tables.under_way = tables.under_way.filter(|under_way| under_way.task != id);
         }
@@ -59,7 +60,7 @@ impl TableReads {
         true
     }
 
-    /// One slice of the table topics of `id`, which are whole when all their records are decided.
+    /// Reads one slice of the table topics of `id`, which are whole when all their records are decided.
     pub(crate) fn step(&mut self, desk: &mut Desk, id: TaskId) -> Result<Progress, Fault> {
         let under_way = self.0.as_ref().and_then(|tables| tables.under_way);
         let progress = match under_way {
@@ -116,7 +117,7 @@ impl TableReads {
             return Ok(Progress::Nowhere);
         }
         let Some(TableReader { reader, under_way: noted }) = &mut self.0 else { return Ok(Progress::Nowhere) };
-        *noted = Some(UnderWay { is_placed: false, ..under_way }); // unless it all goes well
+        *noted = Some(UnderWay { is_placed: false, ..under_way }); // unless all of it succeeds
         if !is_placed {
             reader.begin(&input.source, position)?;
         }

@@ -1,4 +1,4 @@
-//! The upkeep of the stores of all tasks, with rows and without: expired keys, flushes, and what cannot be read or written.
+//! The upkeep of the stores of all tasks, with rows and without: expired keys, flushes, and failures to read or write.
 
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::{Part, Publication};
@@ -18,9 +18,9 @@ use std::time::Duration;
 const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 
 impl Desk {
-    /// Looks for expired keys in the stores of one task that nothing comes for, and sends their tombstones in a transaction
-    /// that moves no offset, also where the step has rows: these tombstones need no outbox, since whoever does not find them
-    /// in the changelog looks for the expired keys again. `is_doubtful`: whether a batch of steps with rows is neither
+    /// Looks for expired keys in the stores of one idle task, and sends their tombstones in a transaction that moves no
+    /// offset, also where the step has rows: these tombstones need no outbox, since an owner that does not find them in
+    /// the changelog looks for the expired keys again. `is_doubtful`: whether a batch of steps with rows is neither
     /// undone nor sealed yet. True when something was done.
     pub(super) fn search_idle(&mut self, is_doubtful: bool) -> Result<bool, Fault> {
         let now = self.wiring.clock.elapsed();
@@ -36,7 +36,8 @@ impl Desk {
         let (Some(input), Some(keyed)) = (task.inputs.first(), &mut task.keyed) else { return Ok(false) };
         let (source, through, at) = (input.source.clone(), input.through(), input.next_offset);
         let mut outgoing = Outgoing::default();
-        // As of the record that comes next: where the log holds that one already, this is somebody else's to send.
+        // The origin is the record that comes next: where the log holds it already, the tombstones are another owner's
+        // to send.
         let found = keyed.close_idle(Origin { source: &source, offset: Offset(at.0) }, now, &mut outgoing);
         if outgoing.len() > 0 {
             let batch = keyed.seal(task.inputs.iter().map(|input| input.next_offset).collect());
@@ -50,8 +51,8 @@ impl Desk {
         Ok(true)
     }
 
-    /// Writes stores whose time has come, and holds the caches to their bound. Stores that cannot be written halt their tasks.
-    /// `is_doubtful` as for [`Desk::search_idle`].
+    /// Writes stores whose flush is due, and holds the caches to their bound. Stores that cannot be written halt their
+    /// tasks. `is_doubtful` as for [`Desk::search_idle`].
     pub(super) fn flush_stores(&mut self, is_doubtful: bool) -> Result<(), Fault> {
         let now = self.wiring.clock.elapsed();
         let bytes_max = self.wiring.settings.cache_bytes / self.tasks.len().max(1);
@@ -62,7 +63,7 @@ impl Desk {
             .values()
             .filter(|task| task.state().is_deciding() && !(is_doubtful && task.commit().needs_database()))
             .filter(|task| {
-                // An owner has met every tombstone up to now: its checkpoint grows no older than that.
+                // A running owner has met every tombstone up to now: its checkpoint is renewed before it counts as too old.
                 let (every, anew) = (self.wiring.settings.store_flush, self.wiring.settings.store_rebuild_after / 8);
                 let is_due = |keyed: &Keyed| {
                     now.saturating_sub(keyed.flushed_at) >= if keyed.is_dirty() { every } else { anew.max(every) }
@@ -93,8 +94,8 @@ impl Desk {
         self.wiring.hook.after(Step::WriteStore)
     }
 
-    /// A store of the task could not be read: what its disk did not answer is asked for again, after a pause and for as long
-    /// as it takes; what cannot be true halts the task.
+    /// Handles a store of the task that could not be read: a disk that did not answer is asked again, after a pause and
+    /// for as long as it takes; a value that cannot be true halts the task.
     pub(crate) fn store_unread(&mut self, id: TaskId, trouble: Trouble) -> Result<(), Fault> {
         match trouble {
             Trouble::Fault(fault) if consequence::of(&fault, Moment::ReadStore) == Consequence::Again => {
@@ -117,7 +118,7 @@ impl Desk {
         }
     }
 
-    /// A store of the task cannot be read or written, or was never given to its step: the task halts.
+    /// Halts a task one of whose stores cannot be read or written, or was never given to its step.
     pub(super) fn store_failed(&mut self, id: TaskId, trouble: impl Into<Trouble>) -> Result<(), Fault> {
         let (reason, detail) = match trouble.into() {
             Trouble::NoStore(message) => (HaltReason::UnknownStore, message),

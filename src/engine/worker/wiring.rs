@@ -1,4 +1,4 @@
-//! The wiring of a worker: what its lanes use and none of them owns.
+//! The wiring of a worker: the ports that its lanes share.
 
 use crate::engine::mailbox::{ToRelay, ToSource};
 use crate::engine::outbound::outstanding::Outstanding;
@@ -20,7 +20,7 @@ use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The pipeline, its settings, the other threads and the ports that are not one lane's own.
+/// The pipeline, its settings, the other threads and the ports that do not belong to one lane.
 pub(crate) struct Wiring {
     pub(crate) topology: Arc<Topology>,
     pub(crate) owner: String,
@@ -49,18 +49,18 @@ impl Wiring {
         self.send_to_relay(ToRelay::Publish(Box::new(publication)));
     }
 
-    /// Sends to the relay. One that has ended ends us too.
+    /// Sends to the relay. If the relay has ended, the executor ends too.
     pub(crate) fn send_to_relay(&self, message: ToRelay) {
         let _ = self.relay.send(message);
     }
 
-    /// Whether so much is committed and not published that no batch of steps with rows is to add to it.
+    /// Whether so much is committed and not published that no batch of steps with rows may add to it.
     pub(crate) fn is_relay_behind(&self) -> bool {
         let Self { outstanding, settings, .. } = self;
         outstanding.messages() >= settings.unpublished_rows || outstanding.bytes() >= settings.unpublished_bytes
     }
 
-    /// The most of one transaction of steps without rows.
+    /// The bound on one transaction of steps without rows.
     pub(crate) fn log_room(&self) -> Size {
         let (messages, bytes) = (self.settings.log_messages, self.settings.log_bytes);
         self.outstanding.room(Size { messages, bytes })

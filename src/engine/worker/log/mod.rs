@@ -28,25 +28,25 @@ use std::time::Duration;
 /// The steps without rows of a worker.
 #[derive(Default)]
 pub(crate) struct LogLane {
-    /// What is decided and not handed over yet.
+    /// Records that are decided and not handed over yet.
     open: OpenBatch,
     /// The task that had its turn last.
     decided_last: Option<TaskId>,
 }
 
 impl LogLane {
-    /// When the open batch is old enough to be handed over.
+    /// The time at which the open batch is old enough to be handed over.
     pub(crate) fn due(&self, desk: &Desk) -> Option<Duration> {
         self.open.due(desk.wiring.settings.log_age)
     }
 
-    /// Forgets what it has decided of a task that is gone, or begins anew.
+    /// Forgets the decided records of a task that is gone, or begins anew.
     pub(crate) fn forget(&mut self, task: TaskId) {
         self.open.forget(task);
     }
 
-    /// Decides what waits in front of steps without rows, and hands the open batch over when it is due. True when
-    /// something was done.
+    /// Decides records that wait in front of steps without rows, and hands the open batch over when it is due. True
+    /// when something was done.
     pub(crate) fn run(&mut self, desk: &mut Desk) -> Result<bool, Fault> {
         let now = desk.wiring.clock.elapsed();
         let mut ids: Vec<TaskId> = desk
@@ -56,7 +56,7 @@ impl LogLane {
             .filter(|task| task.inputs.iter().any(|input| input.queued() > 0 && input.blocked_until <= now))
             .map(|task| task.id)
             .collect();
-        // Each has its turn, however soon a transaction is full.
+        // Each task has its turn, however soon a transaction is full.
         let next = ids.partition_point(|id| Some(*id) <= self.decided_last);
         ids.rotate_left(next);
         let mut has_decided = false;
@@ -80,7 +80,7 @@ impl LogLane {
         desk.wiring.is_log_free() && (self.open.is_full(desk.wiring.log_room()) || is_due())
     }
 
-    /// The open batch goes to the relay, with one changelog record for each key that it touched.
+    /// Hands the open batch to the relay, with one changelog record for each key that it touched.
     pub(crate) fn hand_over(&mut self, desk: &mut Desk) -> Result<(), Fault> {
         let mut open = std::mem::take(&mut self.open);
         if open.parts.is_empty() {
@@ -103,7 +103,7 @@ impl LogLane {
         }
         let OpenBatch { parts, rows, outgoing, counts, .. } = open;
         desk.wiring.hand_over(Publication { parts, rows, outgoing, counts, ..Publication::default() });
-        // What they decided is published all the same.
+        // The records that these tasks decided are published all the same.
         failed.into_iter().try_for_each(|(id, fault)| desk.store_failed(id, fault))
     }
 }

@@ -1,4 +1,4 @@
-//! What steps without rows have decided and not handed over yet.
+//! The open batch: records that steps without rows have decided and not handed over yet.
 
 use crate::engine::outbound::outgoing::Outgoing;
 use crate::engine::outbound::publication::{Outbound, Part, Publication};
@@ -8,7 +8,7 @@ use crate::ports::source::TaskId;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What has been decided and not handed over yet.
+/// Decided records that are not handed over yet.
 #[derive(Default)]
 pub(crate) struct OpenBatch {
     pub(crate) since: Option<Duration>,
@@ -19,7 +19,7 @@ pub(crate) struct OpenBatch {
     pub(crate) counts: Counts,
     /// Keys and values of the records that were decided.
     pub(crate) bytes: usize,
-    /// Of notices and dead letters, and of the changelog records that join the batch at its end.
+    /// Bytes of notices and dead letters, and of the changelog records that join the batch at its end.
     pub(crate) sent_bytes: usize,
 }
 
@@ -28,18 +28,18 @@ impl OpenBatch {
         self.rows.len() + self.outgoing.len()
     }
 
-    /// Whether it has the size of a transaction, by what it was made of or by what is to be sent.
+    /// Whether it has the size of a transaction, by its inputs or by its messages.
     pub(crate) fn is_full(&self, room: Size) -> bool {
         let sent_bytes = self.sent_bytes + self.outgoing.bytes();
         self.len() >= room.messages || self.bytes >= room.bytes || sent_bytes >= room.bytes
     }
 
-    /// When it is old enough to be handed over.
+    /// The time at which it is old enough to be handed over.
     pub(crate) fn due(&self, age: Duration) -> Option<Duration> {
         self.since.map(|since| since + age)
     }
 
-    /// Forgets what belongs to a task that is gone.
+    /// Forgets the part of a task that is gone.
     pub(crate) fn forget(&mut self, task: TaskId) {
         if !self.tasks.remove(&task) {
             return;

@@ -27,17 +27,17 @@ use crate::ports::sink::Message;
 use crate::settings::engine::EngineSettings;
 use std::collections::HashMap;
 
-/// Of so many re-keyed records one is looked at: whether it lay in its new key's partition already.
+/// One of this many re-keyed records is checked: whether it lay in its new key's partition already.
 const SAMPLE: i64 = 16;
 
-/// What holds for every record.
+/// The terms that hold for every record.
 pub(super) struct Terms<'a> {
     pub(super) pipeline: &'a str,
     pub(super) now: Timestamp,
     pub(super) horizon: Horizon,
     pub(super) settings: &'a EngineSettings,
     pub(super) message_bytes_max: &'a HashMap<TopicName, usize>,
-    /// That of the topic that the step re-keys into.
+    /// The limit of the topic that the step re-keys into.
     pub(super) rekeyed_bytes_max: Option<usize>,
     pub(super) status: &'a Status,
     pub(super) hand: &'a Hand,
@@ -45,24 +45,25 @@ pub(super) struct Terms<'a> {
     pub(super) looks: Looks,
 }
 
-/// Where one record stands.
+/// The place of one record.
 pub(super) struct Place<'a> {
     pub(super) terms: &'a Terms<'a>,
     pub(super) sub: &'a SubTopology,
     pub(super) step: &'a dyn LogStep,
     pub(super) source: &'a TopicPartition,
-    /// The record itself, as it is noted.
+    /// The record as the note for crashes names it.
     pub(super) at: InHand,
-    /// Whether the source is kept as a table: its records say nothing of the streams' time.
+    /// Whether the source is kept as a table: the times of its records do not move the streams' time.
     pub(super) is_table: bool,
-    /// What is declared of the partitioning of the record's topic.
+    /// The declaration of the partitioning of the record's topic.
     pub(super) declared: Option<&'a Declared>,
-    /// Where nothing is declared: how its keys must be partitioned for them to meet, where the step keeps something by key.
+    /// The hash by which keys must be partitioned to meet, where nothing is declared and the step keeps something by
+    /// key.
     pub(super) assumed: Option<&'a KeyHash>,
     pub(super) may_retry: bool,
 }
 
-/// What became of one record.
+/// The outcome of one record.
 pub(super) enum Verdict {
     Decided,
     /// It is offered again later.
@@ -89,7 +90,7 @@ impl Place<'_> {
         }
         let mut keyed = keyed;
         let result = match self.check(record, count, open) {
-            Ok(Some(verdict)) => return Ok(verdict), // sent on, or nothing yet: another task's clock, or none
+            Ok(Some(verdict)) => return Ok(verdict), // sent on, which moves another task's clock, or offered again later, which moves none
             Ok(None) => match self.run(record, count, keyed.as_deref_mut(), open, counts) {
                 Ok(result) => result,
                 Err(Trouble::NoStore(message)) => return Ok(Verdict::Halt(HaltReason::UnknownStore, message)),
@@ -107,7 +108,7 @@ impl Place<'_> {
         Ok(verdict)
     }
 
-    /// Runs the step; the inner error is the record's fault, and nothing is left of what it did.
+    /// Runs the step; the inner error is the record's fault, and none of its effects is left.
     fn run(
         &self,
         record: &Record<'_>,
@@ -134,7 +135,7 @@ impl Place<'_> {
         Ok(result)
     }
 
-    /// Size, and the source's declaration: before anything is decoded.
+    /// Checks the size and the source's declaration, before anything is decoded.
     fn check(&self, record: &Record<'_>, count: i32, open: &mut OpenBatch) -> Result<Option<Verdict>, Reject> {
         let (bytes, limit) = (record.value.map_or(0, <[u8]>::len), self.terms.settings.record_bytes_max);
         if bytes > limit {
@@ -156,9 +157,10 @@ impl Place<'_> {
         self.terms.status.declared.violated(self.source, record.offset, expected);
         match declared.policy() {
             OnViolation::Warn => Ok(None),
-            // A hash of the user's own may name a partition that is none: sent there, it would fail the whole transaction.
+            // A hash of the user's may name a partition that does not exist: sent there, the record would fail the
+            // whole transaction.
             OnViolation::Repartition if (0..declared.count()).contains(&expected) => {
-                // The last companion of a source declared so.
+                // The repartition topic of such a source is its last companion.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
                 let limit = self.terms.message_bytes_max.get(destination).copied();
                 let key = record.key.unwrap_or_default();
@@ -190,7 +192,7 @@ impl Place<'_> {
         in_net(|| self.step.apply(record, &mut context))
     }
 
-    /// Takes what the step came to into the open batch, all of it or nothing.
+    /// Takes the outputs of the step into the open batch, all of them or none.
     fn take(
         &self,
         record: &Record<'_>,
@@ -230,7 +232,8 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Whether the record may be sent on under all of its new keys: told before the first is. Answers the bytes of the copies.
+    /// Checks whether the record may be sent on under all of its new keys, before the first copy is sent. Answers the
+    /// bytes of the copies.
     fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
         let Some(destination) = &self.sub.destination else { return Ok(0) };
         let (limit, mut all) = (self.terms.rekeyed_bytes_max, 0);
@@ -241,7 +244,8 @@ impl Place<'_> {
         if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
     }
 
-    /// Sends the record as it is to another topic under `key`; of its headers those that are not read as ours there.
+    /// Sends the record as it is to another topic under `key`, without those of its headers that would be read as
+    /// Tidegate's there.
     fn send_on(
         &self,
         record: &Record<'_>,
@@ -291,7 +295,7 @@ fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<
     Ok(())
 }
 
-/// What one record comes to goes out in one transaction.
+/// The rejection of a record with too many bytes of outputs: they must fit into one transaction.
 fn too_much(bytes: usize) -> Reject {
     let message = format!("notices and copies of {bytes} bytes in all, more than {RECORD_BYTES}");
     Reject::dead_letter("too-large", message)

@@ -1,4 +1,4 @@
-//! A slice of one task: those of its records that are decided before the other tasks have their turn.
+//! A slice of one task: the records that are decided before the other tasks have their turn.
 
 use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Records that one task decides before the others have their turn. Many: its store's entries stay in the processor's cache
-/// meanwhile, and more of them are written twice in a transaction. W2 took 4.17 us of own CPU a record with 500, 3.65 with
-/// 4,000, 3.46 with 16,000.
+/// The number of records that one task decides before the others have their turn. Many: its store's entries stay in the
+/// processor's cache meanwhile, and more of them are written twice in a transaction. W2 took 4.17 us of own CPU a
+/// record with 500, 3.65 with 4,000, 3.46 with 16,000.
 const SLICE: usize = 16_000;
-/// How long a slice may take where an algorithm is slow.
+/// The bound on the time of a slice where an algorithm is slow.
 const SLICE_TIME: Duration = Duration::from_millis(20);
 
 impl LogLane {
@@ -102,8 +102,8 @@ impl LogLane {
     }
 }
 
-/// The input whose next record is the oldest, among those that may go on; a table's before a stream's of the same time,
-/// so that what was written first and within one millisecond is seen.
+/// The input whose next record is the oldest, among those that may go on. A table's record comes before a stream's of
+/// the same time, so that a stream sees what was written to the table in the same millisecond.
 fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
     let ready = inputs.iter().enumerate().filter(|(_, input)| input.blocked_until <= now);
     ready
@@ -158,7 +158,7 @@ fn note_part(
     from: NextOffset,
     to: NextOffset,
 ) {
-    // Mostly the last one: a slice is of one task, and its inputs come in runs.
+    // Mostly the last one: a slice is of one task, and the records of an input come in runs.
     if let Some(part) = open.parts.iter_mut().rev().find(|part| part.task == task && part.source == input.source) {
         part.to = to;
         return;

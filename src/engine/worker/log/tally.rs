@@ -1,4 +1,4 @@
-//! The tally of a slice: where its records lay, counted by topic until the status is told.
+//! The tally of a slice: records counted by topic and place until the status gets them.
 
 use crate::engine::status::{Declarations, Looked, Undeclared};
 use crate::flow::key::crc32_partition_for;
@@ -6,7 +6,8 @@ use crate::flow::partitioning::KeyHash;
 use crate::flow::record::{Partition, Record, TopicName};
 use std::cell::RefCell;
 
-/// Records that lay where their source declares, counted by topic until the end of the slice: the status is behind a lock.
+/// Records that lay where their source declares, counted by topic until the end of the slice, because the status is
+/// behind a lock.
 #[derive(Default)]
 pub(super) struct InPlace(RefCell<Vec<(TopicName, u64, u64)>>);
 
@@ -29,7 +30,7 @@ impl InPlace {
     }
 }
 
-/// Keyed records of sources that declare nothing, counted likewise.
+/// Keyed records of sources that declare nothing, counted in the same way.
 #[derive(Default)]
 pub(super) struct Looks(RefCell<Vec<(TopicName, Looked)>>);
 

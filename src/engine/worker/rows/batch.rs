@@ -1,19 +1,19 @@
 //! Decides a batch in memory: records, rows and stores in, row writes, outbox rows and verdicts out.
 //!
-//! The same id may come several times in a batch: its records are applied in offset order to one row in memory, while each
-//! record's notices carry their own before and after (docs/traps.md#one-row-many-times-in-a-batch). Where the table
-//! keeps whatever is written as it is, the
-//! row is written once. Elsewhere the next record must see what the database makes of the row (a rounded number, a trigger's
-//! value), and a state that it refuses is its own record's dead letter, though a later record would cure it: such rows are
-//! written and read again before their next record, all that wait for it in one statement. A row that is changed once in a
-//! batch costs nothing of this.
+//! The same id may come several times in a batch: its records are applied in offset order to one row in memory, while
+//! each record's notices carry their own before and after (docs/traps.md#one-row-many-times-in-a-batch). Where the
+//! table keeps every value unchanged, the row is written once. Elsewhere the next record must see the row as the
+//! database stores it (a rounded number, a trigger's value), and a state that the database refuses is its own record's
+//! dead letter, though a later record would cure it: such rows are written and read again before their next record, all
+//! that wait for it in one statement. A row that is changed once in a batch costs nothing of this.
 //!
 //! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, and the
-//! refused one leaves neither row nor state behind. Where there are stores every later record may have read what the
-//! refused one wrote, so there the whole batch is decided again with the suspects known; otherwise only the row's records.
+//! refused one leaves neither row nor state behind. Where there are stores every later record may have read state that
+//! the refused one wrote, so there the whole batch is decided again with the suspects known; otherwise only the row's
+//! records.
 //!
-//! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other on
-//! what the one before left, each seeing its own columns.
+//! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other,
+//! the second on the row that the first has left, each seeing its own columns.
 
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::entry::{Decided, Entry, Place};
@@ -34,7 +34,7 @@ pub(super) struct Batch<'a> {
     pub(super) terms: &'a Terms<'a>,
     pub(super) entries: Vec<Entry<'a>>,
     pub(super) slots: Vec<Slot>, // by table, then key
-    /// Slots that are to be written before their next record.
+    /// Slots that must be written before their next record.
     pub(super) pending: Vec<usize>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Batch<'a> {
     pub(super) fn take_rows(&mut self, table: usize, rows: Vec<RowRead>) {
         let mut next = self.slots.partition_point(|slot| slot.table < table);
         for row in rows {
-            // Mostly they come in the order they were asked for.
+            // Mostly they come in the order in which they were asked for.
             let is_next = self.slots.get(next).is_some_and(|slot| slot.table == table && slot.key == row.key);
             let found = if is_next { Some(next) } else { self.slot(table, &row.key) };
             let Some(slot) = found else { continue };
@@ -130,18 +130,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether a refusal of the row of `key` is found out by deciding the whole batch again: its records are decided with
-    /// stores, or some of them stand in the database already.
+    /// Whether a refusal of the row of `key` is settled by deciding the whole batch again: its records are decided with
+    /// stores, or some of their writes are in the database already.
     pub(super) fn begins_anew(&self, table: usize, key: &Key) -> bool {
         self.slot(table, key).and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.is_written)
             || self.shares.iter().any(|share| share.table == table && share.is_stateful)
     }
 
-    /// Runs the step over every record, in order, until it is enough. `rows` is offered each change of a suspect row, and
-    /// changes of others that have a next record. Answers whether records were left over.
+    /// Runs the step over every record, in order, until the batch has enough. `rows` is offered each change of a
+    /// suspect row, and changes of others that have a next record. Answers whether records were left over.
     ///
     /// # Errors
-    /// What `rows` failed with, or a store: nothing of the batch may be committed.
+    /// The error of `rows`, or of a store: nothing of the batch may be committed.
     pub(super) fn decide<E: From<StoreTrouble>>(
         &mut self,
         stores: &mut TaskStores,
@@ -220,7 +220,7 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// Writes the rows that are pending, and takes them as the database has them by then.
+    /// Writes the rows that are pending, and reads them back as the database stores them.
     fn write_pending<E>(&mut self, rows: &mut impl Writer<E>) -> Result<(), E> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_unstable();
@@ -243,8 +243,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The rows to write, by table, sorted by key; those of suspects are written already. Their values are taken: a row
-    /// that is refused is decided again.
+    /// The rows to write, by table, sorted by key; those of suspects are written already. Their values are taken out of
+    /// the batch: a row that is refused is decided again.
     pub(super) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();
@@ -267,7 +267,7 @@ impl<'a> Batch<'a> {
     /// whether one asks to be offered again later: nothing of the batch may be committed then.
     ///
     /// # Errors
-    /// What `rows` failed with, other than a refusal.
+    /// The error of `rows`, other than a refusal.
     pub(super) fn settle_refused<E: From<StoreTrouble>>(
         &mut self,
         table: usize,
@@ -292,7 +292,7 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// The ids that one share's records are about.
+    /// The ids of the rows that one share's records change.
     pub(super) fn keys_of(&self, share: usize) -> Vec<Key> {
         let slots =
             self.entries.iter().filter(|entry| entry.share == share).filter_map(|entry| entry.key.as_ref().ok());
@@ -338,7 +338,7 @@ mod tests {
         n: i64,
     }
 
-    /// Takes 100 ms a record.
+    /// A step that takes 100 ms a record.
     struct Slow(Arc<Hand>);
 
     impl Algorithm for Slow {
@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    /// A table that keeps what is written, or rounds it to tens; and what was written before the end.
+    /// A table that keeps every value unchanged, or rounds it to tens, and the rows that were written early.
     struct Early {
         keeps: bool,
         written: Vec<Vec<RowWrite>>,
@@ -440,7 +440,8 @@ mod tests {
         RowRead { key: Key::I64(key), version: 7, values: vec![Value::I64(n)] }
     }
 
-    /// How far two inputs of 20 records come within so much time and so many bytes of notices, and whether that is all.
+    /// The numbers of records that two inputs of 20 decide within the time and the bytes of notices, and whether that
+    /// is all.
     fn decided(value: &[u8], within_ms: u64, bytes: usize) -> (Vec<usize>, bool) {
         let clock = Arc::new(Hand::default());
         let (topology, places, limits) = (topology(&clock), [place(0), place(1)], HashMap::new());

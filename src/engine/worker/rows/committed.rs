@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 impl RowsLane {
-    /// The batch is committed: D moves, and the relay gets what it left to publish. What belongs to a task that has left or
-    /// must prove itself since (the commit was in doubt for a while) is published by the next takeover.
+    /// Moves D past a committed batch and hands its messages to the relay. Messages of a task that has left or must
+    /// prove itself since (the commit was in doubt for a while) are published by the next takeover.
     pub(super) fn finish(&mut self, desk: &mut Desk, db: &mut Database, prepared: Prepared) {
         let Prepared { advances, rows, outgoing, had_enough } = prepared;
         let now = desk.wiring.clock.elapsed();
@@ -47,7 +47,7 @@ impl RowsLane {
                 moved.insert(id);
             }
             if published > from {
-                publication.cut(&source, published); // an operator said that it was announced
+                publication.cut(&source, published); // an operator said that this part was published
             }
             let Some(input) = task.inputs.get_mut(number) else { continue };
             input.next_offset = to;

@@ -1,13 +1,14 @@
-//! What a batch of steps with rows takes, and how it gets smaller where the database does not take it.
+//! The draw: the records that a batch of steps with rows takes, and the smaller batches that follow a failure.
 //!
-//! A transaction may be too large for a limit of the database: its time, its bytes, a lock that somebody else holds. Offered
-//! unchanged it would fail for ever, so a smaller one is tried, down to one record of one partition. What fails alone is the
-//! trouble of its own partition, which waits apart; where no repetition can help, a value that was refused makes the record a
-//! dead letter, as does a step that takes longer than the database lets a transaction idle, and anything else halts. The
-//! others go on, and their batches grow again.
+//! A transaction may be too large for a limit of the database: its time, its bytes, a lock that another program holds.
+//! Offered unchanged it would fail for ever, so a smaller one is tried, down to one record of one partition. A record
+//! that fails alone is the trouble of its own partition, where it is set aside and waits. Where no repetition can help,
+//! the record becomes a dead letter if the database refused one of its values, or if its step takes longer than the
+//! database lets a transaction idle; any other cause halts the partition. The others go on, and their batches grow
+//! again.
 //!
-//! A row that somebody else has locked is found without such trials: the database tells which of the rows are locked, and
-//! their partitions look from time to time, without waiting, whether they are free.
+//! A row that another program has locked is found without such trials: the database says which of the rows are locked,
+//! and their partitions look from time to time, without waiting, whether they are free.
 
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
@@ -27,17 +28,17 @@ use std::time::Duration;
 
 /// Most bytes of keys and values of one batch, shared by its inputs; a larger record comes alone.
 const BATCH_BYTES: usize = 64 << 20;
-/// What fails alone may take this share of the worker's time at most, the others' batches have the rest.
+/// The inverse of the share of the worker's time that records set aside may take; the others' batches have the rest.
 const SET_ASIDE_SHARE: u32 = 5;
 const SET_ASIDE_MAX: Duration = Duration::from_secs(30);
-/// How often in a row a record may fail alone while other batches are taken.
+/// The number of failures in a row that a record may have alone while other batches are committed.
 const ALONE_MAX: u32 = 16;
-/// How often in a row a record may be decided for longer than the database waits.
+/// The number of times in a row that a record may be decided for longer than the database waits.
 const SLOW_MAX: u32 = 3;
-/// How often it is looked whether a locked row is free.
+/// The time between two looks whether a locked row is free.
 const HELD_LOOK: Duration = Duration::from_millis(250);
 
-/// What one input contributes to a batch.
+/// The records that one input contributes to a batch.
 #[derive(Debug)]
 pub(crate) struct Draw {
     pub(crate) task: TaskId,
@@ -46,7 +47,7 @@ pub(crate) struct Draw {
 }
 
 impl RowsLane {
-    /// What to take for the next batch: nothing until it is full or its first record is old enough.
+    /// The records for the next batch: none until it is full or its first record is old enough.
     pub(crate) fn draw(&self, desk: &Desk) -> Vec<Draw> {
         let now = desk.wiring.clock.elapsed();
         if desk.wiring.is_relay_behind() {
@@ -60,7 +61,7 @@ impl RowsLane {
             .partition(|(_, _, input)| input.set_aside.is_some());
         let mut room = self.portion.most(desk.wiring.settings.batch_rows);
         if candidates.iter().any(|(task, ..)| is_stateful(desk, *task)) {
-            // It is published whole: as many messages at least as records.
+            // A batch with stores is published whole: as many messages at least as records.
             room = room.min(desk.wiring.outstanding.room(Size::MAX).messages).max(1);
         }
         let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
@@ -77,11 +78,11 @@ impl RowsLane {
             return Vec::new();
         }
         if candidates.len() > room {
-            // Those that have waited longest for a batch that was committed.
+            // The inputs that have waited longest for a committed batch come first.
             candidates.sort_by_key(|(_, _, input)| input.committed_in);
             candidates.truncate(room);
         }
-        // The shortest queues first, so that what they leave of their fair share goes to the longer ones.
+        // The shortest queues come first, so that the unused part of their fair share goes to the longer ones.
         candidates.sort_by_key(|(_, _, input)| input.queued());
         let mut left = candidates.len();
         let bytes = BATCH_BYTES / left.max(1);
@@ -97,8 +98,8 @@ impl RowsLane {
         draws
     }
 
-    /// A batch that was begun at `began` came to nothing, and a smaller one may not. What was alone waits apart from the
-    /// others; where no repetition can help it becomes a dead letter, or halts.
+    /// Handles the failure of a batch that was begun at `began`; a smaller one may succeed. A record that was alone is
+    /// set aside; where no repetition can help it becomes a dead letter, or halts.
     pub(crate) fn failed(
         &mut self,
         desk: &mut Desk,
@@ -146,15 +147,17 @@ impl RowsLane {
         }
     }
 
-    /// How long the database lets a transaction idle, where the step of a record that was alone has taken longer, so that this
-    /// fault is of its own making. A wait for a lock is not, nor is any of a record whose step is called no more.
+    /// The time for which the database lets a transaction idle, where the step of a record that was alone has taken
+    /// longer, so that the fault is its own doing. A wait for a lock is not, nor is a failure of a record whose step is
+    /// called no more.
     fn over_idle_limit(&self, db: &mut Database, fault: &Fault, set_aside: &SetAside) -> Option<Duration> {
         let is_its_own = fault.is_retry() && !fault.is_lock_wait() && set_aside.reject.is_none();
         db.rows.idle_max().filter(|limit| is_its_own && self.decide_time > *limit)
     }
 
-    /// Whether a record that has failed alone is not to be offered again: the database refuses it (a COMMIT that it refuses
-    /// may have been about what others did), or takes everything but it. One that waits for a lock waits on.
+    /// Whether a record that has failed alone is not offered again: the database refuses it (a COMMIT that it refuses
+    /// may have been about the changes of others), or commits everything but it. A record that waits for a lock waits
+    /// on.
     fn is_final(&self, fault: &Fault, set_aside: &SetAside, was_at_commit: bool) -> bool {
         match fault {
             Fault::Corrupt(_) => !was_at_commit || set_aside.failures > 1,
@@ -172,7 +175,7 @@ fn input_of(desk: &Desk, task: TaskId, number: usize) -> Option<&Input> {
     desk.tasks.get(&task)?.inputs.get(number)
 }
 
-/// Why a record is a dead letter over which the database has ended its transaction each time.
+/// The rejection of a record whose step took so long that the database has ended its transaction each time.
 fn slow(took: Duration, limit: Duration) -> Reject {
     let (took, limit) = (took.as_millis(), limit.as_millis());
     Reject::dead_letter(
@@ -183,21 +186,21 @@ fn slow(took: Duration, limit: Duration) -> Reject {
     )
 }
 
-/// How long a record waits that has failed alone so many times, the last time after `took`. At first not for long: mostly it
-/// was chance that met it, such as a server that was restarted.
+/// The pause of a record that has failed alone `failures` times, the last time after `took`. At first it is short:
+/// mostly the cause was chance, such as a server that was restarted.
 fn pause_of(failures: u32, took: Duration) -> Duration {
     let pause = (PAUSE * 2_u32.pow(failures.min(10))).min(PAUSE_MAX);
     if failures > 1 { pause.max(took * (SET_ASIDE_SHARE - 1)).min(SET_ASIDE_MAX) } else { pause }
 }
 
-/// Whether the batch is of a record that failed alone before.
+/// Whether the batch has a record that failed alone before.
 pub(crate) fn is_set_aside(desk: &mut Desk, draws: &[Draw]) -> bool {
     let is_set_aside =
         |draw: &Draw| input_of(desk, draw.task, draw.input).is_some_and(|input| input.set_aside.is_some());
     draws.iter().any(is_set_aside)
 }
 
-/// Those of the rows that are locked, by table. Where the database cannot tell, none: a batch finds out.
+/// The locked ones among the rows, by table. Where the database cannot tell, none: a batch finds out.
 fn locked(db: &mut Database, keys: BTreeMap<usize, BTreeSet<Key>>) -> BTreeMap<usize, BTreeSet<Key>> {
     let mut out = BTreeMap::new();
     for (table, keys) in keys {
@@ -209,8 +212,8 @@ fn locked(db: &mut Database, keys: BTreeMap<usize, BTreeSet<Key>>) -> BTreeMap<u
     out
 }
 
-/// Rows that somebody else has locked were waited for in vain. The partitions that want them wait; false where no row
-/// is found to be locked.
+/// Makes the partitions wait whose rows are locked by another program and were waited for without success. False where
+/// no row is found to be locked.
 pub(crate) fn hold(desk: &mut Desk, db: &mut Database, fault: &Fault, wanted: &[Wanted]) -> bool {
     let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
     for wanted in wanted {
@@ -233,7 +236,7 @@ pub(crate) fn hold(desk: &mut Desk, db: &mut Database, fault: &Fault, wanted: &[
     is_held
 }
 
-/// Lets those go on whose locked row is free by now.
+/// Lets the partitions go on whose locked rows are free by now.
 pub(crate) fn look_at_held(desk: &mut Desk, db: &mut Database) {
     let now = desk.wiring.clock.elapsed();
     let mut keys: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();

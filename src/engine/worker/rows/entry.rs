@@ -1,4 +1,4 @@
-//! An entry of a batch: one record, where it lies, and what was decided of it.
+//! An entry of a batch: one record, its place, and its outcome.
 
 use crate::flow::effect::Reject;
 use crate::flow::record::Record;
@@ -12,7 +12,7 @@ pub(super) struct Entry<'a> {
     pub(super) decided: Decided,
 }
 
-/// Where a record lies, as its source declares.
+/// The place of a record, by the declaration of its source.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     Unchecked,
@@ -26,10 +26,10 @@ pub(super) enum Decided {
     Waiting,
     Applied {
         is_changed: bool,
-        /// What is bound for topics, until [`Batch::outbox`](crate::engine::worker::rows::batch::Batch::outbox) takes it.
+        /// The messages, until [`Batch::outbox`](crate::engine::worker::rows::batch::Batch::outbox) takes them.
         notices: Vec<OutboxRow>,
         notice_count: i64,
-        /// Bytes of the notices and of what was written into stores.
+        /// Bytes of the notices and of the values written into stores.
         bytes: usize,
         magnitude: Option<f64>,
         threshold: Option<f64>,

@@ -1,4 +1,4 @@
-//! Inputs that are idle: P is written for themselves, since no batch does it in passing.
+//! Idle inputs: their P is written by itself, since no batch writes it along with its own changes.
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::task::{Input, State};
@@ -10,7 +10,7 @@ use crate::ports::rows::{Counts, Move};
 use crate::ports::source::TaskId;
 use std::time::Duration;
 
-/// How long an input has nothing to do before P is written for itself; a batch writes it in passing.
+/// The idle time after which P is written by itself; a batch writes it along with its own changes.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// The compare-and-set that leaves a position where it is, and writes P alone.
@@ -25,8 +25,8 @@ fn stays(input: &Input) -> Move {
     }
 }
 
-/// Writes P of inputs that have been idle for a while up to their K: outbox rows from P on are kept whatever their age, and
-/// with them everything else in their partition of the outbox.
+/// Writes P of inputs that have been idle for a while, up to their K: outbox rows from P on are kept whatever their
+/// age, and with them everything else in their partition of the outbox.
 pub(crate) fn note_published(desk: &mut Desk, db: &mut Database) -> Result<(), Fault> {
     let now = desk.wiring.clock.elapsed();
     let is_due = |input: &&Input| {

@@ -1,15 +1,16 @@
-//! Steps with rows: records in, one database transaction of rows, outbox and positions out, and what it left to publish.
+//! Steps with rows: records in, one database transaction of rows, outbox and positions out, then a publication for the
+//! relay.
 //!
-//! One transaction covers all partitions of the worker that have records waiting: positions by compare-and-set first, rows
-//! locked in id order, the algorithm, the rows, the outbox, commit. What it decided goes to the relay from memory. After any
-//! failure a smaller batch is offered from the start, since nothing of it was committed ([`draw`]); a COMMIT whose answer was
-//! lost is settled by a locking read before anything else is tried.
+//! One transaction covers all partitions of the worker that have records waiting: positions by compare-and-set first,
+//! rows locked in id order, the algorithm, the rows, the outbox, commit. The decided messages go to the relay from
+//! memory. After any failure a smaller batch is offered from the start, since nothing of it was committed ([`draw`]); a
+//! COMMIT whose answer was lost is settled by a locking read before anything else is tried.
 //!
-//! Where a step has stores, what the batch wrote into them lies in their caches: undone with the batch, sealed with its
-//! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from the
-//! commit on they are decided, whoever publishes them. Those of a task take turns, whatever input they came with: the sum
-//! of its inputs' D at the end of the batch grows with every batch, so that a takeover can send them in the order in which
-//! they were decided.
+//! Where a step has stores, the values that the batch wrote lie in their caches: undone with the batch, sealed with its
+//! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from
+//! the commit on they are decided, whichever instance publishes them. Those of a task carry a sequence, whatever input
+//! they came with: the sum of its inputs' D at the end of the batch grows with every batch, so that a takeover can send
+//! them in the order in which they were decided.
 
 mod draw;
 mod lane;
@@ -69,8 +70,8 @@ use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, WriteFault};
 use crate::ports::source::TaskId;
 use std::time::Duration;
 
-/// How long one batch is decided: far less than the database lets a transaction idle (`idle_in_transaction_timeout_ms`), and
-/// others wait for its rows.
+/// The bound on the time to decide one batch: far less than the database lets a transaction idle
+/// (`idle_in_transaction_timeout_ms`), because others wait for its rows.
 const DECIDE_TIME: Duration = Duration::from_millis(500);
 /// Bytes of notices and changelog records after which a batch has enough: they are inserted in one statement, which holds
 /// 1 GiB.
@@ -87,7 +88,7 @@ impl RowsLane {
         let began = desk.wiring.clock.elapsed();
         self.decide_time = Duration::ZERO;
         self.was_set_aside = is_set_aside(desk, &draws);
-        // In the batch's hands while it is decided.
+        // The batch holds the stores while it is decided.
         let mut stores = TaskStores::new();
         for draw in &draws {
             let keyed = desk.tasks.get_mut(&draw.task).and_then(|task| task.keyed.take());
@@ -116,7 +117,7 @@ impl RowsLane {
         Ok(true)
     }
 
-    /// Everything of a database transaction but its commit.
+    /// Does everything of a database transaction but its commit.
     fn prepare(
         &mut self,
         desk: &mut Desk,
@@ -174,7 +175,8 @@ impl RowsLane {
             self.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
             rows.savepoint()?;
         }
-        // What a task with stores has decided is published whole, so it is to be no larger than what the brokers took.
+        // The messages of a task with stores are published whole, so they may not exceed the size that the brokers
+        // took.
         let room = if stores.is_empty() { usize::MAX } else { outstanding.room(Size::MAX).bytes };
         let enough = Enough::new(&**clock, DECIDE_TIME, NOTICE_BYTES.min(room));
         let mut early = Early { rows: &mut **rows, has_suspects, clock: &**clock, deciding_ended: None };
@@ -215,7 +217,7 @@ impl RowsLane {
     }
 }
 
-/// Which rows each input's part of a batch is about.
+/// The rows that each input's part of a batch reads.
 fn wanted(draws: &[Draw], batch: &Batch<'_>, shares: &[Share<'_>]) -> Vec<Wanted> {
     let of = |(number, (draw, share)): (usize, (&Draw, &Share<'_>))| Wanted {
         task: draw.task,
@@ -226,7 +228,7 @@ fn wanted(draws: &[Draw], batch: &Batch<'_>, shares: &[Share<'_>]) -> Vec<Wanted
     draws.iter().zip(shares).enumerate().map(of).collect()
 }
 
-/// What one input contributes; `None` for a step without rows, which is never drawn.
+/// The share of one input; `None` for a step without rows, which is never drawn.
 fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
     Some(Share {
@@ -249,7 +251,7 @@ fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, inpu
     })
 }
 
-/// How far the batch came in one input; `moved` becomes the second move of its position, from where the first one led.
+/// The advance of one input; `moved` becomes the second move of its position, from the place where the first one led.
 fn advance((draw, task, input): &(&Draw, &Task, &Input), moved: &mut Move, reached: Reached) -> Advance {
     let to = match input.records(reached.records + 1).nth(reached.records) {
         Some(next) if reached.records < draw.records => NextOffset(next.offset.0),
@@ -281,8 +283,8 @@ fn first_move(input: &Input, share: &Share<'_>) -> Move {
     }
 }
 
-/// Ends the batch in one task's stores: each changelog record goes into the outbox, and out to the relay. `moment` is the
-/// monotonic clock and the batch's time.
+/// Ends the batch in one task's stores: each changelog record goes into the outbox, and out to the relay. `moment` is
+/// the monotonic clock and the batch's time.
 fn close_stores(
     keyed: &mut Keyed,
     task: &Task,
@@ -309,7 +311,8 @@ fn close_stores(
     Ok(())
 }
 
-/// Tidegate's own tables refused a row: which record is to blame shows when it is alone.
+/// Turns a refusal of a row of Tidegate's own tables into a fault of the batch: the guilty record shows when it is
+/// alone.
 fn not_the_records(fault: WriteFault) -> Fault {
     match fault {
         WriteFault::Fault(fault) => fault,

@@ -1,4 +1,4 @@
-//! The outcome of a decided batch: how far each share came, what is bound for topics, and the verdicts.
+//! The outcome of a decided batch: the progress of each share, the messages, and the verdicts.
 
 use crate::engine::outbound::message::dead_letter;
 use crate::engine::status::Held;
@@ -9,14 +9,14 @@ use crate::flow::effect::Reject;
 use crate::flow::record::Timestamp;
 use crate::ports::rows::{Counts, OutboxRow, VerdictRow};
 
-/// How far a share came.
+/// The progress of one share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reached {
     /// Records decided, from the first one on.
     pub(crate) records: usize,
-    /// Why it stopped before its end.
+    /// The reason why it stopped before its end.
     pub(crate) retry: Option<String>,
-    /// Why its partition halts in front of the next record.
+    /// The reason why its partition halts in front of the next record.
     pub(crate) misplaced: Option<String>,
     pub(crate) counts: Counts,
     pub(crate) held: Held,
@@ -36,7 +36,7 @@ impl Held {
 }
 
 impl Batch<'_> {
-    /// How far each share came, in the order of the shares: up to its first record that is not decided.
+    /// The progress of each share, in their order: up to its first record that is not decided.
     pub(super) fn reached(&self) -> Vec<Reached> {
         let mut open: Vec<bool> = vec![true; self.shares.len()];
         let mut out: Vec<Reached> = self.shares.iter().map(|_| Reached::default()).collect();
@@ -69,7 +69,7 @@ impl Batch<'_> {
         out
     }
 
-    /// What is bound for topics, in publication order within each source partition, with the inputs' timestamps.
+    /// The messages, in publication order within each source partition, with the inputs' timestamps.
     pub(super) fn outbox(&mut self) -> (Vec<OutboxRow>, Vec<Timestamp>) {
         let mut rows = Vec::new();
         let mut timestamps = Vec::new();
@@ -114,7 +114,7 @@ impl Batch<'_> {
                 Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),
             };
             let (source, source_offset) = (share.source.clone(), entry.record.offset);
-            // A code of the algorithm's own may hold what no text column does.
+            // A code of the algorithm's own may hold a character that no text column holds.
             let note = note.map(|note| note.replace('\0', "\u{fffd}"));
             Some(VerdictRow { source, source_offset, outcome, magnitude, threshold, note })
         };

@@ -1,13 +1,14 @@
-//! How many records a batch may take: fewer after a failure, more after each commit.
+//! The portion: the bound on the records of a batch, lower after a failure, higher after each commit.
 
-/// By how much a batch is smaller than one that failed. Each attempt may cost a timeout, so there are to be few.
+/// The factor by which a batch is smaller than one that failed. Each attempt may cost a timeout, so there must be few.
 const SHRINK: usize = 4;
 
-/// How many records a batch may take.
+/// The bound on the records of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portion {
     most: usize,
-    /// Up to here it doubles with each commit; beyond, where it failed before, it grows by a sixteenth.
+    /// Below this number the bound doubles with each commit; above it, where a batch has failed, it grows by a
+    /// sixteenth.
     doubles_below: usize,
 }
 
@@ -18,24 +19,24 @@ impl Default for Portion {
 }
 
 impl Portion {
-    /// At most `max`, as the settings have it.
+    /// The bound, but at most `max`, the bound of the settings.
     pub(crate) fn most(self, max: usize) -> usize {
         self.most.min(max).max(1)
     }
 
-    /// A batch of so many failed.
+    /// Lowers the bound after a failed batch of `records`.
     pub(crate) fn failed(&mut self, records: usize) {
         self.most = (records / SHRINK).max(1);
         self.doubles_below = (records / 2).max(1);
     }
 
-    /// A batch had enough after so many: the next one takes no more, shared fairly by its inputs.
+    /// Lowers the bound to `records`, with which a batch had enough, so that the inputs share the next one fairly.
     pub(crate) fn had_enough(&mut self, records: usize) {
         self.most = records.max(1);
         self.doubles_below = self.most;
     }
 
-    /// A batch was committed whole.
+    /// Raises the bound after a batch that was committed whole.
     pub(crate) fn committed(&mut self, max: usize) {
         if self.most < max {
             let more = if self.most < self.doubles_below { self.most } else { self.most / 16 + 1 };

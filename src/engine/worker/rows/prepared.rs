@@ -1,4 +1,4 @@
-//! A batch of steps with rows whose transaction is ready to commit, and why one comes to nothing.
+//! A prepared batch of steps with rows, whose transaction is ready to commit; and the reasons why a batch is undone.
 
 use crate::engine::outbound::outgoing::Outgoing;
 use crate::engine::outbound::publication::Outbound;
@@ -18,11 +18,11 @@ pub(crate) struct Prepared {
     pub(crate) rows: Vec<Outbound>,
     /// Changelog records, which are in the outbox too.
     pub(crate) outgoing: Outgoing,
-    /// Whether it had enough before it had decided all that was drawn.
+    /// Whether it had enough before it had decided all records that were drawn.
     pub(crate) had_enough: bool,
 }
 
-/// How one input moves with a batch.
+/// The advance of one input with a batch.
 pub(crate) struct Advance {
     pub(crate) task: TaskId,
     pub(crate) assignment: AssignmentId,
@@ -36,7 +36,7 @@ pub(crate) struct Advance {
     pub(crate) reached: Reached,
 }
 
-/// The rows that one input's part of a batch is about.
+/// The rows that one input's part of a batch reads.
 pub(crate) struct Wanted {
     pub(crate) task: TaskId,
     pub(crate) input: usize,
@@ -44,18 +44,18 @@ pub(crate) struct Wanted {
     pub(crate) keys: Vec<Key>,
 }
 
-/// Why a batch came to nothing.
+/// The reason why a batch was undone.
 pub(crate) enum Undone {
     /// These compare-and-sets matched nothing.
     Fenced(Vec<TaskId>),
     /// The database refuses these rows, named by table and key: their records are decided one by one from now on.
     Refused(BTreeSet<(usize, Key)>),
     Store(StoreTrouble),
-    /// There is no transaction: whatever it was to take is not to blame.
+    /// There is no transaction: no record of the batch is to blame.
     Away(Fault),
     /// The COMMIT failed for certain.
     Uncommitted(Fault),
-    /// Some of the rows are locked by others.
+    /// Some of the rows are locked by other programs.
     Locked(Fault, Vec<Wanted>),
     Fault(Fault),
 }

@@ -15,11 +15,11 @@ use crate::flow::row::Value;
 use crate::flow::store::StateAccess;
 use crate::settings::engine::MissingRow;
 
-/// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows it is what one
-/// transaction holds at least.
+/// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows, the most that
+/// one record has for its transaction.
 pub(crate) const RECORD_BYTES: usize = 128 << 20;
 
-/// Decides one record with its row and its task's stores: all of what it did is kept, or nothing.
+/// Decides one record with its row and its task's stores: all of its effects are kept, or none.
 pub(super) fn decide_record<E: From<StoreTrouble>>(
     terms: &Terms<'_>,
     share: &Share<'_>,
@@ -56,7 +56,7 @@ fn own_columns(columns: &[usize], row: &[Value]) -> Vec<Value> {
     columns.iter().filter_map(|place| row.get(*place).cloned()).collect()
 }
 
-/// A row with what a step made of its columns.
+/// A row with the values that a step gave its columns.
 fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> Vec<Value> {
     for (place, value) in columns.iter().zip(values) {
         if let Some(cell) = row.get_mut(*place) {

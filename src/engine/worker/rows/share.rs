@@ -20,19 +20,19 @@ pub(super) struct Share<'a> {
     pub(super) table: usize,
     /// The places of the step's columns among those of the table; `None` where they are the same.
     pub(super) columns: Option<&'a [usize]>,
-    /// How often the first record was offered in vain.
+    /// The number of times that the first record was offered and not decided.
     pub(super) attempts: u32,
-    /// Why the first record is a dead letter, whatever the step makes of it.
+    /// The reject that makes the first record a dead letter, whatever its step decides.
     pub(super) reject: Option<&'a Reject>,
     pub(super) is_versioned: bool,
     /// Whether the step has stores.
     pub(super) is_stateful: bool,
-    /// Whether event time decides what it finds in them.
+    /// Whether event time decides which of their values the step finds.
     pub(super) is_timed: bool,
     /// The places of the table's key and version among its columns, where a struct has them: the engine alone writes them.
     pub(super) key_at: Option<usize>,
     pub(super) version_at: Option<usize>,
-    /// What is declared of the partitioning of the source.
+    /// The declaration of the partitioning of the source.
     pub(super) declared: Option<&'a Declared>,
     pub(super) records: Vec<Record<'a>>,
 }
@@ -45,12 +45,12 @@ impl Share<'_> {
         Ok(if expected == self.source.partition.0 { Place::There } else { Place::Elsewhere(expected) })
     }
 
-    /// The record as it is noted.
+    /// The record as the note for crashes names it.
     pub(super) fn in_hand(&self, record: &Record<'_>) -> InHand {
         InHand { source: self.number, partition: self.source.partition, offset: record.offset }
     }
 
-    /// Why the partition halts in front of this record, if it does.
+    /// The reason why the partition halts in front of this record, if it does.
     pub(super) fn misplaced(&self, entry: &Entry<'_>) -> Option<String> {
         let (Place::Elsewhere(expected), Some(declared)) = (entry.place, self.declared) else { return None };
         let is_counted_only = declared.policy() == OnViolation::Warn;

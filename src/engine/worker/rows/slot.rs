@@ -1,11 +1,11 @@
-//! The slot of one row in a batch: as the database has it, and what the records since have made of it.
+//! The slot of one row in a batch: the row in the database, and its state after the records applied since.
 
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::key::Key;
 use crate::flow::row::Value;
 use crate::ports::rows::RowWrite;
 
-/// Longest value of which no size is too large for the database.
+/// The length up to which no database refuses a value for its size.
 const VALUE_BYTES: usize = 1 << 20;
 
 /// A row of the batch.
@@ -13,7 +13,7 @@ const VALUE_BYTES: usize = 1 << 20;
 pub(super) struct Slot {
     pub(super) table: usize,
     pub(super) key: Key,
-    /// As the database has it.
+    /// The row in the database.
     pub(super) read: Option<(i64, Vec<Value>)>,
     /// The values after the records applied since; `None` while they are as read.
     pub(super) values: Option<Vec<Value>>,
@@ -21,9 +21,9 @@ pub(super) struct Slot {
     pub(super) changes: i64,
     /// The database refused it: each record's write is offered as soon as it is decided.
     pub(super) is_suspect: bool,
-    /// Several records of the batch are about it.
+    /// Several records of the batch change it.
     pub(super) is_contested: bool,
-    /// It is to be written before its next record.
+    /// It must be written before its next record.
     pub(super) is_pending: bool,
     /// It was written before the batch was decided to its end.
     pub(super) is_written: bool,
@@ -44,18 +44,18 @@ impl Slot {
         }
     }
 
-    /// What was changed is in the database: it is as it will be read.
+    /// Takes the changed row as read, because it is in the database by now.
     pub(super) fn begin_anew(&mut self) {
         (self.read, self.values, self.changes) = (None, None, 0);
     }
 
-    /// Whether the database may refuse what has become of it, or make something else of it.
+    /// Whether the database may refuse the changed row, or store it differently.
     pub(super) fn must_be_written<E>(&self, rows: &impl Writer<E>) -> bool {
         let Some(values) = self.values.as_ref().filter(|_| !self.is_suspect) else { return false };
         !rows.keeps(self.table) || !values.iter().all(is_kept)
     }
 
-    /// The row as it is to be written; `None` when it need not be.
+    /// The row to write; `None` when nothing is to be written.
     pub(super) fn write(&self) -> Option<RowWrite> {
         let (from_version, to_version) = self.versions()?;
         Some(RowWrite { key: self.key.clone(), from_version, to_version, values: self.values.clone()? })

@@ -1,4 +1,4 @@
-//! A batch that came to nothing, or of which nobody knows whether it was committed.
+//! A batch that was undone, or whose COMMIT has no answer.
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::order::Step;
@@ -17,10 +17,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl RowsLane {
-    /// A COMMIT without an answer: ask until the database tells.
+    /// Settles a COMMIT without an answer: asks until the database answers.
     pub(crate) fn settle(&mut self, desk: &mut Desk, db: &mut Database) -> Result<(), Fault> {
         let Some(prepared) = self.in_doubt.take() else { return Ok(()) };
-        // One position that really moves tells about all: it is one transaction. Where none moves, nothing is lost by
+        // One position that really moves answers for all: it is one transaction. Where none moves, nothing is lost by
         // offering the records again.
         let Some(told) = prepared.advances.iter().find(|advance| advance.from != advance.to) else { return Ok(()) };
         let moved = Move {
@@ -36,7 +36,7 @@ impl RowsLane {
                 desk.wiring.hook.after(Step::CommitDatabase)?;
                 self.finish(desk, db, prepared);
             }
-            // Not committed, or claimed by another since: the next compare-and-set tells which.
+            // Not committed, or claimed by another since: the next compare-and-set shows which.
             Ok(false) => undo_stores(desk, prepared.advances.iter().map(|advance| advance.task)),
             Err(fault) => match consequence::of(&fault, Moment::Settle) {
                 Consequence::End => return Err(fault),
@@ -111,7 +111,7 @@ impl RowsLane {
     }
 }
 
-/// What a batch wrote into the stores of these tasks is as if it had never been.
+/// Undoes the writes of a batch in the stores of these tasks.
 fn undo_stores(desk: &mut Desk, tasks: impl Iterator<Item = TaskId>) {
     for id in tasks {
         if let Some(keyed) = desk.tasks.get_mut(&id).and_then(|task| task.keyed.as_mut()) {

@@ -1,4 +1,4 @@
-//! The writer of the rows that a batch puts into the open transaction before it is decided to its end.
+//! The writer of rows into the open transaction before the batch is decided to its end.
 
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
@@ -6,10 +6,10 @@ use crate::ports::rows::{RowRead, RowWrite};
 
 /// Writes and reads rows of the open transaction while its batch is being decided.
 pub(super) trait Writer<E> {
-    /// As [`Rows::keeps`](crate::ports::rows::Rows::keeps).
+    /// Whether the table keeps every value unchanged, by [`Rows::keeps`](crate::ports::rows::Rows::keeps).
     fn keeps(&self, table: usize) -> bool;
 
-    /// Writes one row; answers why the database refuses it, if it does: then nothing is written.
+    /// Writes one row. Answers the reject if the database refuses it: then nothing is written.
     fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, E>;
 
     /// Writes rows; fails where the database refuses one.

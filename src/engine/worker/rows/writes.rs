@@ -10,9 +10,9 @@ use crate::ports::{Clock, Fault};
 use std::time::Duration;
 
 /// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
-/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Those of steps with stores, or with
-/// earlier records written already, are suspects from now on, and the whole batch is offered again; so it is where one of
-/// those records now asks for a retry, since those behind it are decided already.
+/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Rows of steps with stores, or with
+/// earlier records written already, are suspects from now on, and the whole batch is offered again. The same happens
+/// where one of those records now asks for a retry, since those behind it are decided already.
 pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, clock: &dyn Clock) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {
@@ -25,7 +25,7 @@ pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, clock: &dyn
         return Err(suspected(suspects));
     }
     if !refused.is_empty() {
-        rows.savepoint()?; // the tables written since the last one was set are not to go with a refused row
+        rows.savepoint()?; // a refused row must not undo the tables written since the last savepoint
     }
     for (table, write) in &refused {
         let mut early = Early { rows: &mut *rows, has_suspects: true, clock, deciding_ended: None };
@@ -45,7 +45,7 @@ pub(super) struct Early<'a> {
     pub(super) rows: &'a mut dyn Rows,
     pub(super) has_suspects: bool,
     pub(super) clock: &'a dyn Clock,
-    /// When the first statement went out.
+    /// The time of the first statement.
     pub(super) deciding_ended: Option<Duration>,
 }
 
@@ -61,7 +61,7 @@ impl Writer<Undone> for Early<'_> {
         self.rows.keeps(table)
     }
 
-    /// Behind the savepoint that stands, which is moved past it.
+    /// Writes the row behind the current savepoint, which moves past it on success.
     fn offer(&mut self, table: usize, row: &RowWrite) -> Result<Option<Reject>, Undone> {
         self.note_statement();
         match self.rows.write(table, std::slice::from_ref(row)) {
@@ -71,7 +71,7 @@ impl Writer<Undone> for Early<'_> {
         }
     }
 
-    /// Behind a savepoint of their own.
+    /// Writes the rows behind a savepoint of their own.
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), Undone> {
         self.note_statement();
         let mut refused = Vec::new();
@@ -81,7 +81,7 @@ impl Writer<Undone> for Early<'_> {
             return Err(suspected(refused));
         }
         if self.has_suspects {
-            self.rows.savepoint()?; // a suspect that is refused takes nothing of this with it
+            self.rows.savepoint()?; // a suspect that is refused undoes nothing of this
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ fn write_halves(
             let (left, right) = writes.split_at(writes.len() / 2);
             for half in [left, right] {
                 write_halves(rows, table, half, refused)?;
-                rows.savepoint()?; // what was written stays, whatever the next half does
+                rows.savepoint()?; // the first half stays, whatever the next half does
             }
             Ok(())
         }

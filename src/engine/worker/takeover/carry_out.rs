@@ -1,4 +1,4 @@
-//! Does what the table of decisions says for each input of a task.
+//! The execution of the decisions of a takeover, for each input of a task.
 
 use crate::engine::outbound::outbox::{decided, decided_first, unpublished};
 use crate::engine::outbound::publication::{Part, Through};
@@ -19,7 +19,8 @@ use crate::ports::rows::{Claim, CommitAnswer, Counts, Move, OutboxRow, Position}
 use crate::ports::source::TaskId;
 
 impl Takeovers {
-    /// Does what the table says for one source partition. False: somebody was faster, start again with the claim.
+    /// Carries out the decision for one source partition. False: another instance was faster, start again with the
+    /// claim.
     pub(super) fn carry_out(
         &mut self,
         desk: &mut Desk,
@@ -137,7 +138,7 @@ fn redirect(
     desk.wiring.hook.after(Step::WriteOutbox)?;
     match db.rows.commit()? {
         CommitAnswer::Done => {}
-        // A letter that is in its place already is left alone, and counts no more.
+        // A dead letter that is in its place already is left alone, and is not counted again.
         CommitAnswer::Unknown => return Err(Fault::retry("the answer to a COMMIT was lost")),
     }
     desk.wiring.hook.after(Step::CommitDatabase)?;
@@ -169,7 +170,7 @@ pub(super) fn set_published(
     }
 }
 
-/// Notes what is to be published of one input, from K to the new K.
+/// Notes the messages to publish of one input, from K to the new K.
 pub(super) fn publish(
     desk: &Desk,
     id: TaskId,
@@ -190,7 +191,7 @@ pub(super) fn publish(
     remainder.add(Part { task: id, assignment, source: source.clone(), through, from, to, marks, batch: 0 }, rows);
 }
 
-/// How far each input of the task is published at least: K, and P where K is gone.
+/// The offset up to which each input of the task is published at least: K, and P where K is gone.
 fn reached(desk: &Desk, id: TaskId, look_ups: &[LookUp]) -> Vec<(TopicPartition, NextOffset)> {
     let inputs = desk.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
     let at = |input: &Input| {
@@ -201,8 +202,8 @@ fn reached(desk: &Desk, id: TaskId, look_ups: &[LookUp]) -> Vec<(TopicPartition,
     inputs.map(|input| (input.source.clone(), at(input))).collect()
 }
 
-/// Puts the dead letters for what the relay saw refused in the places of those outbox rows, in a transaction of its own:
-/// whoever publishes from here on publishes these. May be done twice. False: somebody else has claimed the position.
+/// Puts dead letters in the places of the outbox rows that the relay found refused, in a transaction of its own: every
+/// later owner publishes the dead letters. May be done twice. False: another instance has claimed the position.
 fn replace_refused(desk: &mut Desk, db: &mut Database, id: TaskId, source: &TopicPartition) -> Result<bool, Fault> {
     let Some(position) = desk.position(id, source) else { return Ok(true) };
     let all = desk.tasks.get(&id).into_iter().flat_map(|task| &task.dead_letters);
@@ -217,9 +218,9 @@ fn replace_refused(desk: &mut Desk, db: &mut Database, id: TaskId, source: &Topi
     Ok(replaced)
 }
 
-/// Notes for the relay what was decided of one input, and how far that goes: about one transaction's worth. The next is
-/// offered when that is published. Of a task with stores it is all at once, because its changelog records take turns over
-/// all inputs.
+/// Notes the decided messages of one input for the relay, about as many as one transaction holds, and how far they go.
+/// The next ones are offered when those are published. A task with stores offers all at once, because the sequence of
+/// its changelog records runs over all inputs.
 pub(super) fn offer(
     desk: &mut Desk,
     db: &mut Database,
@@ -248,8 +249,8 @@ fn set_position(desk: &mut Desk, id: TaskId, source: &TopicPartition, d: NextOff
     set_published(desk, id, source, |_| k);
 }
 
-/// Notes of the inputs whose committed offsets had expired what their topics lack, by id: one reading of the topics for
-/// all of them.
+/// Looks up the messages of inputs whose committed offsets had expired, by id, and notes those that their topics lack:
+/// one reading of the topics for all inputs.
 pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Result<(), Fault> {
     let mut look_ups = std::mem::take(&mut remainder.look_ups);
     let rows: Vec<OutboxRow> = look_ups.iter_mut().flat_map(|(_, _, rows)| rows.drain(..)).collect();
@@ -299,7 +300,7 @@ fn skip_gap_of_rows(
         return Ok(false);
     }
     if db.rows.commit()? == CommitAnswer::Unknown {
-        return Ok(false); // the next claim reads what became of it
+        return Ok(false); // the next claim reads whether it took effect
     }
     let inputs = desk.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);
     for input in inputs.filter(|input| input.source == *source) {
@@ -314,8 +315,8 @@ fn skip_gap_of_rows(
     Ok(true)
 }
 
-/// Inputs were deleted before they were read, and the settings say to go on: counted and logged, never silent. What was
-/// decided before the gap and is not published yet, from K on, is.
+/// Skips inputs that were deleted before they were read, where the settings say so: counted and logged, never silent.
+/// Messages decided before the gap and not published yet, from K on, are published.
 fn skip_gap(
     desk: &mut Desk,
     db: &mut Database,

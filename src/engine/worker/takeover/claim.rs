@@ -16,7 +16,7 @@ use crate::ports::source::TaskId;
 use std::time::Duration;
 
 impl Takeovers {
-    /// Before step 1: what the sources are, and the stores, which are opened but not read yet.
+    /// Does the work before step 1: the topics of the sources, and the stores, which are opened but not read yet.
     pub(super) fn enter(&mut self, desk: &mut Desk, db: &mut Database, id: TaskId) -> Result<(), Fault> {
         let sources = desk.sources(id);
         let mut counts = Vec::with_capacity(sources.len());
@@ -103,10 +103,10 @@ fn moved() -> Fault {
     Fault::fenced("the partition has moved")
 }
 
-/// Lets the claims that a later generation refused be made over it. False where there is none: nothing is to be claimed anew.
+/// Prepares claims over those that a later generation made. False where there is none: nothing is to be claimed anew.
 ///
-/// The group has confirmed our generation after the later one was found, so it counts anew. Each is named, so that a claim
-/// that comes late is refused by whoever has claimed since.
+/// The group has confirmed our generation after the later one was found, so ours counts again. The claim names each
+/// later generation, so that a claim that comes late is refused if another instance has claimed since.
 fn adopt(claims: &mut [Claim], claimed: &[Claimed]) -> bool {
     let mut is_any = false;
     for (claim, claimed) in claims.iter_mut().zip(claimed) {
@@ -119,8 +119,8 @@ fn adopt(claims: &mut [Claim], claimed: &[Claimed]) -> bool {
     is_any
 }
 
-/// The input whose topic has another partition count than the task rests on, with both counts: that of its declaration, or
-/// where keys of several topics must meet in a store, that of the lead topic.
+/// The input whose topic has another partition count than the task rests on, with both counts. The task rests on the
+/// count of its declaration, or on that of the lead topic where keys of several topics must meet in a store.
 fn miscounted(task: &Task) -> Option<(usize, String)> {
     let sub = &task.sub_topology;
     let lead = task.counts.first().copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The facts of a takeover: K, the log and the positions, by which the table decides what an input goes on with.
+//! The facts of a takeover: K, the log and the positions, from which the table decides how an input goes on.
 
 use crate::engine::protocol::decision::{Decision, Facts, HaltReason, LogFacts, decide, decide_log};
 use crate::engine::protocol::halt::Contradiction;
@@ -74,8 +74,9 @@ impl Takeovers {
     }
 }
 
-/// K of all inputs; `None` where it is pending. The tasks that wait for theirs share one part of the worker's time, so that
-/// the others have the rest, however many wait and for how long; and are asked for at once when one of them is there.
+/// K of all inputs; `None` where it is pending. The tasks that wait for theirs share one part of the worker's time, so
+/// that the others have the rest, however many wait and for how long. They are all asked for at once when one of them
+/// is there.
 pub(super) fn read_committed(
     desk: &mut Desk,
     id: TaskId,
@@ -123,7 +124,8 @@ pub(super) fn is_seen_twice(desk: &mut Desk, id: TaskId, found: Contradiction) -
     }
 }
 
-/// How far an input is known to have been committed: its stores were made of so much, or this process has published it.
+/// The offset up to which an input is known to have been committed: by its stores, or because this process published
+/// it.
 fn seen(desk: &Desk, id: TaskId, source: &TopicPartition) -> Result<Option<NextOffset>, Fault> {
     let inputs = desk.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
     let published = inputs.filter(|input| input.source == *source).filter_map(|input| input.published);
@@ -138,7 +140,7 @@ pub(super) fn blamed(
     reason: HaltReason,
 ) -> Result<Option<NextOffset>, Fault> {
     match reason {
-        // Beyond the end the stores remember another topic of that name.
+        // An offset beyond the end means that the stores remember another topic of that name.
         HaltReason::OffsetsLost | HaltReason::GroupReset | HaltReason::GroupWentBack => {
             let end = desk.wiring.group.bounds(source, desk.wiring.settings.ask_wait)?.end;
             Ok(seen(desk, id, source)?.filter(|at| *at <= end))

@@ -1,4 +1,4 @@
-//! What is kept from one step of the takeovers to the next.
+//! The state of the takeovers, kept from one step to the next.
 
 use crate::engine::worker::ids::KnownIds;
 use crate::engine::worker::restore::Restores;

@@ -1,9 +1,9 @@
-//! Takes a partition over (docs/protocol.md#takeover): claim, read K after the claim, decide by the table, publish the
-//! rest, go on at D.
+//! The takeover of a partition (docs/protocol.md#takeover): claim, read K after the claim, decide by the table, publish
+//! the unpublished remainder, go on at D.
 //!
-//! Each step may be repeated by this owner or the next: the claim only raises the epoch, K is only read, and what is
-//! published again carries the same ids below the same K. Steps that must wait (a dead predecessor's transaction keeps K
-//! pending until its timeout) wait a little and leave the worker to its other tasks in between.
+//! Each step may be repeated by this owner or the next: the claim only raises the epoch, K is only read, and messages
+//! that are published again carry the same ids below the same K. Steps that must wait (a dead predecessor's transaction
+//! keeps K pending until its timeout) wait a little and leave the worker to its other tasks in between.
 
 mod pace;
 
@@ -47,7 +47,7 @@ use crate::ports::source::{Committed, TaskId};
 use std::time::Duration;
 
 impl Takeovers {
-    /// Tasks whose next step of a takeover is due, each with the state whose step that is.
+    /// Tasks whose next step of a takeover is due, each with the state that the step belongs to.
     pub(crate) fn due(desk: &Desk, is_database_free: bool) -> Vec<(TaskId, State)> {
         let now = desk.wiring.clock.elapsed();
         let tasks = desk.tasks.values().filter(|task| is_database_free || !task.commit().needs_database());
@@ -57,8 +57,8 @@ impl Takeovers {
         tasks.filter(is_due).map(|task| (task.id, task.state())).collect()
     }
 
-    /// One step of the takeover of a task, where it is still due: another task's step may have halted it, or put it off.
-    /// True when a restore or a table came further.
+    /// Takes one step of the takeover of a task, if it is still due: another task's step may have halted it, or put it
+    /// off. True when a restore or a table came further.
     ///
     /// # Errors
     /// `Fatal` ends the worker.
@@ -83,7 +83,7 @@ impl Takeovers {
         result.or_else(|fault| failed_step(desk, id, state, fault, asked_at).map(|()| false))
     }
 
-    /// Step 5: a slice of its restore. True when it came further.
+    /// Step 5: a slice of the restore. True when it came further.
     fn restore(&mut self, desk: &mut Desk, id: TaskId) -> Result<bool, Fault> {
         match self.restores.step(desk, id)? {
             Progress::Nowhere => {
@@ -97,7 +97,7 @@ impl Takeovers {
         Ok(true)
     }
 
-    /// The task's tables, before its streams. True when they came further.
+    /// Reads a slice of the task's tables, before its streams. True when they came further.
     fn catch_up(&mut self, desk: &mut Desk, id: TaskId) -> Result<bool, Fault> {
         let progress = self.tables.step(desk, id)?;
         if progress == Progress::Whole {
@@ -106,7 +106,7 @@ impl Takeovers {
         Ok(progress != Progress::Nowhere)
     }
 
-    /// Steps 2 to 4: K, stable and after the claim; the table; what is left to publish.
+    /// Steps 2 to 4: K, stable and after the claim; the table; the remainder to publish.
     fn read_and_decide(&mut self, desk: &mut Desk, db: &mut Database, id: TaskId) -> Result<(), Fault> {
         let sources = desk.sources(id);
         let Some(committed) = read_committed(desk, id, &sources)? else { return Ok(()) };
@@ -169,7 +169,7 @@ impl Takeovers {
     }
 }
 
-/// A step of `state`, begun at `asked_at`, was not taken.
+/// Handles the failure of a step of `state` that began at `asked_at`.
 fn failed_step(desk: &mut Desk, id: TaskId, state: State, fault: Fault, asked_at: Duration) -> Result<(), Fault> {
     let moment = match state {
         State::CatchingUp => Moment::ReadTable,
@@ -207,7 +207,8 @@ fn start(desk: &mut Desk, id: TaskId) {
     let _ = desk.wiring.source.send(ToSource::Start { task: id, assignment, delivery, positions });
 }
 
-/// Writes K again where it is right and remembers other stores or inputs than there are: the next owner has K alone.
+/// Writes K again where its offset is right but its marks name other stores or inputs than there are: the next owner
+/// has K alone.
 fn mark_anew(
     desk: &mut Desk,
     id: TaskId,
@@ -226,7 +227,7 @@ fn mark_anew(
     }
 }
 
-/// K = D: step 5 where there are stores, otherwise step 6. Until then what is left to publish goes on.
+/// Goes on to step 5 where there are stores, otherwise to step 6, once K = D. Until then the remainder is published.
 fn go_on_if_published(desk: &mut Desk, db: &mut Database, id: TaskId) -> Result<(), Fault> {
     let Some(task) = desk.tasks.get(&id) else { return Ok(()) };
     if !task.is_caught_up() {

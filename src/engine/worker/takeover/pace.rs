@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// The pause before a step that was refused is tried again.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
-/// How much longer than a question that was waited for in vain (a pending K, a locked position) took the worker's other tasks
-/// have before the next such question.
+/// The worker's other tasks have this many times as long as a question took that brought no answer (a pending K, a
+/// locked position) before the next such question.
 pub(super) const PAUSE_FACTOR: u32 = 3;
-/// ... and at most so much longer: a question whose answer was lost took seconds, and says nothing of the next one.
+/// The longest such pause: a question whose answer was lost took seconds, and says nothing about the next one.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Desk {
-    /// Lets all that wait in vain in `state` wait for so long: together they have one part of the worker's time.
+    /// Makes all tasks wait for `pause` that wait in `state`: together they have one part of the worker's time.
     pub(super) fn delay(&mut self, state: State, pause: Duration) {
         let until = self.wiring.clock.elapsed() + pause;
         let waits = |task: &&mut Task| task.state() == state && task.waiting.has_begun();
@@ -24,7 +24,7 @@ impl Desk {
         }
     }
 
-    /// Notes that a step of the task could not be taken, and says so when that has lasted.
+    /// Notes that a step of the task failed, and warns when that has lasted.
     pub(crate) fn note_failed_step(&mut self, id: TaskId, fault: &Fault) {
         let now = self.wiring.clock.elapsed();
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -34,7 +34,7 @@ impl Desk {
         }
     }
 
-    /// There is nothing to do for the task yet: the log may have an open transaction where it reads.
+    /// Makes the task wait for `pause`: the log may have an open transaction where the task reads.
     pub(crate) fn wait_a_little(&mut self, id: TaskId, pause: Duration) {
         let not_before = self.wiring.clock.elapsed() + pause;
         if let Some(task) = self.tasks.get_mut(&id) {
@@ -51,7 +51,7 @@ impl Desk {
     }
 }
 
-/// How long a step waits that took so long in vain.
+/// The pause after a step that took `took` and failed.
 pub(super) fn pause_after(took: Duration) -> Duration {
     (PAUSE_FACTOR * took).clamp(AGAIN, PAUSE_MAX)
 }

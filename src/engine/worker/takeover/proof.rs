@@ -1,4 +1,4 @@
-//! The proof that a task is still ours: asked for by writing K unchanged, and what follows where it is refused.
+//! The proof that a task is still ours, by writing K unchanged, and the consequence of a refusal.
 
 use crate::engine::mailbox::ToRelay;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
@@ -11,11 +11,11 @@ use crate::ports::guard::{self, Guard};
 use crate::ports::source::TaskId;
 use std::time::Duration;
 
-/// How long a stale task waits for its revoke before it asks the group again whether it is still a member: a proof may
-/// also be refused because a rebalance was under way that left the partition here.
+/// The time that a stale task waits for its revoke before it asks the group again whether it is still a member: a proof
+/// may also be refused because of a rebalance that left the partition here.
 const STALE: Duration = Duration::from_millis(500);
 
-/// Somebody else has the task: the revoke is on its way. Where it is not, the group confirms that we are a member.
+/// Waits for the revoke, because another member has the task. If none comes, the group confirms that we are a member.
 pub(super) fn wait_for_revoke(desk: &mut Desk, id: TaskId, fault: &Fault) {
     if desk.tasks.get(&id).is_some_and(|task| !task.waiting.has_begun()) {
         tracing::info!(task = ?id, error = %fault, "waiting for the revoke");
@@ -24,8 +24,8 @@ pub(super) fn wait_for_revoke(desk: &mut Desk, id: TaskId, fault: &Fault) {
     desk.go_on(id, STALE, Phase::become_stale);
 }
 
-/// The group still gives us the partition although the database fenced us: a round trip proves membership, by
-/// writing K unchanged. Refused means that we are stale.
+/// Proves membership by a round trip that writes K unchanged: the group still gives us the partition although the
+/// database fenced us. A refusal means that we are stale.
 pub(super) fn prove(desk: &mut Desk, id: TaskId) {
     if guard::is_off(Guard::Reclaim) {
         desk.go_on(id, STALE, Phase::become_stale);
@@ -38,7 +38,7 @@ pub(super) fn prove(desk: &mut Desk, id: TaskId) {
     }
 }
 
-/// The relay holds nothing of the task any more: the takeover begins anew, at once or when what it would publish is due.
+/// Begins the takeover anew once the relay holds nothing of the task, at once or when its next publication is due.
 pub(crate) fn prove_in_time(desk: &mut Desk, id: TaskId) {
     let until = desk.tasks.get(&id).map_or(Duration::ZERO, |task| task.put_off_until);
     match until.checked_sub(desk.wiring.clock.elapsed()).filter(|pause| !pause.is_zero()) {
@@ -49,7 +49,7 @@ pub(crate) fn prove_in_time(desk: &mut Desk, id: TaskId) {
     }
 }
 
-/// The group has answered.
+/// Takes the group's answer to a proof.
 pub(crate) fn proved(desk: &mut Desk, id: TaskId, assignment: AssignmentId, outcome: Result<(), Fault>) {
     let is_asked = |task: &&mut Task| task.assignment == assignment && task.state() == State::Proving;
     let Some(task) = desk.tasks.get_mut(&id).filter(is_asked) else { return };

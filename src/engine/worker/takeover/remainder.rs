@@ -1,4 +1,4 @@
-//! What an earlier owner of a task left to publish.
+//! The unpublished remainder: messages that an earlier owner of a task decided and did not publish.
 
 use crate::engine::outbound::message::{changelog_message, sequence_of};
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
@@ -7,41 +7,43 @@ use crate::flow::record::{NextOffset, Offset, TopicPartition};
 use crate::ports::rows::OutboxRow;
 use std::collections::BTreeSet;
 
-/// What an earlier owner of a task decided and did not publish, and the K that are to be written, of all its inputs: one
-/// transaction, because its changelog records speak of all of them.
+/// The messages that an earlier owner of a task decided and did not publish, and the K that are to be written, for all
+/// inputs: one transaction, because its changelog records are about all of them.
 #[derive(Default)]
 pub(crate) struct Remainder {
     pub(crate) parts: Vec<Part>,
     pub(crate) rows: Vec<OutboxRow>,
-    /// Changelog records with their turns.
+    /// Changelog records with their sequences.
     pub(crate) changelog: Vec<(i64, OutboxRow)>,
-    /// What may have been published, of which inputs and from where to where: looked up together.
+    /// Messages that may have been published, looked up together.
     pub(crate) look_ups: Vec<LookUp>,
-    /// How far each input is offered once this is handed over: a read of another input may fail before.
+    /// The offset up to which each input is offered once this is handed over: a read of another input may fail before.
     pub(crate) offered: Vec<(TopicPartition, NextOffset)>,
 }
 
-/// What a topic may have already, as K of its input is gone: the input, from where to where, and what it decided there.
+/// Messages that their topics may have already, as K of their input is gone: the input, its range, and the rows decided
+/// there.
 pub(crate) type LookUp = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
 
-/// Whether a changelog record was published although K of its input says nothing of it: a later batch of the same task,
-/// which came with the other inputs, is. Published again it would set its key back. `others`: how far the other inputs are
-/// published, their sum. A record's turn is the sum over all inputs at the end of its batch, so what is left of it without
-/// its own input is where the others stood.
+/// Whether a changelog record was published although K of its input does not show it: a later batch of the same task,
+/// which came with the other inputs, was. Published again it would set its key back. `others` is the sum of the offsets
+/// up to which the other inputs are published. A record's sequence is the sum over all inputs at the end of its batch,
+/// so without its own input it is the sum of the others at that time.
 pub(crate) fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
     sequence_of(row).is_some_and(|sequence| sequence.saturating_sub(row.source_offset.next().0) < others)
 }
 
-/// Where each message comes from that is no changelog record, and its number there.
+/// The source and number of each message that is no changelog record.
 pub(crate) fn notices(rows: &[OutboxRow]) -> BTreeSet<(TopicPartition, Offset, i32)> {
     let rows = rows.iter().filter(|row| sequence_of(row).is_none());
     rows.map(|row| (row.source.clone(), row.source_offset, row.seq)).collect()
 }
 
-/// Leaves out those that are proved to be published, of a task of whose messages `asked` only some are `missing`: a task
-/// publishes its batches in turn, so what came before one that is there has been there too. A topic may have dropped it since,
-/// or it is a changelog record, which is not searched for. Sent again in several transactions, they would commit offsets before
-/// messages that are there, and the next owner would send those twice.
+/// Leaves out messages that are proved to be published, of a task that lacks only some (`missing`) of its messages
+/// (`asked`). A task publishes its batches in order, so every message before one that is there has been there too. Its
+/// topic may have dropped it since, or it is a changelog record, which is not searched for. Sent again in several
+/// transactions, such messages would commit offsets before messages that are there, and the next owner would send those
+/// twice.
 pub(crate) fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTreeSet<(TopicPartition, Offset, i32)>) {
     let lacking = notices(missing);
     asked.retain(|notice| !lacking.contains(notice));

@@ -1,8 +1,9 @@
-//! What else than its own offset tells that an input was read before, and with which stores: the changelogs, and what the K of
-//! the task's inputs remember ([`metadata`]).
+//! The traces of an input that was read before, and of the stores it was read with, apart from its own offset: the
+//! changelogs, and the marks in the K of the task's inputs ([`metadata`]).
 //!
-//! A lost offset must not look like a first start: the stores would count everything again. Nor may a store that is empty,
-//! because its changelog was made anew or because it was not there before, look like one that nothing was put into.
+//! A lost offset must not look like a first start: the stores would count everything again. Nor may a store that is
+//! empty, because its changelog was made anew or because it did not exist before, look like a store of a task that has
+//! read nothing.
 
 use crate::engine::outbound::outbox::decided;
 use crate::engine::protocol::decision::{HaltReason, StartPolicy};
@@ -33,7 +34,7 @@ pub(crate) fn is_any_written(group: &dyn Group, changelogs: &[TopicPartition], w
 }
 
 impl Takeovers {
-    /// Notes what K of each input shall remember from here on.
+    /// Notes the marks that K of each input carries from here on.
     pub(crate) fn mark(&mut self, desk: &mut Desk, id: TaskId, committed: AllCommitted<'_>) -> Result<(), Fault> {
         let Some(task) = desk.tasks.get(&id) else { return Ok(()) };
         let store = |kept: &Kept| (kept.cache.spec().name.to_string(), kept.log_ids.topic_id.clone());
@@ -62,8 +63,8 @@ impl Takeovers {
         Ok(())
     }
 
-    /// Whether an input without any offset was read before all the same: another input's K says so; or the changelogs of the
-    /// task were written, or the topic into which it re-keys, and no offset is left.
+    /// Whether an input without an offset was read before all the same: another input's K says so; or the changelogs of
+    /// the task were written, or the topic into which it re-keys, and no offset is left.
     pub(crate) fn was_read(
         &mut self,
         desk: &Desk,
@@ -97,8 +98,8 @@ fn has_taken(task: &Task, committed: AllCommitted<'_>) -> bool {
     positions.chain(offsets).any(|at| at > NextOffset(0))
 }
 
-/// Whether a topic of the pipeline's own holds what a step without state made of its inputs, and no partition of them has
-/// an offset. The first of them to begin has committed one before anything is sent.
+/// Whether an internal topic of the pipeline holds records that a step without state made of its inputs, while no
+/// partition of the inputs has an offset. The first of them to begin has committed one before anything is sent.
 fn was_rekeyed(desk: &Desk, task: &Task, committed: AllCommitted<'_>) -> Result<bool, Fault> {
     let wait = desk.wiring.settings.ask_wait;
     let made = task.sub_topology.destination.as_ref().filter(|_| task.sub_topology.rekeys.is_some());
@@ -133,8 +134,8 @@ fn is_any_awaited(desk: &Desk, db: &mut Database, id: TaskId, changelog: &TopicN
     Ok(false)
 }
 
-/// Where a partition without any past starts. A table is a table only from its beginning on; and a partition that was added
-/// to a topic which the group reads already is read from its beginning, too: all of it was written since.
+/// The start of a partition without a past. A table is complete only from its beginning on; and a partition that was
+/// added to a topic which the group reads already is read from its beginning, too: all of it was written since.
 pub(crate) fn start_policy(
     desk: &Desk,
     id: TaskId,
@@ -159,9 +160,10 @@ pub(crate) fn start_policy(
     Ok(if is_added { StartPolicy::Earliest } else { desk.wiring.settings.start })
 }
 
-/// A store of the task that is not the one which the inputs before D or K went into, and why. Where K says with which
-/// stores it was made, that counts, whatever changelogs and disks hold of before: a store that was away for a while lacks
-/// what was taken meanwhile. An operator may have said that it is good as it is: with K, or by beginning it anew.
+/// A store of the task that is not the one into which the inputs before D or K went, and the reason. Where K names the
+/// stores it was made with, K decides, whatever changelogs and disks hold from before: a store that was removed for a
+/// while lacks the records read meanwhile. An operator may have accepted the store as it is: with K, or by beginning it
+/// anew.
 pub(crate) fn mismatched_store(
     desk: &Desk,
     db: &mut Database,
@@ -183,7 +185,7 @@ pub(crate) fn mismatched_store(
         let ks = committed.iter().zip(&task.inputs).filter_map(|(k, input)| Some((k.as_ref()?, input)));
         let said: Vec<_> = ks.map(|(k, input)| (metadata::lists_store(k, name, topic_id), k, input)).collect();
         let changelog = &kept.changelog;
-        // One that remembers how many partitions there were would remember the stores as well.
+        // A K that names the partition count would name the stores as well.
         let is_without = |(said, k, _): &&(Listed, &Committed, &Input)| {
             *said == Listed::Not && k.next_offset > NextOffset(0) && metadata::partition_count(k).is_some()
         };
