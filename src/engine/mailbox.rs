@@ -13,13 +13,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What the executor is told.
+/// A message to an executor.
 pub(crate) enum ToExecutor {
     /// A task is ours: take it over.
     Assigned { task: TaskId, assignment: AssignmentId, queued: Arc<AtomicUsize> },
-    /// Records of one input, in offset order, and of which start of its delivery they are.
+    /// Records of one input, in offset order, with the number of their delivery.
     Records { task: TaskId, topic: usize, delivery: u64, chunk: Chunk },
-    /// The tasks move: take no more input, let the relay publish what is committed, then say so.
+    /// The tasks move: take no more input, let the relay publish every committed batch, then acknowledge.
     Revoked { tasks: Vec<TaskId>, ack: Sender<()> },
     /// The tasks are gone already.
     Lost { tasks: Vec<TaskId> },
@@ -31,9 +31,9 @@ pub(crate) enum ToExecutor {
         assignment: AssignmentId,
         source: TopicPartition,
         next_offset: NextOffset,
-        /// The batch of its stores that is published with it, all inputs of it, and with all before; 0 for none.
+        /// The last batch of the task's stores that is published with it, with all of its inputs; 0 for none.
         batch: u64,
-        /// Where the task's changelogs ended with it.
+        /// The ends of the task's changelogs after it.
         ends: Vec<(TopicPartition, NextOffset)>,
     },
     /// Something that was handed over is settled: there is room for more.
@@ -44,28 +44,28 @@ pub(crate) enum ToExecutor {
     Limits(HashMap<TopicName, usize>),
     /// The relay holds nothing of this assignment any more.
     Drained { task: TaskId, assignment: AssignmentId },
-    /// Whether the group counts us in: `Fenced` is no, any other error is no answer.
+    /// The answer whether the group counts us as a member: `Fenced` is no, any other error is no answer.
     Proved { task: TaskId, assignment: AssignmentId, outcome: Result<(), Fault> },
-    /// The relay holds nothing of these tasks any more: write their stores, forget them, say so.
+    /// The relay holds nothing of these tasks any more: write their stores, forget them, acknowledge.
     Close { tasks: Vec<TaskId>, ack: Sender<()> },
-    /// Somebody reads a store.
+    /// A question about a store.
     Query(Question),
 }
 
-/// What becomes of decided rows that were not published.
+/// The next step for decided rows that were not published.
 #[derive(Debug)]
 pub(crate) enum Left {
-    /// They are somebody else's, or ours once we have proved it: the next takeover publishes them.
+    /// They belong to another instance, or to us once we have proved it: the next takeover publishes them.
     ToTakeover,
-    /// They cannot be published yet, or not in one transaction: a takeover that begins then publishes them.
+    /// They cannot be published yet, or not in one transaction: a takeover that begins at that time publishes them.
     Later { until: Duration },
     /// Their topics will never take some of them: the takeover puts these dead letters in their places first.
     Replaced(Vec<OutboxRow>),
-    /// They can never be published, and nothing can stand for them: the task halts.
+    /// They can never be published, and nothing can replace them: the task halts.
     ForGood,
 }
 
-/// What the relay is told.
+/// A message to a relay.
 pub(crate) enum ToRelay {
     /// Publish this.
     Publish(Box<Publication>),
@@ -73,19 +73,19 @@ pub(crate) enum ToRelay {
     Barrier { task: TaskId, assignment: AssignmentId },
     /// Prove that the group counts us in as the owner of these sources: answer with [`ToExecutor::Proved`].
     Prove { task: TaskId, assignment: AssignmentId, sources: Vec<TopicPartition> },
-    /// Publish everything before this message, then say so.
+    /// Publish everything before this message, then acknowledge.
     Drain { ack: Sender<()> },
-    /// As [`ToRelay::Drain`], but tell the executor, which has stores to write before it says so.
+    /// Like [`ToRelay::Drain`], but tell the executor, which has stores to write before it acknowledges.
     Close { tasks: Vec<TaskId>, ack: Sender<()> },
 }
 
-/// What the polling thread is told.
+/// A message to the polling thread.
 pub(crate) enum ToSource {
     /// A task was taken over: deliver from these positions on, under the number `delivery`.
     Start { task: TaskId, assignment: AssignmentId, delivery: u64, positions: Vec<(TopicPartition, NextOffset)> },
 }
 
-/// Who answers for which task: kept by the router, which gives tasks to workers.
+/// The worker of each task: kept by the router, which gives tasks to workers.
 #[derive(Clone, Default)]
 pub(crate) struct Inboxes(Arc<Mutex<BTreeMap<TaskId, Sender<ToExecutor>>>>);
 

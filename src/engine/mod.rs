@@ -13,13 +13,13 @@
 //! Rooms in reading order; each imports only from those above it:
 //! ```text
 //!  protocol                     the rules, pure
-//!  outbound  status             what is on its way out; what people see
+//!  outbound  status             messages on their way out; the status for people
 //!  state                        stores, caches, restores
 //!  task                         one partition of one sub-topology
 //!  mailbox                      every message between threads
 //!  relay  worker  query         publish; decide; read stores from outside
 //!  member                       the threads of one instance
-//!  repair  audit                what an operator runs beside an instance
+//!  repair  audit                commands that an operator runs beside an instance
 //! ```
 
 pub mod protocol;

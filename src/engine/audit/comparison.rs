@@ -1,10 +1,9 @@
-//! Compares what was decided with what the topics hold, one outbox row and one message at a time. Pure: whoever drives it
-//! does the reading.
+//! Compares the decided outbox rows with the messages in the topics, one row and one message at a time. Pure: the
+//! caller does the reading.
 //!
-//! Every outbox row below K stands in its topic once and with the same bytes, headers included; nothing stands there that
-//! the outbox lacks, unless it is older than the outbox is kept or was not decided before it was read; each source partition's
-//! messages stand in their order within each partition of an output topic; and P <= K <= D.
-//!
+//! Every outbox row below K stands in its topic once and with the same bytes, headers included. No message stands there
+//! without an outbox row, unless it is older than the outbox is kept or was not decided before the outbox was read.
+//! Each source partition's messages stand in their order within each partition of an output topic. And P <= K <= D.
 //! The audit and the oracle of the system tests both judge by this.
 
 use crate::engine::outbound::message::{headers_of, id_of, is_dead_letter, sequence_of};
@@ -15,11 +14,11 @@ use crate::ports::rows::OutboxRow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// One number a source partition.
+/// One offset a source partition.
 type Positions = HashMap<TopicPartition, NextOffset>;
 
-/// A comparison under way: first [`Comparison::expect`] every outbox row, then [`Comparison::find`] every message, then ask
-/// for what is [`Comparison::missing`].
+/// A comparison in progress: first [`Comparison::expect`] every outbox row, then [`Comparison::find`] every message,
+/// then ask for the [`Comparison::missing`] ones.
 #[derive(Debug)]
 pub struct Comparison {
     pipeline: String,
@@ -28,71 +27,72 @@ pub struct Comparison {
     /// D, read before the outbox.
     decided: Positions,
     expected: HashMap<String, Expected>,
-    /// The offsets that the outbox keeps and when they were decided, the first and the last of each run of equal times.
+    /// The offsets that the outbox keeps and the times of their decision, the first and the last of each run of equal
+    /// times.
     kept: BTreeMap<TopicPartition, Vec<(i64, Timestamp)>>,
-    /// Between which of those offsets rows were dropped.
+    /// The pairs of those offsets between which rows were dropped.
     holes: HashMap<TopicPartition, Vec<(i64, i64)>>,
-    /// Where the partitions of each topic begin.
+    /// The starts of the partitions of each topic.
     starts: HashMap<TopicName, Vec<NextOffset>>,
-    /// When the oldest message of ours in each partition of a topic was decided.
+    /// The time of decision of the pipeline's oldest message in each partition of a topic.
     oldest_found: HashMap<(TopicName, i32), Timestamp>,
     /// The last place seen of each source partition and incarnation in each partition of an output topic.
     order: HashMap<(TopicName, i32, TopicPartition, i32), (Offset, i32)>,
 }
 
-/// What the outbox says about one message.
+/// The outbox's side of one message.
 #[derive(Debug)]
 struct Expected {
     destination: TopicName,
     digest: u64,
     is_published: bool,
     found: usize,
-    /// Where it lies in its topic, as far as that is known.
+    /// Its partition in its topic, where that is known.
     partition: Option<i32>,
     decided_at: Timestamp,
 }
 
-/// Why a message that was published was not found.
+/// The reason why a message that was published was not found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {
     /// Nothing explains it.
     Unexplained,
-    /// Older records than any that is left were deleted from its partition.
+    /// Older records than any that remains were deleted from its partition.
     Deleted,
-    /// Its partition holds nothing as old as it is, and nothing was deleted from it: either it is another topic under the same
-    /// name, or the message is lost.
+    /// Its partition holds no record as old as it is, and nothing was deleted from it: either it is another topic under
+    /// the same name, or the message is lost.
     NothingAsOld,
 }
 
 /// One of the pipeline's messages, compared.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Compared {
-    /// What its id says.
+    /// The source and number in its id.
     pub origin: Origin,
     /// Whether the outbox has its row.
     pub standing: Standing,
     /// Whether it was found before.
     pub is_repeated: bool,
-    /// Whether it stands in another topic, or with other bytes, than its row says.
+    /// Whether it is in another topic, or has other bytes, than its row.
     pub is_altered: bool,
     /// Whether it stands behind a later record of its source partition.
     pub is_out_of_order: bool,
 }
 
-/// Which notice of which record a message is.
+/// The source and number of the notice that a message carries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Origin {
-    /// Where its input lies.
+    /// The source partition of its input.
     pub source: TopicPartition,
-    /// Its input.
+    /// The offset of its input.
     pub offset: Offset,
-    /// Which of the input's notices it is.
+    /// The number of the notice among those of its input.
     pub seq: i32,
-    /// In which life of the source partition.
+    /// The incarnation of the source partition.
     pub incarnation: i32,
 }
 
-/// What the outbox knows about a message.
+/// The outbox's knowledge of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
     /// It has its row.
@@ -101,11 +101,11 @@ pub enum Standing {
     BeyondRetention,
     /// Its input was not decided when the outbox was about to be read.
     NotDecided,
-    /// Its row ought to be there, and is not.
+    /// Its row should be there, and is not.
     Unknown,
 }
 
-/// A position against which the others stand wrongly.
+/// A position that breaks the order of P, K and D.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Misplaced {
     /// P > K: the database claims more to be published than the group has.
@@ -142,7 +142,7 @@ impl Comparison {
         }
     }
 
-    /// Takes where the partitions of a topic begin: before the first row, and once more when the topic was read.
+    /// Takes the starts of the partitions of a topic: before the first row, and once more when the topic was read.
     pub fn begins(&mut self, topic: &TopicName, starts: Vec<NextOffset>) {
         self.starts.insert(topic.clone(), starts);
     }
@@ -166,7 +166,8 @@ impl Comparison {
         self.expected.insert(id_of(&self.pipeline, row), expected);
     }
 
-    /// Notes when the row was decided, one batch in two numbers. The rows of a source come in the order of their offsets.
+    /// Notes the time of decision of the row, one batch in two numbers. The rows of a source come in the order of their
+    /// offsets.
     fn keep(&mut self, row: &OutboxRow) {
         let kept = (row.source_offset.0, row.created_at);
         if let Some(all) = self.kept.get_mut(&row.source) {
@@ -180,8 +181,8 @@ impl Comparison {
         }
     }
 
-    /// Rows decided within these ranges of time are no longer kept, although older ones are: one source that was behind has
-    /// kept the older ones of all.
+    /// Takes ranges of time whose rows are no longer kept, although older ones are: one source that was behind has kept
+    /// the older ones of all.
     pub fn dropped(&mut self, gaps: &[(Timestamp, Timestamp)]) {
         for (source, kept) in &self.kept {
             let ends = kept.iter().skip(1).map(|(offset, at)| (*offset, *at)).chain([(i64::MAX, Timestamp(i64::MAX))]);
@@ -194,20 +195,20 @@ impl Comparison {
         }
     }
 
-    /// The outbox has been read: takes D as it stood before. What was decided while it was read need not be among the rows,
-    /// and is nobody's fault; nor is that of a partition that had no position yet, whose D is 0.
+    /// Ends the reading of the outbox: takes D as it stood before. Rows decided while the outbox was read may be absent
+    /// without fault, and so may those of a partition that had no position yet, whose D is 0.
     pub fn expected_all(&mut self, decided: Positions) {
         self.decided = decided;
     }
 
-    /// How many rows the outbox keeps, and how many of them must be in their topics.
+    /// The number of rows that the outbox keeps, and the number of them that must be in their topics.
     #[must_use]
     pub fn expected_count(&self) -> (usize, usize) {
         (self.expected.len(), self.expected.values().filter(|expected| expected.is_published).count())
     }
 
-    /// Compares one message as a committed reader finds it; `None` when it is another pipeline's. Of each partition the
-    /// messages must come in offset order.
+    /// Compares one message as a committed reader finds it; `None` when it is another pipeline's. Messages of each
+    /// partition must come in offset order.
     pub fn find(&mut self, topic: &TopicName, found: &Found) -> Option<Compared> {
         let id = found.id()?;
         let origin = origin_of(&self.pipeline, id)?;
@@ -252,7 +253,7 @@ impl Comparison {
         out
     }
 
-    /// Why a row is [missing](Comparison::missing), once all topics are read.
+    /// The reason why a row is [missing](Comparison::missing), once all topics are read.
     #[must_use]
     pub fn absence(&self, id: &str) -> Absence {
         let Some(Expected { destination, partition: Some(partition), decided_at, .. }) = self.expected.get(id) else {
@@ -286,7 +287,7 @@ fn digest(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> u64 {
     hasher.finish()
 }
 
-/// Takes an id of ours apart; `None` when it is another pipeline's.
+/// Parses an id of Tidegate's; `None` when it is another pipeline's.
 #[must_use]
 pub fn origin_of(pipeline: &str, id: &str) -> Option<Origin> {
     let mut parts = id.strip_prefix(pipeline)?.strip_prefix('/')?.split('/');
@@ -368,7 +369,7 @@ mod tests {
     fn what_was_dropped_while_older_rows_were_kept_is_beyond_retention_and_nothing_else_is() {
         let at = |offset: i64| Positions::from([(row(0).source, NextOffset(offset))]);
         let mut comparison = Comparison::new("p", at(100));
-        // Decided at 10 x offset: those of 50 to 79 were dropped, those before stay because of another source.
+        // Decided at 10 x offset: rows of 50 to 79 were dropped, those before stay because of another source.
         for offset in (0..5).chain(8..10) {
             comparison.expect(&OutboxRow { created_at: Timestamp(10 * offset), ..row(offset) });
         }

@@ -1,11 +1,11 @@
 //! The audit: measures the guarantee instead of assuming it.
 //!
-//! It joins what the database says was decided with what a committed reader finds in the topics, by id, and judges by
-//! [`Comparison`]; and the sum of row versions must equal the number of records that changed a row. Changelogs are left
-//! out: they are compacted, so that a record which is not there may have been.
+//! It joins the outbox rows of the database with the messages that a committed reader finds in the topics, by id, and
+//! judges by [`Comparison`]; and the sum of row versions must equal the number of records that changed a row.
+//! Changelogs are left out: they are compacted, so that a record which is not there may have been.
 //!
-//! Both sides may move while it reads: D and K are read before the outbox and the outbox before the topics, so that whatever
-//! is found missing, in the topics or in the outbox, was really to be there; what came later is left out.
+//! Both sides may move while it reads: D and K are read before the outbox and the outbox before the topics, so that a
+//! message found missing, in the topics or in the outbox, really should be there; later ones are left out.
 
 pub mod comparison;
 
@@ -21,10 +21,10 @@ use crate::ports::rows::{Counts, Position};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
-/// How many findings of one kind are named; all are counted.
+/// The number of findings of one kind that are named; all are counted.
 const NAMED: usize = 20;
 
-/// What the audit found. Counts are of records or messages.
+/// The result of an audit. Counts are of records or messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AuditReport {
     /// The pipeline.
@@ -48,8 +48,8 @@ pub struct AuditReport {
     pub published: usize,
     /// Messages of this pipeline found in the topics.
     pub in_topics: usize,
-    /// Published messages that are gone with the beginning of their topic's partition, by its retention or by hand: counted,
-    /// and no finding.
+    /// Published messages that are gone with the beginning of their topic's partition, by its retention or by hand:
+    /// counted, and no finding.
     pub deleted: usize,
     /// Messages whose outbox row is no longer kept: counted, not compared.
     pub beyond_retention: usize,
@@ -65,13 +65,13 @@ pub struct AuditReport {
     pub out_of_order: Findings,
     /// Other contradictions, a sentence each.
     pub contradictions: Vec<String>,
-    /// Findings of inputs whose announcements an operator's repair has set apart: counted, and no finding.
+    /// Findings of inputs whose messages an operator's repair has excused: counted, and no finding.
     pub repaired: usize,
-    /// What operators did, oldest first.
+    /// The operators' repairs, oldest first.
     pub repairs: Vec<RepairReport>,
 }
 
-/// What an operator did to one source partition.
+/// An operator's repair of one source partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RepairReport {
     /// `topic-partition`.
@@ -80,7 +80,7 @@ pub struct RepairReport {
     pub command: String,
     /// User and machine.
     pub who: String,
-    /// When, in UTC.
+    /// The time, in UTC.
     pub at: String,
     /// D before; `null` where there was no position.
     pub next_offset_before: Option<i64>,
@@ -123,7 +123,7 @@ pub struct PartitionReport {
 /// Findings of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    /// How many.
+    /// Their number.
     pub count: usize,
     /// The first of them, by id.
     pub ids: Vec<String>,
@@ -175,7 +175,7 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
         comparison.begins(topic, log.starts(topic)?);
     }
     rows.each_outbox_row(&mut |row| comparison.expect(&row))?;
-    comparison.dropped(&rows.gaps()?); // asked after them: what was dropped meanwhile is a gap, too
+    comparison.dropped(&rows.gaps()?); // asked after them: rows dropped meanwhile are a gap, too
     (report.outbox_rows, report.published) = comparison.expected_count();
 
     let latest = rows.positions()?;
@@ -189,13 +189,13 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
                 tally(&mut report, id, &compared, &deeds);
             }
         })?;
-        comparison.begins(topic, log.starts(topic)?); // what was deleted while it was read counts, too
+        comparison.begins(topic, log.starts(topic)?); // records deleted while the topic was read count, too
     }
     report_missing(topology.name(), &comparison, &deeds, &mut report);
     Ok(report)
 }
 
-/// Tells what was published and was not found, apart from what its topic cannot hold any more.
+/// Reports published messages that were not found, apart from those that their topic cannot hold any more.
 fn report_missing(pipeline: &str, comparison: &Comparison, deeds: &[(Timestamp, Deed)], report: &mut AuditReport) {
     let mut emptied: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (id, destination) in comparison.missing() {
@@ -226,7 +226,7 @@ fn decided_before(
     latest.into_iter().map(|(source, _, _)| (source, NextOffset(0))).chain(decided).collect()
 }
 
-/// Whether an operator has set the announcements of this input apart.
+/// Whether an operator's repair has excused the messages of this input.
 fn is_excused(origin: &Origin, deeds: &[(Timestamp, Deed)]) -> bool {
     let is_in = |deed: &Deed| (deed.excused.0.0..deed.excused.1.0).contains(&origin.offset.0);
     let is_of = |deed: &Deed| deed.source == origin.source && deed.incarnation == origin.incarnation;
@@ -270,7 +270,7 @@ fn sum_up(
     }
 }
 
-/// P was read before K, and K before `latest`, so whatever moved meanwhile breaks no law.
+/// P was read before K, and K before `latest`, so no movement meanwhile breaks a law.
 fn compare_positions(
     before: &[(TopicPartition, Position, Counts)],
     progress: &[(Option<NextOffset>, NextOffset)],
@@ -371,7 +371,7 @@ mod tests {
         /// D of the only source partition, when first asked for and from then on; `None` before it has a position.
         decided: [Option<i64>; 2],
         asked: usize,
-        /// How many offsets the outbox shows when it is read: between the two.
+        /// The number of offsets that the outbox shows when it is read: between the two.
         outbox: i64,
         lost: Option<i64>,
     }

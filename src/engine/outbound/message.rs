@@ -1,4 +1,4 @@
-//! From an outbox row to a message: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
+//! The message of an outbox row: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
 
 use crate::engine::outbound::outgoing::Origin;
 use crate::flow::effect::{Emission, Reject};
@@ -21,25 +21,26 @@ const CAUSE: &str = "exception-message";
 /// Begins the names of headers that have a meaning for Tidegate.
 const OWN_PREFIX: &str = "tg_";
 
-/// Marks an outbox row as a changelog record and holds its [turn](turn_of). It stays in the outbox: the record itself has
-/// no headers.
+/// Marks an outbox row as a changelog record and holds its [sequence](sequence_of). It stays in the outbox: the record
+/// itself has no headers.
 const CHANGELOG_HEADER: &str = "tg_changelog";
 
-/// Says how many bytes of a value were left out of a dead letter, because its topic would not take them.
+/// The number of bytes of a value that was left out of a dead letter, because its topic would not take them.
 pub const OMITTED_HEADER: &str = "tg_value_omitted_bytes";
-/// The same of the record's own headers, names and values, left out where leaving out the value was not enough.
+/// The number of bytes of the record's own headers, names and values, left out where leaving out the value was not
+/// enough.
 const HEADERS_OMITTED_HEADER: &str = "tg_headers_omitted_bytes";
-/// The same of the key, the last to be left out.
+/// The number of bytes of the key, the last to be left out.
 const KEY_OMITTED_HEADER: &str = "tg_key_omitted_bytes";
-/// Says how many bytes of a message for people were cut off.
+/// The number of bytes of a message for people that were cut off.
 const MESSAGE_OMITTED_HEADER: &str = "tg_message_omitted_bytes";
 
 /// Most bytes of a dead letter's message for people: it may quote the whole value.
 const MESSAGE_BYTES: usize = 1_024;
 /// Most bytes of its code.
 const CODE_BYTES: usize = 128;
-/// What is left of a dead letter without value, key and headers of the record is no larger, in bytes: two names of 249, the
-/// message, the code, and what [`bytes_of`] adds. A dead-letter topic must take as much.
+/// Most bytes of a dead letter without value, key and headers of the record: two names of 249, the message, the code,
+/// and the constant part of [`bytes_of`]. A dead-letter topic must take as much.
 pub(crate) const DEAD_LETTER_BYTES: usize = 5 << 10;
 
 /// The id of an outbox row's message.
@@ -126,8 +127,8 @@ pub(crate) fn changelog_message(row: &OutboxRow) -> Message<'_> {
     }
 }
 
-/// The turn of a changelog record among those of its task, whatever input it came with: a key's last one is its value.
-/// `None` for a row of any other kind.
+/// The sequence of a changelog record among those of its task, whatever input it came with: a key's last one is its
+/// value. `None` for a row of any other kind.
 #[must_use]
 pub fn sequence_of(row: &OutboxRow) -> Option<i64> {
     let header = row.headers.first().filter(|header| header.name == CHANGELOG_HEADER)?;
@@ -137,14 +138,14 @@ pub fn sequence_of(row: &OutboxRow) -> Option<i64> {
     std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
 }
 
-/// Whether a header of this name is ours to write: on a record that somebody sent it is another pipeline's, or of an earlier
-/// life of the same record.
+/// Whether only Tidegate may write a header of this name: on a record that was sent to us it is another pipeline's, or
+/// of an earlier life of the same record.
 fn is_reserved(header: &Header) -> bool {
     header.name.starts_with(OWN_PREFIX) || header.name.starts_with(DEAD_LETTER_PREFIX)
 }
 
-/// What may be sent on of the headers of a record, so that nothing of somebody else's is ever read as ours: all but those of
-/// [reserved](is_reserved) names. A notice that another pipeline announced still names itself by `ce_id`.
+/// The headers of a record that may be sent on, so that no other program's header is ever read as ours: all but those
+/// of [reserved](is_reserved) names. A notice that another pipeline published still names itself by `ce_id`.
 pub(crate) fn sent_on(headers: &[Header]) -> Cow<'_, [Header]> {
     if headers.iter().any(is_reserved) {
         return headers.iter().filter(|header| !is_reserved(header)).cloned().collect();
@@ -157,7 +158,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-/// Adds Spring's headers, which say where a dead letter came from and why, to those of the record.
+/// Adds Spring's headers, with the source and the cause of a dead letter, to those of the record.
 fn explain(
     headers: &mut Vec<Header>,
     group: &str,
@@ -182,8 +183,8 @@ fn explain(
     }
 }
 
-/// Leaves out of a dead letter what its topic, of at most `limit` bytes, would not take, so that it blocks no partition: the
-/// value, then the record's own headers, then the key. How many bytes each had is told.
+/// Leaves out parts of a dead letter that its topic, of at most `limit` bytes, would not take, so that it blocks no
+/// partition: the value, then the record's own headers, then the key. A header says how many bytes each had.
 fn fit(pipeline: &str, row: &mut OutboxRow, limit: usize) {
     let omit = |row: &mut OutboxRow, name: &str, take: fn(&mut OutboxRow) -> Option<usize>| {
         if bytes_of(pipeline, row) > limit
@@ -243,7 +244,7 @@ pub fn notice(
         value: Some(emission.value),
         headers,
         created_at: now,
-        // What no producer can send goes out as of now.
+        // A timestamp that no producer can send is left out: the message gets the time of sending.
         timestamp: Some(record.timestamp).filter(|at| at.0 >= 0),
     }
 }
@@ -272,7 +273,7 @@ pub fn dead_letter(
         value: record.value.map(<[u8]>::to_vec),
         headers,
         created_at: now,
-        timestamp: None, // a letter is kept from the moment it is written, however old its record
+        timestamp: None, // a dead letter is kept from the moment it is written, however old its record
     };
     if let Some(limit) = limits.get(&row.destination) {
         fit(pipeline, &mut row, *limit);
@@ -280,8 +281,8 @@ pub fn dead_letter(
     row
 }
 
-/// The outbox row of a dead letter in the place of `row`, which its topic refuses: under its id, with its key, value and
-/// headers. Where it came from is told of the input; the timestamp is that of the decision.
+/// The outbox row of a dead letter in the place of `row`, which its topic refuses: under its id, with its key, value
+/// and headers. Its origin is that of the input; its timestamp is that of the decision.
 pub(crate) fn dead_letter_for(
     pipeline: &str,
     limits: &HashMap<TopicName, usize>,

@@ -1,4 +1,5 @@
-//! What is on its way out: messages, the outbox rows that they are made of, and what one Kafka transaction takes of them.
+//! Everything on its way out: messages, the outbox rows that they are made from, and the division into Kafka
+//! transactions.
 
 pub mod message;
 pub(crate) mod outgoing;

@@ -1,4 +1,4 @@
-//! What was decided and may lack its announcement: read from the outbox, and held against the topics by id.
+//! Decided messages that may be unpublished: read from the outbox, and held against the topics by id.
 
 use crate::engine::outbound::message::{bytes_of, id_of, sequence_of};
 use crate::engine::outbound::size::Size;
@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Rows read from the outbox at once.
 const PAGE: usize = 1_000;
-/// The same at first, while nothing is known of their size; doubled while a page has less than [`PAGE_BYTES`].
+/// The number for the first page, while nothing is known of their size; doubled while a page has less than
+/// [`PAGE_BYTES`].
 const PAGE_FIRST: usize = 16;
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -31,7 +32,7 @@ pub(crate) fn decided(
     }
 }
 
-/// The first of those rows, about as many as there is `room` for, and where they end.
+/// The first of those rows, about as many as there is `room` for, and the offset where they end.
 pub(crate) fn decided_first(
     rows: &mut dyn Rows,
     pipeline: &str,
@@ -53,9 +54,9 @@ pub(crate) fn decided_first(
     Ok((out, next.min(to)))
 }
 
-/// Those of `rows` that their topics lack, by id; reads each of the topics once, and remembers no more than the rows. A changelog is compacted: a record that is not
-/// there may have been, and must not come back behind a newer one of its key. So all of its records are kept, to be sent
-/// again in their turns.
+/// The rows that their topics lack, by id; reads each of the topics once, and remembers no more than the rows. A
+/// changelog is compacted: a record that is not there may have been, and must not come back behind a newer one of its
+/// key. So all of its records are kept, to be sent again in the order of their sequences.
 pub(crate) fn unpublished(
     pipeline: &str,
     rows: Vec<OutboxRow>,
@@ -66,7 +67,7 @@ pub(crate) fn unpublished(
         wanted.entry(row.destination.clone()).or_default().insert(id_of(pipeline, row));
     }
     for (topic, missing) in &mut wanted {
-        history.await_open(topic)?; // what is hidden would be published twice
+        history.await_open(topic)?; // messages of an open transaction would be published twice
         history.each_message(topic, &mut |message| {
             if let Some(id) = message.id() {
                 missing.remove(id);

@@ -1,4 +1,4 @@
-//! What a step sends through the log: re-keyed records and changelog records, in one piece of memory.
+//! The outputs of steps that go through the log alone: re-keyed records and changelog records, in one piece of memory.
 //!
 //! The bytes are final, as an outbox row's are: a transaction that failed is sent again from here.
 
@@ -6,15 +6,16 @@ use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName, Topic
 use crate::ports::sink::Message;
 use std::collections::BTreeSet;
 
-/// Messages in sending order. Keys and values stand behind each other in one arena, and topics and partitions are named by
-/// number, so that a message costs no allocation of its own, and no count of references that other threads count too.
+/// Messages in sending order. Keys and values stand behind each other in one arena, and topics and partitions are named
+/// by number, so that a message costs no allocation of its own, and no count of references that other threads count
+/// too.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     arena: Vec<u8>,
     sources: Names<TopicPartition>,
     destinations: Names<TopicName>,
     entries: Vec<Entry>,
-    /// Of the headers of all that were ever pushed.
+    /// Bytes of the headers of all messages that were ever pushed.
     header_bytes: usize,
 }
 
@@ -57,7 +58,7 @@ impl<T: Clone + PartialEq> Names<T> {
     }
 }
 
-/// Where a message comes from: what decides whether it is still ours to send.
+/// The origin of a message, by which it is judged whether the message is still ours to send.
 #[derive(Clone, Copy)]
 pub(crate) struct Origin<'a> {
     pub(crate) source: &'a TopicPartition,
@@ -86,7 +87,7 @@ impl Outgoing {
         self.header_bytes += crate::flow::record::header_bytes(message.headers);
     }
 
-    /// Bytes of keys, values and headers, what was taken out again included: what it takes in memory.
+    /// Bytes of keys, values and headers, of removed messages too: the memory in use.
     pub(crate) const fn bytes(&self) -> usize {
         self.arena.len() + self.header_bytes
     }
@@ -111,7 +112,7 @@ impl Outgoing {
         })
     }
 
-    /// The messages with where each comes from.
+    /// The messages with their origins.
     pub(crate) fn with_origins(&self) -> impl Iterator<Item = (Origin<'_>, Message<'_>)> {
         self.entries.iter().zip(self.messages()).filter_map(|(entry, message)| {
             let source = self.sources.all.get(entry.source)?;

@@ -1,10 +1,11 @@
-//! How far a worker runs ahead of its relay, and how large its transactions may be meanwhile.
+//! The lead of a worker over its relay, and the size of its transactions meanwhile.
 
 use crate::engine::outbound::publication::Publication;
 use crate::engine::outbound::size::Size;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is handed over and not settled yet, shared by the executor and the relay of a worker: how far one may run ahead.
+/// Publications handed over and not settled yet, shared by the executor and the relay of a worker, which bound its
+/// lead.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
     pub(crate) messages: AtomicUsize,
@@ -15,7 +16,7 @@ pub(crate) struct Outstanding {
 }
 
 impl Outstanding {
-    /// How large a transaction may be that the settings would let have `bound`.
+    /// The size that a transaction may have, where the settings would allow `bound`.
     pub(crate) fn room(&self, bound: Size) -> Size {
         let least = |bound: usize, now: &AtomicUsize| match now.load(Ordering::Acquire) {
             0 => bound,
@@ -24,14 +25,14 @@ impl Outstanding {
         Size { messages: least(bound.messages, &self.messages_max), bytes: least(bound.bytes, &self.bytes_max) }
     }
 
-    /// One of this size has failed: half of it is the most from now on.
+    /// Halves the bound after a transaction of this size has failed.
     pub(crate) fn shrink(&self, failed: Size) {
         let Size { messages, bytes } = self.room(Size { messages: failed.messages / 2, bytes: failed.bytes / 2 });
         self.messages_max.store(messages.max(1), Ordering::Release);
         self.bytes_max.store(bytes.max(1), Ordering::Release);
     }
 
-    /// One has not failed: the next may be twice as large, until the settings alone count again.
+    /// Doubles the bound after a transaction has succeeded, until the settings alone count again.
     pub(crate) fn grow(&self) {
         for most in [&self.messages_max, &self.bytes_max] {
             let now = most.load(Ordering::Acquire);

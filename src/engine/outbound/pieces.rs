@@ -1,10 +1,11 @@
 //! Cuts a publication that is too large for one transaction into several, each of which ends with the offsets it reaches.
 //!
-//! What belongs to one input is never parted. Changelog records speak of all inputs of their batch, and the offsets that they
-//! are committed with prove them: so of what a step with stores has just decided nothing is cut. It is decided again in smaller
-//! batches, or comes back as the rest that a takeover found. There no store speaks of them yet, and only their order counts: a
-//! cut goes through their turns, and each takes the notices of its source up to its input along, so that what lies behind a cut
-//! may be sent again in its turns.
+//! Messages of one input are never separated. Changelog records are about all inputs of their batch, and the offsets
+//! that they are committed with prove them: so a publication that a step with stores has just decided is never cut. It
+//! is decided again in smaller batches, or comes back as the remainder that a takeover found. No store depends on a
+//! remainder yet, and only the order of its messages counts: a cut goes through their sequences, and each piece takes
+//! the notices of its source up to its input along, so that the messages behind a cut may be sent again in the order of
+//! their sequences.
 
 use crate::engine::outbound::message::bytes_of;
 use crate::engine::outbound::publication::{Part, Publication};
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Default)]
 struct Units {
     sizes: Vec<Size>,
-    /// The last input of each, by source.
+    /// The last input of each unit, by source.
     ends: BTreeMap<(TopicPartition, Offset), usize>,
 }
 
@@ -49,7 +50,7 @@ impl Units {
         (end.0 == *source).then_some(*number)
     }
 
-    /// Fills one piece after the other; answers the piece of each unit. One that is too large alone has a piece to itself.
+    /// Fills one piece after the other; answers the piece of each unit. A unit that is too large has a piece to itself.
     fn fill(&self, room: Size) -> Vec<usize> {
         let (mut piece, mut taken) = (0, Size::default());
         let place = |size: &Size| {
@@ -64,7 +65,7 @@ impl Units {
 }
 
 impl Publication {
-    /// Messages and bytes that it holds.
+    /// The messages and bytes in it.
     pub(crate) fn size(&self, pipeline: &str) -> Size {
         let rows: usize = self.rows.iter().map(|outbound| bytes_of(pipeline, &outbound.row)).sum();
         Size { messages: self.len(), bytes: rows + self.outgoing.bytes() }
@@ -80,7 +81,7 @@ impl Publication {
         !self.is_atomic() && Units::of(self, pipeline).sizes.len() > 1
     }
 
-    /// Itself, or where it is too large for `room` its pieces in their order.
+    /// The publication itself, or its pieces in order where it is too large for `room`.
     pub(crate) fn pieces(self, pipeline: &str, room: Size) -> VecDeque<Self> {
         if room == Size::MAX || self.size(pipeline).is_within(room) {
             return [self].into();
@@ -121,7 +122,7 @@ impl Publication {
                 }
                 reached.insert(placed.get(*unit).copied().unwrap_or(last), offset.next());
             }
-            // What told nothing moves on with the last one.
+            // An input without messages moves on with the last piece.
             if reached.last_key_value().is_none_or(|(_, to)| *to < part.to) {
                 reached.insert(last, part.to);
             }

@@ -1,4 +1,4 @@
-//! What is on its way from a commit to the relay: the messages, and which offsets are committed with them.
+//! A publication, on its way from a commit to the relay: the messages, and the offsets that are committed with them.
 
 use crate::engine::outbound::outgoing::Outgoing;
 use crate::engine::protocol::ownership::AssignmentId;
@@ -8,17 +8,17 @@ use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What decided a part, and so what proves whose it is.
+/// The way in which a part was decided, which also proves its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Through {
     /// A step with rows: the database, in which the position was claimed with this epoch.
     Database { epoch: i64 },
-    /// A step without: the log alone. Nothing was claimed.
+    /// A step without rows: the log alone. Nothing was claimed.
     Log,
 }
 
 impl Through {
-    /// What K remembers of the claim; 0 where there was none.
+    /// The epoch of the claim in K; 0 where there was none.
     pub(crate) const fn epoch(self) -> i64 {
         match self {
             Self::Database { epoch } => epoch,
@@ -27,18 +27,18 @@ impl Through {
     }
 }
 
-/// What is published of one source partition.
+/// The part of one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) task: TaskId,
     pub(crate) assignment: AssignmentId,
     pub(crate) source: TopicPartition,
     pub(crate) through: Through,
-    /// K as it should be. Equal to `to` where K is only (re)written.
+    /// The K that is expected. Equal to `to` where K is only (re)written.
     pub(crate) from: NextOffset,
     /// The new K.
     pub(crate) to: NextOffset,
-    /// What K remembers beside D.
+    /// The marks that K carries beside D.
     pub(crate) marks: Option<Arc<str>>,
     /// The number of the last batch of the task's stores that it ends with; 0 for none.
     pub(crate) batch: u64,
@@ -60,7 +60,7 @@ impl Part {
     }
 }
 
-/// What one database commit left to publish, or what steps without rows came to.
+/// The messages of one database commit, or of some records of steps without rows.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
     pub(crate) parts: Vec<Part>,
@@ -68,18 +68,18 @@ pub(crate) struct Publication {
     pub(crate) rows: Vec<Outbound>,
     /// Changelog records, and re-keyed records of steps without rows, in the order of their inputs within each partition.
     pub(crate) outgoing: Outgoing,
-    /// Where the changelogs ended when this was last sent.
+    /// The ends of the changelogs when this was last sent.
     pub(crate) ends: Vec<(TopicPartition, NextOffset)>,
-    /// What steps without rows counted, told once it is published.
+    /// The counts of steps without rows, reported once it is published.
     pub(crate) counts: Counts,
     /// Whether K must be written soon even without rows.
     pub(crate) is_urgent: bool,
-    /// Bytes that it had when it was handed over.
+    /// The bytes that it had when it was handed over.
     pub(crate) bytes: usize,
 }
 
 impl Publication {
-    /// Messages that it holds.
+    /// The number of its messages.
     pub(crate) fn len(&self) -> usize {
         self.rows.len() + self.outgoing.len()
     }
@@ -97,7 +97,7 @@ impl Publication {
         self.bytes += next.bytes;
     }
 
-    /// Everything of `task` in it belongs to this batch of its stores.
+    /// Gives everything of `task` in it the number of a batch of its stores.
     pub(crate) fn number(&mut self, task: TaskId, batch: u64) {
         self.parts.iter_mut().filter(|part| part.task == task).for_each(|part| part.batch = batch);
     }
@@ -108,7 +108,7 @@ impl Publication {
         self.outgoing.retain(|other, _| other != source);
     }
 
-    /// Everything of `source` before `k` is published.
+    /// Removes everything of `source` before `k`, which is published.
     pub(crate) fn cut(&mut self, source: &TopicPartition, k: NextOffset) {
         if self.parts.iter().any(|part| part.source == *source && part.to <= k) {
             return self.remove(source);
@@ -120,13 +120,13 @@ impl Publication {
         self.outgoing.retain(|other, offset| other != source || k.is_before(offset));
     }
 
-    /// The tasks that it is of.
+    /// The tasks that it belongs to.
     pub(crate) fn tasks(&self) -> BTreeSet<TaskId> {
         self.parts.iter().map(|part| part.task).collect()
     }
 
-    /// One publication a task: what a step without rows came to with all of its inputs is never torn apart, because its
-    /// changelog records speak of all of them, and each task keeps the order of its messages whatever inputs they name: of two
+    /// One publication a task. Outputs of a step without rows are never separated by input, because its changelog
+    /// records are about all of them, and each task keeps the order of its messages whatever inputs they name: of two
     /// records of one key the later one counts.
     pub(crate) fn split(self) -> Vec<Self> {
         let Self { parts, rows, outgoing, counts, is_urgent, .. } = self;

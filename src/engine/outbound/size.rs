@@ -1,6 +1,6 @@
-//! How large a publication is, or may be.
+//! The size of a publication, or a bound on it.
 
-/// How much something holds, or may hold.
+/// A number of messages and bytes, or a bound on both.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Size {
     pub(crate) messages: usize,

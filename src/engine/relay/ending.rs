@@ -1,4 +1,4 @@
-//! The end of what was handed over: published, or left to a takeover, and told to the executor.
+//! The end of a publication: published, or left to a takeover, and reported to the executor.
 
 use crate::engine::mailbox::{Left, ToExecutor};
 use crate::engine::outbound::message::cause_of;
@@ -9,8 +9,8 @@ use crate::flow::record::{NextOffset, TopicPartition};
 use std::time::Duration;
 
 impl Relay {
-    /// Takes out what is no longer ours, and what stands behind something that was not published: the next takeover
-    /// publishes it.
+    /// Removes partitions that this instance has lost, and everything queued after an unpublished message of the same
+    /// partition: the next takeover publishes it.
     pub(super) fn drop_foreign(&mut self, publication: &mut Publication) {
         let detail = |part: &Part| {
             if self.assignments.membership(part.task, part.assignment).is_none() {
@@ -26,14 +26,15 @@ impl Relay {
         }
     }
 
-    /// Hands everything back to the executor, which proves that the tasks are ours and publishes the rest at the takeover.
+    /// Hands everything back to the executor, which proves that the tasks are ours and publishes the remainder at the
+    /// takeover.
     pub(super) fn give_up(&mut self, publication: &mut Publication) {
         for part in publication.parts.clone() {
             self.refuse(publication, &part, Left::ToTakeover, "the group refuses this member".into());
         }
     }
 
-    /// Leaves `part` to a takeover, or for good, and with it all that its assignment has handed over since.
+    /// Leaves `part` to a takeover, or for good, and with it everything that its assignment has handed over since.
     pub(super) fn refuse(&mut self, publication: &mut Publication, part: &Part, left: Left, detail: String) {
         let Part { task, assignment, source, from, to, .. } = part;
         tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
@@ -67,7 +68,7 @@ impl Relay {
 
     pub(super) fn report_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
         let Part { task, assignment, source, .. } = part.clone();
-        // One transaction: with any of its inputs all of the task's batches in it are published.
+        // It is one transaction: with any input of the task all of the task's batches in it are published.
         let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
         let batch = batches.max().unwrap_or_default();
         let is_of_it = |(place, _): &&(TopicPartition, NextOffset)| place.partition == source.partition;

@@ -1,4 +1,4 @@
-//! The failure of a transaction: it is sorted, fencings are counted, and K tells what is left of it.
+//! The failure of a transaction: it is sorted, fencings are counted, and K decides which messages remain to be sent.
 
 use crate::engine::mailbox::Left;
 use crate::engine::outbound::publication::Publication;
@@ -11,8 +11,8 @@ use crate::flow::record::TopicPartition;
 use crate::ports::Fault;
 use std::time::Duration;
 
-/// How many times longer than one question to the log a stable read of K waits for a pending transaction, before it is tried
-/// again.
+/// The bound on a stable read of K that waits for a pending transaction, as a multiple of one question to the log,
+/// before it is tried again.
 const COMMITTED_WAITS: u32 = 8;
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -21,7 +21,7 @@ impl Relay {
     pub(super) fn note_failure(&mut self, fault: Fault, may_be_late: bool) -> Result<(), Fault> {
         match fault {
             Fault::Fatal(_) => return Err(fault),
-            // The group's generation is over: ordinary in every rebalance, and told apart from a fenced producer.
+            // The group's generation is over: ordinary in every rebalance, and distinct from a fenced producer.
             Fault::Fenced(_) => self.status.add(Counter::Fencings, 1),
             Fault::Retry(_) if self.producers.sink.is_fenced() && !may_be_late => self.note_fencing()?,
             Fault::Corrupt(_) | Fault::Retry(_) => {}
@@ -48,7 +48,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads K and keeps what lies beyond it.
+    /// Reads K and keeps the messages beyond it.
     pub(super) fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
         let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
         let (mut tries, mut patience) = (0, Patience::default());
@@ -64,8 +64,8 @@ impl Relay {
                 }
             }
         };
-        // K tells that what was decided is published, not by whom: a successor may have done it, and where its changelog
-        // records lie among ours nobody knows. The next transaction tells where the changelogs end.
+        // K says that the decided messages are published, not by whom: a successor may have done it, and where its
+        // changelog records lie among ours nobody knows. The next transaction reads where the changelogs end.
         publication.ends.clear();
         for (part, committed) in publication.parts.clone().into_iter().zip(found) {
             let committed = metadata::known(committed).map(|committed| committed.next_offset);
@@ -73,11 +73,11 @@ impl Relay {
                 self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
             }
             match committed {
-                // Tombstones of an idle partition, which no offset tells of, or the offset of an idle one that is only written
-                // anew. Sent twice they say nothing else.
+                // Tombstones of an idle partition move no offset, and the offset of an idle one that is only written again moves
+                // none. Sent twice they do no harm.
                 Some(k) if k == part.to && k == part.from && (part.batch > 0 || part.is_through_log()) => {}
-                // A step without rows has no position that would tell whose commit that was: ours, or a successor's that came
-                // as far with the same records. Its stores are opened anew and read on to what is committed.
+                // A step without rows has no position that would prove whose commit that was: ours, or a successor's
+                // that came as far with the same records. Its stores are opened anew and read on to the committed end.
                 Some(k) if k == part.to && !part.is_through_log() => {
                     self.report_published(publication, &part, k);
                     publication.remove(&part.source);

@@ -1,12 +1,12 @@
 //! The relay of a worker: moves outbox rows into their topics and, last, K, in one Kafka transaction over all
 //! partitions of the worker.
 //!
-//! Rows come from memory, handed over by the executor after its commit; the outbox table is read at a takeover
-//! only. What a step without rows decided comes from memory alone, and is sent from there until K is past it.
+//! Rows come from memory, handed over by the executor after its commit; the outbox table is read at a takeover only.
+//! Outputs of a step without rows come from memory alone, and are sent from there until K is past them.
 //!
-//! What guards against loss and repetition is K: after any doubt the producer is replaced (its successor fences late copies
-//! of its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from K on again,
-//! with the same ids; anything else means that somebody else has the partition.
+//! K guards against loss and repetition: after any doubt the producer is replaced (its successor fences late copies of
+//! its requests) and K is read, stable. `K = to` means done, `from <= K < to` means publish the rows from K on again,
+//! with the same ids; anything else means that another instance has the partition.
 //!
 //! A worked failure: EndTxn was sent, the connection broke, the library repeated it in silence and answered OK. The first
 //! copy may still sit in a socket buffer and end the *next* transaction half-way (KAFKA-17754). The client's log betrays
@@ -17,8 +17,8 @@
 //! 20 ms. The other producer need not wait. The rule that offsets of a transaction are sent only after the commit of the one
 //! before was acknowledged (docs/protocol.md#identity-and-order) holds of itself, since nothing overlaps.
 //!
-//! It never runs an algorithm and never writes the database. What becomes of messages that their topics refuse for good is
-//! in `refusal`.
+//! It never runs an algorithm and never writes the database. Messages that their topics refuse for good are handled in
+//! `refusal`.
 
 pub(crate) mod producers;
 mod search;
@@ -53,17 +53,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// How often the group may refuse us, with growing pauses of together some seconds, before the tasks must prove that they
-/// are ours. A rebalance refuses once or twice; a process that slept is refused for ever and hears of it elsewhere.
+/// The number of refusals by the group, with growing pauses of together some seconds, before the tasks must prove that
+/// they are ours. A rebalance refuses once or twice; a process that slept is refused for ever and learns of it
+/// elsewhere.
 const REFUSALS_MAX: u32 = 7;
 
-/// What became of a publication, or a piece of one.
+/// The result of a publication, or of a piece of one.
 pub(crate) enum Settled {
-    /// It is published, or left to somebody and told.
+    /// It is published, or left to a takeover or a halt and reported.
     Done,
-    /// Its tasks are to be published one by one.
+    /// Its tasks must be published one by one.
     TaskByTask,
-    /// It is to be cut.
+    /// It must be cut.
     Smaller,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Relay {
     pending: VecDeque<Publication>,
     pending_since: Option<Duration>,
     fencings: VecDeque<(Duration, u64)>,
-    /// Assignments of which something was not published: what they handed over after it would move K past it.
+    /// Assignments with an unpublished message: later messages of theirs would move K past it.
     refused: BTreeSet<(TaskId, AssignmentId)>,
     /// Tasks whose last publications were refused by their topics.
     pub(crate) searches: BTreeMap<TaskId, Searches>,
@@ -130,7 +131,7 @@ impl Relay {
         }
     }
 
-    /// Does what is due, at most one transaction. Answers how long it may sleep when there was nothing to do.
+    /// Takes one step: at most one transaction. Answers how long it may sleep when there was nothing to do.
     ///
     /// # Errors
     /// `Fatal` ends the worker.
@@ -148,7 +149,7 @@ impl Relay {
         Ok(None)
     }
 
-    /// Whether its next step has something to do that waits for no time to pass.
+    /// Whether its next step has work that need not wait.
     pub(crate) fn has_work(&self) -> bool {
         let is_due = |publication: &Publication| publication.len() > 0 || publication.is_urgent;
         !self.inbox.is_empty() || self.pending.iter().any(is_due)
@@ -174,7 +175,7 @@ impl Relay {
             }
             ToRelay::Barrier { task, assignment } => {
                 self.publish_all()?;
-                // Everything of before is gone; what comes now begins at the K that the task reads next.
+                // Publications of the time before are gone; later ones begin at the K that the task reads next.
                 self.refused.remove(&(task, assignment));
                 self.send_to_executor(ToExecutor::Drained { task, assignment });
             }
@@ -187,7 +188,7 @@ impl Relay {
             }
             ToRelay::Drain { ack } => {
                 self.publish_all()?;
-                let _ = ack.send(()); // whoever asked may have stopped waiting
+                let _ = ack.send(()); // the asking thread may have stopped waiting
             }
             ToRelay::Close { tasks, ack } => {
                 self.publish_all()?;
@@ -197,8 +198,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Commits K unchanged, in a transaction of its own: refused means that we are no member. A plain commit of offsets would
-    /// do, but for a copy of it that was repeated in silence and arrives late: nothing fences that, and it moves K back.
+    /// Commits K unchanged, in a transaction of its own: a refusal means that we are no member. A plain commit of
+    /// offsets would do, but for a copy of it that was repeated in silence and arrives late: nothing fences that, and
+    /// it moves K back.
     fn prove(&mut self, task: TaskId, assignment: AssignmentId, sources: &[TopicPartition]) -> Result<(), Fault> {
         let committed = self.group.committed(sources, self.settings.ask_wait)?;
         let unchanged = |k: Option<Committed>| k.unwrap_or_else(|| metadata::standing_for_none(&self.pipeline));
@@ -229,10 +231,11 @@ impl Relay {
         Ok(())
     }
 
-    /// Merges what is pending, up to the bounds on rows and bytes, and brings it to its end: published, or refused and told.
+    /// Merges the pending publications, up to the bounds on rows and bytes, and brings the result to its end:
+    /// published, or refused and reported.
     ///
-    /// What an earlier assignment of a partition left behind is dropped before anything is added to it: merged, the rows of
-    /// both would be those of one partition, and dropping one would drop the other.
+    /// Parts of an earlier assignment of a partition are dropped before anything is added: merged, the rows of both
+    /// would be those of one partition, and dropping one would drop the other.
     fn publish_next(&mut self) -> Result<(), Fault> {
         let mut merged = Publication::default();
         let (mut messages, mut bytes) = (0, 0);
@@ -257,7 +260,7 @@ impl Relay {
         result
     }
 
-    /// The most of one transaction that carries rows.
+    /// The bound on one transaction that carries rows.
     fn room(&self) -> Size {
         let (messages, bytes) = (self.settings.transaction_rows, self.settings.transaction_bytes);
         self.outstanding.room(Size { messages, bytes })
@@ -268,7 +271,8 @@ impl Relay {
         let mut queue: VecDeque<Publication> = self.troubles.separate(publication).into();
         let mut has_failed = false;
         while let Some(next) = queue.pop_front() {
-            // What steps without rows hand over has the size that was meant, unless such a size has failed since.
+            // Publications of steps without rows have the intended size, unless a transaction of such a size has failed
+            // since.
             let is_of_rows = next.parts.iter().any(|part| !part.is_through_log());
             let room = if is_of_rows { self.room() } else { self.outstanding.room(Size::MAX) };
             let mut pieces = next.pieces(&self.pipeline, room);
@@ -284,7 +288,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Tries until it is published or refused, or until something else promises more. `has_failed`: what it is a piece of has.
+    /// Tries until it is published or refused, or until another way promises more. `has_failed`: the publication of
+    /// which it is a piece has failed.
     fn settle_piece(&mut self, publication: &mut Publication, has_failed: bool) -> Result<Settled, Fault> {
         let (mut failures, mut refusals) = (0_u32, 0_u32);
         let mut is_doubtful = has_failed || self.troubles.is_of(publication);
@@ -310,7 +315,7 @@ impl Relay {
             let is_of_one = publication.tasks().len() == 1;
             let detail = fault.to_string();
             let is_refused = is_of_one && matches!(fault, Fault::Corrupt(_));
-            // One that is large may have been ended by its timeout, which looks the same.
+            // A large one may have been ended by its timeout, which looks the same.
             let may_be_late = self.producers.sink.is_fenced() && publication.is_divisible(&self.pipeline);
             self.note_failure(fault, may_be_late)?;
             self.producers.renew()?;
@@ -323,7 +328,7 @@ impl Relay {
                 self.give_up(publication);
                 return Ok(Settled::Done);
             }
-            // Twice in vain: one task's trouble must not hold up the others.
+            // It failed twice: one task's trouble must not hold up the others.
             if failures >= 2 && publication.tasks().len() > 1 {
                 return Ok(Settled::TaskByTask);
             }
@@ -377,7 +382,7 @@ mod tests {
     #[derive(Default)]
     struct Log {
         faults: Mutex<VecDeque<Fault>>,
-        /// The topic `out` takes this value never.
+        /// The topic `out` never takes this value.
         refuses: Mutex<Option<i64>>,
         refuses_all: AtomicBool,
         k: Mutex<Option<NextOffset>>,
@@ -386,11 +391,11 @@ mod tests {
         sent: Mutex<Vec<i64>>,
         /// A transaction of more messages does not fit into its timeout, where it is not 0.
         fits: AtomicUsize,
-        /// The broker says of such a one that its producer was fenced.
+        /// The broker answers for such a one that its producer was fenced.
         is_late: AtomicBool,
         /// The topics are gone.
         is_gone: AtomicBool,
-        /// What was sent to the dead-letter topic.
+        /// The values sent to the dead-letter topic.
         dead_letters: Mutex<Vec<i64>>,
         begun: AtomicUsize,
     }
@@ -502,7 +507,7 @@ mod tests {
         }
     }
 
-    /// A relay of one task, what it tells the executor, and what makes publications of one message for each offset.
+    /// A relay of one task, its messages to the executor, and publications of one message for each offset.
     struct World {
         relay: Relay,
         log: Arc<Log>,
@@ -547,7 +552,7 @@ mod tests {
     }
 
     impl World {
-        /// The partition goes and comes back: another assignment, whose owner before this one has published up to K.
+        /// Moves the partition away and back: another assignment, before which another owner has published up to K.
         fn move_away_and_back(&mut self) {
             self.relay.assignments.remove(&[self.task]);
             let membership = Membership::new("p", "m", 3, None).unwrap();
@@ -558,7 +563,7 @@ mod tests {
             self.publish_rows(from, to, from..to);
         }
 
-        /// As [`World::publish`], of a step without rows.
+        /// [`World::publish`] for a step without rows.
         fn publish_log(&self, from: i64, to: i64) {
             self.hand_over(from, to, from..to, Through::Log);
         }
@@ -605,7 +610,8 @@ mod tests {
         }
     }
 
-    /// Were the second one published, K would pass what the first one holds: lost, since nobody looks below K again.
+    /// Were the second one published, K would pass the messages of the first one: lost, since nobody looks below K
+    /// again.
     fn nothing_overtakes(faults: Vec<Fault>, k: i64) {
         let mut world = world(faults);
         world.publish(2, 4);
@@ -630,11 +636,11 @@ mod tests {
 
     #[test]
     fn what_follows_something_unpublishable_does_not_move_k_past_it() {
-        // Whatever it is, no message alone is to blame; and once more.
+        // Neither message alone is to blame; so it fails once more.
         nothing_overtakes(vec![Fault::corrupt("too large"), Fault::corrupt("too large")], 2);
     }
 
-    /// What the executor is told of what was not published.
+    /// The executor's reports of unpublished messages.
     fn left(world: &World) -> Vec<Left> {
         let left = |told| match told {
             ToExecutor::Unpublished { left, .. } => Some(left),
@@ -863,7 +869,7 @@ mod tests {
         assert_eq!(parted, expected);
     }
 
-    /// Else the changelog's end would be told with the first batch, before the second one is proved.
+    /// Otherwise the changelog's end would be reported with the first batch, before the second one is proved.
     #[test]
     fn the_batches_of_a_task_that_go_out_together_are_proved_together() {
         let mut world = world(vec![]);
@@ -886,7 +892,7 @@ mod tests {
         assert_eq!(world.told.try_iter().filter_map(batch).collect::<Vec<_>>(), [2, 2]);
     }
 
-    /// K stays where it is, and so does not tell whether they were committed.
+    /// K stays where it is, and so does not show whether they were committed.
     #[test]
     fn what_moves_no_offset_is_offered_until_it_is_committed() {
         for through in [Through::Log, Through::Database { epoch: 1 }] {

@@ -1,4 +1,4 @@
-//! The producers of a worker, which take turns, and how the one whose turn it is gets replaced.
+//! The producers of a worker, which take turns, and the replacement of one.
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::status::{Counter, Status};
@@ -34,7 +34,7 @@ impl Producers {
         }
     }
 
-    /// Lets the other one have its turn.
+    /// Gives the turn to the other producer.
     pub(crate) fn swap(&mut self) {
         if let Some(spare) = &mut self.spare {
             std::mem::swap(&mut self.sink, spare);

@@ -1,9 +1,11 @@
-//! What becomes of a task that fails alone: it must not hold up the others of its worker, nor be offered unchanged for ever.
+//! The handling of a task that fails alone: it must not hold up the others of its worker, nor be offered unchanged for
+//! ever.
 //!
-//! Whatever fails though the log answers is made smaller first, since a transaction that does not fit into its timeout never
-//! will: a publication is cut in halves, down to one input; what cannot be cut is decided again in smaller batches. What fails
-//! at its smallest, was decided again too often, or is bound for a topic that is gone, is put off: its task is taken over anew after a pause, by which the
-//! relay holds nothing of it meanwhile. At last the task halts, while the others go on.
+//! A publication that fails though the log answers is made smaller first, since a transaction that does not fit into
+//! its timeout never will: it is cut in halves, down to one input; one that cannot be cut is decided again in smaller
+//! batches. A publication that fails at its smallest, was decided again too often, or is bound for a topic that is gone,
+//! is put off: its task is taken over anew after a pause, so that the relay holds nothing of it meanwhile. At last the
+//! task halts, while the others go on.
 
 use crate::engine::mailbox::Left;
 use crate::engine::outbound::publication::Publication;
@@ -13,17 +15,17 @@ use crate::flow::record::TopicName;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How often the smallest transaction is tried before its task is put off.
+/// The number of tries of the smallest transaction before its task is put off.
 const TRIES: u32 = 4;
-/// The same for one that was put off before.
+/// The same number for a task that was put off before.
 const TRIES_AGAIN: u32 = 2;
-/// How long a topic may be gone before the tasks that write it halt: somebody may be about to make it anew.
+/// The time that a topic may be gone before the tasks that write it halt: somebody may be about to make it anew.
 const GONE_MAX: Duration = Duration::from_mins(2);
-/// How long anything else may fail that the others do not suffer from: a broker may be restored meanwhile.
+/// The time that any other failure may last from which the others do not suffer: a broker may be restored meanwhile.
 const FAILING_MAX: Duration = Duration::from_mins(30);
 
 impl Relay {
-    /// A topic that is written and does not exist. Where nobody answers, none.
+    /// A topic of the publication that does not exist; `None` also where nobody answers.
     pub(crate) fn missing_topic(&self, publication: &Publication) -> Option<TopicName> {
         let rows = publication.rows.iter().map(|outbound| &outbound.row.destination);
         let topics: BTreeSet<&TopicName> =
@@ -33,7 +35,8 @@ impl Relay {
         topics.iter().find(is_gone).map(|topic| (*topic).clone())
     }
 
-    /// A publication of one task failed although the log answers. `None`: it is to be offered once more as it is.
+    /// Handles the failure of one task's publication although the log answers. `None`: it is to be offered once more as
+    /// it is.
     pub(crate) fn reduce(&mut self, publication: &mut Publication, failures: u32, cause: &str) -> Option<Settled> {
         let size = publication.size(&self.pipeline);
         if publication.is_divisible(&self.pipeline) {
@@ -60,7 +63,7 @@ impl Relay {
             }
             return Some(Settled::Done);
         }
-        // One that was put off before has had its tries: the others of the worker wait meanwhile.
+        // A task that was put off before has had its tries: the others of the worker wait meanwhile.
         let tries = if self.troubles.is_of(publication) { TRIES_AGAIN } else { TRIES };
         (failures >= tries).then(|| {
             self.put_off(publication, cause, FAILING_MAX);

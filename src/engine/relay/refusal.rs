@@ -1,14 +1,15 @@
-//! What a topic refuses for good although it was decided: the message is found and becomes a dead letter
+//! Finds the message that a topic rejects permanently after it was decided, and replaces it by a dead letter
 //! (docs/traps.md#a-broker-refuses-whole-batches).
 //!
-//! Sizes are checked before the database commits, so it takes a topic whose settings changed since. A broker refuses whole
-//! batches, and names the culprit by chance only. So the limits are asked for anew, and what is above them is the culprit;
-//! where nothing is, the messages are sent once more in a transaction that is aborted, some and then fewer at a time, until
-//! one alone is refused. Nothing is torn apart for it: what was to be one transaction still is.
+//! Sizes are checked before the database commits, so this happens only if a topic's settings have changed since. A
+//! broker refuses whole batches, and names the culprit by chance only. So the limits are asked for anew, and messages
+//! above them are the culprits; where there are none, the messages are sent once more in a transaction that is aborted,
+//! some and then fewer at a time, until one alone is refused. The search never splits a transaction that must be
+//! published as one.
 //!
-//! A step without rows holds its messages in memory alone: the dead letter takes the place of its message at once. That of
-//! a step with rows goes into the outbox first, which the takeover does: else a successor would publish the message itself,
-//! should it become acceptable again. A changelog record has nothing that could stand for it; its partition halts.
+//! A step without rows holds its messages in memory alone: the dead letter takes the place of its message at once. The
+//! dead letter of a step with rows goes into the outbox first, at the takeover: otherwise a successor would publish the
+//! message itself, should it become acceptable again. Nothing can replace a changelog record; its partition halts.
 
 use crate::engine::mailbox::{Left, ToExecutor};
 use crate::engine::outbound::publication::{Part, Publication};
@@ -17,8 +18,8 @@ use crate::engine::relay::search::{Found, Search};
 use crate::ports::Fault;
 
 impl Relay {
-    /// A transaction of one task was refused with `detail`, and K says that it is still to be published. Puts dead letters
-    /// in the places of the messages that are to blame. The task halts where none is, or all are.
+    /// Replaces the messages that made their topics refuse a transaction of one task, with `detail`, by dead letters. K
+    /// says that the transaction is still to be published. The task halts where no message is to blame, or all are.
     pub(crate) fn replace_refused_messages(
         &mut self,
         publication: &mut Publication,

@@ -1,6 +1,6 @@
 //! Finds the message that its topic refuses for good, among those of a publication that was refused.
 //!
-//! A search changes nothing: what it sends, it sends in transactions that are aborted.
+//! A search changes nothing: it sends only in transactions that are aborted.
 
 use crate::engine::outbound::message::{bytes_of, dead_letter, dead_letter_for, is_dead_letter, send_row};
 use crate::engine::outbound::publication::{Outbound, Publication};
@@ -14,31 +14,31 @@ use crate::ports::sink::{Message, Sink};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-/// Into how many portions the suspects of one trial are cut: each costs a round trip, each trial a producer.
+/// The number of portions of one trial: each portion costs a round trip, each trial a producer.
 const PORTIONS: usize = 32;
 
-/// How often in a row a task's very first message may be found refused, before anything of it is published: where none is
-/// taken at all the topic is to blame, and a person has to mend it.
+/// The number of times in a row that a task's very first message may be found refused, before anything of it is
+/// published: where no message is taken at all the topic is to blame, and a person has to mend it.
 const FIRST_REFUSED_MAX: u32 = 3;
 
 /// The largest messages that topics take.
 pub(crate) type Limits = HashMap<TopicName, usize>;
 
-/// How the searches for what a task cannot publish went, since it last published.
+/// The searches for the refused messages of a task, since it last published.
 #[derive(Default)]
 pub(crate) struct Searches {
-    /// So many of the last ones found the first message refused.
+    /// How many searches in a row blamed the first message.
     pub(crate) first_refused: u32,
-    /// The last one found nothing.
+    /// Whether the last search found nothing.
     pub(crate) found_nothing: bool,
 }
 
-/// What a search found.
+/// The result of a search.
 pub(crate) enum Found {
     Nothing,
-    /// These are above the limits of their topics.
+    /// Messages above the limits of their topics.
     Large(Vec<(Place, OutboxRow)>),
-    /// One is refused although it is sent alone; `is_first` where none before it was taken.
+    /// A message that is refused although it is sent alone; `is_first` where none before it was taken.
     Refused {
         dead_letter: (Place, OutboxRow),
         is_first: bool,
@@ -46,7 +46,7 @@ pub(crate) enum Found {
 }
 
 impl Searches {
-    /// Notes another one; whether it is time to give up.
+    /// Notes another search. True when it is time to give up.
     pub(crate) fn note(&mut self, found: &Found) -> bool {
         let had_found_nothing = std::mem::replace(&mut self.found_nothing, matches!(found, Found::Nothing));
         self.first_refused =
@@ -55,12 +55,12 @@ impl Searches {
     }
 }
 
-/// Where a publication holds a message.
+/// The place of a message in a publication.
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
     /// Among its rows.
     Row(usize),
-    /// Beside them: a record that a step without rows sends on.
+    /// Among the records that a step without rows sends on.
     SentOn(usize),
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The limits of the topics that may be told, as of now; without those that cannot be asked for.
+    /// The current limits of the topics that the publication may write, without those that cannot be asked for.
     pub(crate) fn limits_of(&mut self, publication: &Publication) -> Limits {
         let mut topics = BTreeSet::new();
         for suspect in publication.suspects() {
@@ -136,7 +136,7 @@ impl Search<'_> {
             .collect()
     }
 
-    /// Finds what of `publication` is to blame, in transactions that come to nothing.
+    /// Finds the messages of `publication` that are to blame, in transactions that are aborted.
     ///
     /// # Errors
     /// `Fatal` of the producer.
@@ -161,7 +161,7 @@ impl Search<'_> {
         Ok(found.unwrap_or(Found::Nothing))
     }
 
-    /// The first of the suspects that is refused when it is sent alone, and why.
+    /// The first of the suspects that is refused when it is sent alone, and the reason.
     fn refused_alone(&mut self, suspects: &[Suspect<'_>]) -> Result<Option<(usize, String)>, Fault> {
         let mut range = 0..suspects.len();
         while !range.is_empty() {
@@ -174,8 +174,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Sends a range of the suspects in portions, each acknowledged before the next, in a transaction that comes to
-    /// nothing. Answers the portion that was refused.
+    /// Sends a range of the suspects in portions, each acknowledged before the next, in a transaction that is aborted.
+    /// Answers the portion that was refused.
     fn try_portions(
         &mut self,
         suspects: &[Suspect<'_>],
@@ -186,7 +186,7 @@ impl Search<'_> {
         let mut outcome = self.producers.sink.begin();
         for start in range.clone().step_by(length) {
             if outcome.is_err() {
-                break; // of another kind than a refusal it will show at the next attempt, too
+                break; // a fault that is no refusal shows at the next attempt, too
             }
             let portion = start..range.end.min(start + length);
             let mut sent = suspects.get(portion.clone()).into_iter().flatten();
@@ -205,7 +205,7 @@ impl Search<'_> {
 }
 
 impl Publication {
-    /// What may be refused and set apart: neither dead letters nor changelog records.
+    /// The messages that a dead letter may replace: neither dead letters nor changelog records.
     fn suspects(&self) -> Vec<Suspect<'_>> {
         let rows = self.rows.iter().map(|outbound| &outbound.row);
         let notices = rows.enumerate().filter(|(_, row)| !is_dead_letter(row));
@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    /// The letter of a message that was sent on goes behind what its own source said before it.
+    /// The dead letter of a message that was sent on goes behind the earlier messages of its own source.
     #[test]
     fn a_dead_letter_in_the_place_of_a_message_that_was_sent_on_stands_in_the_order_of_its_source() {
         let mut publication = Publication::default();

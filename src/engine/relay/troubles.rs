@@ -1,4 +1,4 @@
-//! Which tasks fail alone, since when, and how long each is put off.
+//! The tasks that fail alone: since when, and for how long each is put off.
 
 use crate::engine::outbound::publication::Publication;
 use crate::engine::protocol::ownership::{AssignmentId, Assignments};
@@ -11,11 +11,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 
-/// How often in a row a task is to decide its batch anew, smaller, before it is put off: halved so often, any batch has come
-/// down to one message, unless the worker's other tasks let it grow again meanwhile.
+/// Most times in a row that a task decides its batch anew, smaller, before it is put off: halved so often, any batch has
+/// come down to one message, unless the worker's other tasks let it grow again meanwhile.
 const REDUCTIONS_MAX: u32 = 20;
 
-/// Since when a task fails, and how often it was put off.
+/// The history of a failing task: the time of its first failure, and the number of times that it was put off.
 struct Trouble {
     assignment: AssignmentId,
     since: Duration,
@@ -28,11 +28,11 @@ struct Trouble {
 #[derive(Default)]
 pub(crate) struct Troubles(BTreeMap<TaskId, Trouble>);
 
-/// How a task that fails alone is put off.
+/// The answer for a task that is put off.
 pub(crate) struct PutOff {
-    /// Since it first failed.
+    /// The time since it first failed.
     pub(crate) waited: Duration,
-    /// When it is taken over again; `None` where it has failed for too long.
+    /// The time at which it is taken over again; `None` where it has failed for too long.
     pub(crate) until: Option<Duration>,
 }
 
@@ -42,7 +42,7 @@ impl Troubles {
         !self.0.is_empty() && publication.parts.iter().any(|part| self.0.contains_key(&part.task))
     }
 
-    /// Those tasks that have failed alone each to itself, behind the others.
+    /// Splits a publication: the tasks that have failed alone each get one of their own, behind the others.
     pub(crate) fn separate(&self, publication: Publication) -> Vec<Publication> {
         if !self.is_of(&publication) || publication.tasks().len() == 1 {
             return vec![publication];
@@ -96,7 +96,7 @@ impl Troubles {
         self.0.retain(|task, trouble| assignments.membership(*task, trouble.assignment).is_some());
     }
 
-    /// These tasks have published.
+    /// Forgets the tasks of a publication that succeeded.
     pub(crate) fn end(&mut self, publication: &Publication) {
         self.0.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
     }

@@ -1,13 +1,13 @@
-//! Repairs what a halt tells of: writes position and committed offset together, under the fence.
+//! Repairs a halted partition: writes position and committed offset together, under the fence.
 //!
-//! [`Repair::carry_out`] does what [`plan()`] planned: the group must have no members; the position's epoch is raised, so that
-//! a zombie's next batch is fenced; what was decided and lacks its announcement is announced, since its position will be
-//! passed; then both writes, in the plan's order. The plan tells what a crash in between leaves. No algorithm is ever run
-//! here.
+//! [`Repair::carry_out`] carries out the result of [`plan()`]: the group must have no members; the position's epoch is
+//! raised, so that a zombie's next batch is fenced; decided messages that are not published are published, since the
+//! position will pass them; then both writes, in the plan's order. The plan says how a crash in between is mended. No
+//! algorithm is ever run here.
 //!
-//! An instance that starts while it announces would announce the same at its takeover, and the late copy of one
-//! transaction's end could end the next one half-way (docs/protocol.md#the-late-request): so before each commit it asks
-//! again whether it is alone, and a producer whose requests were repeated in silence is replaced.
+//! An instance that starts while the repair publishes would publish the same at its takeover, and the late copy of one
+//! transaction's end could end the next one half-way (docs/protocol.md#the-late-request): so before each commit the
+//! repair asks again whether it is alone, and a producer whose requests were repeated in silence is replaced.
 
 pub mod plan;
 
@@ -29,12 +29,12 @@ use crate::ports::store::{Checkpoint, StoreId, Stores};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long one question to the log may take: longer than a dead producer's transaction keeps K pending.
+/// The bound on one question to the log: longer than a dead producer's transaction keeps K pending.
 const WAIT: Duration = Duration::from_secs(30);
-/// Most of one transaction, as in the relay.
+/// The bound on one transaction, as in the relay.
 const TRANSACTION: Size = Size { messages: 10_000, bytes: 16 << 20 };
 
-/// Opens a transactional producer, for announcements that lack.
+/// Opens a transactional producer, for messages that were not published.
 pub type SinkFactory = Box<dyn Fn() -> Result<Box<dyn Sink>, Fault>>;
 
 /// The adapters of a repair.
@@ -47,7 +47,7 @@ pub struct Tools {
     pub group: Arc<dyn Group>,
     /// The group's offsets.
     pub offsets: Box<dyn Offsets>,
-    /// What was announced.
+    /// The topics, to look up published messages.
     pub history: Box<dyn TopicHistory>,
     /// A producer under an id of its own.
     pub sink: SinkFactory,
@@ -58,15 +58,15 @@ pub struct Tools {
 pub enum Step {
     /// The position's epoch was raised.
     Fence,
-    /// Everything decided is announced.
+    /// Everything decided is published.
     Publish,
-    /// The position was written and the deed noted.
+    /// The position was written and the repair noted.
     WritePosition,
     /// K was committed.
     CommitOffset,
 }
 
-/// Told after each step.
+/// A function called after each step.
 pub type Observer<'a> = &'a mut dyn FnMut(Step) -> Result<(), Fault>;
 
 /// Repairs source partitions of one pipeline.
@@ -83,7 +83,7 @@ impl Repair {
         Self { topology, who, tools }
     }
 
-    /// What is known of a source partition now.
+    /// The present state of a source partition.
     ///
     /// # Errors
     /// `Retry` when a server did not answer; `Corrupt` when there is no such topic; `Fatal` when no step reads it.
@@ -104,7 +104,7 @@ impl Repair {
         Ok(Known { commit, is_stateful, position, committed, bounds, log_ids, partition_count })
     }
 
-    /// Plans with what is known now.
+    /// Plans by the present state.
     ///
     /// # Errors
     /// As [`Repair::look`]; the inner error is a refusal, a sentence for the operator.
@@ -113,11 +113,12 @@ impl Repair {
         Ok(plan(self.topology.name(), action, &known))
     }
 
-    /// Does what was `shown` to the operator. May be repeated after any failure, and changes nothing where all is done.
+    /// Carries out the plan that was `shown` to the operator. May be repeated after any failure, and changes nothing
+    /// where all is done.
     ///
     /// # Errors
-    /// `Fenced` when the group has members or something moved since it was shown: nothing was written, or what was written
-    /// is finished by the same command. `Retry` when a server did not answer.
+    /// `Fenced` when the group has members or something moved since it was shown: nothing was written, or the same
+    /// command finishes the work that was begun. `Retry` when a server did not answer.
     pub fn carry_out(
         &mut self,
         source: &TopicPartition,
@@ -200,7 +201,7 @@ impl Repair {
         observe(Step::CommitOffset)
     }
 
-    /// The group itself is asked, by writing K as it is: what a group of the newer protocol has for members is not told.
+    /// The group itself is asked, by writing K as it is: the members of a group of the newer protocol are not listed.
     fn require_no_members(&self, source: &TopicPartition) -> Result<(), Fault> {
         let members = self.tools.offsets.members(WAIT)?;
         if members > 0 {
@@ -225,7 +226,7 @@ impl Repair {
         .because(fault)
     }
 
-    /// Announces what was decided and lacks its announcement; the position is about to pass it.
+    /// Publishes messages that were decided and not published; the position is about to pass them.
     fn publish(
         &mut self,
         source: &TopicPartition,
@@ -253,7 +254,7 @@ impl Repair {
         sent
     }
 
-    /// An error leaves what was sent in doubt; the next run looks it up by id.
+    /// An error leaves the messages in doubt; the next run looks them up by id.
     fn send(
         &mut self,
         sink: &mut dyn Sink,
@@ -278,7 +279,7 @@ impl Repair {
         Ok(())
     }
 
-    /// Whether nobody of the group has come since the position was fenced.
+    /// Checks that no member of the group has come since the position was fenced.
     fn require_alone(&mut self, source: &TopicPartition, epoch: Option<i64>) -> Result<(), Fault> {
         self.require_no_members(source)?;
         let Some(positions) = &mut self.tools.positions else { return Ok(()) };
@@ -289,7 +290,7 @@ impl Repair {
     }
 }
 
-/// How many of the rows, from the first on, go into one transaction; one at least.
+/// The number of rows, from the first on, that fit into one transaction; at least one.
 fn fitting(pipeline: &str, rows: &[OutboxRow]) -> usize {
     let mut bytes = 0;
     let is_beyond = |row: &OutboxRow| {
@@ -313,11 +314,13 @@ pub fn sub_topology<'t>(topology: &'t Topology, source: &TopicPartition) -> Resu
     })
 }
 
-/// Empties the stores of the task that reads `source`, and lets them begin at their changelogs' starts, wherever those are:
-/// the next start makes them what the changelogs still hold. Answers each store with the offset that it begins at.
+/// Empties the stores of the task that reads `source`, and lets them begin at their changelogs' starts, wherever those
+/// are: the next start rebuilds them from the records that the changelogs still hold. Answers each store with the
+/// offset that it begins at.
 ///
 /// # Errors
-/// `Fatal` when the task keeps no state, or when the stores are open elsewhere; otherwise what a server or disk said.
+/// `Fatal` when the task keeps no state, or when the stores are open elsewhere; otherwise the fault of a server or a
+/// disk.
 pub fn rebuild(
     topology: &Topology,
     source: &TopicPartition,

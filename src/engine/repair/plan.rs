@@ -1,10 +1,10 @@
-//! What a repair comes to. Pure: from what is known of one source partition and what the operator wants it makes the position
+//! The plan of a repair. Pure: from the state of one source partition and the operator's action it makes the position
 //! and the committed offset as they are to be, or a refusal.
 //!
-//! Between the two writes a crash leaves numbers that halt at the next takeover, or that are right already, and the same
-//! command finishes the work. That is why the database comes first, with P = D (a K elsewhere then contradicts it), except
-//! where the rows shall catch up with K: K is then the only place that knows how far the announcements go, and is written
-//! before D goes back.
+//! A crash between the two writes leaves numbers that halt at the next takeover, or that are right already, and the
+//! same command finishes the work. That is why the database comes first, with P = D (a K elsewhere then contradicts
+//! it), except where the rows shall catch up with K: then K alone knows how far the messages are published, and is
+//! written before D goes back.
 //!
 //! A step without rows has no position: there K alone is written.
 
@@ -17,14 +17,14 @@ use crate::ports::rows::Position;
 use crate::ports::source::{Bounds, Committed, LogIds};
 use std::fmt;
 
-/// Where to.
+/// The target of a repair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// This offset is the next one.
     Offset(NextOffset),
-    /// The log's start, as it is then.
+    /// The log's start at the time of the repair.
     Start,
-    /// The log's end, as it is then.
+    /// The log's end at the time of the repair.
     End,
 }
 
@@ -38,16 +38,16 @@ impl fmt::Display for Target {
     }
 }
 
-/// What becomes of announcements that were made before.
+/// The handling of messages that were published before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outputs {
-    /// They are made again.
+    /// They are published again.
     Emit,
-    /// They are not.
+    /// They are not published again.
     Suppress,
 }
 
-/// What the operator wants.
+/// The operator's action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// K decides.
@@ -58,15 +58,15 @@ pub enum Action {
     Reset {
         /// The next offset.
         to: Target,
-        /// Must be told where records are taken again.
+        /// Must be given where records are taken again.
         outputs: Option<Outputs>,
     },
     /// The rows catch up with K.
     Replay {
-        /// Whether what was announced is announced again.
+        /// Whether published messages are published again.
         outputs: Outputs,
     },
-    /// Both go forward; what lies before has no effect.
+    /// Both go forward; the records before have no effect.
     Skip {
         /// The next offset.
         to: Target,
@@ -89,7 +89,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// What is known of one source partition.
+/// The state of one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The commit of its step.
@@ -102,33 +102,33 @@ pub struct Known {
     pub committed: Option<Committed>,
     /// L and H.
     pub bounds: Bounds,
-    /// The log as it is now.
+    /// The ids of the present log.
     pub log_ids: LogIds,
     /// Partition count of the topic.
     pub partition_count: i32,
 }
 
-/// What is to be done to one source partition.
+/// The plan for one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The position as it is to be, but for its epoch; `None` where the step has no rows.
+    /// The position to write, but for its epoch; `None` where the step has no rows.
     pub position: Option<Position>,
-    /// K as it is to be, with the position's present epoch.
+    /// The K to write, with the position's present epoch.
     pub committed: Committed,
-    /// Half-open: decided inputs whose announcements are looked up first, and made where they lack.
+    /// Half-open: decided inputs whose messages are looked up first, and published where they are missing.
     pub unpublished: (NextOffset, NextOffset),
-    /// As [`excused`](crate::ports::repair::Deed::excused).
+    /// The inputs of [`excused`](crate::ports::repair::Deed::excused).
     pub excused: (NextOffset, NextOffset),
     /// K is written before the position.
     pub is_group_first: bool,
-    /// Everything is so already.
+    /// Position and K are as planned already.
     pub is_done: bool,
 }
 
 /// Plans. Pure.
 ///
 /// # Errors
-/// A sentence for the operator: why it is refused, and what to do instead.
+/// A sentence for the operator: the reason of the refusal, and the command to use instead.
 pub fn plan(pipeline: &str, action: Action, known: &Known) -> Result<Plan, String> {
     match known.commit {
         CommitKind::Rows => Rowed { pipeline, known }.plan(action),
@@ -167,13 +167,13 @@ impl Rowed<'_> {
         }
     }
 
-    /// K where it is ours.
+    /// K, if this pipeline wrote it.
     fn our_k(&self) -> Option<NextOffset> {
         let ours = self.known.committed.as_ref().filter(|k| is_ours(self.pipeline, k));
         ours.map(|k| k.next_offset)
     }
 
-    /// Stores have what was committed and cannot follow their rows back.
+    /// Refuses for stores: they hold committed state and cannot follow their rows back.
     fn without_stores(&self) -> Result<(), String> {
         if self.known.is_stateful {
             return Err(
@@ -202,7 +202,7 @@ impl Rowed<'_> {
         Err("the position belongs to another topic or cluster; `reset --to start` begins with this one".into())
     }
 
-    /// The position at `at` in the log as it is now.
+    /// The position at `at` in the present log.
     fn at(&self, at: NextOffset, published: NextOffset, incarnation: i32) -> Position {
         Position {
             epoch: self.known.position.as_ref().map_or(1, |position| position.epoch),
@@ -215,7 +215,7 @@ impl Rowed<'_> {
         }
     }
 
-    /// Both numbers go to `position`'s, the database first.
+    /// Both offsets go to that of `position`, the database first.
     fn together(&self, position: Position, excused: (NextOffset, NextOffset)) -> Plan {
         let marks = self.known.is_stateful.then(|| accepted(None, self.known.partition_count, None));
         let committed = our_committed(self.pipeline, position.epoch, position.next_offset, marks.as_deref());
@@ -231,7 +231,7 @@ impl Rowed<'_> {
     ) -> Plan {
         let unpublished = self.known.position.as_ref().map_or((NextOffset(0), NextOffset(0)), |before| {
             let (d, p) = (before.next_offset, before.published);
-            // A K of ours beyond D in the same log: all that D counts was announced before the database went back.
+            // A K of ours beyond D in the same log: every message before D was published before the database went back.
             let is_published = |k: &NextOffset| *k >= p && (*k <= d || self.is_same_log(before));
             (self.our_k().filter(is_published).map_or(p, |k| k.min(d)), d)
         });
@@ -282,7 +282,7 @@ impl Rowed<'_> {
         let before = self.known.position.as_ref();
         let is_same_log = before.is_none_or(|position| self.is_same_log(position));
         let d = before.map_or_else(|| k.unwrap_or(to), |position| position.next_offset);
-        // Everything below was announced, or will have been before the position moves.
+        // Everything below was published, or will have been before the position moves.
         let published = if is_same_log { k.map_or(d, |k| k.max(d)) } else { to };
         let is_again = to < published.min(self.known.bounds.end);
         if is_again || !is_same_log || to < d {
@@ -303,7 +303,7 @@ impl Rowed<'_> {
                 Err("nothing of this log was announced, so there is nothing to suppress".into())
             }
             _ => {
-                // Ids of a log that is gone, or of announcements that the outbox still has, must not come again.
+                // Ids of a log that is gone, or of messages that the outbox still has, must not come again.
                 let raise = before.is_some_and(|position| !is_same_log || to < position.next_offset);
                 let incarnation = before.map_or(0, |position| position.incarnation).saturating_add(i32::from(raise));
                 let excused = if is_same_log { (to.min(d), to.max(published)) } else { (to, to) };
@@ -389,9 +389,10 @@ fn plan_log(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
         }
     };
     resolve(Target::Offset(to), *bounds)?;
-    // A count of before tells which partitions were there from the beginning.
+    // An earlier count says which partitions were there from the beginning.
     let begun_with = committed.as_ref().and_then(partition_count).unwrap_or(known.partition_count);
-    // What disks remember was committed: no further than the log goes, or K went before. Of a K that is gone nobody knows.
+    // Offsets that disks remember were committed: no further than the log goes, or K went before. Of a K that is gone
+    // nobody knows.
     let was = committed.as_ref().filter(|k| is_ours(pipeline, k)).map_or(SetBack::FromAnywhere, |k| {
         SetBack::From(k.next_offset.max(bounds.end)).max(set_back(k).unwrap_or(SetBack::From(to)))
     });
@@ -408,7 +409,7 @@ mod tests {
 
     const PIPELINE: &str = "p";
 
-    /// P, D and K of a log from 0 to 20 that is the one the position was made in.
+    /// P, D and K of a log from 0 to 20, in which the position was made.
     fn known(published: i64, decided: i64, committed: i64) -> Known {
         let log_ids = LogIds { cluster_id: "c".into(), topic_id: "t".into() };
         let position = Position {
