@@ -40,11 +40,11 @@ pub struct AuditReport {
     pub row_versions: Option<i64>,
     /// Notices and dead letters decided since the pipeline began.
     pub announced: i64,
-    /// Of these, dead letters.
+    /// Dead letters among these.
     pub dead_letters: i64,
     /// Outbox rows kept.
     pub outbox_rows: usize,
-    /// Of these, rows that must be in their topics: below K.
+    /// Rows among these that must be in their topics: below K.
     pub published: usize,
     /// Messages of this pipeline found in the topics.
     pub in_topics: usize,

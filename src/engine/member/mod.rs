@@ -61,15 +61,15 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Reads whole topics.
     pub history: Option<HistoryFactory>,
-    /// Where keyed state lies; needed where a step has stores.
+    /// The stores' adapter; needed where a step has stores.
     pub stores: Option<Arc<dyn Stores>>,
     /// Reads changelogs; needed where a step has stores.
     pub changelogs: Option<ChangelogFactory>,
     /// Ends what dead instances left open; without one, their transactions' timeouts do.
     pub fencer: Option<Arc<dyn Fencer>>,
-    /// Where is noted which records are in hand; without one, a record that kills the process does so for ever.
+    /// The note of the records in hand; without one, a record that kills the process does so for ever.
     pub note: Option<Arc<dyn Note>>,
-    /// Who we are, for people: goes into claimed positions.
+    /// The name of this process, for people: goes into claimed positions.
     pub owner: String,
 }
 
@@ -184,8 +184,8 @@ impl Member {
         self.queries.clone()
     }
 
-    /// Does everything that is due, in this thread: one poll that waits for nothing, then each executor and relay once.
-    /// True when something was done.
+    /// Does everything that is due, in this thread: one poll without waiting, then each executor and relay once. True
+    /// when something was done.
     ///
     /// # Errors
     /// `Fatal`: this member is dead, as a process would be.
@@ -193,10 +193,10 @@ impl Member {
         self.step_parts(true)
     }
 
-    /// As [`Member::step`], with relays that are busy elsewhere: what is handed over to them waits.
+    /// [`Member::step`] with relays that are busy elsewhere: publications handed over to them wait.
     ///
     /// # Errors
-    /// As [`Member::step`].
+    /// The errors of [`Member::step`].
     #[doc(hidden)]
     pub fn step_without_relays(&mut self) -> Result<bool, Fault> {
         self.step_parts(false)
@@ -223,7 +223,7 @@ impl Member {
         Ok(is_busy)
     }
 
-    /// Steps the workers alone: what a process does whose polling thread has not heard yet that its partitions moved.
+    /// Steps the workers alone, like a process whose polling thread has not heard yet that its partitions moved.
     ///
     /// # Errors
     /// `Fatal` as in [`Member::step`].
@@ -235,7 +235,7 @@ impl Member {
         Ok(())
     }
 
-    /// Leaves the group after publishing what is committed, in this thread.
+    /// Leaves the group after publishing everything that is committed, in this thread.
     ///
     /// # Errors
     /// `Fatal` as in [`Member::step`].
@@ -280,7 +280,7 @@ fn limits(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName,
     topology.outputs().into_iter().map(limit).collect()
 }
 
-/// Steps the workers until they have given up what was revoked, in this thread.
+/// Steps the workers until they have given up the revoked tasks, in this thread.
 fn drain_inline(workers: &mut [Worker], acks: &Receiver<()>, count: usize, outcome: &mut Result<(), Fault>) {
     let mut seen = 0;
     // Bounded: an executor takes its inbox in one step and a relay publishes in one more; doubts may add a few.
@@ -312,7 +312,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A worker that hangs, and with it a polling thread, must not outlast the grace period of whoever stops the process.
+    /// A worker that hangs, and with it a polling thread, must not outlast the grace period of the process.
     #[test]
     fn a_revoke_has_one_bound_for_all_workers_and_a_shorter_one_at_the_end_of_the_process() {
         let clock = SystemClock::default();
@@ -348,7 +348,8 @@ mod tests {
         drop(hold);
     }
 
-    /// Knows only what is held back, and where it was started; a start at 3 fails the first time.
+    /// A source that knows only which inputs are held back, and the positions of starts; a start at 3 fails the first
+    /// time.
     #[derive(Default)]
     struct Held(Vec<&'static str>, Vec<NextOffset>);
 
@@ -389,7 +390,8 @@ mod tests {
         }
     }
 
-    /// Whose records came next would be told as those of a start that nobody waits for, and dropped for ever.
+    /// Otherwise the records that came next would carry the number of a start that nobody waits for, and be dropped for
+    /// ever.
     #[test]
     fn a_start_that_failed_is_forgotten_once_its_task_has_a_newer_one() {
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
@@ -408,7 +410,7 @@ mod tests {
         assert!(router.start(&mut source, &mut waiting, [start(2, 5)].into_iter()));
         assert!(!router.start(&mut source, &mut waiting, [].into_iter()));
         assert_eq!((source.1, router.placed[&task].delivery), (vec![NextOffset(3), NextOffset(5)], 2));
-        // One that comes late, of an assignment that is gone, takes nothing away.
+        // A late one, of an assignment that is gone, takes nothing away.
         router.assignments.remove(&[task]);
         let assignment = router.assignments.assign(&[task], Membership::new("p", "m", 2, None).unwrap())[0].1;
         let (mut source, mut waiting) = (Held::default(), Starts::default());

@@ -1,4 +1,4 @@
-//! Gives every part of a member its thread; what the polling thread does.
+//! Gives every part of a member its thread; and the work of the polling thread.
 
 use crate::engine::mailbox::ToSource;
 use crate::engine::member::router::{Guided, Router, Starts};
@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long one poll waits for records: the longest that a finished takeover waits to be started.
+/// The bound on one poll's wait for records: the longest that a finished takeover waits to be started.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long the workers may take, once the process is to end, to publish what is committed: the next owner does the rest.
+/// The time that the workers have, once the process is to end, to publish everything that is committed: the next owner
+/// publishes the remainder.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// The polling thread's business.
+/// The polling thread.
 pub(super) struct Poller {
     pub(super) source: Box<dyn Source>,
     pub(super) router: Router,
@@ -38,7 +39,7 @@ impl Poller {
     pub(super) fn run(self) -> Result<(), Fault> {
         let Self { source, router, commands, starts, queries, settings, status, shared, stops } = self;
         let within = settings.revoke_within;
-        // The same serving code as in one thread; the workers are elsewhere.
+        // The same serving code as in one thread; the workers have threads of their own.
         let mut member = Member {
             source,
             router,
@@ -63,8 +64,8 @@ impl Poller {
     }
 }
 
-/// Waits for the word of each worker: at most `within` for all of them together, and where the process is to end at most
-/// `stop_within` from then on.
+/// Waits for the acknowledgement of each worker: at most `within` for all of them together, and where the process is to
+/// end at most `stop_within` from then on.
 pub(super) fn wait_for(
     acks: &Receiver<()>,
     count: usize,

@@ -1,4 +1,4 @@
-//! Where records and events of the group go: to the workers that have the tasks. Lives on the polling thread.
+//! The router of records and events of the group: to the workers that have the tasks. Lives on the polling thread.
 
 use crate::engine::mailbox::{Inboxes, ToExecutor, ToSource};
 use crate::engine::protocol::ownership::Assignments;
@@ -12,14 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// About so many bytes may wait in front of one task, so that large records do not take the memory that `queued_records` of
-/// them would: as if all that waits were as large as the largest of it, of whichever input, since small ones come beside them.
+/// The bytes that may wait in front of one task, roughly, so that large records do not take the memory that
+/// `queued_records` of them would. Every waiting record counts as large as the largest, of whichever input, since small
+/// ones come beside large ones.
 pub(super) const QUEUED_BYTES: usize = 32 << 20;
 
 /// Starts that are not done yet, one a task.
 pub(super) type Starts = BTreeMap<TaskId, ToSource>;
 
-/// Where records and group events go. Lives on the polling thread.
+/// The router of records and group events. Lives on the polling thread.
 pub(super) struct Router {
     pub(super) assignments: Arc<Assignments>,
     pub(super) inboxes: Inboxes,
@@ -39,10 +40,10 @@ pub(super) struct ExecutorHandle {
 pub(super) struct Placed {
     pub(super) executor: usize,
     pub(super) queued: Arc<AtomicUsize>,
-    /// Bytes of a record, as the largest of what waits has on average.
+    /// Bytes of a record, by the chunk with the largest average among the waiting ones.
     pub(super) record_bytes: usize,
     pub(super) is_held: bool,
-    /// Of which start the records are that come now; 0 before the first.
+    /// The number of the start to which the next records belong; 0 before the first.
     pub(super) delivery: u64,
 }
 
@@ -50,7 +51,7 @@ impl Router {
     pub(super) fn assigned(&mut self, tasks: &[TaskId], membership: Membership) {
         self.status.set_member(true);
         for (task, assignment) in self.assignments.assign(tasks, membership) {
-            // The worker with the fewest tasks; a task never moves between workers.
+            // The worker with the fewest tasks takes it; a task never moves between workers.
             let Some((number, executor)) =
                 self.executors.iter_mut().enumerate().min_by_key(|(_, executor)| executor.tasks)
             else {
@@ -65,7 +66,7 @@ impl Router {
         }
     }
 
-    /// Takes the tasks from their workers, waits (by `wait`) until what they had committed is published, and only then
+    /// Takes the tasks from their workers, waits (by `wait`) until their committed batches are published, and only then
     /// lets go of the membership.
     pub(super) fn revoked(&mut self, tasks: &[TaskId], wait: impl FnOnce(&Receiver<()>, usize)) {
         failpoint!(K15, if !tasks.is_empty());
@@ -116,8 +117,8 @@ impl Router {
         }
     }
 
-    /// Starts what is told and what could not be started before. Of each task only the last one counts: where an earlier one
-    /// failed, its records would be nobody's. True when something was started.
+    /// Begins the new starts and those that failed before. Only the last one of each task counts: if an earlier one was
+    /// tried again, its records would belong to no start. True when something was started.
     pub(super) fn start(
         &mut self,
         source: &mut dyn Source,
@@ -126,7 +127,7 @@ impl Router {
     ) -> bool {
         for start in told {
             let ToSource::Start { task, assignment, .. } = &start;
-            // One of an assignment that is gone says nothing, however late it comes.
+            // A start of an assignment that is gone counts for nothing, however late it comes.
             if self.assignments.membership(*task, *assignment).is_some() {
                 waiting.insert(*task, start);
             }
@@ -151,8 +152,8 @@ impl Router {
         has_started
     }
 
-    /// From here on the records of `task` are those of its start number `delivery`; what came before is flushed. A start
-    /// releases what was held.
+    /// Gives the records of `task` the start number `delivery` from here on; earlier ones are flushed. A start releases
+    /// held inputs.
     pub(super) fn delivers(&mut self, task: TaskId, delivery: u64) {
         if let Some(placed) = self.placed.get_mut(&task) {
             placed.delivery = delivery;

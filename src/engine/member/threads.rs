@@ -1,4 +1,4 @@
-//! A running member: its threads, and how they end.
+//! A running member: its threads, and their end.
 
 use crate::engine::status::{Counter, Status};
 use crate::ports::Fault;
@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often it is looked whether what is waited for has come.
+/// The time between two looks at something that is waited for.
 pub(super) const STEP: Duration = Duration::from_millis(10);
 
-/// How long the polling thread may take to leave the group: the above, and an answer of its coordinator.
+/// The time that the polling thread has to leave the group: the bound above, and an answer of its coordinator.
 pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
-/// What all threads of a running member share.
+/// The parts that all threads of a running member share.
 pub(super) struct Shared {
     pub(super) is_stopping: AtomicBool,
     pub(super) is_killed: AtomicBool,
@@ -76,10 +76,10 @@ impl Running {
         self.shared.is_stopping.store(true, Ordering::Release);
     }
 
-    /// Ends the member as SIGKILL ends a process: nothing more is published, closed or said. The group notices when the
-    /// session times out, and an open transaction stays open until a successor starts. Returns at once; each thread ends
-    /// when it next looks up, and one within a call to a server finishes that call. Until [`Running::join`] has seen the
-    /// end of the polling thread, it may still answer a rebalance, which a dead process does not.
+    /// Ends the member as SIGKILL ends a process: nothing more is published, closed or logged. The group notices when
+    /// the session times out, and an open transaction stays open until a successor starts. Returns at once; each thread
+    /// ends at its next check, and a thread within a call to a server finishes that call. Until [`Running::join`] has
+    /// seen the end of the polling thread, it may still answer a rebalance, which a dead process does not.
     pub fn kill(&self) {
         self.shared.is_killed.store(true, Ordering::Release);
         self.shared.is_stopping.store(true, Ordering::Release);
@@ -98,13 +98,13 @@ impl Running {
         self.status.value(Counter::Polls)
     }
 
-    /// Waits until the member has ended, at most `within`: whoever waits for a dead server is left behind, and must not keep
-    /// the process. The polling thread is given 15 s in any case.
+    /// Waits until the member has ended, at most `within`: a thread that waits for a dead server is left behind, and
+    /// must not keep the process. The polling thread is given 15 s in any case.
     ///
     /// # Errors
     /// The fault that ended it.
     pub fn join(mut self, within: Duration) -> Result<(), Fault> {
-        // The workers end once the poller has told them.
+        // The workers end once the poller has ended their inboxes.
         let mut waited = Duration::ZERO;
         while self.poll.as_ref().is_some_and(|poll| !poll.is_finished()) && waited < within.max(CLOSE_WITHIN) {
             std::thread::sleep(STEP);

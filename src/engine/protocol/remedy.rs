@@ -54,7 +54,7 @@ impl Place<'_> {
         Choice { command: Some(command.trim_end().into()), effect }
     }
 
-    /// As [`Place::command`] with `--to` an offset that is perhaps not known.
+    /// The command of [`Place::command`] with `--to` an offset that is perhaps not known.
     fn to(&self, verb: &str, offset: Option<NextOffset>, rest: &str, effect: &'static str) -> Option<Choice> {
         let offset = offset?;
         Some(self.command(verb, format!("--to {offset} {rest}").trim_end(), effect))

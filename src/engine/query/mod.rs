@@ -1,10 +1,10 @@
-//! Reads of stores from outside the pipeline: by key, by prefix, and how much they hold. Nothing here changes anything.
+//! Reads of stores from outside the pipeline: by key, by prefix, and their sizes. Nothing here changes anything.
 //!
 //! A store belongs to its worker, so a question travels to it through the worker's inbox. Between two batches a worker
 //! answers at most one slice of a bounded number of keys and bytes, so that reads never keep it from committing; a long
-//! answer is made of many slices, which are put together on the thread that asks, and a question that nobody waits for any
-//! more is dropped. What is told is proved: committed in the changelog, and what a crash at that moment would leave. A value
-//! that is still on its way is not seen, so a reader never sees one that is taken back.
+//! answer is made of many slices, which are put together on the asking thread, and a question that nobody waits for any
+//! more is dropped. Answers contain only proved state: committed in the changelog, and what would survive a crash right
+//! now. A value that is still on its way is not seen, so a reader never sees one that is taken back.
 //!
 //! Each process answers for the partitions that it owns and names the owners of the others.
 
@@ -29,11 +29,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// How long all workers together may take for one answer: longer than any batch.
+/// The bound on one answer of all workers together: longer than any batch.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long the log may take to say how many partitions a topic has, or who owns them.
+/// The bound on the log's answer about the partition count of a topic, or the owners of its partitions.
 const ASK: Duration = Duration::from_secs(2);
-/// How long the owners are taken to be as the group last told; and once an answer has cast doubt on it.
+/// The time for which the group's answer about the owners counts; shorter once a failure has cast doubt on it.
 const OWNERS_KEPT: Duration = Duration::from_secs(5);
 const OWNERS_DOUBTED: Duration = Duration::from_secs(1);
 /// The slices of one answer, shared out among the partitions; each has at least one.
@@ -49,16 +49,16 @@ pub struct Queries {
     heard: Arc<Heard>,
 }
 
-/// What the log has told: asked once, or seldom.
+/// The answers of the log: asked once, or seldom.
 #[derive(Default)]
 struct Heard {
-    /// Partition counts as first heard: where one changes, stateful tasks halt.
+    /// Partition counts of the first answer: where one changes, stateful tasks halt.
     counts: Mutex<HashMap<TopicName, i32>>,
     cluster_id: OnceLock<String>,
     owners: Mutex<Owners>,
 }
 
-/// Who owns what, as the group last told.
+/// The owners of partitions, by the group's last answer.
 #[derive(Default)]
 struct Owners {
     asked_at: Option<Duration>,
@@ -84,11 +84,11 @@ impl Queries {
         stores.map(|store| store.name.to_string()).collect()
     }
 
-    /// Reads what this process owns of a store. Blocks until its workers have answered, at most a few seconds, or until
-    /// `is_gone` says that nobody waits for the answer any more.
+    /// Reads the partitions of a store that this process owns. Blocks until its workers have answered, at most a few
+    /// seconds, or until `is_gone` says that nobody waits for the answer any more.
     ///
     /// # Errors
-    /// [`Refusal`]: nothing is told.
+    /// [`Refusal`]: there is no answer.
     pub fn read(&self, store: &str, wanted: &Wanted, is_gone: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
         let place = self.place(store).ok_or_else(|| Refusal::UnknownStore { known: self.stores() })?;
         let count = self.count(&place.sub.lead)?;
@@ -116,8 +116,8 @@ impl Queries {
         Ok(inquiry.reading)
     }
 
-    /// Where the owners of these partitions of a store can be asked, as they told the group. A partition is left out that
-    /// nobody owns, or whose owner told nothing. The group is asked every few seconds at most.
+    /// The addresses of the owners of these partitions of a store, as they gave them to the group. A partition is left
+    /// out that nobody owns, or whose owner gave no address. The group is asked every few seconds at most.
     #[must_use]
     pub fn owners(&self, store: &str, partitions: &[i32]) -> BTreeMap<i32, String> {
         let Some(place) = self.place(store) else { return BTreeMap::new() };
@@ -140,7 +140,7 @@ impl Queries {
         partitions.iter().filter_map(address).collect()
     }
 
-    /// An owner was asked in vain: the group is asked anew before long.
+    /// Notes that an owner did not answer: the group is asked anew before long.
     pub fn doubt_owners(&self) {
         self.heard.owners.lock().unwrap_or_else(PoisonError::into_inner).is_doubtful = true;
     }
@@ -177,21 +177,21 @@ struct Inquiry<'a> {
     place: Place<'a>,
     until: Duration,
     is_gone: &'a dyn Fn() -> bool,
-    /// Workers drop what is asked for it once it has gone.
+    /// Workers drop its questions once it has gone.
     is_open: Arc<()>,
     reading: Reading,
 }
 
-/// Where one partition's answer will come from.
+/// The channel of one partition's answers.
 type Answers = Receiver<Result<Answer, Fault>>;
 
 impl Inquiry<'_> {
-    /// The partitions that may have one of `keys` are asked all at once.
+    /// Asks all partitions that may have one of `keys` at once.
     fn keys(&mut self, keys: &[Vec<u8>], count: i32) -> Result<(), Refusal> {
         let hash = self.place.hash();
         let mut by_partition: BTreeMap<i32, Vec<Vec<u8>>> = BTreeMap::new();
         for key in keys {
-            // A hash of the user's own may name a partition that is none, or panic.
+            // A hash of the user's may name a partition that does not exist, or panic.
             let home =
                 hash.as_ref().and_then(|hash| hash.place(key, count).ok()).filter(|home| (0..count).contains(home));
             let homes = home.map_or(0..count, |home| home..home + 1);
@@ -205,7 +205,7 @@ impl Inquiry<'_> {
         self.all((0..count).map(|number| (Partition(number), Asked::Size)).collect())
     }
 
-    /// Asks partitions that each answer in one go.
+    /// Asks partitions each of which answers in one go.
     fn all(&mut self, asked: Vec<(Partition, Asked)>) -> Result<(), Refusal> {
         let asked: Vec<(Partition, Option<Answers>)> =
             asked.into_iter().map(|(partition, asked)| (partition, self.ask(partition, asked))).collect();
@@ -222,7 +222,7 @@ impl Inquiry<'_> {
         Ok(())
     }
 
-    /// Partition by partition and slice by slice; what the page cannot hold is not asked for.
+    /// Asks partition by partition and slice by slice, but not for more than the page can hold.
     fn page(&mut self, from: &[u8], end: Option<Vec<u8>>, count_max: usize, count: i32) -> Result<(), Refusal> {
         let slices = (SLICES / usize::try_from(count).unwrap_or(1).max(1)).max(1);
         let mut page = Page { end, ..Page::default() };
@@ -235,7 +235,8 @@ impl Inquiry<'_> {
                 let asked = Asked::Slice { from, to: page.end.clone(), count_max };
                 let Some(answers) = self.ask(partition, asked) else { break };
                 let Some((found, next)) = self.hear(partition, &answers, slice == 0)? else {
-                    // Lost on the way: what was told of it is a part of something that cannot be told.
+                    // The partition was lost on the way: its entries so far are part of an answer that cannot be
+                    // completed.
                     page.entries.retain(|(_, number), _| *number != partition.0);
                     self.reading.partitions.retain(|standing| standing.partition != partition.0);
                     break;
@@ -263,13 +264,13 @@ impl Inquiry<'_> {
         };
         let (answer, answers) = bounded(1);
         let is_open = Arc::downgrade(&self.is_open);
-        // Where the worker has ended, so have the answers.
+        // If the worker has ended, its channel of answers has ended too.
         let _ = inbox.send(ToExecutor::Query(Question { task, store: self.place.store, asked, answer, is_open }));
         Some(answers)
     }
 
-    /// Waits for an answer and notes how far the partition has come, where it is the first of it: what the later slices
-    /// tell has come at least as far.
+    /// Waits for an answer and notes the partition's progress, where the answer is the first of it: later slices have
+    /// come at least as far.
     fn hear(&mut self, partition: Partition, answers: &Answers, is_first: bool) -> Result<Option<Slice>, Refusal> {
         let left = self.until.saturating_sub(self.queries.clock.elapsed());
         let wait = if (self.is_gone)() { Duration::ZERO } else { left };

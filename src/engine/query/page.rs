@@ -4,15 +4,15 @@ use crate::engine::state::question::Found;
 use crate::flow::record::Partition;
 use std::collections::BTreeMap;
 
-/// An answer ends with about so many bytes of keys and values.
+/// The number of bytes of keys and values after which an answer ends, roughly.
 const ANSWER_BYTES: usize = 8 << 20;
 
-/// The first keys of what has been told so far, over all partitions.
+/// The first keys of the answers so far, over all partitions.
 #[derive(Default)]
 pub(super) struct Page {
     pub(super) entries: BTreeMap<(Vec<u8>, i32), Vec<u8>>,
     pub(super) bytes: usize,
-    /// Keys from here on are not told.
+    /// Keys from here on are left out.
     pub(super) end: Option<Vec<u8>>,
     pub(super) next: Option<Vec<u8>>,
 }
@@ -27,7 +27,7 @@ impl Page {
             let Some(((last, _), _)) = self.entries.last_key_value() else { return };
             let is_only = self.entries.first_key_value().is_some_and(|((first, _), _)| first == last);
             if is_only {
-                return; // one key is told, wherever and however large it is, or the reader would not get on
+                return; // the first key is kept, however large it is, or the reader would not get on
             }
             let last = last.clone();
             self.end_at(last);

@@ -1,4 +1,4 @@
-//! A store in its pipeline: how its keys are spelt, and in which partitions they may lie.
+//! A store in its pipeline: the spelling of its keys, and the partitions in which they may lie.
 
 use crate::engine::query::reading::{Entry, Refusal, from_hex, to_hex};
 use crate::engine::state::question::Found;
@@ -20,30 +20,30 @@ pub(super) struct Place<'a> {
     pub(super) topology: &'a Topology,
     pub(super) sub_topology: usize,
     pub(super) sub: &'a SubTopology,
-    /// Its place among the step's stores.
+    /// Its number among the step's stores.
     pub(super) store: usize,
 }
 
 impl Place<'_> {
-    /// Whether it is an aggregate's own store, which is the first of the step's. Others, but for those of tables, are keyed
-    /// as the algorithm likes, beside the record that wrote them.
+    /// Whether it is an aggregate's own store, which is the first of the step's. Others, except those of tables, have
+    /// the keys that the algorithm chooses, in the partition of the record that wrote them.
     pub(super) fn is_aggregate(&self) -> bool {
         self.store == 0 && matches!(&self.sub.step, StepKind::Log(step) if step.keeps_by_key())
     }
 
-    /// The table that it keeps, where it is one's: the tables' stores come last.
+    /// The table that it keeps, if it is a table's store: those come last.
     pub(super) fn table(&self) -> Option<&JoinedTable> {
         let others = self.sub.stores.len().checked_sub(self.sub.tables.len())?;
         self.sub.tables.get(self.store.checked_sub(others)?)
     }
 
-    /// How people spell its keys.
+    /// The spelling of its keys for people.
     pub(super) fn key_type(&self) -> KeyType {
         if self.is_aggregate() || self.table().is_some() { self.sub.key_type() } else { KeyType::Text }
     }
 
-    /// By which a key finds its partition; `None` where it may lie in any: its keys are not those of records, or nobody
-    /// has said how the records were partitioned, or records that lie elsewhere are handled all the same.
+    /// The hash by which a key finds its partition; `None` where the key may lie in any: its keys are not those of
+    /// records, or nobody has declared how the records were partitioned, or misplaced records are handled all the same.
     pub(super) fn hash(&self) -> Option<KeyHash> {
         let declared = |declared: &Option<Declared>| {
             let declared = declared.as_ref().filter(|declared| declared.policy() != OnViolation::Warn);
@@ -54,7 +54,7 @@ impl Place<'_> {
         if let Some(table) = self.table() {
             return declared(&table.declared).or_else(|| ours(&table.topic));
         }
-        // Of its companions nobody can declare anything.
+        // No companion but a table can have a declaration.
         let mut companions = self.sub.companions.iter().filter(|topic| !self.sub.is_table(topic));
         if self.is_aggregate() && companions.all(|topic| internal.contains(topic)) {
             return declared(&self.sub.declared).or_else(|| ours(&self.sub.lead));
@@ -62,7 +62,7 @@ impl Place<'_> {
         None
     }
 
-    /// The keys that `text` may mean.
+    /// The keys for which `text` may stand.
     pub(super) fn candidates(&self, text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
         let bytes = text.strip_prefix("0x").and_then(from_hex);
         if self.key_type() == KeyType::I64BigEndian {
@@ -70,7 +70,7 @@ impl Place<'_> {
             let key = number.map(|number| number.to_be_bytes().to_vec()).or(bytes);
             return Ok(vec![key.ok_or_else(|| Refusal::BadKey(format!("{text:?} is no whole number")))?]);
         }
-        // Keys that are text are never spelt in digits, so that a text which looks like it means itself.
+        // Keys that are text are never spelt in digits, so a text that looks like digits stands for itself.
         let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
         Ok(std::iter::once(text.to_owned().into_bytes()).chain(bytes).collect())
     }
@@ -100,7 +100,7 @@ impl Place<'_> {
     }
 }
 
-/// Version and JSON. A query knows no types, so it tells a value as it was written.
+/// Version and JSON. A query knows no types, so it gives a value as it was written.
 pub(super) fn json_of(store: &str, value: &[u8]) -> Result<(u8, Box<RawValue>), Fault> {
     let parts = value.split_first();
     let (version, json) = parts.ok_or_else(|| Fault::corrupt(format!("store {store}: a value without a version")))?;

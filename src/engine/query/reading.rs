@@ -1,30 +1,30 @@
-//! What is wanted of a store, and what is told of it.
+//! The question about a store, and its answer.
 
 use crate::engine::state::question::{Standing, Unready};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// What is wanted of a store.
+/// The part of a store that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The value of one key, spelt as people spell it: a number for keys of eight bytes, `0x` and hexadecimal digits for
-    /// bytes that are no text, text for all others.
+    /// The value of one key, spelt for people: a number for keys of eight bytes, `0x` and hexadecimal digits for bytes
+    /// that are no text, text for all others.
     Key(String),
     /// Keys that begin with `prefix`, ascending by their bytes over all partitions.
     Prefix {
         /// The first bytes, as text; empty for all.
         prefix: String,
-        /// Where to go on: the `next` of the answer before. `None` for the first page.
+        /// The key to go on from: the `next` of the answer before. `None` for the first page.
         from: Option<Vec<u8>>,
-        /// Bounds the answer, which may be shorter also where there are more keys.
+        /// The bound on the answer, which may be shorter although there are more keys.
         count_max: usize,
     },
-    /// No value, only how much there is.
+    /// The size alone, without a value.
     Size,
 }
 
-/// What this process can say of a store.
+/// The answer of this process about a store.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// The pipeline that the store belongs to.
@@ -33,7 +33,7 @@ pub struct Reading {
     pub cluster_id: String,
     /// Keys and values, ascending by the keys' bytes, then by partition.
     pub entries: Vec<Entry>,
-    /// Where to go on: all entries below this key have been told. `None` at the end.
+    /// The key to go on from: all entries below this key have been given. `None` at the end.
     pub next: Option<Vec<u8>>,
     /// The partitions that answered.
     pub partitions: Vec<Standing>,
@@ -55,7 +55,7 @@ pub struct Entry {
     pub version: u8,
     /// The value, as it was written.
     pub value: Box<RawValue>,
-    /// Where it lies.
+    /// Its partition.
     pub partition: i32,
 }
 
@@ -68,7 +68,7 @@ impl Entry {
     }
 }
 
-/// Keeps the first `count_max` of entries that ascend, and answers the first key that was left out. The entries of one key,
+/// Keeps the first `count_max` of entries that ascend, and answers the first key that was left out. Entries of one key,
 /// which may lie in several partitions, are kept or left out together, and the first key is always kept.
 pub fn cut(entries: &mut Vec<Entry>, count_max: usize) -> Option<Vec<u8>> {
     let first_over = entries.get(count_max)?.bytes();
@@ -97,17 +97,17 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
-/// Why a store cannot be read at all.
+/// The reason why a store cannot be read at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such store.
     UnknownStore {
-        /// Those that there are.
+        /// The stores that exist.
         known: Vec<String>,
     },
     /// The key cannot be one of this store.
     BadKey(String),
-    /// The log or a worker did not answer, or what lies there cannot be read.
+    /// The log or a worker did not answer, or the stored bytes cannot be read.
     Unanswered(String),
 }
 

@@ -158,7 +158,7 @@ impl Relay {
     /// Waits for a message, at most `wait`, and takes it.
     ///
     /// # Errors
-    /// As [`Relay::step`]; false when every sender is gone.
+    /// The errors of [`Relay::step`]. False when every sender is gone.
     pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool, Fault> {
         match self.inbox.recv_timeout(wait) {
             Ok(message) => self.take(message).map(|()| true),

@@ -27,7 +27,7 @@ pub(crate) type Limits = HashMap<TopicName, usize>;
 /// The searches for the refused messages of a task, since it last published.
 #[derive(Default)]
 pub(crate) struct Searches {
-    /// How many searches in a row blamed the first message.
+    /// The number of searches in a row that blamed the first message.
     pub(crate) first_refused: u32,
     /// Whether the last search found nothing.
     pub(crate) found_nothing: bool,

@@ -107,7 +107,7 @@ impl Repair {
     /// Plans by the present state.
     ///
     /// # Errors
-    /// As [`Repair::look`]; the inner error is a refusal, a sentence for the operator.
+    /// The errors of [`Repair::look`]; the inner error is a refusal, a sentence for the operator.
     pub fn plan(&mut self, source: &TopicPartition, action: Action) -> Result<Result<Plan, String>, Fault> {
         let known = self.look(source)?;
         Ok(plan(self.topology.name(), action, &known))

@@ -1,4 +1,4 @@
-//! What a task knows beside its rows: its stores with their caches, a restore of one, and what is asked of them.
+//! The state of a task beside its rows: its stores with their caches, the restore of one, and the questions about them.
 
 pub(crate) mod slots;
 

@@ -1,4 +1,4 @@
-//! What a worker is asked of its stores, and what it tells.
+//! A question to a worker about its stores, and the answer.
 
 use crate::ports::Fault;
 use crate::ports::source::TaskId;
@@ -6,24 +6,24 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use std::sync::Weak;
 
-/// A worker looks at so many keys between two batches, and tells about so many bytes of them.
+/// The number of keys that a worker looks at between two batches.
 pub(crate) const SLICE_KEYS: usize = 1_000;
 
 pub(crate) const SLICE_BYTES: usize = 1 << 20;
 
-/// A question for one key may read the disk, which is taken to cost as much as looking at so many keys in a row.
+/// The cost of a question for one key, which may read the disk, in keys looked at in a row.
 const KEY_COST: usize = SLICE_KEYS / 32;
 
-/// How far a partition of a store has come.
+/// The progress of a partition of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The partition number.
     pub partition: i32,
     /// The store's position: the changelog record before it is the last one proved.
     pub changelog_next_offset: i64,
-    /// K of each input: every record below has had its effect on what is told.
+    /// K of each input: every record below has had its effect on the answer.
     pub inputs: Vec<InputPosition>,
-    /// Milliseconds since something was last proved: how old the picture may be at most while records wait.
+    /// Milliseconds since something was last proved: the answer may be this old at most while records wait.
     pub staleness_ms: u64,
     /// Whether everything that was decided here is proved.
     pub is_caught_up: bool,
@@ -52,13 +52,13 @@ pub struct InputPosition {
 pub struct Unready {
     /// The partition number.
     pub partition: i32,
-    /// What it is doing, in words.
+    /// Its state, in words.
     pub state: &'static str,
-    /// How long a restore has to go, where one is under way.
+    /// The time that its restore still takes, where one is in progress.
     pub seconds_left: Option<f64>,
 }
 
-/// What a worker is asked.
+/// A question to a worker.
 pub(crate) struct Question {
     pub(crate) task: TaskId,
     pub(crate) store: usize,
@@ -80,7 +80,7 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    /// In keys looked at.
+    /// The cost, in keys looked at.
     pub(crate) fn cost(&self) -> usize {
         match self {
             Self::Keys(keys) => keys.len() * KEY_COST,
@@ -92,7 +92,7 @@ impl Asked {
 /// A key, and its value with the version in front.
 pub(crate) type Found = (Vec<u8>, Vec<u8>);
 
-/// What was found, and where to go on.
+/// The entries found, and the key to go on from.
 pub(crate) type Slice = (Vec<Found>, Option<Vec<u8>>);
 
 pub(crate) enum Answer {

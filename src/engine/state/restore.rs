@@ -1,4 +1,4 @@
-//! One restore under way, and whether a store can be made whole from its checkpoint.
+//! One restore in progress, and the judgement whether a store can be made whole from its checkpoint.
 
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::RestoreStatus;
@@ -12,28 +12,30 @@ use std::time::Duration;
 /// (measured: 1.2 µs a write sorted, 5 µs at random).
 const GATHERED: usize = 100_000;
 
-/// Bytes of keys and values after which they are written even if they are fewer keys, and a slice ends: a worker's memory is
-/// bounded whatever the size of a value. Far above what [`GATHERED`] small values take, so that only large ones feel it.
+/// Bytes of keys and values after which they are written even if they are fewer keys, and a slice ends: a worker's
+/// memory is bounded whatever the size of a value. Far above the bytes of [`GATHERED`] small values, so that only large
+/// ones reach it.
 const GATHERED_BYTES: usize = 16 << 20;
 
 /// One restore; a worker reads for one at a time.
 pub(crate) struct Restore {
     pub(crate) task: TaskId,
-    /// Which of the task's stores.
+    /// The number of the task's store.
     pub(crate) store: usize,
     pub(crate) end: NextOffset,
     pub(crate) position: NextOffset,
-    /// When it last came further.
+    /// The time when it last came further.
     pub(crate) moved_at: Duration,
     pub(crate) gathered: Gathered,
-    /// Since when it must have met every tombstone of what it holds: that is what its next checkpoint is as old as. On the
-    /// way it is the checkpoint that it goes on from; once it is whole, the moment when it began.
+    /// The time since when it must have met every tombstone of its contents; its next checkpoint counts as this old.
+    /// During the restore it is the age of the checkpoint that it goes on from; once it is whole, the moment when it
+    /// began.
     pub(crate) since: Timestamp,
     pub(crate) began: Timestamp,
     pub(crate) status: RestoreStatus,
 }
 
-/// Keys in their order, each with its last value, and the bytes that they take.
+/// Keys in their order, each with its last value, and their bytes.
 #[derive(Default)]
 pub(crate) struct Gathered {
     pub(crate) values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -55,7 +57,7 @@ impl Gathered {
     }
 }
 
-/// What is said where the store has more of the changelog than is left of it.
+/// The halt where the store has records that the changelog has lost.
 pub(crate) fn cut_at(end: NextOffset, checkpoint: &Checkpoint) -> (HaltReason, String) {
     let message = format!(
         "the store has the changelog up to {}, and the changelog ends at {end}: it was cut there, for instance by an unclean \
@@ -65,15 +67,14 @@ pub(crate) fn cut_at(end: NextOffset, checkpoint: &Checkpoint) -> (HaltReason, S
     (HaltReason::ChangelogTruncated, message)
 }
 
-/// What a checkpoint is worth.
+/// The judgement of a checkpoint.
 pub(crate) enum Stands {
     From(NextOffset),
     Rebuild(&'static str),
     Halt(HaltReason, String),
 }
 
-/// Whether a store can be made whole from its checkpoint on. `start` and `end` are those of the changelog.
-/// How far a checkpoint may be ahead of this machine's clock: clocks of two machines differ by less.
+/// The time by which a checkpoint may be ahead of this machine's clock: clocks of two machines differ by less.
 const SKEW: Duration = Duration::from_mins(5);
 
 /// Whether a checkpoint is older than `max`: than tombstones are kept. One from the future was written by a clock that was
@@ -84,6 +85,7 @@ pub(crate) fn is_older(checkpoint: &Checkpoint, now: Timestamp, max: Duration) -
     age > millis(max) || age < -millis(SKEW)
 }
 
+/// Judges whether a store can be made whole from its checkpoint on. `start` and `end` are those of the changelog.
 pub(crate) fn checkpoint_stands(
     checkpoint: Option<&Checkpoint>,
     log_ids: &LogIds,
@@ -106,7 +108,8 @@ pub(crate) fn checkpoint_stands(
                 checkpoint.log_ids.topic_id, log_ids.topic_id
             ),
         ),
-        // The log has lost what the store still has: made anew from it, the better copy would be gone.
+        // The log has lost records that the store still has: if the store were rebuilt from it, the better copy would
+        // be gone.
         Some(checkpoint) if checkpoint.next_offset > end => {
             let (reason, message) = cut_at(end, checkpoint);
             Stands::Halt(reason, message)

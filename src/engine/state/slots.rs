@@ -1,9 +1,9 @@
-//! A map by byte key whose entries keep their number: who has touched one comes back to it without its key.
+//! A hash map by byte key whose entries have stable numbers, so that a later access needs no second lookup.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher as _;
 
-/// Below so many places an array is not made smaller.
+/// The number of places below which an array is not made smaller.
 const PLACES_MIN: usize = if cfg!(test) { 8 } else { 1_024 };
 
 /// Entries in one array, and a table of their numbers by key. A number is valid until its entry is removed, or the array is
@@ -13,7 +13,7 @@ pub(crate) struct Slots<V> {
     table: HashTable<usize>,
     all: Vec<(Box<[u8]>, V)>,
     free: Vec<usize>,
-    /// Found last.
+    /// The number found last.
     last: Option<usize>,
     hasher: DefaultHashBuilder,
 }
@@ -29,11 +29,11 @@ impl<V> Slots<V> {
     /// The number of the entry under `key`.
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
         let is_it = |number: &usize| self.key(*number) == Some(key);
-        // What is written was mostly read just before.
+        // A key that is written was mostly read just before.
         self.last.filter(is_it).or_else(|| self.table.find(self.hasher.hash_one(key), is_it).copied())
     }
 
-    /// As [`Slots::find`], and the next search looks there first.
+    /// [`Slots::find`]; the next search looks at the same entry first.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Option<usize> {
         let found = self.find(key);
         self.last = found.or(self.last);
@@ -71,7 +71,8 @@ impl<V> Slots<V> {
         self.table.iter().filter_map(|number| Some((*number, self.get(*number)?)))
     }
 
-    /// Removes the entries that `keep` does not accept; `empty` makes what stands in their places until these are used again.
+    /// Removes the entries that `keep` does not accept; `empty` makes the content of their places until these are used
+    /// again.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut V) -> bool, empty: impl Fn() -> V) {
         let Self { table, all, free, last, .. } = self;
         table.retain(|number| {
@@ -86,8 +87,8 @@ impl<V> Slots<V> {
         *last = None;
     }
 
-    /// Gives memory back where less than a quarter of the places is taken: entries get other numbers. Answers them, by the old
-    /// ones; `None` where nothing changed. `empty`: as for [`Slots::retain`].
+    /// Frees memory where less than a quarter of the places is taken: entries get other numbers. Answers the new
+    /// numbers, by the old ones; `None` where nothing changed. `empty`: as for [`Slots::retain`].
     pub(crate) fn shrink(&mut self, empty: impl Fn() -> V) -> Option<Vec<usize>> {
         if self.all.len() < PLACES_MIN || self.table.len() > self.all.len() / 4 {
             return None;
@@ -122,7 +123,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// Against a map: what is found, and that a number stays while its entry does, whatever is removed beside it.
+        /// Against a map: the results of searches, and that a number stays while its entry does, whatever is removed
+        /// beside it.
         #[test]
         fn an_entry_is_found_by_its_key_and_keeps_its_number(operations in proptest::collection::vec((0..40_u8, 0..5_u8), 0..200)) {
             let (mut slots, mut model, mut numbers) = (Slots::default(), BTreeMap::new(), BTreeMap::new());

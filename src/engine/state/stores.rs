@@ -1,5 +1,5 @@
-//! The keyed state of one task: its stores behind their caches, how far their changelogs are proved, and the hands in
-//! which an algorithm gets them.
+//! The keyed state of one task: its stores behind their caches, the proved ends of their changelogs, and the handle
+//! through which an algorithm reads and writes them.
 
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::state::cache::{CLOCK, WriteBack};
@@ -13,43 +13,44 @@ use crate::ports::store::Checkpoint;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// With each batch a store with a time to live is searched for expired keys: so many are looked at for each key that the
-/// batch added, which lets the search keep up with any number of them, since of those that it meets half or more have
-/// expired once it falls behind ...
+/// With each batch a store with a time to live is searched for expired keys. It looks at this many for each key that
+/// the batch added, which lets the search keep up with any number of them, since half or more of the keys that it meets
+/// have expired once it falls behind ...
 const SEARCHED_FOR_EACH: usize = 2;
-/// ... and so many for each millisecond since the last search, of at most [`SEARCHED_TIME`]; where nothing else is to be done,
-/// [`SEARCHED_IDLE`].
+/// ... and at this many for each millisecond since the last search, of at most [`SEARCHED_TIME`]; where the worker is
+/// idle, [`SEARCHED_IDLE`].
 const SEARCHED_A_MS: usize = 1;
 const SEARCHED_IDLE: usize = 10;
 const SEARCHED_TIME: Duration = Duration::from_secs(5);
-/// How often an idle store is searched.
+/// The time between two searches of an idle store.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// The clock before the first record.
 pub(crate) const START: Timestamp = Timestamp(i64::MIN);
-/// What a changelog record takes beside its key and value: the envelope's nine bytes and 128 for the record's frame.
+/// Bytes of a changelog record beside its key and value: the envelope's nine bytes and 128 for the record's frame.
 const FRAME_BYTES: usize = 9 + 128;
 
 /// One store of a task.
 pub(crate) struct Kept {
     pub(crate) cache: WriteBack,
-    /// Its changelog partition, and which log that is.
+    /// Its changelog partition, and the ids of that log.
     pub(crate) changelog: TopicPartition,
     pub(crate) log_ids: LogIds,
-    /// What its changelog takes: a larger value is refused before anything is committed, since it would block the task.
+    /// The bound of its changelog: a larger value is refused before anything is committed, since it would block the
+    /// task.
     pub(crate) record_bytes_max: usize,
     /// The changelog up to here is proved to be in the cache or the store: the next checkpoint.
     pub(crate) proved_end: NextOffset,
     pub(crate) search: Search,
-    /// Whether its values expire, or some may that were written while they did: with it the clock is kept.
+    /// Whether its values expire, or some may that were written while they did: the clock is kept with it.
     pub(crate) is_timed: bool,
 }
 
-/// How far the search for expired keys has come, which goes round and round.
+/// The progress of the search for expired keys, which goes round and round.
 pub(crate) struct Search {
-    /// Where it goes on.
+    /// The key to go on from.
     cursor: Vec<u8>,
-    /// The clock when this round began, and when the last whole one did: what had expired by then is gone. [`START`] where
-    /// the store was written since.
+    /// The clock when this round began, and when the last whole one did: keys that had expired by then are gone.
+    /// [`START`] where the store was written since.
     began: Timestamp,
     done: Timestamp,
 }
@@ -60,7 +61,7 @@ impl Default for Search {
     }
 }
 
-/// What a batch in flight comes to once it is proved.
+/// The values of a batch in flight that count once it is proved.
 struct Sealed {
     batch: u64,
     /// D of each input at its end.
@@ -83,7 +84,7 @@ pub(crate) struct Keyed {
     batch: u64,
     /// D of each input of the newest proved batch.
     proved_inputs: Vec<NextOffset>,
-    /// When the stores were last written, on the monotonic clock.
+    /// The time when the stores were last written, on the monotonic clock.
     pub(crate) flushed_at: Duration,
     searched_at: Duration,
 }
@@ -104,15 +105,17 @@ impl Keyed {
         }
     }
 
-    /// The clock that the stores keep, the highest of theirs: it went the way of every value, so it survives what they do.
+    /// The clock that the stores keep, the highest of theirs: it is stored like every value, so it survives the same
+    /// failures.
     ///
     /// # Errors
-    /// Where a store cannot be read.
+    /// A store cannot be read.
     pub(crate) fn kept_time(&mut self) -> Result<Timestamp, Fault> {
         let mut time = START;
         for kept in &mut self.kept {
             if let Some(clock) = kept.cache.clock()? {
-                // Whatever its time to live is now: standing still, the clock would let what has expired come back.
+                // This does not depend on its present time to live: if the clock stood still, expired values would come
+                // back.
                 kept.is_timed = true;
                 time = time.max(clock);
             }
@@ -120,7 +123,7 @@ impl Keyed {
         Ok(time)
     }
 
-    /// The clock as a crash at this moment would leave it: what belongs to the proved values.
+    /// The clock of the proved values, which a crash at this moment would leave.
     pub(crate) const fn proved_time(&self) -> Timestamp {
         self.proved_time
     }
@@ -129,11 +132,11 @@ impl Keyed {
     /// the batch touched, the clock among them.
     ///
     /// # Errors
-    /// Where a store cannot be read. The batch is whole all the same: only expired keys are left for later.
+    /// A store cannot be read. The batch is whole all the same: only expired keys are left for later.
     pub(crate) fn close(&mut self, origin: Origin<'_>, now: Duration, out: &mut Outgoing) -> Result<(), Fault> {
         let result = self.search(now, SEARCHED_A_MS);
         let time = self.stream_time;
-        // At the start too: what a table wrote is to expire, also by a release that would not keep a clock.
+        // At the start too: values that a table wrote must expire, also under a release that would not keep a clock.
         if time > self.sealed_time || time == START {
             self.timed().for_each(|kept| kept.cache.set_clock(time));
         }
@@ -141,7 +144,8 @@ impl Keyed {
         result
     }
 
-    /// The open batch of every store goes into a transaction that ends with the offsets `to`. Answers its number.
+    /// Seals the open batch of every store, which goes into a transaction that ends with the offsets `to`. Answers its
+    /// number.
     pub(crate) fn seal(&mut self, to: Vec<NextOffset>) -> u64 {
         for kept in &mut self.kept {
             kept.cache.seal();
@@ -152,7 +156,7 @@ impl Keyed {
         self.batch
     }
 
-    /// The open batch came to nothing in every store, and with it the tombstones of what it had found expired.
+    /// Undoes the open batch in every store, with the tombstones of the keys that it had found expired.
     pub(crate) fn undo(&mut self) {
         for kept in &mut self.kept {
             kept.cache.undo();
@@ -161,8 +165,9 @@ impl Keyed {
         self.stream_time = self.sealed_time;
     }
 
-    /// The batches up to `batch` are published, all by one transaction or earlier ones, and these left the changelogs with
-    /// `ends`: the next checkpoint, as what lies before them is in the caches or the stores from now on.
+    /// Notes that the batches up to `batch` are published, all by one transaction or earlier ones, and left the
+    /// changelogs with `ends`: the next checkpoint, because all records before them are in the caches or the stores
+    /// from now on.
     pub(crate) fn prove(&mut self, batch: u64, ends: &[(TopicPartition, NextOffset)]) {
         while let Some(Sealed { inputs, time, .. }) = self.sealed.pop_front_if(|sealed| sealed.batch <= batch) {
             for kept in &mut self.kept {
@@ -177,8 +182,8 @@ impl Keyed {
         }
     }
 
-    /// Whether event time decides what is found in a store: in one with a time to live, and in one that keeps a clock from
-    /// an earlier release.
+    /// Whether event time decides which values of a store are found: in one with a time to live, and in one that keeps
+    /// a clock from an earlier release.
     pub(crate) fn is_timed(&self) -> bool {
         self.kept.iter().any(|kept| kept.is_timed)
     }
@@ -222,23 +227,23 @@ impl Keyed {
         result
     }
 
-    /// Whether nothing is under way, and there may be keys that expired with the last records and were not met since.
+    /// Whether no batch is in flight, and there may be keys that expired with the last records and were not met since.
     pub(crate) fn is_idle_search_due(&self, now: Duration) -> bool {
         let is_open = |kept: &Kept| kept.is_timed && kept.search.done != self.stream_time;
         self.sealed.is_empty() && now.saturating_sub(self.searched_at) >= IDLE_EVERY && self.kept.iter().any(is_open)
     }
 
-    /// As [`Keyed::close`], of a task that nothing came for: `out` gets the tombstones of what has expired.
+    /// [`Keyed::close`] for an idle task: `out` gets the tombstones of expired keys.
     ///
     /// # Errors
-    /// Where a store cannot be read.
+    /// A store cannot be read.
     pub(crate) fn close_idle(&mut self, origin: Origin<'_>, now: Duration, out: &mut Outgoing) -> Result<(), Fault> {
         let result = self.search(now, SEARCHED_IDLE);
         self.changelog(origin, out);
         result
     }
 
-    /// Gives memory back where the caches take more than `bytes_max`.
+    /// Frees memory where the caches take more than `bytes_max`.
     pub(crate) fn bound(&mut self, bytes_max: usize) {
         let bytes_max = bytes_max / self.kept.len().max(1);
         for kept in self.kept.iter_mut().filter(|kept| kept.cache.is_over(bytes_max)) {
@@ -246,18 +251,18 @@ impl Keyed {
         }
     }
 
-    /// Whether the stores lack something that is proved.
+    /// Whether the stores lack a proved value.
     pub(crate) fn is_dirty(&self) -> bool {
         self.kept.iter().any(|kept| kept.cache.is_dirty())
     }
 
-    /// Writes what is proved into the stores, each with its checkpoint.
+    /// Writes the proved values into the stores, each with its checkpoint.
     pub(crate) fn flush(&mut self, sources: &[TopicPartition], at: Timestamp, now: Duration) -> Result<(), Fault> {
         let inputs: Vec<_> = sources.iter().cloned().zip(self.proved_inputs.iter().copied().map(Some)).collect();
         for kept in &mut self.kept {
             let (next_offset, log_ids) = (kept.proved_end, kept.log_ids.clone());
             if kept.cache.is_dirty() {
-                // Only what is in the store is met, and of what comes now some lies behind the search.
+                // The search meets only keys in the store, and some of the keys that come now lie behind its cursor.
                 (kept.search.began, kept.search.done) = (START, START);
             }
             kept.cache.flush(&Checkpoint { next_offset, log_ids, at, inputs: inputs.clone() })?;
@@ -266,25 +271,25 @@ impl Keyed {
         Ok(())
     }
 
-    /// The stores for one record of a stream, whose event time is `at`. It sees the clock where it will stand once the
-    /// record is decided; see [`Keyed::advance`].
+    /// The stores for one record of a stream, whose event time is `at`. The record sees the clock as it will stand once
+    /// it is decided; see [`Keyed::advance`].
     pub(crate) fn open(&mut self, at: Timestamp) -> Access<'_> {
         let now = self.stream_time.max(at);
         Access { now, at, kept: &mut self.kept, written: 0, trouble: None, refused: None }
     }
 
-    /// The stores for one record of a table: its event time says nothing of how far the streams have come.
+    /// The stores for one record of a table, whose event time does not move the clock of the streams.
     pub(crate) fn open_for_table(&mut self, at: Timestamp) -> Access<'_> {
         Access { now: self.stream_time, at, kept: &mut self.kept, written: 0, trouble: None, refused: None }
     }
 
-    /// A record of a stream with the event time `at` is decided, whatever came of it.
+    /// Moves the clock after a record of a stream with the event time `at`, whatever its outcome.
     pub(crate) fn advance(&mut self, at: Timestamp) {
         self.stream_time = self.stream_time.max(at);
     }
 }
 
-/// Why a record could not be decided, which is not its fault.
+/// The reason why a record could not be decided, which is not its fault.
 pub(crate) enum Trouble {
     /// A store cannot be read.
     Fault(Fault),
@@ -298,17 +303,17 @@ impl From<Fault> for Trouble {
     }
 }
 
-/// The stores of a task in the hands of an algorithm.
+/// The handle of an algorithm to the stores of a task.
 pub(crate) struct Access<'a> {
     kept: &'a mut [Kept],
     /// The task's stream time.
     now: Timestamp,
     /// The record's event time.
     at: Timestamp,
-    /// Bytes of changelog records that the writes come to, one for each.
+    /// Bytes of the changelog records of the writes, one for each.
     written: usize,
     trouble: Option<Trouble>,
-    /// Why the record is to blame for what it wrote.
+    /// The reject of a record that wrote a value which cannot be kept.
     refused: Option<Reject>,
 }
 
@@ -320,20 +325,20 @@ impl Access<'static> {
 }
 
 impl Access<'_> {
-    /// What the record wrote and cannot be kept, although its algorithm accepted it.
+    /// The reject of a record that wrote a value which cannot be kept, although its algorithm accepted it.
     pub(crate) const fn refusal(&mut self) -> Option<Reject> {
         self.refused.take()
     }
 
-    /// About how many bytes the record's writes will have in the changelogs; more where it, or another, writes a key twice.
+    /// The bytes of the record's writes in the changelogs, roughly; more where it, or another, writes a key twice.
     pub(crate) const fn written_bytes(&self) -> usize {
         self.written
     }
 
-    /// Keeps what the record wrote, or undoes it.
+    /// Keeps the record's writes, or undoes them.
     ///
     /// # Errors
-    /// What kept the algorithm from reading: the record is not decided.
+    /// The trouble that kept the algorithm from reading: the record is not decided.
     pub(crate) fn end(self, is_accepted: bool) -> Result<(), Trouble> {
         let is_accepted = is_accepted && self.trouble.is_none();
         for kept in &mut *self.kept {
@@ -471,7 +476,7 @@ mod tests {
         let first = keyed.seal(vec![NextOffset(0), NextOffset(5)]);
         put(&mut keyed, b"l", 0);
         let second = keyed.seal(vec![NextOffset(5), NextOffset(5)]);
-        keyed.prove(0, &[]); // of an idle input's offset
+        keyed.prove(0, &[]); // an idle input's offset
         assert_eq!((checkpoint(&mut keyed, &disk), keyed.is_dirty()), (None, false));
         keyed.prove(first, &[(place("p-s-changelog"), NextOffset(7))]);
         assert_eq!(checkpoint(&mut keyed, &disk), Some(7));

@@ -1,4 +1,4 @@
-//! How old records are when what they caused is published.
+//! The ages of records at the time when their messages are published.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

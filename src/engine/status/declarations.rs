@@ -1,4 +1,5 @@
-//! How the keys of sources lie: against what is declared, against what is assumed, and before a change of key.
+//! The placement of records by key: against the declared partitioning, against the assumed one, and before a change of
+//! key.
 
 use crate::flow::record::{Offset, Partition, TopicName, TopicPartition};
 use std::collections::BTreeMap;
@@ -10,13 +11,13 @@ pub struct Declarations {
     sources: Mutex<BTreeMap<TopicName, DeclaredSource>>,
 }
 
-/// How one source keeps to its declaration.
+/// The record of one source against its declaration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeclaredSource {
     /// Records held against it.
     pub checked: u64,
-    /// Bytes of keys, values and headers, before compression, of the records that lay where they were declared: what
-    /// `key_by` would have written to a repartition topic and read again.
+    /// Bytes of keys, values and headers, before compression, of the records that lay where they were declared:
+    /// `key_by` would have written them to a repartition topic and read them again.
     pub bytes_not_shuffled: u64,
     /// Records that lay elsewhere, by the partition they were found in.
     pub violations: BTreeMap<Partition, Violations>,
@@ -25,25 +26,25 @@ pub struct DeclaredSource {
 /// Records of one partition that lay elsewhere than declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violations {
-    /// How many.
+    /// Their number.
     pub count: u64,
     /// The first one.
     pub first_offset: i64,
-    /// Where it belongs.
+    /// The partition where it belongs.
     pub expected_partition: i32,
 }
 
 /// Records of a share that were held against its source's declaration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// Those that lay where they were declared, and their bytes.
+    /// The number of records that lay where they were declared, and their bytes.
     pub(crate) there: (u64, u64),
-    /// Those that lay elsewhere, each with the partition where it belongs.
+    /// The records that lay elsewhere, each with the partition where it belongs.
     pub(crate) elsewhere: Vec<(Offset, i32)>,
 }
 
 impl Declarations {
-    /// So many records of a source lay where they were declared, with so many bytes in all.
+    /// Adds `records` of a source that lay where they were declared, with `bytes` in all.
     pub(crate) fn in_place(&self, topic: &TopicName, records: u64, bytes: u64) {
         self.with(topic, |found| {
             found.checked += records;
@@ -51,7 +52,7 @@ impl Declarations {
         });
     }
 
-    /// What a batch found of one source partition.
+    /// Adds the findings of a batch about one source partition.
     pub(crate) fn held(&self, source: &TopicPartition, held: &Held) {
         let (records, bytes) = held.there;
         if records > 0 {
@@ -81,7 +82,7 @@ impl Declarations {
         }
     }
 
-    /// What was found, by source topic: those of which a record has come.
+    /// The findings, by source topic: those of which a record has come.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<TopicName, DeclaredSource> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -94,21 +95,21 @@ pub struct Undeclared {
     sources: Mutex<BTreeMap<TopicName, Looked>>,
 }
 
-/// How the keys of one such source lie.
+/// The placement of the keys of one such source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looked {
     /// The hash by which they would all meet.
     pub assumed: &'static str,
     /// Records with a key.
     pub checked: u64,
-    /// Of these, records in another partition than that hash names.
+    /// Records among these in another partition than that hash names.
     pub elsewhere: u64,
-    /// Of those, records that lie where CRC-32 puts them.
+    /// Records among those that lie in the partition of CRC-32.
     pub by_crc32: u64,
 }
 
 impl Undeclared {
-    /// Adds what a slice has found. Records that lie elsewhere are told when there are some, and whenever there are ten
+    /// Adds the findings of a slice. Misplaced records are warned of when there are some, and whenever there are ten
     /// times as many.
     pub(crate) fn looked(&self, topic: &TopicName, new: Looked) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,14 +134,14 @@ impl Undeclared {
         tracing::warn!(%topic, checked, elsewhere, assumed, "keys lie in other partitions than their hash puts them, where a join misses them and a value is kept twice; most likely {likely}");
     }
 
-    /// What was found, by source topic: those of which a keyed record has come.
+    /// The findings, by source topic: those of which a keyed record has come.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<TopicName, Looked> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Re-keyed records that were looked at, and how many lay in their new key's partition already, by source topic.
+/// Sampled re-keyed records, and the number of them that lay in their new key's partition already, by source topic.
 #[derive(Debug, Default)]
 pub struct Shuffles {
     sampled: Mutex<BTreeMap<TopicName, (u64, u64)>>,
@@ -160,9 +161,9 @@ impl Shuffles {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The sources that are keyed already as they are re-keyed to, and how many of their records were looked at: their
-    /// shuffle can be removed. Of some hundred records all must lie in place, which by chance they do not where there is
-    /// more than one partition.
+    /// The sources whose records lie already where their new keys belong, each with the number of sampled records:
+    /// their shuffle can be removed. All of some hundred records must lie in place, which does not happen by chance
+    /// where there is more than one partition.
     #[must_use]
     pub fn needless(&self) -> BTreeMap<TopicName, u64> {
         let samples = self.samples().into_iter();

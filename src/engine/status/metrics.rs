@@ -5,22 +5,22 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that Tidegate tells of itself.
+/// A number that Tidegate reports about itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Metric {
     /// Its name, with the unit last where there is one to add: `p99_ms`.
     pub name: &'static str,
-    /// How it moves, and where it comes from.
+    /// Its kind: whether it grows or goes up and down, and its source.
     pub kind: Kind,
     /// The unit, as a plural.
     pub unit: &'static str,
-    /// Where it is shown.
+    /// Its place in the status.
     pub place: Place,
     /// Its meaning, in one sentence.
     pub help: &'static str,
 }
 
-/// How a metric moves, and where it comes from.
+/// The kind of a metric: whether it grows or goes up and down, and its source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// Only grows; the engine counts it.
@@ -47,7 +47,7 @@ impl Kind {
     }
 }
 
-/// Where a metric is shown.
+/// The place of a metric in the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A field of `/status`, and a tile of the page with this label.
@@ -75,13 +75,13 @@ impl Metric {
 /// Makes [`Counter`] and [`METRICS`] of the lines: `counter` has the engine count it, `is` names another kind.
 macro_rules! table {
     ($($(counter $counter:ident)? $(is $kind:expr)?, $name:literal, $unit:literal, $place:expr, $help:literal;)+) => {
-        /// What the engine counts, since the process started.
+        /// The counters of the engine, since the process started.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Counter {
             $($(#[doc = $help] $counter,)?)+
         }
 
-        /// How many counters there are.
+        /// The number of counters.
         const COUNTERS: usize = [$($(Counter::$counter,)?)+].len();
 
         /// Every metric. Those of `/status` stand in the order in which it has them.

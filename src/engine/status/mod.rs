@@ -1,4 +1,5 @@
-//! What this instance is doing, for people: counters, tasks, halts, ages. Written once a batch, read by pages and tests.
+//! The status of this instance, for people: counters, tasks, halts, ages. Written once a batch, read by pages and
+//! tests.
 
 mod ages;
 mod declarations;
@@ -28,15 +29,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct Status {
     counters: Counters,
-    /// How sources keep to their declared partitioning.
+    /// The records of sources against their declared partitioning.
     pub declared: Declarations,
-    /// How sources lie that declare nothing, where a step keeps something by their keys.
+    /// The placement of records of sources that declare nothing, where a step keeps something by their keys.
     pub undeclared: Undeclared,
     /// Changes of key that may not be needed.
     pub shuffles: Shuffles,
     /// Dead letters published, by their cause.
     pub letters: DeadLetters,
-    /// Age of records, from their timestamp to the commit of the Kafka transaction that tells of them.
+    /// Age of records, from their timestamp to the commit of the Kafka transaction with their messages.
     pub age_at_publication: Ages,
     is_member: AtomicBool,
     tasks: Mutex<BTreeMap<TaskId, TaskStatus>>,
@@ -44,23 +45,23 @@ pub struct Status {
     stores: Mutex<BTreeMap<TaskId, Vec<StoreStatus>>>,
 }
 
-/// What one store held when it was last written: what is committed since is not in it yet.
+/// The size of one store when it was last written, without later commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
     /// The store.
     pub store: String,
-    /// How much it holds.
+    /// Its size.
     pub size: StoreSize,
 }
 
 /// One task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Source partition, D and K of each input.
     pub inputs: Vec<(String, i64, i64)>,
-    /// Why it stands still.
+    /// The halt, where it is halted.
     pub halt: Option<Halt>,
 }
 
@@ -146,13 +147,13 @@ impl Status {
         self.tasks_mut().clone()
     }
 
-    /// The tasks that stand still.
+    /// The halted tasks.
     #[must_use]
     pub fn halts(&self) -> Vec<Halt> {
         self.tasks_mut().values().filter_map(|task| task.halt.clone()).collect()
     }
 
-    /// Whether there are tasks and all of them stand still.
+    /// Whether there are tasks and all of them are halted.
     #[must_use]
     pub fn is_all_halted(&self) -> bool {
         let tasks = self.tasks_mut();
@@ -170,7 +171,7 @@ impl Status {
         self.is_member.load(Ordering::Relaxed)
     }
 
-    /// Whether the group has taken this instance in and every task takes records (or stands still, which alerts but does
+    /// Whether the group has taken this instance in and every task takes records (or is halted, which alerts but does
     /// not flip readiness).
     #[must_use]
     pub fn is_ready(&self) -> bool {

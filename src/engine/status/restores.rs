@@ -1,8 +1,8 @@
-//! How far a restore has come.
+//! The progress of a restore.
 
 use std::time::Duration;
 
-/// How far the restore of one store has come.
+/// The progress of the restore of one store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreStatus {
     /// The store.
@@ -17,9 +17,9 @@ pub struct RestoreStatus {
     pub records: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
-    /// When it began, on the monotonic clock.
+    /// The time when it began, on the monotonic clock.
     pub began_at: Duration,
-    /// How long it has been under way.
+    /// Its duration so far.
     pub seconds: f64,
 }
 

@@ -1,6 +1,6 @@
-//! Where a task stands between assignment and work.
+//! The state of a task between assignment and work.
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// Raises the epochs of its positions.
@@ -13,7 +13,7 @@ pub enum State {
     Publishing,
     /// Makes its stores whole from their changelogs.
     Restoring,
-    /// Takes what its table topics held when it began, before the first record of its stream.
+    /// Reads the records that its table topics held when it began, before the first record of its stream.
     CatchingUp,
     /// Takes records.
     Running,
@@ -21,11 +21,11 @@ pub enum State {
     Leaving,
     /// Lost a compare-and-set: waits until the relay holds nothing of it any more.
     Draining,
-    /// Cannot publish what it decides: waits before it is taken over anew.
+    /// Cannot publish its decided messages: waits before it is taken over anew.
     PutOff,
     /// Waits for the relay's proof that the group still counts us in, before it claims again.
     Proving,
-    /// Stands still until a person has decided.
+    /// Is halted until a person has decided.
     Halted,
 }
 

@@ -1,9 +1,10 @@
-//! Which record each worker runs the pipeline's code over, noted where it outlives the process, and what becomes of a record
-//! over which processes have died.
+//! The record in hand: the one over which a worker runs the pipeline's code, noted where the note outlives the process;
+//! and the handling of a record over which processes have died.
 //!
-//! As long as nobody died a note costs a few stores a record. Afterwards the records that were in hand are *suspects*: while
-//! one of them is in front of this process, it is decided with no other record in hand, so that the next death blames it
-//! alone; one that was innocent is decided and forgotten. After so many deaths it is a dead letter without another run.
+//! While no process has died a note costs a few stores a record. Afterwards the records that were in hand are
+//! *suspects*: while one of them is in front of this process, it is decided with no other record in hand, so that the
+//! next death blames it alone; an innocent one is decided and forgotten. After a set number of deaths it is a dead
+//! letter without another run.
 
 use crate::engine::task::Task;
 use crate::flow::effect::Reject;
@@ -22,9 +23,9 @@ pub(crate) struct Suspects {
     firsts: Vec<usize>,
     known: Mutex<Vec<Suspect>>,
     is_any: AtomicBool,
-    /// How many of them are in front of workers of this process: none, and nobody waits for anybody.
+    /// The number of suspects in front of workers of this process. If it is 0, no worker waits for another.
     here: AtomicUsize,
-    /// Held for each record while there is one: a suspect's by its worker alone.
+    /// The lock of each record while there is a suspect: exclusive for a suspect, shared for the others.
     alone: RwLock<()>,
 }
 
@@ -79,7 +80,7 @@ fn warn_of(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
     }
 }
 
-/// What one worker has in hand.
+/// The hand of one worker: its record and its suspects.
 pub(crate) struct Hand {
     all: Arc<Suspects>,
     mark: Option<Box<dyn Mark>>,
@@ -128,7 +129,7 @@ impl Hand {
     }
 
     /// # Errors
-    /// The dead letter of a record over which so many processes have died that no other one shall.
+    /// The dead letter of a record over which so many processes have died that it is not run again.
     pub(crate) fn check(&self, at: InHand) -> Result<(), Reject> {
         let Some(suspect) = self.own.iter().find(|suspect| suspect.at == at) else { return Ok(()) };
         if suspect.deaths < self.all.deaths_max {
@@ -138,12 +139,12 @@ impl Hand {
         Err(Reject::dead_letter("kills-the-process", message))
     }
 
-    /// Whether anybody is suspected at all.
+    /// Whether there is any suspect.
     pub(crate) fn has_suspects(&self) -> bool {
         self.all.is_any.load(Ordering::Relaxed)
     }
 
-    /// Looks which suspects are in front of this worker's tasks, and forgets those that K has passed: they were decided.
+    /// Looks for suspects in front of this worker's tasks, and forgets those that K has passed: they were decided.
     pub(crate) fn look<'a>(&mut self, tasks: impl Iterator<Item = (&'a TaskId, &'a Task)>) {
         let tasks: Vec<_> = tasks.filter(|(_, task)| task.state().is_deciding()).collect();
         let mut own = Vec::new();

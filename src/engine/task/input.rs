@@ -1,4 +1,4 @@
-//! One source partition of a task: how far it has come, and the records that wait in front of it.
+//! One source partition of a task: its progress, and the records that wait in front of it.
 
 use crate::engine::outbound::publication::Through;
 use crate::flow::effect::Reject;
@@ -14,21 +14,22 @@ pub(crate) struct Input {
     pub(crate) source: TopicPartition,
     /// Whether the topic is kept as a table.
     pub(crate) is_table: bool,
-    /// As claimed; its numbers below move on.
+    /// The position as claimed; the offsets below move on.
     pub(crate) position: Option<Position>,
     /// D.
     pub(crate) next_offset: NextOffset,
     /// K as last proved; `None` until the first one is committed.
     pub(crate) published: Option<NextOffset>,
-    /// When K was last committed, on the monotonic clock.
+    /// The time when K was last committed, on the monotonic clock.
     pub(crate) published_at: Duration,
-    /// How far what an earlier owner decided was handed to the relay; the end of time where all of it was.
+    /// The end of an earlier owner's decided rows that were handed to the relay; the end of time where all of them
+    /// were.
     pub(crate) offered: NextOffset,
-    /// How often the record at D was offered in vain.
+    /// The number of times that the record at D was offered and not decided.
     pub(crate) attempts: u32,
-    /// Not to be offered before.
+    /// The time before which it is not offered.
     pub(crate) blocked_until: Duration,
-    /// The database did not take its next record, which was offered alone.
+    /// The state of its next record, which was offered alone and which the database did not take.
     pub(crate) set_aside: Option<SetAside>,
     /// A row that it waits for.
     pub(crate) held: Option<Held>,
@@ -38,25 +39,25 @@ pub(crate) struct Input {
     queued: usize,
 }
 
-/// How a record that is offered alone fares.
+/// The record of failures of a record that is offered alone.
 #[derive(Clone, Debug)]
 pub(crate) struct SetAside {
-    /// In a row.
+    /// The number of failures in a row.
     pub(crate) failures: u32,
-    /// How often in a row it was decided for longer than the database waits for the next statement.
+    /// The number of times in a row that it was decided for longer than the database waits for the next statement.
     pub(crate) slow: u32,
-    /// How many batches its worker had committed when it began.
+    /// The number of batches that its worker had committed when this began.
     pub(crate) since: u64,
-    /// Why it is a dead letter, whatever its step makes of it.
+    /// The reject that makes it a dead letter, whatever its step decides.
     pub(crate) reject: Option<Reject>,
 }
 
-/// A row that somebody else has locked.
+/// A row that another program has locked.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) table: usize,
     pub(crate) key: Key,
-    /// How often it was found locked since.
+    /// The number of times that it was found locked since.
     pub(crate) looks: u32,
 }
 
@@ -87,7 +88,7 @@ impl Input {
         }
     }
 
-    /// Goes on at `next` after a takeover. How the record at D fared says nothing of another one.
+    /// Goes on at `next` after a takeover. The failures of the record at D do not count for another one.
     pub(crate) fn go_on_at(&mut self, next: NextOffset) {
         if self.next_offset != next {
             self.next_offset = next;
@@ -100,7 +101,7 @@ impl Input {
         self.published.unwrap_or(NextOffset(0))
     }
 
-    /// By what its records are decided.
+    /// The way in which its records are decided.
     pub(crate) fn through(&self) -> Through {
         self.position.as_ref().map_or(Through::Log, |position| Through::Database { epoch: position.epoch })
     }
@@ -141,7 +142,7 @@ impl Input {
         self.queue.front().and_then(|queued| queued.chunk.record(queued.taken))
     }
 
-    /// How many of the next `count` records have at most `bytes` of keys and values together: one at least.
+    /// The number of records among the next `count` with at most `bytes` of keys and values together: at least one.
     pub(crate) fn fitting(&self, count: usize, bytes: usize) -> usize {
         let mut chunks = self.queue.iter();
         let (mut records, mut whole) = (0, 0);
@@ -151,7 +152,7 @@ impl Input {
             whole += queued.chunk.bytes();
         }
         if whole <= bytes {
-            return count; // mostly so: no record is looked at
+            return count; // the usual case: no record is looked at
         }
         let mut left = bytes;
         let fits = |record: &Record<'_>| {
@@ -177,12 +178,12 @@ impl Input {
         }
     }
 
-    /// Records waiting.
+    /// The number of waiting records.
     pub(crate) const fn queued(&self) -> usize {
         self.queued
     }
 
-    /// When the oldest waiting record arrived.
+    /// The time when the oldest waiting record arrived.
     pub(crate) fn oldest_arrival(&self) -> Option<Duration> {
         self.queue.front().map(|queued| queued.arrived)
     }

@@ -1,4 +1,4 @@
-//! One task: a partition number of one sub-topology, its inputs, and where it stands between assignment and work.
+//! One task: a partition number of one sub-topology, its inputs, and its phase between assignment and work.
 
 pub(crate) mod in_hand;
 mod input;
@@ -26,31 +26,32 @@ pub(crate) struct Task {
     pub(crate) assignment: AssignmentId,
     pub(crate) phase: Phase,
     pub(crate) sub_topology: SubTopology,
-    /// Where its rows lie, if it has any.
+    /// The table of its rows, if it has any.
     pub(crate) place: TablePlace,
     /// Lead topic first, then the companions.
     pub(crate) inputs: Vec<Input>,
-    /// The next takeover is not begun before: what it would publish cannot be published yet.
+    /// The time before which the next takeover does not begin: its messages cannot be published yet.
     pub(crate) put_off_until: Duration,
-    /// When the takeover began.
+    /// The time when the takeover began.
     pub(crate) assigned_at: Duration,
-    /// Which start of the delivery the records must be of. A task that is taken over again without having moved is still
-    /// being delivered to, from behind the records that it dropped: taken for the next ones, they would hide those.
+    /// The number of the start of delivery to which its records must belong. A task that is taken over again without
+    /// having moved is still being delivered to, from behind the records that it dropped: taken for the next ones, they
+    /// would hide those.
     pub(crate) delivery: u64,
     /// Records waiting in front of the task, shared with the router, which holds back at a bound.
     pub(crate) queued: Arc<AtomicUsize>,
-    /// With the reading of K.
+    /// Patience with the reading of K.
     pub(crate) patience: Patience,
-    /// With everything else that a takeover, or a read of a store, tries again.
+    /// Patience with everything else that a takeover, or a read of a store, tries again.
     pub(crate) waiting: Patience,
     /// The group has just confirmed that the task is ours.
     pub(crate) is_proved: bool,
-    /// What would have halted it, had it been seen twice: a process that was stopped between its claim and the reading of K
-    /// compares a D of before with a K of after.
+    /// The contradiction that halts it if it is seen twice: a process that was stopped between its claim and the
+    /// reading of K compares an earlier D with a later K.
     pub(crate) suspected: Option<Contradiction>,
     /// Partition counts of the inputs' topics, as of the takeover.
     pub(crate) counts: Vec<i32>,
-    /// What K of each input remembers beside D, as of the takeover.
+    /// The marks that K of each input carries beside D, as of the takeover.
     pub(crate) marks: Vec<Arc<str>>,
     /// The stores, where the step has some, from the takeover on.
     pub(crate) keyed: Option<Keyed>,
@@ -109,14 +110,14 @@ impl Task {
         self.drop_records_if(has_passed)
     }
 
-    /// Stops until a person has decided. False where it is halted or leaving: the first reason counts, and the next owner of
-    /// one that is leaving will find the same.
+    /// Halts until a person has decided. False where it is halted or leaving: the first reason counts, and the next
+    /// owner of a leaving task will find the same.
     pub(crate) fn halt(&mut self, halt: Halt, now: Duration) -> bool {
         let has_passed = self.phase.become_halted(halt, now);
         self.drop_records_if(has_passed)
     }
 
-    /// The records that wait will be delivered again from D.
+    /// Drops the waiting records, which will be delivered again from D.
     fn drop_records_if(&mut self, has_passed: bool) -> bool {
         if has_passed {
             let dropped: usize = self.inputs.iter().map(Input::queued).sum();
@@ -134,7 +135,8 @@ impl Task {
         self.sub_topology.step.commit()
     }
 
-    /// K of one input is committed at `next_offset`, and with it the stores' `batch` is proved, whose changelogs end at `ends`.
+    /// Notes that K of one input is committed at `next_offset`; with it the stores' `batch` is proved, whose changelogs
+    /// end at `ends`.
     pub(crate) fn published(
         &mut self,
         source: &TopicPartition,
@@ -151,7 +153,7 @@ impl Task {
         }
     }
 
-    /// Whether everything decided is published; with more than that, the rows are to catch up.
+    /// Whether everything decided is published; a K beyond D means that the rows are to catch up.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.inputs.iter().all(|input| input.published >= Some(input.next_offset))
     }

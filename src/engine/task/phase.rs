@@ -1,4 +1,4 @@
-//! The phase of a task: where it stands between assignment and work, and which phase may follow.
+//! The phase of a task between assignment and work, and the phases that may follow it.
 //!
 //! ```text
 //!            claimed                     table says go               K = D          stores whole
@@ -7,21 +7,21 @@
 //!   └── membership proved ── Proving ←── Draining ←── compare-and-set ───────────┴──── Running ←─────┘
 //!                                                                                         └─→ Leaving
 //! ```
-//! Only a step with rows claims, only one with stores restores, and only one with table topics catches up; the others pass
-//! through at once. Whoever decides records (`CatchingUp`, `Running`) may halt, lose a compare-and-set or leave. `Leaving`
-//! waits until what the task decided is published, so that its stores can be written as of then: no phase follows it, since
-//! the task is somebody else's soon and nothing would take it from us again.
-//! `Stale` waits for the revoke that must come, and asks now and then whether it is a member after all: one whose group began
-//! to count its generations anew is, and claims over the one that was found. `Halted` waits for
-//! a person. Both give the partition up only when the group takes it. What cannot be published yet waits as `PutOff` between
-//! `Draining` and `Proving`.
+//! Only a step with rows claims, only one with stores restores, and only one with table topics catches up; the others
+//! pass through at once. A phase that decides records (`CatchingUp`, `Running`) may halt, lose a compare-and-set or
+//! leave. `Leaving` waits until the decided messages of the task are published, so that its stores can be written as of
+//! then: no phase follows it, since the task is another owner's soon and nothing would take it from us again. `Stale`
+//! waits for the revoke that must come, and asks now and then whether it is a member after all: it is if its group
+//! began to count its generations anew, and then claims over the generation that was found. `Halted` waits for a
+//! person. Both give the partition up only when the group takes it. A task whose messages cannot be published yet waits
+//! as `PutOff` between `Draining` and `Proving`.
 
 use crate::engine::protocol::halt::Halt;
 use crate::engine::status::State;
 use std::time::Duration;
 
 impl State {
-    /// Whether the next step is tried again when its time has come.
+    /// Whether the next step is tried again at a set time.
     pub(crate) const fn is_timed(self) -> bool {
         matches!(
             self,
@@ -34,8 +34,8 @@ impl State {
         matches!(self, Self::CatchingUp | Self::Running)
     }
 
-    /// Whether a phase of `next` may follow one of this state. One that halted before a record is the exception that
-    /// [`Phase`] knows.
+    /// Whether a phase of `next` may follow one of this state. [`Phase`] alone knows the exception: a halt in front of
+    /// a record.
     const fn may_become(self, next: Self) -> bool {
         match self {
             Self::Leaving => false,
@@ -59,14 +59,14 @@ impl State {
     }
 }
 
-/// The phase that a task is in. It is left by the methods that name the next one, each of which does nothing, and says so,
-/// where that one may not follow.
+/// The phase that a task is in. It is left by the methods that name the next one, each of which does nothing, and
+/// answers false, where that one may not follow.
 #[derive(Debug)]
 pub(crate) struct Phase {
     state: State,
-    /// The next step of a timed phase is not tried before.
+    /// The time before which the next step of a timed phase is not tried.
     not_before: Duration,
-    /// Why it is halted.
+    /// The halt, where it is halted.
     halt: Option<Halt>,
 }
 
@@ -80,19 +80,19 @@ impl Phase {
         self.state
     }
 
-    /// When the next step of a timed phase is due.
+    /// The time when the next step of a timed phase is due.
     pub(crate) const fn not_before(&self) -> Duration {
         self.not_before
     }
 
-    /// Why the task is halted.
+    /// The halt, where the task is halted.
     pub(crate) const fn halt(&self) -> Option<&Halt> {
         self.halt.as_ref()
     }
 
-    /// Whether a takeover may begin anew: not of one that is leaving or halted, and one that drains is about to begin. What a
-    /// task decided before the record that halted it is published all the same: a takeover meets that record again, behind
-    /// what it publishes first.
+    /// Whether a takeover may begin anew: not of a task that is leaving or halted, and one that drains is about to
+    /// begin. Messages that a task decided before the record that halted it are published all the same: a takeover
+    /// meets that record again, behind the messages that it publishes first.
     pub(crate) fn may_begin_anew(&self) -> bool {
         self.state.may_become(State::Draining) || self.halt.as_ref().is_some_and(Halt::is_of_a_record)
     }

@@ -18,7 +18,7 @@ impl KnownIds {
     /// The ids of a topic and its cluster.
     ///
     /// # Errors
-    /// Those of the log; `Retry` where the topic does not exist.
+    /// The errors of the log; `Retry` where the topic does not exist.
     pub(crate) fn of(&mut self, wiring: &Wiring, topic: &TopicName) -> Result<LogIds, Fault> {
         let now = wiring.clock.elapsed();
         if let Some((at, ids)) = self.0.get(topic)

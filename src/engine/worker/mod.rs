@@ -152,7 +152,7 @@ impl Executor {
     /// Waits for a message, at most `wait`, and takes it. False when every sender is gone.
     ///
     /// # Errors
-    /// As [`Executor::step`].
+    /// The errors of [`Executor::step`].
     pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool, Fault> {
         match self.inbox.recv_timeout(wait) {
             Ok(message) => self.take(message).map(|()| true),

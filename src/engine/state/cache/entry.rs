@@ -1,8 +1,8 @@
-//! An entry of the cache, and what it was before a batch or a record wrote it.
+//! An entry of the cache, and its value before a batch or a record wrote it.
 
 use crate::engine::state::cache::value::Value;
 
-/// Roughly what an entry costs beside its bytes: its slot and number, the two allocations' headers.
+/// The memory that an entry takes beside its bytes, roughly: its slot and number, the two allocations' headers.
 pub(super) const ENTRY_BYTES: usize = 112;
 
 #[derive(Debug)]
@@ -15,13 +15,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// What stands in a place that nobody has.
+    /// The content of a place without an entry.
     pub(super) const fn empty() -> Self {
         Self { value: Value::Unread, batch: 0, is_used: false }
     }
 }
 
-/// An entry that a batch wrote, with what it was before.
+/// An entry that a batch wrote, with its value before.
 #[derive(Debug)]
 pub(super) struct Touched {
     pub(super) number: usize,
@@ -29,7 +29,7 @@ pub(super) struct Touched {
     pub(super) batch: u64,
 }
 
-/// What a record under decision did to a key.
+/// The change of a record under decision to a key.
 pub(super) enum Undo {
     /// It is the batch's first write of the last entry in `open`.
     First,

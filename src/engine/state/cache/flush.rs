@@ -9,15 +9,15 @@ use crate::ports::Fault;
 use crate::ports::store::{Checkpoint, Write};
 use hashbrown::HashMap;
 
-/// Bytes after which a flush goes on in another write: the store has the whole of each in memory beside the cache.
+/// Bytes after which a flush goes on in another write: the store holds each write whole in memory beside the cache.
 pub(super) const WRITE_BYTES: usize = 8 << 20;
 
 impl WriteBack {
-    /// Writes every proved value that the store lacks, and with the last of them the checkpoint. What goes before lies beyond
-    /// the checkpoint that the store has, and is read over again by whoever begins there.
+    /// Writes every proved value that the store lacks, and with the last of them the checkpoint. Values written before
+    /// that lie beyond the checkpoint that the store has, and an owner that begins there reads them once more.
     ///
     /// # Errors
-    /// Where the store cannot be written; it has then some of it, or nothing.
+    /// The store cannot be written; it has then some of the values, or none.
     pub(crate) fn flush(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
         let Self { store, entries, open, in_flight, flushed, .. } = self;
         let unwritten = unwritten(entries, in_flight.iter().chain([&*open]), *flushed).into_iter();
@@ -44,7 +44,7 @@ impl WriteBack {
     }
 }
 
-/// Parts as many writes from the rest as one write to the store may hold; `None` where they all are.
+/// Splits off as many writes as one write to the store may hold; `None` where none are left.
 pub(super) fn cut<'a, 'b>(writes: &'a [Write<'b>]) -> Option<(&'a [Write<'b>], &'a [Write<'b>])> {
     let mut bytes = 0;
     let count = writes.iter().position(|(key, value)| {
@@ -64,7 +64,7 @@ fn unwritten<'a>(
 ) -> HashMap<usize, &'a Value> {
     let written = entries.iter().filter(|(_, entry)| entry.batch > flushed);
     let mut unwritten: HashMap<usize, &Value> = written.map(|(number, entry)| (number, &entry.value)).collect();
-    // What was before the first batch that is not proved, which decides, so it comes last.
+    // The value before the first batch that is not proved decides, so it comes last.
     for touched in unproved.rev().flatten() {
         if touched.batch > flushed {
             unwritten.insert(touched.number, &touched.value);

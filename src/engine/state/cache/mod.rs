@@ -4,9 +4,10 @@
 //!  record ──accept──→ open batch ──seal──→ in flight ──prove──→ proved ──flush──→ KeyedStore + checkpoint
 //!     └─reject: undone  └─undo             └ its changelog records are in a transaction
 //! ```
-//! An entry holds the newest value. Each batch remembers, for every key it touched, the value before: that is what a
-//! rejected record goes back to, and what a query or a flush sees while a later value is not proved.
-//! Only proved values reach the store, so a store never holds what its changelog lacks. The changelog gets one record a
+//! An entry holds the newest value. Each batch remembers, for every key it touched, the value before: a rejected record
+//! goes back to it, and a query or a flush sees it while a later value is not proved. Only proved values reach the
+//! store, so a store never holds a value that its changelog lacks. The changelog gets one record a key and batch,
+//! however often the key was written: the largest saving of the cache.
 //! key and batch, however often the key was written: that is where the cache saves most.
 
 mod value;
@@ -40,16 +41,16 @@ pub(crate) struct WriteBack {
     in_flight: VecDeque<Vec<Touched>>,
     /// The number of the open batch; each batch has another.
     batch: u64,
-    /// The store has what this batch and those before it wrote, and nothing of later ones.
+    /// The store has the writes of this batch and those before it, and none of later ones.
     flushed: u64,
-    /// Whether a batch is proved that wrote something the store lacks.
+    /// Whether a batch is proved that wrote a value the store lacks.
     is_dirty: bool,
     bytes: usize,
-    /// What the last sweep left of them.
+    /// The bytes left by the last sweep.
     swept: usize,
     /// The entries that were written after `flushed`, in key order; `None` while nobody asks for ranges.
     unflushed: Option<BTreeMap<Box<[u8]>, usize>>,
-    /// Somebody has asked for a range since the last flush.
+    /// Whether a range was asked for since the last flush.
     is_ranged: bool,
 }
 
@@ -76,12 +77,12 @@ impl WriteBack {
         &self.spec
     }
 
-    /// Whether something is proved that the store lacks.
+    /// Whether a value is proved that the store lacks.
     pub(crate) const fn is_dirty(&self) -> bool {
         self.is_dirty
     }
 
-    /// Bytes that the cache takes, roughly.
+    /// The memory of the cache in bytes, roughly.
     #[cfg(test)]
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
@@ -91,7 +92,7 @@ impl WriteBack {
         self.store.checkpoint()
     }
 
-    /// How much the store holds; the clock is none of its keys.
+    /// The size of the store; the clock is none of its keys.
     pub(crate) fn size(&self) -> Result<StoreSize, Fault> {
         let StoreSize { keys, bytes } = self.store.size()?;
         Ok(StoreSize { keys: keys.saturating_sub(u64::from(self.clock()?.is_some())), bytes })
@@ -146,12 +147,13 @@ impl WriteBack {
 
     // === Writing ===
 
-    /// Sets or deletes `key` for the record under decision, whose event time is `at`; the clock stands at `now`. A value
-    /// with a time to live expires no sooner than the one before it would have: a late record adds to it, and must not end
-    /// it. One from before there was a time to live would have had a whole one from now on, see [`WriteBack::expire`].
+    /// Sets or deletes `key` for the record under decision, whose event time is `at`; the clock stands at `now`. A
+    /// value with a time to live expires no sooner than the value before it would have: a late record adds to it, and
+    /// must not end it. A value from before there was a time to live would have had a whole one from now on, see
+    /// [`WriteBack::expire`].
     ///
     /// # Errors
-    /// Where the value before cannot be read, which only a store with a time to live asks for.
+    /// The value before cannot be read, which only a store with a time to live asks for.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>, at: Timestamp, now: Timestamp) -> Result<(), Fault> {
         let value = match (value, self.spec.time_to_live) {
             (None, _) => Value::Absent,
@@ -198,7 +200,7 @@ impl WriteBack {
     /// The task's clock as the store keeps it; `None` where it keeps none.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// The store cannot be read.
     pub(crate) fn clock(&self) -> Result<Option<Timestamp>, Fault> {
         let mut found = Ok(None);
         self.store.get(CLOCK, &mut |bytes| {
@@ -208,12 +210,12 @@ impl WriteBack {
         found.map_err(|()| Fault::corrupt(format!("store {}: its clock is no number", self.spec.name)))
     }
 
-    /// The record is decided: its writes belong to the open batch.
+    /// Accepts the record: its writes belong to the open batch.
     pub(crate) fn accept(&mut self) {
         self.record.clear();
     }
 
-    /// The record is rejected: its writes are undone.
+    /// Rejects the record: its writes are undone.
     pub(crate) fn reject(&mut self) {
         while let Some(undo) = self.record.pop() {
             match undo {
@@ -228,7 +230,7 @@ impl WriteBack {
         }
     }
 
-    /// The open batch came to nothing: everything that it wrote is undone.
+    /// Undoes everything that the open batch wrote.
     pub(crate) fn undo(&mut self) {
         self.reject();
         while !self.open.is_empty() {
@@ -257,18 +259,18 @@ impl WriteBack {
         })
     }
 
-    /// How many keys the open batch has added.
+    /// The number of keys that the open batch has added.
     pub(crate) fn added(&self) -> usize {
         self.open.iter().filter(|touched| touched.value.kept().is_none()).count()
     }
 
-    /// The open batch goes into a transaction; a new one begins.
+    /// Seals the open batch, which goes into a transaction; a new one begins.
     pub(crate) fn seal(&mut self) {
         self.in_flight.push_back(std::mem::take(&mut self.open));
         self.batch += 1;
     }
 
-    /// The oldest batch in flight is committed.
+    /// Notes that the oldest batch in flight is committed.
     pub(crate) fn prove(&mut self) {
         let Some(batch) = self.in_flight.pop_front() else { return };
         self.is_dirty |= !batch.is_empty();
@@ -556,10 +558,10 @@ mod tests {
         assert_eq!(written, [(3, 0), (3, 0), (3, 0), (1, 1), (3, 1), (3, 1), (3, 1), (1, 2)]);
     }
 
-    /// What a value that expires is made of, by the model: the value, and when it is gone.
+    /// The model of a value that expires: the value, and the time of its end.
     type Mortal = BTreeMap<u8, (u8, i64)>;
 
-    /// Those that can be read at `now`.
+    /// The values that can be read at `now`.
     fn living(all: &Mortal, now: i64) -> Contents {
         let living = all.iter().filter(|(_, (_, expires_at))| *expires_at > now);
         living.map(|(key, (value, _))| (vec![*key], vec![*value])).collect()
@@ -573,7 +575,7 @@ mod tests {
         Get(u8),
         Reject,
         Undo,
-        /// After a search that looks at so many keys.
+        /// After a search that looks at this many keys.
         Seal(usize),
         Prove,
         Flush,
@@ -610,14 +612,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(600))]
 
-        /// Against maps that delete nothing: a value lives until the latest time of its writes and its age, whatever was
-        /// searched, swept and written in between; the clock goes back where a batch comes to nothing.
+        /// Against maps that delete nothing: a value lives until the latest time of its writes and its age, whatever
+        /// was searched, swept and written in between; the clock goes back where a batch is undone.
         #[test]
         fn values_that_expire_are_those_of_a_naive_model(operations in timed_operations()) {
             const AGE: i64 = 10;
             let map = Map::default();
             let mut cache = expiring_store(&map);
-            // Each with the clock that belongs to it.
+            // Each comes with the clock that belongs to it.
             let (mut newest, mut accepted, mut last, mut proved) =
                 ((Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0), (Mortal::new(), 0));
             let mut sealed: VecDeque<(Mortal, i64)> = VecDeque::new();

@@ -29,7 +29,7 @@ impl WriteBack {
         cache.merge(newest, from, to, now, &mut |key, value| value.is_none_or(|value| visit(key, value)))
     }
 
-    /// What was written after `flushed`, in key order: key, number and newest value.
+    /// Entries written after `flushed`, in key order: key, number and newest value.
     fn unflushed_within<'a>(
         &'a self,
         from: &[u8],
@@ -43,8 +43,8 @@ impl WriteBack {
             .filter_map(|(key, number)| Some((&**key, *number, &self.entries.get(*number)?.value)))
     }
 
-    /// Makes the index of what was written after `flushed`, unless there is one: all of it was touched by a batch that is not
-    /// proved, or lies in an entry whose number only the entries know.
+    /// Makes the index of the entries written after `flushed`, unless there is one: each was touched by a batch that is
+    /// not proved, or lies in an entry whose number only the entries know.
     fn index(&mut self) {
         self.is_ranged = true;
         if self.unflushed.is_some() {
@@ -56,8 +56,8 @@ impl WriteBack {
         self.unflushed = Some(index.collect());
     }
 
-    /// The store's contents under those of `over`, which are as much in key order and within the range as what is shown; `None`
-    /// for a key whose value is deleted or has expired.
+    /// The store's contents under those of `over`, which must be in key order and within the range, like the result;
+    /// `None` for a key whose value is deleted or has expired.
     fn merge<'a>(
         &self,
         over: impl Iterator<Item = (&'a [u8], &'a Value)>,
@@ -91,7 +91,7 @@ impl WriteBack {
         Ok(())
     }
 
-    /// Shows the proved value of `key`: what a crash at this moment would leave.
+    /// Shows the proved value of `key`, which a crash at this moment would leave.
     pub(crate) fn proved(&self, key: &[u8], now: Timestamp, visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Fault> {
         let number = self.entries.find(key);
         let unproved = self.in_flight.iter().flatten().chain(&self.open);
@@ -104,9 +104,9 @@ impl WriteBack {
         Ok(())
     }
 
-    /// Shows proved values as [`WriteBack::scan`] shows the newest, but looks at no more than `keys_max` keys, expired ones
-    /// included. Answers where to go on: at the key that `visit` did not accept, or at the first one not looked at; `None`
-    /// at the end.
+    /// Shows proved values as [`WriteBack::scan`] shows the newest, but looks at no more than `keys_max` keys, expired
+    /// ones included. Answers the key to go on from: the one that `visit` did not accept, or the first one not looked
+    /// at; `None` at the end.
     pub(crate) fn page_proved(
         &mut self,
         from: &[u8],
@@ -136,17 +136,17 @@ impl WriteBack {
         Ok(next)
     }
 
-    /// How many proved values the store lacks.
+    /// The number of proved values that the store lacks.
     pub(crate) fn unwritten_count(&self) -> usize {
         let written = || self.entries.iter().filter(|(_, entry)| entry.batch > self.flushed).count();
         let written = self.unflushed.as_ref().map_or_else(written, BTreeMap::len);
         written - self.before().values().filter(|before| before.is_none()).count()
     }
 
-    /// The proved values of the entries that batches have written which are not proved; `None` for what the store has.
+    /// The proved values of entries that unproved batches have written; `None` where the store has it.
     fn before(&self) -> HashMap<usize, Option<&Value>> {
         let unproved = self.in_flight.iter().chain([&self.open]);
-        // What was before the first of them, which decides, so it comes last.
+        // The value before the first of them decides, so it comes last.
         let touched = unproved.rev().flatten();
         touched.map(|touched| (touched.number, (touched.batch > self.flushed).then_some(&touched.value))).collect()
     }

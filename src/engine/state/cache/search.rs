@@ -9,8 +9,9 @@ use crate::ports::Fault;
 const EXPIRE_BYTES: usize = 4 << 20;
 
 impl WriteBack {
-    /// Deletes, with the open batch, the keys that have expired at `now`: looks at `keys_max` of them from `from` on, and
-    /// answers where to go on; `None` at the end. A value that was written before its store had a time to live gets one.
+    /// Deletes, with the open batch, the keys that have expired at `now`: looks at `keys_max` of them from `from` on,
+    /// and answers the key to go on from; `None` at the end. A value that was written before its store had a time to
+    /// live gets one.
     pub(crate) fn expire(&mut self, from: &[u8], now: Timestamp, keys_max: usize) -> Result<Option<Vec<u8>>, Fault> {
         let time = self.spec.time_to_live;
         let (mut found, mut seen, mut bytes, mut next) = (Vec::new(), 0, 0, None);
@@ -21,7 +22,7 @@ impl WriteBack {
                 return false;
             }
             seen += 1;
-            // A newer value may lie in the cache; it is looked at again when it has reached the store.
+            // A newer value may lie in the cache; the key is looked at again when that has reached the store.
             let is_newest =
                 cached(key).is_none_or(|entry| entry.value == Value::Unread || entry.value.kept() == Some(stored));
             let value = match (open_envelope(stored, now), stored.first(), time) {

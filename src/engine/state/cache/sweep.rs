@@ -1,17 +1,17 @@
-//! The sweep: gives the memory of entries back that the store has too.
+//! The sweep: frees the memory of entries that the store has too.
 
 use crate::engine::state::cache::WriteBack;
 use crate::engine::state::cache::entry::{ENTRY_BYTES, Entry, Undo};
 use std::collections::BTreeMap;
 
 impl WriteBack {
-    /// Whether so much was added since the last sweep that another one is worth its while.
+    /// Whether enough was added since the last sweep for another one.
     pub(crate) const fn is_over(&self, bytes_max: usize) -> bool {
         self.bytes > bytes_max && self.bytes > self.swept + bytes_max / 4
     }
 
-    /// Gives memory back until at most `bytes_max` are taken, as far as entries are in the store: first those not used
-    /// since the last sweep.
+    /// Frees memory until at most `bytes_max` are taken, as far as entries are in the store: first those not used since
+    /// the last sweep.
     pub(crate) fn sweep(&mut self, bytes_max: usize) {
         for _ in 0..2 {
             if self.bytes <= bytes_max {

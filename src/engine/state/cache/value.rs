@@ -1,4 +1,4 @@
-//! A value as the cache and its store keep it: in an envelope that says when it expires.
+//! A value as the cache and its store keep it: in an envelope with the time of its expiry.
 
 use crate::flow::record::Timestamp;
 use std::time::Duration;
@@ -11,11 +11,11 @@ const EXPIRING: u8 = 2;
 /// A cached value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Value {
-    /// Not read yet: whatever the store holds.
+    /// Not read yet: the store's value counts.
     Unread,
-    /// The key is not there.
+    /// The key does not exist.
     Absent,
-    /// As kept: with its envelope.
+    /// The value with its envelope.
     Present(Vec<u8>),
 }
 
@@ -46,18 +46,18 @@ pub(super) fn after(at: Timestamp, time: Duration) -> i64 {
     at.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// A kept value that expires: for long, so no larger than it must be.
+/// A kept value that expires: allocated to its exact size, because it is kept for long.
 pub(super) fn expiring(value: &[u8], expires_at: i64) -> Vec<u8> {
     [&[EXPIRING], &expires_at.to_be_bytes()[..], value].concat()
 }
 
-/// When a kept value expires, if it does.
+/// The time at which a kept value expires, if it does.
 pub(super) fn expiry(bytes: &[u8]) -> Option<i64> {
     let (&EXPIRING, rest) = bytes.split_first()? else { return None };
     Some(i64::from_be_bytes(*rest.first_chunk::<8>()?))
 }
 
-/// What is inside a kept value, unless it has expired at `now`. A layout of a later release is empty, which no type's
+/// The content of a kept value, unless it has expired at `now`. A layout of a later release is empty, which no type's
 /// decoder accepts.
 #[inline]
 pub(super) fn open_envelope(bytes: &[u8], now: Timestamp) -> Option<&[u8]> {

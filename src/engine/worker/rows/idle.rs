@@ -46,7 +46,7 @@ pub(crate) fn note_published(desk: &mut Desk, db: &mut Database) -> Result<(), F
     }
     match matched {
         Ok(matched) if matched.iter().all(|matched| *matched) => {
-            // Where the answer is lost, or nothing was written, the next batch writes it.
+            // If the answer is lost, or nothing was written, the next batch writes it.
             let _ = db.rows.commit().inspect_err(|fault| tracing::debug!(error = %fault, "P was not written"));
             for (id, moved) in idle {
                 let inputs = desk.tasks.get_mut(&id).into_iter().flat_map(|task| &mut task.inputs);

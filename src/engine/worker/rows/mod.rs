@@ -6,7 +6,7 @@
 //! memory. After any failure a smaller batch is offered from the start, since nothing of it was committed ([`draw`]); a
 //! COMMIT whose answer was lost is settled by a locking read before anything else is tried.
 //!
-//! Where a step has stores, the values that the batch wrote lie in their caches: undone with the batch, sealed with its
+//! If a step has stores, the values that the batch wrote lie in their caches: undone with the batch, sealed with its
 //! commit, proved once K is past it. Its changelog records, one a key and batch, are outbox rows like the notices: from
 //! the commit on they are decided, whichever instance publishes them. Those of a task carry a sequence, whatever input
 //! they came with: the sum of its inputs' D at the end of the batch grows with every batch, so that a takeover can send
@@ -294,7 +294,7 @@ fn close_stores(
     outgoing: &mut Outgoing,
 ) -> Result<(), Fault> {
     let own = || advances.iter().filter(|advance| advance.task == task.id);
-    // Where no input moved no record was decided, and nothing was written.
+    // If no input moved, no record was decided, and nothing was written.
     let Some(moved) = own().find(|advance| advance.from != advance.to) else { return Ok(()) };
     let origin = Origin { source: &moved.source, offset: Offset(moved.to.0 - 1) };
     let incarnation = task.inputs.get(moved.input).map_or(0, Input::incarnation);

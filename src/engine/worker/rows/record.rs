@@ -51,7 +51,7 @@ pub(super) fn decide_record<E: From<StoreTrouble>>(
     Ok(decided)
 }
 
-/// Those values of a row that a step has columns for, in its order.
+/// The values of a row for which a step has columns, in its order.
 fn own_columns(columns: &[usize], row: &[Value]) -> Vec<Value> {
     columns.iter().filter_map(|place| row.get(*place).cloned()).collect()
 }
