@@ -17,7 +17,7 @@ pub const THRESHOLD_HEADER: &str = "tg_threshold";
 pub struct NoticeId<'a> {
     /// The pipeline's name.
     pub pipeline: &'a str,
-    /// Where the input record lies.
+    /// The source partition of the input record.
     pub source: &'a TopicPartition,
     /// The input record.
     pub source_offset: Offset,

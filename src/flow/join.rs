@@ -1,4 +1,4 @@
-//! Where topics meet: the tables that a stream is joined with, and how each is kept.
+//! The join of topics: the tables that a stream is joined with, and the store in which each is kept.
 //!
 //! A table topic is kept in a store beside the partition; a record of the stream is joined with the value that the store
 //! holds when the record is handled. Only the stream makes a step run: a change of the table alone publishes nothing.
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 
-// === What a table is ===
+// === The table topic ===
 
 /// A topic of which the last record of each key holds: a value sets its key, a tombstone deletes it.
 ///
@@ -82,7 +82,7 @@ pub struct JoinedTable {
     pub declared: Option<Declared>,
 }
 
-// === How a table is kept ===
+// === The keeping of a table ===
 
 /// A store that a table topic is kept in, its type erased.
 pub(crate) trait Keep: Send + Sync {

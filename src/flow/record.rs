@@ -165,7 +165,7 @@ pub(crate) fn header_bytes(headers: &[Header]) -> usize {
 /// A record as its topic holds it, borrowed from its fetcher.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Where it lies in its partition.
+    /// The offset in its partition.
     pub offset: Offset,
     /// The record's own timestamp (create or append time, as the topic is set).
     pub timestamp: Timestamp,

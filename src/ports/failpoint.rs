@@ -49,7 +49,7 @@ macro_rules! failpoint {
             failpoint!($point)
         }
     };
-    // Where the future, polled once, waits for an answer.
+    // At the point where the future, polled once, waits for an answer.
     ($point:ident, within $exchange:expr) => {
         $crate::ports::failpoint::reach_within($crate::ports::failpoint::Point::$point, $exchange)
     };

@@ -1,10 +1,10 @@
-//! Errors named by what the caller does next. They blame the surroundings; a [`Reject`] blames a record.
+//! Errors named by the caller's next action. They blame the surroundings; a [`Reject`] blames a record.
 
 use crate::flow::effect::Reject;
 use std::error::Error;
 use std::fmt;
 
-/// A failure, named by what the caller does next.
+/// A failure, named by the caller's next action.
 #[derive(Debug)]
 pub enum Fault {
     /// Another owner holds the thing that we tried to change; nothing was changed. Drop the task quietly.
@@ -47,7 +47,7 @@ impl Fault {
         Self::Fatal(Cause { message: message.into(), is_lock_wait: false, reject: None, source: None })
     }
 
-    /// [`Fault::Retry`]: a lock of another transaction was waited for in vain.
+    /// [`Fault::Retry`]: a lock of another transaction was not released in time.
     pub fn locked(message: impl Into<String>) -> Self {
         Self::Retry(Cause { message: message.into(), is_lock_wait: true, reject: None, source: None })
     }
@@ -86,7 +86,7 @@ impl Fault {
         matches!(self, Self::Retry(_))
     }
 
-    /// Whether somebody else owns it.
+    /// Whether another instance owns it.
     #[must_use]
     pub const fn is_fenced(&self) -> bool {
         matches!(self, Self::Fenced(_))

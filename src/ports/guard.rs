@@ -4,23 +4,23 @@
 //! without it a guard is never off, and the compiler removes the check. A process reads the names from its environment:
 //! `GUARD_OFF=epoch`; several are separated by commas.
 //!
-//! | number | name | where it is switched off, and what is so then | covered by |
+//! | number | name | where it is switched off, and the effect | covered by |
 //! |---|---|---|---|
 //! | 1 | `epoch` | `adapters::postgres::rows`: the compare-and-set of the position does not look at the epoch | 2 |
 //! | 2 | `offset` | likewise at the offset | |
 //! | 3 | `stable-k` | `adapters::kafka::settings`: K is read past a transaction that is not ended | |
 //! | 4 | `claim-first` | `engine::worker::takeover`: K is read before the claim | 5 |
 //! | 5 | `captured-metadata` | `engine::protocol::ownership`: a batch of a past assignment is committed as the member that we are now | |
-//! | 6 | `revoke-waits` | `engine::member`: a partition is given up while the relay still publishes what it decided | 5 |
+//! | 6 | `revoke-waits` | `engine::member`: a partition is given up while the relay still publishes its messages | 5 |
 //! | 7 | `taint-on-abort` | `adapters::kafka::producer`: the producer of an aborted transaction is used again | |
 //! | 8 | `taint-on-timeout` | likewise one of whose requests may have been repeated in silence | |
-//! | 9 | `verified-k` | `adapters::postgres::partitions`: age alone decides what is dropped of the outbox | |
+//! | 9 | `verified-k` | `adapters::postgres::partitions`: age alone decides which parts of the outbox are dropped | |
 //! | 10 | `settle-lock` | `adapters::postgres::rows`: the position is read without a lock after a COMMIT without an answer | 2 |
 //! | 11 | `row-lock` | `adapters::postgres::statements`: rows are read without a lock | |
 //! | 12 | `sorted-locks` | likewise: rows are locked in any order | |
 //! | 13 | `metadata-tag` | `engine::protocol::metadata`: every committed offset passes for one of ours | |
 //! | 14 | `generation` | `adapters::postgres::rows`: a claim does not look at the generation of the claim before | `reclaim` |
-//! | – | `reclaim` | `engine::worker::takeover`: whoever was fenced does not prove itself and claim again | |
+//! | – | `reclaim` | `engine::worker::takeover`: a fenced owner does not prove itself and claim again | |
 //!
 //! "Covered by": the harm is seen only where both are switched off. `tests/system/guards.rs` and `late.rs` show all of it,
 //! `docs/guards.md` reports the results.

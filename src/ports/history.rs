@@ -67,7 +67,7 @@ impl Found {
     }
 
     /// The id under which a pipeline's message is looked up; `None` for a message of another origin. Only the very last
-    /// header counts: a header of this name further in front came with a record that somebody else has sent on.
+    /// header counts: a header of this name further in front came with a record that another program has sent on.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         text(self.headers.last().filter(|header| header.name == ID_HEADER)?)
@@ -87,7 +87,7 @@ pub trait TopicHistory: Send {
     /// `Retry` when one stays open for longer than any timeout of ours; `Corrupt` when there is no such topic.
     fn await_open(&mut self, topic: &TopicName) -> Result<(), Fault>;
 
-    /// Where each partition of a topic begins: above 0 once records were deleted from it.
+    /// The start of each partition of a topic: above 0 once records were deleted from it.
     ///
     /// # Errors
     /// The same as [`TopicHistory::each_message`].

@@ -36,7 +36,7 @@ pub trait Mark: Send {
     /// The pipeline's code is about to be run over a record.
     fn take_up(&self, at: InHand);
 
-    /// That code has come back.
+    /// The code has come back.
     fn put_down(&self);
 }
 

@@ -24,8 +24,9 @@ pub trait Positions: Send {
     /// The same as [`Positions::read`].
     fn fence(&mut self, source: &TopicPartition, who: &str) -> Result<Option<Position>, Fault>;
 
-    /// Writes the position where its epoch is still that of `position`, or creates it where `is_new`, lets any generation
-    /// of the group claim it next, and notes the operation. False: somebody was faster, and nothing was written.
+    /// Writes the position where its epoch is still that of `position`, or creates it where `is_new`, lets any
+    /// generation of the group claim it next, and notes the operation. False: another program was faster, and nothing
+    /// was written.
     ///
     /// # Errors
     /// The same as [`Positions::read`]; the same write may be offered again.

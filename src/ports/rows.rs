@@ -143,7 +143,8 @@ pub trait Rows: Send {
     fn rollback(&mut self);
 
     /// After [`CommitAnswer::Unknown`]: locks the position on a new connection and compares. True: the transaction that
-    /// held `moved` was committed. False: it was not and never will be, or somebody else has claimed the position since.
+    /// held `moved` was committed. False: it was not and never will be, or another instance has claimed the position
+    /// since.
     ///
     /// # Errors
     /// `Retry` when the database did not answer: ask again. `Corrupt` when the position is neither where the transaction
@@ -188,7 +189,7 @@ pub struct Claim {
     pub adopts: Option<i32>,
     /// The claimant, for people: host, process, slot.
     pub owner: String,
-    /// Where the numbers of this position hold; stored at creation only.
+    /// The log in which the offsets of this position count; stored at creation only.
     pub log_ids: LogIds,
     /// Partition count of the topic; stored at creation only.
     pub partition_count: i32,
@@ -315,7 +316,7 @@ pub struct RowWrite {
 /// Something decided and bound for a topic. Its bytes are final: publishing it again yields the same message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
-    /// Where the input lies.
+    /// The source partition of the input.
     pub source: TopicPartition,
     /// The input.
     pub source_offset: Offset,
@@ -340,7 +341,7 @@ pub struct OutboxRow {
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerdictRow {
-    /// Where the input lies.
+    /// The source partition of the input.
     pub source: TopicPartition,
     /// The input.
     pub source_offset: Offset,

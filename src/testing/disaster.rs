@@ -1,4 +1,4 @@
-//! Disasters in a simulation: what they do to the world, and which sub-topologies are judged no further afterwards.
+//! Disasters in a simulation: their effects on the world, and the sub-topologies that are judged no further afterwards.
 
 use super::simulation::{Disaster, Simulation};
 use crate::engine::protocol::decision::{DataLossPolicy, HaltReason};
@@ -144,7 +144,7 @@ impl Simulation {
                     standing.has_taken(name.as_ref()) && (is_any_left || standing.has_written)
                 }
                 Disaster::GroupDeleted => !has_rows && standing.has_taken(None) && standing.has_written,
-                // A position that somebody else's offset is beside.
+                // A position beside an offset that another program has committed.
                 Disaster::OffsetReset(topic, at, _) => has_rows && is_here(topic, *at) && standing.has_taken(None),
                 Disaster::Recreated(topic) => {
                     let name = TopicName::parse(topic).ok();
@@ -227,7 +227,7 @@ impl Simulation {
         self.expected_halts.extend(subs.map(|(number, _)| (number, partition.0)));
     }
 
-    /// Whether there is one instance alone, and what its disk remembers of a store is such.
+    /// Whether there is one instance alone, and its disk has such a checkpoint of a store.
     fn only_disk_has(&mut self, store: &Arc<str>, partition: Partition, is_such: &dyn Fn(&Checkpoint) -> bool) -> bool {
         let id = StoreId { name: Arc::clone(store), partition };
         self.driver.instance_count() == 1 && self.driver.disk(0).checkpoint(&id).as_ref().is_some_and(is_such)

@@ -30,7 +30,7 @@ pub(super) struct UnguardedRows {
     pub(super) database: MemoryDatabase,
     pub(super) pipeline: String,
     pub(super) without: Guard,
-    /// Where a position stands within the open transaction.
+    /// The positions within the open transaction.
     pub(super) moved: Vec<(TopicPartition, NextOffset)>,
 }
 
@@ -135,7 +135,7 @@ impl Rows for UnguardedRows {
     }
 }
 
-/// A source whose group answers K without waiting for what is pending.
+/// A source whose group answers K without waiting for pending transactions.
 pub(super) struct UnguardedSource {
     pub(super) inner: Box<dyn Source>,
     pub(super) log: MemoryLog,

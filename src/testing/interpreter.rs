@@ -1,8 +1,8 @@
 //! A naive interpreter of a pipeline: the same steps, one record at a time, with maps for tables and stores.
 //!
-//! It knows no batches, caches, workers, transactions or retries, so that what it comes to is what each record alone says.
-//! Its input is what the source topics hold, in the order in which the engine decided; its output is compared with what
-//! the engine left behind, by [`judge`](super::judge).
+//! It knows no batches, caches, workers, transactions or retries, so its result follows from each record alone. Its
+//! input is the content of the source topics, in the order in which the engine decided; its output is compared with the
+//! traces of the engine, by [`judge`](super::judge).
 
 use super::death::is_death;
 use super::observed::{Message, Row};
@@ -37,7 +37,7 @@ pub(super) struct Expected {
     pub(super) kind: Kind,
 }
 
-/// The kind of a message, with what its headers must say.
+/// The kind of a message, with the contents of its headers.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Kind {
     Notice {
@@ -96,7 +96,7 @@ pub(super) struct Interpreter<'a> {
     pub(super) is_everlasting: bool,
 }
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     number: usize,
@@ -308,7 +308,7 @@ impl Interpreter<'_> {
 }
 
 impl Stores {
-    /// Runs a step over the stores: what it wrote stays only where it succeeds.
+    /// Runs a step over the stores: its writes stay only if it succeeds.
     fn run<T>(
         &mut self,
         place: Place<'_>,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A message as its topic holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Where it lies in its partition.
+    /// The offset in its partition.
     pub offset: Offset,
     /// Its event time.
     pub timestamp: Timestamp,
@@ -59,7 +59,7 @@ impl Row {
         spec.columns.iter().map(value).collect()
     }
 
-    /// Takes what a step has made of what it saw. A column that is as before stays as it is, digit for digit.
+    /// Takes the values that a step returned for those it saw. An unchanged column stays as it is, digit for digit.
     pub(super) fn change(&mut self, spec: &TableSpec, before: &[Value], after: Vec<Value>) {
         for ((column, before), after) in spec.columns.iter().zip(before).zip(after) {
             if spec.is_written(&column.name) && !is_same(before, &after) {
@@ -118,7 +118,7 @@ pub struct Progress {
     pub committed: Option<NextOffset>,
     /// P: that of the database where the step has rows and it was looked at.
     pub published: Option<NextOffset>,
-    /// Where committed readers end, if that was looked at.
+    /// The end for committed readers, if it was looked at.
     pub end: Option<NextOffset>,
 }
 
@@ -148,11 +148,11 @@ pub struct Observed {
     pub first_rows: BTreeMap<(String, Key), Row>,
     /// The thresholds before the first record, by name.
     pub thresholds: BTreeMap<String, f64>,
-    /// Sub-topologies, by number, that a disaster struck or that depend on such ones: their tasks may stand still, and what
-    /// they left behind is not judged.
+    /// Sub-topologies, by number, that a disaster struck or that depend on such ones: their tasks may stand still, and
+    /// their traces are not judged.
     pub struck: BTreeSet<usize>,
-    /// Steps with rows and stores, by number, whose group forgot what it remembered of the stores: where nothing was ever
-    /// written into a store, it looks like one that was added since, and its task may stand still as `store-added`.
+    /// Steps with rows and stores, by number, whose group forgot the marks of the stores: if nothing was ever written
+    /// into a store, it looks like one that was added since, and its task may stand still as `store-added`.
     pub forgotten: BTreeSet<usize>,
     /// Tasks that have to stand still, by the number of the sub-topology and the partition: the traces of records lost,
     /// or about to be taken twice, were there when all instances were down.
@@ -181,7 +181,8 @@ pub type Ledger = BTreeMap<(TopicPartition, Offset), (String, Option<String>)>;
 /// Further observations of a run in one process.
 #[derive(Clone, Debug, Default)]
 pub struct Inside {
-    /// Contents of disks for each partition of a store that somebody serves: keys and values as its changelog has them.
+    /// Contents of disks for each partition of a store that an instance serves: keys and values as its changelog has
+    /// them.
     pub kept: BTreeMap<(String, i32), BTreeMap<Vec<u8>, Vec<u8>>>,
     /// The retained outbox but for changelog records: source, destination, id.
     pub outbox: Vec<(TopicPartition, TopicName, String)>,
@@ -194,8 +195,9 @@ pub struct Inside {
 }
 
 impl Observed {
-    /// The same, as if nobody had seen in which order records were decided: those of table topics first, then partition by
-    /// partition, and at last what others did. For a run in which only the order within each partition matters.
+    /// The same, as if nobody had seen in which order records were decided: those of table topics first, then partition
+    /// by partition, and at last the changes of others. For a run in which only the order within each partition
+    /// matters.
     #[must_use]
     pub fn partition_by_partition(mut self, topology: &Topology) -> Self {
         let (tables, streams): (Vec<_>, Vec<_>) = self

@@ -40,7 +40,7 @@ impl Idle {
         Self { clock, database }
     }
 
-    /// Lets so much time pass that an open transaction is ended.
+    /// Lets enough time pass for the database to end an open transaction.
     pub(super) fn outlast(&self) {
         self.clock.advance(IDLE_MAX + Duration::from_millis(1));
         self.database.set_down(true);

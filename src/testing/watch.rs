@@ -50,7 +50,7 @@ impl Applications {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where steps that stall take their time.
+    /// Sets the database whose transactions stalling steps outlast.
     pub(super) fn take_time(&self, idle: Idle) {
         drop(self.idle.set(idle));
     }

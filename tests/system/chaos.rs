@@ -43,7 +43,8 @@ fn instances_killed_every_few_seconds_lose_nothing_and_repeat_nothing() {
         let (status, took) = instance.terminate(Duration::from_secs(15));
         assert!(status.success(), "{} ended with {status} after {took:?}", instance.name);
     }
-    let recovered = instances.iter().map(|i| i.log().matches("publishing what an earlier owner decided").count());
+    let recovered =
+        instances.iter().map(|i| i.log().matches("publishing the messages that an earlier owner decided").count());
     world.note(&format!(
         "{kills} kills; what an earlier owner had decided was published {} times",
         recovered.sum::<usize>()

@@ -159,7 +159,7 @@ impl Stage {
 
     /// Gives an instance the time to publish what another one decided; it may have to wait for something itself.
     fn publishes_rest(&self, place: usize) {
-        let words = "publishing what an earlier owner decided";
+        let words = "publishing the messages that an earlier owner decided";
         let _ =
             in_time(Duration::from_secs(3), || if self.count(place, words) > 0 { Ok(()) } else { Err(String::new()) });
         std::thread::sleep(Duration::from_millis(500)); // until it is published

@@ -130,8 +130,10 @@ fn rows_and_store_agree_with_a_one_by_one_computation_through_kills() {
         std::thread::sleep(Duration::from_secs(8));
     }
     let restored: usize = instances.iter().map(|instance| instance.log().matches("store restored").count()).sum();
-    let recovered: usize =
-        instances.iter().map(|i| i.log().matches("publishing what an earlier owner decided").count()).sum();
+    let recovered: usize = instances
+        .iter()
+        .map(|i| i.log().matches("publishing the messages that an earlier owner decided").count())
+        .sum();
     let folder = world.folder().join("state-third").join("tally");
     let stores = RocksStores::open(&RocksSettings::new(&folder)).unwrap();
     for (number, kept) in (0..PARTITIONS).zip(&kept) {

@@ -65,7 +65,7 @@ pub struct Ports {
     pub stores: Option<Arc<dyn Stores>>,
     /// Reads changelogs; needed where a step has stores.
     pub changelogs: Option<ChangelogFactory>,
-    /// Ends what dead instances left open; without one, their transactions' timeouts do.
+    /// Ends transactions that dead instances left open; without one, their transactions' timeouts do.
     pub fencer: Option<Arc<dyn Fencer>>,
     /// The note of the records in hand; without one, a record that kills the process does so for ever.
     pub note: Option<Arc<dyn Note>>,

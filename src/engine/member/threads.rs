@@ -71,7 +71,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Asks for a graceful stop: no more input, publish what is committed, leave the group.
+    /// Asks for a graceful stop: no more input, publish everything that is committed, leave the group.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
     }

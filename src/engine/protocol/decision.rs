@@ -200,7 +200,7 @@ impl HaltReason {
             Self::SchemaChanged => "a table was altered while running",
             Self::Unpublishable => "a topic's settings changed after the row was committed",
             Self::OffsetsLost => {
-                "the group's offsets expired or were deleted, while what was made of the inputs is still there"
+                "the group's offsets expired or were deleted, while the state made from the inputs is still there"
             }
             Self::PartitionCountChanged => "partitions were added: records of a key now go elsewhere than its state",
             Self::WronglyKeyed => "a producer uses another partitioner or another key than the source declares",
@@ -228,12 +228,12 @@ impl fmt::Display for HaltReason {
             Self::InputsTruncated => "the log is shorter than the position",
             Self::SchemaChanged => "the database refuses a statement",
             Self::Unpublishable => "a decided message cannot be published",
-            Self::OffsetsLost => "the committed offset is gone, what was made of the inputs is not",
+            Self::OffsetsLost => "the committed offset is gone, the state made from the inputs is not",
             Self::PartitionCountChanged => "the partition count changed",
             Self::WronglyKeyed => "a record lies in the wrong partition",
             Self::ChangelogTruncated => "changelog records are gone",
             Self::ChangelogRecreated => "the changelog was re-created",
-            Self::StoreAdded => "a store knows nothing of the inputs that were taken before it",
+            Self::StoreAdded => "a store lacks the inputs that were read before it existed",
             Self::StoreUnreadable => "a store holds what cannot be true",
             Self::StoreUnwritable => "a store cannot be written",
             Self::UnknownStore => "the algorithm asks for a store that its step was not given",

@@ -118,12 +118,12 @@ fn of_rows_with_stores(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choi
                 "skip",
                 place.committed.filter(|k| place.next_offset.is_none_or(|d| *k > d)),
                 "",
-                "leave the rows as they are; the stores have what was committed",
+                "leave the rows as they are; the stores have the committed values",
             ),
         ],
         HaltReason::GroupReset | HaltReason::GroupWentBack => vec![hand(
             "let the database's position decide: stop all instances, kafka-consumer-groups.sh --delete-offsets of this partition, \
-             start; the takeover announces what lacks",
+             start; the takeover publishes the missing messages",
         )],
         HaltReason::GroupRenamed => vec![hand("start under the old pipeline.name")],
         _ => vec![hand("point the settings at the old log, or restore it"), hand(anew)],
@@ -137,14 +137,14 @@ fn of_reset_rows(place: &Place<'_>) -> Vec<Option<Choice>> {
             "reset",
             Some(k),
             "--emit",
-            "go back to where the group was reset: rows change again and are announced again, under new ids",
+            "go back to where the group was reset: rows change again and messages are published again, under new ids",
         ),
         (Some(k), Some(d)) if k > d => {
             place.to("skip", Some(k), "", "go on where the group was reset: the records before have no effect")
         }
         _ => None,
     };
-    let undo = "undo the reset: the database's position decides, and nothing is announced twice";
+    let undo = "undo the reset: the database's position decides, and nothing is published twice";
     vec![follow, Some(place.command("adopt", "--from-database", undo))]
 }
 
@@ -163,12 +163,12 @@ fn of_numbers(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         HaltReason::DatabaseWentBack => vec![
             hand(restore),
             place.to("skip", place.committed, "", "leave the rows as they are"),
-            command("replay", "--emit", "recompute the rows and announce again, with the same ids"),
-            command("replay", "--suppress-output", "recompute the rows, announce nothing"),
+            command("replay", "--emit", "recompute the rows and publish again, with the same ids"),
+            command("replay", "--suppress-output", "recompute the rows, publish nothing"),
         ],
         HaltReason::GroupRenamed => vec![
             hand("start under the old pipeline.name"),
-            adopt_database("the position goes over to this group, and nothing is announced twice"),
+            adopt_database("the position goes over to this group, and nothing is published twice"),
         ],
         HaltReason::TopicRecreated => vec![command(
             "reset",
@@ -185,9 +185,9 @@ fn of_numbers(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
         }
         HaltReason::InputsTruncated => vec![
             hand("restore the log"),
-            place.to("reset", place.at, "", "go on with what is written behind the log's end; ids there are new"),
+            place.to("reset", place.at, "", "go on with the records written behind the log's end; ids there are new"),
         ],
-        _ => vec![adopt_database("the database's position decides, and nothing is announced twice")],
+        _ => vec![adopt_database("the database's position decides, and nothing is published twice")],
     }
 }
 
@@ -204,7 +204,7 @@ fn of_lost_offsets(place: &Place<'_>) -> Vec<Option<Choice>> {
             Some(place.command(
                 "reset",
                 "--to end",
-                "nothing counts twice: what was written since the offset was lost has no effect",
+                "nothing counts twice: records written since the offset was lost have no effect",
             )),
         ];
     }
@@ -215,17 +215,17 @@ fn of_lost_offsets(place: &Place<'_>) -> Vec<Option<Choice>> {
         Some(place.command(
             "reset",
             "--to start",
-            "begin with the first record that is kept, on top of what the stores hold: right where the topic was \
+            "begin with the first record that is kept, on top of the stores' contents: right where the topic was \
                  made anew; otherwise its records count twice",
         )),
         place.at.is_none().then(|| {
             place.command(
                 "reset",
                 "--to end",
-                "nothing counts twice: what was written since the offset was lost has no effect",
+                "nothing counts twice: records written since the offset was lost have no effect",
             )
         }),
-        place.to("reset", place.at, "", "go on where the stores stand"),
+        place.to("reset", place.at, "", "go on at the stores' offset"),
     ]
 }
 
@@ -240,16 +240,16 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
                 "--from-group",
                 "go on where the group was reset: the stores count records twice or never",
             )),
-            place.to("reset", place.at, "", "undo the reset: go on where the stores stand"),
+            place.to("reset", place.at, "", "undo the reset: go on at the stores' offset"),
         ],
         HaltReason::GroupWentBack => vec![
             place.to(
                 "reset",
                 place.committed,
                 "--emit",
-                "go on where the group stands: the records from there on count twice in stores and are announced again",
+                "go on at the group's offset: the records from there on count twice in stores and are published again",
             ),
-            place.to("reset", place.at, "", "go on where the stores stand, or where this process had come: nothing counts twice"),
+            place.to("reset", place.at, "", "go on at the stores' offset, or where this process had come: nothing counts twice"),
         ],
         HaltReason::Unpublishable => {
             vec![hand("give the topic its settings back (`topics apply` sets those that are described), then restart")]
@@ -260,12 +260,12 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             hand(
                 "otherwise a key's state stays where the old count put it, and no count goes back: stop all instances, \
                  declare the new count, run `topics apply` and start under a new pipeline.name, with new tables where there \
-                 are rows; it makes the state again from the first record that is kept, and announces again",
+                 are rows; it makes the state again from the first record that is kept, and publishes again",
             ),
         ],
         HaltReason::PartitionCountChanged => vec![hand(
-            "the step keeps no state that could be left behind: declare the new count and deploy; what a key's old partition \
-             still holds may be handled after what its new one holds",
+            "the step keeps no state that could be left behind: declare the new count and deploy; records in a key's old partition \
+             may be handled after those in its new one",
         )],
         HaltReason::WronglyKeyed => vec![
             hand("mend the producer first, or declare the source with OnViolation::Warn or ::Repartition"),
@@ -279,17 +279,17 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
                 "without loss: start on a state.dir, of another instance or a backup, whose store reaches the changelog's start",
             ),
             hand(
-                "where it was cut at its end: the store of this disk has what was lost there, which no other instance can know: \
+                "where it was cut at its end: the store of this disk has the lost records, which no other instance has: \
                  keep a copy of state.dir first",
             ),
             rebuild(
-                "with loss, on the disk of each instance that halts so: go on with what the changelog still holds, and without \
-                 what was deleted or cut off",
+                "with loss, on the disk of each instance that halts so: go on with the records that the changelog still holds, without \
+                 those that were deleted or cut off",
             ),
         ],
         HaltReason::ChangelogRecreated => vec![
             hand("restore the changelog"),
-            rebuild("with loss, on this instance's disk: the store becomes what the new changelog holds"),
+            rebuild("with loss, on this instance's disk: the store gets the contents of the new changelog"),
         ],
         HaltReason::StoreAdded => vec![
             hand("if the store was renamed: give it its old name back, its changelog still holds it"),
@@ -297,11 +297,11 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
                 place.command(
                     "reset",
                     "--to start --emit",
-                    "take the records that are kept once more; other stores of the step, and who is told, get them twice",
+                    "take the records that are kept once more; other stores of the step, and readers of its messages, get them twice",
                 )
             }),
             rebuild(
-                "on the disk of each instance that halts so: go on with the store as it is, without what was taken before",
+                "on the disk of each instance that halts so: go on with the store as it is, without the records read before",
             ),
         ],
         HaltReason::StoreUnreadable => vec![

@@ -26,7 +26,7 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Ends what is open, so that readers need not wait for a timeout.
+    /// Ends an open transaction, so that readers need not wait for a timeout.
     pub(crate) fn close(&mut self) {
         self.sink.close();
         if let Some(spare) = &mut self.spare {

@@ -239,8 +239,9 @@ impl Repair {
         }
         if rows.iter().any(|row| sequence_of(row).is_some()) {
             return Err(Fault::fatal(format!(
-                "{source}: what was decided has changelog records, which take turns over all inputs of the task: delete the \
-                 group's offset of this partition and start an instance, whose takeover announces what lacks; then again"
+                "{source}: the unpublished messages include changelog records, whose order runs over all inputs of the task. \
+                 Delete the group's offset of this partition, start an instance, whose takeover publishes them, and wait until it \
+                 runs; then stop it and repeat this command"
             )));
         }
         let rows = unpublished(self.topology.name(), rows, &mut *self.tools.history)?;
@@ -250,7 +251,7 @@ impl Repair {
         let mut sink = (self.tools.sink)()?;
         let sent = self.send(&mut *sink, source, epoch, &rows);
         sink.close();
-        tracing::info!(partition = %source, rows = rows.len(), "announced what was decided before the repair");
+        tracing::info!(partition = %source, rows = rows.len(), "published the messages decided before the repair");
         sent
     }
 

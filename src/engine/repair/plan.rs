@@ -290,8 +290,8 @@ impl Rowed<'_> {
         }
         match outputs {
             None if is_again => Err(format!(
-                "the records from {to} to {published} would be taken again: say with --emit or --suppress-output what becomes \
-                 of their announcements"
+                "the records from {to} to {published} would be taken again: say with --emit or --suppress-output whether their \
+                 messages are published again"
             )),
             Some(Outputs::Suppress) if is_again => {
                 let incarnation = before.map_or(0, |position| position.incarnation);
@@ -300,7 +300,7 @@ impl Rowed<'_> {
                 Ok(self.made(position, committed, (to, published), true))
             }
             Some(Outputs::Suppress) if !is_same_log => {
-                Err("nothing of this log was announced, so there is nothing to suppress".into())
+                Err("no message of this log was published, so there is nothing to suppress".into())
             }
             _ => {
                 // Ids of a log that is gone, or of messages that the outbox still has, must not come again.
@@ -346,7 +346,7 @@ impl Rowed<'_> {
         }
         if let Some(k) = self.our_k().filter(|k| *k > to) {
             return Err(format!(
-                "records up to {k} were announced: skip to {k} or beyond, or go to {to} with `reset --to {to} --emit`"
+                "records up to {k} were published: skip to {k} or beyond, or go to {to} with `reset --to {to} --emit`"
             ));
         }
         Ok(self.together(self.at(to, to, position.incarnation), (d, to)))
@@ -368,7 +368,7 @@ fn plan_log(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
                 }
                 None if k.is_some_and(|k| to < k) && committed.as_ref().is_some_and(|k| is_ours(pipeline, k)) => {
                     return Err(format!(
-                        "the records from {to} on would be taken again, counted again in stores and announced again: use --emit"
+                        "the records from {to} on would be taken again, counted again in stores and published again: use --emit"
                     ));
                 }
                 _ => to,

@@ -75,7 +75,7 @@ fn warn_of(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
             partition,
             offset,
             deaths,
-            "so many processes died while the pipeline's code had this record in hand: it becomes a dead letter"
+            "too many processes died while the pipeline's code had this record in hand: it becomes a dead letter"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The halt of one task, as lanes ask for it: with the reason, what is known and what can be done.
+//! The halt of one task, as lanes ask for it: with the reason, the facts and the remedies.
 
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::halt::Halt;

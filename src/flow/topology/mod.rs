@@ -53,7 +53,7 @@ pub enum StepKind {
 /// which another kind does not pass the compiler without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CommitKind {
-    /// A database transaction of rows, outbox and positions; the relay publishes what it left.
+    /// A database transaction of rows, outbox and positions; the relay publishes its messages.
     Rows,
     /// One Kafka transaction of outputs, changelog records and offsets.
     Log,
@@ -102,7 +102,7 @@ pub struct SubTopology {
     pub rekeys: Option<Arc<str>>,
 }
 
-/// Where a step's rows lie among the tables of its pipeline.
+/// The place of a step's rows among the tables of its pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TablePlace {
     /// The table in [`Topology::tables`].
@@ -224,7 +224,7 @@ impl Topology {
         tables
     }
 
-    /// Where the rows of a sub-topology's step lie in [`Topology::tables`].
+    /// The place of the rows of a sub-topology's step in [`Topology::tables`].
     #[must_use]
     pub fn table_place(&self, sub_topology: usize) -> TablePlace {
         let Some(spec) = self.sub_topologies.get(sub_topology).and_then(SubTopology::table) else {

@@ -42,8 +42,8 @@ impl Topology {
         rekeyed.chain(astray).collect()
     }
 
-    /// Where records of a declared source go that lie in the wrong partition, under the policy `Repartition`: a companion
-    /// of that source.
+    /// The topic for misplaced records of a declared source, under the policy `Repartition`: a companion of that
+    /// source.
     #[must_use]
     pub fn astray_topic(&self, sub: &SubTopology) -> Option<TopicName> {
         let is_sent_on =

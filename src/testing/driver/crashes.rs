@@ -82,8 +82,8 @@ impl TestDriver {
         }
     }
 
-    /// Instances that start from now on run this topology, over what the one before left: another release. A test that does
-    /// this cannot be repeated by [`TestDriver::crash_everywhere`].
+    /// Instances that start from now on run this topology, over the traces of the one before: another release. A test
+    /// that does this cannot be repeated by [`TestDriver::crash_everywhere`].
     ///
     /// # Panics
     /// When the topology is not valid.

@@ -124,7 +124,8 @@ impl TestDriver {
         self.configure(|plan| change(&mut plan.settings))
     }
 
-    /// Lets the relays of an instance have one of `turns` of its turns only, so that what is handed over to them gathers.
+    /// Lets the relays of an instance have one of `turns` of its turns only, so that publications gather in front of
+    /// them.
     pub(super) fn lag(self, turns: usize) -> Self {
         self.configure(|plan| plan.lag = turns.max(1))
     }

@@ -1,4 +1,4 @@
-//! The world itself, for what only an operator would do or look at.
+//! The world itself, for the actions and looks of an operator.
 
 use crate::adapters::memory::{ManualClock, MemoryDatabase, MemoryLog, MemoryStores};
 use crate::engine::status::Counter;

@@ -12,15 +12,15 @@ use crate::testing::driver::world::{Instance, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Rows by table, messages by topic: what two runs are compared by. Offsets are left out, since aborted attempts and
-/// transaction markers take some.
+/// Rows by table, messages by topic: the things by which two runs are compared. Offsets are left out, since aborted
+/// attempts and transaction markers take some.
 type Outcome = (Vec<(String, Vec<RowRead>)>, Vec<(TopicName, Vec<Message>)>);
 /// Partition, key, value and id of a message.
 type Message = (i32, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
 
 impl World {
-    /// Stops every instance; then each store on each disk holds what a replay of its changelog up to its checkpoint leaves,
-    /// and who ran its task until then has written all of it.
+    /// Stops every instance; then each store on each disk holds the result of a replay of its changelog up to its
+    /// checkpoint, and the instance that ran its task until then has written all of it.
     pub(super) fn leave_and_check_stores(&mut self, plan: &Plan, when: &str) {
         let up =
             self.instances.iter().enumerate().filter(|(_, instance)| instance.member.is_some() && !instance.is_frozen);

@@ -77,7 +77,7 @@ impl TestDriver {
         column_value(kind, &value)
     }
 
-    /// Writes one column of a row as somebody else would: its version stays. Answers whether there is such a row.
+    /// Writes one column of a row as another program would: its version stays. Answers whether there is such a row.
     pub(in crate::testing) fn write_column(&mut self, table: &str, key: &Key, column: &str, json: &str) -> bool {
         let (spec, value) = (self.table(table), self.column_value(table, column, json));
         let mut stored = spec.columns.iter().filter(|found| spec.is_written(&found.name));
@@ -141,7 +141,7 @@ impl TestDriver {
         self.world().is_settled(&plan) && self.is_served()
     }
 
-    /// Whether somebody serves every task, or says why it stands still.
+    /// Whether every task is served, or reported as halted.
     fn is_served(&mut self) -> bool {
         let (subs, partitions) = (self.plan.topology.sub_topologies().len(), self.plan.partitions);
         let mut served = BTreeSet::new();

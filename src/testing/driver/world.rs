@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// Steps every instance once; a crashed one is started again. True when somebody did something.
+    /// Steps every instance once; a crashed one is started again. True when an instance did something.
     pub(super) fn step(&mut self, plan: &Plan) -> bool {
         let mut is_busy = false;
         for number in 0..self.instances.len() {
@@ -265,7 +265,8 @@ impl World {
         panic!("the pipeline does not come to rest: {tasks:?}");
     }
 
-    /// Whether every source partition is read to its end and published, or stands still; and somebody is there to say so.
+    /// Whether every source partition is read to its end and published, or stands still; and an instance is there to
+    /// report it.
     pub(super) fn is_settled(&self, plan: &Plan) -> bool {
         let alive = self.instances.iter().filter(|instance| instance.member.is_some() && !instance.is_frozen);
         if alive.clone().count() == 0 {

@@ -1,4 +1,4 @@
-//! A message as it lies in its topic, and whose its headers are.
+//! A message as it lies in its topic, and the owners of its headers.
 
 use crate::flow::record::Header;
 use crate::testing::observed::Message;
@@ -30,7 +30,7 @@ pub(super) fn header_text(headers: &[Header]) -> String {
     format!("{:?}", headers.iter().map(one).collect::<Vec<_>>())
 }
 
-/// Whether a header of this name means something to Tidegate, or to who reads its dead letters.
+/// Whether a header of this name has a meaning for Tidegate, or for the readers of its dead letters.
 pub(super) fn is_ours(header: &Header) -> bool {
     header.name.starts_with("tg_") || header.name.starts_with("kafka_dlt-")
 }

@@ -10,7 +10,7 @@ use crate::testing::observed::{Ledger, Observed};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Observed {
-    /// Judges what the database keeps beside the rows: each message in the outbox is published, and the ledger has a line
+    /// Judges the database's tables beside the rows: each message in the outbox is published, and the ledger has a line
     /// for each decided record of a step with rows.
     pub(super) fn judge_database(&self, topology: &Topology, expected: &[Expected], findings: &mut Findings) {
         let Some(inside) = &self.inside else { return };

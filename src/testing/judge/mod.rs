@@ -1,4 +1,4 @@
-//! Holds what the engine left behind against what the naive interpreter makes of the same records.
+//! Holds the traces of the engine against the naive interpreter's result for the same records.
 
 mod actual;
 mod database;
@@ -24,9 +24,10 @@ use std::collections::BTreeMap;
 const AHEAD_MS: i64 = 3_600_000;
 
 impl Observed {
-    /// Compares rows, messages, stores, offsets and halts with what the interpreter makes of the same records. The topology's
-    /// steps are those of the run, once nothing asks to be offered again any more. `refuses` gets a table and a row's values
-    /// as they are written, makes of them what the table makes of them, and answers whether it refuses them then.
+    /// Compares rows, messages, stores, offsets and halts with the interpreter's result for the same records. The
+    /// topology's steps are those of the run, once nothing asks to be offered again any more. `refuses` gets a table
+    /// and a row's values as they are written, changes them as the table would, and answers whether the table refuses
+    /// them then.
     #[must_use]
     pub fn judge(
         &self,
@@ -87,7 +88,7 @@ impl Observed {
                         inputs.get(at).cloned()
                     };
                     let Some(input) = find(&self.log).or_else(|| find(&self.gone)) else {
-                        // Ends of transactions, and what came to nothing, take offsets where we write.
+                        // Ends of transactions, and aborted attempts, take offsets in topics that the pipeline writes.
                         if !written.contains(&place.topic) {
                             findings
                                 .add(Wrong::Progress, format!("{place}: {offset} was decided, and nothing lies there"));

@@ -46,7 +46,7 @@ impl Observed {
         halt.reason == HaltReason::StoreAdded.label() && subs.into_iter().any(is_due)
     }
 
-    /// Only what the schedule did may halt a partition: here, records that lie in the wrong partition.
+    /// Only acts of the schedule may halt a partition: here, records in the wrong partition.
     pub(super) fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
         let seen = self.inside.iter().flat_map(|inside| &inside.seen).filter(|halt| !self.halts.contains(halt));
         let standing = self.halts.iter().map(|halt| (halt, false));
@@ -57,7 +57,7 @@ impl Observed {
                     && self.log.get(&halt.source).is_some_and(|inputs| {
                         let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
                         let at = decided.unwrap_or(NextOffset(0));
-                        // A group that begins again takes back what was decided before a halt that has passed.
+                        // A group that begins again takes back decisions made before a halt that has passed.
                         let left = inputs.iter().filter(|input| at.is_before(input.offset));
                         let next = left.take(if has_passed { usize::MAX } else { 1 });
                         next.into_iter().any(|input| interpreter.halts_at(&halt.source, input))

@@ -1,4 +1,4 @@
-//! The scope of the judge: nothing that a disaster has struck, nothing that stands still.
+//! The scope of the judge: it leaves out everything that a disaster has struck or that stands still.
 
 use crate::flow::record::{TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};

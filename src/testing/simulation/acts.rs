@@ -25,8 +25,7 @@ impl Simulation {
     /// # Errors
     /// A sentence, where the engine panicked.
     ///
-    /// # Panics
-    /// On an act that names what is not there.
+    /// # Panics On an act that names a thing that does not exist.
     pub fn act(&mut self, act: &Act) -> Result<(), String> {
         self.note(|| format!("{act:?}"));
         match act {

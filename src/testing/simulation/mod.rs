@@ -1,7 +1,7 @@
-//! A schedule over the real engine: what is sent, what fails and when, in one thread and by a simulated clock.
+//! A schedule over the real engine: records and failures in their order, in one thread and by a simulated clock.
 //!
-//! The same acts over the same topology give the same trace, byte for byte. After the last act everything that is down is
-//! started again, the pipeline comes to rest, and what it left behind is held against the naive interpreter.
+//! The same acts over the same topology give the same trace, byte for byte. After the last act everything that is down
+//! is started again, the pipeline comes to rest, and its traces are held against the naive interpreter.
 
 mod acts;
 mod schedule;
@@ -42,7 +42,7 @@ pub struct Shape {
     pub lag: usize,
 }
 
-/// Where the records of one source partition stand.
+/// The progress of the records of one source partition.
 #[derive(Debug, Default)]
 struct Decisions {
     reached: Option<NextOffset>,
@@ -140,15 +140,15 @@ impl Simulation {
 
     /// Puts a row into a table, with version 0.
     ///
-    /// # Panics
-    /// As [`TestDriver::row`].
+    /// # Panics The same as [`TestDriver::row`].
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
         let key = key.into();
         self.driver.row(table, key.clone(), row);
         self.note_row(table, key);
     }
 
-    /// Puts a row whose columns are given by name, with version 0; what is no column of the table is left out.
+    /// Puts a row whose columns are given by name, with version 0; values for columns that the table lacks are left
+    /// out.
     ///
     /// # Panics
     /// When there is no such table, or a column is missing or has another type.
@@ -163,7 +163,7 @@ impl Simulation {
         self.first_rows.insert((table.into(), key), Row { version: 0, values: values.into_iter().collect() });
     }
 
-    /// The driver, for what a topology needs beside its rows: constraints, limits, thresholds.
+    /// The driver, to set constraints, limits and thresholds that a topology needs beside its rows.
     pub const fn driver(&mut self) -> &mut TestDriver {
         &mut self.driver
     }

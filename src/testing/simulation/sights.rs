@@ -12,8 +12,8 @@ use crate::testing::simulation::Simulation;
 use std::collections::BTreeMap;
 
 impl Simulation {
-    /// Compares what it left behind with what the interpreter makes of the same records, see [`Observed::judge`]. Called
-    /// after [`Simulation::finish`].
+    /// Compares its traces with the interpreter's result for the same records, see [`Observed::judge`]. Called after
+    /// [`Simulation::finish`].
     #[must_use]
     pub fn judge(&mut self, refuses: &dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool) -> Vec<Finding> {
         self.observed().judge(&self.topology, refuses)
@@ -85,7 +85,7 @@ impl Simulation {
         }
     }
 
-    /// Outbox, ledger, and what was seen on the way.
+    /// Outbox, ledger, and observations on the way.
     fn inside(&mut self) -> Inside {
         let name = self.topology.name().to_owned();
         let outbox = self.driver.database().outbox(&name).into_iter().filter(|row| sequence_of(row).is_none());
@@ -95,7 +95,7 @@ impl Simulation {
         Inside { outbox, ledger, seen: self.seen.clone(), ended: self.driver.ended(), ..Inside::default() }
     }
 
-    /// Notes what the instance's steps were run over, and which records are decided since the last look.
+    /// Notes the records that the instance's steps were run over, and those decided since the last look.
     pub(super) fn look(&mut self, instance: usize) {
         for (place, offset) in self.applications.take() {
             self.sequence += 1;

@@ -40,7 +40,7 @@ impl Simulation {
         }
         self.settle()?;
         self.driver.end_lag();
-        // Until stores are written, once more behind the search for what has expired in them, and offsets without messages are
+        // Until stores are written, once more after the search for their expired keys, and offsets without messages are
         // committed; less at a time than a session lasts.
         let flush_ms = i64::try_from(self.shape.settings.store_flush.as_millis()).unwrap_or(0);
         let until = self.driver.now_ms() + 2 * flush_ms + 5_000;
@@ -61,7 +61,7 @@ impl Simulation {
         Err(format!("instance {instance} does not start"))
     }
 
-    /// Some time under a disaster. Rest is not asked for: what is lost may be seen at the next takeover only.
+    /// Some time under a disaster. Rest is not asked for: a loss may be seen at the next takeover only.
     fn live_on(&mut self) -> Result<(), String> {
         for _ in 0..LIVING_ROUNDS {
             if self.round()? {
@@ -88,7 +88,7 @@ impl Simulation {
         Err(format!("it does not come to rest: {}", self.driver.states()))
     }
 
-    /// One turn of every instance. True when somebody did something.
+    /// One turn of every instance. True when an instance did something.
     pub(super) fn round(&mut self) -> Result<bool, String> {
         let mut is_busy = false;
         for instance in 0..self.driver.instance_count() {
@@ -99,7 +99,7 @@ impl Simulation {
         Ok(is_busy)
     }
 
-    /// Lets an instance do something, and looks at what came of it.
+    /// Lets an instance act, and looks at the result.
     pub(super) fn guarded(&mut self, instance: usize, act: impl FnOnce(&mut TestDriver, usize)) -> Result<(), String> {
         let driver = &mut self.driver;
         let outcome = catch_unwind(AssertUnwindSafe(|| act(driver, instance)));

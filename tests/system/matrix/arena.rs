@@ -84,7 +84,7 @@ impl Arena {
 
     /// Times that the decided messages of an earlier owner were published.
     pub fn recovered(&self) -> usize {
-        let words = "publishing what an earlier owner decided";
+        let words = "publishing the messages that an earlier owner decided";
         self.instances.iter().map(|instance| instance.log().matches(words).count()).sum()
     }
 

@@ -1,4 +1,4 @@
-//! A committed batch: D moves, and the relay gets what is to be published.
+//! A committed batch: D moves, and the relay gets the messages to publish.
 
 use crate::engine::outbound::publication::{Part, Publication, Through};
 use crate::engine::protocol::decision::HaltReason;

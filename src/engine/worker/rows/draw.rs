@@ -228,7 +228,7 @@ pub(crate) fn hold(desk: &mut Desk, db: &mut Database, fault: &Fault, wanted: &[
         };
         let Some(task) = desk.tasks.get_mut(task) else { continue };
         let Some(input) = task.inputs.get_mut(*input) else { continue };
-        tracing::warn!(partition = %input.source, error = %fault, "a row is locked by somebody else; its partition waits, the others go on");
+        tracing::warn!(partition = %input.source, error = %fault, "a row is locked by another program; its partition waits, the others go on");
         input.held = Some(Held { table: *table, key: key.clone(), looks: 0 });
         input.blocked_until = until;
         is_held = true;
@@ -258,7 +258,7 @@ pub(crate) fn look_at_held(desk: &mut Desk, db: &mut Database) {
         held.looks += 1;
         input.blocked_until = now + HELD_LOOK;
         if held.looks.is_power_of_two() {
-            tracing::info!(partition = %input.source, looks = held.looks, "its row is still locked by somebody else");
+            tracing::info!(partition = %input.source, looks = held.looks, "its row is still locked by another program");
         }
     }
 }

@@ -41,7 +41,7 @@ impl RowsLane {
             Err(fault) => match consequence::of(&fault, Moment::Settle) {
                 Consequence::End => return Err(fault),
                 Consequence::ClaimAnew => {
-                    tracing::warn!(error = %fault, "a COMMIT in doubt cannot be settled; its partitions are taken over anew");
+                    tracing::warn!(error = %fault, "a COMMIT in doubt cannot be settled; its partitions are claimed again");
                     let is_here = |advance: &&Advance| {
                         desk.tasks.get(&advance.task).is_some_and(|task| task.assignment == advance.assignment)
                     };

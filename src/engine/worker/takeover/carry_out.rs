@@ -38,7 +38,7 @@ impl Takeovers {
             }
             Decision::Replay { to } => {
                 set_published(desk, id, source, |_| Some(to));
-                tracing::warn!(partition = %source, to = to.0, "an operator lets the rows catch up; nothing is announced up to there");
+                tracing::warn!(partition = %source, to = to.0, "an operator lets the rows catch up; nothing is published up to this offset");
                 Ok(true)
             }
             Decision::Resume { at } => {
@@ -63,7 +63,7 @@ impl Takeovers {
                     return Ok(false);
                 }
                 set_published(desk, id, source, |_| Some(from));
-                tracing::info!(partition = %source, from = from.0, to = to.0, "publishing what an earlier owner decided");
+                tracing::info!(partition = %source, from = from.0, to = to.0, "publishing the messages that an earlier owner decided");
                 offer(desk, db, id, source, (from, to), remainder)?;
                 Ok(true)
             }
@@ -258,7 +258,7 @@ pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Res
         return Ok(());
     }
     let Some(open) = &desk.wiring.history else {
-        return Err(Fault::retry("the topics cannot be searched for what was already published"));
+        return Err(Fault::retry("the topics cannot be searched for messages that were already published"));
     };
     let asked = notices(&rows);
     let found = open().and_then(|mut history| unpublished(desk.wiring.topology.name(), rows, &mut *history));
@@ -270,7 +270,7 @@ pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Res
         missing = others;
         let others: i64 = reached.iter().filter(|(other, _)| *other != source).map(|(_, at)| at.0).sum();
         own.retain(|row| !is_overtaken(row, others));
-        tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing what its topics lack");
+        tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing the messages that its topics lack");
         publish(desk, id, &source, range, own, remainder);
     }
     Ok(())
