@@ -133,8 +133,9 @@ impl Context<'_> {
 
     /// Opens one of the stores that the step was given by `with_store`.
     ///
-    /// # Errors If the step was not given it, the partition halts in front of the record, with this reason. In a unit
-    /// test with [`Context::example`], which has no stores, a dead letter with the code `unknown-store`.
+    /// # Errors
+    /// If the step was not given it, the partition halts in front of the record, with this reason. In a unit test with
+    /// [`Context::example`], which has no stores, a dead letter with the code `unknown-store`.
     pub fn store<'s, V>(&'s mut self, store: &'s Store<V>) -> Result<Opened<'s, V>, Reject> {
         let name = &store.spec().name;
         let Some(state) = self.state.as_deref_mut() else {

@@ -194,7 +194,8 @@ pub struct Opened<'a, V> {
 impl<V: Serialize + DeserializeOwned> Opened<'_, V> {
     /// The value of `key`, or `None`.
     ///
-    /// # Errors The store cannot be read: hand the error on with `?`.
+    /// # Errors
+    /// The store cannot be read: hand the error on with `?`.
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<V>, Reject> {
         let Self { store, number, state } = self;
         let mut found = None;

@@ -34,7 +34,8 @@ pub trait Schema: Send {
 
     /// Leases the lowest free slot for `owner`, or `preferred` if given, and answers its number.
     ///
-    /// # Errors `Retry` when the database did not answer or the preferred slot is leased by another instance.
+    /// # Errors
+    /// `Retry` when the database did not answer or the preferred slot is leased by another instance.
     fn lease_slot(&mut self, owner: &str, preferred: Option<u32>, term: Duration) -> Result<u32, Fault>;
 
     /// Extends the lease; answers false when another instance has it.

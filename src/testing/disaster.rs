@@ -269,7 +269,7 @@ impl Simulation {
         self.forgotten.extend(stateful.map(|(number, _)| number));
     }
 
-    /// A step that stands still because its group forgot its stores is judged no further: its decided and unpublished
+    /// A step that is halted because its group forgot its stores is judged no further: its decided and unpublished
     /// messages wait for a person.
     pub(super) fn forgive_forgotten(&mut self) {
         let standing = self.driver.standing().into_iter();

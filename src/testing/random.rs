@@ -35,7 +35,8 @@ impl Random {
 
     /// One of the choices.
     ///
-    /// # Panics When there is none.
+    /// # Panics
+    /// When there is none.
     pub fn choose<'c, T>(&mut self, choices: &'c [T]) -> &'c T {
         let at = usize::try_from(self.below(choices.len() as u64)).unwrap_or(0);
         choices.get(at).unwrap_or_else(|| panic!("nothing to choose from"))

@@ -1,4 +1,5 @@
-//! The judge is judged: what clean runs left behind is falsified, one thing at a time, and each time it must say the right kind.
+//! The judge is judged: the traces of clean runs are falsified, one thing at a time, and each time it must report the
+//! right kind.
 
 use crate::pipeline::Asked;
 use crate::scenario::Scenario;

@@ -38,7 +38,7 @@ impl Told {
     }
 }
 
-/// A record of a source, and what came of it.
+/// A record of a source, and its outcome.
 #[derive(Default)]
 struct Came<'a> {
     record: Option<&'a Message>,
@@ -163,7 +163,8 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
 // === Whatever happened to the run ===
 
 impl Look<'_> {
-    /// Each notice is about its record, passes what is in front of its topic and knows nobody whom it did not meet.
+    /// Each notice is about its record, passes the filter in front of its topic and names no value that it did not
+    /// meet.
     fn judge_notices(&mut self) {
         for (number, sub) in self.scenario.pipeline.subs.iter().enumerate() {
             let (limits, known) = (limits(self.scenario, number, sub), partners(self.seen, sub));
@@ -660,7 +661,7 @@ impl Look<'_> {
 }
 
 impl Look<'_> {
-    /// Each row holds what its records have made of it, and what others wrote.
+    /// Each row holds the changes of its records, and those of others.
     fn judge_rows(&mut self) {
         for ((table, key), sums) in &self.rows {
             let name = TABLES[usize::from(*table)];
@@ -723,7 +724,7 @@ impl Look<'_> {
     }
 }
 
-// === What records and messages say ===
+// === The contents of records and messages ===
 
 /// Whether the algorithm changes its row for a record.
 fn changes(event: &Event) -> bool {
@@ -760,7 +761,7 @@ fn role(sub: &SubDraw, number: usize, topic: &str) -> Option<Role> {
     sub.is_table(topic).then_some(Role::Table(usize::from(is_second)))
 }
 
-/// Where the records of a step go that changes keys.
+/// The topic for the records of a step that changes keys.
 fn rekeyed(number: usize, is_second: bool) -> String {
     format!("drawn-by-{number}{}-repartition", if is_second { "-again" } else { "" })
 }
@@ -840,7 +841,7 @@ fn header(message: &Message, name: &str) -> Option<String> {
     String::from_utf8(header.value.clone()?).ok()
 }
 
-/// Where the record of an id lies, and which of its notices it is.
+/// The place of the record of an id, and the number of the notice.
 fn origin(id: &str) -> Option<(Place, u64)> {
     let parts: Vec<&str> = id.split('/').collect();
     let ["drawn", topic, partition, offset, number, ..] = parts[..] else { return None }; // others came with a record

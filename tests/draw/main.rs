@@ -1,4 +1,4 @@
-//! The generator within the fast suites: some seeds, that a seed repeats itself, and what was found before.
+//! The generator within the fast suites: some seeds, the repetition of a seed, and earlier findings.
 
 mod falsified;
 mod found;
@@ -153,8 +153,8 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 10] = [
     ("window", |sub| sub.window.is_some() && sub.destination.is_some()),
 ];
 
-/// Where a rule of `literal` would be wrong it is not asked: of the runs that give it something to judge, and of all of them,
-/// enough must be left.
+/// A rule of `literal` is not asked where it would be wrong: of the runs that give it something to judge, and of all of
+/// them, enough must be left.
 #[test]
 fn whatever_is_said_without_a_step_is_said_of_many_runs() {
     let mut had: BTreeMap<&str, [u32; 2]> = BTreeMap::new();

@@ -195,7 +195,7 @@ const OTHER_FAULTS: [&str; 36] = [
     "offset lost, disks lost",
 ];
 
-/// Where a topic's records go, and whether they are those of a table.
+/// The step that reads a topic, and whether it reads it as a table.
 pub fn reader<'a>(subs: &'a [SubDraw], topic: &str) -> Option<(&'a SubDraw, bool)> {
     subs.iter().find(|sub| sub.reads(topic)).map(|sub| (sub, sub.is_table(topic)))
 }

@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// Adds what another thread has counted.
+    /// Adds the counts of another thread.
     pub fn merge(&mut self, other: &Self) {
         let add = |own: &mut [u64], others: &[u64]| own.iter_mut().zip(others).for_each(|(own, other)| *own += other);
         add(&mut self.features_met, &other.features_met);
@@ -151,7 +151,7 @@ impl Pairs {
         rare.into_iter().map(|(count, row, column)| format!("{row} with {column}: {count}")).collect()
     }
 
-    /// The page: what was run, and two tables in Markdown.
+    /// The page: the runs, and two tables in Markdown.
     pub fn page(&self) -> String {
         let spans: Vec<String> =
             self.spans.iter().map(|(first, seeds)| format!("{first} to {}", first + seeds.saturating_sub(1))).collect();

@@ -37,7 +37,7 @@ pub enum Does {
     Retry(u32),
     /// Asks to be offered again for ever.
     RetryForEver,
-    /// Does so unless its row has what the constraint refuses, so first once the record before it was refused.
+    /// Does so unless its row has a value that the constraint refuses, so first once the record before it was refused.
     RetryUnlessRefused,
     Panic(Place),
     /// Kills the process.
@@ -46,7 +46,7 @@ pub enum Does {
     Stall,
     /// Publishes a number that JSON cannot say.
     NotFinite,
-    /// Writes what the table's constraint refuses.
+    /// Writes a value that the table's constraint refuses.
     Refused,
     /// Sets the sum to nothing, which the constraint takes again, whatever stood there.
     Cure,
@@ -123,7 +123,7 @@ pub struct Account {
     pub mirror: String,
     pub hash: i64,
     pub small: i16,
-    /// Left out where it is absent, so that what stands behind it must find its column by name.
+    /// Left out where it is absent, so that the fields behind it must find their columns by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<i64>,
     pub note: String,
@@ -558,7 +558,7 @@ impl<T: Partner> Algorithm for JoinedPass<T> {
     }
 }
 
-// === What is drawn ===
+// === The drawn parts ===
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum StepDraw {
@@ -621,7 +621,7 @@ pub struct SubDraw {
     /// A step with rows has a struct of some columns only.
     #[serde(default)]
     pub is_slim: bool,
-    /// That struct has the row's version too, where its table has one.
+    /// The struct has the row's version too, where its table has one.
     #[serde(default)]
     pub has_version: bool,
     /// Another own store, without a time to live.

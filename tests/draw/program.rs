@@ -7,11 +7,11 @@
 //! draw until SEEDS [FIRST]      ends with the first seed that leads to a finding
 //! draw seed N                   one seed with its scenario, its trace and the engine's log
 //! draw real N                   the same for the scenario that the seed gives real servers
-//! draw pairs FILE...            adds up what several runs have counted, and prints docs/draw-pairs.md
+//! draw pairs FILE...            adds up the counts of several runs, and prints docs/draw-pairs.md
 //! draw run JSON                 the same for a scenario as it was printed
 //! draw shrink N KIND            the smallest scenario of a seed that still leads to a finding of that kind
 //! ```
-//! What fails is printed as a test; the last line is `n seeds, m findings`.
+//! A failure is printed as a test; the last line is `n seeds, m findings`.
 
 mod literal;
 mod met;
@@ -208,7 +208,7 @@ fn many(span: &Span) -> ExitCode {
     if failed.is_empty() && impossible.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Leaves the counts beside what was built.
+/// Leaves the counts beside the build.
 fn keep(pairs: &Pairs, name: &str) {
     let Some(folder) = std::env::var_os("CARGO_TARGET_DIR") else { return };
     let folder = std::path::Path::new(&folder);
@@ -220,7 +220,7 @@ fn keep(pairs: &Pairs, name: &str) {
     }
 }
 
-/// Prints the page of several runs; what is rare or cannot be, on standard error.
+/// Prints the page of several runs; pairs that are rare or cannot be, on standard error.
 fn add_up(files: &[&str]) -> ExitCode {
     let mut all = Pairs::default();
     for file in files {

@@ -69,7 +69,7 @@ const LEAD_CARRIES: u64 = 1;
 const COMPANION: u64 = 2;
 const COMPANION_CARRIES: u64 = 3;
 
-/// Takes out of a pipeline what the order of several partitions decides; see [`Scenario::for_real_servers`].
+/// Takes out of a pipeline everything that the order of several partitions decides; see [`Scenario::for_real_servers`].
 fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
     let mut all: Vec<Keys> = Vec::new();
     pipeline.spelling = Spelling::Plain;
@@ -103,7 +103,8 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
     all
 }
 
-/// Takes out of a step what servers or their tables are not set up for, and further inputs whose keys would meet others'.
+/// Takes out of a step everything that servers or their tables are not set up for, and further inputs whose keys would
+/// meet others'.
 fn plain(sub: &mut SubDraw, number: usize) {
     if sub.lead.ends_with("-dlt") {
         sub.lead = format!("in-{number}");
@@ -155,7 +156,7 @@ fn keyed(sending: &mut Sending, number: usize, pipeline: &PipelineDraw, keys: &[
     false
 }
 
-/// The records in bursts, and what happens meanwhile.
+/// The records in bursts, and the acts meanwhile.
 fn under_way(random: &mut Random, streams: Vec<Act>, instances: usize) -> Vec<Act> {
     let mut bursts: Vec<Vec<Act>> = Vec::new();
     let most = *random.choose(&[3_u64, 20, 60]);

@@ -170,7 +170,7 @@ impl Scenario {
         Shape { partitions: self.pipeline.partitions, instances, workers, settings, limits, lag: knobs.lag }
     }
 
-    /// Runs it in the simulation and judges what it came to.
+    /// Runs it in the simulation and judges the result.
     pub fn run(&self, is_traced: bool) -> Run {
         let Simulated { outcome, trace, crashed, unmet } = self.simulated(is_traced);
         let both = |observed: &Observed| [self.judge(observed), literal::check(self, observed)].concat();
@@ -178,7 +178,7 @@ impl Scenario {
         Run { findings, trace, crashed, unmet }
     }
 
-    /// Judges what a run of it left behind.
+    /// Judges the traces of a run.
     pub fn judge(&self, observed: &Observed) -> Vec<Finding> {
         let asked = Asked::spent();
         let tables = self.pipeline.tables;
@@ -249,7 +249,7 @@ pub fn first_row(id: i64) -> Account {
     Account { doc: serde_json::from_str(DOC).ok(), ..Account::new(0.1 * id as f64) }
 }
 
-/// Makes a table do what drawn tables do. `names`: those of its value columns.
+/// Makes a table behave as drawn tables do. `names`: those of its value columns.
 fn set_up(database: &MemoryDatabase, table: &Table, tables: Tables, names: Vec<String>) {
     let names = Arc::new(names);
     let by_name = |names: &[String], values: &[Value]| names.iter().cloned().zip(values.iter().cloned()).collect();
@@ -283,7 +283,7 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     }
     let has_text_keys = spelling == Spelling::Plain && random.happens(30);
     let is_versioned = random.happens(75);
-    // Aside, so that what a seed has drawn before stays as it was.
+    // Drawn from another sequence, so that earlier draws of a seed stay as they were.
     let mut aside = Random::new(!random.clone().next());
     subs.iter_mut().for_each(|sub| sub.has_version = sub.is_slim && is_versioned && aside.happens(50));
     let tables = *aside.choose(&[Tables::Check, Tables::Check, Tables::Check, Tables::Keep, Tables::Round]);
@@ -408,7 +408,7 @@ pub fn knobs(random: &mut Random) -> Knobs {
     }
 }
 
-/// Draws what happens.
+/// Draws the acts.
 pub struct Acts<'a> {
     pub random: &'a mut Random,
     pub pipeline: &'a PipelineDraw,
@@ -534,7 +534,7 @@ impl Acts<'_> {
         };
         let key = self.key(sub, poison);
         let mut sending = Sending { topic, key, after_ms, ..Sending::default() };
-        // Where it matters.
+        // Only where it matters.
         let strays = match sub.declared_as() {
             Some(Policy::Repartition) => 20,
             Some(_) => 10,
@@ -777,7 +777,7 @@ impl Acts<'_> {
         }
         let crash = Act::Crash(step.into(), nth);
         match step {
-            // Where there is a takeover.
+            // Only where there is a takeover.
             "Claim" | "ReadCommitted" | "PublishRemainder" => {
                 let instance = self.instance();
                 let leaves = self.random.choose(&[Act::Kill(instance), Act::Stop(instance), Act::Expire(0)]).clone();
@@ -825,7 +825,7 @@ impl Acts<'_> {
         }
     }
 
-    /// Sources that nobody in the pipeline writes: the output of a step is somebody's output as well.
+    /// Sources that no step of the pipeline writes: the output of a step is an output as well.
     fn inputs(&self) -> Vec<String> {
         let subs = &self.pipeline.subs;
         let mut topics: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
@@ -869,7 +869,7 @@ impl Acts<'_> {
         };
         let Some(disaster) = chosen else { return };
         self.before(&disaster);
-        // With nobody there, and perhaps with no disk that remembers, what is lost must be seen all the same.
+        // With no instance up, and perhaps with no disk that remembers, a loss must be seen all the same.
         if self.random.happens(60) {
             let instances = 0..self.knobs.instances;
             self.acts.extend(instances.clone().map(Act::Kill));

@@ -1,5 +1,5 @@
-//! Several records of one batch about one row: each finds what the database made of the row before it, as in a batch of its
-//! own.
+//! Several records of one batch about one row: each finds the row as the database stored it after the record before, as
+//! in a batch of its own.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};

@@ -184,8 +184,8 @@ fn every_failure_of_the_producer_ends_in_each_message_once() {
     }
 }
 
-/// An owner that loses a compare-and-set takes its partition over again while the log goes on delivering: what was fetched
-/// behind the records that it dropped must not be taken for what follows D.
+/// An owner that loses a compare-and-set takes its partition over again while the log goes on delivering: records
+/// fetched behind those that it dropped must not be taken for the ones that follow D.
 #[test]
 fn what_was_fetched_before_a_repeated_takeover_does_not_pass_for_what_comes_after_it() {
     let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 4);

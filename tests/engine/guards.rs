@@ -39,7 +39,7 @@ fn the_compare_and_set_keeps_a_zombie_out() {
 }
 
 /// The successor takes over, and while it has not done anything yet the zombie's batch commits: only the raised epoch
-/// tells them apart, because D is still what both believe.
+/// tells them apart, because both still have the same D.
 fn epoch_run(without: Option<Guard>) -> bool {
     let driver = TestDriver::new(topology()).partitions(1).instances(2);
     let driver = without.into_iter().fold(driver, TestDriver::without);

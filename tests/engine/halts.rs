@@ -178,7 +178,7 @@ fn a_log_that_is_cut_while_it_is_read_halts_as_cut_and_goes_on_at_its_end() {
     assert_eq!(command, Some("tidegate reset readings-0 --to 4"));
 }
 
-/// Killed between the two commits, and then retention passes what came after.
+/// Killed between the two commits, and then retention passes the later records.
 #[test]
 fn a_gap_that_is_skipped_costs_nothing_that_was_decided_before_it() {
     for is_expired in [false, true] {
@@ -226,8 +226,8 @@ fn expired_offsets_are_looked_up_in_the_topics_and_nothing_is_announced_twice() 
     assert_eq!(crate::pipeline::announced_ids(&mut driver).len(), 32);
 }
 
-/// By retention or compaction. A task publishes in the order in which it decides, so what came before a message that is still
-/// there has been published.
+/// By retention or compaction. A task publishes in the order in which it decides, so every message before one that is
+/// still there has been published.
 #[test]
 fn what_a_topic_has_dropped_is_not_announced_again_where_a_later_message_of_its_partition_is_there() {
     let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 1);
@@ -277,7 +277,8 @@ fn idle_partitions_and_filtered_records_still_move_the_committed_offset() {
     assert!(driver.read("large-changes").is_empty());
 }
 
-/// Claimed, stopped for long, and only then K is read: its D is of before, what a successor did is in K.
+/// The process claims, is stopped for long, and only then reads K: its D is an earlier one, while K has the commits of
+/// a successor.
 #[test]
 fn an_owner_that_slept_between_its_claim_and_the_reading_of_k_does_not_halt() {
     let mut driver = fill(TestDriver::new(topology()).partitions(1).instances(1), 4);

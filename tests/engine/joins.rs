@@ -102,7 +102,7 @@ fn dead(driver: &mut TestDriver, topic: &str) -> Vec<String> {
     found.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap().to_owned()).collect()
 }
 
-// === What a join with a table means ===
+// === The meaning of a join with a table ===
 
 #[test]
 fn an_order_meets_what_the_table_says_when_it_is_handled() {
@@ -593,7 +593,7 @@ fn two_streams_are_joined_with_two_tables() {
     assert_eq!(driver.store("credit", "ada"), Some(json!({"version": 9})));
 }
 
-// === What cannot meet ===
+// === Keys that cannot meet ===
 
 fn joined(stream: Option<Declared>, table: TableTopic<User>) -> Topology {
     let mut topology = Topology::new("shop");

@@ -162,7 +162,7 @@ impl Algorithm for Hoard {
     }
 }
 
-/// Small inputs, large state: what a transaction takes to the brokers counts, not what it was made of.
+/// Small inputs, large state: the bytes that a transaction sends to the brokers count, not those of its inputs.
 #[test]
 fn a_transaction_has_no_more_bytes_than_it_may_whatever_its_inputs_had() {
     const LOG_BYTES: usize = 10_000;
@@ -491,7 +491,7 @@ fn a_zombie_adds_nothing() {
     }
 }
 
-/// The commit of what was decided last is carried out, and its answer lost, while the partition moves.
+/// The commit of the last batch is carried out, and its answer lost, while the partition moves.
 #[test]
 fn a_task_that_moves_while_its_last_commit_is_in_doubt_is_gone() {
     let mut topology = Topology::new("sessions");
@@ -774,7 +774,7 @@ fn a_changelog_that_is_gone_is_waited_for_and_takes_nobody_along() {
     assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::ChangelogRecreated]);
 }
 
-/// A transaction of somebody else, open in one changelog, holds up that store and no other.
+/// A transaction of another program, open in one changelog, holds up that store and no other.
 #[test]
 fn an_open_transaction_in_one_changelog_does_not_hold_up_the_restores_of_others() {
     let mut topology = Topology::new("sessions");
@@ -882,7 +882,7 @@ fn a_store_of_ones_own_counts_and_is_searched_by_prefix() {
     driver.crash_everywhere();
 }
 
-/// Else what a restart makes of a late record would differ from what the same process makes of it.
+/// Otherwise a late record would have another result after a restart than in the same process.
 #[test]
 fn a_release_without_the_time_to_live_brings_nothing_back_that_has_expired() {
     for restarts in [false, true] {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, Topology};
 use tidegate::testing::TestDriver;
 
-/// Where the record wants a panic.
+/// The place in which the record wants a panic.
 #[derive(Clone, Serialize)]
 struct Bomb(String);
 

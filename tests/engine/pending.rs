@@ -1,4 +1,4 @@
-//! Offsets that stay pending, because a transaction hangs: what they cost the worker's other partitions.
+//! Offsets that stay pending, because a transaction hangs, and their cost to the worker's other partitions.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl Algorithm for Pass {
     }
 }
 
-/// A source whose group waits in vain for the offsets of all partitions but 0.
+/// A source whose group never gets the offsets of any partition but 0.
 struct Slow {
     inner: Box<dyn Source>,
     waits: Arc<Waits>,

@@ -1,4 +1,4 @@
-//! Where records lie and where their keys belong: declarations in front of rows, and sources that declare nothing.
+//! The places of records and of their keys: declarations in front of rows, and sources that declare nothing.
 
 use crate::pipeline::{Account, Smooth};
 use serde_json::json;

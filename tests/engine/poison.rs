@@ -102,7 +102,7 @@ fn keys_and_headers_that_the_dead_letter_topic_would_not_take_halt_nothing() {
     assert_eq!((dead[1].key.as_deref(), omitted(&dead[1])), (Some(&b"0"[..]), [Some(2), Some(100_005), None]));
 }
 
-/// A redriven dead letter, or a notice of another pipeline: the ids that they bear were given by somebody else.
+/// A redriven dead letter, or a notice of another pipeline: their ids were given by another pipeline.
 #[test]
 fn a_record_that_bears_the_headers_of_a_message_of_ours_is_told_apart_from_it() {
     let mut driver = driver(1);
@@ -259,8 +259,8 @@ fn a_threshold_may_change_while_running_and_stands_in_each_message() {
     assert_eq!(found[0].header("tg_threshold"), Some("0.3"));
 }
 
-/// A driver whose topic `large-changes` has begun to refuse what is decided already: three notices, which wait to be
-/// published.
+/// A driver whose topic `large-changes` has begun to refuse messages that are decided already: three notices, which
+/// wait to be published.
 fn refusing(calls: &Arc<AtomicUsize>) -> TestDriver {
     let mut driver = fill(TestDriver::new(counted(calls)).partitions(2).instances(2), 4);
     for id in 0..4 {

@@ -1,4 +1,5 @@
-//! A batch that cannot be committed as it is gets smaller; what cannot be committed alone is its own partition's trouble.
+//! A batch that cannot be committed as it is gets smaller; a record that cannot be committed alone is its own
+//! partition's trouble.
 
 use crate::pipeline::{Account, Smooth, driver};
 use serde_json::json;

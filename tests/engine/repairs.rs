@@ -1,4 +1,4 @@
-//! The commands that halts print, over the models: what they write and publish, and a crash between any two writes.
+//! The commands that halts print, over the models: their writes and messages, and a crash between any two writes.
 
 use crate::pipeline::{driver, topology};
 use crate::rowstate;
@@ -213,7 +213,7 @@ fn after_the_database_went_back_the_rows_may_stay_as_they_are() {
     assert_eq!(clean_audit(&mut driver).repaired, 5, "announced, and in no outbox any more");
 }
 
-/// Killed between the database's commit and the publication; then somebody resets the group.
+/// Killed between the database's commit and the publication; then an operator resets the group.
 fn reset_by_hand(to: i64) -> TestDriver {
     let mut driver = driver(4);
     send(&mut driver, 5);
@@ -519,7 +519,7 @@ fn a_batch_from_before_the_repair_is_fenced() {
     assert!(driver.position("readings", victim()).unwrap().epoch > before.epoch);
 }
 
-/// A repair under test: its world, its action, and what must come out after the instance ran again.
+/// A repair under test: its world, its action, and the expected state after the instance ran again.
 type Case = (fn() -> TestDriver, Action);
 
 #[test]
@@ -730,7 +730,7 @@ fn a_store_begins_anew_where_its_changelog_was_cut_or_its_disk_is_damaged() {
     let number = home("ada");
     let changelog = place("clicks-totals-changelog", number);
     let command = format!("tidegate state rebuild clicks-{number}");
-    // Cut: what was deleted is lost, the last value is not.
+    // Cut: deleted records are lost, the last value is not.
     let mut driver = TestDriver::new(clicks()).partitions(4);
     for _ in 0..3 {
         click(&mut driver, "ada", 1);
@@ -783,7 +783,8 @@ fn a_store_begins_anew_where_its_changelog_was_cut_or_its_disk_is_damaged() {
 
 // === Rows with stores ===
 
-/// Five records, a backup, five more; the database is as it was before all of them, or in the backup. Then what the halt says.
+/// Five records, a backup, five more; the database is as it was before all of them, or in the backup. Then the command
+/// of the halt.
 fn mended_with_stores(is_lost: bool, action: Action, command: &str) -> (i64, i64) {
     let readings = place("readings", 0);
     let mut driver = rowstate::fill(TestDriver::new(rowstate::tally()).partitions(1), 1);

@@ -1,5 +1,5 @@
-//! Reports of other engines' users, tried here on several features at once: the same input must come to the same
-//! result however it falls into batches, and whoever takes over in between.
+//! Reports of other engines' users, tried here on several features at once: the same input must come to the same result
+//! however it falls into batches, and whichever instance takes over in between.
 
 use crate::pipeline::{Account, Change, Reading};
 use serde::{Deserialize, Serialize};
@@ -295,12 +295,12 @@ fn an_order_that_waits_for_its_user_keeps_its_place_and_holds_up_no_other_partit
     driver.crash_everywhere();
 }
 
-// === What a changelog would not take ===
+// === Values too large for a changelog ===
 
 #[derive(Serialize, Deserialize, Default)]
 struct Text(String);
 
-/// Adds each word to what it has.
+/// Adds each word to the list that it has.
 struct Collect;
 
 impl Algorithm for Collect {
@@ -431,7 +431,7 @@ fn second_tries() -> Topology {
     topology
 }
 
-/// A crash leaves aborted dead letters behind, so that the offsets in the ids differ: judged by what came of it.
+/// A crash leaves aborted dead letters behind, so that the offsets in the ids differ: judged by the results alone.
 #[test]
 fn dead_letters_that_a_second_step_reads_change_their_row_once_and_those_it_rejects_go_on() {
     assert_eq!(second_tries().validate(), Ok(()));
@@ -495,7 +495,7 @@ fn a_record_that_goes_to_one_key_twice_counts_twice_whatever_dies() {
     driver.crash_everywhere();
 }
 
-// === What is declared and contradicts itself ===
+// === Contradictory declarations ===
 
 #[test]
 fn each_step_that_writes_a_topic_must_spell_its_keys_as_the_topics_reader_does() {

@@ -1,4 +1,4 @@
-//! Several tables and several steps in one batch: what one row, record or step suffers does not reach another.
+//! Several tables and several steps in one batch: the trouble of one row, record or step does not reach another.
 
 use crate::pipeline::{Account, Change, Reading, Smooth};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! Event time: how far ahead it may be, what moves a task's clock, and that nothing but records does: no restart, no table.
+//! Event time: the bound on how far ahead it may be, and the task's clock, which nothing but records moves: no restart,
+//! no table.
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -386,7 +387,7 @@ fn a_notice_that_a_takeover_publishes_is_stamped_as_if_nobody_had_died() {
     }
 }
 
-// === What time leaves behind ===
+// === The traces of time ===
 
 #[test]
 fn what_has_expired_is_deleted_also_where_nothing_comes_any_more() {
@@ -546,7 +547,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever dies, fails and is lost in between, and whether published values are written at once or late.
+    /// With deaths, failures and losses in between, and with published values written at once or late.
     #[test]
     fn what_lives_and_what_has_expired_is_that_of_a_naive_program(operations in operations(), has_rows: bool, is_late: bool) {
         const AGE: i64 = 60;

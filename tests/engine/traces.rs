@@ -169,7 +169,7 @@ fn one_input_without_its_offset_is_not_new_where_another_remembers_it() {
     driver.log().set_committed("pair", &place("views"), None).unwrap();
     driver.start(0);
     assert_eq!(reasons(&mut driver), [("views".to_owned(), HaltReason::OffsetsLost)]);
-    // A release without it is taken for what it is.
+    // A release without the store is recognised.
     driver.stop(0);
     let (pipeline, at) = ("pair", k.next_offset);
     let marks = k.metadata.split(' ').skip(4).filter(|mark| !mark.starts_with("i=")).collect::<Vec<_>>().join(" ");
@@ -200,7 +200,7 @@ fn a_changelog_that_was_made_anew_halts_although_the_disk_is_fresh_until_somebod
     driver.start(0);
     driver.run();
     assert_eq!(reasons(&mut driver), []);
-    // Wherever it goes from here, before anything more was taken.
+    // From any state that follows, before anything more was read.
     driver.stop(0);
     driver.disk(0).lose();
     driver.start(0);

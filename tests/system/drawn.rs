@@ -158,7 +158,7 @@ impl Run {
         self.feed.send_at(&topic(&sending.topic), sending.partition, key, value, &headers, Some(at)).unwrap();
     }
 
-    /// Waits until every source is read to its end, and K is where D is. The error says what stands in the way.
+    /// Waits until every source is read to its end, and K is where D is. The error names the obstacle.
     fn rest(&mut self) -> Result<(), String> {
         let mut before = Vec::new();
         in_time(TO_REST, || {
@@ -200,7 +200,7 @@ impl Run {
         Ok(places.collect())
     }
 
-    /// Everybody is up, everything is read; then everybody leaves, and what they left behind is read.
+    /// Everybody is up, everything is read; then everybody leaves, and their traces are read.
     fn finish(&mut self) -> Observed {
         (0..self.instances.len()).for_each(|number| self.start(number));
         self.feed.flush().unwrap();

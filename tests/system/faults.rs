@@ -55,7 +55,7 @@ fn instances_join_and_leave_under_load_and_leave_nothing_open() {
             world.note(&format!("the {} has left within {:.1} s", instance.name, took.as_secs_f64()));
             pause(0.5);
         }
-        // All have left in the middle of the load: what is decided is published, and no transaction is open.
+        // All have left in the middle of the load: every decided message is published, and no transaction is open.
         let audit = world.audit();
         let unpublished = |p: &serde_json::Value| p["committed_offset"] != p["next_offset"];
         let left: Vec<_> = audit.0["partitions"].as_array().unwrap().iter().filter(|p| unpublished(p)).collect();

@@ -34,8 +34,8 @@ fn offsets(scene: &Scene) -> BTreeSet<(i32, i64)> {
     found
 }
 
-/// Compacts within seconds what lies in closed segments: a segment is closed by the first record half a second after its
-/// first one, and the cleaner looks twice a second instead of every 15 s.
+/// Compacts within seconds the records in closed segments: a segment is closed by the first record half a second after
+/// its first one, and the cleaner looks twice a second instead of every 15 s.
 fn compact_soon(scene: &Scene) {
     let admin = KafkaAdmin::connect(&scene.world.kafka_settings()).unwrap();
     let settings = [("segment.ms", "500"), ("min.cleanable.dirty.ratio", "0.01")];

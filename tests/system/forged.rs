@@ -144,7 +144,7 @@ impl Display for Cell {
     }
 }
 
-/// Doses of one code stand together: what is counted a minute long is spent by the second, which ends the process.
+/// Doses of one code stand together: refusals counted a minute long are spent by the second, which ends the process.
 fn all() -> Vec<Cell> {
     let pairs = REFUSALS.iter().flat_map(|(request, codes)| codes.iter().map(|code| (*request, *code)));
     pairs.flat_map(|(request, code)| DOSES.map(|dose| Cell { request, code, dose })).collect()
@@ -278,7 +278,7 @@ impl Stage {
         Some(Self { instance, proxy, world })
     }
 
-    /// Refuses as `cell` says, and waits for what the class promises; answers how often it was refused.
+    /// Refuses as `cell` says, and waits for the effect that the class promises; answers how often it was refused.
     fn play(&mut self, cell: Cell, code: i16, class: &str) -> u64 {
         let before = self.instance.log().len();
         let given = Arc::new(AtomicU64::new(0));

@@ -19,7 +19,7 @@ const TRIES_MAX: usize = 30;
 /// Time after which anything is a stall.
 const STALL: Duration = Duration::from_secs(20);
 
-/// Servers, what was fed, and the instances of one play, which has a number, so that their logs are their own.
+/// Servers, the feed, and the instances of one play, which has a number, so that their logs are their own.
 struct Stage {
     instances: Vec<Instance>,
     play: usize,
@@ -40,7 +40,7 @@ impl Stage {
         Some(Self::of(world, Some(proxy), seed, &patient))
     }
 
-    /// One worker and one batch for what is fed at a time; sessions and transactions end soon after a death.
+    /// One worker and one batch for the records of one feed; sessions and transactions end soon after a death.
     fn of(mut world: World, proxy: Option<Proxy>, seed: u64, settings: &[(&str, &str)]) -> Self {
         let usual = [
             ("ENGINE__WORKERS", "1"),
@@ -157,7 +157,8 @@ impl Stage {
         self.world.verdict(&self.feed, Duration::ZERO).map(drop)
     }
 
-    /// Gives an instance the time to publish what another one decided; it may have to wait for something itself.
+    /// Gives an instance the time to publish the messages that another one decided; it may have to wait for something
+    /// itself.
     fn publishes_rest(&self, place: usize) {
         let words = "publishing the messages that an earlier owner decided";
         let _ =
@@ -174,7 +175,7 @@ impl Stage {
         })
     }
 
-    /// An operator does what the halt says, and it goes on.
+    /// An operator runs the command of the halt, and the partition goes on.
     fn mend(&mut self, command: &[&str]) {
         assert_eq!(self.world.guard_off, "", "only a guard halts");
         self.end();
@@ -343,7 +344,8 @@ fn the_stable_read_waits_for_a_commit_that_is_on_its_way() {
 }
 
 /// A process is stopped with messages on their way to the broker, and goes on when its successor has published the same
-/// ones and the group has taken it in again. `is_claim_late`: the successor's claim waits until then for somebody's lock.
+/// ones and the group has taken it in again. `is_claim_late`: the successor's claim waits until then for a lock of
+/// another session.
 fn rejoined_zombie(stage: &mut Stage, is_claim_late: bool) -> Result<(), String> {
     let zombie = stage.start("zombie", "");
     stage.wait_owners(&[zombie]);
@@ -485,8 +487,8 @@ fn a_row_is_locked_before_it_is_read() {
     );
 }
 
-/// Two workers want the same hundred rows, and somebody else holds one of them, so that both wait in the midst of their
-/// locking. The result depends on who is first, so only the audit judges it.
+/// Two workers want the same hundred rows, and another session holds one of them, so that both wait in the midst of
+/// their locking. The result depends on who is first, so only the audit judges it.
 #[test]
 fn rows_are_locked_in_one_order() {
     bites(

@@ -99,7 +99,8 @@ fn records_that_cannot_be_used_become_dead_letters_with_the_cause_and_the_stream
     assert!(instance.is_running());
 }
 
-/// The broker refuses what is decided and committed already: the topic's owner has lowered its limit meanwhile.
+/// The broker refuses a message that is decided and committed already: the topic's owner has lowered its limit
+/// meanwhile.
 #[test]
 fn notices_that_their_topic_refuses_after_the_commit_become_dead_letters_and_no_partition_halts() {
     let Some(world) = World::new("refused", IDS) else { return };

@@ -1,5 +1,5 @@
-//! A stream joined with a table topic on a real Kafka, through a kill: what each order meets is computed beside it. No
-//! database takes part.
+//! A stream joined with a table topic on a real Kafka, through a kill: the user that each order meets is computed
+//! beside it. No database takes part.
 
 use crate::keyed::{changelog, read, topic, wait_read};
 use crate::rig::{Random, World, say};
@@ -11,7 +11,7 @@ use tidegate::flow::key::partition_for;
 const PARTITIONS: i32 = 12;
 const USERS: u64 = 300;
 
-/// One producer, and what must come of what it sends: which versions of its user each order may meet.
+/// One producer, and the expected results: the versions of its user that each order may meet.
 struct Shop {
     feed: KafkaFeed,
     random: Random,
@@ -23,7 +23,7 @@ struct Shop {
 }
 
 impl Shop {
-    /// An order of any user; one in ten is of somebody the table never had.
+    /// An order of any user; one in ten is of a user the table never had.
     fn order(&mut self) {
         let is_stranger = self.random.below(10) == 0;
         let user = format!("{}{}", if is_stranger { "stranger" } else { "u" }, self.random.below(USERS));
@@ -56,7 +56,7 @@ impl Shop {
         self.seen = self.sent.clone();
     }
 
-    /// Holds every order from number `first` on against what its user was when it was handled.
+    /// Holds every order from number `first` on against its user at the time when it was handled.
     fn judge(&self, world: &World, first: usize) -> usize {
         let mut met: Vec<Option<u64>> = vec![None; self.orders.len()];
         let mut last: BTreeMap<String, (usize, u64)> = BTreeMap::new();

@@ -23,7 +23,7 @@ const TRIES_MAX: usize = 10;
 enum Form {
     /// Its copy ends the next transaction half-way: the part committed then would be published again after a crash.
     Commit,
-    /// Its copy takes away what the next transaction has sent, while that one's offsets are committed.
+    /// Its copy takes away the messages of the next transaction, while that one's offsets are committed.
     Abort,
     /// Its copy takes K back to where the transaction before had brought it.
     Offsets,
@@ -99,7 +99,7 @@ impl std::fmt::Display for Late {
 enum Scene {
     ToFail,
     ToHold,
-    /// The client repeats what is held; then comes the next transaction with messages.
+    /// The client repeats the held request; then comes the next transaction with messages.
     Repeating(Held),
     NextHasMessages(Held),
     /// Transactions hang, as in a process that dies now.
@@ -176,7 +176,7 @@ impl Stage {
         Some(Self { instance, proxy, world })
     }
 
-    /// Plays `form` once. Where the copy can do harm only to what a dead process leaves behind, the process dies.
+    /// Plays `form` once. If the copy can harm only the transaction of a dead process, the process dies.
     fn play(&mut self, form: Form) -> Late {
         let (tell, told) = channel();
         let mut plot = Plot::new(form, tell);
@@ -236,7 +236,7 @@ fn harm(stage: &Stage, form: Form) -> (&'static str, i64) {
     }
 }
 
-/// Waits for the harm, in vain where the copy came to nothing.
+/// Waits for the harm, which does not come where the copy had no effect.
 fn wait_harm(stage: &Stage, form: Form) -> (&'static str, i64) {
     let end = Instant::now() + Duration::from_secs(15);
     loop {

@@ -1,4 +1,4 @@
-//! The load, judged by the oracle: with kills it finds nothing, and what is done by hand it calls by its name.
+//! The load, judged by the oracle: with kills it finds nothing, and anomalies made by hand it calls by their names.
 
 use crate::laws::history::{History, Output};
 use crate::laws::{Anomaly, Fate, judge, report};
@@ -59,7 +59,7 @@ fn the_oracle_finds_nothing_under_the_load_and_kills() {
     let (anomalies, text) = told(&history);
     assert!(anomalies.is_empty(), "TIDEGATE_LOAD_SEED={seed}: {anomalies:?}\n{text}");
 
-    // Nothing was found, in something: the watcher saw enough, and the load is what it says it is.
+    // Nothing was found, and there was something to judge: the watcher saw enough, and the load has its claimed shape.
     let watched_ms = history.samples.last().map(|last| last.at_ms - healed_at_ms);
     assert!(kills >= 3 && watched_ms > Some(30_000), "{kills} kills, watched for {watched_ms:?} ms once healed");
     let read_ms = history.read_at_ms - healed_at_ms;
@@ -93,7 +93,7 @@ fn kill_at_random(world: &World, instances: &mut [Instance; 3], mut random: Rand
     }
 }
 
-/// Produces by hand what it is given, in a transaction that is aborted or not.
+/// Produces the given records by hand, in a transaction that is aborted or not.
 fn by_hand(world: &World, output: &Output, is_committed: bool) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.kafka.bootstrap)

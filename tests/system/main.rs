@@ -2,9 +2,9 @@
 //! nonsense, set up wrongly. Needs SYSTEM_TESTS=1; each test prints that it was skipped otherwise.
 //!
 //! Each test has a broker, a database server and a folder of its own (`rig::World`), two tests at a time. The judge is
-//! `tidegate audit` together with a one-by-one computation of what every row and every notice must be
-//! (`rig::Reference`); under the load it is the oracle (`reader`, `laws`; its own tests: tests/oracle). A failed test
-//! leaves its folder with the instances' logs and says where.
+//! `tidegate audit` together with a one-by-one computation of every row and every notice (`rig::Reference`); under the
+//! load it is the oracle (`reader`, `laws`; its own tests: tests/oracle). A failed test leaves its folder with the
+//! instances' logs and says where.
 #![cfg(all(feature = "kafka", feature = "postgres"))]
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 

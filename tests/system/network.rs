@@ -171,7 +171,7 @@ impl Stage {
         assert!(status.success(), "the third ended with {status} after {took:?}\n{}", third.log());
     }
 
-    /// Makes the group ask for what is rare.
+    /// Makes the group send its rare requests.
     fn provoke(&mut self, request: ApiKey) {
         match request {
             ApiKey::FindCoordinator | ApiKey::InitProducerId => self.join(),
@@ -181,7 +181,8 @@ impl Stage {
         }
     }
 
-    /// Plays `cell`; answers who was struck, and after how many seconds the client gave the request up, if it did.
+    /// Plays `cell`; answers the struck connection, and after how many seconds the client gave the request up, if it
+    /// did.
     fn play(&mut self, cell: Cell, passing: u64) -> (String, Option<f64>) {
         let is_asked_at_a_start = matches!(cell.request, ApiKey::FindCoordinator | ApiKey::InitProducerId);
         if is_asked_at_a_start && self.instances.len() > 2 {

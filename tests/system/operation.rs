@@ -82,7 +82,7 @@ fn an_instance_whose_slot_went_to_another_while_it_was_stopped_takes_another_slo
         |line: &&str| line.contains("the producer is replaced and K") && !line.contains("IllegalGeneration");
     let fencings = [0, 1].map(|index: usize| instances[index].log().lines().filter(is_fencing).count());
     world.note(&format!("fencings: {fencings:?}"));
-    // Once each of two producers of two workers, and what they had under way when they were stopped.
+    // Once each of two producers of two workers, and the transactions that they had open when they were stopped.
     assert!(fencings[0] <= 8 && fencings[1] == 0, "fencings: {fencings:?}");
     world.judge(&feed, Duration::from_secs(60));
 }

@@ -1,5 +1,5 @@
-//! Every halt of a step with rows, provoked on real servers: the command is taken out of the halt's own message, run as it
-//! stands with `--yes`, and the stream goes on with what the command promised.
+//! Every halt of a step with rows, provoked on real servers: the command is taken out of the halt's own message, run as
+//! it stands with `--yes`, and the stream goes on with the promised effect.
 
 use crate::rig::{Feed, World, until};
 use serde_json::Value;
@@ -60,8 +60,8 @@ fn halted(world: &World) -> Vec<Value> {
     found
 }
 
-/// Runs an instance until it ends because all of its partitions are halted, and does what each halt says: `words` choose
-/// among the commands. A task reports its first halted input only; the others are taken from `halted`.
+/// Runs an instance until it ends because all of its partitions are halted, and runs the command of each halt: `words`
+/// choose among the commands. A task reports its first halted input only; the others are taken from `halted`.
 fn mend_all(world: &World, reason: &str, words: &[&str]) -> usize {
     let mut instance = world.instance(&format!("halting-{reason}{}", words.join("")));
     assert_eq!(instance.end(Duration::from_secs(40)).code(), Some(1), "{}", instance.log());
@@ -116,7 +116,7 @@ fn wait_caught_up(world: &World) {
     });
 }
 
-/// An instance takes what there is and ends.
+/// An instance takes all records and ends.
 fn run_once(world: &World, name: &str) {
     let mut instance = world.instance(name);
     wait_caught_up(world);

@@ -70,7 +70,7 @@ impl Scene {
         });
     }
 
-    /// Starts the instance, waits until these partitions have halted, ends it, and does what each halt says.
+    /// Starts the instance, waits until these partitions have halted, ends it, and runs the command of each halt.
     fn mend(&self, halts: &[(i32, &str, &[&str])]) {
         let mut instance = self.world.stateful_instance("only");
         let before = instance.log().len();
@@ -94,7 +94,7 @@ impl Scene {
         }
     }
 
-    /// The instance takes what there is, `counts` clicks in all, and ends.
+    /// The instance takes all records, `counts` clicks in all, and ends.
     fn run_once(&self, counts: &[(i32, i64)]) {
         let mut instance = self.world.stateful_instance("only");
         counts.iter().for_each(|(partition, count)| self.wait_count(*partition, *count));
@@ -131,7 +131,7 @@ fn every_halt_with_stores_is_mended_by_what_it_says() {
     ]);
     scene.run_once(&[(0, 15), (1, 15), (2, 15), (3, 15), (4, 13), (5, 15)]);
 
-    // The changelog is cut and the store is gone: what is left of it counts.
+    // The changelog is cut and the store is gone: the remaining records count.
     let cut = place(CHANGELOG, 6);
     let end = {
         let history = KafkaHistory::connect(&scene.world.kafka_settings(), "sessions").unwrap();
@@ -153,7 +153,7 @@ fn every_halt_with_stores_is_mended_by_what_it_says() {
     scene.click(6, 2);
     scene.run_once(&[(6, 2), (7, 10)]);
 
-    // A value on the disk is not what it was: the changelog has it still.
+    // A value on the disk was changed: the changelog still has it.
     {
         let stores = RocksStores::open(&RocksSettings::new(&folder.join("sessions"))).unwrap();
         let mut store = stores.open(&StoreId { name: "sessions".into(), partition: Partition(7) }).unwrap();
@@ -165,7 +165,7 @@ fn every_halt_with_stores_is_mended_by_what_it_says() {
     scene.mend(&[(7, "store-unreadable", &["state rebuild"])]);
     scene.run_once(&[(7, 11)]);
 
-    // The changelog is created again: the store becomes what it holds, which is nothing.
+    // The changelog is created again: the store gets its contents, which are none.
     scene.admin().delete(&[topic(CHANGELOG)]).unwrap();
     until("the changelog is created anew", Duration::from_secs(20), || {
         let output = scene.world.run(&["topics", "--dir", "topics/sessions", "apply", "--env", "dev", "--yes"]);
@@ -178,7 +178,7 @@ fn every_halt_with_stores_is_mended_by_what_it_says() {
     (0..PARTITIONS).for_each(|partition| scene.click(partition, 3));
     scene.run_once(&(0..PARTITIONS).map(|partition| (partition, 3)).collect::<Vec<_>>());
 
-    // The inputs are created again: they are read from their start, on top of what the stores hold.
+    // The inputs are created again: they are read from their start, on top of the stores' contents.
     scene.admin().delete(&[topic("clicks")]).unwrap();
     until("the inputs are created anew", Duration::from_secs(20), || {
         let output = scene.world.run(&["topics", "--dir", "topics/sessions", "apply", "--env", "dev", "--yes"]);

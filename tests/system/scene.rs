@@ -12,7 +12,7 @@ use tidegate::flow::record::TopicName;
 /// The history of the store.
 pub const CHANGELOG: &str = "usage-usage-changelog";
 
-/// One instance and what it was fed with.
+/// One instance and its feed.
 pub struct Scene {
     pub world: World,
     pub random: Random,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaAdmin, TopicSpec};
 use tidegate::flow::record::TopicName;
 
-/// Well within the patience of whoever deploys it.
+/// Well within the patience of an operator who deploys it.
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// One wrong set-up after the other; all failures come in one message.

@@ -1,5 +1,5 @@
-//! Every row of the SQLSTATE table in docs/errors.md, said by a forged server at the writing of rows and at COMMIT: what
-//! the engine does is what the table says (F4).
+//! Every row of the SQLSTATE table in docs/errors.md, sent by a forged server at the writing of rows and at COMMIT: the
+//! engine does what the table says (F4).
 
 use crate::rig::{
     Account, DatabaseAction, DatabaseProxy, Exchange, Feed, Forged, Instance, Proof, Random, Statement, World, say,
@@ -28,7 +28,7 @@ enum Action {
     Halt,
 }
 
-/// Where it is said.
+/// The place of the forged refusal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Place {
     Write,
@@ -75,7 +75,7 @@ impl Cell {
         let table = text.split("\n## SQLSTATE\n").nth(1).unwrap();
         let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1);
         let mut out: Vec<Self> = rows.flat_map(Self::of_row).collect();
-        // Whatever the code: a session that has ended is followed by a new one.
+        // A session that has ended is followed by a new one, for every code.
         let fatal = Forged { severity: "FATAL", sqlstate: "53300".into() };
         for (place, is_unknown) in [(Place::Write, false), (Place::Commit, true), (Place::Committed, true)] {
             out.push(Self { forged: fatal.clone(), place, action: Action::Anew, is_unknown });

@@ -68,7 +68,7 @@ fn damaged_files_and_a_lost_folder_leave_a_replay_from_zero() {
     let mut instance = scene.start("");
     scene.send(4_000);
     scene.judge(&instance);
-    // A start writes what it finds in the write-ahead log into sorted files, so that there are some.
+    // A start writes the contents of the write-ahead log into sorted files, so that there are some.
     Scene::stop(&mut instance);
     instance = scene.start("");
     scene.send(1_000);
@@ -83,7 +83,7 @@ fn damaged_files_and_a_lost_folder_leave_a_replay_from_zero() {
             assert!(!files.is_empty(), "no file {kind} in {}", folder.display());
             for file in files {
                 let mut bytes = std::fs::read(&file).unwrap();
-                // One in 256, so that whoever reads meets one.
+                // One in 256, so that every reader meets one.
                 for block in bytes.chunks_mut(256) {
                     let place = scene.random.below(block.len() as u64) as usize;
                     block[place] ^= 1 + scene.random.below(255) as u8;
@@ -133,7 +133,7 @@ fn a_changelog_that_was_cut_or_is_not_compacted_and_a_changed_partition_count_ar
     assert!(!instance.log()[before..].contains("halted:"), "{}", &instance.log()[before..]);
     Scene::stop(&mut instance);
 
-    // Without a store what was cut is lost: that partition stands, the others are restored.
+    // Without a store the records that were cut are lost: that partition halts, the others are restored.
     std::fs::remove_dir_all(scene.folder()).unwrap();
     instance = scene.start("");
     instance.wait_log("changelog-truncated", Duration::from_secs(20));

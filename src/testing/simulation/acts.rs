@@ -25,7 +25,8 @@ impl Simulation {
     /// # Errors
     /// A sentence, where the engine panicked.
     ///
-    /// # Panics On an act that names a thing that does not exist.
+    /// # Panics
+    /// On an act that names a thing that does not exist.
     pub fn act(&mut self, act: &Act) -> Result<(), String> {
         self.note(|| format!("{act:?}"));
         match act {

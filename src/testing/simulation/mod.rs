@@ -140,7 +140,8 @@ impl Simulation {
 
     /// Puts a row into a table, with version 0.
     ///
-    /// # Panics The same as [`TestDriver::row`].
+    /// # Panics
+    /// The same as [`TestDriver::row`].
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
         let key = key.into();
         self.driver.row(table, key.clone(), row);

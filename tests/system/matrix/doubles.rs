@@ -1,4 +1,4 @@
-//! Two faults at once: the second meets what the first has left half-way.
+//! Two faults at once: the second meets work that the first has left half-way.
 
 use super::arena::{Arena, Facts, Stage, run, seconds};
 use super::cluster::wait_in_sync;

@@ -11,7 +11,7 @@ const STOOD_MAX: Duration = Duration::from_secs(2);
 /// Two seconds are counted, so that nothing else may be going on.
 const ALONE: Stage = Stage { is_alone: true, does_broker_assign: false };
 
-/// SIGTERM to one, until the others have what it had.
+/// SIGTERM to one, until the others have its partitions.
 fn leave(arena: &mut Arena, victim: usize) -> (Duration, Duration) {
     arena.standing.forget();
     let took = arena.terminate(victim);

@@ -156,7 +156,7 @@ impl Mixer<'_> {
     }
 }
 
-/// Plays one mix; what its rounds had.
+/// Plays one mix; answers the features of its rounds.
 fn play(world: &World, mix: &Mix, seed: u64) -> String {
     let mut load = Load::new(world, seed);
     let instances = NAMES.map(|name| world.instance(name));

@@ -1,7 +1,6 @@
-//! The matrix of kills and pauses (docs/protocol.md#crashes): three instances on three brokers and PostgreSQL,
-//! under load.
-//! One cell after the other does its worst, and each world is judged as a whole. `TIDEGATE_MATRIX_SEED` repeats a run's
-//! choices; what is kept of each cell: `rig::Proof`.
+//! The matrix of kills and pauses (docs/protocol.md#crashes): three instances on three brokers and PostgreSQL, under
+//! load. One cell after the other does its worst, and each world is judged as a whole. `TIDEGATE_MATRIX_SEED` repeats a
+//! run's choices; the record of each cell: `rig::Proof`.
 
 mod arena;
 mod brokers;

@@ -7,9 +7,9 @@ use std::fmt::{Display, Formatter, Result};
 use std::time::{Duration, Instant};
 
 const VICTIMS: [&str; 3] = ["first", "second", "third"];
-/// Where a process can be killed; from [`LEAVING`] on while it leaves.
+/// The points at which a process can be killed; from [`LEAVING`] on while it leaves.
 const KILLS: [u32; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
-/// Where it drops an outbox partition that is past the retention, which it looks for as it starts.
+/// The points at which it drops an outbox partition that is past the retention, which it looks for as it starts.
 const DROPPING: [u32; 2] = [12, 13];
 const LEAVING: u32 = 15;
 const PAUSES: [u32; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14];

@@ -1,4 +1,4 @@
-//! The last stable offsets: within 30 s of a fault's end each must have passed what was the end of its partition then.
+//! The last stable offsets: within 30 s of a fault's end each must have passed the end that its partition had then.
 
 use crate::rig::until;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};

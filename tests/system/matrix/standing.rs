@@ -23,7 +23,7 @@ pub struct Standing {
 
 #[derive(Default)]
 struct Seen {
-    /// Where each partition is, and since when.
+    /// The position of each partition, and the time since when.
     partitions: HashMap<(String, i32), (i64, Instant)>,
     /// The longest that one of them had stood when it moved.
     longest: Duration,
@@ -61,7 +61,7 @@ impl Standing {
         if seen == count { Ok(()) } else { Err(format!("{seen} of {count}")) }
     }
 
-    /// From now on only what stands now or later counts.
+    /// From now on only partitions that stand now or later count.
     pub fn forget(&self) {
         self.seen.lock().unwrap().longest = Duration::ZERO;
     }

@@ -1,7 +1,7 @@
-//! A proxy that knows PostgreSQL's messages: a rule of the test's decides what becomes of each exchange.
+//! A proxy that knows PostgreSQL's messages: a rule of the test's decides the fate of each exchange.
 //!
-//! A connection has two threads, one for each direction. The server answers a connection's exchanges in their order, each
-//! answer ending with `ReadyForQuery`, so a queue says what becomes of each.
+//! A connection has two threads, one for each direction. The server answers a connection's exchanges in their order,
+//! each answer ending with `ReadyForQuery`, so a queue holds the fate of each.
 
 use super::message::{Exchange, Exchanges, Message};
 use std::collections::VecDeque;
@@ -175,7 +175,7 @@ impl DatabaseProxy {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 
-    /// From now on each exchange goes on, and what the server has kept of earlier connections ends.
+    /// From now on each exchange goes on, and sessions that the server has kept of earlier connections end.
     pub fn open(&self) {
         self.rule(|_| Action::Forward);
         for orphan in self.orphans.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

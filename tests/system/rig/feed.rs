@@ -1,4 +1,4 @@
-//! Notifications with seeded values, and beside them what they must lead to.
+//! Notifications with seeded values, and beside them their expected results.
 
 use super::{Random, Reference, World, evenly};
 use std::time::Duration;

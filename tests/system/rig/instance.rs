@@ -76,7 +76,7 @@ impl Instance {
         super::until(&format!("{} stops", self.name), within, || self.is_paused());
     }
 
-    /// Whether it has stopped itself; an error says what it does instead.
+    /// Whether it has stopped itself; an error says in which state it is instead.
     #[cfg(feature = "failpoints")]
     pub fn is_paused(&self) -> Result<(), String> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));

@@ -31,7 +31,7 @@ impl World {
         self.clean_audit().unwrap_or_else(|finding| panic!("{finding}"))
     }
 
-    /// The audit of [`World::audit`]; a finding begins with the name of what found it.
+    /// The audit of [`World::audit`]; a finding begins with the name of its check.
     pub fn clean_audit(&self) -> Result<Audit, String> {
         let output = self.run(&["audit", "-o", "json"]);
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -56,12 +56,12 @@ impl World {
     }
 
     /// The whole judgement: everything fed is taken and published within the time, the audit is clean, and rows and
-    /// notices are what the one-by-one computation says, bit by bit.
+    /// notices are those of the one-by-one computation, bit by bit.
     pub fn judge(&self, feed: &Feed, within: Duration) -> Audit {
         self.verdict(feed, within).unwrap_or_else(|finding| panic!("{finding}"))
     }
 
-    /// The judgement of [`World::judge`]; a finding begins with the name of what found it.
+    /// The judgement of [`World::judge`]; a finding begins with the name of its check.
     pub fn verdict(&self, feed: &Feed, within: Duration) -> Result<Audit, String> {
         match self.compared(feed, within)? {
             (audit, 0) => Ok(audit),
@@ -144,7 +144,7 @@ impl World {
     }
 }
 
-/// Equality that names only what differs.
+/// Equality that names only the differences.
 fn compare<T: PartialEq + std::fmt::Debug>(
     what: &str,
     expected: &BTreeMap<i64, T>,

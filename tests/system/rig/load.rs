@@ -1,5 +1,5 @@
 //! The load: 50,000 rows of which 5 % are hot, repeats, poison, missing rows, 20 B to 900 KiB, on two co-partitioned
-//! topics. Each record says in a header what it must lead to, and bears a receipt; `examples/load.rs` takes it.
+//! topics. Each record names its expected result in a header, and bears a receipt; `examples/load.rs` takes it.
 
 use super::world::example;
 use super::{Random, World, evenly};

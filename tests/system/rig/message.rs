@@ -1,4 +1,5 @@
-//! Messages of PostgreSQL's protocol as they stand on the wire, and what a client sends before it waits for an answer.
+//! Messages of PostgreSQL's protocol as they stand on the wire, and the messages that a client sends before it waits
+//! for an answer.
 
 use std::collections::HashMap;
 use std::io::{Error, Read, Result, Write as _};
@@ -33,7 +34,7 @@ impl Message {
         [error, Self { kind: b'Z', body: b"E".to_vec() }]
     }
 
-    /// The text at the start of the body, and what follows it.
+    /// The text at the start of the body, and the bytes behind it.
     fn text(&self) -> (String, &[u8]) {
         text(&self.body)
     }

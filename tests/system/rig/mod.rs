@@ -1,4 +1,4 @@
-//! The ground of the tests: servers, instances, a feed that computes what must come out, and a judge.
+//! The ground of the tests: servers, instances, a feed that computes the expected results, and a judge.
 
 #[cfg(feature = "failpoints")]
 mod database_proxy;
@@ -76,8 +76,8 @@ pub fn until<T>(what: &str, within: Duration, ask: impl FnMut() -> Result<T, Str
     in_time(within, ask).unwrap_or_else(|so_far| panic!("{what}: not within {within:?}: {so_far}"))
 }
 
-/// Asks like [`until`]; where there is no answer in time, returns what is said instead. That is from the end of that time
-/// at least: asking may itself take long, as an audit does, and speaks of the moment when it began.
+/// Asks like [`until`]; where there is no answer in time, returns the last error instead. That is from the end of that
+/// time at least: asking may itself take long, as an audit does, and speaks of the moment when it began.
 pub fn in_time<T>(within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let end = Instant::now() + within;
     loop {

@@ -28,7 +28,7 @@ impl Proof {
         Self { kind, seed, folder, under_way: None, ended: Vec::new() }
     }
 
-    /// Whether this is the long run: what is too dear for every change is done here.
+    /// Whether this is the long run, with the cells that are too slow for every change.
     pub fn is_kept(&self) -> bool {
         self.folder.is_some()
     }

@@ -1,8 +1,8 @@
-//! A proxy that knows Kafka's frames: a rule of the test's decides what becomes of each request.
+//! A proxy that knows Kafka's frames: a rule of the test's decides the fate of each request.
 //!
-//! Each broker sends the clients of its second listener here (`kafka.sh`, `KAFKA_PROXIED`), so no answer is rewritten. A
-//! connection has two threads, one for each direction. A broker answers a connection's requests in their order, so a queue
-//! says what becomes of each answer.
+//! Each broker sends the clients of its second listener here (`kafka.sh`, `KAFKA_PROXIED`), so no answer is rewritten.
+//! A connection has two threads, one for each direction. A broker answers a connection's requests in their order, so a
+//! queue holds the fate of each answer.
 
 use super::frame::{Request, framed, read};
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub enum Action {
 #[derive(Clone, Copy)]
 pub enum Fate {
     Pass,
-    /// The client waits for it in vain.
+    /// The client never gets it.
     Lose,
     /// The client loses its connection in its place.
     Cut,
@@ -58,7 +58,7 @@ struct Connection {
     is_held: AtomicBool,
 }
 
-/// Where a request came in.
+/// The connection on which a request came in.
 #[derive(Clone)]
 pub struct Line(Arc<Connection>);
 

@@ -79,7 +79,7 @@ impl Kafka {
         script("kafka.sh", &[command, self.folder.to_str().unwrap(), broker]);
     }
 
-    /// One of Kafka's own tools on this broker: what an operator would use.
+    /// One of Kafka's own tools on this broker, as an operator would use it.
     pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
         let mut all = vec!["tool", class, "--bootstrap-server", &self.bootstrap];
         all.extend(arguments);

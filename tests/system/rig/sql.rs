@@ -22,7 +22,7 @@ pub fn number(url: &str, text: &str) -> i64 {
     sql(url, text)[0].try_get_unchecked::<Option<i64>, _>(0).unwrap().unwrap_or(-1)
 }
 
-/// A session of somebody else's with a transaction open, until it is dropped.
+/// A session of another program with a transaction open, until it is dropped.
 #[cfg(feature = "failpoints")]
 pub struct Session {
     connection: PgConnection,

@@ -48,7 +48,7 @@ statements! {
     CommitClaim,
     /// The unpublished outbox rows of an earlier owner are read.
     Rests,
-    /// A connection, and what it says of its server.
+    /// A connection, and the properties of its server.
     Connect,
     Facts,
     /// The lease of an instance's slot.
@@ -76,7 +76,7 @@ impl Statement {
         ("current_setting('server_version_num')", Facts),
     ];
 
-    /// Nothing for what no test asks about.
+    /// Nothing for statements that no test asks about.
     pub fn of(exchange: &Exchange) -> Option<Self> {
         let has_run = |statement| exchange.earlier.iter().any(|sql| Self::of_text(sql) == Some(statement));
         match exchange.purpose {
