@@ -5,7 +5,7 @@ use crate::flow::identity::ID_HEADER;
 use crate::flow::record::{Header, NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::fault::Fault;
-use crate::ports::repair::Deed;
+use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 
 /// The database side, read-only.
@@ -41,7 +41,7 @@ pub trait RowHistory: Send {
     ///
     /// # Errors
     /// `Retry` when the database did not answer.
-    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault>;
+    fn repairs(&mut self) -> Result<Vec<(Timestamp, NotedRepair)>, Fault>;
 }
 
 /// A message as a committed reader finds it.

@@ -30,7 +30,7 @@ pub trait Positions: Send {
     ///
     /// # Errors
     /// The same as [`Positions::read`]; the same write may be offered again.
-    fn write(&mut self, position: &Position, is_new: bool, deed: &Deed) -> Result<bool, Fault>;
+    fn write(&mut self, position: &Position, is_new: bool, repair: &NotedRepair) -> Result<bool, Fault>;
 }
 
 /// The committed offsets of one group, as nobody of its members writes them.
@@ -50,7 +50,7 @@ pub trait Offsets: Send {
 
 /// A repair of one source partition, as it is recorded for later questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deed {
+pub struct NotedRepair {
     /// The source partition.
     pub source: TopicPartition,
     /// The command's name and flags.

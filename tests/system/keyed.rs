@@ -82,7 +82,7 @@ fn events_at_random_meet_at_one_aggregator_a_user_through_kills_and_a_rebalance(
     let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut places: Vec<(i32, String)> = Vec::new();
     let mut instances = vec![world.stateful_instance("first"), world.stateful_instance("second")];
-    let mut deeds = 0;
+    let mut acts = 0;
     for n in 0..events {
         let (user, units) = (format!("u{}", random.below(users)), random.below(50));
         let partition = i32::try_from(random.below(PARTITIONS.unsigned_abs().into())).unwrap();
@@ -92,13 +92,13 @@ fn events_at_random_meet_at_one_aggregator_a_user_through_kills_and_a_rebalance(
         *sum = (sum.0 + 1, sum.1 + units);
         places.push((partition, user));
         // Two kills and a rebalance while the events come.
-        if n == events * (deeds + 1) / 5 {
-            deeds += 1;
+        if n == events * (acts + 1) / 5 {
+            acts += 1;
             feed.flush().unwrap();
             std::thread::sleep(Duration::from_secs(4));
-            match deeds {
+            match acts {
                 1 | 3 => {
-                    let index = usize::from(deeds == 3);
+                    let index = usize::from(acts == 3);
                     instances[index].kill();
                     let name = instances[index].name.clone();
                     instances[index] = world.stateful_instance(&name);

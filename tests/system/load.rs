@@ -142,13 +142,13 @@ fn what_is_done_by_hand_is_flagged_by_its_name() {
     assert!(instance.terminate(Duration::from_secs(15)).0.success());
 
     let mut expected = BTreeSet::new();
-    let mut expect = |deeds: &str, anomalies: &[Anomaly]| {
+    let mut expect = |acts: &str, anomalies: &[Anomaly]| {
         expected.extend(anomalies);
         let told_us = Told { is_drained: true, accepted: load.accepted(), ..Told::default() };
         let now = read(&world.servers(), told_us).unwrap();
         let (found, text) = told(&now);
-        assert_eq!(found, expected, "{deeds}\n{text}");
-        world.note(&format!("{deeds}: {anomalies:?}"));
+        assert_eq!(found, expected, "{acts}\n{text}");
+        world.note(&format!("{acts}: {anomalies:?}"));
         now
     };
     let notices: Vec<&Output> =

@@ -310,8 +310,8 @@ fn every_halt_of_one_partition_is_mended_by_what_it_says() {
     let audit = world.audit();
     assert_eq!(audit.0["repairs"].as_array().unwrap().len(), 9, "{}", audit.0["repairs"]);
     let table = world.ok(&["halted"]);
-    let deeds = table.lines().skip_while(|line| !line.starts_with("REPAIRED")).skip(1).count();
-    assert!(deeds == 9 && table.contains("adopt --from-database"), "{table}");
+    let repairs = table.lines().skip_while(|line| !line.starts_with("REPAIRED")).skip(1).count();
+    assert!(repairs == 9 && table.contains("adopt --from-database"), "{table}");
 
     let after = announced(&world);
     assert!(after.values().all(|count| *count == 1), "no id stands twice");

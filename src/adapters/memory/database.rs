@@ -6,7 +6,7 @@ use crate::flow::record::{Offset, Timestamp, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnType, Table};
 use crate::ports::clock::SystemClock;
-use crate::ports::repair::Deed;
+use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, OutboxRow, Position, RowRead, VerdictRow};
 use crate::ports::{Clock as _, Fault};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,7 +41,7 @@ pub(super) struct Contents {
     pub(super) verdicts: BTreeMap<(String, TopicPartition, Offset), VerdictRow>,
     pub(super) baselines: BTreeMap<(String, String), i64>,
     pub(super) slots: BTreeMap<(String, u32), Lease>,
-    pub(super) deeds: Vec<(String, Timestamp, Deed)>,
+    pub(super) repairs: Vec<(String, Timestamp, NotedRepair)>,
     pub(super) is_migrated: bool,
 }
 

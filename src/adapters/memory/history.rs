@@ -7,7 +7,7 @@ use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPart
 use crate::flow::table::Table;
 use crate::ports::Fault;
 use crate::ports::history::{Found, RowHistory, TopicHistory};
-use crate::ports::repair::Deed;
+use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use std::time::Duration;
 
@@ -105,9 +105,9 @@ impl RowHistory for MemoryRowHistory {
         Ok(())
     }
 
-    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+    fn repairs(&mut self) -> Result<Vec<(Timestamp, NotedRepair)>, Fault> {
         let state = self.database.up()?;
-        let mine = state.contents.deeds.iter().filter(|(pipeline, _, _)| *pipeline == self.pipeline);
-        Ok(mine.map(|(_, at, deed)| (*at, deed.clone())).collect())
+        let mine = state.contents.repairs.iter().filter(|(pipeline, _, _)| *pipeline == self.pipeline);
+        Ok(mine.map(|(_, at, repair)| (*at, repair.clone())).collect())
     }
 }

@@ -4,7 +4,7 @@ use super::database::{MemoryDatabase, StoredPosition};
 use super::log::MemoryLog;
 use crate::flow::record::{Timestamp, TopicPartition};
 use crate::ports::Fault;
-use crate::ports::repair::{Deed, Offsets, Positions};
+use crate::ports::repair::{NotedRepair, Offsets, Positions};
 use crate::ports::rows::{Counts, Position};
 use crate::ports::source::Committed;
 use std::time::Duration;
@@ -46,18 +46,18 @@ impl Positions for MemoryPositions {
         }))
     }
 
-    fn write(&mut self, position: &Position, is_new: bool, deed: &Deed) -> Result<bool, Fault> {
+    fn write(&mut self, position: &Position, is_new: bool, repair: &NotedRepair) -> Result<bool, Fault> {
         let mut state = self.database.up()?;
-        let key = (self.pipeline.clone(), deed.source.clone());
+        let key = (self.pipeline.clone(), repair.source.clone());
         let before = state.contents.positions.get(&key);
         if before.map(|stored| stored.position.epoch) != (!is_new).then_some(position.epoch) {
             return Ok(false);
         }
         let counts = before.map_or_else(Counts::default, |stored| stored.counts);
-        let stored = StoredPosition { position: position.clone(), generation: 0, owner: deed.who.clone(), counts };
+        let stored = StoredPosition { position: position.clone(), generation: 0, owner: repair.who.clone(), counts };
         state.contents.positions.insert(key, stored);
         // The model has no clock of its own.
-        state.contents.deeds.push((self.pipeline.clone(), Timestamp(0), deed.clone()));
+        state.contents.repairs.push((self.pipeline.clone(), Timestamp(0), repair.clone()));
         Ok(true)
     }
 }

@@ -3,14 +3,14 @@
 
 use super::connection::Server;
 use super::outbox::{self, Reader};
-use super::repair::{NOTED, deed_of};
+use super::repair::{NOTED, repair_of};
 use super::rows::position_of;
 use super::statements::{self, Limits};
 use crate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::fault::Fault;
 use crate::ports::history::RowHistory;
-use crate::ports::repair::Deed;
+use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use crate::settings::postgres::PostgresSettings;
 use sqlx::Row;
@@ -155,12 +155,12 @@ impl RowHistory for PostgresHistory {
         super::partitions::gaps(&mut self.server)
     }
 
-    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+    fn repairs(&mut self) -> Result<Vec<(Timestamp, NotedRepair)>, Fault> {
         let select = self.server.statement(NOTED);
         let pipeline = &self.pipeline;
         self.server.transaction("read the repairs", async |c| {
             let rows = sqlx::query(select.sql()).bind(pipeline).persistent(false).fetch_all(c).await?;
-            rows.iter().map(deed_of).collect()
+            rows.iter().map(repair_of).collect()
         })
     }
 }

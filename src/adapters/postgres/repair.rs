@@ -5,7 +5,7 @@ use super::rows::position_of;
 use super::statements::Statement;
 use crate::flow::record::{NextOffset, Partition, Timestamp, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
-use crate::ports::repair::{Deed, Positions};
+use crate::ports::repair::{NotedRepair, Positions};
 use crate::ports::rows::Position;
 use crate::ports::source::LogIds;
 use crate::settings::postgres::PostgresSettings;
@@ -33,7 +33,7 @@ const NOTE: &str = "INSERT INTO {schema}.repair (pipeline, topic, partition, inc
      next_offset, committed_before, committed, excused_from, excused_to) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// The statement whose rows [`deed_of`] reads.
+/// The statement whose rows [`repair_of`] reads.
 pub(super) const NOTED: &str = "SELECT topic, partition, incarnation, command, who, next_offset_before, next_offset, \
      committed_before, committed, excused_from, excused_to, (extract(epoch FROM done_at) * 1000)::bigint \
      FROM {schema}.repair WHERE pipeline = $1 ORDER BY id";
@@ -81,9 +81,9 @@ impl Positions for PostgresPositions {
         self.one("fence a position", &statement, source, Some(who))
     }
 
-    fn write(&mut self, position: &Position, is_new: bool, deed: &Deed) -> Result<bool, Fault> {
+    fn write(&mut self, position: &Position, is_new: bool, repair: &NotedRepair) -> Result<bool, Fault> {
         let (write, note) = (self.server.statement(if is_new { CREATE } else { MOVE }), self.server.statement(NOTE));
-        let (topic, partition) = (deed.source.topic.as_str(), deed.source.partition.0);
+        let (topic, partition) = (repair.source.topic.as_str(), repair.source.partition.0);
         let LogIds { cluster_id, topic_id } = &position.log_ids;
         let write = sqlx::query(write.sql())
             .bind(&self.pipeline)
@@ -96,22 +96,22 @@ impl Positions for PostgresPositions {
             .bind(cluster_id)
             .bind(topic_id)
             .bind(position.partition_count)
-            .bind(&deed.who)
+            .bind(&repair.who)
             .bind(position.epoch)
             .persistent(false);
         let note = sqlx::query(note.sql())
             .bind(&self.pipeline)
             .bind(topic)
             .bind(partition)
-            .bind(deed.incarnation)
-            .bind(&deed.command)
-            .bind(&deed.who)
-            .bind(deed.next_offset.0.map(|d| d.0))
-            .bind(deed.next_offset.1.0)
-            .bind(deed.committed.0.map(|k| k.0))
-            .bind(deed.committed.1.0)
-            .bind(deed.excused.0.0)
-            .bind(deed.excused.1.0)
+            .bind(repair.incarnation)
+            .bind(&repair.command)
+            .bind(&repair.who)
+            .bind(repair.next_offset.0.map(|d| d.0))
+            .bind(repair.next_offset.1.0)
+            .bind(repair.committed.0.map(|k| k.0))
+            .bind(repair.committed.1.0)
+            .bind(repair.excused.0.0)
+            .bind(repair.excused.1.0)
             .persistent(false);
         self.server.transaction("write a position", async |c| {
             if write.execute(&mut *c).await?.rows_affected() != 1 {
@@ -123,11 +123,11 @@ impl Positions for PostgresPositions {
 }
 
 /// One row of [`NOTED`].
-pub(super) fn deed_of(row: &PgRow) -> Result<(Timestamp, Deed), sqlx::Error> {
+pub(super) fn repair_of(row: &PgRow) -> Result<(Timestamp, NotedRepair), sqlx::Error> {
     let topic = TopicName::parse(row.try_get(0)?).map_err(unreadable)?;
     let offset = |index: usize| row.try_get::<i64, _>(index).map(NextOffset);
     let perhaps = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(index)?.map(NextOffset));
-    let deed = Deed {
+    let repair = NotedRepair {
         source: TopicPartition::new(topic, Partition(row.try_get(1)?)),
         incarnation: row.try_get(2)?,
         command: row.try_get(3)?,
@@ -136,5 +136,5 @@ pub(super) fn deed_of(row: &PgRow) -> Result<(Timestamp, Deed), sqlx::Error> {
         committed: (perhaps(7)?, offset(8)?),
         excused: (offset(9)?, offset(10)?),
     };
-    Ok((Timestamp(row.try_get(11)?), deed))
+    Ok((Timestamp(row.try_get(11)?), repair))
 }

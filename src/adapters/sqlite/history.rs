@@ -8,7 +8,7 @@ use crate::flow::record::{Partition, Timestamp, TopicPartition};
 use crate::flow::table::Table;
 use crate::ports::Fault;
 use crate::ports::history::RowHistory;
-use crate::ports::repair::Deed;
+use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, OutboxRow, Position};
 use sqlx::Row;
 
@@ -97,7 +97,7 @@ impl RowHistory for SqliteHistory {
     }
 
     /// None: commands that repair work on real servers only.
-    fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+    fn repairs(&mut self) -> Result<Vec<(Timestamp, NotedRepair)>, Fault> {
         Ok(Vec::new())
     }
 }

@@ -16,7 +16,7 @@ use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::history::{RowHistory, TopicHistory};
-use crate::ports::repair::Deed;
+use crate::ports::repair::NotedRepair;
 use crate::ports::rows::{Counts, Position};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -92,17 +92,17 @@ pub struct RepairReport {
     pub committed: i64,
 }
 
-impl From<&(Timestamp, Deed)> for RepairReport {
-    fn from((at, deed): &(Timestamp, Deed)) -> Self {
+impl From<&(Timestamp, NotedRepair)> for RepairReport {
+    fn from((at, repair): &(Timestamp, NotedRepair)) -> Self {
         Self {
-            source: deed.source.to_string(),
-            command: deed.command.clone(),
-            who: deed.who.clone(),
+            source: repair.source.to_string(),
+            command: repair.command.clone(),
+            who: repair.who.clone(),
             at: at.to_rfc3339(),
-            next_offset_before: deed.next_offset.0.map(|d| d.0),
-            next_offset: deed.next_offset.1.0,
-            committed_before: deed.committed.0.map(|k| k.0),
-            committed: deed.committed.1.0,
+            next_offset_before: repair.next_offset.0.map(|d| d.0),
+            next_offset: repair.next_offset.1.0,
+            committed_before: repair.committed.0.map(|k| k.0),
+            committed: repair.committed.1.0,
         }
     }
 }
@@ -159,14 +159,14 @@ impl AuditReport {
 /// # Errors
 /// `Retry` when a server did not answer; `Corrupt` when a topic is missing.
 pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn TopicHistory) -> Result<AuditReport, Fault> {
-    let deeds: Vec<(Timestamp, Deed)> = rows.deeds()?;
+    let noted: Vec<(Timestamp, NotedRepair)> = rows.repairs()?;
     let positions = rows.positions()?;
     let sources: Vec<TopicPartition> = positions.iter().map(|(source, _, _)| source.clone()).collect();
     let progress = log.progress(&sources)?;
     let committed: HashMap<TopicPartition, NextOffset> =
         sources.iter().zip(&progress).filter_map(|(source, (k, _))| Some((source.clone(), (*k)?))).collect();
 
-    let repairs = deeds.iter().map(RepairReport::from).collect();
+    let repairs = noted.iter().map(RepairReport::from).collect();
     let mut report = AuditReport { pipeline: topology.name().into(), repairs, ..AuditReport::default() };
     sum_up(&mut report, &positions, &progress);
     let topics: Vec<TopicName> = topology.outputs().difference(&topology.changelogs()).cloned().collect();
@@ -179,27 +179,32 @@ pub fn audit(topology: &Topology, rows: &mut dyn RowHistory, log: &mut dyn Topic
     (report.outbox_rows, report.published) = comparison.expected_count();
 
     let latest = rows.positions()?;
-    compare_positions(&positions, &progress, &latest, &deeds, &mut report);
+    compare_positions(&positions, &progress, &latest, &noted, &mut report);
     compare_versions(topology, rows, &positions, &latest, &mut report)?;
     comparison.expected_all(decided_before(&positions, latest));
     for topic in &topics {
         log.await_open(topic)?;
         log.each_message(topic, &mut |found| {
             if let (Some(id), Some(compared)) = (found.id(), comparison.find(topic, &found)) {
-                tally(&mut report, id, &compared, &deeds);
+                tally(&mut report, id, &compared, &noted);
             }
         })?;
         comparison.begins(topic, log.starts(topic)?); // records deleted while the topic was read count, too
     }
-    report_missing(topology.name(), &comparison, &deeds, &mut report);
+    report_missing(topology.name(), &comparison, &noted, &mut report);
     Ok(report)
 }
 
 /// Reports published messages that were not found, apart from those that their topic cannot hold any more.
-fn report_missing(pipeline: &str, comparison: &Comparison, deeds: &[(Timestamp, Deed)], report: &mut AuditReport) {
+fn report_missing(
+    pipeline: &str,
+    comparison: &Comparison,
+    noted: &[(Timestamp, NotedRepair)],
+    report: &mut AuditReport,
+) {
     let mut emptied: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (id, destination) in comparison.missing() {
-        if origin_of(pipeline, id).is_some_and(|origin| is_excused(&origin, deeds)) {
+        if origin_of(pipeline, id).is_some_and(|origin| is_excused(&origin, noted)) {
             report.repaired += 1;
             continue;
         }
@@ -227,15 +232,15 @@ fn decided_before(
 }
 
 /// Whether an operator's repair has excused the messages of this input.
-fn is_excused(origin: &Origin, deeds: &[(Timestamp, Deed)]) -> bool {
-    let is_in = |deed: &Deed| (deed.excused.0.0..deed.excused.1.0).contains(&origin.offset.0);
-    let is_of = |deed: &Deed| deed.source == origin.source && deed.incarnation == origin.incarnation;
-    deeds.iter().any(|(_, deed)| is_of(deed) && is_in(deed))
+fn is_excused(origin: &Origin, noted: &[(Timestamp, NotedRepair)]) -> bool {
+    let is_in = |repair: &NotedRepair| (repair.excused.0.0..repair.excused.1.0).contains(&origin.offset.0);
+    let is_of = |repair: &NotedRepair| repair.source == origin.source && repair.incarnation == origin.incarnation;
+    noted.iter().any(|(_, repair)| is_of(repair) && is_in(repair))
 }
 
-fn tally(report: &mut AuditReport, id: &str, compared: &Compared, deeds: &[(Timestamp, Deed)]) {
+fn tally(report: &mut AuditReport, id: &str, compared: &Compared, noted: &[(Timestamp, NotedRepair)]) {
     report.in_topics += 1;
-    let is_excused = is_excused(&compared.origin, deeds);
+    let is_excused = is_excused(&compared.origin, noted);
     let found = [
         (compared.is_out_of_order, &mut report.out_of_order),
         (compared.is_repeated, &mut report.twice),
@@ -275,7 +280,7 @@ fn compare_positions(
     before: &[(TopicPartition, Position, Counts)],
     progress: &[(Option<NextOffset>, NextOffset)],
     latest: &[(TopicPartition, Position, Counts)],
-    deeds: &[(Timestamp, Deed)],
+    noted: &[(Timestamp, NotedRepair)],
     report: &mut AuditReport,
 ) {
     let decided: HashMap<&TopicPartition, NextOffset> =
@@ -284,7 +289,7 @@ fn compare_positions(
         let (p, d) = (position.published, decided.get(source).copied().unwrap_or(position.next_offset));
         let k_text = k.map_or(-1, |k| k.0);
         let is_ordered = |misplaced: &Misplaced| {
-            *misplaced == Misplaced::CommittedBeyondDecided && k.is_some_and(|k| is_replay(source, k, deeds))
+            *misplaced == Misplaced::CommittedBeyondDecided && k.is_some_and(|k| is_replay(source, k, noted))
         };
         let misplaced = misplaced(p, *k, d).into_iter().filter(|misplaced| !is_ordered(misplaced));
         report.contradictions.extend(misplaced.map(|misplaced| match misplaced {
@@ -299,9 +304,11 @@ fn compare_positions(
 }
 
 /// Whether an operator set D back below a K that stays where it is: a replay whose output is suppressed until it comes there.
-fn is_replay(source: &TopicPartition, k: NextOffset, deeds: &[(Timestamp, Deed)]) -> bool {
-    let is_it = |deed: &Deed| deed.source == *source && deed.next_offset.1 < deed.committed.1 && k <= deed.committed.1;
-    deeds.iter().any(|(_, deed)| is_it(deed))
+fn is_replay(source: &TopicPartition, k: NextOffset, noted: &[(Timestamp, NotedRepair)]) -> bool {
+    let is_it = |repair: &NotedRepair| {
+        repair.source == *source && repair.next_offset.1 < repair.committed.1 && k <= repair.committed.1
+    };
+    noted.iter().any(|(_, repair)| is_it(repair))
 }
 
 /// The versions are compared only if nothing moved while they were read.
@@ -410,7 +417,7 @@ mod tests {
             Ok(())
         }
 
-        fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+        fn repairs(&mut self) -> Result<Vec<(Timestamp, NotedRepair)>, Fault> {
             Ok(Vec::new())
         }
     }
@@ -459,9 +466,9 @@ mod tests {
         assert!(!report.is_clean());
     }
 
-    fn deed(next_offset: (i64, i64), committed: (i64, i64)) -> (Timestamp, Deed) {
+    fn repair(next_offset: (i64, i64), committed: (i64, i64)) -> (Timestamp, NotedRepair) {
         let pair = |(before, after)| (Some(NextOffset(before)), NextOffset(after));
-        let deed = Deed {
+        let repair = NotedRepair {
             source: source(),
             command: "replay --suppress-output".into(),
             who: "o".into(),
@@ -470,15 +477,15 @@ mod tests {
             committed: pair(committed),
             excused: (NextOffset(0), NextOffset(0)),
         };
-        (Timestamp(0), deed)
+        (Timestamp(0), repair)
     }
 
     #[test]
-    fn only_a_deed_that_left_d_below_k_is_a_replay_and_only_up_to_its_k() {
-        let replay = [deed((5, 5), (9, 9))];
+    fn only_a_repair_that_left_d_below_k_is_a_replay_and_only_up_to_its_k() {
+        let replay = [repair((5, 5), (9, 9))];
         assert!(is_replay(&source(), NextOffset(9), &replay) && is_replay(&source(), NextOffset(6), &replay));
         assert!(!is_replay(&source(), NextOffset(10), &replay));
-        assert!(!is_replay(&source(), NextOffset(9), &[deed((5, 9), (9, 9))]), "both went to the same offset");
+        assert!(!is_replay(&source(), NextOffset(9), &[repair((5, 9), (9, 9))]), "both went to the same offset");
     }
 
     #[test]
@@ -518,7 +525,7 @@ mod tests {
             Ok(())
         }
 
-        fn deeds(&mut self) -> Result<Vec<(Timestamp, Deed)>, Fault> {
+        fn repairs(&mut self) -> Result<Vec<(Timestamp, NotedRepair)>, Fault> {
             Ok(Vec::new())
         }
     }

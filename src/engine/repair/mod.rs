@@ -21,7 +21,7 @@ use crate::flow::topology::{CommitKind, SubTopology, Topology};
 use crate::ports::Fault;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::history::TopicHistory;
-use crate::ports::repair::{Deed, Offsets, Positions};
+use crate::ports::repair::{NotedRepair, Offsets, Positions};
 use crate::ports::rows::{OutboxRow, Position, Rows};
 use crate::ports::sink::Sink;
 use crate::ports::source::{Committed, Group};
@@ -160,7 +160,7 @@ impl Repair {
             observe(Step::Publish)?;
         }
         let after = position.as_ref().map_or(committed.next_offset, |position| position.next_offset);
-        let deed = Deed {
+        let repair = NotedRepair {
             source: source.clone(),
             command: action.to_string(),
             who: self.who.clone(),
@@ -171,9 +171,9 @@ impl Repair {
         };
         if is_group_first {
             self.commit(source, &committed, observe)?;
-            self.write(position.as_ref(), is_new, &deed, observe)
+            self.write(position.as_ref(), is_new, &repair, observe)
         } else {
-            self.write(position.as_ref(), is_new, &deed, observe)?;
+            self.write(position.as_ref(), is_new, &repair, observe)?;
             self.commit(source, &committed, observe)
         }
     }
@@ -182,14 +182,14 @@ impl Repair {
         &mut self,
         position: Option<&Position>,
         is_new: bool,
-        deed: &Deed,
+        repair: &NotedRepair,
         observe: Observer<'_>,
     ) -> Result<(), Fault> {
         let (Some(position), Some(positions)) = (position, &mut self.tools.positions) else { return Ok(()) };
-        if !positions.write(position, is_new, deed)? {
+        if !positions.write(position, is_new, repair)? {
             return Err(Fault::fenced(format!(
                 "{}: an instance has claimed it meanwhile; stop all, then again",
-                deed.source
+                repair.source
             )));
         }
         observe(Step::WritePosition)

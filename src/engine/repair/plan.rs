@@ -117,7 +117,7 @@ pub struct Plan {
     pub committed: Committed,
     /// Half-open: decided inputs whose messages are looked up first, and published where they are missing.
     pub unpublished: (NextOffset, NextOffset),
-    /// The inputs of [`excused`](crate::ports::repair::Deed::excused).
+    /// The inputs of [`excused`](crate::ports::repair::NotedRepair::excused).
     pub excused: (NextOffset, NextOffset),
     /// K is written before the position.
     pub is_group_first: bool,
