@@ -287,7 +287,8 @@ impl Look<'_> {
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late }) = self.came.get(&at) else {
+                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late }) = self.came.get(&at)
+                    else {
                         continue;
                     };
                     let is_sent_on =

@@ -136,7 +136,7 @@ fn audit_and_halted_read_with_the_rights_that_the_page_on_operations_lists() {
     let mut history = reader.history();
     assert_eq!(history.positions().unwrap().len(), 1);
     assert_eq!(history.version_sum(&table).unwrap(), Some(0));
-    assert_eq!(history.deeds().unwrap().len(), 0);
+    assert_eq!(history.repairs().unwrap().len(), 0);
     history.each_outbox_row(&mut |_| {}).unwrap();
     assert_eq!(history.gaps().unwrap(), []);
     let spec = TableSpec { table, columns: Vec::new() };

@@ -58,7 +58,7 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
         let mut rows = service.row_history().map_err(said)?;
         positions =
             rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
-        repairs = rows.deeds().map_err(said)?.iter().map(RepairReport::from).collect();
+        repairs = rows.repairs().map_err(said)?.iter().map(RepairReport::from).collect();
     }
     let mut told = told_by_instances(&service, &*group)?;
     add_altered(&service, &*group, &mut told.halts)?;
