@@ -26,8 +26,8 @@ pub(super) fn mistakes(properties: &Properties) -> Vec<(&'static str, String)> {
     match properties.value("sasl.mechanism").or_else(|| properties.value("sasl.mechanisms")) {
         None => {
             let sentence = format!(
-                "is not set, and {protocol} needs it; librdkafka's default, GSSAPI (Kerberos), is not in this build: set \
-                 PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+                "is not set, and {protocol} needs it: set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (librdkafka's default is \
+                 GSSAPI, Kerberos)"
             );
             vec![("sasl.mechanism", sentence)]
         }
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(
             told(&[("security.protocol", "SASL_SSL"), user, password]),
             [
-                "sasl.mechanism is not set, and SASL_SSL needs it; librdkafka's default, GSSAPI (Kerberos), is not in this build: set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+                "sasl.mechanism is not set, and SASL_SSL needs it: set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (librdkafka's default is GSSAPI, Kerberos)"
             ]
         );
         assert_eq!(

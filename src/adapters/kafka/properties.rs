@@ -95,7 +95,7 @@ pub fn contradiction(settings: &KafkaSettings) -> Option<String> {
             config.create_with_context::<Silent, BaseProducer<Silent>>(Silent).map(drop)
         })
     };
-    set_twice(settings).or_else(producer).or_else(|| {
+    set_twice(settings).or_else(|| without_mechanism(settings)).or_else(producer).or_else(|| {
         said(settings.member("probe", None), |config| {
             config.create_with_context::<Silent, BaseConsumer<Silent>>(Silent).map(drop)
         })
@@ -114,6 +114,28 @@ fn set_twice(settings: &KafkaSettings) -> Option<String> {
         let other = seen.insert(own_name(name), name)?;
         Some(format!("{other} and {name} are one property: set one of them"))
     })
+}
+
+/// A way of logging in that this build does not have.
+fn without_mechanism(settings: &KafkaSettings) -> Option<String> {
+    let value = |name: &str| settings.properties.value(name);
+    value("security.protocol").filter(|protocol| protocol.to_ascii_lowercase().starts_with("sasl_"))?;
+    let asked = value("sasl.mechanism").or_else(|| value("sasl.mechanisms"))?;
+    let features = ClientConfig::new().create_native_config().and_then(|config| config.get("builtin.features")).ok()?;
+    let has = |feature: &str| features.split(',').any(|known| known.trim() == feature);
+    // Tokens without a signature are for tests.
+    let has_tokens = has("oidc") || value("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");
+    let known: Vec<&str> = [
+        ("PLAIN", has("sasl_plain")),
+        ("SCRAM-SHA-256", has("sasl_scram")),
+        ("SCRAM-SHA-512", has("sasl_scram")),
+        ("GSSAPI", has("sasl_gssapi")),
+        ("OAUTHBEARER", has_tokens),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_there)| is_there.then_some(name))
+    .collect();
+    (!known.contains(&asked)).then(|| format!("sasl.mechanism is {asked}, and this build has {}", known.join(", ")))
 }
 
 /// One row of the library's table.
@@ -205,7 +227,15 @@ mod tests {
         };
         assert_eq!(settings(&[]), None);
         let told = settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanism", "GSSAPI")]);
-        assert!(told.unwrap().contains("No provider for SASL mechanism GSSAPI"));
+        let has = "and this build has PLAIN, SCRAM-SHA-256, SCRAM-SHA-512";
+        assert_eq!(told.unwrap(), format!("sasl.mechanism is GSSAPI, {has}"));
+        for mechanism in ["OAUTHBEARER", "SCRAM-SHA512", "AWS_MSK_IAM", "plain"] {
+            let told = settings(&[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", mechanism)]);
+            assert_eq!(told.unwrap(), format!("sasl.mechanism is {mechanism}, {has}"));
+        }
+        let unsigned = ("enable.sasl.oauthbearer.unsecure.jwt", "true");
+        let tokens = [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "OAUTHBEARER"), unsigned];
+        assert_eq!(settings(&tokens), None);
         let told = settings(&[("security.protocol", "SSL"), ("ssl.ca.location", "/dev/null")]);
         assert!(told.unwrap().contains("ssl.ca.location failed"));
         let login = [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN")];

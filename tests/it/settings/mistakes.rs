@@ -399,7 +399,7 @@ fn half_a_login_is_told_where_kafka_is_needed() {
         ),
         (
             "security.protocol: SASL_SSL, sasl.username: u",
-            "sasl.mechanism: is not set, and SASL_SSL needs it; librdkafka's default, GSSAPI (Kerberos), is not in this build: set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (built-in default)",
+            "sasl.mechanism: is not set, and SASL_SSL needs it: set PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (librdkafka's default is GSSAPI, Kerberos) (built-in default)",
         ),
         (
             "security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: u",
