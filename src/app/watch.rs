@@ -43,7 +43,7 @@ impl Watch {
         }
         let partitions = standing.names();
         match (standing.running.len(), standing.halted.len()) {
-            (0, 0) => tracing::info!("this instance has no partition now; the group has given them to others"),
+            (0, 0) => tracing::info!("this instance has no partition now"),
             (running, 0) => tracing::info!(partitions, "all {running} partitions of this instance run"),
             (0, halted) => tracing::error!(
                 partitions,

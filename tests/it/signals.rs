@@ -18,6 +18,21 @@ fn silent_server() -> (TcpListener, [(&'static str, String); 2]) {
     (listener, settings)
 }
 
+/// A command of ours, started by another program.
+fn within(program: &str, before: &[&str], arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    let plain = command(arguments, settings);
+    let mut outer = Command::new(program);
+    outer.args(before).arg(plain.get_program()).args(plain.get_args()).stderr(Stdio::null()).stdin(Stdio::null());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer.current_dir(env!("CARGO_MANIFEST_DIR"));
+    outer
+}
+
 fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success());
 }
@@ -57,7 +72,8 @@ fn a_command_that_waits_for_a_server_ends_at_once_by_each_signal() {
     let cases = [("topics plan", "INT", 130), ("halted", "TERM", 143), ("migrate", "HUP", 129), ("run", "TERM", 143)];
     for (line, name, expected) in cases {
         let arguments: Vec<&str> = line.split(' ').collect();
-        let mut child = command(&arguments, &settings).stderr(Stdio::null()).spawn().unwrap();
+        // Tests under nohup would hand its deafness down.
+        let mut child = within("env", &["--default-signal=HUP"], &arguments, &settings).spawn().unwrap();
         wait_answering(child.id());
         std::thread::sleep(Duration::from_millis(300)); // it has come to its question
         signal(&child, name);
@@ -77,11 +93,7 @@ fn a_command_that_is_pid_1_ends_by_a_signal_too() {
     }
     let (_listener, settings) = silent_server();
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let plain = command(&["topics", "plan"], &settings);
-    let mut contained = Command::new("unshare");
-    contained.args(inside).arg(plain.get_program()).args(plain.get_args()).stderr(Stdio::null()).stdin(Stdio::null());
-    contained.envs(settings).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let mut child = contained.spawn().unwrap();
+    let mut child = within("unshare", &inside, &["topics", "plan"], &settings).spawn().unwrap();
     let first = || {
         let children = format!("/proc/{0}/task/{0}/children", child.id());
         std::fs::read_to_string(children).ok()?.split_whitespace().next()?.parse::<u32>().ok()

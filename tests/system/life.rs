@@ -236,3 +236,26 @@ fn troubles_of_a_minute_and_a_half_write_no_line_often_and_no_panic() {
     world.note(&format!("{count} times in a minute: {line}"));
     assert!(count <= 20, "{count} times in a minute: {line}");
 }
+
+/// The page is served before the producers ask their coordinator, who does not answer here.
+#[test]
+fn a_start_that_waits_for_the_brokers_ends_at_once_and_gives_its_slot_back() {
+    let Some(world) = World::new("start", IDS) else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut instance = world.instance_with("only", &["--set", &format!("http.address={free}")]);
+    for _ in 0..3_000 {
+        if TcpStream::connect(free).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    world.kafka.act("pause", "1");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(instance.is_running() && page(&instance).is_err(), "{}", instance.log());
+    assert_eq!(world.number("SELECT count(*) FROM tidegate.slot"), 1);
+    instance.signal("TERM");
+    assert_eq!(instance.end(Duration::from_secs(2)).code(), Some(143), "{}", instance.log());
+    assert!(instance.log().contains("told to stop before the group was joined"), "{}", instance.log());
+    assert_eq!(world.number("SELECT count(*) FROM tidegate.slot"), 0);
+    world.kafka.act("resume", "1");
+}

@@ -283,7 +283,9 @@ impl World {
     pub fn armed_instance(&self, name: &str, failpoint: &str, arguments: &[&str]) -> Instance {
         let mut arguments = arguments.to_vec();
         arguments.push("run");
-        let mut command = self.command("setpriv", &["--pdeathsig", "KILL"], &arguments);
+        // Tests under nohup would hand its deafness down.
+        let before = ["--default-signal=HUP", "setpriv", "--pdeathsig", "KILL"];
+        let mut command = self.command("env", &before, &arguments);
         command.env("FAILPOINT", failpoint).env("GUARD_OFF", &self.guard_off);
         Instance::start(name, command, &self.folder.join(format!("{name}.log")))
     }

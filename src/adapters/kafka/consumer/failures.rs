@@ -4,6 +4,7 @@ use crate::adapters::kafka::consumer::KafkaSource;
 use crate::adapters::kafka::fault::{self, by_code_of};
 use crate::adapters::kafka::ffi::Failure;
 use crate::adapters::kafka::rights::{Operation, Right};
+use crate::adapters::kafka::is_repetition;
 use crate::ports::fault::Fault;
 use crate::ports::source::Listener;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -33,7 +34,7 @@ impl KafkaSource {
                 Ok(())
             }
             (Code::AutoOffsetReset | Code::PartitionEOF, _) => Ok(()),
-            // Connections come and go, and librdkafka reconnects by itself.
+            // Connections come and go, and librdkafka reconnects by itself: with each attempt, ten times a second and more.
             (
                 Code::AllBrokersDown
                 | Code::BrokerTransportFailure
@@ -42,7 +43,11 @@ impl KafkaSource {
                 | Code::PollExceeded,
                 _,
             ) => {
-                tracing::warn!("group {}: {code}: {text}", self.group.name());
+                if is_repetition(&code.to_string()) {
+                    tracing::debug!("group {}: {code}: {text}", self.group.name());
+                } else {
+                    tracing::warn!("group {}: {code}: {text}", self.group.name());
+                }
                 Ok(())
             }
             // The client asks to join again, every second and for ever.
