@@ -237,7 +237,7 @@ impl Run {
             thresholds: thresholds.map(|threshold| (threshold.name().to_owned(), threshold.value())).collect(),
             struck: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            must_stand: BTreeSet::new(),
+            must_halt: BTreeSet::new(),
             events: Vec::<Event>::new(),
             rows: rows(&self.world, &self.scenario, &self.topology),
             log,

@@ -63,7 +63,7 @@ impl Desk {
             .values()
             .filter(|task| task.state().is_deciding() && !(is_doubtful && task.commit().needs_database()))
             .filter(|task| {
-                // A running owner has met every tombstone up to now: its checkpoint is renewed before it counts as too old.
+                // A running owner has met every tombstone up to now: its checkpoint is renewed before it is too old.
                 let (every, anew) = (self.wiring.settings.store_flush, self.wiring.settings.store_rebuild_after / 8);
                 let is_due = |keyed: &Keyed| {
                     now.saturating_sub(keyed.flushed_at) >= if keyed.is_dirty() { every } else { anew.max(every) }
