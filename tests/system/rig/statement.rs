@@ -9,11 +9,11 @@ use std::fmt;
 
 /// Declares the statements once, as an enum and as the list of all of them.
 macro_rules! statements {
-    ($(#[$of_all:meta])* $($(#[$of_one:meta])* $name:ident,)*) => {
-        $(#[$of_all])*
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// The effect of an exchange on the database, named as people would.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Statement {
-            $($(#[$of_one])* $name,)*
+            $($(#[$meta])* $name,)*
         }
 
         impl Statement {
@@ -23,7 +23,6 @@ macro_rules! statements {
 }
 
 statements! {
-    /// The effect of an exchange on the database, named as people would.
     /// A position is inserted at a pipeline's first start.
     Create,
     CommitCreate,
