@@ -3,8 +3,8 @@
 use crate::adapters::kafka::consumer::KafkaSource;
 use crate::adapters::kafka::fault::{self, by_code_of};
 use crate::adapters::kafka::ffi::Failure;
-use crate::adapters::kafka::rights::{Operation, Right};
 use crate::adapters::kafka::is_repetition;
+use crate::adapters::kafka::rights::{Operation, Right};
 use crate::ports::fault::Fault;
 use crate::ports::source::Listener;
 use rdkafka::error::RDKafkaErrorCode as Code;
