@@ -131,7 +131,7 @@ impl From<(TaskId, RestoreStatus)> for RestoreReport {
 pub struct InputReport {
     /// `topic-partition`.
     pub source: String,
-    /// D: what the database has absorbed.
+    /// D: the first offset that is not decided yet, in the database or, in a step without rows, in memory.
     pub next_offset: i64,
     /// K: the group's offset.
     pub committed_offset: i64,

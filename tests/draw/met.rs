@@ -21,6 +21,11 @@ fn updates(scenario: &Scenario, table: u8) -> usize {
     scenario.pipeline.subs.iter().filter(|sub| sub.step == StepDraw::Update(table)).count()
 }
 
+/// Whether a step keeps a value under each key that is no list of windows.
+fn keeps_sums(sub: &SubDraw) -> bool {
+    sub.step == StepDraw::Aggregate && sub.window.is_none()
+}
+
 fn windows(scenario: &Scenario, holds: impl Fn(&WindowDraw) -> bool) -> bool {
     any(scenario, |sub| sub.window.as_ref().is_some_and(&holds))
 }
@@ -49,7 +54,7 @@ pub const FEATURES: [Feature; 68] = [
     ("keys by", |s| any(s, |sub| sub.rekeys)),
     ("own store", |s| any(s, |sub| sub.has_store)),
     ("own store beside rows", |s| any(s, |sub| sub.has_store && sub.has_rows())),
-    ("time to live", |s| any(s, |sub| sub.ttl_ms.is_some() && (sub.has_store || sub.keeps_sums()))),
+    ("time to live", |s| any(s, |sub| sub.ttl_ms.is_some() && (sub.has_store || keeps_sums(sub)))),
     ("filter", |s| any(s, |sub| sub.has_filter)),
     ("threshold", |s| any(s, |sub| sub.threshold.is_some())),
     ("step behind a step", |s| any(s, |sub| sub.lead.starts_with("out"))),
@@ -290,7 +295,7 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         Does::Stall => Some("stalls").filter(|_| sub.has_rows()),
         Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
         Does::Refused => Some("refused by the database").filter(|_| sub.has_rows() && tables != Tables::Keep),
-        Does::Delete => Some("delete").filter(|_| sub.has_store || (sub.keeps_sums() && sub.join == Join::No)),
+        Does::Delete => Some("delete").filter(|_| sub.has_store || (keeps_sums(sub) && sub.join == Join::No)),
         Does::Large(_) => Some("large notice").filter(|_| announces),
     });
     out

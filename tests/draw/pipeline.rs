@@ -767,11 +767,6 @@ impl SubDraw {
         self.lead == topic || (self.companion.is_some() && self.companion_topic() == topic) || self.is_table(topic)
     }
 
-    /// Whether it keeps a value under each key that is no list of windows.
-    pub fn keeps_sums(&self) -> bool {
-        self.step == StepDraw::Aggregate && self.window.is_none()
-    }
-
     pub const fn has_rows(&self) -> bool {
         matches!(self.step, StepDraw::Update(_))
     }

@@ -145,7 +145,7 @@ table! {
     is Kind::Gauge, "next_offset", "offset", INPUT,
         "The first offset of the source partition that is not decided yet.";
     is Kind::Gauge, "committed_offset", "offset", INPUT,
-        "The offset that the group has committed in Kafka; -1 before a takeover has read it.";
+        "The offset that the group has committed in Kafka; -1 before a takeover has read it; after its claim, until then, the offset noted in the database, a lower bound.";
     is Kind::Gauge, "keys", "keys", STORE,
         "Keys that the store held when it was last written, possibly an estimate.";
     is Kind::Gauge, "bytes", "bytes", STORE,
