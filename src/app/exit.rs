@@ -8,7 +8,7 @@ use std::process::{ExitCode, Termination};
 pub enum Exit {
     /// 0: done.
     Done,
-    /// 1: failed, also when every assigned partition is halted.
+    /// 1: failed, also where a stop did not finish in time.
     Failed,
     /// 2: wrong usage of the command line.
     Usage,

@@ -321,7 +321,7 @@ mod tests {
             let (began, bounds) = (clock.elapsed(), (within, stop_within));
             ack.send(()).unwrap();
             let [within, stop_within] = [bounds.0, bounds.1].map(Duration::from_millis);
-            wait_for(&acks, 4, (within, stop_within), &|| is_stopping);
+            assert!(!wait_for(&acks, 4, (within, stop_within), &|| is_stopping), "three are missing");
             let took = clock.elapsed().saturating_sub(began);
             assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&took), "{took:?}");
         }
@@ -334,6 +334,7 @@ mod tests {
         let shared = Arc::new(Shared {
             is_stopping: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
+            is_unfinished: AtomicBool::new(false),
             fault: Mutex::new(None),
         });
         let worker = std::thread::spawn(move || held.recv().unwrap_or_default());
@@ -342,7 +343,8 @@ mod tests {
         let running = Running { shared, poll, threads: vec![worker], is_abandoned: Arc::clone(&is_abandoned), status };
         running.stop();
         let clock = SystemClock::default();
-        running.join(Duration::from_millis(200)).unwrap();
+        let fault = running.join(Duration::from_millis(200)).unwrap_err();
+        assert!(fault.is_retry() && fault.to_string().contains("1 of this instance's threads"), "{fault}");
         assert!(clock.elapsed() < Duration::from_secs(5));
         assert!(is_abandoned.load(Ordering::Acquire), "what still waits is told to end");
         drop(hold);
@@ -464,7 +466,7 @@ mod tests {
         let clock = SystemClock::default();
         let (ack, acks) = bounded(4);
         (0..4).for_each(|_| ack.send(()).unwrap());
-        wait_for(&acks, 4, (Duration::from_secs(20), Duration::from_secs(20)), &|| false);
+        assert!(wait_for(&acks, 4, (Duration::from_secs(20), Duration::from_secs(20)), &|| false));
         assert!(clock.elapsed() < Duration::from_secs(10));
         assert!(acks.is_empty());
     }

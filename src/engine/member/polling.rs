@@ -55,7 +55,10 @@ impl Poller {
         if shared.is_killed() {
             return result;
         }
-        let wait = |acks: &Receiver<()>, count| wait_for(acks, count, (within, STOP_WITHIN), &|| true);
+        let wait = |acks: &Receiver<()>, count| {
+            let is_whole = wait_for(acks, count, (within, STOP_WITHIN), &|| true);
+            shared.is_unfinished.fetch_or(!is_whole, Ordering::AcqRel);
+        };
         member.source.close(&mut Guided { router: &mut member.router, wait });
         for stop in stops {
             stop.store(true, Ordering::Release);
@@ -65,13 +68,13 @@ impl Poller {
 }
 
 /// Waits for the acknowledgement of each worker: at most `within` for all of them together, and where the process is to
-/// end at most `stop_within` from then on.
+/// end at most `stop_within` from then on. False where one is missing: the next owner publishes what it has not.
 pub(super) fn wait_for(
     acks: &Receiver<()>,
     count: usize,
     (within, stop_within): (Duration, Duration),
     is_stopping: &dyn Fn() -> bool,
-) {
+) -> bool {
     let (mut missing, mut waited, mut stopping) = (count, Duration::ZERO, Duration::ZERO);
     while missing > 0 {
         match acks.recv_timeout(STEP) {
@@ -86,11 +89,12 @@ pub(super) fn wait_for(
                     missing,
                     "a revoke did not finish in time; the next owner publishes the rest"
                 );
-                return;
+                return false;
             }
-            Err(RecvTimeoutError::Disconnected) => return, // a worker has ended, and said why
+            Err(RecvTimeoutError::Disconnected) => return false, // a worker has ended, and said why
         }
     }
+    true
 }
 
 impl Member {
@@ -101,6 +105,7 @@ impl Member {
         let shared = Arc::new(Shared {
             is_stopping: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
+            is_unfinished: AtomicBool::new(false),
             fault: Mutex::new(None),
         });
         let status_too = Arc::clone(&status);
@@ -144,7 +149,9 @@ impl Member {
     fn poll_until_stopped(&mut self, shared: &Shared, within: Duration) -> Result<(), Fault> {
         while !shared.is_stopping.load(Ordering::Acquire) {
             let is_stopping = || shared.is_stopping.load(Ordering::Acquire);
-            let wait = |acks: &Receiver<()>, count| wait_for(acks, count, (within, STOP_WITHIN), &is_stopping);
+            let wait = |acks: &Receiver<()>, count| {
+                wait_for(acks, count, (within, STOP_WITHIN), &is_stopping);
+            };
             let mut guided = Guided { router: &mut self.router, wait };
             match self.source.poll(POLL, POLL_RECORDS, &mut guided) {
                 Ok(_) => {}
@@ -154,9 +161,6 @@ impl Member {
             self.router.flush();
             self.serve_source();
             self.status.add(Counter::Polls, 1);
-            if self.status.is_all_halted() {
-                return Err(Fault::fatal("every partition of this instance is halted; see the messages above"));
-            }
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 pub(super) struct Shared {
     pub(super) is_stopping: AtomicBool,
     pub(super) is_killed: AtomicBool,
+    /// A stop that did not publish in time what is committed.
+    pub(super) is_unfinished: AtomicBool,
     pub(super) fault: Mutex<Option<Fault>>,
 }
 
@@ -102,7 +104,8 @@ impl Running {
     /// must not keep the process. The polling thread is given 15 s in any case.
     ///
     /// # Errors
-    /// The fault that ended it.
+    /// The fault that ended it. `Retry` where a stop did not finish in time: nothing is lost, and the next owner publishes
+    /// the rest.
     pub fn join(mut self, within: Duration) -> Result<(), Fault> {
         // The workers end once the poller has ended their inboxes.
         let mut waited = Duration::ZERO;
@@ -115,9 +118,22 @@ impl Running {
             waited += STEP;
         }
         self.is_abandoned.store(true, Ordering::Release);
-        for thread in self.poll.take().into_iter().chain(self.threads.drain(..)).filter(JoinHandle::is_finished) {
+        let (ended, left): (Vec<_>, Vec<_>) =
+            self.poll.take().into_iter().chain(self.threads.drain(..)).partition(JoinHandle::is_finished);
+        for thread in ended {
             let _ = thread.join(); // its panic was turned into a fault
         }
-        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        if let Some(fault) = self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(fault);
+        }
+        let is_whole = left.is_empty() && !self.shared.is_unfinished.load(Ordering::Acquire);
+        if is_whole || self.shared.is_killed() {
+            return Ok(());
+        }
+        Err(Fault::retry(format!(
+            "the stop did not finish: {} of this instance's threads wait for a server, and not all that is committed was published; \
+             nothing is lost, the next owner publishes the rest",
+            left.len()
+        )))
     }
 }

@@ -153,13 +153,6 @@ impl Status {
         self.tasks_mut().values().filter_map(|task| task.halt.clone()).collect()
     }
 
-    /// Whether there are tasks and all of them are halted.
-    #[must_use]
-    pub fn is_all_halted(&self) -> bool {
-        let tasks = self.tasks_mut();
-        !tasks.is_empty() && tasks.values().all(|task| task.halt.is_some())
-    }
-
     /// Notes that the group has taken this instance in, or thrown it out.
     pub fn set_member(&self, is_member: bool) {
         self.is_member.store(is_member, Ordering::Relaxed);

@@ -54,6 +54,14 @@ impl Instance {
         (self.end(within), began.elapsed())
     }
 
+    /// Waits until it says that all of its partitions, so many, are halted.
+    pub fn stand_still(&self, partitions: usize, within: Duration) {
+        let said = format!("all {partitions} partitions of this instance are halted");
+        super::until(&format!("{} stands still", self.name), within, || {
+            if self.log().contains(&said) { Ok(()) } else { Err(tail(&self.log)) }
+        });
+    }
+
     /// Waits until it has ended by itself.
     pub fn end(&mut self, within: Duration) -> ExitStatus {
         super::until(&format!("{} ends", self.name), within, || match self.child.try_wait().unwrap() {
