@@ -5,7 +5,7 @@ use crate::flow::record::NextOffset;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// A notification changes its row once and is announced once: database first, then Kafka.
+/// A notification changes its row once and is published once: database first, then Kafka.
 #[derive(Parser, Debug)]
 #[command(name = "tidegate", version, arg_required_else_help = true, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 found: \
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Move position and committed offset together, to any offset
     #[command(after_help = "All instances are stopped first.\n\nExample: tidegate reset readings-3 --to 4711 --emit")]
     Reset(ResetArguments),
-    /// Let the rows catch up with what was announced, after the database went back
+    /// Let the rows catch up with what was published, after the database went back
     #[command(after_help = "All instances are stopped first.\n\n\
     Example: tidegate replay readings-3 --suppress-output")]
     Replay(ReplayArguments),
@@ -177,7 +177,7 @@ pub(crate) struct From {
     /// The committed offset becomes the position
     #[arg(long)]
     pub from_group: bool,
-    /// The position becomes the committed offset; what was decided is announced first
+    /// The position becomes the committed offset; what was decided is published first
     #[arg(long)]
     pub from_database: bool,
 }
@@ -192,7 +192,7 @@ pub(crate) struct ResetArguments {
     /// Announce again what is taken again
     #[arg(long, conflicts_with = "suppress_output")]
     pub emit: bool,
-    /// Recompute what is taken again, and announce nothing of it
+    /// Recompute what is taken again, and publish nothing of it
     #[arg(long)]
     pub suppress_output: bool,
 }
@@ -211,7 +211,7 @@ pub(crate) struct OutputsArguments {
     /// Announce again what is taken again
     #[arg(long)]
     pub emit: bool,
-    /// Recompute what is taken again, and announce nothing of it
+    /// Recompute what is taken again, and publish nothing of it
     #[arg(long)]
     pub suppress_output: bool,
 }

@@ -119,7 +119,7 @@ impl Description {
         writeln!(out, "  consumer group     {}", self.consumer_group)?;
         writeln!(out, "  transactional ids  {}", self.transactional_ids)?;
         for ThresholdDescription { name, at_least, setting } in &self.thresholds {
-            writeln!(out, "  threshold          {name}: announced from {at_least} on (setting {setting})")?;
+            writeln!(out, "  threshold          {name}: published from {at_least} on (setting {setting})")?;
         }
         self.sub_topologies.iter().try_for_each(|sub| sub.write(out))
     }
@@ -211,7 +211,7 @@ impl SubDescription {
             } else {
                 "no topic: the stores are the result"
             };
-            writeln!(out, "  announces in       {}", destination.unwrap_or(result))?;
+            writeln!(out, "  publishes in       {}", destination.unwrap_or(result))?;
         }
         writeln!(out, "  dead letters in    {}", self.dead_letter_topics.join(", "))?;
         let order = if self.table.is_some() {
@@ -308,7 +308,7 @@ mod tests {
   declared           users: murmur2 of the key over 6 partitions; a violation: stop
   joins              users, the last value of each key, kept in accounts
   keeps              accounts (version 1), changelog shop-accounts-changelog
-  announces in       told
+  publishes in       told
   dead letters in    shop-by-user-repartition-dlt, users-dlt
 ";
         assert!(text.contains(expected), "{text}");

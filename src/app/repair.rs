@@ -143,17 +143,17 @@ fn show(source: &TopicPartition, known: &Known, plan: &Plan, out: &mut dyn Write
         let d = number(position.map(|position| position.next_offset));
         writeln!(out, "  next offset in the database   {d} -> {}", planned.next_offset)?;
         if planned.incarnation != position.map_or(0, |position| position.incarnation) {
-            writeln!(out, "  announced under new ids       …/{}", planned.incarnation)?;
+            writeln!(out, "  published under new ids       …/{}", planned.incarnation)?;
         }
     }
     let k = number(known.committed.as_ref().map(|k| k.next_offset));
     writeln!(out, "  committed offset in Kafka     {k} -> {}", plan.committed.next_offset)?;
     let (from, to) = plan.unpublished;
     if from < to && !plan.is_done {
-        writeln!(out, "  announced first               what the topics lack of offsets {from} to {to}")?;
+        writeln!(out, "  published first               what the topics lack of offsets {from} to {to}")?;
     }
     if plan.position.as_ref().is_some_and(|position| position.next_offset < plan.committed.next_offset) {
-        writeln!(out, "  recomputed, not announced     offsets {} to {}", next_of(plan), plan.committed.next_offset)?;
+        writeln!(out, "  recomputed, not published     offsets {} to {}", next_of(plan), plan.committed.next_offset)?;
     }
     Ok(())
 }

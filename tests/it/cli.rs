@@ -86,16 +86,16 @@ fn describe_tells_topics_table_and_transactional_ids() {
     let text = out(&tidegate(&["describe"], &[]));
     for line in [
         "reads              readings (lead), corrections (companion)",
-        "announces in       large-changes",
+        "publishes in       large-changes",
         "dead letters in    readings-dlt, corrections-dlt",
         "transactional ids  scoring-<slot>-<worker>-<producer>",
-        "threshold          large-change: announced from 0.5 on",
+        "threshold          large-change: published from 0.5 on",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
     let set = ["--set", "pipeline.name=eu", "--set", "pipeline.thresholds.large-change=1.25", "describe"];
     let text = out(&tidegate(&set, &[]));
-    for line in ["eu-<slot>-<worker>-<producer>", "threshold          large-change: announced from 1.25 on"] {
+    for line in ["eu-<slot>-<worker>-<producer>", "threshold          large-change: published from 1.25 on"] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
     let json: serde_json::Value = serde_json::from_str(&out(&tidegate(&["describe", "-o", "json"], &[]))).unwrap();
