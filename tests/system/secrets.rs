@@ -35,7 +35,7 @@ fn no_line_of_a_run_holds_a_piece_of_a_password_and_its_spelling_opens_the_datab
     let place = world.postgres.url.rsplit_once('@').unwrap().1.to_owned();
     let url = |password: &str| format!("postgres://teller:{password}@{place}?sslmode=prefer&sslpassword={SPELLED}");
     let with = |password: &str, arguments: &[&str]| {
-        let mut command = world.command("timeout", &["-k", "1", "60"], arguments);
+        let mut command = world.command("timeout", &["-k", "20", "60"], arguments);
         let settings = [("TIDEGATE_DATABASE__URL", url(password).as_str()), ("TIDEGATE_LOG", "trace")]
             .map(|(name, value)| (name, value.to_owned()));
         command.envs(settings);
@@ -71,7 +71,9 @@ fn no_line_of_a_run_holds_a_piece_of_a_password_and_its_spelling_opens_the_datab
         sent += 200;
         world.wait_taken(sent, Duration::from_secs(30));
         let stopped = std::process::Command::new("kill").arg(run.id().to_string()).status().unwrap();
-        assert!(stopped.success() && run.wait().unwrap().success(), "{}", log_of(&file));
+        let ended = run.wait().unwrap();
+        let tail: Vec<_> = log_of(&file).lines().rev().take(30).map(str::to_owned).collect();
+        assert!(stopped.success() && ended.success(), "{ended}: the log ends with (backwards) {tail:#?}");
         let text = log_of(&file);
         assert!(text.lines().count() > 50, "{text}");
         assert_silent(&format!("the log as {format}"), &text);

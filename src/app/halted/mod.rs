@@ -44,6 +44,10 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     let settings = app.settings_for(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
+    if !service.topology.tables().is_empty() {
+        let verified = service.schema().and_then(|mut schema| schema.verify());
+        verified.map_err(|fault| service.database_said(fault))?;
+    }
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     // K before D, and D before the end of the log: while an instance works each of them grows, and is at or below the next
     // one only in this order.
@@ -54,7 +58,6 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     let (mut positions, mut repairs) = (BTreeMap::new(), Vec::new());
     if !service.topology.tables().is_empty() {
         let said = |fault| service.database_said(fault);
-        service.schema().and_then(|mut schema| schema.verify()).map_err(said)?;
         let mut rows = service.row_history().map_err(said)?;
         positions =
             rows.positions().map_err(said)?.into_iter().map(|(source, position, _)| (source, position)).collect();
