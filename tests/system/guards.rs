@@ -297,7 +297,7 @@ fn the_offset_notices_a_database_that_went_back() {
             stage.feed.send(1_000, Duration::ZERO); // so that every position meets it
             let sent = stage.feed.sent;
             if stage.is_halted(only, |world| world.taken() >= sent) {
-                stage.instances[only].end(STALL); // since every partition is halted
+                stage.instances[only].terminate(STALL); // a repair needs a group without members
                 stage.mend(&["replay", "--suppress-output", "readings", "corrections", "--yes"]);
             }
             stage.verdict()
