@@ -554,7 +554,7 @@ impl Windows {
             Spans::Tumbling(size) => (signed(size), signed(size)),
             Spans::Hopping(size, every) => (signed(size), signed(every)),
             Spans::Session(gap) => {
-                changed.insert(self.join_sessions(signed(gap), at, &mut out));
+                changed.insert(self.join_sessions(drawn, (signed(gap), at, clock), &mut out));
                 (0, 1)
             }
         };
@@ -585,16 +585,19 @@ impl Windows {
     }
 
     /// The start of the session of an event, which takes in those that it touches.
-    fn join_sessions(&mut self, gap: i64, at: i64, out: &mut Vec<GivenOut>) -> i64 {
+    fn join_sessions(&mut self, drawn: &WindowDraw, (gap, at, clock): (i64, i64, i64), out: &mut Vec<GivenOut>) -> i64 {
         let touches = |span: &Span| span.start - gap <= at && at < span.end;
         let (touched, apart): (Vec<Span>, Vec<Span>) = self.spans.iter().copied().partition(touches);
         let start = touched.iter().map(|span| span.start).chain([at]).min().unwrap_or(at);
         let end = touched.iter().map(|span| span.end).chain([at + gap + 1]).max().unwrap_or(at);
-        let gone = touched.iter().filter(|span| span.emitted > 0 && span.start != start);
-        out.extend(gone.map(|span| (span.start, span.sums, 3)));
+        let is_open = end + signed(drawn.grace_ms) > clock;
+        let is_taken_back = |span: &&Span| {
+            (span.emitted > 0 && (span.start != start || is_open)) || (drawn.is_early && span.start != start)
+        };
+        out.extend(touched.iter().filter(is_taken_back).map(|span| (span.start, span.sums, 3)));
         let first =
             touched.first().copied().unwrap_or(Span { start, end, sums: Sums::default(), emitted: 0, is_due: false });
-        let emitted = if first.start == start { first.emitted } else { 0 };
+        let emitted = if first.start == start && !is_open { first.emitted } else { 0 };
         let sums = touched.iter().skip(1).fold(first.sums, |sums, later| Sums {
             count: sums.count + later.sums.count,
             sum: sums.sum + later.sums.sum,

@@ -3,7 +3,7 @@
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::effect::Reject;
 use crate::flow::record::Timestamp;
-use crate::flow::window::kept::{Windows, Working};
+use crate::flow::window::kept::{Moment, Windows, Working};
 use crate::flow::window::kind::Spec;
 use crate::flow::window::{Pane, Window, Windowed};
 use std::fmt;
@@ -37,6 +37,8 @@ pub struct InWindows<W: Windowed> {
     corrections: i64,
     emit: Emit,
     late: Late,
+    /// The kind of its windows, in words.
+    kind: String,
 }
 
 impl<W: Windowed> fmt::Debug for InWindows<W> {
@@ -49,8 +51,9 @@ impl<W: Windowed> fmt::Debug for InWindows<W> {
 type NoticeOf<W> = <<W as Windowed>::Notices as IntoIterator>::Item;
 
 impl<W: Windowed> InWindows<W> {
-    pub(crate) const fn new(algorithm: W, spec: Spec<W>, corrections: i64, emit: Emit, late: Late) -> Self {
-        Self { algorithm, spec, corrections, emit, late }
+    pub(crate) fn new(algorithm: W, spec: Spec<W>, corrections: i64, emit: Emit, late: Late) -> Self {
+        let kind = spec.kind();
+        Self { algorithm, spec, corrections, emit, late, kind }
     }
 
     /// Adds an event to one of its windows.
@@ -95,7 +98,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Vec<NoticeOf<W>>, Reject> {
-        let Self { algorithm, spec, corrections, emit, .. } = self;
+        let Self { algorithm, spec, corrections, emit, kind, .. } = self;
         let at = algorithm.event_time_ms(&event, context);
         context.check_event_time(Timestamp(at))?;
         let clock = kept.clock_ms.map_or(at, |clock| clock.max(at));
@@ -105,7 +108,9 @@ impl<W: Windowed> Algorithm for InWindows<W> {
             notices.extend(algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane }));
         };
         let kept_for = spec.grace.saturating_add(*corrections);
-        let placed = kept.place(algorithm, spec, (at, clock, kept_for), &mut give_out);
+        kept.become_of(kind, &mut give_out);
+        let moment = Moment { at, clock, kept_for, is_told_early: *emit == Emit::OnUpdate };
+        let placed = kept.place(algorithm, spec, moment, &mut give_out);
         if placed.is_empty() {
             return Err(self.too_late(at, clock));
         }

@@ -8,6 +8,9 @@ use std::ops::Range;
 /// The windows of one key, by their starts.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Windows<V> {
+    /// The kind of the windows, in words.
+    #[serde(default)]
+    pub kind: String,
     /// The latest event time among the records that were taken, in milliseconds since 1970, UTC.
     pub clock_ms: Option<i64>,
     /// Open ones, and closed ones that may still be corrected.
@@ -16,7 +19,7 @@ pub struct Windows<V> {
 
 impl<V> Default for Windows<V> {
     fn default() -> Self {
-        Self { clock_ms: None, windows: Vec::new() }
+        Self { kind: String::new(), clock_ms: None, windows: Vec::new() }
     }
 }
 
@@ -63,20 +66,41 @@ impl<V> Working<V> {
     }
 }
 
-/// Gives out a window as it is: for a retraction, before its value becomes part of another one.
+/// Gives out a window as it is.
 pub(super) type GiveOut<'a, V> = &'a mut dyn FnMut(&Working<V>, Pane);
 
+/// An event's place in time: its own, the clock with it, and how long windows are kept behind their ends.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) at: i64,
+    pub(super) clock: i64,
+    pub(super) kept_for: i64,
+    /// Whether every window was given out when it began.
+    pub(super) is_told_early: bool,
+}
+
 impl<V: Default> Windows<V> {
-    /// Finds or begins the windows of an event at `at`, and answers their places, ascending: none where the event is too late
-    /// for all of them, since `kept_for` has passed behind their ends at `clock`. Sessions that become part of another one
-    /// and had been given out are retracted.
+    /// Makes the windows those of `kind`. Those of another kind, of an earlier release, are given out as they are, where they
+    /// have changed since they last were: they cannot go on.
+    pub(super) fn become_of(&mut self, kind: &str, give_out: GiveOut<'_, V>) {
+        if self.kind != kind {
+            for window in self.windows.drain(..).filter(|window| window.is_changed) {
+                give_out(&window, window.closed_as());
+            }
+            kind.clone_into(&mut self.kind);
+        }
+    }
+
+    /// Finds or begins the windows of an event, and answers their places, ascending: none where the event is too late for all
+    /// of them. Sessions that become part of another one, or open again, are retracted where they had been given out.
     pub(super) fn place<W: Windowed<Value = V>>(
         &mut self,
         algorithm: &W,
         spec: &Spec<W>,
-        (at, clock, kept_for): (i64, i64, i64),
+        moment: Moment,
         give_out: GiveOut<'_, V>,
     ) -> Vec<usize> {
+        let Moment { at, clock, kept_for, is_told_early } = moment;
         match spec.shape {
             Shape::Aligned { size, every } => {
                 let last = at.div_euclid(every) * every;
@@ -92,8 +116,21 @@ impl<V: Default> Windows<V> {
                 }
                 let number = found.start;
                 let touched: Vec<Working<V>> = self.windows.drain(found).collect();
+                let end_ms = touched.iter().map(|window| window.end_ms).fold(alone.end_ms, i64::max);
+                let is_open = !Working { end_ms, ..Working::<()>::new(at, end_ms) }.is_over(spec.grace, clock);
+                let start_ms = touched.iter().map(|window| window.start_ms).fold(at, i64::min);
+                for window in &touched {
+                    let (was_given_out, is_gone) = (window.emitted > 0, window.start_ms != start_ms);
+                    if (was_given_out && (is_gone || is_open)) || (is_told_early && is_gone) {
+                        give_out(window, Pane::Retraction);
+                    }
+                }
                 let merge = |into: &mut V, later: V| spec.merge.map_or((), |merge| merge(algorithm, into, later));
-                self.windows.insert(number, bridged(alone, touched, merge, give_out));
+                let mut one = bridged(alone, touched, merge);
+                if is_open {
+                    one.emitted = 0;
+                }
+                self.windows.insert(number, Working { start_ms, end_ms, ..one });
                 vec![number]
             }
         }
@@ -122,22 +159,14 @@ impl<V: Default> Windows<V> {
 }
 
 /// One session of an event, `alone`, and the sessions that it touches. It is the one that began first, if that began no later
-/// than the event; the others are retracted.
-fn bridged<V: Default>(
-    alone: Working<V>,
-    touched: Vec<Working<V>>,
-    merge: impl Fn(&mut V, V),
-    give_out: GiveOut<'_, V>,
-) -> Working<V> {
-    let start_ms = touched.iter().map(|window| window.start_ms).fold(alone.start_ms, i64::min);
-    let end_ms = touched.iter().map(|window| window.end_ms).fold(alone.end_ms, i64::max);
-    for window in touched.iter().filter(|window| window.emitted > 0 && window.start_ms != start_ms) {
-        give_out(window, Pane::Retraction);
-    }
+/// than the event; its bounds are the caller's.
+fn bridged<V: Default>(alone: Working<V>, touched: Vec<Working<V>>, merge: impl Fn(&mut V, V)) -> Working<V> {
+    let at = alone.start_ms;
     let mut touched = touched.into_iter();
-    let first = touched.next().unwrap_or(alone);
-    let emitted = if first.start_ms == start_ms { first.emitted } else { 0 };
-    let mut one = Working { start_ms, end_ms, emitted, ..first };
+    let mut one = touched.next().unwrap_or(alone);
+    if one.start_ms > at {
+        one.emitted = 0;
+    }
     for later in touched {
         merge(&mut one.value, later.value);
     }

@@ -112,6 +112,15 @@ impl<W: Windowed> std::fmt::Debug for Spec<W> {
 const WINDOWS_MAX: i64 = 1_000;
 
 impl<W: Windowed> Spec<W> {
+    /// The kind in words: what an earlier release has kept is of the same one, or cannot go on.
+    pub(crate) fn kind(&self) -> String {
+        match self.shape {
+            Shape::Aligned { size, every } if size == every => format!("tumbling {size} ms"),
+            Shape::Aligned { size, every } => format!("hopping {size} ms every {every} ms"),
+            Shape::Session { gap } => format!("session gap {gap} ms"),
+        }
+    }
+
     /// Why there can be no such windows.
     pub(crate) fn fault(&self) -> Option<String> {
         match self.shape {
@@ -122,9 +131,9 @@ impl<W: Windowed> Spec<W> {
             Shape::Aligned { size, every } if every > size => Some(format!(
                 "windows of {size} ms every {every} ms leave gaps, whose events would belong nowhere: every() is at most the size"
             )),
-            Shape::Aligned { size, every } if size / every > WINDOWS_MAX => Some(format!(
+            Shape::Aligned { size, every } if (size - 1) / every >= WINDOWS_MAX => Some(format!(
                 "windows of {size} ms every {every} ms: an event would fall into {}, at most {WINDOWS_MAX} are allowed",
-                size / every
+                (size - 1) / every + 1
             )),
             _ => None,
         }
