@@ -2,8 +2,8 @@
 //! batches of steps with rows, slices of steps without, stores that are due), and carries out the acts that lanes ask
 //! for.
 //!
-//! A lane owns its own state and works on the tasks of the [`desk`](Desk). For anything about a whole task, or about
-//! another lane's work (a halt, a doubt, a batch that must go out first), it asks with an [`Act`](desk::Act). Only this
+//! A lane owns its own state and works on the tasks of the `Desk`. For anything about a whole task, or about
+//! another lane's work (a halt, a doubt, a batch that must go out first), it asks with an `Act`. Only this
 //! module carries one out, after the lane's step.
 //!
 //! Nothing here talks to Kafka, except that `takeover` reads K.
