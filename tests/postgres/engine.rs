@@ -137,7 +137,6 @@ fn a_row_that_a_trigger_refuses_or_withholds_is_one_dead_letter_and_all_others_g
         ("own_class", "RAISE EXCEPTION 'closed' USING ERRCODE = '45010'", "trigger"),
         ("not_ready", "RAISE EXCEPTION 'closed' USING ERRCODE = '55000'", "trigger"),
         ("lost_server", "RAISE EXCEPTION 'closed' USING ERRCODE = '08006'", "trigger"),
-        ("disk_full", "RAISE EXCEPTION 'closed' USING ERRCODE = '53100'", "trigger"),
         ("left_out", "RETURN NULL", "withheld"),
     ] {
         let Some(fixture) = Fixture::new(name) else { return };

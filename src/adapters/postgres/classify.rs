@@ -99,9 +99,10 @@ pub(super) fn consequence(sqlstate: &str) -> Consequence {
 }
 
 /// The same as [`consequence`], for an error whose place in the server is known. A rule that says what the server says of
-/// itself (a lost connection, a full disk, a dropped column) says it of the row all the same, unless it asks to be repeated.
+/// itself (a lost connection, a dropped column) says it of the row all the same, unless it asks to be repeated. A full disk or a
+/// failing one (53, 58) does ask: a rule that passes on what it caught says it too, and then of every row.
 pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequence {
-    let asks_again = sqlstate.starts_with("40") || sqlstate == "55P03";
+    let asks_again = ["40", "53", "58"].iter().any(|class| sqlstate.starts_with(class)) || sqlstate == "55P03";
     match consequence(sqlstate) {
         Reject(code) => Reject(code),
         _ if !asks_again && routine.is_some_and(|routine| RULES.contains(&routine)) => UNKNOWN,
@@ -212,15 +213,14 @@ mod tests {
 
     #[test]
     fn what_a_trigger_raises_or_a_policy_refuses_blames_the_row_whatever_its_code() {
-        for code in
-            ["42501", "55000", "XX001", "02000", "45010", "08006", "57P01", "53100", "XX000", "57014", "25006", "28000"]
+        for code in ["42501", "55000", "XX001", "02000", "45010", "08006", "57P01", "XX000", "57014", "25006", "28000"]
         {
             assert_eq!(consequence_at(code, Some("exec_stmt_raise")), Reject("trigger"), "{code}");
         }
         assert_eq!(consequence_at("42501", Some("ExecWithCheckOptions")), Reject("trigger"));
         assert_eq!(consequence_at("42501", Some("aclcheck_error")), Corrupt, "a grant is missing");
         assert_eq!(consequence_at("55000", Some("CheckCmdReplicaIdentity")), Corrupt);
-        for code in ["40001", "40P01", "55P03"] {
+        for code in ["40001", "40P01", "55P03", "53100", "53200", "58030"] {
             assert_eq!(consequence_at(code, Some("exec_stmt_raise")), Retry, "{code} asks to be repeated");
         }
         assert_eq!(consequence_at("23514", Some("exec_stmt_raise")), Reject("constraint"));
