@@ -22,3 +22,11 @@ pub(super) struct Halted {
     pub(super) detail: Option<String>,
     pub(super) choices: Vec<Choice>,
 }
+
+impl Halted {
+    /// Whether a later look found the same halt, and nothing had moved in between.
+    pub(super) fn stands_as(&self, later: &Self) -> bool {
+        let key = |halted: &Self| (halted.reason, halted.next_offset, halted.committed_offset);
+        self.source == later.source && key(self) == key(later)
+    }
+}
