@@ -2,7 +2,7 @@
 
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
-use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
+use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName};
 use crate::flow::store::{Opened, StateAccess, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,12 +44,13 @@ pub trait Algorithm: Send + Sync + 'static {
     ) -> Result<Self::Notices, Reject>;
 }
 
-/// The origin and the time of a record, and the stores that its step names.
+/// The origin, the time and the headers of a record, and the stores that its step names.
 pub struct Context<'a> {
     pub(crate) topic: &'a TopicName,
     pub(crate) partition: Partition,
     pub(crate) offset: Offset,
     pub(crate) timestamp: Timestamp,
+    pub(crate) headers: &'a [Header],
     pub(crate) now: Timestamp,
     /// The latest event time that is taken: beyond it lies the future.
     pub(crate) latest: Timestamp,
@@ -65,11 +66,26 @@ impl fmt::Debug for Context<'_> {
 }
 
 impl<'a> Context<'a> {
-    /// A context for a unit test that calls an algorithm directly: the first record of partition 0, in 1970.
+    /// A context for a unit test that calls an algorithm directly: the first record of partition 0, in 1970, without headers.
     #[must_use]
     pub const fn example(topic: &'a TopicName, key: &'a Key) -> Self {
-        let (partition, offset, epoch) = (Partition(0), Offset(0), Timestamp(0));
-        Self { topic, partition, offset, timestamp: epoch, now: epoch, latest: Timestamp(i64::MAX), key, state: None }
+        let (epoch, latest) = (Timestamp(0), Timestamp(i64::MAX));
+        let (partition, offset, headers) = (Partition(0), Offset(0), &[]);
+        Self { topic, partition, offset, timestamp: epoch, headers, now: epoch, latest, key, state: None }
+    }
+
+    /// The same with the time of a record, in milliseconds since 1970, UTC.
+    #[must_use]
+    pub const fn at(mut self, event_time_ms: i64) -> Self {
+        self.timestamp = Timestamp(event_time_ms);
+        self
+    }
+
+    /// The same with the headers of a record.
+    #[must_use]
+    pub const fn with_headers(mut self, headers: &'a [Header]) -> Self {
+        self.headers = headers;
+        self
     }
 }
 
@@ -103,6 +119,19 @@ impl Context<'_> {
     #[must_use]
     pub const fn event_time_ms(&self) -> i64 {
         self.timestamp.0
+    }
+
+    /// The record's headers in their order, as its producer wrote them. A record that was re-keyed has those of the record that
+    /// it was, but for the ones named `tg_*` and `kafka_dlt-*`.
+    #[must_use]
+    pub const fn headers(&self) -> &[Header] {
+        self.headers
+    }
+
+    /// The value of the last header of a name, as Kafka's clients read it: `None` where there is none, or it has no value.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().rev().find(|header| header.name == name)?.value.as_deref()
     }
 
     /// The engine's clock in milliseconds since 1970, UTC, read once a batch: it may differ between attempts, of which
@@ -145,5 +174,21 @@ impl Context<'_> {
             Some(number) => Ok(Opened { store, number, state }),
             None => Err(state.unknown(name).into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_header_of_a_name_is_told_and_one_without_a_value_tells_nothing() {
+        let (topic, key) = (TopicName::derived("in"), Key::from("7"));
+        let bare = Header { name: "bare".into(), value: None };
+        let headers = [Header::new("trace", *b"1"), bare, Header::new("trace", *b"2")];
+        let context = Context::example(&topic, &key).at(5).with_headers(&headers);
+        assert_eq!(context.header("trace"), Some(&b"2"[..]));
+        assert_eq!((context.header("bare"), context.header("other")), (None, None));
+        assert_eq!((context.headers().len(), context.event_time_ms()), (3, 5));
     }
 }

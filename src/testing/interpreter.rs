@@ -319,8 +319,8 @@ impl Stores {
         let mut access = Access { stores: self, at: record.timestamp.0 };
         let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
         let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
-        let latest = Timestamp(latest);
-        let mut context = Context { topic, partition, offset, timestamp, now: timestamp, latest, key, state };
+        let (latest, headers, now) = (Timestamp(latest), record.headers, timestamp);
+        let mut context = Context { topic, partition, offset, timestamp, headers, now, latest, key, state };
         let result = catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
             let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
             Err(Reject::dead_letter(code, ""))

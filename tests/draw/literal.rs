@@ -19,6 +19,7 @@ struct Told {
     count: i64,
     hash: i64,
     seen: i64,
+    trace: u64,
     is_intact: bool,
     pad: usize,
 }
@@ -32,6 +33,7 @@ impl Told {
             count: json.get("count")?.as_i64()?,
             hash: json.get("hash")?.as_i64()?,
             seen: json.get("seen")?.as_i64()?,
+            trace: json.get("trace")?.as_u64()?,
             is_intact: json.get("is_intact")?.as_bool()?,
             pad: json.get("pad")?.as_str()?.len(),
         })
@@ -233,6 +235,11 @@ fn judge_notice(
     let is_of_it = told.n / 10 == event.n && told.n % 10 < u64::from(event.notices);
     if !is_of_it || !told.is_intact || notice.key != record.key || told.pad != pad(event) {
         return Err("its notice tells of something else".into());
+    }
+    let traces = record.headers.iter().filter(|header| header.name == "trace");
+    let trace = traces.last().and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
+    if usize::try_from(told.trace) != Ok(trace) {
+        return Err(format!("its notice tells of a header of {} bytes, not of {trace}", told.trace));
     }
     if sub.has_filter && told.n.is_multiple_of(3) {
         return Err("its notice does not pass the filter".into());

@@ -196,7 +196,7 @@ fn a_notice_has_the_partition_the_id_and_the_text_that_are_written_here() {
     // Key 0 lies in partition 0 of 4; 2.75 reaches no 3, and 3 does; of 40, 41 and 42 the filter drops the last.
     let notice = |n: u64, seq: u64| {
         let value = format!(
-            r#"{{"n":{n},"amount":3.0,"count":2,"hash":35,"notices":1,"keys":["7"],"seen":0,"is_intact":true,"pad":"","trap_notice":""}}"#
+            r#"{{"n":{n},"amount":3.0,"count":2,"hash":35,"notices":1,"keys":["7"],"seen":0,"trace":0,"is_intact":true,"pad":"","trap_notice":""}}"#
         );
         (0, "0".to_owned(), value, [format!("drawn/in-0/0/1/{seq}"), "2".into(), "3".into()])
     };

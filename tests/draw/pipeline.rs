@@ -156,6 +156,8 @@ pub struct Notice {
     notices: u8,
     keys: Vec<String>,
     seen: i64,
+    /// Bytes of the record's last header of this name.
+    trace: usize,
     is_intact: bool,
     pad: String,
     #[serde(skip)]
@@ -288,6 +290,7 @@ impl Steps {
             notices: 1,
             keys: event.keys.clone(),
             seen,
+            trace: context.header("trace").map_or(0, <[u8]>::len),
             is_intact,
             pad: match event.does {
                 Does::Large(kilobytes) => "x".repeat(1024 * usize::from(kilobytes)),
@@ -457,6 +460,7 @@ impl<E: Carries> Windowed for WindowSums<E> {
             notices: 1,
             keys: Vec::new(),
             seen: pane_number(window.pane),
+            trace: 0,
             is_intact: value.is_intact(),
             pad: String::new(),
             place: None,

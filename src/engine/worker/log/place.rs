@@ -184,6 +184,7 @@ impl Place<'_> {
             partition: self.source.partition,
             offset: record.offset,
             timestamp: record.timestamp,
+            headers: record.headers,
             now: self.terms.now,
             latest: self.terms.horizon.latest(),
             key: &key,

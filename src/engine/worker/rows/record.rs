@@ -85,6 +85,7 @@ fn apply(
         partition: share.source.partition,
         offset: record.offset,
         timestamp: record.timestamp,
+        headers: record.headers,
         now: terms.now,
         latest: terms.horizon.latest(),
         key: &slot.key,
