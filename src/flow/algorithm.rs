@@ -141,7 +141,7 @@ impl Context<'_> {
         self.now.0
     }
 
-    /// Whether an event's time may move a clock.
+    /// Refuses an event's time that must not move a clock.
     ///
     /// # Errors
     /// A dead letter: `event-time-missing` where it is negative, `event-time-ahead` where it lies too far ahead.

@@ -51,7 +51,7 @@ pub struct EngineSettings {
     /// 21 with 5,000).
     #[serde(rename = "engine.batch_rows")]
     pub batch_rows: usize,
-    /// A batch is closed at this age, or as soon as the batch before it has committed. Default: 5 ms, half of what a commit
+    /// A batch is closed at this age. Default: 5 ms, half of what a commit
     /// takes on a busy disk.
     #[serde(rename = "engine.batch_age_ms", with = "millis")]
     pub batch_age: Duration,
@@ -71,7 +71,8 @@ pub struct EngineSettings {
     #[serde(rename = "engine.record_bytes_max")]
     pub record_bytes_max: usize,
     /// How far ahead of this machine's clock the timestamp of a record may be in front of a step that has a store with a time
-    /// to live; a record from farther away becomes a dead letter, since it would expire what its whole partition keeps.
+    /// to live, and the time of an event in front of windows; a record from farther away becomes a dead letter, since it
+    /// would expire what its whole partition keeps, or close its key's windows.
     /// Default: 5 minutes, more than clocks differ, and less than a time to live that anybody would give. Brokers as they come
     /// refuse timestamps more than an hour ahead from Kafka 4.0 on.
     #[serde(rename = "engine.event_time_ahead_ms", with = "millis")]

@@ -54,8 +54,10 @@ fn a_log_that_nobody_reads_ends_no_command() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_told_and_hides_no_finding() {
-    for (arguments, expected) in [(&["describe"][..], 1), (&["topics", "validate", "--dir", "src"], 1)] {
+fn output_that_cannot_be_written_is_told_with_an_exit_code_of_failure() {
+    for (arguments, expected) in
+        [(&["describe"][..], 1), (&["topics", "validate", "--dir", "src"], 1), (&["config", "validate"], 78)]
+    {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = command(arguments, &[]).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
         let output = output.wait_with_output().unwrap();

@@ -446,6 +446,8 @@ struct Met {
     freezes: usize,
     /// With something on them.
     lost_disks: usize,
+    /// Pipelines with a step in windows.
+    windowed: usize,
 }
 
 impl Met {
@@ -454,6 +456,7 @@ impl Met {
         self.kills += other.kills;
         self.freezes += other.freezes;
         self.lost_disks += other.lost_disks;
+        self.windowed += other.windowed;
     }
 }
 
@@ -489,7 +492,8 @@ fn play(seed: &Seed) -> Option<Met> {
     run.world.note(&format!("{seed}: {read} records read, {written} written, {:?}, no finding", run.met));
     proof.end(&[("records", read.into()), ("kills", run.met.kills.into())]);
     proof.clean();
-    Some(Met { seeds: 1, ..run.met })
+    let windowed = usize::from(run.scenario.pipeline.subs.iter().any(|sub| sub.window.is_some()));
+    Some(Met { seeds: 1, windowed, ..run.met })
 }
 
 /// `TIDEGATE_DRAWN_SEED`: the first seed (0). `TIDEGATE_DRAWN_SEEDS`: how many, 8 or, in the long run, 60.
@@ -529,6 +533,6 @@ fn drawn_pipelines_leave_behind_what_each_record_says_through_kills() {
     }
     assert_eq!(met.seeds, seeds.len(), "each seed is played");
     if first == 0 && count >= 8 {
-        assert!(met.kills > 0 && met.freezes > 0 && met.lost_disks > 0, "{met:?}");
+        assert!(met.kills > 0 && met.freezes > 0 && met.lost_disks > 0 && met.windowed > 0, "{met:?}");
     }
 }

@@ -325,7 +325,7 @@ impl Stage {
     fn wait_back(&mut self, cell: Cell, class: &str) -> f64 {
         let began = Instant::now();
         if halts(class, cell) && self.instance.is_running() {
-            let _ = self.instance.terminate(Duration::from_secs(15)); // 1 where every partition has halted meanwhile
+            let _ = self.instance.terminate(Duration::from_secs(15)); // its partitions stand still until it starts again
         }
         let is_over = !self.instance.is_running();
         assert_eq!(is_over, halts(class, cell) || ends(class, cell.dose), "{cell}\n{}", self.instance.log());

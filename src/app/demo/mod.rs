@@ -203,7 +203,7 @@ impl<'a> Demo<'a> {
                 self.phase = Phase::Working;
                 let Recovery { took, published, repeated } = recovery;
                 self.say(&format!(
-                    "recovered in {} ms: {} notifications published from the outbox, {} algorithm runs repeated",
+                    "recovered in {} ms: {} notices published from the outbox, {} algorithm runs repeated",
                     grouped(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
                     grouped(published),
                     grouped(repeated)

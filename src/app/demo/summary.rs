@@ -36,7 +36,7 @@ pub(super) struct Summary {
     crashes: u64,
     recovered: usize,
     recovery_ms: Vec<u64>,
-    /// Notifications that a worker published in the place of a dead one.
+    /// Notices that a worker published in the place of a dead one.
     published_from_outbox: u64,
     algorithm_runs: u64,
     repeated_algorithm_runs: u64,
@@ -126,7 +126,7 @@ impl Summary {
         if self.crashes > 0 {
             writeln!(
                 out,
-                "  crashes   {} of {} recovered · {} notifications published from the outbox · {} algorithm runs, {} repeated",
+                "  crashes   {} of {} recovered · {} notices published from the outbox · {} algorithm runs, {} repeated",
                 self.recovered,
                 self.crashes,
                 grouped(self.published_from_outbox),

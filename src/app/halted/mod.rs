@@ -124,8 +124,8 @@ fn told_by_instances(service: &Service, group: &dyn Group) -> Result<Told, Failu
     Ok(put_together(&leads, &members, &ask_all(pipeline, &members)))
 }
 
-/// Adds the halts that a start would come to: tables that no longer match their structs. Where that halts every
-/// partition, no instance runs any more and none can be asked.
+/// Adds the halts that a start would come to: tables that no longer match their structs. They are told also where no
+/// instance runs that could be asked.
 fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String, Seen>) -> Result<(), Failure> {
     if service.topology.tables().is_empty() {
         return Ok(());
@@ -185,7 +185,8 @@ fn find(
 }
 
 /// The likely cause where a partition's committed offset is not told, although the group answers.
-const UNREAD: &str = "its committed offset cannot be read, most likely since a transaction of the group is open: it ends within                       kafka.transaction_timeout_ms, or it hangs (KAFKA-20734), and `kafka-transactions.sh find-hanging` names                       it: ";
+const UNREAD: &str = "its committed offset cannot be read, most likely since a transaction of the group is open: it ends within \
+     kafka.transaction_timeout_ms, or it hangs (KAFKA-20734), and `kafka-transactions.sh find-hanging` names it: ";
 
 /// Committed offsets, read together; where that fails, one by one, so that an open transaction hides its own partition alone.
 #[derive(Default)]
@@ -337,5 +338,10 @@ mod tests {
         ] {
             assert!(!first.stands_as(&other));
         }
+    }
+
+    #[test]
+    fn sentences_have_one_space_between_words() {
+        assert!(!UNREAD.contains("  "), "{UNREAD}");
     }
 }

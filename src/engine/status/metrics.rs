@@ -138,7 +138,8 @@ table! {
     counter Taints, "taints", "producers", Place::Tile("producers replaced"),
         "Producers replaced because the outcome of a transaction was in doubt.";
     counter Fencings, "fencings", "refusals", Place::Field,
-        "Refusals because somebody newer owns the same: compare-and-sets lost, and offsets or producers refused.";
+        "Times that the database or the group contradicted a task or a producer, which then proves its membership before it \
+         goes on. A refusal by the group may count for the producer and for its tasks.";
     counter RecoveredRows, "recovered_rows", "outbox rows", Place::Tile("published at takeovers"),
         "Outbox rows published at takeovers: an earlier owner ran their algorithm.";
 

@@ -18,12 +18,12 @@ pub(crate) struct Input {
     pub(crate) position: Option<Position>,
     /// D.
     pub(crate) next_offset: NextOffset,
-    /// K as last proved; `None` until the first one is committed.
+    /// K as last proved; `None` where a takeover found no committed offset, until the first one is committed.
     pub(crate) published: Option<NextOffset>,
     /// The time when K was last committed, on the monotonic clock.
     pub(crate) published_at: Duration,
-    /// The end of an earlier owner's decided rows that were handed to the relay; the end of time where all of them
-    /// were.
+    /// The end of an earlier owner's decided rows that were handed to the relay; `i64::MAX` where all of
+    /// them were.
     pub(crate) offered: NextOffset,
     /// The number of times that the record at D was offered and not decided.
     pub(crate) attempts: u32,

@@ -69,13 +69,13 @@ impl<V> Working<V> {
 /// Gives out a window as it is.
 pub(super) type GiveOut<'a, V> = &'a mut dyn FnMut(&Working<V>, Pane);
 
-/// An event's place in time: its own, the clock with it, and how long windows are kept behind their ends.
+/// The event's time, the key's clock once the event is taken, and how long windows are kept behind their ends.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
     pub(super) at: i64,
     pub(super) clock: i64,
     pub(super) kept_for: i64,
-    /// Whether every window was given out when it began.
+    /// Whether every window is given out with each event that changes it.
     pub(super) is_told_early: bool,
 }
 

@@ -111,10 +111,10 @@ pub struct Window<'a> {
 pub enum Pane {
     /// It is open, and an event has changed it ([`Emit::OnUpdate`]).
     Early,
-    /// It is closed, for the first time.
+    /// It is closed. A session that a late event opens again is closed, and given out so, once more.
     Final,
     /// A late event has changed it after it was closed, for the n-th time: the whole value, in place of the one before.
     Correction(u32),
-    /// A late event has made it part of another session: the value that it had, which counts no more.
+    /// A late event has made it part of another session, or has opened it again: the value that it had, which counts no more.
     Retraction,
 }

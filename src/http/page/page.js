@@ -26,7 +26,7 @@ function show(report) {
   }
   const recovery = report.last_recovery;
   say("recovery", recovery ? `Crash ${recovery.number}: recovered in ${number.format(recovery.took_ms)} ms, ` +
-    `${number.format(recovery.published)} notifications published from the outbox, ` +
+    `${number.format(recovery.published)} notices published from the outbox, ` +
     `${number.format(recovery.repeated)} algorithm runs repeated.` : "");
   const state = report.halts.length ? `${report.halts.length} halted`
     : report.is_ready ? (report.tasks.length ? "running" : "running, no partition assigned") : "taking partitions over";

@@ -21,7 +21,7 @@ const CREATE: &str = "INSERT INTO {schema}.position (pipeline, topic, partition,
      epoch, owner, backend_pid, next_offset, published, partition_count) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, pg_backend_pid(), $9, $9, $10) ON CONFLICT DO NOTHING";
 
-/// The position of a move in the request travels with it, so that the answer names those that matched.
+/// Each move carries its number in the request, so that the answer names those that matched.
 const ADVANCE: &str = "UPDATE {schema}.position AS p SET next_offset = m.next_offset, \
      published = greatest(p.published, m.published), records = p.records + m.records, \
      row_changes = p.row_changes + m.row_changes, announced = p.announced + m.announced, \

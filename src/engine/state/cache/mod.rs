@@ -8,7 +8,6 @@
 //! goes back to it, and a query or a flush sees it while a later value is not proved. Only proved values reach the
 //! store, so a store never holds a value that its changelog lacks. The changelog gets one record a key and batch,
 //! however often the key was written: the largest saving of the cache.
-//! key and batch, however often the key was written: that is where the cache saves most.
 
 mod value;
 

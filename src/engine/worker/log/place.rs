@@ -90,7 +90,7 @@ impl Place<'_> {
         }
         let mut keyed = keyed;
         let result = match self.check(record, count, open) {
-            Ok(Some(verdict)) => return Ok(verdict), // sent on, which moves another task's clock, or offered again later, which moves none
+            Ok(Some(verdict)) => return Ok(verdict), // sent on, which moves another task's clock, or a halt, which moves none
             Ok(None) => match self.run(record, count, keyed.as_deref_mut(), open, counts) {
                 Ok(result) => result,
                 Err(Trouble::NoStore(message)) => return Ok(Verdict::Halt(HaltReason::UnknownStore, message)),
@@ -135,7 +135,8 @@ impl Place<'_> {
         Ok(result)
     }
 
-    /// Checks the size and the source's declaration, before anything is decoded.
+    /// Checks the size, the deaths over the record and the source's declaration, before anything is decoded. A record in the
+    /// wrong partition is sent on, where the declaration says so.
     fn check(&self, record: &Record<'_>, count: i32, open: &mut OpenBatch) -> Result<Option<Verdict>, Reject> {
         let (bytes, limit) = (record.value.map_or(0, <[u8]>::len), self.terms.settings.record_bytes_max);
         if bytes > limit {

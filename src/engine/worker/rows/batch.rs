@@ -243,8 +243,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The rows to write, by table, sorted by key; those of suspects are written already. Their values are taken out of
-    /// the batch: a row that is refused is decided again.
+    /// The rows to write, by table, sorted by key; those of suspects are written already. The values of the others
+    /// are moved out of the batch: a row that is refused is decided again.
     pub(super) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();

@@ -44,7 +44,7 @@ impl Slot {
         }
     }
 
-    /// Takes the changed row as read, because it is in the database by now.
+    /// Forgets the row, because the database has what was changed by now: it has to be read again.
     pub(super) fn begin_anew(&mut self) {
         (self.read, self.values, self.changes) = (None, None, 0);
     }

@@ -20,7 +20,7 @@ impl RowsLane {
     /// Settles a COMMIT without an answer: asks until the database answers.
     pub(crate) fn settle(&mut self, desk: &mut Desk, db: &mut Database) -> Result<(), Fault> {
         let Some(prepared) = self.in_doubt.take() else { return Ok(()) };
-        // One position that really moves answers for all: it is one transaction. Where none moves, nothing is lost by
+        // All moves are one transaction, so one that changes a position tells for all. Where none moves, nothing is lost by
         // offering the records again.
         let Some(told) = prepared.advances.iter().find(|advance| advance.from != advance.to) else { return Ok(()) };
         let moved = Move {
