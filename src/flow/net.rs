@@ -13,7 +13,12 @@ pub(crate) fn in_net<T>(run: impl FnOnce() -> Result<T, Reject>) -> Result<T, Re
         if panic.is::<Death>() {
             resume_unwind(panic);
         }
-        Err(Reject::dead_letter("panic", panic_message(&*panic)))
+        let reject = Reject::dead_letter("panic", panic_message(&*panic));
+        // The payload is the user's, too, and so is the code that drops it.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(panic))) {
+            std::mem::forget(second);
+        }
+        Err(reject)
     })
 }
 
@@ -25,4 +30,24 @@ pub(crate) struct Death;
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the pipeline's code panicked: {}", text.unwrap_or("no message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A payload that panics once more while it is dropped.
+    struct Payload;
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            std::panic::panic_any(0);
+        }
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_while_it_is_dropped_is_one_dead_letter_too() {
+        let result: Result<(), Reject> = in_net(|| std::panic::panic_any(Payload));
+        assert_eq!(result.map_err(|reject| reject.code().to_owned()), Err("panic".into()));
+    }
 }

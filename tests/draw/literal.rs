@@ -236,8 +236,8 @@ fn judge_notice(
     if !is_of_it || !told.is_intact || notice.key != record.key || told.pad != pad(event) {
         return Err("its notice tells of something else".into());
     }
-    let traces = record.headers.iter().filter(|header| header.name == "trace");
-    let trace = traces.last().and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
+    let mut traces = record.headers.iter().filter(|header| header.name == "trace");
+    let trace = traces.next_back().and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
     if usize::try_from(told.trace) != Ok(trace) {
         return Err(format!("its notice tells of a header of {} bytes, not of {trace}", told.trace));
     }
@@ -598,10 +598,13 @@ impl Windows {
         let start = touched.iter().map(|span| span.start).chain([at]).min().unwrap_or(at);
         let end = touched.iter().map(|span| span.end).chain([at + gap + 1]).max().unwrap_or(at);
         let is_open = end + signed(drawn.grace_ms) > clock;
-        let is_taken_back = |span: &&Span| {
-            (span.emitted > 0 && (span.start != start || is_open)) || (drawn.is_early && span.start != start)
-        };
-        out.extend(touched.iter().filter(is_taken_back).map(|span| (span.start, span.sums, 3)));
+        for span in &touched {
+            if span.emitted > 0 && (span.start != start || is_open) {
+                out.push((span.start, span.sums, 3));
+            } else if drawn.is_early && span.start != start {
+                out.push((span.start, span.sums, 4));
+            }
+        }
         let first =
             touched.first().copied().unwrap_or(Span { start, end, sums: Sums::default(), emitted: 0, is_due: false });
         let emitted = if first.start == start && !is_open { first.emitted } else { 0 };

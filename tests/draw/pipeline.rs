@@ -485,6 +485,7 @@ pub const fn pane_number(pane: Pane) -> i64 {
         Pane::Early => 1,
         Pane::Final => 2,
         Pane::Retraction => 3,
+        Pane::Withdrawal => 4,
         Pane::Correction(n) => 10 + n as i64,
     }
 }

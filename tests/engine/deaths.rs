@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate::engine::repair::plan::{Action, Outputs};
+use tidegate::engine::repair::{Repair, Tools};
+use tidegate::flow::record::{Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, Topology};
 use tidegate::testing::{TestDriver, die};
 
@@ -82,9 +85,11 @@ fn driver(topology: Topology, instances: usize) -> TestDriver {
 
 /// Three records a key; the second one of key 5 kills.
 fn send(driver: &mut TestDriver) {
-    for turn in 0..3 {
-        (0..8).for_each(|id| driver.send("events", id, json!({"kills": turn == 1 && id == 5})));
-    }
+    (0..3).for_each(|turn| send_turn(driver, turn));
+}
+
+fn send_turn(driver: &mut TestDriver, turn: u32) {
+    (0..8).for_each(|id| driver.send("events", id, json!({"kills": turn == 1 && id == 5})));
 }
 
 fn codes(driver: &mut TestDriver) -> Vec<String> {
@@ -116,6 +121,46 @@ fn after_three_deaths_over_one_record_it_is_a_dead_letter_and_every_other_one_ha
         assert_eq!(message, "3 processes died while the pipeline's code had this record in hand");
         driver.crash_everywhere();
     }
+}
+
+/// A replay decides records below K once more: that K has passed one tells nothing of it then.
+#[test]
+fn a_record_that_kills_in_a_replay_is_a_dead_letter_after_three_deaths_too() {
+    let deaths = Deaths::new(ALWAYS);
+    let topology = with_rows(&deaths);
+    let mut driver = driver(topology.clone(), 1);
+    send_turn(&mut driver, 0);
+    driver.run();
+    let backup = driver.database().snapshot();
+    (1..3).for_each(|turn| send_turn(&mut driver, turn));
+    is_harmless(&mut driver, &["kills-the-process"]);
+    driver.stop(0);
+    driver.database().restore(&backup);
+    let (name, log, database) = (topology.name().to_owned(), driver.log().clone(), driver.database().clone());
+    let history = log.history(&name);
+    let sink = log.clone();
+    let mut repair = Repair::new(
+        topology,
+        "ada@test".into(),
+        Tools {
+            positions: Some(Box::new(database.positions(&name))),
+            rows: Box::new(database.rows(&name)),
+            group: log.group(&name),
+            offsets: Box::new(log.offsets(&name)),
+            history: Box::new(history),
+            sink: Box::new(move || Ok(Box::new(sink.sink("repair")))),
+        },
+    );
+    let action = Action::Replay { outputs: Outputs::Suppress };
+    for partition in 0..4 {
+        let source = TopicPartition::new(TopicName::parse("events").unwrap(), Partition(partition));
+        let plan = repair.plan(&source, action).unwrap().unwrap();
+        repair.carry_out(&source, action, &plan, &mut |_| Ok(())).unwrap();
+    }
+    driver.start(0);
+    driver.run();
+    assert_eq!(deaths.count(), 6);
+    is_harmless(&mut driver, &["kills-the-process"]);
 }
 
 #[test]

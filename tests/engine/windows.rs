@@ -60,6 +60,7 @@ impl Windowed for Gather {
             Pane::Final => "final".into(),
             Pane::Correction(n) => format!("correction {n}"),
             Pane::Retraction => "retraction".into(),
+            Pane::Withdrawal => "withdrawal".into(),
         };
         Some(Told { start: window.start_ms, end: window.end_ms, pane, numbers: numbers.clone() })
     }
@@ -187,8 +188,10 @@ fn naively(plan: Plan, readings: &[(i64, u64)]) -> (Vec<Told>, Vec<u64>) {
                     let (is_open, is_early) = (end + grace > clock_then, plan.emit == Emit::OnUpdate);
                     let mut one = Naive::default();
                     for (was, (end, window)) in all.drain(..) {
-                        if (window.emitted > 0 && (was != start || is_open)) || (is_early && was != start) {
+                        if window.emitted > 0 && (was != start || is_open) {
                             out.push(say(was, end, &window, "retraction".into()));
+                        } else if is_early && was != start {
+                            out.push(say(was, end, &window, "withdrawal".into()));
                         } else if was == start {
                             one.emitted = window.emitted;
                         }
@@ -222,30 +225,30 @@ fn naively(plan: Plan, readings: &[(i64, u64)]) -> (Vec<Told>, Vec<u64>) {
     (out, late)
 }
 
-/// Looks at what was given out alone: a retraction takes off what stood there, a correction replaces what stood there, and no
-/// event counts in two windows that stand, unless they hop.
+/// Looks at what was given out alone: a final value stands, a correction takes its place, a retraction takes it off; an early
+/// value stands for nothing, and a withdrawal takes off that alone. No event counts in two windows that stand, unless they hop.
 fn adds_up(plan: Plan, given_out: &[Told]) -> Result<(), String> {
-    let mut standing: BTreeMap<i64, &Told> = BTreeMap::new();
+    let (mut standing, mut early) = (BTreeMap::new(), BTreeMap::new());
     for told in given_out {
-        let before = standing.get(&told.start).copied();
-        match told.pane.as_str() {
-            "retraction" => {
-                let is_it = before.is_some_and(|before| (before.end, &before.numbers) == (told.end, &told.numbers));
-                if !is_it {
-                    return Err(format!("{told:?} takes {before:?} off"));
-                }
-                standing.remove(&told.start);
-                continue;
+        let is_it = |before: Option<&Told>| {
+            before.is_some_and(|before| (before.end, &before.numbers) == (told.end, &told.numbers))
+        };
+        let is_right = match told.pane.as_str() {
+            "early" => {
+                early.insert(told.start, told);
+                true
             }
-            "final" if before.is_some_and(|before| before.pane != "early") => {
-                return Err(format!("{told:?} is given out a second time, after {before:?}"));
+            "withdrawal" => is_it(early.remove(&told.start)),
+            "retraction" => is_it(standing.remove(&told.start)),
+            "final" => {
+                early.remove(&told.start);
+                standing.insert(told.start, told).is_none()
             }
-            pane if pane.starts_with("correction") && before.is_none() => {
-                return Err(format!("{told:?} corrects nothing"));
-            }
-            _ => {}
+            _ => standing.insert(told.start, told).is_some(),
+        };
+        if !is_right {
+            return Err(format!("{told:?} is told of {standing:?} and {early:?}"));
         }
-        standing.insert(told.start, told);
     }
     let all: Vec<u64> = standing.values().flat_map(|told| told.numbers.iter().copied()).collect();
     let once: BTreeSet<u64> = all.iter().copied().collect();
@@ -254,6 +257,21 @@ fn adds_up(plan: Plan, given_out: &[Told]) -> Result<(), String> {
     } else {
         Err(format!("an event counts twice in {standing:?}"))
     }
+}
+
+#[test]
+fn an_early_session_that_becomes_part_of_another_one_is_withdrawn_and_takes_nothing_off() {
+    let mut driver = Plan { emit: Emit::OnUpdate, kind: Kind::Session(10), ..Plan::tumbling(10, 30) }.driver();
+    for (n, at) in [(1, 0), (2, 20), (3, 10), (4, 80)] {
+        send(&mut driver, "a", at, n);
+    }
+    driver.run();
+    let all = told(&mut driver).remove("a").unwrap();
+    let panes: Vec<(i64, &str, usize)> =
+        all.iter().map(|told| (told.start, told.pane.as_str(), told.numbers.len())).collect();
+    let due =
+        [(0, "early", 1), (20, "early", 1), (20, "withdrawal", 1), (0, "early", 3), (0, "final", 3), (80, "early", 1)];
+    assert_eq!(panes, due);
 }
 
 fn plans() -> impl Strategy<Value = Plan> {

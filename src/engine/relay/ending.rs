@@ -60,7 +60,8 @@ impl Relay {
         for part in &publication.parts {
             self.report_published(publication, part, part.to);
         }
-        if publication.len() > 0 {
+        // K as it was, written again by a takeover, tells nothing of what failed.
+        if publication.len() > 0 || publication.parts.iter().any(|part| part.from != part.to) {
             self.searches.retain(|task, _| publication.parts.iter().all(|part| part.task != *task));
             self.troubles.end(publication);
         }

@@ -395,6 +395,8 @@ mod tests {
         is_late: AtomicBool,
         /// The topics are gone.
         is_gone: AtomicBool,
+        /// So many searches for a refused message are to end with their second portion.
+        trials_end: AtomicUsize,
         /// The values sent to the dead-letter topic.
         dead_letters: Mutex<Vec<i64>>,
         begun: AtomicUsize,
@@ -405,12 +407,15 @@ mod tests {
         open: Vec<i64>,
         open_dead_letters: Vec<i64>,
         offsets: Offsets,
+        /// Calls of `flush` since `begin`.
+        flushes: usize,
     }
 
     impl Sink for Producer {
         fn begin(&mut self) -> Result<(), Fault> {
             self.log.begun.fetch_add(1, Ordering::AcqRel);
             self.open.clear();
+            self.flushes = 0;
             self.open_dead_letters.clear();
             Ok(())
         }
@@ -430,6 +435,14 @@ mod tests {
             let fits = self.log.fits.load(Ordering::Acquire);
             if (fits > 0 && self.open.len() > fits) || self.log.is_gone.load(Ordering::Acquire) {
                 return Err(Fault::retry("topic out: timed out"));
+            }
+            let is_second_portion = (2..100).contains(&self.open.len()) && self.flushes > 0;
+            self.flushes += 1;
+            let one_less = |left: usize| left.checked_sub(1);
+            if is_second_portion
+                && self.log.trials_end.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+            {
+                return Err(Fault::retry("the transaction has run into its timeout"));
             }
             let refuses = *self.log.refuses.lock().unwrap();
             let is_refused = refuses.is_some_and(|value| self.open.contains(&value))
@@ -524,8 +537,13 @@ mod tests {
     fn world_of(faults: Vec<Fault>, transaction_rows: usize) -> World {
         let log = Arc::new(Log { faults: Mutex::new(faults.into()), ..Log::default() });
         *log.k.lock().unwrap() = Some(NextOffset(0));
-        let sink =
-            Producer { log: Arc::clone(&log), open: Vec::new(), open_dead_letters: Vec::new(), offsets: Vec::new() };
+        let sink = Producer {
+            log: Arc::clone(&log),
+            open: Vec::new(),
+            open_dead_letters: Vec::new(),
+            offsets: Vec::new(),
+            flushes: 0,
+        };
         let sink = Box::new(sink);
         let task = TaskId { sub_topology: 0, partition: Partition(0) };
         let assignments = Arc::new(Assignments::default());
@@ -791,6 +809,42 @@ mod tests {
         }
         assert!(halted && world.sent().is_empty());
         assert!(world.relay.clock.elapsed() >= Duration::from_mins(30));
+    }
+
+    #[test]
+    fn a_trouble_ends_with_the_next_success_also_where_that_moves_offsets_alone() {
+        let mut world = world_of((0..4).map(|_| Fault::retry("not enough replicas")).collect(), 1_000);
+        let mut publish_alone = |from: i64, to: i64| {
+            world.publish_rows(from, to, 0..0);
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+            world.run();
+            (left(&world).len(), world.relay.troubles.is_empty())
+        };
+        assert_eq!(publish_alone(0, 1), (1, false));
+        assert_eq!(publish_alone(0, 0), (0, false), "a takeover that writes K again publishes nothing of it");
+        assert_eq!(publish_alone(0, 1), (0, true));
+    }
+
+    #[test]
+    fn a_search_that_its_surroundings_end_blames_nobody_and_halts_nothing() {
+        let mut world = world_of(vec![], 1_000);
+        *world.log.refuses.lock().unwrap() = Some(77);
+        world.log.trials_end.store(3, Ordering::Release);
+        for _ in 0..3 {
+            world.publish(0, 100);
+            world.run();
+            let left = left(&world);
+            let [Left::Later { until }] = left[..] else { panic!("{left:?}") };
+            let now = world.relay.clock.elapsed();
+            world.relay.clock.sleep(until.saturating_sub(now));
+            let (task, assignment) = (world.task, world.assignment);
+            world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+        }
+        world.publish(0, 100);
+        world.run();
+        let left = left(&world);
+        assert!(matches!(&left[..], [Left::Replaced(_)]), "{left:?}");
     }
 
     #[test]

@@ -66,9 +66,14 @@ impl Relay {
         // A task that was put off before has had its tries: the others of the worker wait meanwhile.
         let tries = if self.troubles.is_of(publication) { TRIES_AGAIN } else { TRIES };
         (failures >= tries).then(|| {
-            self.put_off(publication, cause, FAILING_MAX);
+            self.put_off_failing(publication, cause);
             Settled::Done
         })
+    }
+
+    /// Puts off a task whose publication fails for a reason that may pass.
+    pub(crate) fn put_off_failing(&mut self, publication: &mut Publication, cause: &str) {
+        self.put_off(publication, cause, FAILING_MAX);
     }
 
     /// Puts off a task one of whose topics is gone.

@@ -39,6 +39,10 @@ impl Relay {
             return Ok(());
         }
         let dead_letters = match found {
+            Found::Interrupted(cause) => {
+                self.put_off_failing(publication, &format!("{detail}; the search for the message to blame: {cause}"));
+                return Ok(());
+            }
             Found::Nothing => return Ok(()), // once more: with the limits that are known now, batches may be smaller
             Found::Large(dead_letters) => dead_letters,
             Found::Refused { dead_letter, .. } => vec![dead_letter],

@@ -36,6 +36,8 @@ pub(crate) struct Searches {
 /// The result of a search.
 pub(crate) enum Found {
     Nothing,
+    /// The search came to no end, since the log answered otherwise than with a refusal.
+    Interrupted(String),
     /// Messages above the limits of their topics.
     Large(Vec<(Place, OutboxRow)>),
     /// A message that is refused although it is sent alone; `is_first` where none before it was taken.
@@ -48,11 +50,24 @@ pub(crate) enum Found {
 impl Searches {
     /// Notes another search. True when it is time to give up.
     pub(crate) fn note(&mut self, found: &Found) -> bool {
+        if matches!(found, Found::Interrupted(_)) {
+            return false;
+        }
         let had_found_nothing = std::mem::replace(&mut self.found_nothing, matches!(found, Found::Nothing));
         self.first_refused =
             if matches!(found, Found::Refused { is_first: true, .. }) { self.first_refused + 1 } else { 0 };
         self.first_refused >= FIRST_REFUSED_MAX || (had_found_nothing && self.found_nothing)
     }
+}
+
+/// The answer to messages that were sent in a transaction that is aborted.
+enum Trial {
+    /// None of them is to blame.
+    Taken,
+    /// This portion was refused, with the reason.
+    Refused(Range<usize>, String),
+    /// The log answered otherwise: nothing is known of them.
+    Interrupted(String),
 }
 
 /// The place of a message in a publication.
@@ -154,53 +169,48 @@ impl Search<'_> {
         if !large.is_empty() {
             return Ok(Found::Large(large));
         }
-        let refused = self.refused_alone(&suspects)?;
-        let found = refused.and_then(|(number, cause)| {
-            Some(Found::Refused { dead_letter: dead_letter(suspects.get(number)?, &cause), is_first: number == 0 })
-        });
-        Ok(found.unwrap_or(Found::Nothing))
-    }
-
-    /// The first of the suspects that is refused when it is sent alone, and the reason.
-    fn refused_alone(&mut self, suspects: &[Suspect<'_>]) -> Result<Option<(usize, String)>, Fault> {
         let mut range = 0..suspects.len();
         while !range.is_empty() {
-            match self.try_portions(suspects, range)? {
-                Some((found, cause)) if found.len() == 1 => return Ok(Some((found.start, cause))),
-                Some((found, _)) => range = found,
-                None => break,
+            match self.try_portions(&suspects, range)? {
+                Trial::Refused(found, cause) if found.len() == 1 => {
+                    let Some(suspect) = suspects.get(found.start) else { break };
+                    return Ok(Found::Refused {
+                        dead_letter: dead_letter(suspect, &cause),
+                        is_first: found.start == 0,
+                    });
+                }
+                Trial::Refused(found, _) => range = found,
+                Trial::Taken => break,
+                Trial::Interrupted(cause) => return Ok(Found::Interrupted(cause)),
             }
         }
-        Ok(None)
+        Ok(Found::Nothing)
     }
 
     /// Sends a range of the suspects in portions, each acknowledged before the next, in a transaction that is aborted.
-    /// Answers the portion that was refused.
-    fn try_portions(
-        &mut self,
-        suspects: &[Suspect<'_>],
-        range: Range<usize>,
-    ) -> Result<Option<(Range<usize>, String)>, Fault> {
+    fn try_portions(&mut self, suspects: &[Suspect<'_>], range: Range<usize>) -> Result<Trial, Fault> {
         let length = range.len().div_ceil(PORTIONS);
-        let mut refused = None;
+        let mut trial = Trial::Taken;
         let mut outcome = self.producers.sink.begin();
         for start in range.clone().step_by(length) {
             if outcome.is_err() {
-                break; // a fault that is no refusal shows at the next attempt, too
+                break;
             }
             let portion = start..range.end.min(start + length);
             let mut sent = suspects.get(portion.clone()).into_iter().flatten();
             outcome = sent.try_for_each(|suspect| suspect.send(&mut *self.producers.sink, self.pipeline));
             outcome = outcome.and_then(|()| self.producers.sink.flush());
-            if let Err(fault @ Fault::Corrupt(_)) = &outcome {
-                refused = Some((portion, fault.to_string()));
-            }
+            trial = match &outcome {
+                Ok(()) => Trial::Taken,
+                Err(fault @ Fault::Corrupt(_)) => Trial::Refused(portion, fault.to_string()),
+                Err(fault) => Trial::Interrupted(fault.to_string()),
+            };
         }
         if let Err(fault @ Fault::Fatal(_)) = outcome {
             return Err(fault);
         }
         self.producers.renew()?;
-        Ok(refused)
+        Ok(trial)
     }
 }
 

@@ -144,7 +144,7 @@ impl Hand {
         self.all.is_any.load(Ordering::Relaxed)
     }
 
-    /// Looks for suspects in front of this worker's tasks, and forgets those that K has passed: they were decided.
+    /// Looks for suspects in front of this worker's tasks, and forgets those that were decided and that K has passed.
     pub(crate) fn look<'a>(&mut self, tasks: impl Iterator<Item = (&'a TaskId, &'a Task)>) {
         let tasks: Vec<_> = tasks.filter(|(_, task)| task.state().is_deciding()).collect();
         let mut own = Vec::new();
@@ -156,7 +156,8 @@ impl Hand {
                 inputs.find(|(number, _)| self.source(id.sub_topology, *number) == at.source)
             });
             let Some((_, input)) = input else { return true };
-            if input.published.is_none_or(|k| k.is_before(at.offset)) {
+            // In a replay K lies ahead of what is decided once more.
+            if input.next_offset.is_before(at.offset) || input.published.is_none_or(|k| k.is_before(at.offset)) {
                 own.push(*suspect);
                 return true;
             }

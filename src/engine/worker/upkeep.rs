@@ -45,8 +45,9 @@ impl Desk {
             let part = Part { task: id, assignment, source, through, from: at, to: at, marks, batch };
             self.wiring.hand_over(Publication { parts: vec![part], outgoing, ..Publication::default() });
         }
-        if let Err(fault) = found {
-            self.store_failed(id, fault)?;
+        match found {
+            Err(fault) => self.store_unread(id, fault.into())?,
+            Ok(()) => self.tasks.get_mut(&id).into_iter().for_each(|task| task.waiting.end()),
         }
         Ok(true)
     }

@@ -92,7 +92,7 @@ impl<V: Default> Windows<V> {
     }
 
     /// Finds or begins the windows of an event, and answers their places, ascending: none where the event is too late for all
-    /// of them. Sessions that become part of another one, or open again, are retracted where they had been given out.
+    /// of them. Sessions that become part of another one, or open again, are retracted where they had been given out, and those that were only told early are withdrawn.
     pub(super) fn place<W: Windowed<Value = V>>(
         &mut self,
         algorithm: &W,
@@ -121,8 +121,10 @@ impl<V: Default> Windows<V> {
                 let start_ms = touched.iter().map(|window| window.start_ms).fold(at, i64::min);
                 for window in &touched {
                     let (was_given_out, is_gone) = (window.emitted > 0, window.start_ms != start_ms);
-                    if (was_given_out && (is_gone || is_open)) || (is_told_early && is_gone) {
+                    if was_given_out && (is_gone || is_open) {
                         give_out(window, Pane::Retraction);
+                    } else if is_told_early && is_gone {
+                        give_out(window, Pane::Withdrawal);
                     }
                 }
                 let merge = |into: &mut V, later: V| spec.merge.map_or((), |merge| merge(algorithm, into, later));

@@ -117,4 +117,7 @@ pub enum Pane {
     Correction(u32),
     /// A late event has made it part of another session, or has opened it again: the value that it had, which counts no more.
     Retraction,
+    /// An event has made it part of another session while it was open: the early value that it had, in the place of which
+    /// that of the other session is told ([`Emit::OnUpdate`]).
+    Withdrawal,
 }

@@ -104,6 +104,6 @@ impl LogLane {
         let OpenBatch { parts, rows, outgoing, counts, .. } = open;
         desk.wiring.hand_over(Publication { parts, rows, outgoing, counts, ..Publication::default() });
         // The records that these tasks decided are published all the same.
-        failed.into_iter().try_for_each(|(id, fault)| desk.store_failed(id, fault))
+        failed.into_iter().try_for_each(|(id, fault)| desk.store_unread(id, fault.into()))
     }
 }

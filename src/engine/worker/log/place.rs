@@ -16,7 +16,7 @@ use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::net::in_net;
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
-use crate::flow::record::{Partition, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Partition, Record, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::flow::step::LogStep;
 use crate::flow::store::StateAccess;
 use crate::flow::topology::SubTopology;
@@ -240,8 +240,7 @@ impl Place<'_> {
         let Some(destination) = &self.sub.destination else { return Ok(0) };
         let (limit, mut all) = (self.terms.rekeyed_bytes_max, 0);
         for key in stepped.rekeyed.iter() {
-            fits(record, key, destination, limit)?;
-            all += key.len() + record.value.map_or(0, <[u8]>::len);
+            all += fits(record, key, destination, limit)?;
         }
         if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
     }
@@ -286,15 +285,17 @@ impl Place<'_> {
     }
 }
 
+/// The bytes of `record` where it is sent on under `key`.
+///
 /// # Errors
-/// A dead letter where `record`, sent on under `key`, would have more bytes than `limit`.
-fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<(), Reject> {
-    let bytes = key.len() + record.value.map_or(0, <[u8]>::len);
+/// A dead letter where they are more than `limit`.
+fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<usize, Reject> {
+    let bytes = key.len() + record.value.map_or(0, <[u8]>::len) + header_bytes(&sent_on(record.headers));
     if let Some(limit) = limit.filter(|limit| bytes > *limit) {
         let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
         return Err(Reject::dead_letter("too-large", message));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// The rejection of a record with too many bytes of outputs: they must fit into one transaction.
