@@ -17,6 +17,7 @@ use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
 use crate::app::stores::{open_note, open_stores};
+use crate::app::strangers;
 use crate::app::watch::Watch;
 use crate::engine::member::{Member, Ports, WorkerPorts};
 #[cfg(feature = "failpoints")]
@@ -38,7 +39,7 @@ use crate::ports::history::TopicHistory;
 use crate::ports::note::Note;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
-use crate::ports::source::Subscription;
+use crate::ports::source::{Source as _, Subscription};
 use crate::ports::store::Stores;
 #[cfg(feature = "http")]
 use crate::settings::{HttpSettings, Origin};
@@ -100,7 +101,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     #[cfg(feature = "http")]
     writeln!(out, "  page  http://{}", page.server.address())?;
     out.flush()?;
-    let (clock, mut watch) = (SystemClock::default(), Watch::new(status));
+    let (clock, mut watch) = (SystemClock::default(), Watch::new(status, service.topology.name()));
     while !app.signals.is_stopping() && !running.is_stopping() {
         std::thread::sleep(WATCH);
         watch.look(clock.elapsed());
@@ -299,8 +300,10 @@ fn member(
     let (kafka, group) = (service.kafka.clone(), name.to_owned());
     let history: HistoryFactory =
         Arc::new(move || Ok(Box::new(KafkaHistory::connect(&kafka, &group)?) as Box<dyn TopicHistory>));
+    let source = KafkaSource::join(&service.kafka, &Subscription::of(&service.topology), None)?;
+    strangers::watch(&source.group(), name, status)?;
     let ports = Ports {
-        source: Box::new(KafkaSource::join(&service.kafka, &Subscription::of(&service.topology), None)?),
+        source: Box::new(source),
         workers,
         clock: Arc::new(SystemClock::default()),
         history: Some(history),

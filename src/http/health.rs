@@ -3,6 +3,7 @@
 use crate::engine::status::{Counter, Status};
 use crate::ports::Clock;
 use crate::ports::clock::SystemClock;
+use crate::ports::obstacle::{Obstacle, ObstacleKind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,10 +53,24 @@ pub(super) fn is_ready(status: &Status) -> bool {
     is_started(status) && status.is_ready()
 }
 
+/// The sentence where it is not, with the cause where one is known.
+pub(super) fn unready(status: &Status) -> String {
+    if status.is_member() {
+        return "partitions are being taken over".into();
+    }
+    match status.obstacles.first(ObstacleKind::NotAdmitted) {
+        Some(Obstacle { reason, .. }) => {
+            format!("the group has not taken this instance in: {}; {}", reason.cause, reason.next)
+        }
+        None => "the group has not taken this instance in".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::flow::record::Timestamp;
+    use crate::ports::obstacle::Reason;
     use std::sync::Arc;
 
     #[derive(Default)]
@@ -86,7 +101,12 @@ mod tests {
         assert!(at(1_000) && !is_started(&status) && !is_ready(&status));
         status.add(Counter::Polls, 1);
         assert!(at(1_001) && is_started(&status) && !is_ready(&status), "nobody has taken it in");
+        assert_eq!(unready(&status), "the group has not taken this instance in");
+        let full = vec![("group g".to_owned(), Reason::new("it is full", "raise group.max.size"))];
+        status.obstacles.report(ObstacleKind::NotAdmitted, "source", full);
+        assert_eq!(unready(&status), "the group has not taken this instance in: it is full; raise group.max.size");
         status.set_member(true);
+        assert_eq!(status.obstacles.all(), []);
         assert!(is_ready(&status), "though it may have nothing to do");
         assert!(at(1_100));
         assert!(!at(1_121));

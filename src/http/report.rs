@@ -4,6 +4,7 @@ use super::sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredRep
 use super::view::{About, Recovery, View};
 use crate::engine::status::{Counted, Kind, METRICS, Metric, Place};
 use crate::engine::status::{Halt, RestoreStatus, Status, StoreStatus};
+use crate::ports::obstacle::{Obstacle, Reason};
 use crate::ports::source::TaskId;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Report {
     pub tasks: Vec<TaskReport>,
     /// Those that stand still.
     pub halts: Vec<HaltReport>,
+    /// What keeps this instance from its work although nothing is halted.
+    pub obstacles: Vec<ObstacleReport>,
     /// Stores that are being made whole from their changelogs.
     pub restores: Vec<RestoreReport>,
     /// Dead letters by source topic and code.
@@ -173,6 +176,28 @@ impl From<&Halt> for HaltReport {
     }
 }
 
+/// One obstacle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObstacleReport {
+    /// The stable word.
+    pub kind: &'static str,
+    /// The kind as a sentence.
+    pub sentence: &'static str,
+    /// Partitions, topic, group or client.
+    pub about: String,
+    /// The cause.
+    pub cause: String,
+    /// The next command or setting.
+    pub next: String,
+}
+
+impl From<Obstacle> for ObstacleReport {
+    fn from(Obstacle { kind, about, reason }: Obstacle) -> Self {
+        let Reason { cause, next } = reason;
+        Self { kind: kind.label(), sentence: kind.sentence(), about, cause, next }
+    }
+}
+
 /// Takes the numbers now and then, and hands the last ones to whoever listens: a slow reader misses some, nobody waits.
 pub(super) struct Reporter {
     view: Arc<dyn View>,
@@ -242,6 +267,7 @@ impl Reporter {
                     stores: stores.remove(&id).into_iter().flatten().map(StoreReport::from).collect(),
                 })
                 .collect(),
+            obstacles: status.obstacles.all().into_iter().map(ObstacleReport::from).collect(),
             restores: status.restores().into_iter().map(RestoreReport::from).collect(),
             dead_letter_codes: status.letters.by_code().into_iter().map(LettersReport::from).collect(),
             declared: status.declared.sources().into_iter().map(DeclaredReport::from).collect(),
@@ -269,6 +295,7 @@ mod tests {
     use crate::engine::protocol::decision::HaltReason;
     use crate::engine::status::{Counter, Looked, State, TaskStatus};
     use crate::flow::record::{NextOffset, Offset, Partition, TopicName, TopicPartition};
+    use crate::ports::obstacle::ObstacleKind;
     use crate::ports::rows::Counts;
     use crate::ports::store::StoreSize;
     use std::collections::BTreeSet;
@@ -333,6 +360,8 @@ mod tests {
             seconds: 6.0,
         };
         status.set_restore(halted, Some(restore));
+        let quota = vec![("broker 1".to_owned(), Reason::new("a quota", "raise it"))];
+        status.obstacles.report(ObstacleKind::Throttled, "source", quota);
         status.letters.published(&source("readings", 2), Offset(41), "bad-json", "no JSON");
         status.declared.in_place(&source("clicks", 0).topic, 8, 80);
         status.declared.violated(&source("clicks", 2), Offset(6), 3);
@@ -360,6 +389,8 @@ mod tests {
         r#","sentence":"a store holds what cannot be true","next_offset":9,"committed_offset":null"#,
         r#","detail":"a detail","cause":"the value was written by a later release, or the disk is damaged""#,
         r#","choices":[]}]"#,
+        r#","obstacles":[{"kind":"throttled","sentence":"the brokers slow this instance down","about":"broker 1""#,
+        r#","cause":"a quota","next":"raise it"}]"#,
         r#","restores":[{"sub_topology":0,"partition":1,"store":"usage","share":0.25"#,
         r#","records":25,"bytes":1000,"seconds_left":18.0}]"#,
         r#","dead_letter_codes":[{"source":"readings","code":"bad-json","count":1,"latest_source":"readings-2""#,

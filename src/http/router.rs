@@ -106,9 +106,7 @@ async fn livez(State(shared): State<Shared>) -> Response {
 
 async fn readyz(State(shared): State<Shared>) -> Response {
     let status = shared.view.status();
-    let otherwise =
-        if status.is_member() { "partitions are being taken over" } else { "the group has not taken this instance in" };
-    answer(health::is_ready(status), otherwise)
+    answer(health::is_ready(status), &health::unready(status))
 }
 
 async fn startupz(State(shared): State<Shared>) -> Response {

@@ -15,6 +15,7 @@ pub(crate) mod guard;
 pub mod history;
 pub mod journal;
 pub mod note;
+pub mod obstacle;
 pub mod repair;
 pub mod rows;
 pub mod schema;

@@ -6,6 +6,7 @@
 
 use crate::flow::record::{Header, NextOffset, Partition, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::ports::fault::Fault;
+use crate::ports::obstacle::Reason;
 use crate::ports::source::{Committed, Membership};
 
 /// A message to be produced.
@@ -101,6 +102,11 @@ pub trait Sink: Send {
 
     /// The transactional id.
     fn transactional_id(&self) -> &str;
+
+    /// The quota by which the brokers slow this producer down, if one does.
+    fn throttled(&self) -> Option<Reason> {
+        None
+    }
 
     /// The largest message in bytes (key, value and headers) that `destination` accepts; larger ones are dead letters
     /// before the database commit, because afterwards they would block their partition

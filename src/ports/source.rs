@@ -9,6 +9,7 @@
 use crate::flow::record::{NextOffset, Partition, Record, TopicName, TopicPartition};
 use crate::flow::topology::{SubTopology, Topology};
 use crate::ports::fault::Fault;
+use crate::ports::obstacle::{ObstacleKind, Reason};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -131,6 +132,12 @@ pub trait Listener {
 
     /// A partition cannot be read on: its next offset lies outside the log.
     fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str);
+
+    /// The obstacles of one kind as the source sees them now, each with its subject; none where the kind is over.
+    fn obstacles(&mut self, _kind: ObstacleKind, _found: Vec<(String, Reason)>) {}
+
+    /// The tasks with records in the log, as far as the source knows, that it has not reported.
+    fn lagging(&mut self, _tasks: Vec<TaskId>) {}
 }
 
 /// One member of a consumer group. Owned by one thread.
@@ -228,6 +235,14 @@ pub trait Group: Send + Sync {
     /// # Errors
     /// `Retry` when `wait` was not enough.
     fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault>;
+
+    /// The members that are no instance of this pipeline, each by the name of its client, with its partitions.
+    ///
+    /// # Errors
+    /// `Retry` when `wait` was not enough.
+    fn strangers(&self, _wait: Duration) -> Result<Vec<(String, Vec<String>)>, Fault> {
+        Ok(Vec::new())
+    }
 
     /// Commits offsets outside any transaction, as this member, synchronously. A copy that the client repeats in silence may
     /// arrive late and move K back, which nothing fences: the engine itself commits K in transactions only.

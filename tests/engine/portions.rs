@@ -142,8 +142,13 @@ fn a_row_that_somebody_else_has_locked_holds_up_its_own_partition_and_the_others
     assert_eq!(version(&mut driver, "accounts", 7), 0);
     let retries = driver.status(0).value(Counter::DatabaseRetries);
     assert!(retries < 5, "{retries}: it is looked at, not waited for, whether the row is still locked");
+    let waits: Vec<String> = driver.status(0).waits.all().into_keys().collect();
+    assert_eq!(waits, [format!("readings-{}", partition_of(7))], "the watch tells it, and its cause");
     other.rollback();
     driver.run();
+    assert!(driver.status(0).waits.all().is_empty());
+    let streams = driver.status(0).streams.by_topic();
+    assert_eq!(streams.values().map(|stream| (stream.used, stream.rejected)).collect::<Vec<_>>(), [(IDS as u64, 0)]);
     assert_eq!(driver.read("large-changes").len(), usize::try_from(IDS).unwrap());
 }
 
@@ -154,6 +159,8 @@ fn a_key_that_the_database_cannot_hold_is_a_dead_letter_and_its_partition_goes_o
     driver.database().refuse_key(&Table::new("accounts"), 7);
     send_to_all(&mut driver, "readings");
     driver.run();
+    let rejected: u64 = driver.status(0).streams.by_topic().values().map(|stream| stream.rejected).sum();
+    assert_eq!((rejected, driver.status(0).waits.all().len()), (1, 0));
     assert!(driver.halts().is_empty(), "{:?}", driver.halts());
     for id in 0..IDS {
         assert_eq!(version(&mut driver, "accounts", id), i64::from(id != 7), "account {id}");

@@ -7,6 +7,7 @@ use tidegate::engine::protocol::remedy::{Place, choices};
 use tidegate::engine::status::{METRICS, Metric};
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::topology::CommitKind;
+use tidegate::ports::obstacle::ObstacleKind;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -74,6 +75,19 @@ fn every_halt_has_its_section_with_its_cause_and_its_commands() {
         assert_eq!(told, commands_of(reason), "{label}");
     }
     assert_eq!(sections.next(), None, "a section of no halt");
+}
+
+/// The words that the page of operations has in the table of obstacles, and in the list of their tests below it.
+#[test]
+fn every_obstacle_is_explained_and_names_the_test_that_tries_it() {
+    let page = read("docs/operations.md");
+    let section = page.split("### Obstacles").nth(1).unwrap().split("\n## ").next().unwrap();
+    for kind in ObstacleKind::ALL {
+        let row = format!("| `{}` |", kind.label());
+        assert!(section.contains(&row), "no row begins with {row}");
+        let tried = section.split("Each is tried").nth(1).unwrap();
+        assert!(tried.contains(&format!("`{}`", kind.label())), "no test of {} is named", kind.label());
+    }
 }
 
 /// `docs/metrics.md` from the table of metrics.

@@ -43,6 +43,7 @@ mod load;
 mod matrix;
 #[cfg(feature = "failpoints")]
 mod network;
+mod obstacles;
 mod operation;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[path = "../draw/pipeline.rs"]

@@ -148,6 +148,15 @@ impl Group for KafkaGroup {
         Ok(addresses)
     }
 
+    fn strangers(&self, wait: Duration) -> Result<Vec<(String, Vec<String>)>, Fault> {
+        let members = ffi::describe_group(self.consumer.client(), &self.name, wait)?;
+        let is_ours =
+            |client: &str| client.strip_prefix(&self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
+        let strangers = members.into_iter().filter(|member| !is_ours(&member.client_id));
+        let named = |(topic, partition): (String, i32)| format!("{topic}-{partition}");
+        Ok(strangers.map(|member| (member.client_id, member.partitions.into_iter().map(named).collect())).collect())
+    }
+
     fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {
         if commits.is_empty() {
             return Ok(());

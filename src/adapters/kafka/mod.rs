@@ -24,6 +24,8 @@ mod reach;
 mod refusals;
 mod rights;
 pub mod settings;
+mod sight;
+mod statistics;
 pub mod taint;
 mod topics;
 
@@ -58,6 +60,9 @@ impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!("kafka client: {error}: {reason}");
     }
+
+    /// Says nothing, where the library's own would log all of it.
+    fn stats_raw(&self, _: &[u8]) {}
 }
 
 impl ConsumerContext for Quiet {

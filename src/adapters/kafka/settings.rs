@@ -18,6 +18,7 @@ const LIBRDKAFKA_MIN: i32 = 0x020a_0000;
 /// may take a fifth of it.
 pub const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
 
+const STATISTICS: &str = "statistics.interval.ms";
 const HEARTBEAT: &str = "heartbeat.interval.ms";
 /// Leaves most of two seconds for the rest of a takeover from a member that leaves in order.
 const HEARTBEAT_MS_MAX: u32 = 500;
@@ -126,6 +127,13 @@ impl KafkaSettings {
         }
     }
 
+    /// Sets the interval of the statistics, by which quotas and open transactions are seen.
+    fn measure(&self, config: &mut ClientConfig) {
+        if self.properties.value(STATISTICS).is_none() {
+            config.set(STATISTICS, super::statistics::EVERY.as_millis().to_string());
+        }
+    }
+
     /// A consumer that reads committed records of assigned partitions and commits nothing by itself.
     pub(super) fn reader(&self, group: &str) -> Result<ClientConfig, Fault> {
         let mut config = self.base(group, CONSUMER_DEFAULTS)?;
@@ -153,6 +161,7 @@ impl KafkaSettings {
             config.set("isolation.level", "read_uncommitted");
         }
         config.set("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string());
+        self.measure(&mut config);
         if !self.advertised_address.is_empty() {
             config.set("client.id", format!("{group}@{}", self.advertised_address));
         }
@@ -192,6 +201,7 @@ impl KafkaSettings {
     pub(super) fn transactional(&self, transactional_id: &str) -> Result<ClientConfig, Fault> {
         let mut config = self.producer(transactional_id)?;
         self.bound_requests(&mut config);
+        self.measure(&mut config);
         config
             .set("delivery.report.only.error", (!self.reports_offsets).to_string())
             .set("transactional.id", transactional_id)

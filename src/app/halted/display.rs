@@ -2,7 +2,7 @@
 
 use crate::app::failure::Failure;
 use crate::app::halted::finding::Halted;
-use crate::app::halted::instances::Told;
+use crate::app::halted::instances::{Obstacle, Told};
 use crate::app::table;
 use crate::engine::audit::RepairReport;
 use std::io::Write;
@@ -18,6 +18,9 @@ pub(super) fn write(found: &[Halted], told: &Told, out: &mut dyn Write) -> Resul
     found.iter().try_for_each(|halted| write_one(halted, out))?;
     for (partition, what) in &told.waiting {
         writeln!(out, "waiting  {partition}  {what}")?;
+    }
+    for Obstacle { about, sentence, cause, next } in &told.obstacles {
+        writeln!(out, "obstacle  {about}  {sentence}: {cause}\n  next  {next}")?;
     }
     write_unknown(told, out)
 }
@@ -107,6 +110,12 @@ mod tests {
             "no partition is known to be halted; of 1 it is not known, and 1 instance answered\n\
              unknown  readings-3  no answer\n"
         );
+        let [about, sentence, cause, next] = ["readings 0", "partitions stand", "a lock", "end it"].map(str::to_owned);
+        let obstacles = [Obstacle { about, sentence, cause, next }].into();
+        let mut out = Vec::new();
+        write(&[], &Told { obstacles, members: 1, answered: 1, ..Told::default() }, &mut out).unwrap();
+        let told = String::from_utf8(out).unwrap();
+        assert!(told.ends_with("\nobstacle  readings 0  partitions stand: a lock\n  next  end it\n"), "{told}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::engine::protocol::decision::HaltReason;
 use crate::flow::record::TopicPartition;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A halt reported by one instance, or one that every instance would come to.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,18 @@ pub(super) struct Seen {
 pub(super) struct Answer {
     pub(super) halts: Vec<(String, Seen)>,
     pub(super) states: BTreeMap<String, String>,
+    /// What keeps it from its work although nothing is halted.
+    pub(super) obstacles: Vec<Obstacle>,
+}
+
+/// One obstacle, as an instance tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "http", derive(serde::Deserialize))]
+pub(super) struct Obstacle {
+    pub(super) about: String,
+    pub(super) sentence: String,
+    pub(super) cause: String,
+    pub(super) next: String,
 }
 
 /// The group as it is now.
@@ -35,6 +47,8 @@ pub(super) struct Told {
     pub(super) waiting: BTreeMap<String, String>,
     /// Partitions of lead topics of which no instance told anything, with the reason.
     pub(super) unknown: BTreeMap<String, String>,
+    /// What keeps instances from their work although nothing is halted.
+    pub(super) obstacles: BTreeSet<Obstacle>,
     pub(super) members: usize,
     pub(super) answered: usize,
 }
@@ -50,6 +64,7 @@ pub(super) fn put_together(
     let mut told = Told { members: members.count, answered, ..Told::default() };
     for answer in answers.values().flatten() {
         told.halts.extend(answer.halts.iter().cloned());
+        told.obstacles.extend(answer.obstacles.iter().cloned());
     }
     if members.count == 0 {
         return told;
@@ -90,7 +105,6 @@ fn place(told: &str) -> &str {
 /// Asks every owner, side by side.
 #[cfg(feature = "http")]
 pub(super) fn ask_all(pipeline: &str, members: &Members) -> BTreeMap<String, Result<Answer, String>> {
-    use std::collections::BTreeSet;
     /// Instances asked at a time.
     const AT_A_TIME: usize = 16;
     let addresses: BTreeSet<&String> = members.owners.values().collect();
@@ -129,6 +143,8 @@ fn ask(pipeline: &str, told: &str) -> Result<Answer, String> {
         pipeline: String,
         halts: Vec<Halt>,
         tasks: Vec<Task>,
+        #[serde(default)] // of an earlier release
+        obstacles: Vec<Obstacle>,
     }
 
     #[derive(Deserialize)]
@@ -172,6 +188,7 @@ fn ask(pipeline: &str, told: &str) -> Result<Answer, String> {
     Ok(Answer {
         halts: status.halts.into_iter().filter_map(seen).collect(),
         states: status.tasks.into_iter().flat_map(state).collect(),
+        obstacles: status.obstacles,
     })
 }
 
@@ -186,7 +203,7 @@ mod tests {
 
     fn answer(states: &[(i32, &str)]) -> Answer {
         let state = |(number, state): &(i32, &str)| (lead(*number).to_string(), (*state).to_owned());
-        Answer { halts: Vec::new(), states: states.iter().map(state).collect() }
+        Answer { states: states.iter().map(state).collect(), ..Answer::default() }
     }
 
     #[test]
@@ -196,6 +213,9 @@ mod tests {
         let mut first = answer(&[(0, "running"), (1, "halted")]);
         let seen = Seen { reason: HaltReason::SchemaChanged, detail: "no column".into() };
         first.halts.push(("readings-1".into(), seen.clone()));
+        let [about, sentence, cause, next] = ["readings 0", "it stands", "a lock", "wait"].map(str::to_owned);
+        let obstacle = Obstacle { about, sentence, cause, next };
+        first.obstacles.push(obstacle.clone());
         let silent = || Err("its instance at b:2 does not answer (refused)".to_owned());
         let answers = [
             ("a:1".to_owned(), Ok(first)),
@@ -215,7 +235,7 @@ mod tests {
         ];
         let owned = |pairs: [(&str, &str); 2]| pairs.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         assert_eq!((told.waiting, told.unknown), (owned(waiting), owned(unknown)));
-        assert_eq!((told.members, told.answered), (4, 3));
+        assert_eq!((told.members, told.answered, told.obstacles), (4, 3, [obstacle].into()));
     }
 
     #[test]
@@ -229,6 +249,7 @@ mod tests {
         use crate::engine::protocol::halt::Halt;
         use crate::engine::status::{State, Status, TaskStatus};
         use crate::http::{About, View, serve};
+        use crate::ports::obstacle::{ObstacleKind, Reason};
         use crate::ports::source::TaskId;
         use std::sync::Arc;
 
@@ -254,11 +275,19 @@ mod tests {
             let id = |number| TaskId { sub_topology: 0, partition: Partition(number) };
             let inputs = |number| vec![(lead(number).to_string(), 0, 0)];
             status.set_task(id(3), TaskStatus { state: State::Halted, inputs: inputs(3), halt: Some(halt) });
+            let wait = vec![("broker 1".to_owned(), Reason::new("a quota", "raise it"))];
+            status.obstacles.report(ObstacleKind::Throttled, "source", wait);
             status.set_task(id(4), TaskStatus { state: State::Running, inputs: inputs(4), halt: None });
             let server = serve("127.0.0.1:0".parse().unwrap(), Arc::new(Instance(status))).unwrap();
             let address = crate::http::place::told(&server.address().to_string()).unwrap();
             let expected = Answer {
                 halts: vec![("readings-3".into(), Seen { reason, detail })],
+                obstacles: vec![Obstacle {
+                    about: "broker 1".into(),
+                    sentence: ObstacleKind::Throttled.sentence().into(),
+                    cause: "a quota".into(),
+                    next: "raise it".into(),
+                }],
                 ..answer(&[(3, "halted"), (4, "running")])
             };
             assert_eq!(ask("scoring", &address), Ok(expected));

@@ -2,10 +2,11 @@
 
 use crate::engine::mailbox::{Inboxes, ToExecutor, ToSource};
 use crate::engine::protocol::ownership::Assignments;
-use crate::engine::status::Status;
+use crate::engine::status::{SOURCE, Status};
 use crate::flow::record::{Chunk, Record, TopicName, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::guard::{self, Guard};
+use crate::ports::obstacle::{ObstacleKind, Reason};
 use crate::ports::source::{Listener, Membership, Source, TaskId};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
@@ -219,5 +220,16 @@ impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
 
     fn out_of_range(&mut self, task: TaskId, topic: usize, message: &str) {
         self.router.send(task, ToExecutor::OutOfRange { task, topic, message: message.into() });
+    }
+
+    fn obstacles(&mut self, kind: ObstacleKind, found: Vec<(String, Reason)>) {
+        self.router.status.obstacles.report(kind, SOURCE, found);
+    }
+
+    fn lagging(&mut self, tasks: Vec<TaskId>) {
+        let has_queued =
+            |(task, placed): (&TaskId, &Placed)| (placed.queued.load(Ordering::Acquire) > 0).then_some(*task);
+        let queued = self.router.placed.iter().filter_map(has_queued);
+        self.router.status.set_lagging(tasks.into_iter().chain(queued).collect());
     }
 }

@@ -46,6 +46,7 @@ impl Relay {
 
     pub(super) fn confirm(&mut self, publication: &Publication) {
         self.status.add(Counter::KafkaCommits, 1);
+        self.producers.show_quotas();
         self.status.count(publication.counts);
         let now = self.clock.now();
         for timestamp in publication.rows.iter().filter_map(|outbound| outbound.input_at) {

@@ -4,7 +4,6 @@ use crate::engine::mailbox::Left;
 use crate::engine::outbound::publication::Publication;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::metadata;
-use crate::engine::protocol::patience::Patience;
 use crate::engine::relay::Relay;
 use crate::engine::status::Counter;
 use crate::flow::record::TopicPartition;
@@ -51,19 +50,20 @@ impl Relay {
     /// Reads K and keeps the messages beyond it.
     pub(super) fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
         let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
-        let (mut tries, mut patience) = (0, Patience::default());
+        let mut tries = 0;
         let found = loop {
             match self.group.committed(&sources, COMMITTED_WAITS * self.settings.ask_wait) {
                 Ok(found) => break found,
                 Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the committed offsets could not be read yet");
-                    patience.note_unread_offsets(self.clock.elapsed(), &sources, &fault);
+                    sources.iter().for_each(|source| self.status.waits.unread(source, &fault));
                     tries += 1;
                     self.producers.pause(tries)?;
                 }
             }
         };
+        sources.iter().for_each(|source| self.status.waits.forget(&source.to_string()));
         // K says that the decided messages are published, not by whom: a successor may have done it, and where its
         // changelog records lie among ours nobody knows. The next transaction reads where the changelogs end.
         publication.ends.clear();

@@ -160,6 +160,7 @@ impl Relay {
     /// # Errors
     /// The errors of [`Relay::step`]. False when every sender is gone.
     pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool, Fault> {
+        self.producers.show_quotas();
         match self.inbox.recv_timeout(wait) {
             Ok(message) => self.take(message).map(|()| true),
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(true),

@@ -2,6 +2,7 @@
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::status::{Counter, Status};
+use crate::ports::obstacle::ObstacleKind;
 use crate::ports::sink::Sink;
 use crate::ports::{Clock, Fault};
 use std::sync::Arc;
@@ -31,6 +32,15 @@ impl Producers {
         self.sink.close();
         if let Some(spare) = &mut self.spare {
             spare.close();
+        }
+    }
+
+    /// Puts where people can see it whether quotas slow the producers down.
+    pub(crate) fn show_quotas(&self) {
+        for sink in std::iter::once(&self.sink).chain(&self.spare) {
+            let about = format!("producer {}", sink.transactional_id());
+            let found = sink.throttled().map(|reason| (about.clone(), reason));
+            self.status.obstacles.report(ObstacleKind::Throttled, &about, found.into_iter().collect());
         }
     }
 

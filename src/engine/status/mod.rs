@@ -5,25 +5,33 @@ mod ages;
 mod declarations;
 mod letters;
 mod metrics;
+mod obstacles;
 mod restores;
 mod state;
+mod streams;
 
 pub use ages::Ages;
 pub(crate) use declarations::Held;
 pub use declarations::{Declarations, DeclaredSource, Looked, Shuffles, Undeclared, Violations};
 pub use letters::{DeadLetters, LettersOfCode};
 pub use metrics::{Counted, Counter, Kind, METRICS, Metric, Place};
+pub use obstacles::{Obstacles, Waits};
 pub use restores::RestoreStatus;
 pub use state::State;
+pub use streams::{Stream, Streams};
 
 pub use crate::engine::protocol::halt::Halt;
+use crate::ports::obstacle::ObstacleKind;
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
 use crate::ports::store::StoreSize;
 use metrics::Counters;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The finder of obstacles that the member of the group is.
+pub(crate) const SOURCE: &str = "source";
 
 /// The instance as a whole.
 #[derive(Debug, Default)]
@@ -37,9 +45,16 @@ pub struct Status {
     pub shuffles: Shuffles,
     /// Dead letters published, by their cause.
     pub letters: DeadLetters,
+    /// Records of each source, used and rejected.
+    pub streams: Streams,
+    /// What keeps this instance from its work although nothing is halted.
+    pub obstacles: Obstacles,
+    /// Why partitions wait.
+    pub waits: Waits,
     /// Age of records, from their timestamp to the commit of the Kafka transaction with their messages.
     pub age_at_publication: Ages,
     is_member: AtomicBool,
+    lagging: Mutex<BTreeSet<TaskId>>,
     tasks: Mutex<BTreeMap<TaskId, TaskStatus>>,
     restores: Mutex<BTreeMap<TaskId, RestoreStatus>>,
     stores: Mutex<BTreeMap<TaskId, Vec<StoreStatus>>>,
@@ -97,11 +112,19 @@ impl Status {
     }
 
     pub(crate) fn set_task(&self, id: TaskId, status: TaskStatus) {
-        self.tasks_mut().insert(id, status);
+        let mut tasks = self.tasks_mut();
+        let before = tasks.insert(id, status);
+        let (Some(before), Some(now)) = (before, tasks.get(&id)) else { return };
+        for (was, is) in before.inputs.iter().zip(&now.inputs) {
+            if was != is || before.state != now.state {
+                self.waits.forget(&is.0);
+            }
+        }
     }
 
     pub(crate) fn remove_task(&self, id: TaskId) {
-        self.tasks_mut().remove(&id);
+        let removed = self.tasks_mut().remove(&id);
+        removed.into_iter().flat_map(|task| task.inputs).for_each(|(source, ..)| self.waits.forget(&source));
         self.set_restore(id, None);
         self.stores_mut().remove(&id);
     }
@@ -147,6 +170,16 @@ impl Status {
         self.tasks_mut().clone()
     }
 
+    pub(crate) fn set_lagging(&self, tasks: BTreeSet<TaskId>) {
+        *self.lagging.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+    }
+
+    /// The tasks with records that wait to be taken, as the polling thread last saw them.
+    #[must_use]
+    pub fn lagging(&self) -> BTreeSet<TaskId> {
+        self.lagging.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The halted tasks.
     #[must_use]
     pub fn halts(&self) -> Vec<Halt> {
@@ -156,6 +189,9 @@ impl Status {
     /// Notes that the group has taken this instance in, or thrown it out.
     pub fn set_member(&self, is_member: bool) {
         self.is_member.store(is_member, Ordering::Relaxed);
+        if is_member {
+            self.obstacles.report(ObstacleKind::NotAdmitted, SOURCE, Vec::new());
+        }
     }
 
     /// Whether the group has taken this instance in, though it may have given it nothing.

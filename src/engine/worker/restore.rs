@@ -198,7 +198,7 @@ impl Restores {
         let from = match checkpoint_stands(checkpoint.as_ref(), &kept.log_ids, bounds.start, bounds.end, is_old) {
             Stands::From(from) => from,
             Stands::Rebuild(reason) => {
-                tracing::warn!(store = %kept.cache.spec().name, partition = %kept.changelog, reason, "the store is rebuilt from its whole changelog");
+                tracing::warn!(store = %kept.cache.spec().name, partition = %kept.changelog, reason, "the store is rebuilt by itself, from its whole changelog");
                 kept.cache.clear()?;
                 bounds.start
             }
@@ -306,12 +306,13 @@ fn kept_of<'a>(desk: &'a mut Desk, restore: &Restore) -> Option<&'a mut Kept> {
     keyed.kept.get_mut(restore.store)
 }
 
-/// Warns when a restore has come no further for long.
+/// Notes whether a restore has come further.
 fn note_restore(desk: &mut Desk, id: TaskId, restore: &Restore, has_moved: bool) {
     let now = desk.wiring.clock.elapsed();
     let Some(task) = desk.tasks.get_mut(&id) else { return };
     if has_moved {
         task.waiting.end();
+        task.inputs.iter().for_each(|input| desk.wiring.status.waits.forget(&input.source.to_string()));
         return;
     }
     let (position, end, store) = (restore.position, restore.end, &restore.status.store);
@@ -320,7 +321,9 @@ fn note_restore(desk: &mut Desk, id: TaskId, restore: &Restore, has_moved: bool)
          transaction is open there, which ends by its timeout or hangs (KAFKA-20734): `kafka-transactions.sh find-hanging` \
          names it, `abort` ends it"
     ));
-    task.waiting.note_failed_step(now, id, task.state().label(), &fault);
+    task.waiting.failed(now);
+    let lead = task.inputs.first();
+    lead.into_iter().for_each(|input| desk.wiring.status.waits.failed(&input.source, &fault));
 }
 
 /// Every store is whole, and with them the clock.

@@ -111,10 +111,11 @@ impl Desk {
         let now = self.wiring.clock.elapsed();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if !task.waiting.has_begun() {
-            tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait");
+            tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait, and it is tried again");
         }
-        task.waiting.note_failed_step(now, id, task.state().label(), fault);
+        task.waiting.failed(now);
         for input in &mut task.inputs {
+            self.wiring.status.waits.failed(&input.source, fault);
             input.blocked_until = now + UNREAD_PAUSE;
         }
     }

@@ -1,17 +1,13 @@
 //! Failures that the client reports: some end the member, some go to the listener, some are only logged.
 
 use crate::adapters::kafka::consumer::KafkaSource;
-use crate::adapters::kafka::fault::{self, by_code_of};
+use crate::adapters::kafka::fault::by_code_of;
 use crate::adapters::kafka::ffi::Failure;
 use crate::adapters::kafka::is_repetition;
 use crate::adapters::kafka::rights::{Operation, Right};
 use crate::ports::fault::Fault;
 use crate::ports::source::Listener;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use std::time::Duration;
-
-/// The interval between warnings that the group does not let this member join.
-const TELL_REFUSAL: Duration = Duration::from_secs(30);
 
 impl KafkaSource {
     pub(super) fn failed(&mut self, failure: &Failure, listener: &mut dyn Listener) -> Result<(), Fault> {
@@ -46,7 +42,7 @@ impl KafkaSource {
                 if is_repetition(&code.to_string()) {
                     tracing::debug!("group {}: {code}: {text}", self.group.name());
                 } else {
-                    tracing::warn!("group {}: {code}: {text}", self.group.name());
+                    tracing::warn!("group {}: {code}: {text}; the client tries again", self.group.name());
                 }
                 Ok(())
             }
@@ -56,15 +52,8 @@ impl KafkaSource {
                  group.min.session.timeout.ms and its group.max.session.timeout.ms",
                 self.group.name()
             ))),
-            (Code::InconsistentGroupProtocol, None) => {
-                self.refused(
-                    "a member of this group id speaks another protocol than cooperative-sticky: end what uses the id beside \
-                     this pipeline, or give the pipeline another name",
-                );
-                Ok(())
-            }
-            (Code::GroupMaxSizeReached, None) => {
-                self.refused("it has as many members as the broker's group.max.size allows: raise that, or run fewer");
+            (Code::InconsistentGroupProtocol | Code::GroupMaxSizeReached, None) => {
+                self.refused(*code, listener);
                 Ok(())
             }
             (code, Some((topic, partition, _))) => {
@@ -75,14 +64,6 @@ impl KafkaSource {
                 let needs = [Right::group(Operation::Read, self.group.name())];
                 Err(by_code_of(*code, &format!("group {}: {text}", self.group.name()), &needs))
             }
-        }
-    }
-
-    /// The group does not let this member join, for a cause that does not go by itself.
-    fn refused(&mut self, why: &str) {
-        if fault::left(self.tell_refusal_at).is_zero() {
-            self.tell_refusal_at = fault::deadline(TELL_REFUSAL);
-            tracing::warn!("group {}: this instance is not let in: {why}", self.group.name());
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod deaf;
 mod failures;
+mod obstacles;
 mod rebalance;
 mod seek;
 mod step;
@@ -20,6 +21,7 @@ use crate::adapters::kafka::ffi::{Event, Fetched, Queue};
 use crate::adapters::kafka::group::KafkaGroup;
 use crate::adapters::kafka::partitions::{first_error, list};
 use crate::adapters::kafka::settings::{GroupProtocol, KafkaSettings};
+use crate::adapters::kafka::sight::Sight;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -56,7 +58,7 @@ pub struct KafkaSource {
     epoch_check_at: Instant,
     heartbeat: Duration,
     wake_at: Instant,
-    tell_refusal_at: Instant,
+    sight: Sight,
     is_closed: bool,
 }
 
@@ -98,7 +100,7 @@ impl KafkaSource {
             epoch_check_at: fault::deadline(EPOCH_CHECK_INTERVAL),
             heartbeat: settings.heartbeat(),
             wake_at: fault::deadline(settings.heartbeat()),
-            tell_refusal_at: fault::deadline(Duration::ZERO),
+            sight: Sight::new(&settings.bootstrap_servers),
             is_closed: false,
         })
     }
@@ -118,6 +120,10 @@ impl KafkaSource {
             Step::Assign(partitions) => self.assign(&partitions, listener),
             Step::Revoke(partitions) => self.revoke(&partitions, listener),
             Step::Failed(failure) => self.failed(&failure, listener),
+            Step::Measured(found) => {
+                self.measured(&found, listener);
+                Ok(())
+            }
         }
     }
 
@@ -131,7 +137,10 @@ impl KafkaSource {
         while !self.assigned.is_empty() && !fault::left(until).is_zero() {
             let Some(step) = self.step(Duration::from_millis(20), &mut Deaf) else { continue };
             if let Err(fault) = self.act(step, listener) {
-                tracing::warn!("group {}: while leaving: {fault}", self.group.name());
+                tracing::warn!(
+                    "group {}: while leaving: {fault}; the end of its session takes its partitions from it by itself",
+                    self.group.name()
+                );
             }
         }
         failpoint!(K16);

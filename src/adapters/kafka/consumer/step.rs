@@ -2,6 +2,7 @@
 
 use crate::adapters::kafka::ffi::{Event, Failure};
 use crate::adapters::kafka::log_line;
+use crate::adapters::kafka::statistics::Statistics;
 
 /// The action that one event asks for, once the event is no longer borrowed.
 pub(super) enum Step {
@@ -10,6 +11,7 @@ pub(super) enum Step {
     Assign(Vec<(String, i32)>),
     Revoke(Vec<(String, i32)>),
     Failed(Failure),
+    Measured(Statistics),
 }
 
 impl Step {
@@ -19,6 +21,7 @@ impl Step {
             Event::Assign(partitions) => Self::Assign(partitions),
             Event::Revoke(partitions) => Self::Revoke(partitions),
             Event::Failure(failure) => Self::Failed(failure),
+            Event::Statistics(json) => Self::Measured(Statistics::read(json)),
             Event::Line(level, facility, line) => {
                 log_line(level, facility, line);
                 Self::Nothing

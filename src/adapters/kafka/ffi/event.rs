@@ -30,6 +30,8 @@ pub(in crate::adapters::kafka) enum Event<'a> {
     Failure(Failure),
     /// A line of the client's log: level (7 is debug), facility, text.
     Line(i32, &'a str, &'a str),
+    /// The client's statistics, as JSON.
+    Statistics(&'a [u8]),
     /// The end of a plain commit.
     Committed(Code, Vec<(String, i32, Code)>),
     /// Nothing for us.
@@ -89,6 +91,7 @@ impl Owned {
                     let line = std::str::from_utf8(text(line)).unwrap_or("?");
                     Event::Line(level, facility.trim(), line.trim())
                 }
+                sys::RD_KAFKA_EVENT_STATS => Event::Statistics(text(sys::rd_kafka_event_stats(event))),
                 sys::RD_KAFKA_EVENT_OFFSET_COMMIT => Event::Committed(
                     sys::rd_kafka_event_error(event).into(),
                     elements(sys::rd_kafka_event_topic_partition_list(event)),

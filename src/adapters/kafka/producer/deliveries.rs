@@ -1,12 +1,14 @@
 //! Deliveries of a producer, as the thread that serves its events has seen them.
 
-use crate::adapters::kafka::log_line;
+use crate::adapters::kafka::statistics::{SLOW_FOR, Statistics};
+use crate::adapters::kafka::{fault, log_line};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// The results seen by the thread that serves the producer's events.
 #[derive(Default)]
@@ -22,11 +24,18 @@ pub(super) struct Seen {
     pub(super) error: Option<String>,
     /// One past the last offset of each tracked partition; the opaque of a tracked message is its place here plus one.
     pub(super) ends: Vec<i64>,
+    /// How long it is believed that brokers hold this producer back.
+    slow_until: Option<Instant>,
 }
 
 impl Deliveries {
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Seen) -> R) -> R {
         act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether brokers hold this producer back.
+    pub(super) fn is_slowed(&self) -> bool {
+        self.with(|seen| seen.slow_until.is_some_and(|until| !fault::left(until).is_zero()))
     }
 
     /// The first delivery that failed since the last call.
@@ -45,6 +54,13 @@ impl ClientContext for Deliveries {
         self.with(|seen| {
             seen.error.get_or_insert_with(|| format!("{error}: {reason}"));
         });
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        let is_slowed = !Statistics::read(json).slowing().is_empty();
+        if is_slowed {
+            self.with(|seen| seen.slow_until = Some(fault::deadline(SLOW_FOR)));
+        }
     }
 }
 

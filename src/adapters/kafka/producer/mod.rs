@@ -24,12 +24,14 @@ use crate::adapters::kafka::group::offsets;
 use crate::adapters::kafka::producer::deliveries::code_of;
 use crate::adapters::kafka::rights::{Operation, Right, lacking};
 use crate::adapters::kafka::settings::KafkaSettings;
+use crate::adapters::kafka::sight::quota;
 use crate::adapters::kafka::taint::TaintWatch;
 use crate::adapters::kafka::{admin, log_line};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
+use crate::ports::obstacle::Reason;
 use crate::ports::sink::{Message, Sink};
 use crate::ports::source::{Committed, Membership};
 use rdkafka::config::RDKafkaLogLevel;
@@ -382,6 +384,12 @@ impl Sink for KafkaSink {
 
     fn transactional_id(&self) -> &str {
         &self.transactional_id
+    }
+
+    fn throttled(&self) -> Option<Reason> {
+        let is_slowed = self.live.as_ref()?.producer.client().context().is_slowed();
+        is_slowed
+            .then(|| quota("producer_byte_rate (or request_percentage)", "messages", &self.settings.bootstrap_servers))
     }
 
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {

@@ -9,7 +9,7 @@ use crate::engine::state::stores::{Access, Keyed, Trouble};
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::log::open_batch::OpenBatch;
-use crate::engine::worker::log::tally::{InPlace, Looks};
+use crate::engine::worker::log::tally::{Decisions, InPlace, Looks};
 use crate::engine::worker::rows::record::RECORD_BYTES;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, Stepped};
@@ -43,6 +43,7 @@ pub(super) struct Terms<'a> {
     pub(super) hand: &'a Hand,
     pub(super) in_place: InPlace,
     pub(super) looks: Looks,
+    pub(super) decisions: Decisions,
 }
 
 /// The place of one record.

@@ -10,7 +10,7 @@ use crate::engine::worker::enough::Enough;
 use crate::engine::worker::log::LogLane;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms, Verdict};
-use crate::engine::worker::log::tally::{InPlace, Looks};
+use crate::engine::worker::log::tally::{Decisions, InPlace, Looks};
 use crate::engine::worker::wiring::Wiring;
 use crate::flow::record::NextOffset;
 use crate::flow::topology::StepKind;
@@ -48,6 +48,7 @@ impl LogLane {
             hand,
             in_place: InPlace::default(),
             looks: Looks::default(),
+            decisions: Decisions::default(),
         };
         let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
@@ -84,6 +85,7 @@ impl LogLane {
         }
         terms.in_place.report(&status.declared);
         terms.looks.report(&status.undeclared);
+        terms.decisions.report(&status.streams);
         if decided > 0 {
             task.queued.fetch_sub(decided, Ordering::AcqRel);
             self.open.since.get_or_insert(elapsed);
@@ -142,6 +144,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     let (from, to) = (input.next_offset, record.offset.next());
     note_part(open, *id, *assignment, input, marks.get(number), from, to);
     open.counts += counts;
+    terms.decisions.note(&input.source.topic, counts);
     open.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     input.next_offset = to;
     input.attempts = 0;

@@ -1,9 +1,10 @@
 //! The tally of a slice: records counted by topic and place until the status gets them.
 
-use crate::engine::status::{Declarations, Looked, Undeclared};
+use crate::engine::status::{Declarations, Looked, Streams, Undeclared};
 use crate::flow::key::crc32_partition_for;
 use crate::flow::partitioning::KeyHash;
 use crate::flow::record::{Partition, Record, TopicName};
+use crate::ports::rows::Counts;
 use std::cell::RefCell;
 
 /// Records that lay where their source declares, counted by topic until the end of the slice, because the status is
@@ -54,6 +55,27 @@ impl Looks {
     pub(super) fn report(self, undeclared: &Undeclared) {
         for (topic, looked) in self.0.into_inner() {
             undeclared.looked(&topic, looked);
+        }
+    }
+}
+
+/// Decided records by source topic, counted in the same way.
+#[derive(Default)]
+pub(super) struct Decisions(RefCell<Vec<(TopicName, Counts)>>);
+
+impl Decisions {
+    pub(super) fn note(&self, topic: &TopicName, counts: Counts) {
+        let mut counted = self.0.borrow_mut();
+        if let Some((_, sum)) = counted.iter_mut().find(|(other, _)| other == topic) {
+            *sum += counts;
+        } else {
+            counted.push((topic.clone(), counts));
+        }
+    }
+
+    pub(super) fn report(self, streams: &Streams) {
+        for (topic, counts) in self.0.into_inner() {
+            streams.decided(&topic, counts);
         }
     }
 }

@@ -32,6 +32,7 @@ impl RowsLane {
         let mut misplaced = Vec::new();
         for advance in advances {
             desk.wiring.status.count(advance.reached.counts);
+            desk.wiring.status.streams.decided(&advance.source.topic, advance.reached.counts);
             desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state() == State::Running;

@@ -139,6 +139,7 @@ impl RowsLane {
             return;
         };
         let failures = set_aside.failures;
+        desk.wiring.status.waits.failed(&input.source, fault);
         input.set_aside = Some(set_aside);
         input.blocked_until = now + pause_of(failures, took);
         if failures.is_power_of_two() {
@@ -171,7 +172,7 @@ fn is_stateful(desk: &Desk, task: TaskId) -> bool {
     desk.tasks.get(&task).is_some_and(|task| task.sub_topology.is_stateful())
 }
 
-fn input_of(desk: &Desk, task: TaskId, number: usize) -> Option<&Input> {
+pub(super) fn input_of(desk: &Desk, task: TaskId, number: usize) -> Option<&Input> {
     desk.tasks.get(&task)?.inputs.get(number)
 }
 
@@ -229,6 +230,7 @@ pub(crate) fn hold(desk: &mut Desk, db: &mut Database, fault: &Fault, wanted: &[
         let Some(task) = desk.tasks.get_mut(task) else { continue };
         let Some(input) = task.inputs.get_mut(*input) else { continue };
         tracing::warn!(partition = %input.source, error = %fault, "a row is locked by another program; its partition waits, the others go on");
+        desk.wiring.status.waits.failed(&input.source, fault);
         input.held = Some(Held { table: *table, key: key.clone(), looks: 0 });
         input.blocked_until = until;
         is_held = true;
@@ -253,6 +255,7 @@ pub(crate) fn look_at_held(desk: &mut Desk, db: &mut Database) {
         let Some(held) = input.held.as_mut().filter(|_| input.blocked_until <= now) else { continue };
         if !locked.get(&held.table).is_some_and(|locked| locked.contains(&held.key)) {
             input.held = None;
+            desk.wiring.status.waits.forget(&input.source.to_string());
             continue;
         }
         held.looks += 1;

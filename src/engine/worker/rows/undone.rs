@@ -6,7 +6,7 @@ use crate::engine::status::Counter;
 use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::draw::Draw;
-use crate::engine::worker::rows::draw::hold;
+use crate::engine::worker::rows::draw::{hold, input_of};
 use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::{Advance, Undone};
 use crate::engine::worker::rows::terms::StoreTrouble;
@@ -105,6 +105,9 @@ impl RowsLane {
             Consequence::Again | Consequence::Halt(_) | Consequence::AskBounds | Consequence::AwaitRevoke => {
                 desk.wiring.status.add(Counter::DatabaseRetries, 1);
                 db.back_off(&*desk.wiring.clock, &fault);
+                for input in draws.iter().filter_map(|draw| input_of(desk, draw.task, draw.input)) {
+                    desk.wiring.status.waits.failed(&input.source, &fault);
+                }
             }
         }
         Ok(())

@@ -24,13 +24,14 @@ impl Desk {
         }
     }
 
-    /// Notes that a step of the task failed, and warns when that has lasted.
+    /// Notes that a step of the task failed.
     pub(crate) fn note_failed_step(&mut self, id: TaskId, fault: &Fault) {
         let now = self.wiring.clock.elapsed();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         tracing::debug!(task = ?id, state = task.state().label(), error = %fault, "a takeover step is tried again");
         if !task.patience.has_begun() {
-            task.waiting.note_failed_step(now, id, task.state().label(), fault);
+            task.waiting.failed(now);
+            task.inputs.iter().for_each(|input| self.wiring.status.waits.failed(&input.source, fault));
         }
     }
 
