@@ -144,11 +144,15 @@ impl Upkeep {
                 let waiting: Vec<_> = self.settings.waiting().into_iter().collect();
                 if !waiting.is_empty() {
                     let names = waiting.join(", ");
-                    tracing::warn!("changed in the settings file, and in force from the next start on: {names}");
+                    tracing::warn!(
+                        "changed in the settings file, and in force from the next start on (restart for it): {names}"
+                    );
                 }
             }
             Err(problems) => {
-                tracing::error!("the changed settings file is wrong; the thresholds stay as they are\n{problems}");
+                tracing::error!(
+                    "the changed settings file is wrong: the thresholds stay as they are; mend what follows, and it is read again\n{problems}"
+                );
             }
         }
     }

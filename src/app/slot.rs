@@ -168,7 +168,10 @@ impl Lease {
         let slot = if schema.renew_slot(slot, &self.owner, LEASE)? {
             slot
         } else if self.is_set {
-            tracing::warn!(slot, "the lease of this slot, which the settings name, went to another instance");
+            tracing::warn!(
+                slot,
+                "the lease of this slot, which the settings name, went to another instance; most likely two instances have the same `instance.slot`"
+            );
             slot
         } else {
             let other = schema.lease_slot(&self.owner, None, LEASE)?;

@@ -1,7 +1,6 @@
 //! The life of a process: its start, the lines that it writes, the signals that end it.
 
-use crate::rig::{Feed, Instance, World, until};
-use std::collections::BTreeMap;
+use crate::rig::{Feed, Instance, World, until, worst_line};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -22,29 +21,6 @@ fn ask(address: &str, path: &str) -> String {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     stream.read_to_string(&mut answer).unwrap();
     answer
-}
-
-/// A line without its numbers, but for those of partitions: of twelve partitions each may say the same.
-fn without_numbers(line: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for word in line.split(' ') {
-        let is_partition = words.last().is_some_and(|before| before.ends_with("partition"))
-            || ["readings-", "corrections-"].iter().any(|topic| word.contains(topic));
-        let plain: String = word.chars().filter(|c| is_partition || !c.is_ascii_digit()).collect();
-        words.push(plain);
-    }
-    words.join(" ")
-}
-
-/// The line that stands most often in one minute of the log, and how often. Lines that differ in numbers are one.
-fn worst_line(log: &str) -> (String, usize) {
-    let mut minutes: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for line in log.lines().filter(|line| line.contains("Z ")) {
-        let (at, text) = line.split_once("Z ").unwrap();
-        let minute: String = at.chars().take("2026-11-29T10:00".len()).collect();
-        *minutes.entry((minute, without_numbers(text))).or_default() += 1;
-    }
-    minutes.into_iter().map(|((_, text), count)| (text, count)).max_by_key(|(_, count)| *count).unwrap_or_default()
 }
 
 fn started(world: &World, name: &str) -> (Instance, String) {

@@ -87,7 +87,7 @@ pub(super) fn wait_for(
                 tracing::warn!(
                     waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
                     missing,
-                    "a revoke did not finish in time; the next owner publishes the rest"
+                    "a revoke did not finish in time, since a worker waits for a server or for the pipeline's own code; the next owner publishes the rest"
                 );
                 return false;
             }

@@ -67,7 +67,7 @@ impl Declarations {
         self.with(&source.topic, |found| {
             found.checked += 1;
             let found = found.violations.entry(source.partition).or_insert_with(|| {
-                tracing::warn!(partition = %source, offset = offset.0, expected_partition = expected, "a record lies in another partition than its source declares");
+                tracing::warn!(partition = %source, offset = offset.0, expected_partition = expected, "a record lies in another partition than its source declares; most likely its producer has another partitioner: mend it, or declare the source as it is (`OnViolation`)");
                 Violations { count: 0, first_offset: offset.0, expected_partition: expected }
             });
             found.count += 1;

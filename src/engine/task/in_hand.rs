@@ -67,7 +67,7 @@ fn warn_of(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
             offset,
             deaths,
             deaths_max,
-            "a process died while the pipeline's code had this record in hand; it is decided with no other one in hand"
+            "a process died while the pipeline's code had this record in hand; it is decided again, with no other one in hand"
         );
     } else {
         tracing::error!(

@@ -71,7 +71,7 @@ impl Executor {
         if self.desk.tasks.get(&id).is_none_or(|task| !task.state().is_deciding()) {
             return Ok(());
         }
-        tracing::warn!(task = ?id, error = message, "an input cannot be read on; the log's bounds decide what becomes of it");
+        tracing::warn!(task = ?id, error = message, "an input cannot be read on; it is begun again, and the log's bounds decide what becomes of it");
         // The decided records go out first: their inputs can perhaps not be read again.
         self.log.hand_over(&mut self.desk)?;
         self.carry_out()?;

@@ -143,11 +143,5 @@ impl Drop for Instance {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Whatever a test is about: no code of ours panics. Of a pipeline's own code that is expected.
-        if !std::thread::panicking() {
-            let log = self.log();
-            let is_ours = |line: &&str| line.contains("panicked at src/") || line.contains("panicked at /");
-            assert_eq!(log.lines().find(is_ours), None, "{} panicked", self.name);
-        }
     }
 }

@@ -9,6 +9,7 @@ mod feed;
 mod frame;
 mod instance;
 mod judge;
+mod lines;
 mod load;
 #[cfg(feature = "failpoints")]
 mod message;
@@ -33,6 +34,7 @@ pub use feed::Feed;
 pub use frame::Request;
 pub use instance::Instance;
 pub use judge::Audit;
+pub use lines::worst_line;
 pub use load::Load;
 #[cfg(feature = "failpoints")]
 pub use message::Exchange;

@@ -37,7 +37,9 @@ impl KafkaSource {
                 listener.assigned(&tasks, membership);
             }
             // Fallen out of the group since the event was made; the client will report the loss.
-            Err(reason) => tracing::warn!("assignment without membership is not told: {reason}"),
+            Err(reason) => {
+                tracing::warn!("assignment without membership is passed over, and the group assigns again: {reason}")
+            }
         }
         Ok(())
     }

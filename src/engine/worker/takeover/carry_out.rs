@@ -270,7 +270,7 @@ pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Res
         missing = others;
         let others: i64 = reached.iter().filter(|(other, _)| *other != source).map(|(_, at)| at.0).sum();
         own.retain(|row| !is_overtaken(row, others));
-        tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired; publishing the messages that its topics lack");
+        tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired, most likely since `offsets.retention.minutes` is shorter than the pause; the messages that its topics lack are published");
         publish(desk, id, &source, range, own, remainder);
     }
     Ok(())
@@ -291,7 +291,7 @@ fn skip_gap_of_rows(
     let (from, epoch) = (position.next_offset, position.epoch);
     let published = k.unwrap_or(position.published);
     let rows = decided(&mut *db.rows, source, published, from)?;
-    tracing::error!(partition = %source, from = from.0, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
+    tracing::error!(partition = %source, from = from.0, to = to.0, "inputs were deleted before they were read, most likely since `retention.ms` is shorter than the pause; skipped by pipeline.on_data_loss");
     db.rows.begin()?;
     let moved = Move { source: source.clone(), epoch, from, to, published, counts: Counts::default() };
     let matched = db.rows.advance(std::slice::from_ref(&moved))?;
@@ -328,7 +328,7 @@ fn skip_gap(
     match desk.tasks.get(&id).map(Task::commit) {
         None => Ok(true),
         Some(CommitKind::Log) => {
-            tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read; skipped by pipeline.on_data_loss");
+            tracing::error!(partition = %source, to = to.0, "inputs were deleted before they were read, most likely since `retention.ms` is shorter than the pause; skipped by pipeline.on_data_loss");
             set_position(desk, id, source, to, None);
             publish(desk, id, source, (to, to), Vec::new(), remainder);
             Ok(true)

@@ -111,7 +111,7 @@ fn adopt(claims: &mut [Claim], claimed: &[Claimed]) -> bool {
     let mut is_any = false;
     for (claim, claimed) in claims.iter_mut().zip(claimed) {
         if let Claimed::Stale { generation } = claimed {
-            tracing::warn!(partition = %claim.source, found = generation, ours = claim.generation, "the group counts its generations anew; claiming over the last one");
+            tracing::warn!(partition = %claim.source, found = generation, ours = claim.generation, "the group counts its generations anew, most likely since it was deleted; the last claim is passed over by itself");
             claim.adopts = Some(*generation);
             is_any = true;
         }
