@@ -13,6 +13,7 @@ use crate::engine::audit::comparison::{
     Absence, Compared, Comparison, Misplaced, Origin, Standing, misplaced, origin_of,
 };
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
+use crate::flow::table::TableSpec;
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::history::{RowHistory, TopicHistory};
@@ -320,10 +321,9 @@ fn compare_versions(
     report: &mut AuditReport,
 ) -> Result<(), Fault> {
     let mut sum = Some(0_i64);
-    let mut tables: Vec<_> = topology.sub_topologies().iter().filter_map(|sub| Some(&sub.table()?.table)).collect();
-    tables.dedup();
-    for table in tables {
-        sum = sum.zip(rows.version_sum(table)?).map(|(sum, more)| sum.saturating_add(more));
+    // Each once, whatever steps share it.
+    for TableSpec { table, .. } in topology.tables() {
+        sum = sum.zip(rows.version_sum(&table)?).map(|(sum, more)| sum.saturating_add(more));
     }
     let numbers = |all: &[(TopicPartition, Position, Counts)]| -> Vec<(i64, Counts)> {
         all.iter().map(|(_, position, counts)| (position.next_offset.0, *counts)).collect()
@@ -347,6 +347,7 @@ mod tests {
     use crate::engine::outbound::message::{headers_of, id_of};
     use crate::flow::record::{Header, Offset, Partition};
     use crate::flow::table::Table;
+    use crate::flow::{Algorithm, Context, Reject};
     use crate::pipelines::scoring;
     use crate::ports::history::Found;
     use crate::ports::rows::OutboxRow;
@@ -537,5 +538,36 @@ mod tests {
             let report = audit(&scoring::topology(), &mut Resting(sum, counts), &mut Published { end: 0 }).unwrap();
             assert_eq!((report.contradictions.is_empty(), report.row_versions), (is_clean, Some(sum)), "{report:?}");
         }
+    }
+
+    /// Counts the records of its source in a row.
+    struct Count;
+
+    #[derive(serde::Serialize, serde::Deserialize, Default)]
+    struct Counted {
+        count: i64,
+    }
+
+    impl Algorithm for Count {
+        type Event = i64;
+        type Row = Counted;
+        type Notices = Option<i64>;
+
+        fn apply(&self, _: i64, row: &mut Counted, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            row.count += 1;
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_table_that_several_steps_share_is_summed_once() {
+        let mut topology = Topology::new(PIPELINE);
+        for (topic, table) in [("x", "a"), ("y", "b"), ("z", "a")] {
+            topology.source(topic).update(table, Count).done();
+        }
+        let mut report = AuditReport::default();
+        let positions = Resting(7, Counts::default()).positions().unwrap();
+        compare_versions(&topology, &mut Resting(7, Counts::default()), &positions, &positions, &mut report).unwrap();
+        assert_eq!(report.row_versions, Some(14));
     }
 }
