@@ -56,6 +56,11 @@ impl Service {
         PostgresSchema::new(&self.settings.database, self.settings.outbox, self.topology.name())
     }
 
+    /// For the base line of the audit.
+    pub(super) fn patient_schema(&self) -> Result<PostgresSchema, Fault> {
+        PostgresSchema::patient(&self.settings.database, self.settings.outbox, self.topology.name())
+    }
+
     /// For questions about slots.
     pub(super) fn brief_schema(&self) -> Result<PostgresSchema, Fault> {
         PostgresSchema::brief(&self.settings.database, self.settings.outbox, self.topology.name())

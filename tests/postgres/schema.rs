@@ -129,17 +129,50 @@ fn the_baseline_may_be_noted_while_the_pipeline_runs_and_table_by_table() {
     of_others("a");
     (0..3).for_each(|_| change("a"));
     change("b");
-    schema.note_baselines(&[a.clone(), b.clone(), a.clone().unversioned()]).unwrap();
+    let with = |table: &Table| (table.clone(), vec!["readings".to_owned()]);
+    schema.note_baselines(&[with(&a), with(&b), with(&a.clone().unversioned())]).unwrap();
     assert_eq!(sum(&[&a, &b]), changes());
     (0..2).for_each(|_| change("b"));
     assert_eq!(sum(&[&a, &b]), changes());
     // A later release has one table more.
     (0..5).for_each(|_| change("c"));
-    schema.note_baselines(&[a.clone(), b.clone(), c.clone()]).unwrap();
+    schema.note_baselines(&[with(&a), with(&b), with(&c)]).unwrap();
     change("c");
     assert_eq!(sum(&[&a, &b, &c]), changes());
     of_others("b");
     assert_eq!(sum(&[&a, &b, &c]), changes() + 7, "another writer shows from then on");
+}
+
+#[test]
+fn an_update_that_was_lost_before_a_table_was_added_shows_afterwards_too() {
+    let Some(fixture) = Fixture::new("added_baseline") else { return };
+    for table in ["a", "b"] {
+        fixture.sql(&format!("CREATE TABLE {{u}}.{table} (id bigint PRIMARY KEY, version bigint NOT NULL)"));
+        fixture.sql(&format!("INSERT INTO {{u}}.{table} VALUES (1, 40), (2, 2)"));
+    }
+    let [a, b] = ["a", "b"].map(|table| Table::new(&format!("added_baseline.{table}")));
+    let (mut schema, mut history, mut rows) = (fixture.schema(), fixture.history(), fixture.rows());
+    fixture.own(&mut rows, 1);
+    let with = |table: &Table, topic: &str| (table.clone(), vec![topic.to_owned()]);
+    fixture.sql("UPDATE {tg}.position SET topic = 'first'");
+    schema.note_baselines(&[with(&a, "first")]).unwrap();
+    let count = |topic: &str| {
+        fixture.sql(&format!("UPDATE {{tg}}.position SET row_changes = row_changes + 1 WHERE topic = '{topic}'"));
+    };
+    let change = |table: &str, topic: &str| {
+        fixture.sql(&format!("UPDATE {{u}}.{table} SET version = version + 1 WHERE id = 1"));
+        count(topic);
+    };
+    (0..3).for_each(|_| change("a", "first"));
+    count("first"); // its update is lost
+    let second = r#"{"topic": "second", "row_changes": 0}"#;
+    let copy = format!("SELECT (jsonb_populate_record(p, '{second}')).* FROM {{tg}}.position AS p");
+    fixture.sql(&format!("INSERT INTO {{tg}}.position {copy}"));
+    (0..2).for_each(|_| change("b", "second"));
+    schema.note_baselines(&[with(&a, "first"), with(&b, "second")]).unwrap();
+    change("b", "second");
+    let sum = history.version_sum(&a).unwrap().unwrap() + history.version_sum(&b).unwrap().unwrap();
+    assert_eq!(sum, fixture.number("SELECT sum(row_changes)::bigint FROM {tg}.position") - 1);
 }
 
 #[test]

@@ -36,8 +36,11 @@ const LOCK_SPACE: i32 = 0x7469_6465;
 /// The time for which a second runner waits for the first: far longer than a migration of empty tables takes.
 const MIGRATION_LOCK_MS: u32 = 60_000;
 
-/// Longest statement of migrations and of sums over a user's whole table.
+/// Longest statement of migrations.
 const LONG_STATEMENT_MS: u32 = 600_000;
+
+/// Longest sum of the versions of a user's table: a day, since it is done once and kept.
+const BASELINE_MS: u32 = 86_400_000;
 
 /// Longest statement about slots. The client waits 5 s longer than the server may take.
 const BRIEF_MS: u32 = 3_000;
@@ -78,6 +81,19 @@ impl PostgresSchema {
         Self::with_limits(settings, outbox, pipeline, limits)
     }
 
+    /// The same for the base line, whose sums read whole tables.
+    ///
+    /// # Errors
+    /// The same as [`PostgresSchema::new`].
+    pub fn patient(settings: &PostgresSettings, outbox: OutboxSettings, pipeline: &str) -> Result<Self, Fault> {
+        let limits = Limits {
+            statement: BASELINE_MS.max(settings.statement_timeout_ms),
+            lock: MIGRATION_LOCK_MS.max(settings.lock_timeout_ms),
+            idle: settings.idle_in_transaction_timeout_ms,
+        };
+        Self::with_limits(settings, outbox, pipeline, limits)
+    }
+
     fn with_limits(
         settings: &PostgresSettings,
         outbox: OutboxSettings,
@@ -100,9 +116,14 @@ impl PostgresSchema {
     ///
     /// # Errors
     /// `Retry` when the database did not answer, or another instance is at it.
-    pub fn note_baselines(&mut self, tables: &[Table]) -> Result<(), Fault> {
-        let versioned: Vec<(&str, &str)> =
-            tables.iter().filter_map(|table| Some((table.name.as_str(), table.version_column.as_deref()?))).collect();
+    ///
+    /// `sources` are the topics of the steps of each table. A table that comes later gets no more of the pipeline's changes
+    /// than its own sources have made: what else is not to be found in the older tables was lost there, and shows.
+    pub fn note_baselines(&mut self, tables: &[(Table, Vec<String>)]) -> Result<(), Fault> {
+        let versioned: Vec<(&str, &str)> = tables
+            .iter()
+            .filter_map(|(table, _)| Some((table.name.as_str(), table.version_column.as_deref()?)))
+            .collect();
         let names: Vec<&str> = versioned.iter().map(|(name, _)| *name).collect();
         for (name, version) in &versioned {
             statements::version_sum(name, version).map_err(Fault::fatal)?;
@@ -126,7 +147,9 @@ impl PostgresSchema {
             }
             let note = statements::baselines(&schema, &missing, &noted).map_err(sqlx::Error::Protocol)?;
             let [missing, noted] = [missing, noted].map(|all| all.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-            let note = sqlx::query(note.sql()).bind(pipeline).bind(missing).bind(noted);
+            let is_missing = |(table, _): &&(Table, Vec<String>)| missing.contains(&table.name.as_str());
+            let sources: Vec<&String> = tables.iter().filter(is_missing).flat_map(|(_, sources)| sources).collect();
+            let note = sqlx::query(note.sql()).bind(pipeline).bind(missing.clone()).bind(noted).bind(sources);
             note.persistent(false).execute(c).await.map(drop)
         })
     }
@@ -266,7 +289,7 @@ impl Schema for PostgresSchema {
     }
 
     fn note_baseline(&mut self, table: &Table) -> Result<(), Fault> {
-        self.note_baselines(std::slice::from_ref(table))
+        self.note_baselines(&[(table.clone(), Vec::new())])
     }
 
     fn maintain(&mut self) -> Result<Maintained, Fault> {

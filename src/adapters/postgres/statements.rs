@@ -282,7 +282,8 @@ pub(super) fn version_sum(table: &str, version: &str) -> Result<Statement, Strin
 
 /// Notes base lines: `$1` is the pipeline, `$2` the names of the tables `missing`, `$3` those of the tables `noted`; each comes
 /// with its version column. One statement sees one moment: what the pipeline has added by then and no noted table has is the
-/// first one's.
+/// first one's, and where others are noted no more than the positions of the sources `$4` have made: a change that is lost in an
+/// older table is no change of a new one.
 ///
 /// # Errors
 /// A sentence: a name is illegal.
@@ -292,11 +293,14 @@ pub(super) fn baselines(schema: &Name, missing: &[(&str, &str)], noted: &[(&str,
     };
     let (missing, noted) = (sums(missing)?, sums(noted)?);
     let known = if noted.is_empty() { "0".into() } else { noted.join(" + ") };
+    // Of a first table every change is, whatever steps there were.
+    let own = if noted.is_empty() { "true" } else { "topic = ANY($4)" };
     let text = format!(
         "INSERT INTO {{schema}}.baseline (pipeline, table_name, version_sum) \
-         SELECT $1, m.name, m.total - CASE WHEN m.place = 1 THEN \
+         SELECT $1, m.name, m.total - CASE WHEN m.place = 1 THEN least(\
+         (SELECT coalesce(sum(row_changes) FILTER (WHERE {own}), 0)::bigint FROM {{schema}}.position WHERE pipeline = $1), \
          (SELECT coalesce(sum(row_changes), 0)::bigint FROM {{schema}}.position WHERE pipeline = $1) - ({known}) \
-         + (SELECT coalesce(sum(version_sum), 0)::bigint FROM {{schema}}.baseline WHERE pipeline = $1 AND table_name = ANY($3)) \
+         + (SELECT coalesce(sum(version_sum), 0)::bigint FROM {{schema}}.baseline WHERE pipeline = $1 AND table_name = ANY($3))) \
          ELSE 0 END FROM unnest($2::text[], ARRAY[{}]::bigint[]) WITH ORDINALITY AS m(name, total, place) \
          ON CONFLICT DO NOTHING",
         missing.join(", ")
