@@ -9,6 +9,7 @@
 //! (docs/traps.md#ddl-queues-everybody).
 
 use super::connection::Server;
+use super::rights::ACT_AS;
 use super::statements::{self, Name};
 use crate::flow::record::Timestamp;
 use crate::ports::failpoint::failpoint;
@@ -172,7 +173,7 @@ fn create(server: &mut Server, parent: Parent, range: &Range<i64>) -> Result<Cre
     // Its partitions stay the owner's: a migration that alters the parent alters them too.
     let become_owner = server.statement(&format!(
         "SELECT set_config('role', pg_get_userbyid(relowner)::text, true) FROM pg_class \
-         WHERE oid = '{{schema}}.{table}'::regclass AND pg_has_role(relowner, 'MEMBER')"
+         WHERE oid = '{{schema}}.{table}'::regclass AND pg_has_role(relowner, {ACT_AS})"
     ));
     let outcome = server.transaction("create a partition", async |c| {
         sqlx::raw_sql(DDL_LOCK_TIMEOUT).execute(&mut *c).await?;

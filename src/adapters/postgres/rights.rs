@@ -12,6 +12,10 @@ const WANTED: &str = "('migration', false, '{SELECT}'), ('position', false, '{SE
      ('outbox', true, '{SELECT,INSERT,UPDATE,DELETE}'), ('verdict', true, '{SELECT,INSERT,DELETE}'), \
      ('baseline', false, '{SELECT,INSERT}'), ('slot', false, '{SELECT,INSERT,UPDATE,DELETE}')";
 
+/// The right to act as a role: PostgreSQL 16 grants membership without it (`WITH SET FALSE`), and knows it by a name of its own.
+pub(super) const ACT_AS: &str =
+    "CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END";
+
 /// What our role lacks of one table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Lack {
@@ -26,7 +30,8 @@ struct Lack {
 pub(super) fn check(server: &mut Server) -> Result<(), Fault> {
     let schema = server.schema.to_string();
     let ask = server.statement(&format!(
-        "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text, w.is_to_be_owned AND NOT pg_has_role(c.relowner, 'USAGE'), \
+        "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text, w.is_to_be_owned AND NOT \
+         (pg_has_role(c.relowner, 'USAGE') AND pg_has_role(c.relowner, {ACT_AS})), \
          ARRAY(SELECT r FROM unnest(w.rights) AS r WHERE NOT has_table_privilege(c.oid, r)) \
          FROM (VALUES {WANTED}) AS v(name, is_to_be_owned, listed) \
          CROSS JOIN LATERAL (SELECT v.name, v.is_to_be_owned, v.listed::text[] AS rights) AS w \
@@ -59,8 +64,8 @@ fn sentence(role: &str, schema: &str, may_create: bool, lacks: &[Lack]) -> Optio
         let names: Vec<&str> = owned.iter().map(|lack| lack.table.as_str()).collect();
         told.push(format!(
             "it does not own {}, of which `run` makes and drops partitions: GRANT \"{owner}\" TO \"{role}\", so that it \
-             inherits ownership and every other right (ALTER ROLE \"{role}\" INHERIT where it is a member already), or connect \
-             as {owner}",
+             inherits ownership and every other right (where it is a member already: ALTER ROLE \"{role}\" INHERIT, and from \
+             PostgreSQL 16 on GRANT \"{owner}\" TO \"{role}\" WITH INHERIT TRUE, SET TRUE), or connect as {owner}",
             names.join(" and "),
             owner = lack.owner
         ));
