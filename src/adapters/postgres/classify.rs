@@ -117,9 +117,11 @@ pub(super) fn is_lock_wait(sqlstate: &str, has_holders: bool) -> bool {
 }
 
 /// Whether a COMMIT that was answered with this SQLSTATE may have been carried out all the same: the connection or the
-/// server broke off, which can happen after the commit record was written (a wait for a synchronous standby).
-pub(super) fn leaves_commit_open(sqlstate: &str) -> bool {
-    sqlstate.starts_with("08") || sqlstate.starts_with("57P") || sqlstate == "40003"
+/// server broke off, which can happen after the commit record was written (a wait for a synchronous standby). A rule that says
+/// so speaks before the commit, on a connection that stands: nothing was carried out.
+pub(super) fn leaves_commit_open(sqlstate: &str, routine: Option<&str>) -> bool {
+    let is_of_a_rule = routine.is_some_and(|routine| RULES.contains(&routine));
+    !is_of_a_rule && (sqlstate.starts_with("08") || sqlstate.starts_with("57P") || sqlstate == "40003")
 }
 
 #[cfg(test)]
@@ -156,7 +158,7 @@ mod tests {
             Reconnect => "again, connected anew".into(),
             Corrupt => "halt".into(),
         };
-        let is_open = found == Reconnect || leaves_commit_open(code);
+        let is_open = found == Reconnect || leaves_commit_open(code, None);
         [action, if is_open { "unknown" } else { "not done" }.into()]
     }
 
@@ -225,6 +227,10 @@ mod tests {
         }
         assert_eq!(consequence_at("23514", Some("exec_stmt_raise")), Reject("constraint"));
         assert_eq!(consequence_at("57P01", Some("ProcessInterrupts")), Reconnect, "the server's own word");
+        for code in ["08006", "57P01", "40003"] {
+            assert!(leaves_commit_open(code, None) && leaves_commit_open(code, Some("ProcessInterrupts")), "{code}");
+            assert!(!leaves_commit_open(code, Some("exec_stmt_raise")), "{code}: the connection stands");
+        }
     }
 
     proptest! {

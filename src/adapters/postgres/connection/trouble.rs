@@ -78,7 +78,8 @@ impl Trouble {
     }
 
     pub(super) fn leaves_commit_open(&self) -> bool {
-        self.is_disconnected() || self.sqlstate().is_some_and(classify::leaves_commit_open)
+        let routine = server_error(&self.error).and_then(PgDatabaseError::routine);
+        self.is_disconnected() || self.sqlstate().is_some_and(|code| classify::leaves_commit_open(code, routine))
     }
 
     /// A sentence of names alone: the server's own message and detail may quote the row.
