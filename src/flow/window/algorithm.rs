@@ -125,7 +125,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
                 give_out(window, window.closed_as());
                 window.emitted = window.emitted.saturating_add(1);
                 window.is_changed = false;
-            } else if *emit == Emit::OnUpdate && placed.contains(&number) {
+            } else if *emit == Emit::OnUpdate && placed.binary_search(&number).is_ok() {
                 give_out(window, Pane::Early);
             }
         }

@@ -34,7 +34,7 @@ pub(super) fn prove(desk: &mut Desk, id: TaskId) {
     let Some(assignment) = desk.tasks.get(&id).map(|task| task.assignment) else { return };
     let sources = desk.sources(id);
     if desk.go_on(id, Duration::ZERO, Phase::become_proving) {
-        let _ = desk.wiring.relay.send(ToRelay::Prove { task: id, assignment, sources });
+        desk.wiring.send_to_relay(ToRelay::Prove { task: id, assignment, sources });
     }
 }
 
