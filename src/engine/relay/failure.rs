@@ -57,13 +57,17 @@ impl Relay {
                 Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the committed offsets could not be read yet");
-                    sources.iter().for_each(|source| self.status.waits.unread(source, &fault));
+                    for source in &sources {
+                        self.status.waits.unread(source, &fault);
+                    }
                     tries += 1;
                     self.producers.pause(tries)?;
                 }
             }
         };
-        sources.iter().for_each(|source| self.status.waits.forget(&source.to_string()));
+        for source in &sources {
+            self.status.waits.forget(&source.to_string());
+        }
         // K says that the decided messages are published, not by whom: a successor may have done it, and where its
         // changelog records lie among ours nobody knows. The next transaction reads where the changelogs end.
         publication.ends.clear();

@@ -6,14 +6,17 @@ use crate::ports::obstacle::{Obstacle, ObstacleKind, Reason};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// By kind and finder: subjects and reasons.
+type Found = BTreeMap<(ObstacleKind, String), Vec<(String, Reason)>>;
+
 /// The obstacles that stand now.
 #[derive(Debug, Default)]
 pub struct Obstacles {
-    found: Mutex<BTreeMap<(ObstacleKind, String), Vec<(String, Reason)>>>,
+    found: Mutex<Found>,
 }
 
 impl Obstacles {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ObstacleKind, String), Vec<(String, Reason)>>> {
+    fn lock(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -322,8 +322,9 @@ fn note_restore(desk: &mut Desk, id: TaskId, restore: &Restore, has_moved: bool)
          names it, `abort` ends it"
     ));
     task.waiting.failed(now);
-    let lead = task.inputs.first();
-    lead.into_iter().for_each(|input| desk.wiring.status.waits.failed(&input.source, &fault));
+    if let Some(lead) = task.inputs.first() {
+        desk.wiring.status.waits.failed(&lead.source, &fault);
+    }
 }
 
 /// Every store is whole, and with them the clock.

@@ -75,7 +75,7 @@ fn is_warning(line: &str) -> bool {
 
 /// Whether a warning has both, or needs neither.
 fn is_helpful(line: &str) -> bool {
-    let said = line.splitn(2, "Z ").nth(1).unwrap_or(line);
+    let said = line.split_once("Z ").map_or(line, |(_, said)| said);
     let said = said.split_once(": ").map_or(said, |(_, message)| message); // without the target
     let has = |marks: &[&str]| marks.iter().any(|mark| said.contains(mark));
     EXCEPTIONS.iter().any(|(words, _)| said.contains(words)) || (has(CAUSES) && has(NEXTS))

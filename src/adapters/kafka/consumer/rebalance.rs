@@ -38,7 +38,7 @@ impl KafkaSource {
             }
             // Fallen out of the group since the event was made; the client will report the loss.
             Err(reason) => {
-                tracing::warn!("assignment without membership is passed over, and the group assigns again: {reason}")
+                tracing::warn!("assignment without membership is passed over, and the group assigns again: {reason}");
             }
         }
         Ok(())

@@ -95,7 +95,9 @@ pub(super) fn read_committed(
         Ok(_) => task.patience.end(),
         Err(fault) => {
             task.patience.failed(now);
-            sources.iter().for_each(|source| desk.wiring.status.waits.unread(source, fault));
+            for source in sources {
+                desk.wiring.status.waits.unread(source, fault);
+            }
             task.phase.again_at(next);
             tracing::debug!(task = ?id, error = %fault, "the committed offset is asked for again");
             if let Some(fencer) = desk.wiring.fencer.as_ref().filter(|_| task.patience.is_at_an_end(now)) {
