@@ -5,6 +5,7 @@
 
 pub mod algorithm;
 pub mod codec;
+pub mod column;
 pub mod effect;
 pub mod events;
 pub mod identity;

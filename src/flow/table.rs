@@ -1,7 +1,9 @@
 //! The table that a step reads and writes, and the demands on its columns.
 
+pub use crate::flow::column::ColumnType;
+
+use crate::flow::column::FIELD_TYPES;
 use crate::flow::key::KeyType;
-use std::fmt;
 
 /// The table behind an `update` step.
 ///
@@ -55,54 +57,6 @@ impl Table {
 impl From<&str> for Table {
     fn from(name: &str) -> Self {
         Self::new(name)
-    }
-}
-
-/// The type of a database column, as far as Tidegate distinguishes types.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ColumnType {
-    /// `boolean`
-    Bool,
-    /// `smallint`
-    I16,
-    /// `integer`
-    I32,
-    /// `bigint`
-    I64,
-    /// `real`
-    F32,
-    /// `double precision`
-    F64,
-    /// `text`, `varchar`, `char`
-    Text,
-    /// `bytea`
-    Bytes,
-    /// `uuid`, carried as hyphenated text
-    Uuid,
-    /// `timestamptz`, carried as RFC 3339 text in UTC with microseconds
-    Timestamp,
-    /// `jsonb`, `json`, carried as JSON text
-    Json,
-    /// `numeric`, carried as decimal text
-    Numeric,
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bool => "boolean",
-            Self::I16 => "smallint",
-            Self::I32 => "integer",
-            Self::I64 => "bigint",
-            Self::F32 => "real",
-            Self::F64 => "double precision",
-            Self::Text => "text",
-            Self::Bytes => "bytea",
-            Self::Uuid => "uuid",
-            Self::Timestamp => "timestamptz",
-            Self::Json => "jsonb",
-            Self::Numeric => "numeric",
-        })
     }
 }
 
@@ -206,11 +160,6 @@ impl TableSpec {
 /// The types that a key column can have.
 const KEY_TYPES: &str =
     "a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), or text, varchar, char or an enum (KeyType::Text)";
-
-/// The types that a field can hold.
-const FIELD_TYPES: &str = "a field holds boolean, smallint, integer, bigint, real, double precision, numeric, text, varchar, \
-                           char, an enum, bytea, uuid, timestamptz, json or jsonb; leave the column out of the struct, or \
-                           change its type";
 
 /// The type of a key column that holds such ids.
 const fn column_of(key_type: KeyType) -> ColumnType {

@@ -101,28 +101,10 @@ impl StoredTable {
             if matches!(value, Value::Null) && !column.is_nullable {
                 return Some(format!("null value in column \"{name}\" violates not-null constraint"));
             }
-            if !fits(value, column.column_type) {
+            if !column.column_type.is_none_or(|kind| value.is_of(kind)) {
                 return Some(format!("column \"{name}\" is of type {}, found {value:?}", column.type_name));
             }
         }
         self.check.as_ref().and_then(|check| check(values).err())
-    }
-}
-
-fn fits(value: &Value, kind: Option<ColumnType>) -> bool {
-    let Some(kind) = kind else { return true };
-    match value {
-        Value::Null => true,
-        Value::Bool(_) => kind == ColumnType::Bool,
-        Value::I16(_) => kind == ColumnType::I16,
-        Value::I32(_) => kind == ColumnType::I32,
-        Value::I64(_) => kind == ColumnType::I64,
-        Value::F32(_) => kind == ColumnType::F32,
-        Value::F64(_) => kind == ColumnType::F64,
-        Value::Text(_) => {
-            matches!(kind, ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric)
-        }
-        Value::Bytes(_) => kind == ColumnType::Bytes,
-        Value::Json(_) => kind == ColumnType::Json,
     }
 }

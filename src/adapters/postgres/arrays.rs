@@ -12,20 +12,16 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, Postgres};
 /// An element type: its own oid and that of its array (`pg_type.dat`; oids of built-in types never change).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Element {
-    oid: u32,
-    array_oid: u32,
+    pub(super) oid: u32,
+    pub(super) array_oid: u32,
 }
 
-pub(super) const BOOL: Element = Element { oid: 16, array_oid: 1000 };
 pub(super) const BYTEA: Element = Element { oid: 17, array_oid: 1001 };
 pub(super) const INT8: Element = Element { oid: 20, array_oid: 1016 };
-pub(super) const INT2: Element = Element { oid: 21, array_oid: 1005 };
 pub(super) const INT4: Element = Element { oid: 23, array_oid: 1007 };
 pub(super) const TEXT: Element = Element { oid: 25, array_oid: 1009 };
-pub(super) const FLOAT4: Element = Element { oid: 700, array_oid: 1021 };
 pub(super) const FLOAT8: Element = Element { oid: 701, array_oid: 1022 };
 pub(super) const TIMESTAMPTZ: Element = Element { oid: 1184, array_oid: 1185 };
-pub(super) const UUID: Element = Element { oid: 2950, array_oid: 2951 };
 
 /// Milliseconds from 1970 to 2000-01-01T00:00:00Z, where Postgres counts from.
 const MILLIS_TO_2000: i64 = 946_684_800_000;

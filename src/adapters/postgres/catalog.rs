@@ -2,6 +2,7 @@
 
 use super::connection::Server;
 use super::statements::{self, BoundColumn, KeyColumn, TableStatements};
+use super::values;
 use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, FoundColumn, TableSpec};
 use crate::ports::fault::Fault;
@@ -267,12 +268,7 @@ impl Relation {
             .filter_map(|column| {
                 let kind = column.kind()?;
                 let is_written = column.name != table.key_column && table.version_column.as_ref() != Some(&column.name);
-                let cast = match kind {
-                    ColumnType::Numeric => Some("numeric".into()),
-                    ColumnType::Json => Some(column.base.clone()),
-                    ColumnType::Text if column.is_enum => Some(column.spelled.clone()),
-                    _ => None,
-                };
+                let cast = values::cast(kind, &column.base, column.is_enum.then_some(&*column.spelled));
                 Some(BoundColumn { name: column.name.clone(), kind, cast, is_written })
             })
             .collect();
@@ -324,22 +320,7 @@ impl Column {
     }
 
     fn kind(&self) -> Option<ColumnType> {
-        Some(match self.base.as_str() {
-            "bool" => ColumnType::Bool,
-            "int2" => ColumnType::I16,
-            "int4" => ColumnType::I32,
-            "int8" => ColumnType::I64,
-            "float4" => ColumnType::F32,
-            "float8" => ColumnType::F64,
-            "text" | "varchar" | "bpchar" => ColumnType::Text,
-            "bytea" => ColumnType::Bytes,
-            "uuid" => ColumnType::Uuid,
-            "timestamptz" => ColumnType::Timestamp,
-            "json" | "jsonb" => ColumnType::Json,
-            "numeric" => ColumnType::Numeric,
-            _ if self.is_enum => ColumnType::Text,
-            _ => return None,
-        })
+        values::kind(&self.base, self.is_enum)
     }
 
     fn as_key(&self) -> KeyColumn {
@@ -350,14 +331,10 @@ impl Column {
         }
     }
 
-    /// Whether it holds every value of its field's type as it is. Text of these types has spellings that the database does
-    /// not keep, or that are none of their values; and an index may refuse a value that is there already, or too long.
+    /// Whether it holds every value of its field's type as it is: its type does, and no index may refuse a value that is
+    /// there already, or too long.
     fn keeps(&self) -> bool {
-        let is_exact = match self.kind() {
-            Some(ColumnType::Text) => self.base != "bpchar",
-            Some(ColumnType::Numeric | ColumnType::Json | ColumnType::Uuid | ColumnType::Timestamp) | None => false,
-            Some(_) => true,
-        };
+        let is_exact = self.kind().is_some_and(|kind| values::is_exact(kind, &self.base));
         is_exact && !self.is_narrowed && !self.is_indexed
     }
 

@@ -4,6 +4,7 @@
 //! Names come from settings, from the topology and from the database's catalog. Each is checked against [`Name`]'s
 //! alphabet *and* quoted; values are bound, never written into the text.
 
+use super::values;
 use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, TableSpec};
 use crate::ports::guard::{self, Guard};
@@ -218,7 +219,7 @@ pub(super) fn table(
     }
     for column in columns.iter().filter(|column| column.is_written) {
         let number = arrays.len() + 1;
-        arrays.push(format!("${number}::{}[]", array_type(column.kind)));
+        arrays.push(format!("${number}::{}[]", values::array_type(column.kind)));
         names.push(format!("c{number}"));
         let cast = column.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
         set.push(format!("{} = u.c{number}{cast}", quote(&column.name)));
@@ -242,21 +243,6 @@ pub(super) fn table(
         read: Statement(Arc::from(&*read)),
         write: Statement(write.into()),
         locked: Statement(locked.into()),
-    }
-}
-
-const fn array_type(kind: ColumnType) -> &'static str {
-    match kind {
-        ColumnType::Bool => "boolean",
-        ColumnType::I16 => "smallint",
-        ColumnType::I32 => "integer",
-        ColumnType::I64 => "bigint",
-        ColumnType::F32 => "real",
-        ColumnType::F64 => "double precision",
-        ColumnType::Bytes => "bytea",
-        ColumnType::Uuid => "uuid",
-        ColumnType::Timestamp => "timestamptz",
-        ColumnType::Text | ColumnType::Json | ColumnType::Numeric => "text",
     }
 }
 

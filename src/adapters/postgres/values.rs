@@ -1,9 +1,9 @@
-//! Row values ↔ Postgres' binary form.
+//! Column types of Postgres, and row values ↔ their binary form: all that a new column type has to say here.
 //!
 //! `uuid` and `timestamptz` travel in binary and become their canonical text here: the server's `to_char` costs more than
 //! a microsecond a value, this some 50 ns. `numeric`, JSON and enums are cast from and to text by the server.
 
-use super::arrays::{self, Array};
+use super::arrays::{self, Array, Element};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::row::Value;
@@ -18,6 +18,72 @@ use uuid::Uuid;
 const ARRAY_BYTES_MAX: usize = 128 << 20;
 
 const NANOS_TO_2000: i128 = 946_684_800_000_000_000;
+
+const BOOL: Element = Element { oid: 16, array_oid: 1000 };
+const INT2: Element = Element { oid: 21, array_oid: 1005 };
+const FLOAT4: Element = Element { oid: 700, array_oid: 1021 };
+const UUID: Element = Element { oid: 2950, array_oid: 2951 };
+
+/// The column type of a base type, by its name in the catalog; `None` where Tidegate does not know it.
+pub(super) fn kind(base: &str, is_enum: bool) -> Option<ColumnType> {
+    Some(match base {
+        "bool" => ColumnType::Bool,
+        "int2" => ColumnType::I16,
+        "int4" => ColumnType::I32,
+        "int8" => ColumnType::I64,
+        "float4" => ColumnType::F32,
+        "float8" => ColumnType::F64,
+        "text" | "varchar" | "bpchar" => ColumnType::Text,
+        "bytea" => ColumnType::Bytes,
+        "uuid" => ColumnType::Uuid,
+        "timestamptz" => ColumnType::Timestamp,
+        "json" | "jsonb" => ColumnType::Json,
+        "numeric" => ColumnType::Numeric,
+        _ if is_enum => ColumnType::Text,
+        _ => return None,
+    })
+}
+
+/// The type that text is cast to and from where it stands for a column; `None` where the value travels as what it is.
+pub(super) fn cast(kind: ColumnType, base: &str, as_enum: Option<&str>) -> Option<String> {
+    match kind {
+        ColumnType::Numeric => Some("numeric".into()),
+        ColumnType::Json => Some(base.into()),
+        ColumnType::Text => as_enum.map(Into::into),
+        _ => None,
+    }
+}
+
+/// Whether a column of the type keeps every value as it is. Text of some types has spellings that the database does not keep,
+/// or that are none of their values.
+pub(super) fn is_exact(kind: ColumnType, base: &str) -> bool {
+    match kind {
+        ColumnType::Text => base != "bpchar",
+        ColumnType::Numeric | ColumnType::Json | ColumnType::Uuid | ColumnType::Timestamp => false,
+        _ => true,
+    }
+}
+
+/// An array of the column's values: its element, the bytes that one takes, roughly, and the element's name in a statement.
+const fn wire(kind: ColumnType) -> (Element, usize, &'static str) {
+    match kind {
+        ColumnType::Bool => (BOOL, 1, "boolean"),
+        ColumnType::I16 => (INT2, 2, "smallint"),
+        ColumnType::I32 => (arrays::INT4, 4, "integer"),
+        ColumnType::I64 => (arrays::INT8, 8, "bigint"),
+        ColumnType::F32 => (FLOAT4, 4, "real"),
+        ColumnType::F64 => (arrays::FLOAT8, 8, "double precision"),
+        ColumnType::Text | ColumnType::Numeric | ColumnType::Json => (arrays::TEXT, 32, "text"),
+        ColumnType::Bytes => (arrays::BYTEA, 32, "bytea"),
+        ColumnType::Uuid => (UUID, 16, "uuid"),
+        ColumnType::Timestamp => (arrays::TIMESTAMPTZ, 8, "timestamptz"),
+    }
+}
+
+/// The element type of a column's array, as a statement spells it.
+pub(super) const fn array_type(kind: ColumnType) -> &'static str {
+    wire(kind).2
+}
 
 /// The bytes of one column from the wire → its value.
 ///
@@ -62,18 +128,7 @@ pub(super) fn column<'a>(
     length: usize,
     values: impl Iterator<Item = Option<&'a Value>>,
 ) -> Result<Array, Reject> {
-    let (element, bytes) = match kind {
-        ColumnType::Bool => (arrays::BOOL, 1),
-        ColumnType::I16 => (arrays::INT2, 2),
-        ColumnType::I32 => (arrays::INT4, 4),
-        ColumnType::I64 => (arrays::INT8, 8),
-        ColumnType::F32 => (arrays::FLOAT4, 4),
-        ColumnType::F64 => (arrays::FLOAT8, 8),
-        ColumnType::Text | ColumnType::Numeric | ColumnType::Json => (arrays::TEXT, 32),
-        ColumnType::Bytes => (arrays::BYTEA, 32),
-        ColumnType::Uuid => (arrays::UUID, 16),
-        ColumnType::Timestamp => (arrays::TIMESTAMPTZ, 8),
-    };
+    let (element, bytes, _) = wire(kind);
     let mut array = Array::new(element, length, bytes);
     for value in values {
         push(&mut array, kind, value).map_err(|why| bad_value(name, why))?;
@@ -90,7 +145,7 @@ pub(super) fn column<'a>(
 /// A sentence: a key is not of the table's key type.
 pub(super) fn keys<'a>(kind: ColumnType, keys: impl ExactSizeIterator<Item = &'a Key>) -> Result<Array, String> {
     let element = match kind {
-        ColumnType::Uuid => arrays::UUID,
+        ColumnType::Uuid => UUID,
         ColumnType::Text => arrays::TEXT,
         _ => arrays::INT8,
     };

@@ -10,53 +10,12 @@ mod read;
 mod spelling;
 mod write;
 
+pub use crate::flow::column::Value;
 pub use probe::columns_of;
 pub use read::from_values;
 pub use write::to_values;
 
 use std::fmt;
-
-/// One column of one row, as the row ports carry it. Two are equal where every bit is: `-0.0` is not `0.0`.
-#[derive(Clone, Debug)]
-pub enum Value {
-    /// SQL null.
-    Null,
-    /// `boolean`
-    Bool(bool),
-    /// `smallint`
-    I16(i16),
-    /// `integer`
-    I32(i32),
-    /// `bigint`
-    I64(i64),
-    /// `real`
-    F32(f32),
-    /// `double precision`
-    F64(f64),
-    /// `text`, `uuid` (hyphenated), `timestamptz` (RFC 3339), `numeric` (decimal)
-    Text(String),
-    /// `bytea`
-    Bytes(Vec<u8>),
-    /// `jsonb` as JSON text
-    Json(String),
-}
-
-impl PartialEq for Value {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Null, Self::Null) => true,
-            (Self::Bool(one), Self::Bool(other)) => one == other,
-            (Self::I16(one), Self::I16(other)) => one == other,
-            (Self::I32(one), Self::I32(other)) => one == other,
-            (Self::I64(one), Self::I64(other)) => one == other,
-            (Self::F32(one), Self::F32(other)) => one.to_bits() == other.to_bits(),
-            (Self::F64(one), Self::F64(other)) => one.to_bits() == other.to_bits(),
-            (Self::Text(one), Self::Text(other)) | (Self::Json(one), Self::Json(other)) => one == other,
-            (Self::Bytes(one), Self::Bytes(other)) => one == other,
-            _ => false,
-        }
-    }
-}
 
 /// Restores the values of a row that its algorithm did not change. `read` is the row as the database has it; `before` and
 /// `after` are the values that its struct wrote before and after the change. A column that is as before keeps the database's

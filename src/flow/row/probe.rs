@@ -3,19 +3,12 @@
 //! A field that asks for a string may be text, a UUID, an instant or a decimal. Which of them it is shows in the samples
 //! it refuses, so the probe runs again with the next sample until the struct accepts them all.
 
-use super::{RowError, Value, to_values};
+use super::{RowError, to_values};
+use crate::flow::column::SAMPLES;
 use crate::flow::table::{ColumnSpec, ColumnType};
 use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Visitor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// String samples in the order tried, with the column types that a field may have which accepts this sample first.
-const SAMPLES: [(&str, &[ColumnType]); 4] = [
-    ("", &[ColumnType::Text, ColumnType::Uuid, ColumnType::Timestamp, ColumnType::Numeric]),
-    ("00000000-0000-0000-0000-000000000000", &[ColumnType::Uuid, ColumnType::Text]),
-    ("1970-01-01T00:00:00Z", &[ColumnType::Timestamp, ColumnType::Text]),
-    ("0", &[ColumnType::Numeric, ColumnType::Text]),
-];
 
 /// The name by which a `serde_json::value::RawValue` asks for JSON text as it stands.
 const RAW_JSON: &str = "$serde_json::private::RawValue";
@@ -67,27 +60,12 @@ pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, 
 fn writes<T: Serialize>(row: &T, columns: &[ColumnSpec]) -> Result<(), RowError> {
     let mut values = Vec::new();
     to_values(row, columns, &mut values)?;
-    let misfit = columns.iter().zip(&values).find(|(column, value)| !fits(value, &column.accepts));
+    let misfit =
+        columns.iter().zip(&values).find(|(column, value)| !column.accepts.iter().any(|kind| value.is_of(*kind)));
     misfit.map_or(Ok(()), |(ColumnSpec { name, accepts, .. }, value)| {
         let kind = accepts.first().map(ToString::to_string).unwrap_or_default();
         Err(RowError::Unfit(format!("field {name}: is read as {kind} and written as {value:?}; make both alike")))
     })
-}
-
-fn fits(value: &Value, accepts: &[ColumnType]) -> bool {
-    let kinds: &[ColumnType] = match value {
-        Value::Null => return true,
-        Value::Bool(_) => &[ColumnType::Bool],
-        Value::I16(_) => &[ColumnType::I16],
-        Value::I32(_) => &[ColumnType::I32],
-        Value::I64(_) => &[ColumnType::I64],
-        Value::F32(_) => &[ColumnType::F32],
-        Value::F64(_) => &[ColumnType::F64],
-        Value::Text(_) => &[ColumnType::Text, ColumnType::Uuid, ColumnType::Timestamp, ColumnType::Numeric],
-        Value::Bytes(_) => &[ColumnType::Bytes],
-        Value::Json(_) => &[ColumnType::Json],
-    };
-    accepts.iter().any(|kind| kinds.contains(kind))
 }
 
 struct Probe<'a> {

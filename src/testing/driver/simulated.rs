@@ -33,7 +33,7 @@ impl TestDriver {
             let value =
                 row.get(&column.name).unwrap_or_else(|| panic!("row for {table}: column {} is missing", column.name));
             let kind = column.accepts.first().copied().unwrap_or(ColumnType::Json);
-            column_value(kind, value)
+            Value::of_json(kind, value)
                 .unwrap_or_else(|| panic!("row for {table}, column {}: {value} is not {kind}", column.name))
         };
         let values = spec.columns.iter().filter(|column| spec.is_written(&column.name)).map(value).collect();
@@ -74,7 +74,7 @@ impl TestDriver {
         if kind == ColumnType::Json && !value.is_null() {
             return Some(Value::Json(json.to_owned())); // digit for digit
         }
-        column_value(kind, &value)
+        Value::of_json(kind, &value)
     }
 
     /// Writes one column of a row as another program would: its version stays. Answers whether there is such a row.
@@ -203,25 +203,4 @@ impl TestDriver {
         let tasks: Vec<_> = self.world().instances.iter().map(|instance| instance.status.tasks()).collect();
         format!("{tasks:?}")
     }
-}
-
-/// A JSON value as a column of the given type holds it.
-fn column_value(kind: ColumnType, value: &serde_json::Value) -> Option<Value> {
-    if value.is_null() {
-        return Some(Value::Null);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "a test's own number")]
-    Some(match kind {
-        ColumnType::Bool => Value::Bool(value.as_bool()?),
-        ColumnType::I16 => Value::I16(value.as_i64()?.try_into().ok()?),
-        ColumnType::I32 => Value::I32(value.as_i64()?.try_into().ok()?),
-        ColumnType::I64 => Value::I64(value.as_i64()?),
-        ColumnType::F32 => Value::F32(value.as_f64()? as f32),
-        ColumnType::F64 => Value::F64(value.as_f64()?),
-        ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric => {
-            Value::Text(value.as_str()?.into())
-        }
-        ColumnType::Bytes => Value::Bytes(value.as_str()?.into()),
-        ColumnType::Json => Value::Json(value.to_string()),
-    })
 }
