@@ -92,6 +92,17 @@ impl Fault {
         matches!(self, Self::Fenced(_))
     }
 
+    /// The word of docs/errors.md.
+    #[cfg(all(test, feature = "kafka"))]
+    pub(crate) const fn class(&self) -> &'static str {
+        match self {
+            Self::Fenced(_) => "Fenced",
+            Self::Corrupt(_) => "Corrupt",
+            Self::Retry(_) => "Retry",
+            Self::Fatal(_) => "Fatal",
+        }
+    }
+
     const fn cause(&self) -> &Cause {
         let (Self::Fenced(cause) | Self::Corrupt(cause) | Self::Retry(cause) | Self::Fatal(cause)) = self;
         cause

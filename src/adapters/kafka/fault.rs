@@ -188,11 +188,8 @@ mod tests {
     /// The document's word for the outcome of a transaction.
     fn class_of(code: Code) -> &'static str {
         match in_transaction(code, String::new()) {
-            Fault::Fenced(_) => "Fenced",
-            Fault::Corrupt(_) => "Corrupt",
             Fault::Retry(_) if is_producer_fenced(code) => "Retry, counted",
-            Fault::Retry(_) => "Retry",
-            Fault::Fatal(_) => "Fatal",
+            fault => fault.class(),
         }
     }
 

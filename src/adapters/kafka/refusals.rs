@@ -119,11 +119,8 @@ fn transaction(sink: &mut KafkaSink, topic: &TopicName) -> Result<(), Fault> {
 /// The document's word.
 fn class_of(fault: &Fault, sink: &KafkaSink) -> &'static str {
     match fault {
-        Fault::Fenced(_) => "Fenced",
-        Fault::Corrupt(_) => "Corrupt",
         Fault::Retry(_) if sink.is_fenced() => "Retry, counted",
-        Fault::Retry(_) => "Retry",
-        Fault::Fatal(_) => "Fatal",
+        fault => fault.class(),
     }
 }
 

@@ -18,12 +18,14 @@ const MINUTE: Duration = Duration::from_mins(1);
 impl Relay {
     /// Sorts a failure: ends the worker, or lets the publication be offered again.
     pub(super) fn note_failure(&mut self, fault: Fault, may_be_late: bool) -> Result<(), Fault> {
-        match fault {
-            Fault::Fatal(_) => return Err(fault),
+        if consequence::of(&fault, Moment::Publish) == Consequence::End {
+            return Err(fault);
+        }
+        if fault.is_fenced() {
             // The group's generation is over: ordinary in every rebalance, and distinct from a fenced producer.
-            Fault::Fenced(_) => self.status.add(Counter::Fencings, 1),
-            Fault::Retry(_) if self.producers.sink.is_fenced() && !may_be_late => self.note_fencing()?,
-            Fault::Corrupt(_) | Fault::Retry(_) => {}
+            self.status.add(Counter::Fencings, 1);
+        } else if fault.is_retry() && self.producers.sink.is_fenced() && !may_be_late {
+            self.note_fencing()?;
         }
         tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
         Ok(())
