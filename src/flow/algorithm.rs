@@ -16,7 +16,8 @@ use std::fmt;
 ///
 /// Unit-test it as it stands; test it with crashes and rebalances through [`TestDriver`](crate::testing::TestDriver).
 pub trait Algorithm: Send + Sync + 'static {
-    /// The notification: any type that is decoded from the record's JSON value. Behind a join a pair of that and the
+    /// The notification: any type that is decoded from the record's value, JSON unless the source says
+    /// otherwise by [`Source::format`](crate::flow::topology::Source::format). Behind a join a pair of that and the
     /// table's value, and where a step reads several topics a type that has room for each; see
     /// [`Source`](crate::flow::topology::Source).
     type Event;

@@ -75,6 +75,8 @@ pub struct Emission {
     pub destination: TopicName,
     /// The encoded notice.
     pub value: Vec<u8>,
+    /// The media type of the format that it is encoded in.
+    pub content_type: &'static str,
     /// The threshold it was measured against, where the filter is a named threshold.
     pub threshold: Option<f64>,
 }

@@ -1,7 +1,7 @@
 //! Reads the event of a step from a record: as it is, by its topic, or joined with the value that a table holds.
 
 use crate::flow::algorithm::Context;
-use crate::flow::codec;
+use crate::flow::codec::Format;
 use crate::flow::effect::Reject;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::store::Store;
@@ -20,15 +20,26 @@ pub trait ReadEvent<E>: Send + Sync + 'static {
     /// # Errors
     /// A dead letter where the record cannot be read; a skip where it has no partner.
     fn read(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<E, Reject>;
+
+    /// Why no record can ever be read: the event's type is not of the shape that the format gives.
+    fn unfit(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The event is the record's value, from any topic.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Plain;
+pub struct Plain {
+    pub(crate) format: Format,
+}
 
 impl<E: DeserializeOwned> ReadEvent<E> for Plain {
     fn read(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<E, Reject> {
-        codec::decode(record.value)
+        self.format.decode(record.value)
+    }
+
+    fn unfit(&self) -> Option<String> {
+        self.format.unfit::<E>()
     }
 }
 
@@ -40,20 +51,23 @@ pub struct AnyOf<E> {
     /// Reads records of the lead topic, and those of its records that were sent on through a repartition topic.
     lead: ReadValue<E>,
     companions: Vec<(TopicName, ReadValue<E>)>,
+    format: Format,
+    unfit: Option<String>,
 }
 
 impl<E: 'static> AnyOf<E> {
-    pub(crate) fn new<P: DeserializeOwned>(wrap: impl Fn(P) -> E + Send + Sync + 'static) -> Self {
-        Self { lead: reads(wrap), companions: Vec::new() }
+    pub(crate) fn new<P: DeserializeOwned>(format: Format, wrap: impl Fn(P) -> E + Send + Sync + 'static) -> Self {
+        Self { lead: reads(format, wrap), companions: Vec::new(), format, unfit: format.unfit::<P>() }
     }
 
     pub(crate) fn and<P: DeserializeOwned>(&mut self, topic: TopicName, wrap: impl Fn(P) -> E + Send + Sync + 'static) {
-        self.companions.push((topic, reads(wrap)));
+        self.companions.push((topic, reads(self.format, wrap)));
+        self.unfit = self.unfit.take().or_else(|| self.format.unfit::<P>());
     }
 }
 
-fn reads<P: DeserializeOwned, E>(wrap: impl Fn(P) -> E + Send + Sync + 'static) -> ReadValue<E> {
-    Box::new(move |value| codec::decode(value).map(&wrap))
+fn reads<P: DeserializeOwned, E>(format: Format, wrap: impl Fn(P) -> E + Send + Sync + 'static) -> ReadValue<E> {
+    Box::new(move |value| format.decode(value).map(&wrap))
 }
 
 impl<E> fmt::Debug for AnyOf<E> {
@@ -66,6 +80,10 @@ impl<E: 'static> ReadEvent<E> for AnyOf<E> {
     fn read(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<E, Reject> {
         let companion = self.companions.iter().find(|(topic, _)| topic == context.topic);
         companion.map_or(&self.lead, |(_, read)| read)(record.value)
+    }
+
+    fn unfit(&self) -> Option<String> {
+        self.unfit.clone()
     }
 }
 
@@ -86,6 +104,10 @@ where
         let value = context.store(&self.table)?.get(record.key.unwrap_or_default())?;
         Ok((event, value.ok_or_else(|| Reject::skip(NO_MATCH))?))
     }
+
+    fn unfit(&self) -> Option<String> {
+        self.stream.unfit()
+    }
 }
 
 /// A stream's event with the value that a table has for its key, if it has one.
@@ -104,6 +126,10 @@ where
         let event = self.stream.read(record, context)?;
         let value = context.store(&self.table)?.get(record.key.unwrap_or_default())?;
         Ok((event, value))
+    }
+
+    fn unfit(&self) -> Option<String> {
+        self.stream.unfit()
     }
 }
 
@@ -133,7 +159,7 @@ mod tests {
     #[test]
     fn each_topics_records_are_read_as_its_own_type() {
         let name = |name: &str| TopicName::parse(name).unwrap();
-        let mut events = AnyOf::new(|order: Order| Movement::Ordered(order.units));
+        let mut events = AnyOf::new(Format::Json, |order: Order| Movement::Ordered(order.units));
         events.and(name("payments"), |payment: Payment| Movement::Paid(payment.cents));
         let read = |topic: &str, value: &'static [u8]| {
             let (topic, key) = (name(topic), Key::from("ada"));

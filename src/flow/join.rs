@@ -4,7 +4,7 @@
 //! holds when the record is handled. Only the stream makes a step run: a change of the table alone publishes nothing.
 
 use crate::flow::algorithm::Context;
-use crate::flow::codec;
+use crate::flow::codec::Format;
 use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::KeyType;
 use crate::flow::partitioning::Declared;
@@ -33,13 +33,14 @@ pub struct TableTopic<V> {
     pub(crate) topic: String,
     pub(crate) store: Store<V>,
     pub(crate) declared: Option<Declared>,
+    pub(crate) format: Format,
 }
 
 impl<V> TableTopic<V> {
     /// The table that `topic` holds.
     #[must_use]
     pub fn new(topic: &str) -> Self {
-        Self { topic: topic.into(), store: Store::new(topic), declared: None }
+        Self { topic: topic.into(), store: Store::new(topic), declared: None, format: Format::Json }
     }
 
     /// Keeps its values in `store`: another name, versions, a time to live. Only the table topic should write there.
@@ -55,6 +56,13 @@ impl<V> TableTopic<V> {
     #[must_use]
     pub fn declared(mut self, declared: Declared) -> Self {
         self.declared = Some(declared);
+        self
+    }
+
+    /// Sets the format of the topic's values; JSON where nothing is said. The store keeps them as JSON all the same.
+    #[must_use]
+    pub const fn format(mut self, format: Format) -> Self {
+        self.format = format;
         self
     }
 }
@@ -80,6 +88,8 @@ pub struct JoinedTable {
     pub store: Arc<str>,
     /// The partitioning that the topic's owner declares.
     pub declared: Option<Declared>,
+    /// The format of the topic's values.
+    pub format: Format,
 }
 
 // === The keeping of a table ===
@@ -92,19 +102,25 @@ pub(crate) trait Keep: Send + Sync {
     fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject>;
 }
 
-impl<V: Serialize + DeserializeOwned> Keep for Store<V> {
+/// A store, and the format of the topic that it keeps.
+pub(crate) struct Kept<V> {
+    pub(crate) store: Store<V>,
+    pub(crate) format: Format,
+}
+
+impl<V: Serialize + DeserializeOwned> Keep for Kept<V> {
     fn spec(&self) -> &StoreSpec {
-        self.spec()
+        self.store.spec()
     }
 
     fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
         let key = record.key.unwrap_or_default();
-        let mut opened = context.store(self)?;
+        let mut opened = context.store(&self.store)?;
         if record.value.is_none() {
             opened.delete(key);
             return Ok(());
         }
-        opened.put(key, &codec::decode::<V>(record.value)?)
+        opened.put(key, &self.format.decode::<V>(record.value)?)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod topology;
 pub mod window;
 
 pub use algorithm::{Algorithm, Context};
+pub use codec::Format;
 pub use effect::Reject;
 pub use join::TableTopic;
 pub use key::{Key, KeyType};

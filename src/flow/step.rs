@@ -1,7 +1,7 @@
 //! Steps, their types erased: bytes, column values and stores in, effects out.
 
 use crate::flow::algorithm::{Algorithm, Context};
-use crate::flow::codec;
+use crate::flow::codec::Format;
 use crate::flow::effect::{Applied, Emission, Reject, Stepped};
 use crate::flow::events::ReadEvent;
 use crate::flow::key::KeyType;
@@ -63,11 +63,15 @@ pub(crate) struct Chain<A: Algorithm> {
     pub(crate) algorithm: A,
     pub(crate) filters: Vec<Filter<A>>,
     pub(crate) destination: Option<TopicName>,
+    /// The format of the notices.
+    pub(crate) format: Format,
 }
 
 /// [`RowStep`]: a table's row is read and written back.
 pub(crate) struct Update<A: Algorithm> {
     pub(crate) chain: Chain<A>,
+    /// The format of the records' values.
+    pub(crate) format: Format,
     pub(crate) table: TableSpec,
 }
 
@@ -88,6 +92,7 @@ pub(crate) struct Process<A: Algorithm<Row = ()>, S> {
 /// [`LogStep`]: sends each record on under the keys that are made of its event: none, one or several.
 pub(crate) struct ChangeKey<E, F> {
     pub(crate) keys: F,
+    pub(crate) format: Format,
     pub(crate) event: PhantomData<fn() -> E>,
 }
 
@@ -97,7 +102,7 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     }
 
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
-        let event = codec::decode::<A::Event>(value)?;
+        let event = self.format.decode::<A::Event>(value)?;
         let mut state: A::Row = from_values(row).map_err(|error| unfit(&error))?;
         let columns = &self.table.columns;
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
@@ -161,7 +166,7 @@ where
     }
 
     fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let event = codec::decode::<E>(record.value)?;
+        let event = self.format.decode::<E>(record.value)?;
         let rekeyed = (self.keys)(&event).into_iter().map(|key| key.to_string().into_bytes()).collect();
         Ok(Stepped { rekeyed, ..Stepped::default() })
     }
@@ -198,10 +203,11 @@ impl<A: Algorithm> Chain<A> {
                 }
             }
         }
-        // Encoded even when it is not published: a notice that JSON cannot express is found at any threshold.
-        let value = codec::encode(notice)?;
+        // Encoded even when it is not published: a notice that its format cannot express is found at any threshold.
+        let value = self.format.encode(notice)?;
         if let (true, Some(destination)) = (passes, &self.destination) {
-            applied.emissions.push(Emission { destination: destination.clone(), value, threshold });
+            let content_type = self.format.content_type();
+            applied.emissions.push(Emission { destination: destination.clone(), value, content_type, threshold });
         }
         Ok(())
     }

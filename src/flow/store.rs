@@ -4,6 +4,7 @@
 //! read, and one written by a later release halts its partition instead of being misread. The engine adds the rest (expiry,
 //! cache, changelog, RocksDB).
 
+use crate::flow::codec::json;
 use crate::flow::effect::Reject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -113,7 +114,7 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.push(self.spec.version);
-            crate::flow::codec::encode_into(value, scratch)?;
+            json::encode_into(value, scratch)?;
             let is_null = scratch.get(1..) == Some(b"null");
             Ok(show((!is_null).then_some(scratch)))
         })

@@ -3,6 +3,7 @@
 use super::random::Random;
 use super::simulation::{Act, COMMIT_STEPS, FAILURES, Sending, Shape, Simulation};
 use crate::flow::key::Key;
+use crate::flow::record::TopicName;
 use crate::flow::row::Value;
 use crate::flow::topology::Topology;
 use crate::settings::engine::EngineSettings;
@@ -86,13 +87,16 @@ impl Explorer {
         self
     }
 
-    /// Sends a JSON value under a key, behind what was sent before.
+    /// Sends a value under a key, in the topic's format, behind what was sent before.
     ///
     /// # Panics
-    /// When the value cannot be said in JSON.
+    /// When the format cannot write the value, or the bytes are no text.
     #[must_use]
     pub fn send(self, topic: &str, key: &str, value: impl Serialize) -> Self {
-        match serde_json::to_string(&value) {
+        let name = TopicName::parse(topic);
+        let format = name.map(|name| (self.topology)().format_of(&name)).unwrap_or_default();
+        let value = format.encode(&value).map_err(|reject| reject.message().to_owned());
+        match value.and_then(|bytes| String::from_utf8(bytes).map_err(|error| error.to_string())) {
             Ok(value) => self.record(Sending {
                 topic: topic.into(),
                 key: Some(key.into()),

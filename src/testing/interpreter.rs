@@ -46,6 +46,7 @@ pub(super) enum Kind {
         version: Option<i64>,
         /// The threshold that it has reached, where there is one.
         threshold: Option<String>,
+        content_type: &'static str,
     },
     DeadLetter {
         id: String,
@@ -265,8 +266,9 @@ impl Interpreter<'_> {
             let id = self.id(place, record, seq);
             let partition = record.key.map(|key| partition_for(key, self.partitions));
             let threshold = emission.threshold.map(|limit| limit.to_string());
+            let content_type = emission.content_type;
             let to = (partition, record.key, Some(emission.value));
-            self.expect(place, record, emission.destination, to, Kind::Notice { id, version, threshold });
+            self.expect(place, record, emission.destination, to, Kind::Notice { id, version, threshold, content_type });
         }
     }
 

@@ -4,7 +4,8 @@
 //! letters.
 
 use crate::pipeline::{
-    Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES, Tables, WindowDraw,
+    Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES, Tables, Values,
+    WindowDraw,
 };
 use crate::scenario::{DOC, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ struct Came<'a> {
     is_dead_letter: bool,
     /// Whether its dead letter says that it was too late for its windows.
     is_late: bool,
+    /// The code of its dead letter.
+    code: Option<String>,
 }
 
 /// A topic, a partition, an offset.
@@ -155,7 +158,8 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
             None => drop(of.notices.insert(number, message)),
             Some(_) => {
                 of.is_dead_letter = true;
-                of.is_late |= header(message, "kafka_dlt-exception-fqcn").as_deref() == Some("late");
+                of.code = header(message, "kafka_dlt-exception-fqcn");
+                of.is_late |= of.code.as_deref() == Some("late");
             }
         }
     }
@@ -172,10 +176,13 @@ impl Look<'_> {
             let (limits, known) = (limits(self.scenario, number, sub), partners(self.seen, sub));
             for ((topic, partition, offset), came) in &self.came {
                 let Some(Role::Stream) = role(sub, number, topic) else { continue };
+                let Some(record) = came.record else { continue }; // a disaster took it
+                if let Some(what) = wrong_code(sub, record, came.code.as_deref()) {
+                    self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
+                }
                 if sub.window.is_some() {
                     continue; // its notices tell of windows
                 }
-                let Some(record) = came.record else { continue }; // a disaster took it
                 let mut say = |what: String| self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
                 let Some(event) = record.value.as_deref().and_then(event_of) else {
                     if !came.notices.is_empty() {
@@ -294,7 +301,7 @@ impl Look<'_> {
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late }) = self.came.get(&at)
+                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late, .. }) = self.came.get(&at)
                     else {
                         continue;
                     };
@@ -860,6 +867,20 @@ fn origin(id: &str) -> Option<(Place, u64)> {
     let parts: Vec<&str> = id.split('/').collect();
     let ["drawn", topic, partition, offset, number, ..] = parts[..] else { return None }; // others came with a record
     Some(((topic.into(), partition.parse().ok()?, offset.parse().ok()?), number.parse().ok()?))
+}
+
+/// What is wrong with the code of a dead letter that could not be read: it tells of the source's format.
+fn wrong_code(sub: &SubDraw, record: &Message, code: Option<&str>) -> Option<String> {
+    let unread = ["empty-value", "bad-json", "bad-text", "bad-bytes"];
+    let code = code.filter(|code| unread.contains(code))?;
+    let due = match (&record.value, sub.format) {
+        (None, _) => "empty-value",
+        (Some(value), Values::Json) if value.is_empty() => "empty-value",
+        (Some(_), Values::Json) => "bad-json",
+        (Some(_), Values::Text) => "bad-text",
+        (Some(_), Values::Bytes) => "bad-bytes",
+    };
+    (code != due).then(|| format!("its dead letter says {code}, not {due}"))
 }
 
 /// A value as an event; the trap of one that panics while it is read is not sprung here.

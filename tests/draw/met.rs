@@ -4,7 +4,7 @@
 //! counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
 use crate::pipeline::{
-    BOOM, Does, Event, Hash, Join, Place, Policy, Spans, Spelling, StepDraw, SubDraw, Tables, WindowDraw,
+    BOOM, Does, Event, Hash, Join, Place, Policy, Spans, Spelling, StepDraw, SubDraw, Tables, Values, WindowDraw,
 };
 use crate::scenario::Scenario;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 68] = [
+pub const FEATURES: [Feature; 70] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -109,6 +109,8 @@ pub const FEATURES: [Feature; 68] = [
     ("windows corrected", |s| windows(s, |window| window.corrections_ms > 0)),
     ("windows given out early", |s| windows(s, |window| window.is_early)),
     ("late records skipped", |s| windows(s, |window| window.skips_late)),
+    ("text", |s| any(s, |sub| sub.format == Values::Text)),
+    ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
 ];
 
 pub const OUTCOMES: [&str; 40] = [

@@ -1,5 +1,7 @@
 //! Pipelines that can be drawn, and the algorithm behind all of their steps: it does what each record says.
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
@@ -9,7 +11,8 @@ use std::time::Duration;
 use tidegate::flow::row::Value;
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
-    Algorithm, Context, Declared, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic, Topology,
+    Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic,
+    Topology,
 };
 
 /// The place where a record makes the user's code panic.
@@ -56,8 +59,9 @@ pub enum Does {
     Large(u16),
 }
 
-/// A record's value.
+/// A record's value: JSON, which a source may also have as a text or as bytes.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Event {
     /// Unique among the records of a schedule.
     pub n: u64,
@@ -81,6 +85,45 @@ pub struct Event {
 impl Event {
     pub fn new(n: u64, does: Does) -> Self {
         Self { n, does, trap: DecodeTrap(does == Does::Panic(Place::Decode)), ..Self::default() }
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReadEvent)
+    }
+}
+
+/// Reads an event in each of the formats.
+struct ReadEvent;
+
+impl<'de> Visitor<'de> for ReadEvent {
+    type Value = Event;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Event, A::Error> {
+        Event::deserialize(MapAccessDeserializer::new(map))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Event, E> {
+        serde_json::from_str(text).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Event, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = seq.next_element()? {
+            bytes.push(byte);
+        }
+        serde_json::from_slice(&bytes).map_err(A::Error::custom)
     }
 }
 
@@ -655,6 +698,28 @@ pub struct SubDraw {
     /// The windows of an aggregate.
     #[serde(default)]
     pub window: Option<WindowDraw>,
+    /// The format of its lead topic and companion.
+    #[serde(default)]
+    pub format: Values,
+}
+
+/// The format of a source's values.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum Values {
+    #[default]
+    Json,
+    Text,
+    Bytes,
+}
+
+impl Values {
+    const fn of(self) -> Format {
+        match self {
+            Self::Json => Format::Json,
+            Self::Text => Format::Text,
+            Self::Bytes => Format::Bytes,
+        }
+    }
 }
 
 /// The hash that decides the partition of a key.
@@ -884,7 +949,7 @@ impl PipelineDraw {
         let seen = sub.has_store.then_some(own);
         let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
         let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone() };
-        let mut source = topology.source(&sub.lead);
+        let mut source = topology.source(&sub.lead).format(sub.format.of());
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
                 assert!(event.does != Does::Panic(Place::Key), "the keys were told to panic");

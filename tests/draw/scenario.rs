@@ -3,7 +3,7 @@
 use crate::literal;
 use crate::pipeline::{
     Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, Spans, Spelling, StepDraw, SubDraw,
-    TABLES, Tables, User, WindowDraw,
+    TABLES, Tables, User, Values, WindowDraw,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -290,6 +290,8 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     for sub in subs.iter_mut().filter(|sub| sub.step == StepDraw::Aggregate && sub.table_ttl_ms.is_none()) {
         sub.window = aside.happens(40).then(|| window(&mut aside));
     }
+    let formats = [Values::Text, Values::Bytes, Values::Json, Values::Json, Values::Json, Values::Json];
+    subs.iter_mut().for_each(|sub| sub.format = *aside.choose(&formats));
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
 
@@ -355,6 +357,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         table_of: if join == Join::No || is_hashed_otherwise { None } else { take(random, 30) },
         companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
         window: None,
+        format: Values::Json,
         companion,
         lead,
     }

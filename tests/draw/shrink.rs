@@ -1,6 +1,6 @@
 //! Makes a failing scenario smaller: fewer acts, fewer steps, plainer settings, as long as the same kind of finding stays.
 
-use crate::pipeline::{Hash, SubDraw, Tables};
+use crate::pipeline::{Hash, SubDraw, Tables, Values};
 use crate::scenario::Scenario;
 use tidegate::testing::Act;
 
@@ -86,6 +86,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].table_declared = None);
         add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
         add(&|scenario| scenario.pipeline.subs[number].window = None);
+        add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.pipeline.tables = Tables::Check);

@@ -4,6 +4,7 @@ mod contested;
 mod crashes;
 mod deaths;
 mod filters;
+mod formats;
 mod guards;
 mod halts;
 mod joins;

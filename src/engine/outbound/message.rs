@@ -1,6 +1,7 @@
 //! The message of an outbox row: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
 
 use crate::engine::outbound::outgoing::Origin;
+use crate::flow::codec::Format;
 use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::{ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER};
 use crate::flow::record::{Header, Offset, Record, Timestamp, TopicName, TopicPartition};
@@ -56,6 +57,9 @@ pub fn id_of(pipeline: &str, row: &OutboxRow) -> String {
     .to_string()
 }
 
+/// The media type of a notice. Its row holds it where it is not JSON.
+const CONTENT_TYPE_HEADER: &str = "content-type";
+
 /// The headers of the message: the row's own, then the id, and for a notice the CloudEvents attributes (Kafka binding,
 /// binary mode).
 #[must_use]
@@ -69,7 +73,9 @@ pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
         headers.push(Header::new("ce_source", format!("/{pipeline}")));
         headers.push(Header::new("ce_type", row.destination.as_str().as_bytes()));
         headers.push(Header::new("ce_time", row.created_at.to_rfc3339()));
-        headers.push(Header::new("content-type", *b"application/json"));
+        if !row.headers.iter().any(|header| header.name == CONTENT_TYPE_HEADER) {
+            headers.push(Header::new(CONTENT_TYPE_HEADER, Format::Json.content_type().as_bytes()));
+        }
     }
     headers.push(Header::new(ID_HEADER, id));
     headers
@@ -233,6 +239,9 @@ pub fn notice(
     }
     if let Some(threshold) = emission.threshold {
         headers.push(Header::new(THRESHOLD_HEADER, threshold.to_string()));
+    }
+    if emission.content_type != Format::Json.content_type() {
+        headers.push(Header::new(CONTENT_TYPE_HEADER, emission.content_type));
     }
     OutboxRow {
         source: source.clone(),

@@ -1,4 +1,4 @@
-//! Bytes ↔ values, JSON first. Bytes or values that cannot be converted become a reject, never a panic.
+//! JSON.
 
 use crate::flow::effect::Reject;
 use serde::Serialize;
@@ -6,35 +6,22 @@ use serde::de::DeserializeOwned;
 use std::cell::Cell;
 use std::io;
 
-/// Decodes an event. `serde_json` refuses nesting beyond 128 levels.
+/// Decodes a value. `serde_json` refuses nesting beyond 128 levels.
 ///
 /// # Errors
-/// A dead letter: `empty-value` for a missing or empty value, `bad-json` with the parser's line and column otherwise.
-pub fn decode<T: DeserializeOwned>(value: Option<&[u8]>) -> Result<T, Reject> {
-    match value {
-        None => Err(Reject::dead_letter("empty-value", "the record has no value (a tombstone)")),
-        Some([]) => Err(Reject::dead_letter("empty-value", "the record's value is empty")),
-        Some(bytes) => {
-            serde_json::from_slice(bytes).map_err(|error| Reject::dead_letter("bad-json", error.to_string()))
-        }
+/// A dead letter: `empty-value` for an empty value, `bad-json` with the parser's line and column otherwise.
+pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Reject> {
+    if value.is_empty() {
+        return Err(Reject::dead_letter("empty-value", "the record's value is empty"));
     }
-}
-
-/// Encodes a notice.
-///
-/// # Errors
-/// A dead letter: `not-finite` where the notice holds NaN or an infinity, which JSON would turn into `null` in silence;
-/// `bad-notice` where it cannot be serialized.
-pub fn encode<T: Serialize>(notice: &T) -> Result<Vec<u8>, Reject> {
-    let mut out = Vec::with_capacity(64);
-    encode_into(notice, &mut out)?;
-    Ok(out)
+    serde_json::from_slice(value).map_err(|error| Reject::dead_letter("bad-json", error.to_string()))
 }
 
 /// Appends an encoded value to `out`.
 ///
 /// # Errors
-/// The same as [`encode`]; `out` is then to be thrown away.
+/// A dead letter: `not-finite` where the value holds NaN or an infinity, which JSON would turn into `null` in silence;
+/// `bad-notice` where it cannot be serialized. `out` is then to be thrown away.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
     let formatter = Finite::default();
     let mut serializer = serde_json::Serializer::with_formatter(out, &formatter);
@@ -218,7 +205,16 @@ mod finite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Format;
     use serde_json::json;
+
+    fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Reject> {
+        Format::Json.encode(value)
+    }
+
+    fn decode<T: DeserializeOwned>(value: Option<&[u8]>) -> Result<T, Reject> {
+        Format::Json.decode(value)
+    }
 
     #[derive(Serialize)]
     struct Notice {

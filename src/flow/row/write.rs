@@ -1,7 +1,7 @@
 //! Struct → column values.
 
 use super::{RowError, Value, none};
-use crate::flow::codec;
+use crate::flow::codec::json;
 use crate::flow::table::{ColumnSpec, ColumnType};
 use serde::ser::{self, Impossible, Serialize};
 
@@ -152,7 +152,7 @@ fn json<T: Serialize + ?Sized>(field: &'static str, value: &T) -> Result<Value, 
         return Ok(Value::Null);
     }
     let mut text = Vec::new();
-    codec::encode_into(value, &mut text).map_err(|reject| match reject.code() {
+    json::encode_into(value, &mut text).map_err(|reject| match reject.code() {
         "not-finite" => RowError::NotFinite(field.into()),
         _ => RowError::Unfit(format!("field {field}: {}", reject.message())),
     })?;

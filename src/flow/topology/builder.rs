@@ -1,6 +1,7 @@
 //! A step under construction: keys, stores, filters and the destination.
 
 use crate::flow::algorithm::Algorithm;
+use crate::flow::codec::Format;
 use crate::flow::join::WithTables;
 use crate::flow::key::KeyType;
 use crate::flow::record::TopicName;
@@ -27,11 +28,12 @@ pub struct StepBuilder<'t, A: Algorithm> {
     key_type: Option<KeyType>,
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
+    format: Format,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub(super) fn new(group: Group<'t>, algorithm: A, stores: Vec<StoreSpec>, erase: Erase<A>) -> Self {
-        Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new() }
+        Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new(), format: Format::Json }
     }
 
     /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
@@ -46,6 +48,12 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub fn with_store<V: Serialize + DeserializeOwned>(mut self, store: &Store<V>) -> Self {
         self.group.topology.check_map_keys::<V>(&format!("store {}", store.spec().name));
         self.stores.push(store.spec().clone());
+        self
+    }
+
+    /// Sets the format of the notices; JSON where nothing is said.
+    pub const fn format(mut self, format: Format) -> Self {
+        self.format = format;
         self
     }
 
@@ -83,8 +91,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     fn finish(self, destination: Option<TopicName>) {
-        let Self { group, algorithm, erase, key_type: said, stores, filters } = self;
-        let chain = Chain { algorithm, filters, destination: destination.clone() };
+        let Self { group, algorithm, erase, key_type: said, stores, filters, format } = self;
+        let chain = Chain { algorithm, filters, destination: destination.clone(), format };
         let key_type = said.unwrap_or(KeyType::Text);
         let step = erase(chain, key_type, &mut *group.topology);
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
@@ -97,7 +105,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             }
             step => step,
         };
-        group.finish(step, destination, stores, None);
+        group.finish(step, destination, format, stores, None);
     }
 }
 

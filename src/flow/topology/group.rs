@@ -1,10 +1,11 @@
 //! A co-partition group under construction.
 
-use crate::flow::join::{JoinedTable, Keep, TableTopic};
+use crate::flow::codec::{Format, refusal};
+use crate::flow::join::{JoinedTable, Keep, Kept, TableTopic};
 use crate::flow::partitioning::Declared;
 use crate::flow::record::TopicName;
 use crate::flow::store::{Store, StoreSpec};
-use crate::flow::topology::{StepKind, SubTopology, Topology};
+use crate::flow::topology::{Formats, StepKind, SubTopology, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -16,23 +17,34 @@ pub(super) struct Group<'t> {
     pub(super) topics: Vec<Option<TopicName>>,
     pub(super) tables: Vec<(JoinedTable, Arc<dyn Keep>)>,
     pub(super) declared: Option<Declared>,
+    /// The format of the streams' values.
+    pub(super) format: Format,
 }
 
 impl<'t> Group<'t> {
-    pub(super) fn new(topology: &'t mut Topology, lead: Option<TopicName>) -> Self {
-        Self { topology, topics: vec![lead], tables: Vec::new(), declared: None }
+    pub(super) fn new(topology: &'t mut Topology, lead: Option<TopicName>, format: Format) -> Self {
+        Self { topology, topics: vec![lead], tables: Vec::new(), declared: None, format }
     }
 
     pub(super) fn join<V: Serialize + DeserializeOwned + 'static>(&mut self, table: TableTopic<V>) -> Store<V> {
-        let TableTopic { topic, store, declared } = table;
+        let TableTopic { topic, store, declared, format } = table;
         self.topology.check_map_keys::<V>(&format!("table {topic}"));
+        let unfit = format.unfit::<V>().map(|unfit| refusal(&format!("table {topic}"), format, &unfit));
+        self.topology.errors.extend(unfit);
         let topic = self.topology.parse(&topic);
         if let Some(topic) = &topic {
-            let joined = JoinedTable { topic: topic.clone(), store: Arc::clone(&store.spec().name), declared };
-            self.tables.push((joined, Arc::new(store.clone())));
+            let joined = JoinedTable { topic: topic.clone(), store: Arc::clone(&store.spec().name), declared, format };
+            self.tables.push((joined, Arc::new(Kept { store: store.clone(), format })));
         }
         self.topics.push(topic);
         store
+    }
+
+    /// Notes that the type of the streams' events is of another shape than their format, where it is.
+    pub(super) fn note_unfit(&mut self, unfit: Option<String>) {
+        let lead = self.topics.iter().flatten().next().map_or("", TopicName::as_str);
+        let unfit = unfit.map(|unfit| refusal(&format!("source {lead}"), self.format, &unfit));
+        self.topology.errors.extend(unfit);
     }
 
     /// Adds the sub-topology, and returns the topology for the steps behind it.
@@ -40,16 +52,18 @@ impl<'t> Group<'t> {
         self,
         step: StepKind,
         destination: Option<TopicName>,
+        written: Format,
         mut stores: Vec<StoreSpec>,
         rekeys: Option<Arc<str>>,
     ) -> &'t mut Topology {
-        let Self { topology, topics, tables, declared } = self;
+        let Self { topology, topics, tables, declared, format } = self;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
         let Some(lead) = topics.next() else { return topology };
         let companions = topics.collect();
-        let mut sub = SubTopology { lead, companions, step, destination, stores, tables, declared, rekeys };
+        let formats = Formats { read: format, written };
+        let mut sub = SubTopology { lead, companions, step, destination, formats, stores, tables, declared, rekeys };
         sub.companions.extend(topology.astray_topic(&sub));
         topology.sub_topologies.push(sub);
         topology

@@ -15,6 +15,7 @@ pub use builder::StepBuilder;
 pub use source::Source;
 pub use windowed::WindowedSource;
 
+use crate::flow::codec::Format;
 use crate::flow::join::JoinedTable;
 use crate::flow::key::KeyType;
 use crate::flow::map_keys::{refusal, unspellable_keys};
@@ -92,6 +93,8 @@ pub struct SubTopology {
     pub step: StepKind,
     /// The topic that notices go to, or that re-keyed records go to; `None` for a pipeline that ends in its rows or stores.
     pub destination: Option<TopicName>,
+    /// The formats of its streams and of its destination.
+    pub formats: Formats,
     /// The stores of the step, an aggregate's own first.
     pub stores: Vec<StoreSpec>,
     /// The companions that are kept as tables.
@@ -100,6 +103,15 @@ pub struct SubTopology {
     pub declared: Option<Declared>,
     /// The step's name where it changes the key: its destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
+}
+
+/// The formats of the values that a step reads and writes. Tables have their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Formats {
+    /// Of the lead topic and its companions, without tables.
+    pub read: Format,
+    /// Of the destination.
+    pub written: Format,
 }
 
 /// The place of a step's rows among the tables of its pipeline.

@@ -1,6 +1,7 @@
 //! A source under construction: the topics that are read together, and the steps that may follow.
 
 use crate::flow::algorithm::Algorithm;
+use crate::flow::codec::Format;
 use crate::flow::events::{AnyOf, Joined, LeftJoined, Plain, ReadEvent};
 use crate::flow::join::TableTopic;
 use crate::flow::partitioning::Declared;
@@ -20,7 +21,8 @@ impl Topology {
     /// Names the lead topic of a source: the one the consumer group subscribes to.
     pub fn source(&mut self, topic: &str) -> Source<'_> {
         let lead = self.parse(topic);
-        Source { group: Group::new(self, lead), events: Plain }
+        let events = Plain::default();
+        Source { group: Group::new(self, lead, events.format), events }
     }
 }
 
@@ -64,6 +66,14 @@ pub struct Source<'t, S = Plain> {
 }
 
 impl<'t> Source<'t> {
+    /// Sets the format of the values of all topics of the source: JSON where nothing is said. A table that the source is
+    /// joined with has its [own](TableTopic::format).
+    pub const fn format(mut self, format: Format) -> Self {
+        self.events.format = format;
+        self.group.format = format;
+        self
+    }
+
     /// Adds a companion topic: equal partition count, same keys. The algorithm sees from which topic a record came, and
     /// its state is the place where the two meet. Both topics' records are decoded as one type; see [`Source::events`] for
     /// topics whose records differ.
@@ -108,7 +118,7 @@ impl<'t> Source<'t> {
         P: DeserializeOwned,
         E: 'static,
     {
-        Source { group: self.group, events: AnyOf::new(event) }
+        Source { events: AnyOf::new(self.group.format, event), group: self.group }
     }
 
     /// Sends each record on under the key that `key` makes of its event, through the repartition topic
@@ -154,37 +164,41 @@ impl<'t> Source<'t> {
     ///     .done();
     /// # assert_eq!(topology.validate(), Ok(()));
     /// ```
-    pub fn keys_by<E, I>(self, name: &str, keys: impl Fn(&E) -> I + Send + Sync + 'static) -> Self
+    pub fn keys_by<E, I>(mut self, name: &str, keys: impl Fn(&E) -> I + Send + Sync + 'static) -> Self
     where
         E: DeserializeOwned + 'static,
         I: IntoIterator<Item: ToString> + 'static,
     {
+        let format = self.group.format;
+        self.group.note_unfit(format.unfit::<E>());
         let topology = &mut *self.group.topology;
         let topic = topology.internal(name, "repartition");
         if topic.is_none() {
             topology.errors.push(format!("key_by or keys_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
         }
-        let step = ChangeKey { keys, event: PhantomData::<fn() -> E> };
-        let topology = self.group.finish(StepKind::Log(Arc::new(step)), topic.clone(), Vec::new(), Some(name.into()));
-        Self { group: Group::new(topology, topic), events: Plain }
+        let step = ChangeKey { keys, format, event: PhantomData::<fn() -> E> };
+        let step = StepKind::Log(Arc::new(step));
+        let topology = self.group.finish(step, topic.clone(), format, Vec::new(), Some(name.into()));
+        Self { group: Group::new(topology, topic, format), events: self.events }
     }
 
     /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
     /// `with_store`. Several steps may have one table, each with a struct of its own columns: a row is read, locked and
     /// written once a batch, and a step sees the values that the one before left.
     pub fn update<A: Algorithm<Event: DeserializeOwned>>(
-        self,
+        mut self,
         table: impl Into<Table>,
         algorithm: A,
     ) -> StepBuilder<'t, A> {
-        let table = table.into();
+        let (table, format) = (table.into(), self.group.format);
+        self.group.note_unfit(format.unfit::<A::Event>());
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
             topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
             let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
                 topology.errors.push(format!("table {}: {error}", table.name));
                 Vec::new()
             });
-            StepKind::Rows(Arc::new(Update { chain, table: TableSpec { table, columns } }))
+            StepKind::Rows(Arc::new(Update { chain, format, table: TableSpec { table, columns } }))
         });
         StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }
@@ -242,13 +256,14 @@ impl<'t, S> Source<'t, S> {
     /// Keeps a value under each record's key in a store, beside the partition, and runs the algorithm over it: through the
     /// log.
     pub fn aggregate<A: Algorithm<Row: Default>>(
-        self,
+        mut self,
         store: impl Into<Store<A::Row>>,
         algorithm: A,
     ) -> StepBuilder<'t, A>
     where
         S: ReadEvent<A::Event>,
     {
+        self.group.note_unfit(self.events.unfit());
         let (store, events) = (store.into(), self.events);
         self.group.topology.check_map_keys::<A::Row>(&format!("store {}", store.spec().name));
         let stores = vec![store.spec().clone()];
@@ -259,10 +274,11 @@ impl<'t, S> Source<'t, S> {
 
     /// Runs an algorithm that keeps nothing under the record's key; stores of its own come by `with_store`. Through the
     /// log.
-    pub fn process<A: Algorithm<Row = ()>>(self, algorithm: A) -> StepBuilder<'t, A>
+    pub fn process<A: Algorithm<Row = ()>>(mut self, algorithm: A) -> StepBuilder<'t, A>
     where
         S: ReadEvent<A::Event>,
     {
+        self.group.note_unfit(self.events.unfit());
         let events = self.events;
         let erase: Erase<A> = Box::new(move |chain, _, _| StepKind::Log(Arc::new(Process { chain, events })));
         StepBuilder::new(self.group, algorithm, Vec::new(), erase)

@@ -1,5 +1,6 @@
 //! Every topic of a pipeline: those that it reads, those that it writes, and those that it makes for itself.
 
+use crate::flow::codec::Format;
 use crate::flow::partitioning::OnViolation;
 use crate::flow::record::TopicName;
 use crate::flow::store::StoreSpec;
@@ -7,6 +8,25 @@ use crate::flow::topology::{SubTopology, Topology};
 use std::collections::BTreeSet;
 
 impl Topology {
+    /// The format of a topic's values: as the pipeline writes them, or else as it reads them; a dead letter's is its record's.
+    /// JSON for any other topic.
+    #[must_use]
+    pub fn format_of(&self, topic: &TopicName) -> Format {
+        let subs = || self.sub_topologies.iter();
+        let written = subs().find(|sub| sub.destination.as_ref() == Some(topic)).map(|sub| sub.formats.written);
+        let read = |topic: &TopicName| {
+            let table = subs().flat_map(|sub| &sub.tables).find(|table| table.topic == *topic);
+            let source = || subs().find(|sub| sub.sources().any(|source| source == topic));
+            table.map(|table| table.format).or_else(|| source().map(|sub| sub.formats.read))
+        };
+        let of_dead_letters = || {
+            let sources =
+                subs().flat_map(SubTopology::sources).find(|source| Self::dead_letter_topic(source) == *topic);
+            sources.and_then(read)
+        };
+        written.or_else(|| read(topic)).or_else(of_dead_letters).unwrap_or_default()
+    }
+
     /// All sources of the pipeline, by their numbers.
     #[must_use]
     pub fn sources(&self) -> Vec<TopicName> {

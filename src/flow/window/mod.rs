@@ -60,7 +60,7 @@ use serde::de::DeserializeOwned;
 /// assert_eq!(topology.validate(), Ok(()));
 /// ```
 pub trait Windowed: Send + Sync + 'static {
-    /// The notification, as for an [`Algorithm`](crate::flow::Algorithm): decoded from JSON, a pair behind a join.
+    /// The notification, as for an [`Algorithm`](crate::flow::Algorithm): decoded from the record's value, a pair behind a join.
     type Event;
 
     /// The value of one window; its default is that of a window without events.

@@ -27,15 +27,15 @@ impl TestDriver {
         self.act(Operation::Row { table: table.into(), key: key.into(), values });
     }
 
-    /// Sends a JSON value under a key to a topic.
+    /// Sends a value under a key to a topic, in the topic's format.
     ///
     /// # Panics
-    /// When there is no such topic.
+    /// When there is no such topic, or its format cannot write the value.
     pub fn send(&mut self, topic: &str, key: impl Into<Key>, value: impl Serialize) {
         let key = self.spell(topic, &key.into());
-        match serde_json::to_vec(&value) {
+        match self.plan.topology.format_of(&parse(topic)).encode(&value) {
             Ok(value) => self.send_raw(topic, Some(&key), Some(&value)),
-            Err(error) => panic!("value for {topic}: {error}"),
+            Err(reject) => panic!("value for {topic}: {}", reject.message()),
         }
     }
 
@@ -88,21 +88,22 @@ impl TestDriver {
         self.act(Operation::Settle);
     }
 
-    /// Messages of a topic with `i64` keys, as a committed reader finds them: keys and JSON values, partition by
-    /// partition in order.
+    /// Messages of a topic with `i64` keys, as a committed reader finds them: keys and values, partition by
+    /// partition in order: a text is a JSON string, bytes are a list of numbers.
     ///
     /// # Panics
-    /// When there is no such topic, or a message is not JSON under a decimal key.
+    /// When there is no such topic, or a message is not in the topic's format under a decimal key.
     #[must_use]
     pub fn read(&mut self, topic: &str) -> Vec<(i64, serde_json::Value)> {
+        let format = self.plan.topology.format_of(&parse(topic));
         let decode = |found: &Found| {
             let key = std::str::from_utf8(found.key.as_deref()?).ok()?.parse().ok()?;
-            Some((key, serde_json::from_slice(found.value.as_deref()?).ok()?))
+            Some((key, format.decode(found.value.as_deref()).ok()?))
         };
         let found = self.read_raw(topic);
         found
             .iter()
-            .map(|found| decode(found).unwrap_or_else(|| panic!("{topic}: not JSON under an i64 key: {found:?}")))
+            .map(|found| decode(found).unwrap_or_else(|| panic!("{topic}: not {format} under an i64 key: {found:?}")))
             .collect()
     }
 

@@ -31,7 +31,7 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
         findings.add(Wrong::MessagePartition, format!("{name}: lies in {partition}, not in {:?}", message.partition));
     }
     match &message.kind {
-        Kind::Notice { id, version, threshold } => {
+        Kind::Notice { id, version, threshold, content_type } => {
             if input.key != message.key {
                 findings.add(Wrong::MessageKey, format!("{name}: has another key"));
             }
@@ -50,7 +50,7 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
                 let (is, due) = (input.timestamp.0, message.timestamp.0);
                 findings.add(Wrong::NoticeTime, format!("{name}: is of {is}, its record of {due}"));
             }
-            let due = notice_headers(at, id, *version, threshold.as_deref());
+            let due = notice_headers(at, id, (*version, threshold.as_deref()), content_type);
             let is_same = |header: &Header, (own, value): &(&str, Option<String>)| {
                 let found = header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
                 // An instant of a fixed width: as text it is in order.
@@ -79,8 +79,8 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
 fn notice_headers<'a>(
     at: &Place<'_>,
     id: &str,
-    version: Option<i64>,
-    threshold: Option<&str>,
+    (version, threshold): (Option<i64>, Option<&str>),
+    content_type: &str,
 ) -> Vec<(&'a str, Option<String>)> {
     let always = [
         ("ce_specversion", Some("1.0".into())),
@@ -88,7 +88,7 @@ fn notice_headers<'a>(
         ("ce_source", Some(format!("/{}", at.pipeline))),
         ("ce_type", Some(at.topic.to_string())),
         ("ce_time", None),
-        ("content-type", Some("application/json".into())),
+        ("content-type", Some(content_type.into())),
         ("tg_id", Some(id.into())),
     ];
     let version = version.map(|version| ("tg_version", Some(version.to_string())));
