@@ -164,7 +164,9 @@ impl Service {
         for source in sub.sources() {
             let dead = Topology::dead_letter_topic(source);
             if let Some(found) = count(&dead)?.filter(|found| *found < lead) {
-                mistakes.push(format!("topic {dead} has {found} partitions, fewer than its source's {lead}"));
+                mistakes.push(format!(
+                    "topic {dead} has {found} partitions, fewer than its source's {lead}: give it {lead}"
+                ));
             }
         }
         for (topic, declared) in sub.declarations() {

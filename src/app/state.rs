@@ -23,6 +23,10 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         Some(address) => (address.clone(), "--address".to_owned()),
         None => (settings.http.address.to_string(), format!("http.address: {}", settings.origin_of("http.address"))),
     };
+    if !address.contains(':') {
+        let sentence = "expected host:port, as an instance prints it at its start (page  http://…)";
+        return Err(Failure::message(format!("state: {address:?} ({origin}): {sentence}")));
+    }
     let path = match &arguments.command {
         StateCommand::Get { store, key, .. } => format!("/stores/{}/{}", encode(store), encode(key)),
         StateCommand::List { store, prefix, limit, from, .. } => {

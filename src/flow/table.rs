@@ -205,8 +205,16 @@ impl ColumnSpec {
             let wanted = self.accepts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
             let is_usable = found.column_type.is_some() && types != KEY_TYPES;
             let types = if is_usable { String::new() } else { format!("; {types}") };
+            let is_narrower = matches!(found.column_type, Some(ColumnType::I16 | ColumnType::I32));
+            let fix = if is_narrower && self.accepts == [ColumnType::I64] {
+                format!("; ALTER TABLE {table} ALTER {column} TYPE bigint")
+            } else if is_usable {
+                "; change one of the two".into()
+            } else {
+                String::new()
+            };
             out.push(format!(
-                "table {table}, column {column}: is {}, the struct needs {wanted}{types}",
+                "table {table}, column {column}: is {}, the struct needs {wanted}{types}{fix}",
                 found.type_name
             ));
         }
@@ -268,6 +276,10 @@ mod tests {
         assert!(
             told[1].starts_with("table t, column spans: is tstzrange, the struct needs text; a field holds boolean")
         );
-        assert_eq!(told[2], "table t, column n: is integer, the struct needs bigint");
+        assert!(told[0].ends_with("; ALTER TABLE t ALTER id TYPE bigint"));
+        assert_eq!(
+            told[2],
+            "table t, column n: is integer, the struct needs bigint; ALTER TABLE t ALTER n TYPE bigint"
+        );
     }
 }

@@ -83,7 +83,9 @@ pub(super) fn layer(
 fn read_secret(secret: Entry, name: &str, file: &str, layer: &mut Layer, problems: &mut Problems) {
     let origin = Origin::SecretFile(name.into(), PathBuf::from(file));
     match text_file::read(Path::new(file)).map(|text| text.trim_end_matches(['\r', '\n']).to_string()) {
-        Ok(text) if text.is_empty() => problems.add(secret.path(), None, "the file is empty", origin),
+        Ok(text) if text.is_empty() => {
+            problems.add(secret.path(), None, "the file is empty: write the secret into it", origin);
+        }
         Ok(text) => layer.entries.push(Entry { text, origin, ..secret }),
         Err(why) => problems.add(secret.path(), None, format!("the file {why}"), origin),
     }

@@ -11,11 +11,18 @@ use std::path::Path;
 pub(super) fn layer(path: &Path, problems: &mut Problems) -> Layer {
     let mut reader = Reader { path, layer: Layer::default(), problems };
     match text_file::read(path) {
-        Err(why) => reader.whole(0, format!("the settings file {why}")),
+        Err(why) => {
+            let fix = if path.is_file() { "" } else { "; --config or TIDEGATE_CONFIG names it" };
+            reader.whole(0, format!("the settings file {why}{fix}"));
+        }
         Ok(text) => match yaml::parse(&text) {
             Err(broken) => reader.whole(broken.line, format!("the settings file is not YAML: {}", broken.message)),
             Ok(root) if matches!(root.kind, Kind::Map(_)) || root.is_null() => reader.root(&root),
-            Ok(root) => reader.whole(root.line, "the settings file is no mapping of sections".into()),
+            Ok(root) => reader.whole(
+                root.line,
+                "the settings file is no mapping of sections: write `engine:`, or another one, and its keys below it"
+                    .into(),
+            ),
         },
     }
     reader.layer
@@ -40,7 +47,12 @@ impl Reader<'_> {
                 _ if Schema::has_section(section) && (node.is_null() || matches!(node.kind, Kind::Map(_))) => {}
                 _ if Schema::has_section(section) => {
                     let origin = Origin::File(self.path.into(), node.line);
-                    self.problems.add(section, None, "expected a mapping: this is a section", origin);
+                    self.problems.add(
+                        section,
+                        None,
+                        "expected a mapping: this is a section; write its keys below it, indented",
+                        origin,
+                    );
                 }
                 _ => self.leaf(section, "", None, node),
             }

@@ -140,7 +140,7 @@ impl KafkaSettings {
             let origin = origin(&path);
             problems.add(path, None, sentence, origin);
         }
-        for (name, file, why) in security::unreadable(&self.properties) {
+        for (name, file, why) in security::unusable(&self.properties) {
             let path = format!("kafka.properties.{name}");
             let origin = origin(&path);
             problems.add(path, Some(file.into()), why, origin);

@@ -49,12 +49,33 @@ fn is_security(name: &str) -> bool {
     name.starts_with("sasl.") || name.starts_with("ssl.")
 }
 
-/// The files that the properties name and that cannot be read: name, path and reason.
-pub(super) fn unreadable(properties: &Properties) -> Vec<(&'static str, &str, String)> {
+/// The files that the properties name and that cannot be read or hold something else: name, path and reason.
+pub(super) fn unusable(properties: &Properties) -> Vec<(&'static str, &str, String)> {
     let named = FILES.iter().filter_map(|name| Some((*name, properties.value(name)?)));
     let is_asked = |path: &str| !path.is_empty() && path != "probe";
-    let reason = |path: &str| std::fs::File::open(path).err().map(|error| format!("cannot be read: {error}"));
-    named.filter(|(_, path)| is_asked(path)).filter_map(|(name, path)| Some((name, path, reason(path)?))).collect()
+    named
+        .filter(|(_, path)| is_asked(path))
+        .filter_map(|(name, path)| Some((name, path, mistake(name, path)?)))
+        .collect()
+}
+
+/// A CA may be a folder of them, and a keystore is no text.
+fn mistake(name: &str, path: &str) -> Option<String> {
+    let bytes = match std::fs::File::open(path) {
+        Ok(_) if !std::path::Path::new(path).is_file() => return None,
+        Ok(_) => std::fs::read(path),
+        Err(error) => Err(error),
+    };
+    let wanted = match name {
+        "ssl.ca.location" | "ssl.certificate.location" => "CERTIFICATE",
+        "ssl.key.location" => "PRIVATE KEY",
+        _ => "",
+    };
+    match bytes {
+        Err(error) => Some(format!("cannot be read: {error}")),
+        Ok(bytes) if String::from_utf8_lossy(&bytes).contains(wanted) => None,
+        Ok(_) => Some(format!("holds no {} in PEM (-----BEGIN {wanted}-----)", wanted.to_lowercase())),
+    }
 }
 
 #[cfg(test)]
@@ -114,8 +135,8 @@ mod tests {
             all.insert(name.into(), path.into());
         }
         let expected = "cannot be read: No such file or directory (os error 2)".to_owned();
-        assert_eq!(unreadable(&all), [("ssl.ca.location", "/nonexistent/ca.pem", expected)]);
+        assert_eq!(unusable(&all), [("ssl.ca.location", "/nonexistent/ca.pem", expected)]);
         all.insert("ssl.ca.location".into(), "probe".into());
-        assert_eq!(unreadable(&all), []);
+        assert_eq!(unusable(&all), []);
     }
 }

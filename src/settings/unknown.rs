@@ -4,6 +4,8 @@ use crate::settings::nearest::nearest;
 use crate::settings::origin::Origin;
 use crate::settings::variable::variable;
 
+const NEITHER: &str = "unknown key: remove it, or write one of those that `tidegate config show` lists";
+
 /// About `path` of `origin`; `known` are the settings, of which those with a dot at the end hold a map.
 pub(super) fn sentence(path: &str, origin: &Origin, known: &[String]) -> String {
     let names = || known.iter().map(|name| name.trim_end_matches('.'));
@@ -13,8 +15,7 @@ pub(super) fn sentence(path: &str, origin: &Origin, known: &[String]) -> String 
             let (section, key) = path.split_once('.').unwrap_or((path, ""));
             format!("is written as one name; write `{section}:` and, indented below it, `{key}:`")
         }
-        _ => nearest(path, names())
-            .map_or_else(|| "unknown key".into(), |name| format!("unknown key; did you mean {name}?")),
+        _ => nearest(path, names()).map_or_else(|| NEITHER.into(), |name| format!("unknown key; did you mean {name}?")),
     }
 }
 
@@ -29,7 +30,9 @@ fn of_a_variable(path: &str, known: &[String]) -> String {
     let near = || nearest(path, known.iter().map(|name| name.trim_end_matches('.'))).map(Into::into);
     match in_map.or(exact).or_else(near) {
         Some(name) => format!("unknown key; did you mean {}?", variable(&name)),
-        None => "unknown key; every variable that begins with TIDEGATE_ is taken for a setting".into(),
+        None => {
+            "unknown key; every variable that begins with TIDEGATE_ is taken for a setting: give it another name".into()
+        }
     }
 }
 
@@ -55,7 +58,7 @@ mod tests {
             (told("workers", &environment("TIDEGATE_WORKERS")), "unknown key; did you mean TIDEGATE_ENGINE__WORKERS?"),
             (
                 told("version", &environment("TIDEGATE_VERSION")),
-                "unknown key; every variable that begins with TIDEGATE_ is taken for a setting",
+                "unknown key; every variable that begins with TIDEGATE_ is taken for a setting: give it another name",
             ),
             (
                 told("engine.wrokers", &environment("TIDEGATE_ENGINE__WROKERS")),
@@ -65,7 +68,7 @@ mod tests {
                 told("engine.workers", &file),
                 "is written as one name; write `engine:` and, indented below it, `workers:`",
             ),
-            (told("colour", &file), "unknown key"),
+            (told("colour", &file), NEITHER),
         ];
         for (found, expected) in cases {
             assert_eq!(found, expected);

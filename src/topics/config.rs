@@ -78,7 +78,9 @@ fn kind(name: &str) -> Option<&'static Kind> {
 pub(super) fn checked(name: &str, value: &str) -> Result<String, String> {
     let Some(kind) = kind(name) else {
         let known = SETTINGS.iter().map(|(name, _)| *name);
-        return Err(format!("unknown configuration key{}", crate::settings::suggestion(name, known)));
+        let near = crate::settings::suggestion(name, known);
+        let fix = if near.is_empty() { ", which a broker would refuse: remove it" } else { &near };
+        return Err(format!("unknown configuration key{fix}"));
     };
     kind.spelled(value).ok_or_else(|| {
         format!("expected {}, found {value:?}{}", kind.expectation(), kind.hint(name, value).unwrap_or_default())

@@ -150,7 +150,14 @@ impl Reader<'_> {
         let one = overlay.one.get(name.as_str()).map(|(_, sizes)| sizes.clone()).unwrap_or_default();
         let sizes = own.overlaid(&overlay.every).overlaid(&one);
         let (Some(partitions), Some(replicas)) = (sizes.partitions, sizes.replicas) else {
-            self.finding(spec.line, "spec: partitions and replicas must be given: a broker's default is no decision");
+            // A value that is none has been told.
+            if [("partitions", sizes.partitions), ("replicas", sizes.replicas)]
+                .iter()
+                .any(|(name, size)| size.is_none() && spec.entry(name).is_none())
+            {
+                let message = "spec: partitions and replicas must be given: a broker's default is no decision";
+                self.finding(spec.line, message);
+            }
             return None;
         };
         let annotations = metadata.entry("annotations");

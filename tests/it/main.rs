@@ -12,7 +12,13 @@ mod outputs;
 #[cfg(feature = "http")]
 mod page;
 mod settings;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod setups;
 mod signals;
 #[cfg(feature = "http")]
 mod stores;
 mod topics;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+#[path = "../setups/mod.rs"]
+#[allow(dead_code, reason = "what rows with servers need")]
+mod wrong;

@@ -1,23 +1,27 @@
 //! A set-up of keyed state that cannot work ends at once, with one message that names the fix, and no group is joined.
 
 use crate::rig::World;
-use crate::setup::Cases;
+use crate::setup::Servers;
+use crate::wrong::failures;
+use crate::wrong::row::row;
+#[cfg(not(feature = "rocksdb"))]
+use crate::wrong::row::with_environment;
 
 /// A build that cannot keep state says so before it talks to anybody.
 #[cfg(not(feature = "rocksdb"))]
 #[test]
 fn a_store_in_a_build_without_rocksdb_is_one_message() {
     let Some(world) = World::example("featureless", "usage") else { return };
-    let mut cases = Cases::new(&world);
-    let nobody = [("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")];
-    cases.expect(
-        "store without the feature rocksdb",
-        &nobody,
-        &[],
+    let refused = row(
+        "a store in a build without rocksdb",
+        &["run"],
         78,
-        &["pipeline usage keeps state (usage)", "no RocksDB adapter", "build it with --features rocksdb"],
+        &[
+            "pipeline usage keeps state (usage), and this build has no RocksDB adapter: build it with --features rocksdb",
+        ],
     );
-    cases.judge();
+    let refused = with_environment(&[("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")], refused);
+    assert_eq!(failures(&Servers::new(&world), &[refused]), [""; 0]);
 }
 
 #[cfg(feature = "rocksdb")]
@@ -29,9 +33,10 @@ fn unequal_counts_are_one_message_each() {
     use tidegate::adapters::kafka::{KafkaAdmin, TopicSpec};
     use tidegate::flow::record::TopicName;
 
+    const RUN: &[&str] = &["--set", "state.dir={folder}", "run"];
+
     let Some(mut world) = World::example("keyed-setup", "sessions") else { return };
     world.settings.retain(|(name, _)| name != "TIDEGATE_DATABASE__URL");
-    let folder = format!("state.dir={}", world.folder().join("state-only").display());
     let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
     let create = |topics: &[(&str, i32, &str)]| {
         let specs: Vec<TopicSpec> = topics
@@ -52,8 +57,7 @@ fn unequal_counts_are_one_message_each() {
             if count == Some(partitions) { Ok(()) } else { Err(format!("{count:?}")) }
         });
     };
-    let mut cases = Cases::new(&world);
-    let state = ["--set", folder.as_str()];
+    let ground = Servers::new(&world);
     create(&[
         ("clicks-dlt", 12, "delete"),
         ("session-ends", 12, "delete"),
@@ -61,23 +65,25 @@ fn unequal_counts_are_one_message_each() {
     ]);
     create(&[("clicks", 6, "delete")]);
     wait_count("clicks", 6);
-    cases.expect(
+    let declared = row(
         "declared with another count",
-        &[],
-        &state,
+        RUN,
         78,
-        &["topic clicks has 6 partitions", "declares 12", "correct the count in declared()"],
+        &["…topic clicks has 6 partitions, and the pipeline declares 12: correct the count in declared()…"],
     );
+    assert_eq!(failures(&ground, &[declared]), [""; 0]);
     admin.create_partitions(&TopicName::parse("clicks").unwrap(), 12).unwrap();
     wait_count("clicks", 12);
-    cases.expect(
+    let changelog = row(
         "changelog with another count",
-        &[],
-        &state,
+        RUN,
         78,
-        &["topic sessions-sessions-changelog has 6 partitions", "clicks with 12", "make them equal"],
+        &[
+            "topic sessions-sessions-changelog has 6 partitions, and store sessions lies beside clicks with 12: make them \
+         equal; an empty changelog can be deleted and made again by `tidegate topics apply`",
+        ],
     );
+    assert_eq!(failures(&ground, &[changelog]), [""; 0]);
     let groups = world.kafka.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &["--list"]);
     assert_eq!(groups.trim(), "", "no group was joined");
-    cases.judge();
 }

@@ -75,3 +75,5 @@ mod sqlstates;
 mod state;
 #[cfg(feature = "failpoints")]
 mod statements;
+#[path = "../setups/mod.rs"]
+mod wrong;

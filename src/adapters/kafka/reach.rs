@@ -193,8 +193,8 @@ impl Reach {
             );
         }
         format!(
-            "{servers} takes connections and answers no question of Kafka's: it hangs, or it expects another \
-             security.protocol than kafka.properties has"
+            "{servers} takes connections and answers no question of Kafka's: it hangs, it is no Kafka, or it \
+             expects another security.protocol than kafka.properties has"
         )
     }
 }
@@ -236,8 +236,8 @@ mod tests {
             (reach(refused(), None, None), "no answer from kafka:9092: is it running, and reachable from here?"),
             (
                 reach(State::Connected, None, None),
-                "kafka:9092 takes connections and answers no question of Kafka's: it hangs, or it expects another \
-                 security.protocol than kafka.properties has",
+                "kafka:9092 takes connections and answers no question of Kafka's: it hangs, it is no Kafka, or it \
+                 expects another security.protocol than kafka.properties has",
             ),
             (
                 reach(State::Connected, None, Some("SASL authentication error: Invalid username or password")),

@@ -64,7 +64,8 @@ pub(super) fn look(server: &mut Server, specs: &[TableSpec]) -> Result<Look, Fau
         };
         let columns: Option<Vec<_>> =
             found.as_ref().map(|relation| relation.columns.iter().map(Column::found).collect());
-        let mut wrong = spec.differences(columns.as_deref());
+        let is_table = found.as_ref().is_none_or(Relation::is_table);
+        let mut wrong = if is_table { spec.differences(columns.as_deref()) } else { Vec::new() };
         if let Some(relation) = &found {
             wrong.extend(relation.differences(spec));
             // Rows are locked and counted by the table's name.
@@ -199,13 +200,18 @@ impl Relation {
         }))
     }
 
+    fn is_table(&self) -> bool {
+        matches!(self.kind.as_str(), "r" | "p")
+    }
+
     /// The differences that the struct's own comparison cannot know.
     fn differences(&self, spec: &TableSpec) -> Vec<String> {
         let (table, mut out) = (&spec.table.name, Vec::new());
-        if !matches!(self.kind.as_str(), "r" | "p") {
-            out.push(format!(
-                "table {table}: is no table; rows of a view or foreign table cannot be locked and written"
-            ));
+        if !self.is_table() {
+            return vec![format!(
+                "table {table}: is no table; rows of a view or foreign table cannot be locked and written: name the table \
+                 that has them"
+            )];
         }
         if self.persistence != "p" {
             out.push(format!(
@@ -216,7 +222,7 @@ impl Relation {
             let name = &column.name;
             let is_key = *name == spec.table.key_column;
             if is_key && !column.is_unique {
-                out.push(format!("table {table}, column {name}: is the key, and has neither a primary key nor a unique index of its own"));
+                out.push(format!("table {table}, column {name}: is the key, and has neither a primary key nor a unique index of its own; ALTER TABLE {table} ADD PRIMARY KEY ({name})"));
             }
             let is_written = !is_key && is_wanted(spec, name);
             if column.is_generated && (is_written || spec.table.version_column.as_ref() == Some(name)) {

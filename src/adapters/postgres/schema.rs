@@ -226,6 +226,16 @@ impl PostgresSchema {
     }
 }
 
+/// The beginning of the sentence about a migration that failed, with the way out where a right is missing.
+fn cannot_migrate(said: &str) -> String {
+    if said.contains("SQLSTATE 42501") {
+        return "cannot migrate: the role of database.url lacks a right; GRANT CREATE ON DATABASE to it for the first time, and \
+                run it as the same role later"
+            .into();
+    }
+    "cannot migrate".into()
+}
+
 /// Those of the tables whose base line is noted.
 async fn noted(
     c: &mut PgConnection,
@@ -253,7 +263,7 @@ impl Schema for PostgresSchema {
         for migration in &MIGRATIONS {
             let Migration { version, name, .. } = migration;
             let is_new = self.apply(migration).map_err(|fault| match fault {
-                Fault::Corrupt(_) => Fault::fatal(format!("migration {version} ({name}) failed")).because(fault),
+                Fault::Corrupt(_) => Fault::fatal(cannot_migrate(&fault.to_string())).because(fault),
                 other => other,
             })?;
             if is_new {

@@ -90,7 +90,11 @@ impl Connection {
     }
 
     fn opening(&self, error: sqlx::Error) -> Fault {
-        Fault::retry(format!("cannot open {}", self.settings.path.display())).because(error)
+        let path = &self.settings.path;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
+        let cause =
+            folder.map_or_else(String::new, |folder| format!(", there is no folder {}: make it", folder.display()));
+        Fault::retry(format!("cannot open {}{cause}", path.display())).because(error)
     }
 
     /// Runs a statement and answers how many rows it concerned.

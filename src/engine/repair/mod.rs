@@ -99,7 +99,7 @@ impl Repair {
         let committed = metadata::known(committed);
         let count = group.partition_count(&source.topic, WAIT)?;
         let partition_count = count.filter(|count| (0..*count).contains(&source.partition.0));
-        let partition_count = partition_count.ok_or_else(|| Fault::fatal(format!("there is no partition {source}")))?;
+        let partition_count = partition_count.ok_or_else(|| Fault::fatal(no_partition(source, count)))?;
         let (bounds, log_ids) = (group.bounds(source, WAIT)?, group.log_ids(&source.topic, WAIT)?);
         Ok(Known { commit, is_stateful, position, committed, bounds, log_ids, partition_count })
     }
@@ -346,4 +346,12 @@ pub fn rebuild(
         return Err(Fault::fatal(format!("the step that reads {} keeps no state", source.topic)));
     }
     Ok(out)
+}
+/// The sentence about a partition beyond the `count` of its topic.
+fn no_partition(source: &TopicPartition, count: Option<i32>) -> String {
+    let topic = &source.topic;
+    match count {
+        Some(count) => format!("there is no partition {source}: {topic} has {count}, from 0 on"),
+        None => format!("there is no topic {topic}; `tidegate topics apply` creates it"),
+    }
 }

@@ -83,7 +83,9 @@ fn a_secret_may_come_from_a_file() {
     let empty = Scratch::new("\n");
     let path = empty.0.display().to_string();
     let told = load("", &[("TIDEGATE_DATABASE__URL_FILE", &path)], &[]).unwrap_err().to_string();
-    let expected = format!("database.url: the file is empty (environment TIDEGATE_DATABASE__URL_FILE, file {path})");
+    let expected = format!(
+        "database.url: the file is empty: write the secret into it (environment TIDEGATE_DATABASE__URL_FILE, file {path})"
+    );
     assert!(told.contains(&expected), "{told}");
 }
 

@@ -51,7 +51,7 @@ pub use sql::{number, sql};
 pub use statement::Statement;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 pub use world::is_wanted;
-pub use world::{World, accounts};
+pub use world::{World, accounts, binary as tidegate};
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

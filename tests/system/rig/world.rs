@@ -64,8 +64,8 @@ pub fn is_wanted(name: &str) -> bool {
     is_wanted
 }
 
-/// Another worktree's build may replace the binary at any time: copied once, at the first need.
-fn binary() -> PathBuf {
+/// The binary under test. Another worktree's build may replace the binary at any time: copied once, at the first need.
+pub fn binary() -> PathBuf {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| copied(Path::new(env!("CARGO_BIN_EXE_tidegate")), "tidegate")).clone()
 }

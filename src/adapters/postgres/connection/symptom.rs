@@ -76,7 +76,7 @@ impl Symptom<'_> {
             Self::Silent(waited) => format!(
                 "the address of database.url takes connections and did not answer within {} ms; a pooler whose server \
                  connections are all in use does that (PgBouncer: raise default_pool_size, an instance takes \
-                 engine.workers + 2), and a server that stands still",
+                 engine.workers + 2), and so do a server that stands still and another program's port",
                 waited.as_millis()
             ),
             Self::Closed => {
@@ -144,7 +144,9 @@ fn of_refusal(code: &str, message: &str) -> String {
     }
     let cause = match code {
         "28P01" => "PostgreSQL answered, and user or password of database.url are wrong",
-        _ if code.starts_with("28") => "PostgreSQL answered, and lets this user of database.url not in from here",
+        _ if code.starts_with("28") => {
+            "PostgreSQL answered, and lets this user of database.url not in from here: create the role, or admit it in pg_hba.conf"
+        }
         _ if code.starts_with("3D") => {
             "PostgreSQL answered, and has no such database: create it, or correct database.url"
         }
