@@ -50,6 +50,7 @@ mod operation;
 mod pipeline;
 #[path = "../oracle/reader/mod.rs"]
 mod reader;
+mod readme;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[path = "../draw/real.rs"]
 mod real;

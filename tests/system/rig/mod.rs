@@ -49,9 +49,7 @@ pub use sql::Session;
 pub use sql::{number, sql};
 #[cfg(feature = "failpoints")]
 pub use statement::Statement;
-#[cfg(all(feature = "rocksdb", feature = "failpoints"))]
-pub use world::is_wanted;
-pub use world::{World, accounts, binary as tidegate};
+pub use world::{Permit, World, accounts, binary as tidegate, is_wanted};
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

@@ -23,10 +23,10 @@ static FREE: Mutex<usize> = Mutex::new(WORLDS);
 static FREED: Condvar = Condvar::new();
 
 /// A permit for this number of worlds.
-struct Permit(usize);
+pub struct Permit(usize);
 
 impl Permit {
-    fn take(count: usize) -> Self {
+    pub fn take(count: usize) -> Self {
         let mut free = FREED.wait_while(FREE.lock().unwrap(), |free| *free < count).unwrap();
         *free -= count;
         Self(count)
