@@ -102,6 +102,8 @@ fn thousands_of_dead_letters_make_a_few_lines_and_no_line_comes_often() {
     let new = |line: &&str| line.split_once(" new=").unwrap().1.split(' ').next().unwrap().parse::<u64>().unwrap();
     assert_eq!(lines.iter().map(new).sum::<u64>(), 3_001, "{lines:?}");
     assert_eq!(log.matches("all 12 partitions of this instance run").count(), 1);
+    let single = log.lines().find(|line| line.contains("partition taken over") && !line.contains("DEBUG"));
+    assert_eq!(single, None, "an assignment is one line; one for each partition is for those who search");
     assert!(!log.contains("TaskId") && !log.contains("panicked"), "{log}");
     let (line, count) = worst_line(&log);
     assert!(count <= 20, "{count} times in a minute: {line}");

@@ -334,7 +334,7 @@ fn compare_versions(
     report.row_versions = sum;
     if let Some(sum) = sum.filter(|sum| *sum != report.row_changes) {
         report.contradictions.push(format!(
-            "row versions have risen by {sum}, but {} records changed a row: an update was lost, or somebody else writes the table",
+            "row versions have risen by {sum}, but {} records changed a row: an update was lost, or somebody else writes the table, such as another pipeline",
             report.row_changes
         ));
     }

@@ -19,6 +19,9 @@ use tidegate::adapters::kafka::KafkaSettings;
 /// Number of worlds at a time: each is busy on about a core.
 const WORLDS: usize = 2;
 
+/// The usual filter of the log, and a line for each partition that is taken over, which tests wait for.
+const LOG: &str = "info,sqlx=warn,tidegate::engine::worker::takeover=debug";
+
 static FREE: Mutex<usize> = Mutex::new(WORLDS);
 static FREED: Condvar = Condvar::new();
 
@@ -287,6 +290,9 @@ impl World {
         let before = ["--default-signal=HUP", "setpriv", "--pdeathsig", "KILL"];
         let mut command = self.command("env", &before, &arguments);
         command.env("FAILPOINT", failpoint).env("GUARD_OFF", &self.guard_off);
+        if std::env::var_os("TIDEGATE_LOG").is_none() {
+            command.env("TIDEGATE_LOG", LOG);
+        }
         Instance::start(name, command, &self.folder.join(format!("{name}.log")))
     }
 

@@ -203,7 +203,7 @@ fn start(desk: &mut Desk, id: TaskId) {
     let delivery = task.delivery;
     let positions = task.inputs.iter().map(|input| (input.source.clone(), input.next_offset)).collect();
     let (assignment, took) = (task.assignment, desk.wiring.clock.elapsed().saturating_sub(task.assigned_at));
-    tracing::info!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
+    tracing::debug!(task = ?id, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "partition taken over");
     let _ = desk.wiring.source.send(ToSource::Start { task: id, assignment, delivery, positions });
 }
 
