@@ -110,7 +110,7 @@ fn the_block_on_real_servers_leads_from_make_up_to_a_notice() {
     let _permit = Permit::take(1);
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let commands = commands(block(&page, "## On real servers"));
-    assert!(commands.len() >= 12 && commands[1].starts_with("make up"), "{commands:#?}");
+    assert!(commands.len() >= 10 && commands[1].starts_with("make up"), "{commands:#?}");
     let newcomer = Newcomer::new(tidegate().with_file_name("readme"));
     let said = newcomer.0.join("said.txt");
     let out = fs::File::create(&said).unwrap();
