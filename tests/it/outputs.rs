@@ -55,14 +55,12 @@ fn a_log_that_nobody_reads_ends_no_command() {
 
 #[test]
 fn output_that_cannot_be_written_is_told_with_an_exit_code_of_failure() {
-    for (arguments, expected) in
-        [(&["describe"][..], 1), (&["topics", "validate", "--dir", "src"], 1), (&["config", "validate"], 78)]
-    {
+    for arguments in [&["describe"][..], &["topics", "validate", "--dir", "src"]] {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = command(arguments, &[]).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
         let output = output.wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(expected), "{told}");
+        assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains("output: No space left on device"), "{told}");
     }
 }
