@@ -139,4 +139,17 @@ mod tests {
         all.insert("ssl.ca.location".into(), "probe".into());
         assert_eq!(unusable(&all), []);
     }
+
+    #[test]
+    fn a_file_that_holds_something_else_is_told_by_what_it_should_hold() {
+        let other = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let told = |name| mistake(name, other);
+        let certificate = Some("holds no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned());
+        assert_eq!(told("ssl.ca.location"), certificate);
+        assert_eq!(told("ssl.certificate.location"), certificate);
+        let key = "holds no private key in PEM (-----BEGIN PRIVATE KEY-----)".to_owned();
+        assert_eq!(told("ssl.key.location"), Some(key));
+        assert_eq!(told("ssl.keystore.location"), None, "it is no text");
+        assert_eq!(mistake("ssl.ca.location", "/"), None, "a folder of them");
+    }
 }
