@@ -79,8 +79,8 @@ fn unequal_counts_are_one_message_each() {
         RUN,
         78,
         &[
-            "topic sessions-sessions-changelog has 6 partitions, and store sessions lies beside clicks with 12: make them \
-         equal; an empty changelog can be deleted and made again by `tidegate topics apply`",
+            "…topic sessions-sessions-changelog has 6 partitions, and store sessions lies beside clicks with 12: make them \
+         equal; an empty changelog can be deleted and made again by `tidegate topics apply`…",
         ],
     );
     assert_eq!(failures(&ground, &[changelog]), [""; 0]);
