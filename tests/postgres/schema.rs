@@ -116,6 +116,7 @@ fn the_baseline_may_be_noted_while_the_pipeline_runs_and_table_by_table() {
     let [a, b, c] = ["a", "b", "c"].map(|table| Table::new(&format!("late_baseline.{table}")));
     let (mut schema, mut history, mut rows) = (fixture.schema(), fixture.history(), fixture.rows());
     let epoch = fixture.own(&mut rows, 1);
+    fixture.sql("UPDATE {tg}.position SET topic = 'readings'");
     assert_eq!(history.version_sum(&a).unwrap(), None, "not compared yet");
     // A batch of the pipeline changes a row, and counts it in the same transaction.
     let change = |table: &str| {
