@@ -45,8 +45,6 @@ mod slot;
 mod state;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod stores;
-#[cfg(all(feature = "kafka", feature = "postgres"))]
-mod strangers;
 mod table;
 mod topics;
 #[cfg(all(feature = "kafka", feature = "postgres"))]

@@ -17,7 +17,6 @@ use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
 use crate::app::stores::{open_note, open_stores};
-use crate::app::strangers;
 use crate::app::watch::Watch;
 use crate::engine::member::{Member, Ports, WorkerPorts};
 #[cfg(feature = "failpoints")]
@@ -39,7 +38,7 @@ use crate::ports::history::TopicHistory;
 use crate::ports::note::Note;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
-use crate::ports::source::{Source as _, Subscription};
+use crate::ports::source::Subscription;
 use crate::ports::store::Stores;
 #[cfg(feature = "http")]
 use crate::settings::{HttpSettings, Origin};
@@ -300,10 +299,8 @@ fn member(
     let (kafka, group) = (service.kafka.clone(), name.to_owned());
     let history: HistoryFactory =
         Arc::new(move || Ok(Box::new(KafkaHistory::connect(&kafka, &group)?) as Box<dyn TopicHistory>));
-    let source = KafkaSource::join(&service.kafka, &Subscription::of(&service.topology), None)?;
-    strangers::watch(&source.group(), name, status)?;
     let ports = Ports {
-        source: Box::new(source),
+        source: Box::new(KafkaSource::join(&service.kafka, &Subscription::of(&service.topology), None)?),
         workers,
         clock: Arc::new(SystemClock::default()),
         history: Some(history),

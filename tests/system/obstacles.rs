@@ -74,8 +74,11 @@ fn a_group_that_does_not_take_us_in_and_a_quota_are_told_with_cause_and_next_com
         let line = told(instance, "not-admitted", HALF_A_MINUTE);
         let parts = ["WARN", "the group does not take this instance in", "speaks another protocol", "--members"];
         assert_tells(&line, &parts);
-        let line = told(instance, "foreign-member", HALF_A_MINUTE);
-        assert_tells(&line, &["client another-program", "has 12 of its partitions", "--group scoring --members"]);
+        let said = String::from_utf8_lossy(&world.run(&["halted"]).stdout).into_owned();
+        assert_tells(
+            &said,
+            &["obstacle  client another-program", "has 12 of its partitions", "--group scoring --members"],
+        );
         assert_tells(&readiness(instance), &["503", "speaks another protocol than cooperative-sticky"]);
     });
     let mut instance = instance.unwrap();

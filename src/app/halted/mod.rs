@@ -7,6 +7,7 @@
 mod display;
 mod finding;
 mod instances;
+mod strangers;
 
 use crate::adapters::kafka::KafkaOffsets;
 use crate::adapters::postgres::PostgresHistory;
@@ -121,7 +122,10 @@ fn told_by_instances(service: &Service, group: &dyn Group) -> Result<Told, Failu
     let members = Members { count, owners: group.addresses(ANSWER).map_err(said)? };
     let leads: Vec<String> = service.topology.sub_topologies().iter().map(|sub| sub.lead.to_string()).collect();
     let leads = sources(&service.topology, group, &leads)?;
-    Ok(put_together(&leads, &members, &ask_all(pipeline, &members)))
+    let mut told = put_together(&leads, &members, &ask_all(pipeline, &members));
+    let found = group.strangers(ANSWER).map_err(said)?;
+    told.obstacles.extend(found.iter().map(|(client, partitions)| strangers::told(pipeline, client, partitions)));
+    Ok(told)
 }
 
 /// Adds the halts that a start would come to: tables that no longer match their structs. They are told also where no
