@@ -196,7 +196,7 @@ macro_rules! refuse {
     )*};
 }
 
-impl<'a> Serializer for Plain<'a> {
+impl Serializer for Plain<'_> {
     type Ok = ();
     type Error = Unfit;
     type SerializeSeq = Self;
