@@ -1,8 +1,8 @@
 //! The test tables as SQL that SQLite and Postgres both understand.
 
 use crate::rows::Column;
+use crate::rows::values::{literal, quoted};
 use tidegate::flow::Table;
-use tidegate::flow::row::Value;
 use tidegate::flow::table::TableSpec;
 use tidegate::ports::rows::RowRead;
 
@@ -35,7 +35,7 @@ pub fn create_table(table: &Table, columns: &[Column<'_>], smallest: Option<&str
     format!("CREATE TABLE {} ({})", name(table), lines.join(", "))
 }
 
-/// `hex` is the prefix of a literal of bytes: `x` as in `x'00ff'`, or `\x` for one that is cast from text.
+/// `hex`: as for [`literal`].
 pub fn insert(table: &Table, columns: &[Column<'_>], row: &RowRead, hex: &str) -> String {
     let special = special(table);
     let names = special.iter().map(|(name, _)| name.as_str()).chain(columns.iter().map(|(name, ..)| *name));
@@ -46,26 +46,4 @@ pub fn insert(table: &Table, columns: &[Column<'_>], row: &RowRead, hex: &str) -
     }
     values.extend(row.values.iter().map(|value| literal(value, hex)));
     format!("INSERT INTO {} ({}) VALUES ({})", name(table), names.join(", "), values.join(", "))
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-fn literal(value: &Value, hex: &str) -> String {
-    match value {
-        Value::Null => "NULL".into(),
-        Value::Bool(v) => v.to_string(),
-        Value::I16(v) => v.to_string(),
-        Value::I32(v) => v.to_string(),
-        // The smallest 64-bit integer is no literal but an expression.
-        Value::I64(v) => quoted(&v.to_string()),
-        Value::F32(v) => format!("{v:e}"),
-        Value::F64(v) => format!("{v:e}"),
-        Value::Text(v) | Value::Json(v) => quoted(v),
-        Value::Bytes(v) => {
-            let digits: String = v.iter().map(|byte| format!("{byte:02x}")).collect();
-            if hex == "x" { format!("x'{digits}'") } else { format!("'{hex}{digits}'") }
-        }
-    }
 }

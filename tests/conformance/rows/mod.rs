@@ -6,7 +6,7 @@ mod locks;
 mod outbox;
 mod transactions;
 mod upkeep;
-mod values;
+pub mod values;
 
 pub use claims::*;
 pub use differences::*;

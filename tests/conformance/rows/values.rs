@@ -34,6 +34,31 @@ fn wide_values() -> Vec<Value> {
     ]
 }
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A value as a literal of SQL. `hex` is the prefix of one of bytes: `x` as in `x'00ff'`, or `\x` for one that is cast from text.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub fn literal(value: &Value, hex: &str) -> String {
+    match value {
+        Value::Null => "NULL".into(),
+        Value::Bool(v) => v.to_string(),
+        Value::I16(v) => v.to_string(),
+        Value::I32(v) => v.to_string(),
+        // The smallest 64-bit integer is no literal but an expression.
+        Value::I64(v) => quoted(&v.to_string()),
+        Value::F32(v) => format!("{v:e}"),
+        Value::F64(v) => format!("{v:e}"),
+        Value::Text(v) | Value::Json(v) => quoted(v),
+        Value::Bytes(v) => {
+            let digits: String = v.iter().map(|byte| format!("{byte:02x}")).collect();
+            if hex == "x" { format!("x'{digits}'") } else { format!("'{hex}{digits}'") }
+        }
+    }
+}
+
 /// Writes the values to a row that holds something else, commits, and reads them on a new connection.
 fn round_trip(bench: &dyn RowsBench, before: &[Value], values: &[Value]) {
     let scene = Scene::new(bench);
