@@ -10,7 +10,7 @@ use tidegate::ports::schema::{Maintained, Schema};
 const COUNT: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = '{tg}.outbox'::regclass";
 
 fn schema(fixture: &Fixture) -> PostgresSchema {
-    let outbox = OutboxSettings { partition_minutes: 60, retention_hours: 2 };
+    let outbox = OutboxSettings { retention_hours: 2, ..OutboxSettings::default() };
     PostgresSchema::new(&fixture.settings, outbox, fixture.name).unwrap()
 }
 
