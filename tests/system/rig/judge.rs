@@ -18,6 +18,12 @@ impl Audit {
         self.0[name].as_i64().unwrap_or_else(|| panic!("{name} in {}", self.0))
     }
 
+    /// Records that ever lay in the source partitions.
+    pub fn inputs(&self) -> i64 {
+        let partitions = self.0["partitions"].as_array().unwrap().iter();
+        partitions.map(|partition| partition["end_offset"].as_i64().unwrap()).sum()
+    }
+
     /// The source partitions that are not read to their ends and published.
     pub fn behind(&self) -> Vec<&Value> {
         let is_done = |p: &Value| p["next_offset"] == p["end_offset"] && p["committed_offset"] == p["next_offset"];
@@ -93,7 +99,12 @@ impl World {
         for (name, expected) in numbers {
             let found = audit.number(name);
             if found != expected {
-                return Err(format!("the one-by-one reference: {name}: expected {expected}, found {found}"));
+                let all: Vec<String> =
+                    numbers.iter().map(|(name, _)| format!("{name} {}", audit.number(name))).collect();
+                let (all, lie) = (all.join(", "), audit.inputs());
+                return Err(format!(
+                    "the one-by-one reference: {name}: expected {expected}, found {found} ({all}); {lie} records lie in the sources"
+                ));
             }
         }
         compare("rows", &feed.reference.rows, &self.rows())?;
