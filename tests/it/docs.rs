@@ -205,6 +205,16 @@ fn no_link_is_dead() {
     assert!(dead.is_empty(), "\n{}", dead.join("\n"));
 }
 
+/// Whether a source defines something of the name, not only mentions it.
+fn defines(source: &str, name: &str) -> bool {
+    let is_defined = |kind: &str| {
+        source.match_indices(&format!("{kind} {name}")).any(|(at, found)| {
+            !source[at + found.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+        })
+    };
+    ["fn", "struct", "enum", "trait", "const", "static", "type", "mod", "macro_rules!"].into_iter().any(is_defined)
+}
+
 /// The sentences about files of Rust that a page names, with or without a function, and that are not there.
 fn dead_places(page: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).unwrap();
@@ -215,7 +225,7 @@ fn dead_places(page: &Path) -> Vec<String> {
         is_ours.then_some((word, format!("{path}.rs"), function.strip_prefix(':')))
     });
     let is_dead = |path: &str, function: Option<&str>| match std::fs::read_to_string(root().join(path)) {
-        Ok(source) => function.is_some_and(|function| !source.contains(function)),
+        Ok(source) => function.is_some_and(|function| !defines(&source, function)),
         Err(_) => !path.contains('*'),
     };
     let dead = named.filter(|(_, path, function)| is_dead(path, *function));

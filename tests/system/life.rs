@@ -39,6 +39,7 @@ fn started(world: &World, name: &str) -> (Instance, String) {
 fn a_service_that_is_stopped_many_times_writes_no_panic() {
     let Some(world) = World::new("stops", IDS) else { return };
     let mut feed = Feed::new(&world, IDS, 31);
+    let mut answered = 0;
     for number in 0..12_u64 {
         let (mut instance, address) = started(&world, "only");
         let mut events = TcpStream::connect(&address).unwrap();
@@ -47,18 +48,23 @@ fn a_service_that_is_stopped_many_times_writes_no_panic() {
         std::thread::sleep(Duration::from_millis(number * 200));
         let stopping = std::thread::scope(|scope| {
             let asking = scope.spawn(|| {
+                let mut answered = 0;
                 for path in ["/status", "/readyz", "/stores", "/"].into_iter().cycle().take(400) {
-                    let Ok(mut stream) = TcpStream::connect(&address) else { return };
+                    let Ok(mut stream) = TcpStream::connect(&address) else { break };
                     let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-                    let _ = stream.read_to_end(&mut Vec::new());
+                    let mut answer = Vec::new();
+                    let _ = stream.read_to_end(&mut answer);
+                    answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
                 }
+                answered
             });
             let (status, _) = instance.terminate(Duration::from_secs(15));
-            let _ = asking.join();
+            answered += asking.join().unwrap();
             status
         });
         assert!(stopping.success(), "{}", instance.log());
     }
+    assert!(answered >= 12, "the page gave {answered} answers");
     let log = std::fs::read_to_string(world.folder().join("only.log")).unwrap();
     for words in ["panicked", "ERROR", "Cannot drop", "RUST_BACKTRACE"] {
         let found: Vec<&str> = log.lines().filter(|line| line.contains(words)).collect();
