@@ -94,11 +94,15 @@ fn without_numbers(line: &str) -> String {
     words.join(" ")
 }
 
+fn is_for_debugging(line: &str) -> bool {
+    ["Z DEBUG ", "Z TRACE "].iter().any(|level| line.contains(level))
+}
+
 /// The line that stands most often in one minute of the log, and how often. Lines that differ in numbers are one; those for
 /// debugging, which the rig asks for and nobody else sees, do not count.
 pub fn worst_line(log: &str) -> (String, usize) {
     let mut minutes: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for line in log.lines().filter(|line| line.contains("Z ") && !line.contains("Z DEBUG ")) {
+    for line in log.lines().filter(|line| line.contains("Z ") && !is_for_debugging(line)) {
         let (at, text) = line.split_once("Z ").unwrap();
         let minute: String = at.chars().take("2026-11-29T10:00".len()).collect();
         *minutes.entry((minute, without_numbers(text))).or_default() += 1;
