@@ -1,6 +1,6 @@
 //! The life of a process: its start, the lines that it writes, the signals that end it.
 
-use crate::rig::{Feed, Instance, World, until, worst_line};
+use crate::rig::{Feed, Instance, Session, World, until, worst_line};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -242,4 +242,28 @@ fn a_start_that_waits_for_the_brokers_ends_at_once_and_gives_its_slot_back() {
     assert!(instance.log().contains("told to stop before the group was joined"), "{}", instance.log());
     assert_eq!(world.number("SELECT count(*) FROM tidegate.slot"), 0);
     world.kafka.act("resume", "1");
+}
+
+/// The base line of the audit sums whole tables, which takes long where they are large. Here its own table is locked instead.
+#[test]
+fn no_start_waits_for_the_base_line_and_it_is_noted_at_last() {
+    let Some(world) = World::new("baseline", IDS) else { return };
+    let mut feed = Feed::new(&world, IDS, 43);
+    let lines = || world.number("SELECT count(*) FROM tidegate.baseline");
+    let held = Session::begin(&world.postgres.url, "LOCK TABLE tidegate.baseline IN ACCESS EXCLUSIVE MODE");
+    for _ in 0..2 {
+        let (mut instance, address) = started(&world, "only");
+        assert!(ask(&address, "/livez").contains(" 200 "));
+        feed.send(200, Duration::ZERO);
+        until("all is taken", Duration::from_secs(30), || match world.taken() {
+            taken if taken < feed.sent => Err(format!("{taken} of {}", feed.sent)),
+            _ => Ok(()),
+        });
+        instance.kill();
+    }
+    held.rollback();
+    assert_eq!(lines(), 0);
+    let _instance = world.instance("after");
+    until("it is noted", Duration::from_secs(30), || if lines() == 1 { Ok(()) } else { Err("not yet".into()) });
+    world.judge(&feed, Duration::from_secs(30));
 }

@@ -44,9 +44,7 @@ pub use proof::Proof;
 pub use proxy::{Action, Fate, Held, Line, Proxy};
 pub use random::Random;
 pub use reference::{Account, Reference};
-#[cfg(feature = "failpoints")]
-pub use sql::Session;
-pub use sql::{number, sql};
+pub use sql::{Session, number, sql};
 #[cfg(feature = "failpoints")]
 pub use statement::Statement;
 pub use world::{Permit, World, accounts, binary as tidegate, is_wanted};

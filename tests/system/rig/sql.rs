@@ -23,13 +23,11 @@ pub fn number(url: &str, text: &str) -> i64 {
 }
 
 /// A session of another program with a transaction open, until it is dropped.
-#[cfg(feature = "failpoints")]
 pub struct Session {
     connection: PgConnection,
     runtime: tokio::runtime::Runtime,
 }
 
-#[cfg(feature = "failpoints")]
 impl Session {
     /// Begins with the statement `text`.
     pub fn begin(url: &str, text: &str) -> Self {
