@@ -10,6 +10,7 @@ const PER_MINUTE: usize = if cfg!(feature = "failpoints") { usize::MAX } else { 
 /// Lines that may be without a next step, each with why.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("librdkafka: ", "the client library's own words; what lasts becomes an obstacle with the next command"),
+    ("sqlx::postgres::notice: ", "the server's own words to its clients; what follows from them has a line of ours"),
     ("repaired by an operator", "the note of a person's command, for the record"),
     ("an operator lets the rows catch up", "the note of a person's command, for the record"),
     ("a store was emptied by an operator", "the note of a person's command, for the record"),
@@ -79,7 +80,7 @@ fn is_helpful(line: &str) -> bool {
     let said = line.split_once("Z ").map_or(line, |(_, said)| said);
     let said = said.split_once(": ").map_or(said, |(_, message)| message); // without the target
     let has = |marks: &[&str]| marks.iter().any(|mark| said.contains(mark));
-    EXCEPTIONS.iter().any(|(words, _)| said.contains(words)) || (has(CAUSES) && has(NEXTS))
+    EXCEPTIONS.iter().any(|(words, _)| line.contains(words)) || (has(CAUSES) && has(NEXTS))
 }
 
 /// A line without its numbers, but for those of partitions: of twelve partitions each may say the same.
@@ -140,6 +141,7 @@ mod tests {
         }
         assert_eq!(fault(&["  WARN tidegate::x: it failed; it is tried again error=no answer"]), None);
         assert_eq!(fault(&["  WARN tidegate::adapters::kafka: librdkafka: [thrd:a]: away facility=\"FAIL\""]), None);
+        assert_eq!(fault(&["  WARN sqlx::postgres::notice: terminating connection"]), None);
     }
 
     #[test]
