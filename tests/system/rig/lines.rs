@@ -50,6 +50,8 @@ const NEXTS: &[&str] = &[
     "choices:",
     "delete ",
     "dead letter",
+    "let all producers ",
+    "set partitioner=",
 ];
 
 /// The first thing that is wrong with a log, if any. `secrets` must not stand in it.
