@@ -145,3 +145,23 @@ fn an_open_transaction_a_locked_row_and_a_source_of_nonsense_are_told_and_pass()
     world.judge(&feed, Duration::from_secs(60));
     assert!(instance.is_running());
 }
+
+#[test]
+fn a_full_group_is_told_by_the_instance_that_it_does_not_take_in() {
+    let Some(world) = World::with_kafka("full", &[("KAFKA_MORE", "group.max.size=1")]) else { return };
+    world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+    let world = world.with_accounts(IDS);
+    let mut first = world.instance("first");
+    first.wait_log("all 12 partitions of this instance run", HALF_A_MINUTE);
+    let mut second = world.instance("second");
+    let line = told(&mut second, "not-admitted", HALF_A_MINUTE);
+    assert_tells(&line, &["as many members as the broker's group.max.size allows", "run fewer instances"]);
+    assert_tells(&readiness(&second), &["503", "group.max.size"]);
+    assert!(second.terminate(HALF_A_MINUTE).0.success());
+
+    let quota = |change: &[&str]| {
+        let all = [&["--alter", "--entity-type", "clients", "--entity-default"], change].concat();
+        world.kafka.tool("kafka.admin.ConfigCommand", &all);
+    };
+    assert!(first.is_running());
+}

@@ -146,7 +146,7 @@ impl World {
         Some((world.with_accounts(ids), proxy))
     }
 
-    fn with_accounts(self, ids: i64) -> Self {
+    pub fn with_accounts(self, ids: i64) -> Self {
         self.ok(&["migrate"]);
         self.sql(&accounts(ids));
         self
