@@ -159,9 +159,5 @@ fn a_full_group_is_told_by_the_instance_that_it_does_not_take_in() {
     assert_tells(&readiness(&second), &["503", "group.max.size"]);
     assert!(second.terminate(HALF_A_MINUTE).0.success());
 
-    let quota = |change: &[&str]| {
-        let all = [&["--alter", "--entity-type", "clients", "--entity-default"], change].concat();
-        world.kafka.tool("kafka.admin.ConfigCommand", &all);
-    };
     assert!(first.is_running());
 }
