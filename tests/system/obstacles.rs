@@ -161,3 +161,21 @@ fn a_full_group_is_told_by_the_instance_that_it_does_not_take_in() {
 
     assert!(first.is_running());
 }
+
+/// So low that transactions run into their time: the producers are replaced, and the quota is told all the same.
+#[test]
+fn a_quota_on_what_is_written_is_told_although_its_producers_are_replaced() {
+    let Some(world) = World::new("written", IDS) else { return };
+    let mut feed = Feed::new(&world, IDS, 44);
+    feed.send(1_000, Duration::ZERO);
+    let quota = |change: &[&str]| {
+        let all = [&["--alter", "--entity-type", "clients", "--entity-default"], change].concat();
+        world.kafka.tool("kafka.admin.ConfigCommand", &all);
+    };
+    quota(&["--add-config", "producer_byte_rate=200"]); // of each client, and an instance has several producers
+    let mut instance = world.instance("only");
+    let line = told(&mut instance, "throttled", HALF_A_MINUTE);
+    assert_tells(&line, &["the brokers slow this instance down", "producer scoring-", "producer_byte_rate"]);
+    quota(&["--delete-config", "producer_byte_rate"]);
+    world.judge(&feed, Duration::from_secs(90));
+}

@@ -62,8 +62,10 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     }
     let mut told = told_by_instances(&service, &*group)?;
     add_altered(&service, &*group, &mut told.halts)?;
+    let unknown = told.unknown.clone();
     let mut found = look(&service, &*group, rows.as_mut(), &mut told)?;
     if !found.is_empty() {
+        told.unknown = unknown; // what the second look has no answer for is said by it
         let again = look(&service, &*group, rows.as_mut(), &mut told)?;
         found.retain(|halted| again.iter().any(|other| halted.stands_as(other)));
     }

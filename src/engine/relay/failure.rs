@@ -27,6 +27,7 @@ impl Relay {
         } else if fault.is_retry() && self.producers.sink.is_fenced() && !may_be_late {
             self.note_fencing()?;
         }
+        self.producers.show_quotas(); // of the producer that is about to be replaced
         tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
         Ok(())
     }

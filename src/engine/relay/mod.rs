@@ -401,6 +401,8 @@ mod tests {
         /// The values sent to the dead-letter topic.
         dead_letters: Mutex<Vec<i64>>,
         begun: AtomicUsize,
+        /// The number of the transaction that cannot begin, from 1 on.
+        begin_fails: AtomicUsize,
     }
 
     struct Producer {
@@ -414,7 +416,9 @@ mod tests {
 
     impl Sink for Producer {
         fn begin(&mut self) -> Result<(), Fault> {
-            self.log.begun.fetch_add(1, Ordering::AcqRel);
+            if self.log.begun.fetch_add(1, Ordering::AcqRel) + 1 == self.log.begin_fails.load(Ordering::Acquire) {
+                return Err(Fault::retry("the coordinator is away"));
+            }
             self.open.clear();
             self.flushes = 0;
             self.open_dead_letters.clear();
@@ -831,7 +835,8 @@ mod tests {
     fn a_search_that_its_surroundings_end_blames_nobody_and_halts_nothing() {
         let mut world = world_of(vec![], 1_000);
         *world.log.refuses.lock().unwrap() = Some(77);
-        world.log.trials_end.store(3, Ordering::Release);
+        world.log.trials_end.store(2, Ordering::Release);
+        world.log.begin_fails.store(6, Ordering::Release); // the attempt and the search of each round
         for _ in 0..3 {
             world.publish(0, 100);
             world.run();

@@ -190,25 +190,23 @@ impl Search<'_> {
     /// Sends a range of the suspects in portions, each acknowledged before the next, in a transaction that is aborted.
     fn try_portions(&mut self, suspects: &[Suspect<'_>], range: Range<usize>) -> Result<Trial, Fault> {
         let length = range.len().div_ceil(PORTIONS);
-        let mut trial = Trial::Taken;
+        let mut portion = range.start..range.start;
         let mut outcome = self.producers.sink.begin();
         for start in range.clone().step_by(length) {
             if outcome.is_err() {
                 break;
             }
-            let portion = start..range.end.min(start + length);
+            portion = start..range.end.min(start + length);
             let mut sent = suspects.get(portion.clone()).into_iter().flatten();
             outcome = sent.try_for_each(|suspect| suspect.send(&mut *self.producers.sink, self.pipeline));
             outcome = outcome.and_then(|()| self.producers.sink.flush());
-            trial = match &outcome {
-                Ok(()) => Trial::Taken,
-                Err(fault @ Fault::Corrupt(_)) => Trial::Refused(portion, fault.to_string()),
-                Err(fault) => Trial::Interrupted(fault.to_string()),
-            };
         }
-        if let Err(fault @ Fault::Fatal(_)) = outcome {
-            return Err(fault);
-        }
+        let trial = match outcome {
+            Ok(()) => Trial::Taken,
+            Err(fault @ Fault::Fatal(_)) => return Err(fault),
+            Err(fault @ Fault::Corrupt(_)) => Trial::Refused(portion, fault.to_string()),
+            Err(fault) => Trial::Interrupted(fault.to_string()),
+        };
         self.producers.renew()?;
         Ok(trial)
     }

@@ -347,6 +347,7 @@ pub fn rebuild(
     }
     Ok(out)
 }
+
 /// The sentence about a partition beyond the `count` of its topic.
 fn no_partition(source: &TopicPartition, count: Option<i32>) -> String {
     let topic = &source.topic;

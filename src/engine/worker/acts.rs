@@ -60,7 +60,7 @@ impl Executor {
         let is_fenced = |task: &Task| task.state() != State::Halted && task.phase.may_begin_anew();
         if self.desk.tasks.get(&id).is_some_and(is_fenced) {
             self.desk.wiring.status.add(Counter::Fencings, 1);
-            tracing::info!(task = ?id, "fenced; proving membership before claiming again");
+            tracing::info!(task = ?id, "in doubt; it proves that it is still a member, and is taken over again");
         }
         self.begin_anew(id);
     }

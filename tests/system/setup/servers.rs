@@ -45,7 +45,7 @@ pub const WITHOUT_TOPICS: &[Row] = &[
         "TLS of a broker without it",
         &[("TIDEGATE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL")],
         &[
-            "…kafka: no encrypted connection with {kafka}: SSL handshake failed: …: check security.protocol and ssl.ca.location in kafka.properties",
+            "…kafka: no encrypted connection with {kafka}: …: check security.protocol and ssl.ca.location in kafka.properties",
             "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
             "  topic corrections: could not be described: …",
         ],

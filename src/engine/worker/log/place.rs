@@ -166,7 +166,7 @@ impl Place<'_> {
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
                 let limit = self.terms.message_bytes_max.get(destination).copied();
                 let key = record.key.unwrap_or_default();
-                fits(record, key, destination, limit)?;
+                fits(bytes_sent_on(record), key, destination, limit)?;
                 self.send_on(record, destination, Some(Partition(expected)), key, open);
                 Ok(Some(Verdict::Decided))
             }
@@ -239,9 +239,9 @@ impl Place<'_> {
     /// bytes of the copies.
     fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
         let Some(destination) = &self.sub.destination else { return Ok(0) };
-        let (limit, mut all) = (self.terms.rekeyed_bytes_max, 0);
+        let (limit, bytes, mut all) = (self.terms.rekeyed_bytes_max, bytes_sent_on(record), 0);
         for key in stepped.rekeyed.iter() {
-            all += fits(record, key, destination, limit)?;
+            all += fits(bytes, key, destination, limit)?;
         }
         if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
     }
@@ -286,12 +286,17 @@ impl Place<'_> {
     }
 }
 
-/// The bytes of `record` where it is sent on under `key`.
+/// The bytes of a record that is sent on, without a key.
+fn bytes_sent_on(record: &Record<'_>) -> usize {
+    record.value.map_or(0, <[u8]>::len) + header_bytes(&sent_on(record.headers))
+}
+
+/// The bytes of a record that is sent on under `key`, given those of the rest.
 ///
 /// # Errors
 /// A dead letter where they are more than `limit`.
-fn fits(record: &Record<'_>, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<usize, Reject> {
-    let bytes = key.len() + record.value.map_or(0, <[u8]>::len) + header_bytes(&sent_on(record.headers));
+fn fits(rest: usize, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<usize, Reject> {
+    let bytes = key.len() + rest;
     if let Some(limit) = limit.filter(|limit| bytes > *limit) {
         let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
         return Err(Reject::dead_letter("too-large", message));
