@@ -307,7 +307,14 @@ fn create_topics(world: &World, scenario: &Scenario, topology: &Topology, source
         TopicSpec { name: name.clone(), partitions: scenario.pipeline.partitions, replicas: 1, config }
     };
     let names: BTreeSet<TopicName> = sources.iter().cloned().chain(topology.outputs()).collect();
-    KafkaAdmin::connect(&world.kafka_settings()).unwrap().create(&names.iter().map(spec).collect::<Vec<_>>()).unwrap();
+    let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
+    admin.create(&names.iter().map(spec).collect::<Vec<_>>()).unwrap();
+    // A broker learns of a topic a little later than its controller, and an instance ends where one is missing.
+    in_time(Duration::from_secs(30), || {
+        let found: BTreeSet<TopicName> = admin.names().map_err(|fault| fault.to_string())?.into_iter().collect();
+        names.difference(&found).next().map_or(Ok(()), |name| Err(format!("{name} is not there yet")))
+    })
+    .unwrap();
 }
 
 /// The drawn tables by their names.
