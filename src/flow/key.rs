@@ -1,5 +1,6 @@
 //! The id a record is about, and the partitioner that every producer of a keyed topic must agree on.
 
+use crate::flow::column::Value;
 use crate::flow::effect::Reject;
 use std::fmt;
 use uuid::Uuid;
@@ -119,6 +120,16 @@ impl KeyType {
         match (self, key) {
             (Self::I64BigEndian, Key::I64(id)) => id.to_be_bytes().to_vec(),
             _ => key.to_string().into_bytes(),
+        }
+    }
+}
+
+impl Key {
+    /// It as its column holds it.
+    pub(crate) fn as_value(&self) -> Value {
+        match self {
+            Self::I64(id) => Value::I64(*id),
+            Self::Uuid(_) | Self::Text(_) => Value::Text(self.to_string()),
         }
     }
 }

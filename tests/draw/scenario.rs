@@ -292,6 +292,7 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     }
     let formats = [Values::Text, Values::Bytes, Values::Json, Values::Json, Values::Json, Values::Json];
     subs.iter_mut().for_each(|sub| sub.format = *aside.choose(&formats));
+    draw_lives(&mut aside, &mut subs);
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
 
@@ -358,8 +359,20 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
         window: None,
         format: Values::Json,
+        inserts: false,
+        deletes: false,
         companion,
         lead,
+    }
+}
+
+/// Which steps make and delete rows. A new row has a value for each column that a step of its table has.
+fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
+    let slim: Vec<StepDraw> = subs.iter().filter(|sub| !sub.is_slim).map(|sub| sub.step).collect();
+    for sub in subs.iter_mut().filter(|sub| sub.has_rows()) {
+        let is_whole = !sub.is_slim || !slim.contains(&sub.step);
+        sub.inserts = is_whole && random.happens(35);
+        sub.deletes = random.happens(25);
     }
 }
 
@@ -928,7 +941,15 @@ impl Acts<'_> {
             return;
         }
         let table = TABLES[usize::from(*self.random.choose(&tables))].to_owned();
-        let key = self.pipeline.key(i64::try_from(self.random.below(5)).unwrap_or(0)).to_string();
-        self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n)));
+        let id = i64::try_from(self.random.below(5)).unwrap_or(0);
+        let key = self.pipeline.key(id).to_string();
+        let row = || serde_json::to_string(&Account { doc: None, ..first_row(id) }).unwrap_or_default();
+        match self.random.below(6) {
+            0..3 => self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n))),
+            3 => self.acts.push(Act::Delete(table, key)),
+            // A row that nobody deletes is there.
+            4 => self.acts.extend([Act::Delete(table.clone(), key.clone()), Act::Insert(table, key, row())]),
+            _ => self.acts.extend([Act::Delete(table.clone(), key.clone()), Act::InsertFirst(table, key, row())]),
+        }
     }
 }

@@ -18,6 +18,7 @@ mod portions;
 mod query;
 mod repairs;
 mod reported;
+mod rowlife;
 mod rowstate;
 mod scripts;
 mod sessions;

@@ -54,6 +54,7 @@ impl StoredTable {
             column_type: Some(kind),
             type_name: kind.to_string(),
             is_nullable,
+            has_default: false,
         };
         let key_type = match table.key_type {
             KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,

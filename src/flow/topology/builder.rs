@@ -1,11 +1,11 @@
 //! A step under construction: keys, stores, filters and the destination.
 
-use crate::flow::algorithm::Algorithm;
+use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
 use crate::flow::join::WithTables;
 use crate::flow::key::KeyType;
 use crate::flow::record::TopicName;
-use crate::flow::step::{Chain, Filter, Item};
+use crate::flow::step::{Chain, Filter, Item, NewRow};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -29,11 +29,13 @@ pub struct StepBuilder<'t, A: Algorithm> {
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
     format: Format,
+    new_row: Option<NewRow<A>>,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub(super) fn new(group: Group<'t>, algorithm: A, stores: Vec<StoreSpec>, erase: Erase<A>) -> Self {
-        Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new(), format: Format::Json }
+        let (filters, format) = (Vec::new(), Format::Json);
+        Self { group, algorithm, erase, key_type: None, stores, filters, format, new_row: None }
     }
 
     /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
@@ -48,6 +50,36 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub fn with_store<V: Serialize + DeserializeOwned>(mut self, store: &Store<V>) -> Self {
         self.group.topology.check_map_keys::<V>(&format!("store {}", store.spec().name));
         self.stores.push(store.spec().clone());
+        self
+    }
+
+    /// Makes the row of a record whose row is missing, in an `update` step: the algorithm gets what `new_row` says, and if it
+    /// takes the record the row is inserted, with version 1. Fields for the key and the version are filled in by the engine.
+    /// Where `Row` is an `Option`, a row that is still `None` behind the algorithm is not inserted.
+    ///
+    /// If another program inserts the row at the same time, the record is decided again, with the row that is there.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tidegate::flow::{Algorithm, Context, Reject, Topology};
+    /// #[derive(Serialize, Deserialize, Default)]
+    /// struct Account {
+    ///     balance: i64,
+    /// }
+    /// # struct Book;
+    /// # impl Algorithm for Book {
+    /// #     type Event = i64; type Row = Account; type Notices = Option<i64>;
+    /// #     fn apply(&self, cents: i64, row: &mut Account, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+    /// #         row.balance += cents;
+    /// #         Ok(Some(row.balance))
+    /// #     }
+    /// # }
+    /// let mut topology = Topology::new("accounts");
+    /// topology.source("payments").update("accounts", Book).insert_missing(|_| Account::default()).to("balances");
+    /// # assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub fn insert_missing(mut self, new_row: impl Fn(&Context<'_>) -> A::Row + Send + Sync + 'static) -> Self {
+        self.new_row = Some(Box::new(new_row));
         self
     }
 
@@ -91,12 +123,18 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     fn finish(self, destination: Option<TopicName>) {
-        let Self { group, algorithm, erase, key_type: said, stores, filters, format } = self;
-        let chain = Chain { algorithm, filters, destination: destination.clone(), format };
+        let Self { group, algorithm, erase, key_type: said, stores, filters, format, new_row } = self;
+        let inserts = new_row.is_some();
+        let chain = Chain { algorithm, filters, destination: destination.clone(), format, new_row };
         let key_type = said.unwrap_or(KeyType::Text);
         let step = erase(chain, key_type, &mut *group.topology);
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
             group.topology.errors.push(idle);
+        }
+        if inserts && matches!(step, StepKind::Log(_)) {
+            let idle =
+                "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
+            group.topology.errors.push(idle.into());
         }
         let step = match step {
             StepKind::Log(step) if !group.tables.is_empty() => {

@@ -19,6 +19,8 @@ pub(crate) struct Reached {
     /// The reason why its partition halts in front of the next record.
     pub(crate) misplaced: Option<String>,
     pub(crate) counts: Counts,
+    /// Records that changed, made or deleted their row.
+    pub(crate) changed: i64,
     pub(crate) held: Held,
 }
 
@@ -55,8 +57,9 @@ impl Batch<'_> {
                     }
                     continue;
                 }
-                Decided::Applied { is_changed, notice_count, .. } => {
-                    counts.row_changes += i64::from(*is_changed);
+                Decided::Applied { is_changed, rise, notice_count, .. } => {
+                    counts.row_changes += rise;
+                    reached.changed += i64::from(*is_changed);
                     counts.announced += notice_count;
                 }
                 Decided::Skipped(_) => counts.skipped += 1,
