@@ -1,6 +1,6 @@
 //! The id a record is about, and the partitioner that every producer of a keyed topic must agree on.
 
-use crate::flow::column::Value;
+use crate::flow::column::{ColumnType, Value};
 use crate::flow::effect::Reject;
 use std::fmt;
 use uuid::Uuid;
@@ -131,6 +131,17 @@ impl Key {
             Self::I64(id) => Value::I64(*id),
             Self::Uuid(_) | Self::Text(_) => Value::Text(self.to_string()),
         }
+    }
+
+    /// The same where the column's type is known. A number that the column cannot hold stays what it is.
+    pub(crate) fn as_value_of(&self, kind: Option<ColumnType>) -> Value {
+        let Self::I64(id) = self else { return self.as_value() };
+        let narrowed = match kind {
+            Some(ColumnType::I16) => i16::try_from(*id).ok().map(Value::I16),
+            Some(ColumnType::I32) => i32::try_from(*id).ok().map(Value::I32),
+            _ => None,
+        };
+        narrowed.unwrap_or(Value::I64(*id))
     }
 }
 

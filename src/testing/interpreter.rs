@@ -5,7 +5,7 @@
 //! traces of the engine, by [`judge`](super::judge).
 
 use super::death::is_death;
-use super::observed::{Message, Row};
+use super::observed::{Message, Row, touches};
 use super::stall::has_stalled;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Emission, Reject, RowChange};
@@ -18,7 +18,7 @@ use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::settings::engine::{EngineSettings, MissingRow};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A message that a record must lead to, exactly once.
@@ -86,6 +86,8 @@ pub(super) struct Interpreter<'a> {
     pub(super) partitions: i32,
     pub(super) limits: &'a BTreeMap<String, usize>,
     pub(super) refuses: Refuses<'a>,
+    /// The columns that tables make themselves, by table and name.
+    pub(super) made: &'a BTreeSet<(String, String)>,
     /// A record of a later event time is ahead of every clock.
     pub(super) latest_event_time: i64,
     pub(super) rows: BTreeMap<(String, Key), Row>,
@@ -214,6 +216,9 @@ impl Interpreter<'_> {
             step.apply(record.value, seen.as_deref(), context)
         })?;
         let is_changed = applied.row != RowChange::Kept;
+        if seen.as_ref().is_some_and(|seen| touches(spec, seen, &applied.row, self.made)) {
+            return Err(Reject::dead_letter("read-only", ""));
+        }
         let (mut next, version) = Row::after(found.as_ref(), spec, &seen.unwrap_or_default(), applied.row);
         let refuses = |row: &mut Row| is_changed && (self.refuses)(&spec.table.name, &mut row.values);
         if next.as_mut().is_some_and(refuses) {

@@ -38,7 +38,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 72] = [
+pub const FEATURES: [Feature; 73] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -113,9 +113,10 @@ pub const FEATURES: [Feature; 72] = [
     ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
     ("missing rows made", |s| any(s, |sub| sub.inserts)),
     ("rows deleted", |s| any(s, |sub| sub.deletes)),
+    ("a column that its table makes", |s| any(s, |sub| s.pipeline.has_made_column(sub))),
 ];
 
-pub const OUTCOMES: [&str; 40] = [
+pub const OUTCOMES: [&str; 41] = [
     "change",
     "nothing",
     "delete",
@@ -138,6 +139,7 @@ pub const OUTCOMES: [&str; 40] = [
     "panic in a hash",
     "not finite",
     "refused by the database",
+    "made column changed",
     "large notice",
     "large record",
     "large header",
@@ -277,6 +279,8 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     }
     out.extend(match event.does {
         Does::Change | Does::Cure => Some("change"),
+        Does::Touch if scenario.pipeline.has_made_column(sub) => Some("made column changed"),
+        Does::Touch => Some("change"),
         Does::Nothing => Some("nothing"),
         Does::Skip => Some("skip"),
         Does::Reject => Some("reject"),

@@ -3,7 +3,7 @@
 use crate::literal;
 use crate::pipeline::{
     Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, Spans, Spelling, StepDraw, SubDraw,
-    TABLES, Tables, User, Values, WindowDraw,
+    TABLES, Tables, User, Values, WindowDraw, make_twice,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -181,9 +181,12 @@ impl Scenario {
     /// Judges the traces of a run.
     pub fn judge(&self, observed: &Observed) -> Vec<Finding> {
         let asked = Asked::spent();
-        let tables = self.pipeline.tables;
+        let (tables, makes_column) = (self.pipeline.tables, self.pipeline.makes_column);
         let mut findings = observed.judge(&self.pipeline.topology(&asked), &|_, values| {
             tables.round(values);
+            if makes_column {
+                make_twice(values);
+            }
             tables.refuse(values)
         });
         if asked.has_seen_damage() {
@@ -232,6 +235,14 @@ impl Scenario {
                 .map(|found| found.columns.into_iter().map(|column| column.name).collect())
                 .unwrap_or_default();
             let names: Vec<String> = names.into_iter().filter(|name| name != "version").collect();
+            if self.pipeline.makes_column {
+                let names = names.clone();
+                simulation.driver().database().generate(&spec, "twice", move |values| {
+                    let mut named = names.iter().cloned().zip(values.iter().cloned()).collect();
+                    make_twice(&mut named);
+                    named.remove("twice").unwrap_or(Value::Null)
+                });
+            }
             set_up(simulation.driver().database(), &spec, self.pipeline.tables, names);
         }
         let mut outcome = digits.iter().chain(&self.acts).try_for_each(|act| simulation.act(act));
@@ -293,7 +304,8 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let formats = [Values::Text, Values::Bytes, Values::Json, Values::Json, Values::Json, Values::Json];
     subs.iter_mut().for_each(|sub| sub.format = *aside.choose(&formats));
     draw_lives(&mut aside, &mut subs);
-    PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
+    let makes_column = aside.happens(20);
+    PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
 }
 
 fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling) -> SubDraw {
@@ -626,6 +638,7 @@ impl Acts<'_> {
         if sub.has_rows() {
             choices.extend([Does::Refused, Does::Refused, Does::RetryUnlessRefused, Does::RetryUnlessRefused]);
             choices.extend([Does::Cure, Does::Cure]);
+            choices.extend(self.pipeline.makes_column.then_some(Does::Touch));
         }
         let places = [
             (sub.has_filter, Place::Filter),
