@@ -20,6 +20,7 @@ pub mod step;
 pub mod store;
 pub mod table;
 pub mod threshold;
+pub mod timer;
 pub mod topology;
 pub mod window;
 
@@ -31,4 +32,5 @@ pub use key::{Key, KeyType};
 pub use partitioning::{Declared, KeyHash, OnViolation};
 pub use store::Store;
 pub use table::Table;
+pub use timer::At;
 pub use topology::Topology;

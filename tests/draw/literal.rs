@@ -3,6 +3,9 @@
 //! maps. It takes only two things of the run: the order in which records were decided, and which of them became dead
 //! letters.
 
+#[path = "literal/timers.rs"]
+mod timers;
+
 use crate::pipeline::{
     Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES, Tables, Values,
     WindowDraw,
@@ -48,6 +51,8 @@ struct Came<'a> {
     /// By their numbers.
     notices: BTreeMap<u64, &'a Message>,
     is_dead_letter: bool,
+    /// Notices and dead letters of the timers that fired behind it, by their numbers.
+    rings: BTreeMap<u64, &'a Message>,
     /// Whether its dead letter says that it was too late for its windows.
     is_late: bool,
     /// The code of its dead letter.
@@ -76,6 +81,9 @@ struct Task {
     sums: BTreeMap<Vec<u8>, Sums>,
     windows: BTreeMap<Vec<u8>, Windows>,
     tables: [BTreeMap<Vec<u8>, i64>; 2],
+    clock: Option<i64>,
+    /// The time of each timer, by key and name.
+    timers: BTreeMap<(Vec<u8>, String), i64>,
 }
 
 /// The partner that a record finds in the tables joined with its step.
@@ -154,6 +162,10 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         came.entry(at).or_default().record = Some(message);
         let Some((source, number)) = header(message, "tg_id").and_then(|id| origin(&id)) else { continue };
         let of = came.entry(source).or_default();
+        if timers::is_of_timer(message) {
+            of.rings.insert(number, message);
+            continue;
+        }
         match header(message, "kafka_dlt-original-topic") {
             None => drop(of.notices.insert(number, message)),
             Some(_) => {
@@ -301,21 +313,30 @@ impl Look<'_> {
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late, .. }) = self.came.get(&at)
+                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late, rings, code }) =
+                        self.came.get(&at)
                     else {
                         continue;
                     };
+                    // A record that is sent on moves another task's clock, and one of the future none.
+                    let (rings, is_ahead) = (rings.clone(), code.as_deref() == Some("event-time-ahead"));
+                    let own = notices.len() + usize::from(*is_dead_letter);
                     let is_sent_on =
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
                     let is_late = *is_late;
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
+                    let task = (number, at.1);
+                    let is_stream = matches!(role, Role::Stream);
                     let said = match role {
                         Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
                         Role::Stream if is_late => self.too_late((number, at.1), sub, record),
                         Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
-                    if let Err(what) = said {
+                    let moves = (!is_ahead && !is_sent_on).then_some(record.timestamp.0);
+                    let rung =
+                        if is_stream && sub.has_timers { self.ring(task, sub, moves, own, &rings) } else { Ok(()) };
+                    for what in [said, rung].into_iter().filter_map(Result::err) {
                         self.wrong.push(format!("{topic}-{}@{offset}: {what}", at.1));
                     }
                 }
@@ -393,6 +414,7 @@ impl Look<'_> {
             return self.judge_windows(task, sub, drawn, (record, &event, joined.unwrap_or(0)), notices);
         }
         let seen = self.look_into_stores(task, sub, record, &event);
+        self.set_timer(task, sub, record, &event);
         let sums = self.change(task, sub, record, &event, joined.unwrap_or(0));
         self.judge_announced(task.0, sub, &event, notices, (seen, &sums, joined))
     }

@@ -13,6 +13,8 @@ mod place;
 
 mod slice;
 
+mod firing;
+
 use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Publication;
 use crate::engine::protocol::order::Step;

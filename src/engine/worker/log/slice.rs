@@ -2,12 +2,15 @@
 
 use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
+use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::protocol::ownership::AssignmentId;
+use crate::engine::state::access::Trouble;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::log::LogLane;
+use crate::engine::worker::log::firing::fire_due;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms, Verdict};
 use crate::engine::worker::log::tally::{Decisions, InPlace, Looks};
@@ -55,9 +58,25 @@ impl LogLane {
         let mut enough = Enough::new(&**clock, SLICE_TIME, usize::MAX);
         while decided < SLICE && halt.is_none() && !self.open.is_full(room) {
             let Some(number) = oldest(&task.inputs, elapsed) else { break };
+            let rows = self.open.rows.len();
             match decide_next(&terms, task, number, &mut self.open) {
                 Ok(Verdict::Decided) => {
                     decided += 1;
+                    let own = self.open.rows.len() - rows;
+                    match fire_due(&terms, task, number, own, &mut self.open) {
+                        Ok(()) => {}
+                        Err(Trouble::NoStore(message)) => {
+                            halt = Some((number, HaltReason::UnknownStore, message, None));
+                        }
+                        Err(Trouble::Fault(fault)) => match consequence::of(&fault, Moment::ReadStore) {
+                            Consequence::End => return Err(fault),
+                            Consequence::Halt(reason) => halt = Some((number, reason, fault.to_string(), None)),
+                            _ => {
+                                unread = Some(fault);
+                                break;
+                            }
+                        },
+                    }
                     if enough.with(0) {
                         break;
                     }

@@ -1,0 +1,124 @@
+//! Timers, computed once more over a map of their times.
+
+use super::{Look, Sums, Task, Told, header, shown};
+use crate::pipeline::{AGAIN_MS, Event, StepDraw, SubDraw};
+use std::collections::BTreeMap;
+use tidegate::testing::Message;
+
+/// Whether a message is a timer's, and not its record's.
+pub fn is_of_timer(message: &Message) -> bool {
+    header(message, "tg_timer").is_some() || message.value.as_deref().and_then(name_in).is_some()
+}
+
+fn name_in(value: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(value).ok()?;
+    Some(json.get("rings")?.as_str()?.to_owned())
+}
+
+/// A message that a timer leads to: key, name, and the code of its dead letter or the sums of its notice.
+type Rung = (Vec<u8>, String, i64, Result<Sums, &'static str>);
+
+impl Look<'_> {
+    /// What a record that was handled does to the timers of its key.
+    pub fn set_timer(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) {
+        let Some(timer) = event.timer.as_ref().filter(|_| sub.has_timers) else { return };
+        let timers = &mut self.tasks.entry(task).or_default().timers;
+        let of = (record.key.clone().unwrap_or_default(), timer.name.clone());
+        match timer.after_ms {
+            Some(after) => drop(timers.insert(of, record.timestamp.0 + after)),
+            None => drop(timers.remove(&of)),
+        }
+    }
+
+    /// The messages behind a record that led to `own` are those of the timers that are due once it has moved the clock.
+    pub fn ring(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        moves: Option<i64>,
+        own: usize,
+        found: &BTreeMap<u64, &Message>,
+    ) -> Result<(), String> {
+        let due = self.due(task, sub, moves);
+        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
+        let knows_sums = sub.step != StepDraw::Aggregate || sub.ttl_ms.is_none();
+        if limit.is_some() && !knows_sums {
+            return Ok(());
+        }
+        let is_told = |(_, _, at, outcome): &Rung| match outcome {
+            Err(_) => true,
+            Ok(sums) => {
+                let passes = !(sub.has_filter && at.unsigned_abs().is_multiple_of(3));
+                sub.destination.is_some() && passes && limit.is_none_or(|limit| sums.sum >= limit)
+            }
+        };
+        let due: Vec<Rung> = due.into_iter().filter(is_told).collect();
+        self.judged.extend((!due.is_empty()).then_some("timer"));
+        let numbers = (own as u64..).take(due.len());
+        if !found.keys().copied().eq(numbers) {
+            return Err(format!("its timers have the messages {:?} behind {own}, not {due:?}", found.keys()));
+        }
+        for (message, (key, name, at, outcome)) in found.values().zip(due) {
+            let is_its = message.key.as_ref() == Some(&key);
+            let is_due = match outcome {
+                Err(code) => {
+                    let told = (header(message, "tg_timer"), header(message, "kafka_dlt-exception-fqcn"));
+                    message.value.is_none() && told == (Some(name.clone()), Some(code.to_owned()))
+                }
+                Ok(sums) => {
+                    let value = message.value.as_deref().unwrap_or_default();
+                    let told = Told::read(value).ok_or("the notice of a timer cannot be read")?;
+                    let is_sum = (told.count, told.amount.to_bits()) == (sums.count, sums.sum.to_bits());
+                    let is_hash = sub.is_joined() || told.hash == sums.hash;
+                    name_in(value) == Some(name.clone())
+                        && message.timestamp.0 == at
+                        && told.n == at.unsigned_abs()
+                        && (!knows_sums || (is_sum && is_hash))
+                }
+            };
+            if !is_its || !is_due {
+                return Err(format!("a timer is told by {message:?}, not by {key:?} {name} {at} {outcome:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the clock, and answers what the timers that are due lead to.
+    fn due(&mut self, task: (usize, i32), sub: &SubDraw, moves: Option<i64>) -> Vec<Rung> {
+        let read = self.scenario.pipeline.read_keys(sub);
+        let Task { clock, timers, sums, last, .. } = self.tasks.entry(task).or_default();
+        *clock = moves.max(*clock);
+        let mut out = Vec::new();
+        loop {
+            let due = timers.iter().map(|((key, name), at)| (*at, key.clone(), name.clone()));
+            let Some((at, key, name)) = due.filter(|(at, ..)| Some(*at) <= *clock).min() else { return out };
+            timers.remove(&(key.clone(), name.clone()));
+            let failure = match &*name {
+                "skip" => continue,
+                "refuse" => Some("told-to-refuse"),
+                "panic" => Some("panic"),
+                "die" => Some("kills-the-process"),
+                _ => None,
+            };
+            if let Some(code) = failure {
+                out.push((key, name, at, Err(code)));
+                continue;
+            }
+            if name == "again" {
+                timers.insert((key.clone(), "plain".to_owned()), at + AGAIN_MS);
+            }
+            let mut passing = Sums::default();
+            let kept = match sub.step {
+                StepDraw::Process => &mut passing,
+                _ => sums.entry(key.clone()).or_default(),
+            };
+            kept.count += 1;
+            kept.hash = kept.hash.wrapping_mul(31).wrapping_add(i64::try_from(name.len()).unwrap_or(0));
+            let outcome = Ok(*kept);
+            if sub.has_last {
+                last.insert(shown(read, &key), name.len() as u64);
+            }
+            out.push((key, name, at, outcome));
+        }
+    }
+}
