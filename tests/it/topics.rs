@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidegate::flow::{Algorithm, Context, Declared, Reject, TableTopic, Topology};
-use tidegate::pipelines::{orders, scoring, sessions, usage};
+use tidegate::pipelines::{orders, payments, scoring, sessions, usage};
 use tidegate::topics::{compare, read, validate};
 
 /// A folder of its own, removed when dropped.
@@ -76,6 +76,7 @@ fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
         (shipped().join("usage"), usage::topology(), 6),
         (shipped().join("sessions"), sessions::topology(), 4),
         (shipped().join("orders"), orders::topology(), 6),
+        (shipped().join("payments"), payments::topology(), 5),
     ];
     for (folder, topology, count) in folders {
         for environment in [None, Some("dev"), Some("prod")] {
