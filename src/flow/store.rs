@@ -187,8 +187,8 @@ pub trait StateAccess {
     /// The step was given none: the partition is to halt.
     fn timers(&mut self) -> Result<usize, Unavailable>;
 
-    /// A timer was set for this event time, in milliseconds since 1970, UTC.
-    fn timer_was_set(&mut self, _at: i64) {}
+    /// A timer was set, by the wall clock or by event time, for this time in milliseconds since 1970, UTC.
+    fn timer_was_set(&mut self, _is_by_wall: bool, _at: i64) {}
 }
 
 /// State could not be read; the record is not to blame.

@@ -87,7 +87,7 @@ pub(super) struct Place<'a> {
     pub(super) source: &'a TopicPartition,
 }
 
-fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Place<'a>> {
+pub(super) fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Place<'a>> {
     let mut subs = topology.sub_topologies().iter().enumerate();
     let (number, sub) = subs.find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic))?;
     Some(Place { number, sub, source })
@@ -131,7 +131,7 @@ impl Interpreter<'_> {
             Err(reject) => self.dead_letter(place, &record, (0, None), &reject),
         }
         let own = self.out.iter().skip(before).filter(|message| message.kind != Kind::SentOn).count();
-        self.fire(place, record.offset, i32::try_from(own).unwrap_or(i32::MAX));
+        self.fire_behind(place, record.offset, i32::try_from(own).unwrap_or(i32::MAX));
     }
 
     /// Whether the partition must stand still in front of the record.
@@ -196,7 +196,7 @@ impl Interpreter<'_> {
         };
         let values = row.seen(&key, spec);
         let mut stores = self.stores_of(place);
-        let applied = stores.run(place.source, record, (&key, self.latest_event_time), |context| {
+        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| {
             step.apply(record.value, &values, context)
         });
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
@@ -219,8 +219,8 @@ impl Interpreter<'_> {
         let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
         let key = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
         let mut stores = self.stores_of(place);
-        let stepped =
-            stores.run(place.source, record, (&key, self.latest_event_time), |context| step.apply(record, context));
+        let stepped = stores
+            .run(place.source, record, (&key, self.latest_event_time, None), |context| step.apply(record, context));
         has_stalled(); // which makes no difference here
         let stepped = stepped?;
         self.fits(record, &stepped.emissions)?;

@@ -34,10 +34,11 @@ impl Stores {
         &mut self,
         source: &TopicPartition,
         record: &Record<'_>,
-        (key, latest): (&Key, i64),
+        (key, latest, written_at): (&Key, i64, Option<i64>),
         step: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
-        let mut access = Access { stores: self, at: record.timestamp.0 };
+        let at = written_at.unwrap_or(record.timestamp.0);
+        let mut access = Access { stores: self, at };
         let (topic, partition) = (&source.topic, Partition(source.partition.0));
         let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
         let (latest, headers, now, record_key) = (Timestamp(latest), record.headers, timestamp, record.key);

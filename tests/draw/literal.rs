@@ -82,8 +82,8 @@ struct Task {
     windows: BTreeMap<Vec<u8>, Windows>,
     tables: [BTreeMap<Vec<u8>, i64>; 2],
     clock: Option<i64>,
-    /// The time of each timer, by key and name.
-    timers: BTreeMap<(Vec<u8>, String), i64>,
+    /// Whether each timer goes by the wall clock, and its time; by key and name.
+    timers: BTreeMap<(Vec<u8>, String), (bool, i64)>,
 }
 
 /// The partner that a record finds in the tables joined with its step.
@@ -303,6 +303,7 @@ fn judge_notice(
 impl Look<'_> {
     /// Every decided record, one by one.
     fn run(&mut self) {
+        let mut turns = timers::turns(self.scenario, self.seen);
         for happened in &self.seen.events {
             match happened {
                 Happened::Decided(place, offset, is_applied) => {
@@ -312,6 +313,11 @@ impl Look<'_> {
                         numbered.filter_map(|(number, sub)| Some((number, sub, role(sub, number, topic)?))).next();
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
+                    let task = (number, at.1);
+                    let input = input_of(sub, number, topic);
+                    for turn in timers::in_front_of(&mut turns, task, input, offset.0) {
+                        self.due(task, sub, (true, Some(turn)));
+                    }
                     // Ends of transactions take offsets where we write.
                     let Some(Came { record: Some(record), notices, is_dead_letter, is_late, rings, code }) =
                         self.came.get(&at)
@@ -325,7 +331,6 @@ impl Look<'_> {
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
                     let is_late = *is_late;
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
-                    let task = (number, at.1);
                     let is_stream = matches!(role, Role::Stream);
                     let said = match role {
                         Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
@@ -802,6 +807,17 @@ fn role(sub: &SubDraw, number: usize, topic: &str) -> Option<Role> {
     }
     let is_second = sub.has_two_tables() && sub.second_table_topic() == topic;
     sub.is_table(topic).then_some(Role::Table(usize::from(is_second)))
+}
+
+/// The number of a topic among the inputs of its step.
+fn input_of(sub: &SubDraw, number: usize, topic: &str) -> usize {
+    let lead = if sub.rekeys { rekeyed(number, sub.rekeys_twice) } else { sub.lead.clone() };
+    let companion = sub.companion.map(|_| sub.companion_topic());
+    let table = sub.is_joined().then(|| sub.table_topic());
+    let second = sub.has_two_tables().then(|| sub.second_table_topic());
+    let inputs = [Some(lead), companion, table, second].into_iter().flatten();
+    // The last one is for records that lay in wrong partitions.
+    inputs.clone().position(|input| input == topic).unwrap_or(inputs.count())
 }
 
 /// The topic for the records of a step that changes keys.

@@ -115,7 +115,7 @@ pub const FEATURES: [Feature; 72] = [
     ("timers of a process", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Process)),
 ];
 
-pub const OUTCOMES: [&str; 46] = [
+pub const OUTCOMES: [&str; 47] = [
     "change",
     "nothing",
     "delete",
@@ -157,6 +157,7 @@ pub const OUTCOMES: [&str; 46] = [
     "table tombstone",
     "bad table value",
     "timer set",
+    "timer by the wall clock",
     "timer taken back",
     "timer that sets another",
     "timer that skips",
@@ -277,6 +278,7 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     let mut out = Vec::new();
     out.extend(event.timer.as_ref().filter(|_| sub.has_timers).map(|timer| match (&*timer.name, timer.after_ms) {
         (_, None) => "timer taken back",
+        (_, Some(_)) if timer.is_by_wall => "timer by the wall clock",
         ("again", _) => "timer that sets another",
         ("skip", _) => "timer that skips",
         ("refuse" | "panic", _) => "timer that fails",

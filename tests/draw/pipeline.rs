@@ -91,6 +91,9 @@ pub struct TimerDraw {
     pub name: String,
     /// So long behind the record's time; none takes it back.
     pub after_ms: Option<i64>,
+    /// By the wall clock.
+    #[serde(default)]
+    pub is_by_wall: bool,
 }
 
 /// The names of drawn timers.
@@ -382,10 +385,11 @@ impl Steps {
             _ => {}
         }
         match event.timer.as_ref().filter(|_| self.has_timers) {
-            Some(TimerDraw { name, after_ms: Some(after) }) => {
-                context.set_timer(name, At::Event(context.event_time_ms() + after))?;
+            Some(TimerDraw { name, after_ms: Some(after), is_by_wall }) => {
+                let at = context.event_time_ms() + after;
+                context.set_timer(name, if *is_by_wall { At::Wall(at) } else { At::Event(at) })?;
             }
-            Some(TimerDraw { name, after_ms: None }) => context.cancel_timer(name)?,
+            Some(TimerDraw { name, after_ms: None, .. }) => context.cancel_timer(name)?,
             None => {}
         }
         let notice = |number: u8| Notice {

@@ -671,7 +671,8 @@ impl Acts<'_> {
         let may_die = !self.is_timed() && aside.happens(10);
         let name = *aside.choose(if may_die { &TIMERS } else { &TIMERS[..7] });
         let after = *aside.choose(&[-1_000, 0, 1, 20, 50, 400, 2_000, 60_000]);
-        Some(TimerDraw { name: name.into(), after_ms: aside.happens(85).then_some(after) })
+        let (after_ms, is_by_wall) = (aside.happens(85).then_some(after), aside.happens(35));
+        Some(TimerDraw { name: name.into(), after_ms, is_by_wall })
     }
 
     fn instance(&mut self) -> usize {

@@ -6,6 +6,8 @@ use proptest::{prop_assert_eq, proptest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tidegate::adapters::memory::SinkFault;
 use tidegate::flow::{Algorithm, At, Context, Reject, Store, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
@@ -19,6 +21,9 @@ struct Order {
     at: Option<i64>,
     #[serde(default)]
     refused: bool,
+    /// By the wall clock, so many milliseconds behind the record's own time.
+    #[serde(default)]
+    wall_in: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug, Clone)]
@@ -35,6 +40,10 @@ struct Alarm;
 impl Alarm {
     fn set(order: &Order, context: &mut Context<'_>) -> Result<(), Reject> {
         match (&order.timer, order.at) {
+            (Some(name), None) if order.wall_in.is_some() => {
+                let at = context.event_time_ms() + order.wall_in.unwrap_or(0);
+                context.set_timer(name, At::Wall(at))?;
+            }
             (Some(name), Some(at)) => context.set_timer(name, At::Event(at))?,
             (Some(name), None) => context.cancel_timer(name)?,
             (None, _) => {}
@@ -44,7 +53,8 @@ impl Alarm {
 
     fn fire(name: &str, count: &mut u64, context: &mut Context<'_>) -> Result<Vec<Fired>, Reject> {
         *count += 1;
-        let at = context.event_time_ms();
+        // Which time that is depends on the run, where it goes by the wall clock.
+        let at = if name.starts_with("wall") { 0 } else { context.event_time_ms() };
         let fired = Fired { name: name.into(), at, count: *count };
         match name {
             "panic" => panic!("told to"),
@@ -386,6 +396,99 @@ fn an_algorithm_cannot_open_the_store_of_its_timers() {
     let mut driver = TestDriver::new(topology);
     pass(&mut driver, 1);
     assert_eq!(driver.halts().len(), 1);
+}
+
+fn wall(driver: &mut TestDriver, key: &str, name: &str, ms: i64) {
+    driver.send("orders", key, json!({"timer": name, "wall_in": ms}));
+}
+
+#[test]
+fn a_timer_by_the_wall_clock_fires_once_without_a_record() {
+    let mut driver = driver();
+    wall(&mut driver, "a", "wall", 60_000);
+    driver.advance(Duration::from_secs(50));
+    assert_eq!(fired(&mut driver), []);
+    driver.advance(Duration::from_secs(11));
+    assert_eq!(fired(&mut driver), all(&[("a", "wall", 0)]));
+    driver.advance(Duration::from_secs(600));
+    driver.send("orders", "a", json!({}));
+    driver.advance(Duration::from_secs(600));
+    assert_eq!(fired(&mut driver), all(&[("a", "wall", 0)]));
+    let id = header(&driver.read_raw("fired")[0], "tg_id");
+    assert_eq!(id, Some(format!("p/orders/0/1/{}", i32::MIN)), "in front of the record that comes next");
+    driver.crash_everywhere();
+}
+
+#[test]
+fn timers_by_the_wall_clock_are_moved_and_taken_back_and_are_in_order() {
+    let mut driver = driver();
+    wall(&mut driver, "a", "wall x", 10_000);
+    wall(&mut driver, "a", "wall x", 30_000);
+    wall(&mut driver, "b", "wall y", 10_000);
+    wall(&mut driver, "b", "wall z", 20_000);
+    wall(&mut driver, "c", "wall z", 10_000);
+    driver.send("orders", "c", json!({"timer": "wall z"}));
+    driver.advance(Duration::from_secs(90));
+    assert_eq!(fired(&mut driver), all(&[("b", "wall y", 0), ("b", "wall z", 0), ("a", "wall x", 0)]));
+    driver.crash_everywhere();
+}
+
+#[test]
+fn each_message_of_a_timer_by_the_wall_clock_has_an_id_of_its_own_and_one_that_fails_is_a_dead_letter() {
+    let mut driver = driver();
+    for (n, name) in (0..).zip(["panic", "wall a", "skip", "refuse", "wall b"]) {
+        wall(&mut driver, "a", name, 10_000 + n);
+    }
+    wall(&mut driver, "a", "wall later", 60_000);
+    driver.advance(Duration::from_secs(30));
+    driver.advance(Duration::from_secs(60));
+    let mut all = driver.read_raw("orders-dlt");
+    assert_eq!(header(&all[0], "tg_timer").as_deref(), Some("panic"));
+    all.extend(driver.read_raw("fired"));
+    let mut ids: Vec<_> = all.iter().filter_map(|found| header(found, "tg_id")).collect();
+    ids.sort();
+    let mut expected: Vec<_> = (0..5).map(|n| format!("p/orders/0/6/{}", i32::MIN + n)).collect();
+    expected.sort();
+    assert_eq!(ids, expected);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn timers_by_the_wall_clock_that_were_due_while_nobody_was_there_fire_with_the_next_owner() {
+    let mut driver = driver().partitions(2).instances(2);
+    for n in 0..10 {
+        wall(&mut driver, &n.to_string(), "wall", 20_000);
+    }
+    driver.run();
+    (0..2).for_each(|instance| driver.kill(instance));
+    driver.pass(Duration::from_secs(60));
+    driver.start(0);
+    let due: BTreeSet<_> = fired(&mut driver).into_iter().collect();
+    assert_eq!((due.len(), fired(&mut driver).len()), (10, 10));
+}
+
+#[test]
+fn a_thousand_timers_by_the_wall_clock_fire_in_a_turn() {
+    let mut driver = driver();
+    for n in 0..1_100 {
+        wall(&mut driver, &n.to_string(), "wall", 20_000);
+    }
+    driver.advance(Duration::from_secs(60));
+    assert_eq!(fired(&mut driver).len(), 1_100);
+}
+
+/// Whether a transaction without an offset of its own was committed cannot be seen at K: the changelog tells.
+#[test]
+fn a_turn_whose_commit_has_no_answer_is_not_told_twice() {
+    for failure in [SinkFault::Commit { is_applied: true }, SinkFault::Commit { is_applied: false }, SinkFault::Flush] {
+        let mut driver = driver();
+        wall(&mut driver, "a", "wall", 10_000);
+        driver.run();
+        driver.log().fail_next(failure);
+        driver.advance(Duration::from_secs(11));
+        driver.advance(Duration::from_secs(60));
+        assert_eq!(fired(&mut driver), all(&[("a", "wall", 0)]), "{failure:?}");
+    }
 }
 
 /// A record as drawn: key, time, name of a timer, and the time that it is set for.

@@ -302,11 +302,11 @@ pub(crate) fn dead_letter_of_timer(
     source: &TopicPartition,
     (record, name): (&Record<'_>, &str),
     reject: &Reject,
-    seq: usize,
+    seq: i32,
     now: Timestamp,
 ) -> OutboxRow {
     let mut row = dead_letter(pipeline, limits, source, 0, record, reject, now);
-    row.seq = i32::try_from(seq).unwrap_or(i32::MAX);
+    row.seq = seq;
     row.headers.push(Header::new(TIMER_HEADER, name.as_bytes()));
     if let Some(limit) = limits.get(&row.destination) {
         fit(pipeline, &mut row, *limit);

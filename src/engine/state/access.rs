@@ -149,9 +149,10 @@ impl StateAccess for Access<'_> {
         })
     }
 
-    fn timer_was_set(&mut self, at: i64) {
+    fn timer_was_set(&mut self, is_by_wall: bool, at: i64) {
         for timers in self.kept.iter_mut().filter_map(|kept| kept.timers.as_mut()) {
-            (timers.from, timers.set) = (timers.from.min(Timestamp(at)), timers.set.min(Timestamp(at)));
+            let known = if is_by_wall { &mut timers.wall } else { &mut timers.event };
+            (known.from, known.set) = (known.from.min(Timestamp(at)), known.set.min(Timestamp(at)));
         }
     }
 }

@@ -28,6 +28,13 @@ pub(crate) struct Kept {
 /// What is known of the timers in a store without a look.
 #[derive(Clone, Copy)]
 pub(crate) struct Timers {
+    pub(super) event: Earliest,
+    pub(super) wall: Earliest,
+}
+
+/// What is known of the timers that go by one clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Earliest {
     /// None is due before.
     pub(super) from: Timestamp,
     /// The earliest of those that were set since the last look.
@@ -36,7 +43,11 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// Nothing is known.
-    pub(crate) const UNKNOWN: Self = Self { from: START, set: START };
+    pub(crate) const UNKNOWN: Self = Self { event: Earliest::UNKNOWN, wall: Earliest::UNKNOWN };
+}
+
+impl Earliest {
+    const UNKNOWN: Self = Self { from: START, set: START };
 }
 
 /// The progress of the search for expired keys, which goes round and round.

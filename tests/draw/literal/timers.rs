@@ -2,8 +2,10 @@
 
 use super::{Look, Sums, Task, Told, header, shown};
 use crate::pipeline::{AGAIN_MS, Event, StepDraw, SubDraw};
-use std::collections::BTreeMap;
-use tidegate::testing::Message;
+use crate::scenario::Scenario;
+use std::collections::{BTreeMap, VecDeque};
+use tidegate::flow::record::{Partition, TopicName, TopicPartition};
+use tidegate::testing::{Message, Observed};
 
 /// Whether a message is a timer's, and not its record's.
 pub fn is_of_timer(message: &Message) -> bool {
@@ -13,6 +15,41 @@ pub fn is_of_timer(message: &Message) -> bool {
 fn name_in(value: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(value).ok()?;
     Some(json.get("rings")?.as_str()?.to_owned())
+}
+
+/// The turns by the wall clock of each task, as the engine keeps them: the time, and the next offset of each input.
+pub type Turns = BTreeMap<(usize, i32), VecDeque<(i64, Vec<i64>)>>;
+
+pub fn turns(scenario: &Scenario, seen: &Observed) -> Turns {
+    let mut out = Turns::new();
+    for (number, _) in scenario.pipeline.subs.iter().enumerate().filter(|(_, sub)| sub.has_timers) {
+        let changelog =
+            TopicName::parse(&format!("drawn-timers-{number}-changelog")).unwrap_or_else(|error| panic!("{error}"));
+        for partition in 0..seen.partitions {
+            let place = TopicPartition::new(changelog.clone(), Partition(partition));
+            let messages = seen.log.get(&place).into_iter().flatten();
+            let read = |message: &Message| {
+                let json: serde_json::Value = serde_json::from_slice(message.value.as_deref()?.get(2..)?).ok()?;
+                let next = json.get("next")?.as_array()?.iter().filter_map(serde_json::Value::as_i64).collect();
+                Some((json.get("at_ms")?.as_i64()?, next))
+            };
+            let kept = messages.filter(|message| message.key.as_deref() == Some(b"#")).filter_map(read);
+            out.insert((number, partition), kept.collect());
+        }
+    }
+    out
+}
+
+/// The times of the turns in front of a record that were not asked for yet.
+pub fn in_front_of(turns: &mut Turns, task: (usize, i32), input: usize, offset: i64) -> Vec<i64> {
+    let mut out = Vec::new();
+    while let Some((at, _)) = turns
+        .get_mut(&task)
+        .and_then(|left| left.pop_front_if(|(_, next)| next.get(input).is_none_or(|next| *next <= offset)))
+    {
+        out.push(at);
+    }
+    out
 }
 
 /// A message that a timer leads to: key, name, and the code of its dead letter or the sums of its notice.
@@ -25,7 +62,7 @@ impl Look<'_> {
         let timers = &mut self.tasks.entry(task).or_default().timers;
         let of = (record.key.clone().unwrap_or_default(), timer.name.clone());
         match timer.after_ms {
-            Some(after) => drop(timers.insert(of, record.timestamp.0 + after)),
+            Some(after) => drop(timers.insert(of, (timer.is_by_wall, record.timestamp.0 + after))),
             None => drop(timers.remove(&of)),
         }
     }
@@ -39,7 +76,7 @@ impl Look<'_> {
         own: usize,
         found: &BTreeMap<u64, &Message>,
     ) -> Result<(), String> {
-        let due = self.due(task, sub, moves);
+        let due = self.due(task, sub, (false, moves));
         let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
         let knows_sums = sub.step != StepDraw::Aggregate || sub.ttl_ms.is_none();
         if limit.is_some() && !knows_sums {
@@ -83,15 +120,17 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Moves the clock, and answers what the timers that are due lead to.
-    fn due(&mut self, task: (usize, i32), sub: &SubDraw, moves: Option<i64>) -> Vec<Rung> {
+    /// Moves the clock, or looks at the wall clock, and answers what the timers that are due by it lead to.
+    pub fn due(&mut self, task: (usize, i32), sub: &SubDraw, (is_by_wall, moves): (bool, Option<i64>)) -> Vec<Rung> {
         let read = self.scenario.pipeline.read_keys(sub);
         let Task { clock, timers, sums, last, .. } = self.tasks.entry(task).or_default();
-        *clock = moves.max(*clock);
+        let now = if is_by_wall { moves } else { moves.max(*clock) };
+        *clock = if is_by_wall { *clock } else { now };
         let mut out = Vec::new();
         loop {
-            let due = timers.iter().map(|((key, name), at)| (*at, key.clone(), name.clone()));
-            let Some((at, key, name)) = due.filter(|(at, ..)| Some(*at) <= *clock).min() else { return out };
+            let of_clock = timers.iter().filter(|(_, (is_wall, at))| *is_wall == is_by_wall && Some(*at) <= now);
+            let due = of_clock.map(|((key, name), (_, at))| (*at, key.clone(), name.clone()));
+            let Some((at, key, name)) = due.min() else { return out };
             timers.remove(&(key.clone(), name.clone()));
             let failure = match &*name {
                 "skip" => continue,
@@ -105,7 +144,7 @@ impl Look<'_> {
                 continue;
             }
             if name == "again" {
-                timers.insert((key.clone(), "plain".to_owned()), at + AGAIN_MS);
+                timers.insert((key.clone(), "plain".to_owned()), (false, at + AGAIN_MS));
             }
             let mut passing = Sums::default();
             let kept = match sub.step {

@@ -23,7 +23,7 @@ use crate::flow::store::StateAccess;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::note::InHand;
-use crate::ports::rows::Counts;
+use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::Message;
 use crate::settings::engine::EngineSettings;
 use std::collections::HashMap;
@@ -212,7 +212,7 @@ impl Place<'_> {
         &self,
         record: &Record<'_>,
         stepped: Stepped,
-        first: usize,
+        first: i32,
         count: i32,
         open: &mut OpenBatch,
         counts: &mut Counts,
@@ -220,7 +220,8 @@ impl Place<'_> {
         let pipeline = self.terms.pipeline;
         let (rows, copied, mut sent) = (open.rows.len(), self.fit_all(record, &stepped)?, 0);
         for (seq, emission) in (first..).zip(stepped.emissions) {
-            let row = notice(self.source, 0, record, seq, emission, None, self.terms.now);
+            let row = notice(self.source, 0, record, 0, emission, None, self.terms.now);
+            let row = OutboxRow { seq, ..row };
             let bytes = bytes_of(pipeline, &row);
             if let Some(limit) = self.terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
                 let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
