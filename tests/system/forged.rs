@@ -227,14 +227,9 @@ fn refusal(request: &Request, code: i16) -> Bytes {
     }
 }
 
-/// Refuses the cell's requests, so often as is allowed; how often it has is counted. Where the first refusal ends a transaction the others of the
+/// Refuses the cell's requests; how often it has is counted. Where the first refusal ends a transaction the others of the
 /// same transaction count for nothing: a transaction has many a `Produce`.
-fn refuse(
-    cell: Cell,
-    code: i16,
-    is_end: bool,
-    [given, allowed]: [Arc<AtomicU64>; 2],
-) -> impl FnMut(Request) -> Action + Send {
+fn refuse(cell: Cell, code: i16, is_end: bool, given: Arc<AtomicU64>) -> impl FnMut(Request) -> Action + Send {
     // A producer has its id: another one is needed before it is asked for.
     let mut is_needed = cell.request == ApiKey::InitProducerId;
     let mut is_counted = false;
@@ -249,7 +244,7 @@ fn refuse(
         // The end of an abort is only logged.
         let is_it =
             request.api == cell.request && (request.api != ApiKey::EndTxn || request.body::<EndTxnRequest>().committed);
-        let is_more = given.load(Ordering::SeqCst) < allowed.load(Ordering::SeqCst);
+        let is_more = given.load(Ordering::SeqCst) < cell.dose.count();
         if !is_it || !(is_counted || is_more) {
             return Action::Forward(request);
         }
@@ -285,10 +280,12 @@ impl Stage {
 
     /// Refuses as `cell` says, and waits for the effect that the class promises; answers how often it was refused.
     fn play(&mut self, cell: Cell, code: i16, class: &str) -> u64 {
+        if class == "Retry, counted" {
+            self.wait_small_backlog();
+        }
         let before = self.instance.log().len();
         let given = Arc::new(AtomicU64::new(0));
-        let allowed = Arc::new(AtomicU64::new(cell.dose.count()));
-        let mut refuse = refuse(cell, code, class != "Retry", [&given, &allowed].map(Arc::clone));
+        let mut refuse = refuse(cell, code, class != "Retry", Arc::clone(&given));
         self.proxy.rule(move |request, _| refuse(request));
         let count = || given.load(Ordering::SeqCst);
         until(&format!("{cell} ends as {class}"), SEEN_WITHIN, || {
@@ -298,10 +295,6 @@ impl Stage {
             match (class, cell.dose) {
                 ("Fatal", _) => is_there("Broker: "),
                 ("Retry, counted", Dose::TenTimes | Dose::ForEver) => {
-                    // A large transaction is halved before its refusals count: those of a backlog are spent on that.
-                    if cell.dose == Dose::TenTimes && count() == allowed.load(Ordering::SeqCst) {
-                        allowed.fetch_add(cell.dose.count(), Ordering::SeqCst);
-                    }
                     is_there("another instance uses transactional.id")
                 }
                 ("Fenced", Dose::ForEver) => is_there("the group refuses this member"),
@@ -324,6 +317,17 @@ impl Stage {
         }
         self.proxy.open();
         count()
+    }
+
+    /// Waits until what is not published is little. A large transaction that is refused is halved before its refusals are counted,
+    /// and those of a backlog, as a start has one, would all be spent on that.
+    fn wait_small_backlog(&self) {
+        until("little is unpublished", SEEN_WITHIN, || {
+            match self.world.number("SELECT max(next_offset - published) FROM tidegate.position") {
+                0..=4 => Ok(()),
+                records => Err(format!("{records} records of a partition")),
+            }
+        });
     }
 
     fn end(&mut self, cell: Cell) {
