@@ -8,6 +8,7 @@ mod docs;
 mod failpoints;
 #[cfg(feature = "http")]
 mod http;
+mod lines;
 mod outputs;
 #[cfg(feature = "http")]
 mod page;
