@@ -13,6 +13,8 @@
 # kafka.sh proxies DIR             with KAFKA_PROXIED=1 at the start, a line a broker: where its proxy is to listen, and
 #                                  where that has to lead
 # kafka.sh secured DIR             with KAFKA_SECURED=1 at the start, the bootstrap servers of the listener with access lists
+# kafka.sh encrypted DIR           with KAFKA_ENCRYPTED=1 at the start, the bootstrap servers of the listener with TLS
+# kafka.sh astray DIR              with KAFKA_ASTRAY=1 at the start, the bootstrap servers of the listener that sends astray
 # kafka.sh remove DIR              SIGKILL to all, DIR removed
 # kafka.sh tool CLASS [ARGUMENT...] one of Kafka's own tools, such as org.apache.kafka.tools.TopicCommand
 #
@@ -21,6 +23,9 @@
 # yet: whoever puts a proxy there needs to rewrite no answer. Clients of the bootstrap servers pass by it.
 # KAFKA_SECURED=1: with start; each broker has another listener by SASL/PLAIN, for the user app with the password app-secret,
 # who may nothing that no access list allows. Clients of the bootstrap servers may everything.
+# KAFKA_ENCRYPTED=1: with start; each broker has another listener by TLS. Its certificate is for kafka.example alone, by the CA in
+# DIR/ca.pem; DIR/other-ca.pem is a CA that has signed nothing. Needs openssl.
+# KAFKA_ASTRAY=1: with start; each broker has another listener that sends its clients on to a host that does not resolve.
 # KAFKA_MORE: with start; more lines for each broker's server.properties, which win.
 # KAFKA_JVM: flags of the broker's JVM in place of ours. KAFKA_JVM_MORE: flags beside them.
 set -euo pipefail
@@ -83,7 +88,7 @@ archive_classes() {
   if [[ ! -e $archive ]]; then
     echo "kafka.sh: first start on this machine, making a class archive (about 15 s)" >&2
     folder=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-archive-XXXXXX")
-    if dir=$folder brokers=1 configure 1 && dir=$folder format "$(cluster_id)" &&
+    if dir=$folder brokers=1 KAFKA_ENCRYPTED='' configure 1 && dir=$folder format "$(cluster_id)" &&
       begin "$folder/pid" "$folder/log" java "${quick[@]}" -XX:ArchiveClassesAtExit="$folder/new.jsa" "$log4j" \
         kafka.Kafka "$folder/broker-1/server.properties"; then
       local pid=$REPLY until=$((SECONDS + 60))
@@ -100,9 +105,20 @@ archive_classes() {
 # No leading dash, which the tool would take for an option.
 cluster_id() { head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d = | sed 's/^-/A/'; }
 
+# Certificates of a listener with TLS, for a name that nobody asks for.
+certify() (
+  cd "$dir" &&
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 30 &&
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout other-ca.key -out other-ca.pem -subj /CN=other -days 30 &&
+    openssl req -newkey rsa:2048 -nodes -keyout broker.key -out broker.csr -subj /CN=kafka.example &&
+    echo subjectAltName=DNS:kafka.example >names &&
+    openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out broker.crt -days 30 -extfile names &&
+    cat broker.key broker.crt >broker.pem
+)
+
 # configure BROKER...: ports and server.properties of each; needs dir, brokers
 configure() {
-  local broker port controller behind proxy secured voters='' copies=1 in_sync=1 listeners advertised
+  local broker port controller behind proxy kind wanted place voters='' copies=1 in_sync=1 listeners advertised
   ((brokers == 1)) || { copies=3; in_sync=2; }
   for broker; do
     mkdir -p "$dir/broker-$broker"
@@ -114,10 +130,12 @@ configure() {
       free_port "$dir"; proxy=$REPLY
       echo "127.0.0.1:$proxy 127.0.0.1:$behind" >"$dir/broker-$broker/proxy"
     fi
-    if [[ -n ${KAFKA_SECURED:-} ]]; then
+    for kind in secured encrypted astray; do
+      wanted=KAFKA_${kind^^}
+      [[ -n ${!wanted:-} ]] || continue
       free_port "$dir"
-      echo "127.0.0.1:$REPLY" >"$dir/broker-$broker/secured"
-    fi
+      echo "127.0.0.1:$REPLY" >"$dir/broker-$broker/$kind"
+    done
     voters+="${voters:+,}$broker@127.0.0.1:$controller"
   done
   # A killed broker's restart is refused until its session times out, 9 s by default (measured: restart took 11 s).
@@ -130,18 +148,20 @@ configure() {
       listeners+=,PROXIED://$behind
       advertised+=,PROXIED://$proxy
     fi
-    if [[ -e $dir/broker-$broker/secured ]]; then
-      secured=$(<"$dir/broker-$broker/secured")
-      listeners+=,SECURED://$secured
-      advertised+=,SECURED://$secured
-    fi
+    for kind in secured encrypted astray; do
+      [[ -e $dir/broker-$broker/$kind ]] || continue
+      place=$(<"$dir/broker-$broker/$kind")
+      listeners+=,${kind^^}://$place
+      [[ $kind != astray ]] || place=no-such-host.invalid:9092
+      advertised+=,${kind^^}://$place
+    done
     cat >"$dir/broker-$broker/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=$broker
 controller.quorum.voters=$voters
 listeners=$listeners
 advertised.listeners=$advertised
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURED:SASL_PLAINTEXT
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURED:SASL_PLAINTEXT,ENCRYPTED:SSL,ASTRAY:PLAINTEXT
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
 log.dirs=$dir/broker-$broker/data
@@ -170,6 +190,10 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 listener.name.secured.sasl.enabled.mechanisms=PLAIN
 listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_app="app-secret";
+PROPERTIES
+    [[ ! -e $dir/broker-$broker/encrypted ]] || cat >>"$dir/broker-$broker/server.properties" <<PROPERTIES
+listener.name.encrypted.ssl.keystore.type=PEM
+listener.name.encrypted.ssl.keystore.location=$dir/broker.pem
 PROPERTIES
     [[ -z ${KAFKA_MORE:-} ]] || printf '%s\n' "$KAFKA_MORE" >>"$dir/broker-$broker/server.properties"
   done
@@ -265,12 +289,15 @@ case $command in
     use_jars
     archive_classes
     mapfile -t names < <(seq "$brokers")
+    if [[ -n ${KAFKA_ENCRYPTED:-} ]] && ! certified=$(certify 2>&1); then
+      fail "no certificates: $certified"
+    fi
     configure "${names[@]}"
     format "$(cluster_id)" || fail "could not format the data folders, see above"
     launch "${names[@]}"
     bootstrap
     ;;
-  stop | status | proxies | secured | remove)
+  stop | status | proxies | secured | encrypted | astray | remove)
     [[ $command != remove || -d ${2:?DIR} ]] || exit 0
     absolute "${2:?DIR}"
     dir=$REPLY
@@ -278,7 +305,7 @@ case $command in
     case $command in
       stop) end TERM 10 "$dir"/broker-* ;;
       proxies) cat "$dir"/broker-*/proxy ;;
-      secured) cat "$dir"/broker-*/secured | paste -sd, ;;
+      secured | encrypted | astray) cat "$dir"/broker-*/"$command" | paste -sd, ;;
       remove)
         alone "$dir"
         end KILL 10 "$dir"/broker-*

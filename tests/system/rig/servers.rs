@@ -55,7 +55,26 @@ impl Kafka {
 
     /// The bootstrap servers of the listener with access lists; needs `KAFKA_SECURED`.
     pub fn secured(&self) -> String {
-        last_line(&script("kafka.sh", &["secured", self.folder.to_str().unwrap()]))
+        self.listener("secured")
+    }
+
+    /// The bootstrap servers of the listener with TLS; needs `KAFKA_ENCRYPTED`.
+    pub fn encrypted(&self) -> String {
+        self.listener("encrypted")
+    }
+
+    /// The bootstrap servers of the listener that sends its clients on to a host that does not resolve; needs `KAFKA_ASTRAY`.
+    pub fn astray(&self) -> String {
+        self.listener("astray")
+    }
+
+    fn listener(&self, kind: &str) -> String {
+        last_line(&script("kafka.sh", &[kind, self.folder.to_str().unwrap()]))
+    }
+
+    /// The file of a CA beside the listener with TLS: `ca`, which has signed its certificate, or `other-ca`.
+    pub fn authority(&self, name: &str) -> String {
+        self.folder.join(format!("{name}.pem")).display().to_string()
     }
 
     /// For each broker where its proxy is to listen, and where that has to lead.

@@ -17,13 +17,14 @@ use tidegate::flow::record::TopicName;
 pub struct Servers<'a> {
     world: &'a World,
     folder: PathBuf,
-    secured: String,
+    /// What rows may name of the broker's further listeners.
+    listeners: Vec<(&'static str, String)>,
 }
 
 impl<'a> Servers<'a> {
     pub fn new(world: &'a World) -> Self {
         let folder = world.folder().join("state-of-rows"); // which goes with the world
-        Self { world, folder, secured: String::new() }
+        Self { world, folder, listeners: Vec::new() }
     }
 
     /// Host and port of the database server.
@@ -52,12 +53,8 @@ impl Ground for Servers<'_> {
     }
 
     fn prepare(&self, row: &Row) -> Vec<(&'static str, String)> {
-        let mut places = vec![
-            ("{kafka}", self.world.kafka.bootstrap.clone()),
-            ("{secured}", self.secured.clone()),
-            ("{server}", self.server().to_owned()),
-        ];
-        places.retain(|(_, value)| !value.is_empty());
+        let mut places = vec![("{kafka}", self.world.kafka.bootstrap.clone()), ("{server}", self.server().to_owned())];
+        places.extend(self.listeners.iter().cloned());
         if let Some(Database { is_migrated, sql: text }) = row.database {
             let name = name_of_database(row);
             let template = if is_migrated { "migrated" } else { "template0" };
@@ -104,8 +101,16 @@ fn prepare_roles(world: &World, ground: &Servers) {
 #[test]
 fn a_wrong_set_up_is_told_in_its_words_with_its_exit_code_and_writes_nothing() {
     let bounds = "group.max.session.timeout.ms=60000";
-    let Some(world) = World::with_kafka("setup", &[("KAFKA_SECURED", "1"), ("KAFKA_MORE", bounds)]) else { return };
-    let ground = Servers { secured: world.kafka.secured(), ..Servers::new(&world) };
+    let kafka = [("KAFKA_SECURED", "1"), ("KAFKA_ENCRYPTED", "1"), ("KAFKA_ASTRAY", "1"), ("KAFKA_MORE", bounds)];
+    let Some(world) = World::with_kafka("setup", &kafka) else { return };
+    let listeners = vec![
+        ("{secured}", world.kafka.secured()),
+        ("{encrypted}", world.kafka.encrypted()),
+        ("{astray}", world.kafka.astray()),
+        ("{ca}", world.kafka.authority("ca")),
+        ("{other-ca}", world.kafka.authority("other-ca")),
+    ];
+    let ground = Servers { listeners, ..Servers::new(&world) };
     prepare_roles(&world, &ground);
     let (began, alone) = (Instant::now(), Alone { binary: tidegate(), folder: ground.folder.clone() });
     let mut ran = without_servers();

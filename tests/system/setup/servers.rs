@@ -60,6 +60,62 @@ pub const WITHOUT_TOPICS: &[Row] = &[
         ],
     ),
     cluster(
+        "a plain connection where the broker wants TLS",
+        &[("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{encrypted}")],
+        &[
+            "…kafka: {encrypted} takes connections and answers no question of Kafka's: it hangs, it is no Kafka, or it expects another security.protocol than kafka.properties has",
+            "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
+            "  topic corrections: could not be described: …",
+        ],
+    ),
+    cluster(
+        "TLS without the CA of the broker's certificate",
+        &[
+            ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{encrypted}"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL"),
+        ],
+        &[
+            "…kafka: no encrypted connection with {encrypted}: …: check security.protocol and ssl.ca.location in kafka.properties",
+            "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
+            "  topic corrections: could not be described: …",
+        ],
+    ),
+    cluster(
+        "TLS with another CA than the broker's",
+        &[
+            ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{encrypted}"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SSL_CA_LOCATION", "{other-ca}"),
+        ],
+        &[
+            "…kafka: no encrypted connection with {encrypted}: …: check security.protocol and ssl.ca.location in kafka.properties",
+            "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
+            "  topic corrections: could not be described: …",
+        ],
+    ),
+    cluster(
+        "TLS of a broker whose certificate is for another name",
+        &[
+            ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{encrypted}"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SSL_CA_LOCATION", "{ca}"),
+        ],
+        &[
+            "…kafka: no encrypted connection with {encrypted}: …: check security.protocol and ssl.ca.location in kafka.properties",
+            "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
+            "  topic corrections: could not be described: …",
+        ],
+    ),
+    cluster(
+        "a broker that sends its clients on to a host that does not resolve",
+        &[("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{astray}")],
+        &[
+            "…kafka: {astray} answered, and sends its clients on to no-such-host.invalid:9092, which does not resolve here (failed to lookup address information: Name or service not known): correct advertised.listeners of that broker, or make the name known here",
+            "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
+            "  topic corrections: could not be described: …",
+        ],
+    ),
+    cluster(
         "a wrong password for Kafka",
         &[
             ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{secured}"),
@@ -88,6 +144,26 @@ pub const WITHOUT_TOPICS: &[Row] = &[
             "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
             "  topic corrections: could not be described: …",
         ],
+    ),
+    with_environment(
+        &[
+            ("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{encrypted}"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SSL_CA_LOCATION", "{ca}"),
+            ("TIDEGATE_KAFKA__PROPERTIES__SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", "none"),
+        ],
+        row(
+            "no topics, by a connection with TLS that is well",
+            RUN,
+            78,
+            &[
+                "topic corrections does not exist; `tidegate topics apply` creates it",
+                "topic corrections-dlt does not exist; `tidegate topics apply` creates it",
+                "topic large-changes does not exist; `tidegate topics apply` creates it",
+                "topic readings does not exist; `tidegate topics apply` creates it",
+                "topic readings-dlt does not exist; `tidegate topics apply` creates it",
+            ],
+        ),
     ),
     row(
         "no topics",
