@@ -94,7 +94,7 @@ test-all: ## All of it, RocksDB and samples of the long runs too: what CI runs, 
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm
 
-prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards|drawn
+prove: ## A part of the long run, 40 minutes at most: PART=kills|pauses|doubles|leaving|brokers|database|obstacles|network|late|mix|protocol|guards|drawn
 	tests/prove.sh $(PART)
 
 draw: ## Draw pipelines, inputs and faults and judge each run: SEEDS=n [FIRST=n], or SEED=n to repeat one with its trace

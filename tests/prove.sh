@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One job: run a part of the long run on real servers, add what it shows to docs/proof, and make docs/proof.md anew.
 #
-# prove.sh kills|pauses|doubles|leaving|brokers|database|network|late|mix|protocol|guards|drawn
+# prove.sh kills|pauses|doubles|leaving|brokers|database|obstacles|network|late|mix|protocol|guards|drawn
 #
 # TIDEGATE_PROVE_MINUTES: no cell is begun after so many minutes (35); what is missing is run by the next call.
 # TIDEGATE_PROVE_ROUNDS: how often each cell is to have been run, earlier calls included (each part has its own number).
@@ -17,6 +17,7 @@ case $part in
   leaving) rounds=5 filters=(matrix::leaving::) ;;
   brokers) rounds=3 filters=(matrix::brokers::) ;;
   database) rounds=3 filters=(database::) ;;
+  obstacles) rounds=3 filters=(matrix::obstacles::) ;;
   network) rounds=1 filters=(network:: forged:: statements:: sqlstates::) ;;
   late) rounds=30 filters=(late::a_late_copy) ;;
   mix) rounds=6 filters=(matrix::mix::the_oracle_finds_nothing_in_a_random_mix_of_all) ;;

@@ -16,7 +16,7 @@ const fn kind(name: &'static str, what: &'static str, wanted: usize) -> Kind {
     Kind { name, what, wanted }
 }
 
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 16] = [
     kind("kill", "an instance is killed at a crash point", 200),
     kind("pause", "an instance is stopped at a crash point, past its session, and goes on", 60),
     kind("double", "two faults at once", 30),
@@ -24,6 +24,7 @@ pub const KINDS: [Kind; 15] = [
     kind("rolling", "every instance is replaced, one after the other", 1),
     kind("broker", "the broker of a role is killed, stopped, frozen", 30),
     kind("database", "PostgreSQL is killed, stopped, frozen, its sessions ended, its rows locked", 30),
+    kind("obstacle", "an obstacle stands until it is told with cause and next command, and goes", 33),
     kind("late", "a request reaches the broker within the next transaction (F1)", 90),
     kind("f2", "a Kafka request or its answer is lost, delayed, cut (F2)", 65),
     kind("f3", "the broker answers with an error (F3)", 126),
@@ -35,8 +36,12 @@ pub const KINDS: [Kind; 15] = [
 ];
 
 /// Facts of which the largest value is shown.
-const WORST: [(&str, &str, &str); 2] =
-    [("all_move_s", "all move after at most", "s"), ("stood_s", "a partition stood for at most", "s")];
+const WORST: [(&str, &str, &str); 4] = [
+    ("told_s", "told after at most", "s"),
+    ("gone_s", "no longer told after at most", "s"),
+    ("all_move_s", "all move after at most", "s"),
+    ("stood_s", "a partition stood for at most", "s"),
+];
 
 /// The whole page.
 pub fn page(runs: &[Run], cells: &[Cell], findings: &[Finding]) -> String {

@@ -9,6 +9,7 @@ mod doubles;
 mod leaving;
 mod migrations;
 mod mix;
+mod obstacles;
 mod points;
 mod stable;
 mod standing;

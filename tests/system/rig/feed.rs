@@ -29,22 +29,7 @@ impl Feed {
 
     /// Feeds until `act` has come to its end.
     pub fn during(&mut self, act: impl FnOnce()) {
-        use std::sync::atomic::{AtomicBool, Ordering};
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let feeding = scope.spawn(|| {
-                while !is_over.load(Ordering::Acquire) {
-                    self.send(60, Duration::from_millis(100));
-                }
-            });
-            // Also where it fails: the feed would run for ever.
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-            is_over.store(true, Ordering::Release);
-            feeding.join().unwrap();
-            if let Err(panic) = result {
-                std::panic::resume_unwind(panic);
-            }
-        });
+        super::beside(|| self.send(60, Duration::from_millis(100)), act);
     }
 
     pub fn flush(&self) {

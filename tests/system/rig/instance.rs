@@ -1,11 +1,8 @@
 //! One process `tidegate run`.
 
-#[cfg(feature = "rocksdb")]
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
-#[cfg(feature = "rocksdb")]
 use std::io::{Read as _, Write as _};
-#[cfg(feature = "rocksdb")]
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -103,7 +100,6 @@ impl Instance {
     }
 
     /// The address of its page, printed when it has started.
-    #[cfg(feature = "rocksdb")]
     pub fn page(&self) -> Result<String, String> {
         let log = self.log();
         let page = log.lines().rev().find_map(|line| line.trim().strip_prefix("page  http://"));
@@ -111,17 +107,27 @@ impl Instance {
     }
 
     /// Its answer at `/status`, up to a second old.
-    #[cfg(feature = "rocksdb")]
     pub fn status(&self) -> Result<Value, String> {
+        let answer = self.get("/status")?;
+        let body = answer.split_once("\r\n\r\n").ok_or(&*answer).map(|(_, body)| body)?;
+        serde_json::from_str(body).map_err(|error| error.to_string())
+    }
+
+    /// Its answer at `/readyz`, with its head.
+    pub fn readiness(&self) -> Result<String, String> {
+        self.get("/readyz")
+    }
+
+    fn get(&self, path: &str) -> Result<String, String> {
         let mut answer = String::new();
         let ask = |answer: &mut String| {
             let mut stream = TcpStream::connect(self.page().map_err(std::io::Error::other)?)?;
-            stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             stream.read_to_string(answer)
         };
         ask(&mut answer).map_err(|error| error.to_string())?;
-        let body = answer.split_once("\r\n\r\n").ok_or(&*answer).map(|(_, body)| body)?;
-        serde_json::from_str(body).map_err(|error| error.to_string())
+        Ok(answer)
     }
 
     /// Waits for words in the log.

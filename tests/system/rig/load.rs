@@ -6,6 +6,8 @@ use super::{Random, World, evenly};
 use crate::reader::{EXPECT_HEADER, OUTPUT, RECEIPT_HEADER, SOURCES, Servers};
 use std::collections::{BTreeMap, VecDeque};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate::adapters::kafka::{KafkaAdmin, KafkaFeed, TopicSpec};
 use tidegate::flow::record::{Header, TopicName};
@@ -13,6 +15,8 @@ use tidegate::flow::record::{Header, TopicName};
 const IDS: u64 = 50_000;
 const HOT: u64 = IDS / 20;
 const PARTITIONS: i32 = 12;
+/// The place of the companion among the topics.
+const COMPANION: usize = 1;
 /// Distance of a repeat from its record: within a batch even of a slow feed.
 const REPEATED: usize = 20;
 
@@ -26,12 +30,20 @@ pub struct Load {
     random: Random,
     recent: VecDeque<(usize, u64)>,
     pub sent: u64,
+    /// While it is set, the companion topic gets nothing that can be used.
+    pub is_companion_poisoned: Arc<AtomicBool>,
 }
 
 impl World {
     /// Servers, topics and tables for the load, with its pipeline. `None` when servers are not wanted.
     pub fn load(name: &'static str) -> Option<Self> {
         Self::example(name, "load").map(|world| world.with_load(1))
+    }
+
+    /// The same with variables of `kafka.sh`.
+    #[cfg(feature = "failpoints")]
+    pub fn load_with_kafka(name: &'static str, variables: &[(&str, &str)]) -> Option<Self> {
+        Self::example_with_kafka(name, "load", variables).map(|world| world.with_load(1))
     }
 
     /// The same on three brokers, each record on all of them.
@@ -78,7 +90,14 @@ impl Load {
     pub fn new(world: &World, seed: u64) -> Self {
         let producer = KafkaFeed::connect(&world.kafka_settings()).unwrap();
         let topics = SOURCES.map(|name| TopicName::parse(name).unwrap());
-        Self { producer, topics, random: Random::new(seed), recent: VecDeque::new(), sent: 0 }
+        let (random, is_companion_poisoned) = (Random::new(seed), Arc::default());
+        Self { producer, topics, random, recent: VecDeque::new(), sent: 0, is_companion_poisoned }
+    }
+
+    /// So many notifications a second until `act` has come to its end.
+    #[cfg(feature = "failpoints")]
+    pub fn during(&mut self, per_second: u64, act: impl FnOnce()) {
+        super::beside(|| self.send(per_second / 10, Duration::from_millis(100)), act);
     }
 
     /// `count` notifications, evenly over `during`, all acknowledged at the end.
@@ -94,6 +113,9 @@ impl Load {
 
     fn one(&mut self) {
         let (topic, id) = self.next();
+        if topic == COMPANION && self.is_companion_poisoned.load(Ordering::Relaxed) {
+            return self.poison(topic, id);
+        }
         match self.random.below(1_000) {
             0..10 => self.poison(topic, id),
             10 => self.good(topic, IDS + 1 + self.sent, "dead-letter"), // there is no such row

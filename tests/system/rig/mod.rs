@@ -13,6 +13,7 @@ mod lines;
 mod load;
 #[cfg(feature = "failpoints")]
 mod message;
+mod obstacle;
 #[cfg(feature = "failpoints")]
 mod proof;
 #[cfg(feature = "failpoints")]
@@ -38,6 +39,7 @@ pub use lines::worst_line;
 pub use load::Load;
 #[cfg(feature = "failpoints")]
 pub use message::Exchange;
+pub use obstacle::{OpenTransaction, Quota, Stranger, Telling, assert_tells};
 #[cfg(feature = "failpoints")]
 pub use proof::Proof;
 #[cfg(feature = "failpoints")]
@@ -50,6 +52,7 @@ pub use statement::Statement;
 pub use world::{Permit, World, accounts, binary as tidegate, is_wanted};
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Writes past the test harness, which would keep it to itself until a test fails.
@@ -67,6 +70,25 @@ pub fn evenly(count: u64, during: Duration, mut each: impl FnMut()) {
         }
         each();
     }
+}
+
+/// Does `again` over and over in a thread of its own until `act` has come to its end, or has failed.
+pub fn beside(mut again: impl FnMut() + Send, act: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            while !is_over.load(Ordering::Acquire) {
+                again();
+            }
+        });
+        // Also where it fails: the thread would run for ever.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        is_over.store(true, Ordering::Release);
+        beside.join().unwrap();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
 
 /// Asks every 100 ms until there is an answer.

@@ -167,6 +167,13 @@ impl World {
         is_wanted(name).then(|| Self::start(name, example(pipeline), "1"))
     }
 
+    /// The same with variables of `kafka.sh`.
+    #[cfg(feature = "failpoints")]
+    pub fn example_with_kafka(name: &'static str, pipeline: &str, variables: &[(&str, &str)]) -> Option<Self> {
+        let kafka = |folder: &Path| Kafka::start_with(folder, variables);
+        is_wanted(name).then(|| Self::start_on(name, example(pipeline), kafka))
+    }
+
     /// The same on three brokers.
     #[cfg(feature = "failpoints")]
     pub fn example_on_three_brokers(name: &'static str, pipeline: &str) -> Option<Self> {
