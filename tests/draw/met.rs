@@ -38,7 +38,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 70] = [
+pub const FEATURES: [Feature; 71] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -111,6 +111,7 @@ pub const FEATURES: [Feature; 70] = [
     ("late records skipped", |s| windows(s, |window| window.skips_late)),
     ("text", |s| any(s, |sub| sub.format == Values::Text)),
     ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
+    ("source rejected whole", |s| s.knobs.rejected.is_some()),
 ];
 
 pub const OUTCOMES: [&str; 40] = [

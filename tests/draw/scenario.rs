@@ -72,6 +72,9 @@ pub struct Knobs {
     /// Turns of an instance for each turn of its relays.
     #[serde(default)]
     pub lag: usize,
+    /// The sub-topology whose lead topic gets no record that can be used, where there is one.
+    #[serde(default)]
+    pub rejected: Option<usize>,
 }
 
 const fn three() -> u32 {
@@ -408,6 +411,7 @@ pub fn knobs(random: &mut Random) -> Knobs {
         skips_gaps: random.happens(20),
         deaths: three(),
         lag: *random.choose(&[1, 1, 2, 5]),
+        rejected: None,
     }
 }
 
@@ -557,6 +561,10 @@ impl Acts<'_> {
             sending.headers.push(("baggage".into(), Some("x".repeat(8_000))));
         }
         sending.value = if is_table { self.user(poison) } else { self.event(sub, poison) };
+        let rejected = self.knobs.rejected.and_then(|number| subs.get(number));
+        if rejected.is_some_and(|sub| sub.lead == sending.topic) {
+            sending.value = self.unusable();
+        }
         self.acts.push(Act::Send(sending));
     }
 
@@ -642,6 +650,16 @@ impl Acts<'_> {
                 self.json(does)
             }
         }
+    }
+
+    /// One of the ways in which every record of a source becomes a dead letter.
+    fn unusable(&self) -> Option<String> {
+        let does = match self.n % 3 {
+            0 => return Some("{".into()),
+            1 => Does::Reject,
+            _ => Does::Panic(Place::Apply),
+        };
+        serde_json::to_string(&Event::new(self.n, does)).ok()
     }
 
     fn json(&mut self, does: Does) -> Option<String> {

@@ -110,5 +110,6 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
     add(&|scenario| scenario.knobs.rebuild_ms = 0);
     add(&|scenario| scenario.knobs.starts_at_end = false);
     add(&|scenario| scenario.knobs.skips_gaps = false);
+    add(&|scenario| scenario.knobs.rejected = None);
     out
 }

@@ -29,6 +29,10 @@ impl Scenario {
 fn base(random: &mut Random) -> Scenario {
     let (pipeline, mut knobs) = (scenario::pipeline(random), scenario::knobs(random));
     knobs.deaths = *random.choose(&[1, 2, 3]);
+    // Drawn from another sequence, so that what else a seed draws stays as it was.
+    let mut aside = Random::new(!random.clone().next());
+    let number = usize::try_from(aside.below(pipeline.subs.len() as u64)).unwrap_or(0);
+    knobs.rejected = aside.happens(6).then_some(number);
     Scenario { pipeline, knobs, acts: Vec::new(), rows: ROWS }
 }
 
