@@ -3,7 +3,7 @@
 
 use crate::pipeline::{Asked, REFUSED, TABLES, Tables};
 use crate::real::REST;
-use crate::rig::{Instance, Proof, World, in_time, say, until};
+use crate::rig::{Instance, Proof, World, in_time, say, until, until_there};
 use crate::scenario::{DOC, Scenario, first_row};
 use serde_json::Value as Json;
 use sqlx::Row as _;
@@ -309,12 +309,7 @@ fn create_topics(world: &World, scenario: &Scenario, topology: &Topology, source
     let names: BTreeSet<TopicName> = sources.iter().cloned().chain(topology.outputs()).collect();
     let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
     admin.create(&names.iter().map(spec).collect::<Vec<_>>()).unwrap();
-    // A broker learns of a topic a little later than its controller, and an instance ends where one is missing.
-    in_time(Duration::from_secs(30), || {
-        let found: BTreeSet<TopicName> = admin.names().map_err(|fault| fault.to_string())?.into_iter().collect();
-        names.difference(&found).next().map_or(Ok(()), |name| Err(format!("{name} is not there yet")))
-    })
-    .unwrap();
+    until_there(&admin, &names); // an instance ends where one is missing
 }
 
 /// The drawn tables by their names.

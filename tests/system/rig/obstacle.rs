@@ -65,27 +65,37 @@ impl Drop for Stranger {
 }
 
 /// A transaction of another program that stays open.
-pub struct OpenTransaction(BaseProducer);
+pub struct OpenTransaction {
+    producer: BaseProducer,
+    bootstrap: String,
+}
 
 impl OpenTransaction {
     fn begin(world: &World) -> Self {
+        let bootstrap = world.kafka.bootstrap.clone();
+        let producer = Self::producer(&bootstrap);
+        producer.begin_transaction().unwrap();
+        Self { producer, bootstrap }
+    }
+
+    /// Answers once the last transaction of the id has its end in every partition.
+    fn producer(bootstrap: &str) -> BaseProducer {
         let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", &world.kafka.bootstrap)
+            .set("bootstrap.servers", bootstrap)
             .set("transactional.id", "another-program")
             .set("transaction.timeout.ms", "300000") // it does not end by itself
             .create()
             .unwrap();
         producer.init_transactions(WAIT).unwrap();
-        producer.begin_transaction().unwrap();
-        Self(producer)
+        producer
     }
 
     /// A record of it lies in this partition.
     pub fn record(world: &World, topic: &str, partition: i32) -> Self {
         let transaction = Self::begin(world);
         let record = BaseRecord::to(topic).partition(partition).key("9").payload("{\"value\": 1.0}");
-        transaction.0.send(record).map_err(|(error, _)| error).unwrap();
-        transaction.0.flush(WAIT).unwrap();
+        transaction.producer.send(record).map_err(|(error, _)| error).unwrap();
+        transaction.producer.flush(WAIT).unwrap();
         transaction
     }
 
@@ -103,12 +113,14 @@ impl OpenTransaction {
             offsets.add_partition_offset(topic, *partition, rdkafka::Offset::Offset(1)).unwrap();
         }
         let member = consumer.group_metadata().unwrap();
-        transaction.0.send_offsets_to_transaction(&offsets, &member, WAIT).unwrap();
+        transaction.producer.send_offsets_to_transaction(&offsets, &member, WAIT).unwrap();
         transaction
     }
 
+    /// What is written afterwards lies behind its end.
     pub fn abort(self) {
-        self.0.abort_transaction(WAIT).unwrap();
+        self.producer.abort_transaction(WAIT).unwrap();
+        drop(Self::producer(&self.bootstrap));
     }
 }
 

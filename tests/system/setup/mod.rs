@@ -3,10 +3,10 @@
 mod databases;
 mod servers;
 
-use crate::rig::{World, accounts, number, say, sql, tidegate};
+use crate::rig::{World, accounts, number, say, sql, tidegate, until_there};
 use crate::wrong::row::{Database, Row};
 use crate::wrong::{Alone, Ground, failures, without_servers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -130,6 +130,7 @@ fn a_wrong_set_up_is_told_in_its_words_with_its_exit_code_and_writes_nothing() {
     let spec = |topic, partitions| TopicSpec { name: name(topic), partitions, replicas: 1, config: BTreeMap::new() };
     admin.create(&[spec("corrections", 6)]).unwrap();
     admin.create(&[spec("readings-dlt", 3)]).unwrap();
+    until_there(&admin, &BTreeSet::from([name("corrections"), name("readings-dlt")]));
     world.run(&["topics", "apply", "--env", "dev", "--yes"]); // makes the others
     run(servers::WITH_WRONG_TOPICS);
 
