@@ -39,3 +39,8 @@ pub mod topics;
 mod app;
 
 pub use app::{Exit, run};
+
+/// Runs the examples of the page.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/algorithm.md")]
+struct AlgorithmPage;

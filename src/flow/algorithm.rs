@@ -2,6 +2,7 @@
 
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
+use crate::flow::notice::Announce;
 use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName};
 use crate::flow::store::{Opened, StateAccess, Store};
 use serde::Serialize;
@@ -30,8 +31,9 @@ pub trait Algorithm: Send + Sync + 'static {
     /// null (an `Option` that is `None`) the key is deleted. In a `process` step nothing: `()`.
     type Row: Serialize + DeserializeOwned;
 
-    /// The notices for the next topic: `Option<Notice>` for none or one, `Vec<Notice>` for several.
-    type Notices: IntoIterator<Item: Serialize>;
+    /// The notices for the next topic: an `Option` for none or one, a `Vec` for several. Of any type that serde writes,
+    /// under the record's key and with its time, or of [`Notice`](crate::flow::Notice), which may have their own.
+    type Notices: IntoIterator<Item: Announce>;
 
     /// Applies `event` to `row` in place and returns the notices.
     ///

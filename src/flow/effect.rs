@@ -1,5 +1,6 @@
 //! The effects of one record: an algorithm's answers, and the form in which the engine carries them out.
 
+use crate::flow::notice::Envelope;
 use crate::flow::record::TopicName;
 use crate::flow::row::Value;
 use std::borrow::Cow;
@@ -73,8 +74,10 @@ impl Reject {
 pub struct Emission {
     /// The topic that the notice is published in.
     pub destination: TopicName,
-    /// The encoded notice.
-    pub value: Vec<u8>,
+    /// The encoded notice; `None` for a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The notice's own key, time and headers; `None` where it has none.
+    pub envelope: Option<Box<Envelope>>,
     /// The media type of the format that it is encoded in.
     pub content_type: &'static str,
     /// The threshold it was measured against, where the filter is a named threshold.

@@ -34,3 +34,26 @@ impl fmt::Display for NoticeId<'_> {
         if self.incarnation > 0 { write!(f, "/{}", self.incarnation) } else { Ok(()) }
     }
 }
+
+/// Begins the names of headers that have a meaning for Tidegate.
+pub(crate) const OWN_PREFIX: &str = "tg_";
+
+/// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
+pub(crate) const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
+
+/// The header with the media type of a notice. Its outbox row holds it where it is not JSON.
+pub(crate) const CONTENT_TYPE_HEADER: &str = "content-type";
+
+/// The names of the other headers that each notice has: the CloudEvents attributes (Kafka binding, binary mode).
+pub(crate) const EVENT_HEADERS: [&str; 5] = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"];
+
+/// Whether only Tidegate may write a header of this name on any message: on a record that was sent to us it is another
+/// pipeline's, or of an earlier life of the same record.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(OWN_PREFIX) || name.starts_with(DEAD_LETTER_PREFIX)
+}
+
+/// Whether Tidegate writes a header of this name on notices.
+pub(crate) fn is_ours(name: &str) -> bool {
+    is_reserved(name) || name == CONTENT_TYPE_HEADER || EVENT_HEADERS.contains(&name)
+}

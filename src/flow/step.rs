@@ -5,6 +5,7 @@ use crate::flow::codec::Format;
 use crate::flow::effect::{Applied, Emission, Reject, Stepped};
 use crate::flow::events::ReadEvent;
 use crate::flow::key::KeyType;
+use crate::flow::notice::Announce;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
 use crate::flow::store::Store;
@@ -117,7 +118,7 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
             applied.row = Some(after);
         }
         for notice in notices {
-            self.chain.decide(&notice, &mut applied)?;
+            self.chain.decide(notice, &mut applied)?;
         }
         Ok(applied)
     }
@@ -176,19 +177,19 @@ impl<A: Algorithm> Chain<A> {
     fn announce(&self, notices: A::Notices) -> Result<Stepped, Reject> {
         let mut applied = Applied::default();
         for notice in notices {
-            self.decide(&notice, &mut applied)?;
+            self.decide(notice, &mut applied)?;
         }
         Ok(Stepped { emissions: applied.emissions, ..Stepped::default() })
     }
 
-    fn decide(&self, notice: &Item<A>, applied: &mut Applied) -> Result<(), Reject> {
+    fn decide(&self, notice: Item<A>, applied: &mut Applied) -> Result<(), Reject> {
         let mut passes = true;
         let mut threshold = None;
         for filter in &self.filters {
             match filter {
-                Filter::Predicate(predicate) => passes &= predicate(notice),
+                Filter::Predicate(predicate) => passes &= predicate(&notice),
                 Filter::AtLeast(limit, magnitude) => {
-                    let magnitude = magnitude(notice);
+                    let magnitude = magnitude(&notice);
                     if magnitude.is_nan() {
                         return Err(Reject::dead_letter(
                             "not-finite",
@@ -204,10 +205,14 @@ impl<A: Algorithm> Chain<A> {
             }
         }
         // Encoded even when it is not published: a notice that its format cannot express is found at any threshold.
-        let value = self.format.encode(notice)?;
+        let value = notice.value().map(|value| self.format.encode(value)).transpose()?;
+        let envelope = notice.into_envelope();
+        if let Some(fault) = envelope.as_ref().and_then(|envelope| envelope.fault()) {
+            return Err(Reject::dead_letter("bad-notice", fault));
+        }
         if let (true, Some(destination)) = (passes, &self.destination) {
-            let content_type = self.format.content_type();
-            applied.emissions.push(Emission { destination: destination.clone(), value, content_type, threshold });
+            let (destination, content_type) = (destination.clone(), self.format.content_type());
+            applied.emissions.push(Emission { destination, value, envelope, content_type, threshold });
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::NoticeId;
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::OnViolation;
-use crate::flow::record::{Header, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Header, Offset, Partition, Record, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
@@ -32,7 +32,7 @@ pub(super) struct Expected {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Option<Vec<u8>>,
     pub(super) timestamp: Timestamp,
-    /// The headers of the record.
+    /// The headers of the record; of a notice those of its own.
     pub(super) headers: Vec<Header>,
     pub(super) kind: Kind,
 }
@@ -46,7 +46,8 @@ pub(super) enum Kind {
         version: Option<i64>,
         /// The threshold that it has reached, where there is one.
         threshold: Option<String>,
-        content_type: &'static str,
+        /// None where it has no value.
+        content_type: Option<&'static str>,
     },
     DeadLetter {
         id: String,
@@ -119,6 +120,11 @@ enum Outcome {
     Notices(Vec<Emission>, Option<i64>),
     SentOn(TopicName, Copies),
     Halt,
+}
+
+/// The key of a notice.
+fn key_of<'a>(record: &Record<'a>, emission: &'a Emission) -> Option<&'a [u8]> {
+    emission.envelope.as_ref().and_then(|own| own.key.as_deref()).or(record.key)
 }
 
 impl Interpreter<'_> {
@@ -255,7 +261,9 @@ impl Interpreter<'_> {
 
     fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
         let is_large = |emission: &Emission| {
-            let bytes = emission.value.len() + record.key.map_or(0, <[u8]>::len);
+            let own = emission.envelope.as_deref().map_or(0, |own| header_bytes(&own.headers));
+            let key = key_of(record, emission).map_or(0, <[u8]>::len);
+            let bytes = emission.value.as_ref().map_or(0, Vec::len) + key + own;
             self.limits.get(emission.destination.as_str()).is_some_and(|limit| bytes > *limit)
         };
         if emissions.iter().any(is_large) { Err(Reject::dead_letter("too-large", "")) } else { Ok(()) }
@@ -264,11 +272,15 @@ impl Interpreter<'_> {
     fn announce(&mut self, place: Place<'_>, record: &Record<'_>, emissions: Vec<Emission>, version: Option<i64>) {
         for (seq, emission) in (0..).zip(emissions) {
             let id = self.id(place, record, seq);
-            let partition = record.key.map(|key| partition_for(key, self.partitions));
             let threshold = emission.threshold.map(|limit| limit.to_string());
-            let content_type = emission.content_type;
-            let to = (partition, record.key, Some(emission.value));
-            self.expect(place, record, emission.destination, to, Kind::Notice { id, version, threshold, content_type });
+            let content_type = emission.value.as_ref().map(|_| emission.content_type);
+            let own = emission.envelope.as_deref().cloned().unwrap_or_default();
+            let key = key_of(record, &emission);
+            let as_sent =
+                Record { timestamp: own.timestamp.unwrap_or(record.timestamp), headers: &own.headers, ..*record };
+            let to = (key.map(|key| partition_for(key, self.partitions)), key, emission.value.clone());
+            let kind = Kind::Notice { id, version, threshold, content_type };
+            self.expect(place, &as_sent, emission.destination.clone(), to, kind);
         }
     }
 

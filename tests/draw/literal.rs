@@ -4,8 +4,8 @@
 //! letters.
 
 use crate::pipeline::{
-    Does, Event, Join, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES, Tables, Values,
-    WindowDraw,
+    Does, Event, Join, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES,
+    Tables, Values, WindowDraw,
 };
 use crate::scenario::{DOC, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,9 +238,13 @@ fn judge_notice(
     limits: &[f64],
     known: &[BTreeMap<Vec<u8>, BTreeSet<i64>>; 2],
 ) -> Result<(), String> {
+    judge_own(record, event, notice)?;
+    if event.own.is_tombstone {
+        return if notice.value.is_none() { Ok(()) } else { Err("its notice is no tombstone".into()) };
+    }
     let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
     let is_of_it = told.n / 10 == event.n && told.n % 10 < u64::from(event.notices);
-    if !is_of_it || !told.is_intact || notice.key != record.key || told.pad != pad(event) {
+    if !is_of_it || !told.is_intact || told.pad != pad(event) {
         return Err("its notice tells of something else".into());
     }
     let mut traces = record.headers.iter().filter(|header| header.name == "trace");
@@ -284,6 +288,28 @@ fn judge_notice(
         return Err(format!("its notice has seen {}", told.seen));
     }
     Ok(())
+}
+
+/// What a notice has beside its value is its own, or its record's.
+fn judge_own(record: &Message, event: &Event, notice: &Message) -> Result<(), String> {
+    let own = &event.own;
+    let key = own.key.as_ref().map(|key| key.clone().into_bytes()).or_else(|| record.key.clone());
+    let at = (record.timestamp.0 + own.after_ms.unwrap_or(0)).max(1); // 0 is the moment of sending for Kafka's client
+    let came = record.headers.iter().filter(|header| !own.is_nothing() && !is_a_name_of_ours(&header.name));
+    let came = came.map(|header| (&*header.name, header.value.as_deref()));
+    let due: Vec<(&str, Option<&[u8]>)> =
+        came.chain(own.header.as_ref().map(|_| (OWN_HEADER, Some(&b"own"[..])))).collect();
+    let theirs = notice.headers.iter().filter(|header| !is_a_name_of_ours(&header.name));
+    let found: Vec<(&str, Option<&[u8]>)> = theirs.map(|header| (&*header.name, header.value.as_deref())).collect();
+    if notice.key != key || notice.timestamp.0 != at || found != due {
+        return Err(format!("its notice has {:?}, {:?} and {found:?} of its own", notice.key, notice.timestamp));
+    }
+    Ok(())
+}
+
+fn is_a_name_of_ours(name: &str) -> bool {
+    let ours = ["content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"];
+    ours.contains(&name) || name.starts_with("tg_") || name.starts_with("kafka_dlt-")
 }
 
 // === Where nothing was lost and nothing stands still ===
@@ -385,8 +411,9 @@ impl Look<'_> {
         let has_constraint = sub.step != StepDraw::Aggregate && self.scenario.pipeline.tables != Tables::Keep;
         let asks = event.does == Does::RetryUnlessRefused && has_constraint;
         let stalls = event.does == Does::Stall && sub.has_rows();
-        if refused.contains(&event.does) || panics || asks || stalls {
-            return Err(format!("{:?}, and it is no dead letter", event.does));
+        let is_refused = sub.window.is_none() && event.notices > 0 && event.own.is_refused(record.timestamp.0);
+        if refused.contains(&event.does) || panics || asks || stalls || is_refused {
+            return Err(format!("{:?} and {:?}, and it is no dead letter", event.does, event.own));
         }
         let joined = if let Partner::Known(joined) = partner { Some(joined) } else { None };
         if let Some(drawn) = &sub.window {
@@ -470,11 +497,16 @@ impl Look<'_> {
             return Ok(());
         }
         let all = (0..u64::from(event.notices)).map(|nth| 10 * event.n + nth);
-        let passes = |n: &u64| !(sub.has_filter && n.is_multiple_of(3)) && limit.is_none_or(|limit| sums.sum >= limit);
+        let is_gone = event.own.is_tombstone;
+        let passes = |n: &u64| {
+            is_gone || (!(sub.has_filter && n.is_multiple_of(3)) && limit.is_none_or(|limit| sums.sum >= limit))
+        };
         let due: Vec<u64> = all.filter(passes).collect();
         let mut told: Vec<(u64, Told)> = Vec::new();
         for (number, notice) in notices {
-            told.push((*number, notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?));
+            if !is_gone {
+                told.push((*number, notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?));
+            }
             let version = header(notice, "tg_version").and_then(|text| text.parse::<i64>().ok());
             let is_versioned = sub.has_rows() && self.scenario.pipeline.is_versioned;
             if version != is_versioned.then_some(sums.version) {
@@ -484,6 +516,10 @@ impl Look<'_> {
             if threshold != limit {
                 return Err(format!("its notice reached {threshold:?}, and {limit:?} was in force"));
             }
+        }
+        if is_gone {
+            self.judged.extend((!due.is_empty()).then_some("tombstone"));
+            return if notices.len() == due.len() { Ok(()) } else { Err(format!("{} tombstones", notices.len())) };
         }
         let found: Vec<(u64, u64)> = told.iter().map(|(number, told)| (*number, told.n)).collect();
         if found != (0..).zip(due).collect::<Vec<_>>() {

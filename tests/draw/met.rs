@@ -114,11 +114,16 @@ pub const FEATURES: [Feature; 71] = [
     ("source rejected whole", |s| s.knobs.rejected.is_some()),
 ];
 
-pub const OUTCOMES: [&str; 40] = [
+pub const OUTCOMES: [&str; 45] = [
     "change",
     "nothing",
     "delete",
     "several notices",
+    "notice under a key of its own",
+    "notice with a time of its own",
+    "notice with a header of its own",
+    "notice that is refused",
+    "tombstone announced",
     "skip",
     "reject",
     "retry",
@@ -203,6 +208,9 @@ const OTHER_FAULTS: [&str; 36] = [
     "offset lost, disks lost",
 ];
 
+/// The time at which a simulation starts, in milliseconds since 1970.
+const STARTS_MS: i64 = 1_767_225_600_000;
+
 /// The step that reads a topic, and whether it reads it as a table.
 pub fn reader<'a>(subs: &'a [SubDraw], topic: &str) -> Option<(&'a SubDraw, bool)> {
     subs.iter().find(|sub| sub.reads(topic)).map(|sub| (sub, sub.is_table(topic)))
@@ -271,6 +279,17 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     let announces = event.notices > 0 && sub.destination.is_some() && sub.window.is_none();
     if event.notices > 1 && announces {
         out.push("several notices");
+    }
+    if event.notices > 0 && sub.window.is_none() {
+        let own = &event.own;
+        let all = [
+            (announces && own.key.is_some(), "notice under a key of its own"),
+            (announces && own.after_ms.is_some(), "notice with a time of its own"),
+            (announces && own.header.is_some(), "notice with a header of its own"),
+            (own.is_refused(STARTS_MS), "notice that is refused"),
+            (announces && own.is_tombstone, "tombstone announced"),
+        ];
+        out.extend(all.into_iter().filter_map(|(is_so, name)| is_so.then_some(name)));
     }
     out.extend(match event.does {
         Does::Change | Does::Cure => Some("change"),

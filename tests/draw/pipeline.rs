@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidegate::flow::row::Value;
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
-    Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic,
+    self, Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic,
     Topology,
 };
 
@@ -77,10 +77,61 @@ pub struct Event {
     pub keys: Vec<String>,
     #[serde(default)]
     pub trap: DecodeTrap,
+    /// What its notices have of their own, where the step has no windows.
+    #[serde(default, skip_serializing_if = "Own::is_nothing")]
+    pub own: Own,
     /// Makes it large.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pad: String,
 }
+
+/// What notices have of their own.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Own {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Their time, so many milliseconds after the record's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<i64>,
+    /// The name of a header behind those of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    #[serde(default)]
+    pub is_tombstone: bool,
+}
+
+impl Own {
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether no message can be so.
+    pub fn is_refused(&self, record_at: i64) -> bool {
+        let is_ours = self.header.as_ref().is_some_and(|name| name != OWN_HEADER);
+        is_ours || self.after_ms.is_some_and(|after| record_at + after < 0)
+    }
+
+    fn dress(&self, notice: Notice, context: &Context<'_>) -> flow::Notice<Notice> {
+        if self.is_nothing() {
+            return notice.into();
+        }
+        let dressed = if self.is_tombstone { flow::Notice::tombstone() } else { flow::Notice::new(notice) };
+        let mut dressed = dressed.headers(context.headers());
+        if let Some(key) = &self.key {
+            dressed = dressed.key(key);
+        }
+        if let Some(after) = self.after_ms {
+            dressed = dressed.at(context.event_time_ms() + after);
+        }
+        match &self.header {
+            Some(name) => dressed.header(name, "own"),
+            None => dressed,
+        }
+    }
+}
+
+/// The header that a notice may have of its own.
+pub const OWN_HEADER: &str = "unit";
 
 impl Event {
     pub fn new(n: u64, does: Does) -> Self {
@@ -208,16 +259,33 @@ pub struct Notice {
     trap_notice: WriteTrap,
 }
 
+/// The content of a notice; none of a tombstone.
+trait Content {
+    fn content(&self) -> Option<&Notice>;
+}
+
+impl Content for Notice {
+    fn content(&self) -> Option<&Notice> {
+        Some(self)
+    }
+}
+
+impl Content for flow::Notice<Notice> {
+    fn content(&self) -> Option<&Notice> {
+        self.value()
+    }
+}
+
 /// Notices that panic while they are counted out, where the record asks for it.
 pub struct Notices {
-    left: std::vec::IntoIter<Notice>,
+    left: std::vec::IntoIter<flow::Notice<Notice>>,
     panics: bool,
 }
 
 impl Iterator for Notices {
-    type Item = Notice;
+    type Item = flow::Notice<Notice>;
 
-    fn next(&mut self) -> Option<Notice> {
+    fn next(&mut self) -> Option<flow::Notice<Notice>> {
         assert!(!self.panics, "the notices were told to panic");
         self.left.next()
     }
@@ -345,7 +413,8 @@ impl Steps {
             },
             trap_notice: WriteTrap(if event.does == Does::Panic(Place::EncodeNotice) { "panic" } else { "" }.into()),
         };
-        let notices: Vec<Notice> = (0..event.notices).map(notice).collect();
+        let dressed = |number| event.own.dress(notice(number), context);
+        let notices: Vec<flow::Notice<Notice>> = (0..event.notices).map(dressed).collect();
         Ok(Notices { left: notices.into_iter(), panics: event.does == Does::Panic(Place::Notices) })
     }
 }
@@ -487,15 +556,15 @@ struct WindowSums<E>(Steps, PhantomData<fn() -> E>);
 impl<E: Carries> Windowed for WindowSums<E> {
     type Event = E;
     type Value = Account;
-    type Notices = Notices;
+    type Notices = Option<Notice>;
 
     /// The notices of the record itself are not asked for.
     fn add(&self, event: &E, value: &mut Account, context: &mut Context<'_>) -> Result<(), Reject> {
         self.0.apply(event.event(), value, event.joined(), context).map(drop)
     }
 
-    fn emit(&self, value: &Account, window: &Window<'_>) -> Notices {
-        let notice = Notice {
+    fn emit(&self, value: &Account, window: &Window<'_>) -> Option<Notice> {
+        Some(Notice {
             n: window.start_ms.unsigned_abs(),
             amount: value.sum,
             count: value.count,
@@ -508,8 +577,7 @@ impl<E: Carries> Windowed for WindowSums<E> {
             pad: String::new(),
             place: None,
             trap_notice: WriteTrap::default(),
-        };
-        Notices { left: vec![notice].into_iter(), panics: false }
+        })
     }
 }
 
@@ -1011,14 +1079,18 @@ impl PipelineDraw {
                 }
                 if sub.has_filter {
                     builder = builder.filter(|notice| {
-                        assert!(notice.place != Some(Place::Filter), "the filter was told to panic");
-                        notice.n % 3 != 0
+                        notice.content().is_none_or(|notice| {
+                            assert!(notice.place != Some(Place::Filter), "the filter was told to panic");
+                            notice.n % 3 != 0
+                        })
                     });
                 }
                 if let Some(threshold) = sub.threshold {
                     builder = builder.at_least(&format!("limit-{number}"), threshold as f64, |notice| {
-                        assert!(notice.place != Some(Place::Magnitude), "the magnitude was told to panic");
-                        notice.amount
+                        notice.content().map_or(f64::MAX, |notice| {
+                            assert!(notice.place != Some(Place::Magnitude), "the magnitude was told to panic");
+                            notice.amount
+                        })
                     });
                 }
                 match &sub.destination {

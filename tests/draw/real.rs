@@ -148,6 +148,10 @@ fn keyed(sending: &mut Sending, number: usize, pipeline: &PipelineDraw, keys: &[
                 *key = own.into();
             }
         }
+        // In which order the notices of several partitions come to a key of their own, or to a time, nobody can see.
+        if let Some(own) = event.get_mut("own").and_then(serde_json::Value::as_object_mut) {
+            own.retain(|name, _| name != "key" && name != "after_ms");
+        }
         *value = event.to_string();
     }
     let may_stray = is_lead && sub.declared != Some(Policy::Stop);

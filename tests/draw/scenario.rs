@@ -2,8 +2,8 @@
 
 use crate::literal;
 use crate::pipeline::{
-    Account, Asked, BOOM, Does, Event, Hash, Join, PipelineDraw, Place, Policy, Spans, Spelling, StepDraw, SubDraw,
-    TABLES, Tables, User, Values, WindowDraw,
+    Account, Asked, BOOM, Does, Event, Hash, Join, OWN_HEADER, Own, PipelineDraw, Place, Policy, Spans, Spelling,
+    StepDraw, SubDraw, TABLES, Tables, User, Values, WindowDraw,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -662,6 +662,25 @@ impl Acts<'_> {
         serde_json::to_string(&Event::new(self.n, does)).ok()
     }
 
+    /// What the notices of a record have of their own. Drawn from another sequence, so that a seed's other draws stay.
+    fn own(&mut self) -> Own {
+        let mut aside = Random::new(!self.random.clone().next());
+        if !aside.happens(30) {
+            return Own::default();
+        }
+        Own {
+            key: aside.happens(50).then(|| self.pipeline.spell(aside.below(5))),
+            after_ms: aside
+                .happens(40)
+                .then(|| *aside.choose(&[-1_000, 0, 1, 1, 5_000, 5_000, -1_800_000_000_000 - 365 * 86_400_000])),
+            header: aside.happens(40).then(|| {
+                let names = [OWN_HEADER, OWN_HEADER, OWN_HEADER, OWN_HEADER, "tg_changelog", "kafka_dlt-x", "ce_id"];
+                (*aside.choose(&names)).to_owned()
+            }),
+            is_tombstone: aside.happens(30),
+        }
+    }
+
     fn json(&mut self, does: Does) -> Option<String> {
         // A large notice is a large record of the step behind.
         let is_large = matches!(does, Does::Large(_)) && self.is_timed();
@@ -671,7 +690,8 @@ impl Acts<'_> {
         let notices = u8::try_from(*self.random.choose(&[0_u64, 1, 1, 1, 2, 3])).unwrap_or(1);
         let keys =
             (0..*self.random.choose(&[0_u64, 1, 1, 1, 2])).map(|_| self.pipeline.spell(self.random.below(5))).collect();
-        serde_json::to_string(&Event { amount, notices, keys, ..Event::new(self.n, does) }).ok()
+        let own = self.own();
+        serde_json::to_string(&Event { amount, notices, keys, own, ..Event::new(self.n, does) }).ok()
     }
 
     fn instance(&mut self) -> usize {

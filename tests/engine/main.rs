@@ -10,6 +10,7 @@ mod halts;
 mod joins;
 mod keyed;
 mod net;
+mod notices;
 mod pending;
 mod pipeline;
 mod placement;

@@ -50,8 +50,13 @@ pub fn notice_of(input: &Input, link: &Link, threshold: f64, at_ms: i64) -> Outb
     let key = link.id.to_string();
     let (nonce, magnitude) = (link.nonce, magnitude_of(link.nonce));
     let value = format!(r#"{{"nonce":{nonce},"magnitude":{magnitude}}}"#).into_bytes();
-    let emission =
-        Emission { destination: topic(OUTPUT), value, content_type: "application/json", threshold: Some(threshold) };
+    let emission = Emission {
+        destination: topic(OUTPUT),
+        value: Some(value),
+        envelope: None,
+        content_type: "application/json",
+        threshold: Some(threshold),
+    };
     let record = record(input.offset, Some(key.as_bytes()));
     notice(&input.place, 0, &record, 0, emission, Some(link.number), Timestamp(at_ms))
 }

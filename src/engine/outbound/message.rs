@@ -3,7 +3,11 @@
 use crate::engine::outbound::outgoing::Origin;
 use crate::flow::codec::Format;
 use crate::flow::effect::{Emission, Reject};
-use crate::flow::identity::{ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER};
+use crate::flow::identity::{
+    CONTENT_TYPE_HEADER, DEAD_LETTER_PREFIX, EVENT_HEADERS, ID_HEADER, NoticeId, THRESHOLD_HEADER, VERSION_HEADER,
+    is_reserved,
+};
+use crate::flow::notice::Envelope;
 use crate::flow::record::{Header, Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
@@ -12,15 +16,9 @@ use crate::ports::sink::{Message, Sink};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
-const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
-
 /// The rest of the names of the headers that hold a dead letter's code and its message for people.
 const CODE: &str = "exception-fqcn";
 const CAUSE: &str = "exception-message";
-
-/// Begins the names of headers that have a meaning for Tidegate.
-const OWN_PREFIX: &str = "tg_";
 
 /// Marks an outbox row as a changelog record and holds its [sequence](sequence_of). It stays in the outbox: the record
 /// itself has no headers.
@@ -57,9 +55,6 @@ pub fn id_of(pipeline: &str, row: &OutboxRow) -> String {
     .to_string()
 }
 
-/// The media type of a notice. Its row holds it where it is not JSON.
-const CONTENT_TYPE_HEADER: &str = "content-type";
-
 /// The headers of the message: the row's own, then the id, and for a notice the CloudEvents attributes (Kafka binding,
 /// binary mode).
 #[must_use]
@@ -68,12 +63,13 @@ pub fn headers_of(pipeline: &str, row: &OutboxRow) -> Vec<Header> {
     let mut headers = Vec::with_capacity(row.headers.len() + 7);
     headers.extend_from_slice(&row.headers);
     if !is_dead_letter(row) {
-        headers.push(Header::new("ce_specversion", *b"1.0"));
-        headers.push(Header::new("ce_id", id.as_bytes()));
-        headers.push(Header::new("ce_source", format!("/{pipeline}")));
-        headers.push(Header::new("ce_type", row.destination.as_str().as_bytes()));
-        headers.push(Header::new("ce_time", row.created_at.to_rfc3339()));
-        if !row.headers.iter().any(|header| header.name == CONTENT_TYPE_HEADER) {
+        let [version, event, source, kind, time] = EVENT_HEADERS;
+        headers.push(Header::new(version, *b"1.0"));
+        headers.push(Header::new(event, id.as_bytes()));
+        headers.push(Header::new(source, format!("/{pipeline}")));
+        headers.push(Header::new(kind, row.destination.as_str().as_bytes()));
+        headers.push(Header::new(time, row.created_at.to_rfc3339()));
+        if row.value.is_some() && !row.headers.iter().any(|header| header.name == CONTENT_TYPE_HEADER) {
             headers.push(Header::new(CONTENT_TYPE_HEADER, Format::Json.content_type().as_bytes()));
         }
     }
@@ -144,17 +140,11 @@ pub fn sequence_of(row: &OutboxRow) -> Option<i64> {
     std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
 }
 
-/// Whether only Tidegate may write a header of this name: on a record that was sent to us it is another pipeline's, or
-/// of an earlier life of the same record.
-fn is_reserved(header: &Header) -> bool {
-    header.name.starts_with(OWN_PREFIX) || header.name.starts_with(DEAD_LETTER_PREFIX)
-}
-
 /// The headers of a record that may be sent on, so that no other program's header is ever read as ours: all but those
 /// of [reserved](is_reserved) names. A notice that another pipeline published still names itself by `ce_id`.
 pub(crate) fn sent_on(headers: &[Header]) -> Cow<'_, [Header]> {
-    if headers.iter().any(is_reserved) {
-        return headers.iter().filter(|header| !is_reserved(header)).cloned().collect();
+    if headers.iter().any(|header| is_reserved(&header.name)) {
+        return headers.iter().filter(|header| !is_reserved(&header.name)).cloned().collect();
     }
     Cow::Borrowed(headers)
 }
@@ -201,7 +191,8 @@ fn fit(pipeline: &str, row: &mut OutboxRow, limit: usize) {
     };
     omit(row, OMITTED_HEADER, |row| Some(row.value.take()?.len()));
     omit(row, HEADERS_OMITTED_HEADER, |row| {
-        let (own, foreign): (Vec<Header>, Vec<Header>) = row.headers.drain(..).partition(is_reserved);
+        let (own, foreign): (Vec<Header>, Vec<Header>) =
+            row.headers.drain(..).partition(|header| is_reserved(&header.name));
         row.headers = own;
         let bytes = foreign.iter().map(|header| header.name.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
         (bytes > 0).then_some(bytes)
@@ -222,7 +213,8 @@ pub fn bytes_of(pipeline: &str, row: &OutboxRow) -> usize {
     128 + optional(&row.key) + optional(&row.value) + own + derived
 }
 
-/// The outbox row of one notice that passed the filter. `version`: the row's, where its table has one.
+/// The outbox row of one notice that passed the filter: with the record's key and time, where it has none of its own.
+/// `version`: the row's, where its table has one.
 #[must_use]
 pub fn notice(
     source: &TopicPartition,
@@ -233,28 +225,31 @@ pub fn notice(
     version: Option<i64>,
     now: Timestamp,
 ) -> OutboxRow {
+    let Emission { destination, value, envelope, content_type, threshold } = emission;
+    let Envelope { key, timestamp, headers: own } = envelope.map_or_else(Envelope::default, |envelope| *envelope);
     let mut headers = Vec::new();
     if let Some(version) = version {
         headers.push(Header::new(VERSION_HEADER, version.to_string()));
     }
-    if let Some(threshold) = emission.threshold {
+    if let Some(threshold) = threshold {
         headers.push(Header::new(THRESHOLD_HEADER, threshold.to_string()));
     }
-    if emission.content_type != Format::Json.content_type() {
-        headers.push(Header::new(CONTENT_TYPE_HEADER, emission.content_type));
+    if value.is_some() && content_type != Format::Json.content_type() {
+        headers.push(Header::new(CONTENT_TYPE_HEADER, content_type));
     }
+    headers.extend(own);
     OutboxRow {
         source: source.clone(),
         source_offset: record.offset,
         seq: i32::try_from(seq).unwrap_or(i32::MAX),
         incarnation,
-        destination: emission.destination,
-        key: record.key.map(<[u8]>::to_vec),
-        value: Some(emission.value),
+        destination,
+        key: key.or_else(|| record.key.map(<[u8]>::to_vec)),
+        value,
         headers,
         created_at: now,
         // A timestamp that no producer can send is left out: the message gets the time of sending.
-        timestamp: Some(record.timestamp).filter(|at| at.0 >= 0),
+        timestamp: timestamp.or(Some(record.timestamp)).filter(|at| at.0 >= 0),
     }
 }
 

@@ -4,12 +4,13 @@ use crate::flow::algorithm::Algorithm;
 use crate::flow::codec::Format;
 use crate::flow::join::WithTables;
 use crate::flow::key::KeyType;
+use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
 use crate::flow::step::{Chain, Filter, Item};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
-use crate::flow::topology::group::Group;
+use crate::flow::topology::group::{Group, Outlet};
 use crate::flow::topology::{StepKind, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,7 +78,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
-    /// Ends the chain: the notices that pass are published in `topic` under the record's key.
+    /// Ends the chain: the notices that pass are published in `topic`, under the record's key where they have none of their
+    /// own.
     pub fn to(self, topic: &str) {
         match TopicName::parse(topic) {
             Ok(destination) => self.finish(Some(destination)),
@@ -105,7 +107,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             }
             step => step,
         };
-        group.finish(step, destination, format, stores, None);
+        let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
+        group.finish(step, Outlet { destination, format, has_own_keys, rekeys: None }, stores);
     }
 }
 

@@ -10,6 +10,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
+/// Where the messages of a step go, and in what shape.
+#[derive(Default)]
+pub(super) struct Outlet {
+    pub(super) destination: Option<TopicName>,
+    pub(super) format: Format,
+    pub(super) has_own_keys: bool,
+    /// The step's name where it changes the key.
+    pub(super) rekeys: Option<Arc<str>>,
+}
+
 /// A co-partition group under construction.
 pub(super) struct Group<'t> {
     pub(super) topology: &'t mut Topology,
@@ -48,22 +58,27 @@ impl<'t> Group<'t> {
     }
 
     /// Adds the sub-topology, and returns the topology for the steps behind it.
-    pub(super) fn finish(
-        self,
-        step: StepKind,
-        destination: Option<TopicName>,
-        written: Format,
-        mut stores: Vec<StoreSpec>,
-        rekeys: Option<Arc<str>>,
-    ) -> &'t mut Topology {
+    pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, format } = self;
+        let Outlet { destination, format: written, has_own_keys, rekeys } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
         let Some(lead) = topics.next() else { return topology };
         let companions = topics.collect();
         let formats = Formats { read: format, written };
-        let mut sub = SubTopology { lead, companions, step, destination, formats, stores, tables, declared, rekeys };
+        let mut sub = SubTopology {
+            lead,
+            companions,
+            step,
+            destination,
+            formats,
+            stores,
+            tables,
+            declared,
+            has_own_keys,
+            rekeys,
+        };
         sub.companions.extend(topology.astray_topic(&sub));
         topology.sub_topologies.push(sub);
         topology

@@ -101,6 +101,8 @@ pub struct SubTopology {
     pub tables: Vec<JoinedTable>,
     /// The partitioning that the lead topic's owner declares.
     pub declared: Option<Declared>,
+    /// Whether its notices may have keys of their own, so that those of its records say nothing of its destination's.
+    pub has_own_keys: bool,
     /// The step's name where it changes the key: its destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
 }

@@ -10,7 +10,7 @@ use crate::flow::step::{Aggregate, ChangeKey, Process, Update};
 use crate::flow::store::Store;
 use crate::flow::table::{Table, TableSpec};
 use crate::flow::topology::builder::{Erase, StepBuilder};
-use crate::flow::topology::group::Group;
+use crate::flow::topology::group::{Group, Outlet};
 use crate::flow::topology::{StepKind, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -178,7 +178,8 @@ impl<'t> Source<'t> {
         }
         let step = ChangeKey { keys, format, event: PhantomData::<fn() -> E> };
         let step = StepKind::Log(Arc::new(step));
-        let topology = self.group.finish(step, topic.clone(), format, Vec::new(), Some(name.into()));
+        let outlet = Outlet { destination: topic.clone(), format, rekeys: Some(name.into()), ..Outlet::default() };
+        let topology = self.group.finish(step, outlet, Vec::new());
         Self { group: Group::new(topology, topic, format), events: self.events }
     }
 

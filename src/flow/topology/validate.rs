@@ -147,7 +147,7 @@ impl Topology {
     /// Whether the keys that one step writes can be read by the next.
     fn check_keys(&self, errors: &mut Vec<String>) {
         let writes = |sub: &SubTopology| {
-            let destination = sub.destination.clone()?;
+            let destination = sub.destination.clone().filter(|_| !sub.has_own_keys)?;
             match (&sub.rekeys, &sub.step) {
                 (Some(name), _) => Some((destination, (KeyType::Text, format!("key_by {name:?}")))),
                 (None, StepKind::Log(step)) => Some((destination, (step.key_type()?, step_of(sub)))),

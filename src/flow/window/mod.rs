@@ -17,6 +17,7 @@ pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
+use crate::flow::notice::Announce;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -66,8 +67,9 @@ pub trait Windowed: Send + Sync + 'static {
     /// The value of one window; its default is that of a window without events.
     type Value: Default + Serialize + DeserializeOwned;
 
-    /// The notices of one window: `Option<Notice>` for none or one, `Vec<Notice>` for several.
-    type Notices: IntoIterator<Item: Serialize>;
+    /// The notices of one window, as for an [`Algorithm`](crate::flow::Algorithm): an `Option` for none or one, a `Vec` for
+    /// several.
+    type Notices: IntoIterator<Item: Announce>;
 
     /// The time of an event, in milliseconds since 1970, UTC. The record's own timestamp unless the algorithm says otherwise.
     /// A negative one makes the record a dead letter (`event-time-missing`), and so does one that lies further ahead of this

@@ -48,9 +48,9 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
             }
             if input.timestamp != message.timestamp {
                 let (is, due) = (input.timestamp.0, message.timestamp.0);
-                findings.add(Wrong::NoticeTime, format!("{name}: is of {is}, its record of {due}"));
+                findings.add(Wrong::NoticeTime, format!("{name}: is of {is}, not of {due}"));
             }
-            let due = notice_headers(at, id, (*version, threshold.as_deref()), content_type);
+            let due = notice_headers(at, id, (*version, threshold.as_deref()), *content_type);
             let is_same = |header: &Header, (own, value): &(&str, Option<String>)| {
                 let found = header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
                 // An instant of a fixed width: as text it is in order.
@@ -58,10 +58,14 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
                 header.name == *own
                     && found.is_some_and(|found| value.as_ref().map_or_else(|| is_past(found), |due| found == due))
             };
-            if input.headers.len() != due.len()
-                || !due.iter().all(|due| input.headers.iter().any(|header| is_same(header, due)))
+            let (ours, own): (Vec<&Header>, Vec<&Header>) =
+                input.headers.iter().partition(|header| due.iter().any(|due| is_same(header, due)));
+            if ours.len() != due.len()
+                || !due.iter().all(|due| ours.iter().any(|header| is_same(header, due)))
+                || !own.into_iter().eq(&message.headers)
             {
-                findings.add(Wrong::NoticeHeader, format!("{name}: has {}, not {due:?}", header_text(&input.headers)));
+                let (is, own) = (header_text(&input.headers), header_text(&message.headers));
+                findings.add(Wrong::NoticeHeader, format!("{name}: has {is}, not {due:?} and {own}"));
             }
         }
         Kind::DeadLetter { code, .. } => {
@@ -80,7 +84,7 @@ fn notice_headers<'a>(
     at: &Place<'_>,
     id: &str,
     (version, threshold): (Option<i64>, Option<&str>),
-    content_type: &str,
+    content_type: Option<&str>,
 ) -> Vec<(&'a str, Option<String>)> {
     let always = [
         ("ce_specversion", Some("1.0".into())),
@@ -88,12 +92,12 @@ fn notice_headers<'a>(
         ("ce_source", Some(format!("/{}", at.pipeline))),
         ("ce_type", Some(at.topic.to_string())),
         ("ce_time", None),
-        ("content-type", Some(content_type.into())),
         ("tg_id", Some(id.into())),
     ];
+    let content_type = content_type.map(|content_type| ("content-type", Some(content_type.into())));
     let version = version.map(|version| ("tg_version", Some(version.to_string())));
     let threshold = threshold.map(|threshold| ("tg_threshold", Some(threshold.into())));
-    always.into_iter().chain(version).chain(threshold).collect()
+    always.into_iter().chain(content_type).chain(version).chain(threshold).collect()
 }
 
 /// A dead letter is its record with all that came with it, and says where that lay. Where the whole is larger than its
