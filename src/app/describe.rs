@@ -51,7 +51,7 @@ struct SubDescription {
     declared: Vec<DeclaredDescription>,
     /// Why its records go through Kafka once more.
     shuffle: Option<String>,
-    destination: Option<String>,
+    destinations: Vec<String>,
     dead_letter_topics: Vec<String>,
     commit: &'static str,
 }
@@ -160,7 +160,7 @@ impl SubDescription {
                     sub.lead
                 )
             }),
-            destination: sub.destination.as_ref().map(ToString::to_string),
+            destinations: sub.destinations.iter().map(ToString::to_string).collect(),
             dead_letter_topics: sub.sources().map(|topic| Topology::dead_letter_topic(topic).to_string()).collect(),
             commit: match sub.step {
                 StepKind::Rows(_) => "through the database",
@@ -201,17 +201,17 @@ impl SubDescription {
             let life = time_to_live_ms.map_or(String::new(), |ms| format!(", kept {ms} ms"));
             writeln!(out, "  keeps              {name} (version {version}{life}), changelog {changelog}")?;
         }
-        let destination = self.destination.as_deref();
+        let destinations = self.destinations.join(", ");
         if let Some(shuffle) = &self.shuffle {
-            writeln!(out, "  shuffles into      {}", destination.unwrap_or_default())?;
+            writeln!(out, "  shuffles into      {destinations}")?;
             writeln!(out, "    because          {shuffle}")?;
         } else {
-            let result = if self.table.is_some() {
-                "no topic: the rows are the result"
-            } else {
-                "no topic: the stores are the result"
+            let result = match (destinations.is_empty(), &self.table) {
+                (false, _) => destinations.as_str(),
+                (true, Some(_)) => "no topic: the rows are the result",
+                (true, None) => "no topic: the stores are the result",
             };
-            writeln!(out, "  publishes in       {}", destination.unwrap_or(result))?;
+            writeln!(out, "  publishes in       {result}")?;
         }
         writeln!(out, "  dead letters in    {}", self.dead_letter_topics.join(", "))?;
         let order = if self.table.is_some() {

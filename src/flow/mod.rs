@@ -16,6 +16,7 @@ pub(crate) mod net;
 pub mod notice;
 pub mod partitioning;
 pub mod record;
+pub mod route;
 pub mod row;
 pub mod step;
 pub mod store;

@@ -6,7 +6,8 @@ use crate::flow::effect::{Applied, Emission, Reject, Stepped};
 use crate::flow::events::ReadEvent;
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
-use crate::flow::record::{Record, TopicName};
+use crate::flow::record::Record;
+use crate::flow::route::{Item, Measure, Route};
 use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
 use crate::flow::store::Store;
 use crate::flow::table::TableSpec;
@@ -45,12 +46,6 @@ pub trait LogStep: Send + Sync {
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject>;
 }
 
-/// The item that a filter sees.
-pub(crate) type Item<A> = <<A as Algorithm>::Notices as IntoIterator>::Item;
-
-/// A question about a notice: its magnitude, or whether it passes.
-type Measure<A, T> = Box<dyn Fn(&Item<A>) -> T + Send + Sync>;
-
 /// Selects the notices that are published.
 pub(crate) enum Filter<A: Algorithm> {
     /// A predicate of the notice alone.
@@ -59,11 +54,11 @@ pub(crate) enum Filter<A: Algorithm> {
     AtLeast(Threshold, Measure<A, f64>),
 }
 
-/// An algorithm, the filters behind it and the destination.
+/// An algorithm, the filters behind it and the topics behind those.
 pub(crate) struct Chain<A: Algorithm> {
     pub(crate) algorithm: A,
     pub(crate) filters: Vec<Filter<A>>,
-    pub(crate) destination: Option<TopicName>,
+    pub(crate) route: Route<A>,
     /// The format of the notices.
     pub(crate) format: Format,
 }
@@ -205,13 +200,14 @@ impl<A: Algorithm> Chain<A> {
             }
         }
         // Encoded even when it is not published: a notice that its format cannot express is found at any threshold.
+        let destination = if passes { self.route.of(&notice).cloned() } else { None };
         let value = notice.value().map(|value| self.format.encode(value)).transpose()?;
         let envelope = notice.into_envelope();
         if let Some(fault) = envelope.as_ref().and_then(|envelope| envelope.fault()) {
             return Err(Reject::dead_letter("bad-notice", fault));
         }
-        if let (true, Some(destination)) = (passes, &self.destination) {
-            let (destination, content_type) = (destination.clone(), self.format.content_type());
+        if let Some(destination) = destination {
+            let content_type = self.format.content_type();
             applied.emissions.push(Emission { destination, value, envelope, content_type, threshold });
         }
         Ok(())

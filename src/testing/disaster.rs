@@ -105,7 +105,7 @@ impl Simulation {
     fn standing_of_tasks(&mut self) -> BTreeMap<(usize, i32), Standing> {
         let (topology, mut out) = (self.topology.clone(), BTreeMap::new());
         for (number, sub) in topology.sub_topologies().iter().enumerate() {
-            let made = sub.destination.clone().filter(|_| sub.rekeys.is_some());
+            let made = sub.rekeyed_to().cloned();
             let written: Vec<TopicName> =
                 sub.stores.iter().filter_map(|store| topology.changelog_topic(store)).chain(made).collect();
             for partition in 0..self.shape.partitions {
@@ -289,7 +289,7 @@ impl Simulation {
         self.struck.extend(subs.iter().enumerate().filter(|(_, sub)| is_struck(sub)).map(|(number, _)| number));
         loop {
             let struck: Vec<&SubTopology> = self.struck.iter().filter_map(|number| subs.get(*number)).collect();
-            let announced = struck.iter().filter_map(|sub| sub.destination.clone());
+            let announced = struck.iter().flat_map(|sub| sub.destinations.clone());
             let dead_letters = struck.iter().flat_map(|sub| sub.sources()).map(Topology::dead_letter_topic);
             let written: BTreeSet<TopicName> = announced.chain(dead_letters).collect();
             let tables: BTreeSet<&str> = struck.iter().filter_map(|sub| Some(&*sub.table()?.table.name)).collect();

@@ -241,12 +241,12 @@ impl Interpreter<'_> {
             stores.run(place, record, (&key, self.latest_event_time), |context| step.apply(record, context))?;
         self.fits(record, &stepped.emissions)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
-        match &place.sub.destination {
-            Some(destination) if place.sub.rekeys.is_some() => {
+        match place.sub.rekeyed_to() {
+            Some(destination) => {
                 let copies = stepped.rekeyed.iter().map(|key| (None, key.to_vec())).collect();
                 Ok(Outcome::SentOn(destination.clone(), copies))
             }
-            _ => Ok(Outcome::Notices(stepped.emissions, None)),
+            None => Ok(Outcome::Notices(stepped.emissions, None)),
         }
     }
 

@@ -96,14 +96,16 @@ impl<'a> Comparison<'a> {
             let what = format!("the dead-letter topic of {source}");
             self.look(&Topology::dead_letter_topic(source), &[Role::Dlt], &what);
         }
-        let Some(destination) = &sub.destination else { return };
-        if let Some(step) = &sub.rekeys {
-            let what = format!("where key_by {step:?} sends the records of {}", sub.lead);
-            self.look(destination, &[Role::Repartition], &what);
-        } else {
-            let roles = [Role::Output, Role::Input, Role::Repartition];
-            let what = format!("the destination of {} in pipeline {}", sub.lead, self.topology.name());
-            self.look(destination, &roles, &what);
+        for destination in &sub.destinations {
+            if let Some(step) = &sub.rekeys {
+                let what = format!("where key_by {step:?} sends the records of {}", sub.lead);
+                self.look(destination, &[Role::Repartition], &what);
+            } else {
+                let roles = [Role::Output, Role::Input, Role::Repartition];
+                let which = if sub.destinations.len() == 1 { "the" } else { "a" };
+                let what = format!("{which} destination of {} in pipeline {}", sub.lead, self.topology.name());
+                self.look(destination, &roles, &what);
+            }
         }
     }
 

@@ -4,8 +4,8 @@
 //! letters.
 
 use crate::pipeline::{
-    Does, Event, Join, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Spans, StepDraw, SubDraw, TABLES,
-    Tables, Values, WindowDraw,
+    Does, Event, Join, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw, SubDraw,
+    TABLES, Tables, Values, WindowDraw,
 };
 use crate::scenario::{DOC, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,8 @@ struct Came<'a> {
     record: Option<&'a Message>,
     /// By their numbers.
     notices: BTreeMap<u64, &'a Message>,
+    /// The topics in which those lie.
+    topics: BTreeMap<u64, &'a str>,
     is_dead_letter: bool,
     /// Whether its dead letter says that it was too late for its windows.
     is_late: bool,
@@ -155,7 +157,10 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         let Some((source, number)) = header(message, "tg_id").and_then(|id| origin(&id)) else { continue };
         let of = came.entry(source).or_default();
         match header(message, "kafka_dlt-original-topic") {
-            None => drop(of.notices.insert(number, message)),
+            None => {
+                of.notices.insert(number, message);
+                of.topics.insert(number, place.topic.as_str());
+            }
             Some(_) => {
                 of.is_dead_letter = true;
                 of.code = header(message, "kafka_dlt-exception-fqcn");
@@ -179,6 +184,13 @@ impl Look<'_> {
                 let Some(record) = came.record else { continue }; // a disaster took it
                 if let Some(what) = wrong_code(sub, record, came.code.as_deref()) {
                     self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
+                }
+                for (number, notice) in &came.notices {
+                    self.judged.extend(sub.routed.map(|_| "route"));
+                    let told = notice.value.as_deref().and_then(Told::read).map(|told| told.n);
+                    if goes_to(sub, told).as_deref() != came.topics.get(number).copied() {
+                        self.wrong.push(format!("{topic}-{partition}@{offset}: {told:?} lies in {:?}", came.topics));
+                    }
                 }
                 if sub.window.is_some() {
                     continue; // its notices tell of windows
@@ -288,6 +300,17 @@ fn judge_notice(
         return Err(format!("its notice has seen {}", told.seen));
     }
     Ok(())
+}
+
+/// The topic of a notice of that number; none for a tombstone.
+fn goes_to(sub: &SubDraw, n: Option<u64>) -> Option<String> {
+    let first = sub.destination.clone()?;
+    match (sub.routed, n.map_or(0, |n| n % 4)) {
+        (None, _) | (_, 0) => Some(first),
+        (_, 1) => Some(format!("{first}-b")),
+        (Some(Routed::BranchOnly), _) => None,
+        _ => Some(format!("{first}-c")),
+    }
 }
 
 /// What a notice has beside its value is its own, or its record's.
@@ -499,7 +522,9 @@ impl Look<'_> {
         let all = (0..u64::from(event.notices)).map(|nth| 10 * event.n + nth);
         let is_gone = event.own.is_tombstone;
         let passes = |n: &u64| {
-            is_gone || (!(sub.has_filter && n.is_multiple_of(3)) && limit.is_none_or(|limit| sums.sum >= limit))
+            let is_filtered = sub.has_filter && n.is_multiple_of(3);
+            let goes_on = !is_filtered && goes_to(sub, Some(*n)).is_some();
+            is_gone || (goes_on && limit.is_none_or(|limit| sums.sum >= limit))
         };
         let due: Vec<u64> = all.filter(passes).collect();
         let mut told: Vec<(u64, Told)> = Vec::new();
@@ -701,7 +726,9 @@ impl Look<'_> {
         }
         self.judged.extend((!given_out.is_empty()).then_some("window"));
         let passes = |(start, sums, _): &GivenOut| {
-            !(sub.has_filter && start.unsigned_abs().is_multiple_of(3)) && limit.is_none_or(|limit| sums.sum >= limit)
+            let is_filtered = sub.has_filter && start.unsigned_abs().is_multiple_of(3);
+            let goes_on = !is_filtered && goes_to(sub, Some(start.unsigned_abs())).is_some();
+            goes_on && limit.is_none_or(|limit| sums.sum >= limit)
         };
         let due: Vec<_> = given_out
             .iter()

@@ -4,7 +4,8 @@
 //! counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
 use crate::pipeline::{
-    BOOM, Does, Event, Hash, Join, Place, Policy, Spans, Spelling, StepDraw, SubDraw, Tables, Values, WindowDraw,
+    BOOM, Does, Event, Hash, Join, Place, Policy, Routed, Spans, Spelling, StepDraw, SubDraw, Tables, Values,
+    WindowDraw,
 };
 use crate::scenario::Scenario;
 use std::collections::BTreeSet;
@@ -38,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 71] = [
+pub const FEATURES: [Feature; 74] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -112,9 +113,12 @@ pub const FEATURES: [Feature; 71] = [
     ("text", |s| any(s, |sub| sub.format == Values::Text)),
     ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
     ("source rejected whole", |s| s.knobs.rejected.is_some()),
+    ("route", |s| any(s, |sub| sub.routed == Some(Routed::Route))),
+    ("branches", |s| any(s, |sub| sub.routed == Some(Routed::Branch))),
+    ("branches without the rest", |s| any(s, |sub| sub.routed == Some(Routed::BranchOnly))),
 ];
 
-pub const OUTCOMES: [&str; 45] = [
+pub const OUTCOMES: [&str; 46] = [
     "change",
     "nothing",
     "delete",
@@ -134,6 +138,7 @@ pub const OUTCOMES: [&str; 45] = [
     "panic in notices",
     "panic in a filter",
     "panic in a magnitude",
+    "panic in a route",
     "panic in a notice's encoding",
     "panic in a row's encoding",
     "panic in keys",
@@ -306,6 +311,9 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         Does::Panic(Place::Magnitude) => {
             Some("panic in a magnitude").filter(|_| sub.threshold.is_some() && announces && !sub.has_filter)
         }
+        Does::Panic(Place::Route) => Some("panic in a route").filter(|_| {
+            announces && sub.routed.is_some() && !sub.has_filter && sub.threshold.is_none() && !event.own.is_tombstone
+        }),
         Does::Panic(Place::EncodeNotice) => {
             Some("panic in a notice's encoding").filter(|_| announces && !sub.has_filter && sub.threshold.is_none())
         }

@@ -26,6 +26,7 @@ pub enum Place {
     EncodeNotice,
     EncodeRow,
     Key,
+    Route,
 }
 
 /// The action of the algorithm on a record.
@@ -274,6 +275,14 @@ impl Content for flow::Notice<Notice> {
     fn content(&self) -> Option<&Notice> {
         self.value()
     }
+}
+
+/// Which of the topics of a step gets a notice: tombstones the first one.
+fn lane(notice: Option<&Notice>) -> u64 {
+    notice.map_or(0, |notice| {
+        assert!(notice.place != Some(Place::Route), "the route was told to panic");
+        notice.n % 4
+    })
 }
 
 /// Notices that panic while they are counted out, where the record asks for it.
@@ -769,6 +778,18 @@ pub struct SubDraw {
     /// The format of its lead topic and companion.
     #[serde(default)]
     pub format: Values,
+    /// Its notices go to more topics than its destination.
+    #[serde(default)]
+    pub routed: Option<Routed>,
+}
+
+/// How the notices of a step come into its three topics.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Routed {
+    Route,
+    Branch,
+    /// Those for the third topic are dropped.
+    BranchOnly,
 }
 
 /// The format of a source's values.
@@ -886,6 +907,21 @@ impl SubDraw {
         format!("{}-teams", self.lead)
     }
 
+    pub fn more_topic(&self) -> String {
+        format!("{}-b", self.destination.as_deref().unwrap_or_default())
+    }
+
+    pub fn rest_topic(&self) -> String {
+        format!("{}-c", self.destination.as_deref().unwrap_or_default())
+    }
+
+    /// Every topic that its notices go to.
+    pub fn destinations(&self) -> Vec<String> {
+        let more = self.routed.map(|_| self.more_topic());
+        let rest = self.routed.filter(|routed| *routed != Routed::BranchOnly).map(|_| self.rest_topic());
+        self.destination.iter().cloned().chain(more).chain(rest).take_while(|_| self.destination.is_some()).collect()
+    }
+
     pub fn is_joined(&self) -> bool {
         self.join != Join::No
     }
@@ -976,7 +1012,8 @@ impl PipelineDraw {
     /// Whether the pipeline writes a topic itself.
     pub fn is_written(&self, topic: &str) -> bool {
         let is_of = |sub: &SubDraw| {
-            sub.destination.as_deref() == Some(topic) || topic.strip_suffix("-dlt").is_some_and(|of| sub.reads(of))
+            sub.destinations().iter().any(|own| own == topic)
+                || topic.strip_suffix("-dlt").is_some_and(|of| sub.reads(of))
         };
         self.subs.iter().any(is_of)
     }
@@ -1093,9 +1130,24 @@ impl PipelineDraw {
                         })
                     });
                 }
-                match &sub.destination {
-                    Some(destination) => builder.to(destination),
-                    None => builder.done(),
+                let (more, rest) = (sub.more_topic(), sub.rest_topic());
+                match (&sub.destination, sub.routed) {
+                    (Some(first), Some(Routed::Route)) => {
+                        builder.route([first, &more, &rest], |notice, [first, more, rest]| {
+                            match lane(notice.content()) {
+                                0 => first,
+                                1 => more,
+                                _ => rest,
+                            }
+                        });
+                    }
+                    (Some(first), Some(with)) => {
+                        let branches = builder.branch(first, |notice| lane(notice.content()) == 0);
+                        let branches = branches.branch(&more, |notice| lane(notice.content()) == 1);
+                        if with == Routed::Branch { branches.to(&rest) } else { branches.done() }
+                    }
+                    (Some(destination), None) => builder.to(destination),
+                    (None, _) => builder.done(),
                 }
             }};
         }

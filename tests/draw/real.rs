@@ -77,7 +77,7 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         let (earlier, rest) = pipeline.subs.split_at_mut(number);
         let Some(sub) = rest.first_mut() else { continue };
         plain(sub, number);
-        let writer = earlier.iter().position(|other| other.destination.as_ref() == Some(&sub.lead));
+        let writer = earlier.iter().position(|other| other.destinations().contains(&sub.lead));
         let lead = writer.and_then(|writer| all.get(writer)).cloned().unwrap_or_else(|| Keys {
             seen: [block(number, LEAD)].into(),
             carried: [block(number, LEAD_CARRIES)].into(),

@@ -2,8 +2,8 @@
 
 use crate::literal;
 use crate::pipeline::{
-    Account, Asked, BOOM, Does, Event, Hash, Join, OWN_HEADER, Own, PipelineDraw, Place, Policy, Spans, Spelling,
-    StepDraw, SubDraw, TABLES, Tables, User, Values, WindowDraw,
+    Account, Asked, BOOM, Does, Event, Hash, Join, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed, Spans,
+    Spelling, StepDraw, SubDraw, TABLES, Tables, User, Values, WindowDraw,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -163,7 +163,7 @@ impl Scenario {
         };
         let mut limits: Vec<(String, usize)> = Vec::new();
         if knobs.message_bytes > 0 {
-            let outputs = self.pipeline.subs.iter().filter_map(|sub| sub.destination.clone());
+            let outputs = self.pipeline.subs.iter().flat_map(SubDraw::destinations);
             limits.extend(outputs.map(|topic| (topic, knobs.message_bytes)));
         }
         if knobs.letter_bytes > 0 {
@@ -295,6 +295,19 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     }
     let formats = [Values::Text, Values::Bytes, Values::Json, Values::Json, Values::Json, Values::Json];
     subs.iter_mut().for_each(|sub| sub.format = *aside.choose(&formats));
+    let routes = [Routed::Route, Routed::Branch, Routed::BranchOnly];
+    for sub in subs.iter_mut().filter(|sub| sub.destination.is_some()) {
+        sub.routed = aside.happens(25).then(|| *aside.choose(&routes));
+    }
+    // A later step reads another topic of the same step.
+    for number in 1..subs.len() {
+        let (earlier, rest) = subs.split_at_mut(number);
+        let Some(sub) = rest.first_mut().filter(|sub| sub.hash == Hash::Murmur2) else { continue };
+        let routed = earlier.iter().find(|of| of.routed.is_some() && of.destination.as_ref() == Some(&sub.lead));
+        if let Some(of) = routed.filter(|of| of.destination.as_deref() != Some("out") && aside.happens(50)) {
+            sub.lead = of.more_topic();
+        }
+    }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
 
@@ -361,6 +374,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
         window: None,
         format: Values::Json,
+        routed: None,
         companion,
         lead,
     }
@@ -627,6 +641,7 @@ impl Acts<'_> {
             (sub.threshold.is_some(), Place::Magnitude),
             (sub.step != StepDraw::Process, Place::EncodeRow),
             (sub.rekeys, Place::Key),
+            (sub.routed.is_some(), Place::Route),
         ];
         choices.extend(places.into_iter().filter(|(is_there, _)| *is_there).map(|(_, place)| Does::Panic(place)));
         *self.random.choose(&choices)

@@ -87,6 +87,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
         add(&|scenario| scenario.pipeline.subs[number].window = None);
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
+        add(&|scenario| scenario.pipeline.subs[number].routed = None);
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.pipeline.tables = Tables::Check);

@@ -19,6 +19,7 @@ mod portions;
 mod query;
 mod repairs;
 mod reported;
+mod routes;
 mod rowstate;
 mod scripts;
 mod sessions;

@@ -1,4 +1,4 @@
-//! A step under construction: keys, stores, filters and the destination.
+//! A step under construction: keys, stores, filters and the topic.
 
 use crate::flow::algorithm::Algorithm;
 use crate::flow::codec::Format;
@@ -6,7 +6,8 @@ use crate::flow::join::WithTables;
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
-use crate::flow::step::{Chain, Filter, Item};
+use crate::flow::route::{Item, Measure, Route};
+use crate::flow::step::{Chain, Filter};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -82,19 +83,34 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     /// own.
     pub fn to(self, topic: &str) {
         match TopicName::parse(topic) {
-            Ok(destination) => self.finish(Some(destination)),
+            Ok(topic) => self.finish(Route::Topic(topic)),
             Err(error) => self.group.topology.errors.push(error),
         }
     }
 
     /// Ends the chain without a topic: the rows, or the stores, are the result.
     pub fn done(self) {
-        self.finish(None);
+        self.finish(Route::Nowhere);
     }
 
-    fn finish(self, destination: Option<TopicName>) {
+    /// Ends the chain in several topics.
+    pub(super) fn end_in(self, topics: &[&str], choose: Measure<A, Option<usize>>) {
+        let named: Result<Vec<TopicName>, String> = topics.iter().map(|topic| TopicName::parse(topic)).collect();
+        match named {
+            Ok(topics) => self.finish(Route::Choice(topics, choose)),
+            Err(error) => self.group.topology.errors.push(error),
+        }
+    }
+
+    /// Notes a mistake, if there is one.
+    pub(super) fn note(&mut self, mistake: Option<String>) {
+        self.group.topology.errors.extend(mistake);
+    }
+
+    fn finish(self, route: Route<A>) {
         let Self { group, algorithm, erase, key_type: said, stores, filters, format } = self;
-        let chain = Chain { algorithm, filters, destination: destination.clone(), format };
+        let destinations = route.topics();
+        let chain = Chain { algorithm, filters, route, format };
         let key_type = said.unwrap_or(KeyType::Text);
         let step = erase(chain, key_type, &mut *group.topology);
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
@@ -108,7 +124,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             step => step,
         };
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
-        group.finish(step, Outlet { destination, format, has_own_keys, rekeys: None }, stores);
+        group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None }, stores);
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Where the messages of a step go, and in what shape.
 #[derive(Default)]
 pub(super) struct Outlet {
-    pub(super) destination: Option<TopicName>,
+    pub(super) destinations: Vec<TopicName>,
     pub(super) format: Format,
     pub(super) has_own_keys: bool,
     /// The step's name where it changes the key.
@@ -60,7 +60,7 @@ impl<'t> Group<'t> {
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, format } = self;
-        let Outlet { destination, format: written, has_own_keys, rekeys } = outlet;
+        let Outlet { destinations, format: written, has_own_keys, rekeys } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
@@ -71,7 +71,7 @@ impl<'t> Group<'t> {
             lead,
             companions,
             step,
-            destination,
+            destinations,
             formats,
             stores,
             tables,

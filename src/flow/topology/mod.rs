@@ -4,6 +4,7 @@
 //! sub-topologies make a pipeline; each has tasks of its own. A change of key ends one sub-topology in a repartition topic
 //! and begins the next one there.
 
+mod branch;
 mod builder;
 mod group;
 mod source;
@@ -11,6 +12,7 @@ mod topics;
 mod validate;
 mod windowed;
 
+pub use branch::Branches;
 pub use builder::StepBuilder;
 pub use source::Source;
 pub use windowed::WindowedSource;
@@ -91,8 +93,8 @@ pub struct SubTopology {
     pub companions: Vec<TopicName>,
     /// The code that is run for each record.
     pub step: StepKind,
-    /// The topic that notices go to, or that re-keyed records go to; `None` for a pipeline that ends in its rows or stores.
-    pub destination: Option<TopicName>,
+    /// The topics that notices go to, or the one that re-keyed records go to; none where the step ends in its rows or stores.
+    pub destinations: Vec<TopicName>,
     /// The formats of its streams and of its destination.
     pub formats: Formats,
     /// The stores of the step, an aggregate's own first.
@@ -101,9 +103,9 @@ pub struct SubTopology {
     pub tables: Vec<JoinedTable>,
     /// The partitioning that the lead topic's owner declares.
     pub declared: Option<Declared>,
-    /// Whether its notices may have keys of their own, so that those of its records say nothing of its destination's.
+    /// Whether its notices may have keys of their own, so that those of its records say nothing of its destinations'.
     pub has_own_keys: bool,
-    /// The step's name where it changes the key: its destination is then `<pipeline>-<name>-repartition`.
+    /// The step's name where it changes the key: its only destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
 }
 
@@ -112,7 +114,7 @@ pub struct SubTopology {
 pub struct Formats {
     /// Of the lead topic and its companions, without tables.
     pub read: Format,
-    /// Of the destination.
+    /// Of the destinations.
     pub written: Format,
 }
 
@@ -154,6 +156,12 @@ impl SubTopology {
         static MURMUR2: KeyHash = KeyHash::Murmur2;
         let is_keyed = matches!(&self.step, StepKind::Log(step) if step.key_type().is_some());
         is_keyed.then(|| self.declared.as_ref().map_or(&MURMUR2, Declared::hash))
+    }
+
+    /// The topic that its records go on in under other keys, where it changes the key.
+    #[must_use]
+    pub fn rekeyed_to(&self) -> Option<&TopicName> {
+        self.destinations.first().filter(|_| self.rekeys.is_some())
     }
 
     /// Whether `topic` is kept as a table.
@@ -212,7 +220,7 @@ impl Topology {
             }
         };
         for sub in &mut self.sub_topologies {
-            std::iter::once(&mut sub.lead).chain(&mut sub.companions).chain(&mut sub.destination).for_each(rename);
+            std::iter::once(&mut sub.lead).chain(&mut sub.companions).chain(&mut sub.destinations).for_each(rename);
         }
         name.clone_into(&mut self.name);
         self

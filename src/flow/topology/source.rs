@@ -178,7 +178,12 @@ impl<'t> Source<'t> {
         }
         let step = ChangeKey { keys, format, event: PhantomData::<fn() -> E> };
         let step = StepKind::Log(Arc::new(step));
-        let outlet = Outlet { destination: topic.clone(), format, rekeys: Some(name.into()), ..Outlet::default() };
+        let outlet = Outlet {
+            destinations: topic.iter().cloned().collect(),
+            format,
+            rekeys: Some(name.into()),
+            ..Outlet::default()
+        };
         let topology = self.group.finish(step, outlet, Vec::new());
         Self { group: Group::new(topology, topic, format), events: self.events }
     }

@@ -13,7 +13,7 @@ impl Topology {
     #[must_use]
     pub fn format_of(&self, topic: &TopicName) -> Format {
         let subs = || self.sub_topologies.iter();
-        let written = subs().find(|sub| sub.destination.as_ref() == Some(topic)).map(|sub| sub.formats.written);
+        let written = subs().find(|sub| sub.destinations.contains(topic)).map(|sub| sub.formats.written);
         let read = |topic: &TopicName| {
             let table = subs().flat_map(|sub| &sub.tables).find(|table| table.topic == *topic);
             let source = || subs().find(|sub| sub.sources().any(|source| source == topic));
@@ -36,7 +36,7 @@ impl Topology {
     /// Every topic that the pipeline writes: destinations, internal topics, changelogs and dead-letter topics, sorted.
     #[must_use]
     pub fn outputs(&self) -> BTreeSet<TopicName> {
-        let destinations = self.sub_topologies.iter().filter_map(|sub| sub.destination.clone());
+        let destinations = self.sub_topologies.iter().flat_map(|sub| sub.destinations.clone());
         let written = destinations.chain(self.dead_letter_topics());
         written.chain(self.internal_topics()).chain(self.changelogs()).collect()
     }
@@ -57,7 +57,7 @@ impl Topology {
     #[must_use]
     pub fn internal_topics(&self) -> BTreeSet<TopicName> {
         let subs = self.sub_topologies.iter();
-        let rekeyed = subs.clone().filter(|sub| sub.rekeys.is_some()).filter_map(|sub| sub.destination.clone());
+        let rekeyed = subs.clone().filter_map(|sub| sub.rekeyed_to().cloned());
         let astray = subs.filter_map(|sub| self.astray_topic(sub));
         rekeyed.chain(astray).collect()
     }

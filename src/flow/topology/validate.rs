@@ -131,8 +131,7 @@ impl Topology {
     /// Whether a topic that a step here also writes is declared with our own partitioner. If its records are sent on, equal
     /// keys meet all the same.
     fn check_own(&self, sub: &SubTopology, errors: &mut Vec<String>) {
-        let is_written =
-            |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.destination.as_ref() == Some(topic));
+        let is_written = |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.destinations.contains(topic));
         let own = KeyHash::Murmur2.name();
         for (topic, declared) in sub.declarations().filter(|(topic, _)| is_written(topic)) {
             let hash = declared.hash().name();
@@ -146,15 +145,18 @@ impl Topology {
 
     /// Whether the keys that one step writes can be read by the next.
     fn check_keys(&self, errors: &mut Vec<String>) {
-        let writes = |sub: &SubTopology| {
-            let destination = sub.destination.clone().filter(|_| !sub.has_own_keys)?;
-            match (&sub.rekeys, &sub.step) {
-                (Some(name), _) => Some((destination, (KeyType::Text, format!("key_by {name:?}")))),
-                (None, StepKind::Log(step)) => Some((destination, (step.key_type()?, step_of(sub)))),
-                (None, StepKind::Rows(_)) => Some((destination, (sub.key_type(), step_of(sub)))),
-            }
+        let writes = |sub: &SubTopology| match (&sub.rekeys, &sub.step) {
+            _ if sub.has_own_keys => None,
+            (Some(name), _) => Some((KeyType::Text, format!("key_by {name:?}"))),
+            (None, StepKind::Log(step)) => Some((step.key_type()?, step_of(sub))),
+            (None, StepKind::Rows(_)) => Some((sub.key_type(), step_of(sub))),
         };
-        let written: Vec<(TopicName, (KeyType, String))> = self.sub_topologies.iter().filter_map(writes).collect();
+        let each = |sub: &SubTopology| {
+            let written =
+                writes(sub).map(|written| sub.destinations.iter().cloned().map(move |to| (to, written.clone())));
+            written.into_iter().flatten().collect::<Vec<_>>()
+        };
+        let written: Vec<(TopicName, (KeyType, String))> = self.sub_topologies.iter().flat_map(each).collect();
         for sub in &self.sub_topologies {
             let read = match &sub.step {
                 StepKind::Log(step) => step.key_type(),
@@ -184,7 +186,7 @@ impl Topology {
                 let what = format!("topic {source}: its dead-letter topic");
                 out.push(Derived { topic: Self::dead_letter_topic(source), what, of: of.into() });
             }
-            let rekeyed = sub.rekeys.as_ref().zip(sub.destination.clone());
+            let rekeyed = sub.rekeys.as_ref().zip(sub.rekeyed_to().cloned());
             let rekeyed = rekeyed.map(|(name, topic)| (topic, format!("key_by {name:?}: its repartition topic")));
             let astray = astray.map(|topic| (topic, format!("topic {}: its repartition topic", sub.lead)));
             let changelog = |store: &StoreSpec| {
@@ -218,10 +220,11 @@ impl Topology {
         }
         let own: BTreeMap<&TopicName, &str> = derived.iter().map(|found| (&found.topic, found.what.as_str())).collect();
         for sub in &self.sub_topologies {
-            let destination = sub.destination.as_ref().filter(|_| sub.rekeys.is_none());
-            if let Some((topic, what)) = destination.and_then(|topic| Some((topic, own.get(topic)?))) {
+            let destinations = sub.destinations.iter().filter(|_| sub.rekeys.is_none());
+            let by = if sub.destinations.len() < 2 { "to()" } else { "route() or branch()" };
+            for (topic, what) in destinations.filter_map(|topic| Some((topic, own.get(topic)?))) {
                 errors.push(format!(
-                    "topic {topic}: is written to by to(), and is what Tidegate writes itself ({what}): name another"
+                    "topic {topic}: is written to by {by}, and is what Tidegate writes itself ({what}): name another"
                 ));
             }
         }
@@ -268,8 +271,8 @@ impl Topology {
         path.push(topic.clone());
         let readers = self.sub_topologies.iter().filter(|sub| sub.sources().any(|source| source == topic));
         for sub in readers {
-            let told = sub.destination.clone().filter(|_| !sub.is_table(topic));
-            for next in told.into_iter().chain([Self::dead_letter_topic(topic)]) {
+            let told = sub.destinations.iter().filter(|_| !sub.is_table(topic)).cloned();
+            for next in told.chain([Self::dead_letter_topic(topic)]) {
                 self.look_for_loops(&next, path, done, errors);
             }
         }
@@ -406,6 +409,45 @@ mod tests {
             topology.source("p-totals-changelog").process(Echo).done();
             topology.source("readings").aggregate("totals", Sum).done();
         });
+    }
+
+    #[test]
+    fn each_topic_of_a_route_or_a_branch_is_looked_at_as_that_of_to_is() {
+        for topic in ["readings-dlt", "p-totals-changelog"] {
+            let expected = format!("topic {topic}: is written to by route() or branch(), and is what Tidegate writes");
+            refused(&expected, |topology| {
+                topology.source("readings").aggregate("totals", Sum).route(["out", topic], |_, [out, _]| out);
+            });
+            refused(&expected, |topology| {
+                topology
+                    .source("readings")
+                    .aggregate("totals", Sum)
+                    .branch("out", |n| *n > 0)
+                    .branch(topic, |_| true)
+                    .done();
+            });
+        }
+        refused("(a -> a): a record would go round for ever", |topology| {
+            topology.source("a").process(Echo).route(["b", "a"], |_, [b, _]| b);
+        });
+        refused("(a -> b -> a)", |topology| {
+            topology.source("a").process(Echo).branch("c", |_| true).to("b");
+            topology.source("b").process(Echo).branch("a", |n| *n > 0).done();
+        });
+        refused("topic out: stands twice in a route(); name it once", |topology| {
+            topology.source("a").process(Echo).route(["out", "out"], |_, [out, _]| out);
+        });
+        refused("topic name \"a b\": use 1 to 249", |topology| {
+            topology.source("a").process(Echo).branch("a b", |_| true).done();
+        });
+        refused("topic c: the step that reads a writes its keys as text", |topology| {
+            topology.source("a").aggregate("s", Sum).route(["b", "c"], |_, [b, _]| b);
+            topology.source("c").aggregate("t", Sum).keys(KeyType::I64BigEndian).done();
+        });
+        let twice = errors(|topology| {
+            topology.source("a").process(Echo).branch("b", |n| *n > 9).branch("c", |n| *n > 5).to("b");
+        });
+        assert_eq!(twice, Vec::<String>::new(), "between two branches into one topic there may be another");
     }
 
     #[test]

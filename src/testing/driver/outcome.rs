@@ -77,14 +77,14 @@ impl World {
         let message = |found: &Found| {
             (found.partition, found.key.clone(), found.value.clone(), found.header("tg_id").map(str::to_owned))
         };
-        // Order is promised per source partition; how those interleave may differ from run to run. Behind a repartition
-        // topic even offsets, and with them ids, depend on where transactions ended.
-        let internal = plan.topology.internal_topics();
+        // Order is promised per source partition; how those interleave may differ from run to run. Behind a topic that the
+        // pipeline writes itself even offsets, and with them ids, depend on where transactions ended.
+        let written = plan.topology.outputs();
         let origin = |message: &Message| {
             let id = message.3.as_deref().unwrap_or_default();
             let source = id.rsplitn(3, '/').nth(2).map(str::to_owned);
             let topic = id.split('/').nth(1).and_then(|topic| TopicName::parse(topic).ok());
-            source.filter(|_| topic.is_some_and(|topic| !internal.contains(&topic)))
+            source.filter(|_| topic.is_some_and(|topic| !written.contains(&topic)))
         };
         let changelogs = plan.topology.changelogs();
         let topic = |topic: TopicName| {

@@ -31,8 +31,7 @@ impl Observed {
         for topic in written.difference(&changelogs) {
             let due: Vec<&Expected> = expected.iter().filter(|message| message.destination == *topic).collect();
             let sends_on = |sub: &SubTopology| {
-                topology.astray_topic(sub).as_ref() == Some(topic)
-                    || (sub.rekeys.is_some() && sub.destination.as_ref() == Some(topic))
+                topology.astray_topic(sub).as_ref() == Some(topic) || sub.rekeyed_to() == Some(topic)
             };
             if self.struck_of(topology).any(sends_on) {
                 continue; // records that were sent on say nothing of where they came from

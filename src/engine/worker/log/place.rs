@@ -223,7 +223,7 @@ impl Place<'_> {
         }
         open.sent_bytes += sent;
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
-        if let Some(destination) = &self.sub.destination {
+        if let Some(destination) = self.sub.rekeyed_to() {
             for key in stepped.rekeyed.iter() {
                 if record.offset.0 % SAMPLE == 0 {
                     let was_there = partition_for(key, count) == self.source.partition.0;
@@ -238,7 +238,7 @@ impl Place<'_> {
     /// Checks whether the record may be sent on under all of its new keys, before the first copy is sent. Answers the
     /// bytes of the copies.
     fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
-        let Some(destination) = &self.sub.destination else { return Ok(0) };
+        let Some(destination) = self.sub.rekeyed_to() else { return Ok(0) };
         let (limit, bytes, mut all) = (self.terms.rekeyed_bytes_max, bytes_sent_on(record), 0);
         for key in stepped.rekeyed.iter() {
             all += fits(bytes, key, destination, limit)?;

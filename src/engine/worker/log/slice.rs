@@ -36,7 +36,7 @@ impl LogLane {
         let Wiring { topology, settings, status, clock, message_bytes_max, hand, .. } = &desk.wiring;
         let (now, elapsed) = (clock.now(), clock.elapsed());
         let Some(task) = desk.tasks.get_mut(&id) else { return Ok(false) };
-        let rekeyed = task.sub_topology.destination.as_ref();
+        let rekeyed = task.sub_topology.rekeyed_to();
         let terms = Terms {
             pipeline: topology.name(),
             now,
