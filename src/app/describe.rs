@@ -154,12 +154,17 @@ impl SubDescription {
                     astray_topic: astray.clone().filter(|_| *topic == sub.lead),
                 })
                 .collect(),
-            shuffle: sub.rekeys.as_ref().map(|step| {
-                format!(
+            shuffle: match &sub.rekeys {
+                Some(step) => Some(format!(
                     "key_by {step:?}: {} is not partitioned by this key, so that its records must meet elsewhere",
                     sub.lead
-                )
-            }),
+                )),
+                None if !sub.chains.is_empty() => {
+                    let names: Vec<String> = sub.chains.iter().map(|name| format!("{name:?}")).collect();
+                    Some(format!("chains {}: each reads a copy of {} at its own pace", names.join(", "), sub.lead))
+                }
+                None => None,
+            },
             destinations: sub.destinations.iter().map(ToString::to_string).collect(),
             dead_letter_topics: sub.sources().map(|topic| Topology::dead_letter_topic(topic).to_string()).collect(),
             commit: match sub.step {

@@ -102,26 +102,27 @@ pub struct Applied {
 pub struct Stepped {
     /// The notices that passed the filter, in the order the algorithm returned them.
     pub emissions: Vec<Emission>,
-    /// The keys under which the record goes on, value and headers as they are: a change of key.
-    pub rekeyed: Keys,
+    /// The keys under which the record goes on, value and headers as they are: a change of key, or a copy under its own.
+    pub sent_on: Keys,
 }
 
-/// The keys of one record, in the order they were given. The first needs no list of its own: nearly every record has one.
+/// The keys of one record, in the order they were given; `None` for a copy without one. The first needs no list of its own:
+/// nearly every record has one.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Keys {
-    first: Option<Vec<u8>>,
-    more: Vec<Vec<u8>>,
+    first: Option<Option<Vec<u8>>>,
+    more: Vec<Option<Vec<u8>>>,
 }
 
 impl Keys {
     /// Each key.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.first.iter().chain(&self.more).map(Vec::as_slice)
+    pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.first.iter().chain(&self.more).map(Option::as_deref)
     }
 }
 
-impl FromIterator<Vec<u8>> for Keys {
-    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(keys: I) -> Self {
+impl FromIterator<Option<Vec<u8>>> for Keys {
+    fn from_iter<I: IntoIterator<Item = Option<Vec<u8>>>>(keys: I) -> Self {
         let mut keys = keys.into_iter();
         Self { first: keys.next(), more: keys.collect() }
     }

@@ -92,6 +92,9 @@ pub(crate) struct ChangeKey<E, F> {
     pub(crate) event: PhantomData<fn() -> E>,
 }
 
+/// [`LogStep`]: sends each record on as it is, to each chain of its source.
+pub(crate) struct CopyOn;
+
 impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     fn table(&self) -> &TableSpec {
         &self.table
@@ -163,8 +166,18 @@ where
 
     fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = self.format.decode::<E>(record.value)?;
-        let rekeyed = (self.keys)(&event).into_iter().map(|key| key.to_string().into_bytes()).collect();
-        Ok(Stepped { rekeyed, ..Stepped::default() })
+        let sent_on = (self.keys)(&event).into_iter().map(|key| Some(key.to_string().into_bytes())).collect();
+        Ok(Stepped { sent_on, ..Stepped::default() })
+    }
+}
+
+impl LogStep for CopyOn {
+    fn key_type(&self) -> Option<KeyType> {
+        None
+    }
+
+    fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
+        Ok(Stepped { sent_on: [record.key.map(<[u8]>::to_vec)].into_iter().collect(), ..Stepped::default() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Shipped examples, one file each: proof that a user needs `flow` and serde, nothing else.
 
 pub mod orders;
+pub mod parcels;
 pub mod scoring;
 pub mod sessions;
 pub mod usage;

@@ -105,7 +105,7 @@ impl Simulation {
     fn standing_of_tasks(&mut self) -> BTreeMap<(usize, i32), Standing> {
         let (topology, mut out) = (self.topology.clone(), BTreeMap::new());
         for (number, sub) in topology.sub_topologies().iter().enumerate() {
-            let made = sub.rekeyed_to().cloned();
+            let made = sub.sent_on_to().first().cloned();
             let written: Vec<TopicName> =
                 sub.stores.iter().filter_map(|store| topology.changelog_topic(store)).chain(made).collect();
             for partition in 0..self.shape.partitions {

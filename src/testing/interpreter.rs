@@ -112,13 +112,13 @@ fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Pl
     Some(Place { number, sub, source })
 }
 
-/// Partitions, or none where the key decides, and keys.
-type Copies = Vec<(Option<i32>, Vec<u8>)>;
+/// Topics, partitions, or none where the key decides, and keys.
+type Copies = Vec<(TopicName, Option<i32>, Option<Vec<u8>>)>;
 
 /// The outcome of applying one record.
 enum Outcome {
     Notices(Vec<Emission>, Option<i64>),
-    SentOn(TopicName, Copies),
+    SentOn(Copies),
     Halt,
 }
 
@@ -147,7 +147,7 @@ impl Interpreter<'_> {
         });
         match outcome {
             Ok(Outcome::Notices(emissions, version)) => self.announce(place, &record, emissions, version),
-            Ok(Outcome::SentOn(destination, copies)) => self.send_on(place, &record, &destination, copies),
+            Ok(Outcome::SentOn(copies)) => self.send_on(place, &record, copies),
             Ok(Outcome::Halt) => self.halts.push((source.clone(), record.offset)),
             Err(Reject::Skip { .. }) => {}
             // The driver's algorithms ask as often as they were going to; a record that still asks does so for ever.
@@ -197,7 +197,7 @@ impl Interpreter<'_> {
         let astray = self.topology.astray_topic(place.sub).filter(|_| declared.policy() == OnViolation::Repartition);
         Ok(Some(match astray {
             Some(topic) if (0..declared.count()).contains(&expected) => {
-                Outcome::SentOn(topic, vec![(Some(expected), key.to_vec())])
+                Outcome::SentOn(vec![(topic, Some(expected), Some(key.to_vec()))])
             }
             _ => Outcome::Halt,
         }))
@@ -241,12 +241,11 @@ impl Interpreter<'_> {
             stores.run(place, record, (&key, self.latest_event_time), |context| step.apply(record, context))?;
         self.fits(record, &stepped.emissions)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
-        match place.sub.rekeyed_to() {
-            Some(destination) => {
-                let copies = stepped.rekeyed.iter().map(|key| (None, key.to_vec())).collect();
-                Ok(Outcome::SentOn(destination.clone(), copies))
-            }
-            None => Ok(Outcome::Notices(stepped.emissions, None)),
+        let keys = || stepped.sent_on.iter().map(|key| key.map(<[u8]>::to_vec));
+        let copies = |to: &TopicName| keys().map(|key| (to.clone(), None, key)).collect::<Copies>();
+        match place.sub.sent_on_to() {
+            [] => Ok(Outcome::Notices(stepped.emissions, None)),
+            to => Ok(Outcome::SentOn(to.iter().flat_map(copies).collect())),
         }
     }
 
@@ -261,7 +260,7 @@ impl Interpreter<'_> {
 
     fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
         let is_large = |emission: &Emission| {
-            let own = emission.envelope.as_deref().map_or(0, |own| header_bytes(&own.headers));
+            let own = emission.envelope.as_ref().map_or(0, |own| header_bytes(&own.headers));
             let key = key_of(record, emission).map_or(0, <[u8]>::len);
             let bytes = emission.value.as_ref().map_or(0, Vec::len) + key + own;
             self.limits.get(emission.destination.as_str()).is_some_and(|limit| bytes > *limit)
@@ -284,11 +283,11 @@ impl Interpreter<'_> {
         }
     }
 
-    fn send_on(&mut self, place: Place<'_>, record: &Record<'_>, destination: &TopicName, copies: Copies) {
-        for (partition, key) in copies {
-            let partition = Some(partition.unwrap_or_else(|| partition_for(&key, self.partitions)));
-            let to = (partition, Some(&key[..]), record.value.map(<[u8]>::to_vec));
-            self.expect(place, record, destination.clone(), to, Kind::SentOn);
+    fn send_on(&mut self, place: Place<'_>, record: &Record<'_>, copies: Copies) {
+        for (destination, partition, key) in copies {
+            let by_key = || key.as_ref().map(|key| partition_for(key, self.partitions));
+            let to = (partition.or_else(by_key), key.as_deref(), record.value.map(<[u8]>::to_vec));
+            self.expect(place, record, destination, to, Kind::SentOn);
         }
     }
 

@@ -96,7 +96,11 @@ impl<'a> Comparison<'a> {
             let what = format!("the dead-letter topic of {source}");
             self.look(&Topology::dead_letter_topic(source), &[Role::Dlt], &what);
         }
-        for destination in &sub.destinations {
+        for (destination, chain) in sub.destinations.iter().zip(&sub.chains) {
+            let what = format!("where chain {chain:?} reads the records of {}", sub.lead);
+            self.look(destination, &[Role::Repartition], &what);
+        }
+        for destination in sub.destinations.iter().filter(|_| sub.chains.is_empty()) {
             if let Some(step) = &sub.rekeys {
                 let what = format!("where key_by {step:?} sends the records of {}", sub.lead);
                 self.look(destination, &[Role::Repartition], &what);

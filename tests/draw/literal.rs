@@ -772,11 +772,33 @@ impl Look<'_> {
 
     /// Each record went on under each of its keys, once for each change of keys.
     fn judge_copies(&mut self) {
-        for (number, sub) in self.scenario.pipeline.subs.iter().enumerate().filter(|(_, sub)| sub.rekeys) {
-            self.judge_copies_of(&sub.lead, &rekeyed(number, false));
-            if sub.rekeys_twice {
+        for (number, sub) in self.scenario.pipeline.subs.iter().enumerate() {
+            if sub.is_chain {
+                self.judge_chain(&sub.lead, &led(sub, number));
+            }
+            if sub.merges_rekeyed() {
+                self.judge_copies_of(&sub.companion_topic(), &merged(number));
+            }
+            if sub.rekeys {
+                self.judge_copies_of(&led(sub, number), &rekeyed(number, false));
+            }
+            if sub.rekeys && sub.rekeys_twice {
                 self.judge_copies_of(&rekeyed(number, false), &rekeyed(number, true));
             }
+        }
+    }
+
+    /// Each record went on once as it was.
+    fn judge_chain(&mut self, from: &str, to: &str) {
+        let content = |message: &Message| (message.key.clone(), message.value.clone(), message.timestamp);
+        let of_lead = self.came.iter().filter(|((topic, ..), came)| topic == from && !came.is_dead_letter);
+        let mut due: Vec<_> = of_lead.filter_map(|(_, came)| came.record.map(content)).collect();
+        let mut found: Vec<_> = topic(self.seen, to).map(content).collect();
+        due.sort();
+        found.sort();
+        self.judged.extend((!due.is_empty()).then_some("chain"));
+        if due != found {
+            self.wrong.push(format!("{to}: has {} copies, not {} of {from}", found.len(), due.len()));
         }
     }
 
@@ -834,15 +856,26 @@ fn signed(n: u64) -> i64 {
 
 /// The role of a topic in a step, if it reads it.
 fn role(sub: &SubDraw, number: usize, topic: &str) -> Option<Role> {
-    let is_lead = if sub.rekeys { rekeyed(number, sub.rekeys_twice) == topic } else { sub.lead == topic };
+    let is_lead = if sub.rekeys { rekeyed(number, sub.rekeys_twice) == topic } else { led(sub, number) == topic };
     let is_astray =
         sub.declared_as() == Some(Policy::Repartition) && format!("drawn-{}-repartition", sub.lead) == topic;
-    let is_companion = sub.companion.is_some() && sub.companion_topic() == topic;
+    let companion = if sub.merges_rekeyed() { merged(number) } else { sub.companion_topic() };
+    let is_companion = sub.companion.is_some() && companion == topic;
     if is_lead || is_astray || is_companion {
         return Some(Role::Stream);
     }
     let is_second = sub.has_two_tables() && sub.second_table_topic() == topic;
     sub.is_table(topic).then_some(Role::Table(usize::from(is_second)))
+}
+
+/// The topic that a step's steps begin with: its lead, or its copy of it.
+fn led(sub: &SubDraw, number: usize) -> String {
+    if sub.is_chain { format!("drawn-c-{number}-repartition") } else { sub.lead.clone() }
+}
+
+/// The topic for the records that a step merges under other keys.
+fn merged(number: usize) -> String {
+    format!("drawn-merged-{number}-repartition")
 }
 
 /// The topic for the records of a step that changes keys.

@@ -140,7 +140,7 @@ fn what_is_drawn_for_real_servers_is_right_whatever_the_order_of_its_partitions(
 }
 
 /// The rules of `literal`, and what the pipelines have that give it something to judge.
-const RULES: [(&str, fn(&SubDraw) -> bool); 11] = [
+const RULES: [(&str, fn(&SubDraw) -> bool); 12] = [
     ("notice", |sub| sub.destination.is_some()),
     ("announced", |sub| sub.destination.is_some()),
     ("filter", |sub| sub.has_filter && sub.destination.is_some()),
@@ -150,6 +150,7 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 11] = [
     ("second store", |sub| sub.has_last && sub.destination.is_some()),
     ("copies", |sub| sub.rekeys),
     ("row", SubDraw::has_rows),
+    ("chain", |sub| sub.is_chain),
     ("route", |sub| sub.routed.is_some()),
     ("window", |sub| sub.window.is_some() && sub.destination.is_some()),
 ];

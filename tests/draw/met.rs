@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 74] = [
+pub const FEATURES: [Feature; 78] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -115,6 +115,13 @@ pub const FEATURES: [Feature; 74] = [
     ("source rejected whole", |s| s.knobs.rejected.is_some()),
     ("route", |s| any(s, |sub| sub.routed == Some(Routed::Route))),
     ("branches", |s| any(s, |sub| sub.routed == Some(Routed::Branch))),
+    ("chain", |s| any(s, |sub| sub.is_chain)),
+    ("two chains of a source", |s| {
+        let chains = || s.pipeline.subs.iter().filter(|sub| sub.is_chain);
+        chains().any(|sub| chains().filter(|other| other.lead == sub.lead).count() > 1)
+    }),
+    ("merge", |s| any(s, |sub| sub.companion == Some(false) && sub.merges.is_some())),
+    ("merge under other keys", |s| any(s, SubDraw::merges_rekeyed)),
     ("branches without the rest", |s| any(s, |sub| sub.routed == Some(Routed::BranchOnly))),
 ];
 
@@ -259,7 +266,8 @@ pub fn outcomes(scenario: &Scenario, sending: &Sending) -> Vec<&'static str> {
 }
 
 fn key_outcomes(scenario: &Scenario, sub: &SubDraw, sending: &Sending) -> Vec<&'static str> {
-    let read = if sub.rekeys { None } else { scenario.pipeline.read_keys(sub) };
+    let is_rekeyed = sub.rekeys || (sub.merges_rekeyed() && sub.companion_topic() == sending.topic);
+    let read = if is_rekeyed { None } else { scenario.pipeline.read_keys(sub) };
     match (sending.key.as_deref(), read) {
         (None, read) if read.is_some() || sub.declared_as().is_some() => vec!["no key"],
         (Some(BOOM), _) if sub.hash_said() == Hash::Own && sub.lead == sending.topic => vec!["panic in a hash"],

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::row::Value;
+use tidegate::flow::topology::Source;
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
     self, Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic,
@@ -781,6 +782,12 @@ pub struct SubDraw {
     /// Its notices go to more topics than its destination.
     #[serde(default)]
     pub routed: Option<Routed>,
+    /// It is one of the chains of its lead topic.
+    #[serde(default)]
+    pub is_chain: bool,
+    /// Its companion by `with` is one by `merge`, where the flag is set under the keys of its records.
+    #[serde(default)]
+    pub merges: Option<bool>,
 }
 
 /// How the notices of a step come into its three topics.
@@ -892,6 +899,11 @@ pub struct PipelineDraw {
     pub subs: Vec<SubDraw>,
 }
 
+/// The name of a step's chain.
+fn chain(number: usize) -> String {
+    format!("c-{number}")
+}
+
 pub const TABLES: [&str; 2] = ["alpha", "beta"];
 
 impl SubDraw {
@@ -905,6 +917,11 @@ impl SubDraw {
 
     pub fn second_table_topic(&self) -> String {
         format!("{}-teams", self.lead)
+    }
+
+    /// Whether the records of its companion go on under keys of their own.
+    pub fn merges_rekeyed(&self) -> bool {
+        self.companion == Some(false) && self.merges == Some(true)
     }
 
     pub fn more_topic(&self) -> String {
@@ -1039,12 +1056,21 @@ impl PipelineDraw {
     pub fn topology(&self, asked: &Asked) -> Topology {
         let mut topology = Topology::new("drawn");
         for (number, sub) in self.subs.iter().enumerate() {
-            self.add(&mut topology, number, sub, asked);
+            let mut others = self.subs.iter().enumerate().filter(|(_, other)| other.is_chain && other.lead == sub.lead);
+            if !sub.is_chain {
+                self.add(topology.source(&sub.lead).format(sub.format.of()), number, sub, asked);
+            } else if let Some((first, _)) = others.next().filter(|(first, _)| *first == number) {
+                let source = topology.source(&sub.lead).format(sub.format.of());
+                let chains = source.chain(&chain(first), |source| self.add(source, first, sub, asked));
+                others.fold(chains, |chains, (number, sub)| {
+                    chains.chain(&chain(number), |source| self.add(source, number, sub, asked))
+                });
+            }
         }
         topology
     }
 
-    fn add(&self, topology: &mut Topology, number: usize, sub: &SubDraw, asked: &Asked) {
+    fn add(&self, mut source: Source<'_>, number: usize, sub: &SubDraw, asked: &Asked) {
         let ttl = sub.ttl_ms.map(Duration::from_millis);
         let own = Store::new(&format!("seen-{number}"));
         let own = match ttl {
@@ -1054,7 +1080,6 @@ impl PipelineDraw {
         let seen = sub.has_store.then_some(own);
         let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
         let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone() };
-        let mut source = topology.source(&sub.lead).format(sub.format.of());
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
                 assert!(event.does != Does::Panic(Place::Key), "the keys were told to panic");
@@ -1066,7 +1091,13 @@ impl PipelineDraw {
         }
         let companion = sub.companion_topic();
         if sub.companion == Some(false) {
-            source = source.with(&companion);
+            source = match sub.merges {
+                None => source.with(&companion),
+                Some(false) => source.merge(&companion, |topic| topic),
+                Some(true) => source.merge(&companion, |topic| {
+                    topic.keys_by(&format!("merged-{number}"), |event: &Event| event.keys.clone())
+                }),
+            };
         }
         let declared = |policy: Policy| {
             Declared::new(sub.hash_said().of(), self.partitions).on_violation(match policy {

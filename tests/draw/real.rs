@@ -109,6 +109,11 @@ fn plain(sub: &mut SubDraw, number: usize) {
     if sub.lead.ends_with("-dlt") {
         sub.lead = format!("in-{number}");
     }
+    // Nobody sees how the copies of one chain stand to those of another.
+    if sub.is_chain {
+        (sub.is_chain, sub.lead) = (false, format!("in-{number}"));
+    }
+    sub.merges = sub.merges.map(|_| false);
     (sub.rekeys_twice, sub.is_slim, sub.is_typed, sub.hash) = (false, false, false, Hash::Murmur2);
     (sub.has_second_table, sub.table_declared, sub.table_ttl_ms) = (false, None, None);
     (sub.table_of, sub.companion_of) = (None, None);

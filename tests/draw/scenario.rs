@@ -308,6 +308,11 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
             sub.lead = of.more_topic();
         }
     }
+    draw_chains(&mut aside, &mut subs);
+    for sub in subs.iter_mut().filter(|sub| sub.companion == Some(false)) {
+        let may_rekey = spelling != Spelling::BigEndian || (sub.step == StepDraw::Process && sub.join == Join::No);
+        sub.merges = aside.happens(50).then(|| may_rekey && aside.happens(50));
+    }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
 
@@ -375,8 +380,33 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         window: None,
         format: Values::Json,
         routed: None,
+        is_chain: false,
+        merges: None,
         companion,
         lead,
+    }
+}
+
+/// Lets some sources feed a chain, and some of these another one.
+fn draw_chains(aside: &mut Random, subs: &mut [SubDraw]) {
+    for number in 0..subs.len() {
+        let (earlier, rest) = subs.split_at_mut(number);
+        let Some((sub, later)) = rest.split_first_mut() else { continue };
+        if earlier.iter().any(|other| other.lead == sub.lead) || !aside.happens(15) {
+            continue;
+        }
+        let is_free = |other: &&mut SubDraw| other.lead.starts_with("in-") && !other.lead.ends_with("-dlt");
+        let other = later.iter_mut().find(is_free).filter(|_| aside.happens(70));
+        for chain in [Some(&mut *sub), other].into_iter().flatten() {
+            (chain.is_chain, chain.declared, chain.hash) = (true, None, Hash::Murmur2);
+        }
+        let (lead, format) = (sub.lead.clone(), sub.format);
+        for other in later.iter_mut().filter(|other| other.is_chain && is_free(other)) {
+            (other.lead, other.format) = (lead.clone(), format);
+            // Its further topics would have the names of the first chain's.
+            (other.companion, other.companion_of, other.join, other.table_of) = (None, None, Join::No, None);
+            (other.has_second_table, other.table_declared, other.table_ttl_ms) = (false, None, None);
+        }
     }
 }
 

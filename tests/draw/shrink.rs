@@ -88,6 +88,12 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].window = None);
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
         add(&|scenario| scenario.pipeline.subs[number].routed = None);
+        add(&|scenario| scenario.pipeline.subs[number].merges = None);
+        add(&|scenario| {
+            let lead = &scenario.pipeline.subs[number].lead;
+            let is_only = scenario.pipeline.subs.iter().filter(|sub| sub.lead == *lead).count() == 1;
+            scenario.pipeline.subs[number].is_chain &= !is_only;
+        });
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.pipeline.tables = Tables::Check);

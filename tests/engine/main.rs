@@ -1,5 +1,6 @@
 //! The engine through the test driver: no network, no database, no runtime.
 
+mod chains;
 mod contested;
 mod crashes;
 mod deaths;

@@ -160,3 +160,28 @@ fn the_topics_of_a_route_are_read_by_further_steps_in_their_format() {
     assert_eq!(found(&mut driver, "told"), found(&mut driver, "long"));
     driver.crash_everywhere();
 }
+
+#[test]
+fn the_shipped_pipeline_sorts_scans_into_three_topics_whatever_dies() {
+    let mut driver = TestDriver::new(tidegate::pipelines::parcels::topology()).partitions(3).instances(2);
+    let scans =
+        [("P1", "Delft", "moved"), ("P2", "Delft", "moved"), ("P1", "Gouda", "delivered"), ("P2", "Gouda", "lost")];
+    for (n, (parcel, depot, state)) in scans.into_iter().enumerate() {
+        let scan = json!({"parcel": parcel, "depot": depot, "state": state, "taken_ms": n, "battery": 3});
+        driver.send_raw("scans", Some(b"scanner-7"), Some(scan.to_string().as_bytes()));
+    }
+    driver.send_raw("scans", Some(b"scanner-7"), Some(br#"{"parcel": "P3"}"#));
+    let mut told = |topic: &str| -> Vec<(String, String)> {
+        let told = |found: tidegate::ports::history::Found| {
+            let value: serde_json::Value = serde_json::from_slice(&found.value.unwrap()).unwrap();
+            (String::from_utf8(found.key.unwrap()).unwrap(), value["parcel"].as_str().unwrap().to_owned())
+        };
+        driver.read_raw(topic).into_iter().map(told).collect()
+    };
+    let pair = |key: &str, parcel: &str| (key.to_owned(), parcel.to_owned());
+    assert_eq!(told("movements"), [pair("Delft", "P1"), pair("Delft", "P2")]);
+    assert_eq!(told("deliveries"), [pair("P1", "P1")]);
+    assert_eq!(told("losses"), [pair("P2", "P2")]);
+    assert_eq!(driver.read_raw("scans-dlt").len(), 1);
+    driver.crash_everywhere();
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidegate::flow::{Algorithm, Context, Declared, Reject, TableTopic, Topology};
-use tidegate::pipelines::{orders, scoring, sessions, usage};
+use tidegate::pipelines::{orders, parcels, scoring, sessions, usage};
 use tidegate::topics::{compare, read, validate};
 
 /// A folder of its own, removed when dropped.
@@ -76,6 +76,7 @@ fn every_shipped_folder_is_sound_and_is_what_its_pipeline_derives() {
         (shipped().join("usage"), usage::topology(), 6),
         (shipped().join("sessions"), sessions::topology(), 4),
         (shipped().join("orders"), orders::topology(), 6),
+        (shipped().join("parcels"), parcels::topology(), 5),
     ];
     for (folder, topology, count) in folders {
         for environment in [None, Some("dev"), Some("prod")] {
@@ -167,6 +168,36 @@ fn internal_topics_are_demanded() {
     let findings = fewer.findings_of(&sessions::topology(), None);
     let expected = "clicks: has 6 partitions, but pipeline sessions declares 12: make them equal";
     assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
+}
+
+struct Pass;
+
+impl Algorithm for Pass {
+    type Event = i64;
+    type Row = ();
+    type Notices = Option<i64>;
+
+    fn apply(&self, event: i64, (): &mut (), _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        Ok(Some(event))
+    }
+}
+
+#[test]
+fn each_topic_of_a_route_and_of_a_chain_is_demanded() {
+    let folder = Folder::of(&shipped().join("parcels"), "losses.yaml", "role: output", "role: dlt");
+    let findings = folder.findings_of(&parcels::topology(), None);
+    let expected = "losses: its role is dlt, but it is a destination of scans in pipeline parcels";
+    assert!(findings.iter().any(|finding| finding.contains(expected)), "{findings:#?}");
+    let mut chained = Topology::new("parcels");
+    let source = chained.source("scans");
+    source.chain("one", |scans| scans.process(Pass).done()).chain("two", |scans| scans.process(Pass).done());
+    let findings = folder.findings_of(&chained, None);
+    for chain in ["one", "two"] {
+        let expected = format!(
+            "parcels-{chain}-repartition: no file, but it is where chain \"{chain}\" reads the records of scans"
+        );
+        assert!(findings.iter().any(|finding| finding.contains(&expected)), "{findings:#?}");
+    }
 }
 
 /// A table must be where the keys of its stream are, also behind a change of key.

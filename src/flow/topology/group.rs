@@ -78,6 +78,7 @@ impl<'t> Group<'t> {
             declared,
             has_own_keys,
             rekeys,
+            chains: Vec::new(),
         };
         sub.companions.extend(topology.astray_topic(&sub));
         topology.sub_topologies.push(sub);

@@ -6,6 +6,7 @@
 
 mod branch;
 mod builder;
+mod chains;
 mod group;
 mod source;
 mod topics;
@@ -14,6 +15,7 @@ mod windowed;
 
 pub use branch::Branches;
 pub use builder::StepBuilder;
+pub use chains::Chains;
 pub use source::Source;
 pub use windowed::WindowedSource;
 
@@ -107,6 +109,9 @@ pub struct SubTopology {
     pub has_own_keys: bool,
     /// The step's name where it changes the key: its only destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
+    /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics
+    /// that they read, in this order.
+    pub chains: Vec<Arc<str>>,
 }
 
 /// The formats of the values that a step reads and writes. Tables have their own.
@@ -158,10 +163,10 @@ impl SubTopology {
         is_keyed.then(|| self.declared.as_ref().map_or(&MURMUR2, Declared::hash))
     }
 
-    /// The topic that its records go on in under other keys, where it changes the key.
+    /// The topics in which its records themselves go on: under other keys, or as they are.
     #[must_use]
-    pub fn rekeyed_to(&self) -> Option<&TopicName> {
-        self.destinations.first().filter(|_| self.rekeys.is_some())
+    pub fn sent_on_to(&self) -> &[TopicName] {
+        if self.rekeys.is_some() || !self.chains.is_empty() { &self.destinations } else { &[] }
     }
 
     /// Whether `topic` is kept as a table.

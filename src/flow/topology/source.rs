@@ -61,8 +61,8 @@ impl Topology {
 /// ```
 #[must_use = "a source does nothing until its chain ends in to() or done()"]
 pub struct Source<'t, S = Plain> {
-    group: Group<'t>,
-    events: S,
+    pub(super) group: Group<'t>,
+    pub(super) events: S,
 }
 
 impl<'t> Source<'t> {

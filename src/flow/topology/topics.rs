@@ -57,7 +57,7 @@ impl Topology {
     #[must_use]
     pub fn internal_topics(&self) -> BTreeSet<TopicName> {
         let subs = self.sub_topologies.iter();
-        let rekeyed = subs.clone().filter_map(|sub| sub.rekeyed_to().cloned());
+        let rekeyed = subs.clone().flat_map(|sub| sub.sent_on_to().to_vec());
         let astray = subs.filter_map(|sub| self.astray_topic(sub));
         rekeyed.chain(astray).collect()
     }

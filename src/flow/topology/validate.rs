@@ -34,6 +34,7 @@ impl Topology {
             self.check_tables(sub, &mut errors);
             self.check_declaration(sub, &mut errors);
             self.check_own(sub, &mut errors);
+            self.check_chains(sub, &mut errors);
         }
         self.merged_tables(&mut errors);
         self.check_keys(&mut errors);
@@ -60,7 +61,7 @@ impl Topology {
                 } else if is_table {
                     ": join the table in one step, which reads its streams by events() and and()"
                 } else {
-                    ""
+                    ": let chain() give each of its steps a copy"
                 };
                 errors.push(format!("topic {topic}: is a source twice; one topic has one place in a pipeline{fix}"));
             }
@@ -143,6 +144,14 @@ impl Topology {
         }
     }
 
+    /// Whether each chain of a source ends in a step that reads it.
+    fn check_chains(&self, sub: &SubTopology, errors: &mut Vec<String>) {
+        let is_read = |topic: &TopicName| self.sub_topologies.iter().any(|sub| sub.sources().any(|read| read == topic));
+        for (name, _) in sub.chains.iter().zip(&sub.destinations).filter(|(_, topic)| !is_read(topic)) {
+            errors.push(format!("chain {name:?}: nothing reads it; let its steps end in to() or done(), or remove it"));
+        }
+    }
+
     /// Whether the keys that one step writes can be read by the next.
     fn check_keys(&self, errors: &mut Vec<String>) {
         let writes = |sub: &SubTopology| match (&sub.rekeys, &sub.step) {
@@ -186,13 +195,15 @@ impl Topology {
                 let what = format!("topic {source}: its dead-letter topic");
                 out.push(Derived { topic: Self::dead_letter_topic(source), what, of: of.into() });
             }
-            let rekeyed = sub.rekeys.as_ref().zip(sub.rekeyed_to().cloned());
-            let rekeyed = rekeyed.map(|(name, topic)| (topic, format!("key_by {name:?}: its repartition topic")));
+            let rekeyed = sub.rekeys.iter().map(|name| format!("key_by {name:?}"));
+            let names = rekeyed.chain(sub.chains.iter().map(|name| format!("chain {name:?}")));
+            let sent_on = sub.sent_on_to().iter().cloned().zip(names);
+            let sent_on = sent_on.map(|(topic, what)| (topic, format!("{what}: its repartition topic")));
             let astray = astray.map(|topic| (topic, format!("topic {}: its repartition topic", sub.lead)));
             let changelog = |store: &StoreSpec| {
                 Some((self.changelog_topic(store)?, format!("store {}: its changelog topic", store.name)))
             };
-            let own = rekeyed.into_iter().chain(astray).chain(sub.stores.iter().filter_map(changelog));
+            let own = sent_on.chain(astray).chain(sub.stores.iter().filter_map(changelog));
             out.extend(own.map(|(topic, what)| Derived {
                 topic,
                 what,
@@ -220,7 +231,7 @@ impl Topology {
         }
         let own: BTreeMap<&TopicName, &str> = derived.iter().map(|found| (&found.topic, found.what.as_str())).collect();
         for sub in &self.sub_topologies {
-            let destinations = sub.destinations.iter().filter(|_| sub.rekeys.is_none());
+            let destinations = sub.destinations.iter().filter(|_| sub.sent_on_to().is_empty());
             let by = if sub.destinations.len() < 2 { "to()" } else { "route() or branch()" };
             for (topic, what) in destinations.filter_map(|topic| Some((topic, own.get(topic)?))) {
                 errors.push(format!(
@@ -448,6 +459,45 @@ mod tests {
             topology.source("a").process(Echo).branch("b", |n| *n > 9).branch("c", |n| *n > 5).to("b");
         });
         assert_eq!(twice, Vec::<String>::new(), "between two branches into one topic there may be another");
+    }
+
+    #[test]
+    fn mistakes_in_chains_and_merges_are_refused() {
+        refused("chain \"b\": nothing reads it; let its steps end in to() or done()", |topology| {
+            topology.source("a").chain("c", |a| a.process(Echo).done()).chain("b", |a| drop(a.process(Echo)));
+        });
+        refused("chain \"b c\": use a name of a-z", |topology| {
+            topology.source("a").chain("b c", |a| a.process(Echo).done());
+        });
+        refused("topic p-b-repartition: is a source twice", |topology| {
+            topology.source("a").chain("b", |a| a.process(Echo).done()).chain("b", |a| a.process(Echo).done());
+        });
+        refused("chain \"b\": its repartition topic would be p-b-repartition, as well as key_by \"b\"", |topology| {
+            topology.source("c").key_by("b", |event: &i64| *event).process(Echo).done();
+            topology.source("a").chain("b", |a| a.process(Echo).done());
+        });
+        refused("(a -> p-b-repartition -> a): a record would go round", |topology| {
+            topology.source("a").chain("b", |a| a.process(Echo).to("a"));
+        });
+        refused("is declared as partitioned by crc32, and this pipeline writes it by murmur2", |topology| {
+            topology.source("a").chain("b", |a| a.declared(Declared::crc32(3)).aggregate("s", Sum).done());
+        });
+        refused("topic name \"a b\"", |topology| drop(topology.source("a b").chain("c", |a| a.process(Echo).done())));
+        refused("topic b: declared() in merge() would be held against none of its records", |topology| {
+            topology.source("a").merge("b", |b| b.declared(Declared::crc32(3))).aggregate("s", Sum).done();
+        });
+        refused("topic b: is merged as text into a source of JSON", |topology| {
+            let text = crate::flow::Format::Text;
+            topology.source("a").merge("b", |b| b.format(text)).aggregate("s", Sum).done();
+        });
+        refused("(b -> b)", |topology| topology.source("a").merge("b", |b| b).process(Echo).to("b"));
+        let fit = errors(|topology| {
+            let by_n = |event: &i64| *event;
+            topology.source("a").chain("rows", |a| a.update("t", Sum).to("b")).chain("n", |a| {
+                a.key_by("by-n", by_n).merge("c", |c| c.key_by("c-by-n", by_n)).aggregate("s", Sum).to("d");
+            });
+        });
+        assert_eq!(fit, Vec::<String>::new());
     }
 
     #[test]

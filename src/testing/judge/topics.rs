@@ -31,7 +31,7 @@ impl Observed {
         for topic in written.difference(&changelogs) {
             let due: Vec<&Expected> = expected.iter().filter(|message| message.destination == *topic).collect();
             let sends_on = |sub: &SubTopology| {
-                topology.astray_topic(sub).as_ref() == Some(topic) || sub.rekeyed_to() == Some(topic)
+                topology.astray_topic(sub).as_ref() == Some(topic) || sub.sent_on_to().contains(topic)
             };
             if self.struck_of(topology).any(sends_on) {
                 continue; // records that were sent on say nothing of where they came from
@@ -97,7 +97,8 @@ fn id_of(message: &Expected) -> Option<&str> {
     }
 }
 
-/// The content that distinguishes one record that was sent on from another: partition, key, value, event time, headers.
+/// The content that distinguishes one record that was sent on from another: partition (any, without a key), key, value,
+/// event time, headers.
 type Content<'a> = (i32, Option<&'a [u8]>, Option<&'a [u8]>, i64, Vec<(&'a str, Option<&'a [u8]>)>);
 
 /// Judges records that went on under another key: each as often as it must, in the order of its source partition. The
@@ -108,8 +109,9 @@ fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual<'_>], fi
         if let Some(header) = input.headers.iter().find(|header| is_ours(header)) {
             findings.add(Wrong::ForeignHeader, format!("{topic}: a record that was sent on has {}", header.name));
         }
+        let partition = input.key.as_ref().map_or(0, |_| *partition);
         let content =
-            (*partition, input.key.as_deref(), input.value.as_deref(), input.timestamp.0, theirs_of(&input.headers));
+            (partition, input.key.as_deref(), input.value.as_deref(), input.timestamp.0, theirs_of(&input.headers));
         left.entry(content).or_default().push(at);
     }
     let is_single: BTreeMap<Content<'_>, bool> =
@@ -124,7 +126,7 @@ fn judge_sent_on(topic: &TopicName, due: &[&Expected], found: &[&Actual<'_>], fi
             findings.add(Wrong::RecordMissing, format!("{place}: was not sent on"));
             continue;
         };
-        if is_single.get(&content) != Some(&true) {
+        if is_single.get(&content) != Some(&true) || key.is_none() {
             continue;
         }
         let before = last.insert((&message.source, partition, message.key.as_deref()), at);

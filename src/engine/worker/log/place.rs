@@ -37,8 +37,8 @@ pub(super) struct Terms<'a> {
     pub(super) horizon: Horizon,
     pub(super) settings: &'a EngineSettings,
     pub(super) message_bytes_max: &'a HashMap<TopicName, usize>,
-    /// The limit of the topic that the step re-keys into.
-    pub(super) rekeyed_bytes_max: Option<usize>,
+    /// The limits of the topics in which the step sends its records on.
+    pub(super) sent_on_bytes_max: Vec<Option<usize>>,
     pub(super) status: &'a Status,
     pub(super) hand: &'a Hand,
     pub(super) in_place: InPlace,
@@ -167,7 +167,7 @@ impl Place<'_> {
                 let limit = self.terms.message_bytes_max.get(destination).copied();
                 let key = record.key.unwrap_or_default();
                 fits(bytes_sent_on(record), key, destination, limit)?;
-                self.send_on(record, destination, Some(Partition(expected)), key, open);
+                self.send_on(record, destination, Some(Partition(expected)), Some(key), open);
                 Ok(Some(Verdict::Decided))
             }
             OnViolation::Stop | OnViolation::Repartition => {
@@ -223,9 +223,11 @@ impl Place<'_> {
         }
         open.sent_bytes += sent;
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
-        if let Some(destination) = self.sub.rekeyed_to() {
-            for key in stepped.rekeyed.iter() {
-                if record.offset.0 % SAMPLE == 0 {
+        for destination in self.sub.sent_on_to() {
+            for key in stepped.sent_on.iter() {
+                if record.offset.0 % SAMPLE == 0
+                    && let Some(key) = key.filter(|_| self.sub.rekeys.is_some())
+                {
                     let was_there = partition_for(key, count) == self.source.partition.0;
                     self.terms.status.shuffles.sampled(&self.source.topic, was_there);
                 }
@@ -235,13 +237,18 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Checks whether the record may be sent on under all of its new keys, before the first copy is sent. Answers the
+    /// Checks whether the record may be sent on under all of its keys, before the first copy is sent. Answers the
     /// bytes of the copies.
     fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
-        let Some(destination) = self.sub.rekeyed_to() else { return Ok(0) };
-        let (limit, bytes, mut all) = (self.terms.rekeyed_bytes_max, bytes_sent_on(record), 0);
-        for key in stepped.rekeyed.iter() {
-            all += fits(bytes, key, destination, limit)?;
+        let (destinations, limits) = (self.sub.sent_on_to(), &self.terms.sent_on_bytes_max);
+        if destinations.is_empty() {
+            return Ok(0);
+        }
+        let (bytes, mut all) = (bytes_sent_on(record), 0);
+        for (destination, limit) in destinations.iter().zip(limits) {
+            for key in stepped.sent_on.iter() {
+                all += fits(bytes, key.unwrap_or_default(), destination, *limit)?;
+            }
         }
         if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
     }
@@ -253,14 +260,14 @@ impl Place<'_> {
         record: &Record<'_>,
         destination: &TopicName,
         partition: Option<Partition>,
-        key: &[u8],
+        key: Option<&[u8]>,
         open: &mut OpenBatch,
     ) {
         let headers = sent_on(record.headers);
         let message = Message {
             destination,
             partition,
-            key: Some(key),
+            key,
             value: record.value,
             headers: &headers,
             timestamp: Some(record.timestamp),

@@ -36,14 +36,14 @@ impl LogLane {
         let Wiring { topology, settings, status, clock, message_bytes_max, hand, .. } = &desk.wiring;
         let (now, elapsed) = (clock.now(), clock.elapsed());
         let Some(task) = desk.tasks.get_mut(&id) else { return Ok(false) };
-        let rekeyed = task.sub_topology.rekeyed_to();
+        let sent_on = task.sub_topology.sent_on_to().iter();
         let terms = Terms {
             pipeline: topology.name(),
             now,
             horizon: Horizon::new(now, settings.event_time_ahead),
             settings,
             message_bytes_max,
-            rekeyed_bytes_max: rekeyed.and_then(|topic| message_bytes_max.get(topic).copied()),
+            sent_on_bytes_max: sent_on.map(|topic| message_bytes_max.get(topic).copied()).collect(),
             status,
             hand,
             in_place: InPlace::default(),

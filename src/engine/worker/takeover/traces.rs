@@ -102,7 +102,7 @@ fn has_taken(task: &Task, committed: AllCommitted<'_>) -> bool {
 /// partition of the inputs has an offset. The first of them to begin has committed one before anything is sent.
 fn was_rekeyed(desk: &Desk, task: &Task, committed: AllCommitted<'_>) -> Result<bool, Fault> {
     let wait = desk.wiring.settings.ask_wait;
-    let made = task.sub_topology.rekeyed_to();
+    let made = task.sub_topology.sent_on_to().first(); // all of them are written at once
     let Some(made) = made.filter(|_| task.commit() == CommitKind::Log && committed.iter().all(Option::is_none)) else {
         return Ok(false);
     };
