@@ -288,7 +288,7 @@ pub(crate) enum StateCommand {
     Get {
         /// The store
         store: String,
-        /// The key as text, as a number where keys are eight bytes, or as 0x and hexadecimal digits
+        /// The key as text, as the number or UUID where keys are one in bytes, or as 0x and hexadecimal digits
         #[arg(allow_negative_numbers = true)]
         key: String,
         #[command(flatten)]

@@ -273,13 +273,20 @@ impl ColumnDescription {
     }
 }
 
-const fn column_type(key: KeyType) -> &'static str {
-    match key {
-        KeyType::I64 => "bigint, as decimal text in the record's key",
-        KeyType::I64BigEndian => "bigint, as eight bytes in the record's key",
-        KeyType::Uuid => "uuid, as text in the record's key",
-        KeyType::Text => "text",
-    }
+fn column_type(key: KeyType) -> String {
+    let spelt = match key {
+        KeyType::I64 => "decimal text in the record's key",
+        KeyType::I64BigEndian => "eight bytes in the record's key",
+        KeyType::I32BigEndian => "four bytes in the record's key",
+        KeyType::Uuid => "text in the record's key",
+        KeyType::UuidBytes => "sixteen bytes in the record's key",
+        KeyType::Text => return "text".into(),
+        KeyType::Bytes => return "bytea, the record's key".into(),
+        KeyType::Field(name) | KeyType::TextField(name) | KeyType::UuidField(name) => {
+            return format!("{}, in the field {name} of the record's JSON key", key.column_type());
+        }
+    };
+    format!("{}, as {spelt}", key.column_type())
 }
 
 #[cfg(test)]

@@ -142,6 +142,8 @@ impl LogStep for WithTables {
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let key = self.key_type.kept_under(record.key.unwrap_or_default(), context.key);
+        let record = &Record { key: Some(&key), ..*record };
         match self.tables.iter().find(|(topic, _)| topic == context.topic) {
             Some((_, table)) => table.keep(record, context).map(|()| Stepped::default()),
             None => self.step.apply(record, context),

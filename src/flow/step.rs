@@ -133,7 +133,7 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = self.events.read(record, context)?;
-        let key = record.key.unwrap_or_default();
+        let key = &*self.key_type.kept_under(record.key.unwrap_or_default(), context.key);
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
         let notices = self.chain.algorithm.apply(event, &mut state, context)?;
         let stepped = self.chain.announce(notices)?;

@@ -106,13 +106,13 @@ impl TableSpec {
         let name = &self.table.name;
         let mut out = Vec::new();
         let (own, others) = (&self.table, &other.table);
-        if own.key_column != others.key_column || column_of(own.key_type) != column_of(others.key_type) {
+        if own.key_column != others.key_column || own.key_type.column_type() != others.key_type.column_type() {
             out.push(format!(
                 "table {name}: one step has the key {} {}, another {} {}; give both the same Table",
                 own.key_column,
-                column_of(own.key_type),
+                own.key_type.column_type(),
                 others.key_column,
-                column_of(others.key_type)
+                others.key_type.column_type()
             ));
         }
         if own.version_column != others.version_column {
@@ -142,7 +142,7 @@ impl TableSpec {
                 "table {name}: does not exist; create it, or name its schema as in \"schema.{name}\""
             )];
         };
-        let key_type = column_of(self.table.key_type);
+        let key_type = self.table.key_type.column_type();
         let key = ColumnSpec { name: self.table.key_column.clone(), accepts: vec![key_type], is_nullable: false };
         let mut wanted = Vec::new();
         if let Some(column) = &self.table.version_column {
@@ -158,17 +158,7 @@ impl TableSpec {
 }
 
 /// The types that a key column can have.
-const KEY_TYPES: &str =
-    "a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), or text, varchar, char or an enum (KeyType::Text)";
-
-/// The type of a key column that holds such ids.
-const fn column_of(key_type: KeyType) -> ColumnType {
-    match key_type {
-        KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
-        KeyType::Uuid => ColumnType::Uuid,
-        KeyType::Text => ColumnType::Text,
-    }
-}
+const KEY_TYPES: &str = "a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char or an enum (KeyType::Text), or bytea (KeyType::Bytes)";
 
 impl ColumnSpec {
     /// Narrows the column to the types that another step's struct can hold too; a sentence where none is left.

@@ -55,6 +55,7 @@ impl Row {
             _ if spec.is_written(&column.name) => self.values.get(&column.name).cloned().unwrap_or(Value::Null),
             Key::I64(id) => Value::I64(*id),
             Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
+            Key::Bytes(id) => Value::Bytes(id.to_vec()),
         };
         spec.columns.iter().map(value).collect()
     }

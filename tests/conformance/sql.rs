@@ -2,8 +2,9 @@
 
 use crate::rows::Column;
 use crate::rows::values::{literal, quoted};
-use tidegate::flow::Table;
+use tidegate::flow::row::Value;
 use tidegate::flow::table::TableSpec;
+use tidegate::flow::{Key, Table};
 use tidegate::ports::rows::RowRead;
 
 /// Key and version columns of a table, as its differences from an empty one spell them: name and type.
@@ -40,7 +41,10 @@ pub fn insert(table: &Table, columns: &[Column<'_>], row: &RowRead, hex: &str) -
     let special = special(table);
     let names = special.iter().map(|(name, _)| name.as_str()).chain(columns.iter().map(|(name, ..)| *name));
     let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    let mut values = vec![quoted(&row.key.to_string())];
+    let mut values = vec![match &row.key {
+        Key::Bytes(id) => literal(&Value::Bytes(id.to_vec()), hex),
+        id => quoted(&id.to_string()),
+    }];
     if special.len() > 1 {
         values.push(row.version.to_string());
     }

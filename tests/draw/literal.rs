@@ -907,6 +907,13 @@ fn shown(read: Option<KeyType>, key: &[u8]) -> String {
         Some(KeyType::I64) => text.parse::<i64>().map_or(text, |number| number.to_string()),
         None if key.contains(&0) => String::new(), // no text
         Some(KeyType::I64BigEndian) => key.try_into().map_or(text, |key| i64::from_be_bytes(key).to_string()),
+        Some(KeyType::I32BigEndian) => key.try_into().map_or(text, |key| i32::from_be_bytes(key).to_string()),
+        Some(KeyType::UuidBytes) => key.try_into().map_or(text, |key| uuid::Uuid::from_bytes(key).to_string()),
+        Some(KeyType::Bytes) => key.iter().fold("0x".into(), |text, byte| format!("{text}{byte:02x}")),
+        Some(KeyType::Field(_)) => text.trim_start_matches("{\"id\":").trim_end_matches('}').into(),
+        Some(KeyType::TextField(_)) => {
+            text.rsplit_once(":\"").map_or(String::new(), |(_, id)| id.trim_end_matches("\"}}").into())
+        }
         _ => text,
     }
 }

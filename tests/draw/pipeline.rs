@@ -854,6 +854,28 @@ pub enum Spelling {
     Plain,
     Uuid,
     BigEndian,
+    /// Four bytes.
+    Small,
+    /// The sixteen bytes of a UUID.
+    UuidBytes,
+    /// Bytes of any kind.
+    Raw,
+    /// A number in a JSON object.
+    Field,
+    /// A text in a JSON object, beside its schema.
+    TextField,
+}
+
+impl Spelling {
+    /// Whether keys that a change of keys writes, which are text, can be of this spelling.
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Plain | Self::Uuid | Self::Raw)
+    }
+
+    /// Whether the id is a part of the key.
+    pub const fn is_field(self) -> bool {
+        matches!(self, Self::Field | Self::TextField)
+    }
 }
 
 /// The tables' treatment of the values written into them.
@@ -985,6 +1007,11 @@ impl PipelineDraw {
         match self.spelling {
             Spelling::Uuid => KeyType::Uuid,
             Spelling::BigEndian => KeyType::I64BigEndian,
+            Spelling::Small => KeyType::I32BigEndian,
+            Spelling::UuidBytes => KeyType::UuidBytes,
+            Spelling::Raw => KeyType::Bytes,
+            Spelling::Field => KeyType::Field("id"),
+            Spelling::TextField => KeyType::TextField("id"),
             Spelling::Plain if self.has_text_keys => KeyType::Text,
             Spelling::Plain => KeyType::I64,
         }
@@ -1007,6 +1034,11 @@ impl PipelineDraw {
             Spelling::Uuid => format!("00000000-0000-4000-8000-{id:012}"),
             // All bytes are below 128: text as well.
             Spelling::BigEndian => String::from_utf8_lossy(&id.to_be_bytes()).into_owned(),
+            Spelling::Small => String::from_utf8_lossy(&id.to_be_bytes()[4..]).into_owned(),
+            Spelling::UuidBytes => String::from_utf8_lossy(&u128::from(id).to_be_bytes()).into_owned(),
+            Spelling::Raw => format!("\u{1}{id}"),
+            Spelling::Field => format!("{{\"id\":{id}}}"),
+            Spelling::TextField => format!("{{\"schema\":{{}},\"payload\":{{\"id\":\"n{id}\"}}}}"),
         }
     }
 

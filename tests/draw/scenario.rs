@@ -277,8 +277,16 @@ fn set_up(database: &MemoryDatabase, table: &Table, tables: Tables, names: Vec<S
 
 pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let partitions = *random.choose(&[1, 1, 2, 3, 4]);
-    let spellings = [Spelling::Uuid, Spelling::BigEndian];
-    let spelling = if random.happens(20) { *random.choose(&spellings) } else { Spelling::Plain };
+    let spellings = [
+        Spelling::Uuid,
+        Spelling::BigEndian,
+        Spelling::Small,
+        Spelling::UuidBytes,
+        Spelling::Raw,
+        Spelling::Field,
+        Spelling::TextField,
+    ];
+    let spelling = if random.happens(35) { *random.choose(&spellings) } else { Spelling::Plain };
     let mut subs: Vec<SubDraw> = Vec::new();
     for number in 0..*random.choose(&[1_usize, 1, 1, 2, 2, 3, 4]) {
         let sub = sub(random, number, &subs, spelling);
@@ -310,8 +318,12 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     }
     draw_chains(&mut aside, &mut subs);
     for sub in subs.iter_mut().filter(|sub| sub.companion == Some(false)) {
-        let may_rekey = spelling != Spelling::BigEndian || (sub.step == StepDraw::Process && sub.join == Join::No);
+        let may_rekey = spelling.is_text() || (sub.step == StepDraw::Process && sub.join == Join::No);
         sub.merges = aside.happens(50).then(|| may_rekey && aside.happens(50));
+    }
+    // A declaration of keys of which the id is a part is refused, where the step reads them.
+    for sub in subs.iter_mut().filter(|sub| spelling.is_field() && (sub.step != StepDraw::Process || sub.is_joined())) {
+        (sub.declared, sub.table_declared, sub.hash) = (None, None, Hash::Murmur2);
     }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
@@ -343,7 +355,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
     };
     let join = if is_update { Join::No } else { *random.choose(&[Join::No, Join::No, Join::Inner, Join::Left]) };
     // A change of keys writes text.
-    let may_rekey = spelling != Spelling::BigEndian || (step == StepDraw::Process && join == Join::No);
+    let may_rekey = spelling.is_text() || (step == StepDraw::Process && join == Join::No);
     let rekeys = may_rekey && random.happens(25);
     let has_destination = random.happens(85);
     let companion = random.happens(25).then(|| !is_update && random.happens(50));
@@ -370,7 +382,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         is_slim: is_update && random.happens(25),
         has_version: false,
         has_last: random.happens(15),
-        is_typed: !is_update && (spelling == Spelling::BigEndian || random.happens(25)),
+        is_typed: !is_update && (!spelling.is_text() || random.happens(25)),
         hash,
         has_second_table: join != Join::No && random.happens(25),
         table_declared: (join != Join::No && random.happens(30)).then(|| *random.choose(&[Policy::Warn, Policy::Stop])),

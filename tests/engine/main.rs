@@ -10,6 +10,7 @@ mod guards;
 mod halts;
 mod joins;
 mod keyed;
+mod keytypes;
 mod net;
 mod notices;
 mod pending;

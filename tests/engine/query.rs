@@ -334,6 +334,29 @@ fn the_store_of_a_table_is_read_by_keys_of_its_records() {
 }
 
 #[test]
+fn keys_of_every_type_are_found_by_what_people_write_for_them() {
+    let uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let bytes_of_uuid = uuid::Uuid::try_parse(uuid).unwrap().into_bytes();
+    let wrapped = format!(r#"{{"schema":{{}},"payload":{{"id":"{uuid}"}}}}"#);
+    let cases: [(KeyType, &[u8], &str, &str); 6] = [
+        (KeyType::I32BigEndian, &[0, 0, 4, 0x12], "1042", "1042"),
+        (KeyType::UuidBytes, &bytes_of_uuid, uuid, uuid),
+        (KeyType::Bytes, &[0xff, 0], "0xff00", "0xff00"),
+        (KeyType::Field("id"), br#"{"id":1042}"#, "1042", "1042"),
+        (KeyType::TextField("code"), br#"{"code":"a b"}"#, "a b", "a b"),
+        (KeyType::UuidField("id"), wrapped.as_bytes(), uuid, uuid),
+    ];
+    for (kind, bytes, asked, told) in cases {
+        let mut topology = Topology::new("kinds");
+        topology.source("clicks").aggregate("counts", Count).keys(kind).to("told");
+        let world = World::of(topology, "counts");
+        world.put("clicks", elsewhere(bytes), bytes);
+        let found = world.read_until(&key(asked), is_one);
+        assert_eq!(found.entries[0].key, told, "{kind}");
+    }
+}
+
+#[test]
 fn pages_tell_each_key_once_in_the_order_of_their_bytes() {
     let world = World::new();
     for n in 0..50 {

@@ -1,6 +1,6 @@
 //! Tables of the database model: columns as the database describes them, rows by id.
 
-use crate::flow::key::{Key, KeyType};
+use crate::flow::key::Key;
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnType, FoundColumn, Table, TableSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,12 +55,7 @@ impl StoredTable {
             type_name: kind.to_string(),
             is_nullable,
         };
-        let key_type = match table.key_type {
-            KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
-            KeyType::Uuid => ColumnType::Uuid,
-            KeyType::Text => ColumnType::Text,
-        };
-        let mut special = vec![found(&table.key_column, key_type, false)];
+        let mut special = vec![found(&table.key_column, table.key_type.column_type(), false)];
         special.extend(table.version_column.iter().map(|name| found(name, ColumnType::I64, false)));
         Self {
             has_version: table.version_column.is_some(),

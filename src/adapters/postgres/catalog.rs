@@ -3,7 +3,6 @@
 use super::connection::Server;
 use super::statements::{self, BoundColumn, KeyColumn, TableStatements};
 use super::values;
-use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, FoundColumn, TableSpec};
 use crate::ports::fault::Fault;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -282,11 +281,7 @@ impl Relation {
         let key = key.unwrap_or(KeyColumn::Plain);
         BoundTable {
             name: table.name.clone(),
-            key: match table.key_type {
-                KeyType::I64 | KeyType::I64BigEndian => ColumnType::I64,
-                KeyType::Uuid => ColumnType::Uuid,
-                KeyType::Text => ColumnType::Text,
-            },
+            key: table.key_type.column_type(),
             is_versioned: table.version_column.is_some(),
             keeps: self.is_free && self.columns.iter().all(|column| !names.contains(&&*column.name) || column.keeps()),
             statements: statements::table((&self.schema, &self.name), spec, &key, &columns),

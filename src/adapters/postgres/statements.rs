@@ -5,7 +5,6 @@
 //! alphabet *and* quoted; values are bound, never written into the text.
 
 use super::values;
-use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, TableSpec};
 use crate::ports::guard::{self, Guard};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -177,12 +176,9 @@ pub(super) fn table(
 ) -> TableStatements {
     let table = format!("{}.{}", quote(relation.0), quote(relation.1));
     let key = quote(&spec.table.key_column);
-    let key_array = match spec.table.key_type {
-        KeyType::I64 | KeyType::I64BigEndian => "bigint[]",
-        KeyType::Uuid => "uuid[]",
-        KeyType::Text => "text[]",
-    };
-    let key_out = if key_array == "text[]" { format!("t.{key}::text") } else { format!("t.{key}") };
+    let key_type = spec.table.key_type.column_type();
+    let key_array = &*format!("{}[]", values::array_type(key_type));
+    let key_out = if key_type == ColumnType::Text { format!("t.{key}::text") } else { format!("t.{key}") };
     let compared = key_column.compared(&key);
     let is_among = key_column.is_among(&key, key_array);
     let version = spec.table.version_column.as_deref().map(quote);
@@ -297,6 +293,7 @@ pub(super) fn baselines(schema: &Name, missing: &[(&str, &str)], noted: &[(&str,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::key::KeyType;
     use crate::flow::table::Table;
 
     #[test]

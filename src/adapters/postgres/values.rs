@@ -114,6 +114,7 @@ pub(super) fn decode_key(kind: ColumnType, bytes: &[u8]) -> Result<Key, String> 
     Ok(match kind {
         ColumnType::Uuid => Key::Uuid(Uuid::from_bytes(fixed(bytes)?)),
         ColumnType::Text => Key::Text(text(bytes)?.into()),
+        ColumnType::Bytes => Key::from(bytes),
         _ => Key::I64(i64::from_be_bytes(fixed(bytes)?)),
     })
 }
@@ -147,6 +148,7 @@ pub(super) fn keys<'a>(kind: ColumnType, keys: impl ExactSizeIterator<Item = &'a
     let element = match kind {
         ColumnType::Uuid => UUID,
         ColumnType::Text => arrays::TEXT,
+        ColumnType::Bytes => arrays::BYTEA,
         _ => arrays::INT8,
     };
     let mut array = Array::new(element, keys.len(), 16);
@@ -154,6 +156,7 @@ pub(super) fn keys<'a>(kind: ColumnType, keys: impl ExactSizeIterator<Item = &'a
         match (kind, key) {
             (ColumnType::I64, Key::I64(id)) => array.push(Some(&id.to_be_bytes())),
             (ColumnType::Uuid, Key::Uuid(id)) => array.push(Some(id.as_bytes())),
+            (ColumnType::Bytes, Key::Bytes(id)) => array.push(Some(id)),
             (ColumnType::Text, Key::Text(id)) if !has_nul(id) => array.push(Some(id.as_bytes())),
             _ => return Err(format!("a key is not a {kind} that Postgres can hold")),
         }

@@ -88,6 +88,7 @@ pub(super) fn bind_key<'q>(query: Query<'q>, key: &Key) -> Query<'q> {
     match key {
         Key::I64(id) => query.bind(*id),
         Key::Uuid(_) | Key::Text(_) => query.bind(key.to_string()),
+        Key::Bytes(id) => query.bind(id.to_vec()),
     }
 }
 

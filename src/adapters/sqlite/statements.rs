@@ -1,6 +1,5 @@
 //! Statements over the user's tables: the only place that puts names into SQL, always quoted.
 
-use crate::flow::key::KeyType;
 use crate::flow::table::{ColumnType, TableSpec};
 use sqlx::AssertSqlSafe;
 
@@ -62,11 +61,7 @@ impl Statements {
 
 /// Creates the table that `spec` asks for.
 pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
-    let key_type = match spec.table.key_type {
-        KeyType::I64 | KeyType::I64BigEndian => "bigint",
-        KeyType::Uuid => "uuid",
-        KeyType::Text => "text",
-    };
+    let key_type = spec.table.key_type.column_type();
     let mut columns = vec![format!("{} {key_type} NOT NULL PRIMARY KEY", quoted(&spec.table.key_column))];
     for column in spec.columns.iter().filter(|column| spec.is_written(&column.name)) {
         let kind = match column.accepts.first() {

@@ -43,8 +43,11 @@ impl Place<'_> {
     }
 
     /// The hash by which a key finds its partition; `None` where the key may lie in any: its keys are not those of
-    /// records, or nobody has declared how the records were partitioned, or misplaced records are handled all the same.
+    /// records or a part of them, or nobody has declared how the records were partitioned, or misplaced records are handled all the same.
     pub(super) fn hash(&self) -> Option<KeyHash> {
+        if self.key_type().is_field() {
+            return None; // the rest of the record's key is not known
+        }
         let declared = |declared: &Option<Declared>| {
             let declared = declared.as_ref().filter(|declared| declared.policy() != OnViolation::Warn);
             declared.map(|declared| declared.hash().clone())
@@ -65,10 +68,15 @@ impl Place<'_> {
     /// The keys for which `text` may stand.
     pub(super) fn candidates(&self, text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
         let bytes = text.strip_prefix("0x").and_then(from_hex);
-        if self.key_type() == KeyType::I64BigEndian {
-            let number: Option<i64> = text.parse().ok();
-            let key = number.map(|number| number.to_be_bytes().to_vec()).or(bytes);
-            return Ok(vec![key.ok_or_else(|| Refusal::BadKey(format!("{text:?} is no whole number")))?]);
+        let key_type = self.key_type();
+        if key_type.is_binary() {
+            let key = key_type.key_of_text(text).or(bytes);
+            let what = match key_type {
+                KeyType::UuidBytes => "UUID",
+                KeyType::I32BigEndian => "whole number of 32 bits",
+                _ => "whole number",
+            };
+            return Ok(vec![key.ok_or_else(|| Refusal::BadKey(format!("{text:?} is no {what}")))?]);
         }
         // Keys that are text are never spelt in digits, so a text that looks like digits stands for itself.
         let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
@@ -77,17 +85,19 @@ impl Place<'_> {
 
     /// The keys that begin with `prefix`.
     pub(super) fn range(&self, prefix: &str) -> Result<Range, Refusal> {
-        if self.key_type() == KeyType::I64BigEndian && !prefix.is_empty() {
-            let message = "the keys of this store are numbers of eight bytes, which have no prefix as text";
-            return Err(Refusal::BadKey(message.into()));
+        if self.key_type().is_binary() && !prefix.is_empty() {
+            let message = format!("the keys of this store are {}, which have no prefix as text", self.key_type());
+            return Err(Refusal::BadKey(message));
         }
         Ok((prefix.as_bytes().to_vec(), after_prefix(prefix.as_bytes())))
     }
 
     pub(super) fn entry(&self, (key, value): Found, partition: Partition) -> Result<Entry, Refusal> {
-        let number = <[u8; 8]>::try_from(&*key).ok().filter(|_| self.key_type() == KeyType::I64BigEndian);
-        let (key, key_bytes) = match (number, String::from_utf8(key)) {
-            (Some(number), _) => (i64::from_be_bytes(number).to_string(), Some(to_hex(&number))),
+        let key_type = Some(self.key_type()).filter(|key_type| key_type.is_binary());
+        let id = key_type.and_then(|key_type| key_type.parse(Some(&key)).ok());
+        let (key, key_bytes) = match (id, String::from_utf8(key)) {
+            (Some(id), Ok(key)) => (id.to_string(), Some(to_hex(key.as_bytes()))),
+            (Some(id), Err(error)) => (id.to_string(), Some(to_hex(error.as_bytes()))),
             (None, Ok(text)) => (text, None),
             (None, Err(error)) => {
                 let hex = to_hex(error.as_bytes());

@@ -8,8 +8,8 @@ use std::fmt;
 /// The part of a store that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The value of one key, spelt for people: a number for keys of eight bytes, `0x` and hexadecimal digits for bytes
-    /// that are no text, text for all others.
+    /// The value of one key, spelt for people: a number for keys of four or eight bytes, a UUID for keys of sixteen, `0x` and
+    /// hexadecimal digits for bytes that are no text, text for all others.
     Key(String),
     /// Keys that begin with `prefix`, ascending by their bytes over all partitions.
     Prefix {

@@ -1,6 +1,7 @@
 //! Every topic of a pipeline: those that it reads, those that it writes, and those that it makes for itself.
 
 use crate::flow::codec::Format;
+use crate::flow::key::KeyType;
 use crate::flow::partitioning::OnViolation;
 use crate::flow::record::TopicName;
 use crate::flow::store::StoreSpec;
@@ -25,6 +26,25 @@ impl Topology {
             sources.and_then(read)
         };
         written.or_else(|| read(topic)).or_else(of_dead_letters).unwrap_or_default()
+    }
+
+    /// The spelling of a topic's keys: as a step reads them, or else as the step that writes the topic does; a dead letter's is
+    /// its record's. Text for any other topic.
+    #[must_use]
+    pub fn key_type_of(&self, topic: &TopicName) -> KeyType {
+        let of_source = |topic: &TopicName| {
+            self.sub_topologies
+                .iter()
+                .find(|sub| sub.sources().any(|source| source == topic))
+                .map(SubTopology::key_type)
+        };
+        let written = || self.sub_topologies.iter().find(|sub| sub.destination.as_ref() == Some(topic));
+        let of_dead_letters = || {
+            let mut sources = self.sub_topologies.iter().flat_map(SubTopology::sources);
+            sources.find(|source| Self::dead_letter_topic(source) == *topic).and_then(of_source)
+        };
+        let written = || written().filter(|sub| sub.rekeys.is_none()).map(SubTopology::key_type);
+        of_source(topic).or_else(written).or_else(of_dead_letters).unwrap_or(KeyType::Text)
     }
 
     /// All sources of the pipeline, by their numbers.

@@ -120,6 +120,12 @@ impl Topology {
     /// Whether the step can keep to the declaration of its source.
     #[expect(clippy::unused_self, reason = "one of the checks")]
     fn check_declaration(&self, sub: &SubTopology, errors: &mut Vec<String>) {
+        let key_type = sub.key_type();
+        for (topic, _) in sub.declarations().filter(|_| key_type.is_field()) {
+            errors.push(format!(
+                "topic {topic}: is declared as partitioned by its key, and its keys are read as {key_type}: the schema and the other fields of such a key are hashed with the id, so that a new version of the producer moves the id to another partition; leave declared() out in front of an update step, or let key_by() write the id alone"
+            ));
+        }
         let is_sent_on = sub.declared.as_ref().is_some_and(|found| found.policy() == OnViolation::Repartition);
         if is_sent_on && sub.table().is_some() {
             errors.push(format!(
@@ -300,12 +306,16 @@ fn step_of(sub: &SubTopology) -> String {
 }
 
 /// Whether keys that are spelt in one way can be read in the other.
-const fn may_read(spelt: KeyType, read: KeyType) -> bool {
-    use KeyType::{I64, I64BigEndian, Text, Uuid};
+fn may_read(spelt: KeyType, read: KeyType) -> bool {
+    use KeyType::{Bytes, Field, I32BigEndian, I64, I64BigEndian, Text, TextField, Uuid, UuidBytes, UuidField};
     match (spelt, read) {
-        (I64BigEndian, I64BigEndian) => true,
-        (I64BigEndian, _) | (_, I64BigEndian) | (I64, Uuid) | (Uuid, I64) => false,
-        (I64 | Uuid | Text, I64 | Uuid | Text) => true,
+        (one, other) if one == other => true,
+        (_, Bytes) | (Bytes, _) => true, // whatever they are
+        (Field(_) | TextField(_) | UuidField(_), Field(_) | TextField(_) | UuidField(_) | Text) => true,
+        (I64 | Uuid | Text, I64 | Uuid | Text) => !matches!((spelt, read), (I64, Uuid) | (Uuid, I64)),
+        (I64 | Uuid | Text | I64BigEndian | I32BigEndian | UuidBytes | Field(_) | TextField(_) | UuidField(_), _) => {
+            false
+        }
     }
 }
 
@@ -533,6 +543,12 @@ mod tests {
             let source = topology.source("a").key_by("by-n", |event: &i64| *event);
             source.update(Table::new("t").key("id", KeyType::I64BigEndian), Sum).done();
         });
+        for kind in [KeyType::I32BigEndian, KeyType::UuidBytes, KeyType::Field("id")] {
+            refused(expected, |topology| {
+                let source = topology.source("a").key_by("by-n", |event: &i64| *event);
+                source.aggregate("s", Sum).keys(kind).done();
+            });
+        }
         refused("topic users: the step that reads raw writes its keys as eight big-endian bytes", |topology| {
             topology.source("raw").aggregate("s", Sum).keys(KeyType::I64BigEndian).to("users");
             topology.source("orders").join(TableTopic::<i64>::new("users")).process(Pairs).done();
@@ -546,6 +562,14 @@ mod tests {
             topology.source("b").aggregate("s", Sum).done();
         });
         assert_eq!(fit, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_declaration_of_keys_of_which_the_id_is_a_part_is_refused_with_the_reason() {
+        refused("topic a: is declared as partitioned by its key, and its keys are read as JSON objects", |topology| {
+            let table = Table::new("t").key("id", KeyType::Field("id"));
+            topology.source("a").declared(Declared::murmur2(4)).update(table, Sum).done();
+        });
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use crate::engine::protocol::halt::Halt;
 use crate::engine::status::Counter;
+use crate::flow::effect::Reject;
 use crate::flow::key::Key;
+use crate::flow::record::Header;
 use crate::flow::row::to_values;
 use crate::ports::history::Found;
 use crate::ports::rows::RowRead;
@@ -27,14 +29,27 @@ impl TestDriver {
         self.act(Operation::Row { table: table.into(), key: key.into(), values });
     }
 
-    /// Sends a value under a key to a topic, in the topic's format.
+    /// Sends a value under a key to a topic: the value in the topic's format, the key as the step that reads the topic spells
+    /// keys. A key of bytes is sent as it stands.
     ///
     /// # Panics
     /// When there is no such topic, or its format cannot write the value.
     pub fn send(&mut self, topic: &str, key: impl Into<Key>, value: impl Serialize) {
-        let key = self.spell(topic, &key.into());
+        self.send_with(topic, key, value, &[]);
+    }
+
+    /// Like [`TestDriver::send`], with headers: names and texts, in their order.
+    ///
+    /// # Panics
+    /// When there is no such topic, or its format cannot write the value.
+    pub fn send_with(&mut self, topic: &str, key: impl Into<Key>, value: impl Serialize, headers: &[(&str, &str)]) {
+        let key = Some(self.spell(topic, &key.into()));
+        let headers = headers.iter().map(|(name, text)| Header::new(*name, text.as_bytes()));
         match self.plan.topology.format_of(&parse(topic)).encode(&value) {
-            Ok(value) => self.send_raw(topic, Some(&key), Some(&value)),
+            Ok(value) => {
+                let sent = Sent { key, value: Some(value), headers: headers.collect(), ..Sent::default() };
+                self.send_record(topic, sent);
+            }
             Err(reject) => panic!("value for {topic}: {}", reject.message()),
         }
     }
@@ -105,6 +120,29 @@ impl TestDriver {
             .iter()
             .map(|found| decode(found).unwrap_or_else(|| panic!("{topic}: not {format} under an i64 key: {found:?}")))
             .collect()
+    }
+
+    /// Messages of a topic with keys of any type, as a committed reader finds them: keys and values, partition by partition in
+    /// order; null for a value that is missing.
+    ///
+    /// # Panics
+    /// When there is no such topic, or a message has no key of the topic's type or is not in its format.
+    #[must_use]
+    pub fn read_keyed(&mut self, topic: &str) -> Vec<(Key, serde_json::Value)> {
+        let (format, key_type) = {
+            let (topology, topic) = (&self.plan.topology, parse(topic));
+            (topology.format_of(&topic), topology.key_type_of(&topic))
+        };
+        let decode = |found: &Found| {
+            let key = key_type.parse(found.key.as_deref())?;
+            let value = found.value.as_deref().map(|value| format.decode(Some(value)));
+            Ok::<_, Reject>((key, value.transpose()?.unwrap_or_default()))
+        };
+        let found = self.read_raw(topic);
+        let read = found
+            .iter()
+            .map(|found| decode(found).unwrap_or_else(|reject| panic!("{topic}: {}: {found:?}", reject.message())));
+        read.collect()
     }
 
     /// Messages of a topic, with headers, as a committed reader finds them.

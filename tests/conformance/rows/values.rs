@@ -162,6 +162,10 @@ pub fn every_key_type_finds_its_row(bench: &dyn RowsBench) {
         (KeyType::I64BigEndian, vec![Key::I64(-5), Key::I64(i64::MAX)]),
         (KeyType::Uuid, vec![Key::Uuid(uuid), Key::Uuid(uuid::Uuid::nil())]),
         (KeyType::Text, vec![Key::from("späti'"), Key::from("")]),
+        (KeyType::I32BigEndian, vec![Key::I64(-5), Key::I64(i32::MAX.into())]),
+        (KeyType::UuidBytes, vec![Key::Uuid(uuid), Key::Uuid(uuid::Uuid::nil())]),
+        (KeyType::Bytes, vec![Key::from(&b"\0\xff'"[..]), Key::from(&b""[..])]),
+        (KeyType::Field("id"), vec![Key::I64(-5), Key::I64(i64::MAX)]),
     ] {
         let scene = Scene::new(bench);
         let table = Table::new(&unique("keyed").replace('-', "_")).key("who", key_type).version("revision");
@@ -376,10 +380,11 @@ pub fn random_outbox_rows_come_back_byte_for_byte(bench: &dyn RowsBench) {
 /// 150 random keys of each type are found, locked and written, each with its own row.
 pub fn random_keys_of_every_type_find_their_rows(bench: &dyn RowsBench) {
     let mut dice = Dice(0xd1b5_4a32_d192_ed03);
-    for key_type in [KeyType::I64, KeyType::Uuid, KeyType::Text] {
+    for key_type in [KeyType::I64, KeyType::Uuid, KeyType::Text, KeyType::Bytes] {
         let key = |dice: &mut Dice| match key_type {
             KeyType::Uuid => Key::Uuid(uuid::Uuid::from_u64_pair(dice.roll(), dice.roll())),
             KeyType::Text => Key::from(dice.text().as_str()),
+            KeyType::Bytes => Key::from(&dice.roll().to_be_bytes()[..dice.below(9)]),
             _ => Key::I64(dice.roll().cast_signed() >> dice.below(60)),
         };
         let keys: std::collections::BTreeSet<Key> = (0..150).map(|_| key(&mut dice)).collect();

@@ -199,7 +199,7 @@ pub const ROWS: &[Row] = &[
         "CREATE TABLE public.accounts (id text PRIMARY KEY, score double precision NOT NULL, version bigint NOT NULL)",
         &[
             "the tables do not fit the structs:",
-            "  table accounts, column id: is text, the struct needs bigint; a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), or text, varchar, char or an enum (KeyType::Text)",
+            "  table accounts, column id: is text, the struct needs bigint; a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char or an enum (KeyType::Text), or bytea (KeyType::Bytes)",
         ],
     ),
     table(
@@ -207,7 +207,7 @@ pub const ROWS: &[Row] = &[
         "CREATE TABLE public.accounts (id serial PRIMARY KEY, score double precision NOT NULL, version bigint NOT NULL)",
         &[
             "the tables do not fit the structs:",
-            "  table accounts, column id: is integer, the struct needs bigint; a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), or text, varchar, char or an enum (KeyType::Text); ALTER TABLE accounts ALTER id TYPE bigint",
+            "  table accounts, column id: is integer, the struct needs bigint; a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char or an enum (KeyType::Text), or bytea (KeyType::Bytes); ALTER TABLE accounts ALTER id TYPE bigint",
         ],
     ),
     table(
@@ -294,7 +294,7 @@ pub const ROWS: &[Row] = &[
         "CREATE UNLOGGED TABLE public.accounts (id integer NOT NULL, score text, version integer)",
         &[
             "the tables do not fit the structs:",
-            "  table accounts, column id: is integer, the struct needs bigint; a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), or text, varchar, char or an enum (KeyType::Text); ALTER TABLE accounts ALTER id TYPE bigint",
+            "  table accounts, column id: is integer, the struct needs bigint; a key column is bigint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char or an enum (KeyType::Text), or bytea (KeyType::Bytes); ALTER TABLE accounts ALTER id TYPE bigint",
             "  table accounts, column version: is integer, the struct needs bigint; ALTER TABLE accounts ALTER version TYPE bigint",
             "  table accounts, column version: may be null, the struct's field is not an Option; make it one, or the column not null",
             "  table accounts, column score: is text, the struct needs double precision; change one of the two",

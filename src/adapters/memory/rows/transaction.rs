@@ -44,6 +44,7 @@ pub(super) fn value_of(key: &Key) -> Value {
     match key {
         Key::I64(id) => Value::I64(*id),
         Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
+        Key::Bytes(id) => Value::Bytes(id.to_vec()),
     }
 }
 
