@@ -7,7 +7,7 @@ use crate::app::table;
 use crate::flow::store::StoreSpec;
 use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::topology::{StepKind, SubTopology};
-use crate::flow::{KeyType, OnViolation, Topology};
+use crate::flow::{KeyType, OnUnreadable, OnViolation, Topology};
 use serde::Serialize;
 use std::io::Write;
 
@@ -53,6 +53,8 @@ struct SubDescription {
     shuffle: Option<String>,
     destinations: Vec<String>,
     dead_letter_topics: Vec<String>,
+    /// What comes of records of its streams that cannot be read.
+    unreadable: String,
     commit: &'static str,
 }
 
@@ -167,6 +169,7 @@ impl SubDescription {
             },
             destinations: sub.destinations.iter().map(ToString::to_string).collect(),
             dead_letter_topics: sub.sources().map(|topic| Topology::dead_letter_topic(topic).to_string()).collect(),
+            unreadable: sub.on_unreadable.to_string(),
             commit: match sub.step {
                 StepKind::Rows(_) => "through the database",
                 StepKind::Log(_) => "through the log",
@@ -219,6 +222,9 @@ impl SubDescription {
             writeln!(out, "  publishes in       {result}")?;
         }
         writeln!(out, "  dead letters in    {}", self.dead_letter_topics.join(", "))?;
+        if self.unreadable != OnUnreadable::DeadLetter.to_string() {
+            writeln!(out, "  unreadable         {}", self.unreadable)?;
+        }
         let order = if self.table.is_some() {
             "rows, outbox and position first, then Kafka"
         } else {

@@ -1,7 +1,7 @@
 //! The effects of one record: an algorithm's answers, and the form in which the engine carries them out.
 
 use crate::flow::notice::Envelope;
-use crate::flow::record::TopicName;
+use crate::flow::record::{Offset, TopicName};
 use crate::flow::row::Value;
 use std::borrow::Cow;
 
@@ -10,6 +10,14 @@ use std::borrow::Cow;
 pub enum Reject {
     /// The record goes to the dead-letter topic of its source, with the code and the message in its headers.
     DeadLetter {
+        /// A stable word for machines, for instance `bad-json`.
+        code: Cow<'static, str>,
+        /// One line for people: no stack, no secrets.
+        message: String,
+    },
+    /// The record cannot be read: its source says by [`OnUnreadable`](crate::flow::OnUnreadable) what comes of it, a dead letter
+    /// where nothing is said.
+    Unreadable {
         /// A stable word for machines, for instance `bad-json`.
         code: Cow<'static, str>,
         /// One line for people: no stack, no secrets.
@@ -41,6 +49,11 @@ impl Reject {
         Self::DeadLetter { code: code.into(), message: message.into() }
     }
 
+    /// The record cannot be read: for an algorithm that takes its values apart itself.
+    pub fn unreadable(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Unreadable { code: code.into(), message: message.into() }
+    }
+
     /// Emit nothing, change nothing, go on.
     pub fn skip(code: impl Into<Cow<'static, str>>) -> Self {
         Self::Skip { code: code.into() }
@@ -55,7 +68,10 @@ impl Reject {
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
-            Self::DeadLetter { code, .. } | Self::Skip { code } | Self::Retry { code, .. } => code,
+            Self::DeadLetter { code, .. }
+            | Self::Unreadable { code, .. }
+            | Self::Skip { code }
+            | Self::Retry { code, .. } => code,
         }
     }
 
@@ -63,9 +79,16 @@ impl Reject {
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
-            Self::DeadLetter { message, .. } | Self::Retry { message, .. } => message,
+            Self::DeadLetter { message, .. } | Self::Unreadable { message, .. } | Self::Retry { message, .. } => {
+                message
+            }
             Self::Skip { .. } => "",
         }
+    }
+
+    /// Why a partition halts in front of the record at `offset`.
+    pub(crate) fn told_of(&self, offset: Offset) -> String {
+        format!("offset {offset}: {} ({}); it had no effect", self.message(), self.code())
     }
 }
 

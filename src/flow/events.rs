@@ -1,8 +1,8 @@
 //! Reads the event of a step from a record: as it is, by its topic, or joined with the value that a table holds.
 
 use crate::flow::algorithm::Context;
-use crate::flow::codec::Format;
 use crate::flow::effect::Reject;
+use crate::flow::reading::Reading;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::store::Store;
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub trait ReadEvent<E>: Send + Sync + 'static {
     /// A dead letter where the record cannot be read; a skip where it has no partner.
     fn read(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<E, Reject>;
 
-    /// Why no record can ever be read: the event's type is not of the shape that the format gives.
+    /// Why no record, or no tombstone, can ever be read: a sentence about the source, without its name.
     fn unfit(&self) -> Option<String> {
         None
     }
@@ -30,16 +30,16 @@ pub trait ReadEvent<E>: Send + Sync + 'static {
 /// The event is the record's value, from any topic.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Plain {
-    pub(crate) format: Format,
+    pub(crate) reading: Reading,
 }
 
 impl<E: DeserializeOwned> ReadEvent<E> for Plain {
     fn read(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<E, Reject> {
-        self.format.decode(record.value)
+        self.reading.decode(record.value)
     }
 
     fn unfit(&self) -> Option<String> {
-        self.format.unfit::<E>()
+        self.reading.unfit::<E>()
     }
 }
 
@@ -51,23 +51,23 @@ pub struct AnyOf<E> {
     /// Reads records of the lead topic, and those of its records that were sent on through a repartition topic.
     lead: ReadValue<E>,
     companions: Vec<(TopicName, ReadValue<E>)>,
-    format: Format,
+    reading: Reading,
     unfit: Option<String>,
 }
 
 impl<E: 'static> AnyOf<E> {
-    pub(crate) fn new<P: DeserializeOwned>(format: Format, wrap: impl Fn(P) -> E + Send + Sync + 'static) -> Self {
-        Self { lead: reads(format, wrap), companions: Vec::new(), format, unfit: format.unfit::<P>() }
+    pub(crate) fn new<P: DeserializeOwned>(reading: Reading, wrap: impl Fn(P) -> E + Send + Sync + 'static) -> Self {
+        Self { lead: reads(reading, wrap), companions: Vec::new(), reading, unfit: reading.unfit::<P>() }
     }
 
     pub(crate) fn and<P: DeserializeOwned>(&mut self, topic: TopicName, wrap: impl Fn(P) -> E + Send + Sync + 'static) {
-        self.companions.push((topic, reads(self.format, wrap)));
-        self.unfit = self.unfit.take().or_else(|| self.format.unfit::<P>());
+        self.companions.push((topic, reads(self.reading, wrap)));
+        self.unfit = self.unfit.take().or_else(|| self.reading.unfit::<P>());
     }
 }
 
-fn reads<P: DeserializeOwned, E>(format: Format, wrap: impl Fn(P) -> E + Send + Sync + 'static) -> ReadValue<E> {
-    Box::new(move |value| format.decode(value).map(&wrap))
+fn reads<P: DeserializeOwned, E>(reading: Reading, wrap: impl Fn(P) -> E + Send + Sync + 'static) -> ReadValue<E> {
+    Box::new(move |value| reading.decode(value).map(&wrap))
 }
 
 impl<E> fmt::Debug for AnyOf<E> {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn each_topics_records_are_read_as_its_own_type() {
         let name = |name: &str| TopicName::parse(name).unwrap();
-        let mut events = AnyOf::new(Format::Json, |order: Order| Movement::Ordered(order.units));
+        let mut events = AnyOf::new(Reading::default(), |order: Order| Movement::Ordered(order.units));
         events.and(name("payments"), |payment: Payment| Movement::Paid(payment.cents));
         let read = |topic: &str, value: &'static [u8]| {
             let (topic, key) = (name(topic), Key::from("ada"));

@@ -8,6 +8,7 @@ use crate::flow::codec::Format;
 use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::KeyType;
 use crate::flow::partitioning::Declared;
+use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::step::LogStep;
 use crate::flow::store::{Store, StoreSpec};
@@ -34,13 +35,15 @@ pub struct TableTopic<V> {
     pub(crate) store: Store<V>,
     pub(crate) declared: Option<Declared>,
     pub(crate) format: Format,
+    pub(crate) on_unreadable: OnUnreadable,
 }
 
 impl<V> TableTopic<V> {
     /// The table that `topic` holds.
     #[must_use]
     pub fn new(topic: &str) -> Self {
-        Self { topic: topic.into(), store: Store::new(topic), declared: None, format: Format::Json }
+        let (format, on_unreadable) = (Format::Json, OnUnreadable::DeadLetter);
+        Self { topic: topic.into(), store: Store::new(topic), declared: None, format, on_unreadable }
     }
 
     /// Keeps its values in `store`: another name, versions, a time to live. Only the table topic should write there.
@@ -63,6 +66,14 @@ impl<V> TableTopic<V> {
     #[must_use]
     pub const fn format(mut self, format: Format) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Says what comes of a record of the topic that cannot be read: a dead letter, where nothing is said. Its key keeps the
+    /// value that it had.
+    #[must_use]
+    pub const fn on_unreadable(mut self, policy: OnUnreadable) -> Self {
+        self.on_unreadable = policy;
         self
     }
 }
@@ -90,6 +101,8 @@ pub struct JoinedTable {
     pub declared: Option<Declared>,
     /// The format of the topic's values.
     pub format: Format,
+    /// What comes of a record of the topic that cannot be read.
+    pub on_unreadable: OnUnreadable,
 }
 
 // === The keeping of a table ===

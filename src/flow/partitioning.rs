@@ -117,9 +117,9 @@ impl Declared {
     /// The partition in which a record with this key belongs.
     ///
     /// # Errors
-    /// A dead letter where it has no key, or where a hash of the user's own panics.
+    /// [`Reject::Unreadable`] where it has no key; a dead letter where a hash of the user's own panics.
     pub(crate) fn place(&self, key: Option<&[u8]>) -> Result<i32, Reject> {
-        let key = key.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
+        let key = key.ok_or_else(|| Reject::unreadable("null-key", "the record has no key"))?;
         self.hash.place(key, self.count)
     }
 

@@ -6,6 +6,7 @@ use crate::flow::effect::{Applied, Emission, Reject, Stepped};
 use crate::flow::events::ReadEvent;
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
+use crate::flow::reading::Reading;
 use crate::flow::record::Record;
 use crate::flow::route::{Item, Measure, Route};
 use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
@@ -66,8 +67,7 @@ pub(crate) struct Chain<A: Algorithm> {
 /// [`RowStep`]: a table's row is read and written back.
 pub(crate) struct Update<A: Algorithm> {
     pub(crate) chain: Chain<A>,
-    /// The format of the records' values.
-    pub(crate) format: Format,
+    pub(crate) reading: Reading,
     pub(crate) table: TableSpec,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Process<A: Algorithm<Row = ()>, S> {
 /// [`LogStep`]: sends each record on under the keys that are made of its event: none, one or several.
 pub(crate) struct ChangeKey<E, F> {
     pub(crate) keys: F,
-    pub(crate) format: Format,
+    pub(crate) reading: Reading,
     pub(crate) event: PhantomData<fn() -> E>,
 }
 
@@ -101,7 +101,7 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     }
 
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
-        let event = self.format.decode::<A::Event>(value)?;
+        let event = self.reading.decode::<A::Event>(value)?;
         let mut state: A::Row = from_values(row).map_err(|error| unfit(&error))?;
         let columns = &self.table.columns;
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
@@ -165,7 +165,7 @@ where
     }
 
     fn apply(&self, record: &Record<'_>, _: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let event = self.format.decode::<E>(record.value)?;
+        let event = self.reading.decode::<E>(record.value)?;
         let sent_on = (self.keys)(&event).into_iter().map(|key| Some(key.to_string().into_bytes())).collect();
         Ok(Stepped { sent_on, ..Stepped::default() })
     }

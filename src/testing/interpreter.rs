@@ -12,6 +12,7 @@ use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::NoticeId;
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::OnViolation;
+use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Header, Offset, Partition, Record, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
@@ -81,6 +82,7 @@ pub(super) struct Stores {
 pub(super) type Refuses<'a> = &'a dyn Fn(&str, &mut BTreeMap<String, Value>) -> bool;
 
 /// Everything that the records so far have led to.
+#[derive(Clone)]
 pub(super) struct Interpreter<'a> {
     pub(super) topology: &'a Topology,
     pub(super) settings: &'a EngineSettings,
@@ -150,6 +152,10 @@ impl Interpreter<'_> {
             Ok(Outcome::SentOn(copies)) => self.send_on(place, &record, copies),
             Ok(Outcome::Halt) => self.halts.push((source.clone(), record.offset)),
             Err(Reject::Skip { .. }) => {}
+            Err(Reject::Unreadable { .. }) if place.sub.on_unreadable(&source.topic) == OnUnreadable::Skip => {}
+            Err(Reject::Unreadable { .. }) if place.sub.on_unreadable(&source.topic) == OnUnreadable::Halt => {
+                self.halts.push((source.clone(), record.offset));
+            }
             // The driver's algorithms ask as often as they were going to; a record that still asks does so for ever.
             Err(reject) => self.dead_letter(place, &record, &reject),
         }
@@ -157,8 +163,9 @@ impl Interpreter<'_> {
 
     /// Whether the partition must stand still in front of the record.
     pub(super) fn halts_at(&self, source: &TopicPartition, input: &Message) -> bool {
-        let found = place_of(self.topology, source);
-        matches!(found.map(|place| self.check(place, &input.as_record())), Some(Ok(Some(Outcome::Halt))))
+        let mut copy = self.clone();
+        copy.take(source, input);
+        copy.halts.len() > self.halts.len()
     }
 
     /// Runs [`Interpreter::check`] and moves the clock. A task has a clock from the first record that it decides. Each
@@ -188,7 +195,7 @@ impl Interpreter<'_> {
         }
         let declared = place.sub.declarations().find(|(topic, _)| **topic == place.source.topic);
         let Some((_, declared)) = declared else { return Ok(None) };
-        let key = record.key.ok_or_else(|| Reject::dead_letter("null-key", ""))?;
+        let key = record.key.ok_or_else(|| Reject::unreadable("null-key", ""))?;
         let hash = || declared.hash().partition(key, declared.count());
         let expected = catch_unwind(AssertUnwindSafe(hash)).map_err(|_| Reject::dead_letter("panic", ""))?;
         if expected == place.source.partition.0 || declared.policy() == OnViolation::Warn {

@@ -4,8 +4,8 @@
 //! letters.
 
 use crate::pipeline::{
-    Does, Event, Join, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw, SubDraw,
-    TABLES, Tables, Values, WindowDraw,
+    Does, Event, Join, Nothing, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw,
+    SubDraw, TABLES, Tables, Unread, Values, WindowDraw,
 };
 use crate::scenario::{DOC, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,7 +196,7 @@ impl Look<'_> {
                     continue; // its notices tell of windows
                 }
                 let mut say = |what: String| self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
-                let Some(event) = record.value.as_deref().and_then(event_of) else {
+                let Some(event) = event_in(sub, record) else {
                     if !came.notices.is_empty() {
                         say("is no event, and was announced".into());
                     }
@@ -358,6 +358,7 @@ impl Look<'_> {
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
                     let is_late = *is_late;
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
+                    let is_dead_letter = is_dead_letter || is_skipped(&self.scenario.pipeline, sub, &role, record);
                     let said = match role {
                         Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
@@ -397,7 +398,7 @@ impl Look<'_> {
         is_out: bool,
     ) -> Result<(), String> {
         let key = record.key.clone().unwrap_or_default();
-        let event = record.value.as_deref().and_then(event_of);
+        let event = event_in(sub, record);
         let partner = partner(sub, self.tasks.entry(task).or_default(), &key);
         let is_known = !matches!(partner, Partner::Unknown) || sub.join == Join::Left;
         let has_row = match sub.step {
@@ -984,6 +985,24 @@ fn wrong_code(sub: &SubDraw, record: &Message, code: Option<&str>) -> Option<Str
         (Some(_), Values::Bytes) => "bad-bytes",
     };
     (code != due).then(|| format!("its dead letter says {code}, not {due}"))
+}
+
+/// The event of a stream's record.
+fn event_in(sub: &SubDraw, record: &Message) -> Option<Event> {
+    match &record.value {
+        None => (sub.tombstones == Nothing::Event).then(Event::of_tombstone),
+        Some(value) => event_of(value),
+    }
+}
+
+/// Whether a record passes by without a trace: a tombstone, or a record that cannot be read, as its source says.
+fn is_skipped(pipeline: &PipelineDraw, sub: &SubDraw, role: &Role, record: &Message) -> bool {
+    let is_wrong_key = pipeline.read_keys(sub).is_some_and(|kind| kind.parse(record.key.as_deref()).is_err());
+    let (is_tombstone, is_unread) = match role {
+        Role::Stream => (record.value.is_none() && sub.tombstones == Nothing::Skip, event_in(sub, record).is_none()),
+        Role::Table(_) => (false, record.value.as_deref().is_some_and(|value| user_in(value).is_none())),
+    };
+    is_tombstone || sub.unread == Unread::Skip && (is_wrong_key || is_unread)
 }
 
 /// A value as an event; the trap of one that panics while it is read is not sprung here.

@@ -4,8 +4,8 @@
 //! counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
 use crate::pipeline::{
-    BOOM, Does, Event, Hash, Join, Place, Policy, Routed, Spans, Spelling, StepDraw, SubDraw, Tables, Values,
-    WindowDraw,
+    BOOM, Does, Event, Hash, Join, Nothing, Place, Policy, Routed, Spans, Spelling, StepDraw, SubDraw, Tables, Unread,
+    Values, WindowDraw,
 };
 use crate::scenario::Scenario;
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 83] = [
+pub const FEATURES: [Feature; 87] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -128,6 +128,10 @@ pub const FEATURES: [Feature; 83] = [
     ("merge", |s| any(s, |sub| sub.companion == Some(false) && sub.merges.is_some())),
     ("merge under other keys", |s| any(s, SubDraw::merges_rekeyed)),
     ("branches without the rest", |s| any(s, |sub| sub.routed == Some(Routed::BranchOnly))),
+    ("unreadable records skipped", |s| any(s, |sub| sub.unread == Unread::Skip)),
+    ("unreadable records halt", |s| any(s, |sub| sub.unread == Unread::Halt)),
+    ("tombstones skipped", |s| any(s, |sub| sub.tombstones == Nothing::Skip)),
+    ("tombstones are events", |s| any(s, |sub| sub.tombstones == Nothing::Event)),
 ];
 
 pub const OUTCOMES: [&str; 46] = [

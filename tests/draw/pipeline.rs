@@ -12,8 +12,8 @@ use tidegate::flow::row::Value;
 use tidegate::flow::topology::Source;
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
-    self, Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnViolation, Reject, Store, Table, TableTopic,
-    Topology,
+    self, Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store, Table,
+    TableTopic, Tombstones, Topology,
 };
 
 /// The place where a record makes the user's code panic.
@@ -139,6 +139,11 @@ impl Event {
     pub fn new(n: u64, does: Does) -> Self {
         Self { n, does, trap: DecodeTrap(does == Does::Panic(Place::Decode)), ..Self::default() }
     }
+
+    /// The event that a tombstone is, where it is one.
+    pub fn of_tombstone() -> Self {
+        Self { amount: 0.5, notices: 1, ..Self::new(999_983, Does::Change) }
+    }
 }
 
 impl Serialize for Event {
@@ -165,6 +170,11 @@ impl<'de> Visitor<'de> for ReadEvent {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Event, A::Error> {
         Event::deserialize(MapAccessDeserializer::new(map))
+    }
+
+    /// A tombstone, where it is an event.
+    fn visit_unit<E: Error>(self) -> Result<Event, E> {
+        Ok(Event::of_tombstone())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Event, E> {
@@ -788,6 +798,12 @@ pub struct SubDraw {
     /// Its companion by `with` is one by `merge`, where the flag is set under the keys of its records.
     #[serde(default)]
     pub merges: Option<bool>,
+    /// What comes of records that cannot be read, its tables' too.
+    #[serde(default)]
+    pub unread: Unread,
+    /// What a record of a stream without a value is.
+    #[serde(default)]
+    pub tombstones: Nothing,
 }
 
 /// How the notices of a step come into its three topics.
@@ -797,6 +813,44 @@ pub enum Routed {
     Branch,
     /// Those for the third topic are dropped.
     BranchOnly,
+}
+
+/// What comes of a record that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum Unread {
+    #[default]
+    Letter,
+    Skip,
+    Halt,
+}
+
+impl Unread {
+    const fn of(self) -> OnUnreadable {
+        match self {
+            Self::Letter => OnUnreadable::DeadLetter,
+            Self::Skip => OnUnreadable::Skip,
+            Self::Halt => OnUnreadable::Halt,
+        }
+    }
+}
+
+/// What a record without a value is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub enum Nothing {
+    #[default]
+    Unreadable,
+    Skip,
+    Event,
+}
+
+impl Nothing {
+    const fn of(self) -> Tombstones {
+        match self {
+            Self::Unreadable => Tombstones::Unreadable,
+            Self::Skip => Tombstones::Skip,
+            Self::Event => Tombstones::Event,
+        }
+    }
 }
 
 /// The format of a source's values.
@@ -1112,6 +1166,7 @@ impl PipelineDraw {
         let seen = sub.has_store.then_some(own);
         let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
         let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone() };
+        source = source.tombstones(sub.tombstones.of()).on_unreadable(sub.unread.of());
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
                 assert!(event.does != Does::Panic(Place::Key), "the keys were told to panic");
@@ -1143,7 +1198,7 @@ impl PipelineDraw {
         }
         let users = || {
             let topic = sub.table_topic();
-            let table = TableTopic::<User>::new(&topic);
+            let table = TableTopic::<User>::new(&topic).on_unreadable(sub.unread.of());
             let table = match sub.table_ttl_ms {
                 Some(ms) => {
                     table.kept_in(Store::new(&format!("kept-{number}")).time_to_live(Duration::from_millis(ms)))
@@ -1155,7 +1210,7 @@ impl PipelineDraw {
                 None => table,
             }
         };
-        let teams = || TableTopic::<User>::new(&sub.second_table_topic());
+        let teams = || TableTopic::<User>::new(&sub.second_table_topic()).on_unreadable(sub.unread.of());
         let store = || {
             let store = Store::new(&format!("sums-{number}"));
             match ttl {

@@ -2,8 +2,8 @@
 
 use crate::literal;
 use crate::pipeline::{
-    Account, Asked, BOOM, Does, Event, Hash, Join, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed, Spans,
-    Spelling, StepDraw, SubDraw, TABLES, Tables, User, Values, WindowDraw,
+    Account, Asked, BOOM, Does, Event, Hash, Join, Nothing, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed,
+    Spans, Spelling, StepDraw, SubDraw, TABLES, Tables, Unread, User, Values, WindowDraw,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -321,6 +321,20 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
         let may_rekey = spelling.is_text() || (sub.step == StepDraw::Process && sub.join == Join::No);
         sub.merges = aside.happens(50).then(|| may_rekey && aside.happens(50));
     }
+    for sub in &mut subs {
+        sub.unread = match aside.below(12) {
+            0 => Unread::Halt,
+            1..4 => Unread::Skip,
+            _ => Unread::Letter,
+        };
+        sub.tombstones = *aside.choose(&[
+            Nothing::Unreadable,
+            Nothing::Unreadable,
+            Nothing::Unreadable,
+            Nothing::Skip,
+            Nothing::Event,
+        ]);
+    }
     // A declaration of keys of which the id is a part is refused, where the step reads them.
     for sub in subs.iter_mut().filter(|sub| spelling.is_field() && (sub.step != StepDraw::Process || sub.is_joined())) {
         (sub.declared, sub.table_declared, sub.hash) = (None, None, Hash::Murmur2);
@@ -394,6 +408,8 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         routed: None,
         is_chain: false,
         merges: None,
+        unread: Unread::Letter,
+        tombstones: Nothing::Unreadable,
         companion,
         lead,
     }

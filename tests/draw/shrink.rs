@@ -1,6 +1,6 @@
 //! Makes a failing scenario smaller: fewer acts, fewer steps, plainer settings, as long as the same kind of finding stays.
 
-use crate::pipeline::{Hash, SubDraw, Tables, Values};
+use crate::pipeline::{Hash, Nothing, SubDraw, Tables, Unread, Values};
 use crate::scenario::Scenario;
 use tidegate::testing::Act;
 
@@ -94,6 +94,8 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
             let is_only = scenario.pipeline.subs.iter().filter(|sub| sub.lead == *lead).count() == 1;
             scenario.pipeline.subs[number].is_chain &= !is_only;
         });
+        add(&|scenario| scenario.pipeline.subs[number].unread = Unread::Letter);
+        add(&|scenario| scenario.pipeline.subs[number].tombstones = Nothing::Unreadable);
     }
     add(&|scenario| scenario.pipeline.partitions = 1);
     add(&|scenario| scenario.pipeline.tables = Tables::Check);

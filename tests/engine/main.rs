@@ -29,6 +29,7 @@ mod tables;
 mod times;
 mod traces;
 mod trouble;
+mod unreadable;
 mod usage;
 mod values;
 mod windows;

@@ -29,6 +29,7 @@ pub(super) struct Watch {
     next: Duration,
     standing: Option<Standing>,
     letters: BTreeMap<(TopicName, String), Telling>,
+    unreadable: BTreeMap<(TopicName, String), Telling>,
     standstill: Standstill,
     rejected: Rejected,
     /// When the instance was last a member of the group.
@@ -51,6 +52,7 @@ impl Watch {
             next: Duration::ZERO,
             standing: None,
             letters: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             standstill: Standstill::default(),
             rejected: Rejected::default(),
             member_at: None,
@@ -67,6 +69,7 @@ impl Watch {
         let tasks = self.status.tasks();
         self.tell_standing(&tasks);
         self.tell_letters(|telling, count| telling.due(count, now));
+        self.tell_unreadable(|telling, count| telling.due(count, now));
         self.find_obstacles(&tasks, now);
         self.tell_obstacles(now);
     }
@@ -74,6 +77,7 @@ impl Watch {
     /// Writes what has not been told yet: the process ends.
     pub(super) fn end(&mut self) {
         self.tell_letters(Telling::rest);
+        self.tell_unreadable(Telling::rest);
     }
 
     /// Finds the obstacles that only time shows.
@@ -140,6 +144,18 @@ impl Watch {
             tracing::warn!(
                 source = %topic, code, new, count, latest = %source, offset = offset.0, cause = message,
                 "records became dead letters, in {topic}-dlt; the stream goes on"
+            );
+        }
+    }
+
+    fn tell_unreadable(&mut self, mut due: impl FnMut(&mut Telling, u64) -> Option<u64>) {
+        for ((topic, code), of) in self.status.unreadable.by_code() {
+            let telling = self.unreadable.entry((topic.clone(), code.clone())).or_default();
+            let Some(new) = due(telling, of.count) else { continue };
+            let LettersOfCode { count, source, offset, message } = of;
+            tracing::warn!(
+                source = %topic, code, new, count, latest = %source, offset = offset.0, cause = message,
+                "records that cannot be read were skipped, as their source declares; the stream goes on"
             );
         }
     }

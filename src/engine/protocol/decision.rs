@@ -118,6 +118,8 @@ pub enum HaltReason {
     PartitionCountChanged,
     /// A record lies in another partition than the source's declaration says.
     WronglyKeyed,
+    /// A record cannot be read, and its source says that such a record halts its partition.
+    Unreadable,
     /// Changelog records that the store needs are gone.
     ChangelogTruncated,
     /// The store was made from another changelog.
@@ -134,7 +136,7 @@ pub enum HaltReason {
 
 impl HaltReason {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::DatabaseLost,
         Self::DatabaseWentBack,
         Self::GroupWentBack,
@@ -149,6 +151,7 @@ impl HaltReason {
         Self::OffsetsLost,
         Self::PartitionCountChanged,
         Self::WronglyKeyed,
+        Self::Unreadable,
         Self::ChangelogTruncated,
         Self::ChangelogRecreated,
         Self::StoreAdded,
@@ -175,6 +178,7 @@ impl HaltReason {
             Self::OffsetsLost => "offsets-lost",
             Self::PartitionCountChanged => "partition-count-changed",
             Self::WronglyKeyed => "wrongly-keyed",
+            Self::Unreadable => "unreadable",
             Self::ChangelogTruncated => "changelog-truncated",
             Self::ChangelogRecreated => "changelog-recreated",
             Self::StoreAdded => "store-added",
@@ -204,6 +208,7 @@ impl HaltReason {
             }
             Self::PartitionCountChanged => "partitions were added: records of a key now go elsewhere than its state",
             Self::WronglyKeyed => "a producer uses another partitioner or another key than the source declares",
+            Self::Unreadable => "a producer writes keys or values of another type than the pipeline reads",
             Self::ChangelogTruncated => "records were deleted from the changelog, or its cleanup.policy is not compact",
             Self::ChangelogRecreated => "the changelog was deleted and created again",
             Self::StoreAdded => "a store was added to, or renamed in, a pipeline with a past",
@@ -231,6 +236,7 @@ impl fmt::Display for HaltReason {
             Self::OffsetsLost => "the committed offset is gone, the state made from the inputs is not",
             Self::PartitionCountChanged => "the partition count changed",
             Self::WronglyKeyed => "a record lies in the wrong partition",
+            Self::Unreadable => "a record cannot be read",
             Self::ChangelogTruncated => "changelog records are gone",
             Self::ChangelogRecreated => "the changelog was re-created",
             Self::StoreAdded => "a store lacks the inputs that were read before it existed",

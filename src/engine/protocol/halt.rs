@@ -28,6 +28,7 @@ impl Halt {
         matches!(
             self.reason,
             HaltReason::WronglyKeyed
+                | HaltReason::Unreadable
                 | HaltReason::UnknownStore
                 | HaltReason::SchemaChanged
                 | HaltReason::StoreUnreadable

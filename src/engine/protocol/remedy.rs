@@ -271,6 +271,10 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             hand("mend the producer first, or declare the source with OnViolation::Warn or ::Repartition"),
             place.to("skip", place.at, "", "pass over the record: it has no effect"),
         ],
+        HaltReason::Unreadable => vec![
+            hand("mend the producer first; if the record is right, deploy a release that reads it: the partition goes on by itself"),
+            place.to("skip", place.at, "", "pass over the record: it has no effect"),
+        ],
         HaltReason::ChangelogTruncated => vec![
             hand(
                 "first of all run `topics apply`, which makes cleanup.policy compact again: nothing more is lost then",
@@ -440,6 +444,7 @@ mod tests {
             (HaltReason::InputsTruncated, false, "restore the log"),
             (HaltReason::Unpublishable, false, "give the topic its settings back"),
             (HaltReason::WronglyKeyed, false, "mend the producer first"),
+            (HaltReason::Unreadable, false, "deploy a release that reads it"),
             (HaltReason::SchemaChanged, false, "undo the change of the table"),
         ];
         for (reason, is_stateful, words) in told {

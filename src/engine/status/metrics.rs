@@ -124,6 +124,8 @@ table! {
         "Dead letters committed to the outbox, or to the log by a step without rows.";
     counter Skipped, "skipped", "records", Place::Tile("skipped"),
         "Records skipped.";
+    counter Unreadable, "unreadable", "records", Place::Field,
+        "Records that could not be read and were skipped, as their source declares (`OnUnreadable::Skip`).";
     is Kind::Quantile(0.5), "p50_ms", "ms", Place::Tile("age when told, p50"),
         "Median age of the records published in the last second, from their timestamp to the commit of the Kafka \
          transaction that tells of them; `null` without any.";

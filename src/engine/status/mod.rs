@@ -21,6 +21,8 @@ pub use state::State;
 pub use streams::{Stream, Streams};
 
 pub use crate::engine::protocol::halt::Halt;
+use crate::flow::effect::Reject;
+use crate::flow::record::{Offset, TopicPartition};
 use crate::ports::obstacle::ObstacleKind;
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
@@ -45,6 +47,8 @@ pub struct Status {
     pub shuffles: Shuffles,
     /// Dead letters published, by their cause.
     pub letters: DeadLetters,
+    /// Records that could not be read and were skipped, by their cause.
+    pub unreadable: DeadLetters,
     /// Records of each source, used and rejected.
     pub streams: Streams,
     /// What keeps this instance from its work although nothing is halted.
@@ -96,6 +100,12 @@ impl Status {
     #[must_use]
     pub fn counted(&self) -> Counted {
         self.counters.counted()
+    }
+
+    /// A record that cannot be read is skipped, as its source says.
+    pub(crate) fn skip_unreadable(&self, source: &TopicPartition, offset: Offset, reject: &Reject) {
+        self.add(Counter::Unreadable, 1);
+        self.unreadable.published(source, offset, reject.code(), reject.message());
     }
 
     fn tasks_mut(&self) -> MutexGuard<'_, BTreeMap<TaskId, TaskStatus>> {

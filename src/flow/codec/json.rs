@@ -9,12 +9,12 @@ use std::io;
 /// Decodes a value. `serde_json` refuses nesting beyond 128 levels.
 ///
 /// # Errors
-/// A dead letter: `empty-value` for an empty value, `bad-json` with the parser's line and column otherwise.
+/// [`Reject::Unreadable`]: `empty-value` for an empty value, `bad-json` with the parser's line and column otherwise.
 pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Reject> {
     if value.is_empty() {
-        return Err(Reject::dead_letter("empty-value", "the record's value is empty"));
+        return Err(Reject::unreadable("empty-value", "the record's value is empty"));
     }
-    serde_json::from_slice(value).map_err(|error| Reject::dead_letter("bad-json", error.to_string()))
+    serde_json::from_slice(value).map_err(|error| Reject::unreadable("bad-json", error.to_string()))
 }
 
 /// Appends an encoded value to `out`.

@@ -58,16 +58,16 @@ impl Format {
     /// Decodes an event.
     ///
     /// # Errors
-    /// A dead letter: `empty-value` for a missing value, in JSON for an empty one too; `bad-json`, `bad-text` or `bad-bytes`
+    /// [`Reject::Unreadable`]: `empty-value` for a missing value, in JSON for an empty one too; `bad-json`, `bad-text` or `bad-bytes`
     /// for one that does not fit, with the reason.
     pub fn decode<T: DeserializeOwned>(self, value: Option<&[u8]>) -> Result<T, Reject> {
-        let missing = || Reject::dead_letter("empty-value", "the record has no value (a tombstone)");
+        let missing = || Reject::unreadable("empty-value", "the record has no value (a tombstone)");
         let value = value.ok_or_else(missing)?;
         match self {
             Self::Json => json::decode(value),
-            Self::Text => plain::decode_text(value).map_err(|error| Reject::dead_letter("bad-text", error.to_string())),
+            Self::Text => plain::decode_text(value).map_err(|error| Reject::unreadable("bad-text", error.to_string())),
             Self::Bytes => {
-                plain::decode_bytes(value).map_err(|error| Reject::dead_letter("bad-bytes", error.to_string()))
+                plain::decode_bytes(value).map_err(|error| Reject::unreadable("bad-bytes", error.to_string()))
             }
         }
     }
@@ -111,10 +111,10 @@ impl fmt::Display for Format {
     }
 }
 
-/// The sentence for people where [`Format::unfit`] finds something.
-pub(crate) fn refusal(what: &str, format: Format, unfit: &str) -> String {
+/// The sentence for people where [`Format::unfit`] finds something, without the name of the topic.
+pub(crate) fn why_unfit(format: Format, unfit: &str) -> String {
     format!(
-        "{what}: its values are {format}, which its type cannot be read from ({unfit}); text is a String, bytes are a Vec<u8>"
+        "its values are {format}, which its type cannot be read from ({unfit}); text is a String, bytes are a Vec<u8>"
     )
 }
 

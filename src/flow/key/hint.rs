@@ -1,7 +1,7 @@
 //! Names the key type that a key looks like, for a record whose declared one does not fit.
 
 use crate::flow::key::json::{only_field, text};
-use crate::flow::key::{is_canonical_integer, is_canonical_uuid};
+use crate::flow::key::spelling::{is_canonical_integer, is_canonical_uuid};
 use uuid::Uuid;
 
 /// The likeliest writer of a key, what it says, and the key type that reads it: "Java's LongSerializer, 1042: declare

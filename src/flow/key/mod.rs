@@ -3,11 +3,13 @@
 mod hash;
 mod hint;
 mod json;
+mod spelling;
 
 pub use hash::{crc32_partition_for, murmur2, partition_for};
 
 use crate::flow::column::ColumnType;
 use crate::flow::effect::Reject;
+use crate::flow::key::spelling::{is_canonical_integer, is_canonical_uuid};
 use std::borrow::Cow;
 use std::fmt;
 use uuid::Uuid;
@@ -149,12 +151,12 @@ impl KeyType {
     /// Reads the id from a record's key.
     ///
     /// # Errors
-    /// A dead letter with the code `null-key` or `bad-key`.
+    /// [`Reject::Unreadable`] with the code `null-key` or `bad-key`.
     pub fn parse(self, bytes: Option<&[u8]>) -> Result<Key, Reject> {
-        let bytes = bytes.ok_or_else(|| Reject::dead_letter("null-key", "the record has no key"))?;
+        let bytes = bytes.ok_or_else(|| Reject::unreadable("null-key", "the record has no key"))?;
         // One id, one spelling: the partition is that of the bytes, so two spellings would be handled side by side.
         let otherwise =
-            |id: &Key| Reject::dead_letter("bad-key", format!("the key spells an id otherwise: write it as {id}"));
+            |id: &Key| Reject::unreadable("bad-key", format!("the key spells an id otherwise: write it as {id}"));
         let checked = |id: Key, is_canonical: bool| if is_canonical { Ok(id) } else { Err(otherwise(&id)) };
         let number = |text: &str| Some((Key::I64(text.parse().ok()?), is_canonical_integer(text)));
         let uuid = |text: &str| Uuid::try_parse(text).ok().map(|id| (Key::Uuid(id), is_canonical_uuid(text, id)));
@@ -240,30 +242,16 @@ impl KeyType {
     }
 }
 
-/// The dead letter of a key that its type does not read, with the type that it looks like.
+/// The rejection of a key that its type does not read, with the type that it looks like.
 fn bad(bytes: &[u8], wanted: &str) -> Reject {
     let length = bytes.len();
     let hint = hint::looks_like(bytes).map(|looks| format!("; it looks like {looks}")).unwrap_or_default();
-    Reject::dead_letter("bad-key", format!("the key of {length} bytes is not {wanted}{hint}"))
+    Reject::unreadable("bad-key", format!("the key of {length} bytes is not {wanted}{hint}"))
 }
 
 /// An object of one field as Debezium writes it, without spaces.
 fn object(name: &str, value: serde_json::Value) -> Vec<u8> {
     serde_json::Value::Object([(name.to_owned(), value)].into_iter().collect()).to_string().into_bytes()
-}
-
-/// Whether the text of a UUID is the one that we would write.
-fn is_canonical_uuid(text: &str, id: Uuid) -> bool {
-    *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text
-}
-
-/// Whether the decimal text of a number is the one that we would write: without a plus, without zeros in front.
-fn is_canonical_integer(text: &str) -> bool {
-    match text.strip_prefix('-').unwrap_or(text).as_bytes() {
-        [b'0'] => text == "0",
-        [b'1'..=b'9', ..] => true,
-        _ => false,
-    }
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! One source that feeds several chains, and several sources that feed one step.
 
-use crate::flow::codec::Format;
 use crate::flow::events::Plain;
+use crate::flow::reading::Reading;
 use crate::flow::step::CopyOn;
 use crate::flow::topology::group::{Group, Outlet};
 use crate::flow::topology::{Source, StepKind, Topology};
@@ -33,12 +33,12 @@ impl<'t> Source<'t> {
     /// assert_eq!(topology.validate(), Ok(()));
     /// ```
     pub fn chain(self, name: &str, steps: impl FnOnce(Source<'_>)) -> Chains<'t> {
-        let (number, format) = (self.group.topology.sub_topologies.len(), self.group.format);
-        let outlet = Outlet { format, ..Outlet::default() };
+        let (number, reading) = (self.group.topology.sub_topologies.len(), self.group.reading);
+        let outlet = Outlet { format: reading.format, ..Outlet::default() };
         let topology = self.group.finish(StepKind::Log(Arc::new(CopyOn)), outlet, Vec::new());
         // A source with an illegal name, which is reported, has no step.
         let number = Some(number).filter(|number| *number < topology.sub_topologies.len());
-        Chains { topology, number, format }.chain(name, steps)
+        Chains { topology, number, reading }.chain(name, steps)
     }
 
     /// Adds another topic to those that the step reads, as [`Source::with`] does; `prepare` may send its records on under
@@ -66,17 +66,19 @@ impl<'t> Source<'t> {
     /// assert_eq!(topology.validate(), Ok(()));
     /// ```
     pub fn merge(mut self, topic: &str, prepare: impl for<'a> FnOnce(Source<'a>) -> Source<'a>) -> Self {
-        let format = self.group.format;
-        let Group { topics, declared, format: its_format, topology, .. } =
-            prepare(self.group.topology.source(topic).format(format)).group;
+        let reading = self.group.reading;
+        let mut source = self.group.topology.source(topic);
+        (source.group.reading, source.events.reading) = (reading, reading);
+        let Group { topics, declared, reading: its_reading, topology, .. } = prepare(source).group;
         if declared.is_some() {
             topology.errors.push(format!(
                 "topic {topic}: declared() in merge() would be held against none of its records; declare the source that it is merged into"
             ));
         }
-        if its_format != format {
+        if its_reading != reading {
             topology.errors.push(format!(
-                "topic {topic}: is merged as {its_format} into a source of {format}; say format() of the source, in front of merge()"
+                "topic {topic}: is read otherwise than the source that it is merged into; say format(), tombstones() and on_unreadable() of \
+                 the source, in front of merge()"
             ));
         }
         self.group.topics.extend(topics);
@@ -89,14 +91,14 @@ pub struct Chains<'t> {
     topology: &'t mut Topology,
     /// The sub-topology that copies the records.
     number: Option<usize>,
-    format: Format,
+    reading: Reading,
 }
 
 impl Chains<'_> {
     /// Adds a chain, as [`Source::chain`] does.
     #[expect(clippy::return_self_not_must_use, reason = "the last chain is no beginning")]
     pub fn chain(self, name: &str, steps: impl FnOnce(Source<'_>)) -> Self {
-        let Self { topology, number, format } = self;
+        let Self { topology, number, reading } = self;
         let topic = topology.internal(name, "repartition");
         if topic.is_none() {
             topology.errors.push(format!("chain {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
@@ -105,7 +107,7 @@ impl Chains<'_> {
             sub.destinations.push(topic.clone());
             sub.chains.push(name.into());
         }
-        steps(Source { group: Group::new(&mut *topology, topic, format), events: Plain { format } });
-        Self { topology, number, format }
+        steps(Source { group: Group::new(&mut *topology, topic, reading), events: Plain { reading } });
+        Self { topology, number, reading }
     }
 }

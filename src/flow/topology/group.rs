@@ -1,8 +1,9 @@
 //! A co-partition group under construction.
 
-use crate::flow::codec::{Format, refusal};
+use crate::flow::codec::{Format, why_unfit};
 use crate::flow::join::{JoinedTable, Keep, Kept, TableTopic};
 use crate::flow::partitioning::Declared;
+use crate::flow::reading::Reading;
 use crate::flow::record::TopicName;
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::topology::{Formats, StepKind, SubTopology, Topology};
@@ -27,23 +28,24 @@ pub(super) struct Group<'t> {
     pub(super) topics: Vec<Option<TopicName>>,
     pub(super) tables: Vec<(JoinedTable, Arc<dyn Keep>)>,
     pub(super) declared: Option<Declared>,
-    /// The format of the streams' values.
-    pub(super) format: Format,
+    /// How the streams' records are read.
+    pub(super) reading: Reading,
 }
 
 impl<'t> Group<'t> {
-    pub(super) fn new(topology: &'t mut Topology, lead: Option<TopicName>, format: Format) -> Self {
-        Self { topology, topics: vec![lead], tables: Vec::new(), declared: None, format }
+    pub(super) fn new(topology: &'t mut Topology, lead: Option<TopicName>, reading: Reading) -> Self {
+        Self { topology, topics: vec![lead], tables: Vec::new(), declared: None, reading }
     }
 
     pub(super) fn join<V: Serialize + DeserializeOwned + 'static>(&mut self, table: TableTopic<V>) -> Store<V> {
-        let TableTopic { topic, store, declared, format } = table;
+        let TableTopic { topic, store, declared, format, on_unreadable } = table;
         self.topology.check_map_keys::<V>(&format!("table {topic}"));
-        let unfit = format.unfit::<V>().map(|unfit| refusal(&format!("table {topic}"), format, &unfit));
+        let unfit = format.unfit::<V>().map(|unfit| format!("table {topic}: {}", why_unfit(format, &unfit)));
         self.topology.errors.extend(unfit);
         let topic = self.topology.parse(&topic);
         if let Some(topic) = &topic {
-            let joined = JoinedTable { topic: topic.clone(), store: Arc::clone(&store.spec().name), declared, format };
+            let name = Arc::clone(&store.spec().name);
+            let joined = JoinedTable { topic: topic.clone(), store: name, declared, format, on_unreadable };
             self.tables.push((joined, Arc::new(Kept { store: store.clone(), format })));
         }
         self.topics.push(topic);
@@ -53,20 +55,21 @@ impl<'t> Group<'t> {
     /// Notes that the type of the streams' events is of another shape than their format, where it is.
     pub(super) fn note_unfit(&mut self, unfit: Option<String>) {
         let lead = self.topics.iter().flatten().next().map_or("", TopicName::as_str);
-        let unfit = unfit.map(|unfit| refusal(&format!("source {lead}"), self.format, &unfit));
+        let unfit = unfit.map(|unfit| format!("source {lead}: {unfit}"));
         self.topology.errors.extend(unfit);
     }
 
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
-        let Self { topology, topics, tables, declared, format } = self;
+        let Self { topology, topics, tables, declared, reading } = self;
         let Outlet { destinations, format: written, has_own_keys, rekeys } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
         let Some(lead) = topics.next() else { return topology };
         let companions = topics.collect();
-        let formats = Formats { read: format, written };
+        let formats = Formats { read: reading.format, written };
+        let on_unreadable = reading.on_unreadable;
         let mut sub = SubTopology {
             lead,
             companions,
@@ -77,6 +80,7 @@ impl<'t> Group<'t> {
             tables,
             declared,
             has_own_keys,
+            on_unreadable,
             rekeys,
             chains: Vec::new(),
         };

@@ -24,6 +24,7 @@ use crate::flow::join::JoinedTable;
 use crate::flow::key::KeyType;
 use crate::flow::map_keys::{refusal, unspellable_keys};
 use crate::flow::partitioning::{Declared, KeyHash};
+use crate::flow::reading::OnUnreadable;
 use crate::flow::record::TopicName;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::StoreSpec;
@@ -107,6 +108,8 @@ pub struct SubTopology {
     pub declared: Option<Declared>,
     /// Whether its notices may have keys of their own, so that those of its records say nothing of its destinations'.
     pub has_own_keys: bool,
+    /// What comes of a record of its streams that cannot be read. Tables say so themselves.
+    pub on_unreadable: OnUnreadable,
     /// The step's name where it changes the key: its only destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics
@@ -161,6 +164,12 @@ impl SubTopology {
         static MURMUR2: KeyHash = KeyHash::Murmur2;
         let is_keyed = matches!(&self.step, StepKind::Log(step) if step.key_type().is_some());
         is_keyed.then(|| self.declared.as_ref().map_or(&MURMUR2, Declared::hash))
+    }
+
+    /// What comes of a record of one of its topics that cannot be read.
+    #[must_use]
+    pub fn on_unreadable(&self, topic: &TopicName) -> OnUnreadable {
+        self.tables.iter().find(|table| table.topic == *topic).map_or(self.on_unreadable, |table| table.on_unreadable)
     }
 
     /// The topics in which its records themselves go on: under other keys, or as they are.

@@ -5,6 +5,7 @@ use crate::flow::codec::Format;
 use crate::flow::events::{AnyOf, Joined, LeftJoined, Plain, ReadEvent};
 use crate::flow::join::TableTopic;
 use crate::flow::partitioning::Declared;
+use crate::flow::reading::{OnUnreadable, Tombstones};
 use crate::flow::row::columns_of;
 use crate::flow::step::{Aggregate, ChangeKey, Process, Update};
 use crate::flow::store::Store;
@@ -22,7 +23,7 @@ impl Topology {
     pub fn source(&mut self, topic: &str) -> Source<'_> {
         let lead = self.parse(topic);
         let events = Plain::default();
-        Source { group: Group::new(self, lead, events.format), events }
+        Source { group: Group::new(self, lead, events.reading), events }
     }
 }
 
@@ -69,8 +70,41 @@ impl<'t> Source<'t> {
     /// Sets the format of the values of all topics of the source: JSON where nothing is said. A table that the source is
     /// joined with has its [own](TableTopic::format).
     pub const fn format(mut self, format: Format) -> Self {
-        self.events.format = format;
-        self.group.format = format;
+        self.events.reading.format = format;
+        self.group.reading.format = format;
+        self
+    }
+
+    /// Says what a record without a value is, in all topics of the source but tables: unreadable, where nothing is said.
+    ///
+    /// ```
+    /// # use tidegate::flow::{Algorithm, Context, Reject, Tombstones, Topology};
+    /// # struct Names;
+    /// impl Algorithm for Names {
+    ///     type Event = Option<String>; // `None` is a tombstone
+    /// #   type Row = i64; type Notices = Option<i64>;
+    /// #   fn apply(&self, name: Option<String>, n: &mut i64, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+    /// #       *n = name.map_or(0, |_| *n + 1);
+    /// #       Ok(None)
+    /// #   }
+    ///     // ...
+    /// }
+    ///
+    /// # let mut topology = Topology::new("names");
+    /// topology.source("names").tombstones(Tombstones::Event).aggregate("kept", Names).done();
+    /// # assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub const fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.events.reading.tombstones = tombstones;
+        self.group.reading.tombstones = tombstones;
+        self
+    }
+
+    /// Says what comes of a record that cannot be read, in all topics of the source but tables: a dead letter, where nothing is
+    /// said. Steps behind a change of keys keep to it.
+    pub const fn on_unreadable(mut self, policy: OnUnreadable) -> Self {
+        self.events.reading.on_unreadable = policy;
+        self.group.reading.on_unreadable = policy;
         self
     }
 
@@ -118,7 +152,7 @@ impl<'t> Source<'t> {
         P: DeserializeOwned,
         E: 'static,
     {
-        Source { events: AnyOf::new(self.group.format, event), group: self.group }
+        Source { events: AnyOf::new(self.group.reading, event), group: self.group }
     }
 
     /// Sends each record on under the key that `key` makes of its event, through the repartition topic
@@ -169,23 +203,23 @@ impl<'t> Source<'t> {
         E: DeserializeOwned + 'static,
         I: IntoIterator<Item: ToString> + 'static,
     {
-        let format = self.group.format;
-        self.group.note_unfit(format.unfit::<E>());
+        let reading = self.group.reading;
+        self.group.note_unfit(reading.unfit::<E>());
         let topology = &mut *self.group.topology;
         let topic = topology.internal(name, "repartition");
         if topic.is_none() {
             topology.errors.push(format!("key_by or keys_by {name:?}: use a name of a-z, A-Z, 0-9, '.', '_' and '-'"));
         }
-        let step = ChangeKey { keys, format, event: PhantomData::<fn() -> E> };
+        let step = ChangeKey { keys, reading, event: PhantomData::<fn() -> E> };
         let step = StepKind::Log(Arc::new(step));
         let outlet = Outlet {
             destinations: topic.iter().cloned().collect(),
-            format,
+            format: reading.format,
             rekeys: Some(name.into()),
             ..Outlet::default()
         };
         let topology = self.group.finish(step, outlet, Vec::new());
-        Self { group: Group::new(topology, topic, format), events: self.events }
+        Self { group: Group::new(topology, topic, reading), events: self.events }
     }
 
     /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
@@ -196,15 +230,15 @@ impl<'t> Source<'t> {
         table: impl Into<Table>,
         algorithm: A,
     ) -> StepBuilder<'t, A> {
-        let (table, format) = (table.into(), self.group.format);
-        self.group.note_unfit(format.unfit::<A::Event>());
+        let (table, reading) = (table.into(), self.group.reading);
+        self.group.note_unfit(reading.unfit::<A::Event>());
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
             topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
             let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
                 topology.errors.push(format!("table {}: {error}", table.name));
                 Vec::new()
             });
-            StepKind::Rows(Arc::new(Update { chain, format, table: TableSpec { table, columns } }))
+            StepKind::Rows(Arc::new(Update { chain, reading, table: TableSpec { table, columns } }))
         });
         StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }

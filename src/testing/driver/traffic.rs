@@ -11,6 +11,7 @@ use crate::ports::rows::RowRead;
 use crate::testing::driver::TestDriver;
 use crate::testing::driver::operation::{Operation, Sent, parse};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl TestDriver {
@@ -174,6 +175,19 @@ impl TestDriver {
     pub fn halts(&mut self) -> Vec<Halt> {
         self.run();
         self.world().instances.iter().flat_map(|instance| instance.status.halts()).collect()
+    }
+
+    /// Records that could not be read and were skipped, by the code of their reject, in the order of the codes.
+    #[must_use]
+    pub fn unreadable(&mut self) -> Vec<(String, u64)> {
+        self.run();
+        let mut counts = BTreeMap::new();
+        for ((_, code), found) in
+            self.world().instances.iter().flat_map(|instance| instance.status.unreadable.by_code())
+        {
+            *counts.entry(code).or_default() += found.count;
+        }
+        counts.into_iter().collect()
     }
 
     /// Number of records decided and committed by all instances, dead ones included.

@@ -46,14 +46,14 @@ impl Observed {
         halt.reason == HaltReason::StoreAdded.label() && subs.into_iter().any(is_due)
     }
 
-    /// Only acts of the schedule may halt a partition: here, records in the wrong partition.
+    /// Only acts of the schedule may halt a partition: here, records in the wrong partition and such as cannot be read.
     pub(super) fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
         let seen = self.inside.iter().flat_map(|inside| &inside.seen).filter(|halt| !self.halts.contains(halt));
         let standing = self.halts.iter().map(|halt| (halt, false));
         for (halt, has_passed) in standing.chain(seen.map(|halt| (halt, true))) {
             let is_due = self.is_struck(interpreter.topology, &halt.source.topic)
                 || self.looks_added(interpreter.topology, halt, has_passed)
-                || halt.reason == HaltReason::WronglyKeyed.label()
+                || [HaltReason::WronglyKeyed, HaltReason::Unreadable].iter().any(|due| halt.reason == due.label())
                     && self.log.get(&halt.source).is_some_and(|inputs| {
                         let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
                         let at = decided.unwrap_or(NextOffset(0));

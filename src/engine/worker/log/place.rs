@@ -16,6 +16,7 @@ use crate::flow::effect::{Reject, Stepped};
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::net::in_net;
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
+use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Partition, Record, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::flow::step::LogStep;
 use crate::flow::store::StateAccess;
@@ -62,6 +63,8 @@ pub(super) struct Place<'a> {
     /// key.
     pub(super) assumed: Option<&'a KeyHash>,
     pub(super) may_retry: bool,
+    /// What comes of a record of the topic that cannot be read.
+    pub(super) on_unreadable: OnUnreadable,
 }
 
 /// The outcome of one record.
@@ -280,6 +283,13 @@ impl Place<'_> {
         match reject {
             Reject::Skip { .. } => counts.skipped += 1,
             Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
+            reject @ Reject::Unreadable { .. } if self.on_unreadable == OnUnreadable::Halt => {
+                return Verdict::Halt(HaltReason::Unreadable, reject.told_of(record.offset));
+            }
+            reject @ Reject::Unreadable { .. } if self.on_unreadable == OnUnreadable::Skip => {
+                self.terms.status.skip_unreadable(self.source, record.offset, &reject);
+                counts.skipped += 1;
+            }
             reject => {
                 let limits = self.terms.message_bytes_max;
                 let Terms { pipeline, now, .. } = self.terms;

@@ -134,6 +134,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         declared: sub_topology.declaration(&input.source.topic),
         assumed: sub_topology.assumed_hash(),
         may_retry: input.attempts < terms.settings.retry_attempts,
+        on_unreadable: sub_topology.on_unreadable(&input.source.topic),
     };
     let count = partition_counts.get(number).copied().unwrap_or(0);
     let mut counts = Counts { records: 1, ..Counts::default() };

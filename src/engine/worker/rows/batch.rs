@@ -24,6 +24,7 @@ use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
+use crate::flow::reading::OnUnreadable;
 use crate::flow::record::Record;
 use crate::ports::rows::{RowRead, RowWrite};
 use std::collections::BTreeMap;
@@ -203,6 +204,15 @@ impl<'a> Batch<'a> {
         entry.decided = match decided {
             Ok(decided) => decided,
             Err(Reject::Skip { code }) => Decided::Skipped(code.into_owned()),
+            Err(reject @ Reject::Unreadable { .. }) => match share.on_unreadable {
+                OnUnreadable::DeadLetter => Decided::Dead(reject),
+                OnUnreadable::Skip => Decided::Unreadable(reject),
+                OnUnreadable::Halt => {
+                    entry.decided = Decided::Waiting;
+                    entry.key = Err(reject);
+                    return Ok(true);
+                }
+            },
             Err(Reject::Retry { code, .. }) if attempts < terms.retry_attempts => {
                 entry.decided = Decided::Waiting;
                 entry.key = Err(Reject::Retry { code, message: String::new() });
@@ -414,6 +424,7 @@ mod tests {
             key_at: None,
             version_at: None,
             declared: None,
+            on_unreadable: OnUnreadable::DeadLetter,
             records,
         }
     }

@@ -1,7 +1,6 @@
 //! A committed batch: D moves, and the relay gets the messages to publish.
 
 use crate::engine::outbound::publication::{Part, Publication, Through};
-use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
 use crate::engine::task::{State, Task};
 use crate::engine::worker::database::Database;
@@ -29,10 +28,13 @@ impl RowsLane {
         desk.wiring.status.add(Counter::DatabaseCommits, 1);
         let mut publication = Publication { rows, outgoing, ..Publication::default() };
         let mut moved = BTreeSet::new();
-        let mut misplaced = Vec::new();
+        let mut halts = Vec::new();
         for advance in advances {
             desk.wiring.status.count(advance.reached.counts);
             desk.wiring.status.streams.decided(&advance.source.topic, advance.reached.counts);
+            for (offset, reject) in &advance.reached.unreadable {
+                desk.wiring.status.skip_unreadable(&advance.source, *offset, reject);
+            }
             desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state() == State::Running;
@@ -68,8 +70,8 @@ impl RowsLane {
                 input.blocked_until = now + pause;
                 tracing::info!(partition = %input.source, offset = to.0, code, attempts = input.attempts, "a record will be offered again");
             }
-            if let Some(sentence) = reached.misplaced {
-                misplaced.push((id, number, sentence, Offset(to.0).next()));
+            if let Some((reason, sentence)) = reached.halt {
+                halts.push((id, number, reason, sentence, Offset(to.0).next()));
             }
             desk.show(id);
         }
@@ -83,8 +85,8 @@ impl RowsLane {
         if !publication.parts.is_empty() {
             desk.wiring.hand_over(publication);
         }
-        for (id, number, sentence, past) in misplaced {
-            if let Some(halt) = desk.halt_at(id, number, HaltReason::WronglyKeyed, sentence, None, Some(past)) {
+        for (id, number, reason, sentence, past) in halts {
+            if let Some(halt) = desk.halt_at(id, number, reason, sentence, None, Some(past)) {
                 desk.halt(id, halt);
             }
         }

@@ -35,5 +35,7 @@ pub(super) enum Decided {
         threshold: Option<f64>,
     },
     Skipped(String),
+    /// It could not be read, and is skipped as its source says.
+    Unreadable(Reject),
     Dead(Reject),
 }

@@ -247,6 +247,7 @@ fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, inpu
         key_at: task.place.key,
         version_at: task.place.version,
         declared: task.sub_topology.declaration(&input.source.topic),
+        on_unreadable: task.sub_topology.on_unreadable(&input.source.topic),
         records: input.records(draw.records).collect(),
     })
 }

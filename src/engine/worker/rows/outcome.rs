@@ -1,12 +1,13 @@
 //! The outcome of a decided batch: the progress of each share, the messages, and the verdicts.
 
 use crate::engine::outbound::message::dead_letter;
+use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Held;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::entry::{Decided, Entry, Place};
 use crate::engine::worker::rows::terms::Terms;
 use crate::flow::effect::Reject;
-use crate::flow::record::Timestamp;
+use crate::flow::record::{Offset, Timestamp};
 use crate::ports::rows::{Counts, OutboxRow, VerdictRow};
 
 /// The progress of one share.
@@ -17,7 +18,9 @@ pub(crate) struct Reached {
     /// The reason why it stopped before its end.
     pub(crate) retry: Option<String>,
     /// The reason why its partition halts in front of the next record.
-    pub(crate) misplaced: Option<String>,
+    pub(crate) halt: Option<(HaltReason, String)>,
+    /// Records that could not be read and are skipped, and why.
+    pub(crate) unreadable: Vec<(Offset, Reject)>,
     pub(crate) counts: Counts,
     pub(crate) held: Held,
 }
@@ -47,8 +50,8 @@ impl Batch<'_> {
             match &entry.decided {
                 Decided::Waiting => {
                     *open = false;
-                    reached.misplaced = share.misplaced(entry);
-                    if reached.misplaced.is_some() {
+                    reached.halt = share.halt(entry);
+                    if reached.halt.is_some() {
                         reached.held.note(entry);
                     } else if let Err(Reject::Retry { code, .. }) = &entry.key {
                         reached.retry = Some(code.clone().into_owned());
@@ -60,6 +63,10 @@ impl Batch<'_> {
                     counts.announced += notice_count;
                 }
                 Decided::Skipped(_) => counts.skipped += 1,
+                Decided::Unreadable(reject) => {
+                    counts.skipped += 1;
+                    reached.unreadable.push((entry.record.offset, reject.clone()));
+                }
                 Decided::Dead(_) => counts.dead_letters += 1,
             }
             counts.records += 1;
@@ -90,7 +97,7 @@ impl Batch<'_> {
                         *now,
                     ));
                 }
-                Decided::Waiting | Decided::Skipped(_) => {}
+                Decided::Waiting | Decided::Skipped(_) | Decided::Unreadable(_) => {}
             }
             timestamps.resize(rows.len(), entry.record.timestamp);
         }
@@ -111,6 +118,7 @@ impl Batch<'_> {
                 }
                 Decided::Applied { magnitude, threshold, .. } => ("unchanged", *magnitude, *threshold, None),
                 Decided::Skipped(code) => ("skipped", None, None, Some(code.clone())),
+                Decided::Unreadable(reject) => ("skipped", None, None, Some(reject.code().to_owned())),
                 Decided::Dead(reject) => ("dead-letter", None, None, Some(reject.code().to_owned())),
             };
             let (source, source_offset) = (share.source.clone(), entry.record.offset);

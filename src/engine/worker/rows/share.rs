@@ -1,8 +1,10 @@
 //! The share of one source partition in a batch.
 
+use crate::engine::protocol::decision::HaltReason;
 use crate::engine::worker::rows::entry::{Entry, Place};
 use crate::flow::effect::Reject;
 use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Record, TopicPartition};
 use crate::flow::step::RowStep;
 use crate::ports::note::InHand;
@@ -34,6 +36,8 @@ pub(super) struct Share<'a> {
     pub(super) version_at: Option<usize>,
     /// The declaration of the partitioning of the source.
     pub(super) declared: Option<&'a Declared>,
+    /// What comes of a record of the source that cannot be read.
+    pub(super) on_unreadable: OnUnreadable,
     pub(super) records: Vec<Record<'a>>,
 }
 
@@ -50,7 +54,18 @@ impl Share<'_> {
         InHand { source: self.number, partition: self.source.partition, offset: record.offset }
     }
 
-    /// The reason why the partition halts in front of this record, if it does.
+    /// The halt of the partition in front of this record, if it is due.
+    pub(super) fn halt(&self, entry: &Entry<'_>) -> Option<(HaltReason, String)> {
+        let unreadable = || match &entry.key {
+            Err(reject @ Reject::Unreadable { .. }) if self.on_unreadable == OnUnreadable::Halt => {
+                Some((HaltReason::Unreadable, reject.told_of(entry.record.offset)))
+            }
+            _ => None,
+        };
+        self.misplaced(entry).map(|sentence| (HaltReason::WronglyKeyed, sentence)).or_else(unreadable)
+    }
+
+    /// The reason why the partition halts over the place of this record, if it does.
     pub(super) fn misplaced(&self, entry: &Entry<'_>) -> Option<String> {
         let (Place::Elsewhere(expected), Some(declared)) = (entry.place, self.declared) else { return None };
         let is_counted_only = declared.policy() == OnViolation::Warn;
