@@ -4,6 +4,7 @@
 //! nothing else. The engine carries the effects out (transactions, retries, fencing).
 
 pub mod algorithm;
+pub mod change;
 pub mod codec;
 pub mod column;
 pub mod effect;
@@ -27,6 +28,7 @@ pub mod topology;
 pub mod window;
 
 pub use algorithm::{Algorithm, Context};
+pub use change::{Change, Column, Operation};
 pub use codec::Format;
 pub use effect::Reject;
 pub use join::TableTopic;

@@ -11,6 +11,7 @@ mod halts;
 mod joins;
 mod keyed;
 mod keytypes;
+mod limits;
 mod net;
 mod notices;
 mod pending;
