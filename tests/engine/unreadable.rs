@@ -128,7 +128,6 @@ fn a_record_that_cannot_be_read_halts_its_partition_where_the_source_says_so() {
             let commands: Vec<&String> = halts[0].choices.iter().filter_map(|choice| choice.command.as_ref()).collect();
             assert!(commands[0].ends_with("skip in-0 --to 2"), "{commands:?}");
             assert!(driver.read_raw("in-dlt").is_empty());
-            driver.crash_everywhere();
         }
     }
 }
