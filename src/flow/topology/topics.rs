@@ -38,7 +38,7 @@ impl Topology {
                 .find(|sub| sub.sources().any(|source| source == topic))
                 .map(SubTopology::key_type)
         };
-        let written = || self.sub_topologies.iter().find(|sub| sub.destination.as_ref() == Some(topic));
+        let written = || self.sub_topologies.iter().find(|sub| sub.destinations.contains(topic));
         let of_dead_letters = || {
             let mut sources = self.sub_topologies.iter().flat_map(SubTopology::sources);
             sources.find(|source| Self::dead_letter_topic(source) == *topic).and_then(of_source)
