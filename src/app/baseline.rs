@@ -35,7 +35,7 @@ fn note_all(mut schema: PostgresSchema, tables: &[(Table, Vec<String>)]) {
         if fault.is_lock_wait() {
             tracing::debug!(error = %fault, "another instance notes the base line");
         } else {
-            tracing::warn!(error = %fault, "the base line of the audit could not be noted; until then `audit` compares no row versions");
+            tracing::warn!(error = %fault, "the base line of the audit could not be noted; it is tried again by itself, and until then `audit` compares no row versions");
         }
         std::thread::sleep(PAUSE);
     }

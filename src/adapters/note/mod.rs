@@ -58,7 +58,7 @@ impl FileNote {
         let (file, words) = begin(folder, &format::blank(sources, &suspects)).map_err(failed)?;
         for left in &left {
             if let Err(error) = fs::remove_file(&left.path) {
-                tracing::warn!(file = %left.path.display(), %error, "a dead process's note cannot be deleted: its deaths are counted again at the next start");
+                tracing::warn!(file = %left.path.display(), %error, "a dead process's note cannot be deleted: its deaths are counted again at the next start; delete the file");
             }
         }
         Ok(Self { words: Arc::new(words), suspects, _file: file })

@@ -142,7 +142,7 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
         let Some(table) = sub.table() else { continue };
         let (differences, lacks) = rows.compared(std::slice::from_ref(table)).map_err(said)?;
         for lack in lacks {
-            tracing::warn!(lack, "`run` does not start as this role");
+            tracing::warn!(lack, "`run` does not start as this role; give it the rights that are named");
         }
         if differences.is_empty() {
             continue;

@@ -91,7 +91,7 @@ impl Relay {
             ?task,
             cause,
             waited_s = waited.as_secs(),
-            "a task cannot publish; the others of its worker go on"
+            "a task cannot publish; it is tried again by itself, and the others of its worker go on"
         );
         for part in publication.parts.clone() {
             let left = until.map_or(Left::ForGood, |until| Left::Later { until });

@@ -48,32 +48,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a store was emptied by an operator", "the note of a person's command, for the record"),
 ];
 
-/// Sentences of the code that lack something, and what a better one would say. Whoever betters one strikes it off here:
-/// `tests/it/lines.rs` demands that each still lacks something.
-pub const WANTING: &[(&str, &str)] = &[
-    (
-        "the base line of the audit could not be noted; until then",
-        "… could not be noted; it is tried again by itself, and until then …",
-    ),
-    ("`run` does not start as this role", "`run` does not start as this role; give it the rights that are named"),
-    (
-        "the database did not take a record that was offered alone; its partition waits",
-        "… alone; it is offered again by itself, until then its partition waits …",
-    ),
-    (
-        "a row is locked by another program; its partition waits",
-        "… by another program, which the cause names; it is offered again by itself, until then its partition waits …",
-    ),
-    (
-        "a task cannot publish; the others of its worker go on",
-        "a task cannot publish; it is tried again by itself, and the others of its worker go on",
-    ),
-    (
-        "a dead process's note cannot be deleted: its deaths are counted again",
-        "… counted again at the next start; delete the file",
-    ),
-];
-
 /// Fields that hold a cause.
 const CAUSE_FIELDS: &[&str] = &["error", "cause", "reason", "detail", "why", "fault", "lack", "deaths", "missing"];
 
@@ -209,7 +183,7 @@ fn settings() -> impl Iterator<Item = &'static str> {
 
 /// Whether a line may be as it is.
 pub fn is_excepted(line: &str) -> bool {
-    EXCEPTIONS.iter().chain(WANTING).any(|(words, _)| line.contains(words))
+    EXCEPTIONS.iter().any(|(words, _)| line.contains(words))
 }
 
 /// The first thing that is wrong with a log, if any. `secrets` must not stand in it.
@@ -351,7 +325,7 @@ mod tests {
 
     #[test]
     fn each_exception_has_its_reason() {
-        assert!(EXCEPTIONS.iter().chain(WANTING).all(|(words, why)| words.len() > 5 && why.len() > 20));
+        assert!(EXCEPTIONS.iter().all(|(words, why)| words.len() > 5 && why.len() > 20));
         assert!(settings().count() > 20 && settings().any(|name| name == "instance.slot"));
     }
 }

@@ -144,7 +144,7 @@ impl RowsLane {
         input.blocked_until = now + pause_of(failures, took);
         if failures.is_power_of_two() {
             let offset = input.next_offset.0;
-            tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; its partition waits, the others go on");
+            tracing::warn!(partition = %input.source, offset, error = %fault, failures, "the database did not take a record that was offered alone; it is offered again by itself, until then its partition waits, the others go on");
         }
     }
 
@@ -229,7 +229,7 @@ pub(crate) fn hold(desk: &mut Desk, db: &mut Database, fault: &Fault, wanted: &[
         };
         let Some(task) = desk.tasks.get_mut(task) else { continue };
         let Some(input) = task.inputs.get_mut(*input) else { continue };
-        tracing::warn!(partition = %input.source, error = %fault, "a row is locked by another program; its partition waits, the others go on");
+        tracing::warn!(partition = %input.source, error = %fault, "a row is locked by another program, which the cause names; its record is offered again by itself, until then its partition waits, the others go on");
         desk.wiring.status.waits.failed(&input.source, fault);
         input.held = Some(Held { table: *table, key: key.clone(), looks: 0 });
         input.blocked_until = until;
