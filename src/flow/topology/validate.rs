@@ -496,7 +496,7 @@ mod tests {
         refused("topic b: declared() in merge() would be held against none of its records", |topology| {
             topology.source("a").merge("b", |b| b.declared(Declared::crc32(3))).aggregate("s", Sum).done();
         });
-        refused("topic b: is merged as text into a source of JSON", |topology| {
+        refused("topic b: is read otherwise than the source that it is merged into", |topology| {
             let text = crate::flow::Format::Text;
             topology.source("a").merge("b", |b| b.format(text)).aggregate("s", Sum).done();
         });
