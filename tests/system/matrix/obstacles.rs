@@ -224,7 +224,7 @@ impl Stage {
     fn quota(&self, name: &'static str, bytes: u64) -> Shown {
         let tellings = self.tellings(ObstacleKind::Throttled);
         let quota = Quota::set(&self.world, name, bytes);
-        let (_, told) = self.demand(&tellings, &["broker 1", name, "kafka-configs.sh"]);
+        let (_, told) = self.demand(&tellings, &[name, "kafka-configs.sh"]);
         (0..2).for_each(|at| self.assert_readiness(at, &["HTTP/1.1 200"]));
         assert_tells(&self.halted(), &["the brokers slow this instance down", "  next  "]);
         quota.lift();
