@@ -441,7 +441,7 @@ impl Look<'_> {
         }
         let joined = if let Partner::Known(joined) = partner { Some(joined) } else { None };
         if let Some(drawn) = &sub.window {
-            return self.judge_windows(task, sub, drawn, (record, &event, joined.unwrap_or(0)), notices);
+            return self.judge_windows(task, sub, drawn, (record, &event, joined), notices);
         }
         let seen = self.look_into_stores(task, sub, record, &event);
         let sums = self.change(task, sub, record, &event, joined.unwrap_or(0));
@@ -706,7 +706,7 @@ impl Look<'_> {
         task: (usize, i32),
         sub: &SubDraw,
         drawn: &WindowDraw,
-        (record, event, joined): (&Message, &Event, i64),
+        (record, event, joined): (&Message, &Event, Option<i64>),
         notices: &BTreeMap<u64, &Message>,
     ) -> Result<(), String> {
         let (key, at) = (record.key.clone().unwrap_or_default(), record.timestamp.0);
@@ -719,7 +719,7 @@ impl Look<'_> {
             if changes(event) {
                 sums.count += 1;
                 sums.sum = sum_after(sums.sum, event);
-                sums.hash = sums.hash.wrapping_mul(31).wrapping_add(signed(event.n)).wrapping_add(joined);
+                sums.hash = sums.hash.wrapping_mul(31).wrapping_add(signed(event.n)).wrapping_add(joined.unwrap_or(0));
             }
         });
         if sub.destination.is_none() {
@@ -736,6 +736,8 @@ impl Look<'_> {
             .filter(|given_out| passes(given_out))
             .map(|(start, sums, pane)| (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, *pane))
             .collect();
+        let is_joined = sub.is_joined() && joined.is_some();
+        self.judged.extend((is_joined && !due.is_empty()).then_some("join"));
         let mut found = Vec::new();
         for notice in notices.values() {
             let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
