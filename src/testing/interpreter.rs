@@ -225,6 +225,7 @@ impl Interpreter<'_> {
         let mut stores = self.stores_of(place);
         let applied = stores
             .run(place, record, (&key, self.latest_event_time), |context| step.apply(record.value, &values, context))?;
+        self.fits(record, &applied.emissions)?; // the database sees no row whose notices are too large
         let mut next = row;
         if let Some(after) = applied.row {
             next.change(spec, &values, after);
@@ -233,7 +234,6 @@ impl Interpreter<'_> {
             }
         }
         let version = spec.table.version_column.is_some().then_some(next.version);
-        self.fits(record, &applied.emissions)?;
         self.rows.insert(at, next);
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok(Outcome::Notices(applied.emissions, version))
