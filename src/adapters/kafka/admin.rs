@@ -40,7 +40,7 @@ pub struct TopicSpec {
 
 /// An administrator's client. Every call blocks: a question for 10 s at most, a change for 30 s.
 pub struct KafkaAdmin {
-    client: AdminClient<Quiet>,
+    client: ffi::Parting<AdminClient<Quiet>>,
 }
 
 impl KafkaAdmin {
@@ -50,7 +50,7 @@ impl KafkaAdmin {
     /// `Fatal` when the settings will not do.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, Fault> {
         let client = settings.admin()?.create_with_context(Quiet).map_err(|error| by_error(&error, "admin client"))?;
-        Ok(Self { client })
+        Ok(Self { client: ffi::Parting::new(client) })
     }
 
     /// The names of all topics but Kafka's own, sorted.

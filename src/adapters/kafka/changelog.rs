@@ -1,12 +1,12 @@
 //! Changelogs, and table topics, as a restore reads them: one partition at a time, committed records only, to an end that
 //! is not the last stable offset.
 
-use super::Quiet;
 use super::fault::{by_code_of, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::partitions::list;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
+use super::{Quiet, Reader};
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::fault::Fault;
@@ -21,10 +21,10 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Reads changelogs. Never joins a group.
 pub struct KafkaChangelog {
-    queue: Queue<BaseConsumer<Quiet>>,
-    consumer: Arc<BaseConsumer<Quiet>>,
+    queue: Queue<Reader>,
+    consumer: Arc<Reader>,
     /// Asks for ends: a committed reader would get the last stable offset in place of the end.
-    uncommitted: BaseConsumer<Quiet>,
+    uncommitted: Reader,
     reading: Option<(TopicPartition, NextOffset)>,
     headers: Vec<Header>,
 }
@@ -49,7 +49,7 @@ impl KafkaChangelog {
         config.set("enable.partition.eof", "true");
         let make = |config: &rdkafka::ClientConfig| {
             let made: Result<BaseConsumer<Quiet>, _> = config.create_with_context(Quiet);
-            made.map_err(|error| by_error(&error, "reader of changelogs"))
+            made.map(Reader::new).map_err(|error| by_error(&error, "reader of changelogs"))
         };
         let consumer = Arc::new(make(&config)?);
         let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;

@@ -1,6 +1,6 @@
 //! Questions about the group and its log; every call may be made while another thread polls.
 
-use super::Quiet;
+use super::Reader;
 use super::fault::{by_code_of, by_error_of, is_timeout};
 use super::ffi;
 use super::partitions::list;
@@ -8,7 +8,7 @@ use super::rights::{Operation, Right};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// A group as one of its members, or a mere reader, asks about it.
 #[derive(Clone)]
 pub(super) struct KafkaGroup {
-    consumer: Arc<BaseConsumer<Quiet>>,
+    consumer: Arc<Reader>,
     name: String,
     has_left: Arc<AtomicBool>,
     /// It asks for a person, who is told why no answer came, and is no member, whose time is short.
@@ -31,12 +31,12 @@ const WHY: Duration = Duration::from_secs(3);
 
 impl KafkaGroup {
     /// Asks through `consumer`, whose group is called `name`.
-    pub(super) fn new(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
+    pub(super) fn new(consumer: Arc<Reader>, name: &str) -> Self {
         Self { consumer, name: name.into(), has_left: Arc::default(), tells_why: false }
     }
 
     /// The same for the command of a person.
-    pub(super) fn of_a_person(consumer: Arc<BaseConsumer<Quiet>>, name: &str) -> Self {
+    pub(super) fn of_a_person(consumer: Arc<Reader>, name: &str) -> Self {
         Self { tells_why: true, ..Self::new(consumer, name) }
     }
 

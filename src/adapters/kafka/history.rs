@@ -1,12 +1,12 @@
 //! The audit's reading of a topic: everything that a committed reader sees, from end to end.
 
-use super::Quiet;
 use super::fault::{self, by_code_of, by_error};
 use super::ffi::{self, Event, Failure, Queue};
 use super::group::KafkaGroup;
 use super::partitions::list;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
+use super::{Quiet, Reader};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::history::{Found, TopicHistory};
@@ -25,10 +25,10 @@ const OPEN_WAIT: Duration = Duration::from_secs(40);
 
 /// A committed reader of whole topics. Never joins the group whose offsets it reads.
 pub struct KafkaHistory {
-    queue: Queue<BaseConsumer<Quiet>>,
-    consumer: Arc<BaseConsumer<Quiet>>,
+    queue: Queue<Reader>,
+    consumer: Arc<Reader>,
     /// Asks for ends: a committed reader would get the last stable offset in place of the end.
-    uncommitted: BaseConsumer<Quiet>,
+    uncommitted: Reader,
     group: KafkaGroup,
 }
 
@@ -42,10 +42,11 @@ impl KafkaHistory {
         config.set("enable.partition.eof", "true");
         let consumer: BaseConsumer<Quiet> =
             config.create_with_context(Quiet).map_err(|error| by_error(&error, "reader of topics"))?;
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(Reader::new(consumer));
         let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;
         config.set("isolation.level", "read_uncommitted");
         let uncommitted = config.create_with_context(Quiet).map_err(|error| by_error(&error, "reader of topics"))?;
+        let uncommitted = Reader::new(uncommitted);
         Ok(Self { queue, group: KafkaGroup::of_a_person(consumer.clone(), group), consumer, uncommitted })
     }
 

@@ -40,6 +40,7 @@ pub use reach::{Reach, look};
 pub use rights::{Operation, Right, not_allowed};
 pub use settings::{GroupProtocol, KafkaSettings, MAX_POLL_INTERVAL};
 
+use ffi::Parting;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -48,6 +49,9 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// A consumer that only logs.
+type Reader = Parting<BaseConsumer<Quiet>>;
 
 /// A context that only logs.
 struct Quiet;

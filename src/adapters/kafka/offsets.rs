@@ -3,12 +3,12 @@
 //! Such a commit names neither member nor generation, and the broker takes it only while the group has no members. Tried on
 //! Apache Kafka 4.3.1 with the classic protocol; under KIP-848 it is the same by the broker's source.
 
-use super::Quiet;
 use super::fault::{by_code_of, by_error};
 use super::ffi;
 use super::group::offsets;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
+use super::{Quiet, Reader};
 use crate::flow::record::TopicPartition;
 use crate::ports::fault::Fault;
 use crate::ports::repair::Offsets;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// [`Offsets`] on Kafka.
 pub struct KafkaOffsets {
-    consumer: BaseConsumer<Quiet>,
+    consumer: Reader,
     group: String,
 }
 
@@ -29,7 +29,8 @@ impl KafkaOffsets {
     /// `Fatal` when the settings will not do.
     pub fn connect(settings: &KafkaSettings, group: &str) -> Result<Self, Fault> {
         let config = settings.reader(group)?;
-        let consumer = config.create_with_context(Quiet).map_err(|error| by_error(&error, "client for offsets"))?;
+        let consumer: Result<BaseConsumer<Quiet>, _> = config.create_with_context(Quiet);
+        let consumer = consumer.map(Reader::new).map_err(|error| by_error(&error, "client for offsets"))?;
         Ok(Self { consumer, group: group.into() })
     }
 }

@@ -3,11 +3,11 @@
 //! A client library says "timed out" whatever the cause: a broker that is down, one that sends its clients on to a name that
 //! nobody here knows, a refused login. So each step is looked at by itself, once, when a command has failed.
 
-use super::Quiet;
-use super::ffi::{Event, Queue};
+use super::ffi::{Event, Parting, Queue};
 use super::internal::Internal;
 use super::settings::KafkaSettings;
-use crossbeam_channel::bounded;
+use super::{Quiet, fault};
+use crossbeam_channel::{Receiver, bounded};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::RDKafkaLogLevel;
 use std::collections::BTreeSet;
@@ -67,23 +67,29 @@ pub fn look(settings: &KafkaSettings) -> Reach {
         reach.internal = Internal::look(client.inner(), &metadata, WAIT).mistakes();
     }
     let mut brokers = BTreeSet::new();
-    let mut hear = |event: Event<'_>| {
-        if let Event::Line(_, _, line) = event {
-            brokers.extend(named_broker(line));
-            reach.said = about_connection(line).or_else(|| reach.said.take());
-        }
+    let hear = |event: Event<'_>| match event {
+        Event::Line(_, _, line) => (named_broker(line), about_connection(line)),
+        _ => (None, None),
     };
-    while lines.poll(Duration::ZERO, &mut hear).is_some() {}
+    // On a busy machine the first answer comes late; once there is one, nothing more is waited for.
+    let until = fault::deadline(WAIT);
+    loop {
+        let is_any = !brokers.is_empty() || reach.said.is_some();
+        let wait = if is_any { Duration::ZERO } else { fault::left(until) };
+        let Some((broker, said)) = lines.poll(wait, hear) else { break };
+        brokers.extend(broker);
+        reach.said = said.or_else(|| reach.said.take());
+    }
     reach.brokers = (!brokers.is_empty()).then(|| look_at(brokers.into_iter()));
     reach
 }
 
 /// A client that writes down what its calls do not tell: the brokers that a first answer named, when none of them can be asked
 /// for a second one, and the words about a login.
-fn client(settings: &KafkaSettings) -> Option<Arc<AdminClient<Quiet>>> {
+fn client(settings: &KafkaSettings) -> Option<Arc<Parting<AdminClient<Quiet>>>> {
     let mut config = settings.admin().ok()?;
     config.set("debug", "metadata").set_log_level(RDKafkaLogLevel::Debug);
-    config.create_with_context(Quiet).ok().map(Arc::new)
+    config.create_with_context(Quiet).ok().map(Parting::new).map(Arc::new)
 }
 
 /// `… Broker #0/1: kafka:9092 NodeId 1` of the library's debug log.
@@ -111,25 +117,41 @@ fn bare(server: &str) -> String {
 /// Looks at the first few addresses, all at once.
 fn look_at(names: impl Iterator<Item = String>) -> Vec<Address> {
     let begun: Vec<_> = names.take(ADDRESSES).map(|name| (name.clone(), begin(name))).collect();
-    let ended = begun.into_iter().map(|(name, answer)| {
-        let slow = || State::Refused(format!("nothing within {} s", WAIT.as_secs()));
-        let state = answer.and_then(|answer| answer.recv_timeout(2 * WAIT).ok()).unwrap_or_else(slow);
+    let ended = begun.into_iter().map(|(name, answers)| {
+        let state = answers.map_or_else(|| slow("a thread"), |answers| last_within(2 * WAIT, &answers));
         Address { name, state }
     });
     ended.collect()
 }
 
-/// On a thread of its own: the system may take its time to resolve a name.
-fn begin(name: String) -> Option<crossbeam_channel::Receiver<State>> {
-    let (answer, answers) = bounded(1);
+/// On a thread of its own: the system may take its time to resolve a name. Once that is done, it says so, and tells the end later.
+fn begin(name: String) -> Option<Receiver<State>> {
+    let (answer, answers) = bounded(2);
     let look = move || {
         let state = match name.to_socket_addrs() {
             Err(error) => State::Unresolved(error.to_string()),
-            Ok(found) => connect(found),
+            Ok(found) => {
+                let _ = answer.send(slow("a connection"));
+                connect(found)
+            }
         };
         let _ = answer.send(state);
     };
     std::thread::Builder::new().name("reach".into()).spawn(look).ok().map(|_| answers)
+}
+
+/// The last that was told until `wait` is over.
+fn last_within(wait: Duration, answers: &Receiver<State>) -> State {
+    let until = fault::deadline(wait);
+    let mut last = State::Unresolved(format!("no answer of the resolver within {} s", wait.as_secs()));
+    while let Ok(state) = answers.recv_timeout(fault::left(until)) {
+        last = state;
+    }
+    last
+}
+
+fn slow(what: &str) -> State {
+    State::Refused(format!("not {what} within {} s", WAIT.as_secs()))
 }
 
 fn connect(found: impl Iterator<Item = std::net::SocketAddr>) -> State {
@@ -267,6 +289,20 @@ mod tests {
         assert_eq!(well.cause(), None);
         well.internal = vec!["the transaction log wants 3 copies".into()];
         assert_eq!(well.cause().as_deref(), Some("the transaction log wants 3 copies"));
+    }
+
+    #[test]
+    fn a_resolver_that_is_silent_is_no_broker_that_is_down() {
+        let (answer, answers) = bounded(2);
+        let silent = last_within(Duration::from_millis(20), &answers);
+        assert!(matches!(&silent, State::Unresolved(why) if why.contains("no answer of the resolver")), "{silent:?}");
+        answer.send(slow("a connection")).unwrap();
+        let resolved = last_within(Duration::from_millis(20), &answers);
+        assert_eq!(resolved, State::Refused("not a connection within 3 s".into()));
+        answer.send(slow("a connection")).unwrap();
+        answer.send(State::Connected).unwrap();
+        drop(answer);
+        assert_eq!(last_within(Duration::from_secs(10), &answers), State::Connected);
     }
 
     #[test]

@@ -12,7 +12,6 @@ mod rebalance;
 mod seek;
 mod step;
 
-use crate::adapters::kafka::Quiet;
 use crate::adapters::kafka::assignment::Topics;
 use crate::adapters::kafka::consumer::deaf::Deaf;
 use crate::adapters::kafka::consumer::step::Step;
@@ -22,6 +21,7 @@ use crate::adapters::kafka::group::KafkaGroup;
 use crate::adapters::kafka::partitions::{first_error, list};
 use crate::adapters::kafka::settings::{GroupProtocol, KafkaSettings};
 use crate::adapters::kafka::sight::Sight;
+use crate::adapters::kafka::{Quiet, Reader};
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -39,8 +39,8 @@ const EPOCH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A member of a consumer group.
 pub struct KafkaSource {
-    queue: Queue<BaseConsumer<Quiet>>,
-    consumer: Arc<BaseConsumer<Quiet>>,
+    queue: Queue<Reader>,
+    consumer: Arc<Reader>,
     topics: Topics,
     group: Arc<KafkaGroup>,
     protocol: GroupProtocol,
@@ -80,7 +80,7 @@ impl KafkaSource {
         let config = settings.member(&subscription.group, instance_id)?;
         let consumer: BaseConsumer<Quiet> =
             config.create_with_context(Quiet).map_err(|error| by_error(&error, &what))?;
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(Reader::new(consumer));
         let queue = Queue::of_consumer(consumer.client(), consumer.clone())?;
         consumer.subscribe(&topics.leads()).map_err(|error| by_error(&error, &what))?;
         Ok(Self {

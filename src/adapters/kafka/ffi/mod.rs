@@ -5,7 +5,8 @@
 //! middle of a poll; its `flush` waits in steps of 100 ms; its group metadata is opaque; its log lines arrive on the thread
 //! that polls, so that a commit could be answered before its tainting line was read; it drops the error of each resource of
 //! `AlterConfigs` and `DescribeConfigs`, and the broker's sentence of each topic; and `DescribeTopics`, `IncrementalAlterConfigs`
-//! and a commit with a deadline are missing.
+//! and a commit with a deadline are missing; and a client's end waits for
+//! threads that may be within the resolver.
 #![expect(unsafe_code, reason = "C calls that rdkafka 0.39 does not offer; every block says why it is sound")]
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod errors;
 mod event;
 mod membership;
 mod offsets;
+mod parting;
 mod properties;
 mod queue;
 mod record;
@@ -33,6 +35,7 @@ pub(super) use errors::CallError;
 pub(super) use event::{Event, Failure};
 pub(super) use membership::membership;
 pub(super) use offsets::{ask_unstable, commit, states};
+pub(super) use parting::Parting;
 pub(super) use properties::property_table;
 pub(super) use queue::Queue;
 pub(super) use record::Fetched;
