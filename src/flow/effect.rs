@@ -133,20 +133,24 @@ pub struct Stepped {
 /// nearly every record has one.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Keys {
-    first: Option<Option<Vec<u8>>>,
-    more: Vec<Option<Vec<u8>>>,
+    first: Option<CopyKey>,
+    more: Vec<CopyKey>,
 }
+
+/// The key of one copy, where it has one.
+#[derive(Clone, PartialEq, Debug)]
+struct CopyKey(Option<Vec<u8>>);
 
 impl Keys {
     /// Each key.
     pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        self.first.iter().chain(&self.more).map(Option::as_deref)
+        self.first.iter().chain(&self.more).map(|key| key.0.as_deref())
     }
 }
 
 impl FromIterator<Option<Vec<u8>>> for Keys {
     fn from_iter<I: IntoIterator<Item = Option<Vec<u8>>>>(keys: I) -> Self {
-        let mut keys = keys.into_iter();
+        let mut keys = keys.into_iter().map(CopyKey);
         Self { first: keys.next(), more: keys.collect() }
     }
 }

@@ -4,8 +4,8 @@ use crate::flow::key::json::{only_field, text};
 use crate::flow::key::spelling::{is_canonical_integer, is_canonical_uuid};
 use uuid::Uuid;
 
-/// The likeliest writer of a key, what it says, and the key type that reads it: "Java's LongSerializer, 1042: declare
-/// KeyType::I64BigEndian". `None` where nothing is likely.
+/// The likeliest writer of a key, what it says, and the key type that reads it: `Java's LongSerializer, 1042: declare
+/// KeyType::I64BigEndian`. `None` where nothing is likely.
 pub(super) fn looks_like(bytes: &[u8]) -> Option<String> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.is_empty() && !text.contains(|c: char| c.is_control()) => of_text(text),
