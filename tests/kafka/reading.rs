@@ -4,7 +4,7 @@ use crate::cluster::{Member, fill, new_topic, place, shared, subscription, task,
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaAdmin, KafkaFeed, KafkaHistory, TopicSpec};
-use tidegate::flow::record::{Header, NextOffset};
+use tidegate::flow::record::{Header, NextOffset, TopicName};
 use tidegate::ports::fault::Fault;
 use tidegate::ports::history::TopicHistory;
 use tidegate::ports::source::{Bounds, Committed, Source};
@@ -149,6 +149,19 @@ fn keys_values_headers_and_their_absence_arrive_as_sent() {
     assert_eq!(found[1].headers, []);
 }
 
+/// What a broker tells of the topic, once it is so: another than the one that was asked for a change may tell what it had before for
+/// a moment. After 20 s, whatever it tells.
+fn once(admin: &KafkaAdmin, name: &TopicName, is_so: impl Fn(&Option<TopicSpec>) -> bool) -> Option<TopicSpec> {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = admin.current(name).unwrap();
+        if is_so(&found) || Instant::now() > until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn topics_are_planned_and_changed() {
     let Some(settings) = shared("topics_are_planned_and_changed") else { return };
@@ -158,20 +171,14 @@ fn topics_are_planned_and_changed() {
     let config = BTreeMap::from([("cleanup.policy".to_string(), "compact".to_string())]);
     let spec = TopicSpec { name: name.clone(), partitions: 2, replicas: 1, config };
     admin.create(std::slice::from_ref(&spec)).unwrap();
-    assert_eq!(admin.current(&name).unwrap(), Some(spec.clone()));
+    assert_eq!(once(&admin, &name, Option::is_some), Some(spec.clone()));
     assert!(admin.create(std::slice::from_ref(&spec)).is_err(), "created twice");
     assert!(admin.names().unwrap().contains(&name));
 
     admin.create_partitions(&name, 4).unwrap();
     admin.alter_config(&name, &BTreeMap::from([("retention.ms".to_string(), "60000".to_string())])).unwrap();
-    // Another broker may tell what it had before for a moment.
-    let until = Instant::now() + Duration::from_secs(20);
-    let changed = loop {
-        let changed = admin.current(&name).unwrap().unwrap();
-        if (changed.partitions == 4 && changed.config.contains_key("retention.ms")) || Instant::now() > until {
-            break changed;
-        }
-    };
+    let is_changed = |topic: &TopicSpec| topic.partitions == 4 && topic.config.contains_key("retention.ms");
+    let changed = once(&admin, &name, |found| found.as_ref().is_some_and(is_changed)).unwrap();
     assert_eq!(changed.partitions, 4);
     assert_eq!(changed.config.get("cleanup.policy").map(String::as_str), Some("compact"), "an old setting is kept");
     assert_eq!(changed.config.get("retention.ms").map(String::as_str), Some("60000"));
