@@ -66,6 +66,18 @@ pub enum Shape {
     Declared,
 }
 
+/// What is kept for each user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kept {
+    /// One sum over all of its events.
+    Sum,
+    /// A sum for each window of [`WINDOW_MS`], given out once the user's next event has closed it.
+    Windows,
+}
+
+/// The length of a window in milliseconds: ten of them a second.
+pub const WINDOW_MS: i64 = 100;
+
 /// The hops that records take without an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hops {
@@ -94,6 +106,7 @@ pub struct KeyedRun {
     pub input: String,
     pub output: String,
     pub shape: Shape,
+    pub keeps: Kept,
     /// Partitions of the input and of the topics that belong to it.
     pub partitions: i32,
     /// Events of a user for each notice.

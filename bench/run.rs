@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Mode::W2(options) => workloads::w2::run(&options.shortened(&[100])),
         Mode::W4(options) => workloads::w4::run(&options.shortened(&[100, 1024])),
         Mode::W5(options) => workloads::w5::run(&options.shortened()),
+        Mode::W6(options) => workloads::w6::run(&options.shortened(&[100])),
         Mode::Child { json } => Child::read(&json).and_then(|child| serve(&child)),
     };
     match outcome {

@@ -3,3 +3,4 @@
 pub mod offsets;
 pub mod rows;
 pub mod usage;
+pub mod windows;

@@ -156,7 +156,7 @@ impl<'a> Follow<'a> {
 }
 
 /// The record's key is `user`'s, and it lies in the partition that a Java producer would choose.
-fn is_in_place(record: &BorrowedMessage<'_>, user: u64) -> Outcome {
+pub(super) fn is_in_place(record: &BorrowedMessage<'_>, user: u64) -> Outcome {
     let key = key(user);
     let is_in_place = record.partition() == partition_for(key.as_bytes(), PARTITIONS);
     if record.key() == Some(key.as_bytes()) && is_in_place {
@@ -174,7 +174,7 @@ fn changelog(brokers: &str, sums: &Sums<'_>, usages: &[Usage]) -> Outcome<u64> {
         let user = record.key().and_then(user_of).ok_or("judge: the changelog has a key that is no user")?;
         is_in_place(record, user)?;
         let kept = kept.get_mut(usize::try_from(user)?).ok_or("judge: the changelog has a user too many")?;
-        *kept = self::kept::read(record.payload().ok_or("judge: a user was deleted from the changelog")?)?;
+        *kept = self::kept::read::<Usage>(record.payload().ok_or("judge: a user was deleted from the changelog")?)?;
         records += 1;
         Ok(())
     })?;

@@ -3,6 +3,7 @@
 //! A value is `{"user":"u000042","units":7,"pad":"000000001234…"}`: what is variable has a fixed width, so that a
 //! hand-written program finds the user by its place and the judge finds the event's number.
 
+use crate::child::WINDOW_MS;
 use crate::load::mix;
 use crate::rig::topics::PARTITIONS;
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,22 @@ impl Usage {
         self.last_ms = if self.count == 0 { at_ms } else { self.last_ms.max(at_ms) };
         self.count += 1;
         self.units += units;
+    }
+}
+
+/// The value of a notice of one window.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Closed {
+    pub user: String,
+    pub start_ms: i64,
+    pub count: u64,
+    pub units: u64,
+}
+
+impl Closed {
+    /// Whether the window that begins then is told: one in `every`.
+    pub fn is_told(start_ms: i64, every: u64) -> bool {
+        (start_ms / WINDOW_MS).unsigned_abs().is_multiple_of(every)
     }
 }
 

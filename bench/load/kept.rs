@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::load::events::Usage;
 use crate::load::mix;
+use serde::de::DeserializeOwned;
 
 /// The envelope of a value of version 1 that does not expire.
 const ENVELOPE: [u8; 2] = [1, 1];
@@ -11,7 +12,7 @@ const ENVELOPE: [u8; 2] = [1, 1];
 ///
 /// # Errors
 /// Where it is not one of version 1 that does not expire.
-pub fn read(value: &[u8]) -> Outcome<Usage> {
+pub fn read<V: DeserializeOwned>(value: &[u8]) -> Outcome<V> {
     let json = value.strip_prefix(&ENVELOPE).ok_or("a kept value does not begin as one of version 1 does")?;
     Ok(serde_json::from_slice(json)?)
 }

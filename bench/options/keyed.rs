@@ -1,4 +1,4 @@
-//! One job: what can be chosen about W2 and W4.
+//! One job: what can be chosen about W2, W4 and W6.
 
 use super::{Common, Keeping};
 use crate::load::events::{BYTES_MIN, KEEP_ALL, USERS_MAX};

@@ -30,6 +30,8 @@ pub enum Mode {
     W4(keyed::Keyed),
     /// Restore of keyed state: from its changelog, after kill -9; memory by partitions
     W5(stores::Stores),
+    /// The same sums for each window of a tenth of a second, against W4's
+    W6(keyed::Keyed),
     /// One system under test, in a process of its own: what it is to do, as JSON
     #[command(hide = true)]
     Child { json: String },

@@ -1,8 +1,8 @@
 //! One job: sums by user in keyed state, as a service would run them: no database, everything through the log.
 
 use crate::Outcome;
-use crate::child::{KeyedRun, Shape};
-use crate::load::events::{Event, Update, Usage};
+use crate::child::{Kept, KeyedRun, Shape, WINDOW_MS};
+use crate::load::events::{Closed, Event, Update, Usage};
 use crate::system::{Progress, say};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
 use tidegate::engine::status::{Counter, Status};
 use tidegate::flow::record::TopicName;
+use tidegate::flow::window::{Tumbling, Window, Windowed};
 use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
 use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
@@ -44,6 +45,32 @@ impl Algorithm for Sum {
     }
 }
 
+/// The same sums for each window; publishes the windows that [`Closed::is_told`] names.
+struct SumInWindows {
+    every: u64,
+}
+
+impl Windowed for SumInWindows {
+    type Event = Event;
+    type Value = Usage;
+    type Notices = Option<Closed>;
+
+    fn add(&self, event: &Event, usage: &mut Usage, context: &mut Context<'_>) -> Result<(), Reject> {
+        usage.add(event.units, context.event_time_ms());
+        Ok(())
+    }
+
+    fn emit(&self, usage: &Usage, window: &Window<'_>) -> Option<Closed> {
+        let Usage { count, units, .. } = *usage;
+        Closed::is_told(window.start_ms, self.every).then(|| Closed {
+            user: window.key.to_string(),
+            start_ms: window.start_ms,
+            count,
+            units,
+        })
+    }
+}
+
 /// The pipeline of a run.
 pub fn topology(run: &KeyedRun) -> Topology {
     let mut topology = Topology::new(&run.group);
@@ -55,7 +82,14 @@ pub fn topology(run: &KeyedRun) -> Topology {
         }
         Shape::Declared => source.declared(Declared::murmur2(run.partitions)),
     };
-    source.aggregate(STORE, Sum { every: run.every }).to(&run.output);
+    let every = run.every;
+    match run.keeps {
+        Kept::Sum => source.aggregate(STORE, Sum { every }).to(&run.output),
+        Kept::Windows => {
+            let windows = Tumbling::of(Duration::from_millis(WINDOW_MS.unsigned_abs())).grace(Duration::ZERO);
+            source.window(windows).aggregate(STORE, SumInWindows { every }).to(&run.output);
+        }
+    }
     topology
 }
 

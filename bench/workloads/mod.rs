@@ -1,7 +1,8 @@
-//! One job: the workloads, a file each: their cells, and what is claimed of them. [`usage`] is what W2 and W4 share.
+//! One job: the workloads, a file each: their cells, and what is claimed of them. [`usage`] is what W2, W4 and W6 share.
 
 mod usage;
 pub mod w1;
 pub mod w2;
 pub mod w4;
 pub mod w5;
+pub mod w6;

@@ -1,8 +1,9 @@
 //! One job: the sums by user, prepared, timed and judged, as W2 and W4 both need them.
 
 use crate::Outcome;
-use crate::child::{Child, Hops, KeyedRun, Shape};
+use crate::child::{Child, Hops, Kept, KeyedRun, Shape};
 use crate::judge::usage::{Case, Sums, judge};
+use crate::judge::windows;
 use crate::load::events::{Events, Usage};
 use crate::meter::stretch::{Stretch, perf_file};
 use crate::meter::traffic::{Bytes, Traffic};
@@ -39,15 +40,20 @@ impl<'a> UsageBench<'a> {
 
     /// Writes the events of one size, each once; `is_keyed` as a source that is partitioned by user.
     pub fn fill(&self, bytes: usize, is_keyed: bool) -> Outcome<Events> {
-        let topic = format!("events-{}-{bytes}", if is_keyed { "keyed" } else { "unkeyed" });
-        let events = Events::new(&topic, SEED, self.options.records_of(bytes), self.options.users, bytes, is_keyed);
+        self.fill_of(self.options.users, bytes, is_keyed)
+    }
+
+    /// The same of so many users.
+    pub fn fill_of(&self, users: u64, bytes: usize, is_keyed: bool) -> Outcome<Events> {
+        let topic = format!("events-{}-{bytes}-{users}", if is_keyed { "keyed" } else { "unkeyed" });
+        let events = Events::new(&topic, SEED, self.options.records_of(bytes), users, bytes, is_keyed);
         topics::create(&self.rig.brokers, &[&topic, &format!("{topic}-dlt")])?;
         filling::events(&self.rig.brokers, &events)?;
         Ok(events)
     }
 
     /// A run with a group and topics of its own; `hops`: how often it counts each record.
-    fn prepare(&mut self, name: &str, events: &Events, shape: Shape, hops: Hops) -> Outcome<KeyedRun> {
+    fn prepare(&mut self, name: &str, events: &Events, shape: Shape, keeps: Kept, hops: Hops) -> Outcome<KeyedRun> {
         self.runs += 1;
         let group = format!("{name}-{}", self.runs);
         let Keyed { commit_ms, keeping, kept, ref common, .. } = *self.options;
@@ -56,6 +62,7 @@ impl<'a> UsageBench<'a> {
             output: format!("{group}-out"),
             input: events.topic.clone(),
             shape,
+            keeps,
             partitions: PARTITIONS,
             every: EVERY,
             kept,
@@ -73,8 +80,13 @@ impl<'a> UsageBench<'a> {
 
     /// One run of ours over the whole input, judged.
     pub fn ours(&mut self, system: &'static str, events: &Events, shape: Shape) -> Outcome<Run> {
+        self.kept(system, events, shape, Kept::Sum)
+    }
+
+    /// The same, with sums or windows kept of each user; windows over keyed events alone, whose order is that of time.
+    pub fn kept(&mut self, system: &'static str, events: &Events, shape: Shape, keeps: Kept) -> Outcome<Run> {
         let hops = if shape == Shape::Shuffled { Hops::Both } else { Hops::One };
-        let run = self.prepare(system, events, shape, hops)?;
+        let run = self.prepare(system, events, shape, keeps, hops)?;
         let internal = Internal::of(&run)?;
         internal.create(&run)?;
         let before = Traffic::read(&self.rig)?;
@@ -90,18 +102,22 @@ impl<'a> UsageBench<'a> {
             group: &run.group,
             keyed: &internal.keyed,
             is_keyed_read: true,
-            sums: Some(sums),
+            sums: (keeps == Kept::Sum).then_some(sums),
             dead_letters: &internal.dead_letters,
         })?;
-        let mut judged = stretch.judged(system, false, verdict.messages);
+        let (messages, changelog_records) = match keeps {
+            Kept::Sum => (verdict.messages, verdict.changelog_records),
+            Kept::Windows => windows::judge(&run.brokers, events, EVERY, [&internal.changelog, &run.output])?,
+        };
+        let mut judged = stretch.judged(system, false, messages);
         judged.bytes = Some(events.bytes);
-        judged.flow = Some(flow(events, &traffic, &before, &internal, verdict.changelog_records));
+        judged.flow = Some(flow(events, &traffic, &before, &internal, changelog_records));
         Ok(judged)
     }
 
     /// One run of the reference over the whole input, judged.
     pub fn null(&mut self, system: &'static str, events: &Events, hops: Hops) -> Outcome<Run> {
-        let run = self.prepare(system, events, Shape::Shuffled, hops)?;
+        let run = self.prepare(system, events, Shape::Shuffled, Kept::Sum, hops)?;
         let before = Traffic::read(&self.rig)?;
         let stretch = Stretch::run(&self.rig, &Child::Null(run.clone(), hops), per_event(events, &run), None)?;
         let traffic = Traffic::read(&self.rig)?;

@@ -2,7 +2,7 @@
 //! idle instance takes in memory by partitions.
 
 use crate::Outcome;
-use crate::child::{Child, KeyedRun, Shape};
+use crate::child::{Child, Kept, KeyedRun, Shape};
 use crate::judge::offsets;
 use crate::judge::usage::{Case, Sums, judge};
 use crate::load::events::{Events, KEEP_ALL, key};
@@ -85,6 +85,7 @@ impl W5<'_> {
             brokers: self.rig.brokers.clone(),
             input: format!("{group}-events"),
             output: format!("{group}-out"),
+            keeps: Kept::Sum,
             shape: Shape::Declared,
             partitions,
             every: 1,
