@@ -57,6 +57,12 @@ pub trait Algorithm: Send + Sync + 'static {
     fn timer(&self, _name: &str, _row: &mut Self::Row, _context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
         Err(Reject::skip("no-timer"))
     }
+
+    /// Whether the event is too late for all windows that it would fall into: asked where such records have a topic of their own.
+    #[doc(hidden)]
+    fn is_too_late(&self, _event: &Self::Event, _row: &Self::Row, _context: &Context<'_>) -> bool {
+        false
+    }
 }
 
 /// The origin, the time and the headers of a record, and the stores that its step names.

@@ -127,6 +127,8 @@ pub struct Stepped {
     pub emissions: Vec<Emission>,
     /// The keys under which the record goes on, value and headers as they are: a change of key, or a copy under its own.
     pub sent_on: Keys,
+    /// Whether the record was too late for its windows, and went to the topic of such records.
+    pub is_late: bool,
 }
 
 /// The keys of one record, in the order they were given; `None` for a copy without one. The first needs no list of its own:

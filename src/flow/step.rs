@@ -4,10 +4,11 @@ use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
 use crate::flow::effect::{Applied, Emission, Reject, Stepped};
 use crate::flow::events::ReadEvent;
+use crate::flow::identity::is_ours;
 use crate::flow::key::KeyType;
-use crate::flow::notice::Announce;
+use crate::flow::notice::{Announce, Envelope};
 use crate::flow::reading::Reading;
-use crate::flow::record::Record;
+use crate::flow::record::{Record, TopicName};
 use crate::flow::route::{Item, Measure, Route};
 use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
 use crate::flow::store::Store;
@@ -85,6 +86,15 @@ pub(crate) struct Aggregate<A: Algorithm, S> {
     pub(crate) events: S,
     pub(crate) store: Store<A::Row>,
     pub(crate) key_type: KeyType,
+    /// Where records go that come too late for their windows, where that is said.
+    pub(crate) late_to: Option<LateTo>,
+}
+
+/// The topic of records that come too late for their windows.
+pub(crate) struct LateTo {
+    pub(crate) topic: TopicName,
+    /// The media type of the source's format.
+    pub(crate) content_type: &'static str,
 }
 
 /// [`LogStep`]: an algorithm that keeps nothing under the record's key.
@@ -143,6 +153,11 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
         let event = self.events.read(record, context)?;
         let key = &*self.key_type.kept_under(record.key.unwrap_or_default(), context.key);
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
+        if let Some(late_to) = &self.late_to
+            && self.chain.algorithm.is_too_late(&event, &state, context)
+        {
+            return late_to.send(record);
+        }
         let notices = self.chain.algorithm.apply(event, &mut state, context)?;
         let stepped = self.chain.announce(notices)?;
         context.store(&self.store)?.put(key, &state)?;
@@ -156,6 +171,21 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
         let stepped = self.chain.announce(notices)?;
         context.store(&self.store)?.put(key, &state)?;
         Ok(stepped)
+    }
+}
+
+impl LateTo {
+    /// Publishes the record as it came, but for the headers that have the names of ours.
+    fn send(&self, record: &Record<'_>) -> Result<Stepped, Reject> {
+        let headers = record.headers.iter().filter(|header| !is_ours(&header.name)).cloned().collect();
+        let envelope = Envelope { headers, ..Envelope::default() };
+        if let Some(fault) = envelope.fault() {
+            return Err(Reject::dead_letter("bad-notice", fault));
+        }
+        let (destination, value) = (self.topic.clone(), record.value.map(<[u8]>::to_vec));
+        let (envelope, content_type) = (Some(Box::new(envelope)), self.content_type);
+        let emission = Emission { destination, value, envelope, content_type, threshold: None };
+        Ok(Stepped { emissions: vec![emission], is_late: true, ..Stepped::default() })
     }
 }
 

@@ -198,7 +198,14 @@ impl Look<'_> {
                 if let Some(what) = wrong_code(sub, record, came.code.as_deref()) {
                     self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
                 }
+                let late = late_topic(sub, number);
+                if let Some(what) = wrong_late(late.as_deref(), record, came) {
+                    self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
+                }
                 for (number, notice) in &came.notices {
+                    if late.as_deref() == came.topics.get(number).copied() && late.is_some() {
+                        continue;
+                    }
                     self.judged.extend(sub.routed.map(|_| "route"));
                     let told = notice.value.as_deref().and_then(Told::read).map(|told| told.n);
                     if goes_to(sub, told).as_deref() != came.topics.get(number).copied() {
@@ -315,6 +322,34 @@ fn judge_notice(
     Ok(())
 }
 
+/// The topic of a step's late records.
+fn late_topic(sub: &SubDraw, number: usize) -> Option<String> {
+    sub.window.filter(|drawn| drawn.keeps_late).map(|_| format!("late-{number}"))
+}
+
+/// Whether the record lies in the topic of late ones.
+fn went_late(late: Option<&str>, came: &Came<'_>) -> bool {
+    late.is_some_and(|late| came.topics.values().any(|topic| *topic == late))
+}
+
+/// What is wrong with the record in the topic of late ones, where it lies there.
+fn wrong_late(late: Option<&str>, record: &Message, came: &Came<'_>) -> Option<String> {
+    if !went_late(late, came) {
+        return None;
+    }
+    let theirs = |message: &Message| {
+        let own = message.headers.iter().filter(|header| !is_a_name_of_ours(&header.name));
+        own.map(|header| (header.name.clone(), header.value.clone())).collect::<Vec<_>>()
+    };
+    let is_it = |found: &&Message| {
+        let at = record.timestamp.0.max(1); // 0 is the moment of sending for Kafka's client
+        let same = (&found.key, &found.value, found.timestamp.0) == (&record.key, &record.value, at);
+        same && theirs(found) == theirs(record)
+    };
+    let is_right = came.notices.len() == 1 && came.notices.values().all(|found| is_it(&found));
+    (!is_right).then(|| format!("is not in {late:?} as it came, but as {:?}", came.notices))
+}
+
 /// The topic of a notice of that number; none for a tombstone.
 fn goes_to(sub: &SubDraw, n: Option<u64>) -> Option<String> {
     let first = sub.destination.clone()?;
@@ -365,7 +400,9 @@ impl Look<'_> {
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     let task = (number, at.1);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, topics, is_dead_letter, is_late, rings, code }) =
+                    let Some(
+                        came @ Came { record: Some(record), notices, topics, is_dead_letter, is_late, rings, code },
+                    ) =
                         self.came.get(&at)
                     else {
                         continue;
@@ -378,7 +415,8 @@ impl Look<'_> {
                     let own = notices.len() + usize::from(*is_dead_letter);
                     let is_sent_on =
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
-                    let is_late = *is_late;
+                    let went_late = went_late(late_topic(sub, number).as_deref(), came);
+                    let is_late = *is_late || went_late;
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
                     let is_dead_letter = is_dead_letter || is_skipped(&self.scenario.pipeline, sub, &role, record);
                     let is_stream = matches!(role, Role::Stream);
@@ -388,7 +426,7 @@ impl Look<'_> {
                     let said = match role {
                         Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
-                        Role::Stream if is_late => self.too_late((number, at.1), sub, record),
+                        Role::Stream if is_late => self.too_late((number, at.1), sub, record, went_late),
                         Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
                     let moves = (!is_ahead && !is_sent_on).then_some(record.timestamp.0);
@@ -449,7 +487,7 @@ impl Look<'_> {
             return Ok(());
         }
         // Before the algorithm sees it.
-        if let Some(drawn) = sub.window.as_ref().filter(|drawn| drawn.skips_late) {
+        if let Some(drawn) = sub.window.as_ref().filter(|drawn| drawn.skips_late && !drawn.keeps_late) {
             let windows = self.tasks.entry(task).or_default().windows.entry(key.clone()).or_default();
             if windows.is_late(drawn, record.timestamp.0) {
                 return if notices.is_empty() { Ok(()) } else { Err("was too late, and was announced".into()) };
@@ -624,10 +662,24 @@ struct Span {
     sums: Sums,
     emitted: i64,
     is_due: bool,
+    /// While it is open: when it was told last, or began, whether it ever was, and whether there is more to tell.
+    early: Option<(i64, bool, bool)>,
 }
 
 /// A window that is given out: its start, its sums, and why.
 type GivenOut = (i64, Sums, i64);
+
+impl Span {
+    /// Whether an open window is told.
+    fn is_told(&mut self, drawn: &WindowDraw, is_changed: bool, clock: i64) -> bool {
+        let Some(every) = drawn.every_ms.map(signed) else { return is_changed && drawn.is_early };
+        let before = self.early.unwrap_or((clock, false, false));
+        let (since, is_told, has_news) = (before.0, before.1, before.2 || is_changed);
+        let is_due = has_news && since + every <= clock;
+        self.early = Some(if is_due { (clock, true, false) } else { (since, is_told, has_news) });
+        is_due
+    }
+}
 
 impl Windows {
     fn clock_at(&self, at: i64) -> i64 {
@@ -667,7 +719,7 @@ impl Windows {
         for start in (at - size + 1..=at).filter(|start| start % every == 0) {
             if self.spans.iter().all(|span| span.start != start) && start + size + kept_for > clock {
                 let sums = Sums::default();
-                self.spans.push(Span { start, end: start + size, sums, emitted: 0, is_due: false });
+                self.spans.push(Span { start, end: start + size, sums, emitted: 0, is_due: false, early: None });
             }
             changed.extend(self.spans.iter().map(|span| span.start).find(|found| *found == start));
         }
@@ -680,8 +732,8 @@ impl Windows {
             }
             if span.is_due && span.end + grace <= clock {
                 out.push((span.start, span.sums, if span.emitted == 0 { 2 } else { 10 + span.emitted }));
-                (span.emitted, span.is_due) = (span.emitted + 1, false);
-            } else if is_changed && drawn.is_early {
+                (span.emitted, span.is_due, span.early) = (span.emitted + 1, false, None);
+            } else if span.end + grace > clock && span.is_told(drawn, is_changed, clock) {
                 out.push((span.start, span.sums, 1));
             }
         }
@@ -697,15 +749,25 @@ impl Windows {
         let start = touched.iter().map(|span| span.start).chain([at]).min().unwrap_or(at);
         let end = touched.iter().map(|span| span.end).chain([at + gap + 1]).max().unwrap_or(at);
         let is_open = end + signed(drawn.grace_ms) > clock;
+        let is_early = drawn.is_early && drawn.every_ms.is_none();
         for span in &touched {
             if span.emitted > 0 && (span.start != start || is_open) {
                 out.push((span.start, span.sums, 3));
-            } else if drawn.is_early && span.start != start {
+            } else if (is_early || span.early.is_some_and(|(_, is_told, _)| is_told)) && span.start != start {
                 out.push((span.start, span.sums, 4));
             }
         }
-        let first =
-            touched.first().copied().unwrap_or(Span { start, end, sums: Sums::default(), emitted: 0, is_due: false });
+        let first = touched.first().copied().unwrap_or(Span {
+            start,
+            end,
+            sums: Sums::default(),
+            emitted: 0,
+            is_due: false,
+            early: None,
+        });
+        let since = touched.iter().filter_map(|span| Some(span.early?.0)).max();
+        let is_told = first.start == start && first.early.is_some_and(|(_, is_told, _)| is_told);
+        let early = since.map(|since| (since, is_told, true));
         let emitted = if first.start == start && !is_open { first.emitted } else { 0 };
         let sums = touched.iter().skip(1).fold(first.sums, |sums, later| Sums {
             count: sums.count + later.sums.count,
@@ -714,20 +776,21 @@ impl Windows {
             ..sums
         });
         self.spans = apart;
-        self.spans.push(Span { start, end, sums, emitted, is_due: first.is_due });
+        self.spans.push(Span { start, end, sums, emitted, is_due: first.is_due, early });
         start
     }
 }
 
 impl Look<'_> {
-    /// A record whose dead letter says that it was too late was.
-    fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message) -> Result<(), String> {
+    /// A record whose dead letter says that it was too late was, and so was one in the topic of such records.
+    fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, went_late: bool) -> Result<(), String> {
         let Some(drawn) = &sub.window else { return Err("was too late, and its step has no windows".into()) };
         let key = record.key.clone().unwrap_or_default();
         let windows = self.tasks.entry(task).or_default().windows.entry(key).or_default();
-        self.judged.insert("late");
-        let is_late = windows.is_late(drawn, record.timestamp.0) && !drawn.skips_late;
-        if is_late { Ok(()) } else { Err(format!("is a dead letter, too late, of windows {:?}", windows.spans)) }
+        self.judged.insert(if went_late { "topic of late records" } else { "late" });
+        let is_right = if went_late { drawn.keeps_late } else { !drawn.skips_late && !drawn.keeps_late };
+        let is_late = windows.is_late(drawn, record.timestamp.0) && is_right;
+        if is_late { Ok(()) } else { Err(format!("went out as too late, of windows {:?}", windows.spans)) }
     }
 
     /// The notices of a step in windows tell of those that its record closed or changed.

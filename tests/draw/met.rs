@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 89] = [
+pub const FEATURES: [Feature; 92] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -113,8 +113,15 @@ pub const FEATURES: [Feature; 89] = [
     ("sessions", |s| windows(s, |window| matches!(window.shape, Spans::Session(_)))),
     ("windows of a join", |s| any(s, |sub| sub.window.is_some() && sub.is_joined())),
     ("windows corrected", |s| windows(s, |window| window.corrections_ms > 0)),
-    ("windows given out early", |s| windows(s, |window| window.is_early)),
-    ("late records skipped", |s| windows(s, |window| window.skips_late)),
+    ("windows given out early", |s| windows(s, |window| window.is_early && window.every_ms.is_none())),
+    ("windows given out every so often", |s| windows(s, |window| window.every_ms.is_some())),
+    ("late records skipped", |s| windows(s, |window| window.skips_late && !window.keeps_late)),
+    ("topics of late records", |s| windows(s, |window| window.keeps_late)),
+    ("windows that update rows", |s| {
+        let told = |sub: &SubDraw| sub.window.and(sub.destination.clone());
+        let mut told = s.pipeline.subs.iter().filter_map(told);
+        told.any(|topic| any(s, |sub| sub.has_rows() && sub.lead == topic))
+    }),
     ("text", |s| any(s, |sub| sub.format == Values::Text)),
     ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
     ("source rejected whole", |s| s.knobs.rejected.is_some()),

@@ -815,6 +815,12 @@ pub struct WindowDraw {
     pub corrections_ms: u64,
     pub is_early: bool,
     pub skips_late: bool,
+    /// An open window is told again once the clock has gone on so far.
+    #[serde(default)]
+    pub every_ms: Option<u64>,
+    /// Late records have a topic of their own.
+    #[serde(default)]
+    pub keeps_late: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -1374,13 +1380,21 @@ impl PipelineDraw {
                     corrections_ms: 0,
                     is_early: false,
                     skips_late: false,
+                    every_ms: None,
+                    keeps_late: false,
                 });
-                let emit = if drawn.is_early { Emit::OnUpdate } else { Emit::OnClose };
+                let emit = match drawn.every_ms {
+                    Some(every) => Emit::Every(ms(every)),
+                    None if drawn.is_early => Emit::OnUpdate,
+                    None => Emit::OnClose,
+                };
                 let late = if drawn.skips_late { Late::Skip } else { Late::DeadLetter };
                 macro_rules! of {
                     ($kind:expr) => {{
                         let windowed = $source.window($kind.grace(ms(drawn.grace_ms))).emit(emit).late(late);
                         let windowed = windowed.corrections_for(ms(drawn.corrections_ms));
+                        let windowed =
+                            if drawn.keeps_late { windowed.late_to(&format!("late-{number}")) } else { windowed };
                         end!(windowed.aggregate(windows(), WindowSums::<$event>(steps(), PhantomData)))
                     }};
                 }

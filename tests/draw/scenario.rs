@@ -451,13 +451,19 @@ fn window(random: &mut Random) -> WindowDraw {
         1 => Spans::Hopping(size, size.div_ceil(*random.choose(&[1, 2, 3]))),
         _ => Spans::Session(size),
     };
-    WindowDraw {
+    let drawn = WindowDraw {
         shape,
         grace_ms: *random.choose(&[0, 0, 50, 1_000]),
         corrections_ms: *random.choose(&[0, 0, 500, 60_000]),
         is_early: random.happens(30),
         skips_late: random.happens(30),
-    }
+        every_ms: None,
+        keeps_late: false,
+    };
+    // Drawn from another sequence, so that earlier draws of a seed stay as they were.
+    let mut aside = Random::new(!random.clone().next());
+    let every_ms = aside.happens(25).then(|| *aside.choose(&[1, 30, 500, 10_000]));
+    WindowDraw { every_ms, keeps_late: aside.happens(25), ..drawn }
 }
 
 pub fn knobs(random: &mut Random) -> Knobs {

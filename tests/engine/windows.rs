@@ -1,14 +1,17 @@
 //! Windows: each kind against a naive computation, late events, clocks, and crashes at every commit step.
 
 use proptest::collection::vec;
-use proptest::prelude::{Strategy, any, prop_oneof};
+use proptest::prelude::{Strategy, prop_oneof};
 use proptest::{prop_assert_eq, proptest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tidegate::engine::status::Counter;
+use tidegate::flow::record::Header;
+use tidegate::flow::row::Value;
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
-use tidegate::flow::{Context, Reject, Store, Topology};
+use tidegate::flow::{Algorithm, Context, KeyType, Reject, Store, Table, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::TestDriver;
 
@@ -146,6 +149,8 @@ struct Naive {
     readings: Vec<(i64, u64)>,
     emitted: u32,
     is_due: bool,
+    /// While it is open: when it was told last, or began, whether it ever was, and whether there is more to tell.
+    early: Option<(i64, bool, bool)>,
 }
 
 /// Windows kept as lists of readings, of one key. For sessions the span of a window follows from its readings.
@@ -190,10 +195,14 @@ fn naively(plan: Plan, readings: &[(i64, u64)]) -> (Vec<Told>, Vec<u64>) {
                     for (was, (end, window)) in all.drain(..) {
                         if window.emitted > 0 && (was != start || is_open) {
                             out.push(say(was, end, &window, "retraction".into()));
-                        } else if is_early && was != start {
+                        } else if (is_early || window.early.is_some_and(|(_, is_told, _)| is_told)) && was != start {
                             out.push(say(was, end, &window, "withdrawal".into()));
                         } else if was == start {
                             one.emitted = window.emitted;
+                        }
+                        if let Some((since, is_told, _)) = window.early {
+                            let (since_one, is_one_told, _) = one.early.unwrap_or((since, false, false));
+                            one.early = Some((since.max(since_one), is_one_told || (is_told && was == start), true));
                         }
                         one.readings.extend(window.readings);
                     }
@@ -215,9 +224,27 @@ fn naively(plan: Plan, readings: &[(i64, u64)]) -> (Vec<Told>, Vec<u64>) {
             if window.is_due && *end + grace <= clock {
                 let pane = if window.emitted == 0 { "final".into() } else { format!("correction {}", window.emitted) };
                 out.push(say(*start, *end, window, pane));
-                (window.emitted, window.is_due) = (window.emitted + 1, false);
-            } else if plan.emit == Emit::OnUpdate && changed.contains(start) {
+                (window.emitted, window.is_due, window.early) = (window.emitted + 1, false, None);
+                continue;
+            }
+            let is_changed = changed.contains(start);
+            let is_open = *end + grace > clock;
+            let is_told = match plan.emit {
+                Emit::OnClose => false,
+                Emit::OnUpdate => is_changed,
+                Emit::Every(every) => {
+                    if is_changed && is_open {
+                        let (since, is_told, _) = window.early.unwrap_or((clock, false, true));
+                        window.early = Some((since, is_told, true));
+                    }
+                    window
+                        .early
+                        .is_some_and(|(since, _, has_news)| has_news && since + every.as_millis() as i64 <= clock)
+                }
+            };
+            if is_told {
                 out.push(say(*start, *end, window, "early".into()));
+                window.early = window.early.map(|_| (clock, true, false));
             }
         }
         windows.retain(|_, (end, _)| *end + kept_for > clock);
@@ -238,6 +265,8 @@ fn adds_up(plan: Plan, given_out: &[Told]) -> Result<(), String> {
                 early.insert(told.start, told);
                 true
             }
+            // It may have grown since it was told.
+            "withdrawal" if matches!(plan.emit, Emit::Every(_)) => early.remove(&told.start).is_some(),
             "withdrawal" => is_it(early.remove(&told.start)),
             "retraction" => is_it(standing.remove(&told.start)),
             "final" => {
@@ -274,18 +303,34 @@ fn an_early_session_that_becomes_part_of_another_one_is_withdrawn_and_takes_noth
     assert_eq!(panes, due);
 }
 
+#[test]
+fn a_window_is_told_every_so_often_while_it_is_open() {
+    let emit = Emit::Every(ms(100));
+    let mut driver = Plan { emit, ..Plan::tumbling(1_000, 0) }.driver();
+    // Nothing new at 250: told at 100 and 300, and at the end.
+    for (n, at) in [(1, 0), (2, 99), (3, 100), (4, 150), (5, 199), (6, 300), (7, 350), (8, 1_000)] {
+        send(&mut driver, "a", at, n);
+    }
+    driver.run();
+    let all = told(&mut driver).remove("a").unwrap();
+    let panes: Vec<(&str, usize)> = all.iter().map(|told| (told.pane.as_str(), told.numbers.len())).collect();
+    assert_eq!(panes, [("early", 3), ("early", 6), ("final", 7)]);
+    driver.crash_everywhere();
+}
+
 fn plans() -> impl Strategy<Value = Plan> {
     let kind = prop_oneof![
         (1..40_u64).prop_map(Kind::Tumbling),
         (1..40_u64, 1..40_u64).prop_map(|(a, b)| Kind::Hopping(a.max(b), a.min(b))),
         (1..15_u64).prop_map(Kind::Session),
     ];
-    (kind, 0..20_u64, prop_oneof![proptest::strategy::Just(0), 1..40_u64], any::<bool>()).prop_map(
-        |(kind, grace, corrections, is_early)| {
-            let emit = if is_early { Emit::OnUpdate } else { Emit::OnClose };
-            Plan { kind, grace, corrections, emit, late: Late::DeadLetter }
-        },
-    )
+    let emit = prop_oneof![
+        proptest::strategy::Just(Emit::OnClose),
+        proptest::strategy::Just(Emit::OnUpdate),
+        (1..50_u64).prop_map(|every| Emit::Every(ms(every))),
+    ];
+    (kind, 0..20_u64, prop_oneof![proptest::strategy::Just(0), 1..40_u64], emit)
+        .prop_map(|(kind, grace, corrections, emit)| Plan { kind, grace, corrections, emit, late: Late::DeadLetter })
 }
 
 /// Of `PROPTEST_CASES`, or few enough for every run.
@@ -508,10 +553,111 @@ fn windows_that_cannot_be_are_named_with_the_reason() {
         topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(0))).aggregate(store, Gather).to("told");
     });
     assert!(expiring.contains("remove its time_to_live()"), "{expiring}");
+    let each = errors(&|topology: &mut Topology| {
+        let windows = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(0)));
+        windows.emit(Emit::Every(ms(0))).aggregate("spans", Gather).to("told");
+    });
+    assert!(each.contains("Emit::OnUpdate tells of each event"), "{each}");
+    let late_to = |late: &'static str| {
+        errors(&move |topology: &mut Topology| {
+            let windows = topology.source("readings").window(Tumbling::of(ms(10)).grace(ms(0)));
+            windows.late_to(late).aggregate("spans", Gather).to("told");
+        })
+    };
+    assert!(late_to("told").contains("give late_to() another topic"), "{}", late_to("told"));
+    assert!(late_to("readings").contains("comes back to it"), "{}", late_to("readings"));
+    assert!(late_to("readings-dlt").contains("written to by late_to()"), "{}", late_to("readings-dlt"));
     let gap = errors(&|topology: &mut Topology| {
         topology.source("readings").window(Session::gap(ms(0)).grace(ms(0))).aggregate("spans", Gather).to("told");
     });
     assert!(gap.contains("gap is at least 1 ms"), "{gap}");
+}
+
+#[test]
+fn a_late_record_goes_as_it_came_to_the_topic_of_such_records_and_is_counted() {
+    let mut topology = Topology::new("p");
+    topology
+        .source("readings")
+        .window(Tumbling::of(ms(10)).grace(ms(0)))
+        .late_to("too-late")
+        .aggregate("spans", Gather)
+        .filter(|_| false)
+        .to("told");
+    let mut driver = TestDriver::new(topology).partitions(2);
+    for (n, at) in [(1, 0), (2, 30), (13, 8), (3, 31)] {
+        let headers = [("trace", "x"), ("tg_id", "y")];
+        driver.send_with("readings", "a", json!({"at": at, "n": n}), &headers);
+    }
+    driver.run();
+    let late = driver.read_raw("too-late");
+    assert_eq!(late.len(), 1, "13 is refused by add(), which is not asked");
+    let Found { key, value, headers, .. } = &late[0];
+    let value: serde_json::Value = serde_json::from_slice(value.as_deref().unwrap()).unwrap();
+    assert_eq!((key.as_deref(), value), (Some(&b"a"[..]), json!({"at": 8, "n": 13})));
+    let named = |name: &str| headers.iter().filter(|header| header.name == name).collect::<Vec<&Header>>();
+    assert_eq!(named("trace"), [&Header::new("trace", *b"x")]);
+    let ids = named("tg_id");
+    assert!(ids.len() == 1 && ids[0].value.as_deref().unwrap().ends_with(b"/2/0"), "{ids:?}");
+    assert_eq!(driver.status(0).value(Counter::Late), 1);
+    assert_eq!(driver.read_raw("readings-dlt").len(), 0);
+    driver.crash_everywhere();
+}
+
+/// The row of a key: how many windows were closed, and the readings in them.
+#[derive(Serialize, Deserialize)]
+struct Closed {
+    windows: i64,
+    readings: i64,
+}
+
+/// Adds closed windows up in a row.
+struct Close;
+
+impl Algorithm for Close {
+    type Event = Told;
+    type Row = Closed;
+    type Notices = Option<i64>;
+
+    fn apply(&self, told: Told, row: &mut Closed, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        row.windows += 1;
+        row.readings += told.numbers.len() as i64;
+        Ok(Some(row.readings))
+    }
+}
+
+/// Each in its own commit: the windows through the log, the rows through the database.
+#[test]
+fn a_closed_window_updates_a_row_once_whatever_crashes() {
+    let mut topology = Topology::new("p");
+    let windows = Tumbling::of(ms(10)).grace(ms(0));
+    topology.source("readings").window(windows).aggregate("spans", Gather).to("told");
+    topology.source("told").update(Table::new("closed").key("id", KeyType::Text), Close).to("sums");
+    let mut driver = TestDriver::new(topology).partitions(2).instances(2);
+    for key in ["a", "b"] {
+        driver.row("closed", key, Closed { windows: 0, readings: 0 });
+    }
+    for (n, (key, at)) in (100..).zip([("a", 1), ("a", 2), ("b", 3), ("a", 10), ("b", 25), ("a", 20), ("a", 21)]) {
+        send(&mut driver, key, at, n);
+        driver.run();
+    }
+    for (key, windows, readings) in [("a", 2, 3), ("b", 1, 1)] {
+        assert_eq!(driver.row_of("closed", key).unwrap().values, [Value::I64(windows), Value::I64(readings)], "{key}");
+    }
+    let sums: Vec<_> = driver.read_raw("sums").into_iter().map(|found| found.value.unwrap()).collect();
+    assert_eq!(sums.len(), 3);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn late_records_are_counted_whatever_comes_of_them() {
+    for late in [Late::Skip, Late::DeadLetter] {
+        let mut driver = Plan { late, ..Plan::tumbling(10, 0) }.driver();
+        for (n, at) in [(1, 0), (2, 30), (3, 8), (4, 9)] {
+            send(&mut driver, "a", at, n);
+        }
+        driver.run();
+        assert_eq!(driver.status(0).value(Counter::Late), 2, "{late:?}");
+    }
 }
 
 /// The value of a window is one of its key: a filter sees its notices, and a query the windows themselves.

@@ -32,6 +32,7 @@ pub struct StepBuilder<'t, A: Algorithm> {
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
     format: Format,
+    late_to: Option<TopicName>,
     /// The name of the store of its timers.
     timers: Option<String>,
     /// Whether its algorithm is one of windows, which has no timers.
@@ -48,9 +49,16 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             stores,
             filters: Vec::new(),
             format: Format::Json,
+            late_to: None,
             timers: None,
             is_windowed: false,
         }
+    }
+
+    /// Sets the topic of records that come too late.
+    pub(super) fn late_to(mut self, topic: Option<TopicName>) -> Self {
+        self.late_to = topic;
+        self
     }
 
     /// The same step with windows.
@@ -179,8 +187,25 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     fn finish(self, route: Route<A>) {
-        let Self { group, algorithm, erase, key_type: said, mut stores, filters, format, timers, is_windowed } = self;
-        let destinations = route.topics();
+        let Self {
+            group,
+            algorithm,
+            erase,
+            key_type: said,
+            mut stores,
+            filters,
+            format,
+            late_to,
+            timers,
+            is_windowed,
+        } = self;
+        let mut destinations = route.topics();
+        if let Some(topic) = &late_to {
+            group.topology.errors.extend(destinations.contains(topic).then(|| {
+                format!("topic {topic}: would take notices of windows and records that are too late for them; give late_to() another topic")
+            }));
+            destinations.push(topic.clone());
+        }
         let chain = Chain { algorithm, filters, route, format };
         let key_type = said.unwrap_or(KeyType::Text);
         let step = erase(chain, key_type, &mut *group.topology);
@@ -199,7 +224,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             step => step,
         };
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
-        group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None }, stores);
+        group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None, late_to }, stores);
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Outlet {
     pub(super) has_own_keys: bool,
     /// The step's name where it changes the key.
     pub(super) rekeys: Option<Arc<str>>,
+    /// The destination that takes records which are too late for their windows.
+    pub(super) late_to: Option<TopicName>,
 }
 
 /// A co-partition group under construction.
@@ -62,7 +64,7 @@ impl<'t> Group<'t> {
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, reading } = self;
-        let Outlet { destinations, format: written, has_own_keys, rekeys } = outlet;
+        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
@@ -82,6 +84,7 @@ impl<'t> Group<'t> {
             has_own_keys,
             on_unreadable,
             rekeys,
+            late_to,
             chains: Vec::new(),
         };
         sub.companions.extend(topology.astray_topic(&sub));

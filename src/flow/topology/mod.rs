@@ -112,6 +112,8 @@ pub struct SubTopology {
     pub on_unreadable: OnUnreadable,
     /// The step's name where it changes the key: its only destination is then `<pipeline>-<name>-repartition`.
     pub rekeys: Option<Arc<str>>,
+    /// The destination, the last one, of records that are too late for their windows: in the format of its streams.
+    pub late_to: Option<TopicName>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics
     /// that they read, in this order.
     pub chains: Vec<Arc<str>>,
@@ -234,7 +236,11 @@ impl Topology {
             }
         };
         for sub in &mut self.sub_topologies {
-            std::iter::once(&mut sub.lead).chain(&mut sub.companions).chain(&mut sub.destinations).for_each(rename);
+            std::iter::once(&mut sub.lead)
+                .chain(&mut sub.companions)
+                .chain(&mut sub.destinations)
+                .chain(&mut sub.late_to)
+                .for_each(rename);
         }
         name.clone_into(&mut self.name);
         self

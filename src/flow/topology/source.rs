@@ -6,8 +6,9 @@ use crate::flow::events::{AnyOf, Joined, LeftJoined, Plain, ReadEvent};
 use crate::flow::join::TableTopic;
 use crate::flow::partitioning::Declared;
 use crate::flow::reading::{OnUnreadable, Tombstones};
+use crate::flow::record::TopicName;
 use crate::flow::row::columns_of;
-use crate::flow::step::{Aggregate, ChangeKey, Process, Update};
+use crate::flow::step::{Aggregate, ChangeKey, LateTo, Process, Update};
 use crate::flow::store::Store;
 use crate::flow::table::{Table, TableSpec};
 use crate::flow::topology::builder::{Erase, StepBuilder};
@@ -296,20 +297,35 @@ impl<'t, S> Source<'t, S> {
     /// Keeps a value under each record's key in a store, beside the partition, and runs the algorithm over it: through the
     /// log.
     pub fn aggregate<A: Algorithm<Row: Default>>(
-        mut self,
+        self,
         store: impl Into<Store<A::Row>>,
         algorithm: A,
     ) -> StepBuilder<'t, A>
     where
         S: ReadEvent<A::Event>,
     {
+        self.aggregate_or(store.into(), algorithm, None)
+    }
+
+    /// The same, where records that are too late may have a topic of their own.
+    pub(super) fn aggregate_or<A: Algorithm<Row: Default>>(
+        mut self,
+        store: Store<A::Row>,
+        algorithm: A,
+        late_topic: Option<TopicName>,
+    ) -> StepBuilder<'t, A>
+    where
+        S: ReadEvent<A::Event>,
+    {
         self.group.note_unfit(self.events.unfit());
-        let (store, events) = (store.into(), self.events);
+        let (events, content_type) = (self.events, self.group.reading.format.content_type());
+        let late_to = late_topic.clone().map(|topic| LateTo { topic, content_type });
         self.group.topology.check_map_keys::<A::Row>(&format!("store {}", store.spec().name));
         let stores = vec![store.spec().clone()];
-        let erase: Erase<A> =
-            Box::new(move |chain, key_type, _| StepKind::Log(Arc::new(Aggregate { chain, events, store, key_type })));
-        StepBuilder::new(self.group, algorithm, stores, erase)
+        let erase: Erase<A> = Box::new(move |chain, key_type, _| {
+            StepKind::Log(Arc::new(Aggregate { chain, events, store, key_type, late_to }))
+        });
+        StepBuilder::new(self.group, algorithm, stores, erase).late_to(late_topic)
     }
 
     /// Runs an algorithm that keeps nothing under the record's key; stores of its own come by `with_store`. Through the

@@ -14,7 +14,10 @@ impl Topology {
     #[must_use]
     pub fn format_of(&self, topic: &TopicName) -> Format {
         let subs = || self.sub_topologies.iter();
-        let written = subs().find(|sub| sub.destinations.contains(topic)).map(|sub| sub.formats.written);
+        let of = |sub: &SubTopology| {
+            if sub.late_to.as_ref() == Some(topic) { sub.formats.read } else { sub.formats.written }
+        };
+        let written = subs().find(|sub| sub.destinations.contains(topic)).map(of);
         let read = |topic: &TopicName| {
             let table = subs().flat_map(|sub| &sub.tables).find(|table| table.topic == *topic);
             let source = || subs().find(|sub| sub.sources().any(|source| source == topic));

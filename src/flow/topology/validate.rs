@@ -238,10 +238,16 @@ impl Topology {
         let own: BTreeMap<&TopicName, &str> = derived.iter().map(|found| (&found.topic, found.what.as_str())).collect();
         for sub in &self.sub_topologies {
             let destinations = sub.destinations.iter().filter(|_| sub.sent_on_to().is_empty());
-            let by = if sub.destinations.len() < 2 { "to()" } else { "route() or branch()" };
+            let told = sub.destinations.len() - usize::from(sub.late_to.is_some());
+            let by = |topic: &TopicName| match told {
+                _ if sub.late_to.as_ref() == Some(topic) => "late_to()",
+                0 | 1 => "to()",
+                _ => "route() or branch()",
+            };
             for (topic, what) in destinations.filter_map(|topic| Some((topic, own.get(topic)?))) {
                 errors.push(format!(
-                    "topic {topic}: is written to by {by}, and is what Tidegate writes itself ({what}): name another"
+                    "topic {topic}: is written to by {}, and is what Tidegate writes itself ({what}): name another",
+                    by(topic)
                 ));
             }
         }

@@ -10,7 +10,7 @@ impl<'t, S> Source<'t, S> {
     /// Gathers the records of each key in windows of event time; [`WindowedSource::aggregate`] says what is made of them.
     pub const fn window<K>(self, kind: K) -> WindowedSource<'t, K, S> {
         let (emit, late) = (Emit::OnClose, Late::DeadLetter);
-        WindowedSource { source: self, kind, corrections: Duration::ZERO, emit, late }
+        WindowedSource { source: self, kind, corrections: Duration::ZERO, emit, late, late_to: None }
     }
 }
 
@@ -22,6 +22,7 @@ pub struct WindowedSource<'t, K, S = Plain> {
     corrections: Duration,
     emit: Emit,
     late: Late,
+    late_to: Option<String>,
 }
 
 impl<'t, K, S> WindowedSource<'t, K, S> {
@@ -44,6 +45,13 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         self
     }
 
+    /// Publishes a record that is too late for all of its windows in `topic`, as it came: key, value, time and headers, but for
+    /// those of Tidegate's own names. It is no dead letter then, whatever [`WindowedSource::late`] says.
+    pub fn late_to(mut self, topic: &str) -> Self {
+        self.late_to = Some(topic.to_owned());
+        self
+    }
+
     /// Keeps the windows of each key, with the key's clock, in a store beside the partition, and gives them out: through the
     /// log. The store has no time to live, since windows are forgotten by themselves.
     pub fn aggregate<W: Windowed>(
@@ -55,13 +63,18 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         K: WindowKind<W>,
         S: ReadEvent<W::Event>,
     {
-        let Self { mut source, kind, corrections, emit, late } = self;
+        let Self { mut source, kind, corrections, emit, late, late_to } = self;
         let (store, spec) = (store.into(), kind.into_spec());
         let name = &store.spec().name;
+        let is_idle = matches!(emit, Emit::Every(time) if millis(time) < 1);
+        source.note(is_idle.then(|| {
+            format!("store {name}: Emit::Every() is told a time of at least 1 ms; Emit::OnUpdate tells of each event")
+        }));
         source.note(spec.fault().map(|fault| format!("store {name}: {fault}")));
         source.note(store.spec().time_to_live.map(|_| {
             format!("store {name}: windows are forgotten once they are closed for good; remove its time_to_live(), which would lose open ones")
         }));
-        source.aggregate(store, InWindows::new(algorithm, spec, millis(corrections), emit, late)).windowed()
+        let late_topic = late_to.and_then(|topic| source.group.topology.parse(&topic));
+        source.aggregate_or(store, InWindows::new(algorithm, spec, millis(corrections), emit, late), late_topic).windowed()
     }
 }

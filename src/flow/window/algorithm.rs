@@ -5,8 +5,9 @@ use crate::flow::effect::Reject;
 use crate::flow::record::Timestamp;
 use crate::flow::window::kept::{Moment, Windows, Working};
 use crate::flow::window::kind::Spec;
-use crate::flow::window::{Pane, Window, Windowed};
+use crate::flow::window::{Pane, Window, Windowed, millis};
 use std::fmt;
+use std::time::Duration;
 
 /// When a window is given out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,7 +17,13 @@ pub enum Emit {
     OnClose,
     /// With each event that changes it, too, as [`Pane::Early`].
     OnUpdate,
+    /// While it is open, too, as [`Pane::Early`]: with the first record of its key at which it has changed since it was told
+    /// last, and the clock has gone on by this time since then, or since its first event. At least a millisecond.
+    Every(Duration),
 }
+
+/// The code of a record that is too late for all of its windows.
+pub(crate) const LATE: &str = "late";
 
 /// The fate of a record that is too late for all of its windows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,6 +63,25 @@ impl<W: Windowed> InWindows<W> {
         Self { algorithm, spec, corrections, emit, late, kind }
     }
 
+    /// How long a window is kept behind its end.
+    const fn kept_for(&self) -> i64 {
+        self.spec.grace.saturating_add(self.corrections)
+    }
+
+    /// Whether an open window is told, which the event has changed or not.
+    fn tells(&self, window: &mut Working<W::Value>, is_placed: bool, clock: i64) -> bool {
+        match self.emit {
+            Emit::OnClose => false,
+            Emit::OnUpdate => is_placed,
+            Emit::Every(time) => {
+                if is_placed {
+                    window.has_news(clock);
+                }
+                window.is_to_be_told(millis(time), clock)
+            }
+        }
+    }
+
     /// Adds an event to one of its windows.
     fn add(
         &self,
@@ -73,9 +99,9 @@ impl<W: Windowed> InWindows<W> {
 
     fn too_late(&self, at: i64, clock: i64) -> Reject {
         match self.late {
-            Late::Skip => Reject::skip("late"),
+            Late::Skip => Reject::skip(LATE),
             Late::DeadLetter => Reject::dead_letter(
-                "late",
+                LATE,
                 format!(
                     "its time {} lies {} ms behind its key's clock, and all of its windows are closed for good: give them \
                      more grace, or correct them for longer",
@@ -98,7 +124,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Vec<NoticeOf<W>>, Reject> {
-        let Self { algorithm, spec, corrections, emit, kind, .. } = self;
+        let Self { algorithm, spec, emit, kind, .. } = self;
         let at = algorithm.event_time_ms(&event, context);
         context.check_event_time(Timestamp(at))?;
         let clock = kept.clock_ms.map_or(at, |clock| clock.max(at));
@@ -107,7 +133,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
             let Working { start_ms, end_ms, .. } = *window;
             notices.extend(algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane }));
         };
-        let kept_for = spec.grace.saturating_add(*corrections);
+        let kept_for = self.kept_for();
         kept.become_of(kind, &mut give_out);
         let moment = Moment { at, clock, kept_for, is_told_early: *emit == Emit::OnUpdate };
         let placed = kept.place(algorithm, spec, moment, &mut give_out);
@@ -124,12 +150,20 @@ impl<W: Windowed> Algorithm for InWindows<W> {
             if window.is_changed && window.is_over(spec.grace, clock) {
                 give_out(window, window.closed_as());
                 window.emitted = window.emitted.saturating_add(1);
-                window.is_changed = false;
-            } else if *emit == Emit::OnUpdate && placed.binary_search(&number).is_ok() {
+                (window.is_changed, window.early) = (false, None);
+            } else if !window.is_over(spec.grace, clock)
+                && self.tells(window, placed.binary_search(&number).is_ok(), clock)
+            {
                 give_out(window, Pane::Early);
             }
         }
         kept.windows.retain(|window| !window.is_over(kept_for, clock));
         Ok(notices)
+    }
+
+    fn is_too_late(&self, event: &W::Event, kept: &Windows<W::Value>, context: &Context<'_>) -> bool {
+        let at = self.algorithm.event_time_ms(event, context);
+        let is_in_time = context.check_event_time(Timestamp(at)).is_ok();
+        is_in_time && kept.is_too_late(&self.kind, self.spec.shape, at, self.kept_for())
     }
 }

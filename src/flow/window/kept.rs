@@ -38,6 +38,22 @@ pub struct Working<V> {
     /// Whether it has changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_changed: bool,
+    /// What was told of it while it is open, where that is told every so often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early: Option<Early>,
+}
+
+/// What was told of an open window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Early {
+    /// The clock when it was told last, or else when it began, in milliseconds since 1970, UTC.
+    pub since_ms: i64,
+    /// Whether it was ever told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_told: bool,
+    /// Whether it has changed since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_news: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -47,7 +63,7 @@ const fn is_zero(n: &u32) -> bool {
 
 impl<V: Default> Working<V> {
     fn new(start_ms: i64, end_ms: i64) -> Self {
-        Self { start_ms, end_ms, value: V::default(), emitted: 0, is_changed: false }
+        Self { start_ms, end_ms, value: V::default(), emitted: 0, is_changed: false, early: None }
     }
 }
 
@@ -55,6 +71,22 @@ impl<V> Working<V> {
     /// Whether the clock has come to the end of the window and so much behind it.
     pub(super) const fn is_over(&self, after: i64, clock: i64) -> bool {
         self.end_ms.saturating_add(after) <= clock
+    }
+
+    /// Notes a change of an open window that is told every so often.
+    pub(super) fn has_news(&mut self, clock: i64) {
+        let first = Early { since_ms: clock, is_told: false, has_news: true };
+        self.early.get_or_insert(first).has_news = true;
+    }
+
+    /// Whether an open window is to be told again. It counts as told then.
+    pub(super) fn is_to_be_told(&mut self, every: i64, clock: i64) -> bool {
+        let is_due = |early: &Early| early.has_news && early.since_ms.saturating_add(every) <= clock;
+        let is_due = self.early.as_ref().is_some_and(is_due);
+        if is_due {
+            self.early = Some(Early { since_ms: clock, is_told: true, has_news: false });
+        }
+        is_due
     }
 
     /// The pane of a window that is closed and has changed since it was given out.
@@ -75,7 +107,7 @@ pub(super) struct Moment {
     pub(super) at: i64,
     pub(super) clock: i64,
     pub(super) kept_for: i64,
-    /// Whether every window is given out with each event that changes it.
+    /// Whether every window is told with each event that changes it.
     pub(super) is_told_early: bool,
 }
 
@@ -123,7 +155,7 @@ impl<V: Default> Windows<V> {
                     let (was_given_out, is_gone) = (window.emitted > 0, window.start_ms != start_ms);
                     if was_given_out && (is_gone || is_open) {
                         give_out(window, Pane::Retraction);
-                    } else if is_told_early && is_gone {
+                    } else if (is_told_early || window.early.is_some_and(|early| early.is_told)) && is_gone {
                         give_out(window, Pane::Withdrawal);
                     }
                 }
@@ -134,6 +166,24 @@ impl<V: Default> Windows<V> {
                 }
                 self.windows.insert(number, Working { start_ms, end_ms, ..one });
                 vec![number]
+            }
+        }
+    }
+
+    /// Whether an event is too late for all of its windows of that shape.
+    pub(super) fn is_too_late(&self, kind: &str, shape: Shape, at: i64, kept_for: i64) -> bool {
+        let clock = self.clock_ms.map_or(at, |clock| clock.max(at));
+        let windows = if self.kind == kind { self.windows.as_slice() } else { &[] };
+        match shape {
+            Shape::Aligned { size, every } => {
+                let last = at.div_euclid(every) * every;
+                let is_kept = || windows.iter().any(|window| window.start_ms <= at && at < window.end_ms);
+                Working::<()>::new(last, last.saturating_add(size)).is_over(kept_for, clock) && !is_kept()
+            }
+            Shape::Session { gap } => {
+                let alone = Working::<()>::new(at, at.saturating_add(gap).saturating_add(1));
+                let touches = |window: &Working<V>| window.start_ms < alone.end_ms && alone.start_ms < window.end_ms;
+                alone.is_over(kept_for, clock) && !windows.iter().any(touches)
             }
         }
     }
@@ -168,8 +218,13 @@ fn bridged<V: Default>(alone: Working<V>, touched: Vec<Working<V>>, merge: impl 
     let mut one = touched.next().unwrap_or(alone);
     if one.start_ms > at {
         one.emitted = 0;
+        one.early.iter_mut().for_each(|early| early.is_told = false);
     }
     for later in touched {
+        if let Some(early) = later.early {
+            let own = one.early.get_or_insert(Early { is_told: false, ..early });
+            own.since_ms = own.since_ms.max(early.since_ms);
+        }
         merge(&mut one.value, later.value);
     }
     one

@@ -9,8 +9,9 @@ mod algorithm;
 mod kept;
 mod kind;
 
+pub(crate) use algorithm::LATE;
 pub use algorithm::{Emit, InWindows, Late};
-pub use kept::{Windows, Working};
+pub use kept::{Early, Windows, Working};
 pub(crate) use kind::millis;
 pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
 
@@ -90,6 +91,11 @@ pub trait Windowed: Send + Sync + 'static {
 }
 
 /// Two windows become one: what [`Session`] windows ask for, since a late event may bridge two of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how two of its windows become one",
+    label = "cannot be gathered in sessions",
+    note = "sessions grow together where an event comes between them: `impl Merge for {Self}`"
+)]
 pub trait Merge: Windowed {
     /// Adds the value of a later window to that of an earlier one.
     fn merge(&self, into: &mut Self::Value, later: Self::Value);

@@ -7,7 +7,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::state::access::{Access, Trouble};
 use crate::engine::state::stores::Keyed;
-use crate::engine::status::Status;
+use crate::engine::status::{Counter, Status};
 use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::tally::{Decisions, InPlace, Looks};
@@ -22,6 +22,7 @@ use crate::flow::record::{Partition, Record, Timestamp, TopicName, TopicPartitio
 use crate::flow::step::LogStep;
 use crate::flow::store::StateAccess;
 use crate::flow::topology::SubTopology;
+use crate::flow::window::LATE;
 use crate::ports::Fault;
 use crate::ports::note::InHand;
 use crate::ports::rows::{Counts, OutboxRow};
@@ -221,6 +222,7 @@ impl Place<'_> {
         counts: &mut Counts,
     ) -> Result<(), Reject> {
         let pipeline = self.terms.pipeline;
+        let is_late = stepped.is_late;
         let (rows, copied, mut sent) = (open.rows.len(), self.fit_all(record, &stepped)?, 0);
         for (seq, emission) in (first..).zip(stepped.emissions) {
             let row = notice(self.source, 0, record, 0, emission, None, self.terms.now);
@@ -239,6 +241,7 @@ impl Place<'_> {
             open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
         }
         open.sent_bytes += sent;
+        self.terms.status.add(Counter::Late, u64::from(is_late));
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
         for destination in self.sub.sent_on_to() {
             for key in stepped.sent_on.iter() {
@@ -294,6 +297,8 @@ impl Place<'_> {
     }
 
     fn rejected(&self, record: &Record<'_>, reject: Reject, open: &mut OpenBatch, counts: &mut Counts) -> Verdict {
+        let is_late = reject.code() == LATE && !matches!(reject, Reject::Retry { .. });
+        self.terms.status.add(Counter::Late, u64::from(is_late));
         match reject {
             Reject::Skip { .. } => counts.skipped += 1,
             Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
