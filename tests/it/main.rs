@@ -9,6 +9,7 @@ mod failpoints;
 #[cfg(feature = "http")]
 mod http;
 mod lines;
+mod mistakes;
 mod outputs;
 #[cfg(feature = "http")]
 mod page;
