@@ -446,8 +446,10 @@ fn is_dead_letter(place: &TopicPartition, message: &Message) -> bool {
     is_at_the_end(place) && header(message, "kafka_dlt-original-topic").is_some()
 }
 
+/// A notice that its topic refuses becomes a dead letter with all of its headers.
 fn is_notice(place: &TopicPartition, message: &Message) -> bool {
-    is_at_the_end(place) && header(message, "ce_id").is_some() && header(message, "tg_id").is_some()
+    let is_any = is_at_the_end(place) && header(message, "ce_id").is_some() && header(message, "tg_id").is_some();
+    is_any && !is_dead_letter(place, message)
 }
 
 fn is_sent_on(place: &TopicPartition, topology: &Topology) -> bool {
