@@ -169,7 +169,7 @@ SCHEMA = [
     ]),
     ("image: {tag: latest}", "at '/image/tag': 'not' failed"),
     ("image: {digest: 'sha256:abc'}", "at '/image/digest': 'sha256:abc' does not match pattern"),
-    ("pipeline: {missingRow: ignore}", "at '/pipeline/missingRow': value must be one of 'skip', 'dead-letter', 'retry'"),
+    ("pipeline: {missingRow: ignore}", "at '/pipeline/missingRow': value must be one of 'skip', 'dead-letter', 'retry', 'insert'"),
     ("pipeline: {start: newest}", "at '/pipeline/start': value must be one of 'earliest', 'latest'"),
     ("pipeline: {thresholds: {large-change: much}}", "at '/pipeline/thresholds/large-change': got string, want number"),
     ("pipeline: {name: 'a b'}", "at '/pipeline/name': 'a b' does not match pattern"),

@@ -107,11 +107,23 @@ pub struct Emission {
     pub threshold: Option<f64>,
 }
 
+/// What a record makes of its row.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum RowChange {
+    /// It stays as it is: there, or missing.
+    #[default]
+    Kept,
+    /// It has these values from now on. Where it was missing it is a new row.
+    Set(Vec<Value>),
+    /// It is deleted.
+    Deleted,
+}
+
 /// The result of applying one record to one row.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Applied {
-    /// The row's new values; `None` when they are as before.
-    pub row: Option<Vec<Value>>,
+    /// What becomes of the row.
+    pub row: RowChange,
     /// The notices that passed the filter, in the order the algorithm returned them.
     pub emissions: Vec<Emission>,
     /// The largest magnitude among the notices, passed or not, where the filter is a named threshold.

@@ -2,7 +2,7 @@
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
-use crate::flow::effect::{Applied, Emission, Reject, Stepped};
+use crate::flow::effect::{Applied, Emission, Reject, RowChange, Stepped};
 use crate::flow::events::ReadEvent;
 use crate::flow::identity::is_ours;
 use crate::flow::key::KeyType;
@@ -10,7 +10,7 @@ use crate::flow::notice::{Announce, Envelope};
 use crate::flow::reading::Reading;
 use crate::flow::record::{Record, TopicName};
 use crate::flow::route::{Item, Measure, Route};
-use crate::flow::row::{RowError, Value, from_values, keep_unchanged, to_values};
+use crate::flow::row::{RowError, Value, from_values, is_none, keep_unchanged, to_values};
 use crate::flow::store::Store;
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -22,12 +22,13 @@ pub trait RowStep: Send + Sync {
     /// The table and the columns, in the order of the values given to [`RowStep::apply`].
     fn table(&self) -> &TableSpec;
 
-    /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns. A
-    /// panic is caught by the engine and becomes the record's dead letter.
+    /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns. `None`
+    /// where there is no row, which is only asked of a step whose table [inserts](TableSpec::inserts). A panic is caught by
+    /// the engine and becomes the record's dead letter.
     ///
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault.
-    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
+    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject>;
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -56,6 +57,9 @@ pub trait LogStep: Send + Sync {
     }
 }
 
+/// Makes the row of a record whose row is missing.
+pub(crate) type NewRow<A> = Box<dyn Fn(&Context<'_>) -> <A as Algorithm>::Row + Send + Sync>;
+
 /// Selects the notices that are published.
 pub(crate) enum Filter<A: Algorithm> {
     /// A predicate of the notice alone.
@@ -71,6 +75,8 @@ pub(crate) struct Chain<A: Algorithm> {
     pub(crate) route: Route<A>,
     /// The format of the notices.
     pub(crate) format: Format,
+    /// The row of a record whose row is missing, where the step makes one.
+    pub(crate) new_row: Option<NewRow<A>>,
 }
 
 /// [`RowStep`]: a table's row is read and written back.
@@ -118,25 +124,65 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
         &self.table
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         let event = self.reading.decode::<A::Event>(value)?;
-        let mut state: A::Row = from_values(row).map_err(|error| unfit(&error))?;
-        let columns = &self.table.columns;
+        let mut state: A::Row = match row {
+            Some(row) => from_values(row).map_err(|error| unfit(&error))?,
+            None => self.new_row(context)?,
+        };
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
-        let mut before = Vec::with_capacity(row.len());
-        to_values(&state, columns, &mut before).map_err(|error| unfit(&error))?;
+        let before = self.values(&state)?;
         let notices = self.chain.algorithm.apply(event, &mut state, context)?;
-        let mut after = Vec::with_capacity(row.len());
-        to_values(&state, columns, &mut after).map_err(|error| unfit(&error))?;
-        let mut applied = Applied::default();
-        if before != after {
-            keep_unchanged(row, &before, &mut after);
-            applied.row = Some(after);
-        }
+        let row = match (row.zip(before), self.values(&state)?) {
+            (Some((row, before)), Some(mut after)) if before != after => {
+                keep_unchanged(row, &before, &mut after);
+                RowChange::Set(after)
+            }
+            (None, Some(new)) => RowChange::Set(new),
+            (Some(_), None) => RowChange::Deleted,
+            (Some(_), Some(_)) | (None, None) => RowChange::Kept,
+        };
+        let mut applied = Applied { row, ..Applied::default() };
         for notice in notices {
             self.chain.decide(notice, &mut applied)?;
         }
         Ok(applied)
+    }
+}
+
+impl<A: Algorithm> Update<A> {
+    /// The values of the columns; `None` where the row is an `Option` that is `None`.
+    fn values(&self, row: &A::Row) -> Result<Option<Vec<Value>>, Reject> {
+        if is_none(row) {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(self.table.columns.len());
+        to_values(row, &self.table.columns, &mut values).map_err(|error| unfit(&error))?;
+        Ok(Some(values))
+    }
+
+    /// The row of a record whose row is missing. Key and version, where the struct has them, are the engine's: the key as it
+    /// is, the version 0.
+    fn new_row(&self, context: &Context<'_>) -> Result<A::Row, Reject> {
+        let Some(new_row) = &self.chain.new_row else {
+            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key())));
+        };
+        let row = new_row(context);
+        let TableSpec { table, columns, .. } = &self.table;
+        let own = |name: &str| {
+            let version = (table.version_column.as_deref() == Some(name)).then_some(Value::I64(0));
+            version.or_else(|| (table.key_column == name).then(|| context.key().as_value()))
+        };
+        if columns.iter().all(|column| own(&column.name).is_none()) {
+            return Ok(row);
+        }
+        let Some(mut values) = self.values(&row)? else { return Ok(row) };
+        for (value, column) in values.iter_mut().zip(columns) {
+            if let Some(own) = own(&column.name) {
+                *value = own;
+            }
+        }
+        from_values(&values).map_err(|error| unfit(&error))
     }
 }
 

@@ -78,6 +78,10 @@ pub struct TableSpec {
     pub table: Table,
     /// The columns in the struct's field order; row values have the same order.
     pub columns: Vec<ColumnSpec>,
+    /// Whether rows are inserted where they are missing.
+    pub inserts: bool,
+    /// Whether rows may be deleted.
+    pub deletes: bool,
 }
 
 /// A column as the database describes it.
@@ -91,9 +95,17 @@ pub struct FoundColumn {
     pub type_name: String,
     /// Whether it may be null.
     pub is_nullable: bool,
+    /// Whether the database has a value for it where a new row brings none.
+    pub has_default: bool,
 }
 
 impl TableSpec {
+    /// The columns of a table whose rows are read and updated.
+    #[must_use]
+    pub const fn new(table: Table, columns: Vec<ColumnSpec>) -> Self {
+        Self { table, columns, inserts: false, deletes: false }
+    }
+
     /// Whether rows are written with this column: the key stays, and the version is the engine's alone.
     pub(crate) fn is_written(&self, column: &str) -> bool {
         *column != *self.table.key_column && self.table.version_column.as_deref() != Some(column)
@@ -122,6 +134,8 @@ impl TableSpec {
                 "table {name}: one step has the version column {own}, another {others}; give both the same Table"
             ));
         }
+        self.inserts |= other.inserts;
+        self.deletes |= other.deletes;
         for column in &other.columns {
             match self.columns.iter_mut().find(|known| known.name == column.name) {
                 Some(known) => out.extend(known.merge(name, column)),
@@ -153,7 +167,27 @@ impl TableSpec {
         of_key
             .into_iter()
             .chain(wanted.iter().flat_map(|column| column.differences(name, found, FIELD_TYPES)))
+            .chain(self.columns_without_a_value(found))
             .collect()
+    }
+
+    /// A sentence for each column for which a new row would have no value.
+    fn columns_without_a_value(&self, found: &[FoundColumn]) -> Vec<String> {
+        let (table, key) = (&self.table.name, &self.table.key_column);
+        let is_known = |name: &String| {
+            name == key
+                || self.table.version_column.as_ref() == Some(name)
+                || self.columns.iter().any(|column| column.name == *name)
+        };
+        let lacks = |column: &&FoundColumn| !column.is_nullable && !column.has_default && !is_known(&column.name);
+        let told = |column: &FoundColumn| {
+            let name = &column.name;
+            format!(
+                "table {table}, column {name}: is not null and has no default, and insert_missing makes rows without it; \
+                 give the struct a field {name}, or the column a default"
+            )
+        };
+        found.iter().filter(|_| self.inserts).filter(lacks).map(told).collect()
     }
 }
 
@@ -234,6 +268,7 @@ mod tests {
                 column_type: Some(ColumnType::I64),
                 type_name: "bigint".into(),
                 is_nullable,
+                has_default: false,
             };
             spec.differences("t", &[found], FIELD_TYPES).concat()
         };
@@ -249,13 +284,14 @@ mod tests {
             column_type,
             type_name: type_name.into(),
             is_nullable: false,
+            has_default: false,
         };
         let columns = ["id", "spans", "n"].map(|name| ColumnSpec {
             name: name.into(),
             accepts: vec![if name == "spans" { ColumnType::Text } else { ColumnType::I64 }],
             is_nullable: false,
         });
-        let spec = TableSpec { table: Table::new("t").unversioned(), columns: columns[1..].to_vec() };
+        let spec = TableSpec::new(Table::new("t").unversioned(), columns[1..].to_vec());
         let told = spec.differences(Some(&[
             found("id", Some(ColumnType::I32), "integer"),
             found("spans", None, "tstzrange"),

@@ -93,12 +93,14 @@ pub trait Rows: Send {
         None
     }
 
-    /// Writes rows that were read before in this transaction. A later read shows them as the database stored them.
+    /// Writes rows that were read before in this transaction, or were missing then: deletes first, then updates, then inserts.
+    /// A later read shows them as the database stored them.
     ///
-    /// The key and the version among the columns are not written.
+    /// The key and the version among the columns are the engine's: taken from the write, not from its values.
     ///
     /// # Errors
     /// [`WriteFault::Rejected`] when the database refuses a value (constraint, overflow): bisect behind savepoints.
+    /// `Retry` when a row that is to be inserted was inserted by somebody else since it was read.
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault>;
 
     /// Inserts outbox rows.
@@ -269,7 +271,8 @@ impl Move {
 pub struct Counts {
     /// Records decided.
     pub records: i64,
-    /// Records that changed their row: the sum of version increments.
+    /// Records that changed their row: the sum by which versions have risen. A row that is deleted takes its version out of it
+    /// again, so that it always is the sum of what the table's versions have risen by.
     pub row_changes: i64,
     /// Notices put into the outbox, dead letters not among them.
     pub announced: i64,
@@ -303,14 +306,28 @@ pub struct RowRead {
 /// A row to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowWrite {
+    /// Whether it is there already, and stays.
+    pub kind: WriteKind,
     /// Its id.
     pub key: Key,
-    /// The version that was read.
+    /// The version that was read; 0 where it was missing.
     pub from_version: i64,
     /// The new version: one more for each record that changed the row.
     pub to_version: i64,
-    /// All columns in the order of the [`TableSpec`].
+    /// All columns in the order of the [`TableSpec`]; none where it is deleted.
     pub values: Vec<Value>,
+}
+
+/// The kind of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WriteKind {
+    /// The row was read, and has other values from now on.
+    #[default]
+    Update,
+    /// The row was missing when it was read, and is inserted.
+    Insert,
+    /// The row was read, and is deleted.
+    Delete,
 }
 
 /// Something decided and bound for a topic. Its bytes are final: publishing it again yields the same message.

@@ -3,6 +3,8 @@
 //! A field with a name of serde is a setting, and has a rule below; one that serde skips is fixed for users, and made small by
 //! tests.
 
+use crate::flow::Topology;
+use crate::flow::topology::SubTopology;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::rule::{Allowed, Rule};
@@ -14,7 +16,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineSettings {
-    /// What happens to a record whose row does not exist. Default: it becomes a dead letter, so that nothing disappears and
+    /// What happens to a record whose row does not exist, in a step that makes none itself by
+    /// [`insert_missing`](crate::flow::topology::StepBuilder::insert_missing). Default: it becomes a dead letter, so that nothing disappears and
     /// nothing waits.
     #[serde(rename = "pipeline.missing_row")]
     pub missing_row: MissingRow,
@@ -146,6 +149,10 @@ pub enum MissingRow {
     DeadLetter,
     /// It is tried again, a bounded number of times, and its partition waits; then it becomes a dead letter.
     Retry,
+    /// It makes the row. Each step with rows has to say what a new one holds, by
+    /// [`insert_missing`](crate::flow::topology::StepBuilder::insert_missing); a step that says so makes it whatever is set
+    /// here.
+    Insert,
 }
 
 /// Where a partition without any past starts.
@@ -209,7 +216,7 @@ impl Default for EngineSettings {
 
 impl EngineSettings {
     pub(super) const RULES_OF_PIPELINE: &'static [Rule] = &[
-        Rule::new("pipeline", "missing_row", Allowed::Choice(&["skip", "dead-letter", "retry"])),
+        Rule::new("pipeline", "missing_row", Allowed::Choice(&["skip", "dead-letter", "retry", "insert"])),
         Rule::new("pipeline", "start", Allowed::Choice(&["earliest", "latest"])),
         Rule::new("pipeline", "on_data_loss", Allowed::Choice(&["halt", "skip"])),
         Rule::new("pipeline", "verdicts", Allowed::Bool),
@@ -234,6 +241,28 @@ impl EngineSettings {
         Rule::new("state", "flush_ms", Allowed::Whole { min: 0, max: 3_600_000 }),
         Rule::new("state", "cache_mib", Allowed::Whole { min: 1, max: 1_048_576 }),
     ];
+
+    /// Why these settings do not suit a pipeline, where they do not: some step makes no rows, and `pipeline.missing_row` is
+    /// `insert`.
+    #[must_use]
+    pub fn unfit(&self, topology: &Topology) -> Option<String> {
+        let specs = topology.sub_topologies().iter().filter_map(SubTopology::table);
+        let spec = specs.filter(|spec| self.missing_row == MissingRow::Insert && !spec.inserts).next()?;
+        Some(format!(
+            "the step on table {} does not say what a new row holds: add insert_missing(..) to it in the code, or choose skip, \
+             dead-letter or retry",
+            spec.table.name
+        ))
+    }
+
+    pub(super) fn suits(&self, topology: &Topology, origin: &dyn Fn(&str) -> Origin) -> Problems {
+        let mut problems = Problems::default();
+        if let Some(unfit) = self.unfit(topology) {
+            let path = "pipeline.missing_row";
+            problems.add(path, Some("insert".into()), unfit, origin(path));
+        }
+        problems
+    }
 
     pub(super) fn cross_check(&self, origin: &dyn Fn(&str) -> Origin, problems: &mut Problems) {
         let bounds =

@@ -4,10 +4,11 @@ use crate::settings::nearest::suggestion;
 use crate::settings::rule::{Allowed, Rule};
 
 /// Words that other programs have for our choices.
-const WORDS: [(&str, &[&str], &str); 9] = [
+const WORDS: [(&str, &[&str], &str); 10] = [
     ("missing_row", &["ignore", "drop", "pass"], "skip"),
     ("missing_row", &["dlt", "dlq", "dead", "reject"], "dead-letter"),
     ("missing_row", &["wait", "block"], "retry"),
+    ("missing_row", &["create", "upsert", "add"], "insert"),
     ("start", &["beginning", "smallest", "oldest", "first"], "earliest"),
     ("start", &["end", "largest", "newest", "last"], "latest"),
     ("on_data_loss", &["fail", "stop", "none", "error"], "halt"),
@@ -20,11 +21,6 @@ const WORDS: [(&str, &[&str], &str); 9] = [
 pub(super) fn hint(rule: &Rule, text: &str) -> String {
     let word = text.trim().to_ascii_lowercase();
     match rule.allowed {
-        Allowed::Choice(_) if rule.key == "missing_row" && ["insert", "create", "upsert"].contains(&word.as_str()) => {
-            "; Tidegate changes rows and makes none: insert the row where it is known (its service, or a trigger), and \
-             choose retry where the record may come first"
-                .into()
-        }
         Allowed::Choice(words) => {
             let known = WORDS.iter().find(|(key, others, _)| rule.key == *key && others.contains(&word.as_str()));
             known.map_or_else(|| suggestion(&word, words.iter().copied()), |(.., ours)| meant(ours))
@@ -107,10 +103,8 @@ mod tests {
 
     #[test]
     fn what_was_probably_meant_is_said() {
-        let insert = "; Tidegate changes rows and makes none: insert the row where it is known (its service, or a trigger), and choose retry where the record may come first";
         let cases = [
-            ("pipeline.missing_row", "insert", insert),
-            ("pipeline.missing_row", "Upsert", insert),
+            ("pipeline.missing_row", "Upsert", "; did you mean insert?"),
             ("pipeline.missing_row", "ignore", "; did you mean skip?"),
             ("pipeline.missing_row", "dead_letter", "; did you mean dead-letter?"),
             ("pipeline.start", "Latest", "; did you mean latest?"),

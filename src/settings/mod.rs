@@ -141,6 +141,7 @@ impl Settings {
         let scrubber = Scrubber::of(&layers);
         settings.loaded = Loaded { effective, notes, sources, schema, scrubber };
         problems.add_new(settings.cross_check());
+        problems.add_new(settings.engine.suits(topology, &|path| settings.origin_of(path)));
         problems.add_new(settings.missing(needs));
         problems.into_result()?;
         Ok(settings)

@@ -7,7 +7,7 @@
 use super::kept::Stores;
 use super::observed::{Message, Row};
 use super::stall::has_stalled;
-use crate::flow::effect::{Emission, Reject};
+use crate::flow::effect::{Emission, Reject, RowChange};
 use crate::flow::identity::NoticeId;
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::OnViolation;
@@ -201,28 +201,30 @@ impl Interpreter<'_> {
         let spec = step.table();
         let key = spec.table.key_type.parse(record.key)?;
         let at = (spec.table.name.clone(), key.clone());
-        let Some(row) = self.rows.get(&at).cloned() else {
-            return Err(match self.settings.missing_row {
-                MissingRow::Skip => Reject::skip("missing-row"),
-                MissingRow::DeadLetter | MissingRow::Retry => Reject::dead_letter("missing-row", ""),
-            });
-        };
-        let values = row.seen(&key, spec);
+        let found = self.rows.get(&at).cloned();
+        if found.is_none() && !spec.inserts {
+            let is_skipped = self.settings.missing_row == MissingRow::Skip;
+            let reject = || Reject::dead_letter("missing-row", "");
+            return Err(if is_skipped { Reject::skip("missing-row") } else { reject() });
+        }
+        let seen = found.as_ref().map(|row| row.seen(&key, spec));
         let mut stores = self.stores_of(place);
         let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| {
-            step.apply(record.value, &values, context)
+            step.apply(record.value, seen.as_deref(), context)
         });
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
         self.fits(record, &applied.emissions)?; // the database sees no row whose notices are too large
-        let mut next = row;
-        if let Some(after) = applied.row {
-            next.change(spec, &values, after);
-            if (self.refuses)(&spec.table.name, &mut next.values) {
-                return Err(Reject::dead_letter("constraint", ""));
-            }
+        let is_changed = applied.row != RowChange::Kept;
+        let (mut next, version) = Row::after(found.as_ref(), spec, &seen.unwrap_or_default(), applied.row);
+        let refuses = |row: &mut Row| is_changed && (self.refuses)(&spec.table.name, &mut row.values);
+        if next.as_mut().is_some_and(refuses) {
+            return Err(Reject::dead_letter("constraint", ""));
         }
-        let version = spec.table.version_column.is_some().then_some(next.version);
-        self.rows.insert(at, next);
+        let version = spec.table.version_column.is_some().then_some(version);
+        match next {
+            Some(row) => drop(self.rows.insert(at, row)),
+            None => drop(self.rows.remove(&at)),
+        }
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok(Outcome::Notices(applied.emissions, version))
     }

@@ -1,5 +1,6 @@
 //! The traces of a run: all that the judge looks at, whichever servers the run was on.
 
+use crate::flow::effect::RowChange;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::row::Value;
@@ -53,21 +54,33 @@ impl Row {
         let value = |column: &ColumnSpec| match key {
             _ if spec.table.version_column.as_ref() == Some(&column.name) => Value::I64(self.version),
             _ if spec.is_written(&column.name) => self.values.get(&column.name).cloned().unwrap_or(Value::Null),
-            Key::I64(id) => Value::I64(*id),
-            Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
-            Key::Bytes(id) => Value::Bytes(id.to_vec()),
+            key => key.as_value(),
         };
         spec.columns.iter().map(value).collect()
     }
 
-    /// Takes the values that a step returned for those it saw. An unchanged column stays as it is, digit for digit.
-    pub(super) fn change(&mut self, spec: &TableSpec, before: &[Value], after: Vec<Value>) {
-        for ((column, before), after) in spec.columns.iter().zip(before).zip(after) {
-            if spec.is_written(&column.name) && !is_same(before, &after) {
-                self.values.insert(column.name.clone(), after);
+    /// The row that a step leaves of the one that it found and saw, and the version that its notices tell. An unchanged column
+    /// stays as it is, digit for digit.
+    pub(super) fn after(
+        found: Option<&Self>,
+        spec: &TableSpec,
+        seen: &[Value],
+        change: RowChange,
+    ) -> (Option<Self>, i64) {
+        let version = found.map_or(0, |row| row.version);
+        let next = version + i64::from(spec.table.version_column.is_some());
+        let after = match change {
+            RowChange::Kept => return (found.cloned(), version),
+            RowChange::Deleted => return (None, next),
+            RowChange::Set(after) => after,
+        };
+        let mut values = found.map(|row| row.values.clone()).unwrap_or_default();
+        for (place, (column, after)) in spec.columns.iter().zip(after).enumerate() {
+            if spec.is_written(&column.name) && seen.get(place).is_none_or(|before| !is_same(before, &after)) {
+                values.insert(column.name.clone(), after);
             }
         }
-        self.version += i64::from(spec.table.version_column.is_some());
+        (Some(Self { version: next, values }), next)
     }
 }
 
@@ -98,6 +111,15 @@ pub enum Event {
         column: String,
         /// The value from then on.
         value: Value,
+    },
+    /// Somebody else inserted a row, or deleted it.
+    Placed {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: Key,
+        /// The row from then on.
+        row: Option<Row>,
     },
     /// A named threshold has another value.
     Threshold {

@@ -78,7 +78,7 @@ impl RowStep for Watched<dyn RowStep> {
         self.inner.table()
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         self.applications.note(context, |context| self.inner.apply(value, row, context))
     }
 }

@@ -9,7 +9,7 @@ use tidegate::ports::rows::RowRead;
 
 /// Key and version columns of a table, as its differences from an empty one spell them: name and type.
 fn special(table: &Table) -> Vec<(String, String)> {
-    let spec = TableSpec { table: table.clone(), columns: Vec::new() };
+    let spec = TableSpec::new(table.clone(), Vec::new());
     let sentence = |text: String| {
         let (_, rest) = text.split_once(", column ").unwrap();
         let (name, wanted) = rest.split_once(": missing; expected ").unwrap();
@@ -20,7 +20,7 @@ fn special(table: &Table) -> Vec<(String, String)> {
 
 /// The name of a table, taken from its difference from nothing.
 fn name(table: &Table) -> String {
-    let spec = TableSpec { table: table.clone(), columns: Vec::new() };
+    let spec = TableSpec::new(table.clone(), Vec::new());
     let told = spec.differences(None).remove(0);
     told.split_once("table ").unwrap().1.split_once(':').unwrap().0.to_owned()
 }

@@ -90,6 +90,10 @@ impl RowsBench for Database {
         false
     }
 
+    fn is_one_writer(&self) -> bool {
+        true
+    }
+
     fn rows(&self, pipeline: &str) -> Box<dyn Rows> {
         Box::new(SqliteRows::new(&self.settings, pipeline, pipeline).unwrap())
     }
@@ -108,7 +112,7 @@ fn a_row_that_a_trigger_withholds_is_a_dead_letter() {
     use tidegate::flow::key::Key;
     use tidegate::flow::row::Value;
     use tidegate::flow::table::{ColumnSpec, ColumnType, TableSpec};
-    use tidegate::ports::rows::{RowWrite, WriteFault};
+    use tidegate::ports::rows::{RowWrite, WriteFault, WriteKind};
     let (database, table) = (Database::new(), Table::new("held"));
     let columns = [("n", ColumnType::I64, false)];
     database.create_table(&table, &columns, None);
@@ -116,8 +120,9 @@ fn a_row_that_a_trigger_withholds_is_a_dead_letter() {
     database.run("CREATE TRIGGER hold BEFORE UPDATE ON held BEGIN SELECT RAISE(IGNORE); END".into());
     let mut rows = database.rows("pipeline");
     let columns = vec![ColumnSpec { name: "n".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
-    rows.bind(&[TableSpec { table, columns }]).unwrap();
+    rows.bind(&[TableSpec::new(table, columns)]).unwrap();
     let write = |from_version| RowWrite {
+        kind: WriteKind::Update,
         key: Key::I64(4),
         from_version,
         to_version: from_version + 1,

@@ -91,6 +91,14 @@ macro_rules! rows_suite {
             slots_are_leased_to_one_owner
             maintenance_keeps_what_is_not_published
             nothing_to_write_is_no_error
+            a_missing_row_is_inserted_with_its_version_and_values
+            a_row_is_deleted_and_may_be_inserted_again
+            deletes_updates_and_inserts_go_together
+            what_was_inserted_and_deleted_is_undone
+            a_row_that_somebody_else_has_inserted_is_decided_again
+            of_two_that_insert_a_row_one_waits_and_decides_again
+            a_refused_value_blames_the_row_that_is_inserted
+            a_row_without_a_value_for_every_column_is_no_row_to_insert
         }
     };
 }

@@ -12,8 +12,8 @@ use crate::pipeline::{
 };
 use crate::scenario::{DOC, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate::flow::KeyType;
 use tidegate::flow::row::Value;
+use tidegate::flow::{Key, KeyType};
 use tidegate::testing::{Act, Disaster, Event as Happened, Finding, Message, Observed, Row};
 
 /// The content of a notice, read by hand.
@@ -236,25 +236,34 @@ impl Look<'_> {
     fn judge_kept_rows(&mut self) {
         for ((table, key), row) in &self.seen.rows {
             let Some(number) = TABLES.iter().position(|name| name == table) else { continue };
-            let of = self
-                .scenario
-                .pipeline
-                .subs
-                .iter()
-                .filter(|sub| sub.step == StepDraw::Update(u8::try_from(number).unwrap_or(0)));
+            let number = u8::try_from(number).unwrap_or(0);
+            let makes =
+                self.scenario.pipeline.subs.iter().any(|sub| sub.step == StepDraw::Update(number) && sub.inserts);
+            let is_placed = |happened: &Happened| matches!(happened, Happened::Placed { table: placed, key: of, .. } if placed == table && of == key);
+            // A record that changes nothing makes a row; others make rows as they like.
+            let is_new = makes || self.seen.events.iter().any(is_placed);
+            let of = self.scenario.pipeline.subs.iter().filter(|sub| sub.step == StepDraw::Update(number));
             let (slim, full): (Vec<&SubDraw>, Vec<&SubDraw>) = of.partition(|sub| sub.is_slim);
             let (count, small) = (number_in(row, "count"), number_in(row, "small"));
-            let is_counted = !self.scenario.pipeline.is_versioned || count == Some(row.version);
+            let is_counted = !self.scenario.pipeline.is_versioned
+                || count == Some(row.version)
+                || (makes && count == Some(row.version - 1));
             let is_small = match (slim.is_empty(), full.is_empty()) {
                 (_, true) => small.is_none(),
                 (true, false) => small == count,
                 (false, false) => small.is_some() && small <= count,
             };
-            let is_rounded = self.scenario.pipeline.tables == Tables::Round && count != Some(0);
+            let is_rounding = self.scenario.pipeline.tables == Tables::Round;
+            let is_rounded = is_rounding && count != Some(0);
             let is_text = matches!((row.values.get("sum"), row.values.get("mirror")),
                 (Some(Value::F64(sum)), Some(Value::Text(text)))
-                    if (if is_rounded { text.is_empty() } else { format!("{sum:?}") == *text }));
-            let is_left = full.is_empty() || matches!(row.values.get("doc"), Some(Value::Json(doc)) if doc == DOC);
+                    if (is_new && is_rounding && text.is_empty())
+                        || (if is_rounded { text.is_empty() } else { format!("{sum:?}") == *text }));
+            let is_left = full.is_empty()
+                || match row.values.get("doc") {
+                    Some(Value::Json(doc)) => doc == DOC,
+                    doc => is_new && doc == Some(&Value::Null),
+                };
             if !is_counted || !is_small || !is_text || !is_left {
                 self.wrong.push(format!("{table} {key}: version {}, {:?}", row.version, row.values));
             }
@@ -440,8 +449,29 @@ impl Look<'_> {
                 Happened::Written { table, key, column, value } if column == "note" => {
                     self.notes.insert((table.clone(), key.to_string()), value.clone());
                 }
+                Happened::Placed { table, key, row } => self.place(table, key, row.as_ref()),
                 Happened::Written { .. } | Happened::EverLasting => {}
             }
+        }
+    }
+
+    /// The key of a row.
+    fn key_of(&self, key: &[u8]) -> Option<Key> {
+        self.scenario.pipeline.key_type().parse(Some(key)).ok()
+    }
+
+    /// Somebody else inserted or deleted a row.
+    fn place(&mut self, table: &str, key: &Key, row: Option<&Row>) {
+        let number = TABLES.iter().position(|name| *name == table).and_then(|number| u8::try_from(number).ok());
+        let Some(number) = number else { return };
+        let place = (number, self.scenario.pipeline.key_type().spell(key));
+        self.notes.remove(&(table.to_owned(), key.to_string()));
+        match row {
+            Some(row) => {
+                let sum = if let Some(Value::F64(sum)) = row.values.get("sum") { *sum } else { 0.0 };
+                drop(self.rows.insert(place, Sums { sum, last: Some(0), ..Sums::default() }));
+            }
+            None => drop(self.rows.remove(&place)),
         }
     }
 
@@ -469,7 +499,7 @@ impl Look<'_> {
         let partner = partner(sub, self.tasks.entry(task).or_default(), &key);
         let is_known = !matches!(partner, Partner::Unknown) || sub.join == Join::Left;
         let has_row = match sub.step {
-            StepDraw::Update(table) => self.rows.contains_key(&(table, key.clone())),
+            StepDraw::Update(table) => sub.inserts || self.rows.contains_key(&(table, key.clone())),
             _ => true,
         };
         let passes_by = match (&event, &partner) {
@@ -542,8 +572,14 @@ impl Look<'_> {
     fn change(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event, joined: i64) -> Sums {
         let key = record.key.clone().unwrap_or_default();
         let mut passing = Sums::default();
+        let place = if let StepDraw::Update(table) = sub.step { Some((table, key.clone())) } else { None };
+        let is_new = place.as_ref().is_some_and(|place| !self.rows.contains_key(place));
+        if let (true, Some((table, _)), Some(name)) = (is_new, &place, self.key_of(&key)) {
+            self.notes.remove(&(TABLES[usize::from(*table)].to_owned(), name.to_string()));
+        }
+        let new = Sums { last: Some(0), ..Sums::default() };
         let kept = match sub.step {
-            StepDraw::Update(table) => self.rows.entry((table, key.clone())).or_default(),
+            StepDraw::Update(table) => self.rows.entry((table, key.clone())).or_insert(new),
             StepDraw::Aggregate => self.tasks.entry(task).or_default().sums.entry(key.clone()).or_default(),
             StepDraw::Process => &mut passing,
         };
@@ -553,6 +589,9 @@ impl Look<'_> {
         if sub.is_slim && sub.has_rows() {
             sums.hash = 0;
         }
+        // A row is new whatever its first record does, unless its step may leave it out.
+        let is_made = is_new && !sub.deletes;
+        sums.version += i64::from(is_made && !changes(event));
         if changes(event) {
             sums.version += 1;
             sums.count += 1;
@@ -562,7 +601,7 @@ impl Look<'_> {
             sums.last = (!event.n.is_multiple_of(4)).then(|| record.timestamp.0 - 1_767_225_600_000);
         }
         *kept = sums;
-        if self.scenario.pipeline.tables == Tables::Round && sub.has_rows() && changes(event) {
+        if self.scenario.pipeline.tables == Tables::Round && sub.has_rows() && (changes(event) || is_made) {
             kept.sum = (sums.sum * 4.0).floor() / 4.0;
         }
         if sub.is_slim && sub.has_rows() {
@@ -570,6 +609,12 @@ impl Look<'_> {
         }
         if event.does == Does::Delete && sub.step == StepDraw::Aggregate && !sub.is_joined() {
             self.tasks.entry(task).or_default().sums.remove(&key);
+        }
+        if let Some(place) = place.filter(|_| sub.deletes) {
+            let is_left_out = is_new && event.does == Does::Nothing;
+            if event.does == Does::Delete || is_left_out {
+                self.rows.remove(&place);
+            }
         }
         sums
     }
@@ -845,8 +890,7 @@ impl Look<'_> {
     fn judge_rows(&mut self) {
         for ((table, key), sums) in &self.rows {
             let name = TABLES[usize::from(*table)];
-            let id = (0..self.scenario.rows).find(|id| spelt(&self.scenario.pipeline, *id) == *key).unwrap_or_default();
-            let key = self.scenario.pipeline.key(id);
+            let Some(key) = self.key_of(key) else { continue };
             let Some(row) = self.seen.rows.get(&(name.to_owned(), key.clone())) else {
                 self.wrong.push(format!("{name} {key}: is gone"));
                 continue;

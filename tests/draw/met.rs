@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 92] = [
+pub const FEATURES: [Feature; 94] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -141,6 +141,8 @@ pub const FEATURES: [Feature; 92] = [
     ("tombstones are events", |s| any(s, |sub| sub.tombstones == Nothing::Event)),
     ("timers of an aggregate", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Aggregate)),
     ("timers of a process", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Process)),
+    ("missing rows made", |s| any(s, |sub| sub.inserts)),
+    ("rows deleted", |s| any(s, |sub| sub.deletes)),
 ];
 
 pub const OUTCOMES: [&str; 53] = [
@@ -206,7 +208,7 @@ pub fn faults() -> Vec<String> {
     crashes.chain(others).chain(FAILURES.iter().map(|failure| format!("producer: {failure:?}"))).collect()
 }
 
-const OTHER_FAULTS: [&str; 36] = [
+const OTHER_FAULTS: [&str; 38] = [
     "start fails",
     "time to live taken away",
     "offset went back",
@@ -226,6 +228,8 @@ const OTHER_FAULTS: [&str; 36] = [
     "commit answer lost, done",
     "commit answer lost, not done",
     "another writer",
+    "another deletes",
+    "another inserts",
     "threshold changes",
     "group deleted",
     "generations begin again",
@@ -367,7 +371,9 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
         Does::Stall => Some("stalls").filter(|_| sub.has_rows()),
         Does::NotFinite => Some("not finite").filter(|_| announces && !sub.has_filter && sub.threshold.is_none()),
         Does::Refused => Some("refused by the database").filter(|_| sub.has_rows() && tables != Tables::Keep),
-        Does::Delete => Some("delete").filter(|_| sub.has_store || (keeps_sums(sub) && sub.join == Join::No)),
+        Does::Delete => {
+            Some("delete").filter(|_| sub.has_store || sub.deletes || (keeps_sums(sub) && sub.join == Join::No))
+        }
         Does::Large(_) => Some("large notice").filter(|_| announces),
     });
     out
@@ -393,6 +399,9 @@ pub fn fault(scenario: &Scenario, act: &Act) -> Option<String> {
         Act::Start(_) => "one more instance",
         Act::Crash(step, _) => return Some(format!("crash after {step}")),
         Act::Write(..) => "another writer",
+        Act::Delete(..) => "another deletes",
+        Act::Insert(..) => "another inserts",
+        Act::InsertFirst(..) => return None, // strikes where a record makes the row
         Act::Kill(_) => "kill",
         Act::Stop(_) => "stop",
         Act::Freeze(_) => "freeze",

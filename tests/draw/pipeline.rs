@@ -575,6 +575,50 @@ impl Algorithm for SlimUpdate {
     }
 }
 
+/// The same where a record that says so deletes its row, and one that does nothing makes none.
+struct MayDelete<A>(A);
+
+impl<A: Algorithm<Event = Event, Row: Clone + Fresh>> Algorithm for MayDelete<A> {
+    type Event = Event;
+    type Row = Option<A::Row>;
+    type Notices = A::Notices;
+
+    fn apply(&self, event: Event, row: &mut Option<A::Row>, context: &mut Context<'_>) -> Result<A::Notices, Reject> {
+        let does = event.does;
+        let mut inner = row.clone().unwrap_or_else(A::Row::fresh);
+        let notices = self.0.apply(event, &mut inner, context)?;
+        *row = match does {
+            Does::Delete => None,
+            Does::Nothing => row.take(),
+            _ => Some(inner),
+        };
+        Ok(notices)
+    }
+}
+
+/// A row that is new.
+trait Fresh {
+    fn fresh() -> Self;
+}
+
+impl Fresh for Account {
+    fn fresh() -> Self {
+        Self::new(0.0)
+    }
+}
+
+impl Fresh for Slim {
+    fn fresh() -> Self {
+        Self { mirror: "0.0".into(), count: 0, sum: 0.0 }
+    }
+}
+
+impl Fresh for Numbered {
+    fn fresh() -> Self {
+        Self { sum: 0.0, version: 77, count: 0, mirror: "0.0".into() } // the version is the engine's
+    }
+}
+
 struct Sums(Steps);
 
 impl Algorithm for Sums {
@@ -902,6 +946,12 @@ pub struct SubDraw {
     /// Its algorithm sets timers.
     #[serde(default)]
     pub has_timers: bool,
+    /// A step with rows makes those that are missing.
+    #[serde(default)]
+    pub inserts: bool,
+    /// A step with rows deletes the row of a record that says so.
+    #[serde(default)]
+    pub deletes: bool,
 }
 
 /// How the notices of a step come into its three topics.
@@ -1437,12 +1487,22 @@ impl PipelineDraw {
                 }
             };
         }
+        macro_rules! update {
+            ($table:expr, $step:expr, $row:ty) => {
+                match (sub.inserts, sub.deletes) {
+                    (false, false) => end!(source.update($table, $step)),
+                    (true, false) => end!(source.update($table, $step).insert_missing(|_| <$row>::fresh())),
+                    (false, true) => end!(source.update($table, MayDelete($step))),
+                    (true, true) => end!(source.update($table, MayDelete($step)).insert_missing(|_| None)),
+                }
+            };
+        }
         match sub.step {
             StepDraw::Update(table) if self.shows_version(sub) => {
-                end!(source.update(self.table(table), NumberedUpdate(steps())))
+                update!(self.table(table), NumberedUpdate(steps()), Numbered)
             }
-            StepDraw::Update(table) if sub.is_slim => end!(source.update(self.table(table), SlimUpdate(steps()))),
-            StepDraw::Update(table) => end!(source.update(self.table(table), Update(steps()))),
+            StepDraw::Update(table) if sub.is_slim => update!(self.table(table), SlimUpdate(steps()), Slim),
+            StepDraw::Update(table) => update!(self.table(table), Update(steps()), Account),
             _ if reads_and => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),
             _ => joined!(source),
         }

@@ -119,6 +119,7 @@ fn plain(sub: &mut SubDraw, number: usize) {
     (sub.has_second_table, sub.table_declared, sub.table_ttl_ms) = (false, None, None);
     (sub.table_of, sub.companion_of) = (None, None);
     sub.has_last = sub.has_last && sub.has_store;
+    (sub.inserts, sub.deletes) = (false, false);
 }
 
 /// Gives a record keys of its topic's own, and a partition that its key decides. Whether it is one of a table topic.

@@ -339,6 +339,7 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     for sub in subs.iter_mut().filter(|sub| spelling.is_field() && (sub.step != StepDraw::Process || sub.is_joined())) {
         (sub.declared, sub.table_declared, sub.hash) = (None, None, Hash::Murmur2);
     }
+    draw_lives(&mut aside, &mut subs);
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
         sub.has_timers = aside.happens(40);
@@ -415,6 +416,8 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         unread: Unread::Letter,
         tombstones: Nothing::Unreadable,
         has_timers: false,
+        inserts: false,
+        deletes: false,
         companion,
         lead,
     }
@@ -440,6 +443,16 @@ fn draw_chains(aside: &mut Random, subs: &mut [SubDraw]) {
             (other.companion, other.companion_of, other.join, other.table_of) = (None, None, Join::No, None);
             (other.has_second_table, other.table_declared, other.table_ttl_ms) = (false, None, None);
         }
+    }
+}
+
+/// Which steps make and delete rows. A new row has a value for each column that a step of its table has.
+fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
+    let slim: Vec<StepDraw> = subs.iter().filter(|sub| !sub.is_slim).map(|sub| sub.step).collect();
+    for sub in subs.iter_mut().filter(|sub| sub.has_rows()) {
+        let is_whole = !sub.is_slim || !slim.contains(&sub.step);
+        sub.inserts = is_whole && random.happens(35);
+        sub.deletes = random.happens(25);
     }
 }
 
@@ -1064,7 +1077,15 @@ impl Acts<'_> {
             return;
         }
         let table = TABLES[usize::from(*self.random.choose(&tables))].to_owned();
-        let key = self.pipeline.key(i64::try_from(self.random.below(5)).unwrap_or(0)).to_string();
-        self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n)));
+        let id = i64::try_from(self.random.below(5)).unwrap_or(0);
+        let key = self.pipeline.key(id).to_string();
+        let row = || serde_json::to_string(&Account { doc: None, ..first_row(id) }).unwrap_or_default();
+        match self.random.below(6) {
+            0..3 => self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n))),
+            3 => self.acts.push(Act::Delete(table, key)),
+            // A row that nobody deletes is there.
+            4 => self.acts.extend([Act::Delete(table.clone(), key.clone()), Act::Insert(table, key, row())]),
+            _ => self.acts.extend([Act::Delete(table.clone(), key.clone()), Act::InsertFirst(table, key, row())]),
+        }
     }
 }

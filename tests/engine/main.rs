@@ -24,6 +24,7 @@ mod query;
 mod repairs;
 mod reported;
 mod routes;
+mod rowlife;
 mod rowstate;
 mod scripts;
 mod sessions;

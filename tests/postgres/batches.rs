@@ -7,7 +7,7 @@ use tidegate::flow::record::{Header, NextOffset, Offset};
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
 use tidegate::ports::history::RowHistory;
-use tidegate::ports::rows::{CommitAnswer, Move, OutboxRow, RowWrite, Rows, VerdictRow};
+use tidegate::ports::rows::{CommitAnswer, Move, OutboxRow, RowWrite, Rows, VerdictRow, WriteKind};
 
 #[test]
 fn outbox_rows_come_back_in_order_byte_for_byte_and_no_offset_is_split() {
@@ -112,7 +112,7 @@ fn batches_over_the_same_rows_neither_deadlock_nor_lose_an_update() {
     fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
     fixture.sql("INSERT INTO {u}.t SELECT i, 0, 0 FROM generate_series(1, 10) AS i");
     let columns = vec![ColumnSpec { name: "n".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
-    let spec = TableSpec { table: Table::new("hot.t"), columns };
+    let spec = TableSpec::new(Table::new("hot.t"), columns);
     let retries = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
@@ -135,6 +135,7 @@ fn batches_over_the_same_rows_neither_deadlock_nor_lose_an_update() {
                             .map(|row| {
                                 let Value::I64(n) = row.values[0] else { panic!() };
                                 RowWrite {
+                                    kind: WriteKind::Update,
                                     key: row.key,
                                     from_version: row.version,
                                     to_version: row.version + 1,

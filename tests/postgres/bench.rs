@@ -7,7 +7,7 @@ use tidegate::flow::key::Key;
 use tidegate::flow::record::{NextOffset, Offset};
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
-use tidegate::ports::rows::{CommitAnswer, Move, OutboxRow, RowWrite, Rows};
+use tidegate::ports::rows::{CommitAnswer, Move, OutboxRow, RowWrite, Rows, WriteKind};
 
 const BATCH: i64 = 1_000;
 
@@ -43,7 +43,7 @@ fn cost_of_a_batch() {
     fixture.sql("CHECKPOINT");
     let column = |name: &str, kind| ColumnSpec { name: name.into(), accepts: vec![kind], is_nullable: false };
     let columns = vec![column("v", ColumnType::F64), column("payload", ColumnType::Text)];
-    let spec = TableSpec { table: Table::new("cost.t"), columns };
+    let spec = TableSpec::new(Table::new("cost.t"), columns);
     let mut all_written = 0;
     for (workers, share) in [(1, 1.0), (2, 1.0), (2, 0.2)] {
         let totals: Vec<(i64, i64, [u64; 5], [u64; 2])> = std::thread::scope(|scope| {
@@ -94,6 +94,7 @@ fn cost_of_a_batch() {
                                         });
                                     }
                                     RowWrite {
+                                        kind: WriteKind::Update,
                                         key: row.key,
                                         from_version: row.version,
                                         to_version: row.version + 1,

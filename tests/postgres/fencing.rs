@@ -9,13 +9,13 @@ use tidegate::flow::record::NextOffset;
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
 use tidegate::ports::history::RowHistory;
-use tidegate::ports::rows::{Claimed, CommitAnswer, Move, RowWrite, Rows};
+use tidegate::ports::rows::{Claimed, CommitAnswer, Move, RowWrite, Rows, WriteKind};
 
 fn account() -> (&'static str, TableSpec) {
     let columns = vec![ColumnSpec { name: "score".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
     (
         "CREATE TABLE {u}.account (id bigint PRIMARY KEY, version bigint NOT NULL, score bigint NOT NULL)",
-        TableSpec { table: Table::new("account"), columns },
+        TableSpec::new(Table::new("account"), columns),
     )
 }
 
@@ -28,7 +28,13 @@ fn bound(fixture: &Fixture) -> TableSpec {
 }
 
 fn write(id: i64, from_version: i64, score: i64) -> RowWrite {
-    RowWrite { key: Key::I64(id), from_version, to_version: from_version + 1, values: vec![Value::I64(score)] }
+    RowWrite {
+        kind: WriteKind::Update,
+        key: Key::I64(id),
+        from_version,
+        to_version: from_version + 1,
+        values: vec![Value::I64(score)],
+    }
 }
 
 #[test]

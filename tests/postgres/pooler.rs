@@ -82,7 +82,7 @@ fn prepared(name: &'static str) -> (Fixture, TableSpec) {
     fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
     fixture.sql("INSERT INTO {u}.t VALUES (1, 0, 0)");
     let columns = vec![ColumnSpec { name: "n".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
-    (fixture, TableSpec { table: Table::new(&format!("{name}.t")), columns })
+    (fixture, TableSpec::new(Table::new(&format!("{name}.t")), columns))
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_right_that_is_missing_on_a_table_of_the_user_is_told_at_the_start() {
     admin.sql("GRANT ALL ON ALL TABLES IN SCHEMA {tg} TO user_app");
     admin.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL, other text)");
     let columns = vec![ColumnSpec { name: "n".into(), accepts: vec![ColumnType::I64], is_nullable: false }];
-    let spec = TableSpec { table: Table::new("user_rights.t"), columns };
+    let spec = TableSpec::new(Table::new("user_rights.t"), columns);
     let app = connected_as(&admin, "user_app");
     let bind = || {
         let mut rows: PostgresRows = app.rows();
@@ -139,7 +139,7 @@ fn audit_and_halted_read_with_the_rights_that_the_page_on_operations_lists() {
     assert_eq!(history.repairs().unwrap().len(), 0);
     history.each_outbox_row(&mut |_| {}).unwrap();
     assert_eq!(history.gaps().unwrap(), []);
-    let spec = TableSpec { table, columns: Vec::new() };
+    let spec = TableSpec::new(table, Vec::new());
     let (differences, lacks) = reader.rows().compared(&[spec]).unwrap();
     assert_eq!((differences.len(), lacks.len()), (0, 1), "{differences:?} {lacks:?}");
 }

@@ -2,6 +2,7 @@
 
 use crate::server::{Fixture, step};
 use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
+use tidegate::flow::effect::RowChange;
 use tidegate::flow::key::{Key, KeyType};
 use tidegate::flow::record::TopicName;
 use tidegate::flow::row::Value;
@@ -9,7 +10,7 @@ use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
 use tidegate::flow::topology::StepKind;
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
 use tidegate::ports::Fault;
-use tidegate::ports::rows::{CommitAnswer, RowRead, RowWrite, Rows, WriteFault};
+use tidegate::ports::rows::{CommitAnswer, RowRead, RowWrite, Rows, WriteFault, WriteKind};
 
 fn column(name: &str, kind: ColumnType, is_nullable: bool) -> ColumnSpec {
     ColumnSpec { name: name.into(), accepts: vec![kind], is_nullable }
@@ -31,7 +32,7 @@ fn all_differences_are_told_at_once() {
     fixture.sql("CREATE TABLE {u}.a (id integer, version bigint NOT NULL, score real, made bigint GENERATED ALWAYS AS (1) STORED NOT NULL)");
     fixture.sql("CREATE UNLOGGED TABLE {u}.b (id bigint PRIMARY KEY, version bigint NOT NULL, x text NOT NULL)");
     fixture.sql("CREATE VIEW {u}.v AS SELECT id, version FROM {u}.b");
-    let table = |name: &str, columns| TableSpec { table: Table::new(&format!("differences.{name}")), columns };
+    let table = |name: &str, columns| TableSpec::new(Table::new(&format!("differences.{name}")), columns);
     let specs = [
         table(
             "a",
@@ -44,7 +45,7 @@ fn all_differences_are_told_at_once() {
         table("b", vec![column("x", ColumnType::Text, true)]),
         table("v", Vec::new()),
         table("none", Vec::new()),
-        TableSpec { table: Table::new("a;DROP TABLE x"), columns: vec![column("c\"d", ColumnType::Text, false)] },
+        TableSpec::new(Table::new("a;DROP TABLE x"), vec![column("c\"d", ColumnType::Text, false)]),
     ];
     let fault = fixture.rows().bind(&specs).unwrap_err();
     assert!(matches!(fault, Fault::Fatal(_)));
@@ -81,8 +82,7 @@ fn a_table_whose_rows_may_be_hidden_from_us_is_refused() {
         url: PostgresSettings::new(&format!("postgres://hidden_app:app@{host}")).url,
         ..fixture.settings.clone()
     };
-    let spec =
-        TableSpec { table: Table::new("hidden.accounts"), columns: vec![column("score", ColumnType::F64, false)] };
+    let spec = TableSpec::new(Table::new("hidden.accounts"), vec![column("score", ColumnType::F64, false)]);
     let bind = || {
         let mut rows = PostgresRows::new(&settings, "hidden", "hidden").unwrap();
         rows.bind(std::slice::from_ref(&spec)).map_err(|fault| fault.to_string())
@@ -142,9 +142,10 @@ fn deposit(fixture: &Fixture, value: &str) -> String {
     let mut rows = open(fixture, std::slice::from_ref(step.table()));
     let row = rows.read(0, &[Key::I64(7)]).unwrap().remove(0);
     let (topic, key) = (TopicName::parse("deposits").unwrap(), Key::I64(7));
-    let applied = step.apply(Some(value.as_bytes()), &row.values, &mut Context::example(&topic, &key)).unwrap();
+    let applied = step.apply(Some(value.as_bytes()), Some(&row.values), &mut Context::example(&topic, &key)).unwrap();
+    let RowChange::Set(values) = applied.row else { panic!("it changes its row") };
     let (from_version, to_version) = (row.version, row.version + 1);
-    rows.write(0, &[RowWrite { key, from_version, to_version, values: applied.row.unwrap() }]).unwrap();
+    rows.write(0, &[RowWrite { kind: WriteKind::Update, key, from_version, to_version, values }]).unwrap();
     assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
     fixture.text("SELECT concat_ws(' ', coalesce(bonus::text, 'null'), balance, version, extra) FROM {u}.accounts")
 }
@@ -231,10 +232,8 @@ fn every_column_type_reads_back_what_was_written_null_too() {
     let columns: String = WIDE.iter().map(|(name, _, sql)| format!(", {name} {sql}")).collect();
     fixture.sql(&format!("CREATE TABLE {{u}}.t (id bigint PRIMARY KEY, version bigint NOT NULL{columns})"));
     fixture.sql("INSERT INTO {u}.t (id, version) VALUES (1, 5), (2, 5), (3, 5)");
-    let spec = TableSpec {
-        table: Table::new("wide.t"),
-        columns: WIDE.iter().map(|(name, kind, _)| column(name, *kind, true)).collect(),
-    };
+    let spec =
+        TableSpec::new(Table::new("wide.t"), WIDE.iter().map(|(name, kind, _)| column(name, *kind, true)).collect());
     let mut rows = open(&fixture, std::slice::from_ref(&spec));
     let keys: Vec<_> = (1..=3).map(Key::I64).collect();
     let nulls = rows.read(0, &keys).unwrap();
@@ -243,6 +242,7 @@ fn every_column_type_reads_back_what_was_written_null_too() {
         .iter()
         .zip([0, 1, 2])
         .map(|(key, variant)| RowWrite {
+            kind: WriteKind::Update,
             key: key.clone(),
             from_version: 5,
             to_version: 7,
@@ -282,28 +282,35 @@ fn keys_may_be_uuids_and_texts_and_tables_unversioned() {
     fixture.sql("INSERT INTO {u}.\"ByText\" VALUES ('a''b', 1, 0), ('ä', 1, 0), ('c', 1, 0)");
     let n = || vec![column("n", ColumnType::I64, false)];
     let specs = [
-        TableSpec { table: Table::new("keys.by_uuid").key("id", KeyType::Uuid).unversioned(), columns: n() },
+        TableSpec::new(Table::new("keys.by_uuid").key("id", KeyType::Uuid).unversioned(), n()),
         // The struct also shows the key and the version: both are read, neither is written by the struct.
-        TableSpec {
-            table: Table::new("keys.ByText").key("name", KeyType::Text),
-            columns: vec![
-                column("name", ColumnType::Text, false),
-                column("version", ColumnType::I64, false),
-                n().remove(0),
-            ],
-        },
+        TableSpec::new(
+            Table::new("keys.ByText").key("name", KeyType::Text),
+            vec![column("name", ColumnType::Text, false), column("version", ColumnType::I64, false), n().remove(0)],
+        ),
     ];
     let mut rows = open(&fixture, &specs);
     assert_eq!(
         rows.read(0, &[Key::from(id)]).unwrap(),
         [RowRead { key: id.into(), version: 0, values: vec![Value::I64(1)] }]
     );
-    rows.write(0, &[RowWrite { key: id.into(), from_version: 0, to_version: 0, values: vec![Value::I64(2)] }]).unwrap();
+    rows.write(
+        0,
+        &[RowWrite {
+            kind: WriteKind::Update,
+            key: id.into(),
+            from_version: 0,
+            to_version: 0,
+            values: vec![Value::I64(2)],
+        }],
+    )
+    .unwrap();
     let keys = [Key::from("a'b"), Key::from("missing"), Key::from("ä")];
     let found = rows.read(1, &keys).unwrap();
     assert_eq!(found.len(), 2);
     let values = vec![Value::Text("changed".into()), Value::I64(99), Value::I64(2)];
-    rows.write(1, &[RowWrite { key: "ä".into(), from_version: 0, to_version: 1, values }]).unwrap();
+    rows.write(1, &[RowWrite { kind: WriteKind::Update, key: "ä".into(), from_version: 0, to_version: 1, values }])
+        .unwrap();
     rows.commit().unwrap();
     assert_eq!(fixture.text("SELECT string_agg(format('%s:%s:%s', name, n, version), ' ' ORDER BY name COLLATE \"C\") FROM {u}.\"ByText\""), "a'b:1:0 c:1:0 ä:2:1");
     assert_eq!(fixture.number("SELECT n FROM {u}.by_uuid"), 2);
@@ -348,7 +355,7 @@ fn a_key_of_any_text_type_finds_its_row_by_the_index_and_no_other() {
         fixture.sql("ANALYZE {u}.t");
         fixture.sql("SELECT pg_stat_reset_single_table_counters('{u}.t'::regclass)");
         let columns = vec![column("name", ColumnType::Text, false), column("n", ColumnType::I64, false)];
-        let spec = TableSpec { table: Table::new(&format!("{name}.t")).key("name", KeyType::Text), columns };
+        let spec = TableSpec::new(Table::new(&format!("{name}.t")).key("name", KeyType::Text), columns);
         // Of a table as small as this one all would be read: here only where no index serves.
         let url = format!("{}?options=-c%20enable_seqscan%3Doff", fixture.settings.url.expose());
         let settings = PostgresSettings { url: PostgresSettings::new(&url).url, ..fixture.settings.clone() };
@@ -358,7 +365,11 @@ fn a_key_of_any_text_type_finds_its_row_by_the_index_and_no_other() {
         let found: Vec<Key> = rows.read(0, &keys).unwrap().into_iter().map(|row| row.key).collect();
         assert_eq!(found, [Key::from("k7"), Key::from("k8")], "{kind}");
         let values = vec![Value::Text("k7".into()), Value::I64(70)];
-        rows.write(0, &[RowWrite { key: "k7".into(), from_version: 0, to_version: 1, values }]).unwrap();
+        rows.write(
+            0,
+            &[RowWrite { kind: WriteKind::Update, key: "k7".into(), from_version: 0, to_version: 1, values }],
+        )
+        .unwrap();
         assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
         assert_eq!(rows.locked(0, &keys).unwrap(), []);
         drop(rows);
@@ -376,12 +387,12 @@ fn two_columns(fixture: &Fixture) -> TableSpec {
         column("m", ColumnType::I64, false),
         column("s", ColumnType::Text, true),
     ];
-    TableSpec { table: Table::new(&format!("{}.t", fixture.name)), columns }
+    TableSpec::new(Table::new(&format!("{}.t", fixture.name)), columns)
 }
 
 fn write(id: i64, n: i64, m: i64, s: &str) -> RowWrite {
     let values = vec![Value::I64(n), Value::I64(m), Value::Text(s.into())];
-    RowWrite { key: Key::I64(id), from_version: 0, to_version: 1, values }
+    RowWrite { kind: WriteKind::Update, key: Key::I64(id), from_version: 0, to_version: 1, values }
 }
 
 #[test]
@@ -459,7 +470,7 @@ fn a_row_that_is_gone_or_has_another_version_is_corrupt_and_one_that_a_trigger_w
     trigger(&fixture, "hold", "IF NEW.id = 4 THEN RETURN NULL; END IF;", "BEFORE UPDATE ON {u}.t FOR EACH ROW");
     for (bad, is_corrupt) in [
         (write(99, 1, 99, "x"), true),
-        (RowWrite { from_version: 3, ..write(6, 1, 6, "x") }, true),
+        (RowWrite { kind: WriteKind::Update, from_version: 3, ..write(6, 1, 6, "x") }, true),
         (write(4, 1, 4, "x"), false),
     ] {
         let mut rows = open(&fixture, std::slice::from_ref(&spec));
@@ -608,7 +619,7 @@ fn who_locks_a_row_is_told_and_which_rows_are_locked_is_seen_without_waiting() {
 fn one_table_under_two_names_is_refused() {
     let Some(fixture) = Fixture::new("twonames") else { return };
     fixture.sql("CREATE TABLE public.twonames (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
-    let spec = |name| TableSpec { table: Table::new(name), columns: vec![column("n", ColumnType::I64, false)] };
+    let spec = |name| TableSpec::new(Table::new(name), vec![column("n", ColumnType::I64, false)]);
     let fault = fixture.rows().bind(&[spec("public.twonames"), spec("twonames")]).unwrap_err();
     assert!(fault.to_string().contains("which another step calls otherwise; use one name"), "{fault}");
 }
@@ -642,7 +653,8 @@ fn a_table_that_is_swapped_by_rename_is_the_one_that_the_next_batch_changes() {
     fixture.sql("BEGIN; ALTER TABLE {u}.t RENAME TO old; ALTER TABLE {u}.new RENAME TO t; COMMIT");
     rows.begin().unwrap();
     assert_eq!(rows.read(0, &[Key::I64(1)]).unwrap()[0].version, 1);
-    rows.write(0, &[RowWrite { from_version: 1, to_version: 2, ..write(1, 12, 12, "new") }]).unwrap();
+    rows.write(0, &[RowWrite { kind: WriteKind::Update, from_version: 1, to_version: 2, ..write(1, 12, 12, "new") }])
+        .unwrap();
     assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
     assert_eq!(
         fixture
@@ -672,7 +684,7 @@ fn a_key_outside_of_the_databases_encoding_blames_its_record() {
     let fixture = Fixture::on(&format!("{head}/latin"), "latin");
     fixture.sql("CREATE TABLE {u}.t (name text PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
     let columns = vec![column("n", ColumnType::I64, false)];
-    let spec = TableSpec { table: Table::new("latin.t").key("name", KeyType::Text), columns };
+    let spec = TableSpec::new(Table::new("latin.t").key("name", KeyType::Text), columns);
     let mut rows = open(&fixture, std::slice::from_ref(&spec));
     let fault = rows.read(0, &[Key::from("a"), Key::from("☂")]).unwrap_err();
     assert!(matches!(fault, Fault::Corrupt(_)), "{fault}");

@@ -100,7 +100,9 @@ pub const ROWS: &[Row] = &[
     file(
         "a missing row to be ignored",
         "pipeline: {missing_row: ignore}",
-        &["pipeline.missing_row: \"ignore\": expected one of skip, dead-letter, retry; did you mean skip? ({file}:1)"],
+        &[
+            "pipeline.missing_row: \"ignore\": expected one of skip, dead-letter, retry, insert; did you mean skip? ({file}:1)",
+        ],
     ),
     file(
         "a start in capitals",
@@ -291,7 +293,7 @@ pub const ROWS: &[Row] = &[
         "rows to be inserted",
         "pipeline: {missing_row: insert}",
         &[
-            "pipeline.missing_row: \"insert\": expected one of skip, dead-letter, retry; Tidegate changes rows and makes none: insert the row where it is known (its service, or a trigger), and choose retry where the record may come first ({file}:1)",
+            "pipeline.missing_row: \"insert\": the step on table accounts does not say what a new row holds: add insert_missing(..) to it in the code, or choose skip, dead-letter or retry ({file}:1)",
         ],
     ),
     file(

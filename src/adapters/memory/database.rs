@@ -76,6 +76,10 @@ pub(super) struct State {
     pub(super) is_down: bool,
     /// The number of outbox reads that succeed before one fails.
     pub(super) outbox_reads: Option<usize>,
+    /// Rows that other programs insert right before the pipeline does.
+    pub(super) rivals: BTreeMap<(String, Key), StoredRow>,
+    /// Those that have by now.
+    pub(super) came_first: Vec<(String, Key)>,
     /// The answer of [`Rows::idle_max`](crate::ports::rows::Rows::idle_max); the model itself ends no idle transaction.
     pub(super) idle_max: Option<Duration>,
 }
@@ -146,6 +150,18 @@ impl MemoryDatabase {
         }
         stored.rows.insert(key.into(), StoredRow { version, values: values.to_vec() });
         true
+    }
+
+    /// The next transaction that inserts this row finds that another program has inserted it since it was looked for.
+    pub fn insert_first(&self, table: &Table, key: impl Into<Key>, version: i64, values: &[Value]) {
+        let row = StoredRow { version, values: values.to_vec() };
+        self.lock().rivals.insert((table.name.clone(), key.into()), row);
+    }
+
+    /// Deletes a row by hand. Answers whether it was there.
+    pub fn remove(&self, table: &Table, key: impl Into<Key>) -> bool {
+        let mut state = self.lock();
+        state.contents.tables.get_mut(&table.name).and_then(|stored| stored.rows.remove(&key.into())).is_some()
     }
 
     /// A row as committed, its values in the order of the table's value columns.
@@ -357,6 +373,24 @@ impl MemoryDatabase {
         state.alive.remove(&holder);
         drop(state);
         self.shared.unlocked.notify_all();
+    }
+
+    /// Inserts the row of another program that is to come first.
+    pub(super) fn let_first(&self, table: &str, key: &Key) {
+        let mut state = self.lock();
+        let place = (table.to_owned(), key.clone());
+        let Some(row) = state.rivals.remove(&place) else { return };
+        if let Some(stored) = state.contents.tables.get_mut(table)
+            && !stored.rows.contains_key(key)
+        {
+            stored.rows.insert(key.clone(), row);
+            state.came_first.push(place);
+        }
+    }
+
+    /// The rows that were inserted that way since this was last asked.
+    pub(crate) fn came_first(&self) -> Vec<(String, Key)> {
+        std::mem::take(&mut self.lock().came_first)
     }
 
     pub(super) fn next_transaction(&self) -> Result<TransactionId, Fault> {

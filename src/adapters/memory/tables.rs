@@ -54,6 +54,7 @@ impl StoredTable {
             column_type: Some(kind),
             type_name: kind.to_string(),
             is_nullable,
+            has_default: false,
         };
         let mut special = vec![found(&table.key_column, table.key_type.column_type(), false)];
         special.extend(table.version_column.iter().map(|name| found(name, ColumnType::I64, false)));

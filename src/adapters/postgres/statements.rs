@@ -163,6 +163,9 @@ impl KeyColumn {
 pub(super) struct TableStatements {
     pub(super) read: Statement,
     pub(super) write: Statement,
+    /// Inserts rows but for those whose key is there.
+    pub(super) insert: Statement,
+    pub(super) delete: Statement,
     /// The keys of rows that others have locked.
     pub(super) locked: Statement,
 }
@@ -230,6 +233,40 @@ pub(super) fn table(
         names.join(", "),
         key_column.cast()
     );
+    let (mut into, mut given, mut arrays, mut names) = (
+        vec![key.clone()],
+        vec![format!("u.k{}", key_column.cast())],
+        vec![format!("$1::{key_array}")],
+        vec!["k".to_owned()],
+    );
+    if let Some(version) = &version {
+        into.push(version.clone());
+        given.push("u.v1".into());
+        arrays.push("$2::bigint[]".into());
+        names.push("v1".into());
+    }
+    for column in columns.iter().filter(|column| column.is_written) {
+        let number = arrays.len() + 1;
+        arrays.push(format!("${number}::{}[]", values::array_type(column.kind)));
+        names.push(format!("c{number}"));
+        let cast = column.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
+        into.push(quote(&column.name));
+        given.push(format!("u.c{number}{cast}"));
+    }
+    let insert = format!(
+        "INSERT INTO {table} ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT ({key}) DO NOTHING",
+        into.join(", "),
+        given.join(", "),
+        arrays.join(", "),
+        names.join(", ")
+    );
+    let versions = if version.is_some() { (", $2::bigint[]", ", v0") } else { ("", "") };
+    let delete = format!(
+        "DELETE FROM {table} AS t USING unnest($1::{key_array}{}) AS u(k{}) WHERE {compared} = u.k{}{same_version}",
+        versions.0,
+        versions.1,
+        key_column.cast()
+    );
     let among = format!("FROM {table} AS t WHERE {is_among}");
     let locked = format!(
         "WITH free AS (SELECT {compared} AS k {among} FOR NO KEY UPDATE SKIP LOCKED) \
@@ -238,6 +275,8 @@ pub(super) fn table(
     TableStatements {
         read: Statement(Arc::from(&*read)),
         write: Statement(write.into()),
+        insert: Statement(insert.into()),
+        delete: Statement(delete.into()),
         locked: Statement(locked.into()),
     }
 }
@@ -350,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_table_is_read_in_key_order_and_written_by_arrays() {
-        let spec = TableSpec { table: Table::new("accounts"), columns: Vec::new() };
+        let spec = TableSpec::new(Table::new("accounts"), Vec::new());
         let columns = [
             bound("score", ColumnType::F64, None, true),
             bound("id", ColumnType::I64, None, false),
@@ -369,19 +408,32 @@ mod tests {
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::double precision[], $5::text[]) \
              AS u(k, v0, v1, c4, c5) WHERE t.\"id\" = u.k AND t.\"version\" = u.v0"
         );
+        assert_eq!(
+            &*made.insert.0,
+            "INSERT INTO \"public\".\"accounts\" (\"id\", \"version\", \"score\", \"extra\") SELECT u.k, u.v1, u.c3, \
+             u.c4::jsonb FROM unnest($1::bigint[], $2::bigint[], $3::double precision[], $4::text[]) AS u(k, v1, c3, c4) \
+             ON CONFLICT (\"id\") DO NOTHING"
+        );
+        assert_eq!(
+            &*made.delete.0,
+            "DELETE FROM \"public\".\"accounts\" AS t USING unnest($1::bigint[], $2::bigint[]) AS u(k, v0) \
+             WHERE t.\"id\" = u.k AND t.\"version\" = u.v0"
+        );
     }
 
     #[test]
     fn an_unversioned_table_has_no_version_in_its_statements() {
-        let spec = TableSpec { table: Table::new("t").key("name", KeyType::Text).unversioned(), columns: Vec::new() };
+        let spec = TableSpec::new(Table::new("t").key("name", KeyType::Text).unversioned(), Vec::new());
         let made = table(("s", "t"), &spec, &KeyColumn::Plain, &[bound("n", ColumnType::I32, None, true)]);
         assert!(made.read.0.contains("t.\"name\"::text, 0::bigint, t.\"n\""));
         assert!(made.write.0.ends_with("FROM unnest($1::text[], $2::integer[]) AS u(k, c2) WHERE t.\"name\" = u.k"));
+        assert!(made.insert.0.contains("(\"name\", \"n\") SELECT u.k, u.c2 FROM unnest($1::text[], $2::integer[])"));
+        assert!(made.delete.0.ends_with("USING unnest($1::text[]) AS u(k) WHERE t.\"name\" = u.k"));
     }
 
     #[test]
     fn a_key_is_compared_in_its_columns_own_type() {
-        let spec = TableSpec { table: Table::new("t").key("name", KeyType::Text).unversioned(), columns: Vec::new() };
+        let spec = TableSpec::new(Table::new("t").key("name", KeyType::Text).unversioned(), Vec::new());
         let columns = [bound("n", ColumnType::I32, None, true)];
         let made = |key: &KeyColumn| table(("s", "t"), &spec, key, &columns);
         let padded = made(&KeyColumn::Padded);

@@ -16,7 +16,8 @@ use sqlx::{Row, TypeInfo, ValueRef};
 /// The columns of a table as SQLite describes them; `None` when there is no such table.
 pub(super) fn describe(connection: &mut Connection, table: &str) -> Result<Option<Vec<FoundColumn>>, Trouble> {
     let (schema, name) = split(table);
-    let query = sqlx::query("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1, ?2)");
+    let query =
+        sqlx::query("SELECT name, type, \"notnull\", pk, dflt_value IS NOT NULL FROM pragma_table_info(?1, ?2)");
     let rows = connection.fetch(query.bind(name.to_owned()).bind(schema.unwrap_or("main").to_owned()))?;
     let mut columns = Vec::new();
     for row in &rows {
@@ -32,6 +33,7 @@ pub(super) fn describe(connection: &mut Connection, table: &str) -> Result<Optio
             column_type: column_type.unwrap_or_default(),
             type_name,
             is_nullable: !is_not_null && !is_key,
+            has_default: row.try_get::<i64, _>(4)? != 0,
         });
     }
     Ok((!columns.is_empty()).then_some(columns))

@@ -10,7 +10,7 @@ use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::table::{ColumnType, TableSpec};
 use crate::ports::Fault;
 use crate::ports::rows::{
-    Claim, Claimed, CommitAnswer, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
+    Claim, Claimed, CommitAnswer, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault, WriteKind,
 };
 use crate::ports::source::LogIds;
 use sqlx::Row;
@@ -260,28 +260,9 @@ impl Rows for SqliteRows {
 
     fn write(&mut self, table: usize, writes: &[RowWrite]) -> Result<(), WriteFault> {
         self.step(|rows| {
-            for write in writes {
-                let bound = rows.bound(table)?;
-                let mut query = sqlx::query(bound.statements.write());
-                let written = write.values.iter().zip(&bound.written).filter(|(_, is_written)| **is_written);
-                for (value, _) in written {
-                    query = bind(query, value);
-                }
-                if bound.has_version {
-                    query = query.bind(write.to_version);
-                }
-                query = bind_key(query, &write.key);
-                if bound.has_version {
-                    query = query.bind(write.from_version);
-                }
-                if rows.connection.execute(query)? != 1 {
-                    rows.check_withheld(table, write)?;
-                    let (name, key) = (&rows.bound(table)?.name, &write.key);
-                    let message = format!("table {name}: row {key} is gone or has another version than was read");
-                    return Err(Fault::corrupt(message).into());
-                }
-            }
-            Ok(())
+            let of = |kind: WriteKind| writes.iter().filter(move |write| write.kind == kind);
+            let sorted = of(WriteKind::Delete).chain(of(WriteKind::Update)).chain(of(WriteKind::Insert));
+            sorted.into_iter().try_for_each(|write| rows.write_one(table, write))
         })
     }
 
@@ -387,13 +368,44 @@ impl Rows for SqliteRows {
 }
 
 impl SqliteRows {
+    fn write_one(&mut self, table: usize, write: &RowWrite) -> Result<(), Trouble> {
+        let bound = self.bound(table)?;
+        let mut query = sqlx::query(bound.statements.write(write.kind));
+        let written = write.values.iter().zip(&bound.written).filter(|(_, is_written)| **is_written);
+        for (value, _) in written {
+            query = bind(query, value);
+        }
+        if bound.has_version && write.kind != WriteKind::Delete {
+            query = query.bind(write.to_version);
+        }
+        query = bind_key(query, &write.key);
+        if bound.has_version && write.kind != WriteKind::Insert {
+            query = query.bind(write.from_version);
+        }
+        if self.connection.execute(query)? == 1 {
+            return Ok(());
+        }
+        self.check_withheld(table, write)?;
+        let (name, key) = (&self.bound(table)?.name, &write.key);
+        Err(if write.kind == WriteKind::Insert {
+            Fault::retry(format!("table {name}: row {key} was inserted by another program meanwhile"))
+        } else {
+            Fault::corrupt(format!("table {name}: row {key} is gone or has another version than was read"))
+        }
+        .into())
+    }
+
     /// # Errors
-    /// A row that is there as it was read and is not written is withheld by a trigger.
+    /// A row that is there as it was read, or still missing, and is not written is withheld by a trigger.
     fn check_withheld(&mut self, table: usize, write: &RowWrite) -> Result<(), Trouble> {
         let query = bind_key(sqlx::query(self.bound(table)?.statements.read()), &write.key);
-        let Some(row) = self.connection.fetch_optional(query)? else { return Ok(()) };
+        let found = self.connection.fetch_optional(query)?;
         let Bound { name, has_version, .. } = self.bound(table)?;
-        let is_as_read = !has_version || row.try_get_unchecked::<i64, _>(0)? == write.from_version;
+        let is_as_read = match (write.kind, &found) {
+            (WriteKind::Insert, found) => found.is_none(),
+            (_, None) => false,
+            (_, Some(row)) => !has_version || row.try_get_unchecked::<i64, _>(0)? == write.from_version,
+        };
         if !is_as_read {
             return Ok(());
         }

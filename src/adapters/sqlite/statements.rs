@@ -1,6 +1,7 @@
 //! Statements over the user's tables: the only place that puts names into SQL, always quoted.
 
 use crate::flow::table::{ColumnType, TableSpec};
+use crate::ports::rows::WriteKind;
 use sqlx::AssertSqlSafe;
 
 /// The statements of one table.
@@ -8,6 +9,8 @@ use sqlx::AssertSqlSafe;
 pub(super) struct Statements {
     read: String,
     write: String,
+    insert: String,
+    delete: String,
 }
 
 /// `billing.accounts` as its schema, where it names one, and its name.
@@ -27,7 +30,8 @@ fn qualified(name: &str) -> String {
 }
 
 impl Statements {
-    /// Reads: version, columns, by key. Writes: columns but for key and version, new version, key, old version, in this order of arguments.
+    /// Reads: version, columns, by key. Writes: columns but for key and version, new version, key, old version, in this order of
+    /// arguments. Inserts: the same without the old version. Deletes: key, old version.
     pub(super) fn of(spec: &TableSpec) -> Self {
         let table = qualified(&spec.table.name);
         let key = quoted(&spec.table.key_column);
@@ -36,17 +40,23 @@ impl Statements {
         let selected: Vec<&str> =
             std::iter::once(version.as_deref().unwrap_or("0")).chain(columns.iter().map(String::as_str)).collect();
         let written = spec.columns.iter().map(|column| &column.name).filter(|name| spec.is_written(name));
-        let assigned: Vec<String> = written
-            .map(|name| quoted(name))
-            .chain(version.clone())
-            .enumerate()
-            .map(|(index, name)| format!("{name} = ?{}", index + 1))
-            .collect();
+        let written: Vec<String> = written.map(|name| quoted(name)).chain(version.clone()).collect();
+        let assigned: Vec<String> =
+            written.iter().enumerate().map(|(index, name)| format!("{name} = ?{}", index + 1)).collect();
         let next = assigned.len() + 1;
+        let inserted: Vec<&str> = written.iter().chain([&key]).map(String::as_str).collect();
+        let places: Vec<String> = (1..=next).map(|number| format!("?{number}")).collect();
+        let same_deleted = version.as_ref().map(|version| format!(" AND {version} = ?2")).unwrap_or_default();
         let same = version.as_ref().map(|version| format!(" AND {version} = ?{}", next + 1)).unwrap_or_default();
         Self {
             read: format!("SELECT {} FROM {table} WHERE {key} = ?1", selected.join(", ")),
             write: format!("UPDATE {table} SET {} WHERE {key} = ?{next}{same}", assigned.join(", ")),
+            insert: format!(
+                "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({key}) DO NOTHING",
+                inserted.join(", "),
+                places.join(", ")
+            ),
+            delete: format!("DELETE FROM {table} WHERE {key} = ?1{same_deleted}"),
         }
     }
 
@@ -54,8 +64,12 @@ impl Statements {
         AssertSqlSafe(self.read.clone())
     }
 
-    pub(super) fn write(&self) -> AssertSqlSafe<String> {
-        AssertSqlSafe(self.write.clone())
+    pub(super) fn write(&self, kind: WriteKind) -> AssertSqlSafe<String> {
+        AssertSqlSafe(match kind {
+            WriteKind::Update => self.write.clone(),
+            WriteKind::Insert => self.insert.clone(),
+            WriteKind::Delete => self.delete.clone(),
+        })
     }
 }
 
@@ -102,10 +116,7 @@ mod tests {
     #[test]
     fn names_are_quoted_whatever_they_hold() {
         let column = |name: &str| ColumnSpec { name: name.into(), accepts: vec![ColumnType::I64], is_nullable: false };
-        let spec = TableSpec {
-            table: Table::new("billing.odd\"name"),
-            columns: vec![column("score"), column("x\"; DROP TABLE y")],
-        };
+        let spec = TableSpec::new(Table::new("billing.odd\"name"), vec![column("score"), column("x\"; DROP TABLE y")]);
         let statements = Statements::of(&spec);
         let table = "\"billing\".\"odd\"\"name\"";
         assert_eq!(
@@ -118,7 +129,7 @@ mod tests {
                 "UPDATE {table} SET \"score\" = ?1, \"x\"\"; DROP TABLE y\" = ?2, \"version\" = ?3 WHERE \"id\" = ?4 AND \"version\" = ?5"
             )
         );
-        let spec = TableSpec { table: Table::new("plain").unversioned(), columns: vec![column("score")] };
+        let spec = TableSpec::new(Table::new("plain").unversioned(), vec![column("score")]);
         assert_eq!(Statements::of(&spec).write, "UPDATE \"plain\" SET \"score\" = ?1 WHERE \"id\" = ?2");
     }
 }

@@ -57,7 +57,7 @@ impl RowStep for Counted {
         self.step.table()
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         self.runs.note(context);
         self.step.apply(value, row, context)
     }

@@ -106,6 +106,9 @@ impl Member {
     ) -> Result<Self, Fault> {
         let Ports { source, workers: worker_ports, clock, history, stores, changelogs: reader, fencer, note, owner } =
             ports;
+        if let Some(unfit) = settings.unfit(topology) {
+            return Err(Fault::fatal(format!("pipeline.missing_row: {unfit}")));
+        }
         let settings = Arc::new(settings);
         let suspects = Suspects::new(topology, note, settings.deaths_max);
         let assignments = Arc::new(Assignments::default());

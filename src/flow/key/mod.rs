@@ -7,7 +7,7 @@ mod spelling;
 
 pub use hash::{crc32_partition_for, murmur2, partition_for};
 
-use crate::flow::column::ColumnType;
+use crate::flow::column::{ColumnType, Value};
 use crate::flow::effect::Reject;
 use crate::flow::key::spelling::{is_canonical_integer, is_canonical_uuid};
 use std::borrow::Cow;
@@ -121,6 +121,17 @@ impl From<&[u8]> for Key {
 impl From<Vec<u8>> for Key {
     fn from(id: Vec<u8>) -> Self {
         Self::Bytes(id.into())
+    }
+}
+
+impl Key {
+    /// It as its column holds it.
+    pub(crate) fn as_value(&self) -> Value {
+        match self {
+            Self::I64(id) => Value::I64(*id),
+            Self::Uuid(_) | Self::Text(_) => Value::Text(self.to_string()),
+            Self::Bytes(id) => Value::Bytes(id.to_vec()),
+        }
     }
 }
 

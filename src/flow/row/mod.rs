@@ -11,7 +11,9 @@ mod spelling;
 mod write;
 
 pub use crate::flow::column::Value;
+pub(crate) use none::is_none;
 pub use probe::columns_of;
+pub(crate) use probe::may_be_none;
 pub use read::from_values;
 pub use write::to_values;
 

@@ -3,7 +3,7 @@
 use serde::ser::{self, Impossible, Serialize};
 use std::fmt;
 
-pub(super) fn is_none<T: Serialize + ?Sized>(value: &T) -> bool {
+pub(crate) fn is_none<T: Serialize + ?Sized>(value: &T) -> bool {
     value.serialize(IsNone).unwrap_or(false)
 }
 

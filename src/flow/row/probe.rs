@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// The name by which a `serde_json::value::RawValue` asks for JSON text as it stands.
 const RAW_JSON: &str = "$serde_json::private::RawValue";
 
-/// The columns of a row struct in field order.
+/// The columns of a row struct, or of an `Option` of one, in field order.
 ///
 /// # Errors
 /// A sentence: the type is not a struct with named fields, a field accepts none of the samples, or the struct does not
@@ -55,6 +55,34 @@ pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, 
     }
 }
 
+/// Whether a row may be `None`: its type is an `Option`.
+pub(crate) fn may_be_none<T: DeserializeOwned>() -> bool {
+    let mut is_option = false;
+    drop(T::deserialize(AsksForOption(&mut is_option)));
+    is_option
+}
+
+/// Notes whether a type asks for an option, and answers nothing.
+struct AsksForOption<'a>(&'a mut bool);
+
+impl<'de> de::Deserializer<'de> for AsksForOption<'_> {
+    type Error = RowError;
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
+        *self.0 = true;
+        visitor.visit_none()
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
+        Err(RowError::Unfit("it is no option".into()))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
 /// Whether a struct writes each column that it reads, as the same type: a serde attribute for one direction alone would
 /// shift or lose columns.
 fn writes<T: Serialize>(row: &T, columns: &[ColumnSpec]) -> Result<(), RowError> {
@@ -87,12 +115,16 @@ impl<'de> de::Deserializer<'de> for &mut Probe<'_> {
         visitor.visit_map(Fields { probe: self, left: fields.iter() })
     }
 
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
+        visitor.visit_some(self)
+    }
+
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
         Err(RowError::Unfit("a row must be a struct with named fields (and without #[serde(flatten)])".into()))
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
         newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }

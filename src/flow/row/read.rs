@@ -4,7 +4,7 @@ use super::{RowError, Value};
 use serde::de::{self, DeserializeOwned, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Builds a row struct from its values, which stand in the struct's field order.
+/// Builds a row struct from its values, which stand in the struct's field order. An `Option` of a struct is `Some`.
 ///
 /// # Errors
 /// [`RowError::Unfit`] when a value does not fit its field, which a table compared at start rules out except for text
@@ -23,8 +23,12 @@ impl<'de> de::Deserializer<'de> for Values<'de> {
         visitor.visit_seq(Sequence(self.0.iter()))
     }
 
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
+        visitor.visit_some(self)
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
         newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }

@@ -6,7 +6,8 @@ use crate::flow::table::{ColumnSpec, ColumnType};
 use serde::ser::{self, Impossible, Serialize};
 
 /// Writes a row struct's values into `out`, each in the place of the column that has its field's name; `out` is emptied
-/// first so that its memory is used again. A field left out by `skip_serializing_if` is null.
+/// first so that its memory is used again. A field left out by `skip_serializing_if` is null. An `Option` of a struct is
+/// written where it is `Some`.
 ///
 /// # Errors
 /// [`RowError::NotFinite`] for a float that no comparison can order; [`RowError::Unfit`] for a type without a column type,
@@ -49,11 +50,15 @@ impl<'a> ser::Serializer for Row<'a> {
         Ok(self)
     }
 
+    fn serialize_none(self) -> Result<(), RowError> {
+        unfit("a row that is None")
+    }
+
     refuse! { "a row that is not a struct":
         serialize_bool(bool) -> (); serialize_i8(i8) -> (); serialize_i16(i16) -> (); serialize_i32(i32) -> ();
         serialize_i64(i64) -> (); serialize_u8(u8) -> (); serialize_u16(u16) -> (); serialize_u32(u32) -> ();
         serialize_u64(u64) -> (); serialize_f32(f32) -> (); serialize_f64(f64) -> (); serialize_char(char) -> ();
-        serialize_str(&str) -> (); serialize_bytes(&[u8]) -> (); serialize_none() -> (); serialize_unit() -> ();
+        serialize_str(&str) -> (); serialize_bytes(&[u8]) -> (); serialize_unit() -> ();
         serialize_unit_struct(&'static str) -> (); serialize_unit_variant(&'static str, u32, &'static str) -> ();
         serialize_seq(Option<usize>) -> Self::SerializeSeq; serialize_tuple(usize) -> Self::SerializeTuple;
         serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
@@ -62,8 +67,8 @@ impl<'a> ser::Serializer for Row<'a> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<(), RowError> {
-        unfit("an optional row")
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), RowError> {
+        value.serialize(self)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), RowError> {

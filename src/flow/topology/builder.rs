@@ -1,13 +1,13 @@
 //! A step under construction: keys, stores, filters and the topic.
 
-use crate::flow::algorithm::Algorithm;
+use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
 use crate::flow::join::WithTables;
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
 use crate::flow::route::{Item, Measure, Route};
-use crate::flow::step::{Chain, Filter};
+use crate::flow::step::{Chain, Filter, NewRow};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
@@ -37,6 +37,7 @@ pub struct StepBuilder<'t, A: Algorithm> {
     timers: Option<String>,
     /// Whether its algorithm is one of windows, which has no timers.
     is_windowed: bool,
+    new_row: Option<NewRow<A>>,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
@@ -52,6 +53,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             late_to: None,
             timers: None,
             is_windowed: false,
+            new_row: None,
         }
     }
 
@@ -132,6 +134,36 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
+    /// Makes the row of a record whose row is missing, in an `update` step: the algorithm gets what `new_row` says, and if it
+    /// takes the record the row is inserted, with version 1. Fields for the key and the version are filled in by the engine.
+    /// Where `Row` is an `Option`, a row that is still `None` behind the algorithm is not inserted.
+    ///
+    /// If another program inserts the row at the same time, the record is decided again, with the row that is there.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tidegate::flow::{Algorithm, Context, Reject, Topology};
+    /// #[derive(Serialize, Deserialize, Default)]
+    /// struct Account {
+    ///     balance: i64,
+    /// }
+    /// # struct Book;
+    /// # impl Algorithm for Book {
+    /// #     type Event = i64; type Row = Account; type Notices = Option<i64>;
+    /// #     fn apply(&self, cents: i64, row: &mut Account, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+    /// #         row.balance += cents;
+    /// #         Ok(Some(row.balance))
+    /// #     }
+    /// # }
+    /// let mut topology = Topology::new("accounts");
+    /// topology.source("payments").update("accounts", Book).insert_missing(|_| Account::default()).to("balances");
+    /// # assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub fn insert_missing(mut self, new_row: impl Fn(&Context<'_>) -> A::Row + Send + Sync + 'static) -> Self {
+        self.new_row = Some(Box::new(new_row));
+        self
+    }
+
     /// Sets the format of the notices; JSON where nothing is said.
     pub const fn format(mut self, format: Format) -> Self {
         self.format = format;
@@ -198,7 +230,9 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             late_to,
             timers,
             is_windowed,
+            new_row,
         } = self;
+        let inserts = new_row.is_some();
         let mut destinations = route.topics();
         if let Some(topic) = &late_to {
             group.topology.errors.extend(destinations.contains(topic).then(|| {
@@ -206,7 +240,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             }));
             destinations.push(topic.clone());
         }
-        let chain = Chain { algorithm, filters, route, format };
+        let chain = Chain { algorithm, filters, route, format, new_row };
         let key_type = said.unwrap_or(KeyType::Text);
         let step = erase(chain, key_type, &mut *group.topology);
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
@@ -215,6 +249,11 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         if let Some(timers) = timers {
             group.topology.errors.extend(no_timers(&timers, &step, is_windowed));
             stores.push(store_of(&timers).spec().clone());
+        }
+        if inserts && matches!(step, StepKind::Log(_)) {
+            let idle =
+                "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
+            group.topology.errors.push(idle.into());
         }
         let step = match step {
             StepKind::Log(step) if !group.tables.is_empty() => {

@@ -262,6 +262,19 @@ impl Topology {
                 None => tables.push(spec.clone()),
             }
         }
+        for spec in self.sub_topologies.iter().filter_map(SubTopology::table).filter(|spec| spec.inserts) {
+            let whole = tables.iter().find(|whole| whole.table.name == spec.table.name);
+            let lacks =
+                |name: &&String| spec.is_written(name) && spec.columns.iter().all(|column| column.name != **name);
+            let columns = whole.into_iter().flat_map(|whole| &whole.columns).map(|column| &column.name);
+            errors.extend(columns.filter(lacks).map(|name| {
+                let table = &spec.table.name;
+                format!(
+                    "table {table}: the step with insert_missing has no field {name}, which another step of the table has: \
+                     give its struct the field, so that a new row has a value for it"
+                )
+            }));
+        }
         tables.sort_by(|one, next| one.table.name.cmp(&next.table.name));
         tables
     }

@@ -7,7 +7,7 @@ use crate::flow::join::TableTopic;
 use crate::flow::partitioning::Declared;
 use crate::flow::reading::{OnUnreadable, Tombstones};
 use crate::flow::record::TopicName;
-use crate::flow::row::columns_of;
+use crate::flow::row::{columns_of, may_be_none};
 use crate::flow::step::{Aggregate, ChangeKey, LateTo, Process, Update};
 use crate::flow::store::Store;
 use crate::flow::table::{Table, TableSpec};
@@ -226,6 +226,9 @@ impl<'t> Source<'t> {
     /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
     /// `with_store`. Several steps may have one table, each with a struct of its own columns: a row is read, locked and
     /// written once a batch, and a step sees the values that the one before left.
+    ///
+    /// A record whose row is missing follows the setting `pipeline.missing_row`, unless the step makes the row by
+    /// [`insert_missing`](StepBuilder::insert_missing). An algorithm whose row is an `Option` may delete it, by `None`.
     pub fn update<A: Algorithm<Event: DeserializeOwned>>(
         mut self,
         table: impl Into<Table>,
@@ -239,7 +242,8 @@ impl<'t> Source<'t> {
                 topology.errors.push(format!("table {}: {error}", table.name));
                 Vec::new()
             });
-            StepKind::Rows(Arc::new(Update { chain, reading, table: TableSpec { table, columns } }))
+            let (inserts, deletes) = (chain.new_row.is_some(), may_be_none::<A::Row>());
+            StepKind::Rows(Arc::new(Update { chain, reading, table: TableSpec { table, columns, inserts, deletes } }))
         });
         StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }

@@ -154,8 +154,7 @@ impl TestDriver {
     }
 
     fn table(&self, table: &str) -> TableSpec {
-        let found = self.plan.topology.tables().into_iter().find(|spec| spec.table.name == table);
-        found.unwrap_or_else(|| panic!("no step uses a table {table}"))
+        self.plan.table(table)
     }
 
     fn spell(&self, topic: &str, key: &Key) -> Vec<u8> {

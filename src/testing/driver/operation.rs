@@ -24,6 +24,8 @@ pub struct Sent {
 #[derive(Clone)]
 pub(super) enum Operation {
     Row { table: String, key: Key, values: Vec<Value> },
+    RowFirst { table: String, key: Key, values: Vec<Value> },
+    Delete { table: String, key: Key },
     Send { topic: String, sent: Sent },
     Threshold { name: String, value: f64 },
     Advance(Duration),

@@ -1,6 +1,7 @@
 //! The plan of a world: everything that it is built from.
 
 use crate::flow::record::TopicName;
+use crate::flow::table::TableSpec;
 use crate::flow::topology::Topology;
 use crate::settings::engine::EngineSettings;
 use crate::testing::guard::Guard;
@@ -19,4 +20,12 @@ pub(super) struct Plan {
     pub(super) without: Option<Guard>,
     /// Turns of an instance for each turn of its relays.
     pub(super) lag: usize,
+}
+
+impl Plan {
+    /// The table that a step uses.
+    pub(super) fn table(&self, name: &str) -> TableSpec {
+        let found = self.topology.tables().into_iter().find(|spec| spec.table.name == name);
+        found.unwrap_or_else(|| panic!("no step uses a table {name}"))
+    }
 }

@@ -4,7 +4,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::halt::Halt;
 use crate::engine::protocol::order::Step;
 use crate::engine::status::State;
-use crate::flow::key::Key;
+use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{NextOffset, Partition, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnSpec, ColumnType};
@@ -28,6 +28,11 @@ impl TestDriver {
         key: impl Into<Key>,
         row: &serde_json::Map<String, serde_json::Value>,
     ) {
+        let values = self.values_by_name(table, row);
+        self.act(Operation::Row { table: table.into(), key: key.into(), values });
+    }
+
+    fn values_by_name(&self, table: &str, row: &serde_json::Map<String, serde_json::Value>) -> Vec<Value> {
         let spec = self.table(table);
         let value = |column: &ColumnSpec| {
             let value =
@@ -36,9 +41,44 @@ impl TestDriver {
             Value::of_json(kind, value)
                 .unwrap_or_else(|| panic!("row for {table}, column {}: {value} is not {kind}", column.name))
         };
-        let values = spec.columns.iter().filter(|column| spec.is_written(&column.name)).map(value).collect();
-        self.act(Operation::Row { table: table.into(), key: key.into(), values });
+        spec.columns.iter().filter(|column| spec.is_written(&column.name)).map(value).collect()
     }
+
+    /// Another program inserts a row given as JSON text, unless it is there; or it does so right before an instance would.
+    /// Answers whether it is there from now on because of that.
+    pub(in crate::testing) fn insert_by_name(&mut self, table: &str, key: &Key, row: &str, is_first: bool) -> bool {
+        let Ok(row) = serde_json::from_str(row) else { return false };
+        let (spec, values) = (self.table(table).table, self.values_by_name(table, &row));
+        let database = &self.world().database;
+        if is_first {
+            database.insert_first(&spec, key.clone(), 0, &values);
+            return false;
+        }
+        database.get(&spec, key.clone()).is_none() && database.put(&spec, key.clone(), 0, &values)
+    }
+
+    /// Another program deletes a row. Answers whether it was there.
+    pub(in crate::testing) fn remove(&mut self, table: &str, key: &Key) -> bool {
+        let spec = self.table(table).table;
+        self.world().database.remove(&spec, key.clone())
+    }
+
+    /// The rows that another program was to insert right before an instance did, and has by now.
+    pub(in crate::testing) fn came_first(&mut self) -> Vec<(String, Key)> {
+        self.world().database.came_first()
+    }
+
+    /// The key of a table as it is printed.
+    pub(in crate::testing) fn key_called(&self, table: &str, key: &str) -> Option<Key> {
+        let parse = |kind: KeyType| kind.parse(Some(key.as_bytes())).ok();
+        match self.table(table).table.key_type.column_type() {
+            ColumnType::I64 => parse(KeyType::I64),
+            ColumnType::Uuid => parse(KeyType::Uuid),
+            ColumnType::Bytes => of_hex(key.strip_prefix("0x")?).map(Key::from),
+            _ => parse(KeyType::Text),
+        }
+    }
+
     /// The simulated wall clock, in milliseconds since 1970.
     pub(in crate::testing) fn now_ms(&mut self) -> i64 {
         self.world().clock.now().0
@@ -203,4 +243,10 @@ impl TestDriver {
         let tasks: Vec<_> = self.world().instances.iter().map(|instance| instance.status.tasks()).collect();
         format!("{tasks:?}")
     }
+}
+
+/// The bytes of which each is written as two digits.
+fn of_hex(digits: &str) -> Option<Vec<u8>> {
+    let starts = (0..digits.len()).step_by(2);
+    starts.map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect()
 }

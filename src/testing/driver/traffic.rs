@@ -5,7 +5,7 @@ use crate::engine::status::Counter;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::Header;
-use crate::flow::row::to_values;
+use crate::flow::row::{Value, to_values};
 use crate::ports::history::Found;
 use crate::ports::rows::RowRead;
 use crate::testing::driver::TestDriver;
@@ -21,13 +21,37 @@ impl TestDriver {
     /// # Panics
     /// When no step uses such a table or the row does not fit it.
     pub fn row(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
+        let values = self.values(table, &row);
+        self.act(Operation::Row { table: table.into(), key: key.into(), values });
+    }
+
+    /// The same at the worst moment: another program inserts the row once an instance has found it missing, and right before
+    /// that instance does.
+    ///
+    /// # Panics
+    /// When no step uses such a table or the row does not fit it.
+    pub fn row_first(&mut self, table: &str, key: impl Into<Key>, row: impl Serialize) {
+        let values = self.values(table, &row);
+        self.act(Operation::RowFirst { table: table.into(), key: key.into(), values });
+    }
+
+    /// Deletes a row, as another program would, once everything at hand was done.
+    ///
+    /// # Panics
+    /// When no step uses such a table.
+    pub fn delete_row(&mut self, table: &str, key: impl Into<Key>) {
+        self.run();
+        self.act(Operation::Delete { table: table.into(), key: key.into() });
+    }
+
+    /// The values of a row's columns as they are stored.
+    fn values(&self, table: &str, row: &impl Serialize) -> Vec<Value> {
         let (spec, mut values) = (self.table(table), Vec::new());
-        if let Err(error) = to_values(&row, &spec.columns, &mut values) {
+        if let Err(error) = to_values(row, &spec.columns, &mut values) {
             panic!("row for {table}: {error}");
         }
         let stored = spec.columns.iter().zip(values).filter(|(column, _)| spec.is_written(&column.name));
-        let values = stored.map(|(_, value)| value).collect();
-        self.act(Operation::Row { table: table.into(), key: key.into(), values });
+        stored.map(|(_, value)| value).collect()
     }
 
     /// Sends a value under a key to a topic: the value in the topic's format, the key as the step that reads the topic spells

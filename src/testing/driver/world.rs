@@ -174,10 +174,13 @@ impl World {
     pub(super) fn carry_out(&mut self, plan: &Plan, operation: &Operation) {
         match operation {
             Operation::Row { table, key, values } => {
-                let found = plan.topology.tables().into_iter().find(|spec| spec.table.name == *table);
-                let spec = found.unwrap_or_else(|| panic!("no step uses a table {table}"));
+                let spec = plan.table(table);
                 assert!(self.database.put(&spec.table, key.clone(), 0, values), "the row does not fit table {table}");
             }
+            Operation::RowFirst { table, key, values } => {
+                self.database.insert_first(&plan.table(table).table, key.clone(), 0, values);
+            }
+            Operation::Delete { table, key } => drop(self.database.remove(&plan.table(table).table, key.clone())),
             Operation::Send { topic, sent } => {
                 if let Err(fault) = self.send(&parse(topic), sent) {
                     panic!("{fault}");

@@ -79,6 +79,13 @@ impl Observed {
                         row.values.insert(column.clone(), value.clone());
                     }
                 }
+                Event::Placed { table, key, row } => {
+                    let place = (table.clone(), key.clone());
+                    match row {
+                        Some(row) => drop(interpreter.rows.insert(place, row.clone())),
+                        None => drop(interpreter.rows.remove(&place)),
+                    }
+                }
                 Event::Threshold { name, value } => set_threshold(interpreter.topology, name, *value),
                 Event::EverLasting => interpreter.release_everlasting(),
                 Event::Decided(place, offset, is_applied) => {

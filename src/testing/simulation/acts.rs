@@ -2,10 +2,11 @@
 
 use crate::adapters::memory::SinkFault;
 use crate::engine::protocol::order::{Step, TAKEOVER, THROUGH_DATABASE, THROUGH_LOG};
+use crate::flow::key::Key;
 use crate::flow::record::{Header, TopicPartition};
 use crate::flow::topology::SubTopology;
 use crate::testing::driver::{Sent, TestDriver};
-use crate::testing::observed::{Event, Message};
+use crate::testing::observed::{Event, Message, Row};
 use crate::testing::simulation::Simulation;
 use crate::testing::simulation::schedule::{Act, Disaster, FAILURES, Failure, Sending};
 use crate::testing::watch::watched;
@@ -38,6 +39,15 @@ impl Simulation {
             Act::Pass(ms) => self.driver.pass(Duration::from_millis(*ms)),
             Act::Send(sending) => self.send(sending),
             Act::Write(table, key, column, value) => self.write(table, key, column, value),
+            Act::Insert(table, key, row) => self.insert(table, key, row, false),
+            Act::InsertFirst(table, key, row) => self.insert(table, key, row, true),
+            Act::Delete(table, key) => {
+                if let Some(key) = self.driver.key_called(table, key)
+                    && self.driver.remove(table, &key)
+                {
+                    self.note_placed(table, key);
+                }
+            }
             Act::Crash(step, nth) => self.driver.crash_at(step_called(step), *nth),
             Act::Kill(instance) => self.driver.kill(*instance),
             Act::Stop(instance) => self.guarded(*instance, TestDriver::stop_or_die)?,
@@ -170,6 +180,21 @@ impl Simulation {
             timestamp_ms: Some(self.driver.now_ms().saturating_add(sending.after_ms)),
         };
         self.driver.send_record(&sending.topic, sent);
+    }
+
+    fn insert(&mut self, table: &str, key: &str, row: &str, is_first: bool) {
+        let Some(key) = self.driver.key_called(table, key) else { return };
+        if self.driver.insert_by_name(table, &key, row, is_first) {
+            self.note_placed(table, key);
+        }
+    }
+
+    /// Notes a row that somebody else has inserted or deleted.
+    pub(super) fn note_placed(&mut self, table: &str, key: Key) {
+        let found = self.driver.named_row(table, &key);
+        let row = found.map(|(version, values)| Row { version, values: values.into_iter().collect() });
+        self.sequence += 1;
+        self.events.push((self.sequence, Event::Placed { table: table.into(), key, row }));
     }
 
     fn write(&mut self, table: &str, key: &str, column: &str, value: &str) {

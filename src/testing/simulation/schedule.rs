@@ -87,6 +87,12 @@ pub enum Act {
     Send(Sending),
     /// Somebody else writes one column of a row: table, key, column, value as JSON text.
     Write(String, String, String, String),
+    /// Somebody else inserts a row that is missing: table, key, columns as JSON text.
+    Insert(String, String, String),
+    /// The same right before an instance inserts it, which has found it missing.
+    InsertFirst(String, String, String),
+    /// Somebody else deletes a row: table, key.
+    Delete(String, String),
     /// The instance that next reaches the commit step for the nth time (from 1) dies there, and is started again.
     Crash(String, usize),
     /// An instance is killed, and stays down.

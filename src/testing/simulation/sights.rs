@@ -97,6 +97,10 @@ impl Simulation {
 
     /// Notes the records that the instance's steps were run over, and those decided since the last look.
     pub(super) fn look(&mut self, instance: usize) {
+        // Whoever found such a row missing has to decide again.
+        for (table, key) in self.driver.came_first() {
+            self.note_placed(&table, key);
+        }
         for (place, offset) in self.applications.take() {
             self.sequence += 1;
             if let Some(progress) = self.progress.get_mut(&place) {

@@ -3,6 +3,7 @@
 mod claims;
 mod differences;
 mod locks;
+mod missing;
 mod outbox;
 mod transactions;
 mod upkeep;
@@ -11,6 +12,7 @@ pub mod values;
 pub use claims::*;
 pub use differences::*;
 pub use locks::*;
+pub use missing::*;
 pub use outbox::*;
 pub use transactions::*;
 pub use upkeep::*;
@@ -26,7 +28,7 @@ use tidegate::flow::{KeyType, Table};
 use tidegate::ports::Fault;
 use tidegate::ports::history::RowHistory;
 use tidegate::ports::rows::{
-    Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
+    Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault, WriteKind,
 };
 use tidegate::ports::schema::Schema;
 use tidegate::ports::source::LogIds;
@@ -54,6 +56,10 @@ pub trait RowsBench: Sync {
     /// Whether `-0.0` stays what it is.
     fn has_negative_zero(&self) -> bool {
         true
+    }
+    /// Whether a transaction that writes shuts all others out.
+    fn is_one_writer(&self) -> bool {
+        false
     }
     /// Shortest time that a transaction waits for another one's locks.
     fn lock_wait(&self) -> Duration {
@@ -185,7 +191,7 @@ fn spec(table: &Table, columns: &[Column<'_>]) -> TableSpec {
         accepts: vec![*kind],
         is_nullable: *is_nullable,
     };
-    TableSpec { table: table.clone(), columns: columns.iter().map(column).collect() }
+    TableSpec::new(table.clone(), columns.iter().map(column).collect())
 }
 
 fn row(id: i64, version: i64, score: f64) -> RowRead {
@@ -194,7 +200,7 @@ fn row(id: i64, version: i64, score: f64) -> RowRead {
 
 fn write(id: i64, from_version: i64, score: f64) -> RowWrite {
     let values = vec![Value::F64(score), Value::Text(format!("was {from_version}"))];
-    RowWrite { key: Key::I64(id), from_version, to_version: from_version + 1, values }
+    RowWrite { kind: WriteKind::Update, key: Key::I64(id), from_version, to_version: from_version + 1, values }
 }
 
 fn by_key(mut rows: Vec<RowRead>) -> Vec<RowRead> {

@@ -78,7 +78,13 @@ fn round_trip(bench: &dyn RowsBench, before: &[Value], values: &[Value]) {
     let before: Vec<Value> = before.iter().rev().cloned().collect();
     assert_same(&found[0].values, &before);
     assert_eq!(found[0].version, 0, "a table without a version column");
-    let write = RowWrite { key: Key::I64(7), from_version: 0, to_version: 0, values: reversed.clone() };
+    let write = RowWrite {
+        kind: WriteKind::Update,
+        key: Key::I64(7),
+        from_version: 0,
+        to_version: 0,
+        values: reversed.clone(),
+    };
     rows.write(1, &[write]).unwrap();
     assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
     let mut other = bench.rows(&scene.pipeline);
@@ -186,6 +192,7 @@ pub fn every_key_type_finds_its_row(bench: &dyn RowsBench) {
         assert!(found.iter().all(|row| row.version == 3));
         let values = vec![Value::F64(2.0), Value::Null];
         let writes = sorted.iter().map(|key| RowWrite {
+            kind: WriteKind::Update,
             key: key.clone(),
             from_version: 3,
             to_version: 5,
@@ -322,7 +329,13 @@ pub fn random_values_of_every_type_come_back_bit_for_bit(bench: &dyn RowsBench) 
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let nulls = vec![Value::Null; WIDE.len()];
     let mut rows_written: Vec<RowWrite> = (0..400)
-        .map(|id| RowWrite { key: Key::I64(id), from_version: 0, to_version: 1, values: dice.wide() })
+        .map(|id| RowWrite {
+            kind: WriteKind::Update,
+            key: Key::I64(id),
+            from_version: 0,
+            to_version: 1,
+            values: dice.wide(),
+        })
         .collect();
     if !bench.has_negative_zero() {
         for value in rows_written.iter_mut().flat_map(|row| &mut row.values) {
@@ -402,8 +415,13 @@ pub fn random_keys_of_every_type_find_their_rows(bench: &dyn RowsBench) {
         rows.advance(&[scene.moved(1, 0, 1)]).unwrap();
         assert_eq!(rows.read(0, &keys).unwrap().len(), keys.len(), "{key_type:?}");
         let own = |key: &Key| vec![Value::F64(1.0), Value::Text(key.to_string())];
-        let writes =
-            keys.iter().map(|key| RowWrite { key: key.clone(), from_version: 0, to_version: 1, values: own(key) });
+        let writes = keys.iter().map(|key| RowWrite {
+            kind: WriteKind::Update,
+            key: key.clone(),
+            from_version: 0,
+            to_version: 1,
+            values: own(key),
+        });
         rows.write(0, &writes.collect::<Vec<_>>()).unwrap();
         assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
         rows.begin().unwrap();

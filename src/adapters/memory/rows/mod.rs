@@ -1,9 +1,11 @@
 //! One worker's connection to the database model.
 
 mod transaction;
+mod writing;
 
 use crate::adapters::memory::database::{DatabaseFault, LockKey, MemoryDatabase, PlaceKey, State, StoredPosition};
-use crate::adapters::memory::rows::transaction::{Bound, Changes, Transaction, bound, refused, value_of};
+use crate::adapters::memory::rows::transaction::{Bound, Changes, Transaction, bound, refused};
+use crate::adapters::memory::rows::writing::written;
 use crate::adapters::memory::tables::{Place, StoredTable};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
@@ -13,6 +15,7 @@ use crate::flow::table::TableSpec;
 use crate::ports::Fault;
 use crate::ports::rows::{
     Claim, Claimed, CommitAnswer, Counts, Move, OutboxRow, Position, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
+    WriteKind,
 };
 use std::time::Duration;
 
@@ -69,8 +72,13 @@ impl MemoryRows {
             }
         }
         for ((table, key), row) in transaction.changes.rows {
-            let stored = self.bound.get(table).and_then(|bound| contents.tables.get_mut(&bound.name));
-            stored.map(|stored| stored.rows.insert(key, row));
+            let Some(stored) = self.bound.get(table).and_then(|bound| contents.tables.get_mut(&bound.name)) else {
+                continue;
+            };
+            match row {
+                Some(row) => drop(stored.rows.insert(key, row)),
+                None => drop(stored.rows.remove(&key)),
+            }
         }
         for row in transaction.changes.outbox.into_iter().chain(transaction.changes.redirected) {
             let key = (self.pipeline.clone(), row.source.clone(), row.source_offset, row.seq, row.created_at);
@@ -256,17 +264,18 @@ impl Rows for MemoryRows {
             }
             let mut out = Vec::new();
             for key in keys {
+                let own = transaction.changes.rows.get(&(table, key.clone()));
                 let exists =
                     |state: &State| state.contents.tables.get(name).is_some_and(|stored| stored.rows.contains_key(key));
                 // A row that is not there cannot be locked.
-                if !exists(&*database.up_in(transaction.id)?) {
+                if own.is_none() && !exists(&*database.up_in(transaction.id)?) {
                     continue;
                 }
                 let state = database.acquire(transaction.id, &[LockKey::Row(name.clone(), key.clone())])?;
                 let stored = state.contents.tables.get(name).and_then(|stored| stored.rows.get(key));
-                let Some(row) = transaction.changes.rows.get(&(table, key.clone())).or(stored) else { continue };
+                let Some(row) = own.map_or(stored, Option::as_ref) else { continue };
                 let value = |place: &Place| match place {
-                    Place::Key => Some(value_of(key)),
+                    Place::Key => Some(key.as_value()),
                     Place::Version => Some(Value::I64(row.version)),
                     Place::Value(place) => row.values.get(*place).cloned(),
                 };
@@ -297,40 +306,20 @@ impl Rows for MemoryRows {
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         self.step(|database, _, tables, transaction| {
             let Bound { name, places } = bound(tables, table)?;
-            let state = database.up_in(transaction.id)?;
-            let stored = state.contents.tables.get(name);
-            let stored = stored.ok_or_else(|| Fault::corrupt(format!("table {name}: dropped meanwhile")))?;
             for row in rows {
-                let key = &row.key;
-                let lock = LockKey::Row(name.clone(), key.clone());
-                let slot = (table, key.clone());
-                let current = transaction.changes.rows.get(&slot).or_else(|| stored.rows.get(key));
-                let current = current.filter(|_| state.locks.get(&lock) == Some(&transaction.id));
-                let Some(mut next) = current.cloned() else {
-                    return Err(Fault::corrupt(format!("table {name}: row {key} is written and was not read")).into());
-                };
-                if stored.has_version && next.version != row.from_version {
-                    let (found, believed) = (next.version, row.from_version);
-                    return Err(
-                        Fault::corrupt(format!("table {name}: row {key} has version {found}, not {believed}")).into()
-                    );
+                let slot = (table, row.key.clone());
+                let lock = LockKey::Row(name.clone(), row.key.clone());
+                if row.kind == WriteKind::Insert {
+                    database.let_first(name, &row.key);
+                    drop(database.acquire(transaction.id, std::slice::from_ref(&lock))?);
                 }
-                for (place, value) in places.iter().zip(&row.values) {
-                    if let Place::Value(place) = place
-                        && let Some(cell) = next.values.get_mut(*place)
-                    {
-                        *cell = value.clone();
-                    }
-                }
-                if let Some(round) = &stored.rounding {
-                    round(&mut next.values);
-                }
-                if stored.has_version {
-                    next.version = row.to_version;
-                }
-                if let Some(message) = stored.refusal(&next.values) {
-                    return Err(refused(message));
-                }
+                let state = database.up_in(transaction.id)?;
+                let stored = state.contents.tables.get(name);
+                let stored = stored.ok_or_else(|| Fault::corrupt(format!("table {name}: dropped meanwhile")))?;
+                let own = transaction.changes.rows.get(&slot).map(Option::as_ref);
+                let current = own.unwrap_or_else(|| stored.rows.get(&row.key));
+                let is_locked = state.locks.get(&lock) == Some(&transaction.id);
+                let next = written((name, stored, places), row, current.filter(|_| is_locked))?;
                 transaction.changes.rows.insert(slot, next);
             }
             Ok(())

@@ -4,7 +4,6 @@ use crate::adapters::memory::database::TransactionId;
 use crate::adapters::memory::tables::{Place, StoredRow};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
-use crate::flow::row::Value;
 use crate::ports::Fault;
 use crate::ports::rows::{Move, OutboxRow, VerdictRow, WriteFault};
 use std::collections::BTreeMap;
@@ -19,7 +18,8 @@ pub(super) struct Bound {
 /// The changes of a transaction so far; nobody else sees them before its commit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
-    pub(super) rows: BTreeMap<(usize, Key), StoredRow>,
+    /// `None` where a row is deleted.
+    pub(super) rows: BTreeMap<(usize, Key), Option<StoredRow>>,
     pub(super) outbox: Vec<OutboxRow>,
     pub(super) redirected: Vec<OutboxRow>,
     pub(super) verdicts: Vec<VerdictRow>,
@@ -37,15 +37,6 @@ pub(super) struct Transaction {
 
 pub(super) fn bound(tables: &[Bound], table: usize) -> Result<&Bound, Fault> {
     tables.get(table).ok_or_else(|| Fault::fatal(format!("call out of order: table {table} is not bound")))
-}
-
-/// A key as its column holds it.
-pub(super) fn value_of(key: &Key) -> Value {
-    match key {
-        Key::I64(id) => Value::I64(*id),
-        Key::Uuid(_) | Key::Text(_) => Value::Text(key.to_string()),
-        Key::Bytes(id) => Value::Bytes(id.to_vec()),
-    }
 }
 
 pub(super) fn refused(message: String) -> WriteFault {

@@ -29,7 +29,7 @@ use crate::flow::table::TableSpec;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
 use crate::ports::rows::{
-    Claim, Claimed, CommitAnswer, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault,
+    Claim, Claimed, CommitAnswer, Move, OutboxRow, RowRead, RowWrite, Rows, VerdictRow, WriteFault, WriteKind,
 };
 use crate::ports::source::LogIds;
 use crate::settings::postgres::PostgresSettings;
@@ -118,7 +118,12 @@ impl Rows for PostgresRows {
         self.rollback();
         self.tables = catalog::bind(&mut self.server, tables)?;
         if self.server.is_caching {
-            let texts = self.tables.iter().flat_map(|table| [&table.statements.read, &table.statements.write]);
+            let texts = self.tables.iter().flat_map(|table| {
+                let own = &table.statements;
+                let more = [(table.inserts, &own.insert), (table.deletes, &own.delete)];
+                let more = more.into_iter().filter_map(|(is_used, text)| is_used.then_some(text));
+                [&own.read, &own.write].into_iter().chain(more)
+            });
             for statement in texts.chain([&self.texts.advance, &self.texts.append]) {
                 let sql = statement.sql();
                 self.server.transaction("prepare", async |c| sqlx::Executor::prepare(c, sql).await.map(drop)).map_err(
@@ -315,21 +320,11 @@ impl Rows for PostgresRows {
     }
 
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
-        if rows.is_empty() {
-            return Ok(());
+        for kind in [WriteKind::Delete, WriteKind::Update, WriteKind::Insert] {
+            let rows: Vec<&RowWrite> = rows.iter().filter(|row| row.kind == kind).collect();
+            self.write_all_of(table, kind, &rows)?;
         }
-        let done = match self.update(table, rows) {
-            Err(WriteFault::Rejected(reject)) if rows.len() == 1 && reject.code() == "trigger" => {
-                return Err(self.blame(table, reject)?);
-            }
-            done => done?,
-        };
-        if usize::try_from(done) == Ok(rows.len()) {
-            return Ok(());
-        }
-        let found = self.withheld(table, rows, done);
-        self.stage.fail();
-        Err(found?)
+        Ok(())
     }
 
     fn append(&mut self, rows: &[OutboxRow]) -> Result<(), WriteFault> {

@@ -7,22 +7,49 @@ use crate::adapters::postgres::rows::stage::{Stage, query, step};
 use crate::adapters::postgres::values;
 use crate::flow::effect::Reject;
 use crate::ports::fault::Fault;
-use crate::ports::rows::{RowWrite, Rows, WriteFault};
+use crate::ports::rows::{RowWrite, Rows, WriteFault, WriteKind};
 
 impl PostgresRows {
-    /// Writes rows of a user's table; answers how many were changed.
-    pub(super) fn update(&mut self, table: usize, rows: &[RowWrite]) -> Result<u64, WriteFault> {
+    /// Writes rows of a user's table in one way.
+    pub(super) fn write_all_of(&mut self, table: usize, kind: WriteKind, rows: &[&RowWrite]) -> Result<(), WriteFault> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let done = match self.change(table, kind, rows) {
+            Err(WriteFault::Rejected(reject)) if rows.len() == 1 && reject.code() == "trigger" => {
+                return Err(self.blame((table, kind), reject)?);
+            }
+            done => done?,
+        };
+        if usize::try_from(done) == Ok(rows.len()) {
+            return Ok(());
+        }
+        let found = self.withheld(table, rows, done);
+        self.stage.fail();
+        Err(found?)
+    }
+
+    /// Writes rows of a user's table in one way; answers how many were written.
+    fn change(&mut self, table: usize, kind: WriteKind, rows: &[&RowWrite]) -> Result<u64, WriteFault> {
         let table = bound(&self.tables, table)?;
         let what = format!("write {}", table.name);
         let keys = values::keys(table.key, rows.iter().map(|row| &row.key))
             .map_err(|why| Fault::corrupt(format!("{what}: {why}")))?;
-        let mut update = query(&self.server, &table.statements.write).bind(keys);
-        if table.is_versioned {
-            update = update
-                .bind(Array::of_i64(rows.iter().map(|row| row.from_version)))
-                .bind(Array::of_i64(rows.iter().map(|row| row.to_version)));
+        let statement = match kind {
+            WriteKind::Update => &table.statements.write,
+            WriteKind::Insert => &table.statements.insert,
+            WriteKind::Delete => &table.statements.delete,
+        };
+        let mut update = query(&self.server, statement).bind(keys);
+        if table.is_versioned && kind != WriteKind::Insert {
+            update = update.bind(Array::of_i64(rows.iter().map(|row| row.from_version)));
         }
-        for (index, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_written) {
+        if table.is_versioned && kind != WriteKind::Delete {
+            update = update.bind(Array::of_i64(rows.iter().map(|row| row.to_version)));
+        }
+        let has_values = kind != WriteKind::Delete;
+        let written = table.columns.iter().enumerate().filter(|(_, column)| has_values && column.is_written);
+        for (index, column) in written {
             let values = rows.iter().map(|row| row.values.get(index));
             match values::column(column.kind, &column.name, rows.len(), values) {
                 Ok(array) => update = update.bind(array),
@@ -38,12 +65,12 @@ impl PostgresRows {
 
     /// A rule of the schema refused one row: the row is to blame, unless it refuses a write of no row as well. Behind the
     /// savepoint; the transaction counts as failed afterwards, as after any refusal.
-    pub(super) fn blame(&mut self, table: usize, reject: Reject) -> Result<WriteFault, Fault> {
+    fn blame(&mut self, (table, kind): (usize, WriteKind), reject: Reject) -> Result<WriteFault, Fault> {
         if !matches!(self.stage, Stage::Failed { has_savepoint: true }) {
             return Ok(WriteFault::Rejected(reject));
         }
         self.rollback_to_savepoint()?;
-        let of_none = self.update(table, &[]);
+        let of_none = self.change(table, kind, &[]);
         self.stage.fail();
         Ok(match of_none {
             Ok(_) => WriteFault::Rejected(reject),
@@ -54,16 +81,23 @@ impl PostgresRows {
         })
     }
 
-    /// Fewer rows were changed than were written, without an error. If it is one row, and it is there as it was read, a
-    /// trigger or a policy has withheld it.
-    pub(super) fn withheld(&mut self, table: usize, rows: &[RowWrite], done: u64) -> Result<WriteFault, Fault> {
+    /// Fewer rows were changed than were written, without an error. If it is one row, and it is there as it was read, or
+    /// missing as it was, a trigger or a policy has withheld it.
+    fn withheld(&mut self, table: usize, rows: &[&RowWrite], done: u64) -> Result<WriteFault, Fault> {
         let what = format!("write {}: {done} rows instead of {}", bound(&self.tables, table)?.name, rows.len());
         let is_less = usize::try_from(done).is_ok_and(|done| done < rows.len());
         let is_as_read = match rows {
             [row] => {
                 let found = self.read(table, std::slice::from_ref(&row.key))?;
                 let is_versioned = bound(&self.tables, table)?.is_versioned;
-                found.first().is_some_and(|found| !is_versioned || found.version == row.from_version)
+                match (row.kind, found.first()) {
+                    (WriteKind::Insert, Some(_)) => {
+                        let message = format!("{what}: another program inserted row {} meanwhile", row.key);
+                        return Ok(WriteFault::Fault(Fault::retry(message)));
+                    }
+                    (WriteKind::Insert, None) => true,
+                    (_, found) => found.is_some_and(|found| !is_versioned || found.version == row.from_version),
+                }
             }
             _ => true, // one by one it is seen
         };

@@ -5,7 +5,8 @@
 //! table keeps every value unchanged, the row is written once. Elsewhere the next record must see the row as the
 //! database stores it (a rounded number, a trigger's value), and a state that the database refuses is its own record's
 //! dead letter, though a later record would cure it: such rows are written and read again before their next record, all
-//! that wait for it in one statement. A row that is changed once in a batch costs nothing of this.
+//! that wait for it in one statement. So it is with a row that is new, for which the database may have values of its own, and
+//! with one that is deleted. A row that is changed once in a batch costs nothing of this.
 //!
 //! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, and the
 //! refused one leaves neither row nor state behind. Where there are stores every later record may have read state that
@@ -259,9 +260,7 @@ impl<'a> Batch<'a> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_suspect) {
-            let Some((from_version, to_version)) = slot.versions() else { continue };
-            let Some(values) = slot.values.take() else { continue };
-            let write = RowWrite { key: slot.key.clone(), from_version, to_version, values };
+            let Some(write) = slot.take_write() else { continue };
             if out.last().is_none_or(|(table, _)| *table != slot.table) {
                 out.push((slot.table, Vec::with_capacity(slots)));
             }
@@ -286,8 +285,7 @@ impl<'a> Batch<'a> {
     ) -> Result<bool, E> {
         let Some(slot) = self.slot(table, key) else { return Ok(false) };
         if let Some(slot) = self.slots.get_mut(slot) {
-            slot.values = None;
-            slot.changes = 0;
+            slot.made = None;
             slot.is_pending = false;
             slot.is_suspect = true;
         }

@@ -8,6 +8,7 @@ use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::{Advance, Prepared};
 use crate::flow::record::Offset;
+use crate::ports::rows::Counts;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
@@ -30,11 +31,12 @@ impl RowsLane {
         let mut moved = BTreeSet::new();
         let mut halts = Vec::new();
         for advance in advances {
-            desk.wiring.status.count(advance.reached.counts);
-            desk.wiring.status.streams.decided(&advance.source.topic, advance.reached.counts);
             for (offset, reject) in &advance.reached.unreadable {
                 desk.wiring.status.skip_unreadable(&advance.source, *offset, reject);
             }
+            let counts = Counts { row_changes: advance.reached.changed, ..advance.reached.counts };
+            desk.wiring.status.count(counts);
+            desk.wiring.status.streams.decided(&advance.source.topic, counts);
             desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
             let is_here = |task: &&mut Task| task.assignment == assignment && task.state() == State::Running;

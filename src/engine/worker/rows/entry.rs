@@ -26,6 +26,8 @@ pub(super) enum Decided {
     Waiting,
     Applied {
         is_changed: bool,
+        /// By how much the sum of the table's versions rises; what a row that is deleted had is gone.
+        rise: i64,
         /// The messages, until [`Batch::outbox`](crate::engine::worker::rows::batch::Batch::outbox) takes them.
         notices: Vec<OutboxRow>,
         notice_count: i64,

@@ -22,6 +22,8 @@ pub(crate) struct Reached {
     /// Records that could not be read and are skipped, and why.
     pub(crate) unreadable: Vec<(Offset, Reject)>,
     pub(crate) counts: Counts,
+    /// Records that changed, made or deleted their row.
+    pub(crate) changed: i64,
     pub(crate) held: Held,
 }
 
@@ -58,8 +60,9 @@ impl Batch<'_> {
                     }
                     continue;
                 }
-                Decided::Applied { is_changed, notice_count, .. } => {
-                    counts.row_changes += i64::from(*is_changed);
+                Decided::Applied { is_changed, rise, notice_count, .. } => {
+                    counts.row_changes += rise;
+                    reached.changed += i64::from(*is_changed);
                     counts.announced += notice_count;
                 }
                 Decided::Skipped(_) => counts.skipped += 1,

@@ -5,11 +5,11 @@ use crate::engine::state::access::Access;
 use crate::engine::state::stores::Keyed;
 use crate::engine::worker::rows::entry::Decided;
 use crate::engine::worker::rows::share::Share;
-use crate::engine::worker::rows::slot::Slot;
+use crate::engine::worker::rows::slot::{Made, Slot};
 use crate::engine::worker::rows::terms::{StoreTrouble, Terms};
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::algorithm::Context;
-use crate::flow::effect::Reject;
+use crate::flow::effect::{Reject, RowChange};
 use crate::flow::net::in_net;
 use crate::flow::record::Record;
 use crate::flow::row::Value;
@@ -29,7 +29,7 @@ pub(super) fn decide_record<E: From<StoreTrouble>>(
     keyed: Option<&mut Keyed>,
     rows: &mut impl Writer<E>,
 ) -> Result<Result<Decided, Reject>, E> {
-    let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
+    let before = slot.is_suspect.then(|| slot.made.clone());
     let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
     let mut decided = terms.hand.hold(share.in_hand(record), || apply(terms, share, record, slot, &mut access));
     if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
@@ -43,7 +43,7 @@ pub(super) fn decide_record<E: From<StoreTrouble>>(
             }
             None => {}
             Some(reject) => {
-                (slot.values, slot.changes) = before;
+                slot.made = before;
                 decided = Err(reject);
             }
         }
@@ -74,13 +74,17 @@ fn apply(
     slot: &mut Slot,
     access: &mut Access<'_>,
 ) -> Result<Decided, Reject> {
-    let Some((version, read)) = &slot.read else {
+    let row = slot.row();
+    if row.is_none() && !share.step.table().inserts {
         return Err(match terms.missing_row {
             MissingRow::Skip => Reject::skip("missing-row"),
-            MissingRow::DeadLetter => Reject::dead_letter("missing-row", format!("no row with the id {}", slot.key)),
             MissingRow::Retry => Reject::retry("missing-row", format!("no row with the id {}", slot.key)),
+            MissingRow::DeadLetter | MissingRow::Insert => {
+                Reject::dead_letter("missing-row", format!("no row with the id {}", slot.key))
+            }
         });
-    };
+    }
+    let (version, row) = row.map_or((0, None), |(version, values)| (version, Some(values)));
     let mut context = Context {
         topic: &share.source.topic,
         partition: share.source.partition,
@@ -93,19 +97,17 @@ fn apply(
         record_key: record.key,
         state: Some(&mut *access as &mut dyn StateAccess),
     };
-    let row = slot.values.as_ref().unwrap_or(read);
-    let applied = match share.columns {
-        None => in_net(|| share.step.apply(record.value, row, &mut context))?,
-        Some(columns) => in_net(|| share.step.apply(record.value, &own_columns(columns, row), &mut context))?,
-    };
+    let own = share.columns.zip(row).map(|(columns, row)| own_columns(columns, row));
+    let applied = in_net(|| share.step.apply(record.value, own.as_deref().or(row), &mut context))?;
     if let Some(reject) = access.refusal() {
         return Err(reject);
     }
-    let is_changed = applied.row.is_some();
-    let Some(version) = version.checked_add(slot.changes + i64::from(is_changed)) else {
+    let is_changed = applied.row != RowChange::Kept;
+    let before = version;
+    let Some(version) = before.checked_add(i64::from(is_changed)) else {
         return Err(Reject::dead_letter(
             "bad-row",
-            format!("the version {version} is the last that the column can hold"),
+            format!("the version {before} is the last that the column can hold"),
         ));
     };
     let notice_count = i64::try_from(applied.emissions.len()).unwrap_or(i64::MAX);
@@ -127,24 +129,33 @@ fn apply(
         let message = format!("notices and values of stores of {all_bytes} bytes in all, more than {RECORD_BYTES}");
         return Err(Reject::dead_letter("too-large", message));
     }
-    if let Some(values) = applied.row {
-        let mut values = match share.columns {
-            None => values,
-            Some(columns) => with_columns(columns, row.clone(), values),
-        };
-        if let Some(at) = share.key_at
-            && let (Some(cell), Some(key)) = (values.get_mut(at), row.get(at))
-        {
-            key.clone_into(cell);
+    let rise = match applied.row {
+        RowChange::Kept => 0,
+        RowChange::Set(values) => {
+            let mut values = match share.columns {
+                None => values,
+                // A step that inserts has every column of the table.
+                Some(columns) => {
+                    with_columns(columns, row.map_or_else(|| vec![Value::Null; columns.len()], <[_]>::to_vec), values)
+                }
+            };
+            if let Some(cell) = share.key_at.and_then(|at| values.get_mut(at)) {
+                *cell = slot.key.as_value();
+            }
+            if let Some(cell) = share.version_at.and_then(|at| values.get_mut(at)) {
+                *cell = Value::I64(version);
+            }
+            slot.made = Some(Made::Row(version, values));
+            1
         }
-        if let Some(cell) = share.version_at.and_then(|at| values.get_mut(at)) {
-            *cell = Value::I64(version);
+        RowChange::Deleted => {
+            slot.made = Some(Made::Gone);
+            if share.is_versioned { -before } else { 1 }
         }
-        slot.values = Some(values);
-        slot.changes += 1;
-    }
+    };
     Ok(Decided::Applied {
         is_changed,
+        rise,
         notices,
         notice_count,
         bytes: all_bytes,

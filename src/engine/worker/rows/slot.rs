@@ -3,7 +3,7 @@
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::key::Key;
 use crate::flow::row::Value;
-use crate::ports::rows::RowWrite;
+use crate::ports::rows::{RowWrite, WriteKind};
 
 /// The length up to which no database refuses a value for its size.
 const VALUE_BYTES: usize = 1 << 20;
@@ -13,12 +13,10 @@ const VALUE_BYTES: usize = 1 << 20;
 pub(super) struct Slot {
     pub(super) table: usize,
     pub(super) key: Key,
-    /// The row in the database.
+    /// The row in the database, with its version; `None` where it is missing.
     pub(super) read: Option<(i64, Vec<Value>)>,
-    /// The values after the records applied since; `None` while they are as read.
-    pub(super) values: Option<Vec<Value>>,
-    /// Records since that changed it.
-    pub(super) changes: i64,
+    /// The row after the records applied since; `None` while it is as read.
+    pub(super) made: Option<Made>,
     /// The database refused it: each record's write is offered as soon as it is decided.
     pub(super) is_suspect: bool,
     /// Several records of the batch change it.
@@ -29,14 +27,22 @@ pub(super) struct Slot {
     pub(super) is_written: bool,
 }
 
+/// What the records of a batch have made of a row.
+#[derive(Clone)]
+pub(super) enum Made {
+    /// A row of this version.
+    Row(i64, Vec<Value>),
+    /// It is deleted.
+    Gone,
+}
+
 impl Slot {
     pub(super) const fn new(table: usize, key: Key) -> Self {
         Self {
             table,
             key,
             read: None,
-            values: None,
-            changes: 0,
+            made: None,
             is_suspect: false,
             is_contested: false,
             is_pending: false,
@@ -46,30 +52,49 @@ impl Slot {
 
     /// Forgets the row, because the database has what was changed by now: it has to be read again.
     pub(super) fn begin_anew(&mut self) {
-        (self.read, self.values, self.changes) = (None, None, 0);
+        (self.read, self.made) = (None, None);
     }
 
-    /// Whether the database may refuse the changed row, or store it differently.
+    /// The row and its version as the next record finds them; `None` where it is missing.
+    pub(super) fn row(&self) -> Option<(i64, &[Value])> {
+        match &self.made {
+            None => self.read.as_ref().map(|(version, values)| (*version, &values[..])),
+            Some(Made::Row(version, values)) => Some((*version, values)),
+            Some(Made::Gone) => None,
+        }
+    }
+
+    /// Whether the database may refuse the changed row, or store it differently: as it may with every row that is new. A
+    /// row that is deleted is gone before another one takes its place.
     pub(super) fn must_be_written<E>(&self, rows: &impl Writer<E>) -> bool {
-        let Some(values) = self.values.as_ref().filter(|_| !self.is_suspect) else { return false };
-        !rows.keeps(self.table) || !values.iter().all(is_kept)
+        match self.made.as_ref().filter(|_| !self.is_suspect) {
+            None => false,
+            Some(Made::Gone) => true,
+            Some(Made::Row(_, values)) => self.read.is_none() || !rows.keeps(self.table) || !values.iter().all(is_kept),
+        }
     }
 
     /// The row to write; `None` when nothing is to be written.
     pub(super) fn write(&self) -> Option<RowWrite> {
-        let (from_version, to_version) = self.versions()?;
-        Some(RowWrite { key: self.key.clone(), from_version, to_version, values: self.values.clone()? })
+        self.writing(self.made.clone()?)
     }
 
-    /// The versions before and after, where there is something to write.
-    pub(super) fn versions(&self) -> Option<(i64, i64)> {
-        let (version, read) = self.read.as_ref()?;
-        let values = self.values.as_ref()?;
-        // Records that undo each other leave the row as it was; it is written all the same, since its version moved.
-        if self.changes == 0 && values == read {
-            return None;
-        }
-        Some((*version, version + self.changes))
+    /// The same, and the row is moved out.
+    pub(super) fn take_write(&mut self) -> Option<RowWrite> {
+        let made = self.made.take()?;
+        self.writing(made)
+    }
+
+    /// Records that undo each other leave the row as it was; it is written all the same, since its version moved.
+    fn writing(&self, made: Made) -> Option<RowWrite> {
+        let read = self.read.as_ref().map(|(version, _)| *version);
+        let (kind, to_version, values) = match (read, made) {
+            (Some(_), Made::Row(version, values)) => (WriteKind::Update, version, values),
+            (None, Made::Row(version, values)) => (WriteKind::Insert, version, values),
+            (Some(version), Made::Gone) => (WriteKind::Delete, version, Vec::new()),
+            (None, Made::Gone) => return None,
+        };
+        Some(RowWrite { kind, key: self.key.clone(), from_version: read.unwrap_or(0), to_version, values })
     }
 }
 
