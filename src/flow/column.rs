@@ -25,10 +25,21 @@ pub enum ColumnType {
     Uuid,
     /// `timestamptz`, carried as RFC 3339 text in UTC with microseconds
     Timestamp,
+    /// `timestamp`, carried as ISO 8601 text without an offset: `2026-01-31T12:00:00.25`
+    LocalTimestamp,
+    /// `date`, carried as `2026-01-31`
+    Date,
+    /// `time`, carried as `12:00:00.25`
+    Time,
     /// `jsonb`, `json`, carried as JSON text
     Json,
     /// `numeric`, carried as decimal text
     Numeric,
+    /// An array of one dimension, carried as a JSON list
+    Array,
+    /// Any other type (`interval`, `inet`, ranges, arrays in a field of text), carried as the text in which the database spells
+    /// its values
+    Spelled,
 }
 
 impl fmt::Display for ColumnType {
@@ -44,24 +55,47 @@ impl fmt::Display for ColumnType {
             Self::Bytes => "bytea",
             Self::Uuid => "uuid",
             Self::Timestamp => "timestamptz",
+            Self::LocalTimestamp => "timestamp",
+            Self::Date => "date",
+            Self::Time => "time",
             Self::Json => "jsonb",
             Self::Numeric => "numeric",
+            Self::Array => "an array",
+            Self::Spelled => "a type carried as text",
         })
     }
 }
 
 /// String samples in the order tried, with the column types that a field may have which accepts this sample first.
-pub(crate) const SAMPLES: [(&str, &[ColumnType]); 4] = [
-    ("", &[ColumnType::Text, ColumnType::Uuid, ColumnType::Timestamp, ColumnType::Numeric]),
+pub(crate) const SAMPLES: [(&str, &[ColumnType]); 9] = [
+    ("", &TEXTS),
     ("00000000-0000-0000-0000-000000000000", &[ColumnType::Uuid, ColumnType::Text]),
     ("1970-01-01T00:00:00Z", &[ColumnType::Timestamp, ColumnType::Text]),
+    ("1970-01-01T00:00:00", &[ColumnType::LocalTimestamp, ColumnType::Text]),
+    ("1970-01-01", &[ColumnType::Date, ColumnType::Text]),
+    ("00:00:00", &[ColumnType::Time, ColumnType::Text]),
     ("0", &[ColumnType::Numeric, ColumnType::Text]),
+    ("127.0.0.1", &[ColumnType::Spelled, ColumnType::Text]),
+    ("PT0S", &[ColumnType::Spelled, ColumnType::Text]),
+];
+
+/// The types whose values a field of text holds.
+const TEXTS: [ColumnType; 9] = [
+    ColumnType::Text,
+    ColumnType::Uuid,
+    ColumnType::Timestamp,
+    ColumnType::Numeric,
+    ColumnType::LocalTimestamp,
+    ColumnType::Date,
+    ColumnType::Time,
+    ColumnType::Array,
+    ColumnType::Spelled,
 ];
 
 /// The types that a field can hold.
 pub(crate) const FIELD_TYPES: &str = "a field holds boolean, smallint, integer, bigint, real, double precision, numeric, text, varchar, \
-                           char, an enum, bytea, uuid, timestamptz, json or jsonb; leave the column out of the struct, or \
-                           change its type";
+                           char, an enum, bytea, uuid, date, time, timestamp, timestamptz, json or jsonb, and a String any \
+                           type; leave the column out of the struct, or change its type";
 
 /// One column of one row, as the row ports carry it. Two are equal where every bit is: `-0.0` is not `0.0`.
 #[derive(Clone, Debug)]
@@ -80,11 +114,12 @@ pub enum Value {
     F32(f32),
     /// `double precision`
     F64(f64),
-    /// `text`, `uuid` (hyphenated), `timestamptz` (RFC 3339), `numeric` (decimal)
+    /// `text`, `uuid` (hyphenated), `timestamptz` (RFC 3339), `timestamp`, `date` and `time` (ISO 8601), `numeric` (decimal), and
+    /// every other type as the database spells it
     Text(String),
     /// `bytea`
     Bytes(Vec<u8>),
-    /// `jsonb` as JSON text
+    /// `jsonb`, and arrays, as JSON text
     Json(String),
 }
 
@@ -106,6 +141,16 @@ impl PartialEq for Value {
 }
 
 impl Value {
+    /// The type of a number.
+    pub(crate) const fn kind(&self) -> Option<ColumnType> {
+        match self {
+            Self::I16(_) => Some(ColumnType::I16),
+            Self::I32(_) => Some(ColumnType::I32),
+            Self::I64(_) => Some(ColumnType::I64),
+            _ => None,
+        }
+    }
+
     /// Whether a column of the type can hold it.
     pub(crate) fn is_of(&self, kind: ColumnType) -> bool {
         match self {
@@ -116,11 +161,9 @@ impl Value {
             Self::I64(_) => kind == ColumnType::I64,
             Self::F32(_) => kind == ColumnType::F32,
             Self::F64(_) => kind == ColumnType::F64,
-            Self::Text(_) => {
-                matches!(kind, ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric)
-            }
+            Self::Text(_) => TEXTS.contains(&kind),
             Self::Bytes(_) => kind == ColumnType::Bytes,
-            Self::Json(_) => kind == ColumnType::Json,
+            Self::Json(_) => matches!(kind, ColumnType::Json | ColumnType::Array),
         }
     }
 
@@ -137,11 +180,10 @@ impl Value {
             ColumnType::I64 => Self::I64(value.as_i64()?),
             ColumnType::F32 => Self::F32(value.as_f64()? as f32),
             ColumnType::F64 => Self::F64(value.as_f64()?),
-            ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric => {
-                Self::Text(value.as_str()?.into())
-            }
             ColumnType::Bytes => Self::Bytes(value.as_str()?.into()),
             ColumnType::Json => Self::Json(value.to_string()),
+            ColumnType::Array if !value.is_string() => Self::Json(value.to_string()),
+            _ => Self::Text(value.as_str()?.into()),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::flow::record::{Record, TopicName};
 use crate::flow::route::{Item, Measure, Route};
 use crate::flow::row::{RowError, Value, from_values, is_none, keep_unchanged, to_values};
 use crate::flow::store::Store;
-use crate::flow::table::TableSpec;
+use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::threshold::Threshold;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
@@ -23,8 +23,9 @@ pub trait RowStep: Send + Sync {
     fn table(&self) -> &TableSpec;
 
     /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns. `None`
-    /// where there is no row, which is only asked of a step whose table [inserts](TableSpec::inserts). A panic is caught by
-    /// the engine and becomes the record's dead letter.
+    /// where there is no row: a step whose table does not [insert](TableSpec::inserts) answers with a dead letter
+    /// `missing-row`, of which the setting `pipeline.missing_row` makes what it says. A panic is caught by the engine and
+    /// becomes the record's dead letter.
     ///
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault.
@@ -125,6 +126,9 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     }
 
     fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        if row.is_none() && !self.table.inserts {
+            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key())));
+        }
         let event = self.reading.decode::<A::Event>(value)?;
         let mut state: A::Row = match row {
             Some(row) => from_values(row).map_err(|error| unfit(&error))?,
@@ -169,16 +173,16 @@ impl<A: Algorithm> Update<A> {
         };
         let row = new_row(context);
         let TableSpec { table, columns, .. } = &self.table;
-        let own = |name: &str| {
-            let version = (table.version_column.as_deref() == Some(name)).then_some(Value::I64(0));
-            version.or_else(|| (table.key_column == name).then(|| context.key().as_value()))
+        let own = |ColumnSpec { name, accepts, .. }: &ColumnSpec| {
+            let version = (table.version_column.as_ref() == Some(name)).then_some(Value::I64(0));
+            version.or_else(|| (table.key_column == *name).then(|| context.key().as_value_of(accepts.first().copied())))
         };
-        if columns.iter().all(|column| own(&column.name).is_none()) {
+        if columns.iter().all(|column| own(column).is_none()) {
             return Ok(row);
         }
         let Some(mut values) = self.values(&row)? else { return Ok(row) };
         for (value, column) in values.iter_mut().zip(columns) {
-            if let Some(own) = own(&column.name) {
+            if let Some(own) = own(column) {
                 *value = own;
             }
         }

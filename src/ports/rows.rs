@@ -76,16 +76,19 @@ pub trait Rows: Send {
     ///
     /// # Errors
     /// `Retry` when the database did not answer.
-    fn locked(&mut self, table: usize, keys: &[Key]) -> Result<Vec<Key>, Fault> {
-        let _ = (table, keys);
+    fn locked(&mut self, _: usize, _: &[Key]) -> Result<Vec<Key>, Fault> {
         Ok(Vec::new())
     }
 
     /// Whether the table accepts every value for the columns of its [`TableSpec`] and keeps it bit for bit. If so, a row
     /// that several records of a transaction change may be written once. False where that is not known.
-    fn keeps(&self, table: usize) -> bool {
-        let _ = table;
+    fn keeps(&self, _: usize) -> bool {
         false
+    }
+
+    /// The places of the columns whose values the database makes itself: they are read and never written.
+    fn read_only(&self, _: usize) -> Vec<usize> {
+        Vec::new()
     }
 
     /// The time for which a transaction may wait for its next statement before the database ends it; `None` without a limit.
@@ -271,8 +274,7 @@ impl Move {
 pub struct Counts {
     /// Records decided.
     pub records: i64,
-    /// Records that changed their row: the sum by which versions have risen. A row that is deleted takes its version out of it
-    /// again, so that it always is the sum of what the table's versions have risen by.
+    /// The sum by which the versions of rows have risen, one for each change; a row that is deleted takes its own out of it.
     pub row_changes: i64,
     /// Notices put into the outbox, dead letters not among them.
     pub announced: i64,
@@ -319,10 +321,9 @@ pub struct RowWrite {
 }
 
 /// The kind of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteKind {
     /// The row was read, and has other values from now on.
-    #[default]
     Update,
     /// The row was missing when it was read, and is inserted.
     Insert,

@@ -90,6 +90,10 @@ impl Rows for UnguardedRows {
         self.inner.locked(table, keys)
     }
 
+    fn read_only(&self, table: usize) -> Vec<usize> {
+        self.inner.read_only(table)
+    }
+
     fn keeps(&self, table: usize) -> bool {
         self.inner.keeps(table)
     }

@@ -5,7 +5,7 @@
 //! traces of the engine, by [`judge`](super::judge).
 
 use super::kept::Stores;
-use super::observed::{Message, Row};
+use super::observed::{Message, Row, touches};
 use super::stall::has_stalled;
 use crate::flow::effect::{Emission, Reject, RowChange};
 use crate::flow::identity::NoticeId;
@@ -18,7 +18,7 @@ use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::StoreSpec;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::settings::engine::{EngineSettings, MissingRow};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A message that a record must lead to, exactly once.
@@ -71,6 +71,8 @@ pub(super) struct Interpreter<'a> {
     pub(super) partitions: i32,
     pub(super) limits: &'a BTreeMap<String, usize>,
     pub(super) refuses: Refuses<'a>,
+    /// The columns that tables make themselves, by table and name.
+    pub(super) made: &'a BTreeSet<(String, String)>,
     /// A record of a later event time is ahead of every clock.
     pub(super) latest_event_time: i64,
     pub(super) rows: BTreeMap<(String, Key), Row>,
@@ -215,6 +217,9 @@ impl Interpreter<'_> {
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
         self.fits(record, &applied.emissions)?; // the database sees no row whose notices are too large
         let is_changed = applied.row != RowChange::Kept;
+        if seen.as_ref().is_some_and(|seen| touches(spec, seen, &applied.row, self.made)) {
+            return Err(Reject::dead_letter("read-only", ""));
+        }
         let (mut next, version) = Row::after(found.as_ref(), spec, &seen.unwrap_or_default(), applied.row);
         let refuses = |row: &mut Row| is_changed && (self.refuses)(&spec.table.name, &mut row.values);
         if next.as_mut().is_some_and(refuses) {

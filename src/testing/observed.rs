@@ -54,7 +54,7 @@ impl Row {
         let value = |column: &ColumnSpec| match key {
             _ if spec.table.version_column.as_ref() == Some(&column.name) => Value::I64(self.version),
             _ if spec.is_written(&column.name) => self.values.get(&column.name).cloned().unwrap_or(Value::Null),
-            key => key.as_value(),
+            key => key.as_value_of(column.accepts.first().copied()),
         };
         spec.columns.iter().map(value).collect()
     }
@@ -82,6 +82,14 @@ impl Row {
         }
         (Some(Self { version: next, values }), next)
     }
+}
+
+/// Whether a step changed a column that its table makes itself.
+pub(super) fn touches(spec: &TableSpec, seen: &[Value], change: &RowChange, made: &BTreeSet<(String, String)>) -> bool {
+    let RowChange::Set(after) = change else { return false };
+    let is_made = |name: &String| made.contains(&(spec.table.name.clone(), name.clone()));
+    let mut columns = spec.columns.iter().zip(seen.iter().zip(after));
+    columns.any(|(column, (before, after))| before != after && is_made(&column.name))
 }
 
 /// Whether a column's value is the same to the database: JSON by its content, everything else by its bits.
@@ -169,6 +177,8 @@ pub struct Observed {
     pub now_ms: i64,
     /// The rows before the first record, by table and key.
     pub first_rows: BTreeMap<(String, Key), Row>,
+    /// The columns that their tables make themselves, by table and name.
+    pub made: BTreeSet<(String, String)>,
     /// The thresholds before the first record, by name.
     pub thresholds: BTreeMap<String, f64>,
     /// Sub-topologies, by number, that a disaster struck or that depend on such ones: their tasks may stand still, and

@@ -74,7 +74,12 @@ impl Database {
 
 impl RowsBench for Database {
     fn create_table(&self, table: &Table, columns: &[Column<'_>], smallest: Option<&str>) {
-        self.run(sql::create_table(table, columns, smallest).replace(" numeric", " numeric text"));
+        self.run(
+            sql::create_table(table, columns, smallest)
+                .replace(" numeric", " numeric text")
+                .replace("\" timestamp,", "\" datetime,")
+                .replace("\" timestamp)", "\" datetime)"),
+        );
     }
 
     fn insert(&self, table: &Table, columns: &[Column<'_>], row: &RowRead) {

@@ -469,7 +469,7 @@ impl Look<'_> {
         match row {
             Some(row) => {
                 let sum = if let Some(Value::F64(sum)) = row.values.get("sum") { *sum } else { 0.0 };
-                drop(self.rows.insert(place, Sums { sum, last: Some(0), ..Sums::default() }));
+                self.rows.insert(place, Sums { sum, last: Some(0), ..Sums::default() });
             }
             None => drop(self.rows.remove(&place)),
         }
@@ -533,7 +533,12 @@ impl Look<'_> {
         let asks = event.does == Does::RetryUnlessRefused && has_constraint;
         let stalls = event.does == Does::Stall && sub.has_rows();
         let is_refused = sub.window.is_none() && event.notices > 0 && event.own.is_refused(record.timestamp.0);
-        if refused.contains(&event.does) || panics || asks || stalls || is_refused {
+        let table_has_row = match sub.step {
+            StepDraw::Update(table) => self.rows.contains_key(&(table, key.clone())),
+            _ => false,
+        };
+        let touches = event.does == Does::Touch && self.scenario.pipeline.has_made_column(sub) && table_has_row;
+        if refused.contains(&event.does) || panics || asks || stalls || touches || is_refused {
             return Err(format!("{:?} and {:?}, and it is no dead letter", event.does, event.own));
         }
         let joined = if let Partner::Known(joined) = partner { Some(joined) } else { None };
@@ -904,7 +909,10 @@ impl Look<'_> {
             let due = (Some(sums.hash), Some(sums.small), sums.last, note.or(Some(Value::Text(String::new()))));
             let is_versioned = self.scenario.pipeline.is_versioned;
             let version = if is_versioned { sums.version } else { 0 };
-            if row.version != version || number("count") != Some(sums.count) || !is_sum || (is_full && others != due) {
+            let twice = number("twice").filter(|_| self.scenario.pipeline.makes_column);
+            let is_made = twice.is_none_or(|twice| twice == 2 * sums.count);
+            let is_count = number("count") == Some(sums.count);
+            if row.version != version || !is_count || !is_sum || !is_made || (is_full && others != due) {
                 self.wrong.push(format!("{name} {key}: version {} and {:?}, not {sums:?}", row.version, row.values));
             }
         }

@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 94] = [
+pub const FEATURES: [Feature; 95] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -143,9 +143,10 @@ pub const FEATURES: [Feature; 94] = [
     ("timers of a process", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Process)),
     ("missing rows made", |s| any(s, |sub| sub.inserts)),
     ("rows deleted", |s| any(s, |sub| sub.deletes)),
+    ("a column that its table makes", |s| any(s, |sub| s.pipeline.has_made_column(sub))),
 ];
 
-pub const OUTCOMES: [&str; 53] = [
+pub const OUTCOMES: [&str; 54] = [
     "change",
     "nothing",
     "delete",
@@ -174,6 +175,7 @@ pub const OUTCOMES: [&str; 53] = [
     "panic in a hash",
     "not finite",
     "refused by the database",
+    "made column changed",
     "large notice",
     "large record",
     "large header",
@@ -344,6 +346,8 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     }
     out.extend(match event.does {
         Does::Change | Does::Cure => Some("change"),
+        Does::Touch if scenario.pipeline.has_made_column(sub) => Some("made column changed"),
+        Does::Touch => Some("change"),
         Does::Nothing => Some("nothing"),
         Does::Skip => Some("skip"),
         Does::Reject => Some("reject"),

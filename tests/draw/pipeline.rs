@@ -57,6 +57,8 @@ pub enum Does {
     Cure,
     /// Changes nothing, and deletes its value where it has one of its own.
     Delete,
+    /// Changes, also the column that the table may make itself.
+    Touch,
     /// A notice of so many kilobytes.
     Large(u16),
 }
@@ -253,6 +255,9 @@ pub struct Account {
     pub last: Option<i64>,
     pub note: String,
     pub doc: Option<serde_json::Value>,
+    /// Twice the count, where the table makes it.
+    #[serde(default)]
+    pub twice: i64,
     pub trap: WriteTrap,
 }
 
@@ -458,6 +463,7 @@ impl Steps {
             row.mirror = format!("{:?}", row.sum);
             row.hash = row.hash.wrapping_mul(31).wrapping_add(i64::try_from(event.n).unwrap_or(0)).wrapping_add(joined);
             row.small = row.small.wrapping_add(1);
+            row.twice = row.twice.wrapping_add(i64::from(event.does == Does::Touch));
             row.last = (!event.n.is_multiple_of(4)).then(|| context.event_time_ms() - 1_767_225_600_000);
         }
         match event.does {
@@ -1109,6 +1115,15 @@ impl Tables {
     }
 }
 
+/// Makes the column that a table makes itself of the others of a row, where the row has it.
+pub fn make_twice(values: &mut BTreeMap<String, Value>) {
+    let Some(Value::I64(count)) = values.get("count") else { return };
+    let twice = 2 * count;
+    if let Some(made) = values.get_mut("twice") {
+        *made = Value::I64(twice);
+    }
+}
+
 /// A pipeline.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PipelineDraw {
@@ -1120,6 +1135,9 @@ pub struct PipelineDraw {
     pub has_text_keys: bool,
     #[serde(default)]
     pub spelling: Spelling,
+    /// The tables make one of their columns themselves.
+    #[serde(default)]
+    pub makes_column: bool,
     pub subs: Vec<SubDraw>,
 }
 
@@ -1276,6 +1294,11 @@ impl PipelineDraw {
     /// Whether a step's struct has its row's version.
     pub const fn shows_version(&self, sub: &SubDraw) -> bool {
         self.is_versioned && sub.has_rows() && sub.is_slim && sub.has_version
+    }
+
+    /// Whether a record that touches the column that its table makes is refused.
+    pub const fn has_made_column(&self, sub: &SubDraw) -> bool {
+        self.makes_column && sub.has_rows() && !sub.is_slim
     }
 
     /// The tables that are updated.

@@ -72,7 +72,7 @@ const COMPANION_CARRIES: u64 = 3;
 /// Takes out of a pipeline everything that the order of several partitions decides; see [`Scenario::for_real_servers`].
 fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
     let mut all: Vec<Keys> = Vec::new();
-    pipeline.spelling = Spelling::Plain;
+    (pipeline.spelling, pipeline.makes_column) = (Spelling::Plain, false);
     for number in 0..pipeline.subs.len() {
         let (earlier, rest) = pipeline.subs.split_at_mut(number);
         let Some(sub) = rest.first_mut() else { continue };

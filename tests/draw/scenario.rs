@@ -3,7 +3,7 @@
 use crate::literal;
 use crate::pipeline::{
     Account, Asked, BOOM, Does, Event, Hash, Join, Nothing, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed,
-    Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw,
+    Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw, make_twice,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -184,9 +184,12 @@ impl Scenario {
     /// Judges the traces of a run.
     pub fn judge(&self, observed: &Observed) -> Vec<Finding> {
         let asked = Asked::spent();
-        let tables = self.pipeline.tables;
+        let (tables, makes_column) = (self.pipeline.tables, self.pipeline.makes_column);
         let mut findings = observed.judge(&self.pipeline.topology(&asked), &|_, values| {
             tables.round(values);
+            if makes_column {
+                make_twice(values);
+            }
             tables.refuse(values)
         });
         if asked.has_seen_damage() {
@@ -235,6 +238,14 @@ impl Scenario {
                 .map(|found| found.columns.into_iter().map(|column| column.name).collect())
                 .unwrap_or_default();
             let names: Vec<String> = names.into_iter().filter(|name| name != "version").collect();
+            if self.pipeline.makes_column {
+                let names = names.clone();
+                simulation.driver().database().generate(&spec, "twice", move |values| {
+                    let mut named = names.iter().cloned().zip(values.iter().cloned()).collect();
+                    make_twice(&mut named);
+                    named.remove("twice").unwrap_or(Value::Null)
+                });
+            }
             set_up(simulation.driver().database(), &spec, self.pipeline.tables, names);
         }
         let mut outcome = digits.iter().chain(&self.acts).try_for_each(|act| simulation.act(act));
@@ -340,11 +351,12 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
         (sub.declared, sub.table_declared, sub.hash) = (None, None, Hash::Murmur2);
     }
     draw_lives(&mut aside, &mut subs);
+    let makes_column = aside.happens(20);
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
         sub.has_timers = aside.happens(40);
     }
-    PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
+    PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
 }
 
 fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling) -> SubDraw {
@@ -717,6 +729,7 @@ impl Acts<'_> {
         if sub.has_rows() {
             choices.extend([Does::Refused, Does::Refused, Does::RetryUnlessRefused, Does::RetryUnlessRefused]);
             choices.extend([Does::Cure, Does::Cure]);
+            choices.extend(self.pipeline.makes_column.then_some(Does::Touch));
         }
         let places = [
             (sub.has_filter, Place::Filter),

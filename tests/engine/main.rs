@@ -1,6 +1,7 @@
 //! The engine through the test driver: no network, no database, no runtime.
 
 mod chains;
+mod columns;
 mod contested;
 mod crashes;
 mod deaths;

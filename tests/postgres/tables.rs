@@ -51,11 +51,9 @@ fn all_differences_are_told_at_once() {
     assert!(matches!(fault, Fault::Fatal(_)));
     let text = fault.to_string();
     for part in [
-        "differences.a, column id: is integer, the struct needs bigint",
         "differences.a, column id: is the key, and has neither",
         "differences.a, column score: is real",
         "differences.a, column gone: missing; expected text not null",
-        "differences.a, column made: is generated",
         "differences.b: is unlogged",
         "differences.b, column x: is not null, the struct's field is an Option",
         "differences.v: is no table",
@@ -316,6 +314,210 @@ fn keys_may_be_uuids_and_texts_and_tables_unversioned() {
     assert_eq!(fixture.number("SELECT n FROM {u}.by_uuid"), 2);
 }
 
+/// A field of a table of one row, its column type in SQL, the field's, and texts that the row holds one after the other.
+type Spelt = (&'static str, &'static str, ColumnType, [&'static str; 2]);
+
+const SPELT: [Spelt; 22] = [
+    ("c_date", "date", ColumnType::Date, ["2026-01-31", "-infinity"]),
+    ("c_time", "time", ColumnType::Time, ["12:00:00.25", "24:00:00"]),
+    ("c_local", "timestamp", ColumnType::LocalTimestamp, ["2026-01-31T12:00:00.25", "10000-01-01T00:00:00"]),
+    ("c_local3", "timestamp(3)", ColumnType::LocalTimestamp, ["2026-01-31T12:00:00.25", "0044-03-15T12:00:00 BC"]),
+    ("c_timetz", "timetz", ColumnType::Spelled, ["12:00:00+02", "00:00:00-11:30"]),
+    ("c_interval", "interval", ColumnType::Spelled, ["1 year 2 mons 3 days 04:05:06.7", "-00:00:01"]),
+    ("c_inet", "inet", ColumnType::Spelled, ["127.0.0.1", "2001:db8::/32"]),
+    ("c_cidr", "cidr", ColumnType::Spelled, ["10.0.0.0/8", "::/0"]),
+    ("c_mac", "macaddr", ColumnType::Spelled, ["08:00:2b:01:02:03", "ff:ff:ff:ff:ff:ff"]),
+    ("c_range", "int8range", ColumnType::Spelled, ["[1,5)", "empty"]),
+    ("c_bits", "bit varying", ColumnType::Spelled, ["0101", ""]),
+    ("c_point", "point", ColumnType::Spelled, ["(1.5,-0.1)", "(1e+300,0)"]),
+    ("c_xml", "xml", ColumnType::Spelled, ["<a>1</a>", "<b/>"]),
+    ("c_search", "tsvector", ColumnType::Spelled, ["'a':1 'b':2", ""]),
+    ("c_citext", "citext", ColumnType::Text, ["Späti", "späti"]),
+    ("c_domain", "{u}.score", ColumnType::I32, ["7", "8"]),
+    ("c_short", "{u}.short", ColumnType::Text, ["ab", ""]),
+    ("c_texts", "text[]", ColumnType::Spelled, ["{a,\"b c\",NULL}", "{}"]),
+    ("c_ints", "integer[]", ColumnType::Array, ["[1,null,-3]", "[]"]),
+    ("c_doubles", "double precision[]", ColumnType::Array, ["[0.1,1e+300]", "[-0.30000000000000004]"]),
+    ("c_words", "varchar(5)[]", ColumnType::Array, ["[\"a\",\"b \\\"c\"]", "[\"\"]"]),
+    ("c_moods", "{u}.mood[]", ColumnType::Array, ["[\"glad\",\"sad\"]", "[\"sad\"]"]),
+];
+
+fn spelt(kind: ColumnType, text: &str) -> Value {
+    match kind {
+        ColumnType::I32 => Value::I32(text.parse().unwrap()),
+        ColumnType::Array => Value::Json(text.into()),
+        _ => Value::Text(text.into()),
+    }
+}
+
+#[test]
+fn every_other_type_goes_in_and_out_as_the_server_spells_it_and_lists_as_json() {
+    let Some(fixture) = Fixture::new("spelt") else { return };
+    fixture.sql("CREATE EXTENSION IF NOT EXISTS citext");
+    fixture.sql("CREATE TYPE {u}.mood AS ENUM ('glad', 'sad'); CREATE DOMAIN {u}.score AS integer CHECK (value < 100); CREATE DOMAIN {u}.short AS varchar(3)");
+    let columns: String = SPELT.iter().map(|(name, sql, ..)| format!(", {name} {sql}")).collect();
+    fixture.sql(&format!("CREATE TABLE {{u}}.t (id bigint PRIMARY KEY, version bigint NOT NULL{columns})"));
+    fixture.sql("INSERT INTO {u}.t (id, version) VALUES (1, 0)");
+    let wanted = |(name, _, kind, _): &Spelt| match kind {
+        ColumnType::Array => ColumnSpec { accepts: vec![ColumnType::Json, *kind], ..column(name, *kind, true) },
+        // As a field of text says it.
+        ColumnType::Spelled => {
+            ColumnSpec { accepts: vec![ColumnType::Text, ColumnType::Array, *kind], ..column(name, *kind, true) }
+        }
+        _ => column(name, *kind, true),
+    };
+    let spec = TableSpec::new(Table::new("spelt.t"), SPELT.iter().map(wanted).collect());
+    let spec = TableSpec { inserts: true, ..spec };
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    let keys = [Key::I64(1), Key::I64(2)];
+    let found = rows.read(0, &keys).unwrap();
+    assert_eq!(found[0].values, vec![Value::Null; SPELT.len()]);
+    for (at, version) in [(0, 0), (1, 1), (0, 2)] {
+        let values: Vec<Value> = SPELT.iter().map(|(_, _, kind, texts)| spelt(*kind, texts[at])).collect();
+        let write = |key: &Key, kind| {
+            let (key, values) = (key.clone(), values.clone());
+            RowWrite { kind, key, from_version: version, to_version: version + 1, values }
+        };
+        let second = if version == 0 { WriteKind::Insert } else { WriteKind::Update };
+        rows.write(0, &[write(&keys[0], WriteKind::Update), write(&keys[1], second)]).unwrap();
+        for row in rows.read(0, &keys).unwrap() {
+            for ((value, expected), (name, ..)) in row.values.iter().zip(&values).zip(SPELT) {
+                assert_eq!(value, expected, "{name} of {}", row.key);
+            }
+        }
+    }
+    rows.write(
+        0,
+        &[RowWrite {
+            kind: WriteKind::Update,
+            key: Key::I64(1),
+            from_version: 3,
+            to_version: 4,
+            values: vec![Value::Null; SPELT.len()],
+        }],
+    )
+    .unwrap();
+    assert_eq!(rows.read(0, &keys[..1]).unwrap()[0].values, vec![Value::Null; SPELT.len()]);
+    rows.commit().unwrap();
+    assert_eq!(fixture.text("SELECT c_ints::text || c_moods::text FROM {u}.t WHERE id = 2"), "{1,NULL,-3}{glad,sad}");
+}
+
+#[test]
+fn a_list_that_its_field_cannot_say_stays_as_it_is_until_it_changes() {
+    let Some(fixture) = Fixture::new("lists") else { return };
+    fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, list integer[] NOT NULL, n bigint NOT NULL)");
+    fixture.sql("INSERT INTO {u}.t VALUES (1, 0, '[2:3]={7,8}', 0), (2, 0, '{{1,2},{3,4}}', 0)");
+    let list =
+        ColumnSpec { accepts: vec![ColumnType::Json, ColumnType::Array], ..column("list", ColumnType::Array, false) };
+    let spec = TableSpec::new(Table::new("lists.t"), vec![list, column("n", ColumnType::I64, false)]);
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    let found = rows.read(0, &[Key::I64(1), Key::I64(2)]).unwrap();
+    assert_eq!(found[0].values[0], Value::Json("[7,8]".into()));
+    let write = |row: &RowRead| {
+        let values = vec![row.values[0].clone(), Value::I64(5)];
+        RowWrite { kind: WriteKind::Update, key: row.key.clone(), from_version: 0, to_version: 1, values }
+    };
+    rows.write(0, &found.iter().map(write).collect::<Vec<_>>()).unwrap();
+    rows.commit().unwrap();
+    assert_eq!(
+        fixture.text("SELECT string_agg(list::text || n, ' ' ORDER BY id) FROM {u}.t"),
+        "[2:3]={7,8}5 {{1,2},{3,4}}5"
+    );
+}
+
+#[test]
+fn a_smaller_key_finds_its_row_by_the_index() {
+    for (name, kind) in [
+        ("key_serial", "serial"),
+        ("key_smallint", "smallint GENERATED BY DEFAULT AS IDENTITY"),
+        ("key_always", "integer GENERATED ALWAYS AS IDENTITY"),
+    ] {
+        let Some(fixture) = Fixture::new(name) else { return };
+        fixture
+            .sql(&format!("CREATE TABLE {{u}}.t (id {kind} PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)"));
+        fixture.sql("INSERT INTO {u}.t (version, n) SELECT 0, i FROM generate_series(1, 900) AS i");
+        fixture.sql("ANALYZE {u}.t");
+        fixture.sql("SELECT pg_stat_reset_single_table_counters('{u}.t'::regclass)");
+        let is_small = name == "key_smallint";
+        let id = column("id", if is_small { ColumnType::I16 } else { ColumnType::I32 }, false);
+        let spec = TableSpec::new(Table::new(&format!("{name}.t")), vec![id, column("n", ColumnType::I64, false)]);
+        let url = format!("{}?options=-c%20enable_seqscan%3Doff", fixture.settings.url.expose());
+        let settings = PostgresSettings { url: PostgresSettings::new(&url).url, ..fixture.settings.clone() };
+        let by_index = Fixture { name, settings };
+        let mut rows = open(&by_index, std::slice::from_ref(&spec));
+        let keys = [Key::I64(7), Key::I64(8), Key::I64(i64::MAX)];
+        let found = rows.read(0, &keys).unwrap();
+        let own = if is_small { Value::I16(7) } else { Value::I32(7) };
+        assert_eq!((found.len(), &found[0].key, &found[0].values[0]), (2, &keys[0], &own), "{kind}");
+        let write = RowWrite {
+            kind: WriteKind::Update,
+            key: Key::I64(7),
+            from_version: 0,
+            to_version: 1,
+            values: vec![own, Value::I64(70)],
+        };
+        rows.write(0, &[write]).unwrap();
+        assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+        assert_eq!(rows.locked(0, &keys).unwrap(), []);
+        drop(rows);
+        assert_eq!(scans(&fixture).1, 0, "{kind}: read by its index alone");
+        assert_eq!(fixture.number("SELECT n FROM {u}.t WHERE id = 7"), 70);
+        // A row is made under a key that the database does not give alone.
+        let inserting = TableSpec { inserts: true, ..spec };
+        let mut rows = fixture.rows();
+        if name == "key_always" {
+            let told = rows.bind(&[inserting]).unwrap_err().to_string();
+            assert!(told.contains("is the key, and the database alone makes it"), "{told}");
+            continue;
+        }
+        rows.bind(&[inserting]).unwrap();
+        let epoch = fixture.own(&mut rows, 2);
+        rows.begin().unwrap();
+        let at = fixture.number("SELECT next_offset FROM {tg}.position");
+        assert_eq!(rows.advance(&[step(epoch, at, at + 1)]).unwrap(), [true]);
+        let write = |id: i64| RowWrite {
+            kind: WriteKind::Insert,
+            key: Key::I64(id),
+            from_version: 0,
+            to_version: 1,
+            values: vec![Value::Null, Value::I64(id)],
+        };
+        rows.savepoint().unwrap();
+        rows.write(0, &[write(2000)]).unwrap();
+        rows.savepoint().unwrap();
+        let refused = rows.write(0, &[write(i64::MAX)]);
+        assert!(matches!(refused, Err(WriteFault::Rejected(_))), "{refused:?}");
+        rows.rollback_to_savepoint().unwrap();
+        rows.commit().unwrap();
+        assert_eq!(fixture.number("SELECT n FROM {u}.t WHERE id = 2000"), 2000);
+    }
+}
+
+#[test]
+fn columns_that_the_server_makes_are_read_and_never_written() {
+    let Some(fixture) = Fixture::new("generated") else { return };
+    fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY, n bigint NOT NULL, twice bigint GENERATED ALWAYS AS (2 * n) STORED NOT NULL, made timestamptz NOT NULL DEFAULT now())");
+    fixture.sql("INSERT INTO {u}.t (id, version, n) VALUES (1, 0, 5)");
+    let columns = ["number", "n", "twice"].map(|name| column(name, ColumnType::I64, false));
+    let spec = TableSpec { inserts: true, deletes: true, ..TableSpec::new(Table::new("generated.t"), columns.into()) };
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    assert_eq!((rows.read_only(0), rows.keeps(0)), (vec![0, 2], false));
+    let keys = [Key::I64(1), Key::I64(2)];
+    let numbers = |values: [i64; 3]| values.map(Value::I64).to_vec();
+    assert_eq!(rows.read(0, &keys).unwrap()[0].values, numbers([1, 5, 10]));
+    let write = |key: &Key, kind| RowWrite {
+        kind,
+        key: key.clone(),
+        from_version: 0,
+        to_version: 1,
+        values: numbers([99, 6, 99]),
+    };
+    rows.write(0, &[write(&keys[0], WriteKind::Update), write(&keys[1], WriteKind::Insert)]).unwrap();
+    let found: Vec<_> = rows.read(0, &keys).unwrap().into_iter().map(|row| row.values).collect();
+    assert_eq!(found, [numbers([1, 6, 12]), numbers([2, 6, 12])]);
+    rows.commit().unwrap();
+}
+
 /// The scans of the table until now: over an index, and over all of it.
 fn scans(fixture: &Fixture) -> (i64, i64) {
     let since = std::time::Instant::now();
@@ -341,12 +543,14 @@ fn a_key_of_any_text_type_finds_its_row_by_the_index_and_no_other() {
         ("key_varchar", "varchar(12)"),
         ("key_char", "char(12)"),
         ("key_domain", "{u}.padded"),
+        ("key_citext", "citext"),
         ("key_enum", "{u}.tier"),
         ("key_enum_domain", "{u}.some_tier"),
     ] {
         let Some(fixture) = Fixture::new(name) else { return };
         let labels: Vec<String> = (1..=900).map(|number| format!("'k{number}'")).collect();
         fixture.sql(&format!("CREATE TYPE {{u}}.tier AS ENUM ({})", labels.join(",")));
+        fixture.sql("CREATE EXTENSION IF NOT EXISTS citext");
         fixture.sql("CREATE DOMAIN {u}.padded AS char(12); CREATE DOMAIN {u}.some_tier AS {u}.tier");
         fixture.sql(&format!(
             "CREATE TABLE {{u}}.t (name {kind} PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)"

@@ -229,6 +229,7 @@ impl Run {
         let progress = self.progress().unwrap_or_else(|why| panic!("{why}")).into_iter().collect();
         let thresholds = self.topology.thresholds().iter();
         let observed = Observed {
+            made: BTreeSet::new(),
             partitions: shape.partitions,
             settings: shape.settings,
             limits: shape.limits.into_iter().collect(),

@@ -148,7 +148,9 @@ impl MemoryDatabase {
         if values.len() != stored.value_count() || stored.refusal(values).is_some() {
             return false;
         }
-        stored.rows.insert(key.into(), StoredRow { version, values: values.to_vec() });
+        let mut values = values.to_vec();
+        stored.make(&mut values);
+        stored.rows.insert(key.into(), StoredRow { version, values });
         true
     }
 
@@ -194,6 +196,28 @@ impl MemoryDatabase {
         if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {
             stored.rounding = Some(Arc::new(round));
         }
+    }
+
+    /// From now on the table makes the values of this column itself, of those in the other columns, and takes none from
+    /// anybody, as with a generated column.
+    pub fn generate(&self, table: &Table, column: &str, make: impl Fn(&[Value]) -> Value + Send + Sync + 'static) {
+        if let Some(stored) = self.lock().contents.tables.get_mut(&table.name)
+            && let Some(place) = stored.place_of(column)
+        {
+            stored.made.insert(place, Arc::new(make));
+            let mut rows = std::mem::take(&mut stored.rows);
+            rows.values_mut().for_each(|row| stored.make(&mut row.values));
+            stored.rows = rows;
+        }
+    }
+
+    /// The columns that tables make themselves, by table and name.
+    pub(crate) fn made(&self) -> BTreeSet<(String, String)> {
+        let state = self.lock();
+        let of = |(name, stored): (&String, &StoredTable)| {
+            stored.made_names().map(|column| (name.clone(), column)).collect::<Vec<_>>()
+        };
+        state.contents.tables.iter().flat_map(of).collect()
     }
 
     /// From now on a statement over more than `rows` rows of the table is cancelled, as by a statement timeout: `Retry`.

@@ -21,6 +21,9 @@ pub(super) enum Place {
 /// The change that the table makes to the values of a written row, as a trigger or a narrower type would.
 pub(super) type Rounding = Arc<dyn Fn(&mut [Value]) + Send + Sync>;
 
+/// The value that the table makes of the others of a row.
+pub(super) type Make = Arc<dyn Fn(&[Value]) -> Value + Send + Sync>;
+
 /// One row.
 #[derive(Clone, Debug)]
 pub(super) struct StoredRow {
@@ -38,6 +41,8 @@ pub(super) struct StoredTable {
     pub(super) rows: BTreeMap<Key, StoredRow>,
     pub(super) check: Option<Check>,
     pub(super) rounding: Option<Rounding>,
+    /// The value columns that the table makes itself, by place, and how.
+    pub(super) made: BTreeMap<usize, Make>,
     /// Most rows of one statement; a larger one is cancelled.
     pub(super) statement_rows: Option<usize>,
     /// Rows that cannot be read, as on a damaged page.
@@ -47,7 +52,8 @@ pub(super) struct StoredTable {
 }
 
 impl StoredTable {
-    /// A table as `table` wants it, with these value columns: name, type, whether it may be null.
+    /// A table as `table` wants it, with these value columns: name, type, whether it may be null. The key column may be among
+    /// them, where it is a narrower number than a key.
     pub(super) fn new(table: &Table, columns: &[(&str, ColumnType, bool)]) -> Self {
         let found = |name: &str, kind: ColumnType, is_nullable: bool| FoundColumn {
             name: name.into(),
@@ -56,15 +62,21 @@ impl StoredTable {
             is_nullable,
             has_default: false,
         };
-        let mut special = vec![found(&table.key_column, table.key_type.column_type(), false)];
+        let is_key = |(name, ..): &&(&str, ColumnType, bool)| *name == table.key_column;
+        let is_number = |kind: &ColumnType| matches!(kind, ColumnType::I16 | ColumnType::I32 | ColumnType::I64);
+        let own = columns.iter().find(is_key).map(|(_, kind, _)| *kind).filter(is_number);
+        let key_type = own.unwrap_or(table.key_type.column_type());
+        let columns = columns.iter().filter(|column| !is_key(column));
+        let mut special = vec![found(&table.key_column, key_type, false)];
         special.extend(table.version_column.iter().map(|name| found(name, ColumnType::I64, false)));
         Self {
             has_version: table.version_column.is_some(),
             special,
-            columns: columns.iter().map(|(name, kind, is_nullable)| found(name, *kind, *is_nullable)).collect(),
+            columns: columns.map(|(name, kind, is_nullable)| found(name, *kind, *is_nullable)).collect(),
             rows: BTreeMap::new(),
             check: None,
             rounding: None,
+            made: BTreeMap::new(),
             statement_rows: None,
             damaged: BTreeSet::new(),
             impossible: BTreeSet::new(),
@@ -76,6 +88,11 @@ impl StoredTable {
         self.special.iter().chain(&self.columns).cloned().collect()
     }
 
+    /// The key as its column holds it.
+    pub(super) fn key_value(&self, key: &Key) -> Value {
+        key.as_value_of(self.special.first().and_then(|column| column.column_type))
+    }
+
     /// Where the columns of `spec` lie; only for a table without differences.
     pub(super) fn places(&self, spec: &TableSpec) -> Option<Vec<Place>> {
         let place = |name: &str| match self.special.iter().position(|column| column.name == name) {
@@ -84,6 +101,26 @@ impl StoredTable {
             None => self.columns.iter().position(|column| column.name == name).map(Place::Value),
         };
         spec.columns.iter().map(|column| place(&column.name)).collect()
+    }
+
+    /// The place of a value column.
+    pub(super) fn place_of(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|found| found.name == column)
+    }
+
+    /// The names of the columns that the table makes itself.
+    pub(super) fn made_names(&self) -> impl Iterator<Item = String> {
+        self.made.keys().filter_map(|place| Some(self.columns.get(*place)?.name.clone()))
+    }
+
+    /// Sets the columns that the table makes itself.
+    pub(super) fn make(&self, values: &mut [Value]) {
+        for (place, make) in &self.made {
+            let made = make(values);
+            if let Some(value) = values.get_mut(*place) {
+                *value = made;
+            }
+        }
     }
 
     pub(super) fn value_count(&self) -> usize {

@@ -113,6 +113,45 @@ pub(super) struct BoundColumn {
     pub(super) cast: Option<String>,
     /// The key and the version are read like others where the struct has them, and written by the engine alone.
     pub(super) is_written: bool,
+    /// Its value is the database's own.
+    pub(super) is_read_only: bool,
+}
+
+impl BoundColumn {
+    /// The column of `t` as it travels.
+    fn read(&self) -> String {
+        let name = quote(&self.name);
+        match self.kind {
+            ColumnType::Text | ColumnType::Numeric | ColumnType::Json => format!("t.{name}::text"),
+            ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => format!("t.{name}::text"),
+            ColumnType::Array => format!("array_to_json(t.{name})::text"),
+            // As the type itself spells it: a cast of `inet` adds the length of its mask.
+            ColumnType::Spelled => format!("CASE WHEN t.{name} IS NULL THEN NULL ELSE format('%s', t.{name}) END"),
+            _ => format!("t.{name}"),
+        }
+    }
+
+    /// The value number `number` of a write as the column holds it.
+    fn given(&self, number: usize) -> String {
+        let cast = self.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
+        if self.kind == ColumnType::Array {
+            return format!(
+                "CASE WHEN u.c{number} IS NULL THEN NULL ELSE ARRAY(SELECT e FROM jsonb_array_elements_text(u.c{number}::jsonb) \
+                 WITH ORDINALITY AS a(e, n) ORDER BY n)::text[]{cast} END"
+            );
+        }
+        format!("u.c{number}{cast}")
+    }
+
+    /// The same for a row that is there. An array that is the same as a list stays as it is, with the numbers that its elements
+    /// begin with, and whatever a list cannot say.
+    fn kept(&self, given: &str, number: usize) -> String {
+        if self.kind != ColumnType::Array {
+            return given.to_owned();
+        }
+        let name = quote(&self.name);
+        format!("CASE WHEN array_to_json(t.{name})::jsonb = u.c{number}::jsonb THEN t.{name} ELSE {given} END")
+    }
 }
 
 /// The key column as the database has it. What is compared with it has its own type: no index serves another one.
@@ -120,8 +159,9 @@ pub(super) struct BoundColumn {
 pub(super) enum KeyColumn {
     /// Of the type in which keys travel, or one that its index serves.
     Plain,
-    /// `char(n)`, whose comparison ignores blanks at the end: a key that differs by them is no key of the row.
-    Padded,
+    /// `char(n)`, whose comparison ignores blanks at the end, or `citext`, whose comparison ignores case, spelled as in a
+    /// statement: a key that differs by them is no key of the row.
+    Loose(String),
     /// An enum, spelled as in a statement. A key that is none of its values finds no row; a cast would fail.
     Enum(String),
 }
@@ -130,7 +170,7 @@ impl KeyColumn {
     /// The key of `t` as it is compared: of the enum itself where its type is a domain over it.
     fn compared(&self, key: &str) -> String {
         match self {
-            Self::Plain | Self::Padded => format!("t.{key}"),
+            Self::Plain | Self::Loose(_) => format!("t.{key}"),
             Self::Enum(name) => format!("t.{key}::{name}"),
         }
     }
@@ -139,8 +179,8 @@ impl KeyColumn {
     fn is_among(&self, key: &str, array: &str) -> String {
         match self {
             Self::Plain => format!("t.{key} = ANY($1::{array})"),
-            Self::Padded => {
-                format!("t.{key} = ANY($1::{array}::pg_catalog.bpchar[]) AND t.{key}::text = ANY($1::{array})")
+            Self::Loose(name) => {
+                format!("t.{key} = ANY($1::{array}::{name}[]) AND t.{key}::text = ANY($1::{array})")
             }
             Self::Enum(name) => format!(
                 "t.{key}::{name} = ANY(ARRAY(SELECT e FROM unnest(enum_range(NULL::{name})) AS e WHERE e::text = ANY($1::{array})))"
@@ -152,8 +192,7 @@ impl KeyColumn {
     fn cast(&self) -> String {
         match self {
             Self::Plain => String::new(),
-            Self::Padded => "::pg_catalog.bpchar".into(),
-            Self::Enum(name) => format!("::{name}"),
+            Self::Loose(name) | Self::Enum(name) => format!("::{name}"),
         }
     }
 }
@@ -181,18 +220,16 @@ pub(super) fn table(
     let key = quote(&spec.table.key_column);
     let key_type = spec.table.key_type.column_type();
     let key_array = &*format!("{}[]", values::array_type(key_type));
-    let key_out = if key_type == ColumnType::Text { format!("t.{key}::text") } else { format!("t.{key}") };
+    let key_out = match key_type {
+        ColumnType::Text => format!("t.{key}::text"),
+        ColumnType::I64 => format!("t.{key}::bigint"), // a smaller one as well
+        _ => format!("t.{key}"),
+    };
     let compared = key_column.compared(&key);
     let is_among = key_column.is_among(&key, key_array);
     let version = spec.table.version_column.as_deref().map(quote);
 
-    let read_columns: String = columns
-        .iter()
-        .map(|column| match column.kind {
-            ColumnType::Text | ColumnType::Numeric | ColumnType::Json => format!(", t.{}::text", quote(&column.name)),
-            _ => format!(", t.{}", quote(&column.name)),
-        })
-        .collect();
+    let read_columns: String = columns.iter().map(|column| format!(", {}", column.read())).collect();
     let version_out = version.as_ref().map_or_else(|| "0::bigint".into(), |version| format!("t.{version}"));
     // Sorted before it is locked (docs/traps.md#sorted-arrays-do-not-sort-locks): the row locks are taken above
     // the sort, in its order. One answer row of arrays:
@@ -220,8 +257,7 @@ pub(super) fn table(
         let number = arrays.len() + 1;
         arrays.push(format!("${number}::{}[]", values::array_type(column.kind)));
         names.push(format!("c{number}"));
-        let cast = column.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
-        set.push(format!("{} = u.c{number}{cast}", quote(&column.name)));
+        set.push(format!("{} = {}", quote(&column.name), column.kept(&column.given(number), number)));
     }
     if set.is_empty() {
         set.push(format!("{key} = t.{key}")); // a table of a key alone: nothing to change, the row count still counts
@@ -249,9 +285,8 @@ pub(super) fn table(
         let number = arrays.len() + 1;
         arrays.push(format!("${number}::{}[]", values::array_type(column.kind)));
         names.push(format!("c{number}"));
-        let cast = column.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
         into.push(quote(&column.name));
-        given.push(format!("u.c{number}{cast}"));
+        given.push(column.given(number));
     }
     let insert = format!(
         "INSERT INTO {table} ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT ({key}) DO NOTHING",
@@ -384,7 +419,7 @@ mod tests {
     }
 
     fn bound(name: &str, kind: ColumnType, cast: Option<&str>, is_written: bool) -> BoundColumn {
-        BoundColumn { name: name.into(), kind, cast: cast.map(Into::into), is_written }
+        BoundColumn { name: name.into(), kind, cast: cast.map(Into::into), is_written, is_read_only: false }
     }
 
     #[test]
@@ -398,7 +433,7 @@ mod tests {
         let made = table(("public", "accounts"), &spec, &KeyColumn::Plain, &columns);
         assert_eq!(
             &*made.read.0,
-            "SELECT array_agg(k), array_agg(v), array_agg(c0), array_agg(c1), array_agg(c2) FROM (SELECT t.\"id\", \
+            "SELECT array_agg(k), array_agg(v), array_agg(c0), array_agg(c1), array_agg(c2) FROM (SELECT t.\"id\"::bigint, \
              t.\"version\", t.\"score\", t.\"id\", t.\"extra\"::text FROM \"public\".\"accounts\" AS t \
              WHERE t.\"id\" = ANY($1::bigint[]) ORDER BY t.\"id\" FOR NO KEY UPDATE) AS r(k, v, c0, c1, c2)"
         );
@@ -436,7 +471,7 @@ mod tests {
         let spec = TableSpec::new(Table::new("t").key("name", KeyType::Text).unversioned(), Vec::new());
         let columns = [bound("n", ColumnType::I32, None, true)];
         let made = |key: &KeyColumn| table(("s", "t"), &spec, key, &columns);
-        let padded = made(&KeyColumn::Padded);
+        let padded = made(&KeyColumn::Loose("pg_catalog.bpchar".into()));
         let among = "WHERE t.\"name\" = ANY($1::text[]::pg_catalog.bpchar[]) AND t.\"name\"::text = ANY($1::text[])";
         assert!(padded.read.0.contains(among) && padded.locked.0.contains(among), "{padded:?}");
         assert!(padded.write.0.ends_with("WHERE t.\"name\" = u.k::pg_catalog.bpchar"), "{padded:?}");

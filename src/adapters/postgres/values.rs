@@ -1,7 +1,8 @@
 //! Column types of Postgres, and row values ↔ their binary form: all that a new column type has to say here.
 //!
 //! `uuid` and `timestamptz` travel in binary and become their canonical text here: the server's `to_char` costs more than
-//! a microsecond a value, this some 50 ns. `numeric`, JSON and enums are cast from and to text by the server.
+//! a microsecond a value, this some 50 ns. `numeric`, JSON, enums, dates and every type that is not known here are cast from and
+//! to text by the server, arrays from and to JSON.
 
 use super::arrays::{self, Array, Element};
 use crate::flow::effect::Reject;
@@ -24,32 +25,39 @@ const INT2: Element = Element { oid: 21, array_oid: 1005 };
 const FLOAT4: Element = Element { oid: 700, array_oid: 1021 };
 const UUID: Element = Element { oid: 2950, array_oid: 2951 };
 
-/// The column type of a base type, by its name in the catalog; `None` where Tidegate does not know it.
-pub(super) fn kind(base: &str, is_enum: bool) -> Option<ColumnType> {
-    Some(match base {
+/// The column type of a base type, by its name in the catalog.
+pub(super) fn kind(base: &str, is_enum: bool, is_array: bool) -> ColumnType {
+    match base {
         "bool" => ColumnType::Bool,
         "int2" => ColumnType::I16,
         "int4" => ColumnType::I32,
         "int8" => ColumnType::I64,
         "float4" => ColumnType::F32,
         "float8" => ColumnType::F64,
-        "text" | "varchar" | "bpchar" => ColumnType::Text,
+        "text" | "varchar" | "bpchar" | "citext" => ColumnType::Text,
         "bytea" => ColumnType::Bytes,
         "uuid" => ColumnType::Uuid,
         "timestamptz" => ColumnType::Timestamp,
+        "timestamp" => ColumnType::LocalTimestamp,
+        "date" => ColumnType::Date,
+        "time" => ColumnType::Time,
         "json" | "jsonb" => ColumnType::Json,
         "numeric" => ColumnType::Numeric,
         _ if is_enum => ColumnType::Text,
-        _ => return None,
-    })
+        _ if is_array => ColumnType::Array,
+        _ => ColumnType::Spelled,
+    }
 }
 
-/// The type that text is cast to and from where it stands for a column; `None` where the value travels as what it is.
-pub(super) fn cast(kind: ColumnType, base: &str, as_enum: Option<&str>) -> Option<String> {
+/// The type that text is cast to where it stands for a column, `spelled` as the catalog has it; `None` where the value travels
+/// as what it is.
+pub(super) fn cast(kind: ColumnType, base: &str, spelled: &str, is_enum: bool) -> Option<String> {
     match kind {
         ColumnType::Numeric => Some("numeric".into()),
         ColumnType::Json => Some(base.into()),
-        ColumnType::Text => as_enum.map(Into::into),
+        ColumnType::Text => (is_enum || base == "citext").then(|| spelled.into()),
+        ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => Some(base.into()),
+        ColumnType::Array | ColumnType::Spelled => Some(spelled.into()),
         _ => None,
     }
 }
@@ -60,6 +68,8 @@ pub(super) fn is_exact(kind: ColumnType, base: &str) -> bool {
     match kind {
         ColumnType::Text => base != "bpchar",
         ColumnType::Numeric | ColumnType::Json | ColumnType::Uuid | ColumnType::Timestamp => false,
+        ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => false,
+        ColumnType::Array | ColumnType::Spelled => false,
         _ => true,
     }
 }
@@ -74,6 +84,8 @@ const fn wire(kind: ColumnType) -> (Element, usize, &'static str) {
         ColumnType::F32 => (FLOAT4, 4, "real"),
         ColumnType::F64 => (arrays::FLOAT8, 8, "double precision"),
         ColumnType::Text | ColumnType::Numeric | ColumnType::Json => (arrays::TEXT, 32, "text"),
+        ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => (arrays::TEXT, 32, "text"),
+        ColumnType::Array | ColumnType::Spelled => (arrays::TEXT, 32, "text"),
         ColumnType::Bytes => (arrays::BYTEA, 32, "bytea"),
         ColumnType::Uuid => (UUID, 16, "uuid"),
         ColumnType::Timestamp => (arrays::TIMESTAMPTZ, 8, "timestamptz"),
@@ -98,8 +110,11 @@ pub(super) fn decode(kind: ColumnType, raw: Option<&[u8]>) -> Result<Value, Stri
         ColumnType::I64 => Value::I64(i64::from_be_bytes(fixed(bytes)?)),
         ColumnType::F32 => Value::F32(f32::from_be_bytes(fixed(bytes)?)),
         ColumnType::F64 => Value::F64(f64::from_be_bytes(fixed(bytes)?)),
-        ColumnType::Text | ColumnType::Numeric => Value::Text(text(bytes)?.into()),
-        ColumnType::Json => Value::Json(text(bytes)?.into()),
+        ColumnType::Text | ColumnType::Numeric | ColumnType::Date | ColumnType::Time | ColumnType::Spelled => {
+            Value::Text(text(bytes)?.into())
+        }
+        ColumnType::LocalTimestamp => Value::Text(text(bytes)?.replacen(' ', "T", 1)),
+        ColumnType::Json | ColumnType::Array => Value::Json(text(bytes)?.into()),
         ColumnType::Bytes => Value::Bytes(bytes.into()),
         ColumnType::Uuid => Value::Text(Uuid::from_bytes(fixed(bytes)?).hyphenated().to_string()),
         ColumnType::Timestamp => Value::Text(instant_text(i64::from_be_bytes(fixed(bytes)?))),
@@ -185,13 +200,24 @@ fn push(array: &mut Array, kind: ColumnType, value: Option<&Value>) -> Result<()
         (ColumnType::F32, Some(Value::F32(v))) => array.push(Some(&v.to_be_bytes())),
         (ColumnType::F64, Some(Value::F64(v))) => array.push(Some(&v.to_be_bytes())),
         (ColumnType::Bytes, Some(Value::Bytes(v))) => array.push(Some(v)),
-        (ColumnType::Text | ColumnType::Numeric, Some(Value::Text(v))) => {
+        (ColumnType::LocalTimestamp, Some(Value::Text(v))) if !has_nul(v) => {
+            array.push(Some(v.replacen('T', " ", 1).as_bytes()));
+        }
+        (
+            ColumnType::Text
+            | ColumnType::Numeric
+            | ColumnType::Date
+            | ColumnType::Time
+            | ColumnType::Spelled
+            | ColumnType::LocalTimestamp,
+            Some(Value::Text(v)),
+        ) => {
             if has_nul(v) {
                 return Err("text with a NUL character");
             }
             array.push(Some(v.as_bytes()));
         }
-        (ColumnType::Json, Some(Value::Json(v))) => {
+        (ColumnType::Json | ColumnType::Array, Some(Value::Json(v))) => {
             if has_nul(v) || escapes_nul(v) {
                 return Err("JSON with a NUL character");
             }

@@ -52,10 +52,13 @@ fn column_type(declared: &str, is_key: bool) -> Result<Option<ColumnType>, &'sta
         "BIGINT" | "INT8" => ColumnType::I64,
         "REAL" | "FLOAT4" => ColumnType::F32,
         "DOUBLE" | "FLOAT8" | "FLOAT" => ColumnType::F64,
-        "TEXT" | "VARCHAR" | "CHAR" | "CHARACTER" => ColumnType::Text,
+        "TEXT" | "VARCHAR" | "CHAR" | "CHARACTER" | "CITEXT" => ColumnType::Text,
         "BLOB" | "BYTEA" => ColumnType::Bytes,
         "UUID" => ColumnType::Uuid,
         "TIMESTAMPTZ" | "TIMESTAMP" => ColumnType::Timestamp,
+        "DATETIME" => ColumnType::LocalTimestamp,
+        "DATE" => ColumnType::Date,
+        "TIME" => ColumnType::Time,
         "JSON" | "JSONB" => ColumnType::Json,
         "NUMERIC" | "DECIMAL" if upper.contains("TEXT") => ColumnType::Numeric,
         "NUMERIC" | "DECIMAL" => return Err("SQLite would round it; declare it NUMERIC TEXT"),
@@ -110,10 +113,8 @@ pub(super) fn value(row: &SqliteRow, index: usize, kind: ColumnType) -> Result<V
         ColumnType::F32 => Value::F32(row.try_get_unchecked::<f64, _>(index)? as f32),
         ColumnType::F64 => Value::F64(row.try_get_unchecked(index)?),
         ColumnType::Bytes => Value::Bytes(row.try_get_unchecked(index)?),
-        ColumnType::Json => Value::Json(text(row, index)?),
-        ColumnType::Text | ColumnType::Uuid | ColumnType::Timestamp | ColumnType::Numeric => {
-            Value::Text(text(row, index)?)
-        }
+        ColumnType::Json | ColumnType::Array => Value::Json(text(row, index)?),
+        _ => Value::Text(text(row, index)?),
     })
 }
 

@@ -80,6 +80,8 @@ pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
     for column in spec.columns.iter().filter(|column| spec.is_written(&column.name)) {
         let kind = match column.accepts.first() {
             Some(ColumnType::Numeric) => "numeric text".into(), // a bare NUMERIC would round
+            Some(ColumnType::LocalTimestamp) => "datetime".into(),
+            Some(ColumnType::Spelled) => "text".into(),
             Some(kind) => kind.to_string(),
             None => "text".into(),
         };

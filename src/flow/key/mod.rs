@@ -133,6 +133,17 @@ impl Key {
             Self::Bytes(id) => Value::Bytes(id.to_vec()),
         }
     }
+
+    /// The same where the column's type is known. A number that the column cannot hold stays what it is.
+    pub(crate) fn as_value_of(&self, kind: Option<ColumnType>) -> Value {
+        let Self::I64(id) = self else { return self.as_value() };
+        let narrowed = match kind {
+            Some(ColumnType::I16) => i16::try_from(*id).ok().map(Value::I16),
+            Some(ColumnType::I32) => i32::try_from(*id).ok().map(Value::I32),
+            _ => None,
+        };
+        narrowed.unwrap_or(Value::I64(*id))
+    }
 }
 
 impl KeyType {

@@ -1,8 +1,9 @@
 //! Rows as plain serde structs: one mapping between a struct's fields and column values, without a derive of our own.
 //!
 //! [`columns_of`] asks a struct for its columns by deserializing it from a probe; [`to_values`] and [`from_values`] carry
-//! rows over. Strings serve `text`, `uuid`, `timestamptz` and `numeric` alike, because that is how their Rust types
-//! serialize; sequences, maps and structs serve `jsonb`; `bytea` is `serde_bytes`' business.
+//! rows over. Strings serve `text`, `uuid`, `timestamptz`, `date` and `numeric` alike, because that is how their Rust types
+//! serialize, and any other type as the database spells it; sequences, maps and structs serve `jsonb`, sequences arrays as well;
+//! `bytea` is `serde_bytes`' business.
 
 mod none;
 mod probe;
@@ -254,7 +255,7 @@ mod tests {
             floats: Vec<f32>,
         }
         let columns = columns_of::<Row>().unwrap();
-        assert!(columns.iter().all(|column| column.accepts == [ColumnType::Json]));
+        assert!(columns.iter().all(|column| column.accepts[0] == ColumnType::Json));
         let json = |text: &str| Value::Json(text.into());
         for (any, maybe) in [("7", Value::Null), ("\"x\"", json("null")), ("true", json("[1]"))] {
             let read = [json(any), maybe, json("1.10"), json("[0.1,3.4028235e+38]")];

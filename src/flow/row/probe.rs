@@ -1,6 +1,6 @@
 //! Asks a struct for its columns: deserializes it from a source of samples, and notes each request.
 //!
-//! A field that asks for a string may be text, a UUID, an instant or a decimal. Which of them it is shows in the samples
+//! A field that asks for a string may be text, a UUID, an instant, a date or a decimal. Which of them it is shows in the samples
 //! it refuses, so the probe runs again with the next sample until the struct accepts them all.
 
 use super::{RowError, to_values};
@@ -47,7 +47,7 @@ pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, 
                 samples.resize(samples.len().max(failed + 1), 0);
                 let sample = samples.get_mut(failed);
                 match sample {
-                    Some(sample) if *sample + 1 < SAMPLES.len() => *sample += 1,
+                    Some(sample) if *sample < SAMPLES.len() => *sample += 1,
                     _ => return Err(format!("row type {name}, field {field}: no column type serves it ({error})")),
                 }
             }
@@ -196,7 +196,6 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
         deserialize_f64 => [ColumnType::F64], visit_f64(0.0);
         deserialize_bytes => [ColumnType::Bytes], visit_bytes(&[]);
         deserialize_byte_buf => [ColumnType::Bytes], visit_bytes(&[]);
-        deserialize_any => [ColumnType::Json], visit_unit();
         deserialize_ignored_any => [ColumnType::Json], visit_unit();
     }
 
@@ -206,6 +205,16 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
         self.deserialize_str(visitor)
+    }
+
+    /// Anything: JSON, or a type that takes a text where it finds one, as decimals do.
+    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
+        let Some(sample) = self.sample.checked_sub(1) else {
+            self.note(&[ColumnType::Json]);
+            return visitor.visit_unit();
+        };
+        self.sample = sample;
+        visitor.visit_str(self.note_text()?)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -238,7 +247,7 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
-        self.note(&[ColumnType::Json]);
+        self.note(&[ColumnType::Json, ColumnType::Array]);
         visitor.visit_seq(de::value::SeqDeserializer::new(std::iter::empty::<u8>()))
     }
 

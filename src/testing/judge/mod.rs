@@ -43,6 +43,7 @@ impl Observed {
             partitions: self.partitions,
             limits: &self.limits,
             refuses: refuses as Refuses<'_>,
+            made: &self.made,
             latest_event_time: self.now_ms + AHEAD_MS,
             rows: self.first_rows.clone(),
             stores: BTreeMap::new(),

@@ -70,6 +70,7 @@ impl Simulation {
             limits: self.shape.limits.iter().cloned().collect(),
             now_ms: self.driver.now_ms(),
             first_rows: self.first_rows.clone(),
+            made: self.driver.database().made(),
             events: self.events.iter().map(|(_, event)| event.clone()).collect(),
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const WIDE: [Column<'_>; 12] = [
+const WIDE: [Column<'_>; 15] = [
     ("flag", ColumnType::Bool, true),
     ("small", ColumnType::I16, true),
     ("middle", ColumnType::I32, true),
@@ -15,6 +15,9 @@ const WIDE: [Column<'_>; 12] = [
     ("at", ColumnType::Timestamp, true),
     ("extra", ColumnType::Json, true),
     ("amount", ColumnType::Numeric, true),
+    ("day", ColumnType::Date, true),
+    ("hour", ColumnType::Time, true),
+    ("local", ColumnType::LocalTimestamp, true),
 ];
 
 fn wide_values() -> Vec<Value> {
@@ -31,6 +34,9 @@ fn wide_values() -> Vec<Value> {
         Value::Text("2026-01-31T12:00:00.250001Z".into()),
         Value::Json(r#"{"a": [1, null, "x"]}"#.into()),
         Value::Text("123456789012345678901234567890.12345".into()),
+        Value::Text("2026-01-31".into()),
+        Value::Text("12:00:00.250001".into()),
+        Value::Text("2026-01-31T12:00:00.250001".into()),
     ]
 }
 
@@ -143,6 +149,9 @@ pub fn rows_round_trip_every_type(bench: &dyn RowsBench) {
         Value::Text("1970-01-01T00:00:00.000000Z".into()),
         Value::Json("[]".into()),
         Value::Text("0.5".into()),
+        Value::Text("1970-01-01".into()),
+        Value::Text("00:00:00".into()),
+        Value::Text("1970-01-01T00:00:00".into()),
     ];
     round_trip(bench, &other, &wide_values());
 }
@@ -158,6 +167,9 @@ pub fn nulls_and_extremes_round_trip(bench: &dyn RowsBench) {
     extremes[9] = Value::Text("1999-12-31T23:59:59.999999Z".into());
     extremes[10] = Value::Json("null".into());
     extremes[11] = Value::Text("-0.000000000000000001".into());
+    extremes[12] = Value::Text("0044-03-15 BC".into());
+    extremes[13] = Value::Text("23:59:59.999999".into());
+    extremes[14] = Value::Text("infinity".into());
     round_trip(bench, &nulls, &extremes);
     round_trip(bench, &extremes, &nulls);
 }
@@ -300,6 +312,16 @@ impl Dice {
         format!("{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z", date.year(), time.0, time.1, time.2, time.3)
     }
 
+    /// A day and a time as Postgres spells them: without zeros behind the last digit.
+    fn local(&mut self) -> (String, String) {
+        let instant = self.instant();
+        let (day, hour) = instant.trim_end_matches('Z').split_once('T').unwrap();
+        let (seconds, micros) = hour.split_once('.').unwrap();
+        let micros = micros.trim_end_matches('0');
+        let hour = if micros.is_empty() { seconds.to_owned() } else { format!("{seconds}.{micros}") };
+        (day.to_owned(), hour)
+    }
+
     /// A value of each column of [`WIDE`].
     fn wide(&mut self) -> Vec<Value> {
         let values = vec![
@@ -315,6 +337,12 @@ impl Dice {
             Value::Text(self.instant()),
             Value::Json(self.json(3).to_string()),
             Value::Text(self.decimal()),
+            Value::Text(self.local().0),
+            Value::Text(self.local().1),
+            Value::Text({
+                let (day, hour) = self.local();
+                format!("{day}T{hour}")
+            }),
         ];
         values.into_iter().map(|value| if self.below(8) == 0 { Value::Null } else { value }).collect()
     }

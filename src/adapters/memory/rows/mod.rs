@@ -272,10 +272,10 @@ impl Rows for MemoryRows {
                     continue;
                 }
                 let state = database.acquire(transaction.id, &[LockKey::Row(name.clone(), key.clone())])?;
-                let stored = state.contents.tables.get(name).and_then(|stored| stored.rows.get(key));
-                let Some(row) = own.map_or(stored, Option::as_ref) else { continue };
+                let Some(table_of) = state.contents.tables.get(name) else { continue };
+                let Some(row) = own.map_or_else(|| table_of.rows.get(key), Option::as_ref) else { continue };
                 let value = |place: &Place| match place {
-                    Place::Key => Some(key.as_value()),
+                    Place::Key => Some(table_of.key_value(key)),
                     Place::Version => Some(Value::I64(row.version)),
                     Place::Value(place) => row.values.get(*place).cloned(),
                 };
@@ -296,7 +296,19 @@ impl Rows for MemoryRows {
     fn keeps(&self, table: usize) -> bool {
         let Some(Bound { name, .. }) = self.bound.get(table) else { return false };
         let state = self.database.lock();
-        state.contents.tables.get(name).is_some_and(|stored| stored.check.is_none() && stored.rounding.is_none())
+        state
+            .contents
+            .tables
+            .get(name)
+            .is_some_and(|stored| stored.check.is_none() && stored.rounding.is_none() && stored.made.is_empty())
+    }
+
+    fn read_only(&self, table: usize) -> Vec<usize> {
+        let Some(Bound { name, places }) = self.bound.get(table) else { return Vec::new() };
+        let state = self.database.lock();
+        let Some(stored) = state.contents.tables.get(name) else { return Vec::new() };
+        let is_made = |place: &Place| matches!(place, Place::Value(place) if stored.made.contains_key(place));
+        places.iter().enumerate().filter(|(_, place)| is_made(place)).map(|(number, _)| number).collect()
     }
 
     fn idle_max(&self) -> Option<Duration> {

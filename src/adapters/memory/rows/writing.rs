@@ -35,6 +35,7 @@ pub(super) fn written(
     }
     for (place, value) in places.iter().zip(&row.values) {
         if let Place::Value(place) = place
+            && !stored.made.contains_key(place)
             && let Some(cell) = next.values.get_mut(*place)
         {
             *cell = value.clone();
@@ -43,6 +44,7 @@ pub(super) fn written(
     if let Some(round) = &stored.rounding {
         round(&mut next.values);
     }
+    stored.make(&mut next.values);
     if stored.has_version {
         next.version = row.to_version;
     }

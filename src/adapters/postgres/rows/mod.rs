@@ -315,6 +315,11 @@ impl Rows for PostgresRows {
         self.tables.get(table).is_some_and(|table| table.keeps)
     }
 
+    fn read_only(&self, table: usize) -> Vec<usize> {
+        let columns = self.tables.get(table).into_iter().flat_map(|table| &table.columns).enumerate();
+        columns.filter(|(_, column)| column.is_read_only).map(|(place, _)| place).collect()
+    }
+
     fn idle_max(&self) -> Option<Duration> {
         Some(self.server.idle_max())
     }

@@ -421,6 +421,7 @@ mod tests {
             is_timed: false,
             key_at: None,
             version_at: None,
+            read_only: Vec::new(),
             declared: None,
             on_unreadable: OnUnreadable::DeadLetter,
             records,

@@ -66,7 +66,7 @@ use crate::flow::record::{NextOffset, Offset, Timestamp};
 use crate::flow::topology::StepKind;
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
-use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, WriteFault};
+use crate::ports::rows::{CommitAnswer, Counts, Move, OutboxRow, Rows, WriteFault};
 use crate::ports::source::TaskId;
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ impl RowsLane {
             })
             .collect();
         let shares: Vec<Share<'_>> =
-            inputs.iter().filter_map(|(draw, task, input)| share(hand, stores, draw, task, input)).collect();
+            inputs.iter().filter_map(|(draw, task, input)| share(hand, stores, &**rows, (draw, task, input))).collect();
         failpoint!(K1);
         rows.begin().map_err(Undone::Away)?;
         hook.after(Step::OpenDatabase)?;
@@ -229,7 +229,12 @@ fn wanted(draws: &[Draw], batch: &Batch<'_>, shares: &[Share<'_>]) -> Vec<Wanted
 }
 
 /// The share of one input; `None` for a step without rows, which is never drawn.
-fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, input: &'a Input) -> Option<Share<'a>> {
+fn share<'a>(
+    hand: &Hand,
+    stores: &TaskStores,
+    rows: &dyn Rows,
+    (draw, task, input): (&Draw, &'a Task, &'a Input),
+) -> Option<Share<'a>> {
     let StepKind::Rows(step) = &task.sub_topology.step else { return None };
     Some(Share {
         task: task.id,
@@ -242,6 +247,7 @@ fn share<'a>(hand: &Hand, stores: &TaskStores, draw: &Draw, task: &'a Task, inpu
         attempts: input.attempts,
         reject: input.set_aside.as_ref().and_then(|set_aside| set_aside.reject.as_ref()),
         is_versioned: step.table().table.version_column.is_some(),
+        read_only: rows.read_only(task.place.table),
         is_stateful: task.sub_topology.is_stateful(),
         is_timed: stores.get(&task.id).is_some_and(Keyed::is_timed),
         key_at: task.place.key,

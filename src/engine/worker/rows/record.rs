@@ -67,6 +67,15 @@ fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> V
     row
 }
 
+/// What the setting says of a record whose row is missing, where its step answers that it makes none.
+fn missing(policy: MissingRow, reject: Reject) -> Reject {
+    match policy {
+        MissingRow::Skip => Reject::skip("missing-row"),
+        MissingRow::Retry => Reject::retry("missing-row", reject.message()),
+        MissingRow::DeadLetter | MissingRow::Insert => reject,
+    }
+}
+
 fn apply(
     terms: &Terms<'_>,
     share: &Share<'_>,
@@ -75,15 +84,7 @@ fn apply(
     access: &mut Access<'_>,
 ) -> Result<Decided, Reject> {
     let row = slot.row();
-    if row.is_none() && !share.step.table().inserts {
-        return Err(match terms.missing_row {
-            MissingRow::Skip => Reject::skip("missing-row"),
-            MissingRow::Retry => Reject::retry("missing-row", format!("no row with the id {}", slot.key)),
-            MissingRow::DeadLetter | MissingRow::Insert => {
-                Reject::dead_letter("missing-row", format!("no row with the id {}", slot.key))
-            }
-        });
-    }
+    let is_missing = row.is_none() && !share.step.table().inserts;
     let (version, row) = row.map_or((0, None), |(version, values)| (version, Some(values)));
     let mut context = Context {
         topic: &share.source.topic,
@@ -98,7 +99,8 @@ fn apply(
         state: Some(&mut *access as &mut dyn StateAccess),
     };
     let own = share.columns.zip(row).map(|(columns, row)| own_columns(columns, row));
-    let applied = in_net(|| share.step.apply(record.value, own.as_deref().or(row), &mut context))?;
+    let applied = in_net(|| share.step.apply(record.value, own.as_deref().or(row), &mut context));
+    let applied = if is_missing { applied.map_err(|reject| missing(terms.missing_row, reject)) } else { applied }?;
     if let Some(reject) = access.refusal() {
         return Err(reject);
     }
@@ -139,8 +141,21 @@ fn apply(
                     with_columns(columns, row.map_or_else(|| vec![Value::Null; columns.len()], <[_]>::to_vec), values)
                 }
             };
-            if let Some(cell) = share.key_at.and_then(|at| values.get_mut(at)) {
-                *cell = slot.key.as_value();
+            let is_changed = |at: &&usize| row.is_some_and(|row| row.get(**at) != values.get(**at));
+            if let Some(at) = share.read_only.iter().find(is_changed) {
+                let columns = &share.step.table().columns;
+                let own = share.columns.map_or(Some(*at), |columns| columns.iter().position(|place| place == at));
+                let name = own.and_then(|own| columns.get(own)).map_or("", |column| &column.name);
+                let message = format!("column {name}: the database makes its value, and the algorithm has changed it");
+                return Err(Reject::dead_letter("read-only", message));
+            }
+            if let Some(at) = share.key_at
+                && let Some(cell) = values.get_mut(at)
+            {
+                *cell = row.and_then(|row| row.get(at)).cloned().unwrap_or_else(|| {
+                    let kind = cell.kind();
+                    slot.key.as_value_of(kind)
+                });
             }
             if let Some(cell) = share.version_at.and_then(|at| values.get_mut(at)) {
                 *cell = Value::I64(version);

@@ -34,6 +34,8 @@ pub(super) struct Share<'a> {
     /// The places of the table's key and version among its columns, where a struct has them: the engine alone writes them.
     pub(super) key_at: Option<usize>,
     pub(super) version_at: Option<usize>,
+    /// The places of columns whose values the database makes.
+    pub(super) read_only: Vec<usize>,
     /// The declaration of the partitioning of the source.
     pub(super) declared: Option<&'a Declared>,
     /// What comes of a record of the source that cannot be read.
