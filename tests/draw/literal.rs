@@ -10,7 +10,7 @@ use crate::pipeline::{
     Does, Event, Join, Nothing, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw,
     SubDraw, TABLES, Tables, Unread, Values, WindowDraw,
 };
-use crate::scenario::{DOC, Scenario, first_row};
+use crate::scenario::{DOC, ROWS, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate::flow::row::Value;
 use tidegate::flow::{Key, KeyType};
@@ -464,7 +464,9 @@ impl Look<'_> {
     fn place(&mut self, table: &str, key: &Key, row: Option<&Row>) {
         let number = TABLES.iter().position(|name| *name == table).and_then(|number| u8::try_from(number).ok());
         let Some(number) = number else { return };
-        let place = (number, self.scenario.pipeline.key_type().spell(key));
+        let pipeline = &self.scenario.pipeline;
+        let Some(id) = (0..ROWS).find(|id| pipeline.key(*id) == *key) else { return };
+        let place = (number, spelt(pipeline, id));
         self.notes.remove(&(table.to_owned(), key.to_string()));
         match row {
             Some(row) => {
@@ -596,7 +598,9 @@ impl Look<'_> {
         }
         // A row is new whatever its first record does, unless its step may leave it out.
         let is_made = is_new && !sub.deletes;
-        sums.version += i64::from(is_made && !changes(event));
+        // One that goes is told with a version of its own.
+        let goes = sub.deletes && !is_new && event.does == Does::Delete;
+        sums.version += i64::from(goes || (is_made && !changes(event)));
         if changes(event) {
             sums.version += 1;
             sums.count += 1;

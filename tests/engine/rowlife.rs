@@ -285,6 +285,21 @@ fn key_and_version_of_a_new_row_are_the_engines() {
 }
 
 #[test]
+fn a_step_makes_rows_of_a_table_of_which_another_step_shows_key_and_version() {
+    let mut topology = Topology::new("both");
+    topology.source("numbers").update("accounts", BookNumbered).to("numbered");
+    topology.source("bookings").update("accounts", Book).insert_missing(opened).to("balances");
+    assert_eq!(topology.validate(), Ok(()));
+    let mut driver = TestDriver::new(topology);
+    book(&mut driver, 7, 5);
+    assert_eq!(driver.read("balances").len(), 1);
+    driver.send("numbers", 7, json!({ "cents": 2 }));
+    assert_eq!(driver.read("numbered").into_iter().map(|(_, told)| told).collect::<Vec<_>>(), [json!([7, 1])]);
+    let row = driver.row_of("accounts", 7).unwrap();
+    assert_eq!((row.version, row.values[0].clone(), row.values.len()), (2, Value::I64(7), 2));
+}
+
+#[test]
 fn mistakes_about_missing_rows_are_told_before_anything_starts() {
     struct Count;
     impl Algorithm for Count {

@@ -133,6 +133,8 @@ pub struct Formats {
 pub struct TablePlace {
     /// The table in [`Topology::tables`].
     pub table: usize,
+    /// The number of the table's columns.
+    pub width: usize,
     /// The place of each of the step's columns among those of the table; `None` where they are the same.
     pub columns: Option<Vec<usize>>,
     /// The place of the key among the table's columns, where a struct has it.
@@ -292,7 +294,13 @@ impl Topology {
         let columns: Vec<usize> = spec.columns.iter().filter_map(|column| place(&column.name)).collect();
         let is_whole = columns.iter().copied().eq(0..whole.columns.len());
         let version = whole.table.version_column.as_ref().and_then(place);
-        TablePlace { table, columns: (!is_whole).then_some(columns), key: place(&whole.table.key_column), version }
+        TablePlace {
+            table,
+            width: whole.columns.len(),
+            columns: (!is_whole).then_some(columns),
+            key: place(&whole.table.key_column),
+            version,
+        }
     }
 
     /// The same pipeline with each step with rows wrapped in another, for an observer of its runs.

@@ -56,7 +56,7 @@ impl Observed {
         }
         self.interpret(&mut interpreter, &mut findings);
         self.judge_rows(topology, &interpreter.rows, &mut findings);
-        self.judge_more_rows(&interpreter.rows, &mut findings);
+        self.judge_more_rows(topology, &interpreter.rows, &mut findings);
         self.judge_messages(topology, &interpreter.out, &mut findings);
         self.judge_stores(topology, &interpreter.stores, &mut findings);
         self.judge_progress(topology, &mut findings);

@@ -14,8 +14,7 @@ impl Observed {
         expected: &BTreeMap<(String, Key), Row>,
         findings: &mut Findings,
     ) {
-        let struck: BTreeSet<&str> =
-            self.struck_of(topology).filter_map(|sub| Some(&*sub.table()?.table.name)).collect();
+        let struck = self.struck_tables(topology);
         for (place, row) in expected.iter().filter(|((table, _), _)| !struck.contains(&**table)) {
             let (table, key) = place;
             match self.rows.get(place) {
@@ -44,8 +43,20 @@ impl Observed {
         }
     }
 
-    pub(super) fn judge_more_rows(&self, expected: &BTreeMap<(String, Key), Row>, findings: &mut Findings) {
-        for (table, key) in self.rows.keys().filter(|place| !expected.contains_key(*place)) {
+    /// The tables of the sub-topologies that a disaster struck.
+    fn struck_tables<'a>(&'a self, topology: &'a Topology) -> BTreeSet<&'a str> {
+        self.struck_of(topology).filter_map(|sub| Some(&*sub.table()?.table.name)).collect()
+    }
+
+    pub(super) fn judge_more_rows(
+        &self,
+        topology: &Topology,
+        expected: &BTreeMap<(String, Key), Row>,
+        findings: &mut Findings,
+    ) {
+        let struck = self.struck_tables(topology);
+        let more = self.rows.keys().filter(|place| !expected.contains_key(*place));
+        for (table, key) in more.filter(|(table, _)| !struck.contains(&**table)) {
             findings.add(Wrong::Row, format!("{table} {key}: is there, and nobody put it there"));
         }
     }

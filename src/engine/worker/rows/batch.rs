@@ -413,6 +413,7 @@ mod tests {
             incarnation: 0,
             step: &**step,
             table: 0,
+            width: 1,
             columns: None,
             attempts: 0,
             reject: None,

@@ -243,6 +243,7 @@ fn share<'a>(
         incarnation: input.incarnation(),
         step: &**step,
         table: task.place.table,
+        width: task.place.width,
         columns: task.place.columns.as_deref(),
         attempts: input.attempts,
         reject: input.set_aside.as_ref().and_then(|set_aside| set_aside.reject.as_ref()),

@@ -136,9 +136,9 @@ fn apply(
         RowChange::Set(values) => {
             let mut values = match share.columns {
                 None => values,
-                // A step that inserts has every column of the table.
+                // A step that inserts has every column of the table but for key and version, which the engine gives.
                 Some(columns) => {
-                    with_columns(columns, row.map_or_else(|| vec![Value::Null; columns.len()], <[_]>::to_vec), values)
+                    with_columns(columns, row.map_or_else(|| vec![Value::Null; share.width], <[_]>::to_vec), values)
                 }
             };
             let is_changed = |at: &&usize| row.is_some_and(|row| row.get(**at) != values.get(**at));

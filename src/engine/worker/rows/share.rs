@@ -20,6 +20,8 @@ pub(super) struct Share<'a> {
     pub(super) step: &'a dyn RowStep,
     /// The index of the step's table in the row port.
     pub(super) table: usize,
+    /// The number of the table's columns.
+    pub(super) width: usize,
     /// The places of the step's columns among those of the table; `None` where they are the same.
     pub(super) columns: Option<&'a [usize]>,
     /// The number of times that the first record was offered and not decided.
