@@ -3,7 +3,8 @@
 use crate::literal;
 use crate::pipeline::{
     Account, Asked, BOOM, Does, Event, Hash, Join, Nothing, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed,
-    Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw, make_twice,
+    Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw,
+    make_twice,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -75,6 +75,8 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
             format!("store {name}: windows are forgotten once they are closed for good; remove its time_to_live(), which would lose open ones")
         }));
         let late_topic = late_to.and_then(|topic| source.group.topology.parse(&topic));
-        source.aggregate_or(store, InWindows::new(algorithm, spec, millis(corrections), emit, late), late_topic).windowed()
+        source
+            .aggregate_or(store, InWindows::new(algorithm, spec, millis(corrections), emit, late), late_topic)
+            .windowed()
     }
 }
