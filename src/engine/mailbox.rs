@@ -15,8 +15,8 @@ use std::time::Duration;
 
 /// A message to an executor.
 pub(crate) enum ToExecutor {
-    /// A task is ours: take it over.
-    Assigned { task: TaskId, assignment: AssignmentId, queued: Arc<AtomicUsize> },
+    /// A task is ours: take it over. With the number of records in front of each of its inputs, which the router adds to.
+    Assigned { task: TaskId, assignment: AssignmentId, in_front: Vec<Arc<AtomicUsize>> },
     /// Records of one input, in offset order, with the number of their delivery.
     Records { task: TaskId, topic: usize, delivery: u64, chunk: Chunk },
     /// The tasks move: take no more input, let the relay publish every committed batch, then acknowledge.

@@ -5,15 +5,18 @@
 
 use crate::flow::algorithm::Context;
 use crate::flow::codec::Format;
-use crate::flow::effect::{Reject, Stepped};
+use crate::flow::effect::{Applied, Reject, Stepped};
 use crate::flow::key::KeyType;
 use crate::flow::partitioning::Declared;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Record, TopicName};
-use crate::flow::step::LogStep;
+use crate::flow::row::Value;
+use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::{Store, StoreSpec};
+use crate::flow::table::TableSpec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -137,15 +140,29 @@ impl<V: Serialize + DeserializeOwned> Keep for Kept<V> {
     }
 }
 
-/// [`LogStep`]: keeps the records of the table topics in their stores, and hands all others to the joined step.
-pub(crate) struct WithTables {
-    pub(crate) tables: Vec<(TopicName, Arc<dyn Keep>)>,
-    pub(crate) step: Arc<dyn LogStep>,
+/// The table topics of a step, each with the store that it is kept in.
+pub(crate) type KeptTables = Vec<(TopicName, Arc<dyn Keep>)>;
+
+/// A step that is joined with table topics: their records are kept in their stores, all others are the joined step's.
+pub(crate) struct WithTables<S: ?Sized> {
+    pub(crate) tables: KeptTables,
+    pub(crate) step: Arc<S>,
     /// The spelling of the keys of the stream and of its tables: a join has no use for a record without a key.
     pub(crate) key_type: KeyType,
 }
 
-impl LogStep for WithTables {
+impl<S: ?Sized> WithTables<S> {
+    fn table_of(&self, context: &Context<'_>) -> Option<&dyn Keep> {
+        self.tables.iter().find(|(topic, _)| topic == context.topic).map(|(_, table)| &**table)
+    }
+
+    /// The key under which a record finds its partner, as a record's.
+    fn key<'a>(&self, record: &Record<'a>, context: &Context<'_>) -> Cow<'a, [u8]> {
+        self.key_type.kept_under(record.key.unwrap_or_default(), context.key)
+    }
+}
+
+impl LogStep for WithTables<dyn LogStep> {
     fn key_type(&self) -> Option<KeyType> {
         Some(self.key_type)
     }
@@ -155,15 +172,35 @@ impl LogStep for WithTables {
     }
 
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let key = self.key_type.kept_under(record.key.unwrap_or_default(), context.key);
+        let key = self.key(record, context);
         let record = &Record { key: Some(&key), ..*record };
-        match self.tables.iter().find(|(topic, _)| topic == context.topic) {
-            Some((_, table)) => table.keep(record, context).map(|()| Stepped::default()),
+        match self.table_of(context) {
+            Some(table) => table.keep(record, context).map(|()| Stepped::default()),
             None => self.step.apply(record, context),
         }
     }
 
     fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.step.timer(key, name, context)
+    }
+}
+
+impl RowStep for WithTables<dyn RowStep> {
+    fn table(&self) -> &TableSpec {
+        self.step.table()
+    }
+
+    fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        let key = self.key(record, context);
+        self.step.apply(&Record { key: Some(&key), ..*record }, row, context)
+    }
+
+    fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
+        let key = self.key(record, context);
+        let record = &Record { key: Some(&key), ..*record };
+        match self.table_of(context) {
+            Some(table) => table.keep(record, context),
+            None => self.step.keep(record, context),
+        }
     }
 }

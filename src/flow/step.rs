@@ -25,11 +25,20 @@ pub trait RowStep: Send + Sync {
     /// Runs the algorithm and the filter over one record and one row, whose values stand in the order of the columns. `None`
     /// where there is no row: a step whose table does not [insert](TableSpec::inserts) answers with a dead letter
     /// `missing-row`, of which the setting `pipeline.missing_row` makes what it says. A panic is caught by the engine and
-    /// becomes the record's dead letter.
+    /// becomes the record's dead letter. State is read and written through the context.
     ///
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault.
-    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject>;
+    fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject>;
+
+    /// Keeps one record of a table topic that the step is joined with: in its store, and no row is touched.
+    ///
+    /// # Errors
+    /// [`Reject`] for anything that is the record's fault; where the step is joined with no table.
+    fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
+        let _ = (record, context);
+        Err(Reject::dead_letter("no-table", "the step is joined with no table"))
+    }
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -81,9 +90,9 @@ pub(crate) struct Chain<A: Algorithm> {
 }
 
 /// [`RowStep`]: a table's row is read and written back.
-pub(crate) struct Update<A: Algorithm> {
+pub(crate) struct Update<A: Algorithm, S> {
     pub(crate) chain: Chain<A>,
-    pub(crate) reading: Reading,
+    pub(crate) events: S,
     pub(crate) table: TableSpec,
 }
 
@@ -120,16 +129,16 @@ pub(crate) struct ChangeKey<E, F> {
 /// [`LogStep`]: sends each record on as it is, to each chain of its source.
 pub(crate) struct CopyOn;
 
-impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
+impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
     fn table(&self) -> &TableSpec {
         &self.table
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+    fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         if row.is_none() && !self.table.inserts {
             return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key())));
         }
-        let event = self.reading.decode::<A::Event>(value)?;
+        let event = self.events.read(record, context)?;
         let mut state: A::Row = match row {
             Some(row) => from_values(row).map_err(|error| unfit(&error))?,
             None => self.new_row(context)?,
@@ -154,7 +163,7 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
     }
 }
 
-impl<A: Algorithm> Update<A> {
+impl<A: Algorithm, S> Update<A, S> {
     /// The values of the columns; `None` where the row is an `Option` that is `None`.
     fn values(&self, row: &A::Row) -> Result<Option<Vec<Value>>, Reject> {
         if is_none(row) {

@@ -70,6 +70,12 @@ pub struct EngineSettings {
     /// some megabytes; of large records no more than about 32 MiB wait.
     #[serde(rename = "engine.queued_records")]
     pub queued_records: usize,
+    /// How long the records of a task wait for those of another of its topics that lay at the broker when delivery began, so
+    /// that a backlog is taken in the order of time whichever topic is fetched faster; Kafka Streams' `max.task.idle.ms`.
+    /// Default: 500 ms: a fetch takes some milliseconds, and what a quota or a broker that is away holds back is not
+    /// worth a standstill.
+    #[serde(rename = "engine.merge_wait_ms", with = "millis")]
+    pub merge_wait: Duration,
     /// Largest value of a record, in bytes; a larger one becomes a dead letter. Default: 1 MiB, Kafka's own limit.
     #[serde(rename = "engine.record_bytes_max")]
     pub record_bytes_max: usize,
@@ -193,6 +199,7 @@ impl Default for EngineSettings {
             log_age: Duration::from_millis(100),
             unpublished_rows: 10_000,
             queued_records: 20_000,
+            merge_wait: Duration::from_millis(500),
             record_bytes_max: 1 << 20,
             event_time_ahead: Duration::from_mins(5),
             ask_wait: Duration::from_millis(250),
@@ -233,6 +240,7 @@ impl EngineSettings {
         Rule::new("engine", "log_age_ms", Allowed::Whole { min: 0, max: 60_000 }),
         Rule::new("engine", "unpublished_rows", Allowed::Whole { min: 1, max: 10_000_000 }),
         Rule::new("engine", "queued_records", Allowed::Whole { min: 1, max: 10_000_000 }),
+        Rule::new("engine", "merge_wait_ms", Allowed::Whole { min: 0, max: 60_000 }),
         Rule::new("engine", "record_bytes_max", Allowed::Whole { min: 1, max: 1_000_000_000 }),
         Rule::new("engine", "event_time_ahead_ms", Allowed::Whole { min: 0, max: 3_000_000_000_000 }),
         Rule::new("engine", "ask_wait_ms", Allowed::Whole { min: 10, max: 10_000 }),

@@ -128,6 +128,7 @@ impl Interpreter<'_> {
         let record = input.as_record();
         let outcome = self.checked(place, &record).and_then(|outcome| match (outcome, &place.sub.step) {
             (Some(outcome), _) => Ok(outcome),
+            (None, StepKind::Rows(step)) if place.sub.is_table(&source.topic) => self.keep(place, &**step, &record),
             (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
             (None, StepKind::Log(step)) => self.step(place, &**step, &record),
         });
@@ -212,7 +213,7 @@ impl Interpreter<'_> {
         let seen = found.as_ref().map(|row| row.seen(&key, spec));
         let mut stores = self.stores_of(place);
         let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| {
-            step.apply(record.value, seen.as_deref(), context)
+            step.apply(record, seen.as_deref(), context)
         });
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
         self.fits(record, &applied.emissions)?; // the database sees no row whose notices are too large
@@ -232,6 +233,15 @@ impl Interpreter<'_> {
         }
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok(Outcome::Notices(applied.emissions, version))
+    }
+
+    /// A record of a table in front of a step with rows.
+    fn keep(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>) -> Result<Outcome, Reject> {
+        let key = step.table().table.key_type.parse(record.key)?;
+        let mut stores = self.stores_of(place);
+        stores.run(place.source, record, (&key, self.latest_event_time, None), |context| step.keep(record, context))?;
+        self.stores.insert((place.number, place.source.partition.0), stores);
+        Ok(Outcome::Notices(Vec::new(), None))
     }
 
     /// A step without rows.

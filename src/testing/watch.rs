@@ -78,8 +78,12 @@ impl RowStep for Watched<dyn RowStep> {
         self.inner.table()
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
-        self.applications.note(context, |context| self.inner.apply(value, row, context))
+    fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.applications.note(context, |context| self.inner.apply(record, row, context))
+    }
+
+    fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.applications.note(context, |context| self.inner.keep(record, context))
     }
 }
 

@@ -25,6 +25,7 @@ mod query;
 mod repairs;
 mod reported;
 mod routes;
+mod rowjoins;
 mod rowlife;
 mod rowstate;
 mod scripts;

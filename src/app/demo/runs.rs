@@ -2,7 +2,7 @@
 
 use crate::flow::Context;
 use crate::flow::effect::{Applied, Reject};
-use crate::flow::record::TopicName;
+use crate::flow::record::{Record, TopicName};
 use crate::flow::row::Value;
 use crate::flow::step::RowStep;
 use crate::flow::table::TableSpec;
@@ -57,9 +57,14 @@ impl RowStep for Counted {
         self.step.table()
     }
 
-    fn apply(&self, value: Option<&[u8]>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
+    fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         self.runs.note(context);
-        self.step.apply(value, row, context)
+        self.step.apply(record, row, context)
+    }
+
+    /// Runs nothing of the algorithm's.
+    fn keep(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<(), Reject> {
+        self.step.keep(record, context)
     }
 }
 

@@ -382,7 +382,8 @@ mod tests {
 
     /// A router with one task.
     fn router(task: TaskId, queued: &Arc<AtomicUsize>) -> Router {
-        let placed = Placed { executor: 0, queued: Arc::clone(queued), record_bytes: 0, is_held: false, delivery: 1 };
+        let input = InFront { records: Arc::clone(queued), ..InFront::default() };
+        let placed = Placed { executor: 0, inputs: vec![input], delivery: 1 };
         Router {
             assignments: Arc::default(),
             inboxes: Inboxes::default(),

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes that may wait in front of one task, roughly, so that large records do not take the memory that
-/// `queued_records` of them would. Every waiting record counts as large as the largest, of whichever input, since small
-/// ones come beside large ones.
+/// `queued_records` of them would. Every waiting record of an input counts as large as its largest, since small ones come
+/// beside large ones.
 pub(super) const QUEUED_BYTES: usize = 32 << 20;
 
 /// Starts that are not done yet, one a task.
@@ -40,12 +40,26 @@ pub(super) struct ExecutorHandle {
 
 pub(super) struct Placed {
     pub(super) executor: usize,
-    pub(super) queued: Arc<AtomicUsize>,
+    /// Lead topic first, then the companions.
+    pub(super) inputs: Vec<InFront>,
+    /// The number of the start to which the next records belong; 0 before the first.
+    pub(super) delivery: u64,
+}
+
+/// The records in front of one input. Each input has a share of the task's bound: where one is held back, the others still
+/// come, so that the task can go on in the order of time.
+#[derive(Default)]
+pub(super) struct InFront {
+    pub(super) records: Arc<AtomicUsize>,
     /// Bytes of a record, by the chunk with the largest average among the waiting ones.
     pub(super) record_bytes: usize,
     pub(super) is_held: bool,
-    /// The number of the start to which the next records belong; 0 before the first.
-    pub(super) delivery: u64,
+}
+
+impl InFront {
+    fn records(&self) -> usize {
+        self.records.load(Ordering::Acquire)
+    }
 }
 
 impl Router {
@@ -59,11 +73,13 @@ impl Router {
                 return;
             };
             executor.tasks += 1;
-            let queued = Arc::new(AtomicUsize::new(0));
+            let count = self.sources.get(task.sub_topology).map_or(1, Vec::len);
+            let inputs: Vec<InFront> = std::iter::repeat_with(InFront::default).take(count).collect();
             self.inboxes.place(task, executor.inbox.clone());
-            let message = ToExecutor::Assigned { task, assignment, queued: Arc::clone(&queued) };
+            let in_front = inputs.iter().map(|input| Arc::clone(&input.records)).collect();
+            let message = ToExecutor::Assigned { task, assignment, in_front };
             let _ = executor.inbox.send(message); // an executor that has ended takes the member with it
-            self.placed.insert(task, Placed { executor: number, queued, record_bytes: 0, is_held: false, delivery: 0 });
+            self.placed.insert(task, Placed { executor: number, inputs, delivery: 0 });
         }
     }
 
@@ -158,7 +174,7 @@ impl Router {
     pub(super) fn delivers(&mut self, task: TaskId, delivery: u64) {
         if let Some(placed) = self.placed.get_mut(&task) {
             placed.delivery = delivery;
-            placed.is_held = false;
+            placed.inputs.iter_mut().for_each(|input| input.is_held = false);
         }
     }
 
@@ -166,30 +182,34 @@ impl Router {
     pub(super) fn flush(&mut self) {
         let filling = std::mem::take(&mut self.filling);
         for ((task, topic), chunk) in filling {
-            if let Some(placed) = self.placed.get_mut(&task) {
-                let waiting = placed.queued.fetch_add(chunk.len(), Ordering::AcqRel);
+            if let Some(placed) = self.placed.get_mut(&task)
+                && let Some(input) = placed.inputs.get_mut(topic)
+            {
+                let waiting = input.records.fetch_add(chunk.len(), Ordering::AcqRel);
                 let record_bytes = chunk.bytes() / chunk.len().max(1);
-                placed.record_bytes = if waiting == 0 { record_bytes } else { placed.record_bytes.max(record_bytes) };
+                input.record_bytes = if waiting == 0 { record_bytes } else { input.record_bytes.max(record_bytes) };
                 let delivery = placed.delivery;
                 self.send(task, ToExecutor::Records { task, topic, delivery, chunk });
             }
         }
     }
 
-    /// Holds back the inputs of tasks that have too much waiting, in records or in bytes, until half of it is gone.
+    /// Holds back the inputs that have too much waiting, in records or in bytes, until half of it is gone.
     pub(super) fn apply_backpressure(&mut self, source: &mut dyn Source) {
         for (task, placed) in &mut self.placed {
-            let queued = placed.queued.load(Ordering::Acquire);
-            let queued_max = self.queued_max.min(QUEUED_BYTES / placed.record_bytes.max(1));
-            let is_too_much = queued > if placed.is_held { queued_max / 2 } else { queued_max };
-            if is_too_much == placed.is_held {
-                continue;
-            }
             let topics = self.sources.get(task.sub_topology).into_iter().flatten();
-            let partitions: Vec<_> = topics.map(|topic| TopicPartition::new(topic.clone(), task.partition)).collect();
-            let result = if is_too_much { source.hold(&partitions) } else { source.release(&partitions) };
-            if result.is_ok() {
-                placed.is_held = is_too_much;
+            let share = placed.inputs.len().max(1);
+            for (input, topic) in placed.inputs.iter_mut().zip(topics) {
+                let most = self.queued_max.min(QUEUED_BYTES / input.record_bytes.max(1)) / share;
+                let is_too_much = input.records() > if input.is_held { most / 2 } else { most };
+                if is_too_much == input.is_held {
+                    continue;
+                }
+                let partitions = [TopicPartition::new(topic.clone(), task.partition)];
+                let result = if is_too_much { source.hold(&partitions) } else { source.release(&partitions) };
+                if result.is_ok() {
+                    input.is_held = is_too_much;
+                }
             }
         }
     }
@@ -228,7 +248,7 @@ impl<W: FnMut(&Receiver<()>, usize)> Listener for Guided<'_, W> {
 
     fn lagging(&mut self, tasks: Vec<TaskId>) {
         let has_queued =
-            |(task, placed): (&TaskId, &Placed)| (placed.queued.load(Ordering::Acquire) > 0).then_some(*task);
+            |(task, placed): (&TaskId, &Placed)| placed.inputs.iter().any(|input| input.records() > 0).then_some(*task);
         let queued = self.router.placed.iter().filter_map(has_queued);
         self.router.status.set_lagging(tasks.into_iter().chain(queued).collect());
     }

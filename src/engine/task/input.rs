@@ -1,11 +1,14 @@
 //! One source partition of a task: its progress, and the records that wait in front of it.
 
 use crate::engine::outbound::publication::Through;
+use crate::engine::task::order::Backlog;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
 use crate::ports::rows::Position;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// One source partition of a task.
@@ -35,6 +38,10 @@ pub(crate) struct Input {
     pub(crate) held: Option<Held>,
     /// The worker's last committed batch that had a part of it.
     pub(crate) committed_in: u64,
+    /// What lies at the broker and is waited for, where the order of several inputs rests on it.
+    pub(crate) backlog: Option<Backlog>,
+    /// The number of records in front of the input, shared with the router, which holds back at a bound.
+    pub(crate) in_front: Arc<AtomicUsize>,
     queue: VecDeque<Queued>,
     queued: usize,
 }
@@ -69,7 +76,7 @@ struct Queued {
 }
 
 impl Input {
-    pub(super) fn new(source: TopicPartition, is_table: bool) -> Self {
+    pub(super) fn new(source: TopicPartition, is_table: bool, in_front: Arc<AtomicUsize>) -> Self {
         Self {
             source,
             is_table,
@@ -83,6 +90,8 @@ impl Input {
             set_aside: None,
             held: None,
             committed_in: 0,
+            backlog: None,
+            in_front,
             queue: VecDeque::new(),
             queued: 0,
         }
@@ -178,6 +187,27 @@ impl Input {
         }
     }
 
+    /// Whether its next record may be decided at `now` with those of others.
+    pub(crate) fn is_free(&self, now: Duration) -> bool {
+        self.blocked_until <= now && self.set_aside.is_none()
+    }
+
+    /// The offset behind the records at hand.
+    fn fetched(&self) -> NextOffset {
+        let last = |queued: &Queued| Some(queued.chunk.record(queued.chunk.len().checked_sub(1)?)?.offset.next());
+        self.queue.back().and_then(last).unwrap_or(self.next_offset)
+    }
+
+    /// Whether more lies at the broker behind the records at hand, and is waited for.
+    pub(crate) fn lies_further(&self) -> bool {
+        self.backlog.is_some_and(|backlog| self.fetched() < backlog.end)
+    }
+
+    /// Whether nothing is at hand, and something is waited for.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.queued == 0 && self.lies_further()
+    }
+
     /// The number of waiting records.
     pub(crate) const fn queued(&self) -> usize {
         self.queued
@@ -189,7 +219,7 @@ impl Input {
     }
 
     pub(crate) fn clear(&mut self) {
-        (self.held, self.set_aside) = (None, None);
+        (self.held, self.set_aside, self.backlog) = (None, None, None);
         self.queue.clear();
         self.queued = 0;
     }
@@ -200,9 +230,13 @@ mod tests {
     use super::*;
     use crate::flow::record::{Offset, Partition, Timestamp, TopicName};
 
+    fn input() -> Input {
+        Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false, Arc::default())
+    }
+
     #[test]
     fn an_input_gives_no_more_than_fits_and_one_record_at_least() {
-        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        let mut input = input();
         let mut chunk = Chunk::default();
         let value = vec![b'x'; 100];
         for offset in 0..10 {
@@ -231,7 +265,7 @@ mod tests {
 
     #[test]
     fn how_one_record_fared_is_forgotten_where_another_one_is_next() {
-        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        let mut input = input();
         input.go_on_at(NextOffset(3));
         let fares = |input: &mut Input| {
             input.attempts = 2;
@@ -250,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_input_hands_out_each_record_once_from_its_position_on() {
-        let mut input = Input::new(TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0)), false);
+        let mut input = input();
         input.next_offset = NextOffset(3);
         input.push(chunk(0..3), Duration::from_secs(1));
         assert_eq!((input.queued(), input.oldest_arrival()), (0, None), "all of it was handled before");

@@ -2,6 +2,7 @@
 
 pub(crate) mod in_hand;
 mod input;
+pub(crate) mod order;
 mod phase;
 
 pub(crate) use crate::engine::status::State;
@@ -38,8 +39,6 @@ pub(crate) struct Task {
     /// having moved is still being delivered to, from behind the records that it dropped: taken for the next ones, they
     /// would hide those.
     pub(crate) delivery: u64,
-    /// Records waiting in front of the task, shared with the router, which holds back at a bound.
-    pub(crate) queued: Arc<AtomicUsize>,
     /// Patience with the reading of K.
     pub(crate) patience: Patience,
     /// Patience with everything else that a takeover, or a read of a store, tries again.
@@ -65,13 +64,14 @@ impl Task {
         assignment: AssignmentId,
         sub_topology: &SubTopology,
         place: TablePlace,
-        queued: Arc<AtomicUsize>,
+        in_front: Vec<Arc<AtomicUsize>>,
         now: Duration,
     ) -> Self {
-        let input = |topic: &TopicName| {
-            Input::new(TopicPartition::new(topic.clone(), id.partition), sub_topology.is_table(topic))
+        let input = |(topic, in_front): (&TopicName, Arc<AtomicUsize>)| {
+            Input::new(TopicPartition::new(topic.clone(), id.partition), sub_topology.is_table(topic), in_front)
         };
-        let inputs = sub_topology.sources().map(input);
+        let in_front = in_front.into_iter().chain(std::iter::repeat_with(Arc::default));
+        let inputs = sub_topology.sources().zip(in_front).map(input);
         Self {
             id,
             assignment,
@@ -82,7 +82,6 @@ impl Task {
             put_off_until: Duration::ZERO,
             assigned_at: now,
             delivery: 0,
-            queued,
             patience: Patience::default(),
             waiting: Patience::default(),
             is_proved: false,
@@ -120,12 +119,11 @@ impl Task {
     /// Drops the waiting records, which will be delivered again from D.
     fn drop_records_if(&mut self, has_passed: bool) -> bool {
         if has_passed {
-            let dropped: usize = self.inputs.iter().map(Input::queued).sum();
             for input in &mut self.inputs {
+                input.in_front.fetch_sub(input.queued(), Ordering::AcqRel);
                 input.clear();
                 input.offered = NextOffset(i64::MAX);
             }
-            self.queued.fetch_sub(dropped, Ordering::AcqRel);
         }
         has_passed
     }

@@ -25,6 +25,7 @@ pub(crate) mod rows;
 mod log;
 
 mod acts;
+mod backlog;
 mod counts;
 mod enough;
 mod farewell;
@@ -39,6 +40,7 @@ pub(crate) use wiring::Wiring;
 use crate::engine::mailbox::{Left, ToExecutor, ToRelay};
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::protocol::decision::HaltReason;
+use crate::engine::task::order::next_of;
 use crate::engine::task::{State, Task};
 use crate::engine::worker::answer::Questions;
 use crate::engine::worker::counts::CountWatch;
@@ -101,6 +103,7 @@ impl Executor {
         }
         let has_moved = self.take_over()?;
         self.look_at_suspects();
+        self.desk.look_at_backlogs();
         let has_committed = self.is_database_free() && self.rows.run_batch(&mut self.desk, &mut self.db)?;
         self.carry_out()?;
         let has_decided = self.log.run(&mut self.desk)?;
@@ -175,16 +178,18 @@ impl Executor {
             false => Some(due),
         };
         let tasks = tasks.values();
+        let awaited = tasks.clone().flat_map(|task| &task.inputs).filter_map(|input| input.backlog?.awaited_since);
+        let awaited = awaited.map(|since| since + wiring.settings.merge_wait);
         let takeovers =
             tasks.clone().filter(|task| task.state().is_timed()).filter_map(|task| at(task, task.phase.not_before()));
         // Records in front of a step without rows are decided at once, or wait for the relay, which wakes us, as they
         // do where the relay is far behind.
         let (is_behind, is_log_free) = (wiring.is_relay_behind(), wiring.is_log_free());
         let batches = tasks
-            .filter(|task| task.state() == State::Running)
+            .filter(|task| task.state().is_deciding())
             .flat_map(|task| task.inputs.iter().map(move |input| (task, input)))
             .filter(|(task, input)| match task.commit() {
-                CommitKind::Rows => !is_behind,
+                CommitKind::Rows => !is_behind && (!input.is_free(now) || next_of(&task.inputs, now).is_some()),
                 CommitKind::Log => input.attempts > 0,
             })
             .filter_map(|(task, input)| {
@@ -195,6 +200,7 @@ impl Executor {
         let timers = self.log.wall_in(&self.desk).map(|after| now + after);
         let due = takeovers
             .chain(batches)
+            .chain(awaited)
             .chain(log)
             .chain(timers)
             .chain(settles)
@@ -205,12 +211,12 @@ impl Executor {
 
     fn take(&mut self, message: ToExecutor) -> Result<(), Fault> {
         match message {
-            ToExecutor::Assigned { task: id, assignment, queued } => {
+            ToExecutor::Assigned { task: id, assignment, in_front } => {
                 let topology = &self.desk.wiring.topology;
                 if let Some(sub_topology) = topology.sub_topologies().get(id.sub_topology) {
                     let place = topology.table_place(id.sub_topology);
                     let now = self.desk.wiring.clock.elapsed();
-                    let task = Task::new(id, assignment, sub_topology, place, queued, now);
+                    let task = Task::new(id, assignment, sub_topology, place, in_front, now);
                     self.desk.tasks.insert(id, task);
                     self.desk.show(id);
                 }
@@ -255,17 +261,15 @@ impl Executor {
     fn take_records(&mut self, id: TaskId, topic: usize, delivery: u64, chunk: Chunk) {
         let now = self.desk.wiring.clock.elapsed();
         let count = chunk.len();
-        let mut kept = 0;
-        let is_due = |task: &&mut Task| task.state() == State::Running && task.delivery == delivery;
-        let task = self.desk.tasks.get_mut(&id).filter(is_due);
-        if let Some(input) = task.and_then(|task| task.inputs.get_mut(topic)) {
-            let before = input.queued();
+        let Some(task) = self.desk.tasks.get_mut(&id) else { return };
+        let is_due = task.state() == State::Running && task.delivery == delivery;
+        let Some(input) = task.inputs.get_mut(topic) else { return };
+        let before = input.queued();
+        if is_due {
             input.push(chunk, now);
-            kept = input.queued() - before;
         }
-        if let Some(task) = self.desk.tasks.get(&id) {
-            task.queued.fetch_sub(count - kept, Ordering::AcqRel);
-        }
+        let kept = input.queued() - before;
+        input.in_front.fetch_sub(count - kept, Ordering::AcqRel);
     }
 
     /// Leaves the messages that the relay could not publish to the task's next takeover, or halts the task.

@@ -2,7 +2,7 @@
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
-use crate::flow::join::WithTables;
+use crate::flow::join::{KeptTables, WithTables};
 use crate::flow::key::KeyType;
 use crate::flow::notice::Announce;
 use crate::flow::record::TopicName;
@@ -255,12 +255,15 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
                 "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
             group.topology.errors.push(idle.into());
         }
+        let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
+        let tables: KeptTables = kept.collect();
         let step = match step {
-            StepKind::Log(step) if !group.tables.is_empty() => {
-                let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
-                StepKind::Log(Arc::new(WithTables { tables: kept.collect(), step, key_type }))
+            step if tables.is_empty() => step,
+            StepKind::Log(step) => StepKind::Log(Arc::new(WithTables { tables, step, key_type })),
+            StepKind::Rows(step) => {
+                let key_type = step.table().table.key_type;
+                StepKind::Rows(Arc::new(WithTables { tables, step, key_type }))
             }
-            step => step,
         };
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
         group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None, late_to }, stores);

@@ -166,7 +166,10 @@ impl SubTopology {
     /// lead topic's declaration decides, otherwise the hash of Java's producers and our own.
     pub(crate) fn assumed_hash(&self) -> Option<&KeyHash> {
         static MURMUR2: KeyHash = KeyHash::Murmur2;
-        let is_keyed = matches!(&self.step, StepKind::Log(step) if step.key_type().is_some());
+        let is_keyed = match &self.step {
+            StepKind::Log(step) => step.key_type().is_some(),
+            StepKind::Rows(_) => !self.tables.is_empty(),
+        };
         is_keyed.then(|| self.declared.as_ref().map_or(&MURMUR2, Declared::hash))
     }
 

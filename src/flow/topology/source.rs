@@ -222,31 +222,6 @@ impl<'t> Source<'t> {
         let topology = self.group.finish(step, outlet, Vec::new());
         Self { group: Group::new(topology, topic, reading), events: self.events }
     }
-
-    /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
-    /// `with_store`. Several steps may have one table, each with a struct of its own columns: a row is read, locked and
-    /// written once a batch, and a step sees the values that the one before left.
-    ///
-    /// A record whose row is missing follows the setting `pipeline.missing_row`, unless the step makes the row by
-    /// [`insert_missing`](StepBuilder::insert_missing). An algorithm whose row is an `Option` may delete it, by `None`.
-    pub fn update<A: Algorithm<Event: DeserializeOwned>>(
-        mut self,
-        table: impl Into<Table>,
-        algorithm: A,
-    ) -> StepBuilder<'t, A> {
-        let (table, reading) = (table.into(), self.group.reading);
-        self.group.note_unfit(reading.unfit::<A::Event>());
-        let erase: Erase<A> = Box::new(move |chain, _, topology| {
-            topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
-            let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
-                topology.errors.push(format!("table {}: {error}", table.name));
-                Vec::new()
-            });
-            let (inserts, deletes) = (chain.new_row.is_some(), may_be_none::<A::Row>());
-            StepKind::Rows(Arc::new(Update { chain, reading, table: TableSpec { table, columns, inserts, deletes } }))
-        });
-        StepBuilder::new(self.group, algorithm, Vec::new(), erase)
-    }
 }
 
 impl<E: 'static> Source<'_, AnyOf<E>> {
@@ -274,7 +249,8 @@ impl<'t, S> Source<'t, S> {
     }
 
     /// Joins each record with the value that a table topic has for its key: the algorithm's event is the pair of both. A
-    /// record whose key is missing from the table is skipped; one without a key is a dead letter. Through the log.
+    /// record whose key is missing from the table is skipped; one without a key is a dead letter. The store of the table
+    /// changes as its step commits: through the log, or in front of `update` through the database, with the rows.
     pub fn join<V>(mut self, table: impl Into<TableTopic<V>>) -> Source<'t, Joined<S, V>>
     where
         V: Serialize + DeserializeOwned + 'static,
@@ -296,6 +272,31 @@ impl<'t, S> Source<'t, S> {
     /// Notes a mistake, if there is one.
     pub(super) fn note(&mut self, mistake: Option<String>) {
         self.group.topology.errors.extend(mistake);
+    }
+
+    /// Reads the row named by each record's key, runs the algorithm, writes the row back: database first. Stores come by
+    /// `with_store`. Several steps may have one table, each with a struct of its own columns: a row is read, locked and
+    /// written once a batch, and a step sees the values that the one before left. A table that the source is joined with
+    /// has keys spelt like the rows', and its records touch no row.
+    ///
+    /// A record whose row is missing follows the setting `pipeline.missing_row`, unless the step makes the row by
+    /// [`insert_missing`](StepBuilder::insert_missing). An algorithm whose row is an `Option` may delete it, by `None`.
+    pub fn update<A: Algorithm>(mut self, table: impl Into<Table>, algorithm: A) -> StepBuilder<'t, A>
+    where
+        S: ReadEvent<A::Event>,
+    {
+        self.group.note_unfit(self.events.unfit());
+        let (table, events) = (table.into(), self.events);
+        let erase: Erase<A> = Box::new(move |chain, _, topology| {
+            topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
+            let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
+                topology.errors.push(format!("table {}: {error}", table.name));
+                Vec::new()
+            });
+            let (inserts, deletes) = (chain.new_row.is_some(), may_be_none::<A::Row>());
+            StepKind::Rows(Arc::new(Update { chain, events, table: TableSpec { table, columns, inserts, deletes } }))
+        });
+        StepBuilder::new(self.group, algorithm, Vec::new(), erase)
     }
 
     /// Keeps a value under each record's key in a store, beside the partition, and runs the algorithm over it: through the

@@ -4,6 +4,7 @@ use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::state::access::Trouble;
+use crate::engine::task::order::next_of;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
@@ -37,10 +38,11 @@ impl LogLane {
         let Some(task) = desk.tasks.get_mut(&id) else { return Ok(false) };
         let terms = Terms::new(&desk.wiring, task);
         let (mut halt, mut unread) = (None, None);
+        let before: Vec<usize> = task.inputs.iter().map(Input::queued).collect();
         let mut decided = 0;
         let mut enough = Enough::new(&**clock, SLICE_TIME, usize::MAX);
         while decided < SLICE && halt.is_none() && !self.open.is_full(room) {
-            let Some(number) = oldest(&task.inputs, elapsed) else { break };
+            let Some(number) = next_of(&task.inputs, elapsed) else { break };
             let rows = self.open.rows.len();
             match decide_next(&terms, task, number, &mut self.open) {
                 Ok(Verdict::Decided) => {
@@ -88,8 +90,10 @@ impl LogLane {
         terms.in_place.report(&status.declared);
         terms.looks.report(&status.undeclared);
         terms.decisions.report(&status.streams);
+        for (input, before) in task.inputs.iter().zip(before) {
+            input.in_front.fetch_sub(before - input.queued(), Ordering::AcqRel);
+        }
         if decided > 0 {
-            task.queued.fetch_sub(decided, Ordering::AcqRel);
             self.open.since.get_or_insert(elapsed);
             self.open.tasks.insert(id);
             task.waiting.end();
@@ -125,16 +129,6 @@ impl<'a> Terms<'a> {
             decisions: Decisions::default(),
         }
     }
-}
-
-/// The input whose next record is the oldest, among those that may go on. A table's record comes before a stream's of
-/// the same time, so that a stream sees what was written to the table in the same millisecond.
-fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
-    let ready = inputs.iter().enumerate().filter(|(_, input)| input.blocked_until <= now);
-    ready
-        .filter_map(|(number, input)| Some((input.first()?.timestamp.0, !input.is_table, number)))
-        .min()
-        .map(|(_, _, number)| number)
 }
 
 /// Decides the next record of one input.

@@ -13,12 +13,16 @@
 //! the refused one wrote, so there the whole batch is decided again with the suspects known; otherwise only the row's
 //! records.
 //!
+//! The records of one task are decided in the order of time over all of its inputs; those of a table topic are kept in the
+//! store of the table, and those of its stream behind them in the batch see what they left there.
+//!
 //! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other,
 //! the second on the row that the first has left, each seeing its own columns.
 
+use crate::engine::task::order::merged;
 use crate::engine::worker::enough::Enough;
-use crate::engine::worker::rows::entry::{Decided, Entry, Place};
-use crate::engine::worker::rows::record::decide_record;
+use crate::engine::worker::rows::entry::{Decided, Entry, Meets, Place};
+use crate::engine::worker::rows::record::{decide_record, keep_record};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::slot::Slot;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
@@ -52,27 +56,32 @@ impl<'a> Batch<'a> {
             pending: Vec::new(),
         };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
-        for (number, share) in shares.iter().enumerate() {
-            let key_type = share.step.table().table.key_type;
-            let mut reject = share.reject;
-            for record in &share.records {
-                let mut place = Place::Unchecked;
-                let key = reject.take().map_or(Ok(()), |reject| Err(reject.clone()));
-                let key =
-                    key.and_then(|()| if share.is_timed { terms.horizon.check(record.timestamp) } else { Ok(()) });
-                let key = key.and_then(|()| batch.check_size(record));
-                let at = share.in_hand(record);
-                let key = key.and_then(|()| terms.hand.check(at));
-                let key = key.and_then(|()| {
-                    if share.declared.is_some() {
-                        place = terms.hand.hold(at, || share.place(record))?; // by a hash of the pipeline's own
-                    }
-                    key_type.parse(record.key)
-                });
-                let key = key.map(|key| places.push((share.table, key, batch.entries.len())));
-                let key = key.map(|()| usize::MAX); // until the slots are numbered
-                batch.entries.push(Entry { share: number, record: *record, key, place, decided: Decided::Waiting });
-            }
+        let mut records: Vec<_> = shares.iter().map(|share| (share.records.iter(), share.reject)).collect();
+        for number in order_of(shares) {
+            let (Some(share), Some((records, reject))) = (shares.get(number), records.get_mut(number)) else {
+                continue;
+            };
+            let Some(record) = records.next() else { continue };
+            let mut place = Place::Unchecked;
+            let key = reject.take().map_or(Ok(()), |reject| Err(reject.clone()));
+            let key = key.and_then(|()| if share.is_timed { terms.horizon.check(record.timestamp) } else { Ok(()) });
+            let key = key.and_then(|()| batch.check_size(record));
+            let at = share.in_hand(record);
+            let key = key.and_then(|()| terms.hand.check(at));
+            let key = key.and_then(|()| {
+                if share.declared.is_some() {
+                    place = terms.hand.hold(at, || share.place(record))?; // by a hash of the pipeline's own
+                }
+                share.step.table().table.key_type.parse(record.key)
+            });
+            let key = key.map(|key| match share.is_table {
+                true => Meets::Store(key),
+                false => {
+                    places.push((share.table, key, batch.entries.len()));
+                    Meets::Row(usize::MAX) // until the slots are numbered
+                }
+            });
+            batch.entries.push(Entry { share: number, record: *record, key, place, decided: Decided::Waiting });
         }
         places.sort_unstable();
         for (table, key, entry) in places {
@@ -81,7 +90,7 @@ impl<'a> Batch<'a> {
                 None => batch.slots.push(Slot::new(table, key)),
             }
             if let Some(entry) = batch.entries.get_mut(entry) {
-                entry.key = Ok(batch.slots.len() - 1);
+                entry.key = Ok(Meets::Row(batch.slots.len() - 1));
             }
         }
         batch
@@ -175,21 +184,21 @@ impl<'a> Batch<'a> {
         stores: &mut TaskStores,
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
-        let slot = self.entries.get(number).and_then(|entry| self.slots.get(*entry.key.as_ref().ok()?));
+        let slot = self.entries.get(number).and_then(|entry| self.slots.get(entry.slot()?));
         if slot.is_some_and(|slot| slot.is_pending) {
             self.write_pending(rows)?;
         }
         let Self { shares, terms, entries, slots, pending } = self;
-        let before = number.checked_sub(1).and_then(|before| entries.get(before)).map(|entry| entry.share);
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
         if share.misplaced(entry).is_some() {
             return Ok(true);
         }
-        let attempts = if before == Some(entry.share) { 0 } else { share.attempts };
+        let attempts = if share.begins_with(&entry.record) { share.attempts } else { 0 };
         let decided = match &entry.key {
             Err(reject) => Err(reject.clone()),
-            Ok(number) => match slots.get_mut(*number) {
+            Ok(Meets::Store(key)) => keep_record(terms, share, &entry.record, key, stores.get_mut(&share.task))?,
+            Ok(Meets::Row(number)) => match slots.get_mut(*number) {
                 Some(slot) => {
                     let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
                     let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
@@ -223,6 +232,7 @@ impl<'a> Batch<'a> {
         };
         let at = entry.record.timestamp;
         if share.is_stateful
+            && !share.is_table
             && terms.horizon.allows(at)
             && let Some(keyed) = stores.get_mut(&share.task)
         {
@@ -290,9 +300,10 @@ impl<'a> Batch<'a> {
             slot.is_suspect = true;
         }
         for number in 0..self.entries.len() {
-            let is_due = self.entries.get(number).is_some_and(|entry| {
-                entry.key.as_ref().ok() == Some(&slot) && !matches!(entry.decided, Decided::Waiting)
-            });
+            let is_due = self
+                .entries
+                .get(number)
+                .is_some_and(|entry| entry.slot() == Some(slot) && !matches!(entry.decided, Decided::Waiting));
             if is_due && self.decide_entry(number, &mut TaskStores::new(), rows)? {
                 return Ok(true);
             }
@@ -302,10 +313,26 @@ impl<'a> Batch<'a> {
 
     /// The ids of the rows that one share's records change.
     pub(super) fn keys_of(&self, share: usize) -> Vec<Key> {
-        let slots =
-            self.entries.iter().filter(|entry| entry.share == share).filter_map(|entry| entry.key.as_ref().ok());
-        slots.filter_map(|slot| Some(self.slots.get(*slot)?.key.clone())).collect()
+        let slots = self.entries.iter().filter(|entry| entry.share == share).filter_map(Entry::slot);
+        slots.filter_map(|slot| Some(self.slots.get(slot)?.key.clone())).collect()
     }
+}
+
+/// The order of the records of a batch, by the numbers of their shares: those of one task in the order of time.
+fn order_of(shares: &[Share<'_>]) -> Vec<usize> {
+    let mut order = Vec::with_capacity(shares.iter().map(|share| share.records.len()).sum());
+    let mut first = 0;
+    for of_task in shares.chunk_by(|one, next| one.task == next.task) {
+        if let [share] = of_task {
+            order.extend(std::iter::repeat_n(first, share.records.len()));
+        } else {
+            let times = |share: &Share<'_>| share.records.iter().map(|record| record.timestamp.0).collect();
+            let inputs: Vec<(bool, Vec<i64>)> = of_task.iter().map(|share| (share.is_table, times(share))).collect();
+            order.extend(merged(&inputs).into_iter().map(|number| first + number));
+        }
+        first += of_task.len();
+    }
+    order
 }
 
 #[cfg(test)]
@@ -418,6 +445,7 @@ mod tests {
             attempts: 0,
             reject: None,
             is_versioned: true,
+            is_table: false,
             is_stateful: false,
             is_timed: false,
             key_at: None,

@@ -2,7 +2,7 @@
 
 use crate::engine::outbound::publication::{Part, Publication, Through};
 use crate::engine::status::Counter;
-use crate::engine::task::{State, Task};
+use crate::engine::task::Task;
 use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::lane::RowsLane;
@@ -39,7 +39,7 @@ impl RowsLane {
             desk.wiring.status.streams.decided(&advance.source.topic, counts);
             desk.wiring.status.declared.held(&advance.source, &advance.reached.held);
             let Advance { task: id, assignment, input: number, epoch, source, from, to, published, reached } = advance;
-            let is_here = |task: &&mut Task| task.assignment == assignment && task.state() == State::Running;
+            let is_here = |task: &&mut Task| task.assignment == assignment && task.state().is_deciding();
             let Some(task) = desk.tasks.get_mut(&id).filter(is_here) else {
                 publication.remove(&source);
                 continue;
@@ -61,8 +61,7 @@ impl RowsLane {
             }
             (input.set_aside, input.committed_in) = (None, self.commits);
             input.consume(reached.records);
-            task.queued.fetch_sub(reached.records, Ordering::AcqRel);
-            let Some(input) = task.inputs.get_mut(number) else { continue };
+            input.in_front.fetch_sub(reached.records, Ordering::AcqRel);
             if reached.records > 0 {
                 input.attempts = 0;
             }

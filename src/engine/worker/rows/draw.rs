@@ -13,7 +13,8 @@
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::status::Counter;
-use crate::engine::task::{Held, Input, SetAside, State};
+use crate::engine::task::order::{first_of, next_of};
+use crate::engine::task::{Held, Input, SetAside, Task};
 use crate::engine::worker::database::{Database, PAUSE, PAUSE_MAX};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::rows::lane::RowsLane;
@@ -46,6 +47,27 @@ pub(crate) struct Draw {
     pub(crate) records: usize,
 }
 
+/// A task with records for the next batch.
+struct Candidate<'a> {
+    task: &'a Task,
+    /// The records at hand.
+    queued: usize,
+    /// The time when the oldest of them arrived.
+    arrived: Duration,
+    /// The last committed batch that had a part of each of its inputs.
+    committed_in: u64,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(task: &'a Task, now: Duration) -> Option<Self> {
+        next_of(&task.inputs, now)?;
+        let inputs = || task.inputs.iter().filter(|input| input.is_free(now) && input.queued() > 0);
+        let arrived = inputs().filter_map(Input::oldest_arrival).min()?;
+        let committed_in = inputs().map(|input| input.committed_in).min()?;
+        Some(Self { task, queued: inputs().map(Input::queued).sum(), arrived, committed_in })
+    }
+}
+
 impl RowsLane {
     /// The records for the next batch: none until it is full or its first record is old enough.
     pub(crate) fn draw(&self, desk: &Desk) -> Vec<Draw> {
@@ -53,47 +75,44 @@ impl RowsLane {
         if desk.wiring.is_relay_behind() {
             return Vec::new();
         }
-        let running =
-            desk.tasks.values().filter(|task| task.state() == State::Running && task.commit() == CommitKind::Rows);
-        let (set_aside, mut candidates): (Vec<_>, Vec<_>) = running
+        let deciding =
+            || desk.tasks.values().filter(|task| task.state().is_deciding() && task.commit() == CommitKind::Rows);
+        let set_aside = deciding()
             .flat_map(|task| task.inputs.iter().enumerate().map(|(number, input)| (task.id, number, input)))
-            .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now)
-            .partition(|(_, _, input)| input.set_aside.is_some());
+            .filter(|(_, _, input)| input.queued() > 0 && input.blocked_until <= now && input.set_aside.is_some());
+        let mut candidates: Vec<Candidate<'_>> = deciding().filter_map(|task| Candidate::of(task, now)).collect();
         let mut room = self.portion.most(desk.wiring.settings.batch_rows);
-        if candidates.iter().any(|(task, ..)| is_stateful(desk, *task)) {
+        if candidates.iter().any(|candidate| candidate.task.sub_topology.is_stateful()) {
             // A batch with stores is published whole: as many messages at least as records.
             room = room.min(desk.wiring.outstanding.room(Size::MAX).messages).max(1);
         }
-        let total: usize = candidates.iter().map(|(_, _, input)| input.queued()).sum();
-        let is_aged = candidates
-            .iter()
-            .filter_map(|(_, _, input)| input.oldest_arrival())
-            .any(|arrived| now.saturating_sub(arrived) >= desk.wiring.settings.batch_age);
+        let total: usize = candidates.iter().map(|candidate| candidate.queued).sum();
+        let is_aged =
+            candidates.iter().any(|candidate| now.saturating_sub(candidate.arrived) >= desk.wiring.settings.batch_age);
         let is_due = total >= room || is_aged;
-        let first = set_aside.iter().min_by_key(|(_, _, input)| input.blocked_until);
+        let first = set_aside.min_by_key(|(_, _, input)| input.blocked_until);
         if let Some((task, input, _)) = first.filter(|_| !is_due || !self.was_set_aside) {
-            return vec![Draw { task: *task, input: *input, records: 1 }];
+            return vec![Draw { task, input, records: 1 }];
         }
         if !is_due {
             return Vec::new();
         }
         if candidates.len() > room {
-            // The inputs that have waited longest for a committed batch come first.
-            candidates.sort_by_key(|(_, _, input)| input.committed_in);
+            // The tasks that have waited longest for a committed batch come first.
+            candidates.sort_by_key(|candidate| candidate.committed_in);
             candidates.truncate(room);
         }
         // The shortest queues come first, so that the unused part of their fair share goes to the longer ones.
-        candidates.sort_by_key(|(_, _, input)| input.queued());
+        candidates.sort_by_key(|candidate| candidate.queued);
         let mut left = candidates.len();
         let bytes = BATCH_BYTES / left.max(1);
         let mut draws = Vec::with_capacity(left);
-        for (task, number, input) in candidates {
-            let records = input.fitting(input.queued().min(room.div_ceil(left)), bytes);
-            room -= records;
+        for Candidate { task, queued, .. } in candidates {
+            let counts = first_of(&task.inputs, now, queued.min(room.div_ceil(left)), bytes);
+            room -= counts.iter().sum::<usize>();
             left -= 1;
-            if records > 0 {
-                draws.push(Draw { task, input: number, records });
-            }
+            let drawn = counts.into_iter().enumerate().filter(|(_, records)| *records > 0);
+            draws.extend(drawn.map(|(input, records)| Draw { task: task.id, input, records }));
         }
         draws
     }
@@ -166,10 +185,6 @@ impl RowsLane {
             _ => set_aside.failures >= ALONE_MAX && self.commits - set_aside.since >= u64::from(ALONE_MAX),
         }
     }
-}
-
-fn is_stateful(desk: &Desk, task: TaskId) -> bool {
-    desk.tasks.get(&task).is_some_and(|task| task.sub_topology.is_stateful())
 }
 
 pub(super) fn input_of(desk: &Desk, task: TaskId, number: usize) -> Option<&Input> {

@@ -1,15 +1,34 @@
 //! An entry of a batch: one record, its place, and its outcome.
 
 use crate::flow::effect::Reject;
+use crate::flow::key::Key;
 use crate::flow::record::Record;
 use crate::ports::rows::OutboxRow;
 
 pub(super) struct Entry<'a> {
     pub(super) share: usize,
     pub(super) record: Record<'a>,
-    pub(super) key: Result<usize, Reject>, // the slot
+    pub(super) key: Result<Meets, Reject>,
     pub(super) place: Place,
     pub(super) decided: Decided,
+}
+
+/// What a record meets.
+pub(super) enum Meets {
+    /// The row of this slot.
+    Row(usize),
+    /// The store of a table topic, under this key.
+    Store(Key),
+}
+
+impl Entry<'_> {
+    /// The slot of its row, where it has one.
+    pub(super) fn slot(&self) -> Option<usize> {
+        match &self.key {
+            Ok(Meets::Row(slot)) => Some(*slot),
+            Ok(Meets::Store(_)) | Err(_) => None,
+        }
+    }
 }
 
 /// The place of a record, by the declaration of its source.

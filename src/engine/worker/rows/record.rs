@@ -10,6 +10,7 @@ use crate::engine::worker::rows::terms::{StoreTrouble, Terms};
 use crate::engine::worker::rows::writer::Writer;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Reject, RowChange};
+use crate::flow::key::Key;
 use crate::flow::net::in_net;
 use crate::flow::record::Record;
 use crate::flow::row::Value;
@@ -52,6 +53,47 @@ pub(super) fn decide_record<E: From<StoreTrouble>>(
     Ok(decided)
 }
 
+/// Keeps one record of a table topic in its store, under `key`: all of it, or nothing.
+pub(super) fn keep_record<E: From<StoreTrouble>>(
+    terms: &Terms<'_>,
+    share: &Share<'_>,
+    record: &Record<'_>,
+    key: &Key,
+    keyed: Option<&mut Keyed>,
+) -> Result<Result<Decided, Reject>, E> {
+    let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open_beside(record.timestamp));
+    let kept = terms.hand.hold(share.in_hand(record), || {
+        let mut context = context(terms, share, record, key, &mut access);
+        in_net(|| share.step.keep(record, &mut context))
+    });
+    let kept = kept.and_then(|()| access.refusal().map_or(Ok(()), Err));
+    let bytes = access.written_bytes();
+    access.end(kept.is_ok()).map_err(|trouble| StoreTrouble { task: share.task, trouble })?;
+    let (is_changed, notices, notice_count, magnitude, threshold) = (false, Vec::new(), 0, None, None);
+    Ok(kept.map(|()| Decided::Applied { is_changed, rise: 0, notices, notice_count, bytes, magnitude, threshold }))
+}
+
+fn context<'a>(
+    terms: &Terms<'a>,
+    share: &Share<'a>,
+    record: &Record<'a>,
+    key: &'a Key,
+    access: &'a mut Access<'_>,
+) -> Context<'a> {
+    Context {
+        topic: &share.source.topic,
+        partition: share.source.partition,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        headers: record.headers,
+        now: terms.now,
+        latest: terms.horizon.latest(),
+        key,
+        record_key: record.key,
+        state: Some(access as &mut dyn StateAccess),
+    }
+}
+
 /// The values of a row for which a step has columns, in its order.
 fn own_columns(columns: &[usize], row: &[Value]) -> Vec<Value> {
     columns.iter().filter_map(|place| row.get(*place).cloned()).collect()
@@ -86,20 +128,9 @@ fn apply(
     let row = slot.row();
     let is_missing = row.is_none() && !share.step.table().inserts;
     let (version, row) = row.map_or((0, None), |(version, values)| (version, Some(values)));
-    let mut context = Context {
-        topic: &share.source.topic,
-        partition: share.source.partition,
-        offset: record.offset,
-        timestamp: record.timestamp,
-        headers: record.headers,
-        now: terms.now,
-        latest: terms.horizon.latest(),
-        key: &slot.key,
-        record_key: record.key,
-        state: Some(&mut *access as &mut dyn StateAccess),
-    };
+    let mut context = context(terms, share, record, &slot.key, access);
     let own = share.columns.zip(row).map(|(columns, row)| own_columns(columns, row));
-    let applied = in_net(|| share.step.apply(record.value, own.as_deref().or(row), &mut context));
+    let applied = in_net(|| share.step.apply(record, own.as_deref().or(row), &mut context));
     let applied = if is_missing { applied.map_err(|reject| missing(terms.missing_row, reject)) } else { applied }?;
     if let Some(reject) = access.refusal() {
         return Err(reject);

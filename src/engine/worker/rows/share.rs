@@ -29,6 +29,8 @@ pub(super) struct Share<'a> {
     /// The reject that makes the first record a dead letter, whatever its step decides.
     pub(super) reject: Option<&'a Reject>,
     pub(super) is_versioned: bool,
+    /// Whether the source is kept as a table, which touches no row and moves no clock.
+    pub(super) is_table: bool,
     /// Whether the step has stores.
     pub(super) is_stateful: bool,
     /// Whether event time decides which of their values the step finds.
@@ -46,6 +48,11 @@ pub(super) struct Share<'a> {
 }
 
 impl Share<'_> {
+    /// Whether the record is the first of the share.
+    pub(super) fn begins_with(&self, record: &Record<'_>) -> bool {
+        self.records.first().is_some_and(|first| first.offset == record.offset)
+    }
+
     /// Holds a record against the source's declaration.
     pub(super) fn place(&self, record: &Record<'_>) -> Result<Place, Reject> {
         let Some(declared) = self.declared else { return Ok(Place::Unchecked) };

@@ -197,6 +197,7 @@ fn start(desk: &mut Desk, id: TaskId) {
     if !desk.go_on(id, Duration::ZERO, Phase::become_running) {
         return;
     }
+    desk.begin_backlogs(id);
     let Some(task) = desk.tasks.get_mut(&id) else { return };
     task.waiting.end();
     task.delivery += 1;

@@ -1,0 +1,96 @@
+//! The order in which a task takes the records of its inputs: by event time, a table's first where times are equal, so that
+//! a stream sees what was written to the table in the same millisecond.
+//!
+//! The record of an input is not taken before those of another one are at hand that may be earlier, as far as they lay at the
+//! broker when delivery began ([`Backlog`]): a replay decides as the live run did, whichever topic is fetched faster. A
+//! stream whose next record is to be offered again later is left out meanwhile; a table in that place holds the others back.
+
+use crate::engine::task::Input;
+use crate::flow::record::NextOffset;
+use std::time::Duration;
+
+/// The records of an input that lay at the broker when its end was last asked for. They are waited for, each for a bounded
+/// time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    /// The end of the log then.
+    pub(crate) end: NextOffset,
+    /// The number of times that the end was asked for.
+    pub(crate) asked: u32,
+    /// The time since when nothing is at hand.
+    pub(crate) awaited_since: Option<Duration>,
+}
+
+/// The place of an input's next record among those of the others.
+type Place = (i64, bool, usize);
+
+fn place_of(number: usize, input: &Input, timestamp: i64) -> Place {
+    (timestamp, !input.is_table, number)
+}
+
+/// Whether an input takes part in the order at `now`.
+fn takes_part(input: &Input, now: Duration) -> bool {
+    input.is_table || input.is_free(now)
+}
+
+/// The input whose next record is taken next; none where there is no record, or where it has to wait.
+pub(crate) fn next_of(inputs: &[Input], now: Duration) -> Option<usize> {
+    if inputs.iter().any(Input::is_awaited) {
+        return None;
+    }
+    let there = inputs.iter().enumerate().filter(|(_, input)| takes_part(input, now));
+    let first = there.filter_map(|(number, input)| Some(place_of(number, input, input.first()?.timestamp.0))).min();
+    first.map(|(.., number)| number).filter(|number| inputs.get(*number).is_some_and(|input| input.is_free(now)))
+}
+
+/// The numbers of records that each input has among the first `most` in order, with at most `bytes` of keys and values
+/// together, but one record at least; where one has to wait, up to it.
+pub(crate) fn first_of(inputs: &[Input], now: Duration, most: usize, bytes: usize) -> Vec<usize> {
+    if let [input] = inputs {
+        return vec![if input.is_free(now) { input.fitting(input.queued().min(most), bytes) } else { 0 }];
+    }
+    let mut counts = vec![0; inputs.len()];
+    if inputs.iter().any(Input::is_awaited) {
+        return counts;
+    }
+    let there = inputs.iter().enumerate().filter(|(_, input)| takes_part(input, now));
+    let mut heads: Vec<_> = there.map(|(number, input)| (number, input, input.records(most).peekable())).collect();
+    let (mut taken, mut left) = (0, bytes);
+    while taken < most {
+        let places = heads.iter_mut().enumerate().filter_map(|(index, (number, input, records))| {
+            Some((place_of(*number, input, records.peek()?.timestamp.0), index))
+        });
+        let next = places.min();
+        let Some((number, input, records)) = next.and_then(|(_, index)| heads.get_mut(index)) else { break };
+        let Some(record) = records.next().filter(|_| input.is_free(now)) else { break };
+        if record.bytes() > left && taken > 0 {
+            break;
+        }
+        left = left.saturating_sub(record.bytes());
+        taken += 1;
+        if let Some(count) = counts.get_mut(*number) {
+            *count += 1;
+        }
+        if records.peek().is_none() && input.lies_further() {
+            break;
+        }
+    }
+    counts
+}
+
+/// The order of the records of several inputs, each with whether it is a table and the event times of its records: the
+/// numbers of the inputs.
+pub(crate) fn merged(inputs: &[(bool, Vec<i64>)]) -> Vec<usize> {
+    let mut next = vec![0; inputs.len()];
+    let mut order = Vec::with_capacity(inputs.iter().map(|(_, times)| times.len()).sum());
+    loop {
+        let places = inputs.iter().zip(&next).enumerate();
+        let first =
+            places.filter_map(|(number, ((is_table, times), next))| Some((*times.get(*next)?, !is_table, number)));
+        let Some((.., number)) = first.min() else { return order };
+        order.push(number);
+        if let Some(next) = next.get_mut(number) {
+            *next += 1;
+        }
+    }
+}

@@ -1,0 +1,608 @@
+//! Joins in front of a step with rows: a stream with table topics, and several streams, through crashes and rebalances,
+//! against a naive program that reads the same records in the order of time.
+
+use crate::pipeline::make_a_zombie;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tidegate::engine::protocol::decision::HaltReason;
+use tidegate::engine::protocol::order::THROUGH_DATABASE;
+use tidegate::engine::status::{Counter, State};
+use tidegate::flow::row::Value as Cell;
+use tidegate::flow::{Algorithm, Context, KeyType, OnUnreadable, Reject, Store, Table, TableTopic, Topology};
+use tidegate::testing::TestDriver;
+
+#[derive(Deserialize)]
+struct Order {
+    n: i64,
+    #[serde(default)]
+    word: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct User {
+    version: i64,
+}
+
+/// A user's orders; `met` is the version of the user that the last one met.
+#[derive(Serialize, Deserialize, Clone)]
+struct Account {
+    orders: i64,
+    met: i64,
+}
+
+#[derive(Serialize)]
+struct Met {
+    n: i64,
+    version: i64,
+}
+
+/// What a join makes of an order whose user is missing.
+const NOBODY: i64 = -1;
+
+fn book(order: &Order, version: i64, account: &mut Account) -> Result<Option<Met>, Reject> {
+    match order.word.as_str() {
+        "reject" => return Err(Reject::new("as the order says")),
+        "retry" => return Err(Reject::retry("told-to-retry", "as the order says")),
+        _ => {}
+    }
+    account.orders += 1;
+    account.met = version;
+    Ok(Some(Met { n: order.n, version }))
+}
+
+struct Inner;
+
+impl Algorithm for Inner {
+    type Event = (Order, User);
+    type Row = Account;
+    type Notices = Option<Met>;
+
+    fn apply(
+        &self,
+        (order, user): (Order, User),
+        account: &mut Account,
+        _: &mut Context<'_>,
+    ) -> Result<Option<Met>, Reject> {
+        book(&order, user.version, account)
+    }
+}
+
+struct Left;
+
+impl Algorithm for Left {
+    type Event = (Order, Option<User>);
+    type Row = Account;
+    type Notices = Option<Met>;
+
+    fn apply(
+        &self,
+        (order, user): (Order, Option<User>),
+        account: &mut Account,
+        _: &mut Context<'_>,
+    ) -> Result<Option<Met>, Reject> {
+        book(&order, user.map_or(NOBODY, |user| user.version), account)
+    }
+}
+
+fn inner() -> Topology {
+    let mut topology = Topology::new("shop");
+    topology.source("orders").join("users").update("accounts", Inner).to("met");
+    topology
+}
+
+fn left() -> Topology {
+    let mut topology = Topology::new("shop");
+    topology.source("orders").left_join("users").update("accounts", Left).to("met");
+    topology
+}
+
+fn filled(mut driver: TestDriver) -> TestDriver {
+    for id in 0..9 {
+        driver.row("accounts", id, Account { orders: 0, met: 0 });
+    }
+    driver
+}
+
+fn order(driver: &mut TestDriver, id: i64, n: i64) {
+    driver.send("orders", id, json!({"n": n}));
+}
+
+fn user(driver: &mut TestDriver, id: i64, version: Option<i64>) {
+    match version {
+        Some(version) => driver.send("users", id, json!({"version": version})),
+        None => driver.send_raw("users", Some(id.to_string().as_bytes()), None),
+    }
+}
+
+/// The versions that each user's orders met, in the order of their notices.
+fn met(driver: &mut TestDriver) -> BTreeMap<i64, Vec<(i64, i64)>> {
+    let mut met: BTreeMap<i64, Vec<_>> = BTreeMap::new();
+    for found in driver.read_raw("met") {
+        let value: Value = serde_json::from_slice(found.value.as_deref().unwrap()).unwrap();
+        let id = String::from_utf8(found.key.unwrap()).unwrap().parse().unwrap();
+        met.entry(id).or_default().push((value["n"].as_i64().unwrap(), value["version"].as_i64().unwrap()));
+    }
+    met
+}
+
+fn met_by(driver: &mut TestDriver, id: i64) -> Vec<(i64, i64)> {
+    met(driver).remove(&id).unwrap_or_default()
+}
+
+fn account(driver: &mut TestDriver, id: i64) -> (i64, i64) {
+    match driver.row_of("accounts", id).unwrap().values[..] {
+        [Cell::I64(orders), Cell::I64(met)] => (orders, met),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn dead(driver: &mut TestDriver, topic: &str) -> Vec<String> {
+    let found = driver.read_raw(topic);
+    found.iter().map(|found| found.header("kafka_dlt-exception-fqcn").unwrap().to_owned()).collect()
+}
+
+// === The meaning ===
+
+#[test]
+fn an_order_changes_its_row_by_what_the_table_says_when_it_is_handled() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(3));
+    order(&mut driver, 1, 1);
+    driver.run();
+    user(&mut driver, 1, Some(7));
+    driver.run();
+    assert_eq!(
+        (account(&mut driver, 1), met(&mut driver)),
+        ((0, 0), BTreeMap::new()),
+        "no match is skipped, and a table's record touches no row"
+    );
+    order(&mut driver, 1, 2);
+    order(&mut driver, 2, 3);
+    driver.run();
+    assert_eq!((account(&mut driver, 1), account(&mut driver, 2)), ((1, 7), (0, 0)));
+    user(&mut driver, 1, None);
+    driver.run();
+    order(&mut driver, 1, 4);
+    assert_eq!(met(&mut driver), BTreeMap::from([(1, vec![(2, 7)])]));
+    assert_eq!(driver.status(0).value(Counter::Skipped), 3, "orders 1, 3 and 4");
+    assert_eq!(driver.store("users", "1"), None, "a tombstone deletes");
+    assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1);
+}
+
+#[test]
+fn a_left_join_changes_rows_without_a_partner_too() {
+    let mut driver = filled(TestDriver::new(left()).partitions(2));
+    order(&mut driver, 1, 1);
+    driver.run();
+    assert_eq!(account(&mut driver, 1), (1, NOBODY));
+    user(&mut driver, 1, Some(7));
+    driver.run();
+    order(&mut driver, 1, 2);
+    assert_eq!(met_by(&mut driver, 1), [(1, NOBODY), (2, 7)]);
+}
+
+/// The value of the table goes through the outbox, with the rows.
+#[test]
+fn the_tables_store_is_what_its_changelog_says_and_a_row_may_be_missing() {
+    let mut driver = filled(TestDriver::new(left()).partitions(1));
+    user(&mut driver, 1, Some(1));
+    user(&mut driver, 2, Some(2));
+    user(&mut driver, 1, None);
+    user(&mut driver, 77, Some(3)); // no row
+    order(&mut driver, 77, 1);
+    assert_eq!(dead(&mut driver, "orders-dlt"), ["missing-row"]);
+    assert_eq!(driver.store("users", "77"), Some(json!({"version": 3})));
+    assert_eq!(driver.store("users", "1"), None);
+    let changelog = driver.read_raw("shop-users-changelog");
+    let last: BTreeMap<_, _> =
+        changelog.into_iter().map(|record| (record.key.unwrap(), record.value.is_some())).collect();
+    assert_eq!(last, BTreeMap::from([(b"1".to_vec(), false), (b"2".to_vec(), true), (b"77".to_vec(), true)]));
+}
+
+#[test]
+fn records_of_a_table_that_cannot_be_kept_are_dead_letters_of_its_own() {
+    let mut driver = filled(TestDriver::new(left()).partitions(1));
+    user(&mut driver, 1, Some(1));
+    driver.send_raw("users", Some(b"1"), Some(b"{\"version\": \"two\"}"));
+    driver.send_raw("users", Some(b"1"), Some(b""));
+    driver.send_raw("users", None, Some(b"{\"version\": 3}"));
+    driver.send_raw("users", Some(b"ada"), Some(b"{\"version\": 3}"));
+    driver.send_raw("orders", None, Some(b"{\"n\": 1}"));
+    order(&mut driver, 1, 2);
+    assert_eq!(met_by(&mut driver, 1), [(2, 1)], "the key keeps the value it had");
+    assert_eq!(dead(&mut driver, "users-dlt"), ["bad-json", "empty-value", "null-key", "bad-key"]);
+    assert_eq!(dead(&mut driver, "orders-dlt"), ["null-key"]);
+}
+
+#[test]
+fn a_table_that_cannot_be_read_halts_its_task_where_it_says_so_and_the_row_is_untouched() {
+    let mut topology = Topology::new("shop");
+    let users = TableTopic::<User>::new("users").on_unreadable(OnUnreadable::Halt);
+    topology.source("orders").left_join(users).update("accounts", Left).to("met");
+    let mut driver = filled(TestDriver::new(topology).partitions(1));
+    driver.run();
+    driver.send_raw("users", Some(b"1"), Some(b"not json"));
+    driver.pass(Duration::from_millis(5));
+    order(&mut driver, 1, 1);
+    let halts: Vec<_> = driver.halts().iter().map(|halt| (halt.reason, halt.source.to_string())).collect();
+    assert_eq!(halts, [(HaltReason::Unreadable, "users-0".to_owned())]);
+}
+
+#[test]
+fn a_step_joined_with_two_tables_reads_both() {
+    struct Both;
+    impl Algorithm for Both {
+        type Event = ((Order, User), Option<User>);
+        type Row = Account;
+        type Notices = Option<Met>;
+        fn apply(
+            &self,
+            ((order, user), team): ((Order, User), Option<User>),
+            account: &mut Account,
+            _: &mut Context<'_>,
+        ) -> Result<Option<Met>, Reject> {
+            book(&order, 10 * user.version + team.map_or(0, |team| team.version), account)
+        }
+    }
+    let mut topology = Topology::new("shop");
+    topology.source("orders").join("users").left_join("teams").update("accounts", Both).to("met");
+    let mut driver = filled(TestDriver::new(topology).partitions(2));
+    user(&mut driver, 1, Some(4));
+    order(&mut driver, 1, 1);
+    driver.run();
+    driver.send("teams", 1, json!({"version": 2}));
+    order(&mut driver, 1, 2);
+    assert_eq!(met_by(&mut driver, 1), [(1, 40), (2, 42)]);
+}
+
+/// Keys that are fields of JSON are kept by the id alone, whatever stands beside it.
+#[test]
+fn a_table_is_found_by_the_id_of_its_key_however_the_rest_of_the_key_is_spelt() {
+    let mut topology = Topology::new("shop");
+    let table = Table::new("accounts").key("id", KeyType::Field("id"));
+    topology.source("orders").join("users").update(table, Inner).to("met");
+    let mut driver = filled(TestDriver::new(topology).partitions(1));
+    driver.send_raw("users", Some(b"{\"id\": 1}"), Some(b"{\"version\": 5}"));
+    driver.run();
+    driver.send_raw("orders", Some(b"{\"schema\": {}, \"payload\": {\"id\": 1}}"), Some(b"{\"n\": 1}"));
+    driver.run();
+    assert_eq!(account(&mut driver, 1), (1, 5));
+}
+
+#[test]
+fn several_streams_of_their_own_types_change_one_row_in_the_order_of_time() {
+    #[derive(Deserialize)]
+    struct Payment {
+        cents: i64,
+    }
+    enum Movement {
+        Ordered(Order),
+        Paid(Payment),
+    }
+    struct Balance;
+    impl Algorithm for Balance {
+        type Event = (Movement, Option<User>);
+        type Row = Account;
+        type Notices = Option<Met>;
+        fn apply(
+            &self,
+            (movement, user): (Movement, Option<User>),
+            account: &mut Account,
+            _: &mut Context<'_>,
+        ) -> Result<Option<Met>, Reject> {
+            let n = match movement {
+                Movement::Ordered(order) => order.n,
+                Movement::Paid(payment) => -payment.cents,
+            };
+            book(&Order { n, word: String::new() }, user.map_or(NOBODY, |user| user.version), account)
+        }
+    }
+    let mut topology = Topology::new("shop");
+    let source = topology.source("orders").events(Movement::Ordered).and("payments", Movement::Paid);
+    source.left_join("users").update("accounts", Balance).to("met");
+    let mut driver = filled(TestDriver::new(topology).partitions(1));
+    driver.run();
+    driver.send("payments", 1, json!({"cents": 1}));
+    driver.pass(Duration::from_millis(1));
+    order(&mut driver, 1, 2);
+    driver.pass(Duration::from_millis(1));
+    driver.send("payments", 1, json!({"cents": 3}));
+    user(&mut driver, 1, Some(9));
+    driver.pass(Duration::from_millis(1));
+    order(&mut driver, 1, 4);
+    assert_eq!(met_by(&mut driver, 1), [(-1, NOBODY), (2, NOBODY), (-3, 9), (4, 9)]);
+    assert_eq!(account(&mut driver, 1), (4, 9));
+}
+
+// === In which order ===
+
+#[test]
+fn the_table_is_read_to_its_end_before_the_stream_begins() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(2));
+    order(&mut driver, 1, 1);
+    driver.pass(Duration::from_millis(10));
+    user(&mut driver, 1, Some(1)); // later, and yet first
+    assert_eq!(met_by(&mut driver, 1), [(1, 1)]);
+    driver.stop(0);
+    order(&mut driver, 1, 2);
+    driver.pass(Duration::from_millis(10));
+    user(&mut driver, 1, Some(2));
+    driver.start(0);
+    assert_eq!(met_by(&mut driver, 1), [(1, 1), (2, 2)]);
+}
+
+/// More than one slice of the reader, and than one batch.
+#[test]
+fn a_long_backlog_of_the_table_is_decided_before_the_stream_begins() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(1));
+    order(&mut driver, 1, 1);
+    driver.pass(Duration::from_millis(10));
+    for n in 0..6_000 {
+        user(&mut driver, 100 + n, Some(n));
+    }
+    user(&mut driver, 1, Some(1));
+    assert_eq!(met_by(&mut driver, 1), [(1, 1)]);
+}
+
+#[test]
+fn within_a_batch_a_record_meets_what_the_table_had_at_its_time_and_the_table_is_first_at_the_same_time() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(1));
+    user(&mut driver, 1, Some(1));
+    driver.run();
+    order(&mut driver, 1, 1);
+    driver.pass(Duration::from_millis(1));
+    order(&mut driver, 1, 2);
+    user(&mut driver, 1, Some(2));
+    driver.pass(Duration::from_millis(1));
+    order(&mut driver, 1, 3);
+    user(&mut driver, 2, Some(3));
+    driver.pass(Duration::from_millis(1));
+    user(&mut driver, 1, Some(4));
+    order(&mut driver, 2, 4);
+    let commits = driver.status(0).value(Counter::DatabaseCommits);
+    assert_eq!(met_by(&mut driver, 1), [(1, 1), (2, 2), (3, 2)]);
+    assert_eq!(met_by(&mut driver, 2), [(4, 3)]);
+    assert_eq!(driver.status(0).value(Counter::DatabaseCommits), commits + 1, "one transaction");
+}
+
+/// Each input has one record more at the broker than one poll brings.
+#[test]
+fn a_backlog_is_taken_in_the_order_of_time_whichever_input_comes_first() {
+    let run = |queued: usize, wait: u64| {
+        let mut topology = Topology::new("shop");
+        topology.source("orders").left_join("users").update("accounts", Left).to("met");
+        let mut driver = filled(TestDriver::new(topology).partitions(1).settings(move |settings| {
+            (settings.queued_records, settings.batch_rows) = (queued, queued);
+            settings.merge_wait = Duration::from_millis(wait);
+        }));
+        driver.run();
+        // Read to here before delivery begins, and later records wait for their turn.
+        for n in 0..40 {
+            user(&mut driver, 1, Some(n));
+            driver.pass(Duration::from_millis(1));
+            order(&mut driver, 1, n);
+            driver.pass(Duration::from_millis(1));
+        }
+        met_by(&mut driver, 1)
+    };
+    let all: Vec<_> = (0..40).map(|n| (n, n)).collect();
+    assert_eq!(run(2, 500), all);
+    assert_eq!(run(1_000, 500), all);
+}
+
+#[test]
+fn a_record_that_is_offered_again_does_not_hold_up_its_table() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(1).settings(|settings| settings.retry_attempts = 3));
+    user(&mut driver, 1, Some(1));
+    driver.run();
+    driver.send("orders", 1, json!({"n": 1, "word": "retry"}));
+    driver.pass(Duration::from_millis(1));
+    user(&mut driver, 1, Some(2));
+    order(&mut driver, 1, 2);
+    assert_eq!(met_by(&mut driver, 1), [(2, 2)]);
+    assert_eq!(dead(&mut driver, "orders-dlt"), ["told-to-retry"]);
+}
+
+// === Through crashes and rebalances ===
+
+#[test]
+fn a_crash_at_any_step_changes_neither_rows_nor_the_table_nor_messages() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(3).instances(2).settings(|settings| {
+        settings.store_flush = Duration::ZERO; // so that stores are written between the crashes
+    }));
+    for round in 0..3 {
+        for id in 0..4 {
+            user(&mut driver, id, (id + round != 3).then_some(round));
+            order(&mut driver, id, round);
+        }
+        driver.send_raw("users", Some(b"1"), Some(b"not json"));
+        driver.send("orders", 2, json!({"n": 1, "word": "reject"}));
+        order(&mut driver, 99, 1);
+        driver.run();
+    }
+    driver.crash_everywhere();
+}
+
+/// The table and the rows go on from one database transaction: nothing of a zombie's is left in either.
+#[test]
+fn a_zombie_changes_neither_rows_nor_the_table() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(1).instances(2));
+    driver.run();
+    user(&mut driver, 1, Some(1));
+    order(&mut driver, 1, 1);
+    driver.run();
+    user(&mut driver, 1, Some(2));
+    driver.pass(Duration::from_millis(1));
+    order(&mut driver, 1, 2);
+    make_a_zombie(&mut driver);
+    assert_eq!(met_by(&mut driver, 1), [(1, 1), (2, 2)]);
+    assert_eq!((account(&mut driver, 1), driver.store("users", "1")), ((2, 2), Some(json!({"version": 2}))));
+}
+
+#[test]
+fn a_table_that_is_lost_from_the_disk_is_read_again_from_its_changelog() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(2));
+    user(&mut driver, 1, Some(1));
+    driver.run();
+    driver.stop(0);
+    driver.disk(0).lose();
+    driver.start(0);
+    order(&mut driver, 1, 1);
+    assert_eq!(met_by(&mut driver, 1), [(1, 1)]);
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// The same records read one by one, in the order of time, the table's first at the same time.
+#[derive(Default)]
+struct Naive {
+    users: BTreeMap<i64, i64>,
+    accounts: BTreeMap<i64, (i64, i64)>,
+    met: BTreeMap<i64, Vec<(i64, i64)>>,
+    /// The records of this window: when, whether it is an order, whose, the order's number or the user's version.
+    waiting: Vec<(u64, bool, i64, Option<i64>)>,
+}
+
+impl Naive {
+    fn settle(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.sort_by_key(|(at, is_order, ..)| (*at, *is_order)); // stable: as sent otherwise
+        for (_, is_order, id, number) in waiting {
+            match (is_order, number) {
+                (true, n) => {
+                    let version = self.users.get(&id).copied().unwrap_or(NOBODY);
+                    self.met.entry(id).or_default().push((n.unwrap(), version));
+                    let account = self.accounts.entry(id).or_default();
+                    *account = (account.0 + 1, version);
+                }
+                (false, Some(version)) => drop(self.users.insert(id, version)),
+                (false, None) => drop(self.users.remove(&id)),
+            }
+        }
+    }
+}
+
+/// Random records in windows; within a window time passes where no instance fails, and between windows instances come and
+/// go where it does not.
+fn against_the_naive_program(seed: u64) -> usize {
+    let mut random = Random(seed);
+    let fails = seed.is_multiple_of(2);
+    let small = seed.is_multiple_of(3);
+    let driver = TestDriver::new(left()).partitions(4).instances(2).settings(move |settings| {
+        if small {
+            (settings.batch_rows, settings.queued_records) = (3, 6);
+        }
+    });
+    let mut driver = filled(driver);
+    driver.run();
+    let mut naive = Naive::default();
+    let mut at = 0;
+    for n in 0..120 {
+        let id = i64::try_from(random.below(9)).unwrap();
+        match random.below(8) {
+            0..4 => {
+                order(&mut driver, id, n);
+                naive.waiting.push((at, true, id, Some(n)));
+            }
+            4..7 => {
+                user(&mut driver, id, Some(n));
+                naive.waiting.push((at, false, id, Some(n)));
+            }
+            _ => {
+                user(&mut driver, id, None);
+                naive.waiting.push((at, false, id, None));
+            }
+        }
+        if !fails && random.below(2) == 0 {
+            driver.pass(Duration::from_millis(1));
+            at += 1;
+        }
+        if random.below(10) > 0 {
+            continue;
+        }
+        driver.run();
+        naive.settle();
+        if fails {
+            let instance = usize::try_from(random.below(2)).unwrap();
+            match random.below(4) {
+                0 => {
+                    driver.kill(instance);
+                    driver.start(instance);
+                }
+                1 => {
+                    driver.stop(instance);
+                    driver.disk(instance).lose();
+                    driver.start(instance);
+                }
+                2 => {
+                    let steps = THROUGH_DATABASE;
+                    let step = usize::try_from(random.below(steps.len() as u64)).unwrap();
+                    driver.crash_at(steps[step], 1);
+                }
+                _ => driver.advance(Duration::from_secs(6)),
+            }
+        }
+    }
+    driver.run();
+    naive.settle();
+    assert_eq!(met(&mut driver), naive.met, "seed {seed}");
+    for id in 0..9 {
+        let version = driver.store("users", &id.to_string()).map(|user| user["version"].as_i64().unwrap());
+        assert_eq!(version, naive.users.get(&id).copied(), "seed {seed}: {id}");
+        let expected = naive.accounts.get(&id).copied().unwrap_or_default();
+        assert_eq!(account(&mut driver, id), expected, "seed {seed}: {id}");
+    }
+    driver.crashes()
+}
+
+#[test]
+fn random_interleavings_come_out_as_a_naive_program_has_them() {
+    let crashes: usize = (0..60).map(against_the_naive_program).sum();
+    assert!(crashes >= 30, "{crashes} crashes are too few to tell");
+}
+
+/// A step's own store beside the table's, and a table that expires with the stream's time.
+#[test]
+fn a_table_stands_beside_stores_of_the_steps_own_and_may_expire() {
+    struct Counted(Store<i64>);
+    impl Algorithm for Counted {
+        type Event = (Order, Option<User>);
+        type Row = Account;
+        type Notices = Option<Met>;
+        fn apply(
+            &self,
+            (order, user): (Order, Option<User>),
+            account: &mut Account,
+            context: &mut Context<'_>,
+        ) -> Result<Option<Met>, Reject> {
+            let count = context.store(&self.0)?.add("all", 1)?;
+            book(&Order { n: count, ..order }, user.map_or(NOBODY, |user| user.version), account)
+        }
+    }
+    let (seen, users) = (Store::new("seen"), Store::new("users").time_to_live(Duration::from_secs(60)));
+    let mut topology = Topology::new("shop");
+    let table = TableTopic::<User>::new("users").kept_in(users);
+    topology.source("orders").left_join(table).update("accounts", Counted(seen.clone())).with_store(&seen).to("met");
+    let mut driver = filled(TestDriver::new(topology).partitions(1));
+    user(&mut driver, 1, Some(1));
+    order(&mut driver, 1, 0);
+    driver.run();
+    driver.advance(Duration::from_secs(90));
+    order(&mut driver, 2, 0); // moves the time
+    driver.run();
+    order(&mut driver, 1, 0);
+    assert_eq!(met_by(&mut driver, 1), [(1, 1), (3, NOBODY)]);
+    assert!(driver.status(0).tasks().values().all(|task| task.state == State::Running));
+}
