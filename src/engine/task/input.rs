@@ -38,6 +38,8 @@ pub(crate) struct Input {
     pub(crate) held: Option<Held>,
     /// The worker's last committed batch that had a part of it.
     pub(crate) committed_in: u64,
+    /// Everything before it was seen by a reader that passes over the ends of transactions.
+    pub(crate) seen_to: NextOffset,
     /// What lies at the broker and is waited for, where the order of several inputs rests on it.
     pub(crate) backlog: Option<Backlog>,
     /// The number of records in front of the input, shared with the router, which holds back at a bound.
@@ -90,6 +92,7 @@ impl Input {
             set_aside: None,
             held: None,
             committed_in: 0,
+            seen_to: NextOffset(0),
             backlog: None,
             in_front,
             queue: VecDeque::new(),
@@ -193,9 +196,9 @@ impl Input {
     }
 
     /// The offset behind the records at hand.
-    fn fetched(&self) -> NextOffset {
+    pub(crate) fn fetched(&self) -> NextOffset {
         let last = |queued: &Queued| Some(queued.chunk.record(queued.chunk.len().checked_sub(1)?)?.offset.next());
-        self.queue.back().and_then(last).unwrap_or(self.next_offset)
+        self.queue.back().and_then(last).unwrap_or(self.next_offset).max(self.seen_to)
     }
 
     /// Whether more lies at the broker behind the records at hand, and is waited for.
@@ -219,7 +222,7 @@ impl Input {
     }
 
     pub(crate) fn clear(&mut self) {
-        (self.held, self.set_aside, self.backlog) = (None, None, None);
+        (self.held, self.set_aside, self.backlog, self.seen_to) = (None, None, None, NextOffset(0));
         self.queue.clear();
         self.queued = 0;
     }

@@ -46,7 +46,7 @@ impl Desk {
         let end = self.wiring.group.bounds(source, self.wiring.settings.ask_wait).map(|bounds| bounds.end);
         let input = self.tasks.get_mut(&id).and_then(|task| task.inputs.get_mut(number));
         let Some(input) = input else { return };
-        let further = end.ok().filter(|end| input.next_offset < *end);
+        let further = end.ok().filter(|end| input.fetched() < *end);
         input.backlog = further.map(|end: NextOffset| Backlog { end, asked, awaited_since: None });
     }
 }

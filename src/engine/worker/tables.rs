@@ -129,6 +129,7 @@ impl TableReads {
         *noted = Some(UnderWay { is_placed: true, position, ..under_way });
         let before = input.queued();
         input.push(chunk, now);
+        input.seen_to = position;
         input.in_front.fetch_add(input.queued() - before, Ordering::AcqRel);
         Ok(Progress::of(position > under_way.position))
     }
