@@ -426,7 +426,7 @@ fn the_judge_finds_what_is_against_the_arrows() {
 /// A user's file needs `tidegate::flow` and serde, nothing else of ours or of others.
 #[test]
 fn the_shipped_pipelines_import_only_flow_and_serde() {
-    for name in ["scoring", "usage", "sessions", "orders", "limits"] {
+    for name in ["scoring", "usage", "sessions", "orders", "limits", "charges"] {
         let path = format!("{}/src/pipelines/{name}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(path).unwrap();
         let code = code_of(text.split("#[cfg(test)]").next().unwrap());

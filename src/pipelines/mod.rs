@@ -1,5 +1,6 @@
 //! Shipped examples, one file each: proof that a user needs `flow` and serde, nothing else.
 
+pub mod charges;
 pub mod limits;
 pub mod orders;
 pub mod parcels;

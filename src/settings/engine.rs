@@ -66,8 +66,8 @@ pub struct EngineSettings {
     /// a second or two of work to publish after a takeover.
     #[serde(rename = "engine.unpublished_rows")]
     pub unpublished_rows: usize,
-    /// Records that may wait in front of one task; then its partitions are held back, until half are left. Default: 20,000,
-    /// some megabytes; of large records no more than about 32 MiB wait.
+    /// Records that may wait in front of one task; then its partitions are held back, until half are left. Of several topics
+    /// each has its share. Default: 20,000, some megabytes; of large records no more than about 32 MiB wait.
     #[serde(rename = "engine.queued_records")]
     pub queued_records: usize,
     /// How long the records of a task wait for those of another of its topics that lay at the broker when delivery began, so

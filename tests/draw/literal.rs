@@ -8,7 +8,7 @@ mod timers;
 
 use crate::pipeline::{
     Does, Event, Join, Nothing, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw,
-    SubDraw, TABLES, Tables, Unread, Values, WindowDraw,
+    SubDraw, TABLES, Tables, Unread, Values, WindowDraw, shown_with,
 };
 use crate::scenario::{DOC, ROWS, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -592,7 +592,8 @@ impl Look<'_> {
         };
         let before = *kept;
         let mut sums = before;
-        let joined = if self.scenario.pipeline.shows_version(sub) { before.version } else { joined };
+        let joined =
+            if self.scenario.pipeline.shows_version(sub) { shown_with(before.version, joined) } else { joined };
         if sub.is_slim && sub.has_rows() {
             sums.hash = 0;
         }

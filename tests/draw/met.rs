@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 95] = [
+pub const FEATURES: [Feature; 99] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -47,6 +47,10 @@ pub const FEATURES: [Feature; 95] = [
     ("process", |s| any(s, |sub| sub.step == StepDraw::Process)),
     ("join", |s| any(s, |sub| sub.join == Join::Inner)),
     ("left join", |s| any(s, |sub| sub.join == Join::Left)),
+    ("join beside rows", |s| any(s, |sub| sub.join == Join::Inner && sub.has_rows())),
+    ("left join beside rows", |s| any(s, |sub| sub.join == Join::Left && sub.has_rows())),
+    ("two tables joined beside rows", |s| any(s, |sub| sub.has_two_tables() && sub.has_rows())),
+    ("and beside rows", |s| any(s, |sub| sub.companion == Some(true) && sub.has_rows())),
     ("with", |s| any(s, |sub| sub.companion == Some(false))),
     ("and", |s| any(s, |sub| sub.companion == Some(true))),
     ("declared, warn", |s| declares(s, Policy::Warn)),

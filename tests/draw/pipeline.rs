@@ -519,15 +519,45 @@ pub struct User {
     pub n: i64,
 }
 
-struct Update(Steps);
+/// A drawn step with rows: what it makes of an event, with the number that its tables say.
+trait Changes: Send + Sync + 'static {
+    type Row: Serialize + for<'de> Deserialize<'de> + Send + Sync + 'static;
 
-impl Algorithm for Update {
-    type Event = Event;
-    type Row = Account;
+    fn change(
+        &self,
+        event: &Event,
+        row: &mut Self::Row,
+        joined: i64,
+        context: &mut Context<'_>,
+    ) -> Result<Notices, Reject>;
+}
+
+/// Its algorithm: of an event alone, or behind a join with its partner, or with two.
+struct Rows<E, C>(C, PhantomData<fn() -> E>);
+
+impl<E: Carries, C: Changes> Algorithm for Rows<E, C> {
+    type Event = E;
+    type Row = C::Row;
     type Notices = Notices;
 
-    fn apply(&self, event: Event, row: &mut Account, context: &mut Context<'_>) -> Result<Notices, Reject> {
-        self.0.apply(&event, row, 0, context)
+    fn apply(&self, event: E, row: &mut C::Row, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.change(event.event(), row, event.joined(), context)
+    }
+}
+
+struct Update(Steps);
+
+impl Changes for Update {
+    type Row = Account;
+
+    fn change(
+        &self,
+        event: &Event,
+        row: &mut Account,
+        joined: i64,
+        context: &mut Context<'_>,
+    ) -> Result<Notices, Reject> {
+        self.0.apply(event, row, joined, context)
     }
 }
 
@@ -550,32 +580,39 @@ pub struct Numbered {
 
 struct NumberedUpdate(Steps);
 
-impl Algorithm for NumberedUpdate {
-    type Event = Event;
+impl Changes for NumberedUpdate {
     type Row = Numbered;
-    type Notices = Notices;
 
-    fn apply(&self, event: Event, row: &mut Numbered, context: &mut Context<'_>) -> Result<Notices, Reject> {
+    fn change(
+        &self,
+        event: &Event,
+        row: &mut Numbered,
+        joined: i64,
+        context: &mut Context<'_>,
+    ) -> Result<Notices, Reject> {
         let Numbered { sum, count, mirror, version } = row.clone();
         let mut account = Account { count, sum, mirror, ..Account::default() };
         // The notice shows which version was read.
-        let notices = self.0.apply(&event, &mut account, version, context)?;
+        let notices = self.0.apply(event, &mut account, shown_with(version, joined), context)?;
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
         Ok(notices)
     }
 }
 
+/// The number by which a step that is shown its row's version tells of it, and of what its tables say.
+pub const fn shown_with(version: i64, joined: i64) -> i64 {
+    version + 1_000 * joined
+}
+
 struct SlimUpdate(Steps);
 
-impl Algorithm for SlimUpdate {
-    type Event = Event;
+impl Changes for SlimUpdate {
     type Row = Slim;
-    type Notices = Notices;
 
-    fn apply(&self, event: Event, row: &mut Slim, context: &mut Context<'_>) -> Result<Notices, Reject> {
+    fn change(&self, event: &Event, row: &mut Slim, joined: i64, context: &mut Context<'_>) -> Result<Notices, Reject> {
         let Slim { mirror, count, sum } = row.clone();
         let mut account = Account { count, sum, mirror, ..Account::default() };
-        let notices = self.0.apply(&event, &mut account, 0, context)?;
+        let notices = self.0.apply(event, &mut account, joined, context)?;
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
         Ok(notices)
     }
@@ -584,13 +621,18 @@ impl Algorithm for SlimUpdate {
 /// The same where a record that says so deletes its row, and one that does nothing makes none.
 struct MayDelete<A>(A);
 
-impl<A: Algorithm<Event = Event, Row: Clone + Fresh>> Algorithm for MayDelete<A> {
-    type Event = Event;
+impl<A: Algorithm<Event: Carries, Row: Clone + Fresh>> Algorithm for MayDelete<A> {
+    type Event = A::Event;
     type Row = Option<A::Row>;
     type Notices = A::Notices;
 
-    fn apply(&self, event: Event, row: &mut Option<A::Row>, context: &mut Context<'_>) -> Result<A::Notices, Reject> {
-        let does = event.does;
+    fn apply(
+        &self,
+        event: A::Event,
+        row: &mut Option<A::Row>,
+        context: &mut Context<'_>,
+    ) -> Result<A::Notices, Reject> {
+        let does = event.event().does;
         let mut inner = row.clone().unwrap_or_else(A::Row::fresh);
         let notices = self.0.apply(event, &mut inner, context)?;
         *row = match does {
@@ -661,7 +703,7 @@ impl Algorithm for Pass {
     }
 }
 
-/// The event of a drawn step in windows: with a partner, or two, behind a join.
+/// The event of a drawn step in windows or with rows: with a partner, or two, behind a join.
 pub trait Carries: Send + Sync + 'static {
     fn event(&self) -> &Event;
     fn joined(&self) -> i64;
@@ -1478,10 +1520,36 @@ impl PipelineDraw {
                 }
             }};
         }
+        macro_rules! lives {
+            ($source:expr, $table:expr, $event:ty, $step:expr, $row:ty) => {{
+                let (table, step) = (self.table($table), Rows::<$event, _>($step, PhantomData));
+                match (sub.inserts, sub.deletes) {
+                    (false, false) => end!($source.update(table, step)),
+                    (true, false) => end!($source.update(table, step).insert_missing(|_| <$row>::fresh())),
+                    (false, true) => end!($source.update(table, MayDelete(step))),
+                    (true, true) => end!($source.update(table, MayDelete(step)).insert_missing(|_| None)),
+                }
+            }};
+        }
+        macro_rules! rows {
+            ($source:expr, $table:expr, $event:ty) => {
+                if self.shows_version(sub) {
+                    lives!($source, $table, $event, NumberedUpdate(steps()), Numbered)
+                } else if sub.is_slim {
+                    lives!($source, $table, $event, SlimUpdate(steps()), Slim)
+                } else {
+                    lives!($source, $table, $event, Update(steps()), Account)
+                }
+            };
+        }
         // A step that is joined with one table, or with two.
         macro_rules! with_tables {
             ($joined:expr, $partner:ty) => {
                 match (sub.step, sub.has_second_table) {
+                    (StepDraw::Update(table), false) => rows!($joined, table, (Event, $partner)),
+                    (StepDraw::Update(table), true) => {
+                        rows!($joined.left_join(teams()), table, ((Event, $partner), Option<User>))
+                    }
                     (StepDraw::Process, false) => end!($joined.process(JoinedPass::<$partner>(steps(), PhantomData))),
                     (_, false) if sub.window.is_some() => windowed!($joined, (Event, $partner)),
                     (_, true) if sub.window.is_some() => {
@@ -1502,6 +1570,7 @@ impl PipelineDraw {
         macro_rules! joined {
             ($source:expr) => {
                 match (sub.join, sub.step) {
+                    (Join::No, StepDraw::Update(table)) => rows!($source, table, Event),
                     (Join::No, StepDraw::Process) => end!($source.process(Pass(steps()))),
                     (Join::No, _) if sub.window.is_some() => windowed!($source, Event),
                     (Join::No, _) => end!($source.aggregate(store(), Sums(steps()))),
@@ -1510,24 +1579,9 @@ impl PipelineDraw {
                 }
             };
         }
-        macro_rules! update {
-            ($table:expr, $step:expr, $row:ty) => {
-                match (sub.inserts, sub.deletes) {
-                    (false, false) => end!(source.update($table, $step)),
-                    (true, false) => end!(source.update($table, $step).insert_missing(|_| <$row>::fresh())),
-                    (false, true) => end!(source.update($table, MayDelete($step))),
-                    (true, true) => end!(source.update($table, MayDelete($step)).insert_missing(|_| None)),
-                }
-            };
-        }
-        match sub.step {
-            StepDraw::Update(table) if self.shows_version(sub) => {
-                update!(self.table(table), NumberedUpdate(steps()), Numbered)
-            }
-            StepDraw::Update(table) if sub.is_slim => update!(self.table(table), SlimUpdate(steps()), Slim),
-            StepDraw::Update(table) => update!(self.table(table), Update(steps()), Account),
-            _ if reads_and => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),
-            _ => joined!(source),
+        match reads_and {
+            true => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),
+            false => joined!(source),
         }
     }
 }

@@ -347,6 +347,14 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
             Nothing::Event,
         ]);
     }
+    for number in 0..subs.len() {
+        let is_free = |topic: &&String| *topic != "out" && subs.iter().all(|sub| !sub.reads(topic));
+        let announced = subs.iter().take(number).filter_map(|sub| sub.destination.as_ref()).find(is_free).cloned();
+        let (earlier, rest) = subs.split_at_mut(number);
+        let Some(sub) = rest.first_mut().filter(|sub| sub.has_rows()) else { continue };
+        let has_lead_alone = earlier.iter().all(|other| other.lead != sub.lead);
+        join_rows(&mut aside, sub, has_lead_alone, announced);
+    }
     // A declaration of keys of which the id is a part is refused, where the step reads them.
     for sub in subs.iter_mut().filter(|sub| spelling.is_field() && (sub.step != StepDraw::Process || sub.is_joined())) {
         (sub.declared, sub.table_declared, sub.hash) = (None, None, Hash::Murmur2);
@@ -434,6 +442,23 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         companion,
         lead,
     }
+}
+
+/// Lets some steps with rows be joined with tables, and read their companion as another type. `announced`: the output of an
+/// earlier step that nothing reads.
+fn join_rows(aside: &mut Random, sub: &mut SubDraw, has_lead_alone: bool, announced: Option<String>) {
+    if sub.companion == Some(false) && sub.merges.is_none() && aside.happens(40) {
+        sub.companion = Some(true);
+    }
+    // The further topics of two chains of one source would have the same names.
+    if !has_lead_alone || !aside.happens(35) {
+        return;
+    }
+    sub.join = *aside.choose(&[Join::Inner, Join::Left, Join::Left]);
+    sub.has_second_table = aside.happens(25);
+    sub.table_declared = aside.happens(30).then(|| *aside.choose(&[Policy::Warn, Policy::Stop]));
+    sub.table_ttl_ms = aside.happens(25).then(|| *aside.choose(&[50, 500, 60_000]));
+    sub.table_of = announced.filter(|_| sub.hash == Hash::Murmur2 && aside.happens(30));
 }
 
 /// Lets some sources feed a chain, and some of these another one.

@@ -1,6 +1,7 @@
 //! The engine through the test driver: no network, no database, no runtime.
 
 mod chains;
+mod charges;
 mod columns;
 mod contested;
 mod crashes;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::THROUGH_DATABASE;
 use tidegate::engine::status::{Counter, State};
+use tidegate::flow::key::crc32_partition_for;
+use tidegate::flow::record::TopicName;
 use tidegate::flow::row::Value as Cell;
 use tidegate::flow::{Algorithm, Context, KeyType, OnUnreadable, Reject, Store, Table, TableTopic, Topology};
 use tidegate::testing::TestDriver;
@@ -313,6 +315,23 @@ fn several_streams_of_their_own_types_change_one_row_in_the_order_of_time() {
     order(&mut driver, 1, 4);
     assert_eq!(met_by(&mut driver, 1), [(-1, NOBODY), (2, NOBODY), (-3, 9), (4, 9)]);
     assert_eq!(account(&mut driver, 1), (4, 9));
+}
+
+/// Otherwise a join would miss them in silence.
+#[test]
+fn keys_that_another_partitioner_has_placed_are_counted() {
+    let mut driver = filled(TestDriver::new(inner()).partitions(4));
+    for id in 0..9 {
+        user(&mut driver, id, Some(1));
+        let place = crc32_partition_for(id.to_string().as_bytes(), 4);
+        driver.send_to("orders", place, Some(id.to_string().as_bytes()), Some(b"{\"n\": 1}"));
+    }
+    driver.run();
+    let told = driver.status(0).undeclared.sources();
+    let of = |topic: &str| &told[&TopicName::parse(topic).unwrap()];
+    assert_eq!((of("users").checked, of("users").elsewhere), (9, 0));
+    assert_eq!((of("orders").checked, of("orders").by_crc32), (9, of("orders").elsewhere));
+    assert!(of("orders").elsewhere > 0);
 }
 
 // === In which order ===

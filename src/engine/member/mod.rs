@@ -454,15 +454,38 @@ mod tests {
         assert_eq!(press(&mut router, 5).last(), Some(&"release"));
         assert_eq!(press(&mut router, 10).len(), 5);
         assert_eq!(press(&mut router, 11)[5..], ["hold"], "eleven tenths of the bytes");
-        // Small ones of another input come last, and the large ones wait as before.
+        // Small ones come last, and the large ones wait as before.
         let small = Record { offset: Offset(0), timestamp: Timestamp(0), key: None, value: Some(b"x"), headers: &[] };
-        router.filling.entry((task, 1)).or_default().push(&small);
+        router.filling.entry((task, 0)).or_default().push(&small);
         router.flush();
         assert_eq!(press(&mut router, 12).len(), 6, "still held");
         assert_eq!(press(&mut router, 0).last(), Some(&"release"));
-        router.filling.entry((task, 1)).or_default().push(&small);
+        router.filling.entry((task, 0)).or_default().push(&small);
         router.flush();
         assert_eq!(press(&mut router, 100).len(), 7, "nothing large waits any more");
+    }
+
+    /// Otherwise a task that waits for the records of one topic would keep them away by those of the other.
+    #[test]
+    fn one_input_that_has_too_much_waiting_does_not_hold_back_the_others() {
+        let task = TaskId { sub_topology: 0, partition: Partition(0) };
+        let queued = Arc::new(AtomicUsize::new(0));
+        let mut router = router(task, &queued);
+        router.sources = vec![vec![TopicName::parse("events").unwrap(), TopicName::parse("users").unwrap()]];
+        let other = InFront::default();
+        let users = Arc::clone(&other.records);
+        router.placed.get_mut(&task).unwrap().inputs.push(other);
+        let mut source = Held::default();
+        let mut press = |waiting: [usize; 2]| {
+            queued.store(waiting[0], Ordering::Release);
+            users.store(waiting[1], Ordering::Release);
+            router.apply_backpressure(&mut source);
+            (source.0.clone(), router.placed[&task].inputs.iter().map(|input| input.is_held).collect::<Vec<bool>>())
+        };
+        assert_eq!(press([50, 50]).1, [false, false], "each has half of the bound");
+        assert_eq!(press([51, 50]), (vec!["hold"], vec![true, false]));
+        assert_eq!(press([51, 51]).1, [true, true]);
+        assert_eq!(press([51, 25]), (vec!["hold", "hold", "release"], vec![true, false]));
     }
 
     #[test]

@@ -94,3 +94,72 @@ pub(crate) fn merged(inputs: &[(bool, Vec<i64>)]) -> Vec<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Chunk, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
+    use std::sync::Arc;
+
+    /// An input with one record a time, from offset 0 on.
+    fn input(is_table: bool, times: &[i64]) -> Input {
+        let source = TopicPartition::new(TopicName::parse("t").unwrap(), Partition(0));
+        let (mut input, mut chunk) = (Input::new(source, is_table, Arc::default()), Chunk::default());
+        for (offset, at) in (0..).zip(times) {
+            let (offset, timestamp) = (Offset(offset), Timestamp(*at));
+            chunk.push(&Record { offset, timestamp, key: Some(b"1"), value: Some(b"23"), headers: &[] });
+        }
+        input.push(chunk, Duration::ZERO);
+        input
+    }
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_earliest_comes_first_and_the_tables_where_they_are_equal() {
+        let inputs = [input(false, &[1, 5, 5]), input(true, &[2, 5, 9]), input(false, &[0])];
+        assert_eq!(next_of(&inputs, NOW), Some(2));
+        let of = |most| first_of(&inputs, NOW, most, usize::MAX);
+        assert_eq!([of(0), of(1), of(3), of(4)], [[0, 0, 0], [0, 0, 1], [1, 1, 1], [1, 2, 1]]);
+        assert_eq!(of(100), [3, 3, 1]);
+        assert_eq!(first_of(&inputs, NOW, 100, 8), [1, 0, 1], "three bytes each");
+        assert_eq!(first_of(&inputs, NOW, 100, 1), [0, 0, 1], "one at least");
+        let order = merged(&[(false, vec![1, 5, 5]), (true, vec![2, 5, 9]), (false, vec![0])]);
+        assert_eq!(order, [2, 0, 1, 1, 0, 0, 1]);
+    }
+
+    /// A late record stays where its partition has it, and so do those behind it.
+    #[test]
+    fn no_partition_is_taken_out_of_its_own_order() {
+        assert_eq!(merged(&[(false, vec![9, 1, 2]), (true, vec![3, 10])]), [1, 0, 0, 0, 1]);
+        assert_eq!(first_of(&[input(false, &[9, 1, 2]), input(true, &[3, 10])], NOW, 4, usize::MAX), [3, 1]);
+    }
+
+    #[test]
+    fn what_lies_at_the_broker_is_waited_for() {
+        let mut inputs = [input(false, &[1, 5]), input(true, &[2])];
+        let backlog = |end| Some(Backlog { end: NextOffset(end), asked: 1, awaited_since: None });
+        inputs[1].backlog = backlog(2);
+        assert_eq!(first_of(&inputs, NOW, 100, usize::MAX), [1, 1], "its next record may be earlier than 5");
+        inputs[1].consume(1);
+        inputs[1].next_offset = NextOffset(1);
+        assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 100, usize::MAX)), (None, vec![0, 0]));
+        inputs[1].backlog = backlog(1);
+        assert_eq!(next_of(&inputs, NOW), Some(0), "all of it was there");
+        inputs[1].backlog = backlog(2);
+        inputs[1].seen_to = NextOffset(2);
+        assert_eq!(next_of(&inputs, NOW), Some(0), "what is left is the end of a transaction");
+    }
+
+    #[test]
+    fn a_stream_that_waits_is_left_out_and_a_table_that_waits_holds_the_others_back() {
+        let mut inputs = [input(false, &[1]), input(false, &[2]), input(true, &[3])];
+        inputs[0].blocked_until = NOW * 2;
+        assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 9, usize::MAX)), (Some(1), vec![0, 1, 1]));
+        inputs[2].blocked_until = NOW * 2;
+        assert_eq!(first_of(&inputs, NOW, 9, usize::MAX), [0, 1, 0]);
+        inputs[1].consume(1);
+        assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 9, usize::MAX)), (None, vec![0; 3]));
+        assert_eq!(next_of(&inputs, NOW * 2), Some(0));
+    }
+}

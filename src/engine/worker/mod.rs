@@ -29,6 +29,7 @@ mod backlog;
 mod counts;
 mod enough;
 mod farewell;
+mod looks;
 mod upkeep;
 
 mod answer;

@@ -32,10 +32,11 @@ impl Topology {
 ///
 /// Topics that are read together must be co-partitioned: keys spelt alike, one partitioner, equal partition counts. Then
 /// all records of one key meet in one task. The order of records is that of their partition. Between topics the engine
-/// takes the record with the smaller timestamp among those that have arrived, a table's first where they are equal, and
-/// does not wait for a topic that is late. When a task starts, table topics are read to the end that they have then, before
-/// the first record of the stream. So a record is joined with its table's value at the moment when the record is *handled*:
-/// a value that a slow producer of the table sends later is missed, as with Kafka Streams.
+/// takes the record with the smaller timestamp, a table's first where they are equal: of a backlog whichever topic is fetched
+/// faster, within `engine.merge_wait_ms`, and later among those that have arrived. When a task starts, table topics are read
+/// to the end that they have then, before the first record of the stream. So a record is joined with its table's value at
+/// the moment when the record is *handled*: a value that a slow producer of the table sends later is missed, as with Kafka
+/// Streams.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};

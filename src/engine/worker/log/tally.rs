@@ -1,9 +1,7 @@
 //! The tally of a slice: records counted by topic and place until the status gets them.
 
-use crate::engine::status::{Declarations, Looked, Streams, Undeclared};
-use crate::flow::key::crc32_partition_for;
-use crate::flow::partitioning::KeyHash;
-use crate::flow::record::{Partition, Record, TopicName};
+use crate::engine::status::{Declarations, Streams};
+use crate::flow::record::{Record, TopicName};
 use crate::ports::rows::Counts;
 use std::cell::RefCell;
 
@@ -27,34 +25,6 @@ impl InPlace {
     pub(super) fn report(self, declared: &Declarations) {
         for (topic, records, bytes) in self.0.into_inner() {
             declared.in_place(&topic, records, bytes);
-        }
-    }
-}
-
-/// Keyed records of sources that declare nothing, counted in the same way.
-#[derive(Default)]
-pub(super) struct Looks(RefCell<Vec<(TopicName, Looked)>>);
-
-impl Looks {
-    pub(super) fn note(&self, topic: &TopicName, key: &[u8], hash: &KeyHash, count: i32, found: Partition) {
-        let Ok(expected) = hash.place(key, count) else { return };
-        let is_elsewhere = expected != found.0;
-        let is_crc32 = is_elsewhere && crc32_partition_for(key, count) == found.0;
-        let mut counted = self.0.borrow_mut();
-        let place = counted.iter().position(|(other, _)| other == topic).unwrap_or_else(|| {
-            counted.push((topic.clone(), Looked { assumed: hash.name(), ..Looked::default() }));
-            counted.len() - 1
-        });
-        if let Some((_, looked)) = counted.get_mut(place) {
-            looked.checked += 1;
-            looked.elsewhere += u64::from(is_elsewhere);
-            looked.by_crc32 += u64::from(is_crc32);
-        }
-    }
-
-    pub(super) fn report(self, undeclared: &Undeclared) {
-        for (topic, looked) in self.0.into_inner() {
-            undeclared.looked(&topic, looked);
         }
     }
 }

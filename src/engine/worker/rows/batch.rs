@@ -71,6 +71,8 @@ impl<'a> Batch<'a> {
             let key = key.and_then(|()| {
                 if share.declared.is_some() {
                     place = terms.hand.hold(at, || share.place(record))?; // by a hash of the pipeline's own
+                } else if let (Some((hash, count)), Some(key)) = (share.assumed, record.key) {
+                    terms.looks.note(&share.source.topic, key, hash, count, share.source.partition);
                 }
                 share.step.table().table.key_type.parse(record.key)
             });
@@ -340,6 +342,7 @@ mod tests {
     use super::*;
     use crate::engine::protocol::event_time::Horizon;
     use crate::engine::task::in_hand;
+    use crate::engine::worker::looks::Looks;
     use crate::flow::algorithm::{Algorithm, Context};
     use crate::flow::record::{Offset, Partition, Timestamp, TopicName, TopicPartition};
     use crate::flow::row::Value;
@@ -452,6 +455,7 @@ mod tests {
             version_at: None,
             read_only: Vec::new(),
             declared: None,
+            assumed: None,
             on_unreadable: OnUnreadable::DeadLetter,
             records,
         }
@@ -468,6 +472,7 @@ mod tests {
             message_bytes_max,
             keeps_verdicts: true,
             hand,
+            looks: Looks::default(),
         }
     }
 

@@ -51,6 +51,7 @@ use crate::engine::task::{Input, Task};
 use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
+use crate::engine::worker::looks::Looks;
 use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
 use crate::engine::worker::rows::draw::is_set_aside;
@@ -125,7 +126,7 @@ impl RowsLane {
         draws: &[Draw],
         stores: &mut TaskStores,
     ) -> Result<Prepared, Undone> {
-        let Wiring { topology, settings, hook, clock, message_bytes_max, outstanding, hand, .. } = &desk.wiring;
+        let Wiring { topology, settings, status, hook, clock, message_bytes_max, outstanding, hand, .. } = &desk.wiring;
         let Database { rows, .. } = db;
         let terms = Terms {
             pipeline: topology.name(),
@@ -137,6 +138,7 @@ impl RowsLane {
             message_bytes_max,
             keeps_verdicts: settings.verdicts,
             hand,
+            looks: Looks::default(),
         };
         let inputs: Vec<(&Draw, &Task, &Input)> = draws
             .iter()
@@ -184,6 +186,7 @@ impl RowsLane {
         let decided = batch.decide(stores, enough, &mut early);
         self.decide_time = early.deciding_ended.unwrap_or_else(|| clock.elapsed()).saturating_sub(began);
         let had_enough = decided?;
+        terms.looks.report(&status.undeclared);
         hook.after(Step::Apply)?;
         write_rows(&mut **rows, &mut batch, &**clock)?;
         hook.after(Step::WriteRows)?;
@@ -255,6 +258,11 @@ fn share<'a>(
         key_at: task.place.key,
         version_at: task.place.version,
         declared: task.sub_topology.declaration(&input.source.topic),
+        assumed: task
+            .sub_topology
+            .assumed_hash()
+            .zip(task.counts.get(draw.input).copied())
+            .filter(|(_, count)| *count > 1),
         on_unreadable: task.sub_topology.on_unreadable(&input.source.topic),
         records: input.records(draw.records).collect(),
     })

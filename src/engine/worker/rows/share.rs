@@ -3,7 +3,7 @@
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::worker::rows::entry::{Entry, Place};
 use crate::flow::effect::Reject;
-use crate::flow::partitioning::{Declared, OnViolation};
+use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Record, TopicPartition};
 use crate::flow::step::RowStep;
@@ -42,6 +42,9 @@ pub(super) struct Share<'a> {
     pub(super) read_only: Vec<usize>,
     /// The declaration of the partitioning of the source.
     pub(super) declared: Option<&'a Declared>,
+    /// The hash by which keys must be partitioned to meet, and over how many partitions, where nothing is declared and the
+    /// step is joined with tables.
+    pub(super) assumed: Option<(&'a KeyHash, i32)>,
     /// What comes of a record of the source that cannot be read.
     pub(super) on_unreadable: OnUnreadable,
     pub(super) records: Vec<Record<'a>>,

@@ -4,6 +4,7 @@ use crate::engine::protocol::event_time::Horizon;
 use crate::engine::state::access::Trouble;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::in_hand::Hand;
+use crate::engine::worker::looks::Looks;
 use crate::flow::record::{Timestamp, TopicName};
 use crate::ports::source::TaskId;
 use crate::settings::engine::MissingRow;
@@ -31,4 +32,5 @@ pub(super) struct Terms<'a> {
     /// Whether verdicts are kept.
     pub(super) keeps_verdicts: bool,
     pub(super) hand: &'a Hand,
+    pub(super) looks: Looks,
 }
