@@ -5,7 +5,7 @@ use crate::tables::Holder;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidegate::adapters::memory::{LogSettings, MemoryLog};
+use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
 use tidegate::adapters::postgres::PostgresSettings;
 use tidegate::engine::member::{Member, Ports, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
@@ -15,7 +15,9 @@ use tidegate::flow::key::partition_for;
 use tidegate::flow::record::TopicName;
 use tidegate::flow::{Algorithm, Context, Reject, Table, Topology};
 use tidegate::ports::Clock;
+use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
+use tidegate::ports::factories::ChangelogFactory;
 use tidegate::ports::source::Subscription;
 use tidegate::settings::EngineSettings;
 
@@ -57,27 +59,34 @@ impl Service {
         let mut topology = Topology::new(fixture.name);
         topology.source("pluses").update(table.clone(), Add(took)).to("sums");
         topology.source("more").update(table, Add(took)).to("sums");
+        Self::of(fixture, topology, rows)
+    }
+
+    /// A service of any pipeline over the table.
+    fn of(fixture: Fixture, topology: Topology, rows: i64) -> Self {
         let topology = Arc::new(topology);
         fixture.sql("CREATE TABLE {u}.t (id bigint PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL)");
         fixture.sql(&format!("INSERT INTO {{u}}.t SELECT i, 0, 0 FROM generate_series(0, {rows} - 1) AS i"));
         let clock = Arc::new(SystemClock::default());
         let settings = LogSettings { session_timeout: Duration::from_secs(120), ..LogSettings::default() };
         let log = MemoryLog::with_settings(Arc::clone(&clock) as Arc<dyn Clock>, settings);
-        let sources = ["pluses", "more"].map(|topic| TopicName::parse(topic).unwrap());
-        for topic in sources.into_iter().chain(topology.outputs()) {
+        for topic in topology.sources().into_iter().chain(topology.outputs()) {
             log.create_topic(topic.as_str(), PARTITIONS).unwrap();
         }
         let worker = |number: usize| {
             let sink = |producer: usize| Box::new(log.sink(&format!("{}-{number}-{producer}", fixture.name)));
             WorkerPorts { rows: Box::new(fixture.rows()), sink: sink(0), spare: Some(sink(1)) }
         };
+        let of_changelogs = log.clone();
+        let changelogs: ChangelogFactory =
+            Arc::new(move || Ok(Box::new(of_changelogs.changelog()) as Box<dyn ChangelogReader>));
         let ports = Ports {
             source: Box::new(log.source(Subscription::of(&topology))),
             workers: (0..2).map(worker).collect(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             history: None,
-            stores: None,
-            changelogs: None,
+            stores: Some(Arc::new(MemoryStores::default())),
+            changelogs: Some(changelogs),
             fencer: None,
             note: None,
             owner: "test".into(),
@@ -117,9 +126,14 @@ impl Service {
     }
 
     fn letters(&self) -> Vec<(String, String)> {
+        self.letters_in(&["pluses-dlt", "more-dlt"])
+    }
+
+    fn letters_in(&self, topics: &[&str]) -> Vec<(String, String)> {
         let header = |found: &tidegate::ports::history::Found, name: &str| found.header(name).unwrap().to_owned();
-        let letters = ["pluses-dlt", "more-dlt"].map(|topic| self.log.read(&TopicName::parse(topic).unwrap()));
-        let letters = letters.iter().flatten();
+        let letters: Vec<_> =
+            topics.iter().flat_map(|topic| self.log.read(&TopicName::parse(topic).unwrap())).collect();
+        let letters = letters.iter();
         letters
             .map(|found| {
                 (header(found, "kafka_dlt-exception-fqcn"), String::from_utf8(found.key.clone().unwrap()).unwrap())
@@ -214,4 +228,51 @@ fn a_batch_that_takes_too_long_in_the_database_gets_smaller() {
     let retries = service.status.value(Counter::DatabaseRetries);
     assert!((1..40).contains(&retries), "{retries}");
     assert!(service.letters().is_empty());
+}
+
+/// Adds what the table says to each row that an event meets.
+struct AddKnown;
+
+impl Algorithm for AddKnown {
+    type Event = (i64, i64);
+    type Row = Row;
+    type Notices = Option<i64>;
+
+    fn apply(&self, (event, known): (i64, i64), row: &mut Row, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        row.n += event * known;
+        Ok(Some(row.n))
+    }
+}
+
+/// The refusal of a row decides the batch again, in which the table's records stand.
+#[test]
+fn a_row_that_the_server_refuses_takes_nothing_from_the_table_that_its_stream_is_joined_with() {
+    let Some(fixture) = Fixture::new("joined") else { return };
+    let table = Table::new(&format!("{}.t", fixture.name));
+    let mut topology = Topology::new(fixture.name);
+    topology.source("pluses").join("known").update(table, AddKnown).to("sums");
+    let mut service = Service::of(fixture, topology, 40);
+    service.fixture.sql("ALTER TABLE {u}.t ADD CHECK (n < 1000)");
+    let known = TopicName::parse("known").unwrap();
+    let tell = |service: &Service, value: fn(i64) -> i64| {
+        for id in 0..service.rows {
+            let (key, value) = (id.to_string(), value(id).to_string());
+            let at = service.clock.now();
+            service.log.produce(&known, Some(key.as_bytes()), Some(value.as_bytes()), &[], at).unwrap();
+        }
+    };
+    // Two of forty are refused.
+    tell(&service, |id| if id % 20 == 7 { 1_000 } else { id + 1 });
+    service.send(&["pluses"]);
+    service.until(SUM, 38, Duration::from_secs(60));
+    std::thread::sleep(Duration::from_millis(5));
+    tell(&service, |_| 2);
+    std::thread::sleep(Duration::from_millis(5));
+    service.send(&["pluses"]);
+    service.until(SUM, 78, Duration::from_secs(60));
+    let once: i64 = (0..40).filter(|id| id % 20 != 7).map(|id| id + 1).sum();
+    assert_eq!(service.fixture.number("SELECT sum(n)::bigint FROM {u}.t"), once + 80);
+    let letters = service.letters_in(&["pluses-dlt", "known-dlt"]);
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    assert!(letters.iter().all(|(code, key)| code == "constraint" && ["7", "27"].contains(&key.as_str())), "{letters:?}");
 }

@@ -61,6 +61,8 @@ mod repairs;
 mod repairs_keyed;
 mod rig;
 #[cfg(feature = "rocksdb")]
+mod rowjoins;
+#[cfg(feature = "rocksdb")]
 mod rowstate;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[allow(dead_code, reason = "what is drawn for the simulation alone")]
