@@ -274,5 +274,8 @@ fn a_row_that_the_server_refuses_takes_nothing_from_the_table_that_its_stream_is
     assert_eq!(service.fixture.number("SELECT sum(n)::bigint FROM {u}.t"), once + 80);
     let letters = service.letters_in(&["pluses-dlt", "known-dlt"]);
     assert_eq!(letters.len(), 2, "{letters:?}");
-    assert!(letters.iter().all(|(code, key)| code == "constraint" && ["7", "27"].contains(&key.as_str())), "{letters:?}");
+    assert!(
+        letters.iter().all(|(code, key)| code == "constraint" && ["7", "27"].contains(&key.as_str())),
+        "{letters:?}"
+    );
 }
