@@ -12,7 +12,7 @@ use tidegate::engine::status::{Counter, State};
 use tidegate::flow::key::crc32_partition_for;
 use tidegate::flow::record::TopicName;
 use tidegate::flow::row::Value as Cell;
-use tidegate::flow::{Algorithm, Context, KeyType, OnUnreadable, Reject, Store, Table, TableTopic, Topology};
+use tidegate::flow::{Algorithm, Context, KeyType, Notice, OnUnreadable, Reject, Store, Table, TableTopic, Topology};
 use tidegate::testing::TestDriver;
 
 #[derive(Deserialize)]
@@ -315,6 +315,78 @@ fn several_streams_of_their_own_types_change_one_row_in_the_order_of_time() {
     order(&mut driver, 1, 4);
     assert_eq!(met_by(&mut driver, 1), [(-1, NOBODY), (2, NOBODY), (-3, 9), (4, 9)]);
     assert_eq!(account(&mut driver, 1), (4, 9));
+}
+
+/// A lookup by a key that only the event has: there under that key, and back under the first one.
+#[test]
+fn an_order_finds_its_product_by_another_key_and_changes_the_row_of_its_own() {
+    #[derive(Serialize, Deserialize)]
+    struct Bought {
+        id: i64,
+        product: String,
+        units: i64,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Product {
+        cents: i64,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Priced {
+        cents: i64,
+    }
+    struct Price;
+    impl Algorithm for Price {
+        type Event = (Bought, Product);
+        type Row = ();
+        type Notices = Option<Notice<Priced>>;
+        fn apply(
+            &self,
+            (bought, product): (Bought, Product),
+            (): &mut (),
+            _: &mut Context<'_>,
+        ) -> Result<Option<Notice<Priced>>, Reject> {
+            let cents = bought.units * product.cents;
+            Ok(Some(Notice::new(Priced { cents }).key(bought.id)))
+        }
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Sum {
+        cents: i64,
+    }
+    struct Charge;
+    impl Algorithm for Charge {
+        type Event = Priced;
+        type Row = Sum;
+        type Notices = Option<i64>;
+        fn apply(&self, priced: Priced, sum: &mut Sum, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+            sum.cents += priced.cents;
+            Ok(None)
+        }
+    }
+    let mut topology = Topology::new("shop");
+    topology
+        .source("bought")
+        .key_by("by-product", |bought: &Bought| bought.product.clone())
+        .join("products")
+        .process(Price)
+        .to("priced");
+    topology.source("priced").update("sums", Charge).done();
+    let mut driver = TestDriver::new(topology).partitions(3).instances(2);
+    for id in 0..4 {
+        driver.row("sums", id, Sum { cents: 0 });
+    }
+    for (name, cents) in [("tea", 3), ("jam", 5)] {
+        driver.send("products", name, json!({"cents": cents}));
+    }
+    driver.run();
+    for id in 0..4 {
+        let product = ["tea", "jam", "tea", "salt"][usize::try_from(id).unwrap()];
+        driver.send("bought", id, json!({"id": id, "product": product, "units": 2}));
+    }
+    driver.run();
+    let cents = |driver: &mut TestDriver, id: i64| driver.row_of("sums", id).unwrap().values;
+    assert_eq!((0..4).map(|id| cents(&mut driver, id)).collect::<Vec<_>>(), [6, 10, 6, 0].map(|n| vec![Cell::I64(n)]));
+    driver.crash_everywhere();
 }
 
 /// Otherwise a join would miss them in silence.
