@@ -55,7 +55,7 @@ const JAVA: [(&str, Instead); 90] = [
     ("max.block.ms", Nothing("nothing blocks here; kafka.transaction_timeout_ms bounds a transaction")),
     ("max.poll.records", Setting("engine.batch_rows")),
     ("max.request.size", Property("message.max.bytes")),
-    ("max.task.idle.ms", NO_STREAMS),
+    ("max.task.idle.ms", Setting("engine.merge_wait_ms")),
     ("metadata.max.idle.ms", Nothing("topics in use are never forgotten")),
     ("metric.reporters", OF_JMX),
     ("metrics.num.samples", OF_JMX),
