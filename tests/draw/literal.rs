@@ -915,9 +915,9 @@ impl Look<'_> {
 impl Look<'_> {
     /// Each row holds the changes of its records, and those of others.
     fn judge_rows(&mut self) {
-        for ((table, key), sums) in &self.rows {
+        for (at @ (table, spelt), sums) in &self.rows {
             let name = TABLES[usize::from(*table)];
-            let Some(key) = self.key_of(key) else { continue };
+            let Some(key) = self.key_of(spelt) else { continue };
             let Some(row) = self.seen.rows.get(&(name.to_owned(), key.clone())) else {
                 self.wrong.push(format!("{name} {key}: is gone"));
                 continue;
@@ -928,11 +928,10 @@ impl Look<'_> {
             let is_full = row.values.contains_key("hash");
             let note = self.notes.get(&(name.to_owned(), key.to_string())).cloned();
             let others = (number("hash"), number("small"), number("last"), row.values.get("note").cloned());
-            let at = (*table, spelt(&self.scenario.pipeline, id));
-            if self.blurred[0].contains(&at) {
+            if self.blurred[0].contains(at) {
                 continue;
             }
-            let hash = if self.blurred[1].contains(&at) { number("hash") } else { Some(sums.hash) };
+            let hash = if self.blurred[1].contains(at) { number("hash") } else { Some(sums.hash) };
             let due = (hash, Some(sums.small), sums.last, note.or(Some(Value::Text(String::new()))));
             let is_versioned = self.scenario.pipeline.is_versioned;
             let version = if is_versioned { sums.version } else { 0 };
