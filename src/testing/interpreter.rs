@@ -157,12 +157,12 @@ impl Interpreter<'_> {
     }
 
     /// Runs [`Interpreter::check`] and moves the clock. A task has a clock from the first record that it decides. Each
-    /// record of a stream moves it once it is decided here, whatever comes of it, unless it is from the future.
+    /// record of a stream moves it once it is decided here, whatever comes of it, unless it is from the future or without a time.
     fn checked(&mut self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
-        let is_ahead = record.timestamp.0 > self.latest_event_time;
+        let is_in_time = (0..=self.latest_event_time).contains(&record.timestamp.0);
         let outcome = self.check(place, record);
         if !matches!(outcome, Ok(Some(Outcome::Halt))) {
-            let moves = !place.sub.is_table(&place.source.topic) && !is_ahead && !matches!(outcome, Ok(Some(_)));
+            let moves = !place.sub.is_table(&place.source.topic) && is_in_time && !matches!(outcome, Ok(Some(_)));
             let mut stores = self.stores_of(place);
             stores.stream_time = stores.stream_time.max(moves.then_some(record.timestamp.0));
             self.stores.insert((place.number, place.source.partition.0), stores);
@@ -172,12 +172,14 @@ impl Interpreter<'_> {
 
     /// Checks every record before it is decoded.
     fn check(&self, place: Place<'_>, record: &Record<'_>) -> Result<Option<Outcome>, Reject> {
-        let is_ahead = record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic);
+        let is_in_time = (0..=self.latest_event_time).contains(&record.timestamp.0);
+        let is_outside = !is_in_time && !place.sub.is_table(&place.source.topic);
         let stores = self.stores.get(&(place.number, place.source.partition.0));
         let is_bounded = !self.is_everlasting || stores.is_some_and(|stores| stores.is_clocked);
         let expires = |store: &StoreSpec| is_bounded && store.time_to_live.is_some();
-        if is_ahead && place.sub.stores.iter().any(|store| store.has_timers || expires(store)) {
-            return Err(Reject::dead_letter("event-time-ahead", ""));
+        if is_outside && place.sub.stores.iter().any(|store| store.has_timers || expires(store)) {
+            let code = if record.timestamp.0 < 0 { "event-time-missing" } else { "event-time-ahead" };
+            return Err(Reject::dead_letter(code, ""));
         }
         if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {
             return Err(Reject::dead_letter("too-large", ""));

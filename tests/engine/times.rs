@@ -162,6 +162,26 @@ fn a_record_from_the_future_is_a_dead_letter_and_moves_no_clock() {
     assert_eq!(told(&mut driver, "future"), [1], "by now it is the present");
 }
 
+/// Old brokers, and producers that set none, leave -1: by it a value would expire at once.
+#[test]
+fn a_record_without_a_time_is_a_dead_letter_where_values_expire_by_time() {
+    let mut driver = TestDriver::new(counts(Duration::from_secs(600))).partitions(1);
+    send(&mut driver, "k", -START_MS - 1);
+    for n in 0..3 {
+        send(&mut driver, "k", n);
+        send(&mut driver, "k", -START_MS - 1);
+    }
+    assert_eq!(told(&mut driver, "k"), [1, 2, 3]);
+    assert_eq!(dead(&mut driver, "events-dlt"), ["event-time-missing"; 4]);
+
+    let mut topology = Topology::new("counts");
+    topology.source("events").aggregate(Store::new("counts"), Count).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    send(&mut driver, "k", -START_MS - 1);
+    send(&mut driver, "k", 0);
+    assert_eq!(told(&mut driver, "k"), [1, 2], "elsewhere it is a record like any other");
+}
+
 /// Every record seems to be from the future where the instance's own clock is slow.
 #[test]
 fn a_record_from_the_future_is_decided_like_any_other_where_event_time_decides_nothing() {

@@ -1,7 +1,7 @@
-//! The bound on event time: a record's time may lie only so far ahead of this machine's clock.
+//! The bounds on event time: a record's time may lie only so far ahead of this machine's clock, and not before 1970.
 //!
 //! One record from the future would expire everything that the whole partition keeps, and for good: a clock does not go
-//! back.
+//! back. One without a time (-1) would expire itself.
 
 use crate::flow::effect::Reject;
 use crate::flow::record::Timestamp;
@@ -27,14 +27,18 @@ impl Horizon {
     }
 
     pub(crate) const fn allows(&self, at: Timestamp) -> bool {
-        at.0 <= self.latest.0
+        at.0 >= 0 && at.0 <= self.latest.0
     }
 
     /// # Errors
-    /// A dead letter where `at` lies beyond.
+    /// A dead letter where `at` lies beyond, or before 1970.
     pub(crate) fn check(&self, at: Timestamp) -> Result<(), Reject> {
         if self.allows(at) {
             return Ok(());
+        }
+        if at.0 < 0 {
+            let message = format!("its timestamp is {}, before 1970: its producer or its broker has set none", at.0);
+            return Err(Reject::dead_letter("event-time-missing", message));
         }
         let (ahead, limit) = (at.0.saturating_sub(self.now.0), self.latest.0.saturating_sub(self.now.0));
         let message = format!(
@@ -52,10 +56,12 @@ mod tests {
     #[test]
     fn the_bound_is_allowed_and_what_lies_beyond_is_told_by_how_much() {
         let horizon = Horizon::new(Timestamp(1_000), Duration::from_millis(50));
-        assert!(horizon.check(Timestamp(i64::MIN)).is_ok() && horizon.check(Timestamp(1_050)).is_ok());
+        assert!(horizon.check(Timestamp(0)).is_ok() && horizon.check(Timestamp(1_050)).is_ok());
         let reject = horizon.check(Timestamp(1_051)).unwrap_err();
         assert_eq!(reject.code(), "event-time-ahead");
         assert!(reject.message().contains("1970-01-01T00:00:01.051Z lies 51 ms ahead"), "{}", reject.message());
+        let reject = horizon.check(Timestamp(-1)).unwrap_err();
+        assert_eq!((reject.code(), reject.message().contains("is -1, before 1970")), ("event-time-missing", true));
         assert!(Horizon::new(Timestamp(1), Duration::MAX).allows(Timestamp(i64::MAX)));
     }
 }

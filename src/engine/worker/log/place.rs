@@ -88,8 +88,8 @@ impl Place<'_> {
         open: &mut OpenBatch,
         counts: &mut Counts,
     ) -> Result<Verdict, Fault> {
-        let is_ahead = !self.is_table && !self.terms.horizon.allows(record.timestamp);
-        if is_ahead
+        let is_outside = !self.is_table && !self.terms.horizon.allows(record.timestamp);
+        if is_outside
             && keyed.as_deref().is_some_and(Keyed::is_timed)
             && let Err(reject) = self.terms.horizon.check(record.timestamp)
         {
@@ -109,7 +109,7 @@ impl Place<'_> {
             Ok(()) => Verdict::Decided,
             Err(reject) => self.rejected(record, reject, open, counts),
         };
-        if let (Verdict::Decided, false, Some(keyed)) = (&verdict, self.is_table || is_ahead, keyed) {
+        if let (Verdict::Decided, false, Some(keyed)) = (&verdict, self.is_table || is_outside, keyed) {
             keyed.advance(record.timestamp);
         }
         Ok(verdict)
