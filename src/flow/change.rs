@@ -5,7 +5,8 @@
 //! [`Tombstones::Skip`](crate::flow::Tombstones::Skip). The key is JSON too: [`KeyType::Field`](crate::flow::KeyType::Field).
 
 use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::marker::PhantomData;
@@ -36,7 +37,10 @@ const MARK: &str = r#"{"__debezium_unavailable_value":true}"#;
 /// `before` is there where the table sends it: in `PostgreSQL` after `ALTER TABLE … REPLICA IDENTITY FULL`. A change of the primary
 /// key comes as a delete under the old key and a create under the new one. Numbers of the type `numeric` are base64 unless the
 /// connector has `decimal.handling.mode=string`.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+///
+/// It is written as it is read, as an envelope with these fields, so that a topic of changes may be a
+/// [`TableTopic`](crate::flow::TableTopic) and its values lie in a store.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Change<T> {
     /// What was done.
     pub operation: Operation,
@@ -108,6 +112,17 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Change<T> {
     }
 }
 
+impl<T: Serialize> Serialize for Change<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut envelope = serializer.serialize_struct("Change", 4)?;
+        envelope.serialize_field("before", &self.before)?;
+        envelope.serialize_field("after", &self.after)?;
+        envelope.serialize_field("source", &self.source_ms.map(|ts_ms| Source { ts_ms: Some(ts_ms) }))?;
+        envelope.serialize_field("op", &self.operation)?;
+        envelope.end()
+    }
+}
+
 /// An envelope, or the object that has one as its payload.
 struct Envelope<T> {
     may_be_wrapped: bool,
@@ -127,7 +142,7 @@ enum Field {
     Other,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Source {
     ts_ms: Option<i64>,
 }
@@ -188,6 +203,16 @@ fn row_of<T: DeserializeOwned>(row: &str) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A table's values are read back from its store.
+    #[test]
+    fn a_change_is_written_as_it_is_read() {
+        let value = r#"{"before":null,"after":7,"source":{"ts_ms":5},"op":"u"}"#;
+        let change: Change<i64> = serde_json::from_str(value).unwrap();
+        assert_eq!(serde_json::to_string(&change).unwrap(), value);
+        let bare: Change<i64> = serde_json::from_str(r#"{"op":"d","before":7}"#).unwrap();
+        assert_eq!(serde_json::from_str::<Change<i64>>(&serde_json::to_string(&bare).unwrap()).unwrap(), bare);
+    }
 
     #[derive(Deserialize, PartialEq, Debug)]
     struct Customer {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate::flow::Key;
 use tidegate::flow::row::Value;
+use tidegate::flow::{Algorithm, Change, Context, Key, KeyType, Reject, TableTopic, Topology};
 use tidegate::pipelines::limits::topology;
 use tidegate::testing::TestDriver;
 
@@ -62,4 +62,58 @@ fn a_column_that_was_not_sent_is_a_dead_letter_that_says_what_to_do() {
     let said = dead[0].headers.iter().find(|header| header.name == "kafka_dlt-exception-message").unwrap();
     assert!(String::from_utf8_lossy(said.value.as_deref().unwrap()).contains("REPLICA IDENTITY FULL"));
     assert_eq!(driver.row_of("accounts", 7).unwrap().values[0], Value::I64(5));
+}
+
+/// An account's limit as the other database has it.
+#[derive(Serialize, Deserialize)]
+struct Limit {
+    limit_cents: i64,
+}
+
+/// Tells whether a payment keeps to its account's limit.
+struct Check;
+
+impl Algorithm for Check {
+    type Event = (i64, Change<Limit>);
+    type Row = ();
+    type Notices = Option<bool>;
+
+    fn apply(&self, event: (i64, Change<Limit>), (): &mut (), _: &mut Context<'_>) -> Result<Option<bool>, Reject> {
+        let (cents, change) = event;
+        Ok(change.after.map(|limit| cents <= limit.limit_cents))
+    }
+}
+
+#[test]
+fn a_topic_of_changes_is_a_table_that_a_stream_is_joined_with() {
+    for has_schema in [false, true] {
+        let mut topology = Topology::new("checks");
+        let limits: TableTopic<Change<Limit>> = TableTopic::new(TOPIC);
+        topology.source("payments").join(limits).process(Check).keys(KeyType::Field("account_id")).to("checked");
+        let mut driver = TestDriver::new(topology).partitions(2);
+        let key = match has_schema {
+            false => r#"{"account_id":1042}"#.to_owned(),
+            true => {
+                json!({"schema": {"type": "struct", "optional": false}, "payload": {"account_id": 1042}}).to_string()
+            }
+        };
+        let pay = |driver: &mut TestDriver| {
+            driver.run();
+            driver.send_raw("payments", Some(key.as_bytes()), Some(b"400"));
+            driver.run();
+        };
+        sent(&mut driver, has_schema, "r", None, Some(500));
+        pay(&mut driver);
+        sent(&mut driver, has_schema, "u", Some(500), Some(300));
+        pay(&mut driver);
+        driver.kill(0);
+        driver.disk(0).lose();
+        driver.start(0);
+        pay(&mut driver);
+        sent(&mut driver, has_schema, "d", Some(300), None);
+        pay(&mut driver);
+        assert!(driver.halts().is_empty(), "{:?}", driver.halts());
+        let told: Vec<_> = driver.read_raw("checked").into_iter().filter_map(|found| found.value).collect();
+        assert_eq!(told, [b"true".to_vec(), b"false".to_vec(), b"false".to_vec()]);
+    }
 }
