@@ -20,6 +20,12 @@ use std::collections::HashMap;
 const CODE: &str = "exception-fqcn";
 const CAUSE: &str = "exception-message";
 
+/// The code of a key that cannot be read ([`KeyType::parse`](crate::flow::KeyType::parse)).
+const BAD_KEY: &str = "bad-key";
+/// The names of the headers that tell of it once more, as Spring does.
+const KEY_CODE: &str = "key-exception-fqcn";
+const KEY_CAUSE: &str = "key-exception-message";
+
 /// Marks an outbox row as a changelog record and holds its [sequence](sequence_of). It stays in the outbox: the record
 /// itself has no headers.
 const CHANGELOG_HEADER: &str = "tg_changelog";
@@ -176,7 +182,12 @@ fn explain(
     add("original-consumer-group", group.into());
     add(CODE, beginning(reject.code(), CODE_BYTES).into());
     // One line: a message may quote the payload's own line breaks.
-    add(CAUSE, message.replace(['\n', '\r'], " ").into_bytes());
+    let line = message.replace(['\n', '\r'], " ").into_bytes();
+    if reject.code() == BAD_KEY {
+        add(KEY_CODE, BAD_KEY.into());
+        add(KEY_CAUSE, line.clone());
+    }
+    add(CAUSE, line);
     if message.len() < reject.message().len() {
         headers.push(Header::new(MESSAGE_OMITTED_HEADER, (reject.message().len() - message.len()).to_string()));
     }
@@ -392,9 +403,28 @@ mod tests {
             value: Some(long.as_bytes()),
             headers: &[Header::new("h", long.as_bytes())],
         };
-        let reject = Reject::dead_letter(long.clone(), long.clone());
-        let row = dead_letter(&name, &limits, &source, i32::MAX, &record, &reject, Timestamp(i64::MAX));
-        assert!(bytes_of(&name, &row) <= DEAD_LETTER_BYTES, "{}", bytes_of(&name, &row));
+        for code in [long.clone(), BAD_KEY.into()] {
+            let reject = Reject::dead_letter(code, long.clone());
+            let row = dead_letter(&name, &limits, &source, i32::MAX, &record, &reject, Timestamp(i64::MAX));
+            assert!(bytes_of(&name, &row) <= DEAD_LETTER_BYTES, "{}", bytes_of(&name, &row));
+        }
+    }
+
+    /// As Spring's tools expect it: they tell a bad key from a bad value by these headers.
+    #[test]
+    fn a_key_that_cannot_be_read_is_told_by_headers_of_its_own() {
+        let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(2));
+        let record =
+            Record { offset: Offset(7), timestamp: Timestamp(1), key: Some(b"x"), value: Some(b"v"), headers: &[] };
+        let told = |code: &'static str| {
+            let reject = Reject::unreadable(code, "no id");
+            let row = dead_letter("p", &HashMap::new(), &source, 0, &record, &reject, Timestamp(0));
+            ["exception-fqcn", "exception-message", "key-exception-fqcn", "key-exception-message"]
+                .map(|name| header(&row, &format!("kafka_dlt-{name}")))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(told("bad-json"), [text("bad-json"), text("no id"), None, None]);
+        assert_eq!(told("bad-key"), [text("bad-key"), text("no id"), text("bad-key"), text("no id")]);
     }
 
     #[test]

@@ -9,12 +9,28 @@ use std::io;
 /// Decodes a value. `serde_json` refuses nesting beyond 128 levels.
 ///
 /// # Errors
-/// [`Reject::Unreadable`]: `empty-value` for an empty value, `bad-json` with the parser's line and column otherwise.
+/// [`Reject::Unreadable`]: `empty-value` for an empty value, `bad-json` otherwise, with the parser's line and column and with what
+/// the value looks like.
 pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Reject> {
     if value.is_empty() {
         return Err(Reject::unreadable("empty-value", "the record's value is empty"));
     }
-    serde_json::from_slice(value).map_err(|error| Reject::unreadable("bad-json", error.to_string()))
+    serde_json::from_slice(value).map_err(|error| {
+        let looks = looks_like(value).map(|looks| format!("; it begins with {looks}")).unwrap_or_default();
+        Reject::unreadable("bad-json", format!("{error}{looks}"))
+    })
+}
+
+/// The likeliest writer of a value that is no JSON, where its first bytes tell.
+fn looks_like(value: &[u8]) -> Option<String> {
+    match value {
+        [0, a, b, c, d, _, ..] => {
+            let id = u32::from_be_bytes([*a, *b, *c, *d]);
+            Some(format!("the five bytes of a schema registry, schema {id}: no plain JSON"))
+        }
+        [0xef, 0xbb, 0xbf, ..] => Some("a byte order mark (EF BB BF), which JSON does not have".into()),
+        _ => None,
+    }
 }
 
 /// Appends an encoded value to `out`.
@@ -240,6 +256,19 @@ mod tests {
         let deep = "[".repeat(10_000);
         assert_eq!(decode::<serde_json::Value>(Some(deep.as_bytes())).unwrap_err().code(), "bad-json");
         assert_eq!(decode::<serde_json::Value>(Some(b"{\"a\": 1}")).unwrap(), json!({"a": 1}));
+    }
+
+    #[test]
+    fn a_value_that_is_no_plain_json_is_told_what_it_looks_like() {
+        let said = |value: &[u8]| decode::<serde_json::Value>(Some(value)).unwrap_err().message().to_owned();
+        for rest in [&br#"{"value": 1.0}"#[..], &[2, 0x0e, b'a']] {
+            let told = said(&[&[0, 0, 0, 0, 42][..], rest].concat());
+            assert!(told.contains("five bytes of a schema registry, schema 42: no plain JSON"), "{told}");
+        }
+        let told = said(b"\xef\xbb\xbf{\"value\": 1.0}");
+        assert!(told.contains("byte order mark (EF BB BF)"), "{told}");
+        assert!(!said(b"{\"value\": ").contains("begins with"), "a value that ends too early is nothing else");
+        assert!(!said(&[0, 0, 0]).contains("schema"), "too short for one");
     }
 
     proptest::proptest! {
