@@ -138,6 +138,36 @@ fn notices_of_a_step_without_rows_have_their_own_key_time_and_headers_whatever_d
     tell_of_their_own(without_rows());
 }
 
+/// Tracing: the context of a record goes on in its notices, through a change of keys and whatever dies.
+#[test]
+fn the_trace_context_of_a_record_goes_on_in_a_notice_that_takes_its_headers() {
+    let mut topology = Topology::new("traced");
+    let customer = |order: &Order| order.customer.clone().unwrap_or_default();
+    topology.source("orders").key_by("by-customer", customer).aggregate("books", Spending).to("spent");
+    let mut driver = TestDriver::new(topology).partitions(4).instances(2);
+    let headers = vec![
+        Header::new("traceparent", *b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        Header::new("tracestate", *b"a=1"),
+        Header::new("tracestate", *b"b=2"),
+        Header { name: "baggage".into(), value: None },
+    ];
+    let value = json!({"customer": "ada", "cents": 3}).to_string();
+    let sent = Sent { key: Some(b"1".into()), value: Some(value.into()), headers: headers.clone(), ..Sent::default() };
+    driver.send_record("orders", sent);
+    let found = driver.read_raw("spent");
+    let theirs = |found: &Found| {
+        let names = ["traceparent", "tracestate", "baggage"];
+        let is_theirs = |header: &&Header| names.contains(&&*header.name);
+        found.headers.iter().filter(is_theirs).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found.iter().map(theirs).collect::<Vec<_>>(),
+        [headers],
+        "in their order, twice and without a value too"
+    );
+    driver.crash_everywhere();
+}
+
 #[test]
 fn a_header_of_our_name_and_a_time_before_1970_are_dead_letters_that_change_nothing() {
     for mut driver in [with_rows(), without_rows()] {

@@ -192,6 +192,22 @@ fn each_record_that_asks_for_a_retry_has_all_its_repetitions() {
 }
 
 #[test]
+fn a_new_owner_counts_the_repetitions_of_a_record_anew() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let mut driver = fill(TestDriver::new(counted(&calls)).settings(|s| s.retry_attempts = 3), 2);
+    driver.run();
+    driver.send("readings", 0, json!({"value": 1.0, "word": "retry"}));
+    while calls.load(Ordering::Relaxed) < 2 {
+        driver.step();
+        driver.pass(Duration::from_millis(50));
+    }
+    driver.kill(0);
+    driver.start(0);
+    assert_eq!(driver.read_raw("readings-dlt").iter().map(code).collect::<Vec<_>>(), ["not-yet"]);
+    assert_eq!(calls.load(Ordering::Relaxed), 2 + 4, "its own attempt and three repetitions");
+}
+
+#[test]
 fn a_skip_changes_nothing_and_announces_nothing() {
     let mut driver = driver(1);
     driver.send("readings", 0, json!({"value": 10.0, "word": "skip"}));

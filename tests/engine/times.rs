@@ -389,6 +389,20 @@ fn event_time_goes_on_from_topic_to_topic() {
     assert!(stamps(&mut driver, "events-dlt")[0] >= 0, "a letter is as old as it is");
 }
 
+/// A table's record may lie far ahead; the event time of the next step does not go with it.
+#[test]
+fn a_notice_of_a_join_has_the_time_of_its_streams_record() {
+    let mut topology = Topology::new("shop");
+    topology.source("events").join("users").aggregate("counts", CountKnown).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    let at = Timestamp(START_MS + 24 * HOUR_MS);
+    driver.log().produce(&name("users"), Some(b"k"), Some(b"{}"), &[], at).unwrap();
+    for at_ms in [5_000, 3_000] {
+        send(&mut driver, "k", at_ms);
+    }
+    assert_eq!(stamps(&mut driver, "told"), [5_000, 3_000]);
+}
+
 #[test]
 fn a_notice_that_a_takeover_publishes_is_stamped_as_if_nobody_had_died() {
     for step in [None, Some(Step::CommitDatabase), Some(Step::Produce), Some(Step::CommitKafka)] {

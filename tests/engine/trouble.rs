@@ -132,6 +132,30 @@ fn a_dead_letter_topic_that_is_gone_holds_up_the_partitions_alone_that_write_it(
     assert_eq!(halted, ["readings-0"]);
 }
 
+/// A source that was given more partitions while it was read; its dead-letter topic was forgotten.
+#[test]
+fn new_partitions_of_a_source_wait_alone_for_a_dead_letter_topic_that_has_fewer() {
+    let mut driver = driver();
+    driver.log().add_partitions(&name("readings"), 3);
+    work(&mut driver, Duration::from_secs(10));
+    driver.send_to("readings", 2, Some(b"1"), Some(b"{"));
+    for round in 1..=5 {
+        for id in 0..8_i32 {
+            driver.send_to("readings", id % 2, Some(id.to_string().as_bytes()), Some(br#"{"value": 10.0}"#));
+            driver.send("clicks", id, json!({"value": 10.0}));
+        }
+        work(&mut driver, Duration::from_secs(60));
+        let mut told = |topic| driver.log().read(&name(topic)).len();
+        assert_eq!((told("moves"), told("changes")), (8 * round, 8 * round), "all others are told");
+        assert_eq!(told("readings-dlt"), 0);
+    }
+    assert!(driver.halts().is_empty(), "it waits for half an hour");
+    driver.log().add_partitions(&name("readings-dlt"), 3);
+    work(&mut driver, Duration::from_secs(60));
+    let dead: Vec<_> = driver.log().read(&name("readings-dlt")).iter().map(|found| found.partition).collect();
+    assert_eq!(dead, [2], "without a restart");
+}
+
 /// Publications that a dead owner decided are more than one transaction takes.
 #[test]
 fn a_takeover_publishes_what_was_left_in_transactions_of_bounded_size() {

@@ -188,6 +188,44 @@ fn the_policy_and_the_tombstones_go_on_behind_a_change_of_keys_and_tables_have_t
 }
 
 #[test]
+fn a_record_of_a_table_that_cannot_be_read_halts_its_partition_where_the_table_says_so() {
+    for (key, value, code) in [(Some(&b"u"[..]), b"{", "bad-json"), (None, b"1", "null-key")] {
+        let mut topology = Topology::new("shop");
+        let users = TableTopic::<i64>::new("users").on_unreadable(OnUnreadable::Halt);
+        topology.source("orders").join(users).process(Pair).to("pairs");
+        let mut driver = TestDriver::new(topology).partitions(1);
+        driver.send("users", "u", 1);
+        driver.send("orders", "u", 2);
+        driver.run();
+        driver.send_raw("users", key, Some(value));
+        driver.send("orders", "u", 3);
+        driver.advance(Duration::from_secs(1));
+        assert_eq!(values(&mut driver, "pairs"), [json!([2, 1])], "no order meets what is out of date");
+        let halts = driver.halts();
+        assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [HaltReason::Unreadable]);
+        assert!(halts[0].detail.starts_with("offset 1: ") && halts[0].detail.contains(code), "{}", halts[0].detail);
+        let commands: Vec<&String> = halts[0].choices.iter().filter_map(|choice| choice.command.as_ref()).collect();
+        assert!(commands[0].ends_with("skip users-0 --to 2"), "{commands:?}");
+        assert!(driver.read_raw("users-dlt").is_empty());
+    }
+}
+
+/// What Kafka Streams does with them in an aggregate and an inner join.
+#[test]
+fn records_without_a_key_are_skipped_and_counted_in_a_join_too_where_its_source_says_so() {
+    let mut topology = Topology::new("shop");
+    topology.source("orders").on_unreadable(OnUnreadable::Skip).join("users").process(Pair).to("pairs");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    driver.send("users", "u", 1);
+    driver.send_raw("orders", None, Some(b"2"));
+    driver.send_raw("orders", Some(b"u"), None);
+    driver.send("orders", "u", 3);
+    assert_eq!(values(&mut driver, "pairs"), [json!([3, 1])]);
+    assert_eq!(driver.unreadable(), [("empty-value".into(), 1), ("null-key".into(), 1)]);
+    assert!(driver.read_raw("orders-dlt").is_empty());
+}
+
+#[test]
 fn an_event_that_no_tombstone_can_be_is_refused_at_the_start() {
     let mut topology = Topology::new("p");
     topology.source("in").format(Format::Text).tombstones(Tombstones::Event).aggregate("sums", Lines).done();
