@@ -40,7 +40,18 @@ mod app;
 
 pub use app::{Exit, run};
 
-/// Runs the examples of the page.
+/// Runs the examples of the pages.
 #[cfg(doctest)]
-#[doc = include_str!("../docs/algorithm.md")]
-struct AlgorithmPage;
+mod pages {
+    #[doc = include_str!("../docs/algorithm.md")]
+    struct Algorithm;
+
+    #[doc = include_str!("../docs/state.md")]
+    struct State;
+
+    #[doc = include_str!("../docs/windows.md")]
+    struct Windows;
+
+    #[doc = include_str!("../docs/from-kafka-streams.md")]
+    struct FromKafkaStreams;
+}

@@ -33,6 +33,22 @@ fn the_readme_shows_the_shipped_pipeline() {
     }
 }
 
+#[test]
+fn the_page_of_state_shows_the_shipped_pipelines() {
+    let folder = std::fs::read_dir(root().join("src/pipelines")).unwrap();
+    let sources: String = folder.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    let shipped: Vec<&str> = sources.lines().map(str::trim).collect();
+    let page = read("docs/state.md");
+    let snippets = page.split("```rust,ignore\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = snippets.flat_map(str::lines).filter_map(|line| line.split("//").next()).map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() > 10, "{lines:?}");
+    for line in lines {
+        let beginning = line.trim_end_matches([')', ';']); // a call may have more arguments there
+        assert!(shipped.iter().any(|shipped| shipped.starts_with(beginning)), "in no pipeline of src: {line}");
+    }
+}
+
 /// The commands that a halt's message may have, with `P`, `K` and `N` in place of what it is filled in with.
 fn commands_of(reason: HaltReason) -> BTreeSet<String> {
     let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(3));
