@@ -175,6 +175,12 @@ impl Context<'_> {
         self.now.0
     }
 
+    /// The task's clock, in milliseconds since 1970, UTC: the highest timestamp of the records that its streams have decided;
+    /// none in a unit test.
+    pub(crate) fn task_clock_ms(&self) -> Option<i64> {
+        self.state.as_ref().map(|state| state.clock())
+    }
+
     /// Refuses an event's time that must not move a clock.
     ///
     /// # Errors

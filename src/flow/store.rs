@@ -187,6 +187,9 @@ pub trait StateAccess {
     /// The step was given none: the partition is to halt.
     fn timers(&mut self) -> Result<usize, Unavailable>;
 
+    /// The task's clock, in milliseconds since 1970, UTC: the highest timestamp of the records that its streams have decided.
+    fn clock(&self) -> i64;
+
     /// A timer was set, by the wall clock or by event time, for this time in milliseconds since 1970, UTC.
     fn timer_was_set(&mut self, _is_by_wall: bool, _at: i64) {}
 }

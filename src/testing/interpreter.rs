@@ -75,6 +75,8 @@ pub(super) struct Interpreter<'a> {
     pub(super) made: &'a BTreeSet<(String, String)>,
     /// A record of a later event time is ahead of every clock.
     pub(super) latest_event_time: i64,
+    /// The wall clock over the record, where that was seen; the record's own timestamp stands in for it elsewhere.
+    pub(super) now_ms: Option<i64>,
     pub(super) rows: BTreeMap<(String, Key), Row>,
     /// By sub-topology and partition.
     pub(super) stores: BTreeMap<(usize, i32), Stores>,
@@ -214,7 +216,7 @@ impl Interpreter<'_> {
         }
         let seen = found.as_ref().map(|row| row.seen(&key, spec));
         let mut stores = self.stores_of(place);
-        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| {
+        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None, self.now_ms), |context| {
             step.apply(record, seen.as_deref(), context)
         });
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
@@ -241,7 +243,9 @@ impl Interpreter<'_> {
     fn keep(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>) -> Result<Outcome, Reject> {
         let key = step.table().table.key_type.parse(record.key)?;
         let mut stores = self.stores_of(place);
-        stores.run(place.source, record, (&key, self.latest_event_time, None), |context| step.keep(record, context))?;
+        stores.run(place.source, record, (&key, self.latest_event_time, None, self.now_ms), |context| {
+            step.keep(record, context)
+        })?;
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok(Outcome::Notices(Vec::new(), None))
     }
@@ -251,8 +255,9 @@ impl Interpreter<'_> {
         let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
         let key = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
         let mut stores = self.stores_of(place);
-        let stepped = stores
-            .run(place.source, record, (&key, self.latest_event_time, None), |context| step.apply(record, context));
+        let stepped = stores.run(place.source, record, (&key, self.latest_event_time, None, self.now_ms), |context| {
+            step.apply(record, context)
+        });
         has_stalled(); // which makes no difference here
         let stepped = stepped?;
         self.fits(record, &stepped.emissions)?;

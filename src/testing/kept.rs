@@ -34,14 +34,15 @@ impl Stores {
         &mut self,
         source: &TopicPartition,
         record: &Record<'_>,
-        (key, latest, written_at): (&Key, i64, Option<i64>),
+        (key, latest, written_at, now_ms): (&Key, i64, Option<i64>, Option<i64>),
         step: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
         let at = written_at.unwrap_or(record.timestamp.0);
         let mut access = Access { stores: self, at };
         let (topic, partition) = (&source.topic, Partition(source.partition.0));
         let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
-        let (latest, headers, now, record_key) = (Timestamp(latest), record.headers, timestamp, record.key);
+        let (latest, headers, now, record_key) =
+            (Timestamp(latest), record.headers, now_ms.map_or(timestamp, Timestamp), record.key);
         let mut context = Context { topic, partition, offset, timestamp, headers, now, latest, key, record_key, state };
         catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
             let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
@@ -103,6 +104,10 @@ impl StateAccess for Access<'_> {
 
     fn unknown(&mut self, _: &str) -> Unavailable {
         Unavailable
+    }
+
+    fn clock(&self) -> i64 {
+        self.stores.stream_time.unwrap_or(i64::MIN)
     }
 
     fn timers(&mut self) -> Result<usize, Unavailable> {

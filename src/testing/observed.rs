@@ -192,6 +192,9 @@ pub struct Observed {
     pub must_halt: BTreeSet<(usize, i32)>,
     /// Events in the order in which they were decided.
     pub events: Vec<Event>,
+    /// When records were handled, by the wall clock that their steps were shown, in milliseconds since 1970; of those for which
+    /// that was seen.
+    pub handled: BTreeMap<(TopicPartition, Offset), i64>,
     /// The rows at rest.
     pub rows: BTreeMap<(String, Key), Row>,
     /// Messages that committed readers find in every topic that the pipeline reads or writes, changelogs included.

@@ -67,7 +67,7 @@ impl Interpreter<'_> {
             let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
             let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
             let result = seen.and_then(|seen| {
-                let terms = (&seen, self.latest_event_time, written_at);
+                let terms = (&seen, self.latest_event_time, written_at, None);
                 stores.run(place.source, &record, terms, |context| step.timer(&key, &name, context))
             });
             let result = result.and_then(|stepped| self.fits(&record, &stepped.emissions).map(|()| stepped));

@@ -14,10 +14,13 @@ use crate::flow::topology::{StepKind, Topology};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+/// A record that a step was run over, and the wall clock that it was shown, in milliseconds since 1970.
+pub(super) type Application = (TopicPartition, Offset, i64);
+
 /// The records that steps were run over since they were last taken, in that order.
 #[derive(Debug, Default)]
 pub(super) struct Applications {
-    records: Mutex<Vec<(TopicPartition, Offset)>>,
+    records: Mutex<Vec<Application>>,
     idle: OnceLock<Idle>,
 }
 
@@ -30,7 +33,7 @@ impl Applications {
         run: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
-        self.lock().push((place, context.offset));
+        self.lock().push((place, context.offset, context.now_ms()));
         let ended = catch_unwind(AssertUnwindSafe(|| run(context)));
         let unread = Reject::from(Unavailable);
         let is_undecided = match &ended {
@@ -46,7 +49,7 @@ impl Applications {
         ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(TopicPartition, Offset)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Application>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,7 +58,7 @@ impl Applications {
         drop(self.idle.set(idle));
     }
 
-    pub(super) fn take(&self) -> Vec<(TopicPartition, Offset)> {
+    pub(super) fn take(&self) -> Vec<Application> {
         std::mem::take(&mut *self.lock())
     }
 }

@@ -3,6 +3,8 @@
 //! maps. It takes only two things of the run: the order in which records were decided, and which of them became dead
 //! letters.
 
+#[path = "literal/closing.rs"]
+mod closing;
 #[path = "literal/timers.rs"]
 mod timers;
 
@@ -112,6 +114,10 @@ struct Look<'a> {
     /// Rows that met a table whose values expire: of which not even the sums are known, and of which the hash is not.
     blurred: [BTreeSet<(u8, Vec<u8>)>; 2],
     notes: BTreeMap<(String, String), Value>,
+    /// The wall clock over the record.
+    now: i64,
+    /// What the record itself makes its windows give out, where those of other keys may follow.
+    pending: Vec<(Vec<u8>, GivenOut)>,
     limits: BTreeMap<String, f64>,
     wrong: Vec<String>,
     judged: BTreeSet<&'static str>,
@@ -144,6 +150,8 @@ pub fn look(scenario: &Scenario, seen: &Observed) -> (Vec<Finding>, BTreeSet<&'s
         rows: rows.collect(),
         blurred: Default::default(),
         notes: BTreeMap::new(),
+        now: 0,
+        pending: Vec::new(),
         limits,
         wrong: Vec::new(),
         judged: BTreeSet::new(),
@@ -433,8 +441,13 @@ impl Look<'_> {
                     let is_dead_letter = is_dead_letter || is_skipped(&self.scenario.pipeline, sub, &role, record);
                     let is_stream = matches!(role, Role::Stream);
                     for turn in turned {
+                        self.close_idle(task, sub, turn);
                         self.due(task, sub, (true, Some(turn)));
                     }
+                    let by_partition = is_stream && sub.window.is_some_and(|drawn| drawn.by_partition);
+                    let (all, topics) = (notices, topics.clone());
+                    let notices = if by_partition { BTreeMap::new() } else { all.clone() };
+                    self.now = self.seen.handled.get(&(place.clone(), *offset)).copied().unwrap_or(record.timestamp.0);
                     let said = match role {
                         Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
@@ -442,8 +455,13 @@ impl Look<'_> {
                         Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
                     let moves = (!is_ahead && !is_sent_on).then_some(record.timestamp.0);
-                    let rung =
-                        if is_stream && sub.has_timers { self.ring(task, sub, moves, own, &rings) } else { Ok(()) };
+                    let rung = if by_partition {
+                        self.close_behind(task, sub, moves, late_topic(sub, number).as_deref(), (&all, &topics))
+                    } else if is_stream && sub.has_timers {
+                        self.ring(task, sub, moves, own, &rings)
+                    } else {
+                        Ok(())
+                    };
                     for what in [said, rung].into_iter().filter_map(Result::err) {
                         self.wrong.push(format!("{topic}-{}@{offset}: {what}", at.1));
                     }
@@ -534,8 +552,8 @@ impl Look<'_> {
         }
         // Before the algorithm sees it.
         if let Some(drawn) = sub.window.as_ref().filter(|drawn| drawn.skips_late && !drawn.keeps_late) {
-            let windows = self.tasks.entry(task).or_default().windows.entry(key.clone()).or_default();
-            if windows.is_late(drawn, record.timestamp.0) {
+            let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
+            if windows.entry(key.clone()).or_default().is_late(drawn, closing::time(drawn, record, *clock)) {
                 return if notices.is_empty() { Ok(()) } else { Err("was too late, and was announced".into()) };
             }
         }
@@ -725,6 +743,8 @@ impl Look<'_> {
 struct Windows {
     clock: Option<i64>,
     spans: Vec<Span>,
+    /// When the last record was handled.
+    handled: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -754,13 +774,13 @@ impl Span {
 }
 
 impl Windows {
-    fn clock_at(&self, at: i64) -> i64 {
-        self.clock.map_or(at, |clock| clock.max(at))
+    fn clock_at(&self, at: (i64, Option<i64>)) -> i64 {
+        self.clock.max(at.1).map_or(at.0, |clock| clock.max(at.0))
     }
 
     /// Whether no window takes an event any more.
-    fn is_late(&self, drawn: &WindowDraw, at: i64) -> bool {
-        let clock = self.clock_at(at);
+    fn is_late(&self, drawn: &WindowDraw, (at, of_partition): (i64, Option<i64>)) -> bool {
+        let clock = self.clock_at((at, of_partition));
         let end_last = match drawn.shape {
             Spans::Tumbling(size) => at - at % signed(size) + signed(size),
             Spans::Hopping(size, every) => at - at % signed(every) + signed(size),
@@ -776,8 +796,13 @@ impl Windows {
     }
 
     /// Takes an event, and answers what is given out over it.
-    fn take(&mut self, drawn: &WindowDraw, at: i64, add: impl Fn(&mut Sums)) -> Vec<GivenOut> {
-        let (clock, grace) = (self.clock_at(at), signed(drawn.grace_ms));
+    fn take(
+        &mut self,
+        drawn: &WindowDraw,
+        (at, of_partition): (i64, Option<i64>),
+        add: impl Fn(&mut Sums),
+    ) -> Vec<GivenOut> {
+        let (clock, grace) = (self.clock_at((at, of_partition)), signed(drawn.grace_ms));
         let kept_for = grace + signed(drawn.corrections_ms);
         let (mut out, mut changed) = (Vec::new(), BTreeSet::new());
         let (size, every) = match drawn.shape {
@@ -858,10 +883,11 @@ impl Look<'_> {
     fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, went_late: bool) -> Result<(), String> {
         let Some(drawn) = &sub.window else { return Err("was too late, and its step has no windows".into()) };
         let key = record.key.clone().unwrap_or_default();
-        let windows = self.tasks.entry(task).or_default().windows.entry(key).or_default();
+        let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
+        let (windows, time) = (windows.entry(key).or_default(), closing::time(drawn, record, *clock));
         self.judged.insert(if went_late { "topic of late records" } else { "late" });
         let is_right = if went_late { drawn.keeps_late } else { !drawn.skips_late && !drawn.keeps_late };
-        let is_late = windows.is_late(drawn, record.timestamp.0) && is_right;
+        let is_late = windows.is_late(drawn, time) && is_right;
         if is_late { Ok(()) } else { Err(format!("went out as too late, of windows {:?}", windows.spans)) }
     }
 
@@ -874,39 +900,60 @@ impl Look<'_> {
         (record, event, joined): (&Message, &Event, Option<i64>),
         notices: &BTreeMap<u64, &Message>,
     ) -> Result<(), String> {
-        let (key, at) = (record.key.clone().unwrap_or_default(), record.timestamp.0);
-        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
-        let windows = self.tasks.entry(task).or_default().windows.entry(key).or_default();
-        if windows.is_late(drawn, at) {
+        let key = record.key.clone().unwrap_or_default();
+        let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
+        let (windows, time) = (windows.entry(key.clone()).or_default(), closing::time(drawn, record, *clock));
+        if windows.is_late(drawn, time) {
             return Err(format!("is too late, and was taken, of windows {:?}", windows.spans));
         }
-        let given_out = windows.take(drawn, at, |sums| {
+        windows.handled = self.now;
+        let given_out = windows.take(drawn, time, |sums| {
             if changes(event) {
                 sums.count += 1;
                 sums.sum = sum_after(sums.sum, event);
                 sums.hash = sums.hash.wrapping_mul(31).wrapping_add(signed(event.n)).wrapping_add(joined.unwrap_or(0));
             }
         });
+        let given_out = given_out.into_iter().map(|given_out| (key.clone(), given_out)).collect();
+        if drawn.by_partition {
+            self.pending = given_out;
+            return Ok(());
+        }
+        self.judge_given_out(task, sub, given_out, notices)
+    }
+
+    /// The notices tell of the windows that are given out, each under its key.
+    fn judge_given_out(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        given_out: Vec<(Vec<u8>, GivenOut)>,
+        notices: &BTreeMap<u64, &Message>,
+    ) -> Result<(), String> {
         if sub.destination.is_none() {
             return Ok(());
         }
+        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
         self.judged.extend((!given_out.is_empty()).then_some("window"));
-        let passes = |(start, sums, _): &GivenOut| {
+        let passes = |(_, (start, sums, _)): &(Vec<u8>, GivenOut)| {
             let is_filtered = sub.has_filter && start.unsigned_abs().is_multiple_of(3);
             let goes_on = !is_filtered && goes_to(sub, Some(start.unsigned_abs())).is_some();
             goes_on && limit.is_none_or(|limit| sums.sum >= limit)
         };
         let due: Vec<_> = given_out
-            .iter()
-            .filter(|given_out| passes(given_out))
-            .map(|(start, sums, pane)| (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, *pane))
+            .into_iter()
+            .filter(passes)
+            .map(|(key, (start, sums, pane))| {
+                (key, (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, pane))
+            })
             .collect();
         let is_joined = sub.is_joined() && joined.is_some();
         self.judged.extend((is_joined && !due.is_empty()).then_some("join"));
         let mut found = Vec::new();
         for notice in notices.values() {
             let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
-            found.push((told.n, told.count, told.amount.to_bits(), told.hash, told.seen));
+            let key = notice.key.clone().unwrap_or_default();
+            found.push((key, (told.n, told.count, told.amount.to_bits(), told.hash, told.seen)));
         }
         if found == due { Ok(()) } else { Err(format!("its windows are {found:?}, not {due:?}")) }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::row::Value;
 use tidegate::flow::topology::Source;
-use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
+use tidegate::flow::window::{Clock, Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
     self, Algorithm, At, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store,
     Table, TableTopic, Tombstones, Topology,
@@ -913,6 +913,19 @@ pub struct WindowDraw {
     /// Late records have a topic of their own.
     #[serde(default)]
     pub keeps_late: bool,
+    /// They go by the clock of the partition.
+    #[serde(default)]
+    pub by_partition: bool,
+    /// Those of a key without records are closed after this time.
+    #[serde(default)]
+    pub idle_ms: Option<u64>,
+}
+
+impl WindowDraw {
+    /// Whether its step keeps timers.
+    pub const fn has_timers(&self) -> bool {
+        self.by_partition || self.idle_ms.is_some()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -1256,10 +1269,15 @@ impl SubDraw {
         if self.declared_as().is_some() { self.hash } else { Hash::Murmur2 }
     }
 
+    /// Whether its algorithm or its windows set timers.
+    pub fn keeps_timers(&self) -> bool {
+        self.has_timers || self.window.is_some_and(|window| window.has_timers())
+    }
+
     /// Number of stores of its step.
     pub fn store_count(&self) -> usize {
         let tables = usize::from(self.is_joined()) + usize::from(self.has_two_tables());
-        let own = usize::from(self.has_store) + usize::from(self.has_last) + usize::from(self.has_timers);
+        let own = usize::from(self.has_store) + usize::from(self.has_last) + usize::from(self.keeps_timers());
         usize::from(self.step == StepDraw::Aggregate) + tables + own
     }
 }
@@ -1497,16 +1515,24 @@ impl PipelineDraw {
                     skips_late: false,
                     every_ms: None,
                     keeps_late: false,
+                    by_partition: false,
+                    idle_ms: None,
                 });
                 let emit = match drawn.every_ms {
                     Some(every) => Emit::Every(ms(every)),
                     None if drawn.is_early => Emit::OnUpdate,
                     None => Emit::OnClose,
                 };
+                let clock = if drawn.by_partition { Clock::PerPartition } else { Clock::PerKey };
                 let late = if drawn.skips_late { Late::Skip } else { Late::DeadLetter };
                 macro_rules! of {
                     ($kind:expr) => {{
-                        let windowed = $source.window($kind.grace(ms(drawn.grace_ms))).emit(emit).late(late);
+                        let windowed =
+                            $source.window($kind.grace(ms(drawn.grace_ms))).emit(emit).late(late).clock(clock);
+                        let windowed = match drawn.idle_ms {
+                            Some(idle) => windowed.idle_after(ms(idle)),
+                            None => windowed,
+                        };
                         let windowed = windowed.corrections_for(ms(drawn.corrections_ms));
                         let windowed =
                             if drawn.keeps_late { windowed.late_to(&format!("late-{number}")) } else { windowed };

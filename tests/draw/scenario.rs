@@ -510,11 +510,15 @@ fn window(random: &mut Random) -> WindowDraw {
         skips_late: random.happens(30),
         every_ms: None,
         keeps_late: false,
+        by_partition: false,
+        idle_ms: None,
     };
     // Drawn from another sequence, so that earlier draws of a seed stay as they were.
     let mut aside = Random::new(!random.clone().next());
     let every_ms = aside.happens(25).then(|| *aside.choose(&[1, 30, 500, 10_000]));
-    WindowDraw { every_ms, keeps_late: aside.happens(25), ..drawn }
+    let keeps_late = aside.happens(25);
+    let idle_ms = aside.happens(30).then(|| *aside.choose(&[1, 50, 300, 2_000, 60_000]));
+    WindowDraw { every_ms, keeps_late, idle_ms, by_partition: aside.happens(30), ..drawn }
 }
 
 pub fn knobs(random: &mut Random) -> Knobs {
@@ -721,7 +725,7 @@ impl Acts<'_> {
         let has_companion = |sub: &SubDraw| {
             sub.companion.is_some() || sub.declared_as() == Some(Policy::Repartition) // where records are sent on
         };
-        let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some() || sub.has_timers;
+        let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some() || sub.keeps_timers();
         self.pipeline.subs.iter().any(|sub| is_timed(sub) && has_companion(sub))
     }
 

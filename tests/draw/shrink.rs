@@ -88,6 +88,10 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].window = None);
         add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.every_ms = None));
         add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.keeps_late = false));
+        add(&|scenario| scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.idle_ms = None));
+        add(&|scenario| {
+            scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.by_partition = false)
+        });
         add(&|scenario| scenario.pipeline.subs[number].has_timers = false);
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
         add(&|scenario| scenario.pipeline.subs[number].routed = None);

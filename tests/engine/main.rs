@@ -2,6 +2,7 @@
 
 mod chains;
 mod charges;
+mod closing;
 mod columns;
 mod contested;
 mod crashes;

@@ -240,6 +240,7 @@ impl Run {
             forgotten: BTreeSet::new(),
             must_halt: BTreeSet::new(),
             events: Vec::<Event>::new(),
+            handled: BTreeMap::new(),
             rows: rows(&self.world, &self.scenario, &self.topology),
             log,
             gone: BTreeMap::new(),

@@ -141,6 +141,10 @@ impl StateAccess for Access<'_> {
         Unavailable
     }
 
+    fn clock(&self) -> i64 {
+        self.now.0
+    }
+
     fn timers(&mut self) -> Result<usize, Unavailable> {
         self.kept.iter().position(|kept| kept.timers.is_some()).ok_or_else(|| {
             let message = "the algorithm sets a timer, and its step was given none: add `with_timers`";

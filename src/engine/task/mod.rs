@@ -1,11 +1,13 @@
 //! One task: a partition number of one sub-topology, its inputs, and its phase between assignment and work.
 
+mod attention;
 pub(crate) mod in_hand;
 mod input;
 pub(crate) mod order;
 mod phase;
 
 pub(crate) use crate::engine::status::State;
+pub(crate) use attention::Attention;
 pub(crate) use input::{Held, Input, SetAside};
 pub(crate) use phase::Phase;
 
@@ -54,6 +56,8 @@ pub(crate) struct Task {
     pub(crate) marks: Vec<Arc<str>>,
     /// The stores, where the step has some, from the takeover on.
     pub(crate) keyed: Option<Keyed>,
+    /// Whether it keeps up with its inputs, where keys may be idle.
+    pub(crate) attention: Attention,
     /// Dead letters for messages that their topics refused: the next takeover puts them in the outbox in their places.
     pub(crate) dead_letters: Vec<OutboxRow>,
 }
@@ -89,6 +93,7 @@ impl Task {
             counts: Vec::new(),
             marks: Vec::new(),
             keyed: None,
+            attention: Attention::default(),
             dead_letters: Vec::new(),
         }
     }

@@ -17,6 +17,7 @@ use crate::flow::topology::{StepKind, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes the step of a chain, and notes mistakes in the topology.
 pub(super) type Erase<A> = Box<dyn FnOnce(Chain<A>, KeyType, &mut Topology) -> StepKind>;
@@ -35,9 +36,12 @@ pub struct StepBuilder<'t, A: Algorithm> {
     late_to: Option<TopicName>,
     /// The name of the store of its timers.
     timers: Option<String>,
-    /// Whether its algorithm is one of windows, which has no timers.
+    /// Whether its algorithm is one of windows, which sets timers of its own, in the store of this name.
     is_windowed: bool,
     new_row: Option<NewRow<A>>,
+    own_timers: Option<String>,
+    /// The time after which a key is idle.
+    idle_after: Option<Duration>,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
@@ -54,6 +58,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             timers: None,
             is_windowed: false,
             new_row: None,
+            own_timers: None,
+            idle_after: None,
         }
     }
 
@@ -63,9 +69,9 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
-    /// The same step with windows.
-    pub(super) const fn windowed(mut self) -> Self {
-        self.is_windowed = true;
+    /// The same step with windows. `timers`: the store of those that they set, where they do.
+    pub(super) fn windowed(mut self, timers: Option<String>, idle_after: Option<Duration>) -> Self {
+        (self.is_windowed, self.own_timers, self.idle_after) = (true, timers, idle_after);
         self
     }
 
@@ -231,6 +237,8 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             timers,
             is_windowed,
             new_row,
+            own_timers,
+            idle_after,
         } = self;
         let inserts = new_row.is_some();
         let mut destinations = route.topics();
@@ -255,6 +263,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
                 "insert_missing(): only an update step has rows; an aggregate begins with the default of its value";
             group.topology.errors.push(idle.into());
         }
+        stores.extend(own_timers.map(|timers| store_of(&timers).spec().clone()));
         let kept = group.tables.iter().map(|(table, kept)| (table.topic.clone(), Arc::clone(kept)));
         let tables: KeptTables = kept.collect();
         let step = match step {
@@ -266,7 +275,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             }
         };
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
-        group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None, late_to }, stores);
+        group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None, late_to, idle_after }, stores);
     }
 }
 
@@ -278,7 +287,7 @@ fn no_timers(store: &str, step: &StepKind, is_windowed: bool) -> Option<String> 
             step.table().table.name
         )),
         StepKind::Log(_) if is_windowed => Some(format!(
-            "timers {store}: windows are closed by their key's clock and have no timers; remove with_timers(), or use an aggregate without windows"
+            "timers {store}: windows set their own and have no others; remove with_timers(), or use an aggregate without windows"
         )),
         StepKind::Log(_) => None,
     }

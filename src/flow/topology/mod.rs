@@ -33,6 +33,7 @@ use crate::flow::threshold::Threshold;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A pipeline under construction, and afterwards its description.
 ///
@@ -114,6 +115,8 @@ pub struct SubTopology {
     pub rekeys: Option<Arc<str>>,
     /// The destination, the last one, of records that are too late for their windows: in the format of its streams.
     pub late_to: Option<TopicName>,
+    /// The time without a record after which a key of it is idle, where that closes its windows.
+    pub idle_after: Option<Duration>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics
     /// that they read, in this order.
     pub chains: Vec<Arc<str>>,

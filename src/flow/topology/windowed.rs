@@ -3,14 +3,15 @@
 use crate::flow::events::{Plain, ReadEvent};
 use crate::flow::store::Store;
 use crate::flow::topology::{Source, StepBuilder};
-use crate::flow::window::{Emit, InWindows, Late, WindowKind, Windowed, Windows, millis};
+use crate::flow::window::{Clock, Emit, InWindows, Late, Terms, WindowKind, Windowed, Windows, millis};
 use std::time::Duration;
 
 impl<'t, S> Source<'t, S> {
     /// Gathers the records of each key in windows of event time; [`WindowedSource::aggregate`] says what is made of them.
     pub const fn window<K>(self, kind: K) -> WindowedSource<'t, K, S> {
-        let (emit, late) = (Emit::OnClose, Late::DeadLetter);
-        WindowedSource { source: self, kind, corrections: Duration::ZERO, emit, late, late_to: None }
+        let (corrections, idle_after, late_to) = (Duration::ZERO, None, None);
+        let (emit, late, clock) = (Emit::OnClose, Late::DeadLetter, Clock::PerKey);
+        WindowedSource { source: self, kind, corrections, emit, late, clock, idle_after, late_to }
     }
 }
 
@@ -22,6 +23,8 @@ pub struct WindowedSource<'t, K, S = Plain> {
     corrections: Duration,
     emit: Emit,
     late: Late,
+    clock: Clock,
+    idle_after: Option<Duration>,
     late_to: Option<String>,
 }
 
@@ -45,6 +48,19 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         self
     }
 
+    /// Says whose clock closes windows: each key's own, where nothing is said.
+    pub const fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Closes the windows of a key once so much time has passed, by the wall clock, since its last record was handled: at least
+    /// a millisecond. It passes only while the task of the partition keeps up with its inputs.
+    pub const fn idle_after(mut self, time: Duration) -> Self {
+        self.idle_after = Some(time);
+        self
+    }
+
     /// Publishes a record that is too late for all of its windows in `topic`, as it came: key, value, time and headers, but for
     /// those of Tidegate's own names. It is no dead letter then, whatever [`WindowedSource::late`] says.
     pub fn late_to(mut self, topic: &str) -> Self {
@@ -63,7 +79,7 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         K: WindowKind<W>,
         S: ReadEvent<W::Event>,
     {
-        let Self { mut source, kind, corrections, emit, late, late_to } = self;
+        let Self { mut source, kind, corrections, emit, late, clock, idle_after, late_to } = self;
         let (store, spec) = (store.into(), kind.into_spec());
         let name = &store.spec().name;
         let is_idle = matches!(emit, Emit::Every(time) if millis(time) < 1);
@@ -74,9 +90,16 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         source.note(store.spec().time_to_live.map(|_| {
             format!("store {name}: windows are forgotten once they are closed for good; remove its time_to_live(), which would lose open ones")
         }));
+        source.note(
+            idle_after
+                .filter(|time| millis(*time) < 1)
+                .map(|_| format!("store {name}: idle_after() is told a time of at least 1 ms")),
+        );
+        let timers = format!("{name}-timers");
         let late_topic = late_to.and_then(|topic| source.group.topology.parse(&topic));
-        source
-            .aggregate_or(store, InWindows::new(algorithm, spec, millis(corrections), emit, late), late_topic)
-            .windowed()
+        let (corrections, idle_ms) = (millis(corrections), idle_after.map(millis));
+        let algorithm = InWindows::new(algorithm, spec, Terms { corrections, emit, late, clock, idle_after: idle_ms });
+        let timers = algorithm.has_timers().then_some(timers);
+        source.aggregate_or(store, algorithm, late_topic).windowed(timers, idle_after)
     }
 }

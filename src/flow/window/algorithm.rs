@@ -22,6 +22,17 @@ pub enum Emit {
     Every(Duration),
 }
 
+/// The clock that closes windows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Clock {
+    /// Of each key by itself: the latest event time among its records that were taken.
+    #[default]
+    PerKey,
+    /// Of the partition: the highest timestamp of the records that the step's task has decided, whatever their keys. The time of
+    /// an event is its record's own timestamp then; [`Windowed::event_time_ms`] is not asked.
+    PerPartition,
+}
+
 /// The code of a record that is too late for all of its windows.
 pub(crate) const LATE: &str = "late";
 
@@ -38,14 +49,23 @@ pub enum Late {
 /// A windowed algorithm with its windows. Made by
 /// [`WindowedSource::aggregate`](crate::flow::topology::WindowedSource::aggregate).
 pub struct InWindows<W: Windowed> {
-    algorithm: W,
-    spec: Spec<W>,
-    /// How long a closed window may be corrected, in milliseconds.
-    corrections: i64,
-    emit: Emit,
-    late: Late,
+    pub(super) algorithm: W,
+    pub(super) spec: Spec<W>,
+    pub(super) terms: Terms,
     /// The kind of its windows, in words.
-    kind: String,
+    pub(super) kind: String,
+}
+
+/// What was said of windows beside their kind and grace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// How long a closed window may be corrected, in milliseconds.
+    pub(crate) corrections: i64,
+    pub(crate) emit: Emit,
+    pub(crate) late: Late,
+    pub(crate) clock: Clock,
+    /// The time without a record, in milliseconds, after which the windows of a key are closed.
+    pub(crate) idle_after: Option<i64>,
 }
 
 impl<W: Windowed> fmt::Debug for InWindows<W> {
@@ -55,22 +75,61 @@ impl<W: Windowed> fmt::Debug for InWindows<W> {
 }
 
 /// One notice of a windowed algorithm.
-type NoticeOf<W> = <<W as Windowed>::Notices as IntoIterator>::Item;
+pub(super) type NoticeOf<W> = <<W as Windowed>::Notices as IntoIterator>::Item;
 
 impl<W: Windowed> InWindows<W> {
-    pub(crate) fn new(algorithm: W, spec: Spec<W>, corrections: i64, emit: Emit, late: Late) -> Self {
+    pub(crate) fn new(algorithm: W, spec: Spec<W>, terms: Terms) -> Self {
         let kind = spec.kind();
-        Self { algorithm, spec, corrections, emit, late, kind }
+        Self { algorithm, spec, terms, kind }
     }
 
     /// How long a window is kept behind its end.
     const fn kept_for(&self) -> i64 {
-        self.spec.grace.saturating_add(self.corrections)
+        self.spec.grace.saturating_add(self.terms.corrections)
+    }
+
+    /// The time of an event.
+    fn time_of(&self, event: &W::Event, context: &Context<'_>) -> i64 {
+        match self.terms.clock {
+            Clock::PerKey => self.algorithm.event_time_ms(event, context),
+            Clock::PerPartition => context.event_time_ms(),
+        }
+    }
+
+    /// The clock that a key's windows go by.
+    pub(super) fn clock_of(&self, kept: &Windows<W::Value>, context: &Context<'_>) -> Option<i64> {
+        match self.terms.clock {
+            Clock::PerKey => kept.clock_ms,
+            Clock::PerPartition => kept.clock_ms.max(context.task_clock_ms()),
+        }
+    }
+
+    /// Gives out the windows that are closed at that clock, and open ones that are to be told: `placed` are those that an event
+    /// has changed. What is over for good is forgotten.
+    pub(super) fn give_out(
+        &self,
+        kept: &mut Windows<W::Value>,
+        clock: i64,
+        placed: &[usize],
+        give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
+    ) {
+        kept.clock_ms = Some(clock);
+        for (number, window) in kept.windows.iter_mut().enumerate() {
+            let is_closed = window.is_over(self.spec.grace, clock);
+            if window.is_changed && is_closed {
+                give_out(window, window.closed_as());
+                window.emitted = window.emitted.saturating_add(1);
+                (window.is_changed, window.early) = (false, None);
+            } else if !is_closed && self.tells(window, placed.binary_search(&number).is_ok(), clock) {
+                give_out(window, Pane::Early);
+            }
+        }
+        kept.windows.retain(|window| !window.is_over(self.kept_for(), clock));
     }
 
     /// Whether an open window is told, which the event has changed or not.
     fn tells(&self, window: &mut Working<W::Value>, is_placed: bool, clock: i64) -> bool {
-        match self.emit {
+        match self.terms.emit {
             Emit::OnClose => false,
             Emit::OnUpdate => is_placed,
             Emit::Every(time) => {
@@ -98,12 +157,12 @@ impl<W: Windowed> InWindows<W> {
     }
 
     fn too_late(&self, at: i64, clock: i64) -> Reject {
-        match self.late {
+        match self.terms.late {
             Late::Skip => Reject::skip(LATE),
             Late::DeadLetter => Reject::dead_letter(
                 LATE,
                 format!(
-                    "its time {} lies {} ms behind its key's clock, and all of its windows are closed for good: give them \
+                    "its time {} lies {} ms behind the clock of its windows, and all of its windows are closed for good: give them \
                      more grace, or correct them for longer",
                     Timestamp(at).to_rfc3339(),
                     clock.saturating_sub(at)
@@ -124,10 +183,10 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
     ) -> Result<Vec<NoticeOf<W>>, Reject> {
-        let Self { algorithm, spec, emit, kind, .. } = self;
-        let at = algorithm.event_time_ms(&event, context);
+        let Self { algorithm, spec, terms, kind } = self;
+        let at = self.time_of(&event, context);
         context.check_event_time(Timestamp(at))?;
-        let clock = kept.clock_ms.map_or(at, |clock| clock.max(at));
+        let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
         let (mut notices, key) = (Vec::new(), context.key);
         let mut give_out = |window: &Working<W::Value>, pane: Pane| {
             let Working { start_ms, end_ms, .. } = *window;
@@ -135,7 +194,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         };
         let kept_for = self.kept_for();
         kept.become_of(kind, &mut give_out);
-        let moment = Moment { at, clock, kept_for, is_told_early: *emit == Emit::OnUpdate };
+        let moment = Moment { at, clock, kept_for, is_told_early: terms.emit == Emit::OnUpdate };
         let placed = kept.place(algorithm, spec, moment, &mut give_out);
         if placed.is_empty() {
             return Err(self.too_late(at, clock));
@@ -145,25 +204,25 @@ impl<W: Windowed> Algorithm for InWindows<W> {
                 self.add(&event, window, at, context)?;
             }
         }
-        kept.clock_ms = Some(clock);
-        for (number, window) in kept.windows.iter_mut().enumerate() {
-            if window.is_changed && window.is_over(spec.grace, clock) {
-                give_out(window, window.closed_as());
-                window.emitted = window.emitted.saturating_add(1);
-                (window.is_changed, window.early) = (false, None);
-            } else if !window.is_over(spec.grace, clock)
-                && self.tells(window, placed.binary_search(&number).is_ok(), clock)
-            {
-                give_out(window, Pane::Early);
-            }
-        }
-        kept.windows.retain(|window| !window.is_over(kept_for, clock));
+        self.give_out(kept, clock, &placed, &mut give_out);
+        self.note_handled(kept, context)?;
+        self.note_next(kept, context)?;
         Ok(notices)
     }
 
+    fn timer(
+        &self,
+        name: &str,
+        kept: &mut Windows<W::Value>,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<NoticeOf<W>>, Reject> {
+        self.at_timer(name, kept, context)
+    }
+
     fn is_too_late(&self, event: &W::Event, kept: &Windows<W::Value>, context: &Context<'_>) -> bool {
-        let at = self.algorithm.event_time_ms(event, context);
-        let is_in_time = context.check_event_time(Timestamp(at)).is_ok();
-        is_in_time && kept.is_too_late(&self.kind, self.spec.shape, at, self.kept_for())
+        let at = self.time_of(event, context);
+        let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
+        let has_time = context.check_event_time(Timestamp(at)).is_ok();
+        has_time && kept.is_too_late(&self.kind, self.spec.shape, (at, clock), self.kept_for())
     }
 }

@@ -15,11 +15,26 @@ pub struct Windows<V> {
     pub clock_ms: Option<i64>,
     /// Open ones, and closed ones that may still be corrected.
     pub windows: Vec<Working<V>>,
+    /// Since when the key may be idle, where windows are closed for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
+    /// The time of the partition's clock at which the next window closes, where that is the clock of windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_ms: Option<i64>,
+}
+
+/// A key without records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Idle {
+    /// When its last record was handled, by the wall clock, in milliseconds since 1970, UTC.
+    pub handled_ms: i64,
+    /// The time of the timer that looks whether there was another one.
+    pub timer_ms: i64,
 }
 
 impl<V> Default for Windows<V> {
     fn default() -> Self {
-        Self { kind: String::new(), clock_ms: None, windows: Vec::new() }
+        Self { kind: String::new(), clock_ms: None, windows: Vec::new(), idle: None, closes_ms: None }
     }
 }
 
@@ -171,8 +186,7 @@ impl<V: Default> Windows<V> {
     }
 
     /// Whether an event is too late for all of its windows of that shape.
-    pub(super) fn is_too_late(&self, kind: &str, shape: Shape, at: i64, kept_for: i64) -> bool {
-        let clock = self.clock_ms.map_or(at, |clock| clock.max(at));
+    pub(super) fn is_too_late(&self, kind: &str, shape: Shape, (at, clock): (i64, i64), kept_for: i64) -> bool {
         let windows = if self.kind == kind { self.windows.as_slice() } else { &[] };
         match shape {
             Shape::Aligned { size, every } => {

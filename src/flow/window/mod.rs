@@ -6,12 +6,13 @@
 //! closes nobody else's. A window is closed once the clock has come to its end and the grace behind it.
 
 mod algorithm;
+mod closing;
 mod kept;
 mod kind;
 
-pub(crate) use algorithm::LATE;
-pub use algorithm::{Emit, InWindows, Late};
-pub use kept::{Early, Windows, Working};
+pub use algorithm::{Clock, Emit, InWindows, Late};
+pub(crate) use algorithm::{LATE, Terms};
+pub use kept::{Early, Idle, Windows, Working};
 pub(crate) use kind::millis;
 pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
 

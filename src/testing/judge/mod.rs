@@ -45,6 +45,7 @@ impl Observed {
             refuses: refuses as Refuses<'_>,
             made: &self.made,
             latest_event_time: self.now_ms + AHEAD_MS,
+            now_ms: None,
             rows: self.first_rows.clone(),
             stores: BTreeMap::new(),
             out: Vec::new(),
@@ -115,6 +116,7 @@ impl Observed {
                             format!("{place}: offset {offset} was decided behind {before:?} of its key"),
                         );
                     }
+                    interpreter.now_ms = self.handled.get(&(place.clone(), *offset)).copied();
                     interpreter.take(place, &input);
                 }
             }

@@ -48,8 +48,8 @@ struct Decisions {
     reached: Option<NextOffset>,
     /// When the last decided record was decided.
     sequence: u64,
-    /// Which instance ran the step over a record, and when; the latest last.
-    applied: BTreeMap<Offset, Vec<(usize, u64)>>,
+    /// Which instance ran the step over a record, in which place of the order, and what the wall clock said; the latest last.
+    applied: BTreeMap<Offset, Vec<(usize, u64, i64)>>,
 }
 
 /// A run of a topology under a schedule.
@@ -77,6 +77,8 @@ pub struct Simulation {
     applications: Arc<Applications>,
     progress: BTreeMap<TopicPartition, Decisions>,
     sequence: u64,
+    /// When records were handled, by the wall clock that their steps were shown.
+    handled: BTreeMap<(TopicPartition, Offset), i64>,
     trace: Option<String>,
 }
 
@@ -121,6 +123,7 @@ impl Simulation {
             applications,
             progress,
             sequence: 0,
+            handled: BTreeMap::new(),
             trace: None,
         }
     }

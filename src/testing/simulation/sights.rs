@@ -72,6 +72,7 @@ impl Simulation {
             first_rows: self.first_rows.clone(),
             made: self.driver.database().made(),
             events: self.events.iter().map(|(_, event)| event.clone()).collect(),
+            handled: self.handled.clone(),
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),
             forgotten: self.forgotten.clone(),
@@ -102,10 +103,10 @@ impl Simulation {
         for (table, key) in self.driver.came_first() {
             self.note_placed(&table, key);
         }
-        for (place, offset) in self.applications.take() {
+        for (place, offset, now_ms) in self.applications.take() {
             self.sequence += 1;
             if let Some(progress) = self.progress.get_mut(&place) {
-                progress.applied.entry(offset).or_default().push((instance, self.sequence));
+                progress.applied.entry(offset).or_default().push((instance, self.sequence, now_ms));
             }
         }
         let mut lines = Vec::new();
@@ -118,9 +119,12 @@ impl Simulation {
             progress.reached = Some(at);
             for offset in (from.0..at.0).map(Offset) {
                 let applied = progress.applied.remove(&offset).unwrap_or_default();
-                let own = applied.iter().rev().find(|(by, _)| *by == instance).or(applied.last());
+                let own = applied.iter().rev().find(|(by, ..)| *by == instance).or(applied.last());
+                if let Some((.., now_ms)) = own {
+                    self.handled.insert((place.clone(), offset), *now_ms);
+                }
                 // A record that no step was run over was decided with the one before it.
-                let sequence = own.map_or(progress.sequence, |(_, sequence)| *sequence);
+                let sequence = own.map_or(progress.sequence, |(_, sequence, _)| *sequence);
                 progress.sequence = sequence;
                 self.events.push((sequence, Event::Decided(place.clone(), offset, own.is_some())));
             }

@@ -24,9 +24,9 @@ pub type Turns = BTreeMap<(usize, i32), VecDeque<(i64, Vec<i64>)>>;
 
 pub fn turns(scenario: &Scenario, seen: &Observed) -> Turns {
     let mut out = Turns::new();
-    for (number, _) in scenario.pipeline.subs.iter().enumerate().filter(|(_, sub)| sub.has_timers) {
-        let changelog =
-            TopicName::parse(&format!("drawn-timers-{number}-changelog")).unwrap_or_else(|error| panic!("{error}"));
+    for (number, sub) in scenario.pipeline.subs.iter().enumerate().filter(|(_, sub)| sub.keeps_timers()) {
+        let store = if sub.has_timers { format!("timers-{number}") } else { format!("sums-{number}-timers") };
+        let changelog = TopicName::parse(&format!("drawn-{store}-changelog")).unwrap_or_else(|error| panic!("{error}"));
         for partition in 0..seen.partitions {
             let place = TopicPartition::new(changelog.clone(), Partition(partition));
             let messages = seen.log.get(&place).into_iter().flatten();

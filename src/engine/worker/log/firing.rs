@@ -24,6 +24,7 @@ use crate::ports::Fault;
 use crate::ports::note::InHand;
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Most timers that fire behind one record; none fires behind as many of their messages either. The others wait for the
@@ -98,6 +99,7 @@ impl LogLane {
     /// one fired.
     pub(super) fn fire_by_wall(&mut self, desk: &mut Desk) -> Result<bool, Fault> {
         let now = desk.wiring.clock.now();
+        look_after_idle(desk, now);
         let due: Vec<TaskId> = self.by_wall(desk).filter(|(_, from)| *from <= now).map(|(task, _)| task.id).collect();
         let mut has_fired = false;
         for id in due {
@@ -129,7 +131,15 @@ impl LogLane {
             task.state() == State::Running && !is_blocked && !self.open.turned.contains(&task.id)
         };
         let tasks = desk.tasks.values().filter(|task| task.commit() == CommitKind::Log).filter(is_free);
-        tasks.filter_map(|task| Some((task, task.keyed.as_ref()?.wall_from()?)))
+        tasks.filter_map(|task| {
+            let from = task.keyed.as_ref()?.wall_from()?;
+            // A key is idle only while its task keeps up.
+            let idle_from = match task.sub_topology.idle_after {
+                Some(idle_after) => task.attention.idle_from(idle_after)?,
+                None => from,
+            };
+            Some((task, from.max(idle_from)))
+        })
     }
 
     /// How long it takes until a timer may be due by the wall clock. `None` while the open batch is full, which the relay takes.
@@ -140,6 +150,25 @@ impl LogLane {
         let (_, from) = self.by_wall(desk).min_by_key(|(_, from)| *from)?;
         let ms = from.0.saturating_sub(desk.wiring.clock.now().0);
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    }
+}
+
+/// Looks whether the tasks in which keys may be idle keep up with what comes: whatever the log has told of is handled, and the
+/// consumer knows of nothing else.
+fn look_after_idle(desk: &mut Desk, now: Timestamp) {
+    let elapsed = desk.wiring.clock.elapsed();
+    let mut lagging = None;
+    for task in desk.tasks.values_mut() {
+        let Some(idle_after) = task.sub_topology.idle_after else { continue };
+        if task.state() != State::Running {
+            task.attention.end();
+            continue;
+        }
+        let is_free = task.inputs.iter().all(|input| input.queued() == 0 && input.blocked_until <= elapsed);
+        let lagging = lagging.get_or_insert_with(|| desk.wiring.status.lagging());
+        let is_any = task.inputs.iter().any(|input| input.in_front.load(Ordering::Acquire) > 0);
+        let keeps_up = is_free && !is_any && !lagging.contains(&task.id);
+        task.attention.look(keeps_up, now, idle_after);
     }
 }
 

@@ -1,0 +1,101 @@
+//! Windows that no record of their key closes: timers do, for a key without records, or by the clock of the partition.
+
+use crate::flow::algorithm::Context;
+use crate::flow::effect::Reject;
+use crate::flow::timer::At;
+use crate::flow::window::algorithm::NoticeOf;
+use crate::flow::window::kept::{Idle, Windows, Working};
+use crate::flow::window::{Clock, InWindows, Pane, Window, Windowed};
+
+/// The timer of a key without records.
+const IDLE: &str = "idle";
+/// The timer of the next window that the partition's clock closes.
+const CLOSE: &str = "close";
+
+impl<W: Windowed> InWindows<W> {
+    /// Whether a step with these windows has timers.
+    pub(crate) const fn has_timers(&self) -> bool {
+        self.terms.idle_after.is_some() || matches!(self.terms.clock, Clock::PerPartition)
+    }
+
+    /// The windows that are not closed yet.
+    fn open<'a>(&'a self, kept: &'a Windows<W::Value>) -> impl Iterator<Item = &'a Working<W::Value>> {
+        let clock = kept.clock_ms.unwrap_or(i64::MIN);
+        kept.windows.iter().filter(move |window| !window.is_over(self.spec.grace, clock))
+    }
+
+    /// Notes when a record of the key was handled, and sees to it that a timer looks for the next one. One that is set already
+    /// stays: it moves itself once it fires, so that not every record writes it anew.
+    pub(super) fn note_handled(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
+        let Some(idle_after) = self.terms.idle_after else { return Ok(()) };
+        let handled_ms = context.now_ms();
+        let due = handled_ms.saturating_add(idle_after);
+        // A timer that has passed may be gone: one that failed is over.
+        let is_set = |idle: &Idle| handled_ms < idle.timer_ms && idle.timer_ms <= due;
+        let mut timer_ms = kept.idle.filter(is_set).map(|idle| idle.timer_ms);
+        if timer_ms.is_none() && self.open(kept).next().is_some() {
+            context.set_timer(IDLE, At::Wall(due))?;
+            timer_ms = Some(due);
+        }
+        kept.idle = timer_ms.map(|timer_ms| Idle { handled_ms, timer_ms });
+        Ok(())
+    }
+
+    /// Sees to it that a timer closes the next window by the partition's clock.
+    pub(super) fn note_next(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
+        if self.terms.clock == Clock::PerKey {
+            return Ok(());
+        }
+        let next = self.open(kept).map(|window| window.end_ms.saturating_add(self.spec.grace)).min();
+        match next {
+            _ if next == kept.closes_ms => {}
+            Some(next) => context.set_timer(CLOSE, At::Event(next))?,
+            None => context.cancel_timer(CLOSE)?,
+        }
+        kept.closes_ms = next;
+        Ok(())
+    }
+
+    /// Closes what a timer was set for.
+    pub(super) fn at_timer(
+        &self,
+        name: &str,
+        kept: &mut Windows<W::Value>,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<NoticeOf<W>>, Reject> {
+        let clock = match name {
+            CLOSE => {
+                kept.closes_ms = None;
+                self.clock_of(kept, context)
+            }
+            _ => self.idle_until(kept, context)?,
+        };
+        let (mut notices, key) = (Vec::new(), context.key);
+        if let Some(clock) = clock {
+            let give_out = &mut |window: &Working<W::Value>, pane: Pane| {
+                let Working { start_ms, end_ms, .. } = *window;
+                notices.extend(self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane }));
+            };
+            kept.become_of(&self.kind, give_out);
+            self.give_out(kept, clock, &[], give_out);
+        }
+        self.note_next(kept, context)?;
+        Ok(notices)
+    }
+
+    /// The clock that closes every window of a key which is idle; none where a record has come since the timer was set: it is
+    /// moved then.
+    fn idle_until(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        let Some((idle_after, idle)) = self.terms.idle_after.zip(kept.idle.take()) else { return Ok(None) };
+        let Some(last) = self.open(kept).map(|window| window.end_ms.saturating_add(self.spec.grace)).max() else {
+            return Ok(None);
+        };
+        let timer_ms = idle.handled_ms.saturating_add(idle_after);
+        if timer_ms > context.event_time_ms() {
+            context.set_timer(IDLE, At::Wall(timer_ms))?;
+            kept.idle = Some(Idle { timer_ms, ..idle });
+            return Ok(None);
+        }
+        Ok(kept.clock_ms.max(Some(last)))
+    }
+}

@@ -1,0 +1,74 @@
+//! Windows that no record of their key closes, computed once more: by the clock of the partition, or for want of records.
+
+use super::{GivenOut, Look, Task, Windows, signed};
+use crate::pipeline::{SubDraw, WindowDraw};
+use std::collections::BTreeMap;
+use tidegate::testing::Message;
+
+/// The time of a record, and the clock of its partition where windows go by that.
+pub fn time(drawn: &WindowDraw, record: &Message, clock: Option<i64>) -> (i64, Option<i64>) {
+    (record.timestamp.0, clock.filter(|_| drawn.by_partition))
+}
+
+impl Windows {
+    /// When each window that is not closed closes, the grace included.
+    fn ends(&self, drawn: &WindowDraw) -> impl Iterator<Item = i64> {
+        let (grace, clock) = (signed(drawn.grace_ms), self.clock.unwrap_or(i64::MIN));
+        self.spans.iter().map(move |span| span.end + grace).filter(move |end| *end > clock)
+    }
+
+    /// Closes what the clock has come to, and answers what is given out.
+    fn close(&mut self, drawn: &WindowDraw, clock: i64) -> Vec<GivenOut> {
+        let grace = signed(drawn.grace_ms);
+        let mut out = Vec::new();
+        for span in self.spans.iter_mut().filter(|span| span.is_due && span.end + grace <= clock) {
+            out.push((span.start, span.sums, if span.emitted == 0 { 2 } else { 10 + span.emitted }));
+            (span.emitted, span.is_due, span.early) = (span.emitted + 1, false, None);
+        }
+        self.spans.retain(|span| span.end + grace + signed(drawn.corrections_ms) > clock);
+        self.clock = self.clock.max(Some(clock));
+        out
+    }
+}
+
+impl Look<'_> {
+    /// A turn by the wall clock closes the windows of keys that had no record for long enough. The interpreter looks at what it
+    /// gave out.
+    pub fn close_idle(&mut self, task: (usize, i32), sub: &SubDraw, at: i64) {
+        let Some((drawn, idle)) = sub.window.and_then(|drawn| Some((drawn, signed(drawn.idle_ms?)))) else { return };
+        for windows in self.tasks.entry(task).or_default().windows.values_mut() {
+            if let Some(last) = windows.ends(&drawn).max().filter(|_| windows.handled + idle <= at) {
+                windows.close(&drawn, last.max(windows.clock.unwrap_or(last)));
+            }
+        }
+    }
+
+    /// The messages behind a record are those of its own windows, and of those that the clock of the partition closes then, by
+    /// the times at which they close and by their keys.
+    pub fn close_behind(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        moves: Option<i64>,
+        late: Option<&str>,
+        (notices, topics): (&BTreeMap<u64, &Message>, &BTreeMap<u64, &str>),
+    ) -> Result<(), String> {
+        let Some(drawn) = sub.window else { return Ok(()) };
+        let mut given_out = std::mem::take(&mut self.pending);
+        let Task { clock, windows, .. } = self.tasks.entry(task).or_default();
+        *clock = moves.max(*clock);
+        let now = clock.unwrap_or(i64::MIN);
+        let due = windows.iter().filter_map(|(key, windows)| Some((windows.ends(&drawn).min()?, key.clone())));
+        let mut due: Vec<(i64, Vec<u8>)> = due.filter(|(end, _)| *end <= now).collect();
+        due.sort();
+        let own = given_out.len();
+        for (_, key) in due {
+            let closed = windows.get_mut(&key).map_or(Vec::new(), |windows| windows.close(&drawn, now));
+            given_out.extend(closed.into_iter().map(|given_out| (key.clone(), given_out)));
+        }
+        self.judged.extend((given_out.len() > own).then_some("window of another key"));
+        let is_late = |number: &u64| late.is_some() && topics.get(number).copied() == late;
+        let told = notices.iter().filter(|(number, _)| !is_late(number)).map(|(number, told)| (*number, *told));
+        self.judge_given_out(task, sub, given_out, &told.collect())
+    }
+}

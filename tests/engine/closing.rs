@@ -1,0 +1,227 @@
+//! Windows that no record of their key closes: those of a key without records, and those that go by the partition's clock.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tidegate::flow::window::{Clock, Late, Pane, Tumbling, Window, WindowKind, Windowed, WithGrace};
+use tidegate::flow::{Context, Reject, Topology};
+use tidegate::ports::Clock as _;
+use tidegate::testing::{Sent, TestDriver};
+
+/// Counts; a zero waits until it is let pass.
+#[derive(Default)]
+struct Count {
+    is_open: Arc<AtomicBool>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
+struct Told {
+    key: String,
+    start: i64,
+    pane: String,
+    count: u64,
+}
+
+impl Windowed for Count {
+    type Event = i64;
+    type Value = u64;
+    type Notices = Option<Told>;
+
+    fn add(&self, n: &i64, count: &mut u64, _: &mut Context<'_>) -> Result<(), Reject> {
+        if *n == 0 && !self.is_open.load(Ordering::Relaxed) {
+            return Err(Reject::retry("not-yet", "it is not open yet"));
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn emit(&self, count: &u64, window: &Window<'_>) -> Option<Told> {
+        let pane = match window.pane {
+            Pane::Correction(n) => format!("correction {n}"),
+            pane => format!("{pane:?}").to_lowercase(),
+        };
+        Some(Told { key: window.key.to_string(), start: window.start_ms, pane, count: *count })
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn tens(grace: u64) -> WithGrace<Tumbling> {
+    Tumbling::of(ms(10)).grace(ms(grace))
+}
+
+const IDLE: u64 = 60_000;
+
+/// Windows of ten milliseconds whose keys are idle after a minute.
+fn idle(kind: impl WindowKind<Count>, algorithm: Count) -> TestDriver {
+    let mut topology = Topology::new("p");
+    let windows = topology.source("numbers").window(kind).idle_after(ms(IDLE)).corrections_for(ms(5));
+    windows.aggregate("counts", algorithm).to("told");
+    TestDriver::new(topology).partitions(1)
+}
+
+fn send(driver: &mut TestDriver, key: &str, at: i64, n: i64) {
+    let (key, value) = (Some(key.into()), Some(json!(n).to_string().into_bytes()));
+    driver.send_record("numbers", Sent { key, value, timestamp_ms: Some(at), ..Sent::default() });
+}
+
+/// Key, start, pane and count of each window told so far.
+fn told(driver: &mut TestDriver) -> Vec<(String, i64, String, u64)> {
+    let all = driver.read_raw("told").into_iter().map(|found| serde_json::from_slice(&found.value.unwrap()).unwrap());
+    all.map(|Told { key, start, pane, count }| (key, start, pane, count)).collect()
+}
+
+fn of(key: &str, start: i64, pane: &str, count: u64) -> (String, i64, String, u64) {
+    (key.into(), start, pane.into(), count)
+}
+
+fn late(driver: &mut TestDriver) -> usize {
+    driver.read_raw("numbers-dlt").len()
+}
+
+#[test]
+fn the_windows_of_a_key_without_records_are_closed_once_it_was_idle_for_so_long() {
+    let mut driver = idle(tens(3), Count::default());
+    driver.run();
+    let handled = driver.clock().elapsed();
+    send(&mut driver, "a", 5, 1);
+    driver.run();
+    let rest = ms(IDLE) - (driver.clock().elapsed() - handled);
+    driver.advance(rest - ms(1));
+    assert_eq!(told(&mut driver), []);
+    driver.advance(ms(1));
+    assert_eq!(told(&mut driver), [of("a", 0, "final", 1)], "the very millisecond");
+    // Closed is closed: an event for the same window corrects it, one for the next opens that.
+    send(&mut driver, "a", 6, 2);
+    send(&mut driver, "a", 11, 3);
+    assert_eq!(told(&mut driver)[1..], [of("a", 0, "correction 1", 2)]);
+    driver.advance(ms(10 * IDLE));
+    assert_eq!(told(&mut driver)[2..], [of("a", 10, "final", 1)], "and once");
+}
+
+#[test]
+fn an_idle_key_is_closed_once_whatever_crashes() {
+    let mut driver = idle(tens(0), Count::default()).instances(2);
+    for (key, at) in [("a", 5), ("a", 13), ("b", 7)] {
+        send(&mut driver, key, at, 1);
+    }
+    // A task that is taken over begins the time anew.
+    for _ in 0..3 {
+        driver.advance(ms(IDLE));
+    }
+    assert_eq!(told(&mut driver).len(), 3);
+    driver.crash_everywhere();
+}
+
+#[test]
+fn each_record_of_its_key_begins_the_time_anew_and_those_of_others_do_not() {
+    let mut driver = idle(tens(0), Count::default());
+    send(&mut driver, "a", 5, 1);
+    send(&mut driver, "b", 5, 1);
+    driver.advance(ms(IDLE / 2));
+    send(&mut driver, "a", 6, 2);
+    driver.advance(ms(IDLE / 2));
+    assert_eq!(told(&mut driver), [of("b", 0, "final", 1)]);
+    driver.advance(ms(IDLE / 2));
+    assert_eq!(told(&mut driver)[1..], [of("a", 0, "final", 2)]);
+}
+
+/// What was open when an instance died is closed once, by the next one.
+#[test]
+fn a_key_that_is_idle_through_a_death_and_a_lost_disk_is_closed_once() {
+    let mut driver = idle(tens(0), Count::default());
+    send(&mut driver, "a", 5, 1);
+    driver.advance(ms(IDLE / 2));
+    driver.kill(0);
+    driver.disk(0).lose();
+    driver.pass(ms(IDLE));
+    driver.start(0);
+    driver.run();
+    assert_eq!(told(&mut driver), [], "the time begins anew with the task: nobody knows yet what had come meanwhile");
+    driver.advance(ms(IDLE));
+    driver.advance(ms(IDLE));
+    assert_eq!(told(&mut driver), [of("a", 0, "final", 1)]);
+}
+
+/// Nobody is idle while records wait: they may be anybody's.
+#[test]
+fn a_key_whose_partition_is_held_back_for_ten_times_as_long_loses_nothing_as_late() {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let mut driver = idle(tens(0), Count { is_open: Arc::clone(&is_open) });
+    driver = driver.settings(|settings| settings.retry_attempts = 10_000);
+    send(&mut driver, "a", 5, 1);
+    driver.run();
+    send(&mut driver, "b", 5, 0);
+    send(&mut driver, "a", 6, 2);
+    for _ in 0..IDLE / 100 {
+        driver.pass(ms(1_000));
+        driver.step();
+    }
+    is_open.store(true, Ordering::Relaxed);
+    driver.advance(ms(IDLE / 4));
+    assert_eq!((told(&mut driver), late(&mut driver)), (vec![], 0));
+    driver.advance(ms(IDLE));
+    driver.advance(ms(1));
+    let mut found = told(&mut driver);
+    found.sort();
+    assert_eq!(found, [of("a", 0, "final", 2), of("b", 0, "final", 1)]);
+}
+
+/// Windows of ten milliseconds by the clock of the partition.
+fn by_partition(grace: u64) -> TestDriver {
+    let mut topology = Topology::new("p");
+    let windows = topology.source("numbers").window(tens(grace)).clock(Clock::PerPartition).late(Late::DeadLetter);
+    windows.aggregate("counts", Count { is_open: Arc::new(AtomicBool::new(true)) }).to("told");
+    TestDriver::new(topology).partitions(1)
+}
+
+#[test]
+fn by_the_partitions_clock_any_record_closes_windows_in_the_order_of_their_ends_and_keys() {
+    let mut driver = by_partition(5);
+    for (key, at) in [("b", 1), ("a", 2), ("c", 14)] {
+        send(&mut driver, key, at, 1);
+    }
+    assert_eq!(told(&mut driver), [], "the grace is not over");
+    send(&mut driver, "d", 15, 1);
+    assert_eq!(told(&mut driver), [of("a", 0, "final", 1), of("b", 0, "final", 1)]);
+    // Too late for a key that was never seen; a record that is refused moves the clock all the same.
+    send(&mut driver, "e", 9, 1);
+    assert_eq!(late(&mut driver), 1);
+    driver.send_record("numbers", Sent { key: Some(b"f".into()), timestamp_ms: Some(25), ..Sent::default() });
+    assert_eq!(
+        (told(&mut driver)[2..].to_vec(), late(&mut driver)),
+        (vec![of("c", 10, "final", 1), of("d", 10, "final", 1)], 2)
+    );
+    driver.crash_everywhere();
+}
+
+/// Neither a death nor a lost disk sets the clock back.
+#[test]
+fn the_clock_of_the_partition_decides_alike_after_a_restart() {
+    let mut driver = by_partition(0);
+    send(&mut driver, "a", 31, 1);
+    driver.run();
+    driver.kill(0);
+    driver.disk(0).lose();
+    driver.start(0);
+    send(&mut driver, "b", 29, 1);
+    send(&mut driver, "b", 30, 1);
+    assert_eq!((told(&mut driver), late(&mut driver)), (vec![], 1));
+    send(&mut driver, "c", 40, 1);
+    assert_eq!(told(&mut driver), [of("a", 30, "final", 1), of("b", 30, "final", 1)]);
+}
+
+#[test]
+fn a_windowed_step_names_the_store_of_its_timers_and_takes_no_others() {
+    let mut topology = Topology::new("p");
+    let windows = topology.source("numbers").window(tens(0)).idle_after(ms(0));
+    windows.aggregate("counts", Count::default()).with_timers("mine").to("told");
+    let errors = topology.validate().unwrap_err().join("; ");
+    assert!(errors.contains("idle_after() is told a time of at least 1 ms"), "{errors}");
+    assert!(errors.contains("windows set their own and have no others"), "{errors}");
+    assert!(topology.changelogs().iter().any(|topic| topic.as_str() == "p-counts-timers-changelog"));
+}
