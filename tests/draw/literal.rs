@@ -440,12 +440,13 @@ impl Look<'_> {
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
                     let is_dead_letter = is_dead_letter || is_skipped(&self.scenario.pipeline, sub, &role, record);
                     let is_stream = matches!(role, Role::Stream);
+                    let topics = topics.clone();
                     for turn in turned {
                         self.close_idle(task, sub, turn);
                         self.due(task, sub, (true, Some(turn)));
                     }
                     let by_partition = is_stream && sub.window.is_some_and(|drawn| drawn.by_partition);
-                    let (all, topics) = (notices, topics.clone());
+                    let all = notices;
                     let notices = if by_partition { BTreeMap::new() } else { all.clone() };
                     self.now = self.seen.handled.get(&(place.clone(), *offset)).copied().unwrap_or(record.timestamp.0);
                     let said = match role {
@@ -947,8 +948,7 @@ impl Look<'_> {
                 (key, (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, pane))
             })
             .collect();
-        let is_joined = sub.is_joined() && joined.is_some();
-        self.judged.extend((is_joined && !due.is_empty()).then_some("join"));
+        self.judged.extend((sub.is_joined() && !due.is_empty()).then_some("join"));
         let mut found = Vec::new();
         for notice in notices.values() {
             let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
