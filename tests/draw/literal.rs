@@ -439,6 +439,9 @@ impl Look<'_> {
                     let is_late = *is_late || went_late;
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
                     let is_dead_letter = is_dead_letter || is_skipped(&self.scenario.pipeline, sub, &role, record);
+                    // A declaration cannot be held against a record without a key.
+                    let lacks_key = sub.declared_as().is_some() && topic == sub.lead && record.key.is_none();
+                    let is_dead_letter = is_dead_letter || (lacks_key && sub.unread == Unread::Skip);
                     let is_stream = matches!(role, Role::Stream);
                     let topics = topics.clone();
                     for turn in turned {
