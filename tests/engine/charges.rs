@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::time::Duration;
 use tidegate::engine::status::Counter;
 use tidegate::flow::Key;
 use tidegate::flow::row::Value;
@@ -28,11 +27,11 @@ fn payments_change_their_accounts_by_what_both_tables_said_at_their_time() {
     driver.send("payments", 7, json!({"cents": 800}));
     driver.send("payments", 8, json!({"cents": 5_000}));
     driver.send("payments", 9, json!({"cents": 5_000}));
-    driver.pass(Duration::from_millis(1));
+    driver.run(); // after a crash a table is read to its end before the stream goes on
     driver.send("customers", 7, json!({"bonus_percent": 1}));
-    driver.pass(Duration::from_millis(1));
+    driver.run();
     driver.send("payments", 7, json!({"cents": 400}));
-    driver.pass(Duration::from_millis(1));
+    driver.run();
     driver.send("credit-limits", 7, json!({"limit_cents": 2_000}));
     driver.send("payments", 7, json!({"cents": 1_000}));
     let told = |spent: i64, limit: i64| (Key::I64(7), json!({"spent_cents": spent, "limit_cents": limit}));

@@ -1,7 +1,6 @@
 //! One source partition of a task: its progress, and the records that wait in front of it.
 
 use crate::engine::outbound::publication::Through;
-use crate::engine::task::order::Backlog;
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Chunk, NextOffset, Record, TopicPartition};
@@ -46,6 +45,18 @@ pub(crate) struct Input {
     pub(crate) in_front: Arc<AtomicUsize>,
     queue: VecDeque<Queued>,
     queued: usize,
+}
+
+/// The records of an input that lay at the broker when its end was last asked for. They are waited for, each for a bounded
+/// time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    /// The end of the log then.
+    pub(crate) end: NextOffset,
+    /// The number of times that the end was asked for.
+    pub(crate) asked: u32,
+    /// The time since when nothing is at hand.
+    pub(crate) awaited_since: Option<Duration>,
 }
 
 /// The record of failures of a record that is offered alone.

@@ -2,24 +2,11 @@
 //! a stream sees what was written to the table in the same millisecond.
 //!
 //! The record of an input is not taken before those of another one are at hand that may be earlier, as far as they lay at the
-//! broker when delivery began ([`Backlog`]): a replay decides as the live run did, whichever topic is fetched faster. A
+//! broker when delivery began ([`Backlog`](crate::engine::task::Backlog)): a replay decides as the live run did, whichever topic is fetched faster. A
 //! stream whose next record is to be offered again later is left out meanwhile; a table in that place holds the others back.
 
 use crate::engine::task::Input;
-use crate::flow::record::NextOffset;
 use std::time::Duration;
-
-/// The records of an input that lay at the broker when its end was last asked for. They are waited for, each for a bounded
-/// time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Backlog {
-    /// The end of the log then.
-    pub(crate) end: NextOffset,
-    /// The number of times that the end was asked for.
-    pub(crate) asked: u32,
-    /// The time since when nothing is at hand.
-    pub(crate) awaited_since: Option<Duration>,
-}
 
 /// The place of an input's next record among those of the others.
 type Place = (i64, bool, usize);
@@ -98,7 +85,8 @@ pub(crate) fn merged(inputs: &[(bool, Vec<i64>)]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::{Chunk, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
+    use crate::engine::task::Backlog;
+    use crate::flow::record::{Chunk, NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
     use std::sync::Arc;
 
     /// An input with one record a time, from offset 0 on.

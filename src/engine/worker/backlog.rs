@@ -4,8 +4,7 @@
 //! The end of each input is asked for when delivery begins, and once more when it is reached, until nothing was added
 //! meanwhile: from then on the inputs are live, and nothing is waited for. Neither is what does not come in time.
 
-use crate::engine::task::Input;
-use crate::engine::task::order::Backlog;
+use crate::engine::task::{Backlog, Input};
 use crate::engine::worker::desk::Desk;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::ports::source::TaskId;
