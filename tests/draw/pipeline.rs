@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::row::Value;
-use tidegate::flow::topology::Source;
+use tidegate::flow::topology::{Source, StepBuilder};
 use tidegate::flow::window::{Clock, Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
     self, Algorithm, At, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store,
@@ -1453,56 +1453,9 @@ impl PipelineDraw {
         let windows = || Store::new(&format!("sums-{number}"));
         let reads_and = sub.companion == Some(true);
         macro_rules! end {
-            ($builder:expr) => {{
-                let mut builder = $builder;
-                if let Some(store) = &seen {
-                    builder = builder.with_store(store);
-                }
-                if let Some(store) = &last {
-                    builder = builder.with_store(store);
-                }
-                if sub.has_timers {
-                    builder = builder.with_timers(&format!("timers-{number}"));
-                }
-                if sub.is_typed && !sub.has_rows() && self.read_keys(sub).is_some() {
-                    builder = builder.keys(self.key_type());
-                }
-                if sub.has_filter {
-                    builder = builder.filter(|notice| {
-                        notice.content().is_none_or(|notice| {
-                            assert!(notice.place != Some(Place::Filter), "the filter was told to panic");
-                            notice.n % 3 != 0
-                        })
-                    });
-                }
-                if let Some(threshold) = sub.threshold {
-                    builder = builder.at_least(&format!("limit-{number}"), threshold as f64, |notice| {
-                        notice.content().map_or(f64::MAX, |notice| {
-                            assert!(notice.place != Some(Place::Magnitude), "the magnitude was told to panic");
-                            notice.amount
-                        })
-                    });
-                }
-                let (more, rest) = (sub.more_topic(), sub.rest_topic());
-                match (&sub.destination, sub.routed) {
-                    (Some(first), Some(Routed::Route)) => {
-                        builder.route([first, &more, &rest], |notice, [first, more, rest]| {
-                            match lane(notice.content()) {
-                                0 => first,
-                                1 => more,
-                                _ => rest,
-                            }
-                        });
-                    }
-                    (Some(first), Some(with)) => {
-                        let branches = builder.branch(first, |notice| lane(notice.content()) == 0);
-                        let branches = branches.branch(&more, |notice| lane(notice.content()) == 1);
-                        if with == Routed::Branch { branches.to(&rest) } else { branches.done() }
-                    }
-                    (Some(destination), None) => builder.to(destination),
-                    (None, _) => builder.done(),
-                }
-            }};
+            ($builder:expr) => {
+                self.end($builder, sub, number, (seen.as_ref(), last.as_ref()))
+            };
         }
         macro_rules! windowed {
             ($source:expr, $event:ty) => {{
@@ -1608,6 +1561,66 @@ impl PipelineDraw {
         match reads_and {
             true => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),
             false => joined!(source),
+        }
+    }
+}
+
+impl PipelineDraw {
+    /// What every step has behind its algorithm. A function, since a copy of it for each kind of step would need more stack than a
+    /// test has.
+    fn end<A>(
+        &self,
+        mut builder: StepBuilder<'_, A>,
+        sub: &SubDraw,
+        number: usize,
+        (seen, last): (Option<&Store<i64>>, Option<&Store<u64>>),
+    ) where
+        A: Algorithm<Notices: IntoIterator<Item: Content>>,
+    {
+        if let Some(store) = seen {
+            builder = builder.with_store(store);
+        }
+        if let Some(store) = last {
+            builder = builder.with_store(store);
+        }
+        if sub.has_timers {
+            builder = builder.with_timers(&format!("timers-{number}"));
+        }
+        if sub.is_typed && !sub.has_rows() && self.read_keys(sub).is_some() {
+            builder = builder.keys(self.key_type());
+        }
+        if sub.has_filter {
+            builder = builder.filter(|notice| {
+                notice.content().is_none_or(|notice| {
+                    assert!(notice.place != Some(Place::Filter), "the filter was told to panic");
+                    notice.n % 3 != 0
+                })
+            });
+        }
+        if let Some(threshold) = sub.threshold {
+            builder = builder.at_least(&format!("limit-{number}"), threshold as f64, |notice| {
+                notice.content().map_or(f64::MAX, |notice| {
+                    assert!(notice.place != Some(Place::Magnitude), "the magnitude was told to panic");
+                    notice.amount
+                })
+            });
+        }
+        let (more, rest) = (sub.more_topic(), sub.rest_topic());
+        match (&sub.destination, sub.routed) {
+            (Some(first), Some(Routed::Route)) => {
+                builder.route([first, &more, &rest], |notice, [first, more, rest]| match lane(notice.content()) {
+                    0 => first,
+                    1 => more,
+                    _ => rest,
+                });
+            }
+            (Some(first), Some(with)) => {
+                let branches = builder.branch(first, |notice| lane(notice.content()) == 0);
+                let branches = branches.branch(&more, |notice| lane(notice.content()) == 1);
+                if with == Routed::Branch { branches.to(&rest) } else { branches.done() }
+            }
+            (Some(destination), None) => builder.to(destination),
+            (None, _) => builder.done(),
         }
     }
 }

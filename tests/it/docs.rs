@@ -46,7 +46,10 @@ fn the_page_of_state_shows_the_shipped_pipelines_and_a_tried_one() {
     assert!(lines.len() > 10, "{lines:?}");
     for line in lines {
         let beginning = line.trim_end_matches([')', ';']); // a call may have more arguments there
-        assert!(shipped.iter().any(|shipped| shipped.contains(beginning)), "in no pipeline of src, and not in tests/engine/rowjoins.rs: {line}");
+        assert!(
+            shipped.iter().any(|shipped| shipped.contains(beginning)),
+            "in no pipeline of src, and not in tests/engine/rowjoins.rs: {line}"
+        );
     }
 }
 
