@@ -419,6 +419,11 @@ impl Look<'_> {
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
                     let task = (number, at.1);
+                    let turned = timers::in_front_of(&mut turns, task, input_of(sub, number, topic), offset.0);
+                    for turn in turned {
+                        self.close_idle(task, sub, turn);
+                        self.due(task, sub, (true, Some(turn)));
+                    }
                     // Ends of transactions take offsets where we write.
                     let Some(
                         came @ Came { record: Some(record), notices, topics, is_dead_letter, is_late, rings, code },
@@ -426,9 +431,6 @@ impl Look<'_> {
                     else {
                         continue;
                     };
-                    // A record that is sent on moves another task's clock, and one of the future none.
-                    let input = input_of(sub, number, topic);
-                    let turned = timers::in_front_of(&mut turns, task, input, offset.0);
                     let is_ahead = code.as_deref() == Some("event-time-ahead");
                     let rings =
                         rings.iter().map(|(seq, message)| (*seq, (*message, topics.get(seq).copied()))).collect();
@@ -444,10 +446,6 @@ impl Look<'_> {
                     let is_dead_letter = is_dead_letter || (lacks_key && sub.unread == Unread::Skip);
                     let is_stream = matches!(role, Role::Stream);
                     let topics = topics.clone();
-                    for turn in turned {
-                        self.close_idle(task, sub, turn);
-                        self.due(task, sub, (true, Some(turn)));
-                    }
                     let by_partition = is_stream && sub.window.is_some_and(|drawn| drawn.by_partition);
                     let all = notices;
                     let notices = if by_partition { BTreeMap::new() } else { all.clone() };
@@ -458,6 +456,7 @@ impl Look<'_> {
                         Role::Stream if is_late => self.too_late((number, at.1), sub, record, went_late),
                         Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
+                    // A record that is sent on moves another task's clock, and one of the future none.
                     let moves = (!is_ahead && !is_sent_on).then_some(record.timestamp.0);
                     let rung = if by_partition {
                         self.close_behind(task, sub, moves, late_topic(sub, number).as_deref(), (&all, &topics))

@@ -633,7 +633,7 @@ impl<A: Algorithm<Event: Carries, Row: Clone + Fresh>> Algorithm for MayDelete<A
         context: &mut Context<'_>,
     ) -> Result<A::Notices, Reject> {
         let does = event.event().does;
-        let mut inner = row.clone().unwrap_or_else(A::Row::fresh);
+        let mut inner = row.clone().unwrap_or_else(|| A::Row::fresh().unversioned());
         let notices = self.0.apply(event, &mut inner, context)?;
         *row = match does {
             Does::Delete => None,
@@ -645,8 +645,13 @@ impl<A: Algorithm<Event: Carries, Row: Clone + Fresh>> Algorithm for MayDelete<A
 }
 
 /// A row that is new.
-trait Fresh {
+trait Fresh: Sized {
     fn fresh() -> Self;
+
+    /// The same as the algorithm makes it for itself, where no row is.
+    fn unversioned(self) -> Self {
+        self
+    }
 }
 
 impl Fresh for Account {
@@ -664,6 +669,10 @@ impl Fresh for Slim {
 impl Fresh for Numbered {
     fn fresh() -> Self {
         Self { sum: 0.0, version: 77, count: 0, mirror: "0.0".into() } // the version is the engine's
+    }
+
+    fn unversioned(self) -> Self {
+        Self { version: 0, ..self }
     }
 }
 

@@ -94,6 +94,7 @@ impl Observed {
                     if self.is_struck(interpreter.topology, &place.topic) {
                         continue;
                     }
+                    turns.in_front_of(place, *offset).iter().for_each(|(source, turn)| interpreter.turn(source, turn));
                     let find = |log: &BTreeMap<TopicPartition, Vec<Message>>| {
                         let inputs = log.get(place)?;
                         let at = inputs.binary_search_by_key(offset, |input| input.offset).ok()?;
@@ -107,7 +108,6 @@ impl Observed {
                         }
                         continue;
                     };
-                    turns.in_front_of(place, *offset).iter().for_each(|(source, turn)| interpreter.turn(source, turn));
                     let key = is_applied.then(|| (place.clone(), input.key.clone()));
                     let before = key.and_then(|key| last.insert(key, offset.0));
                     if before.is_some_and(|before| before >= offset.0) {

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 /// The turns of one task, in their order.
 struct OfTask {
     inputs: Vec<TopicPartition>,
+    /// Behind the last decided record of each input.
+    reached: Vec<i64>,
     left: VecDeque<LastTurn>,
 }
 
@@ -31,21 +33,31 @@ impl Turns {
                 let turns = messages.filter(|message| message.key.as_deref() == Some(LAST_TURN));
                 // Behind the byte of the envelope and that of the version.
                 let left = turns.filter_map(|turn| serde_json::from_slice(turn.value.as_deref()?.get(2..)?).ok());
-                let inputs = sub.sources().map(|topic| TopicPartition::new(topic.clone(), partition)).collect();
-                all.push(OfTask { inputs, left: left.collect() });
+                let inputs: Vec<TopicPartition> =
+                    sub.sources().map(|topic| TopicPartition::new(topic.clone(), partition)).collect();
+                all.push(OfTask { reached: vec![0; inputs.len()], inputs, left: left.collect() });
             }
         }
         Self(all)
     }
 
-    /// The turns that lie in front of a record and were not asked for yet, each with the first input of its task.
+    /// The turns that lie in front of a record and were not asked for yet, each with the first input of its task. The place of a
+    /// record that no step was run over is not known among those of other inputs: a turn waits until all have come to it.
     pub(super) fn in_front_of(&mut self, place: &TopicPartition, offset: Offset) -> Vec<(TopicPartition, LastTurn)> {
         let mut out = Vec::new();
         for task in &mut self.0 {
             let Some(input) = task.inputs.iter().position(|input| input == place) else { continue };
-            let is_before = |turn: &mut LastTurn| turn.next.get(input).is_none_or(|next| *next <= offset.0);
+            let reached = &task.reached;
+            let has_come = |(number, next): (usize, &i64)| {
+                let at = if number == input { offset.0 } else { reached.get(number).copied().unwrap_or(i64::MAX) };
+                *next <= at
+            };
+            let is_before = |turn: &mut LastTurn| turn.next.iter().enumerate().all(has_come);
             while let Some(turn) = task.left.pop_front_if(is_before) {
                 out.extend(task.inputs.first().map(|first| (first.clone(), turn)));
+            }
+            if let Some(reached) = task.reached.get_mut(input) {
+                *reached = offset.0 + 1;
             }
         }
         out
@@ -54,7 +66,7 @@ impl Turns {
     /// Those that are left.
     pub(super) fn rest(self) -> Vec<(TopicPartition, LastTurn)> {
         let mut out = Vec::new();
-        for OfTask { inputs, left } in self.0 {
+        for OfTask { inputs, left, .. } in self.0 {
             out.extend(left.into_iter().filter_map(|turn| Some((inputs.first()?.clone(), turn))));
         }
         out

@@ -19,8 +19,9 @@ fn name_in(value: &[u8]) -> Option<String> {
     Some(json.get("rings")?.as_str()?.to_owned())
 }
 
-/// The turns by the wall clock of each task, as the engine keeps them: the time, and the next offset of each input.
-pub type Turns = BTreeMap<(usize, i32), VecDeque<(i64, Vec<i64>)>>;
+/// The turns by the wall clock of each task, as the engine keeps them: the time, and the next offset of each input; and how far
+/// each input has come.
+pub type Turns = BTreeMap<(usize, i32), (VecDeque<(i64, Vec<i64>)>, BTreeMap<usize, i64>)>;
 
 pub fn turns(scenario: &Scenario, seen: &Observed) -> Turns {
     let mut out = Turns::new();
@@ -36,21 +37,23 @@ pub fn turns(scenario: &Scenario, seen: &Observed) -> Turns {
                 Some((json.get("at_ms")?.as_i64()?, next))
             };
             let kept = messages.filter(|message| message.key.as_deref() == Some(b"#")).filter_map(read);
-            out.insert((number, partition), kept.collect());
+            out.insert((number, partition), (kept.collect(), BTreeMap::new()));
         }
     }
     out
 }
 
-/// The times of the turns in front of a record that were not asked for yet.
+/// The times of the turns in front of a record that were not asked for yet. Where a record that no step was run over stands
+/// among those of other inputs is not known, so that a turn waits until all have come to it.
 pub fn in_front_of(turns: &mut Turns, task: (usize, i32), input: usize, offset: i64) -> Vec<i64> {
+    let Some((left, reached)) = turns.get_mut(&task) else { return Vec::new() };
+    reached.insert(input, offset);
+    let has_come = |(number, next): (usize, &i64)| *next <= reached.get(&number).copied().unwrap_or(0);
     let mut out = Vec::new();
-    while let Some((at, _)) = turns
-        .get_mut(&task)
-        .and_then(|left| left.pop_front_if(|(_, next)| next.get(input).is_none_or(|next| *next <= offset)))
-    {
+    while let Some((at, _)) = left.pop_front_if(|(_, next)| next.iter().enumerate().all(has_come)) {
         out.push(at);
     }
+    reached.insert(input, offset + 1);
     out
 }
 
