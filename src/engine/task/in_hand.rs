@@ -8,15 +8,19 @@
 
 use crate::engine::task::Task;
 use crate::flow::effect::Reject;
+use crate::flow::key::murmur2;
 use crate::flow::record::TopicName;
+use crate::flow::timer::Timer;
 use crate::flow::topology::Topology;
 use crate::ports::note::{InHand, Mark, Note, Suspect};
 use crate::ports::source::TaskId;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// The number of a timer behind a record stands in the note above that of the record's source.
+/// The name of a timer stands in the note above the number of the record's source.
 const TIMER_SHIFT: u32 = 20;
+/// The number of names that timers may have.
+const TIMER_NAMES: u32 = (1 << (32 - TIMER_SHIFT)) - 1;
 
 /// The number of a source, without that of a timer.
 const fn source_in(noted: u32) -> u32 {
@@ -109,10 +113,12 @@ impl Hand {
         u32::try_from(first + input).unwrap_or(u32::MAX)
     }
 
-    /// The note's name for the `nth` timer behind a record: the same in each process, as timers fire in one order.
-    pub(crate) fn of_timer(record: InHand, nth: usize) -> InHand {
-        let nth = u32::try_from(nth).unwrap_or(u32::MAX).min(u32::MAX >> TIMER_SHIFT);
-        InHand { source: record.source | nth << TIMER_SHIFT, ..record }
+    /// The note's name for a timer behind a record, or in front of it: the same in each process, and no other timer's but for one
+    /// in some thousands. Its number in the turn would not do: a turn by the wall clock in front of a record and the timers behind
+    /// it begin with the same.
+    pub(crate) fn of_timer(record: InHand, timer: &Timer) -> InHand {
+        let name = 1 + murmur2(&timer.by_time()) % TIMER_NAMES;
+        InHand { source: record.source | name << TIMER_SHIFT, ..record }
     }
 
     /// Runs the pipeline's code over a record, noted; with no other one in hand where the record is a suspect.
@@ -192,8 +198,20 @@ impl Hand {
 mod tests {
     use super::*;
     use crate::flow::record::{Offset, Partition};
+    use crate::flow::timer::Clock;
+    use std::collections::BTreeSet;
     use std::sync::mpsc::channel;
     use std::time::Duration;
+
+    #[test]
+    fn timers_have_names_of_their_own_by_either_clock_and_keep_the_source() {
+        let timer = |clock, name: &str| Timer { clock, at: 5, key: b"7".to_vec(), name: name.into() };
+        let of = |clock, name: &str| Hand::of_timer(at(7), &timer(clock, name));
+        let names = [of(Clock::Event, "a"), of(Clock::Event, "b"), of(Clock::Wall, "a"), at(7)];
+        let distinct: BTreeSet<u32> = names.iter().map(|name| name.source).collect();
+        assert_eq!((distinct.len(), of(Clock::Wall, "a")), (4, of(Clock::Wall, "a")));
+        assert!(names.iter().all(|name| source_in(name.source) == 0 && name.offset == Offset(7)));
+    }
 
     fn at(offset: i64) -> InHand {
         InHand { source: 0, partition: Partition(0), offset: Offset(offset) }

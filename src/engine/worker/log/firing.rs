@@ -245,7 +245,7 @@ impl Turn<'_> {
             return access.end(true);
         }
         self.fired += 1;
-        let (place, in_hand) = (&self.place, Hand::of_timer(self.place.at, self.fired));
+        let (place, in_hand) = (&self.place, Hand::of_timer(self.place.at, timer));
         let terms = place.terms;
         let mut counts = Counts::default();
         let apply = || {
