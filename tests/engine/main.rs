@@ -4,6 +4,7 @@ mod chains;
 mod charges;
 mod closing;
 mod columns;
+mod compound;
 mod contested;
 mod crashes;
 mod deaths;
