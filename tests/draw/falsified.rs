@@ -423,8 +423,9 @@ fn set(message: &mut Message, name: &str, value: &[u8]) -> Option<()> {
 }
 
 fn unset(message: &mut Message, name: &str) -> Option<()> {
+    let before = message.headers.len();
     message.headers.retain(|header| header.name != name);
-    Some(())
+    (message.headers.len() < before).then_some(())
 }
 
 fn another_key(message: &mut Message) -> Option<()> {
