@@ -175,7 +175,8 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         came.entry(at).or_default().record = Some(message);
         let Some((source, number)) = header(message, "tg_id").and_then(|id| origin(&id)) else { continue };
         let of = came.entry(source).or_default();
-        if timers::is_of_timer(message) {
+        // A record that was a timer's notice, and came too late, is none there.
+        if timers::is_of_timer(message) && !place.topic.as_str().starts_with("late-") {
             of.rings.insert(number, message);
             of.topics.insert(number, place.topic.as_str());
             continue;
@@ -1146,7 +1147,6 @@ fn shown(read: Option<KeyType>, key: &[u8]) -> String {
         Some(KeyType::UuidBytes) => key.try_into().map_or(text, |key| uuid::Uuid::from_bytes(key).to_string()),
         Some(KeyType::Bytes) => key.iter().fold("0x".into(), |text, byte| format!("{text}{byte:02x}")),
         Some(KeyType::Field(_)) => text.trim_start_matches("{\"id\":").trim_end_matches('}').into(),
-        Some(KeyType::Fields(_)) => text.replace("{\"tenant\":", "[").replace("\"code\":", "").replace('}', "]"),
         Some(KeyType::TextField(_)) => {
             text.rsplit_once(":\"").map_or(String::new(), |(_, id)| id.trim_end_matches("\"}}").into())
         }

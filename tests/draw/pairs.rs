@@ -14,7 +14,7 @@ pub const NEVER: [(&str, &str, &str); 3] = [
 ];
 
 /// The spellings of keys, of which a drawn pipeline has one.
-const SPELLINGS: [&str; 9] = [
+const SPELLINGS: [&str; 8] = [
     "text keys",
     "uuid keys",
     "big-endian keys",
@@ -23,7 +23,6 @@ const SPELLINGS: [&str; 9] = [
     "raw keys",
     "fields of JSON keys",
     "fields of JSON keys with a schema",
-    "keys of two columns",
 ];
 const ONE_SPELLING: &str = "the keys of a drawn pipeline are of one type";
 

@@ -361,8 +361,6 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     }
     draw_lives(&mut aside, &mut subs);
     let makes_column = aside.happens(20);
-    let is_compound = spelling == Spelling::Field && aside.happens(50);
-    let spelling = if is_compound { Spelling::Compound } else { spelling };
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
         sub.has_timers = aside.happens(40);
@@ -520,7 +518,16 @@ fn window(random: &mut Random) -> WindowDraw {
     let every_ms = aside.happens(25).then(|| *aside.choose(&[1, 30, 500, 10_000]));
     let keeps_late = aside.happens(25);
     let idle_ms = aside.happens(30).then(|| *aside.choose(&[1, 50, 300, 2_000, 60_000]));
-    WindowDraw { every_ms, keeps_late, idle_ms, by_partition: aside.happens(30), ..drawn }
+    let by_partition = aside.happens(30);
+    // Short ones: a record of another key is to close them.
+    let short = *aside.choose(&[1, 20, 100, 400]);
+    let shape = match drawn.shape {
+        _ if !by_partition || aside.happens(25) => drawn.shape,
+        Spans::Tumbling(_) => Spans::Tumbling(short),
+        Spans::Hopping(..) => Spans::Hopping(short, short.div_ceil(2)),
+        Spans::Session(_) => Spans::Session(short),
+    };
+    WindowDraw { shape, every_ms, keeps_late, idle_ms, by_partition, ..drawn }
 }
 
 pub fn knobs(random: &mut Random) -> Knobs {

@@ -4,7 +4,6 @@ mod chains;
 mod charges;
 mod closing;
 mod columns;
-mod compound;
 mod contested;
 mod crashes;
 mod deaths;

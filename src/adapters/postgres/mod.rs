@@ -14,7 +14,6 @@ mod catalog;
 mod classify;
 mod connection;
 mod history;
-mod keys;
 mod lent;
 mod outbox;
 mod partitions;

@@ -36,8 +36,7 @@ impl SqliteTables {
             connection.execute(sqlx::query(create_table(spec)))?;
             for (key, values) in rows {
                 let query = bind_key(sqlx::query(insert_row(spec)), key);
-                let others =
-                    spec.columns.iter().zip(values).filter(|(column, _)| spec.table.key_number(&column.name).is_none());
+                let others = spec.columns.iter().zip(values).filter(|(column, _)| column.name != spec.table.key_column);
                 connection.execute(others.fold(query, |query, (_, value)| bind(query, value)))?;
             }
             Ok(true)

@@ -104,13 +104,13 @@ impl<W: Windowed> InWindows<W> {
         }
     }
 
-    /// Gives out the windows that are closed at that clock, and open ones that are to be told: `placed` are those that an event
-    /// has changed. What is over for good is forgotten.
+    /// Gives out the windows that are closed at that clock, and, with an event, open ones that are to be told: `placed` are those
+    /// that it has changed. What is over for good is forgotten.
     pub(super) fn give_out(
         &self,
         kept: &mut Windows<W::Value>,
         clock: i64,
-        placed: &[usize],
+        placed: Option<&[usize]>,
         give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
     ) {
         kept.clock_ms = Some(clock);
@@ -120,7 +120,9 @@ impl<W: Windowed> InWindows<W> {
                 give_out(window, window.closed_as());
                 window.emitted = window.emitted.saturating_add(1);
                 (window.is_changed, window.early) = (false, None);
-            } else if !is_closed && self.tells(window, placed.binary_search(&number).is_ok(), clock) {
+            } else if let Some(placed) = placed.filter(|_| !is_closed)
+                && self.tells(window, placed.binary_search(&number).is_ok(), clock)
+            {
                 give_out(window, Pane::Early);
             }
         }
@@ -204,7 +206,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
                 self.add(&event, window, at, context)?;
             }
         }
-        self.give_out(kept, clock, &placed, &mut give_out);
+        self.give_out(kept, clock, Some(&placed), &mut give_out);
         self.note_handled(kept, context)?;
         self.note_next(kept, context)?;
         Ok(notices)

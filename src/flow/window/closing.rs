@@ -77,7 +77,7 @@ impl<W: Windowed> InWindows<W> {
                 notices.extend(self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane }));
             };
             kept.become_of(&self.kind, give_out);
-            self.give_out(kept, clock, &[], give_out);
+            self.give_out(kept, clock, None, give_out);
         }
         self.note_next(kept, context)?;
         Ok(notices)

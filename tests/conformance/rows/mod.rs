@@ -1,7 +1,6 @@
 //! The behaviour of every database, as sentences.
 
 mod claims;
-mod compound;
 mod differences;
 mod locks;
 mod missing;
@@ -11,7 +10,6 @@ mod upkeep;
 pub mod values;
 
 pub use claims::*;
-pub use compound::*;
 pub use differences::*;
 pub use locks::*;
 pub use missing::*;

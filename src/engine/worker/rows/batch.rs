@@ -451,7 +451,7 @@ mod tests {
             is_table: false,
             is_stateful: false,
             is_timed: false,
-            keys_at: &[],
+            key_at: None,
             version_at: None,
             read_only: Vec::new(),
             declared: None,
