@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Rounds after which a pipeline that does not come to rest is a finding: a quarter of an hour of simulated time and more.
 const ROUNDS_MAX: usize = 20_000;
+/// How often the last quiet time begins anew because something was at work in it.
+const BEGINS_MAX: u32 = 10;
 /// Rounds that living instances have under a disaster: longer than sessions and transactions last.
 const LIVING_ROUNDS: usize = 300;
 /// Step of the clock when nobody has anything to do.
@@ -43,10 +45,16 @@ impl Simulation {
         // Until stores are written, once more after the search for their expired keys, and offsets without messages are
         // committed; less at a time than a session lasts.
         let flush_ms = i64::try_from(self.shape.settings.store_flush.as_millis()).unwrap_or(0);
-        let until = self.driver.now_ms() + 2 * flush_ms + 5_000;
+        let quiet_ms = 2 * flush_ms + 5_000;
+        let (mut until, mut begins) = (self.driver.now_ms() + quiet_ms, 0);
         while self.driver.now_ms() < until {
             self.driver.pass(Duration::from_secs(1));
+            let before = self.driver.now_ms();
             self.settle()?;
+            // A timer by the wall clock may have ended a process meanwhile, and its session with it.
+            if self.driver.now_ms() > before && begins < BEGINS_MAX {
+                (until, begins) = (self.driver.now_ms() + quiet_ms, begins + 1);
+            }
         }
         Ok(())
     }
