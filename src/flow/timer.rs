@@ -63,8 +63,8 @@ pub(crate) struct LastTurn {
 /// The entry of the last turn.
 pub(crate) const LAST_TURN: &[u8] = b"#";
 
-/// The number of a message of a turn, given how many there were before: below those of all records.
-#[expect(clippy::cast_possible_truncation, reason = "they begin again after two thousand million")]
+/// The number of a message of a turn, given how many there were before: below those of all records. They begin again after two
+/// thousand million.
 pub(crate) const fn number_in_turn(messages: i64) -> i32 {
     i32::MIN + (messages & 0x7fff_ffff) as i32
 }
@@ -141,7 +141,10 @@ const SIGN: u64 = 1 << 63;
 
 impl Clock {
     const fn prefix(self) -> u8 {
-        BY_TIME[self as usize]
+        match self {
+            Self::Event => BY_TIME[0],
+            Self::Wall => BY_TIME[1],
+        }
     }
 
     /// What every entry by this clock is less than.

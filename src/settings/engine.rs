@@ -254,8 +254,8 @@ impl EngineSettings {
     /// `insert`.
     #[must_use]
     pub fn unfit(&self, topology: &Topology) -> Option<String> {
-        let specs = topology.sub_topologies().iter().filter_map(SubTopology::table);
-        let spec = specs.filter(|spec| self.missing_row == MissingRow::Insert && !spec.inserts).next()?;
+        let mut specs = topology.sub_topologies().iter().filter_map(SubTopology::table);
+        let spec = specs.find(|spec| self.missing_row == MissingRow::Insert && !spec.inserts)?;
         Some(format!(
             "the step on table {} does not say what a new row holds: add insert_missing(..) to it in the code, or choose skip, \
              dead-letter or retry",

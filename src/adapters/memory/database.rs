@@ -206,7 +206,9 @@ impl MemoryDatabase {
         {
             stored.made.insert(place, Arc::new(make));
             let mut rows = std::mem::take(&mut stored.rows);
-            rows.values_mut().for_each(|row| stored.make(&mut row.values));
+            for row in rows.values_mut() {
+                stored.make(&mut row.values);
+            }
             stored.rows = rows;
         }
     }

@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 /// A table that can be read and written.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of the catalog")]
 pub(super) struct BoundTable {
     /// Its name in the topology.
     pub(super) name: String,

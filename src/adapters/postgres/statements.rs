@@ -122,8 +122,12 @@ impl BoundColumn {
     fn read(&self) -> String {
         let name = quote(&self.name);
         match self.kind {
-            ColumnType::Text | ColumnType::Numeric | ColumnType::Json => format!("t.{name}::text"),
-            ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => format!("t.{name}::text"),
+            ColumnType::Text
+            | ColumnType::Numeric
+            | ColumnType::Json
+            | ColumnType::LocalTimestamp
+            | ColumnType::Date
+            | ColumnType::Time => format!("t.{name}::text"),
             ColumnType::Array => format!("array_to_json(t.{name})::text"),
             // As the type itself spells it: a cast of `inet` adds the length of its mask.
             ColumnType::Spelled => format!("CASE WHEN t.{name} IS NULL THEN NULL ELSE format('%s', t.{name}) END"),
@@ -229,7 +233,8 @@ pub(super) fn table(
     let is_among = key_column.is_among(&key, key_array);
     let version = spec.table.version_column.as_deref().map(quote);
 
-    let read_columns: String = columns.iter().map(|column| format!(", {}", column.read())).collect();
+    let read_columns: Vec<String> = columns.iter().map(BoundColumn::read).collect();
+    let read_columns: String = read_columns.iter().flat_map(|column| [", ", column]).collect();
     let version_out = version.as_ref().map_or_else(|| "0::bigint".into(), |version| format!("t.{version}"));
     // Sorted before it is locked (docs/traps.md#sorted-arrays-do-not-sort-locks): the row locks are taken above
     // the sort, in its order. One answer row of arrays:

@@ -54,9 +54,8 @@ pub(super) fn kind(base: &str, is_enum: bool, is_array: bool) -> ColumnType {
 pub(super) fn cast(kind: ColumnType, base: &str, spelled: &str, is_enum: bool) -> Option<String> {
     match kind {
         ColumnType::Numeric => Some("numeric".into()),
-        ColumnType::Json => Some(base.into()),
         ColumnType::Text => (is_enum || base == "citext").then(|| spelled.into()),
-        ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => Some(base.into()),
+        ColumnType::Json | ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => Some(base.into()),
         ColumnType::Array | ColumnType::Spelled => Some(spelled.into()),
         _ => None,
     }
@@ -67,9 +66,15 @@ pub(super) fn cast(kind: ColumnType, base: &str, spelled: &str, is_enum: bool) -
 pub(super) fn is_exact(kind: ColumnType, base: &str) -> bool {
     match kind {
         ColumnType::Text => base != "bpchar",
-        ColumnType::Numeric | ColumnType::Json | ColumnType::Uuid | ColumnType::Timestamp => false,
-        ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => false,
-        ColumnType::Array | ColumnType::Spelled => false,
+        ColumnType::Numeric
+        | ColumnType::Json
+        | ColumnType::Uuid
+        | ColumnType::Timestamp
+        | ColumnType::LocalTimestamp
+        | ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Array
+        | ColumnType::Spelled => false,
         _ => true,
     }
 }
@@ -83,9 +88,14 @@ const fn wire(kind: ColumnType) -> (Element, usize, &'static str) {
         ColumnType::I64 => (arrays::INT8, 8, "bigint"),
         ColumnType::F32 => (FLOAT4, 4, "real"),
         ColumnType::F64 => (arrays::FLOAT8, 8, "double precision"),
-        ColumnType::Text | ColumnType::Numeric | ColumnType::Json => (arrays::TEXT, 32, "text"),
-        ColumnType::LocalTimestamp | ColumnType::Date | ColumnType::Time => (arrays::TEXT, 32, "text"),
-        ColumnType::Array | ColumnType::Spelled => (arrays::TEXT, 32, "text"),
+        ColumnType::Text
+        | ColumnType::Numeric
+        | ColumnType::Json
+        | ColumnType::LocalTimestamp
+        | ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Array
+        | ColumnType::Spelled => (arrays::TEXT, 32, "text"),
         ColumnType::Bytes => (arrays::BYTEA, 32, "bytea"),
         ColumnType::Uuid => (UUID, 16, "uuid"),
         ColumnType::Timestamp => (arrays::TIMESTAMPTZ, 8, "timestamptz"),

@@ -81,9 +81,8 @@ pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
         let kind = match column.accepts.first() {
             Some(ColumnType::Numeric) => "numeric text".into(), // a bare NUMERIC would round
             Some(ColumnType::LocalTimestamp) => "datetime".into(),
-            Some(ColumnType::Spelled) => "text".into(),
+            Some(ColumnType::Spelled) | None => "text".into(),
             Some(kind) => kind.to_string(),
-            None => "text".into(),
         };
         let null = if column.is_nullable { "" } else { " NOT NULL" };
         columns.push(format!("{} {kind}{null}", quoted(&column.name)));

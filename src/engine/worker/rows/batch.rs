@@ -76,12 +76,12 @@ impl<'a> Batch<'a> {
                 }
                 share.step.table().table.key_type.parse(record.key)
             });
-            let key = key.map(|key| match share.is_table {
-                true => Meets::Store(key),
-                false => {
-                    places.push((share.table, key, batch.entries.len()));
-                    Meets::Row(usize::MAX) // until the slots are numbered
+            let key = key.map(|key| {
+                if share.is_table {
+                    return Meets::Store(key);
                 }
+                places.push((share.table, key, batch.entries.len()));
+                Meets::Row(usize::MAX) // until the slots are numbered
             });
             batch.entries.push(Entry { share: number, record: *record, key, place, decided: Decided::Waiting });
         }

@@ -11,6 +11,7 @@ use crate::ports::note::InHand;
 use crate::ports::source::TaskId;
 
 /// One source partition's part of a batch.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself")]
 pub(super) struct Share<'a> {
     pub(super) task: TaskId,
     pub(super) source: &'a TopicPartition,
