@@ -487,6 +487,10 @@ fn draw_chains(aside: &mut Random, subs: &mut [SubDraw]) {
 /// Which steps make and delete rows. A new row has a value for each column that a step of its table has.
 fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
     let slim: Vec<StepDraw> = subs.iter().filter(|sub| !sub.is_slim).map(|sub| sub.step).collect();
+    // Not where a table's values expire: whether a record found its partner, and so whether its row is there, cannot be known then.
+    if subs.iter().any(|sub| sub.has_rows() && sub.table_ttl_ms.is_some()) {
+        return;
+    }
     for sub in subs.iter_mut().filter(|sub| sub.has_rows()) {
         let is_whole = !sub.is_slim || !slim.contains(&sub.step);
         sub.inserts = is_whole && random.happens(35);

@@ -157,7 +157,7 @@ impl<V: Default> Windows<V> {
             }
             Shape::Session { gap } => {
                 let alone = Working::new(at, at.saturating_add(gap).saturating_add(1));
-                let found = self.touching(&alone);
+                let found = self.touching(&alone, clock, kept_for);
                 if found.is_empty() && alone.is_over(kept_for, clock) {
                     return Vec::new();
                 }
@@ -191,20 +191,23 @@ impl<V: Default> Windows<V> {
         match shape {
             Shape::Aligned { size, every } => {
                 let last = at.div_euclid(every) * every;
-                let is_kept = || windows.iter().any(|window| window.start_ms <= at && at < window.end_ms);
+                let holds = |window: &Working<V>| window.start_ms <= at && at < window.end_ms;
+                let is_kept = || windows.iter().any(|window| holds(window) && !window.is_over(kept_for, clock));
                 Working::<()>::new(last, last.saturating_add(size)).is_over(kept_for, clock) && !is_kept()
             }
             Shape::Session { gap } => {
                 let alone = Working::<()>::new(at, at.saturating_add(gap).saturating_add(1));
                 let touches = |window: &Working<V>| window.start_ms < alone.end_ms && alone.start_ms < window.end_ms;
-                alone.is_over(kept_for, clock) && !windows.iter().any(touches)
+                let is_kept = || windows.iter().any(|window| touches(window) && !window.is_over(kept_for, clock));
+                alone.is_over(kept_for, clock) && !is_kept()
             }
         }
     }
 
     fn aligned(&mut self, start: i64, size: i64, clock: i64, kept_for: i64) -> Option<usize> {
         match self.windows.binary_search_by_key(&start, |window| window.start_ms) {
-            Ok(number) => Some(number),
+            // The clock of the partition may have passed it by since the key's last event.
+            Ok(number) => self.windows.get(number).filter(|window| !window.is_over(kept_for, clock)).map(|_| number),
             Err(number) => {
                 let window = Working::new(start, start.saturating_add(size));
                 if window.is_over(kept_for, clock) {
@@ -216,9 +219,11 @@ impl<V: Default> Windows<V> {
         }
     }
 
-    /// The sessions that one of a single event touches. They lie apart from each other, so their ends are in order too.
-    fn touching(&self, alone: &Working<V>) -> Range<usize> {
-        let first = self.windows.partition_point(|window| window.end_ms <= alone.start_ms);
+    /// The sessions that one of a single event touches, and that are not closed for good. They lie apart from each other, so their
+    /// ends are in order too.
+    fn touching(&self, alone: &Working<V>, clock: i64, kept_for: i64) -> Range<usize> {
+        let is_past = |window: &Working<V>| window.end_ms <= alone.start_ms || window.is_over(kept_for, clock);
+        let first = self.windows.partition_point(is_past);
         let last = self.windows.partition_point(|window| window.start_ms < alone.end_ms);
         first..last.max(first)
     }
