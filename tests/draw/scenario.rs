@@ -363,7 +363,7 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let makes_column = aside.happens(20);
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
-        sub.has_timers = aside.happens(40);
+        sub.has_timers = aside.happens(40) && draws_timers();
     }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
 }
@@ -498,6 +498,11 @@ fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
     }
 }
 
+/// Whether timers are drawn, and the windows that rest on them.
+fn draws_timers() -> bool {
+    std::env::var_os("TIDEGATE_DRAW_TIMERS").is_some()
+}
+
 /// Windows for an aggregate, some as short as the pauses between records.
 fn window(random: &mut Random) -> WindowDraw {
     let size: u64 = *random.choose(&[1, 20, 100, 2_000, 60_000]);
@@ -521,8 +526,8 @@ fn window(random: &mut Random) -> WindowDraw {
     let mut aside = Random::new(!random.clone().next());
     let every_ms = aside.happens(25).then(|| *aside.choose(&[1, 30, 500, 10_000]));
     let keeps_late = aside.happens(25);
-    let idle_ms = aside.happens(30).then(|| *aside.choose(&[1, 50, 300, 2_000, 60_000]));
-    let by_partition = aside.happens(30);
+    let idle_ms = aside.happens(30).then(|| *aside.choose(&[1, 50, 300, 2_000, 60_000])).filter(|_| draws_timers());
+    let by_partition = aside.happens(30) && draws_timers();
     // Short ones: a record of another key is to close them.
     let short = *aside.choose(&[1, 20, 100, 400]);
     let shape = match drawn.shape {
