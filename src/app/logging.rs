@@ -1,9 +1,17 @@
 //! The log on standard error: its level, its form, and that no secret is in it.
 
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+use crate::app::notices::Notices;
 use crate::settings::{LogFormat, Scrubber, Settings};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// No server sends warnings to this edition.
+#[cfg(not(all(feature = "kafka", feature = "postgres")))]
+type Notices = tracing_subscriber::layer::Identity;
 
 /// Starts logging as the settings say; `TIDEGATE_LOG` (a filter such as `tidegate=debug`) wins. Only the first call of a
 /// process counts.
@@ -20,8 +28,8 @@ pub(super) fn start(settings: &Settings) {
     let builder = builder.log_internal_errors(false);
     // Failing means that a subscriber is set already: the user's own program has its logging.
     let _ = match settings.log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.finish().with(Notices::default()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(Notices::default()).try_init(),
     };
     for note in settings.notes() {
         tracing::info!("{note}");

@@ -25,6 +25,8 @@ mod logging;
 mod maintenance;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod migrate;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod notices;
 mod outlet;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod producer_id;

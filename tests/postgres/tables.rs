@@ -1,10 +1,10 @@
 //! User tables: compared at start, read and written as arrays.
 
-use crate::server::{Fixture, step};
+use crate::server::{Fixture, claim, step};
 use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
 use tidegate::flow::effect::RowChange;
 use tidegate::flow::key::{Key, KeyType};
-use tidegate::flow::record::{Offset, Record, Timestamp, TopicName};
+use tidegate::flow::record::{NextOffset, Offset, Record, Timestamp, TopicName};
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
 use tidegate::flow::topology::StepKind;
@@ -747,6 +747,64 @@ fn a_trigger_that_refuses_every_write_and_a_grant_that_is_missing_are_corrupt() 
     rows.savepoint().unwrap();
     let Err(WriteFault::Fault(fault)) = rows.write(0, &[write(1, 1, 1, "x")]) else { panic!("no row is to blame") };
     assert!(matches!(fault, Fault::Corrupt(_)) && fault.to_string().contains("whatever is written"), "{fault}");
+    rows.rollback();
+}
+
+/// `repeat` beyond its limit is refused with 54000 and without a table's name, as ids that are used up are.
+const LIMIT: &str = "PERFORM repeat('x', 2147483647);";
+
+#[test]
+fn a_limit_that_names_no_table_waits_outside_of_rows_and_where_no_row_can_be_written() {
+    let Some(fixture) = Fixture::new("limits") else { return };
+    let spec = two_columns(&fixture);
+    let told = |fault: &Fault, what: &str| {
+        let said = fault.to_string();
+        assert!(fault.is_retry(), "{said}");
+        assert!(
+            said.starts_with(&format!("{what}: SQLSTATE 54000")) && said.contains("requested length too large"),
+            "{said}"
+        );
+        assert!(!said.contains("at line"), "{said}");
+    };
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.savepoint().unwrap();
+    trigger(&fixture, "lim", &format!("IF NEW.id = 4 THEN {LIMIT} END IF;"), "BEFORE UPDATE ON {u}.t FOR EACH ROW");
+    let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(4, 1, 1, "x")]) else {
+        panic!("the row is to blame")
+    };
+    assert_eq!(reject.code(), "too-large");
+    rows.rollback_to_savepoint().unwrap();
+    rows.write(0, &[write(1, 11, 11, "x")]).unwrap();
+    rows.rollback();
+
+    fixture.sql("DROP TRIGGER lim ON {u}.t; DROP FUNCTION {u}.lim");
+    trigger(&fixture, "limits", LIMIT, "BEFORE UPDATE ON {u}.t FOR EACH STATEMENT");
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.savepoint().unwrap();
+    let Err(WriteFault::Fault(fault)) = rows.write(0, &[write(4, 1, 1, "x")]) else { panic!("no row is to blame") };
+    told(&fault, "write limits.t");
+    rows.rollback();
+
+    let epoch = fixture.own(&mut rows, 2);
+    trigger(&fixture, "positions", LIMIT, "BEFORE INSERT OR UPDATE OF next_offset ON {tg}.position FOR EACH STATEMENT");
+    rows.begin().unwrap();
+    told(&rows.advance(&[step(epoch, 0, 1)]).unwrap_err(), "move positions");
+    rows.rollback();
+    told(&rows.create(&claim(1, 2), NextOffset(0)).unwrap_err(), "create a position");
+}
+
+#[test]
+fn an_index_row_that_is_too_wide_blames_its_row() {
+    let Some(fixture) = Fixture::new("wide") else { return };
+    let spec = two_columns(&fixture);
+    fixture.sql("CREATE INDEX t_s ON {u}.t (s)");
+    let wide: String = (0..4_000_u32).map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();
+    let mut rows = open(&fixture, std::slice::from_ref(&spec));
+    rows.savepoint().unwrap();
+    let Err(WriteFault::Rejected(reject)) = rows.write(0, &[write(1, 1, 1, &wide)]) else {
+        panic!("the row is to blame")
+    };
+    assert_eq!(reject.code(), "too-large");
     rows.rollback();
 }
 

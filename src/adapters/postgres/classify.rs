@@ -25,6 +25,9 @@ const UNKNOWN: Consequence = Reject("trigger");
 /// that a policy does not let pass.
 const RULES: &[&str] = &["exec_stmt_raise", "ExecWithCheckOptions"];
 
+/// The code of an index row that is too wide, and of a server that has no ids left.
+const PROGRAM_LIMIT: &str = "54000";
+
 /// By class, the first two characters. Source: Postgres 18, appendix A.
 const CLASSES: &[(&str, Consequence)] = &[
     ("00", Corrupt),              // successful completion: cannot be an error
@@ -102,12 +105,27 @@ pub(super) fn consequence(sqlstate: &str) -> Consequence {
 /// itself (a lost connection, a dropped column) says it of the row all the same, unless it asks to be repeated. A full disk or a
 /// failing one (53, 58) does ask: a rule that passes on what it caught says it too, and then of every row.
 pub(super) fn consequence_at(sqlstate: &str, routine: Option<&str>) -> Consequence {
+    if is_servers_limit(sqlstate, routine) {
+        return Retry;
+    }
     let asks_again = ["40", "53", "58"].iter().any(|class| sqlstate.starts_with(class)) || sqlstate == "55P03";
     match consequence(sqlstate) {
         Reject(code) => Reject(code),
         _ if !asks_again && routine.is_some_and(|routine| RULES.contains(&routine)) => UNKNOWN,
         found => found,
     }
+}
+
+/// Whether a limit of the whole server was met: its ids of transactions or of shared row locks are used up, until VACUUM has
+/// frozen old rows. Whatever the row, and a write of no row needs none of these ids.
+fn is_servers_limit(sqlstate: &str, routine: Option<&str>) -> bool {
+    sqlstate == PROGRAM_LIMIT && routine.is_some_and(|routine| routine.starts_with("GetNew"))
+}
+
+/// Whether a program limit was met and nothing tells if the row is to blame: no table or index is named, and no rule of the
+/// schema's owner speaks. At a write of one row the row is, if a write of no row passes; elsewhere it passes with time.
+pub(super) fn is_limit_of_nobody(sqlstate: &str, routine: Option<&str>, names_table: bool) -> bool {
+    sqlstate == PROGRAM_LIMIT && !names_table && !routine.is_some_and(|routine| RULES.contains(&routine))
 }
 
 /// Whether a lock of others was waited for in vain: a lock timeout, or a statement timeout that came before it, where
@@ -211,6 +229,22 @@ mod tests {
         ] {
             assert_eq!(consequence(code), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn a_limit_of_the_server_passes_and_one_of_a_row_blames_it() {
+        for routine in ["GetNewTransactionId", "GetNewMultiXactId"] {
+            assert_eq!(consequence_at("54000", Some(routine)), Retry, "{routine}");
+        }
+        for routine in [None, Some("index_form_tuple"), Some("_bt_check_third_page"), Some("exec_stmt_raise")] {
+            assert_eq!(consequence_at("54000", routine), Reject("too-large"), "{routine:?}: of a write");
+        }
+        assert!(
+            is_limit_of_nobody("54000", None, false) && is_limit_of_nobody("54000", Some("index_form_tuple"), false)
+        );
+        assert!(!is_limit_of_nobody("54000", Some("_bt_check_third_page"), true), "an index is named");
+        assert!(!is_limit_of_nobody("54000", Some("exec_stmt_raise"), false), "a trigger says it");
+        assert!(!is_limit_of_nobody("22003", None, false) && !is_limit_of_nobody("54011", None, false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod standing;
 mod standstill;
-mod telling;
+pub(super) mod telling;
 
 use crate::app::watch::standing::{Standing, named};
 use crate::app::watch::standstill::{Rejected, STANDS, Standstill};

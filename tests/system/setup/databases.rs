@@ -52,28 +52,28 @@ pub const ROWS: &[Row] = &[
         "a database that is not there",
         &[("TIDEGATE_DATABASE__URL", "postgres://tidegate@{server}/nowhere")],
         &[
-            "no connection: PostgreSQL answered, and has no such database: create it, or correct database.url: error returned from database: database \"nowhere\" does not exist at line …",
+            "no connection: PostgreSQL answered, and has no such database: create it, or correct database.url: error returned from database: database \"nowhere\" does not exist",
         ],
     ),
     url(
         "a role that is not there",
         &[("TIDEGATE_DATABASE__URL", "postgres://nobody@{server}/tidegate")],
         &[
-            "no connection: PostgreSQL answered, and lets this user of database.url not in from here: create the role, or admit it in pg_hba.conf: error returned from database: role \"nobody\" does not exist at line …",
+            "no connection: PostgreSQL answered, and lets this user of database.url not in from here: create the role, or admit it in pg_hba.conf: error returned from database: role \"nobody\" does not exist",
         ],
     ),
     url(
         "a wrong password",
         &[("TIDEGATE_DATABASE__URL", "postgres://teller:m1staken@{server}/tidegate")],
         &[
-            "no connection: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\" at line …",
+            "no connection: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\"",
         ],
     ),
     url(
         "no password",
         &[("TIDEGATE_DATABASE__URL", "postgres://teller@{server}/tidegate")],
         &[
-            "no connection: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\" at line …",
+            "no connection: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\"",
         ],
     ),
     url(
@@ -134,7 +134,7 @@ pub const ROWS: &[Row] = &[
             "migrate by a role that may make no schema",
             &["migrate"],
             &[
-                "cannot migrate: the role of database.url lacks a right; GRANT CREATE ON DATABASE to it for the first time, and run it as the same role later: migration 1 (position): SQLSTATE 42501: error returned from database: permission denied for database {database} at line …",
+                "cannot migrate: the role of database.url lacks a right; GRANT CREATE ON DATABASE to it for the first time, and run it as the same role later: migration 1 (position): SQLSTATE 42501: error returned from database: permission denied for database {database}",
             ],
         ),
     ),
@@ -144,7 +144,7 @@ pub const ROWS: &[Row] = &[
             "a role that may not read the schema",
             GOOD,
             &[
-                "the role of database.url may not read schema \"tidegate\": grant it the role that ran `tidegate migrate`; for `audit` and `halted`, USAGE on the schema and SELECT on its tables do (docs/operations.md, Database roles): read the migrations: SQLSTATE 42501: error returned from database: permission denied for schema tidegate at line …",
+                "the role of database.url may not read schema \"tidegate\": grant it the role that ran `tidegate migrate`; for `audit` and `halted`, USAGE on the schema and SELECT on its tables do (docs/operations.md, Database roles): read the migrations: SQLSTATE 42501: error returned from database: permission denied for schema tidegate",
             ],
         ),
     ),

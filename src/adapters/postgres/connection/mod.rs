@@ -14,7 +14,7 @@ pub(super) use trouble::Trouble;
 use crate::adapters::postgres::connection::driver::Driver;
 use crate::adapters::postgres::connection::facts::Facts;
 use crate::adapters::postgres::connection::symptom::symptom;
-use crate::adapters::postgres::connection::trouble::{elapsed, is_elapsed};
+use crate::adapters::postgres::connection::trouble::{Said, elapsed, is_elapsed};
 use crate::adapters::postgres::statements::{self, COMMIT, Limits, Name, Statement};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -155,7 +155,7 @@ impl Server {
     fn cannot_connect(&self, error: sqlx::Error) -> Fault {
         let text = error.to_string();
         let waited = (is_elapsed(&error) && self.is_listening()).then_some(self.connect_timeout);
-        symptom(&error, &text, waited).fault(self.has_connected).because(error)
+        symptom(&error, &text, waited).fault(self.has_connected).because(Said::new(error))
     }
 
     /// Whether the address takes connections at all.

@@ -6,7 +6,8 @@ use crate::flow::effect::Reject;
 use crate::ports::fault::Fault;
 use crate::ports::rows::WriteFault;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use std::fmt::Write;
+use std::error::Error;
+use std::fmt::{self, Write};
 
 /// An exchange that failed.
 #[derive(Debug)]
@@ -70,6 +71,14 @@ impl Trouble {
         }
     }
 
+    /// Whether a program limit was met, and nothing tells if a row is to blame.
+    pub(in crate::adapters::postgres) fn is_limit_of_nobody(&self) -> bool {
+        server_error(&self.error).is_some_and(|error| {
+            let names_table = error.table().or_else(|| error.constraint()).is_some();
+            classify::is_limit_of_nobody(error.code(), error.routine(), names_table)
+        })
+    }
+
     /// Whether the connection is no longer to be used.
     pub(super) fn is_disconnected(&self) -> bool {
         let is_over = server_error(&self.error)
@@ -108,17 +117,46 @@ impl Trouble {
 
 impl From<Trouble> for Fault {
     fn from(trouble: Trouble) -> Self {
+        if trouble.is_limit_of_nobody() {
+            return Self::retry(trouble.names()).because(Said::new(trouble.error));
+        }
         match trouble.consequence() {
             Consequence::Retry
                 if trouble.sqlstate().is_some_and(|code| classify::is_lock_wait(code, trouble.holders.is_some())) =>
             {
-                Self::locked(trouble.names()).because(trouble.error)
+                Self::locked(trouble.names()).because(Said::new(trouble.error))
             }
-            Consequence::Retry | Consequence::Reconnect => Self::retry(trouble.names()).because(trouble.error),
-            Consequence::Corrupt => Self::corrupt(trouble.names()).because(trouble.error),
+            Consequence::Retry | Consequence::Reconnect => {
+                Self::retry(trouble.names()).because(Said::new(trouble.error))
+            }
+            Consequence::Corrupt => Self::corrupt(trouble.names()).because(Said::new(trouble.error)),
             // Without the server's message, which quotes values.
             Consequence::Reject(code) => Self::refused(Reject::dead_letter(code, trouble.names())),
         }
+    }
+}
+
+/// The server's words, with its hint and without the line of its own source.
+#[derive(Debug)]
+pub(super) struct Said(sqlx::Error);
+
+impl Said {
+    pub(super) const fn new(error: sqlx::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(error) = server_error(&self.0) else { return self.0.fmt(f) };
+        write!(f, "error returned from database: {}", error.message())?;
+        error.hint().map_or(Ok(()), |hint| write!(f, " (hint: {})", hint.replace('\n', " ")))
+    }
+}
+
+impl Error for Said {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writes into a user's table, and the reasons of their refusal.
 
 use crate::adapters::postgres::arrays::Array;
+use crate::adapters::postgres::connection::Trouble;
 use crate::adapters::postgres::rows::PostgresRows;
 use crate::adapters::postgres::rows::reading::bound;
 use crate::adapters::postgres::rows::stage::{Stage, query, step};
@@ -16,7 +17,9 @@ impl PostgresRows {
             return Ok(());
         }
         let done = match self.change(table, kind, rows) {
-            Err(WriteFault::Rejected(reject)) if rows.len() == 1 && reject.code() == "trigger" => {
+            Err(WriteFault::Rejected(reject))
+                if rows.len() == 1 && matches!(reject.code(), "trigger" | "too-large") =>
+            {
                 return Err(self.blame((table, kind), reject)?);
             }
             done => done?,
@@ -31,6 +34,11 @@ impl PostgresRows {
 
     /// Writes rows of a user's table in one way; answers how many were written.
     fn change(&mut self, table: usize, kind: WriteKind, rows: &[&RowWrite]) -> Result<u64, WriteFault> {
+        self.tried(table, kind, rows)?.map_err(Into::into)
+    }
+
+    /// The same, with the database's own error apart from what keeps the write from being sent.
+    fn tried(&mut self, table: usize, kind: WriteKind, rows: &[&RowWrite]) -> Result<Result<u64, Trouble>, WriteFault> {
         let table = bound(&self.tables, table)?;
         let what = format!("write {}", table.name);
         let keys = values::keys(table.key, rows.iter().map(|row| &row.key))
@@ -59,19 +67,24 @@ impl PostgresRows {
                 }
             }
         }
-        let done = step(&mut self.server, &mut self.stage, &what, async |c| update.execute(c).await)?;
-        Ok(done.rows_affected())
+        let done = step(&mut self.server, &mut self.stage, &what, async |c| update.execute(c).await);
+        Ok(done.map(|done| done.rows_affected()))
     }
 
-    /// A rule of the schema refused one row: the row is to blame, unless it refuses a write of no row as well. Behind the
-    /// savepoint; the transaction counts as failed afterwards, as after any refusal.
+    /// A rule of the schema or a limit refused one row: the row is to blame, unless a write of no row is refused as well.
+    /// Behind the savepoint; the transaction counts as failed afterwards, as after any refusal.
     fn blame(&mut self, (table, kind): (usize, WriteKind), reject: Reject) -> Result<WriteFault, Fault> {
         if !matches!(self.stage, Stage::Failed { has_savepoint: true }) {
             return Ok(WriteFault::Rejected(reject));
         }
         self.rollback_to_savepoint()?;
-        let of_none = self.change(table, kind, &[]);
+        let of_none = self.tried(table, kind, &[]);
         self.stage.fail();
+        let of_none = match of_none {
+            Ok(Err(trouble)) if trouble.is_limit_of_nobody() => return Ok(WriteFault::Fault(trouble.into())),
+            Ok(done) => done.map_err(WriteFault::from),
+            Err(fault) => Err(fault),
+        };
         Ok(match of_none {
             Ok(_) => WriteFault::Rejected(reject),
             Err(WriteFault::Rejected(reject)) => {
