@@ -1,4 +1,4 @@
-//! `migrate`: creates or upgrades Tidegate's own tables.
+//! `migrate`: creates or upgrades Tidegate's own tables, and says in which database.
 
 use crate::app::application::App;
 use crate::app::exit::Exit;
@@ -20,6 +20,9 @@ pub(super) fn migrate(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let service = Service::new(&app.topology, settings)?;
     let said = |fault| service.database_said(fault);
     let mut schema = service.schema().map_err(said)?;
+    // Said before anything is written: it does not ask, since a deployment runs it.
+    writeln!(out, "to the database {} (database.url: {})", schema.place(), service.settings.origin_of("database.url"))?;
+    out.flush()?;
     let applied = schema.migrate().map_err(said)?;
     for name in &applied {
         writeln!(out, "applied  {name}")?;

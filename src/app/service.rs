@@ -92,6 +92,11 @@ impl Service {
         words.map(|word| shell_word(&word)).collect::<Vec<_>>().join(" ")
     }
 
+    /// The text, with this program and its settings in the commands that it quotes.
+    fn named(&self, text: &str) -> String {
+        text.replace("`tidegate ", &format!("`{} ", self.program()))
+    }
+
     /// Says why the cluster did not answer, where it did not.
     pub(super) fn kafka_said(&self, fault: Fault) -> Failure {
         reach::kafka_said(fault, &self.settings)
@@ -99,11 +104,10 @@ impl Service {
 
     /// Says where the database was looked for, when it did not do what it was asked for. The URL itself is a secret.
     pub(super) fn database_said(&self, fault: Fault) -> Failure {
-        if !fault.is_retry() {
-            return Failure::Fault(fault);
-        }
         let origin = self.settings.origin_of("database.url");
-        Failure::message(format!("database: {fault}\n  database.url: {origin}"))
+        let subject = if fault.is_retry() { "database: " } else { "" };
+        let said = self.named(&fault.to_string());
+        Failure::message(format!("{subject}{said}\n  database.url: {origin}"))
     }
 
     /// Checks every topic of the pipeline; all that is wrong comes in one message, and nothing has been written yet.
@@ -133,6 +137,7 @@ impl Service {
         if let Some(lead) = lead.filter(|lead| !missing.contains(lead)) {
             mistakes.extend(self.check_session(lead).map_err(|fault| self.kafka_said(fault))?);
         }
+        let mistakes: Vec<String> = mistakes.iter().map(|mistake| self.named(mistake)).collect();
         if mistakes.is_empty() { Ok(()) } else { Err(Failure::Setup(mistakes)) }
     }
 
@@ -276,7 +281,8 @@ mod tests {
             log.create_topic(topic, 12).unwrap();
         }
         let Err(Failure::Setup(told)) = service.check_topics(&*log.group("usage")) else { panic!("it starts") };
-        let missing = |topic| format!("topic {topic} does not exist; `tidegate topics apply` creates it");
+        let program = service.program();
+        let missing = |topic| format!("topic {topic} does not exist; `{program} topics apply` creates it");
         assert_eq!(told, ["usage-by-user-repartition", "usage-usage-changelog"].map(missing));
     }
 

@@ -7,8 +7,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
+use tidegate::adapters::postgres::{OutboxSettings, PostgresRows, PostgresSchema, PostgresSettings};
 use tidegate::ports::rows::{Claimed, CommitAnswer, Rows};
+use tidegate::ports::schema::Schema;
 
 /// The fate of a COMMIT.
 #[derive(Clone, Copy, PartialEq)]
@@ -186,4 +187,36 @@ fn what_was_acknowledged_outlives_a_killed_server_and_what_was_not_settles() {
     server.restart();
     assert!(!rows.settle(&step(epoch, 4, 9)).unwrap());
     assert_eq!(fixture.number("SELECT next_offset FROM {tg}.position"), 4);
+}
+
+/// Locks stay held while a COMMIT waits, so what follows it waits for a lock.
+#[test]
+fn a_commit_that_waits_for_a_synchronous_standby_is_told_as_that() {
+    if !is_wanted() {
+        return;
+    }
+    let server = Server::start("standby");
+    let fixture = Fixture::on(&server.url, "standby");
+    let settings =
+        PostgresSettings { lock_timeout_ms: 1_000, statement_timeout_ms: 1_500, ..fixture.settings.clone() };
+    let fixture = Fixture { name: fixture.name, settings };
+    let mut rows = fixture.rows();
+    let epoch = fixture.own(&mut rows, 1);
+    fixture.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    fixture.sql("SELECT pg_reload_conf()");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(batch(&mut rows, epoch), CommitAnswer::Unknown);
+    let fault = rows.settle(&step(epoch, 0, 4)).unwrap_err();
+    let mut schema = PostgresSchema::brief(&fixture.settings, OutboxSettings::default(), fixture.name).unwrap();
+    let of_slot = schema.lease_slot("host-1", None, Duration::from_secs(15)).unwrap_err();
+    let of_slot_again = schema.lease_slot("host-2", None, Duration::from_secs(15)).unwrap_err();
+    for told in [&fault, &of_slot, &of_slot_again] {
+        let said = told.to_string();
+        assert!(told.is_retry() && said.contains("waits for a synchronous standby (synchronous_standby_names)"), "{said}");
+        assert!(!said.contains("pg_terminate_backend") && !said.contains("at line"), "{said}");
+    }
+    fixture.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    fixture.sql("SELECT pg_reload_conf()");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(rows.settle(&step(epoch, 0, 4)).unwrap(), "committed by itself");
 }

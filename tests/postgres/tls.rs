@@ -36,7 +36,7 @@ fn tls_that_fails_names_its_cause_and_the_part_of_the_url_that_ends_it() {
     };
     let expect = |parameters: &str, words: &str| {
         let told = connect(parameters).unwrap_err();
-        assert!(told.starts_with("no connection: ") && told.contains(words), "{parameters}: {told}");
+        assert!(told.starts_with("no connection to ") && told.contains(words), "{parameters}: {told}");
         assert!(!told.contains("is PostgreSQL running"), "{parameters}: {told}");
     };
     expect("sslmode=require", "has TLS off, which sslmode in database.url asks for");

@@ -80,7 +80,7 @@ fn unequal_counts_are_one_message_each() {
         78,
         &[
             "…topic sessions-sessions-changelog has 6 partitions, and store sessions lies beside clicks with 12: make them \
-         equal; an empty changelog can be deleted and made again by `tidegate topics apply`…",
+         equal; an empty changelog can be deleted and made again by `… topics apply`…",
         ],
     );
     assert_eq!(failures(&ground, &[changelog]), [""; 0]);

@@ -295,7 +295,11 @@ impl Schema for PostgresSchema {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Fault::fatal(format!("schema {schema} lacks {}; run `tidegate migrate` as its owner", missing.join(", "))))
+        Err(Fault::fatal(format!(
+            "schema {schema} of the database {} lacks {}; run `tidegate migrate` as its owner, or correct database.url",
+            self.server.place(),
+            missing.join(", ")
+        )))
     }
 
     fn note_baseline(&mut self, table: &Table) -> Result<(), Fault> {
@@ -327,7 +331,7 @@ impl Schema for PostgresSchema {
         let preferred = preferred.map(|slot| i32::try_from(slot).unwrap_or(i32::MAX));
         let locked = format!("{} slots of {}", self.server.schema, self.pipeline);
         let pipeline = &self.pipeline;
-        let leased: Option<i32> = self.server.transaction("lease a slot", async |c| {
+        let leased: Option<i32> = self.server.transaction_behind_locks("lease a slot", async |c| {
             lock(c, &locked).await?;
             sqlx::query(forget.sql()).bind(pipeline).persistent(false).execute(&mut *c).await?;
             let slot: i32 = if let Some(slot) = preferred {
@@ -353,7 +357,7 @@ impl Schema for PostgresSchema {
         let pipeline = &self.pipeline;
         let slot = i32::try_from(slot).unwrap_or(i32::MAX);
         self.server
-            .transaction("renew a slot", async |c| {
+            .transaction_behind_locks("renew a slot", async |c| {
                 let renew = sqlx::query(renew.sql()).bind(pipeline).bind(slot).bind(owner).bind(millis(term));
                 renew.persistent(false).execute(c).await
             })
@@ -365,7 +369,7 @@ impl Schema for PostgresSchema {
             self.server.statement("DELETE FROM {schema}.slot WHERE pipeline = $1 AND slot = $2 AND owner = $3");
         let pipeline = &self.pipeline;
         let slot = i32::try_from(slot).unwrap_or(i32::MAX);
-        let released = self.server.transaction("release a slot", async |c| {
+        let released = self.server.transaction_behind_locks("release a slot", async |c| {
             sqlx::query(release.sql()).bind(pipeline).bind(slot).bind(owner).persistent(false).execute(c).await
         });
         if let Err(fault) = released {

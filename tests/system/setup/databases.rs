@@ -36,7 +36,7 @@ pub const ROWS: &[Row] = &[
         "a database that does not answer",
         &[("TIDEGATE_DATABASE__URL", "postgres://tidegate@127.0.0.1:1/tidegate")],
         &[
-            "database: no connection: is PostgreSQL running, and reachable from here?: error communicating with database: Connection refused (os error 111)",
+            "database: no connection to 127.0.0.1:1: is PostgreSQL running, and reachable from here?: error communicating with database: Connection refused (os error 111)",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
@@ -44,7 +44,7 @@ pub const ROWS: &[Row] = &[
         "a database's host that does not resolve",
         &[("TIDEGATE_DATABASE__URL", "postgres://tidegate@db-nowhere.invalid/tidegate")],
         &[
-            "database: no connection: the host of database.url is not known here; correct its name: error communicating with database: failed to lookup address information: Name or service not known",
+            "database: no connection to db-nowhere.invalid:5432: the host of database.url is not known here; correct its name: error communicating with database: failed to lookup address information: Name or service not known",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
@@ -52,35 +52,39 @@ pub const ROWS: &[Row] = &[
         "a database that is not there",
         &[("TIDEGATE_DATABASE__URL", "postgres://tidegate@{server}/nowhere")],
         &[
-            "no connection: PostgreSQL answered, and has no such database: create it, or correct database.url: error returned from database: database \"nowhere\" does not exist",
+            "no connection to {server}: PostgreSQL answered, and has no such database: create it, or correct database.url: error returned from database: database \"nowhere\" does not exist",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     url(
         "a role that is not there",
         &[("TIDEGATE_DATABASE__URL", "postgres://nobody@{server}/tidegate")],
         &[
-            "no connection: PostgreSQL answered, and lets this user of database.url not in from here: create the role, or admit it in pg_hba.conf: error returned from database: role \"nobody\" does not exist",
+            "no connection to {server}: PostgreSQL answered, and lets this user of database.url not in from here: create the role, or admit it in pg_hba.conf: error returned from database: role \"nobody\" does not exist",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     url(
         "a wrong password",
         &[("TIDEGATE_DATABASE__URL", "postgres://teller:m1staken@{server}/tidegate")],
         &[
-            "no connection: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\"",
+            "no connection to {server}: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\"",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     url(
         "no password",
         &[("TIDEGATE_DATABASE__URL", "postgres://teller@{server}/tidegate")],
         &[
-            "no connection: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\"",
+            "no connection to {server}: PostgreSQL answered, and user or password of database.url are wrong: error returned from database: password authentication failed for user \"teller\"",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     url(
         "TLS of a server without it",
         &[("TIDEGATE_DATABASE__URL", "postgres://tidegate@{server}/tidegate?sslmode=require")],
         &[
-            "database: no connection: the server answered and has TLS off, which sslmode in database.url asks for: set ssl = on there, or sslmode=prefer: error occurred while attempting to establish a TLS connection: server does not support TLS",
+            "database: no connection to {server}: the server answered and has TLS off, which sslmode in database.url asks for: set ssl = on there, or sslmode=prefer: error occurred while attempting to establish a TLS connection: server does not support TLS",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
@@ -88,7 +92,7 @@ pub const ROWS: &[Row] = &[
         "Kafka's port for the database",
         &[("TIDEGATE_DATABASE__URL", "postgres://tidegate@{kafka}/tidegate")],
         &[
-            "database: no connection: the address of database.url takes connections and did not answer within 5000 ms; a pooler whose server connections are all in use does that (PgBouncer: raise default_pool_size, an instance takes engine.workers + 2), and so do a server that stands still and another program's port: error communicating with database: timed out",
+            "database: no connection to {kafka}: the address of database.url takes connections and did not answer within 5000 ms; a pooler whose server connections are all in use does that (PgBouncer: raise default_pool_size, an instance takes engine.workers + 2), and so do a server that stands still and another program's port: error communicating with database: timed out",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
@@ -97,35 +101,40 @@ pub const ROWS: &[Row] = &[
         "run before migrate",
         RUN,
         &[
-            "schema \"tidegate\" lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `tidegate migrate` as its owner",
+            "schema \"tidegate\" of the database {server}/{database} lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `{program} migrate` as its owner, or correct database.url",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     bare(
         "audit before migrate",
         &["audit"],
         &[
-            "schema \"tidegate\" lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `tidegate migrate` as its owner",
+            "schema \"tidegate\" of the database {server}/{database} lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `{program} migrate` as its owner, or correct database.url",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     bare(
         "halted before migrate",
         &["halted"],
         &[
-            "schema \"tidegate\" lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `tidegate migrate` as its owner",
+            "schema \"tidegate\" of the database {server}/{database} lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `{program} migrate` as its owner, or correct database.url",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     bare(
         "adopt before migrate",
         &["adopt", "readings-0", "--from-group"],
         &[
-            "schema \"tidegate\" lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `tidegate migrate` as its owner",
+            "schema \"tidegate\" of the database {server}/{database} lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `{program} migrate` as its owner, or correct database.url",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     bare(
         "reset before migrate",
         &["reset", "readings-0", "--to", "0"],
         &[
-            "schema \"tidegate\" lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `tidegate migrate` as its owner",
+            "schema \"tidegate\" of the database {server}/{database} lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `{program} migrate` as its owner, or correct database.url",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     with_environment(
@@ -134,7 +143,9 @@ pub const ROWS: &[Row] = &[
             "migrate by a role that may make no schema",
             &["migrate"],
             &[
+                "to the database {server}/{database}, schema \"tidegate\" (database.url: environment TIDEGATE_DATABASE__URL)",
                 "cannot migrate: the role of database.url lacks a right; GRANT CREATE ON DATABASE to it for the first time, and run it as the same role later: migration 1 (position): SQLSTATE 42501: error returned from database: permission denied for database {database}",
+                "  database.url: environment TIDEGATE_DATABASE__URL",
             ],
         ),
     ),
@@ -144,7 +155,8 @@ pub const ROWS: &[Row] = &[
             "a role that may not read the schema",
             GOOD,
             &[
-                "the role of database.url may not read schema \"tidegate\": grant it the role that ran `tidegate migrate`; for `audit` and `halted`, USAGE on the schema and SELECT on its tables do (docs/operations.md, Database roles): read the migrations: SQLSTATE 42501: error returned from database: permission denied for schema tidegate",
+                "the role of database.url may not read schema \"tidegate\": grant it the role that ran `{program} migrate`; for `audit` and `halted`, USAGE on the schema and SELECT on its tables do (docs/operations.md, Database roles): read the migrations: SQLSTATE 42501: error returned from database: permission denied for schema tidegate",
+                "  database.url: environment TIDEGATE_DATABASE__URL",
             ],
         ),
     ),
@@ -155,6 +167,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts: does not exist; create it, or name its schema as in \"schema.accounts\"",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -163,6 +176,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column score: missing; expected double precision not null",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -171,6 +185,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column score: is text, the struct needs double precision; change one of the two",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -179,12 +194,17 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column score: may be null, the struct's field is not an Option; make it one, or the column not null",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
         "a version that is missing",
         "CREATE TABLE public.accounts (id bigint PRIMARY KEY, score double precision NOT NULL)",
-        &["the tables do not fit the structs:", "  table accounts, column version: missing; expected bigint not null"],
+        &[
+            "the tables do not fit the structs:",
+            "  table accounts, column version: missing; expected bigint not null",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
+        ],
     ),
     table(
         "a version of a smaller type",
@@ -192,6 +212,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column version: is integer, the struct needs bigint; ALTER TABLE accounts ALTER version TYPE bigint",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -200,6 +221,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column id: is text, the struct needs bigint; a key column is bigint, integer or smallint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char, citext or an enum (KeyType::Text), or bytea (KeyType::Bytes)",
+             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -208,6 +230,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column id: is numeric, the struct needs bigint; a key column is bigint, integer or smallint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char, citext or an enum (KeyType::Text), or bytea (KeyType::Bytes)",
+             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -216,6 +239,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column id: is the key, and has neither a primary key nor a unique index of its own; ALTER TABLE accounts ADD PRIMARY KEY (id)",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -224,6 +248,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column version: is generated by the database, and the engine must write it; name another version column in Table::version, or none by unversioned()",
+             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -232,6 +257,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts: is unlogged or temporary, so a crash empties it; ALTER TABLE accounts SET LOGGED",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -240,6 +266,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts: is no table; rows of a view or foreign table cannot be locked and written: name the table that has them",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -248,6 +275,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column score: is date, the struct needs double precision; change one of the two",
+             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -256,6 +284,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column score: is double precision[], the struct needs double precision; change one of the two",
+             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
     table(
@@ -274,6 +303,7 @@ pub const ROWS: &[Row] = &[
             &[
                 "the tables are not all ours to read and write:",
                 "  table accounts: role app lacks UPDATE on score, version: GRANT SELECT, UPDATE ON accounts TO \"app\"",
+                "  database.url: environment TIDEGATE_DATABASE__URL",
             ],
         ),
     ),
@@ -285,6 +315,7 @@ pub const ROWS: &[Row] = &[
             &[
                 "the tables are not all ours to read and write:",
                 "  table accounts: row security is in force for role app; rows it hides would count as missing: grant BYPASSRLS, or a policy of its own: CREATE POLICY app ON accounts TO app USING (true); policies now: few using ((id <= 100))",
+                "  database.url: environment TIDEGATE_DATABASE__URL",
             ],
         ),
     ),
@@ -300,6 +331,7 @@ pub const ROWS: &[Row] = &[
             "  table accounts, column score: may be null, the struct's field is not an Option; make it one, or the column not null",
             "  table accounts: is unlogged or temporary, so a crash empties it; ALTER TABLE accounts SET LOGGED",
             "  table accounts, column id: is the key, and has neither a primary key nor a unique index of its own; ALTER TABLE accounts ADD PRIMARY KEY (id)",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
 ];

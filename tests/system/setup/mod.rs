@@ -54,6 +54,7 @@ impl Ground for Servers<'_> {
 
     fn prepare(&self, row: &Row) -> Vec<(&'static str, String)> {
         let mut places = vec![("{kafka}", self.world.kafka.bootstrap.clone()), ("{server}", self.server().to_owned())];
+        places.push(("{program}", tidegate().display().to_string()));
         places.extend(self.listeners.iter().cloned());
         if let Some(Database { is_migrated, sql: text }) = row.database {
             let name = name_of_database(row);

@@ -3,6 +3,7 @@
 mod column;
 mod driver;
 mod facts;
+mod open_files;
 mod pooler;
 mod symptom;
 mod trouble;
@@ -91,6 +92,7 @@ impl Server {
             .extra_float_digits(None)
             .statement_cache_capacity(settings.statement_cache)
             .disable_statement_logging();
+        open_files::look();
         Ok(Self {
             connection: None,
             driver: Driver::new()?,
@@ -109,13 +111,11 @@ impl Server {
 
     /// The server and the database, without what is secret.
     pub(super) fn place(&self) -> String {
-        let options = &self.options;
-        format!(
-            "{}:{}/{}",
-            options.get_host(),
-            options.get_port(),
-            options.get_database().unwrap_or("(of the user's name)")
-        )
+        format!("{}/{}", self.address(), self.options.get_database().unwrap_or("(of the user's name)"))
+    }
+
+    fn address(&self) -> String {
+        format!("{}:{}", self.options.get_host(), self.options.get_port())
     }
 
     /// The time for which a transaction may wait for its next statement.
@@ -155,7 +155,7 @@ impl Server {
     fn cannot_connect(&self, error: sqlx::Error) -> Fault {
         let text = error.to_string();
         let waited = (is_elapsed(&error) && self.is_listening()).then_some(self.connect_timeout);
-        symptom(&error, &text, waited).fault(self.has_connected).because(Said::new(error))
+        symptom(&error, &text, waited).fault(&self.address(), self.has_connected).because(Said::new(error))
     }
 
     /// Whether the address takes connections at all.
@@ -202,9 +202,12 @@ impl Server {
         what: &str,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Trouble> {
-        // Half of the exchange's time limit, so that the holders can be looked up before it is given up.
-        let soon = Duration::from_millis(u64::from(self.limits.lock.min(self.limits.statement) / 2)).min(SLOW);
-        self.run_asking(soon, what, work)
+        self.run_asking(self.soon(), what, work)
+    }
+
+    /// Half of an exchange's time limit, so that the holders can be looked up before it is given up.
+    fn soon(&self) -> Duration {
+        Duration::from_millis(u64::from(self.limits.lock.min(self.limits.statement) / 2)).min(SLOW)
     }
 
     /// Runs [`Server::run_behind_locks`], with `soon` for the time after which the holders are looked up.
@@ -253,15 +256,18 @@ impl Server {
         }
         match self.run("commit", async |c| failpoint!(K4, within sqlx::raw_sql(COMMIT).execute(c)).await) {
             Ok(_) => Ok(CommitAnswer::Done),
-            Err(trouble) if trouble.leaves_commit_open() => {
-                self.connection = None;
-                Ok(CommitAnswer::Unknown)
-            }
-            Err(trouble) => {
-                self.rollback();
-                Err(trouble.into())
-            }
+            Err(trouble) => self.uncommitted(trouble).map(|_| CommitAnswer::Unknown),
         }
+    }
+
+    /// Hands the error back if the COMMIT may have been carried out all the same.
+    fn uncommitted(&mut self, trouble: Trouble) -> Result<Trouble, Fault> {
+        if trouble.leaves_commit_open() {
+            self.connection = None;
+            return Ok(trouble);
+        }
+        self.rollback();
+        Err(trouble.into())
     }
 
     /// Ends the open transaction without effect, or gives the connection up.
@@ -296,12 +302,28 @@ impl Server {
         self.end(what, done)
     }
 
+    /// The same, with the usual time after which the holders are looked up.
+    pub(super) fn transaction_behind_locks<T>(
+        &mut self,
+        what: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Fault> {
+        self.transaction_asking(self.soon(), what, work)
+    }
+
     fn end<T>(&mut self, what: &str, done: Result<T, Trouble>) -> Result<T, Fault> {
         match done {
-            Ok(value) => match self.commit()? {
-                CommitAnswer::Done => Ok(value),
-                CommitAnswer::Unknown => Err(Fault::retry(format!("{what}: the connection broke during COMMIT"))),
-            },
+            Ok(value) => {
+                let commit = async |c: &mut PgConnection| {
+                    failpoint!(K4, within sqlx::raw_sql(COMMIT).execute(c)).await
+                };
+                let Err(trouble) = self.run_behind_locks("commit", commit) else { return Ok(value) };
+                let why = match self.uncommitted(trouble)?.holders {
+                    Some(waits) => format!("its COMMIT was not answered in time: {waits}"),
+                    None => "the connection broke during COMMIT".into(),
+                };
+                Err(Fault::retry(format!("{what}: {why}")))
+            }
             Err(trouble) => {
                 self.rollback();
                 Err(trouble.into())
@@ -310,18 +332,22 @@ impl Server {
     }
 }
 
-/// The sessions that block the server's process `pid`, looked up on a connection of its own.
+/// The sessions that block the server's process `pid`, or what its own COMMIT waits for, looked up on a connection of its own.
+/// A COMMIT that waits for a synchronous standby is not to be ended: it would be lost to the standby, and the next would wait.
 async fn lock_holders(options: &PgConnectOptions, pid: i32) -> Result<Option<String>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let row = sqlx::query(
-        "SELECT string_agg(CASE WHEN b.pid = 0 THEN 'a prepared transaction: end it with ROLLBACK PREPARED, pg_prepared_xacts \
+        "SELECT coalesce(string_agg(CASE WHEN b.pid = 0 THEN 'a prepared transaction: end it with ROLLBACK PREPARED, pg_prepared_xacts \
          has its name' ELSE format('pid %s (application %s, role %s, %s for %s s%s)%s', b.pid, \
          coalesce(nullif(a.application_name, ''), 'without a name'), coalesce(a.usename, '?'), \
          coalesce(a.state, 'in a state that only a member of pg_read_all_stats sees'), \
          coalesce(extract(epoch FROM clock_timestamp() - a.state_change)::bigint::text, '?'), \
          coalesce(', in its transaction for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::bigint || ' s', ''), \
-         CASE WHEN a.application_name = 'tidegate' THEN '' ELSE format(': end it with SELECT pg_terminate_backend(%s)', b.pid) \
-         END) END, ', ') \
+         CASE WHEN a.wait_event = 'SyncRep' THEN ', whose COMMIT waits for a synchronous standby \
+         (synchronous_standby_names): bring one up, or take it out of synchronous_standby_names' \
+         WHEN a.application_name = 'tidegate' THEN '' ELSE format(': end it with SELECT pg_terminate_backend(%s)', b.pid) \
+         END) END, ', '), (SELECT 'it waits for a synchronous standby (synchronous_standby_names): bring one up, or take it out of \
+         synchronous_standby_names' FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep')) \
          FROM (SELECT DISTINCT unnest(pg_blocking_pids($1)) AS pid) AS b LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid",
     )
     .bind(pid)

@@ -5,6 +5,10 @@ use crate::ports::fault::Fault;
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
 
+/// Too many open files: of this process, and of the system.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
 /// The end of an attempt to connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Symptom<'a> {
@@ -18,6 +22,8 @@ pub(super) enum Symptom<'a> {
     Closed,
     /// The answer is none of PostgreSQL's.
     Foreign,
+    /// This process may open no more files and connections.
+    NoFiles,
     /// A file that the URL names cannot be read.
     File,
     /// The URL cannot be used.
@@ -45,6 +51,7 @@ pub(super) fn symptom<'a>(error: &'a sqlx::Error, text: &'a str, waited: Option<
 
 fn of_io<'a>(error: &Error, text: &'a str) -> Symptom<'a> {
     match error.kind() {
+        _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => Symptom::NoFiles,
         _ if text.contains("certificate") => Symptom::Tls(text),
         _ if text.contains("lookup address") => Symptom::UnknownHost,
         ErrorKind::NotFound | ErrorKind::PermissionDenied => Symptom::File,
@@ -68,8 +75,8 @@ impl Symptom<'_> {
         }
     }
 
-    /// The sentence for a person.
-    pub(super) fn sentence(self) -> String {
+    /// The sentence for a person. `place` is the address that was tried, without user and password.
+    pub(super) fn sentence(self, place: &str) -> String {
         let cause = match self {
             Self::Nobody => "is PostgreSQL running, and reachable from here?".into(),
             Self::UnknownHost => "the host of database.url is not known here; correct its name".into(),
@@ -88,6 +95,7 @@ impl Symptom<'_> {
                 "something answered that does not speak PostgreSQL's protocol; correct host and port of database.url"
                     .into()
             }
+            Self::NoFiles => super::open_files::sentence(),
             Self::File => {
                 "a file that database.url names cannot be read: sslrootcert, sslcert, sslkey or the socket".into()
             }
@@ -95,13 +103,13 @@ impl Symptom<'_> {
             Self::Tls(text) => of_tls(text).into(),
             Self::Refused(code, message) => of_refusal(code, message),
         };
-        format!("no connection: {cause}")
+        format!("no connection to {place}: {cause}")
     }
 
     /// The fault of a connection that ended so.
-    pub(super) fn fault(self, has_connected: bool) -> Fault {
+    pub(super) fn fault(self, place: &str, has_connected: bool) -> Fault {
         let make = if self.is_mistake() && !has_connected { Fault::fatal } else { Fault::retry };
-        make(self.sentence())
+        make(self.sentence(place))
     }
 }
 
@@ -142,6 +150,9 @@ fn of_refusal(code: &str, message: &str) -> String {
     if message.contains("no more connections allowed") {
         return "a pooler (PgBouncer) answered and takes no more clients: raise its max_client_conn".into();
     }
+    if let Some(cause) = (code == "53300").then(|| of_own_limit(message)).flatten() {
+        return cause;
+    }
     let cause = match code {
         "28P01" => "PostgreSQL answered, and user or password of database.url are wrong",
         _ if code.starts_with("28") => {
@@ -161,13 +172,27 @@ fn of_refusal(code: &str, message: &str) -> String {
     cause.into()
 }
 
+/// The limit of one role or database, as the server words it in English. It quotes the name.
+fn of_own_limit(message: &str) -> Option<String> {
+    let limits = [("too many connections for role ", "role", "ROLE"), ("too many connections for database ", "database", "DATABASE")];
+    limits.into_iter().find_map(|(words, kind, word)| {
+        let (_, name) = message.split_once(words)?;
+        Some(format!(
+            "PostgreSQL answered, and {kind} {name} has as many connections as it may: ALTER {word} {name} CONNECTION LIMIT n (-1 is \
+             without limit), or lower engine.workers; an instance takes engine.workers + 2"
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    const PLACE: &str = "db:5432";
+
     use super::*;
 
     fn of_kind(kind: ErrorKind, text: &str) -> String {
         let error = sqlx::Error::Io(Error::new(kind, text.to_owned()));
-        symptom(&error, text, None).sentence()
+        symptom(&error, text, None).sentence(PLACE)
     }
 
     #[test]
@@ -188,6 +213,7 @@ mod tests {
         }
         let others = [
             Symptom::UnknownHost,
+            Symptom::NoFiles,
             Symptom::Silent(Duration::from_secs(5)),
             Symptom::Foreign,
             Symptom::Settings,
@@ -195,7 +221,7 @@ mod tests {
             Symptom::Refused("08P01", "server login has been failing"),
         ];
         for other in others {
-            assert!(!other.sentence().contains("is PostgreSQL running"), "{other:?}");
+            assert!(!other.sentence(PLACE).contains("is PostgreSQL running"), "{other:?}");
         }
     }
 
@@ -216,30 +242,43 @@ mod tests {
                 "sslmode=verify-ca",
             ),
             (of_kind(ErrorKind::InvalidData, "invalid peer certificate: certificate expired"), "renew it"),
-            (Symptom::Tls("server does not support TLS").sentence(), "ssl = on"),
-            (Symptom::Silent(Duration::from_secs(5)).sentence(), "within 5000 ms"),
-            (Symptom::Foreign.sentence(), "correct host and port"),
+            (Symptom::Tls("server does not support TLS").sentence(PLACE), "ssl = on"),
+            (Symptom::Silent(Duration::from_secs(5)).sentence(PLACE), "within 5000 ms"),
+            (Symptom::Foreign.sentence(PLACE), "correct host and port"),
             (
-                Symptom::Refused("08P01", "unsupported startup parameter: extra_float_digits").sentence(),
+                Symptom::Refused("08P01", "unsupported startup parameter: extra_float_digits").sentence(PLACE),
                 "refuses the startup parameter extra_float_digits: put it into ignore_startup_parameters of its ini, and set pool_mode = session",
             ),
             (
-                Symptom::Refused("08P01", "unsupported startup parameter in options: search_path").sentence(),
+                Symptom::Refused("08P01", "unsupported startup parameter in options: search_path").sentence(PLACE),
                 "parameter search_path:",
             ),
             (
-                Symptom::Refused("08P01", "no more connections allowed (max_client_conn)").sentence(),
+                Symptom::Refused("08P01", "no more connections allowed (max_client_conn)").sentence(PLACE),
                 "raise its max_client_conn",
             ),
-            (Symptom::Refused("28P01", "").sentence(), "user or password"),
-            (Symptom::Refused("28000", "").sentence(), "not in from here"),
-            (Symptom::Refused("3D000", "").sentence(), "create it"),
-            (Symptom::Refused("42501", "").sentence(), "GRANT CONNECT"),
-            (Symptom::Refused("53300", "").sentence(), "max_connections"),
-            (Symptom::Refused("57P03", "").sentence(), "starting or stopping"),
+            (Symptom::Refused("28P01", "").sentence(PLACE), "user or password"),
+            (Symptom::Refused("28000", "").sentence(PLACE), "not in from here"),
+            (Symptom::Refused("3D000", "").sentence(PLACE), "create it"),
+            (Symptom::Refused("42501", "").sentence(PLACE), "GRANT CONNECT"),
+            (Symptom::Refused("53300", "").sentence(PLACE), "max_connections"),
+            (Symptom::Refused("53300", "sorry, too many clients already").sentence(PLACE), "raise max_connections"),
+            (
+                Symptom::Refused("53300", "too many connections for role \"teller\"").sentence(PLACE),
+                "role \"teller\" has as many connections as it may: ALTER ROLE \"teller\" CONNECTION LIMIT",
+            ),
+            (
+                Symptom::Refused("53300", "too many connections for database \"bank\"").sentence(PLACE),
+                "ALTER DATABASE \"bank\" CONNECTION LIMIT",
+            ),
+            (
+                symptom(&sqlx::Error::Io(Error::from_raw_os_error(EMFILE)), "Too many open files", None).sentence(PLACE),
+                "raise it with `ulimit -n`",
+            ),
+            (Symptom::Refused("57P03", "").sentence(PLACE), "starting or stopping"),
         ];
         for (sentence, way_out) in told {
-            assert!(sentence.starts_with("no connection: ") && sentence.contains(way_out), "{way_out}: {sentence}");
+            assert!(sentence.starts_with("no connection to db:5432: ") && sentence.contains(way_out), "{way_out}: {sentence}");
         }
     }
 
@@ -253,8 +292,8 @@ mod tests {
             (Symptom::Nobody, false),
             (Symptom::Tls(""), false),
         ] {
-            assert_eq!(!symptom.fault(false).is_retry(), is_mistake, "{symptom:?}");
-            assert!(symptom.fault(true).is_retry(), "{symptom:?}");
+            assert_eq!(!symptom.fault(PLACE, false).is_retry(), is_mistake, "{symptom:?}");
+            assert!(symptom.fault(PLACE, true).is_retry(), "{symptom:?}");
         }
     }
 }

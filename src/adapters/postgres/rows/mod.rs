@@ -419,7 +419,7 @@ impl Rows for PostgresRows {
             .bind(&self.pipeline)
             .bind(moved.source.topic.as_str())
             .bind(moved.source.partition.0);
-        let row = self.server.transaction("settle a commit", async |c| select.fetch_optional(c).await)?;
+        let row = self.server.transaction_behind_locks("settle a commit", async |c| select.fetch_optional(c).await)?;
         moved.settled(match &row {
             None => None,
             Some(row) => Some((integer(row, 0)?, NextOffset(integer(row, 1)?))),

@@ -54,6 +54,9 @@ impl RowsLane {
                 }
                 _ => {
                     db.back_off(&*desk.wiring.clock, &fault);
+                    for advance in &prepared.advances {
+                        desk.wiring.status.waits.failed(&advance.source, &fault);
+                    }
                     self.in_doubt = Some(prepared);
                 }
             },
