@@ -35,6 +35,8 @@ mod reach;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod rebuild;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
+mod renamed;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
 mod repair;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod run;

@@ -13,6 +13,7 @@ use crate::app::maintenance::Maintenance;
 #[cfg(feature = "http")]
 use crate::app::maintenance::host_name;
 use crate::app::producer_id::transactional_id;
+use crate::app::renamed;
 use crate::app::service::Service;
 #[cfg(feature = "http")]
 use crate::app::slot::Shown;
@@ -75,6 +76,7 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
     let database = |fault| service.database_said(fault);
     if let Some(schema) = &mut schema {
         schema.maintain().map_err(database)?;
+        renamed::look(&service, schema).map_err(database)?;
         baseline::note(&service)?;
     }
     let maintenance = Maintenance::start(&service, schema, &app.signals).map_err(database)?;

@@ -236,3 +236,17 @@ fn a_slot_has_one_owner_at_a_time_and_is_free_after_its_term() {
     leased.dedup();
     assert_eq!(leased.len(), 8);
 }
+
+#[test]
+fn the_first_start_beside_a_pipeline_of_the_same_topics_knows_its_name() {
+    let Some(fixture) = Fixture::new("renamed") else { return };
+    fixture.own(&mut fixture.rows(), 1);
+    let ask = |pipeline: &str, topics: &[&str]| {
+        let topics: Vec<String> = topics.iter().map(ToString::to_string).collect();
+        let schema = PostgresSchema::new(&fixture.settings, OutboxSettings::default(), pipeline);
+        schema.unwrap().likely_former(&topics).unwrap()
+    };
+    assert_eq!(ask("another", &["other", "input"]), ["renamed"]);
+    assert!(ask("another", &["other"]).is_empty(), "reads other topics");
+    assert!(ask("renamed", &["input"]).is_empty(), "has positions");
+}

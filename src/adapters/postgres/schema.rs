@@ -168,6 +168,23 @@ impl PostgresSchema {
         format!("{}, schema {}", self.server.place(), self.server.schema)
     }
 
+    /// The other pipelines of this schema that have positions of these topics, the first few, if this one has no position at
+    /// all: it starts for the first time, or one of them was renamed.
+    ///
+    /// # Errors
+    /// `Retry` when the database did not answer.
+    pub fn likely_former(&mut self, topics: &[String]) -> Result<Vec<String>, Fault> {
+        let ask = self.server.statement(
+            "SELECT DISTINCT pipeline FROM {schema}.position WHERE topic = ANY ($2) AND NOT EXISTS \
+             (SELECT FROM {schema}.position WHERE pipeline = $1) ORDER BY 1 LIMIT 5",
+        );
+        let pipeline = &self.pipeline;
+        self.server.transaction("look for other pipelines", async |c| {
+            let rows = sqlx::query(ask.sql()).bind(pipeline).bind(topics).persistent(false).fetch_all(c).await?;
+            rows.iter().map(|row| row.try_get(0)).collect()
+        })
+    }
+
     /// The slots whose holder owns no position and whose lease ends within `left_max`, each with its holder. These instances
     /// died, the latest first, and others have claimed their partitions since. A lease with more time left was renewed lately, by an instance
     /// that has just started or has no partition.
