@@ -197,8 +197,7 @@ fn a_commit_that_waits_for_a_synchronous_standby_is_told_as_that() {
     }
     let server = Server::start("standby");
     let fixture = Fixture::on(&server.url, "standby");
-    let settings =
-        PostgresSettings { lock_timeout_ms: 1_000, statement_timeout_ms: 1_500, ..fixture.settings.clone() };
+    let settings = PostgresSettings { lock_timeout_ms: 1_000, statement_timeout_ms: 1_500, ..fixture.settings.clone() };
     let fixture = Fixture { name: fixture.name, settings };
     let mut rows = fixture.rows();
     let epoch = fixture.own(&mut rows, 1);
@@ -212,7 +211,10 @@ fn a_commit_that_waits_for_a_synchronous_standby_is_told_as_that() {
     let of_slot_again = schema.lease_slot("host-2", None, Duration::from_secs(15)).unwrap_err();
     for told in [&fault, &of_slot, &of_slot_again] {
         let said = told.to_string();
-        assert!(told.is_retry() && said.contains("waits for a synchronous standby (synchronous_standby_names)"), "{said}");
+        assert!(
+            told.is_retry() && said.contains("waits for a synchronous standby (synchronous_standby_names)"),
+            "{said}"
+        );
         assert!(!said.contains("pg_terminate_backend") && !said.contains("at line"), "{said}");
     }
     fixture.sql("ALTER SYSTEM RESET synchronous_standby_names");

@@ -333,16 +333,34 @@ fn compare_versions(
     }
     report.row_versions = sum;
     if let Some(sum) = sum.filter(|sum| *sum != report.row_changes) {
-        report.contradictions.push(format!(
-            "row versions have risen by {sum}, but {} records changed a row: an update was lost, or somebody else writes the table, such as another pipeline",
-            report.row_changes
-        ));
+        report.contradictions.push(unequal(sum, report.row_changes));
     }
     Ok(())
 }
 
+/// The sentence about versions of rows that have risen by another sum than the records that changed a row.
+fn unequal(sum: i64, row_changes: i64) -> String {
+    let causes = if sum < row_changes {
+        "rows were deleted or put back that the pipeline had changed, whose versions count no more; somebody else writes the table; or \
+         an update was lost"
+    } else {
+        "somebody else writes the table, such as another pipeline"
+    };
+    format!("row versions have risen by {sum}, but {row_changes} records changed a row: {causes}")
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn versions_that_are_missing_are_told_with_deleted_rows_as_a_cause() {
+        let told = super::unequal(5, 7);
+        assert!(
+            told.starts_with("row versions have risen by 5, but 7 records changed a row: rows were deleted"),
+            "{told}"
+        );
+        assert!(told.contains("an update was lost") && !super::unequal(7, 5).contains("deleted"));
+    }
+
     use super::*;
     use crate::engine::outbound::message::{headers_of, id_of};
     use crate::flow::record::{Header, Offset, Partition};

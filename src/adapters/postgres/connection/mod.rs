@@ -314,9 +314,7 @@ impl Server {
     fn end<T>(&mut self, what: &str, done: Result<T, Trouble>) -> Result<T, Fault> {
         match done {
             Ok(value) => {
-                let commit = async |c: &mut PgConnection| {
-                    failpoint!(K4, within sqlx::raw_sql(COMMIT).execute(c)).await
-                };
+                let commit = async |c: &mut PgConnection| failpoint!(K4, within sqlx::raw_sql(COMMIT).execute(c)).await;
                 let Err(trouble) = self.run_behind_locks("commit", commit) else { return Ok(value) };
                 let why = match self.uncommitted(trouble)?.holders {
                     Some(waits) => format!("its COMMIT was not answered in time: {waits}"),

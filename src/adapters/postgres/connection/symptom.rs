@@ -174,7 +174,10 @@ fn of_refusal(code: &str, message: &str) -> String {
 
 /// The limit of one role or database, as the server words it in English. It quotes the name.
 fn of_own_limit(message: &str) -> Option<String> {
-    let limits = [("too many connections for role ", "role", "ROLE"), ("too many connections for database ", "database", "DATABASE")];
+    let limits = [
+        ("too many connections for role ", "role", "ROLE"),
+        ("too many connections for database ", "database", "DATABASE"),
+    ];
     limits.into_iter().find_map(|(words, kind, word)| {
         let (_, name) = message.split_once(words)?;
         Some(format!(
@@ -272,13 +275,17 @@ mod tests {
                 "ALTER DATABASE \"bank\" CONNECTION LIMIT",
             ),
             (
-                symptom(&sqlx::Error::Io(Error::from_raw_os_error(EMFILE)), "Too many open files", None).sentence(PLACE),
+                symptom(&sqlx::Error::Io(Error::from_raw_os_error(EMFILE)), "Too many open files", None)
+                    .sentence(PLACE),
                 "raise it with `ulimit -n`",
             ),
             (Symptom::Refused("57P03", "").sentence(PLACE), "starting or stopping"),
         ];
         for (sentence, way_out) in told {
-            assert!(sentence.starts_with("no connection to db:5432: ") && sentence.contains(way_out), "{way_out}: {sentence}");
+            assert!(
+                sentence.starts_with("no connection to db:5432: ") && sentence.contains(way_out),
+                "{way_out}: {sentence}"
+            );
         }
     }
 
