@@ -795,7 +795,7 @@ fn a_limit_that_names_no_table_waits_outside_of_rows_and_where_no_row_can_be_wri
 
 #[test]
 fn an_index_row_that_is_too_wide_blames_its_row() {
-    let Some(fixture) = Fixture::new("wide") else { return };
+    let Some(fixture) = Fixture::new("wide_index") else { return };
     let spec = two_columns(&fixture);
     fixture.sql("CREATE INDEX t_s ON {u}.t (s)");
     let wide: String = (0..4_000_u32).map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();

@@ -226,10 +226,12 @@ impl Server {
                 result = &mut work => return result,
                 () = tokio::time::sleep(soon) => {}
             }
-            let asked = tokio::time::timeout(SLOW, lock_holders(&options, pid));
-            let (result, found) = tokio::join!(work, asked);
-            holders = found.ok().and_then(Result::ok).flatten();
-            result
+            // Kept as soon as they are known: the work may be given up before it ends.
+            let asked = async {
+                let found = tokio::time::timeout(SLOW, lock_holders(&options, pid)).await;
+                holders = found.ok().and_then(Result::ok).flatten();
+            };
+            tokio::join!(work, asked).0
         });
         result.map_err(|trouble| Trouble { holders, ..trouble })
     }
