@@ -1,6 +1,6 @@
 //! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until a signal stops it.
 
-use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource};
+use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits};
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
 use crate::app::application::{App, check_client};
 use crate::app::baseline;
@@ -39,6 +39,7 @@ use crate::ports::history::TopicHistory;
 use crate::ports::note::Note;
 use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
+use crate::ports::sink::Sink;
 use crate::ports::source::Subscription;
 use crate::ports::store::Stores;
 #[cfg(feature = "http")]
@@ -285,14 +286,22 @@ fn member(
     status: &Arc<Status>,
 ) -> Result<Member, Fault> {
     let name = service.topology.name();
-    let mut workers = Vec::with_capacity(rows.len());
+    let (mut workers, limits) = (Vec::with_capacity(rows.len()), TopicLimits::default());
     for (number, rows) in rows.into_iter().enumerate() {
         let open = |producer: usize| {
             let (name, slot) = (name.to_owned(), maintenance.slot.clone());
             let naming = move || Ok(transactional_id(&name, &slot.sure()?, number, producer));
-            Ok::<_, Fault>(Box::new(KafkaSink::open_as(&service.kafka, Box::new(naming))?))
+            Ok::<_, Fault>(
+                Box::new(KafkaSink::open_as(&service.kafka, Box::new(naming), limits.clone())?) as Box<dyn Sink>
+            )
         };
-        workers.push(WorkerPorts { rows, sink: open(0)?, spare: Some(open(1)?) });
+        let (mut sink, mut spare) = (open(0)?, open(1)?);
+        // Asked for here already: up to the join a signal ends the process at once.
+        for topic in service.topology.outputs() {
+            sink.message_bytes_max(&topic)?;
+            spare.message_bytes_max(&topic)?;
+        }
+        workers.push(WorkerPorts { rows, sink, spare: Some(spare) });
     }
     maintenance.joins();
     let kafka = service.kafka.clone();

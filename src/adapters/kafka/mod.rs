@@ -35,7 +35,7 @@ pub use consumer::KafkaSource;
 pub use feed::KafkaFeed;
 pub use history::KafkaHistory;
 pub use offsets::KafkaOffsets;
-pub use producer::KafkaSink;
+pub use producer::{KafkaSink, TopicLimits};
 pub use reach::{Reach, look};
 pub use rights::{Operation, Right, not_allowed};
 pub use settings::{GroupProtocol, KafkaSettings, MAX_POLL_INTERVAL};

@@ -14,6 +14,9 @@
 //! commits, so that no line can come too late.
 
 mod deliveries;
+mod limits;
+
+pub use limits::TopicLimits;
 
 pub(super) use deliveries::Deliveries;
 
@@ -75,6 +78,8 @@ pub struct KafkaSink {
     /// A request of the transaction may have no answer yet.
     is_unanswered: bool,
     limits: HashMap<TopicName, (usize, Instant)>,
+    /// What the brokers said of the topics, to this producer or another one of the process.
+    topic_limits: TopicLimits,
     /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`](deliveries::Seen::ends).
     tracked: Vec<TopicPartition>,
     /// The timeout for sending the next offsets.
@@ -99,14 +104,15 @@ impl KafkaSink {
     /// `Retry` when the cluster did not answer in time; `Fatal` when the settings or the rights will not do.
     pub fn open(settings: &KafkaSettings, transactional_id: &str) -> Result<Self, Fault> {
         let name = transactional_id.to_owned();
-        Self::open_as(settings, Box::new(move || Ok(name.clone())))
+        Self::open_as(settings, Box::new(move || Ok(name.clone())), TopicLimits::default())
     }
 
     /// The same under the transactional id that `naming` answers; it is asked again whenever the producer is replaced.
+    /// `topic_limits` is shared by the producers of a process.
     ///
     /// # Errors
     /// The same as [`KafkaSink::open`], and those of `naming`.
-    pub fn open_as(settings: &KafkaSettings, naming: Naming) -> Result<Self, Fault> {
+    pub fn open_as(settings: &KafkaSettings, naming: Naming, topic_limits: TopicLimits) -> Result<Self, Fault> {
         let batch_bytes = settings.producer_property("batch.size").and_then(|value| value.parse().ok());
         let mut sink = Self {
             settings: settings.clone(),
@@ -117,6 +123,7 @@ impl KafkaSink {
             is_fenced: false,
             is_unanswered: false,
             limits: HashMap::new(),
+            topic_limits,
             tracked: Vec::new(),
             offsets_wait: OFFSETS_WAIT,
             left_behind: Vec::new(),
@@ -124,6 +131,18 @@ impl KafkaSink {
         };
         sink.renew()?;
         Ok(sink)
+    }
+
+    /// The `max.message.bytes` of a topic.
+    fn topic_limit(&self, topic: &TopicName) -> Result<usize, Fault> {
+        if let Some(limit) = self.topic_limits.known(topic) {
+            return Ok(limit);
+        }
+        let limit = admin::KafkaAdmin::connect(&self.settings)?.topic_config(topic, "max.message.bytes")?;
+        let limit = limit.and_then(|value| value.parse::<usize>().ok());
+        let limit = limit.ok_or_else(|| Fault::retry(format!("topic {topic}: its max.message.bytes is unknown")))?;
+        self.topic_limits.note(topic, limit);
+        Ok(limit)
     }
 
     fn live(&self) -> Result<&Live, Fault> {
@@ -166,6 +185,7 @@ impl KafkaSink {
         let fault = in_transaction(code, format!("producer {}: {what}{told}{denied}", self.transactional_id));
         if matches!(fault, Fault::Corrupt(_)) {
             self.limits.clear(); // a topic's limits may have changed
+            self.topic_limits.forget();
         }
         self.catch_up();
         self.watch.taint(fault.to_string());
@@ -398,11 +418,7 @@ impl Sink for KafkaSink {
         {
             return Ok(*bytes);
         }
-        let admin = admin::KafkaAdmin::connect(&self.settings)?;
-        let limit = admin.topic_config(destination, "max.message.bytes")?;
-        let limit = limit.and_then(|value| value.parse::<usize>().ok());
-        let limit =
-            limit.ok_or_else(|| Fault::retry(format!("topic {destination}: its max.message.bytes is unknown")))?;
+        let limit = self.topic_limit(destination)?;
         let ours = self.settings.producer_property("message.max.bytes").and_then(|value| value.parse().ok());
         if limit < self.batch_bytes {
             self.batch_bytes = limit;
