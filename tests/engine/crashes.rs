@@ -158,6 +158,28 @@ fn an_unknown_commit_is_settled_whether_it_was_applied_or_not() {
 }
 
 #[test]
+fn a_commit_in_doubt_that_cannot_be_settled_is_told_as_what_its_partition_waits_for() {
+    let mut driver = driver(1);
+    driver.run();
+    driver.database().fail_next_commit_unknown(true);
+    driver.send("readings", 0, json!({"value": 10.0}));
+    while driver.row_of("accounts", 0).unwrap().version == 0 {
+        driver.pass(Duration::from_millis(5));
+        driver.step();
+    }
+    driver.database().set_down(true);
+    for _ in 0..5 {
+        driver.pass(Duration::from_millis(5));
+        driver.step();
+    }
+    let told = driver.status(0).waits.all();
+    assert_eq!(told.keys().map(|source| source.split('-').next().unwrap()).collect::<Vec<_>>(), ["readings"], "{told:?}");
+    driver.database().set_down(false);
+    driver.run();
+    assert!(driver.status(0).waits.all().is_empty());
+}
+
+#[test]
 fn every_failure_of_the_producer_ends_in_each_message_once() {
     use tidegate::adapters::memory::SinkFault;
     let faults = [

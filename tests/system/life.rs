@@ -34,6 +34,19 @@ fn started(world: &World, name: &str) -> (Instance, String) {
     (instance, address)
 }
 
+/// Each worker has two producers, and the limits of topics are asked for: a start takes its time, and a signal may come anywhere in it.
+#[test]
+fn a_start_with_many_workers_ends_by_a_signal_wherever_it_has_come_to() {
+    let Some(mut world) = World::new("many-workers", IDS) else { return };
+    world.settings.push(("TIDEGATE_ENGINE__WORKERS".into(), "64".into()));
+    for seconds in [1, 4, 8, 12] {
+        let mut instance = world.instance("only");
+        std::thread::sleep(Duration::from_secs(seconds));
+        instance.signal("TERM");
+        instance.end(Duration::from_secs(15));
+    }
+}
+
 /// Somebody always looks at the page, so that its thread is busy with what the service owns.
 #[test]
 fn a_service_that_is_stopped_many_times_writes_no_panic() {

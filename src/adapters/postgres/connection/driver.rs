@@ -1,6 +1,7 @@
 //! The runtime that drives one connection on the calling thread. It may be dropped on any thread, one of another runtime
 //! included: a connection that is shared with a server of ours ends where its last owner does.
 
+use crate::adapters::postgres::connection::open_files;
 use crate::adapters::postgres::connection::trouble::elapsed;
 use crate::ports::Fault;
 use tokio::runtime::{Builder, Runtime};
@@ -11,7 +12,10 @@ pub(super) struct Driver(Option<Runtime>);
 impl Driver {
     pub(super) fn new() -> Result<Self, Fault> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Fault::fatal("cannot start a runtime for postgres").because(error))?;
+        let runtime = runtime.map_err(|error| {
+            let why = if open_files::is_meant(&error) { open_files::sentence() } else { "no runtime starts".into() };
+            Fault::fatal(format!("cannot connect to postgres: {why}")).because(error)
+        })?;
         Ok(Self(Some(runtime)))
     }
 

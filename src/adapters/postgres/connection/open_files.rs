@@ -16,6 +16,13 @@ fn limit(text: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// Whether no more files can be opened, by this process or by the whole system.
+pub(super) fn is_meant(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// What happened, and the way out.
 pub(super) fn sentence() -> String {
     let count = FILES_MAX.get().copied().flatten();
@@ -29,6 +36,12 @@ pub(super) fn sentence() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_open_files_are_told_from_other_errors() {
+        let found = [23, 24, 111].map(|code| is_meant(&std::io::Error::from_raw_os_error(code)));
+        assert_eq!(found, [true, true, false]);
+    }
 
     #[test]
     fn the_limit_is_read_from_the_line_of_open_files() {

@@ -1,13 +1,10 @@
 //! A connection that could not be made: the symptom, its cause and the way out.
 
+use crate::adapters::postgres::connection::open_files;
 use crate::adapters::postgres::connection::trouble::server_error;
 use crate::ports::fault::Fault;
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
-
-/// Too many open files: of this process, and of the system.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 
 /// The end of an attempt to connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +48,7 @@ pub(super) fn symptom<'a>(error: &'a sqlx::Error, text: &'a str, waited: Option<
 
 fn of_io<'a>(error: &Error, text: &'a str) -> Symptom<'a> {
     match error.kind() {
-        _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => Symptom::NoFiles,
+        _ if open_files::is_meant(error) => Symptom::NoFiles,
         _ if text.contains("certificate") => Symptom::Tls(text),
         _ if text.contains("lookup address") => Symptom::UnknownHost,
         ErrorKind::NotFound | ErrorKind::PermissionDenied => Symptom::File,
@@ -95,7 +92,7 @@ impl Symptom<'_> {
                 "something answered that does not speak PostgreSQL's protocol; correct host and port of database.url"
                     .into()
             }
-            Self::NoFiles => super::open_files::sentence(),
+            Self::NoFiles => open_files::sentence(),
             Self::File => {
                 "a file that database.url names cannot be read: sslrootcert, sslcert, sslkey or the socket".into()
             }
@@ -275,8 +272,7 @@ mod tests {
                 "ALTER DATABASE \"bank\" CONNECTION LIMIT",
             ),
             (
-                symptom(&sqlx::Error::Io(Error::from_raw_os_error(EMFILE)), "Too many open files", None)
-                    .sentence(PLACE),
+                symptom(&sqlx::Error::Io(Error::from_raw_os_error(24)), "Too many open files", None).sentence(PLACE),
                 "raise it with `ulimit -n`",
             ),
             (Symptom::Refused("57P03", "").sentence(PLACE), "starting or stopping"),
