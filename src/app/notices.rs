@@ -1,6 +1,7 @@
 //! The warnings that a database server sends along with an answer: one about ids that are running out comes with every
 //! transaction. Of each kind one line is let through at once, and the next after pauses that double.
 
+use crate::adapters::postgres::NOTICES as TARGET;
 use crate::app::watch::telling::Telling;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
@@ -11,8 +12,6 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Where the driver puts what the server sends.
-const TARGET: &str = "sqlx::postgres::notice";
 /// Number of kinds that are told apart; all beyond it count as one.
 const KINDS_MAX: usize = 100;
 

@@ -173,7 +173,11 @@ fn a_commit_in_doubt_that_cannot_be_settled_is_told_as_what_its_partition_waits_
         driver.step();
     }
     let told = driver.status(0).waits.all();
-    assert_eq!(told.keys().map(|source| source.split('-').next().unwrap()).collect::<Vec<_>>(), ["readings"], "{told:?}");
+    assert_eq!(
+        told.keys().map(|source| source.split('-').next().unwrap()).collect::<Vec<_>>(),
+        ["readings"],
+        "{told:?}"
+    );
     driver.database().set_down(false);
     driver.run();
     assert!(driver.status(0).waits.all().is_empty());

@@ -31,3 +31,6 @@ pub use lent::refuse_lent_connections;
 pub use repair::PostgresPositions;
 pub use rows::PostgresRows;
 pub use schema::PostgresSchema;
+
+/// The target of the log lines into which the driver makes what a server sends along with an answer.
+pub const NOTICES: &str = "sqlx::postgres::notice";

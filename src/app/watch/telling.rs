@@ -9,7 +9,7 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// When one thing was told, and how many of it.
 #[derive(Debug)]
-pub(in crate::app) struct Telling {
+pub(crate) struct Telling {
     told: u64,
     next: Duration,
     pause: Duration,
@@ -23,7 +23,7 @@ impl Default for Telling {
 
 impl Telling {
     /// The number of new ones, where it is to be told now.
-    pub(in crate::app) fn due(&mut self, count: u64, now: Duration) -> Option<u64> {
+    pub(crate) fn due(&mut self, count: u64, now: Duration) -> Option<u64> {
         if count == self.told || now < self.next {
             return None;
         }
@@ -36,17 +36,17 @@ impl Telling {
     }
 
     /// Whether something that still stands is to be told now.
-    pub(in crate::app) fn is_due(&mut self, now: Duration) -> bool {
+    pub(crate) fn is_due(&mut self, now: Duration) -> bool {
         self.due(self.told + 1, now).is_some()
     }
 
     /// Whether it was not told for so long that it would begin again.
-    pub(in crate::app) fn is_over(&self, now: Duration) -> bool {
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
         now >= self.next + self.pause
     }
 
     /// The number of new ones, if any.
-    pub(in crate::app) fn rest(&mut self, count: u64) -> Option<u64> {
+    pub(crate) fn rest(&mut self, count: u64) -> Option<u64> {
         let new = count.checked_sub(self.told).filter(|new| *new > 0)?;
         self.told = count;
         Some(new)

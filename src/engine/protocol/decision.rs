@@ -196,7 +196,7 @@ impl HaltReason {
             Self::DatabaseWentBack => "the database was restored, or failed over to a replica that lagged",
             Self::GroupWentBack => "the cluster or its offsets topic was restored to an older state",
             Self::GroupReset => "somebody reset the consumer group by hand",
-            Self::GroupRenamed => "the pipeline was renamed, so its group is another one",
+            Self::GroupRenamed => "the position was written under another group id, by hand or by another release",
             Self::TopicRecreated => "the topic was deleted and created again: its offsets mean other records now",
             Self::ClusterChanged => "the settings name another cluster: its offsets mean other records",
             Self::InputsDeleted => "retention or a deletion passed records that were not read yet",
