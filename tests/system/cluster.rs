@@ -113,39 +113,57 @@ fn each_missing_right_is_named_and_the_documented_ones_are_enough() {
         message
     };
 
-    let topics = ["readings", "corrections", "large-changes", "readings-dlt", "corrections-dlt"];
-    let nothing =
-        refused(78, &topics.map(|topic| format!("no right Describe on topic {topic};")).each_ref().map(String::as_str));
-    assert_eq!(nothing.lines().count(), 5, "{nothing}");
-    grant(&["--operation", "Read", "--topic", "readings"]);
-    grant(&[
-        "--operation",
+    let command = format!("`kafka-acls.sh --bootstrap-server {secured} --add --allow-principal User:app --operation");
+    let missing = |rights: &[(&str, &str, &str)]| {
+        let words: Vec<_> = rights
+            .iter()
+            .map(|(operation, resource, option)| {
+                format!("kafka: the user has no right {operation} on {resource}; {command} {operation} {option}` grants it")
+            })
+            .collect();
+        let said = refused(78, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(said.lines().count(), rights.len(), "{said}");
+    };
+    let ids = (
         "Write",
-        "--topic",
-        "large-changes",
-        "--topic",
-        "readings-dlt",
-        "--topic",
-        "corrections-dlt",
-    ]);
-    grant(&["--operation", "Describe", "--topic", "corrections"]);
-    let some = refused(
-        78,
-        &[
-            "kafka: the user has no right Read on topic corrections;",
-            "kafka: the user has no right DescribeConfigs on topic large-changes;",
-            "--operation DescribeConfigs --topic corrections-dlt` grants it",
-            "--operation DescribeConfigs --topic readings-dlt` grants it",
-        ],
+        "the transactional ids that begin with scoring-",
+        "--resource-pattern-type prefixed --transactional-id scoring-",
     );
-    assert_eq!(some.lines().count(), 4, "{some}");
-    grant(&["--operation", "Read", "--topic", "corrections"]);
+    let group = ("Read", "group scoring", "--group scoring");
+
+    // One start tells all of them.
+    missing(&[
+        ("Read", "topic readings", "--topic readings"),
+        ("Read", "topic corrections", "--topic corrections"),
+        ("Write", "topic large-changes", "--topic large-changes"),
+        ("DescribeConfigs", "topic large-changes", "--topic large-changes"),
+        ("Write", "topic readings-dlt", "--topic readings-dlt"),
+        ("DescribeConfigs", "topic readings-dlt", "--topic readings-dlt"),
+        ("Write", "topic corrections-dlt", "--topic corrections-dlt"),
+        ("DescribeConfigs", "topic corrections-dlt", "--topic corrections-dlt"),
+        ids,
+        group,
+    ]);
     let outputs = ["--topic", "large-changes", "--topic", "readings-dlt", "--topic", "corrections-dlt"];
+    grant(&["--operation", "Read", "--topic", "readings"]);
+    grant(&[&["--operation", "Write"][..], &outputs].concat());
+    grant(&["--operation", "Describe", "--topic", "corrections", "--group", "scoring"]);
+    // The right to one id is none to the others.
+    grant(&["--operation", "Write", "--transactional-id", "scoring-0-0-0"]);
+    missing(&[
+        ("Read", "topic corrections", "--topic corrections"),
+        ("DescribeConfigs", "topic large-changes", "--topic large-changes"),
+        ("DescribeConfigs", "topic corrections-dlt", "--topic corrections-dlt"),
+        ("DescribeConfigs", "topic readings-dlt", "--topic readings-dlt"),
+        ids,
+        group,
+    ]);
+    grant(&["--operation", "Read", "--topic", "corrections"]);
     grant(&[&["--operation", "DescribeConfigs", "--operation", "Read"][..], &outputs].concat());
-    refused(1, &["no right Write on transactional id scoring-", "--operation Write --transactional-id scoring-"]);
-    grant(&["--operation", "Write", "--resource-pattern-type", "prefixed", "--transactional-id", "scoring-"]);
-    refused(1, &["no right Read on group scoring;", "--operation Read --group scoring` grants it"]);
+    missing(&[ids, group]);
     grant(&["--operation", "Read", "--group", "scoring"]);
+    missing(&[ids]);
+    grant(&["--operation", "Write", "--resource-pattern-type", "prefixed", "--transactional-id", "scoring-"]);
     let mut instance = world.instance("allowed");
     world.wait_owners(1);
     assert!(instance.is_running(), "{}", instance.log());

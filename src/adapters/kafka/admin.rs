@@ -91,22 +91,48 @@ impl KafkaAdmin {
     /// group; `None` where it does not report them, for instance for want of a right. `topic` is one that exists.
     #[must_use]
     pub fn session_bounds_ms(&self, topic: &TopicName) -> Option<(u32, u32)> {
+        let settings = self.broker_settings(topic)?;
+        let value = |wanted: &str| settings.iter().find(|entry| entry.name == wanted)?.value.parse().ok();
+        Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
+    }
+
+    /// The longest time, in milliseconds, that the broker lets a transaction take; `None` where it does not report it, for
+    /// instance for want of a right. `topic` is one that exists.
+    #[must_use]
+    pub fn longest_transaction_ms(&self, topic: &TopicName) -> Option<u32> {
+        let settings = self.broker_settings(topic)?;
+        settings.iter().find(|entry| entry.name == "transaction.max.timeout.ms")?.value.parse().ok()
+    }
+
+    /// The settings of a broker that is alive.
+    fn broker_settings(&self, topic: &TopicName) -> Option<Vec<Entry>> {
         let metadata = self.client.inner().fetch_metadata(Some(topic.as_str()), BOUNDS_WAIT).ok()?;
         // The one that answered, which is alive, unless it is known by its address alone: its id is -1 then, and that is
         // waited for in vain.
         let ids = || metadata.brokers().iter().map(MetadataBroker::id);
         let broker = ids().find(|id| *id == metadata.orig_broker_id()).or_else(|| ids().next())?;
-        let settings = ffi::describe_config(self.client.inner(), &Owner::Broker(broker), BOUNDS_WAIT).ok()?;
-        let value = |wanted: &str| settings.iter().find(|entry| entry.name == wanted)?.value.parse().ok();
-        Some((value("group.min.session.timeout.ms")?, value("group.max.session.timeout.ms")?))
+        ffi::describe_config(self.client.inner(), &Owner::Broker(broker), BOUNDS_WAIT).ok()
     }
 
-    /// The operations that this user may perform on a topic; `None` when there is no such topic, or the cluster does not say.
+    /// The operations that this user may perform on a topic: none where the cluster tells nothing of it for want of a right;
+    /// `None` when there is no such topic, or the cluster does not say.
     ///
     /// # Errors
-    /// `Retry` when the cluster did not answer, `Fatal` when not even `Describe` is allowed.
+    /// `Retry` when the cluster did not answer, `Fatal` when it refuses.
     pub fn allowed(&self, topic: &TopicName) -> Result<Option<Vec<Operation>>, Fault> {
-        Ok(ffi::describe_topic(self.client.inner(), topic.as_str(), ANSWER)?.and_then(|found| found.allowed))
+        Ok(match ffi::look_at_topic(self.client.inner(), topic.as_str(), ANSWER)? {
+            Ok(found) => found.and_then(|found| found.allowed),
+            Err(_) => Some(Vec::new()),
+        })
+    }
+
+    /// Whether this user is refused what a member of `group` does. Asked by the commit of an offset for a partition that does not
+    /// exist, beside `topic`'s: it changes nothing. False too where the group's coordinator does not answer.
+    #[must_use]
+    pub fn is_denied_group(&self, group: &str, topic: &TopicName) -> bool {
+        let nowhere = (topic.as_str(), i32::MAX);
+        let answer = ffi::commit_nowhere(self.client.inner(), group, nowhere, ANSWER);
+        answer.unwrap_or_else(|error| error.code) == Code::GroupAuthorizationFailed
     }
 
     /// A sentence for each log of the cluster's own that cannot be made or written to, without which no transaction begins or

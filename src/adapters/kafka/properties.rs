@@ -65,7 +65,7 @@ fn refusal(name: &str, value: &str) -> Option<String> {
 }
 
 /// A context for clients that do nothing and say nothing.
-struct Silent;
+pub(super) struct Silent;
 
 impl ClientContext for Silent {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}

@@ -107,7 +107,7 @@ fn about_connection(line: &str) -> Option<String> {
 }
 
 /// `SASL_SSL://host:9093` as `host:9093`, and `host` as `host:9092`.
-fn bare(server: &str) -> String {
+pub(super) fn bare(server: &str) -> String {
     let server = server.trim();
     let address = server.split_once("://").map_or(server, |(_, address)| address);
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());

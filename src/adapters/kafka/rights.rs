@@ -1,5 +1,6 @@
 //! Rights of Kafka's access lists: the one that a refused request lacked, and the command that grants it.
 
+use super::settings::KafkaSettings;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::fmt;
 
@@ -30,6 +31,8 @@ enum Resource<'a> {
     Topic(&'a str),
     Group(&'a str),
     TransactionalId(&'a str),
+    /// All ids with this prefix.
+    TransactionalIds(&'a str),
 }
 
 /// An operation on a resource.
@@ -47,13 +50,22 @@ impl<'a> Right<'a> {
     }
 
     /// On a group.
-    pub(super) const fn group(operation: Operation, group: &'a str) -> Self {
+    #[must_use]
+    pub const fn group(operation: Operation, group: &'a str) -> Self {
         Self { operation, on: Resource::Group(group) }
     }
 
-    /// On a transactional id.
-    pub(super) const fn transactional_id(id: &'a str) -> Self {
-        Self { operation: Operation::Write, on: Resource::TransactionalId(id) }
+    /// `Write` on all transactional ids with a prefix.
+    #[must_use]
+    pub const fn transactional_ids(prefix: &'a str) -> Self {
+        Self { operation: Operation::Write, on: Resource::TransactionalIds(prefix) }
+    }
+
+    /// `Write` on a transactional id, or on all that differ from it in the numbers of slot, worker and producer only: each of
+    /// them is needed sooner or later.
+    pub(super) fn transactional_id(id: &'a str) -> Self {
+        let on = common_prefix(id).map_or(Resource::TransactionalId(id), Resource::TransactionalIds);
+        Self { operation: Operation::Write, on }
     }
 
     /// Whether a refusal with `code` is about this kind of resource.
@@ -61,25 +73,94 @@ impl<'a> Right<'a> {
         match self.on {
             Resource::Topic(_) => matches!(code, Code::TopicAuthorizationFailed),
             Resource::Group(_) => matches!(code, Code::GroupAuthorizationFailed),
-            Resource::TransactionalId(_) => matches!(code, Code::TransactionalIdAuthorizationFailed),
+            Resource::TransactionalId(_) | Resource::TransactionalIds(_) => matches!(code, Code::TransactionalIdAuthorizationFailed),
         }
     }
 }
 
-/// The sentence about the missing right, with the command that grants it.
-impl fmt::Display for Right<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// `scoring-` of `scoring-0-1-0` and of `scoring-repair`.
+fn common_prefix(id: &str) -> Option<&str> {
+    let numbers = || {
+        let mut parts = id.rsplitn(4, '-');
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let are_numbers = parts.by_ref().take(3).filter(|part| is_number(part)).count() == 3;
+        parts.next().filter(|name| are_numbers && !name.is_empty())
+    };
+    let name = id.strip_suffix("-repair").or_else(numbers)?;
+    id.get(..=name.len())
+}
+
+/// Whom a right is to be granted to, and where, as the command of `kafka-acls.sh` names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grantee {
+    servers: String,
+    user: String,
+}
+
+impl Default for Grantee {
+    /// The places of what is not known.
+    fn default() -> Self {
+        Self { servers: "HOST:PORT".into(), user: "NAME".into() }
+    }
+}
+
+impl Grantee {
+    /// The servers of `settings`, and the user that PLAIN and SCRAM log in. Whom a certificate or a token stands for only the
+    /// broker knows.
+    #[must_use]
+    pub fn of(settings: &KafkaSettings) -> Self {
+        let unknown = Self::default();
+        let value = |name: &str| settings.properties.value(name);
+        let names: Vec<String> = settings.bootstrap_servers.split(',').map(super::reach::bare).collect();
+        let servers = names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join(",");
+        let mechanism = value("sasl.mechanism").or_else(|| value("sasl.mechanisms")).unwrap_or_default();
+        let protocol = value("security.protocol").unwrap_or("plaintext").to_ascii_lowercase();
+        let user = match protocol.as_str() {
+            "plaintext" => Some("ANONYMOUS"),
+            "sasl_plaintext" | "sasl_ssl" if mechanism == "PLAIN" || mechanism.starts_with("SCRAM-") => {
+                value("sasl.username")
+            }
+            _ => None,
+        };
+        Self {
+            servers: if servers.is_empty() { unknown.servers } else { servers },
+            user: user.filter(|user| !user.is_empty()).map_or(unknown.user, ToOwned::to_owned),
+        }
+    }
+}
+
+/// A word of a command, in quotes where a shell would read it otherwise.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+".contains(c);
+    if text.chars().all(is_plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+impl Right<'_> {
+    /// The sentence about the missing right, with the command that grants it.
+    #[must_use]
+    pub fn missing(&self, grantee: &Grantee) -> String {
         let Self { operation, on } = self;
         let (resource, option) = match on {
             Resource::Topic(name) => (format!("topic {name}"), format!("--topic {name}")),
             Resource::Group(name) => (format!("group {name}"), format!("--group {name}")),
             Resource::TransactionalId(id) => (format!("transactional id {id}"), format!("--transactional-id {id}")),
+            Resource::TransactionalIds(prefix) => (
+                format!("the transactional ids that begin with {prefix}"),
+                format!("--resource-pattern-type prefixed --transactional-id {prefix}"),
+            ),
         };
-        write!(
-            f,
-            "the user has no right {operation:?} on {resource}; `kafka-acls.sh --bootstrap-server HOST:PORT --add \
-             --allow-principal User:NAME --operation {operation:?} {option}` grants it, and docs/operations.md lists all rights"
+        let (servers, user) = (word(&grantee.servers), word(&format!("User:{}", grantee.user)));
+        format!(
+            "the user has no right {operation:?} on {resource}; `kafka-acls.sh --bootstrap-server {servers} --add \
+             --allow-principal {user} --operation {operation:?} {option}` grants it, and docs/operations.md lists all rights"
         )
+    }
+}
+
+/// The sentence about the missing right where it is not known who lacks it.
+impl fmt::Display for Right<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.missing(&Grantee::default()))
     }
 }
 
@@ -110,7 +191,7 @@ mod tests {
     #[test]
     fn a_refusal_names_operation_resource_and_the_command_that_grants_it() {
         let needs = [
-            Right::transactional_id("scoring-0-0"),
+            Right::transactional_id("scoring-0-0-0"),
             Right::group(Read, "scoring"),
             Right::topic(Write, "large-changes"),
         ];
@@ -118,8 +199,8 @@ mod tests {
         let table = [
             (
                 Code::TransactionalIdAuthorizationFailed,
-                "Write on transactional id scoring-0-0",
-                "--operation Write --transactional-id scoring-0-0`",
+                "Write on the transactional ids that begin with scoring-;",
+                "--operation Write --resource-pattern-type prefixed --transactional-id scoring-`",
             ),
             (Code::GroupAuthorizationFailed, "Read on group scoring", "--operation Read --group scoring`"),
             (
@@ -134,6 +215,45 @@ mod tests {
         }
         assert_eq!(said(Code::OperationTimedOut), "");
         assert_eq!(lacking(Code::GroupAuthorizationFailed, &[Right::topic(Read, "readings")]), None);
+    }
+
+    #[test]
+    fn a_transactional_id_stands_for_all_of_its_pipeline() {
+        for (id, prefix) in [
+            ("scoring-0-1-0", Some("scoring-")),
+            ("job-7-3-0-1", Some("job-7-")),
+            ("scoring-repair", Some("scoring-")),
+            ("scoring-0-0", None),
+            ("scoring-a-0-0", None),
+            ("0-0-0", None),
+            ("scoring", None),
+        ] {
+            assert_eq!(common_prefix(id), prefix, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_command_names_the_servers_and_the_user_that_are_known() {
+        let settings = |properties: &[(&str, &str)]| {
+            let mut settings = KafkaSettings { bootstrap_servers: "a:1, SASL_SSL://b".into(), ..KafkaSettings::default() };
+            for (name, value) in properties {
+                settings.properties.insert((*name).into(), (*value).into());
+            }
+            Right::group(Read, "scoring").missing(&Grantee::of(&settings))
+        };
+        let protocol = ("security.protocol", "SASL_SSL");
+        let scram = ("sasl.mechanism", "SCRAM-SHA-512");
+        for (told, user) in [
+            (settings(&[]), "User:ANONYMOUS"),
+            (settings(&[protocol, scram, ("sasl.username", "app")]), "User:app"),
+            (settings(&[protocol, scram, ("sasl.username", "the app")]), "'User:the app'"),
+            (settings(&[protocol, ("sasl.mechanism", "OAUTHBEARER")]), "User:NAME"),
+            (settings(&[("security.protocol", "ssl")]), "User:NAME"),
+        ] {
+            let command = format!("--bootstrap-server a:1,b:9092 --add --allow-principal {user} --operation Read --group scoring`");
+            assert!(told.contains(&command), "{told}");
+        }
+        assert!(Right::group(Read, "scoring").to_string().contains("HOST:PORT --add --allow-principal User:NAME "));
     }
 
     #[test]

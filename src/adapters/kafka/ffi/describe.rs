@@ -47,6 +47,21 @@ pub(in crate::adapters::kafka) fn describe_topic<C: ClientContext>(
     topic: &str,
     wait: Duration,
 ) -> Result<Option<DescribedTopic>, Fault> {
+    look_at_topic(client, topic, wait)?.map_err(|Denied(fault)| fault)
+}
+
+/// Nothing is told of a topic to a user without the right to it.
+pub(in crate::adapters::kafka) struct Denied(Fault);
+
+/// The same as [`describe_topic`], with the want of a right apart from other troubles.
+///
+/// # Errors
+/// `Retry` when nobody answered within `wait`, `Fatal` when the broker refuses.
+pub(in crate::adapters::kafka) fn look_at_topic<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    wait: Duration,
+) -> Result<Result<Option<DescribedTopic>, Denied>, Fault> {
     fault::asked_again(wait, |left| {
         let described = ask_controller(client, topic, left);
         if described.is_err() {
@@ -56,7 +71,10 @@ pub(in crate::adapters::kafka) fn describe_topic<C: ClientContext>(
             await_metadata(client, wait.min(Duration::from_secs(1)));
         }
         let what = format!("topic {topic}: could not be described");
-        described.map_err(|error| fault::by_answer(&error, &what, &[Right::topic(Operation::Describe, topic)]))
+        described.map(Ok).or_else(|error| {
+            let fault = fault::by_answer(&error, &what, &[Right::topic(Operation::Describe, topic)]);
+            if error.code == Code::TopicAuthorizationFailed { Ok(Err(Denied(fault))) } else { Err(fault) }
+        })
     })
 }
 

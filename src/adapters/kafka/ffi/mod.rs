@@ -30,11 +30,11 @@ mod version;
 #[cfg(test)]
 pub(super) use codes::known_codes;
 pub(super) use configs::{Entry, Owner, describe_config, set_config};
-pub(super) use describe::{await_metadata, describe_group, describe_topic};
+pub(super) use describe::{await_metadata, describe_group, describe_topic, look_at_topic};
 pub(super) use errors::CallError;
 pub(super) use event::{Event, Failure};
 pub(super) use membership::membership;
-pub(super) use offsets::{ask_unstable, commit, states};
+pub(super) use offsets::{ask_unstable, commit, commit_nowhere, states};
 pub(super) use parting::Parting;
 pub(super) use properties::property_table;
 pub(super) use queue::Queue;

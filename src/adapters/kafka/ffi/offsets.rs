@@ -8,7 +8,7 @@ use crate::adapters::kafka::ffi::request::{pointers, request};
 use crate::adapters::kafka::ffi::texts::{elements, owned, text};
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 use std::ptr;
 use std::time::Duration;
@@ -78,6 +78,50 @@ pub(in crate::adapters::kafka) fn ask_unstable<C: ClientContext>(
             Code::NoError => Ok(()),
             code => Err(CallError { code, text: owned(text(sys::rd_kafka_error_string(error))) }),
         }
+    }
+}
+
+/// Commits an offset for `partition` of `topic` as no member, within `wait`, and answers what the broker says of it. It is for a
+/// partition that does not exist: nothing is changed, and the broker looks at the rights on the group first.
+///
+/// # Errors
+/// Those of the question: the coordinator does not answer, or refuses to be found.
+pub(in crate::adapters::kafka) fn commit_nowhere<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    (topic, partition): (&str, i32),
+    wait: Duration,
+) -> Result<Code, CallError> {
+    let name = c_string(group)?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(0)).map_err(|_| CallError::invalid("no such offset"))?;
+    // SAFETY: name and list outlive the call, which copies them; the answer is ours, destroyed below.
+    let asked = unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.ptr()) };
+    let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
+    let answer = request(client, kind, wait, |parts| {
+        let mut all = [asked];
+        // SAFETY: the call copies what it is given.
+        unsafe {
+            sys::rd_kafka_AlterConsumerGroupOffsets(parts.client, all.as_mut_ptr(), 1, parts.options, parts.queue);
+        }
+    });
+    // SAFETY: ours, and not used again.
+    unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_destroy(asked) };
+    let answer = answer?;
+    // SAFETY: the event lives to the end of the function; its groups, lists and errors are its own and are copied.
+    unsafe {
+        let result = sys::rd_kafka_event_AlterConsumerGroupOffsets_result(answer.event.as_ptr());
+        if result.is_null() {
+            return Err(CallError::strange());
+        }
+        let mut count = 0;
+        let groups = sys::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &raw mut count);
+        let [found] = pointers(groups, count)[..] else { return Err(CallError::strange()) };
+        let error = sys::rd_kafka_group_result_error(found);
+        let of_group = if error.is_null() { Code::NoError } else { Code::from(sys::rd_kafka_error_code(error)) };
+        let of_partitions = elements(sys::rd_kafka_group_result_partitions(found)).into_iter().map(|(_, _, code)| code);
+        let mut codes = std::iter::once(of_group).chain(of_partitions);
+        Ok(codes.find(|code| *code != Code::NoError).unwrap_or(Code::NoError))
     }
 }
 
