@@ -133,8 +133,7 @@ fn plan(
         Output::Json => table::json(&plan, out)?,
         Output::Table => {
             show(&plan, out)?;
-            let is_blocked = plan.changes.iter().any(|planned| planned.blocked.is_some());
-            write_hint(hint.filter(|_| is_blocked), out)?;
+            write_hint(hint.filter(|_| plan.blocked() > 0), out)?;
         }
     }
     Ok(if plan.changes.is_empty() { Exit::Done } else { Exit::Different })
@@ -149,8 +148,7 @@ fn show(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         }));
         table::write(&rows, out)?;
     }
-    let blocked = plan.changes.iter().filter(|planned| planned.blocked.is_some()).count();
-    let (changes, same) = (plan.changes.len(), plan.unchanged);
+    let (changes, same, blocked) = (plan.changes.len(), plan.unchanged, plan.blocked());
     writeln!(out, "as described {same}, differences {changes}, blocked {blocked}")?;
     Ok(())
 }
@@ -179,7 +177,8 @@ fn apply(
     if !is_json {
         show(&plan, out)?;
     }
-    if !plan.changes.is_empty() && !flags.yes && !confirm()? {
+    let is_blocked = plan.blocked() > 0;
+    if !plan.changes.is_empty() && !is_blocked && !flags.yes && !confirm()? {
         writeln!(out, "nothing was changed")?;
         return Ok(Exit::Failed);
     }
@@ -214,6 +213,9 @@ fn apply(
     } else {
         for failure in &failures {
             writeln!(out, "failed: {failure}")?;
+        }
+        if is_blocked {
+            writeln!(out, "nothing was changed: none of the changes is made while one is blocked, since partitions stay once made")?;
         }
         writeln!(out, "{outcome}")?;
         write_hint(hint.filter(|_| outcome.failed > 0), out)?;
@@ -361,7 +363,29 @@ mod tests {
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         assert!(out.contains("failed: readings: partitions: 12 -> 24: records of one key would go"), "{out}");
+        assert!(out.contains("\nnothing was changed: none of the changes is made while one is blocked"), "{out}");
         assert!(out.ends_with("ok 0, created 0, altered 0, failed 1\nno --env was given\n"), "{out}");
+    }
+
+    #[test]
+    fn while_one_change_is_blocked_no_partition_is_added_and_nobody_is_asked() {
+        let (mut keyed, mut dead) = (topic("sales"), topic("sales-dlt"));
+        dead.role = topics::Role::Dlt;
+        let mut cluster = Cluster::default();
+        for made in [&keyed, &dead] {
+            cluster.create(&made.to_new_topic()).unwrap();
+        }
+        (keyed.partitions, dead.partitions) = (24, 24);
+        let mut out = Vec::new();
+        let mut never = || panic!("asked although nothing will be changed");
+        let exit =
+            apply(&[keyed, dead.clone()], &mut cluster, &flags(false, Output::Table), (&mut never, None), &mut out).unwrap();
+        let out = text(out);
+        assert_eq!(exit, Exit::Failed);
+        assert!(out.contains("failed: sales-dlt: partitions: 12 -> 24: not made, since another is blocked"), "{out}");
+        assert!(out.ends_with("ok 0, created 0, altered 0, failed 2\n"), "{out}");
+        let found = cluster.describe(&[dead.name]).unwrap();
+        assert_eq!(found[0].as_ref().map(|found| found.partitions), Some(12));
     }
 
     #[test]

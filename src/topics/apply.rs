@@ -51,18 +51,22 @@ impl Outcome {
     }
 }
 
-/// Makes the changes of `plan`. `report` receives each change with its result.
+/// Makes the changes of `plan`; none of them while one is blocked. `report` receives each change with its result.
 pub fn apply(topics: &[TopicSpec], plan: &Plan, admin: &mut dyn TopicAdmin, report: &mut Report<'_>) {
+    let is_blocked = plan.blocked() > 0;
     for topic in topics {
         let changes = || plan.changes.iter().filter(|planned| planned.topic == topic.name.as_str());
+        if is_blocked {
+            for planned in changes() {
+                let reason = planned.blocked.clone();
+                report(topic, &planned.change, Err(reason.unwrap_or_else(|| "not made, since another is blocked".into())));
+            }
+            continue;
+        }
         let (settings, others): (Vec<_>, Vec<_>) =
             changes().partition(|planned| matches!(planned.change, Change::Config { .. }));
         for planned in others {
-            let made = match &planned.blocked {
-                Some(reason) => Err(reason.clone()),
-                None => make(topic, &planned.change, admin).map_err(|fault| fault.to_string()),
-            };
-            report(topic, &planned.change, made);
+            report(topic, &planned.change, make(topic, &planned.change, admin).map_err(|fault| fault.to_string()));
         }
         let changes: Vec<&Change> = settings.into_iter().map(|planned| &planned.change).collect();
         set(topic, &changes, admin, report);
@@ -109,7 +113,7 @@ mod tests {
     use crate::topics::plan::plan;
 
     #[test]
-    fn what_can_be_made_is_made_and_counted_once_a_topic() {
+    fn all_changes_are_made_or_none_and_each_topic_is_counted_once() {
         let mut cluster = Cluster::default();
         cluster.create(&topic("same").to_new_topic()).unwrap();
         cluster.create(&topic("altered").to_new_topic()).unwrap();
@@ -124,14 +128,16 @@ mod tests {
         let mut told = Vec::new();
         let first = plan(&topics, &mut cluster, false).unwrap();
         let outcome = applied(&topics, &first, &mut cluster, &mut told);
-        assert_eq!(outcome.to_string(), "ok 1, created 1, altered 1, failed 1");
+        assert_eq!(outcome.to_string(), "ok 1, created 0, altered 0, failed 3");
         assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told[0], "create: 12 partitions, 3 replicas: not made, since another is blocked");
         let left = plan(&topics, &mut cluster, false).unwrap();
-        assert_eq!((left.changes.len(), left.unchanged), (1, 3), "only what was refused is left: {left:?}");
+        assert_eq!(left, first, "while one is blocked, none is made");
 
         let second = plan(&topics, &mut cluster, true).unwrap();
         let outcome = applied(&topics, &second, &mut cluster, &mut Vec::new());
-        assert_eq!(outcome.to_string(), "ok 3, created 0, altered 1, failed 0");
+        assert_eq!(outcome.to_string(), "ok 1, created 1, altered 2, failed 0");
+        assert_eq!(plan(&topics, &mut cluster, false).unwrap().unchanged, 4);
     }
 
     fn applied(topics: &[TopicSpec], plan: &Plan, cluster: &mut Cluster, told: &mut Vec<String>) -> Outcome {

@@ -84,6 +84,15 @@ pub fn plan(topics: &[TopicSpec], admin: &mut dyn TopicAdmin, allow_repartition:
     Ok(plan)
 }
 
+impl Plan {
+    /// The number of changes that `apply` will not make. While there is one it makes none: partitions cannot be taken away again,
+    /// and topics that are read together need equal counts.
+    #[must_use]
+    pub fn blocked(&self) -> usize {
+        self.changes.iter().filter(|planned| planned.blocked.is_some()).count()
+    }
+}
+
 impl TopicSpec {
     fn changes(&self, found: Option<&FoundTopic>) -> Vec<Change> {
         let Some(found) = found else {
@@ -148,6 +157,7 @@ impl Change {
 mod tests {
     use super::*;
     use crate::topics::fake::{Cluster, topic};
+    use crate::topics::spec::Role;
 
     fn describe(plan: &Plan) -> Vec<String> {
         plan.changes
@@ -206,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn more_partitions_for_an_output_need_a_leave_though_its_file_names_no_key() {
+        let mut cluster = Cluster::default();
+        for role in [Role::Output, Role::Reference, Role::Repartition, Role::Changelog] {
+            let mut wanted = topic(&format!("of-{role}"));
+            (wanted.key, wanted.role) = (None, role);
+            cluster.create(&wanted.to_new_topic()).unwrap();
+            wanted.partitions = 24;
+            let planned = plan(&[wanted], &mut cluster, false).unwrap();
+            assert!(planned.changes[0].blocked.as_ref().is_some_and(|why| why.contains("--allow-repartition")), "{role}");
+        }
+    }
+
+    #[test]
     fn more_partitions_for_a_topic_without_keys_need_no_leave() {
         let mut cluster = Cluster::default();
         let mut wanted = topic("logs");
@@ -213,5 +236,11 @@ mod tests {
         cluster.create(&wanted.to_new_topic()).unwrap();
         wanted.partitions = 24;
         assert!(plan(&[wanted], &mut cluster, false).unwrap().changes[0].blocked.is_none());
+        let mut dead = topic("readings-dlt");
+        dead.role = Role::Dlt;
+        cluster.create(&dead.to_new_topic()).unwrap();
+        dead.partitions = 24;
+        let planned = plan(&[dead], &mut cluster, false).unwrap();
+        assert!(planned.changes[0].blocked.is_none(), "a dead letter keeps the partition number of its record: {planned:?}");
     }
 }

@@ -78,10 +78,15 @@ impl fmt::Display for Role {
 }
 
 impl TopicSpec {
-    /// Whether more partitions would bring records of one key to another partition than before.
+    /// Whether more partitions would bring records of one key to another partition than before. A dead letter keeps the
+    /// partition number of its record; an input has keys where its file says so; every other topic has them.
     #[must_use]
     pub fn is_keyed(&self) -> bool {
-        self.key.is_some() || self.copartition.is_some() || self.role == Role::Changelog
+        match self.role {
+            Role::Dlt => false,
+            Role::Input => self.key.is_some() || self.copartition.is_some(),
+            Role::Output | Role::Repartition | Role::Changelog | Role::Reference => true,
+        }
     }
 
     /// A configuration entry that is a whole number.
