@@ -1,6 +1,6 @@
 //! Topics as an administrator sees them, for `topics plan` to compare and `topics apply` to change.
 
-use super::fault::{asked_again, by_answer, by_code, by_error};
+use super::fault::{asked_again, by_answer, by_code, by_error, deadline, left};
 use super::ffi::{CallError, Entry, Owner};
 use super::internal::Internal;
 use super::rights::{Operation, Right};
@@ -41,6 +41,7 @@ pub struct TopicSpec {
 /// An administrator's client. Every call blocks: a question for 10 s at most, a change for 30 s.
 pub struct KafkaAdmin {
     client: ffi::Parting<AdminClient<Quiet>>,
+    settings: KafkaSettings,
 }
 
 impl KafkaAdmin {
@@ -50,7 +51,31 @@ impl KafkaAdmin {
     /// `Fatal` when the settings will not do.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, Fault> {
         let client = settings.admin()?.create_with_context(Quiet).map_err(|error| by_error(&error, "admin client"))?;
-        Ok(Self { client: ffi::Parting::new(client) })
+        Ok(Self { client: ffi::Parting::new(client), settings: settings.clone() })
+    }
+
+    /// Looks by connections of its own whether a change of `topic` came about although its request had no answer, and goes on with
+    /// them: a broker that holds a user to a quota of changes reads nothing more of a connection for a while, and makes what it
+    /// has read. A change that `is_made` says nothing of, or denies, keeps its fault, with what is likely behind it.
+    pub(super) fn looked_at_again(
+        &mut self,
+        made: Result<(), Fault>,
+        topic: &TopicName,
+        is_made: impl Fn(&TopicSpec) -> bool,
+    ) -> Result<(), Fault> {
+        let Err(fault) = made else { return Ok(()) };
+        if !fault.is_retry() {
+            return Err(fault);
+        }
+        *self = Self::connect(&self.settings)?;
+        let until = deadline(ANSWER);
+        loop {
+            match self.current(topic) {
+                Ok(Some(found)) if is_made(&found) => return Ok(()),
+                Ok(_) if !left(until).is_zero() => std::thread::sleep(Duration::from_millis(500)),
+                _ => return Err(held_back(&fault)),
+            }
+        }
     }
 
     /// The names of all topics but Kafka's own, sorted.
@@ -228,6 +253,15 @@ impl KafkaAdmin {
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(WAIT)).operation_timeout(Some(WAIT))
+}
+
+/// The fault of a change that had no answer and did not come about.
+fn held_back(fault: &Fault) -> Fault {
+    Fault::retry(format!(
+        "{fault}, and the change is not to be seen 10 s later: a quota of changes to topics (controller_mutation_rate, shown by \
+         `kafka-configs.sh --describe --entity-type users` and `--entity-type clients`) holds requests back, or the brokers are \
+         slow; `topics apply` makes what is left"
+    ))
 }
 
 /// The fault of a change of `topic` that needs the right `operation` on it.

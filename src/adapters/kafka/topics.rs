@@ -25,7 +25,8 @@ impl TopicAdmin for KafkaAdmin {
 
     fn create(&mut self, topic: &NewTopic) -> Result<(), Fault> {
         let NewTopic { name, partitions, replicas, config } = topic.clone();
-        Self::create(self, &[TopicSpec { name, partitions, replicas, config }])
+        let made = Self::create(self, &[TopicSpec { name, partitions, replicas, config }]);
+        self.looked_at_again(made, &topic.name, |found| found.partitions == topic.partitions)
     }
 
     fn alter_config(&mut self, topic: &TopicName, changes: &BTreeMap<String, String>) -> Result<(), Fault> {
@@ -33,6 +34,7 @@ impl TopicAdmin for KafkaAdmin {
     }
 
     fn add_partitions(&mut self, topic: &TopicName, total: i32) -> Result<(), Fault> {
-        self.create_partitions(topic, total)
+        let made = self.create_partitions(topic, total);
+        self.looked_at_again(made, topic, |found| found.partitions == total)
     }
 }
