@@ -136,7 +136,7 @@ impl<A: Algorithm, S: ReadEvent<A::Event>> RowStep for Update<A, S> {
 
     fn apply(&self, record: &Record<'_>, row: Option<&[Value]>, context: &mut Context<'_>) -> Result<Applied, Reject> {
         if row.is_none() && !self.table.inserts {
-            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key())));
+            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key().quoted())));
         }
         let event = self.events.read(record, context)?;
         let mut state: A::Row = match row {
@@ -178,7 +178,7 @@ impl<A: Algorithm, S> Update<A, S> {
     /// is, the version 0.
     fn new_row(&self, context: &Context<'_>) -> Result<A::Row, Reject> {
         let Some(new_row) = &self.chain.new_row else {
-            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key())));
+            return Err(Reject::dead_letter("missing-row", format!("no row with the id {}", context.key().quoted())));
         };
         let row = new_row(context);
         let TableSpec { table, columns, .. } = &self.table;

@@ -9,14 +9,16 @@ use std::io;
 /// Decodes a value. `serde_json` refuses nesting beyond 128 levels.
 ///
 /// # Errors
-/// [`Reject::Unreadable`]: `empty-value` for an empty value, `bad-json` otherwise, with the parser's line and column and with what
-/// the value looks like.
+/// [`Reject::Unreadable`]: `empty-value` for an empty value, `bad-json` otherwise, with the parser's line and column, and with what
+/// the value looks like; for what is no JSON at all with its first 32 bytes at most, in quotes.
 pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, Reject> {
     if value.is_empty() {
         return Err(Reject::unreadable("empty-value", "the record's value is empty"));
     }
     serde_json::from_slice(value).map_err(|error| {
-        let looks = looks_like(value).map(|looks| format!("; it begins with {looks}")).unwrap_or_default();
+        // What does not fit a type is told by the parser with the part that it is about.
+        let begin = || if error.is_data() { String::new() } else { format!("; the value begins {}", beginning(value)) };
+        let looks = looks_like(value).map_or_else(begin, |looks| format!("; it begins with {looks}"));
         Reject::unreadable("bad-json", format!("{error}{looks}"))
     })
 }
@@ -31,6 +33,16 @@ fn looks_like(value: &[u8]) -> Option<String> {
         [0xef, 0xbb, 0xbf, ..] => Some("a byte order mark (EF BB BF), which JSON does not have".into()),
         _ => None,
     }
+}
+
+/// The most bytes of a value that a message shows.
+const SHOWN: usize = 32;
+
+/// The first bytes in quotes, those that are no printable ASCII escaped.
+fn beginning(value: &[u8]) -> String {
+    let shown = value.get(..SHOWN).unwrap_or(value);
+    let more = if shown.len() < value.len() { "…" } else { "" };
+    format!("\"{}\"{more}", shown.escape_ascii())
 }
 
 /// Appends an encoded value to `out`.
@@ -253,6 +265,12 @@ mod tests {
         let reject = decode::<serde_json::Value>(Some(b"{\"a\": }")).unwrap_err();
         assert_eq!(reject.code(), "bad-json");
         assert!(reject.message().contains("line 1 column 7"), "{}", reject.message());
+        let nonsense = decode::<serde_json::Value>(Some(b"nonsense")).unwrap_err();
+        assert_eq!(nonsense.message(), "expected ident at line 1 column 2; the value begins \"nonsense\"");
+        let long = decode::<serde_json::Value>(Some(format!("\u{0}{}", "x".repeat(99)).as_bytes())).unwrap_err();
+        assert!(long.message().ends_with(&format!("begins \"\\x00{}\"…", "x".repeat(31))), "{}", long.message());
+        let unfit = decode::<u32>(Some(b"\"secret\"")).unwrap_err();
+        assert!(!unfit.message().contains("begins"), "{}", unfit.message());
         let deep = "[".repeat(10_000);
         assert_eq!(decode::<serde_json::Value>(Some(deep.as_bytes())).unwrap_err().code(), "bad-json");
         assert_eq!(decode::<serde_json::Value>(Some(b"{\"a\": 1}")).unwrap(), json!({"a": 1}));

@@ -88,6 +88,13 @@ impl fmt::Display for Key {
     }
 }
 
+impl Key {
+    /// As a sentence has it: a text in quotes, so that blanks at its ends are seen.
+    pub(crate) fn quoted(&self) -> String {
+        if let Self::Text(id) = self { format!("{id:?}") } else { self.to_string() }
+    }
+}
+
 impl From<i64> for Key {
     fn from(id: i64) -> Self {
         Self::I64(id)
@@ -283,6 +290,12 @@ fn text(bytes: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_stands_in_quotes_within_a_sentence() {
+        assert_eq!(Key::from(" pear").quoted(), "\" pear\"");
+        assert_eq!(Key::I64(7).quoted(), "7");
+    }
 
     #[test]
     fn every_key_type_reads_back_what_it_spells() {
