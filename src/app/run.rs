@@ -1,6 +1,8 @@
 //! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until a signal stops it.
 
-use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits};
+use crate::adapters::kafka::{
+    KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits, too_few_descriptors,
+};
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
 use crate::app::application::{App, check_client};
 use crate::app::baseline;
@@ -67,6 +69,9 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
 
     // Everything that can be wrong is found before anything is written or any group is joined.
     check_client(&service.settings)?;
+    if let Some(told) = too_few_descriptors(service.engine().workers) {
+        tracing::warn!("{told}");
+    }
     let stores = open_stores(&service)?;
     let Database { mut schema, rows } = Database::open(&service).map_err(|fault| service.database_said(fault))?;
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;

@@ -95,7 +95,8 @@ pub fn contradiction(settings: &KafkaSettings) -> Option<String> {
             config.create_with_context::<Silent, BaseProducer<Silent>>(Silent).map(drop)
         })
     };
-    set_twice(settings).or_else(|| without_mechanism(settings)).or_else(producer).or_else(|| {
+    let ours = set_twice(settings).or_else(|| without_mechanism(settings)).or_else(|| half_a_certificate(settings));
+    ours.or_else(producer).or_else(|| {
         said(settings.member("probe", None), |config| {
             config.create_with_context::<Silent, BaseConsumer<Silent>>(Silent).map(drop)
         })
@@ -135,7 +136,28 @@ fn without_mechanism(settings: &KafkaSettings) -> Option<String> {
     .into_iter()
     .filter_map(|(name, is_there)| is_there.then_some(name))
     .collect();
-    (!known.contains(&asked)).then(|| format!("sasl.mechanism is {asked}, and this build has {}", known.join(", ")))
+    let has_password = value("sasl.username").is_some() || value("sasl.password").is_some();
+    let hint = if asked == "OAUTHBEARER" && has_password {
+        ": it logs in by a token, and sasl.username and sasl.password are those of PLAIN and SCRAM"
+    } else {
+        ""
+    };
+    let has = known.join(", ");
+    (!known.contains(&asked) || !hint.is_empty())
+        .then(|| format!("sasl.mechanism is {asked}, and this build has {has}{hint}"))
+}
+
+/// A client's certificate without its key, or the other way round: the library takes it, and logs in without either.
+fn half_a_certificate(settings: &KafkaSettings) -> Option<String> {
+    let given = |names: [&'static str; 2]| names.into_iter().find(|name| settings.properties.value(name).is_some());
+    let certificate = given(["ssl.certificate.location", "ssl.certificate.pem"]);
+    let key = given(["ssl.key.location", "ssl.key.pem"]);
+    let (has, lacks) = match (certificate, key) {
+        (Some(certificate), None) => (certificate, "ssl.key.location"),
+        (None, Some(key)) => (key, "ssl.certificate.location"),
+        _ => return None,
+    };
+    Some(format!("{has} is set without {lacks}: a client's certificate and its key go together"))
 }
 
 /// One row of the library's table.
@@ -232,6 +254,18 @@ mod tests {
         for mechanism in ["OAUTHBEARER", "SCRAM-SHA512", "AWS_MSK_IAM", "plain"] {
             let told = settings(&[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", mechanism)]);
             assert_eq!(told.unwrap(), format!("sasl.mechanism is {mechanism}, {has}"));
+        }
+        let login = [("sasl.username", "u"), ("sasl.password", "hunter2")];
+        let tokens = [("security.protocol", "sasl_ssl"), ("sasl.mechanism", "OAUTHBEARER"), login[0], login[1]];
+        let told = settings(&tokens).unwrap();
+        assert!(told.ends_with(": it logs in by a token, and sasl.username and sasl.password are those of PLAIN and SCRAM"));
+        for (has, lacks) in [
+            ("ssl.certificate.location", "ssl.key.location"),
+            ("ssl.certificate.pem", "ssl.key.location"),
+            ("ssl.key.location", "ssl.certificate.location"),
+        ] {
+            let told = settings(&[("security.protocol", "ssl"), (has, "/dev/null")]).unwrap();
+            assert!(told.starts_with(&format!("{has} is set without {lacks}: ")), "{told}");
         }
         let unsigned = ("enable.sasl.oauthbearer.unsecure.jwt", "true");
         let tokens = [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "OAUTHBEARER"), unsigned];

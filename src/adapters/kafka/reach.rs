@@ -6,17 +6,20 @@
 use super::ffi::{Event, Parting, Queue};
 use super::internal::Internal;
 use super::settings::KafkaSettings;
-use super::{Quiet, fault};
+use super::{Quiet, descriptors, fault};
 use crossbeam_channel::{Receiver, bounded};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::RDKafkaLogLevel;
 use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The time for one address to be resolved and to take a connection, and for the list of brokers.
 const WAIT: Duration = Duration::from_secs(3);
+/// Whoever wants no connection closes it within this time.
+const SILENCE: Duration = Duration::from_millis(300);
 /// The number of addresses that are looked at.
 const ADDRESSES: usize = 3;
 
@@ -29,8 +32,10 @@ pub struct Reach {
     bootstrap: Vec<Address>,
     /// The addresses of the brokers, as the cluster names them to its clients; `None` when it did not answer.
     brokers: Option<Vec<Address>>,
-    /// The library's last words about a login or an encrypted connection.
+    /// The library's last words about a login, an encrypted connection, or one that was closed.
     said: Option<String>,
+    /// The limit of this process's open files, where it has reached it.
+    open_files: Option<u64>,
     /// What is wrong with the logs that the cluster keeps for itself.
     internal: Vec<String>,
 }
@@ -46,6 +51,8 @@ struct Address {
 enum State {
     /// A connection was taken.
     Connected,
+    /// A connection was taken and closed before anything was asked.
+    Closed,
     /// No such name, in the system's words.
     Unresolved(String),
     /// No connection, in the system's words.
@@ -57,7 +64,7 @@ enum State {
 pub fn look(settings: &KafkaSettings) -> Reach {
     let servers = settings.bootstrap_servers.clone();
     let bootstrap = look_at(servers.split(',').map(bare).filter(|name| !name.is_empty()));
-    let mut reach = Reach { servers, bootstrap, ..Reach::default() };
+    let mut reach = Reach { servers, bootstrap, open_files: descriptors::reached(), ..Reach::default() };
     if !reach.bootstrap.iter().any(|address| address.state == State::Connected) {
         return reach;
     }
@@ -74,11 +81,15 @@ pub fn look(settings: &KafkaSettings) -> Reach {
     // On a busy machine the first answer comes late; once there is one, nothing more is waited for.
     let until = fault::deadline(WAIT);
     loop {
-        let is_any = !brokers.is_empty() || reach.said.is_some();
-        let wait = if is_any { Duration::ZERO } else { fault::left(until) };
+        let wait = match reach.said.as_deref() {
+            // A connection may be closed for what is told of the next one.
+            Some(CLOSED) if brokers.is_empty() => fault::left(until).min(SILENCE),
+            None if brokers.is_empty() => fault::left(until),
+            _ => Duration::ZERO,
+        };
         let Some((broker, said)) = lines.poll(wait, hear) else { break };
         brokers.extend(broker);
-        reach.said = said.or_else(|| reach.said.take());
+        reach.said = said.filter(|said| said != CLOSED || reach.said.is_none()).or_else(|| reach.said.take());
     }
     reach.brokers = (!brokers.is_empty()).then(|| look_at(brokers.into_iter()));
     reach
@@ -99,9 +110,18 @@ fn named_broker(line: &str) -> Option<String> {
     Some(address.to_owned())
 }
 
-/// The words about a login or an encrypted connection, without the place and the time that they stand between.
+/// What is said of a connection that the other side closed.
+const CLOSED: &str = "Disconnected";
+
+/// The words about a login, an encrypted connection or a closed one, without the place and the time that they stand between.
 fn about_connection(line: &str) -> Option<String> {
-    let at = ["SASL ", "SSL "].iter().filter_map(|word| line.find(word)).min()?;
+    // `Disconnected while requesting ApiVersion: might be … (connecting to a SSL listener?)` is a guess of the library's.
+    let is_guess = line.contains("might be caused by");
+    let at = ["SASL ", "SSL "].iter().filter_map(|word| line.find(word)).min().filter(|_| !is_guess);
+    let Some(at) = at else {
+        let is_closed = is_guess || line.contains(CLOSED) || line.contains("Connection reset by peer");
+        return is_closed.then(|| CLOSED.to_owned());
+    };
     let said = line.get(at..)?;
     Some(said.split(" (after ").next().unwrap_or(said).trim_end_matches([':', ' ']).to_owned())
 }
@@ -158,11 +178,17 @@ fn connect(found: impl Iterator<Item = std::net::SocketAddr>) -> State {
     let mut state = State::Unresolved("no address".into());
     for address in found {
         match TcpStream::connect_timeout(&address, WAIT) {
-            Ok(_) => return State::Connected,
+            Ok(stream) => return if is_closed(stream) { State::Closed } else { State::Connected },
             Err(error) => state = State::Refused(error.to_string()),
         }
     }
     state
+}
+
+/// Whether the other side ends a connection by itself. A broker waits to be asked.
+fn is_closed(mut stream: TcpStream) -> bool {
+    let read = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.read(&mut [0]));
+    matches!(read, Ok(0)) || read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
 impl Reach {
@@ -170,8 +196,20 @@ impl Reach {
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         let servers = &self.servers;
+        if let Some(limit) = self.open_files {
+            return Some(format!(
+                "this process has no file descriptor left for a connection: its limit is {limit} (RLIMIT_NOFILE): raise it \
+                 (`ulimit -n`, LimitNOFILE of systemd), or lower engine.workers"
+            ));
+        }
         let is_any = |wanted: fn(&State) -> bool| self.bootstrap.iter().any(|address| wanted(&address.state));
         if !is_any(|state| *state == State::Connected) {
+            if is_any(|state| *state == State::Closed) {
+                return Some(format!(
+                    "{servers} closes every connection at once: the brokers' limit of connections (max.connections.per.ip, \
+                     max.connections) is reached, or it is no Kafka: end clients that nobody needs, or raise the limit"
+                ));
+            }
             let unresolved = self.bootstrap.iter().find_map(Address::unresolved);
             let refused = is_any(|state| matches!(state, State::Refused(_)));
             return Some(match unresolved.filter(|_| !refused) {
@@ -202,6 +240,20 @@ impl Reach {
         let servers = &self.servers;
         let said = self.said.as_deref().unwrap_or_default();
         let lower = said.to_ascii_lowercase();
+        if said == CLOSED {
+            return format!(
+                "{servers} closes the connection at the first question: it expects another security.protocol than \
+                 kafka.properties has, or it is no Kafka"
+            );
+        }
+        // 42 is a bad certificate, which a missing one is under TLS 1.2; 116 a missing one under TLS 1.3.
+        let wants_certificate = ["certificate required", "bad certificate", "alert number 116", "alert number 42"];
+        if wants_certificate.iter().any(|words| lower.contains(words)) {
+            return format!(
+                "{servers} wants a client certificate that it trusts: {said}: set ssl.certificate.location and \
+                 ssl.key.location in kafka.properties"
+            );
+        }
         if lower.contains("sasl") || lower.contains("authentication") {
             return format!(
                 "{servers} refuses the login: {said}: check sasl.mechanism, sasl.username and sasl.password in \
@@ -248,6 +300,7 @@ mod tests {
             bootstrap: at("kafka:9092", bootstrap),
             brokers,
             said: said.map(str::to_owned),
+            open_files: None,
             internal: Vec::new(),
         };
         let table: &[(Reach, &str)] = &[
@@ -272,6 +325,21 @@ mod tests {
                  security.protocol and ssl.ca.location in kafka.properties",
             ),
             (
+                reach(State::Connected, None, Some(CLOSED)),
+                "kafka:9092 closes the connection at the first question: it expects another security.protocol than \
+                 kafka.properties has, or it is no Kafka",
+            ),
+            (
+                reach(State::Closed, None, None),
+                "kafka:9092 closes every connection at once: the brokers' limit of connections (max.connections.per.ip, \
+                 max.connections) is reached, or it is no Kafka: end clients that nobody needs, or raise the limit",
+            ),
+            (
+                reach(State::Connected, None, Some("SSL routines::tlsv13 alert certificate required: SSL alert number 116")),
+                "kafka:9092 wants a client certificate that it trusts: SSL routines::tlsv13 alert certificate required: SSL \
+                 alert number 116: set ssl.certificate.location and ssl.key.location in kafka.properties",
+            ),
+            (
                 reach(State::Connected, Some(at("nowhere:9092", unresolved())), None),
                 "kafka:9092 answered, and sends its clients on to nowhere:9092, which does not resolve here (Name or \
                  service not known): correct advertised.listeners of that broker, or make the name known here",
@@ -287,6 +355,9 @@ mod tests {
         }
         let mut well = reach(State::Connected, Some(at("kafka:9092", State::Connected)), None);
         assert_eq!(well.cause(), None);
+        well.open_files = Some(256);
+        assert!(well.cause().unwrap().contains("its limit is 256 (RLIMIT_NOFILE)"));
+        well.open_files = None;
         well.internal = vec!["the transaction log wants 3 copies".into()];
         assert_eq!(well.cause().as_deref(), Some("the transaction log wants 3 copies"));
     }
@@ -314,6 +385,36 @@ mod tests {
         let said = about_connection(line);
         assert_eq!(said.as_deref(), Some("SASL authentication error: Invalid username or password"));
         assert_eq!(about_connection("[thrd:a]: a/bootstrap: Connect to ipv4#127.0.0.1:1 failed: refused"), None);
+        for closed in [
+            "[thrd:a]: a/bootstrap: Disconnected (after 0ms in state APIVERSION_QUERY)",
+            "[thrd:a]: a/bootstrap: Disconnected while requesting ApiVersion: might be caused by incorrect security.protocol \
+             configuration (connecting to a SSL listener?) or broker version is < 0.10 (see api.version.request) (after 1ms in \
+             state APIVERSION_QUERY)",
+            "[thrd:a]: a/bootstrap: Receive failed: Connection reset by peer (after 2ms in state APIVERSION_QUERY)",
+        ] {
+            assert_eq!(about_connection(closed).as_deref(), Some(CLOSED), "{closed}");
+        }
+        let line = "[thrd:a]: ssl://a/bootstrap: Disconnected: ssl/record/rec_layer_s3.c:1605:error:0A00045C:SSL \
+                    routines::tlsv13 alert certificate required: SSL alert number 116 (after 3ms in state APIVERSION_QUERY)";
+        let said = about_connection(line);
+        assert_eq!(said.as_deref(), Some("SSL routines::tlsv13 alert certificate required: SSL alert number 116"));
+    }
+
+    #[test]
+fn who_closes_connections_at_once_or_when_asked_is_told_as_such() {
+        let cause = |serve: fn(TcpStream)| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let server = listener.local_addr().unwrap().to_string();
+            std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
+            let settings = KafkaSettings { bootstrap_servers: server.clone(), ..KafkaSettings::default() };
+            look(&settings).cause().unwrap().replace(&server, "it")
+        };
+        let at_once = cause(drop);
+        assert!(at_once.starts_with("it closes every connection at once"), "{at_once}");
+        let when_asked = cause(|mut stream| {
+            std::thread::spawn(move || stream.read(&mut [0; 1_000]).map(drop));
+        });
+        assert!(when_asked.starts_with("it closes the connection at the first question"), "{when_asked}");
     }
 
     #[test]
