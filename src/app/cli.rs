@@ -33,8 +33,9 @@ pub(crate) enum Command {
     Example: TIDEGATE_DATABASE__URL=postgres://localhost/app tidegate --set kafka.bootstrap_servers=localhost:9092 run"
     )]
     Run,
-    /// Run the pipeline over an in-process log, feed it, kill it now and then, and audit the result
-    #[command(after_help = "Needs no Kafka and no database: a model, not for production.\n\n\
+    /// Run the shipped pipeline over an in-process log, feed it, kill it now and then, and audit the result
+    #[command(after_help = "Needs no Kafka and no database: a model, not for production. It is the pipeline scoring as shipped, whatever\n\
+    pipeline and thresholds this program has: its feeder knows those records only. TestDriver tries a pipeline of your own.\n\n\
     Example: tidegate demo --seconds 30 --rate 1000 -o json")]
     Demo(DemoArguments),
     /// Create or upgrade Tidegate's own tables

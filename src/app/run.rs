@@ -177,19 +177,8 @@ impl Page {
             queries: OnceLock::new(),
         });
         let address = service.settings.http.address;
-        let serve = |address| http::serve(address, Arc::clone(&view) as Arc<dyn View>);
-        let server = match serve(address) {
-            Err(fault) if service.settings.origin_of("http.address") == Origin::Default => {
-                let served = serve(SocketAddr::new(address.ip(), 0))?;
-                tracing::warn!(
-                    address = %served.address(),
-                    error = %fault,
-                    "the default address is taken; the page has a free port, which `state` must be told (--address)"
-                );
-                Ok(served)
-            }
-            served => served,
-        }?;
+        let is_default = service.settings.origin_of("http.address") == Origin::Default;
+        let server = http::serve_near(address, is_default, &(Arc::clone(&view) as Arc<dyn View>))?;
         Ok(Self { server, view })
     }
 

@@ -101,6 +101,26 @@ pub fn serve(address: SocketAddr, view: Arc<dyn View>) -> Result<Server, Fault> 
     Ok(Server { address, runtime: Some(runtime) })
 }
 
+/// Serves `view` at `address`, or at a free port beside it where another process has it and nobody asked for it
+/// (`is_default`).
+///
+/// # Errors
+/// The same as [`serve`].
+pub fn serve_near(address: SocketAddr, is_default: bool, view: &Arc<dyn View>) -> Result<Server, Fault> {
+    match serve(address, Arc::clone(view)) {
+        Err(fault) if is_default => {
+            let served = serve(SocketAddr::new(address.ip(), 0), Arc::clone(view))?;
+            tracing::warn!(
+                address = %served.address(),
+                error = %fault,
+                "the default address is taken; the page has a free port, which `state` must be told (--address)"
+            );
+            Ok(served)
+        }
+        served => served,
+    }
+}
+
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Fault {
     let text = match error.kind() {
         io::ErrorKind::AddrInUse => format!(

@@ -19,6 +19,8 @@ use crate::app::signals::Signals;
 use crate::engine::member::Running;
 use crate::engine::protocol::order::Hook;
 use crate::engine::status::{Counter, Status};
+use crate::flow::Topology;
+use crate::pipelines::scoring;
 use crate::ports::Fault;
 use crate::settings::{LogLevel, Origin, Settings};
 use crash::CrashPoint;
@@ -46,9 +48,10 @@ pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) ->
     let mut silent = io::sink();
     let is_json = arguments.output.output == Output::Json;
     let lines: &mut dyn Write = if is_json { &mut silent } else { &mut *out };
+    write!(lines, "{}", not_shown(&app.topology, &settings))?;
     let mut demo = Demo::new(&world, arguments, lines);
     #[cfg(feature = "http")]
-    let page = page::serve(settings.http.address, &demo.status, &demo.recoveries)?;
+    let page = page::serve(&settings, &demo.status, &demo.recoveries)?;
     #[cfg(feature = "http")]
     demo.greet(&format!("http://{}", page.address()))?;
     #[cfg(not(feature = "http"))]
@@ -61,6 +64,27 @@ pub(super) fn demo(app: &App, arguments: &DemoArguments, out: &mut dyn Write) ->
         summary.write(out)?;
     }
     Ok(if summary.is_good() { Exit::Done } else { Exit::Failed })
+}
+
+/// The first line where somebody has a pipeline or thresholds of their own: the feeder knows the shipped pipeline's records
+/// only. Empty for the shipped one as it is.
+fn not_shown(own: &Topology, settings: &Settings) -> String {
+    let shipped = scoring::topology();
+    let leads = |pipeline: &Topology| pipeline.sub_topologies().iter().map(|sub| sub.lead.clone()).collect::<Vec<_>>();
+    if own.name() != shipped.name() || leads(own) != leads(&shipped) {
+        let (own, shipped) = (own.name(), shipped.name());
+        return format!(
+            "demo runs the shipped pipeline {shipped}, and not {own}: TestDriver tries {own} in tests, `run` on real servers\n"
+        );
+    }
+    let is_other = |(name, value): &(&String, &f64)| {
+        shipped.thresholds().iter().any(|known| known.name() == *name && known.value().to_bits() != value.to_bits())
+    };
+    let given: Vec<&str> = settings.pipeline.thresholds.iter().filter(is_other).map(|(name, _)| name.as_str()).collect();
+    if given.is_empty() {
+        return String::new();
+    }
+    format!("demo runs the pipeline {} as shipped: the thresholds that the settings give ({}) do not apply\n", shipped.name(), given.join(", "))
 }
 
 /// The settings with warnings only on standard error, unless somebody asked for more: the demo's own lines are the show.
@@ -249,5 +273,27 @@ impl<'a> Demo<'a> {
         let report = self.world.audit()?;
         let recoveries = self.recoveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(Summary::new(&report, self.world, &self.status, self.crashes, &recoveries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipelines::usage;
+    use crate::settings::Sources;
+
+    #[test]
+    fn a_pipeline_or_a_threshold_of_ones_own_is_told_not_to_be_shown() {
+        let settings = |topology: &Topology, flags: &[&str]| {
+            let flags = flags.iter().map(ToString::to_string).collect();
+            Settings::load(topology, Sources { flags, ..Sources::default() }).unwrap()
+        };
+        let (shipped, own) = (scoring::topology(), usage::topology());
+        assert_eq!(not_shown(&shipped, &settings(&shipped, &[])), "");
+        let told = not_shown(&own, &settings(&own, &[]));
+        assert!(told.starts_with("demo runs the shipped pipeline scoring, and not usage: "), "{told}");
+        let name = shipped.thresholds()[0].name().to_owned();
+        let told = not_shown(&shipped, &settings(&shipped, &[&format!("pipeline.thresholds.{name}=987")]));
+        assert!(told.contains(&format!("({name}) do not apply")), "{told}");
     }
 }

@@ -2,14 +2,16 @@
 
 use super::recovery::Recoveries;
 use crate::engine::status::Status;
-use crate::http::{About, Recovery, Server, View, serve as serve_http};
+use crate::http::{About, Recovery, Server, View, serve_near};
 use crate::ports::Fault;
-use std::net::SocketAddr;
+use crate::settings::{Origin, Settings};
 use std::sync::{Arc, PoisonError};
 
-/// Serves the page until the answer is dropped.
-pub(super) fn serve(address: SocketAddr, status: &Arc<Status>, recoveries: &Recoveries) -> Result<Server, Fault> {
-    serve_http(address, Arc::new(Page { status: Arc::clone(status), recoveries: Arc::clone(recoveries) }))
+/// Serves the page until the answer is dropped; where as `run` does.
+pub(super) fn serve(settings: &Settings, status: &Arc<Status>, recoveries: &Recoveries) -> Result<Server, Fault> {
+    let is_default = settings.origin_of("http.address") == Origin::Default;
+    let page = Page { status: Arc::clone(status), recoveries: Arc::clone(recoveries) };
+    serve_near(settings.http.address, is_default, &(Arc::new(page) as Arc<dyn View>))
 }
 
 struct Page {
