@@ -53,6 +53,14 @@ impl Node {
         }
     }
 
+    /// Whether a reader of YAML takes it for a number, a truth value or nothing, and not for the text that it is; those of YAML
+    /// 1.1 count too, which Kubernetes reads.
+    pub(crate) fn is_no_string(&self) -> bool {
+        let Kind::Scalar(text, true) = &self.kind else { return false };
+        let words = ["", "~", "null", "true", "false", "yes", "no", "on", "off"];
+        words.contains(&text.to_ascii_lowercase().as_str()) || text.parse::<f64>().is_ok()
+    }
+
     /// Whether nothing was written: a key with no value, or null.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar(text, true) if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))

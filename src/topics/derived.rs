@@ -87,6 +87,11 @@ impl<'a> Comparison<'a> {
                 let group = lead.copartition.as_deref().unwrap_or("<name>");
                 let message = format!("is {kind} {}: set tidegate.io/copartition to {group} on both", sub.lead);
                 self.differs(topic, message);
+                // Within one group the counts are compared already.
+                if topic.partitions != lead.partitions {
+                    let (have, want) = (topic.partitions, lead.partitions);
+                    self.differs(topic, format!("has {have} partitions, but {} has {want}: make them equal", lead.name));
+                }
             }
         }
     }

@@ -216,6 +216,10 @@ impl Reader<'_> {
 
     fn annotations(&mut self, annotations: Option<&Node>) {
         for (name, node) in annotations.map(Node::entries).unwrap_or_default() {
+            if let Some(text) = node.text().filter(|_| node.is_no_string()) {
+                let message = format!("{name}: {text} stands without quotes, and Kubernetes takes texts only: write \"{text}\"");
+                self.finding(node.line, message);
+            }
             let Some(ours) = name.strip_prefix(PREFIX) else { continue };
             let text = node.text().unwrap_or_default();
             match ours {
@@ -233,5 +237,22 @@ impl Reader<'_> {
 
     fn finding(&mut self, line: usize, message: impl Into<String>) {
         self.findings.push(Finding::new(self.file, line, message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_annotation_stands_in_the_documented_table_and_no_other() {
+        let document = include_str!("../../docs/operations.md");
+        let row = |line: &str| Some(line.strip_prefix("| `tidegate.io/")?.split('`').next()?.to_owned());
+        let documented: Vec<String> = document.lines().filter_map(row).collect();
+        assert_eq!(documented, ANNOTATIONS);
+        let roles = document.lines().find(|line| line.starts_with("| `tidegate.io/role`")).unwrap();
+        for role in Role::words().split(", ") {
+            assert!(roles.contains(&format!("`{role}`")), "{role} is not documented");
+        }
     }
 }

@@ -398,6 +398,12 @@ fn each_wrong_folder_is_told_what_is_wrong_with_it() {
             "lead: \"yes\"",
             "tidegate.io/lead: expected \"true\" or \"false\", found \"yes\"",
         ),
+        (
+            "readings.yaml",
+            "lead: \"true\"",
+            "lead: true",
+            "tidegate.io/lead: true stands without quotes, and Kubernetes takes texts only: write \"true\"",
+        ),
         ("readings.yaml", "spec:", "spec: [", "readings.yaml:22: not YAML: "),
         // Files against each other.
         (
@@ -440,7 +446,7 @@ fn each_wrong_folder_is_told_what_is_wrong_with_it() {
             "large-changes.yaml",
             "replicas: 3",
             "replicas: 1",
-            "large-changes: min.insync.replicas is 2, but there are 1 replicas: every write would be refused",
+            "large-changes: min.insync.replicas is 2, and the topic has 1 replicas: Kafka from 3.7 on acknowledges what 1 have, and an older one refuses every write: lower it to 1, or set replicas to 2",
         ),
         (
             "large-changes.yaml",
@@ -488,6 +494,18 @@ fn each_wrong_folder_is_told_what_is_wrong_with_it() {
         let findings = Folder::with(file, from, to).findings(file.starts_with("env/").then_some("dev"));
         let is_found = findings.iter().any(|finding| finding.contains(expected));
         assert!(is_found, "{file}: {from} -> {to}\nexpected {expected}\nfound {findings:#?}");
+    }
+}
+
+#[test]
+fn a_companion_of_another_group_with_another_count_is_told_both_at_once() {
+    let folder = Folder::with("corrections.yaml", "copartition: accounts", "copartition: others");
+    let file = folder.0.join("corrections.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("partitions: 12", "partitions: 6")).unwrap();
+    let found = folder.findings(None);
+    for words in ["set tidegate.io/copartition to accounts on both", "has 6 partitions, but readings has 12: make them equal"] {
+        assert!(found.iter().any(|finding| finding.contains(words)), "{words}: {found:?}");
     }
 }
 

@@ -142,7 +142,7 @@ pub const ROWS: &[Row] = &[
         "fewer replicas than are to be in sync",
         &[("large-changes.yaml", "replicas: 3", "replicas: 1")],
         &[
-            "{folder}/topics/large-changes.yaml:16: large-changes: min.insync.replicas is 2, but there are 1 replicas: every write would be refused",
+            "{folder}/topics/large-changes.yaml:16: large-changes: min.insync.replicas is 2, and the topic has 1 replicas: Kafka from 3.7 on acknowledges what 1 have, and an older one refuses every write: lower it to 1, or set replicas to 2",
             "1 finding",
         ],
     ),
