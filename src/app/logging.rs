@@ -4,6 +4,7 @@
 use crate::app::notices::Notices;
 use crate::settings::{LogFormat, Scrubber, Settings};
 use std::io::{self, IsTerminal as _, Write};
+use std::panic::Location;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -31,9 +32,23 @@ pub(super) fn start(settings: &Settings) {
         LogFormat::Text => builder.finish().with(Notices::default()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().with(Notices::default()).try_init(),
     };
+    if settings.log.format == LogFormat::Json {
+        std::panic::set_hook(Box::new(|panic| tell_panic(panic.payload_as_str(), panic.location())));
+    }
     for note in settings.notes() {
         tracing::info!("{note}");
     }
+}
+
+/// A panic as one line of the log, where programs read it: Rust would write several lines of text amid those of JSON.
+fn tell_panic(said: Option<&str>, at: Option<&Location<'_>>) {
+    let thread = std::thread::current();
+    tracing::error!(
+        thread = thread.name().unwrap_or("unnamed"),
+        at = %at.map_or_else(String::new, ToString::to_string),
+        "panicked: {}",
+        said.unwrap_or("no text")
+    );
 }
 
 /// Takes secrets out of what is written. The subscriber writes a line at a time, so that no secret comes in two.
@@ -95,5 +110,24 @@ mod tests {
             assert!(text.contains("ignored ***"), "{text}");
             assert!(!text.contains("5ecret") && !text.contains("ary"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_json_without_the_secret() {
+        let password = ("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD".into(), "can\"ary#5ecret".into());
+        let secrets = Sources { environment: vec![password], ..Sources::default() }.scrubber(&Topology::new("any"));
+        let (lines, secrets) = (Lines::default(), Arc::new(secrets));
+        let out = lines.clone();
+        let writer = move || Scrubbed { out: out.clone(), secrets: Arc::clone(&secrets) };
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).json().flatten_event(true).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tell_panic(Some("index out\nof bounds: can\"ary#5ecret"), Some(Location::caller()));
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "panicked: index out\nof bounds: ***");
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["at"].as_str().unwrap().contains("logging.rs:"), "{text}");
     }
 }

@@ -195,7 +195,10 @@ impl HaltReason {
             Self::DatabaseLost => "the database is new or was emptied, while the group has a past",
             Self::DatabaseWentBack => "the database was restored, or failed over to a replica that lagged",
             Self::GroupWentBack => "the cluster or its offsets topic was restored to an older state",
-            Self::GroupReset => "somebody reset the consumer group by hand",
+            Self::GroupReset => {
+                "somebody reset the consumer group by hand, or another program commits under its group id, which `halted` names \
+                 while it is a member"
+            }
             Self::GroupRenamed => "the position was written under another group id, by hand or by another release",
             Self::TopicRecreated => "the topic was deleted and created again: its offsets mean other records now",
             Self::ClusterChanged => "the settings name another cluster: its offsets mean other records",
