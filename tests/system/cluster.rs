@@ -81,6 +81,38 @@ fn a_single_broker_with_the_defaults_of_kafka_is_found_before_anything_begins() 
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
+#[test]
+fn transactions_longer_than_the_brokers_let_them_be_are_found_before_anything_begins() {
+    let Some(world) = World::with_kafka("bounded", &[("KAFKA_MORE", "transaction.max.timeout.ms=5000")]) else { return };
+    world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+    world.ok(&["migrate"]);
+    world.sql(&accounts(10));
+    let output = spawned(world.command("timeout", &["60"], &["run"])).wait_with_output().unwrap();
+    let message = message(&output);
+    assert_eq!(output.status.code(), Some(78), "{message}");
+    assert_eq!(
+        message,
+        "kafka.transaction_timeout_ms is 10000, and the brokers take at most 5000 (transaction.max.timeout.ms): lower \
+         kafka.transaction_timeout_ms, or raise transaction.max.timeout.ms on the brokers"
+    );
+}
+
+#[test]
+fn topics_are_made_in_spite_of_a_quota_of_changes_that_holds_requests_back() {
+    let Some(world) = World::bare("quota") else { return };
+    let apply = ["topics", "apply", "--env", "dev", "--yes"];
+    world.ok(&apply);
+    for topic in ["corrections", "readings"] {
+        world.kafka.tool("org.apache.kafka.tools.TopicCommand", &["--delete", "--topic", topic]);
+    }
+    // The first change is made, and the next one waits for longer than a request may take.
+    let rate = ["--alter", "--add-config", "controller_mutation_rate=0.1", "--entity-type", "users", "--entity-default"];
+    world.kafka.tool("kafka.admin.ConfigCommand", &rate);
+    let output = spawned(world.command("timeout", &["300"], &apply)).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &message(&output);
+    assert!(said.ends_with("ok 3, created 2, altered 0, failed 0\n"), "{said}");
+}
+
 /// The table of docs/operations.md, right by right: what is missing is named, and what it lists is enough.
 #[test]
 fn each_missing_right_is_named_and_the_documented_ones_are_enough() {

@@ -42,6 +42,8 @@ pub struct TopicSpec {
 pub struct KafkaAdmin {
     client: ffi::Parting<AdminClient<Quiet>>,
     settings: KafkaSettings,
+    /// A topic was made or got partitions by these connections.
+    has_changed: bool,
 }
 
 impl KafkaAdmin {
@@ -51,23 +53,31 @@ impl KafkaAdmin {
     /// `Fatal` when the settings will not do.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, Fault> {
         let client = settings.admin()?.create_with_context(Quiet).map_err(|error| by_error(&error, "admin client"))?;
-        Ok(Self { client: ffi::Parting::new(client), settings: settings.clone() })
+        Ok(Self { client: ffi::Parting::new(client), settings: settings.clone(), has_changed: false })
     }
 
-    /// Looks by connections of its own whether a change of `topic` came about although its request had no answer, and goes on with
-    /// them: a broker that holds a user to a quota of changes reads nothing more of a connection for a while, and makes what it
-    /// has read. A change that `is_made` says nothing of, or denies, keeps its fault, with what is likely behind it.
-    pub(super) fn looked_at_again(
+    /// Looks whether a change of `topic` came about although its request had no answer, and makes it `again` where it did not. Both
+    /// by new connections: a broker that holds a user to a quota of changes reads nothing more of a connection for a while, makes
+    /// what it has read, and takes one more change by the next connection. What is not made so keeps its fault, with what is likely
+    /// behind it.
+    pub(super) fn made_after_all(
         &mut self,
         made: Result<(), Fault>,
         topic: &TopicName,
         is_made: impl Fn(&TopicSpec) -> bool,
+        again: impl FnOnce(&Self) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        self.has_changed = true;
         let Err(fault) = made else { return Ok(()) };
         if !fault.is_retry() {
             return Err(fault);
         }
-        *self = Self::connect(&self.settings)?;
+        self.reconnect()?;
+        self.has_changed = true;
+        if self.current(topic).is_ok_and(|found| found.is_some_and(|found| is_made(&found))) || again(self).is_ok() {
+            return Ok(());
+        }
+        self.reconnect()?;
         let until = deadline(ANSWER);
         loop {
             match self.current(topic) {
@@ -76,6 +86,20 @@ impl KafkaAdmin {
                 _ => return Err(held_back(&fault)),
             }
         }
+    }
+
+    /// Whether a topic was made or got partitions by the connections in use.
+    pub(super) const fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
+    /// Goes on with new connections.
+    ///
+    /// # Errors
+    /// The same as [`KafkaAdmin::connect`].
+    pub(super) fn reconnect(&mut self) -> Result<(), Fault> {
+        *self = Self::connect(&self.settings)?;
+        Ok(())
     }
 
     /// The names of all topics but Kafka's own, sorted.
@@ -258,7 +282,7 @@ fn options() -> AdminOptions {
 /// The fault of a change that had no answer and did not come about.
 fn held_back(fault: &Fault) -> Fault {
     Fault::retry(format!(
-        "{fault}, and the change is not to be seen 10 s later: a quota of changes to topics (controller_mutation_rate, shown by \
+        "{fault}, and nothing of it is to be seen after a second request: a quota of changes to topics (controller_mutation_rate, shown by \
          `kafka-configs.sh --describe --entity-type users` and `--entity-type clients`) holds requests back, or the brokers are \
          slow; `topics apply` makes what is left"
     ))
