@@ -34,9 +34,11 @@ pub(crate) enum Command {
     )]
     Run,
     /// Run the shipped pipeline over an in-process log, feed it, kill it now and then, and audit the result
-    #[command(after_help = "Needs no Kafka and no database: a model, not for production. It is the pipeline scoring as shipped, whatever\n\
+    #[command(
+        after_help = "Needs no Kafka and no database: a model, not for production. It is the pipeline scoring as shipped, whatever\n\
     pipeline and thresholds this program has: its feeder knows those records only. TestDriver tries a pipeline of your own.\n\n\
-    Example: tidegate demo --seconds 30 --rate 1000 -o json")]
+    Example: tidegate demo --seconds 30 --rate 1000 -o json"
+    )]
     Demo(DemoArguments),
     /// Create or upgrade Tidegate's own tables
     #[command(after_help = "Runs under an advisory lock, so that two at once do no harm.\n\n\

@@ -1,7 +1,7 @@
 //! What the cluster must allow and have before `run` writes anything: rights on the topics, the group and the transactional ids,
 //! transactions as long as ours, and the logs that the brokers keep for themselves.
 
-use crate::adapters::kafka::{Grantee, KafkaAdmin, Operation, Right, Start, not_allowed, try_start};
+use crate::adapters::kafka::{Grantee, KafkaAdmin, Operation, Right, Start, grantee, not_allowed, try_start};
 use crate::app::failure::Failure;
 use crate::app::service::Service;
 use crate::flow::Topology;
@@ -17,7 +17,7 @@ pub(super) fn check(service: &Service) -> Result<(), Failure> {
 
 fn mistakes(service: &Service) -> Result<Vec<String>, Fault> {
     let admin = KafkaAdmin::connect(&service.kafka)?;
-    let grantee = Grantee::of(&service.kafka);
+    let grantee = grantee(&service.kafka);
     let mut mistakes = Vec::new();
     for (topic, needed) in needed(&service.topology) {
         match admin.allowed(&topic) {
@@ -64,7 +64,10 @@ fn lacked(right: &Right<'_>, grantee: &Grantee) -> String {
 
 fn transaction_mistake(ours_ms: u32, longest_ms: Option<u32>) -> String {
     let bound = longest_ms.map_or_else(
-        || "take only shorter ones (transaction.max.timeout.ms; the right DescribeConfigs on the cluster shows it)".into(),
+        || {
+            "take only shorter ones (transaction.max.timeout.ms; the right DescribeConfigs on the cluster shows it)"
+                .into()
+        },
         |longest| format!("take at most {longest} (transaction.max.timeout.ms)"),
     );
     format!(
@@ -146,7 +149,10 @@ mod tests {
     #[test]
     fn a_transaction_that_may_not_take_so_long_is_told_with_both_settings() {
         let told = transaction_mistake(10_000, Some(5_000));
-        assert!(told.starts_with("kafka.transaction_timeout_ms is 10000, and the brokers take at most 5000 ("), "{told}");
+        assert!(
+            told.starts_with("kafka.transaction_timeout_ms is 10000, and the brokers take at most 5000 ("),
+            "{told}"
+        );
         assert!(told.contains("raise transaction.max.timeout.ms"), "{told}");
         assert!(transaction_mistake(10_000, None).contains("the right DescribeConfigs on the cluster"), "{told}");
     }

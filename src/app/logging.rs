@@ -43,11 +43,11 @@ pub(super) fn start(settings: &Settings) {
 /// A panic as one line of the log, where programs read it: Rust would write several lines of text amid those of JSON.
 fn tell_panic(said: Option<&str>, at: Option<&Location<'_>>) {
     let thread = std::thread::current();
+    let at = at.map_or_else(|| "an unknown place".into(), ToString::to_string);
+    let said = said.unwrap_or("no text");
     tracing::error!(
         thread = thread.name().unwrap_or("unnamed"),
-        at = %at.map_or_else(String::new, ToString::to_string),
-        "panicked: {}",
-        said.unwrap_or("no text")
+        "panicked at {at}: {said}; most likely a defect of the code there: send this line to those who keep it"
     );
 }
 
@@ -126,8 +126,9 @@ mod tests {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(line["message"], "panicked: index out\nof bounds: ***");
+        let message = line["message"].as_str().unwrap();
+        assert!(message.starts_with("panicked at src/app/logging.rs:"), "{message}");
+        assert!(message.contains(": index out\nof bounds: ***; most likely"), "{message}");
         assert_eq!(line["level"], "ERROR");
-        assert!(line["at"].as_str().unwrap().contains("logging.rs:"), "{text}");
     }
 }

@@ -69,8 +69,12 @@ pub(super) fn run(app: &App, out: &mut dyn Write) -> Result<Exit, Failure> {
 
     // Everything that can be wrong is found before anything is written or any group is joined.
     check_client(&service.settings)?;
-    if let Some(told) = too_few_descriptors(service.engine().workers) {
-        tracing::warn!("{told}");
+    if let Some(cause) = too_few_descriptors(service.engine().workers) {
+        tracing::warn!(
+            cause,
+            "connections may fail for want of open files: raise RLIMIT_NOFILE (`ulimit -n`, LimitNOFILE of systemd), or lower \
+             engine.workers"
+        );
     }
     let stores = open_stores(&service)?;
     let Database { mut schema, rows } = Database::open(&service).map_err(|fault| service.database_said(fault))?;

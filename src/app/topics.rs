@@ -215,7 +215,10 @@ fn apply(
             writeln!(out, "failed: {failure}")?;
         }
         if is_blocked {
-            writeln!(out, "nothing was changed: none of the changes is made while one is blocked, since partitions stay once made")?;
+            writeln!(
+                out,
+                "nothing was changed: none of the changes is made while one is blocked, since partitions stay once made"
+            )?;
         }
         writeln!(out, "{outcome}")?;
         write_hint(hint.filter(|_| outcome.failed > 0), out)?;
@@ -379,7 +382,8 @@ mod tests {
         let mut out = Vec::new();
         let mut never = || panic!("asked although nothing will be changed");
         let exit =
-            apply(&[keyed, dead.clone()], &mut cluster, &flags(false, Output::Table), (&mut never, None), &mut out).unwrap();
+            apply(&[keyed, dead.clone()], &mut cluster, &flags(false, Output::Table), (&mut never, None), &mut out)
+                .unwrap();
         let out = text(out);
         assert_eq!(exit, Exit::Failed);
         assert!(out.contains("failed: sales-dlt: partitions: 12 -> 24: not made, since another is blocked"), "{out}");

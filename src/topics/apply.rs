@@ -59,7 +59,11 @@ pub fn apply(topics: &[TopicSpec], plan: &Plan, admin: &mut dyn TopicAdmin, repo
         if is_blocked {
             for planned in changes() {
                 let reason = planned.blocked.clone();
-                report(topic, &planned.change, Err(reason.unwrap_or_else(|| "not made, since another is blocked".into())));
+                report(
+                    topic,
+                    &planned.change,
+                    Err(reason.unwrap_or_else(|| "not made, since another is blocked".into())),
+                );
             }
             continue;
         }

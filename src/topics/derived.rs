@@ -90,7 +90,10 @@ impl<'a> Comparison<'a> {
                 // Within one group the counts are compared already.
                 if topic.partitions != lead.partitions {
                     let (have, want) = (topic.partitions, lead.partitions);
-                    self.differs(topic, format!("has {have} partitions, but {} has {want}: make them equal", lead.name));
+                    self.differs(
+                        topic,
+                        format!("has {have} partitions, but {} has {want}: make them equal", lead.name),
+                    );
                 }
             }
         }

@@ -217,7 +217,8 @@ impl Reader<'_> {
     fn annotations(&mut self, annotations: Option<&Node>) {
         for (name, node) in annotations.map(Node::entries).unwrap_or_default() {
             if let Some(text) = node.text().filter(|_| node.is_no_string()) {
-                let message = format!("{name}: {text} stands without quotes, and Kubernetes takes texts only: write \"{text}\"");
+                let message =
+                    format!("{name}: {text} stands without quotes, and Kubernetes takes texts only: write \"{text}\"");
                 self.finding(node.line, message);
             }
             let Some(ours) = name.strip_prefix(PREFIX) else { continue };

@@ -224,7 +224,10 @@ mod tests {
             cluster.create(&wanted.to_new_topic()).unwrap();
             wanted.partitions = 24;
             let planned = plan(&[wanted], &mut cluster, false).unwrap();
-            assert!(planned.changes[0].blocked.as_ref().is_some_and(|why| why.contains("--allow-repartition")), "{role}");
+            assert!(
+                planned.changes[0].blocked.as_ref().is_some_and(|why| why.contains("--allow-repartition")),
+                "{role}"
+            );
         }
     }
 
@@ -241,6 +244,9 @@ mod tests {
         cluster.create(&dead.to_new_topic()).unwrap();
         dead.partitions = 24;
         let planned = plan(&[dead], &mut cluster, false).unwrap();
-        assert!(planned.changes[0].blocked.is_none(), "a dead letter keeps the partition number of its record: {planned:?}");
+        assert!(
+            planned.changes[0].blocked.is_none(),
+            "a dead letter keeps the partition number of its record: {planned:?}"
+        );
     }
 }

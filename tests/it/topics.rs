@@ -504,7 +504,9 @@ fn a_companion_of_another_group_with_another_count_is_told_both_at_once() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("partitions: 12", "partitions: 6")).unwrap();
     let found = folder.findings(None);
-    for words in ["set tidegate.io/copartition to accounts on both", "has 6 partitions, but readings has 12: make them equal"] {
+    for words in
+        ["set tidegate.io/copartition to accounts on both", "has 6 partitions, but readings has 12: make them equal"]
+    {
         assert!(found.iter().any(|finding| finding.contains(words)), "{words}: {found:?}");
     }
 }

@@ -83,7 +83,9 @@ fn a_single_broker_with_the_defaults_of_kafka_is_found_before_anything_begins() 
 
 #[test]
 fn transactions_longer_than_the_brokers_let_them_be_are_found_before_anything_begins() {
-    let Some(world) = World::with_kafka("bounded", &[("KAFKA_MORE", "transaction.max.timeout.ms=5000")]) else { return };
+    let Some(world) = World::with_kafka("bounded", &[("KAFKA_MORE", "transaction.max.timeout.ms=5000")]) else {
+        return;
+    };
     world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
     world.ok(&["migrate"]);
     world.sql(&accounts(10));
@@ -106,7 +108,8 @@ fn topics_are_made_in_spite_of_a_quota_of_changes_that_holds_requests_back() {
         world.kafka.tool("org.apache.kafka.tools.TopicCommand", &["--delete", "--topic", topic]);
     }
     // The first change is made, and the next one waits for longer than a request may take.
-    let rate = ["--alter", "--add-config", "controller_mutation_rate=0.1", "--entity-type", "users", "--entity-default"];
+    let rate =
+        ["--alter", "--add-config", "controller_mutation_rate=0.1", "--entity-type", "users", "--entity-default"];
     world.kafka.tool("kafka.admin.ConfigCommand", &rate);
     let output = spawned(world.command("timeout", &["300"], &apply)).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &message(&output);
@@ -150,7 +153,9 @@ fn each_missing_right_is_named_and_the_documented_ones_are_enough() {
         let words: Vec<_> = rights
             .iter()
             .map(|(operation, resource, option)| {
-                format!("kafka: the user has no right {operation} on {resource}; {command} {operation} {option}` grants it")
+                format!(
+                    "kafka: the user has no right {operation} on {resource}; {command} {operation} {option}` grants it"
+                )
             })
             .collect();
         let said = refused(78, &words.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,6 +1,7 @@
 //! The limit of this process's file descriptors, and what workers need of them.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The most descriptors that a worker was seen to have open, on a cluster of three brokers: a connection to each for every
 /// client, what each client wakes its threads with, and one to the database.
@@ -20,10 +21,25 @@ fn of_limits(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// The limit, where no descriptor is left below it.
+/// A client has gone without a connection for want of a descriptor: by the time that one asks why, its end has set others free.
+static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Hears what the library says of a connection that it cannot make.
+pub(super) fn hear(line: &str) {
+    if is_want(line) {
+        HAS_FAILED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `Failed to create socket: Too many open files`, in the words of the C library.
+fn is_want(line: &str) -> bool {
+    line.contains("Too many open files")
+}
+
+/// The limit, where no descriptor is left below it, or was not for a client before.
 pub(super) fn reached() -> Option<u64> {
-    let is_refused = File::open("/dev/null").is_err_and(|error| error.raw_os_error() == Some(NO_MORE));
-    is_refused.then(|| limit().unwrap_or(0))
+    let is_refused = || File::open("/dev/null").is_err_and(|error| error.raw_os_error() == Some(NO_MORE));
+    (HAS_FAILED.load(Ordering::Relaxed) || is_refused()).then(|| limit().unwrap_or(0))
 }
 
 /// A sentence where so many workers may need more descriptors than the process has.
@@ -36,8 +52,7 @@ fn warning(workers: usize, limit: u64) -> Option<String> {
     let needed = PER_WORKER.saturating_mul(u64::try_from(workers).unwrap_or(u64::MAX)).saturating_add(REST);
     (needed > limit).then(|| {
         format!(
-            "engine.workers is {workers}, for which about {needed} open files are needed, and this process may have {limit} \
-             (RLIMIT_NOFILE): raise the limit (`ulimit -n`, LimitNOFILE of systemd), or lower engine.workers"
+            "engine.workers is {workers}, for which about {needed} open files are needed, and this process may have {limit}"
         )
     })
 }
@@ -50,7 +65,10 @@ mod tests {
     fn workers_that_need_more_than_the_limit_are_told_with_both_numbers() {
         assert_eq!(warning(4, 1024), None);
         let told = warning(64, 1024).unwrap();
-        assert!(told.contains("engine.workers is 64") && told.contains("about 1444") && told.contains("may have 1024"), "{told}");
+        assert!(
+            told.contains("engine.workers is 64") && told.contains("about 1444") && told.contains("may have 1024"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -60,5 +78,8 @@ mod tests {
         assert_eq!(of_limits("Max open files  unlimited  unlimited  files"), None);
         assert!(limit().is_some_and(|limit| limit > 0));
         assert_eq!(reached(), None);
+        assert!(is_want(
+            "[thrd:a]: a/bootstrap: Failed to create socket: Too many open files (after 0ms in state CONNECT)"
+        ));
     }
 }

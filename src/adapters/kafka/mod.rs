@@ -13,6 +13,7 @@ mod descriptors;
 mod fault;
 pub mod feed;
 mod ffi;
+mod grantee;
 mod group;
 pub mod history;
 mod internal;
@@ -36,6 +37,7 @@ pub use changelog::KafkaChangelog;
 pub use consumer::KafkaSource;
 pub use descriptors::too_few_descriptors;
 pub use feed::KafkaFeed;
+pub use grantee::grantee;
 pub use history::KafkaHistory;
 pub use offsets::KafkaOffsets;
 pub use probe::{Start, try_start};
@@ -93,6 +95,7 @@ impl ConsumerContext for Quiet {
 /// A line of librdkafka's log. Its levels are syslog's. None is an error of ours: a relevant one comes back as a fault too,
 /// and a fenced producer is ordinary although librdkafka calls it critical (docs/traps.md#fatal-is-ordinary).
 fn log_line(level: i32, facility: &str, line: &str) {
+    descriptors::hear(line);
     match level {
         _ if facility == "CONFWARN" => {} // a property of a consumer is set for a producer too, on purpose
         ..=6 if facility == "FAIL" && is_repetition(line) => tracing::debug!(facility, "librdkafka: {line}"),

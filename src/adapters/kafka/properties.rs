@@ -258,7 +258,9 @@ mod tests {
         let login = [("sasl.username", "u"), ("sasl.password", "hunter2")];
         let tokens = [("security.protocol", "sasl_ssl"), ("sasl.mechanism", "OAUTHBEARER"), login[0], login[1]];
         let told = settings(&tokens).unwrap();
-        assert!(told.ends_with(": it logs in by a token, and sasl.username and sasl.password are those of PLAIN and SCRAM"));
+        assert!(
+            told.ends_with(": it logs in by a token, and sasl.username and sasl.password are those of PLAIN and SCRAM")
+        );
         for (has, lacks) in [
             ("ssl.certificate.location", "ssl.key.location"),
             ("ssl.certificate.pem", "ssl.key.location"),

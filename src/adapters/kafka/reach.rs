@@ -198,7 +198,7 @@ impl Reach {
         let servers = &self.servers;
         if let Some(limit) = self.open_files {
             return Some(format!(
-                "this process has no file descriptor left for a connection: its limit is {limit} (RLIMIT_NOFILE): raise it \
+                "this process has had no file descriptor left for a connection: its limit is {limit} (RLIMIT_NOFILE): raise it \
                  (`ulimit -n`, LimitNOFILE of systemd), or lower engine.workers"
             ));
         }
@@ -335,7 +335,11 @@ mod tests {
                  max.connections) is reached, or it is no Kafka: end clients that nobody needs, or raise the limit",
             ),
             (
-                reach(State::Connected, None, Some("SSL routines::tlsv13 alert certificate required: SSL alert number 116")),
+                reach(
+                    State::Connected,
+                    None,
+                    Some("SSL routines::tlsv13 alert certificate required: SSL alert number 116"),
+                ),
                 "kafka:9092 wants a client certificate that it trusts: SSL routines::tlsv13 alert certificate required: SSL \
                  alert number 116: set ssl.certificate.location and ssl.key.location in kafka.properties",
             ),
@@ -401,7 +405,7 @@ mod tests {
     }
 
     #[test]
-fn who_closes_connections_at_once_or_when_asked_is_told_as_such() {
+    fn who_closes_connections_at_once_or_when_asked_is_told_as_such() {
         let cause = |serve: fn(TcpStream)| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let server = listener.local_addr().unwrap().to_string();

@@ -1,6 +1,5 @@
 //! Rights of Kafka's access lists: the one that a refused request lacked, and the command that grants it.
 
-use super::settings::KafkaSettings;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::fmt;
 
@@ -73,7 +72,9 @@ impl<'a> Right<'a> {
         match self.on {
             Resource::Topic(_) => matches!(code, Code::TopicAuthorizationFailed),
             Resource::Group(_) => matches!(code, Code::GroupAuthorizationFailed),
-            Resource::TransactionalId(_) | Resource::TransactionalIds(_) => matches!(code, Code::TransactionalIdAuthorizationFailed),
+            Resource::TransactionalId(_) | Resource::TransactionalIds(_) => {
+                matches!(code, Code::TransactionalIdAuthorizationFailed)
+            }
         }
     }
 }
@@ -105,26 +106,12 @@ impl Default for Grantee {
 }
 
 impl Grantee {
-    /// The servers of `settings`, and the user that PLAIN and SCRAM log in. Whom a certificate or a token stands for only the
-    /// broker knows.
-    #[must_use]
-    pub fn of(settings: &KafkaSettings) -> Self {
+    /// At `servers`, separated by commas, the user of that name; what is empty is not known.
+    pub(super) fn new(servers: String, user: &str) -> Self {
         let unknown = Self::default();
-        let value = |name: &str| settings.properties.value(name);
-        let names: Vec<String> = settings.bootstrap_servers.split(',').map(super::reach::bare).collect();
-        let servers = names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join(",");
-        let mechanism = value("sasl.mechanism").or_else(|| value("sasl.mechanisms")).unwrap_or_default();
-        let protocol = value("security.protocol").unwrap_or("plaintext").to_ascii_lowercase();
-        let user = match protocol.as_str() {
-            "plaintext" => Some("ANONYMOUS"),
-            "sasl_plaintext" | "sasl_ssl" if mechanism == "PLAIN" || mechanism.starts_with("SCRAM-") => {
-                value("sasl.username")
-            }
-            _ => None,
-        };
         Self {
             servers: if servers.is_empty() { unknown.servers } else { servers },
-            user: user.filter(|user| !user.is_empty()).map_or(unknown.user, ToOwned::to_owned),
+            user: if user.is_empty() { unknown.user } else { user.into() },
         }
     }
 }
@@ -230,30 +217,6 @@ mod tests {
         ] {
             assert_eq!(common_prefix(id), prefix, "{id}");
         }
-    }
-
-    #[test]
-    fn the_command_names_the_servers_and_the_user_that_are_known() {
-        let settings = |properties: &[(&str, &str)]| {
-            let mut settings = KafkaSettings { bootstrap_servers: "a:1, SASL_SSL://b".into(), ..KafkaSettings::default() };
-            for (name, value) in properties {
-                settings.properties.insert((*name).into(), (*value).into());
-            }
-            Right::group(Read, "scoring").missing(&Grantee::of(&settings))
-        };
-        let protocol = ("security.protocol", "SASL_SSL");
-        let scram = ("sasl.mechanism", "SCRAM-SHA-512");
-        for (told, user) in [
-            (settings(&[]), "User:ANONYMOUS"),
-            (settings(&[protocol, scram, ("sasl.username", "app")]), "User:app"),
-            (settings(&[protocol, scram, ("sasl.username", "the app")]), "'User:the app'"),
-            (settings(&[protocol, ("sasl.mechanism", "OAUTHBEARER")]), "User:NAME"),
-            (settings(&[("security.protocol", "ssl")]), "User:NAME"),
-        ] {
-            let command = format!("--bootstrap-server a:1,b:9092 --add --allow-principal {user} --operation Read --group scoring`");
-            assert!(told.contains(&command), "{told}");
-        }
-        assert!(Right::group(Read, "scoring").to_string().contains("HOST:PORT --add --allow-principal User:NAME "));
     }
 
     #[test]

@@ -80,11 +80,16 @@ fn not_shown(own: &Topology, settings: &Settings) -> String {
     let is_other = |(name, value): &(&String, &f64)| {
         shipped.thresholds().iter().any(|known| known.name() == *name && known.value().to_bits() != value.to_bits())
     };
-    let given: Vec<&str> = settings.pipeline.thresholds.iter().filter(is_other).map(|(name, _)| name.as_str()).collect();
+    let given: Vec<&str> =
+        settings.pipeline.thresholds.iter().filter(is_other).map(|(name, _)| name.as_str()).collect();
     if given.is_empty() {
         return String::new();
     }
-    format!("demo runs the pipeline {} as shipped: the thresholds that the settings give ({}) do not apply\n", shipped.name(), given.join(", "))
+    format!(
+        "demo runs the pipeline {} as shipped: the thresholds that the settings give ({}) do not apply\n",
+        shipped.name(),
+        given.join(", ")
+    )
 }
 
 /// The settings with warnings only on standard error, unless somebody asked for more: the demo's own lines are the show.

@@ -3,13 +3,13 @@
 mod databases;
 mod servers;
 
-use crate::rig::{World, accounts, number, say, sql, tidegate, until_there};
+use crate::rig::{World, accounts, number, say, sql, tidegate, until};
 use crate::wrong::row::{Database, Row};
 use crate::wrong::{Alone, Ground, failures, without_servers};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaAdmin, TopicSpec};
 use tidegate::flow::record::TopicName;
 
@@ -129,10 +129,16 @@ fn a_wrong_set_up_is_told_in_its_words_with_its_exit_code_and_writes_nothing() {
     let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
     let name = |name: &str| TopicName::parse(name).unwrap();
     let spec = |topic, partitions| TopicSpec { name: name(topic), partitions, replicas: 1, config: BTreeMap::new() };
-    admin.create(&[spec("corrections", 6)]).unwrap();
-    admin.create(&[spec("readings-dlt", 3)]).unwrap();
-    until_there(&admin, &BTreeSet::from([name("corrections"), name("readings-dlt")]));
-    world.run(&["topics", "apply", "--env", "dev", "--yes"]); // makes the others
+    world.ok(&["topics", "apply", "--env", "dev", "--yes"]);
+    let wrong = [spec("corrections", 6), spec("readings-dlt", 3)];
+    admin.delete(&wrong.clone().map(|topic| topic.name)).unwrap();
+    admin.create(&wrong).unwrap();
+    for topic in &wrong {
+        until("the topic is there", Duration::from_secs(30), || match admin.current(&topic.name) {
+            Ok(Some(found)) if found.partitions == topic.partitions => Ok(()),
+            found => Err(format!("{found:?}")),
+        });
+    }
     run(servers::WITH_WRONG_TOPICS);
 
     let groups = world.kafka.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &["--list"]);
@@ -140,8 +146,7 @@ fn a_wrong_set_up_is_told_in_its_words_with_its_exit_code_and_writes_nothing() {
     let written = "SELECT (SELECT count(*) FROM tidegate.position) + (SELECT count(*) FROM tidegate.slot)";
     assert_eq!(world.number(written), 0);
 
-    admin.create_partitions(&name("corrections"), 12).unwrap();
-    admin.create_partitions(&name("readings-dlt"), 12).unwrap();
+    world.ok(&["topics", "apply", "--env", "dev", "--allow-repartition", "--yes"]);
     run(servers::WITH_TOPICS);
     let count = ran.len();
     assert!(found.is_empty(), "{} of {count} set-ups:\n\n{}", found.len(), found.join("\n\n"));

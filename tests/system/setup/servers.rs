@@ -36,7 +36,7 @@ pub const WITHOUT_TOPICS: &[Row] = &[
         "the database's port for Kafka",
         &[("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS", "{server}")],
         &[
-            "…kafka: {server} closes the connection at the first question: it expects another security.protocol than kafka.properties has, or it is no Kafka",
+            "…kafka: {server} takes connections and answers no question of Kafka's: it hangs, it is no Kafka, or it expects another security.protocol than kafka.properties has",
             "  kafka.bootstrap_servers: environment TIDEGATE_KAFKA__BOOTSTRAP_SERVERS",
             "  topic corrections: could not be described: …",
         ],
