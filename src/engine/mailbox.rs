@@ -6,6 +6,7 @@ use crate::engine::state::question::Question;
 use crate::flow::record::{Chunk, NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::rows::OutboxRow;
+use crate::ports::sink::SizeLimit;
 use crate::ports::source::TaskId;
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, HashMap};
@@ -40,8 +41,8 @@ pub(crate) enum ToExecutor {
     Settled,
     /// Decided rows were not published.
     Unpublished { task: TaskId, assignment: AssignmentId, left: Left, detail: String },
-    /// The largest messages that these topics take, asked for anew.
-    Limits(HashMap<TopicName, usize>),
+    /// The limits of topics, asked for anew, and why others are not known.
+    Limits { known: HashMap<TopicName, SizeLimit>, unknown: Option<Fault> },
     /// The relay holds nothing of this assignment any more.
     Drained { task: TaskId, assignment: AssignmentId },
     /// The answer whether the group counts us as a member: `Fenced` is no, any other error is no answer.
@@ -73,6 +74,8 @@ pub(crate) enum ToRelay {
     Barrier { task: TaskId, assignment: AssignmentId },
     /// Prove that the group counts us in as the owner of these sources: answer with [`ToExecutor::Proved`].
     Prove { task: TaskId, assignment: AssignmentId, sources: Vec<TopicPartition> },
+    /// Ask for the limits of these topics: answer with [`ToExecutor::Limits`].
+    AskLimits(Vec<TopicName>),
     /// Publish everything before this message, then acknowledge.
     Drain { ack: Sender<()> },
     /// Like [`ToRelay::Drain`], but tell the executor, which has stores to write before it acknowledges.

@@ -108,13 +108,43 @@ pub trait Sink: Send {
         None
     }
 
-    /// The largest message in bytes (key, value and headers) that `destination` accepts; larger ones are dead letters
+    /// The limit on one message that `destination` accepts, asked for anew; larger ones are dead letters
     /// before the database commit, because afterwards they would block their partition
     /// (docs/traps.md#a-broker-refuses-whole-batches).
     ///
     /// # Errors
     /// `Retry` when the log did not answer.
-    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault>;
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault>;
+}
+
+/// The limit on the messages of one topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SizeLimit {
+    /// The value of the setting that makes it, in bytes.
+    pub value: usize,
+    /// The bytes that are kept free of it for a batch and a record around a message.
+    pub framing: usize,
+    /// Whether the setting is the producers' own `message.max.bytes` instead of the topic's `max.message.bytes`.
+    pub is_own: bool,
+}
+
+impl SizeLimit {
+    /// The largest message in bytes: key, value and headers.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.value.saturating_sub(self.framing)
+    }
+
+    /// The setting with its value, and the least one that takes a message of `bytes` for `destination`, as a sentence.
+    #[must_use]
+    pub fn told(&self, destination: &TopicName, bytes: usize) -> String {
+        let (value, least) = (self.value, bytes.saturating_add(self.framing));
+        let setting = match self.is_own {
+            false => format!("max.message.bytes of {destination}"),
+            true => "message.max.bytes of the producers".into(),
+        };
+        format!("{setting} is {value}: raise it to at least {least}")
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The engine through the test driver: no network, no database, no runtime.
 
 mod chains;
+mod changed_topics;
 mod charges;
 mod closing;
 mod columns;

@@ -290,7 +290,7 @@ impl Sink for Watched {
     fn transactional_id(&self) -> &str {
         self.inner.transactional_id()
     }
-    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<tidegate::ports::sink::SizeLimit, Fault> {
         self.inner.message_bytes_max(destination)
     }
 }

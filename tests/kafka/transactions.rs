@@ -155,7 +155,7 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
     let spec = TopicSpec { name: out.clone(), partitions: 1, replicas: 1, config };
     KafkaAdmin::connect(&settings).unwrap().create(&[spec]).unwrap();
     let mut sink = KafkaSink::open(&settings, &format!("small-{}", unique())).unwrap();
-    let largest = sink.message_bytes_max(&out).unwrap();
+    let largest = sink.message_bytes_max(&out).unwrap().bytes();
     assert!((18_000..20_000).contains(&largest), "{largest}");
     let mut state = 1_u64;
     let mut random = || {

@@ -8,11 +8,15 @@ use crate::laws::{
 };
 use crate::random::Random;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use tidegate::engine::audit::comparison::origin_of;
+use tidegate::engine::outbound::limits::Limits;
 use tidegate::engine::outbound::message::{dead_letter, headers_of, is_dead_letter, notice};
 use tidegate::flow::effect::{Emission, Reject};
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Offset, Partition, Record, Timestamp, TopicName, TopicPartition};
+use tidegate::ports::Clock;
+use tidegate::ports::clock::SystemClock;
 use tidegate::ports::history::Found;
 use tidegate::ports::rows::OutboxRow;
 
@@ -65,7 +69,9 @@ pub fn notice_of(input: &Input, link: &Link, threshold: f64, at_ms: i64) -> Outb
 pub fn letter_of(input: &Input, at_ms: i64) -> OutboxRow {
     let record = Record { value: Some(b"{"), ..record(input.offset, None) };
     let reject = Reject::dead_letter("bad-json", "not JSON");
-    dead_letter(PIPELINE, &HashMap::new(), &input.place, 0, &record, &reject, Timestamp(at_ms))
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let no_limits = Limits::new(&clock, HashMap::new());
+    dead_letter(PIPELINE, &no_limits, &input.place, 0, &record, &reject, Timestamp(at_ms))
 }
 
 const fn record(offset: Offset, key: Option<&[u8]>) -> Record<'_> {

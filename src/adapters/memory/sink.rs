@@ -5,7 +5,7 @@ use super::log::MemoryLog;
 use super::topics::{Content, no_such_topic};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::Fault;
-use crate::ports::sink::{Message, Sink};
+use crate::ports::sink::{Message, Sink, SizeLimit};
 use crate::ports::source::{Committed, Membership};
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -167,7 +167,8 @@ impl Sink for MemorySink {
         &self.transactional_id
     }
 
-    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
-        self.log.lock().message_bytes_max(destination).ok_or_else(|| no_such_topic(destination))
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault> {
+        let value = self.log.lock().message_bytes_max(destination).ok_or_else(|| no_such_topic(destination))?;
+        Ok(SizeLimit { value, framing: 0, is_own: false })
     }
 }

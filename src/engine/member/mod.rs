@@ -11,6 +11,7 @@ pub use threads::Running;
 
 use crate::engine::mailbox::{Inboxes, ToSource};
 use crate::engine::member::router::{ExecutorHandle, Guided, Router, Starts};
+use crate::engine::outbound::limits::Limits;
 use crate::engine::outbound::message::DEAD_LETTER_BYTES;
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
@@ -27,7 +28,7 @@ use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::fencer::Fencer;
 use crate::ports::note::Note;
 use crate::ports::rows::Rows;
-use crate::ports::sink::Sink;
+use crate::ports::sink::{Sink, SizeLimit};
 use crate::ports::source::Source;
 use crate::ports::store::Stores;
 use crate::ports::{Clock, Fault};
@@ -120,9 +121,9 @@ impl Member {
         for (number, WorkerPorts { mut rows, mut sink, mut spare }) in worker_ports.into_iter().enumerate() {
             rows.bind(&tables)?;
             // Each is asked, since a producer also fits its own batches to the limits.
-            let message_bytes_max = limits(topology, &mut *sink)?;
+            let limits = Limits::new(&clock, limits_of(topology, &mut *sink)?);
             if let Some(spare) = &mut spare {
-                limits(topology, &mut **spare)?;
+                limits_of(topology, &mut **spare)?;
             }
             let (to_executor, executor_inbox) = unbounded();
             let (to_relay, relay_inbox) = unbounded();
@@ -140,7 +141,7 @@ impl Member {
                 stores: stores.clone(),
                 changelogs: reader.clone(),
                 fencer: fencer.clone(),
-                message_bytes_max,
+                limits,
                 relay: to_relay,
                 source: to_source.clone(),
                 outstanding: Arc::clone(&outstanding),
@@ -264,21 +265,29 @@ impl Member {
     }
 }
 
-/// The largest messages that the topics take.
+/// The limits of the topics.
 ///
 /// # Errors
-/// `Fatal` where a dead-letter topic would not take every dead letter.
-fn limits(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName, usize>, Fault> {
+/// `Fatal` where a topic would take no message at all, or a dead-letter topic not every dead letter.
+fn limits_of(topology: &Topology, sink: &mut dyn Sink) -> Result<HashMap<TopicName, SizeLimit>, Fault> {
     let dead_letters: BTreeSet<TopicName> = topology.dead_letter_topics().collect();
     let limit = |topic: TopicName| {
-        let bytes = sink.message_bytes_max(&topic)?;
+        let limit = sink.message_bytes_max(&topic)?;
+        let bytes = limit.bytes();
+        if bytes == 0 {
+            let told = limit.told(&topic, 1);
+            return Err(Fault::fatal(format!(
+                "topic {topic} takes no message of this pipeline's, however small: {told}"
+            )));
+        }
         if bytes < DEAD_LETTER_BYTES && dead_letters.contains(&topic) {
             return Err(Fault::fatal(format!(
                 "topic {topic} takes messages of {bytes} bytes, and a dead letter may have {DEAD_LETTER_BYTES} without the record's \
-                 key, value and headers: raise its max.message.bytes"
+                 key, value and headers: {}",
+                limit.told(&topic, DEAD_LETTER_BYTES)
             )));
         }
-        Ok((topic, bytes))
+        Ok((topic, limit))
     };
     topology.outputs().into_iter().map(limit).collect()
 }

@@ -1,5 +1,6 @@
 //! The message of an outbox row: ids, CloudEvents headers and dead-letter headers, the same bytes on every attempt.
 
+use crate::engine::outbound::limits::Limits;
 use crate::engine::outbound::outgoing::Origin;
 use crate::flow::codec::Format;
 use crate::flow::effect::{Emission, Reject};
@@ -8,13 +9,12 @@ use crate::flow::identity::{
     is_reserved,
 };
 use crate::flow::notice::Envelope;
-use crate::flow::record::{Header, Offset, Record, Timestamp, TopicName, TopicPartition};
+use crate::flow::record::{Header, Offset, Record, Timestamp, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::rows::OutboxRow;
 use crate::ports::sink::{Message, Sink};
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// The rest of the names of the headers that hold a dead letter's code and its message for people.
 const CODE: &str = "exception-fqcn";
@@ -193,9 +193,10 @@ fn explain(
     }
 }
 
-/// Leaves out parts of a dead letter that its topic, of at most `limit` bytes, would not take, so that it blocks no
+/// Leaves out parts of a dead letter that its topic would not take, where its limit is known, so that it blocks no
 /// partition: the value, then the record's own headers, then the key. A header says how many bytes each had.
-fn fit(pipeline: &str, row: &mut OutboxRow, limit: usize) {
+fn fit(pipeline: &str, row: &mut OutboxRow, limits: &Limits) {
+    let Some(limit) = limits.room(&row.destination, bytes_of(pipeline, row)) else { return };
     let omit = |row: &mut OutboxRow, name: &str, take: fn(&mut OutboxRow) -> Option<usize>| {
         if bytes_of(pipeline, row) > limit
             && let Some(bytes) = take(row)
@@ -269,10 +270,9 @@ pub fn notice(
 
 /// The outbox row of a dead letter, which always fits into its topic, of at most `limits`.
 #[must_use]
-#[expect(clippy::implicit_hasher, reason = "one map, made by the worker")]
 pub fn dead_letter(
     pipeline: &str,
-    limits: &HashMap<TopicName, usize>,
+    limits: &Limits,
     source: &TopicPartition,
     incarnation: i32,
     record: &Record<'_>,
@@ -293,9 +293,7 @@ pub fn dead_letter(
         created_at: now,
         timestamp: None, // a dead letter is kept from the moment it is written, however old its record
     };
-    if let Some(limit) = limits.get(&row.destination) {
-        fit(pipeline, &mut row, *limit);
-    }
+    fit(pipeline, &mut row, limits);
     row
 }
 
@@ -304,7 +302,7 @@ pub fn dead_letter(
 /// among the messages of that record.
 pub(crate) fn dead_letter_of_timer(
     pipeline: &str,
-    limits: &HashMap<TopicName, usize>,
+    limits: &Limits,
     source: &TopicPartition,
     (record, name): (&Record<'_>, &str),
     reject: &Reject,
@@ -314,27 +312,18 @@ pub(crate) fn dead_letter_of_timer(
     let mut row = dead_letter(pipeline, limits, source, 0, record, reject, now);
     row.seq = seq;
     row.headers.push(Header::new(TIMER_HEADER, name.as_bytes()));
-    if let Some(limit) = limits.get(&row.destination) {
-        fit(pipeline, &mut row, *limit);
-    }
+    fit(pipeline, &mut row, limits);
     row
 }
 
 /// The outbox row of a dead letter in the place of `row`, which its topic refuses: under its id, with its key, value
 /// and headers. Its origin is that of the input; its timestamp is that of the decision.
-pub(crate) fn dead_letter_for(
-    pipeline: &str,
-    limits: &HashMap<TopicName, usize>,
-    row: &OutboxRow,
-    cause: &str,
-) -> OutboxRow {
+pub(crate) fn dead_letter_for(pipeline: &str, limits: &Limits, row: &OutboxRow, cause: &str) -> OutboxRow {
     let reject = Reject::dead_letter("refused", format!("{}: {cause}", row.destination));
     let destination = Topology::dead_letter_topic(&row.source.topic);
     let mut dead_letter = OutboxRow { destination, timestamp: None, ..row.clone() };
     explain(&mut dead_letter.headers, pipeline, &row.source, row.source_offset, row.created_at, &reject);
-    if let Some(limit) = limits.get(&dead_letter.destination) {
-        fit(pipeline, &mut dead_letter, *limit);
-    }
+    fit(pipeline, &mut dead_letter, limits);
     dead_letter
 }
 
@@ -351,11 +340,21 @@ pub(crate) fn send_row(sink: &mut dyn Sink, pipeline: &str, row: &OutboxRow) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::record::Partition;
+    use crate::adapters::memory::ManualClock;
+    use crate::flow::record::{Partition, TopicName};
+    use crate::ports::Clock;
+    use crate::ports::sink::SizeLimit;
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    fn limit_of(topic: TopicName, value: usize) -> Limits {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+        Limits::new(&clock, HashMap::from([(topic, SizeLimit { value, framing: 0, is_own: false })]))
+    }
 
     fn dead_letter_of(record: &Record<'_>, limit: usize, message: &str) -> OutboxRow {
         let source = TopicPartition::new(TopicName::parse("in").unwrap(), Partition(2));
-        let limits = HashMap::from([(TopicName::parse("in-dlt").unwrap(), limit)]);
+        let limits = limit_of(TopicName::parse("in-dlt").unwrap(), limit);
         dead_letter("p", &limits, &source, 0, record, &Reject::new(message), Timestamp(0))
     }
 
@@ -395,7 +394,7 @@ mod tests {
     fn the_smallest_dead_letter_fits_into_what_every_dead_letter_topic_must_take() {
         let (long, name) = ("m".repeat(1 << 20), "n".repeat(245));
         let source = TopicPartition::new(TopicName::parse(&name).unwrap(), Partition(i32::MAX));
-        let limits = HashMap::from([(Topology::dead_letter_topic(&source.topic), DEAD_LETTER_BYTES)]);
+        let limits = limit_of(Topology::dead_letter_topic(&source.topic), DEAD_LETTER_BYTES);
         let record = Record {
             offset: Offset(i64::MAX),
             timestamp: Timestamp(0),
@@ -455,8 +454,8 @@ mod tests {
             headers: &[],
         };
         let pipeline = "p".repeat(200);
-        let dead_letter =
-            dead_letter(&pipeline, &HashMap::new(), &source, 0, &record, &Reject::new("short"), Timestamp(0));
+        let no_limits = limit_of(Topology::dead_letter_topic(&source.topic), usize::MAX);
+        let dead_letter = dead_letter(&pipeline, &no_limits, &source, 0, &record, &Reject::new("short"), Timestamp(0));
         let notice = OutboxRow { headers: Vec::new(), destination: source.topic.clone(), ..dead_letter.clone() };
         for row in [dead_letter, notice] {
             let headers = headers_of(&pipeline, &row);

@@ -1,6 +1,7 @@
 //! Everything on its way out: messages, the outbox rows that they are made from, and the division into Kafka
 //! transactions.
 
+pub mod limits;
 pub mod message;
 pub(crate) mod outgoing;
 

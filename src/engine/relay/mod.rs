@@ -48,7 +48,7 @@ use crate::ports::source::{Committed, Group, TaskId};
 use crate::ports::{Clock, Fault};
 use crate::settings::engine::EngineSettings;
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -188,6 +188,19 @@ impl Relay {
                 self.send_to_executor(ToExecutor::Proved { task, assignment, outcome });
             }
             ToRelay::Drain { ack } => {
+            ToRelay::AskLimits(topics) => {
+                let (mut known, mut unknown) = (HashMap::new(), None);
+                for topic in topics {
+                    match self.producers.sink.message_bytes_max(&topic) {
+                        Ok(limit) => drop(known.insert(topic, limit)),
+                        Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => {
+                            return Err(fault);
+                        }
+                        Err(fault) => unknown = Some(fault),
+                    }
+                }
+                self.send_to_executor(ToExecutor::Limits { known, unknown });
+            }
                 self.publish_all()?;
                 let _ = ack.send(()); // the asking thread may have stopped waiting
             }
@@ -372,7 +385,7 @@ mod tests {
     use crate::engine::status::Counter;
     use crate::flow::record::{NextOffset, Offset, Partition, Timestamp, TopicName};
     use crate::ports::rows::OutboxRow;
-    use crate::ports::sink::Message;
+    use crate::ports::sink::{Message, SizeLimit};
     use crate::ports::source::{Bounds, LogIds, Membership};
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -493,8 +506,8 @@ mod tests {
             "p-0-0-0"
         }
 
-        fn message_bytes_max(&mut self, _: &TopicName) -> Result<usize, Fault> {
-            Ok(1 << 20)
+        fn message_bytes_max(&mut self, _: &TopicName) -> Result<SizeLimit, Fault> {
+            Ok(SizeLimit { value: 1 << 20, framing: 0, is_own: false })
         }
     }
 

@@ -12,6 +12,7 @@
 //! message itself, should it become acceptable again. Nothing can replace a changelog record; its partition halts.
 
 use crate::engine::mailbox::{Left, ToExecutor};
+use crate::engine::outbound::limits::Limits;
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::relay::Relay;
 use crate::engine::relay::search::{Found, Search};
@@ -29,8 +30,8 @@ impl Relay {
         let Some(task) = publication.parts.first().map(|part| part.task) else { return Ok(()) };
         let mut search = Search { producers: &mut self.producers, pipeline: &self.pipeline };
         let limits = search.limits_of(publication);
-        let found = search.find(publication, &limits)?;
-        self.send_to_executor(ToExecutor::Limits(limits));
+        let found = search.find(publication, &Limits::new(&self.clock, limits.clone()))?;
+        self.send_to_executor(ToExecutor::Limits { known: limits, unknown: None });
         if self.searches.entry(task).or_default().note(&found) {
             self.searches.remove(&task);
             for part in publication.parts.clone() {

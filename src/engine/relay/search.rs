@@ -2,6 +2,7 @@
 //!
 //! A search changes nothing: it sends only in transactions that are aborted.
 
+use crate::engine::outbound::limits::Limits;
 use crate::engine::outbound::message::{bytes_of, dead_letter, dead_letter_for, is_dead_letter, send_row};
 use crate::engine::outbound::publication::{Outbound, Publication};
 use crate::engine::relay::producers::Producers;
@@ -10,7 +11,7 @@ use crate::flow::record::{Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::rows::OutboxRow;
-use crate::ports::sink::{Message, Sink};
+use crate::ports::sink::{Message, Sink, SizeLimit};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
@@ -19,10 +20,7 @@ const PORTIONS: usize = 32;
 
 /// The number of times in a row that a task's very first message may be found refused, before anything of it is
 /// published: where no message is taken at all the topic is to blame, and a person has to mend it.
-const FIRST_REFUSED_MAX: u32 = 3;
-
-/// The largest messages that topics take.
-pub(crate) type Limits = HashMap<TopicName, usize>;
+pub(super) const FIRST_REFUSED_MAX: u32 = 3;
 
 /// The searches for the refused messages of a task, since it last published.
 #[derive(Default)]
@@ -139,7 +137,7 @@ pub(crate) struct Search<'a> {
 
 impl Search<'_> {
     /// The current limits of the topics that the publication may write, without those that cannot be asked for.
-    pub(crate) fn limits_of(&mut self, publication: &Publication) -> Limits {
+    pub(crate) fn limits_of(&mut self, publication: &Publication) -> HashMap<TopicName, SizeLimit> {
         let mut topics = BTreeSet::new();
         for suspect in publication.suspects() {
             topics.insert(suspect.destination().clone());
@@ -162,8 +160,8 @@ impl Search<'_> {
         };
         let suspects = publication.suspects();
         let large = suspects.iter().filter_map(|suspect| {
-            let (bytes, limit) = (suspect.bytes(pipeline), *limits.get(suspect.destination())?);
-            (bytes > limit).then(|| dead_letter(suspect, &format!("a message of {bytes} bytes, and it takes {limit}")))
+            let told = limits.check(suspect.destination(), suspect.bytes(pipeline), "a message").err()?;
+            Some(dead_letter(suspect, told.message()))
         });
         let large: Vec<_> = large.collect();
         if !large.is_empty() {

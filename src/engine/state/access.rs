@@ -98,10 +98,8 @@ impl StateAccess for Access<'_> {
         let (at, now) = (self.at, self.now);
         let Some(kept) = self.kept.get_mut(store) else { return };
         let bytes = key.len() + value.map_or(0, <[u8]>::len) + FRAME_BYTES;
-        if bytes > kept.record_bytes_max {
-            let (changelog, limit) = (&kept.changelog.topic, kept.record_bytes_max);
-            let message = format!("a value of {bytes} bytes for {changelog}, which takes {limit}");
-            self.refused.get_or_insert_with(|| Reject::dead_letter("too-large", message));
+        if let Some(Err(reject)) = kept.limit.as_ref().map(|limit| limit.check(bytes, "a value")) {
+            self.refused.get_or_insert(reject);
             return;
         }
         if key == CLOCK {

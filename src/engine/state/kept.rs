@@ -1,8 +1,10 @@
 //! One store of a task, behind its cache, with what is known of its contents.
 
+use crate::engine::outbound::limits::Limit;
 use crate::engine::state::cache::WriteBack;
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
 use crate::ports::source::LogIds;
+use std::sync::Arc;
 
 /// The clock before the first record.
 pub(crate) const START: Timestamp = Timestamp(i64::MIN);
@@ -15,7 +17,7 @@ pub(crate) struct Kept {
     pub(crate) log_ids: LogIds,
     /// The bound of its changelog: a larger value is refused before anything is committed, since it would block the
     /// task.
-    pub(crate) record_bytes_max: usize,
+    pub(crate) limit: Option<Arc<Limit>>,
     /// The changelog up to here is proved to be in the cache or the store: the next checkpoint.
     pub(crate) proved_end: NextOffset,
     pub(crate) search: Search,

@@ -283,7 +283,7 @@ mod tests {
             cache: WriteBack::new(disk.open(&id()).unwrap(), spec),
             changelog: place("p-s-changelog"),
             log_ids: LogIds::default(),
-            record_bytes_max: usize::MAX,
+            limit: None,
             proved_end: NextOffset(0),
             search: Search::default(),
             is_timed: time_to_live.is_some(),

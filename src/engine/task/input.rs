@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+/// The time after which a record that waits for a topic's limit is looked at again, whether or not an answer came.
+const LIMIT_WAIT: Duration = Duration::from_secs(1);
+
 /// One source partition of a task.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -31,6 +34,8 @@ pub(crate) struct Input {
     pub(crate) attempts: u32,
     /// The time before which it is not offered.
     pub(crate) blocked_until: Duration,
+    /// Whether it is blocked for a topic's limit, which is asked for.
+    pub(crate) awaits_limit: bool,
     /// The state of its next record, which was offered alone and which the database did not take.
     pub(crate) set_aside: Option<SetAside>,
     /// A row that it waits for.
@@ -100,6 +105,7 @@ impl Input {
             offered: NextOffset(i64::MAX),
             attempts: 0,
             blocked_until: Duration::ZERO,
+            awaits_limit: false,
             set_aside: None,
             held: None,
             committed_in: 0,
@@ -116,6 +122,18 @@ impl Input {
         if self.next_offset != next {
             self.next_offset = next;
             (self.attempts, self.blocked_until, self.set_aside, self.held) = (0, Duration::ZERO, None, None);
+        }
+    }
+
+    /// Waits for a topic's limit, which is asked for, before the record at D is offered again.
+    pub(crate) fn await_limit(&mut self, now: Duration) {
+        (self.awaits_limit, self.blocked_until) = (true, now + LIMIT_WAIT);
+    }
+
+    /// Goes on with the limit that was asked for, where it waits for one.
+    pub(crate) fn go_on_with_limit(&mut self) {
+        if std::mem::take(&mut self.awaits_limit) {
+            self.blocked_until = Duration::ZERO;
         }
     }
 

@@ -113,6 +113,7 @@ impl Executor {
         self.carry_out()?;
         self.desk.flush_stores(self.rows.is_in_doubt())?;
         self.carry_out()?;
+        self.desk.ask_limits();
         self.counts.look(&mut self.desk);
         self.carry_out()?;
         self.recommit_idle();
@@ -245,7 +246,7 @@ impl Executor {
                 }
             }
             ToExecutor::Settled => {}
-            ToExecutor::Limits(limits) => self.desk.wiring.message_bytes_max.extend(limits),
+            ToExecutor::Limits { known, unknown } => self.desk.learn_limits(known, unknown.as_ref()),
             ToExecutor::Drained { task: id, assignment } => {
                 let tasks = &self.desk.tasks;
                 if tasks.get(&id).is_some_and(|t| t.assignment == assignment && t.state() == State::Draining) {

@@ -82,11 +82,11 @@ impl Restores {
             };
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
-            let record_bytes_max = desk.wiring.message_bytes_max.get(&changelog.topic).copied().unwrap_or(usize::MAX);
+            let limit = desk.wiring.limits.of(&changelog.topic);
             let (proved_end, search, has_timers) = (NextOffset(0), Search::default(), cache.spec().has_timers);
             let is_timed = has_timers || cache.spec().time_to_live.is_some();
             let timers = has_timers.then_some(Timers::UNKNOWN);
-            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, search, is_timed, timers });
+            kept.push(Kept { cache, changelog, log_ids, limit, proved_end, search, is_timed, timers });
         }
         Ok(Ok(Keyed::new(kept, Vec::new(), START, now)))
     }

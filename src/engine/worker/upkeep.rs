@@ -1,5 +1,6 @@
 //! The upkeep of the stores of all tasks, with rows and without: expired keys, flushes, and failures to read or write.
 
+use crate::engine::mailbox::ToRelay;
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
@@ -9,10 +10,12 @@ use crate::engine::state::access::Trouble;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::{State, Task};
 use crate::engine::worker::desk::Desk;
-use crate::flow::record::{Offset, TopicPartition};
+use crate::flow::record::{Offset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
+use crate::ports::sink::SizeLimit;
 use crate::ports::source::TaskId;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// The pause before a store whose disk did not answer is asked again.
@@ -108,11 +111,30 @@ impl Desk {
         }
     }
 
+    /// Lets the relay ask for the limits by which records were to be rejected although they were read too long ago.
+    pub(super) fn ask_limits(&self) {
+        let wanted = self.wiring.limits.wanted();
+        if !wanted.is_empty() {
+            self.wiring.send_to_relay(ToRelay::AskLimits(wanted));
+        }
+    }
+
+    /// Takes limits that were asked for, and offers the records again that wait for them. `unknown`: why some are not known.
+    pub(super) fn learn_limits(&mut self, known: HashMap<TopicName, SizeLimit>, unknown: Option<&Fault>) {
+        self.wiring.limits.learn(known);
+        for input in self.tasks.values_mut().flat_map(|task| &mut task.inputs) {
+            match unknown {
+                Some(fault) if input.awaits_limit => self.wiring.status.waits.failed(&input.source, fault),
+                _ => input.go_on_with_limit(),
+            }
+        }
+    }
+
     pub(super) fn unread(&mut self, id: TaskId, fault: &Fault) {
         let now = self.wiring.clock.elapsed();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if !task.waiting.has_begun() {
-            tracing::warn!(task = ?id, error = %fault, "a store cannot be read; its records wait, and it is tried again");
+            tracing::warn!(task = ?id, error = %fault, "a task cannot go on; its records wait, and it is tried again");
         }
         task.waiting.failed(now);
         for input in &mut task.inputs {

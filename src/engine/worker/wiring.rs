@@ -1,6 +1,7 @@
 //! The wiring of a worker: the ports that its lanes share.
 
 use crate::engine::mailbox::{ToRelay, ToSource};
+use crate::engine::outbound::limits::Limits;
 use crate::engine::outbound::outstanding::Outstanding;
 use crate::engine::outbound::publication::Publication;
 use crate::engine::outbound::size::Size;
@@ -8,7 +9,6 @@ use crate::engine::protocol::order::Hook;
 use crate::engine::protocol::ownership::Assignments;
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
-use crate::flow::record::TopicName;
 use crate::flow::topology::Topology;
 use crate::ports::Clock;
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
@@ -17,7 +17,6 @@ use crate::ports::source::Group;
 use crate::ports::store::Stores;
 use crate::settings::engine::EngineSettings;
 use crossbeam_channel::Sender;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The pipeline, its settings, the other threads and the ports that do not belong to one lane.
@@ -34,7 +33,7 @@ pub(crate) struct Wiring {
     pub(crate) stores: Option<Arc<dyn Stores>>,
     pub(crate) changelogs: Option<ChangelogFactory>,
     pub(crate) fencer: Option<Arc<dyn Fencer>>,
-    pub(crate) message_bytes_max: HashMap<TopicName, usize>,
+    pub(crate) limits: Limits,
     pub(crate) relay: Sender<ToRelay>,
     pub(crate) source: Sender<ToSource>,
     pub(crate) outstanding: Arc<Outstanding>,

@@ -114,7 +114,7 @@ pub fn a_message_for_no_topic_fails_at_the_flush_at_the_latest(bench: &dyn LogBe
 pub fn a_message_too_large_fails_at_the_flush_at_the_latest(bench: &dyn LogBench) {
     let scene = Scene::new(bench, 1);
     let mut sink = scene.sink();
-    let bytes_max = sink.message_bytes_max(&scene.topic).unwrap();
+    let bytes_max = sink.message_bytes_max(&scene.topic).unwrap().bytes();
     // No compression makes this fit.
     let mut seed = 1_u64;
     let noise = (0..2 * bytes_max).map(|_| {

@@ -47,7 +47,7 @@ pub fn topics_have_ids_and_counts(bench: &dyn LogBench) {
         (again.topic_id != others.topic_id).then_some(())
     });
     let mut sink = scene.sink();
-    assert!(sink.message_bytes_max(&scene.topic).unwrap() > 10_000);
+    assert!(sink.message_bytes_max(&scene.topic).unwrap().bytes() > 10_000);
     sink.close();
 }
 

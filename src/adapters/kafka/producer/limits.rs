@@ -5,7 +5,10 @@ use crate::adapters::kafka::fault;
 use crate::flow::record::TopicName;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The age up to which an answer is believed: younger than what the engine asks anew for.
+const AGE_MAX: Duration = Duration::from_secs(2);
 
 /// What topics take, in bytes, and until when that is believed.
 type Known = HashMap<TopicName, (usize, Instant)>;
@@ -24,7 +27,7 @@ impl TopicLimits {
     }
 
     pub(super) fn note(&self, topic: &TopicName, bytes: usize) {
-        self.lock().insert(topic.clone(), (bytes, fault::deadline(super::LIMIT_AGE_MAX)));
+        self.lock().insert(topic.clone(), (bytes, fault::deadline(AGE_MAX)));
     }
 
     /// They may have changed.

@@ -35,18 +35,16 @@ use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
 use crate::ports::guard::{self, Guard};
 use crate::ports::obstacle::Reason;
-use crate::ports::sink::{Message, Sink};
+use crate::ports::sink::{Message, Sink, SizeLimit};
 use crate::ports::source::{Committed, Membership};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The age up to which a topic's size limit is believed.
-const LIMIT_AGE_MAX: Duration = Duration::from_mins(5);
 /// Headroom below a topic's `max.message.bytes` for the batch's header (61 bytes), the record's own fields and the lengths
 /// of its headers.
 const FRAMING_BYTES: usize = 1_024;
@@ -77,7 +75,6 @@ pub struct KafkaSink {
     is_fenced: bool,
     /// A request of the transaction may have no answer yet.
     is_unanswered: bool,
-    limits: HashMap<TopicName, (usize, Instant)>,
     /// What the brokers said of the topics, to this producer or another one of the process.
     topic_limits: TopicLimits,
     /// Partitions that tracked messages of the transaction went to, in the order of [`Seen::ends`](deliveries::Seen::ends).
@@ -122,7 +119,6 @@ impl KafkaSink {
             watch: TaintWatch::default(),
             is_fenced: false,
             is_unanswered: false,
-            limits: HashMap::new(),
             topic_limits,
             tracked: Vec::new(),
             offsets_wait: OFFSETS_WAIT,
@@ -184,7 +180,6 @@ impl KafkaSink {
         let denied = denied.map_or_else(String::new, |right| format!(": {right}"));
         let fault = in_transaction(code, format!("producer {}: {what}{told}{denied}", self.transactional_id));
         if matches!(fault, Fault::Corrupt(_)) {
-            self.limits.clear(); // a topic's limits may have changed
             self.topic_limits.forget();
         }
         self.catch_up();
@@ -412,12 +407,7 @@ impl Sink for KafkaSink {
             .then(|| quota("producer_byte_rate (or request_percentage)", "messages", &self.settings.bootstrap_servers))
     }
 
-    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<usize, Fault> {
-        if let Some((bytes, until)) = self.limits.get(destination)
-            && !fault::left(*until).is_zero()
-        {
-            return Ok(*bytes);
-        }
+    fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault> {
         let limit = self.topic_limit(destination)?;
         let ours = self.settings.producer_property("message.max.bytes").and_then(|value| value.parse().ok());
         if limit < self.batch_bytes {
@@ -428,8 +418,7 @@ impl Sink for KafkaSink {
                 self.renew()?;
             }
         }
-        let bytes = ours.map_or(limit, |ours: usize| ours.min(limit)).saturating_sub(FRAMING_BYTES);
-        self.limits.insert(destination.clone(), (bytes, fault::deadline(LIMIT_AGE_MAX)));
-        Ok(bytes)
+        let ours = ours.filter(|ours: &usize| *ours < limit);
+        Ok(SizeLimit { value: ours.unwrap_or(limit), framing: FRAMING_BYTES, is_own: ours.is_some() })
     }
 }

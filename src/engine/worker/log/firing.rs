@@ -4,6 +4,7 @@
 //! that fails is over: what it wrote is undone, and a dead letter tells of it. The record is decided by then, whatever comes of
 //! the timers.
 
+use crate::engine::outbound::limits::AWAITS_LIMIT;
 use crate::engine::outbound::message::{bytes_of, dead_letter_of_timer};
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::state::access::Trouble;
@@ -262,6 +263,9 @@ impl Turn<'_> {
             return Err(trouble);
         }
         if let Err(reject) = result {
+            if reject.code() == AWAITS_LIMIT {
+                return Err(Trouble::Fault(Fault::retry(reject.message()))); // it stays
+            }
             counts = Counts::default();
             // Its own writes are undone, and its removal with them.
             let mut access = keyed.open_beside(written_at);
@@ -270,7 +274,7 @@ impl Turn<'_> {
             match reject {
                 Reject::Skip { .. } => counts.skipped += 1,
                 reject => {
-                    let (source, limits) = (place.source, terms.message_bytes_max);
+                    let (source, limits) = (place.source, terms.limits);
                     let row = dead_letter_of_timer(
                         terms.pipeline,
                         limits,

@@ -1,5 +1,6 @@
 //! The place of one record in front of a step without rows, and the decision of the record there.
 
+use crate::engine::outbound::limits::{AWAITS_LIMIT, Limit, Limits};
 use crate::engine::outbound::message::{bytes_of, dead_letter, notice, sent_on};
 use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Outbound;
@@ -29,7 +30,7 @@ use crate::ports::note::InHand;
 use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::Message;
 use crate::settings::engine::EngineSettings;
-use std::collections::HashMap;
+use std::sync::Arc;
 
 /// One of this many re-keyed records is checked: whether it lay in its new key's partition already.
 const SAMPLE: i64 = 16;
@@ -40,9 +41,9 @@ pub(super) struct Terms<'a> {
     pub(super) now: Timestamp,
     pub(super) horizon: Horizon,
     pub(super) settings: &'a EngineSettings,
-    pub(super) message_bytes_max: &'a HashMap<TopicName, usize>,
+    pub(super) limits: &'a Limits,
     /// The limits of the topics in which the step sends its records on.
-    pub(super) sent_on_bytes_max: Vec<Option<usize>>,
+    pub(super) sent_on_limits: Vec<Option<Arc<Limit>>>,
     pub(super) status: &'a Status,
     pub(super) hand: &'a Hand,
     pub(super) in_place: InPlace,
@@ -170,9 +171,9 @@ impl Place<'_> {
             OnViolation::Repartition if (0..declared.count()).contains(&expected) => {
                 // The repartition topic of such a source is its last companion.
                 let Some(destination) = self.sub.companions.last() else { return Ok(None) };
-                let limit = self.terms.message_bytes_max.get(destination).copied();
+                let limit = self.terms.limits.of(destination);
                 let key = record.key.unwrap_or_default();
-                fits(bytes_sent_on(record), key, destination, limit)?;
+                fits(bytes_sent_on(record), key, limit.as_deref())?;
                 self.send_on(record, destination, Some(Partition(expected)), Some(key), open);
                 Ok(Some(Verdict::Decided))
             }
@@ -229,10 +230,9 @@ impl Place<'_> {
             let row = notice(self.source, 0, record, 0, emission, None, self.terms.now);
             let row = OutboxRow { seq, ..row };
             let bytes = bytes_of(pipeline, &row);
-            if let Some(limit) = self.terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
-                let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
+            if let Err(reject) = self.terms.limits.check(&row.destination, bytes, "a notice") {
                 open.rows.truncate(rows);
-                return Err(Reject::dead_letter("too-large", message));
+                return Err(reject);
             }
             sent += bytes;
             if copied + sent > RECORD_BYTES {
@@ -261,14 +261,14 @@ impl Place<'_> {
     /// Checks whether the record may be sent on under all of its keys, before the first copy is sent. Answers the
     /// bytes of the copies.
     fn fit_all(&self, record: &Record<'_>, stepped: &Stepped) -> Result<usize, Reject> {
-        let (destinations, limits) = (self.sub.sent_on_to(), &self.terms.sent_on_bytes_max);
-        if destinations.is_empty() {
+        let limits = &self.terms.sent_on_limits;
+        if limits.is_empty() {
             return Ok(0);
         }
         let (bytes, mut all) = (bytes_sent_on(record), 0);
-        for (destination, limit) in destinations.iter().zip(limits) {
+        for limit in limits {
             for key in stepped.sent_on.iter() {
-                all += fits(bytes, key.unwrap_or_default(), destination, *limit)?;
+                all += fits(bytes, key.unwrap_or_default(), limit.as_deref())?;
             }
         }
         if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(all) }
@@ -302,7 +302,9 @@ impl Place<'_> {
         self.terms.status.add(Counter::Late, u64::from(is_late));
         match reject {
             Reject::Skip { .. } => counts.skipped += 1,
-            Reject::Retry { code, .. } if self.may_retry => return Verdict::Later(code.into_owned()),
+            Reject::Retry { code, .. } if self.may_retry || code == AWAITS_LIMIT => {
+                return Verdict::Later(code.into_owned());
+            }
             reject @ Reject::Unreadable { .. } if self.on_unreadable == OnUnreadable::Halt => {
                 return Verdict::Halt(HaltReason::Unreadable, reject.told_of(record.offset));
             }
@@ -311,8 +313,7 @@ impl Place<'_> {
                 counts.skipped += 1;
             }
             reject => {
-                let limits = self.terms.message_bytes_max;
-                let Terms { pipeline, now, .. } = self.terms;
+                let Terms { pipeline, limits, now, .. } = self.terms;
                 let row = dead_letter(pipeline, limits, self.source, 0, record, &reject, *now);
                 open.sent_bytes += bytes_of(pipeline, &row);
                 open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
@@ -331,13 +332,10 @@ fn bytes_sent_on(record: &Record<'_>) -> usize {
 /// The bytes of a record that is sent on under `key`, given those of the rest.
 ///
 /// # Errors
-/// A dead letter where they are more than `limit`.
-fn fits(rest: usize, key: &[u8], destination: &TopicName, limit: Option<usize>) -> Result<usize, Reject> {
+/// [`Limit::check`]'s, where they are more than `limit`.
+fn fits(rest: usize, key: &[u8], limit: Option<&Limit>) -> Result<usize, Reject> {
     let bytes = key.len() + rest;
-    if let Some(limit) = limit.filter(|limit| bytes > *limit) {
-        let message = format!("a record of {bytes} bytes for {destination}, which takes {limit}");
-        return Err(Reject::dead_letter("too-large", message));
-    }
+    limit.map_or(Ok(()), |limit| limit.check(bytes, "a record"))?;
     Ok(bytes)
 }
 

@@ -1,5 +1,6 @@
 //! A slice of one task: the records that are decided before the other tasks have their turn.
 
+use crate::engine::outbound::limits::AWAITS_LIMIT;
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
@@ -69,6 +70,10 @@ impl LogLane {
                 }
                 Ok(Verdict::Later(code)) => {
                     let Some(input) = task.inputs.get_mut(number) else { break };
+                    if code == AWAITS_LIMIT {
+                        input.await_limit(elapsed);
+                        continue;
+                    }
                     let pause = settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
                     input.attempts += 1;
                     input.blocked_until = elapsed + pause;
@@ -114,15 +119,15 @@ impl LogLane {
 impl<'a> Terms<'a> {
     /// The terms of the records of a task, at this moment.
     pub(super) fn new(wiring: &'a Wiring, task: &Task) -> Self {
-        let Wiring { topology, settings, status, clock, message_bytes_max, hand, .. } = wiring;
+        let Wiring { topology, settings, status, clock, limits, hand, .. } = wiring;
         let (now, sent_on) = (clock.now(), task.sub_topology.sent_on_to().iter());
         Self {
             pipeline: topology.name(),
             now,
             horizon: Horizon::new(now, settings.event_time_ahead),
             settings,
-            message_bytes_max,
-            sent_on_bytes_max: sent_on.map(|topic| message_bytes_max.get(topic).copied()).collect(),
+            limits,
+            sent_on_limits: sent_on.map(|topic| limits.of(topic)).collect(),
             status,
             hand,
             in_place: InPlace::default(),

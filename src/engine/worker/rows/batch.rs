@@ -19,6 +19,7 @@
 //! A row is a table and a key, whichever step its records belong to: two steps on one table decide one after the other,
 //! the second on the row that the first has left, each seeing its own columns.
 
+use crate::engine::outbound::limits::AWAITS_LIMIT;
 use crate::engine::task::order::merged;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::rows::entry::{Decided, Entry, Meets, Place};
@@ -225,7 +226,7 @@ impl<'a> Batch<'a> {
                     return Ok(true);
                 }
             },
-            Err(Reject::Retry { code, .. }) if attempts < terms.retry_attempts => {
+            Err(Reject::Retry { code, .. }) if attempts < terms.retry_attempts || code == AWAITS_LIMIT => {
                 entry.decided = Decided::Waiting;
                 entry.key = Err(Reject::Retry { code, message: String::new() });
                 return Ok(true);
@@ -340,6 +341,7 @@ fn order_of(shares: &[Share<'_>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::outbound::limits::Limits;
     use crate::engine::protocol::event_time::Horizon;
     use crate::engine::task::in_hand;
     use crate::engine::worker::looks::Looks;
@@ -424,6 +426,11 @@ mod tests {
         }
     }
 
+    fn no_limits() -> Limits {
+        let clock: Arc<dyn Clock> = Arc::new(Hand::default());
+        Limits::new(&clock, HashMap::new())
+    }
+
     fn topology(clock: &Arc<Hand>) -> Topology {
         let mut topology = Topology::new("p");
         topology.source("t").update("rows", Slow(Arc::clone(clock))).to("told");
@@ -461,7 +468,7 @@ mod tests {
         }
     }
 
-    fn terms<'a>(message_bytes_max: &'a HashMap<TopicName, usize>, hand: &'a in_hand::Hand) -> Terms<'a> {
+    fn terms<'a>(limits: &'a Limits, hand: &'a in_hand::Hand) -> Terms<'a> {
         Terms {
             pipeline: "p",
             now: Timestamp(0),
@@ -469,7 +476,7 @@ mod tests {
             missing_row: MissingRow::DeadLetter,
             retry_attempts: 1,
             record_bytes_max: 100,
-            message_bytes_max,
+            limits,
             keeps_verdicts: true,
             hand,
             looks: Looks::default(),
@@ -488,7 +495,7 @@ mod tests {
     /// is all.
     fn decided(value: &[u8], within_ms: u64, bytes: usize) -> (Vec<usize>, bool) {
         let clock = Arc::new(Hand::default());
-        let (topology, places, limits) = (topology(&clock), [place(0), place(1)], HashMap::new());
+        let (topology, places, limits) = (topology(&clock), [place(0), place(1)], no_limits());
         let records = || (0..20).map(|n| record(n, b"1", value)).collect();
         let shares: Vec<Share<'_>> = places.iter().map(|source| share(&topology, source, records())).collect();
         let hand = in_hand::Hand::none();
@@ -521,7 +528,7 @@ mod tests {
     #[test]
     fn rows_with_a_next_record_are_written_together_in_front_of_it_and_no_others() {
         let clock = Arc::new(Hand::default());
-        let (topology, source, limits) = (topology(&clock), place(0), HashMap::new());
+        let (topology, source, limits) = (topology(&clock), place(0), no_limits());
         let keys: [&[u8]; 8] = [b"1", b"2", b"3", b"4", b"2", b"3", b"3", b"5"];
         let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
         let hand = in_hand::Hand::none();

@@ -1,5 +1,6 @@
 //! A committed batch: D moves, and the relay gets the messages to publish.
 
+use crate::engine::outbound::limits::AWAITS_LIMIT;
 use crate::engine::outbound::publication::{Part, Publication, Through};
 use crate::engine::status::Counter;
 use crate::engine::task::Task;
@@ -66,6 +67,10 @@ impl RowsLane {
                 input.attempts = 0;
             }
             if let Some(code) = reached.retry {
+                if code == AWAITS_LIMIT {
+                    input.await_limit(now);
+                    continue;
+                }
                 let pause = desk.wiring.settings.retry_backoff * 2_u32.pow(input.attempts.min(5));
                 input.attempts += 1;
                 input.blocked_until = now + pause;

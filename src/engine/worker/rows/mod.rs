@@ -126,7 +126,7 @@ impl RowsLane {
         draws: &[Draw],
         stores: &mut TaskStores,
     ) -> Result<Prepared, Undone> {
-        let Wiring { topology, settings, status, hook, clock, message_bytes_max, outstanding, hand, .. } = &desk.wiring;
+        let Wiring { topology, settings, status, hook, clock, limits, outstanding, hand, .. } = &desk.wiring;
         let Database { rows, .. } = db;
         let terms = Terms {
             pipeline: topology.name(),
@@ -135,7 +135,7 @@ impl RowsLane {
             missing_row: settings.missing_row,
             retry_attempts: settings.retry_attempts,
             record_bytes_max: settings.record_bytes_max,
-            message_bytes_max,
+            limits,
             keeps_verdicts: settings.verdicts,
             hand,
             looks: Looks::default(),

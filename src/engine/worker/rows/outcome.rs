@@ -88,17 +88,9 @@ impl Batch<'_> {
             match &mut entry.decided {
                 Decided::Applied { notices, .. } => rows.append(notices),
                 Decided::Dead(reject) => {
-                    let Terms { pipeline, message_bytes_max, now, .. } = self.terms;
+                    let Terms { pipeline, limits, now, .. } = self.terms;
                     let (source, incarnation) = (share.source, share.incarnation);
-                    rows.push(dead_letter(
-                        pipeline,
-                        message_bytes_max,
-                        source,
-                        incarnation,
-                        &entry.record,
-                        reject,
-                        *now,
-                    ));
+                    rows.push(dead_letter(pipeline, limits, source, incarnation, &entry.record, reject, *now));
                 }
                 Decided::Waiting | Decided::Skipped(_) | Decided::Unreadable(_) => {}
             }

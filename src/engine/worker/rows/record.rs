@@ -151,10 +151,7 @@ fn apply(
         let version = share.is_versioned.then_some(version);
         let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);
         let bytes = bytes_of(terms.pipeline, &row);
-        if let Some(limit) = terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
-            let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);
-            return Err(Reject::dead_letter("too-large", message));
-        }
+        terms.limits.check(&row.destination, bytes, "a notice")?;
         all_bytes += bytes;
         notices.push(row);
     }

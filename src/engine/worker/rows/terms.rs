@@ -1,14 +1,15 @@
 //! The terms of a batch: the facts that hold for all its records, and the stores of its tasks.
 
+use crate::engine::outbound::limits::Limits;
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::state::access::Trouble;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::looks::Looks;
-use crate::flow::record::{Timestamp, TopicName};
+use crate::flow::record::Timestamp;
 use crate::ports::source::TaskId;
 use crate::settings::engine::MissingRow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The stores of the tasks in a batch, where their steps have some.
 pub(super) type TaskStores = BTreeMap<TaskId, Keyed>;
@@ -28,7 +29,7 @@ pub(super) struct Terms<'a> {
     /// The number of times that a record which asks for it is offered again before it becomes a dead letter.
     pub(super) retry_attempts: u32,
     pub(super) record_bytes_max: usize,
-    pub(super) message_bytes_max: &'a HashMap<TopicName, usize>,
+    pub(super) limits: &'a Limits,
     /// Whether verdicts are kept.
     pub(super) keeps_verdicts: bool,
     pub(super) hand: &'a Hand,
