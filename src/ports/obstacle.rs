@@ -12,6 +12,10 @@ pub enum ObstacleKind {
     OpenTransaction,
     /// A partition has records to take, and does not move.
     StandsStill,
+    /// Decided messages are not published.
+    NotPublishing,
+    /// A source topic is gone.
+    SourceGone,
     /// Every record of a source becomes a dead letter.
     AllRejected,
     /// A member of the group is no instance of this pipeline.
@@ -20,11 +24,13 @@ pub enum ObstacleKind {
 
 impl ObstacleKind {
     /// Each of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NotAdmitted,
         Self::Throttled,
         Self::OpenTransaction,
         Self::StandsStill,
+        Self::NotPublishing,
+        Self::SourceGone,
         Self::AllRejected,
         Self::ForeignMember,
     ];
@@ -37,6 +43,8 @@ impl ObstacleKind {
             Self::Throttled => "throttled",
             Self::OpenTransaction => "open-transaction",
             Self::StandsStill => "stands-still",
+            Self::NotPublishing => "not-publishing",
+            Self::SourceGone => "source-gone",
             Self::AllRejected => "all-rejected",
             Self::ForeignMember => "foreign-member",
         }
@@ -50,6 +58,8 @@ impl ObstacleKind {
             Self::Throttled => "the brokers slow this instance down",
             Self::OpenTransaction => "records are not shown to committed readers",
             Self::StandsStill => "partitions have records to take and do not move",
+            Self::NotPublishing => "decided messages are not published",
+            Self::SourceGone => "a source topic is gone, and nothing is read of it",
             Self::AllRejected => "every record of a source becomes a dead letter",
             Self::ForeignMember => "a member of the group is no instance of this pipeline",
         }

@@ -12,7 +12,7 @@ use crate::engine::status::{LettersOfCode, SOURCE, Status, TaskStatus};
 use crate::flow::record::TopicName;
 use crate::ports::obstacle::{Obstacle, ObstacleKind, Reason};
 use crate::ports::source::TaskId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +82,16 @@ impl Watch {
 
     /// Finds the obstacles that only time shows.
     fn find_obstacles(&mut self, tasks: &BTreeMap<TaskId, TaskStatus>, now: Duration) {
-        let Self { status, group, standstill, rejected, member_at, .. } = self;
-        let still = standstill.look(tasks, &status.waits.all(), &status.lagging(), now);
+        let Self { status, group, standstill, rejected, unpublished, member_at, .. } = self;
+        let unpublished = unpublished.look(&status.publishing, now);
+        // The records in front of a relay that publishes nothing wait for it.
+        let lagging = if unpublished.is_empty() { status.lagging() } else { BTreeSet::new() };
+        let put_off = status.publishing.all_put_off();
+        let is_put_off = |task: &TaskStatus| task.inputs.iter().any(|(source, ..)| put_off.contains_key(source));
+        let others = tasks.iter().filter(|(_, task)| !is_put_off(task));
+        let tasks = &others.map(|(id, task)| (*id, task.clone())).collect();
+        let still = standstill.look(tasks, &status.waits.all(), &lagging, now);
+        status.obstacles.report(ObstacleKind::NotPublishing, WATCH, unpublished);
         status.obstacles.report(ObstacleKind::StandsStill, WATCH, still);
         status.obstacles.report(ObstacleKind::AllRejected, WATCH, rejected.look(&status.streams.by_topic(), now));
         let since = member_at.get_or_insert(now);

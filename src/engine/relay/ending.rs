@@ -70,6 +70,9 @@ impl Relay {
 
     pub(super) fn report_published(&self, publication: &Publication, part: &Part, next_offset: NextOffset) {
         let Part { task, assignment, source, .. } = part.clone();
+        if self.troubles.has(task) {
+            self.status.publishing.forget(&source.to_string());
+        }
         // It is one transaction: with any input of the task all of the task's batches in it are published.
         let batches = publication.parts.iter().filter(|part| part.task == task).map(|part| part.batch);
         let batch = batches.max().unwrap_or_default();

@@ -27,6 +27,7 @@ impl Relay {
         } else if fault.is_retry() && self.producers.sink.is_fenced() && !may_be_late {
             self.note_fencing()?;
         }
+        self.producers.note_failure(&fault, false);
         self.producers.show_quotas(); // of the producer that is about to be replaced
         tracing::info!(error = %fault, "a Kafka transaction failed; the producer is replaced and K decides");
         Ok(())
@@ -60,6 +61,7 @@ impl Relay {
                 Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the committed offsets could not be read yet");
+                    self.producers.note_failure(&fault, true);
                     for source in &sources {
                         self.status.waits.unread(source, &fault);
                     }

@@ -109,7 +109,8 @@ impl Relay {
         outstanding: Arc<Outstanding>,
         is_abandoned: Arc<AtomicBool>,
     ) -> Self {
-        let producers = Producers { sink, spare, clock: Arc::clone(&clock), status: Arc::clone(&status), is_abandoned };
+        let producers =
+            Producers { sink, spare, clock: Arc::clone(&clock), status: Arc::clone(&status), is_abandoned, busy: None };
         Self {
             pipeline,
             producers,
@@ -187,7 +188,6 @@ impl Relay {
                 };
                 self.send_to_executor(ToExecutor::Proved { task, assignment, outcome });
             }
-            ToRelay::Drain { ack } => {
             ToRelay::AskLimits(topics) => {
                 let (mut known, mut unknown) = (HashMap::new(), None);
                 for topic in topics {
@@ -201,6 +201,7 @@ impl Relay {
                 }
                 self.send_to_executor(ToExecutor::Limits { known, unknown });
             }
+            ToRelay::Drain { ack } => {
                 self.publish_all()?;
                 let _ = ack.send(()); // the asking thread may have stopped waiting
             }
@@ -221,6 +222,7 @@ impl Relay {
         let offsets: Vec<_> = sources.iter().cloned().zip(committed.into_iter().map(unchanged)).collect();
         let membership = self.assignments.membership(task, assignment);
         let membership = membership.ok_or_else(|| Fault::fenced("the partition has moved"))?;
+        self.producers.begin_publication();
         let outcome = (self.producers.sink.begin())
             .and_then(|()| self.producers.sink.send_offsets(&offsets, &membership))
             .and_then(|()| self.producers.sink.commit());
@@ -231,6 +233,7 @@ impl Relay {
             self.producers.renew()?;
         }
         self.producers.swap();
+        self.producers.end_publication();
         outcome
     }
 
@@ -266,7 +269,9 @@ impl Relay {
             merged.append(next);
         }
         self.pending_since = (!self.pending.is_empty()).then(|| self.clock.elapsed());
+        self.producers.begin_publication();
         let result = self.settle(merged);
+        self.producers.end_publication();
         self.outstanding.settled(messages, bytes);
         if messages > 0 {
             self.send_to_executor(ToExecutor::Settled);
@@ -293,7 +298,10 @@ impl Relay {
             let Some(mut piece) = pieces.pop_front() else { continue };
             pieces.into_iter().rev().for_each(|piece| queue.push_front(piece));
             match self.settle_piece(&mut piece, has_failed)? {
-                Settled::Done => continue,
+                Settled::Done => {
+                    self.producers.begin_publication();
+                    continue;
+                }
                 Settled::TaskByTask => piece.split().into_iter().rev().for_each(|own| queue.push_front(own)),
                 Settled::Smaller => queue.push_front(piece),
             }
@@ -382,7 +390,7 @@ mod tests {
     use crate::engine::mailbox::Left;
     use crate::engine::outbound::publication::{Outbound, Part, Through};
     use crate::engine::protocol::order::NoHook;
-    use crate::engine::status::Counter;
+    use crate::engine::status::{Busy, Counter};
     use crate::flow::record::{NextOffset, Offset, Partition, Timestamp, TopicName};
     use crate::ports::rows::OutboxRow;
     use crate::ports::sink::{Message, SizeLimit};
@@ -407,6 +415,10 @@ mod tests {
         fits: AtomicUsize,
         /// The broker answers for such a one that its producer was fenced.
         is_late: AtomicBool,
+        /// So many times the producer cannot be replaced; the status that people see meanwhile.
+        renewals_fail: AtomicUsize,
+        status: Mutex<Option<Arc<Status>>>,
+        seen: Mutex<Vec<Busy>>,
         /// The topics are gone.
         is_gone: AtomicBool,
         /// So many searches for a refused message are to end with their second portion.
@@ -497,7 +509,14 @@ mod tests {
         }
 
         fn renew(&mut self) -> Result<(), Fault> {
-            Ok(())
+            if let Some(status) = &*self.log.status.lock().unwrap() {
+                self.log.seen.lock().unwrap().extend(status.publishing.busy().into_values());
+            }
+            let one_less = |left: usize| left.checked_sub(1);
+            match self.log.renewals_fail.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less) {
+                Ok(_) => Err(Fault::retry("concurrent transactions")),
+                Err(_) => Ok(()),
+            }
         }
 
         fn close(&mut self) {}
@@ -674,6 +693,21 @@ mod tests {
     fn what_follows_something_unpublishable_does_not_move_k_past_it() {
         // Neither message alone is to blame; so it fails once more.
         nothing_overtakes(vec![Fault::corrupt("too large"), Fault::corrupt("too large")], 2);
+    }
+
+    #[test]
+    fn a_producer_that_cannot_be_replaced_is_seen_with_its_last_error_until_it_publishes_again() {
+        let mut world = world(vec![Fault::retry("lost connection")]);
+        world.log.renewals_fail.store(2, Ordering::Release);
+        *world.log.status.lock().unwrap() = Some(Arc::clone(&world.relay.status));
+        world.publish(0, 2);
+        world.run();
+        assert_eq!(world.sent(), [0, 1]);
+        let seen = world.log.seen.lock().unwrap().clone();
+        let errors: Vec<_> = seen.iter().map(|busy| busy.error.as_deref().unwrap()).collect();
+        assert_eq!(errors, ["lost connection", "concurrent transactions", "concurrent transactions"]);
+        assert!(seen.iter().all(|busy| busy.number == seen[0].number && !busy.is_told));
+        assert!(world.relay.status.publishing.busy().is_empty());
     }
 
     /// The executor's reports of unpublished messages.
@@ -875,6 +909,8 @@ mod tests {
             world.run();
             assert!(matches!(left(&world)[..], [Left::Later { .. }]));
             assert_eq!(world.log.begun.load(Ordering::Acquire), attempts);
+            let put_off = world.relay.status.publishing.all_put_off();
+            assert_eq!(put_off["in-0"].cause, "topic out is gone");
             let (task, assignment) = (world.task, world.assignment);
             world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
             world.relay.clock.sleep(Duration::from_secs(20));
@@ -884,6 +920,7 @@ mod tests {
         world.run();
         assert_eq!(world.sent(), [0, 1, 2]);
         assert!(world.relay.troubles.is_empty());
+        assert!(world.relay.status.publishing.all_put_off().is_empty());
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Producers {
     pub(crate) status: Arc<Status>,
     /// Set when the process must end at once: nothing more is waited for.
     pub(crate) is_abandoned: Arc<AtomicBool>,
+    /// The name under which people see that there is a publication in hand.
+    pub(crate) busy: Option<String>,
 }
 
 impl Producers {
@@ -32,6 +34,28 @@ impl Producers {
         self.sink.close();
         if let Some(spare) = &mut self.spare {
             spare.close();
+        }
+    }
+
+    /// Shows people that a publication, or the next piece of one, is in hand.
+    pub(crate) fn begin_publication(&mut self) {
+        self.end_publication();
+        let id = self.sink.transactional_id();
+        self.status.publishing.begin(id);
+        self.busy = Some(id.to_owned());
+    }
+
+    /// Shows people that there is none in hand.
+    pub(crate) fn end_publication(&mut self) {
+        if let Some(id) = self.busy.take() {
+            self.status.publishing.end(&id);
+        }
+    }
+
+    /// Shows people what keeps the publication in hand. `is_told`: whether its partitions tell it already.
+    pub(crate) fn note_failure(&self, fault: &Fault, is_told: bool) {
+        if let Some(id) = &self.busy {
+            self.status.publishing.failed(id, fault, is_told);
         }
     }
 
@@ -63,6 +87,7 @@ impl Producers {
                 Err(fault) if consequence::of(&fault, Moment::RenewProducer) == Consequence::End => return Err(fault),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "the producer could not be replaced yet");
+                    self.note_failure(&fault, false);
                     tries += 1;
                     self.pause(tries)?;
                 }

@@ -12,6 +12,7 @@ use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::relay::troubles::PutOff;
 use crate::engine::relay::{Relay, Settled};
 use crate::flow::record::TopicName;
+use crate::ports::obstacle::Reason;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const TRIES: u32 = 4;
 const TRIES_AGAIN: u32 = 2;
 /// The time that a topic may be gone before the tasks that write it halt: somebody may be about to make it anew.
 const GONE_MAX: Duration = Duration::from_mins(2);
+/// The next step for people where a publication fails for a reason that may pass.
+const FAILING: &str =
+    "mend what the cause names; it is tried again by itself for half an hour, then the partition halts";
 /// The time that any other failure may last from which the others do not suffer: a broker may be restored meanwhile.
 const FAILING_MAX: Duration = Duration::from_mins(30);
 
@@ -73,12 +77,17 @@ impl Relay {
 
     /// Puts off a task whose publication fails for a reason that may pass.
     pub(crate) fn put_off_failing(&mut self, publication: &mut Publication, cause: &str) {
-        self.put_off(publication, cause, FAILING_MAX);
+        self.put_off(publication, Reason::new(cause, FAILING), FAILING_MAX);
     }
 
     /// Puts off a task one of whose topics is gone.
     pub(crate) fn await_topic(&mut self, publication: &mut Publication, topic: &TopicName) {
-        self.put_off(publication, &format!("topic {topic} is gone: make it anew (`topics apply`)"), GONE_MAX);
+        let cause = format!("topic {topic} is gone");
+        let next = format!(
+            "make it anew (`topics apply`) within {} s of the first failure; then the partition halts",
+            GONE_MAX.as_secs()
+        );
+        self.put_off(publication, Reason::new(cause, next), GONE_MAX);
     }
 
     /// Puts off the task of a part with messages that no offset stands for.
@@ -89,13 +98,13 @@ impl Relay {
         let others: Vec<Part> = others;
         self.put_off(
             publication,
-            "whether timers that had fired are published can be seen in their changelog alone",
+            Reason::new("whether timers that had fired are published can be seen in their changelog alone", FAILING),
             FAILING_MAX,
         );
         publication.parts = others;
     }
 
-    fn put_off(&mut self, publication: &mut Publication, cause: &str, bound: Duration) {
+    fn put_off(&mut self, publication: &mut Publication, reason: Reason, bound: Duration) {
         let Some((task, assignment)) = publication.parts.first().map(|part| (part.task, part.assignment)) else {
             return;
         };
@@ -103,13 +112,18 @@ impl Relay {
         let PutOff { waited, until } = self.troubles.put_off((task, assignment), now, bound, &self.assignments);
         tracing::warn!(
             ?task,
-            cause,
+            cause = reason.cause,
+            next = reason.next,
             waited_s = waited.as_secs(),
             "a task cannot publish; it is tried again by itself, and the others of its worker go on"
         );
         for part in publication.parts.clone() {
+            match until {
+                Some(_) => self.status.publishing.put_off(&part.source, reason.clone()),
+                None => self.status.publishing.forget(&part.source.to_string()),
+            }
             let left = until.map_or(Left::ForGood, |until| Left::Later { until });
-            self.refuse(publication, &part, left, cause.into());
+            self.refuse(publication, &part, left, format!("{}; {}", reason.cause, reason.next));
         }
     }
 }

@@ -42,6 +42,11 @@ impl Troubles {
         !self.0.is_empty() && publication.parts.iter().any(|part| self.0.contains_key(&part.task))
     }
 
+    /// Whether the task failed alone when it was last tried.
+    pub(crate) fn has(&self, task: TaskId) -> bool {
+        self.0.contains_key(&task)
+    }
+
     /// Splits a publication: the tasks that have failed alone each get one of their own, behind the others.
     pub(crate) fn separate(&self, publication: Publication) -> Vec<Publication> {
         if !self.is_of(&publication) || publication.tasks().len() == 1 {

@@ -6,6 +6,7 @@ mod declarations;
 mod letters;
 mod metrics;
 mod obstacles;
+mod publishing;
 mod restores;
 mod state;
 mod streams;
@@ -16,6 +17,7 @@ pub use declarations::{Declarations, DeclaredSource, Looked, Shuffles, Undeclare
 pub use letters::{DeadLetters, LettersOfCode};
 pub use metrics::{Counted, Counter, Kind, METRICS, Metric, Place};
 pub use obstacles::{Obstacles, Waits};
+pub use publishing::{Busy, Publishing};
 pub use restores::RestoreStatus;
 pub use state::State;
 pub use streams::{Stream, Streams};
@@ -55,6 +57,8 @@ pub struct Status {
     pub obstacles: Obstacles,
     /// Why partitions wait.
     pub waits: Waits,
+    /// What relays have in hand and cannot publish.
+    pub publishing: Publishing,
     /// Age of records, from their timestamp to the commit of the Kafka transaction with their messages.
     pub age_at_publication: Ages,
     is_member: AtomicBool,
@@ -134,7 +138,10 @@ impl Status {
 
     pub(crate) fn remove_task(&self, id: TaskId) {
         let removed = self.tasks_mut().remove(&id);
-        removed.into_iter().flat_map(|task| task.inputs).for_each(|(source, ..)| self.waits.forget(&source));
+        for (source, ..) in removed.into_iter().flat_map(|task| task.inputs) {
+            self.waits.forget(&source);
+            self.publishing.forget(&source);
+        }
         self.set_restore(id, None);
         self.stores_mut().remove(&id);
     }

@@ -247,6 +247,17 @@ impl KafkaSink {
         let mut config = self.settings.transactional(&self.transactional_id)?;
         config.set("batch.size", self.batch_bytes.to_string());
         let producer: ThreadedProducer<Deliveries> =
+    /// What keeps the coordinator from starting this producer, and the way out, where `code` says it.
+    fn told_of_start(&self, code: Code) -> String {
+        if code != Code::ConcurrentTransactions {
+            return String::new();
+        }
+        let (servers, id) = (&self.settings.bootstrap_servers, &self.transactional_id);
+        format!(
+            ": its coordinator has not ended the transaction of the predecessor with this id yet; that takes as long as the              brokers that lead its partitions do not answer. Start again later, or under another instance.slot;              `kafka-transactions.sh --bootstrap-server {servers} describe --transactional-id {id}` tells what it waits for"
+        )
+    }
+
             config.create_with_context(Deliveries::default()).map_err(|error| by_error(&error, &what))?;
         let producer = Arc::new(producer);
         let lines = Queue::of_logs(producer.client(), producer.clone())?;
@@ -259,7 +270,8 @@ impl KafkaSink {
             let code = code_of(&error);
             let denied = lacking(code, &[Right::transactional_id(&self.transactional_id)]);
             let denied = denied.map_or_else(String::new, |right| format!(": {right}"));
-            in_transaction(code, format!("{what}: init_transactions: {error}{denied}"))
+            let told = self.told_of_start(code);
+            in_transaction(code, format!("{what}: init_transactions: {error}{denied}{told}"))
         })?;
         let calls = Bounded::start("offsets");
         let calls = calls.map_err(|error| Fault::retry(format!("{what}: no thread")).because(error))?;
