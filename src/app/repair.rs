@@ -21,6 +21,7 @@ use crate::ports::rows::{NoRows, Rows};
 use crate::ports::schema::Schema as _;
 use crate::ports::sink::Sink;
 use crate::ports::source::Group;
+use crate::ports::topics::no_topic;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -95,7 +96,7 @@ pub(super) fn sources(
         let topic = TopicName::parse(name).map_err(Failure::Message)?;
         sub_topology(topology, &TopicPartition::new(topic.clone(), Partition(0)))?;
         let count = group.partition_count(&topic, ANSWER)?;
-        let count = count.ok_or_else(|| Failure::message(format!("there is no topic {topic}")))?;
+        let count = count.ok_or_else(|| Failure::message(no_topic(&topic)))?;
         out.extend((0..count).map(|number| TopicPartition::new(topic.clone(), Partition(number))));
     }
     Ok(out)

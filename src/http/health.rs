@@ -47,14 +47,17 @@ pub(super) fn is_started(status: &Status) -> bool {
     status.value(Counter::Polls) > 0
 }
 
-/// Whether the group has taken us in, and every partition that is ours takes records. A halted one alerts, but the others go
+/// Whether the group has taken us in, every source is there, and every partition that is ours takes records. A halted one alerts, but the others go
 /// on; having none is fine.
 pub(super) fn is_ready(status: &Status) -> bool {
-    is_started(status) && status.is_ready()
+    is_started(status) && status.is_ready() && status.obstacles.first(ObstacleKind::SourceGone).is_none()
 }
 
 /// The sentence where it is not, with the cause where one is known.
 pub(super) fn unready(status: &Status) -> String {
+    if let Some(Obstacle { reason, .. }) = status.obstacles.first(ObstacleKind::SourceGone) {
+        return format!("{}; {}", reason.cause, reason.next);
+    }
     if status.is_member() {
         return "partitions are being taken over".into();
     }
@@ -112,5 +115,9 @@ mod tests {
         assert!(!at(1_121));
         status.add(Counter::Polls, 1);
         assert!(at(1_122));
+        let gone = vec![("topic readings".to_owned(), Reason::new("it was deleted", "make it anew"))];
+        status.obstacles.report(ObstacleKind::SourceGone, "counts", gone);
+        assert!(!is_ready(&status));
+        assert_eq!(unready(&status), "it was deleted; make it anew");
     }
 }

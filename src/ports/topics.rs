@@ -4,6 +4,13 @@ use crate::flow::record::TopicName;
 use crate::ports::fault::Fault;
 use std::collections::BTreeMap;
 
+/// The sentence about a topic that the brokers do not know.
+pub(crate) fn no_topic(topic: &TopicName) -> String {
+    format!(
+        "there is no topic {topic}: make it anew (`topics apply` creates what is described), or take it out of the pipeline"
+    )
+}
+
 /// A topic to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTopic {

@@ -5,6 +5,7 @@ use serde_json::json;
 use std::time::Duration;
 use tidegate::flow::record::TopicName;
 use tidegate::ports::history::Found;
+use tidegate::ports::obstacle::ObstacleKind;
 use tidegate::testing::TestDriver;
 
 /// Longer than a known limit is believed.
@@ -12,6 +13,12 @@ const LATER: Duration = Duration::from_secs(10);
 
 fn limit(driver: &mut TestDriver, topic: &str, bytes: usize) {
     driver.log().limit_messages(&TopicName::parse(topic).unwrap(), bytes);
+}
+
+/// Lets time pass while no partition may come to rest.
+fn pass(driver: &mut TestDriver) {
+    driver.pass(LATER);
+    (0..10).for_each(|_| driver.step());
 }
 
 fn causes(driver: &mut TestDriver) -> Vec<String> {
@@ -65,4 +72,22 @@ fn a_topic_that_takes_no_message_at_all_is_told_at_the_start() {
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.start(0)));
     let text = refused.unwrap_err().downcast_ref::<String>().cloned().unwrap();
     assert!(text.contains("max.message.bytes of large-changes is 0: raise it to at least "), "{text}");
+}
+
+/// The group takes the partitions of a topic away that is deleted, and nobody else says why.
+#[test]
+fn a_source_topic_that_is_deleted_is_an_obstacle_until_it_is_there_again() {
+    let mut driver = driver(2);
+    driver.send("readings", 1, json!({"value": 10.0}));
+    driver.run();
+    let status = driver.status(0);
+    assert!(status.obstacles.first(ObstacleKind::SourceGone).is_none());
+    driver.log().delete_topic(&TopicName::parse("readings").unwrap());
+    pass(&mut driver);
+    let found = status.obstacles.first(ObstacleKind::SourceGone).expect("an obstacle");
+    assert_eq!(found.about, "topic readings");
+    assert!(found.reason.next.contains("topics apply"), "{found:?}");
+    driver.log().create_topic("readings", 4).unwrap();
+    pass(&mut driver);
+    assert!(status.obstacles.first(ObstacleKind::SourceGone).is_none());
 }

@@ -8,6 +8,7 @@ use super::rights::{Operation, Right};
 use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
+use crate::ports::topics::no_topic;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -124,8 +125,8 @@ impl Group for KafkaGroup {
         let client = self.consumer.client();
         let cluster_id =
             client.fetch_cluster_id(wait).ok_or_else(|| Fault::retry("the cluster did not tell its id"))?;
-        let found = ffi::describe_topic(client, topic.as_str(), wait)?
-            .ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
+        let found =
+            ffi::describe_topic(client, topic.as_str(), wait)?.ok_or_else(|| Fault::corrupt(no_topic(topic)))?;
         Ok(LogIds { cluster_id, topic_id: found.id })
     }
 

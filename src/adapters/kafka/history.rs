@@ -11,6 +11,7 @@ use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::history::{Found, TopicHistory};
 use crate::ports::source::{Bounds, Group};
+use crate::ports::topics::no_topic;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::sync::Arc;
@@ -114,7 +115,7 @@ enum Step {
 impl KafkaHistory {
     fn places(&self, topic: &TopicName) -> Result<Vec<TopicPartition>, Fault> {
         let found = ffi::describe_topic(self.consumer.client(), topic.as_str(), WAIT)?;
-        let found = found.ok_or_else(|| Fault::corrupt(format!("there is no topic {topic}")))?;
+        let found = found.ok_or_else(|| Fault::corrupt(no_topic(topic)))?;
         Ok((0..found.partitions).map(|number| TopicPartition::new(topic.clone(), Partition(number))).collect())
     }
 }

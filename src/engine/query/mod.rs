@@ -22,6 +22,7 @@ pub use crate::engine::state::question::{InputPosition, Standing, Unready};
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::source::{Group, TaskId};
+use crate::ports::topics::no_topic;
 use crate::ports::{Clock, Fault};
 use crossbeam_channel::{Receiver, bounded};
 use std::collections::{BTreeMap, HashMap};
@@ -157,7 +158,7 @@ impl Queries {
             return Ok(*count);
         }
         let count = self.group.partition_count(lead, ASK).map_err(|fault| unanswered(&fault))?;
-        let count = count.ok_or_else(|| Refusal::Unanswered(format!("there is no topic {lead}")))?;
+        let count = count.ok_or_else(|| Refusal::Unanswered(no_topic(lead)))?;
         self.heard.counts.lock().unwrap_or_else(PoisonError::into_inner).insert(lead.clone(), count);
         Ok(count)
     }

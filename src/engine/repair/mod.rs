@@ -26,6 +26,7 @@ use crate::ports::rows::{OutboxRow, Position, Rows};
 use crate::ports::sink::Sink;
 use crate::ports::source::{Committed, Group};
 use crate::ports::store::{Checkpoint, StoreId, Stores};
+use crate::ports::topics::no_topic;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -353,6 +354,6 @@ fn no_partition(source: &TopicPartition, count: Option<i32>) -> String {
     let topic = &source.topic;
     match count {
         Some(count) => format!("there is no partition {source}: {topic} has {count}, from 0 on"),
-        None => format!("there is no topic {topic}; `tidegate topics apply` creates it"),
+        None => no_topic(topic),
     }
 }

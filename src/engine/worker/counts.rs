@@ -6,9 +6,13 @@ use crate::engine::worker::desk::{Act, Desk};
 use crate::engine::worker::wiring::Wiring;
 use crate::flow::record::TopicName;
 use crate::flow::topology::SubTopology;
+use crate::ports::obstacle::{ObstacleKind, Reason};
 use crate::ports::source::TaskId;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The finder of obstacles that the watch is.
+const WATCH: &str = "counts";
 
 /// The watch, which asks for partition counts from time to time.
 #[derive(Default)]
@@ -28,6 +32,7 @@ impl CountWatch {
             return;
         }
         self.looked_at = now;
+        look_for_sources(desk);
         let watched: Vec<(TaskId, Vec<(TopicName, i32)>)> = desk
             .tasks
             .values()
@@ -73,6 +78,28 @@ impl CountWatch {
             }
         }
     }
+}
+
+/// Tells of source topics that are gone: the group takes their partitions away without a word.
+fn look_for_sources(desk: &Desk) {
+    let Wiring { topology, group, settings, status, .. } = &desk.wiring;
+    let mut gone = Vec::new();
+    for topic in topology.sources() {
+        match group.partition_count(&topic, settings.ask_wait) {
+            Ok(Some(_)) => {}
+            Ok(None) => gone.push((format!("topic {topic}"), source_gone(&topic))),
+            Err(_) => return, // seen elsewhere, and not asked again for each topic
+        }
+    }
+    status.obstacles.report(ObstacleKind::SourceGone, WATCH, gone);
+}
+
+fn source_gone(topic: &TopicName) -> Reason {
+    Reason::new(
+        format!("the brokers know no topic {topic}: it was deleted"),
+        "make it anew (`topics apply` creates what is described, empty), or take it out of the pipeline; `halted` then prints \
+         where its partitions can go on",
+    )
 }
 
 /// Whether a changed partition count matters for more than the set of partitions that is read.
