@@ -205,7 +205,9 @@ impl HaltReason {
             Self::InputsDeleted => "retention or a deletion passed records that were not read yet",
             Self::InputsTruncated => "the log was cut, for instance by an unclean leader election",
             Self::SchemaChanged => "a table was altered while running",
-            Self::Unpublishable => "a topic's settings changed after the row was committed",
+            Self::Unpublishable => {
+                "a topic's settings refuse what was decided: they changed since, or they refuse times or sizes"
+            }
             Self::OffsetsLost => {
                 "the group's offsets expired or were deleted, while the state made from the inputs is still there"
             }

@@ -252,7 +252,7 @@ fn of_the_rest(reason: HaltReason, place: &Place<'_>) -> Vec<Option<Choice>> {
             place.to("reset", place.at, "", "go on at the stores' offset, or where this process had come: nothing counts twice"),
         ],
         HaltReason::Unpublishable => {
-            vec![hand("give the topic its settings back (`topics apply` sets those that are described), then restart")]
+            vec![hand("let the topic take the messages by the setting that the detail names (`topics apply` sets those that are described), then restart")]
         }
         HaltReason::OffsetsLost => of_lost_offsets(place),
         HaltReason::PartitionCountChanged if place.is_stateful => vec![
@@ -442,7 +442,7 @@ mod tests {
             (HaltReason::ClusterChanged, false, "point the settings at the old cluster"),
             (HaltReason::InputsDeleted, false, "go on at the log's start"),
             (HaltReason::InputsTruncated, false, "restore the log"),
-            (HaltReason::Unpublishable, false, "give the topic its settings back"),
+            (HaltReason::Unpublishable, false, "let the topic take the messages"),
             (HaltReason::WronglyKeyed, false, "mend the producer first"),
             (HaltReason::Unreadable, false, "deploy a release that reads it"),
             (HaltReason::SchemaChanged, false, "undo the change of the table"),

@@ -15,7 +15,7 @@ use crate::engine::mailbox::{Left, ToExecutor};
 use crate::engine::outbound::limits::Limits;
 use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::relay::Relay;
-use crate::engine::relay::search::{Found, Search};
+use crate::engine::relay::search::{FIRST_REFUSED_MAX, Found, Search};
 use crate::ports::Fault;
 
 impl Relay {
@@ -34,8 +34,9 @@ impl Relay {
         self.send_to_executor(ToExecutor::Limits { known: limits, unknown: None });
         if self.searches.entry(task).or_default().note(&found) {
             self.searches.remove(&task);
+            let detail = format!("{detail}; {}", given_up(&found));
             for part in publication.parts.clone() {
-                self.refuse(publication, &part, Left::ForGood, detail.into());
+                self.refuse(publication, &part, Left::ForGood, detail.clone());
             }
             return Ok(());
         }
@@ -64,5 +65,16 @@ impl Relay {
             self.refuse(publication, &part, Left::Replaced(own.cloned().collect()), detail.into());
         }
         Ok(())
+    }
+}
+
+/// Why no further message becomes a dead letter.
+fn given_up(found: &Found) -> String {
+    match found {
+        Found::Refused { .. } => format!(
+            "{FIRST_REFUSED_MAX} times in a row the topic refused the very first message that was left, and nothing was \
+             published between: the topic is to blame, not single messages, and no more of them become dead letters"
+        ),
+        _ => "no single message is to blame: each was taken alone".into(),
     }
 }

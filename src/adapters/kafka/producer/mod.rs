@@ -231,7 +231,13 @@ impl KafkaSink {
 
     /// The fault of a message that `topic` did not take.
     fn refused(&mut self, code: Code, topic: &str, said: &dyn std::fmt::Display) -> Fault {
-        self.spoil(code, &format!("topic {topic}: {said}"), &[Right::topic(Operation::Write, topic)])
+        let setting = match code {
+            Code::InvalidTimestamp => {
+                ": its message.timestamp.before.max.ms or message.timestamp.after.max.ms refuses the time of a message"
+            }
+            _ => "",
+        };
+        self.spoil(code, &format!("topic {topic}: {said}{setting}"), &[Right::topic(Operation::Write, topic)])
     }
 
     fn failed_delivery(&mut self) -> Result<(), Fault> {
@@ -241,12 +247,6 @@ impl KafkaSink {
         }
     }
 
-    fn start(&mut self) -> Result<(), Fault> {
-        self.transactional_id = (self.naming)()?;
-        let what = format!("producer {}", self.transactional_id);
-        let mut config = self.settings.transactional(&self.transactional_id)?;
-        config.set("batch.size", self.batch_bytes.to_string());
-        let producer: ThreadedProducer<Deliveries> =
     /// What keeps the coordinator from starting this producer, and the way out, where `code` says it.
     fn told_of_start(&self, code: Code) -> String {
         if code != Code::ConcurrentTransactions {
@@ -258,6 +258,12 @@ impl KafkaSink {
         )
     }
 
+    fn start(&mut self) -> Result<(), Fault> {
+        self.transactional_id = (self.naming)()?;
+        let what = format!("producer {}", self.transactional_id);
+        let mut config = self.settings.transactional(&self.transactional_id)?;
+        config.set("batch.size", self.batch_bytes.to_string());
+        let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(Deliveries::default()).map_err(|error| by_error(&error, &what))?;
         let producer = Arc::new(producer);
         let lines = Queue::of_logs(producer.client(), producer.clone())?;
