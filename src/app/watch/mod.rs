@@ -4,10 +4,12 @@
 mod standing;
 mod standstill;
 pub(super) mod telling;
+mod unpublished;
 
 use crate::app::watch::standing::{Standing, named};
 use crate::app::watch::standstill::{Rejected, STANDS, Standstill};
 use crate::app::watch::telling::Telling;
+use crate::app::watch::unpublished::Unpublished;
 use crate::engine::status::{LettersOfCode, SOURCE, Status, TaskStatus};
 use crate::flow::record::TopicName;
 use crate::ports::obstacle::{Obstacle, ObstacleKind, Reason};
@@ -32,6 +34,7 @@ pub(super) struct Watch {
     unreadable: BTreeMap<(TopicName, String), Telling>,
     standstill: Standstill,
     rejected: Rejected,
+    unpublished: Unpublished,
     /// When the instance was last a member of the group.
     member_at: Option<Duration>,
     obstacles: BTreeMap<(ObstacleKind, String), Told>,
@@ -55,6 +58,7 @@ impl Watch {
             unreadable: BTreeMap::new(),
             standstill: Standstill::default(),
             rejected: Rejected::default(),
+            unpublished: Unpublished::default(),
             member_at: None,
             obstacles: BTreeMap::new(),
         }
@@ -93,7 +97,8 @@ impl Watch {
         let still = standstill.look(tasks, &status.waits.all(), &lagging, now);
         status.obstacles.report(ObstacleKind::NotPublishing, WATCH, unpublished);
         status.obstacles.report(ObstacleKind::StandsStill, WATCH, still);
-        status.obstacles.report(ObstacleKind::AllRejected, WATCH, rejected.look(&status.streams.by_topic(), now));
+        let rejected = rejected.look(&status.streams.by_topic(), &status.letters.by_code(), now);
+        status.obstacles.report(ObstacleKind::AllRejected, WATCH, rejected);
         let since = member_at.get_or_insert(now);
         if status.is_member() {
             *since = now;

@@ -1,7 +1,7 @@
 //! Partitions that have something to take and do not move, and sources of which nothing can be used.
 
 use crate::app::watch::standing::named;
-use crate::engine::status::{State, Stream, TaskStatus};
+use crate::engine::status::{LettersOfCode, State, Stream, TaskStatus};
 use crate::flow::record::TopicName;
 use crate::ports::obstacle::Reason;
 use crate::ports::source::TaskId;
@@ -110,7 +110,13 @@ pub(super) struct Rejected {
 
 impl Rejected {
     /// The sources of which everything has become a dead letter for a while.
-    pub(super) fn look(&mut self, streams: &BTreeMap<TopicName, Stream>, now: Duration) -> Vec<(String, Reason)> {
+    /// `letters`: the dead letters by source and code.
+    pub(super) fn look(
+        &mut self,
+        streams: &BTreeMap<TopicName, Stream>,
+        letters: &BTreeMap<(TopicName, String), LettersOfCode>,
+        now: Duration,
+    ) -> Vec<(String, Reason)> {
         let mut found = Vec::new();
         for (topic, stream) in streams {
             let (before, since) = self.seen.entry(topic.clone()).or_insert((Stream::default(), now));
@@ -119,12 +125,26 @@ impl Rejected {
             }
             if stream.rejected - before.rejected >= REJECTED && now.saturating_sub(*since) >= REJECTED_FOR {
                 let cause = "no record of it could be used since it was last looked at or since the start";
-                let next = format!("read one with its cause from {topic}-dlt, and mend the sender or the algorithm");
+                let of_topic = letters.iter().filter(|((of, _), _)| of == topic);
+                let code = of_topic.max_by_key(|(_, of)| of.count).map_or("", |((_, code), _)| code.as_str());
+                let next = next_of_rejected(topic, code);
                 found.push((topic.to_string(), Reason::new(cause, next)));
             }
         }
         found
     }
+}
+
+/// The next step where every record of a topic becomes a dead letter, most of them with `code`.
+fn next_of_rejected(topic: &TopicName, code: &str) -> String {
+    let mend = match code {
+        "too-large" => "raise the limit that its message names",
+        _ => "mend the sender or the algorithm",
+    };
+    format!(
+        "read one with its cause (`kafka-console-consumer.sh … --topic {topic}-dlt --from-beginning --max-messages 1 --property \
+         print.headers=true`), and {mend}"
+    )
 }
 
 #[cfg(test)]
@@ -198,11 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_next_for_a_rejected_source_is_a_command_and_the_limit_where_its_records_are_too_large() {
+        let of = |code| next_of_rejected(&TopicName::parse("readings").unwrap(), code);
+        assert!(of("bad-json").contains("--topic readings-dlt") && of("bad-json").contains("print.headers=true"));
+        assert!(of("bad-json").ends_with("mend the sender or the algorithm"));
+        assert!(of("too-large").ends_with("raise the limit that its message names"));
+        assert!(!of("too-large").contains("  "));
+    }
+
+    #[test]
     fn a_source_all_of_whose_records_are_rejected_is_told_until_one_is_used() {
         let mut rejected = Rejected::default();
         let mut at = |second, used, letters| {
             let streams = [(TopicName::parse("readings").unwrap(), Stream { used, rejected: letters })].into();
-            rejected.look(&streams, Duration::from_secs(second)).len()
+            rejected.look(&streams, &BTreeMap::new(), Duration::from_secs(second)).len()
         };
         assert_eq!([at(0, 0, 5), at(5, 0, 500), at(10, 0, 600), at(11, 1, 700)], [0, 0, 1, 0]);
         assert_eq!(
