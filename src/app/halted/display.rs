@@ -16,6 +16,19 @@ pub(super) fn write(found: &[Halted], told: &Told, out: &mut dyn Write) -> Resul
         writeln!(out, "{}", nothing_found(told))?;
     }
     found.iter().try_for_each(|halted| write_one(halted, out))?;
+    write_open(told, out)
+}
+
+/// What the instances say, where the database says nothing: their halts first.
+pub(super) fn write_told(told: &Told, out: &mut dyn Write) -> Result<(), Failure> {
+    for (partition, seen) in &told.halts {
+        writeln!(out, "halted  {partition}  {}: {}", seen.reason.label(), seen.detail)?;
+    }
+    write_open(told, out)
+}
+
+/// Partitions that wait, obstacles, and partitions of which nothing is known.
+fn write_open(told: &Told, out: &mut dyn Write) -> Result<(), Failure> {
     for (partition, what) in &told.waiting {
         writeln!(out, "waiting  {partition}  {what}")?;
     }
@@ -94,6 +107,8 @@ pub(super) fn write_repairs(repairs: &[RepairReport], out: &mut dyn Write) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::halted::instances::Seen;
+    use crate::engine::protocol::decision::HaltReason;
 
     #[test]
     fn what_the_absence_of_halts_rests_on_is_said() {
@@ -116,6 +131,17 @@ mod tests {
         write(&[], &Told { obstacles, members: 1, answered: 1, ..Told::default() }, &mut out).unwrap();
         let told = String::from_utf8(out).unwrap();
         assert!(told.ends_with("\nobstacle  readings 0  partitions stand: a lock\n  next  end it\n"), "{told}");
+    }
+
+    #[test]
+    fn what_the_instances_say_is_told_although_the_database_says_nothing() {
+        let seen = Seen { reason: HaltReason::SchemaChanged, detail: "no column".into() };
+        let halts = [("readings-1".to_owned(), seen)].into();
+        let waiting = [("readings-2".to_owned(), "is being taken over".to_owned())].into();
+        let mut out = Vec::new();
+        write_told(&Told { halts, waiting, ..Told::default() }, &mut out).unwrap();
+        let lines = "halted  readings-1  schema-changed: no column\nwaiting  readings-2  is being taken over\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
     }
 
     #[test]

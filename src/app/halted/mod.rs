@@ -46,20 +46,18 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
     let settings = app.settings_for(app.needs())?;
     logging::start(&settings);
     let service = Service::new(&app.topology, settings)?;
-    if !service.topology.tables().is_empty() {
-        let verified = service.schema().and_then(|mut schema| schema.verify());
-        verified.map_err(|fault| service.database_said(fault))?;
-    }
     let log = service.topic_history().map_err(|fault| service.kafka_said(fault))?;
     let group = log.group();
-    let mut rows = None;
-    let mut repairs = Vec::new();
-    if !service.topology.tables().is_empty() {
-        let said = |fault| service.database_said(fault);
-        let mut history = service.row_history().map_err(said)?;
-        repairs = history.repairs().map_err(said)?.iter().map(RepairReport::from).collect();
-        rows = Some(history);
-    }
+    let (mut rows, repairs) = match of_database(&service) {
+        Ok(found) => found,
+        Err(failure) => {
+            // What the instances say needs no database; the failure is told behind it.
+            if let Ok(told) = told_by_instances(&service, &*group) {
+                display::write_told(&told, &mut io::stderr().lock())?;
+            }
+            return Err(failure);
+        }
+    };
     let mut told = told_by_instances(&service, &*group)?;
     add_altered(&service, &*group, &mut told.halts)?;
     let unknown = told.unknown.clone();
@@ -80,6 +78,18 @@ pub(super) fn halted(app: &App, arguments: OutputArguments, out: &mut dyn Write)
         }
     }
     Ok(exit(!found.is_empty(), !told.unknown.is_empty()))
+}
+
+/// The database's history and the repairs that it lists; none where no step has rows.
+fn of_database(service: &Service) -> Result<(Option<PostgresHistory>, Vec<RepairReport>), Failure> {
+    if service.topology.tables().is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let said = |fault| service.database_said(fault);
+    service.schema().and_then(|mut schema| schema.verify()).map_err(said)?;
+    let mut history = service.row_history().map_err(said)?;
+    let repairs = history.repairs().map_err(said)?.iter().map(RepairReport::from).collect();
+    Ok((Some(history), repairs))
 }
 
 /// The exit code: a halt counts most, and an answer that is not whole is none.

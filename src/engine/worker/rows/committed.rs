@@ -19,7 +19,7 @@ impl RowsLane {
     pub(super) fn finish(&mut self, desk: &mut Desk, db: &mut Database, prepared: Prepared) {
         let Prepared { advances, rows, outgoing, had_enough } = prepared;
         let now = desk.wiring.clock.elapsed();
-        db.failures = 0;
+        db.answered(&*desk.wiring.clock);
         self.commits += 1;
         if had_enough {
             self.portion.had_enough(advances.iter().map(|advance| advance.reached.records).sum());
