@@ -139,9 +139,10 @@ impl SizeLimit {
     #[must_use]
     pub fn told(&self, destination: &TopicName, bytes: usize) -> String {
         let (value, least) = (self.value, bytes.saturating_add(self.framing));
-        let setting = match self.is_own {
-            false => format!("max.message.bytes of {destination}"),
-            true => "message.max.bytes of the producers".into(),
+        let setting = if self.is_own {
+            "message.max.bytes of the producers".into()
+        } else {
+            format!("max.message.bytes of {destination}")
         };
         format!("{setting} is {value}: raise it to at least {least}")
     }

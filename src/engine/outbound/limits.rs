@@ -46,7 +46,6 @@ struct Known {
 impl Limits {
     /// The limits as they were read just now.
     #[must_use]
-    #[expect(clippy::implicit_hasher, reason = "one map, made by the caller")]
     pub fn new(clock: &Arc<dyn Clock>, limits: HashMap<TopicName, SizeLimit>) -> Self {
         let mut new = Self { clock: Arc::clone(clock), topics: HashMap::new() };
         new.learn(limits);
@@ -57,19 +56,18 @@ impl Limits {
     pub(crate) fn learn(&mut self, limits: HashMap<TopicName, SizeLimit>) {
         let now = self.clock.elapsed();
         for (topic, limit) in limits {
-            match self.topics.get(&topic) {
-                Some(known) => known.learn(limit, now),
-                None => {
-                    let known = Limit {
-                        topic: topic.clone(),
-                        clock: Arc::clone(&self.clock),
-                        bytes: AtomicUsize::new(limit.bytes()),
-                        known: Mutex::new(Known { limit, read_at: now, asked_at: now }),
-                        is_wanted: AtomicBool::new(false),
-                    };
-                    self.topics.insert(topic, Arc::new(known));
-                }
+            if let Some(known) = self.topics.get(&topic) {
+                known.learn(limit, now);
+                continue;
             }
+            let known = Limit {
+                topic: topic.clone(),
+                clock: Arc::clone(&self.clock),
+                bytes: AtomicUsize::new(limit.bytes()),
+                known: Mutex::new(Known { limit, read_at: now, asked_at: now }),
+                is_wanted: AtomicBool::new(false),
+            };
+            self.topics.insert(topic, Arc::new(known));
         }
     }
 

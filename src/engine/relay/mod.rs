@@ -191,7 +191,7 @@ impl Relay {
             ToRelay::AskLimits(topics) => {
                 let (mut known, mut unknown) = (HashMap::new(), None);
                 for topic in topics {
-                    match self.producers.sink.message_bytes_max(&topic) {
+                    match self.producers.limit_of(&topic) {
                         Ok(limit) => drop(known.insert(topic, limit)),
                         Err(fault) if consequence::of(&fault, Moment::Publish) == Consequence::End => {
                             return Err(fault);

@@ -2,8 +2,9 @@
 
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::status::{Counter, Status};
+use crate::flow::record::TopicName;
 use crate::ports::obstacle::ObstacleKind;
-use crate::ports::sink::Sink;
+use crate::ports::sink::{Sink, SizeLimit};
 use crate::ports::{Clock, Fault};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +67,17 @@ impl Producers {
             let found = sink.throttled().map(|reason| (about.clone(), reason));
             self.status.obstacles.report(ObstacleKind::Throttled, &about, found.into_iter().collect());
         }
+    }
+
+    /// The limit of a topic, asked for anew. Both producers are told, since each fits its batches to it.
+    ///
+    /// # Errors
+    /// Those of [`Sink::message_bytes_max`].
+    pub(crate) fn limit_of(&mut self, topic: &TopicName) -> Result<SizeLimit, Fault> {
+        if let Some(spare) = &mut self.spare {
+            spare.message_bytes_max(topic)?;
+        }
+        self.sink.message_bytes_max(topic)
     }
 
     /// Gives the turn to the other producer.

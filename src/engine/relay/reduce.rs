@@ -77,7 +77,7 @@ impl Relay {
 
     /// Puts off a task whose publication fails for a reason that may pass.
     pub(crate) fn put_off_failing(&mut self, publication: &mut Publication, cause: &str) {
-        self.put_off(publication, Reason::new(cause, FAILING), FAILING_MAX);
+        self.put_off(publication, &Reason::new(cause, FAILING), FAILING_MAX);
     }
 
     /// Puts off a task one of whose topics is gone.
@@ -87,7 +87,7 @@ impl Relay {
             "make it anew (`topics apply`) within {} s of the first failure; then the partition halts",
             GONE_MAX.as_secs()
         );
-        self.put_off(publication, Reason::new(cause, next), GONE_MAX);
+        self.put_off(publication, &Reason::new(cause, next), GONE_MAX);
     }
 
     /// Puts off the task of a part with messages that no offset stands for.
@@ -98,13 +98,13 @@ impl Relay {
         let others: Vec<Part> = others;
         self.put_off(
             publication,
-            Reason::new("whether timers that had fired are published can be seen in their changelog alone", FAILING),
+            &Reason::new("whether timers that had fired are published can be seen in their changelog alone", FAILING),
             FAILING_MAX,
         );
         publication.parts = others;
     }
 
-    fn put_off(&mut self, publication: &mut Publication, reason: Reason, bound: Duration) {
+    fn put_off(&mut self, publication: &mut Publication, reason: &Reason, bound: Duration) {
         let Some((task, assignment)) = publication.parts.first().map(|part| (part.task, part.assignment)) else {
             return;
         };

@@ -41,7 +41,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -83,8 +83,12 @@ pub struct KafkaSink {
     offsets_wait: Duration,
     /// Producers with a call that has not come back.
     left_behind: Vec<Weak<ThreadedProducer<Deliveries>>>,
-    /// `batch.size`, lowered to the smallest `max.message.bytes` seen: a batch above it would be refused whole.
+    /// `batch.size`, lowered to the smallest `max.message.bytes` of `limits`: a batch above it would be refused whole.
     batch_bytes: usize,
+    /// `batch.size` as it is set.
+    batch_bytes_max: usize,
+    /// `max.message.bytes` of each topic, as it was last asked for.
+    limits: BTreeMap<TopicName, usize>,
 }
 
 /// A producer with its log, and the thread for the call that may hang.
@@ -111,6 +115,7 @@ impl KafkaSink {
     /// The same as [`KafkaSink::open`], and those of `naming`.
     pub fn open_as(settings: &KafkaSettings, naming: Naming, topic_limits: TopicLimits) -> Result<Self, Fault> {
         let batch_bytes = settings.producer_property("batch.size").and_then(|value| value.parse().ok());
+        let batch_bytes = batch_bytes.unwrap_or(1_000_000);
         let mut sink = Self {
             settings: settings.clone(),
             transactional_id: String::new(),
@@ -123,7 +128,9 @@ impl KafkaSink {
             tracked: Vec::new(),
             offsets_wait: OFFSETS_WAIT,
             left_behind: Vec::new(),
-            batch_bytes: batch_bytes.unwrap_or(1_000_000),
+            batch_bytes,
+            batch_bytes_max: batch_bytes,
+            limits: BTreeMap::new(),
         };
         sink.renew()?;
         Ok(sink)
@@ -428,10 +435,12 @@ impl Sink for KafkaSink {
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault> {
         let limit = self.topic_limit(destination)?;
         let ours = self.settings.producer_property("message.max.bytes").and_then(|value| value.parse().ok());
-        if limit < self.batch_bytes {
-            self.batch_bytes = limit;
+        self.limits.insert(destination.clone(), limit);
+        let smallest = self.limits.values().min().copied().unwrap_or(usize::MAX);
+        let before = std::mem::replace(&mut self.batch_bytes, smallest.min(self.batch_bytes_max));
+        if self.batch_bytes != before {
             if self.watch.is_open() {
-                self.watch.taint(format!("topic {destination} accepts batches of {limit} bytes only"));
+                self.watch.taint(format!("topic {destination} accepts batches of {limit} bytes"));
             } else {
                 self.renew()?;
             }
