@@ -4,7 +4,7 @@ use crate::cluster::{Member, new_topic, place, shared, subscription, topic, uniq
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::{KafkaAdmin, KafkaHistory, KafkaSettings, KafkaSink, TopicSpec};
-use tidegate::flow::record::{Header, NextOffset, TopicName};
+use tidegate::flow::record::{Header, NextOffset, Timestamp, TopicName};
 use tidegate::ports::history::TopicHistory;
 use tidegate::ports::sink::{Message, Sink};
 use tidegate::ports::source::{Committed, Source};
@@ -205,4 +205,45 @@ fn a_message_of_the_largest_size_passes_and_small_batches_are_made_for_a_small_t
     let refused = sink.flush().unwrap_err();
     assert!(matches!(refused, tidegate::ports::Fault::Corrupt(_)), "{refused}");
     assert!(sink.message_bytes_max(&topic("there-is-no-such-topic")).unwrap_err().is_retry());
+
+    // Raised again, the limit is seen by the same producer.
+    let raised = BTreeMap::from([("max.message.bytes".to_string(), "100000".to_string())]);
+    KafkaAdmin::connect(&settings).unwrap().alter_config(&out, &raised).unwrap();
+    sink.renew().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while sink.message_bytes_max(&out).unwrap().bytes() < 90_000 {
+        assert!(Instant::now() < until, "the broker still tells the old limit");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    sink.begin().unwrap();
+    sink.send(&Message {
+        destination: &out,
+        partition: None,
+        key: None,
+        value: Some(&noise[..30_000]),
+        headers: &[],
+        timestamp: None,
+        is_tracked: false,
+    })
+    .unwrap();
+    sink.flush().unwrap();
+    sink.commit().unwrap();
+}
+
+#[test]
+fn a_time_that_its_topic_refuses_is_told_with_the_settings_that_refuse_it() {
+    let Some(settings) = shared("a_time_that_its_topic_refuses") else { return };
+    let out = topic(&format!("times-{}", unique()));
+    let config = BTreeMap::from([("message.timestamp.before.max.ms".to_string(), "1000".to_string())]);
+    let spec = TopicSpec { name: out.clone(), partitions: 1, replicas: 1, config };
+    KafkaAdmin::connect(&settings).unwrap().create(&[spec]).unwrap();
+    let mut sink = KafkaSink::open(&settings, &format!("times-{}", unique())).unwrap();
+    sink.begin().unwrap();
+    let timestamp = Some(Timestamp(1_000));
+    let (partition, key, value) = (None, None, Some(&b"old"[..]));
+    let message = Message { destination: &out, partition, key, value, headers: &[], timestamp, is_tracked: false };
+    let refused = sink.send(&message).and_then(|()| sink.flush()).unwrap_err();
+    let told = refused.to_string();
+    assert!(matches!(refused, tidegate::ports::Fault::Corrupt(_)), "{told}");
+    assert!(told.contains(out.as_str()) && told.contains("message.timestamp.before.max.ms"), "{told}");
 }
