@@ -22,6 +22,7 @@ pub(super) struct Notices {
 }
 
 impl Default for Notices {
+    #[expect(clippy::disallowed_methods, reason = "how often a line is told; no decision about data rests on it")]
     fn default() -> Self {
         Self { since: Instant::now(), kinds: Mutex::default() }
     }

@@ -1,8 +1,6 @@
 //! `run`: the service on Kafka, and on PostgreSQL where a step has rows, until a signal stops it.
 
-use crate::adapters::kafka::{
-    KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits, too_few_descriptors,
-};
+use crate::adapters::kafka::{KafkaChangelog, KafkaHistory, KafkaSink, KafkaSource, TopicLimits, too_few_descriptors};
 use crate::adapters::postgres::{PostgresSchema, refuse_lent_connections};
 use crate::app::application::{App, check_client};
 use crate::app::baseline;

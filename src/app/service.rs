@@ -103,6 +103,7 @@ impl Service {
     }
 
     /// Says where the database was looked for, when it did not do what it was asked for. The URL itself is a secret.
+    #[expect(clippy::needless_pass_by_value, reason = "an error that is mapped")]
     pub(super) fn database_said(&self, fault: Fault) -> Failure {
         let origin = self.settings.origin_of("database.url");
         let subject = if fault.is_retry() { "database: " } else { "" };

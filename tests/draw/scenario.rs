@@ -491,7 +491,10 @@ fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
     if subs.iter().any(|sub| sub.has_rows() && sub.table_ttl_ms.is_some()) {
         return;
     }
-    for sub in subs.iter_mut().filter(|sub| sub.has_rows()) {
+    // Nor where two steps have the table: which of them found the row, and which found none, is not to be seen.
+    let steps: Vec<StepDraw> = subs.iter().map(|sub| sub.step).collect();
+    let is_alone = |step: StepDraw| steps.iter().filter(|other| **other == step).count() == 1;
+    for sub in subs.iter_mut().filter(|sub| sub.has_rows() && is_alone(sub.step)) {
         let is_whole = !sub.is_slim || !slim.contains(&sub.step);
         sub.inserts = is_whole && random.happens(35);
         sub.deletes = random.happens(25);
@@ -1141,7 +1144,13 @@ impl Acts<'_> {
         let id = i64::try_from(self.random.below(5)).unwrap_or(0);
         let key = self.pipeline.key(id).to_string();
         let row = || serde_json::to_string(&Account { doc: None, ..first_row(id) }).unwrap_or_default();
-        match self.random.below(6) {
+        let steps = self
+            .pipeline
+            .subs
+            .iter()
+            .filter(|sub| matches!(sub.step, StepDraw::Update(own) if TABLES[usize::from(own)] == table));
+        let kinds = if steps.count() > 1 { 3 } else { 6 }; // of a table of two steps no row comes or goes
+        match self.random.below(kinds) {
             0..3 => self.acts.push(Act::Write(table, key, "note".into(), format!("\"note {}\"", self.n))),
             3 => self.acts.push(Act::Delete(table, key)),
             // A row that nobody deletes is there.

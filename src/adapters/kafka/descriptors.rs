@@ -11,7 +11,7 @@ const REST: u64 = 100;
 /// `EMFILE` of Linux.
 const NO_MORE: i32 = 24;
 
-/// The soft limit (RLIMIT_NOFILE); `None` where there is none, or the system does not tell.
+/// The soft limit (`RLIMIT_NOFILE`); `None` where there is none, or the system does not tell.
 fn limit() -> Option<u64> {
     of_limits(&std::fs::read_to_string("/proc/self/limits").ok()?)
 }

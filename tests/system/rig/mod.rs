@@ -95,6 +95,7 @@ pub fn beside(mut again: impl FnMut() + Send, act: impl FnOnce()) {
 }
 
 /// Waits for topics that were created: a broker learns of them a little later than its controller.
+#[cfg(feature = "failpoints")]
 pub fn until_there(admin: &KafkaAdmin, names: &BTreeSet<TopicName>) {
     until("the topics are there", Duration::from_secs(30), || {
         let found: BTreeSet<TopicName> = admin.names().map_err(|fault| fault.to_string())?.into_iter().collect();
