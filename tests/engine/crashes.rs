@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate::engine::protocol::order::{Step, THROUGH_DATABASE};
+use tidegate::flow::Table;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
 use tidegate::testing::TestDriver;
@@ -163,7 +164,7 @@ fn a_commit_in_doubt_that_cannot_be_settled_is_told_as_what_its_partition_waits_
     driver.run();
     driver.database().fail_next_commit_unknown(true);
     driver.send("readings", 0, json!({"value": 10.0}));
-    while driver.row_of("accounts", 0).unwrap().version == 0 {
+    while driver.database().get(&Table::new("accounts"), 0).unwrap().version == 0 {
         driver.pass(Duration::from_millis(5));
         driver.step();
     }
