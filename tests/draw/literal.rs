@@ -367,7 +367,7 @@ fn wrong_late(late: Option<&str>, record: &Message, came: &Came<'_>) -> Option<S
         let same = (&found.key, &found.value, found.timestamp.0) == (&record.key, &record.value, at);
         same && theirs(found) == theirs(record)
     };
-    let is_right = came.notices.len() == 1 && came.notices.values().all(|found| is_it(found));
+    let is_right = came.notices.len() == 1 && came.notices.values().all(is_it);
     (!is_right).then(|| format!("is not in {late:?} as it came, but as {:?}", came.notices))
 }
 

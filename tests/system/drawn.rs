@@ -3,7 +3,7 @@
 
 use crate::pipeline::{Asked, REFUSED, TABLES, Tables};
 use crate::real::REST;
-use crate::rig::{Instance, Proof, World, in_time, say, until, until_there};
+use crate::rig::{Instance, Proof, World, in_time, say, until};
 use crate::scenario::{DOC, Scenario, first_row};
 use serde_json::Value as Json;
 use sqlx::Row as _;
@@ -539,4 +539,12 @@ fn drawn_pipelines_leave_behind_what_each_record_says_through_kills() {
     if first == 0 && count >= 8 {
         assert!(met.kills > 0 && met.freezes > 0 && met.lost_disks > 0 && met.windowed > 0, "{met:?}");
     }
+}
+
+/// Waits for topics that were created: a broker learns of them a little later than its controller.
+fn until_there(admin: &KafkaAdmin, names: &BTreeSet<TopicName>) {
+    until("the topics are there", Duration::from_secs(30), || {
+        let found: BTreeSet<TopicName> = admin.names().map_err(|fault| fault.to_string())?.into_iter().collect();
+        names.difference(&found).next().map_or(Ok(()), |name| Err(format!("{name} is not there yet")))
+    });
 }

@@ -417,7 +417,15 @@ mod tests {
             Record { offset: Offset(7), timestamp: Timestamp(1), key: Some(b"x"), value: Some(b"v"), headers: &[] };
         let told = |code: &'static str| {
             let reject = Reject::unreadable(code, "no id");
-            let row = dead_letter("p", &limit_of(Topology::dead_letter_topic(&source.topic), usize::MAX), &source, 0, &record, &reject, Timestamp(0));
+            let row = dead_letter(
+                "p",
+                &limit_of(Topology::dead_letter_topic(&source.topic), usize::MAX),
+                &source,
+                0,
+                &record,
+                &reject,
+                Timestamp(0),
+            );
             ["exception-fqcn", "exception-message", "key-exception-fqcn", "key-exception-message"]
                 .map(|name| header(&row, &format!("kafka_dlt-{name}")))
         };

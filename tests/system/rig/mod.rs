@@ -51,12 +51,9 @@ pub use sql::{Session, number, sql};
 pub use statement::Statement;
 pub use world::{Permit, World, accounts, binary as tidegate, is_wanted};
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tidegate::adapters::kafka::KafkaAdmin;
-use tidegate::flow::record::TopicName;
 
 /// Writes past the test harness, which would keep it to itself until a test fails.
 pub fn say(text: &str) {
@@ -91,15 +88,6 @@ pub fn beside(mut again: impl FnMut() + Send, act: impl FnOnce()) {
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }
-    });
-}
-
-/// Waits for topics that were created: a broker learns of them a little later than its controller.
-#[cfg(feature = "failpoints")]
-pub fn until_there(admin: &KafkaAdmin, names: &BTreeSet<TopicName>) {
-    until("the topics are there", Duration::from_secs(30), || {
-        let found: BTreeSet<TopicName> = admin.names().map_err(|fault| fault.to_string())?.into_iter().collect();
-        names.difference(&found).next().map_or(Ok(()), |name| Err(format!("{name} is not there yet")))
     });
 }
 
