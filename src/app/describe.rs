@@ -241,7 +241,7 @@ impl TableDescription {
     fn new(spec: &TableSpec) -> Self {
         Self {
             name: spec.table.name.clone(),
-            key_column: spec.table.key_column.clone(),
+            key_column: spec.table.key_columns().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
             key_type: spec.table.key_type,
             version_column: spec.table.version_column.clone(),
             columns: spec.columns.iter().map(ColumnDescription::new).collect(),
@@ -291,6 +291,7 @@ fn column_type(key: KeyType) -> String {
         KeyType::UuidBytes => "sixteen bytes in the record's key",
         KeyType::Text => return "text".into(),
         KeyType::Bytes => return "bytea, the record's key".into(),
+        KeyType::Fields(_) => return "fields of the record's JSON key".into(),
         KeyType::Field(name) | KeyType::TextField(name) | KeyType::UuidField(name) => {
             return format!("{}, in the field {name} of the record's JSON key", key.column_type());
         }

@@ -12,6 +12,7 @@ pub mod events;
 pub mod identity;
 pub mod join;
 pub mod key;
+mod keyed;
 mod map_keys;
 pub(crate) mod net;
 pub mod notice;

@@ -184,7 +184,8 @@ impl<A: Algorithm, S> Update<A, S> {
         let TableSpec { table, columns, .. } = &self.table;
         let own = |ColumnSpec { name, accepts, .. }: &ColumnSpec| {
             let version = (table.version_column.as_ref() == Some(name)).then_some(Value::I64(0));
-            version.or_else(|| (table.key_column == *name).then(|| context.key().as_value_of(accepts.first().copied())))
+            let number = table.key_number(name);
+            version.or_else(|| number.map(|number| context.key().column(number, accepts.first().copied())))
         };
         if columns.iter().all(|column| own(column).is_none()) {
             return Ok(row);

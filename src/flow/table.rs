@@ -17,6 +17,8 @@ pub struct Table {
     pub(crate) key_column: String,
     pub(crate) key_type: KeyType,
     pub(crate) version_column: Option<String>,
+    /// What is wrong with it, to be told by `validate`.
+    pub(crate) mistake: Option<String>,
 }
 
 impl Table {
@@ -28,6 +30,7 @@ impl Table {
             key_column: "id".into(),
             key_type: KeyType::I64,
             version_column: Some("version".into()),
+            mistake: None,
         }
     }
 
@@ -51,6 +54,40 @@ impl Table {
     pub fn unversioned(mut self) -> Self {
         self.version_column = None;
         self
+    }
+
+    /// The same with a mistake, which `validate` tells.
+    pub(crate) fn mistaken(mut self, mistake: String) -> Self {
+        self.mistake = Some(mistake);
+        self
+    }
+
+    /// The columns of the key with the types of their values, in the order of the key's parts.
+    #[must_use]
+    pub fn key_columns(&self) -> Vec<(&str, ColumnType)> {
+        match self.key_type {
+            KeyType::Fields(fields) => fields.iter().map(|field| (field.name, field.part.column_type())).collect(),
+            other => vec![(self.key_column.as_str(), other.column_type())],
+        }
+    }
+
+    /// The number of a column among those of the key.
+    pub(crate) fn key_number(&self, column: &str) -> Option<usize> {
+        match self.key_type {
+            KeyType::Fields(fields) => fields.iter().position(|field| field.name == column),
+            _ => (self.key_column == column).then_some(0),
+        }
+    }
+
+    /// Whether a key is of several columns.
+    pub(crate) const fn is_compound(&self) -> bool {
+        matches!(self.key_type, KeyType::Fields(_))
+    }
+
+    /// The columns of the key with their types: `id bigint`.
+    pub(crate) fn key_told(&self) -> String {
+        let told: Vec<String> = self.key_columns().iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        told.join(", ")
     }
 }
 
@@ -108,7 +145,7 @@ impl TableSpec {
 
     /// Whether rows are written with this column: the key stays, and the version is the engine's alone.
     pub(crate) fn is_written(&self, column: &str) -> bool {
-        *column != *self.table.key_column && self.table.version_column.as_deref() != Some(column)
+        self.table.key_number(column).is_none() && self.table.version_column.as_deref() != Some(column)
     }
 
     /// Takes in the columns that another step's struct asks of the same table. A column of both stands once.
@@ -118,14 +155,9 @@ impl TableSpec {
         let name = &self.table.name;
         let mut out = Vec::new();
         let (own, others) = (&self.table, &other.table);
-        if own.key_column != others.key_column || own.key_type.column_type() != others.key_type.column_type() {
-            out.push(format!(
-                "table {name}: one step has the key {} {}, another {} {}; give both the same Table",
-                own.key_column,
-                own.key_type.column_type(),
-                others.key_column,
-                others.key_type.column_type()
-            ));
+        if own.key_columns() != others.key_columns() {
+            let (own, others) = (own.key_told(), others.key_told());
+            out.push(format!("table {name}: one step has the key {own}, another {others}; give both the same Table"));
         }
         if own.version_column != others.version_column {
             let told = |table: &Table| table.version_column.clone().unwrap_or_else(|| "none".into());
@@ -156,20 +188,19 @@ impl TableSpec {
                 "table {name}: does not exist; create it, or name its schema as in \"schema.{name}\""
             )];
         };
-        let key_type = self.table.key_type.column_type();
-        let mut accepts = vec![key_type];
-        if key_type == ColumnType::I64 {
-            accepts.extend([ColumnType::I32, ColumnType::I16]);
-        }
-        let key = ColumnSpec { name: self.table.key_column.clone(), accepts, is_nullable: false };
         let mut wanted = Vec::new();
         if let Some(column) = &self.table.version_column {
             wanted.push(ColumnSpec { name: column.clone(), accepts: vec![ColumnType::I64], is_nullable: false });
         }
         wanted.extend(self.columns.iter().cloned());
-        let of_key = key.differences(name, found, KEY_TYPES);
+        let types = if self.table.is_compound() { PART_TYPES } else { KEY_TYPES };
+        let of_key = self.table.key_columns().into_iter().flat_map(|(column, kind)| {
+            let smaller: &[ColumnType] =
+                if kind == ColumnType::I64 { &[ColumnType::I32, ColumnType::I16] } else { &[] };
+            let accepts = std::iter::once(&kind).chain(smaller).copied().collect();
+            ColumnSpec { name: column.into(), accepts, is_nullable: false }.differences(name, found, types)
+        });
         of_key
-            .into_iter()
             .chain(wanted.iter().flat_map(|column| column.differences(name, found, FIELD_TYPES)))
             .chain(self.columns_without_a_value(found))
             .collect()
@@ -177,9 +208,9 @@ impl TableSpec {
 
     /// A sentence for each column for which a new row would have no value.
     fn columns_without_a_value(&self, found: &[FoundColumn]) -> Vec<String> {
-        let (table, key) = (&self.table.name, &self.table.key_column);
+        let table = &self.table.name;
         let is_known = |name: &String| {
-            name == key
+            self.table.key_number(name).is_some()
                 || self.table.version_column.as_ref() == Some(name)
                 || self.columns.iter().any(|column| column.name == *name)
         };
@@ -198,6 +229,10 @@ impl TableSpec {
 /// The types that a key column can have.
 const KEY_TYPES: &str = "a key column is bigint, integer or smallint (KeyType::I64), uuid (KeyType::Uuid), text, varchar, char, citext or an enum \
      (KeyType::Text), or bytea (KeyType::Bytes)";
+
+/// The types that a column of a compound key can have.
+pub(crate) const PART_TYPES: &str =
+    "a column of a compound key is bigint, integer or smallint, uuid, or text or varchar";
 
 impl ColumnSpec {
     /// Narrows the column to the types that another step's struct can hold too; a sentence where none is left.
@@ -236,9 +271,9 @@ impl ColumnSpec {
         let mut out = Vec::new();
         if !found.column_type.is_some_and(|kind| self.accepts.contains(&kind)) {
             // A field of text holds any type that has a spelling: naming them all helps nobody.
-            let named = if types == KEY_TYPES { 1 } else { 4 };
+            let named = if types == FIELD_TYPES { 4 } else { 1 };
             let wanted = self.accepts.iter().take(named).map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-            let is_usable = found.column_type.is_some() && types != KEY_TYPES;
+            let is_usable = found.column_type.is_some() && types == FIELD_TYPES;
             let types = if is_usable { String::new() } else { format!("; {types}") };
             let is_narrower = matches!(found.column_type, Some(ColumnType::I16 | ColumnType::I32));
             let fix = if is_narrower && self.accepts == [ColumnType::I64] {

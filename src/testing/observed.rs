@@ -51,10 +51,10 @@ pub struct Row {
 impl Row {
     /// The values that a step sees, with key and version where its struct has them.
     pub(super) fn seen(&self, key: &Key, spec: &TableSpec) -> Vec<Value> {
-        let value = |column: &ColumnSpec| match key {
-            _ if spec.table.version_column.as_ref() == Some(&column.name) => Value::I64(self.version),
-            _ if spec.is_written(&column.name) => self.values.get(&column.name).cloned().unwrap_or(Value::Null),
-            key => key.as_value_of(column.accepts.first().copied()),
+        let value = |column: &ColumnSpec| match spec.table.key_number(&column.name) {
+            Some(number) => key.column(number, column.accepts.first().copied()),
+            None if spec.is_written(&column.name) => self.values.get(&column.name).cloned().unwrap_or(Value::Null),
+            None => Value::I64(self.version),
         };
         spec.columns.iter().map(value).collect()
     }

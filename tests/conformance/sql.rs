@@ -2,6 +2,7 @@
 
 use crate::rows::Column;
 use crate::rows::values::{literal, quoted};
+use tidegate::flow::key::Part;
 use tidegate::flow::row::Value;
 use tidegate::flow::table::TableSpec;
 use tidegate::flow::{Key, Table};
@@ -27,12 +28,13 @@ fn name(table: &Table) -> String {
 
 pub fn create_table(table: &Table, columns: &[Column<'_>], smallest: Option<&str>) -> String {
     let mut lines: Vec<String> = special(table).iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
-    lines[0].push_str(" PRIMARY KEY");
+    let keys: Vec<String> = table.key_columns().iter().map(|(name, _)| format!("\"{name}\"")).collect();
     lines.extend(columns.iter().map(|(name, kind, is_nullable)| {
         let null = if *is_nullable { "" } else { " not null" };
         let check = if smallest == Some(*name) { format!(" CHECK (\"{name}\" >= 0)") } else { String::new() };
         format!("\"{name}\" {kind}{null}{check}")
     }));
+    lines.push(format!("PRIMARY KEY ({})", keys.join(", ")));
     format!("CREATE TABLE {} ({})", name(table), lines.join(", "))
 }
 
@@ -41,13 +43,21 @@ pub fn insert(table: &Table, columns: &[Column<'_>], row: &RowRead, hex: &str) -
     let special = special(table);
     let names = special.iter().map(|(name, _)| name.as_str()).chain(columns.iter().map(|(name, ..)| *name));
     let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    let mut values = vec![match &row.key {
-        Key::Bytes(id) => literal(&Value::Bytes(id.to_vec()), hex),
-        id => quoted(&id.to_string()),
-    }];
-    if special.len() > 1 {
+    let mut values = match &row.key {
+        Key::Bytes(id) => vec![literal(&Value::Bytes(id.to_vec()), hex)],
+        Key::Parts(parts) => parts.iter().map(part).collect(),
+        id => vec![quoted(&id.to_string())],
+    };
+    if special.len() > values.len() {
         values.push(row.version.to_string());
     }
     values.extend(row.values.iter().map(|value| literal(value, hex)));
     format!("INSERT INTO {} ({}) VALUES ({})", name(table), names.join(", "), values.join(", "))
+}
+
+fn part(part: &Part) -> String {
+    match part {
+        Part::I64(id) => quoted(&id.to_string()),
+        Part::Text(id) => quoted(id),
+    }
 }

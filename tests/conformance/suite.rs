@@ -54,6 +54,8 @@ macro_rules! rows_suite {
             random_values_of_every_type_come_back_bit_for_bit
             random_outbox_rows_come_back_byte_for_byte
             every_key_type_finds_its_row
+            a_key_of_several_columns_finds_its_row
+            rows_with_a_key_of_several_columns_are_locked_by_it
             random_keys_of_every_type_find_their_rows
             differences_come_in_one_message
             a_missing_table_is_a_difference

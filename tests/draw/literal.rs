@@ -1147,6 +1147,7 @@ fn shown(read: Option<KeyType>, key: &[u8]) -> String {
         Some(KeyType::UuidBytes) => key.try_into().map_or(text, |key| uuid::Uuid::from_bytes(key).to_string()),
         Some(KeyType::Bytes) => key.iter().fold("0x".into(), |text, byte| format!("{text}{byte:02x}")),
         Some(KeyType::Field(_)) => text.trim_start_matches("{\"id\":").trim_end_matches('}').into(),
+        Some(KeyType::Fields(_)) => text.replace("{\"tenant\":", "[").replace("\"code\":", "").replace('}', "]"),
         Some(KeyType::TextField(_)) => {
             text.rsplit_once(":\"").map_or(String::new(), |(_, id)| id.trim_end_matches("\"}}").into())
         }

@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 101] = [
+pub const FEATURES: [Feature; 102] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -100,6 +100,7 @@ pub const FEATURES: [Feature; 101] = [
     ("keys of sixteen bytes", |s| s.pipeline.spelling == Spelling::UuidBytes),
     ("raw keys", |s| s.pipeline.spelling == Spelling::Raw),
     ("fields of JSON keys", |s| s.pipeline.spelling == Spelling::Field),
+    ("keys of two columns", |s| s.pipeline.spelling == Spelling::Compound),
     ("fields of JSON keys with a schema", |s| s.pipeline.spelling == Spelling::TextField),
     ("some columns", |s| any(s, |sub| sub.has_rows() && sub.is_slim)),
     ("two own stores", |s| any(s, |sub| sub.has_store && sub.has_last)),

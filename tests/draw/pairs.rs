@@ -14,7 +14,7 @@ pub const NEVER: [(&str, &str, &str); 3] = [
 ];
 
 /// The spellings of keys, of which a drawn pipeline has one.
-const SPELLINGS: [&str; 8] = [
+const SPELLINGS: [&str; 9] = [
     "text keys",
     "uuid keys",
     "big-endian keys",
@@ -23,6 +23,7 @@ const SPELLINGS: [&str; 8] = [
     "raw keys",
     "fields of JSON keys",
     "fields of JSON keys with a schema",
+    "keys of two columns",
 ];
 const ONE_SPELLING: &str = "the keys of a drawn pipeline are of one type";
 

@@ -1136,6 +1136,8 @@ pub enum Spelling {
     Field,
     /// A text in a JSON object, beside its schema.
     TextField,
+    /// A number and a text in a JSON object, a column each.
+    Compound,
 }
 
 impl Spelling {
@@ -1146,8 +1148,15 @@ impl Spelling {
 
     /// Whether the id is a part of the key.
     pub const fn is_field(self) -> bool {
-        matches!(self, Self::Field | Self::TextField)
+        matches!(self, Self::Field | Self::TextField | Self::Compound)
     }
+}
+
+/// A key of two columns.
+#[derive(Serialize, Deserialize)]
+struct DrawnKey {
+    tenant: i64,
+    code: String,
 }
 
 /// The tables' treatment of the values written into them.
@@ -1301,6 +1310,7 @@ impl PipelineDraw {
             Spelling::Raw => KeyType::Bytes,
             Spelling::Field => KeyType::Field("id"),
             Spelling::TextField => KeyType::TextField("id"),
+            Spelling::Compound => KeyType::fields_of::<DrawnKey>().unwrap_or_default(),
             Spelling::Plain if self.has_text_keys => KeyType::Text,
             Spelling::Plain => KeyType::I64,
         }
@@ -1328,6 +1338,7 @@ impl PipelineDraw {
             Spelling::Raw => format!("\u{1}{id}"),
             Spelling::Field => format!("{{\"id\":{id}}}"),
             Spelling::TextField => format!("{{\"schema\":{{}},\"payload\":{{\"id\":\"n{id}\"}}}}"),
+            Spelling::Compound => format!("{{\"tenant\":{},\"code\":\"c{id}\"}}", id / 2),
         }
     }
 

@@ -361,6 +361,8 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     }
     draw_lives(&mut aside, &mut subs);
     let makes_column = aside.happens(20);
+    let is_compound = spelling == Spelling::Field && aside.happens(50);
+    let spelling = if is_compound { Spelling::Compound } else { spelling };
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
         sub.has_timers = aside.happens(40) && draws_timers();

@@ -5,6 +5,7 @@ mod changed_topics;
 mod charges;
 mod closing;
 mod columns;
+mod compound;
 mod contested;
 mod crashes;
 mod deaths;

@@ -1,9 +1,10 @@
 //! User tables: compared at start, read and written as arrays.
 
 use crate::server::{Fixture, claim, step};
+use serde::{Deserialize, Serialize};
 use tidegate::adapters::postgres::{PostgresRows, PostgresSettings};
 use tidegate::flow::effect::RowChange;
-use tidegate::flow::key::{Key, KeyType};
+use tidegate::flow::key::{Key, KeyType, Part};
 use tidegate::flow::record::{NextOffset, Offset, Record, Timestamp, TopicName};
 use tidegate::flow::row::Value;
 use tidegate::flow::table::{ColumnSpec, ColumnType, Table, TableSpec};
@@ -492,6 +493,84 @@ fn a_smaller_key_finds_its_row_by_the_index() {
         rows.rollback_to_savepoint().unwrap();
         rows.commit().unwrap();
         assert_eq!(fixture.number("SELECT n FROM {u}.t WHERE id = 2000"), 2000);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrderKey {
+    tenant: i32,
+    code: String,
+    lot: uuid::Uuid,
+}
+
+fn order(tenant: i64, code: &str) -> Key {
+    Key::from([Part::from(tenant), Part::from(code), Part::from(uuid::Uuid::nil())])
+}
+
+#[test]
+fn a_key_of_several_columns_finds_its_row_by_the_index() {
+    let name = "compound";
+    let Some(fixture) = Fixture::new(name) else { return };
+    // In another order than the struct's, and of smaller types.
+    fixture.sql("CREATE TABLE {u}.t (lot uuid NOT NULL, tenant smallint NOT NULL, code varchar(12) NOT NULL, version bigint NOT NULL, n bigint NOT NULL, UNIQUE (code, tenant, lot))");
+    fixture.sql("INSERT INTO {u}.t SELECT '00000000-0000-0000-0000-000000000000', i % 30, 'k' || i, 0, i FROM generate_series(1, 900) AS i");
+    fixture.sql("ANALYZE {u}.t");
+    fixture.sql("SELECT pg_stat_reset_single_table_counters('{u}.t'::regclass)");
+    let spec = TableSpec {
+        inserts: true,
+        ..TableSpec::new(
+            Table::new("compound.t").compound_key::<OrderKey>(),
+            vec![column("n", ColumnType::I64, false), column("tenant", ColumnType::I16, false)],
+        )
+    };
+    let url = format!("{}?options=-c%20enable_seqscan%3Doff", fixture.settings.url.expose());
+    let settings = PostgresSettings { url: PostgresSettings::new(&url).url, ..fixture.settings.clone() };
+    let by_index = Fixture { name, settings };
+    let mut rows = open(&by_index, std::slice::from_ref(&spec));
+    let keys = [order(7, "k37"), order(7, "k38"), order(8, "k38"), order(i64::MAX, "k7")];
+    let found: Vec<_> = rows.read(0, &keys).unwrap().into_iter().map(|row| (row.key, row.values)).collect();
+    let due = |tenant: i16, n: i64| vec![Value::I64(n), Value::I16(tenant)];
+    assert_eq!(found, [(keys[0].clone(), due(7, 37)), (keys[2].clone(), due(8, 38))]);
+    let write = |kind, key: &Key, n| RowWrite {
+        kind,
+        key: key.clone(),
+        from_version: 0,
+        to_version: 1,
+        values: vec![Value::I64(n), Value::Null],
+    };
+    rows.write(0, &[write(WriteKind::Update, &keys[0], 70), write(WriteKind::Insert, &keys[1], 71)]).unwrap();
+    rows.savepoint().unwrap();
+    let refused = rows.write(0, &[write(WriteKind::Insert, &keys[3], 1)]);
+    assert!(matches!(refused, Err(WriteFault::Rejected(_))), "{refused:?}");
+    rows.rollback_to_savepoint().unwrap();
+    assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+    assert_eq!(rows.locked(0, &keys).unwrap(), []);
+    drop(rows);
+    let (by_index, over_all) = scans(&fixture);
+    assert!(by_index > 0 && over_all == 0, "{by_index} index scans, {over_all} sequential ones");
+    let told = "SELECT string_agg(tenant || code || n, ' ' ORDER BY n) FROM {u}.t WHERE version = 1";
+    assert_eq!(fixture.text(told), "7k3770 7k3871");
+}
+
+#[test]
+fn a_table_that_has_no_such_compound_key_is_refused_with_the_fix() {
+    let Some(fixture) = Fixture::new("uncompound") else { return };
+    let columns = "tenant integer NOT NULL, code char(3) NOT NULL, version bigint NOT NULL";
+    fixture.sql(&format!("CREATE TABLE {{u}}.a ({columns}, lot text NOT NULL, PRIMARY KEY (tenant, code))"));
+    fixture.sql("CREATE TABLE {u}.b (tenant integer, code text, lot uuid, version bigint NOT NULL, UNIQUE (lot, code, tenant) DEFERRABLE)");
+    let spec = |name: &str| TableSpec {
+        inserts: true,
+        ..TableSpec::new(Table::new(&format!("uncompound.{name}")).compound_key::<OrderKey>(), Vec::new())
+    };
+    let told = fixture.rows().bind(&[spec("a"), spec("b")]).unwrap_err().to_string();
+    for part in [
+        "uncompound.a, column lot: is text, the struct needs uuid; a column of a compound key is bigint",
+        "uncompound.a, column code: is character; a column of a compound key is bigint",
+        "uncompound.a: has neither a primary key nor a unique index over just tenant, code, lot, which are the key; ALTER TABLE uncompound.a ADD PRIMARY KEY (tenant, code, lot)",
+        "uncompound.b: the constraint of its key, tenant, code, lot, is DEFERRABLE",
+        "uncompound.b, column code: may be null",
+    ] {
+        assert!(told.contains(part), "{part} is not in {told}");
     }
 }
 

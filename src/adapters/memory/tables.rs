@@ -12,7 +12,8 @@ pub(super) type Check = Arc<dyn Fn(&[Value]) -> Result<(), String> + Send + Sync
 /// Where a column of a spec lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
-    Key,
+    /// The column of a number among those of the key.
+    Key(usize),
     Version,
     /// Among the table's value columns.
     Value(usize),
@@ -62,12 +63,14 @@ impl StoredTable {
             is_nullable,
             has_default: false,
         };
-        let is_key = |(name, ..): &&(&str, ColumnType, bool)| *name == table.key_column;
         let is_number = |kind: &ColumnType| matches!(kind, ColumnType::I16 | ColumnType::I32 | ColumnType::I64);
-        let own = columns.iter().find(is_key).map(|(_, kind, _)| *kind).filter(is_number);
-        let key_type = own.unwrap_or(table.key_type.column_type());
-        let columns = columns.iter().filter(|column| !is_key(column));
-        let mut special = vec![found(&table.key_column, key_type, false)];
+        let keys = table.key_columns();
+        let of_key = |(name, kind): &(&str, ColumnType)| {
+            let own = columns.iter().find(|(column, ..)| column == name).map(|(_, kind, _)| *kind).filter(is_number);
+            found(name, own.unwrap_or(*kind), false)
+        };
+        let columns = columns.iter().filter(|(name, ..)| table.key_number(name).is_none());
+        let mut special: Vec<FoundColumn> = keys.iter().map(of_key).collect();
         special.extend(table.version_column.iter().map(|name| found(name, ColumnType::I64, false)));
         Self {
             has_version: table.version_column.is_some(),
@@ -88,15 +91,15 @@ impl StoredTable {
         self.special.iter().chain(&self.columns).cloned().collect()
     }
 
-    /// The key as its column holds it.
-    pub(super) fn key_value(&self, key: &Key) -> Value {
-        key.as_value_of(self.special.first().and_then(|column| column.column_type))
+    /// One column of the key as it holds it.
+    pub(super) fn key_value(&self, key: &Key, number: usize) -> Value {
+        key.column(number, self.special.get(number).and_then(|column| column.column_type))
     }
 
     /// Where the columns of `spec` lie; only for a table without differences.
     pub(super) fn places(&self, spec: &TableSpec) -> Option<Vec<Place>> {
         let place = |name: &str| match self.special.iter().position(|column| column.name == name) {
-            Some(0) => Some(Place::Key),
+            Some(number) if number + usize::from(self.has_version) < self.special.len() => Some(Place::Key(number)),
             Some(_) => Some(Place::Version),
             None => self.columns.iter().position(|column| column.name == name).map(Place::Value),
         };

@@ -14,6 +14,7 @@ mod catalog;
 mod classify;
 mod connection;
 mod history;
+mod keys;
 mod lent;
 mod outbox;
 mod partitions;

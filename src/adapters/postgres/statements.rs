@@ -4,6 +4,7 @@
 //! Names come from settings, from the topology and from the database's catalog. Each is checked against [`Name`]'s
 //! alphabet *and* quoted; values are bound, never written into the text.
 
+use super::keys::{KeyColumn, KeyText};
 use super::values;
 use crate::flow::table::{ColumnType, TableSpec};
 use crate::ports::guard::{self, Guard};
@@ -158,49 +159,6 @@ impl BoundColumn {
     }
 }
 
-/// The key column as the database has it. What is compared with it has its own type: no index serves another one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum KeyColumn {
-    /// Of the type in which keys travel, or one that its index serves.
-    Plain,
-    /// `char(n)`, whose comparison ignores blanks at the end, or `citext`, whose comparison ignores case, spelled as in a
-    /// statement: a key that differs by them is no key of the row.
-    Loose(String),
-    /// An enum, spelled as in a statement. A key that is none of its values finds no row; a cast would fail.
-    Enum(String),
-}
-
-impl KeyColumn {
-    /// The key of `t` as it is compared: of the enum itself where its type is a domain over it.
-    fn compared(&self, key: &str) -> String {
-        match self {
-            Self::Plain | Self::Loose(_) => format!("t.{key}"),
-            Self::Enum(name) => format!("t.{key}::{name}"),
-        }
-    }
-
-    /// The condition that a row of `t` has one of the keys `$1`.
-    fn is_among(&self, key: &str, array: &str) -> String {
-        match self {
-            Self::Plain => format!("t.{key} = ANY($1::{array})"),
-            Self::Loose(name) => {
-                format!("t.{key} = ANY($1::{array}::{name}[]) AND t.{key}::text = ANY($1::{array})")
-            }
-            Self::Enum(name) => format!(
-                "t.{key}::{name} = ANY(ARRAY(SELECT e FROM unnest(enum_range(NULL::{name})) AS e WHERE e::text = ANY($1::{array})))"
-            ),
-        }
-    }
-
-    /// A key of a row that was read, for the comparison with the column.
-    fn cast(&self) -> String {
-        match self {
-            Self::Plain => String::new(),
-            Self::Loose(name) | Self::Enum(name) => format!("::{name}"),
-        }
-    }
-}
-
 /// The statements of one bound table.
 #[derive(Debug)]
 pub(super) struct TableStatements {
@@ -221,16 +179,10 @@ pub(super) fn table(
     columns: &[BoundColumn],
 ) -> TableStatements {
     let table = format!("{}.{}", quote(relation.0), quote(relation.1));
-    let key = quote(&spec.table.key_column);
-    let key_type = spec.table.key_type.column_type();
-    let key_array = &*format!("{}[]", values::array_type(key_type));
-    let key_out = match key_type {
-        ColumnType::Text => format!("t.{key}::text"),
-        ColumnType::I64 => format!("t.{key}::bigint"), // a smaller one as well
-        _ => format!("t.{key}"),
-    };
-    let compared = key_column.compared(&key);
-    let is_among = key_column.is_among(&key, key_array);
+    let names: Vec<String> = spec.table.key_columns().iter().map(|(name, _)| quote(name)).collect();
+    let key = KeyText { names: &names, kind: spec.table.key_type.column_type(), column: key_column };
+    let (key_array, key_out, compared) = (key.array(), key.read(), key.compared());
+    let (is_among, is_given) = (key.is_among(), key.is_given());
     let version = spec.table.version_column.as_deref().map(quote);
 
     let read_columns: Vec<String> = columns.iter().map(BoundColumn::read).collect();
@@ -243,69 +195,63 @@ pub(super) fn table(
         (0..columns.len()).map(|number| format!(", {before}c{number}{after}")).collect()
     };
     let (aliases, arrays) = (listed("", "").concat(), listed("array_agg(", ")").concat());
-    let order = if guard::is_off(Guard::SortedLocks) { "random()".into() } else { format!("t.{key}") };
+    let order = if guard::is_off(Guard::SortedLocks) { "random()".into() } else { key.order() };
     let read = format!(
         "SELECT array_agg(k), array_agg(v){arrays} FROM (SELECT {key_out}, {version_out}{read_columns} FROM {table} AS t \
          WHERE {is_among} ORDER BY {order} FOR NO KEY UPDATE) AS r(k, v{aliases})"
     );
     let read = guard::guarded(read, Guard::RowLock, " FOR NO KEY UPDATE");
 
-    let (mut set, mut arrays, mut names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
+    let (mut set, mut arrays, mut given_names) = (Vec::new(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
     // The rows are locked since they were read, so their version is unchanged; if not, a caller kept a stale row.
     let same_version = version.as_ref().map(|version| format!(" AND t.{version} = u.v0")).unwrap_or_default();
     if let Some(version) = &version {
         arrays.extend(["$2::bigint[]".into(), "$3::bigint[]".into()]);
-        names.extend(["v0".into(), "v1".into()]);
+        given_names.extend(["v0".into(), "v1".into()]);
         set.push(format!("{version} = u.v1"));
     }
     for column in columns.iter().filter(|column| column.is_written) {
         let number = arrays.len() + 1;
         arrays.push(format!("${number}::{}[]", values::array_type(column.kind)));
-        names.push(format!("c{number}"));
+        given_names.push(format!("c{number}"));
         set.push(format!("{} = {}", quote(&column.name), column.kept(&column.given(number), number)));
     }
     if set.is_empty() {
-        set.push(format!("{key} = t.{key}")); // a table of a key alone: nothing to change, the row count still counts
+        set.extend(names.iter().map(|name| format!("{name} = t.{name}")).take(1)); // a table of a key alone: nothing to change, the row count still counts
     }
     let write = format!(
-        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE {compared} = u.k{}{same_version}",
+        "UPDATE {table} AS t SET {} FROM unnest({}) AS u({}) WHERE {is_given}{same_version}",
         set.join(", "),
         arrays.join(", "),
-        names.join(", "),
-        key_column.cast()
+        given_names.join(", ")
     );
-    let (mut into, mut given, mut arrays, mut names) = (
-        vec![key.clone()],
-        vec![format!("u.k{}", key_column.cast())],
-        vec![format!("$1::{key_array}")],
-        vec!["k".to_owned()],
-    );
+    let (mut into, mut given, mut arrays, mut given_names) =
+        (names.clone(), key.given(), vec![format!("$1::{key_array}")], vec!["k".to_owned()]);
     if let Some(version) = &version {
         into.push(version.clone());
         given.push("u.v1".into());
         arrays.push("$2::bigint[]".into());
-        names.push("v1".into());
+        given_names.push("v1".into());
     }
     for column in columns.iter().filter(|column| column.is_written) {
         let number = arrays.len() + 1;
         arrays.push(format!("${number}::{}[]", values::array_type(column.kind)));
-        names.push(format!("c{number}"));
+        given_names.push(format!("c{number}"));
         into.push(quote(&column.name));
         given.push(column.given(number));
     }
     let insert = format!(
-        "INSERT INTO {table} ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT ({key}) DO NOTHING",
+        "INSERT INTO {table} ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT ({}) DO NOTHING",
         into.join(", "),
         given.join(", "),
         arrays.join(", "),
-        names.join(", ")
+        given_names.join(", "),
+        key.columns()
     );
     let versions = if version.is_some() { (", $2::bigint[]", ", v0") } else { ("", "") };
     let delete = format!(
-        "DELETE FROM {table} AS t USING unnest($1::{key_array}{}) AS u(k{}) WHERE {compared} = u.k{}{same_version}",
-        versions.0,
-        versions.1,
-        key_column.cast()
+        "DELETE FROM {table} AS t USING unnest($1::{key_array}{}) AS u(k{}) WHERE {is_given}{same_version}",
+        versions.0, versions.1
     );
     let among = format!("FROM {table} AS t WHERE {is_among}");
     let locked = format!(
@@ -486,5 +432,31 @@ mod tests {
             "{tier:?}"
         );
         assert!(tier.write.0.ends_with("WHERE t.\"name\"::s.tier = u.k::s.tier"), "{tier:?}");
+    }
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct OrderKey {
+        tenant: i64,
+        code: String,
+    }
+
+    #[test]
+    fn a_key_of_several_columns_travels_as_a_list_and_is_compared_column_by_column() {
+        let spec = TableSpec::new(Table::new("orders").compound_key::<OrderKey>(), Vec::new());
+        let parts = KeyColumn::Parts(vec![ColumnType::I64, ColumnType::Text]);
+        let made = table(("s", "orders"), &spec, &parts, &[bound("n", ColumnType::I32, None, true)]);
+        let among = "WHERE (t.\"tenant\", t.\"code\") IN (SELECT (w.k::jsonb->>0)::bigint, (w.k::jsonb->>1)::text \
+                     FROM unnest($1::text[]) AS w(k)) ORDER BY t.\"tenant\", t.\"code\" FOR NO KEY UPDATE";
+        assert!(made.read.0.contains(among), "{made:?}");
+        assert!(
+            made.read.0.contains("SELECT jsonb_build_array(t.\"tenant\", t.\"code\")::text, t.\"version\""),
+            "{made:?}"
+        );
+        let same = "WHERE t.\"tenant\" = (u.k::jsonb->>0)::bigint AND t.\"code\" = (u.k::jsonb->>1)::text AND t.\"version\" = u.v0";
+        assert!(made.write.0.ends_with(same) && made.delete.0.ends_with(same), "{made:?}");
+        assert!(
+            made.insert.0.contains("(\"tenant\", \"code\", \"version\", \"n\") SELECT (u.k::jsonb->>0)::bigint")
+                && made.insert.0.ends_with("ON CONFLICT (\"tenant\", \"code\") DO NOTHING"),
+            "{made:?}"
+        );
     }
 }

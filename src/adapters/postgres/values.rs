@@ -140,6 +140,9 @@ pub(super) fn decode_key(kind: ColumnType, bytes: &[u8]) -> Result<Key, String> 
         ColumnType::Uuid => Key::Uuid(Uuid::from_bytes(fixed(bytes)?)),
         ColumnType::Text => Key::Text(text(bytes)?.into()),
         ColumnType::Bytes => Key::from(bytes),
+        ColumnType::Json => {
+            Key::of_list(text(bytes)?).ok_or("a key of several columns of which one is null or no part of it")?
+        }
         _ => Key::I64(i64::from_be_bytes(fixed(bytes)?)),
     })
 }
@@ -172,7 +175,7 @@ pub(super) fn column<'a>(
 pub(super) fn keys<'a>(kind: ColumnType, keys: impl ExactSizeIterator<Item = &'a Key>) -> Result<Array, String> {
     let element = match kind {
         ColumnType::Uuid => UUID,
-        ColumnType::Text => arrays::TEXT,
+        ColumnType::Text | ColumnType::Json => arrays::TEXT,
         ColumnType::Bytes => arrays::BYTEA,
         _ => arrays::INT8,
     };
@@ -182,6 +185,7 @@ pub(super) fn keys<'a>(kind: ColumnType, keys: impl ExactSizeIterator<Item = &'a
             (ColumnType::I64, Key::I64(id)) => array.push(Some(&id.to_be_bytes())),
             (ColumnType::Uuid, Key::Uuid(id)) => array.push(Some(id.as_bytes())),
             (ColumnType::Bytes, Key::Bytes(id)) => array.push(Some(id)),
+            (ColumnType::Json, Key::Parts(_)) => array.push(Some(key.to_string().as_bytes())),
             (ColumnType::Text, Key::Text(id)) if !has_nul(id) => array.push(Some(id.as_bytes())),
             _ => return Err(format!("a key is not a {kind} that Postgres can hold")),
         }

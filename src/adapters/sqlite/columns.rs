@@ -6,7 +6,7 @@
 
 use super::connection::{Connection, Query, Trouble};
 use super::statements::split;
-use crate::flow::key::Key;
+use crate::flow::key::{Key, Part};
 use crate::flow::row::Value;
 use crate::flow::table::{ColumnType, FoundColumn};
 use crate::ports::Fault;
@@ -94,6 +94,10 @@ pub(super) fn bind_key<'q>(query: Query<'q>, key: &Key) -> Query<'q> {
         Key::I64(id) => query.bind(*id),
         Key::Uuid(_) | Key::Text(_) => query.bind(key.to_string()),
         Key::Bytes(id) => query.bind(id.to_vec()),
+        Key::Parts(parts) => parts.iter().fold(query, |query, part| match part {
+            Part::I64(id) => query.bind(*id),
+            Part::Text(id) => query.bind(id.to_string()),
+        }),
     }
 }
 

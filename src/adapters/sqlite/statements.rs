@@ -29,12 +29,17 @@ fn qualified(name: &str) -> String {
     }
 }
 
+/// The columns of the key.
+fn keys_of(spec: &TableSpec) -> Vec<String> {
+    spec.table.key_columns().into_iter().map(|(name, _)| quoted(name)).collect()
+}
+
 impl Statements {
     /// Reads: version, columns, by key. Writes: columns but for key and version, new version, key, old version, in this order of
     /// arguments. Inserts: the same without the old version. Deletes: key, old version.
     pub(super) fn of(spec: &TableSpec) -> Self {
         let table = qualified(&spec.table.name);
-        let key = quoted(&spec.table.key_column);
+        let keys = keys_of(spec);
         let version = spec.table.version_column.as_deref().map(quoted);
         let columns: Vec<String> = spec.columns.iter().map(|column| quoted(&column.name)).collect();
         let selected: Vec<&str> =
@@ -44,19 +49,27 @@ impl Statements {
         let assigned: Vec<String> =
             written.iter().enumerate().map(|(index, name)| format!("{name} = ?{}", index + 1)).collect();
         let next = assigned.len() + 1;
-        let inserted: Vec<&str> = written.iter().chain([&key]).map(String::as_str).collect();
-        let places: Vec<String> = (1..=next).map(|number| format!("?{number}")).collect();
-        let same_deleted = version.as_ref().map(|version| format!(" AND {version} = ?2")).unwrap_or_default();
-        let same = version.as_ref().map(|version| format!(" AND {version} = ?{}", next + 1)).unwrap_or_default();
+        let inserted: Vec<&str> = written.iter().chain(&keys).map(String::as_str).collect();
+        let places: Vec<String> = (1..=inserted.len()).map(|number| format!("?{number}")).collect();
+        // The key from an argument on, and the version behind it.
+        let is_key = |first: usize| {
+            let equal = keys.iter().zip(first..).map(|(key, number)| format!("{key} = ?{number}"));
+            equal.collect::<Vec<_>>().join(" AND ")
+        };
+        let is_version = |first: usize| {
+            let at = first + keys.len();
+            version.as_ref().map(|version| format!(" AND {version} = ?{at}")).unwrap_or_default()
+        };
         Self {
-            read: format!("SELECT {} FROM {table} WHERE {key} = ?1", selected.join(", ")),
-            write: format!("UPDATE {table} SET {} WHERE {key} = ?{next}{same}", assigned.join(", ")),
+            read: format!("SELECT {} FROM {table} WHERE {}", selected.join(", "), is_key(1)),
+            write: format!("UPDATE {table} SET {} WHERE {}{}", assigned.join(", "), is_key(next), is_version(next)),
             insert: format!(
-                "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({key}) DO NOTHING",
+                "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO NOTHING",
                 inserted.join(", "),
-                places.join(", ")
+                places.join(", "),
+                keys.join(", ")
             ),
-            delete: format!("DELETE FROM {table} WHERE {key} = ?1{same_deleted}"),
+            delete: format!("DELETE FROM {table} WHERE {}{}", is_key(1), is_version(1)),
         }
     }
 
@@ -75,8 +88,10 @@ impl Statements {
 
 /// Creates the table that `spec` asks for.
 pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
-    let key_type = spec.table.key_type.column_type();
-    let mut columns = vec![format!("{} {key_type} NOT NULL PRIMARY KEY", quoted(&spec.table.key_column))];
+    let keys = spec.table.key_columns();
+    let is_alone = if keys.len() == 1 { " PRIMARY KEY" } else { "" };
+    let mut columns: Vec<String> =
+        keys.iter().map(|(name, kind)| format!("{} {kind} NOT NULL{is_alone}", quoted(name))).collect();
     for column in spec.columns.iter().filter(|column| spec.is_written(&column.name)) {
         let kind = match column.accepts.first() {
             Some(ColumnType::Numeric) => "numeric text".into(), // a bare NUMERIC would round
@@ -90,13 +105,16 @@ pub(super) fn create_table(spec: &TableSpec) -> AssertSqlSafe<String> {
     if let Some(version) = &spec.table.version_column {
         columns.push(format!("{} bigint NOT NULL DEFAULT 0", quoted(version)));
     }
+    if keys.len() > 1 {
+        columns.push(format!("PRIMARY KEY ({})", keys_of(spec).join(", ")));
+    }
     AssertSqlSafe(format!("CREATE TABLE {} ({})", qualified(&spec.table.name), columns.join(", ")))
 }
 
 /// Inserts a row: key, then the other columns in the order of `spec`, in this order of arguments.
 pub(super) fn insert_row(spec: &TableSpec) -> AssertSqlSafe<String> {
-    let mut columns = vec![quoted(&spec.table.key_column)];
-    let others = spec.columns.iter().filter(|column| column.name != spec.table.key_column);
+    let mut columns = keys_of(spec);
+    let others = spec.columns.iter().filter(|column| spec.table.key_number(&column.name).is_none());
     columns.extend(others.map(|column| quoted(&column.name)));
     let places: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
     let table = qualified(&spec.table.name);

@@ -36,7 +36,8 @@ impl SqliteTables {
             connection.execute(sqlx::query(create_table(spec)))?;
             for (key, values) in rows {
                 let query = bind_key(sqlx::query(insert_row(spec)), key);
-                let others = spec.columns.iter().zip(values).filter(|(column, _)| column.name != spec.table.key_column);
+                let others =
+                    spec.columns.iter().zip(values).filter(|(column, _)| spec.table.key_number(&column.name).is_none());
                 connection.execute(others.fold(query, |query, (_, value)| bind(query, value)))?;
             }
             Ok(true)

@@ -29,7 +29,7 @@ fn of_text(text: &str) -> Option<String> {
 
 fn of_json(bytes: &[u8]) -> Option<String> {
     let Some((name, value)) = only_field(bytes) else {
-        return Some("a JSON key of several fields: declare KeyType::Field with the one that is the id".into());
+        return Some("a JSON key of several fields: declare KeyType::Field with the one that is the id, or Table::compound_key where several are".into());
     };
     let kind = match text(value) {
         Some(id) if Uuid::try_parse(&id).is_ok_and(|uuid| is_canonical_uuid(&id, uuid)) => "UuidField",

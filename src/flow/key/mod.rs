@@ -1,10 +1,13 @@
 //! The id a record is about, and the partitioner that every producer of a keyed topic must agree on.
 
+mod compound;
 mod hash;
 mod hint;
 mod json;
 mod spelling;
 
+pub(crate) use compound::known;
+pub use compound::{KeyField, Part, PartType};
 pub use hash::{crc32_partition_for, murmur2, partition_for};
 
 use crate::flow::column::{ColumnType, Value};
@@ -45,6 +48,9 @@ pub enum KeyType {
     TextField(&'static str),
     /// Like [`KeyType::Field`], for a UUID in lower case with hyphens; a `uuid` column.
     UuidField(&'static str),
+    /// Several fields of a JSON object, a column each: [`Table::compound_key`](crate::flow::Table::compound_key) and
+    /// [`KeyType::fields_of`] make it of a struct.
+    Fields(&'static [KeyField]),
 }
 
 impl fmt::Display for KeyType {
@@ -60,6 +66,10 @@ impl fmt::Display for KeyType {
             Self::Field(name) => write!(f, "JSON objects with a number (KeyType::Field({name:?}))"),
             Self::TextField(name) => write!(f, "JSON objects with a text (KeyType::TextField({name:?}))"),
             Self::UuidField(name) => write!(f, "JSON objects with a UUID (KeyType::UuidField({name:?}))"),
+            Self::Fields(fields) => {
+                let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+                write!(f, "JSON objects with the fields {} (KeyType::fields_of)", names.join(", "))
+            }
         }
     }
 }
@@ -75,6 +85,8 @@ pub enum Key {
     Text(Box<str>),
     /// A `bytea`.
     Bytes(Box<[u8]>),
+    /// Several columns, in the order of the key's fields.
+    Parts(Box<[Part]>),
 }
 
 impl fmt::Display for Key {
@@ -83,6 +95,7 @@ impl fmt::Display for Key {
             Self::I64(id) => id.fmt(f),
             Self::Uuid(id) => id.hyphenated().fmt(f),
             Self::Text(id) => f.write_str(id),
+            Self::Parts(parts) => compound::write(parts, f),
             Self::Bytes(id) => id.iter().try_fold(f.write_str("0x")?, |(), byte| write!(f, "{byte:02x}")),
         }
     }
@@ -125,6 +138,12 @@ impl From<&[u8]> for Key {
     }
 }
 
+impl<const N: usize> From<[Part; N]> for Key {
+    fn from(parts: [Part; N]) -> Self {
+        Self::Parts(parts.into())
+    }
+}
+
 impl From<Vec<u8>> for Key {
     fn from(id: Vec<u8>) -> Self {
         Self::Bytes(id.into())
@@ -138,23 +157,34 @@ impl Key {
             Self::I64(id) => Value::I64(*id),
             Self::Uuid(_) | Self::Text(_) => Value::Text(self.to_string()),
             Self::Bytes(id) => Value::Bytes(id.to_vec()),
+            Self::Parts(_) => Value::Json(self.to_string()),
         }
     }
 
-    /// The same where the column's type is known. A number that the column cannot hold stays what it is.
-    pub(crate) fn as_value_of(&self, kind: Option<ColumnType>) -> Value {
-        let Self::I64(id) = self else { return self.as_value() };
+    /// The value of the column of a number, in the order of the key's columns; of a key of one column that of the column.
+    /// Where the column's type is known, a number is of it, unless the column cannot hold it.
+    pub(crate) fn column(&self, number: usize, kind: Option<ColumnType>) -> Value {
+        let value = match self {
+            Self::Parts(parts) => parts.get(number).map_or(Value::Null, Part::as_value),
+            key => key.as_value(),
+        };
+        let Value::I64(id) = value else { return value };
         let narrowed = match kind {
-            Some(ColumnType::I16) => i16::try_from(*id).ok().map(Value::I16),
-            Some(ColumnType::I32) => i32::try_from(*id).ok().map(Value::I32),
+            Some(ColumnType::I16) => i16::try_from(id).ok().map(Value::I16),
+            Some(ColumnType::I32) => i32::try_from(id).ok().map(Value::I32),
             _ => None,
         };
-        narrowed.unwrap_or(Value::I64(*id))
+        narrowed.unwrap_or(Value::I64(id))
+    }
+
+    /// The compound key that is written as this list; see its `Display`.
+    pub(crate) fn of_list(list: &str) -> Option<Self> {
+        compound::parts_of(list).map(Self::Parts)
     }
 }
 
 impl KeyType {
-    /// The type of a table's key column that holds such ids.
+    /// The type of a table's key column that holds such ids; `jsonb` stands for several columns.
     #[must_use]
     pub const fn column_type(self) -> ColumnType {
         match self {
@@ -162,13 +192,14 @@ impl KeyType {
             Self::Uuid | Self::UuidBytes | Self::UuidField(_) => ColumnType::Uuid,
             Self::Text | Self::TextField(_) => ColumnType::Text,
             Self::Bytes => ColumnType::Bytes,
+            Self::Fields(_) => ColumnType::Json,
         }
     }
 
     /// Whether the id is a part of the key's bytes, which are not the one spelling of the id.
     #[must_use]
     pub const fn is_field(self) -> bool {
-        matches!(self, Self::Field(_) | Self::TextField(_) | Self::UuidField(_))
+        matches!(self, Self::Field(_) | Self::TextField(_) | Self::UuidField(_) | Self::Fields(_))
     }
 
     /// Whether the keys are numbers or UUIDs as bytes, which no text is a part of.
@@ -232,6 +263,7 @@ impl KeyType {
                 let id = json::text(value).and_then(|text| Uuid::try_parse(&text).ok());
                 id.map(Key::Uuid).ok_or_else(|| bad(bytes, &format!("a JSON object with a UUID in {name:?}")))
             }
+            Self::Fields(fields) => compound::parse(fields, bytes).map(Key::Parts).map_err(|why| bad(bytes, &why)),
         }
     }
 
@@ -248,6 +280,7 @@ impl KeyType {
             (Self::Field(name), Key::I64(id)) => object(name, (*id).into()),
             (Self::TextField(name), Key::Text(id)) => object(name, (&**id).into()),
             (Self::UuidField(name), Key::Uuid(id)) => object(name, id.to_string().into()),
+            (Self::Fields(fields), Key::Parts(parts)) => compound::spell(fields, parts),
             (_, Key::Bytes(id)) => id.to_vec(),
             _ => key.to_string().into_bytes(),
         }

@@ -140,8 +140,8 @@ pub struct TablePlace {
     pub width: usize,
     /// The place of each of the step's columns among those of the table; `None` where they are the same.
     pub columns: Option<Vec<usize>>,
-    /// The place of the key among the table's columns, where a struct has it.
-    pub key: Option<usize>,
+    /// The places of the key's columns among the table's, where a struct has them, each behind its number in the key.
+    pub keys: Vec<(usize, usize)>,
     /// The place of the version among the table's columns, where a struct has it.
     pub version: Option<usize>,
 }
@@ -300,13 +300,9 @@ impl Topology {
         let columns: Vec<usize> = spec.columns.iter().filter_map(|column| place(&column.name)).collect();
         let is_whole = columns.iter().copied().eq(0..whole.columns.len());
         let version = whole.table.version_column.as_ref().and_then(place);
-        TablePlace {
-            table,
-            width: whole.columns.len(),
-            columns: (!is_whole).then_some(columns),
-            key: place(&whole.table.key_column),
-            version,
-        }
+        let keys = whole.columns.iter().enumerate();
+        let keys = keys.filter_map(|(at, column)| Some((whole.table.key_number(&column.name)?, at))).collect();
+        TablePlace { table, width: whole.columns.len(), columns: (!is_whole).then_some(columns), keys, version }
     }
 
     /// The same pipeline with each step with rows wrapped in another, for an observer of its runs.

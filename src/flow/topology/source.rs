@@ -290,6 +290,7 @@ impl<'t, S> Source<'t, S> {
         let (table, events) = (table.into(), self.events);
         let erase: Erase<A> = Box::new(move |chain, _, topology| {
             topology.check_map_keys::<A::Row>(&format!("table {}", table.name));
+            topology.errors.extend(table.mistake.iter().map(|mistake| format!("table {}: {mistake}", table.name)));
             let columns = columns_of::<A::Row>().unwrap_or_else(|error| {
                 topology.errors.push(format!("table {}: {error}", table.name));
                 Vec::new()

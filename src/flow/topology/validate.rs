@@ -313,16 +313,14 @@ fn step_of(sub: &SubTopology) -> String {
 
 /// Whether keys that are spelt in one way can be read in the other.
 fn may_read(spelt: KeyType, read: KeyType) -> bool {
-    use KeyType::{Bytes, Field, I32BigEndian, I64, I64BigEndian, Text, TextField, Uuid, UuidBytes, UuidField};
+    use KeyType::{Bytes, Field, Fields, I32BigEndian, I64, I64BigEndian, Text, TextField, Uuid, UuidBytes, UuidField};
     match (spelt, read) {
         (one, other) if one == other => true,
-        (_, Bytes)
-        | (Bytes, _) // whatever they are
-        | (Field(_) | TextField(_) | UuidField(_), Field(_) | TextField(_) | UuidField(_) | Text) => true,
+        (_, Bytes) | (Bytes, _) => true, // whatever they are
+        (one, other) if one.is_field() && (other.is_field() || other == Text) => true,
         (I64 | Uuid | Text, I64 | Uuid | Text) => !matches!((spelt, read), (I64, Uuid) | (Uuid, I64)),
-        (I64 | Uuid | Text | I64BigEndian | I32BigEndian | UuidBytes | Field(_) | TextField(_) | UuidField(_), _) => {
-            false
-        }
+        (I64 | Uuid | Text | I64BigEndian | I32BigEndian | UuidBytes, _)
+        | (Field(_) | TextField(_) | UuidField(_) | Fields(_), _) => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::halt::Halt;
 use crate::engine::protocol::order::Step;
+use crate::engine::query::from_hex;
 use crate::engine::status::State;
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{NextOffset, Partition, TopicPartition};
@@ -74,7 +75,8 @@ impl TestDriver {
         match self.table(table).table.key_type.column_type() {
             ColumnType::I64 => parse(KeyType::I64),
             ColumnType::Uuid => parse(KeyType::Uuid),
-            ColumnType::Bytes => of_hex(key.strip_prefix("0x")?).map(Key::from),
+            ColumnType::Bytes => from_hex(key.strip_prefix("0x")?).map(Key::from),
+            ColumnType::Json => Key::of_list(key),
             _ => parse(KeyType::Text),
         }
     }
@@ -243,10 +245,4 @@ impl TestDriver {
         let tasks: Vec<_> = self.world().instances.iter().map(|instance| instance.status.tasks()).collect();
         format!("{tasks:?}")
     }
-}
-
-/// The bytes of which each is written as two digits.
-fn of_hex(digits: &str) -> Option<Vec<u8>> {
-    let starts = (0..digits.len()).step_by(2);
-    starts.map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect()
 }

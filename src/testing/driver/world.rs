@@ -73,7 +73,7 @@ impl World {
             let columns: Vec<_> = spec
                 .columns
                 .iter()
-                .filter(|column| spec.is_written(&column.name) || column.name == spec.table.key_column)
+                .filter(|column| spec.is_written(&column.name) || spec.table.key_number(&column.name).is_some())
                 .filter_map(|column| Some((column.name.as_str(), column.accepts.first().copied()?, column.is_nullable)))
                 .collect();
             database.create_table(&spec.table, &columns);

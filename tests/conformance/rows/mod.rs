@@ -1,6 +1,7 @@
 //! The behaviour of every database, as sentences.
 
 mod claims;
+mod compound;
 mod differences;
 mod locks;
 mod missing;
@@ -10,6 +11,7 @@ mod upkeep;
 pub mod values;
 
 pub use claims::*;
+pub use compound::*;
 pub use differences::*;
 pub use locks::*;
 pub use missing::*;

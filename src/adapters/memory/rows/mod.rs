@@ -275,7 +275,7 @@ impl Rows for MemoryRows {
                 let Some(table_of) = state.contents.tables.get(name) else { continue };
                 let Some(row) = own.map_or_else(|| table_of.rows.get(key), Option::as_ref) else { continue };
                 let value = |place: &Place| match place {
-                    Place::Key => Some(table_of.key_value(key)),
+                    Place::Key(number) => Some(table_of.key_value(key, *number)),
                     Place::Version => Some(Value::I64(row.version)),
                     Place::Value(place) => row.values.get(*place).cloned(),
                 };

@@ -458,7 +458,7 @@ mod tests {
             is_table: false,
             is_stateful: false,
             is_timed: false,
-            key_at: None,
+            keys_at: &[],
             version_at: None,
             read_only: Vec::new(),
             declared: None,

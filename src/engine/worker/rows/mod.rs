@@ -255,7 +255,7 @@ fn share<'a>(
         is_stateful: task.sub_topology.is_stateful(),
         is_table: input.is_table,
         is_timed: !input.is_table && stores.get(&task.id).is_some_and(Keyed::is_timed),
-        key_at: task.place.key,
+        keys_at: &task.place.keys,
         version_at: task.place.version,
         declared: task.sub_topology.declaration(&input.source.topic),
         assumed: task

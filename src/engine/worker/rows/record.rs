@@ -177,13 +177,12 @@ fn apply(
                 let message = format!("column {name}: the database makes its value, and the algorithm has changed it");
                 return Err(Reject::dead_letter("read-only", message));
             }
-            if let Some(at) = share.key_at
-                && let Some(cell) = values.get_mut(at)
-            {
-                *cell = row.and_then(|row| row.get(at)).cloned().unwrap_or_else(|| {
+            for (number, at) in share.keys_at {
+                if let Some(cell) = values.get_mut(*at) {
                     let kind = cell.kind();
-                    slot.key.as_value_of(kind)
-                });
+                    let own = row.and_then(|row| row.get(*at)).cloned();
+                    *cell = own.unwrap_or_else(|| slot.key.column(*number, kind));
+                }
             }
             if let Some(cell) = share.version_at.and_then(|at| values.get_mut(at)) {
                 *cell = Value::I64(version);

@@ -36,8 +36,9 @@ pub(super) struct Share<'a> {
     pub(super) is_stateful: bool,
     /// Whether event time decides which of their values the step finds.
     pub(super) is_timed: bool,
-    /// The places of the table's key and version among its columns, where a struct has them: the engine alone writes them.
-    pub(super) key_at: Option<usize>,
+    /// The places of the key's columns, each behind its number in the key, and of the version, where a struct has them: the
+    /// engine alone writes them.
+    pub(super) keys_at: &'a [(usize, usize)],
     pub(super) version_at: Option<usize>,
     /// The places of columns whose values the database makes.
     pub(super) read_only: Vec<usize>,
