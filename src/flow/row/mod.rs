@@ -245,6 +245,65 @@ mod tests {
         assert!(refused::<Unlike>().starts_with("field balance: is read as bigint and written as Text"));
     }
 
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Leg {
+        from: uuid::Uuid,
+        #[serde(with = "time::serde::rfc3339")]
+        at: time::OffsetDateTime,
+        note: Option<uuid::Uuid>,
+        inner: Inner,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Inner {
+        name: String,
+        id: uuid::Uuid,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Trip {
+        leg: Leg,
+        point: [f64; 2],
+        pair: (i64, uuid::Uuid),
+        after: uuid::Uuid,
+    }
+
+    #[test]
+    fn a_json_column_holds_structs_and_tuples_of_any_texts() {
+        let columns = columns_of::<Trip>().unwrap();
+        let kinds: Vec<ColumnType> = columns.iter().map(|column| column.accepts[0]).collect();
+        assert_eq!(kinds, [ColumnType::Json, ColumnType::Json, ColumnType::Json, ColumnType::Uuid]);
+        let (id, at) = (uuid::Uuid::from_u128(7), time::OffsetDateTime::UNIX_EPOCH);
+        let inner = Inner { name: "n".into(), id };
+        let row =
+            Trip { leg: Leg { from: id, at, note: Some(id), inner }, point: [0.5, 1.0], pair: (3, id), after: id };
+        let mut values = Vec::new();
+        to_values(&row, &columns, &mut values).unwrap();
+        assert_eq!(from_values::<Trip>(&values).unwrap(), row);
+    }
+
+    #[test]
+    fn flattened_fields_are_refused_with_the_way_out() {
+        #[derive(Serialize, Deserialize)]
+        struct Flat {
+            balance: i64,
+            #[serde(flatten)]
+            rest: Rest,
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Rest {
+            note: Option<String>,
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Around {
+            flat: Flat,
+        }
+        let told = columns_of::<Flat>().unwrap_err();
+        assert!(told.contains("write them in the row's struct itself"), "{told}");
+        let told = columns_of::<Around>().unwrap_err();
+        assert!(told.contains("field flat") && told.contains("read it as a serde_json::Value"), "{told}");
+    }
+
     #[test]
     fn a_json_column_holds_scalars_and_numbers_as_their_types_have_them() {
         #[derive(Serialize, Deserialize)]

@@ -1,17 +1,25 @@
 //! Asks a struct for its columns: deserializes it from a source of samples, and notes each request.
 //!
 //! A field that asks for a string may be text, a UUID, an instant, a date or a decimal. Which of them it is shows in the samples
-//! it refuses, so the probe runs again with the next sample until the struct accepts them all.
+//! it refuses, so the probe runs again with the next sample until the struct accepts them all. The texts within a JSON column
+//! are found out in the same way.
 
 use super::{RowError, to_values};
 use crate::flow::column::SAMPLES;
 use crate::flow::table::{ColumnSpec, ColumnType};
 use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Visitor};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The name by which a `serde_json::value::RawValue` asks for JSON text as it stands.
 const RAW_JSON: &str = "$serde_json::private::RawValue";
+
+/// The number of a field, behind those of the fields that it lies in.
+type Path = Vec<usize>;
+
+/// The number of the sample that each text gets; the first where none is noted.
+type Samples = BTreeMap<Path, usize>;
 
 /// The columns of a row struct, or of an `Option` of one, in field order.
 ///
@@ -20,14 +28,14 @@ const RAW_JSON: &str = "$serde_json::private::RawValue";
 /// write the columns that it reads.
 pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, String> {
     let name = std::any::type_name::<T>();
-    let mut samples: Vec<usize> = Vec::new();
+    let mut samples = Samples::new();
     loop {
-        let mut probe = Probe { samples: &samples, columns: Vec::new(), has_options: true };
+        let mut probe = Probe::new(&samples, true);
         match T::deserialize(&mut probe) {
             Ok(_) if probe.columns.is_empty() => return Err(format!("row type {name}: needs named fields")),
             Ok(full) => {
                 let columns = probe.columns;
-                let mut probe = Probe { samples: &samples, columns: Vec::new(), has_options: false };
+                let mut probe = Probe::new(&samples, false);
                 let written = catch_unwind(AssertUnwindSafe(|| {
                     let empty = T::deserialize(&mut probe).ok();
                     [Some(full), empty].into_iter().flatten().try_for_each(|row| writes(&row, &columns))
@@ -39,14 +47,11 @@ pub fn columns_of<T: Serialize + DeserializeOwned>() -> Result<Vec<ColumnSpec>, 
                     .map_err(|error| format!("row type {name}: {error}"));
             }
             Err(error) => {
-                let failed = probe.columns.len().checked_sub(1);
-                let field = failed.and_then(|index| probe.columns.get(index)).map(|c| c.name.clone());
-                let (Some(failed), Some(field)) = (failed, field) else {
+                let (Some(field), refused) = (probe.columns.last().map(|column| column.name.clone()), probe.asked)
+                else {
                     return Err(format!("row type {name}: {error}"));
                 };
-                samples.resize(samples.len().max(failed + 1), 0);
-                let sample = samples.get_mut(failed);
-                match sample {
+                match refused.map(|path| samples.entry(path).or_default()) {
                     Some(sample) if *sample < SAMPLES.len() => *sample += 1,
                     _ => return Err(format!("row type {name}, field {field}: no column type serves it ({error})")),
                 }
@@ -97,10 +102,36 @@ fn writes<T: Serialize>(row: &T, columns: &[ColumnSpec]) -> Result<(), RowError>
 }
 
 struct Probe<'a> {
-    samples: &'a [usize],
+    samples: &'a Samples,
+    /// The fields that it lies in.
+    path: Path,
+    /// The text that was asked for last, by the field that is asked now.
+    asked: Option<Path>,
     columns: Vec<ColumnSpec>,
     /// Whether an `Option` gets a sample; otherwise it is `None`.
     has_options: bool,
+}
+
+impl<'a> Probe<'a> {
+    const fn new(samples: &'a Samples, has_options: bool) -> Self {
+        Self { samples, path: Vec::new(), asked: None, columns: Vec::new(), has_options }
+    }
+
+    /// The field of a number, which is the last column.
+    fn field(&mut self) -> Result<Field<'_>, RowError> {
+        let number = self.columns.len();
+        let Some(column) = self.columns.last_mut() else {
+            return Err(RowError::Unfit("value before key".into()));
+        };
+        self.asked = None;
+        let path = self.path.iter().copied().chain([number]).collect();
+        let (samples, asked, has_options) = (self.samples, &mut self.asked, self.has_options);
+        Ok(Field { column, samples, path, asked, has_options })
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.columns.push(ColumnSpec { name: name.into(), accepts: Vec::new(), is_nullable: false });
+    }
 }
 
 impl<'de> de::Deserializer<'de> for &mut Probe<'_> {
@@ -120,7 +151,7 @@ impl<'de> de::Deserializer<'de> for &mut Probe<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
-        Err(RowError::Unfit("a row must be a struct with named fields (and without #[serde(flatten)])".into()))
+        Err(RowError::Unfit("a row must be a struct with named fields; of #[serde(flatten)] nobody learns the fields: write them in the row's struct itself".into()))
     }
 
     serde::forward_to_deserialize_any! {
@@ -139,23 +170,37 @@ impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
 
     fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, RowError> {
         let Some(name) = self.left.next() else { return Ok(None) };
-        self.probe.columns.push(ColumnSpec { name: (*name).into(), accepts: Vec::new(), is_nullable: false });
+        self.probe.begin(name);
         seed.deserialize(de::value::StrDeserializer::new(name)).map(Some)
     }
 
     fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, RowError> {
-        let index = self.probe.columns.len().saturating_sub(1);
-        let sample = self.probe.samples.get(index).copied().unwrap_or(0);
-        let Some(column) = self.probe.columns.last_mut() else {
-            return Err(RowError::Unfit("value before key".into()));
-        };
-        seed.deserialize(Field { column, sample, has_options: self.probe.has_options })
+        seed.deserialize(self.probe.field()?)
+    }
+}
+
+/// The elements of an array or a tuple.
+struct Elements<'a, 'b> {
+    probe: &'a mut Probe<'b>,
+    left: usize,
+}
+
+impl<'de> de::SeqAccess<'de> for Elements<'_, '_> {
+    type Error = RowError;
+
+    fn next_element_seed<T: de::DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, RowError> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        self.probe.begin("");
+        seed.deserialize(self.probe.field()?).map(Some)
     }
 }
 
 struct Field<'a> {
     column: &'a mut ColumnSpec,
-    sample: usize,
+    samples: &'a Samples,
+    path: Path,
+    asked: &'a mut Option<Path>,
     has_options: bool,
 }
 
@@ -164,10 +209,24 @@ impl Field<'_> {
         self.column.accepts = accepts.to_vec();
     }
 
-    fn note_text(&mut self) -> Result<&'static str, RowError> {
-        let (text, accepts) = SAMPLES.get(self.sample).ok_or_else(|| RowError::Unfit("no sample left".into()))?;
+    /// The number of the sample that it gets, now that it asks.
+    fn sample(&mut self) -> usize {
+        *self.asked = Some(self.path.clone());
+        self.samples.get(&self.path).copied().unwrap_or(0)
+    }
+
+    fn note_text(&mut self, sample: usize) -> Result<&'static str, RowError> {
+        let (text, accepts) = SAMPLES.get(sample).ok_or_else(|| RowError::Unfit("no sample left".into()))?;
         self.note(accepts);
         Ok(text)
+    }
+
+    /// One JSON column, with what is in it: its own fields are answered by a probe whose findings are dropped.
+    fn nested<T>(self, visit: impl FnOnce(&mut Probe<'_>) -> Result<T, RowError>) -> Result<T, RowError> {
+        let mut inner = Probe { path: self.path, ..Probe::new(self.samples, self.has_options) };
+        let visited = visit(&mut inner);
+        *self.asked = inner.asked;
+        visited
     }
 }
 
@@ -200,7 +259,8 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
-        visitor.visit_str(self.note_text()?)
+        let sample = self.sample();
+        visitor.visit_str(self.note_text(sample)?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -209,12 +269,11 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
 
     /// Anything: JSON, or a type that takes a text where it finds one, as decimals do.
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
-        let Some(sample) = self.sample.checked_sub(1) else {
+        let Some(sample) = self.sample().checked_sub(1) else {
             self.note(&[ColumnType::Json]);
             return visitor.visit_unit();
         };
-        self.sample = sample;
-        visitor.visit_str(self.note_text()?)
+        visitor.visit_str(self.note_text(sample)?)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -253,7 +312,12 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, RowError> {
         self.note(&[ColumnType::Json]);
-        visitor.visit_map(de::value::MapDeserializer::new(std::iter::empty::<(u8, u8)>()))
+        let empty = de::value::MapDeserializer::new(std::iter::empty::<(u8, u8)>());
+        visitor.visit_map(empty).map_err(|error: RowError| {
+            RowError::Unfit(format!(
+                "{error}; a struct with #[serde(flatten)] cannot be looked into: write its fields out, or read it as a serde_json::Value"
+            ))
+        })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -263,9 +327,12 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
         visitor: V,
     ) -> Result<V::Value, RowError> {
         self.note(&[ColumnType::Json]);
-        // A nested struct is one JSON column; its own fields are answered by a probe whose findings are dropped.
-        let mut inner = Probe { samples: &[], columns: Vec::new(), has_options: self.has_options };
-        visitor.visit_map(Fields { probe: &mut inner, left: fields.iter() })
+        self.nested(|probe| visitor.visit_map(Fields { probe, left: fields.iter() }))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(mut self, length: usize, visitor: V) -> Result<V::Value, RowError> {
+        self.note(&[ColumnType::Json, ColumnType::Array]);
+        self.nested(|probe| visitor.visit_seq(Elements { probe, left: length }))
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, _: V) -> Result<V::Value, RowError> {
@@ -276,5 +343,5 @@ impl<'de> de::Deserializer<'de> for Field<'_> {
         Err(RowError::Unfit("u64 has no column type; use i64".into()))
     }
 
-    serde::forward_to_deserialize_any! { u128 char unit unit_struct tuple tuple_struct identifier }
+    serde::forward_to_deserialize_any! { u128 char unit unit_struct tuple_struct identifier }
 }
