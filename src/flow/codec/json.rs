@@ -267,8 +267,8 @@ mod tests {
         assert!(reject.message().contains("line 1 column 7"), "{}", reject.message());
         let nonsense = decode::<serde_json::Value>(Some(b"nonsense")).unwrap_err();
         assert_eq!(nonsense.message(), "expected ident at line 1 column 2; the value begins \"nonsense\"");
-        let long = decode::<serde_json::Value>(Some(format!("\u{0}{}", "x".repeat(99)).as_bytes())).unwrap_err();
-        assert!(long.message().ends_with(&format!("begins \"\\x00{}\"…", "x".repeat(31))), "{}", long.message());
+        let long = decode::<serde_json::Value>(Some(format!("\u{1}{}", "x".repeat(99)).as_bytes())).unwrap_err();
+        assert!(long.message().ends_with(&format!("begins \"\\x01{}\"…", "x".repeat(31))), "{}", long.message());
         let unfit = decode::<u32>(Some(b"\"secret\"")).unwrap_err();
         assert!(!unfit.message().contains("begins"), "{}", unfit.message());
         let deep = "[".repeat(10_000);

@@ -1,8 +1,11 @@
 //! The `max.message.bytes` of topics, asked of the brokers once for all producers of a process: each question takes a client of
 //! its own, and a process may have a hundred producers.
 
+use crate::adapters::kafka::admin::KafkaAdmin;
 use crate::adapters::kafka::fault;
+use crate::adapters::kafka::settings::KafkaSettings;
 use crate::flow::record::TopicName;
+use crate::ports::fault::Fault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,11 +25,23 @@ impl TopicLimits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn known(&self, topic: &TopicName) -> Option<usize> {
+    /// The `max.message.bytes` of a topic, asked for where it is not known.
+    pub(super) fn of(&self, settings: &KafkaSettings, topic: &TopicName) -> Result<usize, Fault> {
+        if let Some(limit) = self.known(topic) {
+            return Ok(limit);
+        }
+        let limit = KafkaAdmin::connect(settings)?.topic_config(topic, "max.message.bytes")?;
+        let limit = limit.and_then(|value| value.parse::<usize>().ok());
+        let limit = limit.ok_or_else(|| Fault::retry(format!("topic {topic}: its max.message.bytes is unknown")))?;
+        self.note(topic, limit);
+        Ok(limit)
+    }
+
+    fn known(&self, topic: &TopicName) -> Option<usize> {
         self.lock().get(topic).filter(|(_, until)| !fault::left(*until).is_zero()).map(|(bytes, _)| *bytes)
     }
 
-    pub(super) fn note(&self, topic: &TopicName, bytes: usize) {
+    fn note(&self, topic: &TopicName, bytes: usize) {
         self.lock().insert(topic.clone(), (bytes, fault::deadline(AGE_MAX)));
     }
 

@@ -24,12 +24,12 @@ use crate::adapters::kafka::bounded::Bounded;
 use crate::adapters::kafka::fault::{self, by_error, in_transaction, is_consequence, is_producer_fenced, is_timeout};
 use crate::adapters::kafka::ffi::{self, CallError, Event, Queue};
 use crate::adapters::kafka::group::offsets;
+use crate::adapters::kafka::log_line;
 use crate::adapters::kafka::producer::deliveries::code_of;
 use crate::adapters::kafka::rights::{Operation, Right, lacking};
 use crate::adapters::kafka::settings::KafkaSettings;
 use crate::adapters::kafka::sight::quota;
 use crate::adapters::kafka::taint::TaintWatch;
-use crate::adapters::kafka::{admin, log_line};
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
 use crate::ports::failpoint::failpoint;
 use crate::ports::fault::Fault;
@@ -134,18 +134,6 @@ impl KafkaSink {
         };
         sink.renew()?;
         Ok(sink)
-    }
-
-    /// The `max.message.bytes` of a topic.
-    fn topic_limit(&self, topic: &TopicName) -> Result<usize, Fault> {
-        if let Some(limit) = self.topic_limits.known(topic) {
-            return Ok(limit);
-        }
-        let limit = admin::KafkaAdmin::connect(&self.settings)?.topic_config(topic, "max.message.bytes")?;
-        let limit = limit.and_then(|value| value.parse::<usize>().ok());
-        let limit = limit.ok_or_else(|| Fault::retry(format!("topic {topic}: its max.message.bytes is unknown")))?;
-        self.topic_limits.note(topic, limit);
-        Ok(limit)
     }
 
     fn live(&self) -> Result<&Live, Fault> {
@@ -433,7 +421,7 @@ impl Sink for KafkaSink {
     }
 
     fn message_bytes_max(&mut self, destination: &TopicName) -> Result<SizeLimit, Fault> {
-        let limit = self.topic_limit(destination)?;
+        let limit = self.topic_limits.of(&self.settings, destination)?;
         let ours = self.settings.producer_property("message.max.bytes").and_then(|value| value.parse().ok());
         self.limits.insert(destination.clone(), limit);
         let smallest = self.limits.values().min().copied().unwrap_or(usize::MAX);
