@@ -148,7 +148,7 @@ mod tests {
             (&br#"{"tenant":7,"name":"a"}"#[..], "a JSON object with the field \"id\" (it has name, tenant)"),
             (br#"{"tenant":7.5,"id":"x","name":"a"}"#, "a JSON object with a 64-bit integer in \"tenant\""),
             (br#"{"tenant":7,"id":"x","name":"a"}"#, "a JSON object with a UUID in \"id\""),
-            (br#"7"#, "is not a JSON object"),
+            (b"7", "is not a JSON object"),
         ] {
             let (code, message) = said(bytes);
             assert!(code == "bad-key" && message.contains(why), "{message}");

@@ -319,8 +319,11 @@ fn may_read(spelt: KeyType, read: KeyType) -> bool {
         (_, Bytes) | (Bytes, _) => true, // whatever they are
         (one, other) if one.is_field() && (other.is_field() || other == Text) => true,
         (I64 | Uuid | Text, I64 | Uuid | Text) => !matches!((spelt, read), (I64, Uuid) | (Uuid, I64)),
-        (I64 | Uuid | Text | I64BigEndian | I32BigEndian | UuidBytes, _)
-        | (Field(_) | TextField(_) | UuidField(_) | Fields(_), _) => false,
+        (
+            I64 | Uuid | Text | I64BigEndian | I32BigEndian | UuidBytes | Field(_) | TextField(_) | UuidField(_)
+            | Fields(_),
+            _,
+        ) => false,
     }
 }
 
