@@ -14,6 +14,7 @@ pub mod join;
 pub mod key;
 mod keyed;
 mod map_keys;
+pub(crate) mod nearest;
 pub(crate) mod net;
 pub mod notice;
 pub mod partitioning;

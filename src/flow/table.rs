@@ -4,6 +4,7 @@ pub use crate::flow::column::ColumnType;
 
 use crate::flow::column::FIELD_TYPES;
 use crate::flow::key::KeyType;
+use crate::flow::nearest::suggestion;
 
 /// The table behind an `update` step.
 ///
@@ -188,22 +189,22 @@ impl TableSpec {
                 "table {name}: does not exist; create it, or name its schema as in \"schema.{name}\""
             )];
         };
-        let mut wanted = Vec::new();
-        if let Some(column) = &self.table.version_column {
-            wanted.push(ColumnSpec { name: column.clone(), accepts: vec![ColumnType::I64], is_nullable: false });
-        }
-        wanted.extend(self.columns.iter().cloned());
-        let types = if self.table.is_compound() { PART_TYPES } else { KEY_TYPES };
+        let purpose = if self.table.is_compound() { Purpose::PartOfKey } else { Purpose::Key };
         let of_key = self.table.key_columns().into_iter().flat_map(|(column, kind)| {
             let smaller: &[ColumnType] =
                 if kind == ColumnType::I64 { &[ColumnType::I32, ColumnType::I16] } else { &[] };
             let accepts = std::iter::once(&kind).chain(smaller).copied().collect();
-            ColumnSpec { name: column.into(), accepts, is_nullable: false }.differences(name, found, types)
+            ColumnSpec { name: column.into(), accepts, is_nullable: false }.differences(name, found, purpose)
         });
-        of_key
-            .chain(wanted.iter().flat_map(|column| column.differences(name, found, FIELD_TYPES)))
-            .chain(self.columns_without_a_value(found))
-            .collect()
+        let of_version = self.table.version_column.iter().flat_map(|column| {
+            ColumnSpec { name: column.clone(), accepts: vec![ColumnType::I64], is_nullable: false }.differences(
+                name,
+                found,
+                Purpose::Version,
+            )
+        });
+        let of_fields = self.columns.iter().flat_map(|column| column.differences(name, found, Purpose::Field));
+        of_key.chain(of_version).chain(of_fields).chain(self.columns_without_a_value(found)).collect()
     }
 
     /// A sentence for each column for which a new row would have no value.
@@ -223,6 +224,36 @@ impl TableSpec {
             )
         };
         found.iter().filter(|_| self.inserts).filter(lacks).map(told).collect()
+    }
+}
+
+/// What a table has a column for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Key,
+    PartOfKey,
+    Version,
+    Field,
+}
+
+impl Purpose {
+    /// What is said of a column that is missing.
+    const fn told(self) -> &'static str {
+        match self {
+            Self::Key => "; it is the key column, as Table::key names it",
+            Self::PartOfKey => "; it is a key column, as the struct of Table::compound_key names it",
+            Self::Version => "; it is the version column, as Table::version names it",
+            Self::Field => "",
+        }
+    }
+
+    /// What is said of a type that a column cannot have, whatever the struct.
+    const fn types(self) -> &'static str {
+        match self {
+            Self::Key => KEY_TYPES,
+            Self::PartOfKey => PART_TYPES,
+            Self::Version | Self::Field => FIELD_TYPES,
+        }
     }
 }
 
@@ -260,13 +291,15 @@ impl ColumnSpec {
         None
     }
 
-    /// `types` is said of a type that this column cannot have, whatever the struct.
-    fn differences(&self, table: &str, found: &[FoundColumn], types: &str) -> Vec<String> {
+    fn differences(&self, table: &str, columns: &[FoundColumn], purpose: Purpose) -> Vec<String> {
+        let types = purpose.types();
         let column = &self.name;
         let likeliest = self.accepts.first().map(ToString::to_string).unwrap_or_default();
         let null = if self.is_nullable { "" } else { " not null" };
-        let Some(found) = found.iter().find(|found| found.name == *column) else {
-            return vec![format!("table {table}, column {column}: missing; expected {likeliest}{null}")];
+        let Some(found) = columns.iter().find(|found| found.name == *column) else {
+            let near = suggestion(column, columns.iter().map(|found| &*found.name));
+            let told = purpose.told();
+            return vec![format!("table {table}, column {column}: missing; expected {likeliest}{null}{near}{told}")];
         };
         let mut out = Vec::new();
         if !found.column_type.is_some_and(|kind| self.accepts.contains(&kind)) {
@@ -289,6 +322,10 @@ impl ColumnSpec {
             ));
         }
         match (self.is_nullable, found.is_nullable) {
+            (false, true) if purpose != Purpose::Field => out.push(format!(
+                "table {table}, column {column}: may be null, which a key or version may not; ALTER TABLE {table} ALTER {column} SET \
+                 NOT NULL"
+            )),
             (false, true) => out.push(format!(
                 "table {table}, column {column}: may be null, the struct's field is not an Option; make it one, or the column not null"
             )),
@@ -316,11 +353,38 @@ mod tests {
                 is_nullable,
                 has_default: false,
             };
-            spec.differences("t", &[found], FIELD_TYPES).concat()
+            spec.differences("t", &[found], Purpose::Field).concat()
         };
         assert!(told(false, true).contains("may be null"));
         assert!(told(true, false).contains("is not null"));
         assert_eq!((told(true, true), told(false, false)), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn a_key_is_told_as_the_key_and_a_name_that_is_near_is_offered() {
+        let found = |name: &str, is_nullable| FoundColumn {
+            name: name.into(),
+            column_type: Some(ColumnType::I64),
+            type_name: "bigint".into(),
+            is_nullable,
+            has_default: false,
+        };
+        let column = ColumnSpec { name: "wanted".into(), accepts: vec![ColumnType::I64], is_nullable: false };
+        let spec = TableSpec::new(Table::new("t"), vec![column]);
+        assert_eq!(
+            spec.differences(Some(&[found("want", false), found("versoin", false), found("stock", false)])),
+            [
+                "table t, column id: missing; expected bigint not null; it is the key column, as Table::key names it",
+                "table t, column version: missing; expected bigint not null; did you mean versoin?; it is the version column, as Table::version names it",
+                "table t, column wanted: missing; expected bigint not null; did you mean want?",
+            ]
+        );
+        let told = spec.differences(Some(&[found("id", true), found("version", true), found("wanted", false)]));
+        assert_eq!(told.len(), 2);
+        assert!(
+            told[0].ends_with("ALTER TABLE t ALTER id SET NOT NULL") && !told.concat().contains("Option"),
+            "{told:?}"
+        );
     }
 
     #[test]

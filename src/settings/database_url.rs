@@ -3,7 +3,7 @@
 //! A password may hold a character at which a URL ends it, and then any part may be a piece of the password. So no sentence here
 //! quotes a value, and a parameter's name only where it cannot be one.
 
-use crate::settings::nearest::nearest;
+use crate::flow::nearest::nearest;
 
 const SHAPE: &str = "postgres://user:password@host:port/database";
 

@@ -4,8 +4,8 @@
 //! `sasl.password`, `LARGE_CHANGE` for the threshold `large-change`. A secret may come from a file that the same name with
 //! `_FILE` points to.
 
+use crate::flow::nearest::{nearest, suggestion};
 use crate::settings::layer::{Entry, Layer};
-use crate::settings::nearest::{nearest, suggestion};
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::schema::Schema;

@@ -1,6 +1,6 @@
 //! The value that somebody probably meant by one that is refused.
 
-use crate::settings::nearest::suggestion;
+use crate::flow::nearest::suggestion;
 use crate::settings::rule::{Allowed, Rule};
 
 /// Words that other programs have for our choices.

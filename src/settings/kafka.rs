@@ -1,7 +1,7 @@
 //! How Kafka is reached.
 
 #[cfg(feature = "kafka")]
-pub(crate) use crate::settings::nearest::nearest;
+pub(crate) use crate::flow::nearest::nearest;
 use crate::settings::origin::Origin;
 use crate::settings::problem::Problems;
 use crate::settings::properties::Properties;

@@ -1,8 +1,8 @@
 //! Which keys there are: those of the sections, and the thresholds that the topology names.
 
 use crate::flow::Topology;
+use crate::flow::nearest::suggestion;
 use crate::settings::java;
-use crate::settings::nearest::suggestion;
 use crate::settings::origin::Origin;
 use crate::settings::owned;
 use crate::settings::rule::{PropertyMistake, Rule};

@@ -1,6 +1,6 @@
 //! The sentence about a key that nobody knows: where it was written decides which slip it is.
 
-use crate::settings::nearest::nearest;
+use crate::flow::nearest::nearest;
 use crate::settings::origin::Origin;
 use crate::settings::variable::variable;
 

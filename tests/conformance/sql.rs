@@ -14,7 +14,8 @@ fn special(table: &Table) -> Vec<(String, String)> {
     let sentence = |text: String| {
         let (_, rest) = text.split_once(", column ").unwrap();
         let (name, wanted) = rest.split_once(": missing; expected ").unwrap();
-        (name.to_owned(), wanted.to_owned())
+        let (kind, _role) = wanted.split_once(';').unwrap();
+        (name.to_owned(), kind.to_owned())
     };
     spec.differences(Some(&[])).into_iter().map(sentence).collect()
 }

@@ -566,7 +566,7 @@ fn a_table_that_has_no_such_compound_key_is_refused_with_the_fix() {
     for part in [
         "uncompound.a, column lot: is text, the struct needs uuid; a column of a compound key is bigint",
         "uncompound.a, column code: is character; a column of a compound key is bigint",
-        "uncompound.a: has neither a primary key nor a unique index over just tenant, code, lot, which are the key; ALTER TABLE uncompound.a ADD PRIMARY KEY (tenant, code, lot)",
+        "uncompound.a: has neither a primary key nor a unique index over just tenant, code, lot, which are the key; ALTER TABLE uncompound.a ADD UNIQUE (tenant, code, lot), or name the right columns in the struct of Table::compound_key: the table's primary key is (tenant, code)",
         "uncompound.b: the constraint of its key, tenant, code, lot, is DEFERRABLE",
         "uncompound.b, column code: may be null",
     ] {

@@ -13,6 +13,7 @@ mod arrays;
 mod catalog;
 mod classify;
 mod connection;
+mod elsewhere;
 mod history;
 mod keys;
 mod lent;
@@ -23,6 +24,7 @@ mod rights;
 mod rows;
 mod schema;
 mod statements;
+mod unique;
 mod values;
 
 pub use crate::settings::outbox::OutboxSettings;

@@ -202,7 +202,7 @@ pub const ROWS: &[Row] = &[
         "CREATE TABLE public.accounts (id bigint PRIMARY KEY, score double precision NOT NULL)",
         &[
             "the tables do not fit the structs:",
-            "  table accounts, column version: missing; expected bigint not null",
+            "  table accounts, column version: missing; expected bigint not null; it is the version column, as Table::version names it",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
@@ -239,6 +239,35 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column id: is the key, and has neither a primary key nor a unique index of its own; ALTER TABLE accounts ADD PRIMARY KEY (id)",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
+        ],
+    ),
+    table(
+        "a key beside a primary key",
+        "CREATE TABLE public.accounts (number bigint PRIMARY KEY, id bigint, score double precision NOT NULL, version bigint NOT NULL)",
+        &[
+            "the tables do not fit the structs:",
+            "  table accounts, column id: may be null, which a key or version may not; ALTER TABLE accounts ALTER id SET NOT NULL",
+            "  table accounts, column id: is the key, and has neither a primary key nor a unique index of its own; ALTER TABLE accounts ADD UNIQUE (id), or name the right column in Table::key: the table's primary key is (number)",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
+        ],
+    ),
+    table(
+        "a key and a column of other names",
+        "CREATE TABLE public.accounts (number bigint PRIMARY KEY, scores double precision NOT NULL, version bigint NOT NULL)",
+        &[
+            "the tables do not fit the structs:",
+            "  table accounts, column id: missing; expected bigint not null; it is the key column, as Table::key names it",
+            "  table accounts, column score: missing; expected double precision not null; did you mean scores?",
+            "  database.url: environment TIDEGATE_DATABASE__URL",
+        ],
+    ),
+    table(
+        "a table of another schema",
+        "CREATE SCHEMA shop; CREATE TABLE shop.accounts (id bigint PRIMARY KEY)",
+        &[
+            "the tables do not fit the structs:",
+            "  table accounts: does not exist under this name; name it with its schema in the pipeline, as \"shop.accounts\"",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
     ),
@@ -326,7 +355,7 @@ pub const ROWS: &[Row] = &[
         &[
             "the tables do not fit the structs:",
             "  table accounts, column version: is integer, the struct needs bigint; ALTER TABLE accounts ALTER version TYPE bigint",
-            "  table accounts, column version: may be null, the struct's field is not an Option; make it one, or the column not null",
+            "  table accounts, column version: may be null, which a key or version may not; ALTER TABLE accounts ALTER version SET NOT NULL",
             "  table accounts, column score: is text, the struct needs double precision; change one of the two",
             "  table accounts, column score: may be null, the struct's field is not an Option; make it one, or the column not null",
             "  table accounts: is unlogged or temporary, so a crash empties it; ALTER TABLE accounts SET LOGGED",
