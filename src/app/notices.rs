@@ -3,10 +3,10 @@
 
 use crate::adapters::postgres::NOTICES as TARGET;
 use crate::app::watch::telling::Telling;
+use crate::ports::clock::{Clock as _, SystemClock};
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -16,16 +16,10 @@ use tracing_subscriber::layer::Context;
 const KINDS_MAX: usize = 100;
 
 /// See the module.
+#[derive(Default)]
 pub(super) struct Notices {
-    since: Instant,
+    clock: SystemClock,
     kinds: Mutex<BTreeMap<String, Telling>>,
-}
-
-impl Default for Notices {
-    #[expect(clippy::disallowed_methods, reason = "how often a line is told; no decision about data rests on it")]
-    fn default() -> Self {
-        Self { since: Instant::now(), kinds: Mutex::default() }
-    }
 }
 
 impl Notices {
@@ -34,7 +28,7 @@ impl Notices {
         // Numbers grow from line to line.
         let kind: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
         let kind = if kinds.len() < KINDS_MAX || kinds.contains_key(&kind) { kind } else { String::new() };
-        kinds.entry(kind).or_default().is_due(self.since.elapsed())
+        kinds.entry(kind).or_default().is_due(self.clock.elapsed())
     }
 }
 
