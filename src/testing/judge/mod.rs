@@ -93,7 +93,9 @@ impl Observed {
                 Event::Turned(place, offset, at_ms) => {
                     if !self.is_struck(interpreter.topology, &place.topic) {
                         let turns = turns.seen(place, *offset, *at_ms);
-                        turns.iter().for_each(|turn| interpreter.turn(place, turn));
+                        for turn in &turns {
+                            interpreter.turn(place, turn);
+                        }
                     }
                 }
                 Event::Decided(place, offset, is_applied) => {
