@@ -64,6 +64,7 @@ struct StoreDescription {
     changelog: String,
     version: u8,
     time_to_live_ms: Option<u64>,
+    has_timers: bool,
 }
 
 #[derive(Serialize)]
@@ -205,9 +206,10 @@ impl SubDescription {
             writeln!(out, "  joins              {topic}, the last value of each key, kept in {store}")?;
         }
         self.table.iter().try_for_each(|table| table.write(out))?;
-        for StoreDescription { name, changelog, version, time_to_live_ms } in &self.stores {
+        for StoreDescription { name, changelog, version, time_to_live_ms, has_timers } in &self.stores {
             let life = time_to_live_ms.map_or(String::new(), |ms| format!(", kept {ms} ms"));
-            writeln!(out, "  keeps              {name} (version {version}{life}), changelog {changelog}")?;
+            let timers = if *has_timers { ", timers" } else { "" };
+            writeln!(out, "  keeps              {name} (version {version}{life}{timers}), changelog {changelog}")?;
         }
         let destinations = self.destinations.join(", ");
         if let Some(shuffle) = &self.shuffle {
@@ -265,6 +267,7 @@ impl StoreDescription {
             changelog: topology.changelog_topic(store).map(|topic| topic.to_string()).unwrap_or_default(),
             version: store.version,
             time_to_live_ms: store.time_to_live.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            has_timers: store.has_timers,
         }
     }
 }

@@ -45,6 +45,18 @@ pub trait Algorithm: Send + Sync + 'static {
         row: &mut Self::Row,
         context: &mut Context<'_>,
     ) -> Result<Self::Notices, Reject>;
+
+    /// Handles a timer that [`Context::set_timer`] has set, once the task's clock has come to it: over the value under its
+    /// key, as [`Algorithm::apply`] over the value of a record. [`Context::event_time_ms`] is the time that it was set for,
+    /// and there are no headers; offset and topic are those of the record that moved the clock. By default nothing is changed
+    /// and nothing published.
+    ///
+    /// # Errors
+    /// [`Reject`]: the value stays as it was, nothing is published, and the timer is over. A dead letter tells of it, unless
+    /// it is a skip; a retry is a dead letter, too, as no record waits for it. The record that moved the clock has no part in it.
+    fn timer(&self, _name: &str, _row: &mut Self::Row, _context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
+        Err(Reject::skip("no-timer"))
+    }
 }
 
 /// The origin, the time and the headers of a record, and the stores that its step names.
@@ -58,6 +70,8 @@ pub struct Context<'a> {
     /// The latest event time that is taken: beyond it lies the future.
     pub(crate) latest: Timestamp,
     pub(crate) key: &'a Key,
+    /// The key's bytes; none where the record has no key.
+    pub(crate) record_key: Option<&'a [u8]>,
     pub(crate) state: Option<&'a mut dyn StateAccess>,
 }
 
@@ -74,7 +88,18 @@ impl<'a> Context<'a> {
     pub const fn example(topic: &'a TopicName, key: &'a Key) -> Self {
         let (epoch, latest) = (Timestamp(0), Timestamp(i64::MAX));
         let (partition, offset, headers) = (Partition(0), Offset(0), &[]);
-        Self { topic, partition, offset, timestamp: epoch, headers, now: epoch, latest, key, state: None }
+        Self {
+            topic,
+            partition,
+            offset,
+            timestamp: epoch,
+            headers,
+            now: epoch,
+            latest,
+            key,
+            record_key: None,
+            state: None,
+        }
     }
 
     /// The same with the time of a record, in milliseconds since 1970, UTC.

@@ -162,4 +162,8 @@ impl LogStep for WithTables {
             None => self.step.apply(record, context),
         }
     }
+
+    fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        self.step.timer(key, name, context)
+    }
 }

@@ -24,6 +24,7 @@ pub mod step;
 pub mod store;
 pub mod table;
 pub mod threshold;
+pub mod timer;
 pub mod topology;
 pub mod window;
 
@@ -38,4 +39,5 @@ pub use partitioning::{Declared, KeyHash, OnViolation};
 pub use reading::{OnUnreadable, Tombstones};
 pub use store::Store;
 pub use table::Table;
+pub use timer::At;
 pub use topology::Topology;

@@ -45,6 +45,14 @@ pub trait LogStep: Send + Sync {
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault.
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject>;
+
+    /// Runs over a timer of a key that is due, as over a record.
+    ///
+    /// # Errors
+    /// [`Reject`] for anything that is the timer's or the algorithm's fault.
+    fn timer(&self, _key: &[u8], _name: &str, _context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        Err(Reject::skip("no-timer"))
+    }
 }
 
 /// Selects the notices that are published.
@@ -140,6 +148,15 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
         context.store(&self.store)?.put(key, &state)?;
         Ok(stepped)
     }
+
+    fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let key = &*self.key_type.kept_under(key, context.key);
+        let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
+        let notices = self.chain.algorithm.timer(name, &mut state, context)?;
+        let stepped = self.chain.announce(notices)?;
+        context.store(&self.store)?.put(key, &state)?;
+        Ok(stepped)
+    }
 }
 
 impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
@@ -150,6 +167,11 @@ impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         let event = self.events.read(record, context)?;
         let notices = self.chain.algorithm.apply(event, &mut (), context)?;
+        self.chain.announce(notices)
+    }
+
+    fn timer(&self, _: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let notices = self.chain.algorithm.timer(name, &mut (), context)?;
         self.chain.announce(notices)
     }
 }

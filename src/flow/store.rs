@@ -39,13 +39,15 @@ pub struct StoreSpec {
     pub version: u8,
     /// The time for which a value is readable after the latest event time of its writes.
     pub time_to_live: Option<Duration>,
+    /// Whether it keeps the timers of its step, and nothing else.
+    pub has_timers: bool,
 }
 
 impl<V> Store<V> {
     /// A store of version 1 whose values do not expire.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let spec = StoreSpec { name: name.into(), version: 1, time_to_live: None };
+        let spec = StoreSpec { name: name.into(), version: 1, time_to_live: None, has_timers: false };
         Self { spec, upgrade: None, value: PhantomData }
     }
 
@@ -70,6 +72,12 @@ impl<V> Store<V> {
     #[must_use]
     pub const fn time_to_live(mut self, time: Duration) -> Self {
         self.spec.time_to_live = Some(time);
+        self
+    }
+
+    /// The same as a store of timers.
+    pub(crate) const fn of_timers(mut self) -> Self {
+        self.spec.has_timers = true;
         self
     }
 
@@ -172,6 +180,15 @@ pub trait StateAccess {
 
     /// A store was asked for that this step was not given: the partition is to halt.
     fn unknown(&mut self, name: &str) -> Unavailable;
+
+    /// The number of the store that keeps the step's timers.
+    ///
+    /// # Errors
+    /// The step was given none: the partition is to halt.
+    fn timers(&mut self) -> Result<usize, Unavailable>;
+
+    /// A timer was set, by the wall clock or by event time, for this time in milliseconds since 1970, UTC.
+    fn timer_was_set(&mut self, _is_by_wall: bool, _at: i64) {}
 }
 
 /// State could not be read; the record is not to blame.

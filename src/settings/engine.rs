@@ -71,8 +71,8 @@ pub struct EngineSettings {
     #[serde(rename = "engine.record_bytes_max")]
     pub record_bytes_max: usize,
     /// How far ahead of this machine's clock the timestamp of a record may be in front of a step that has a store with a time
-    /// to live, and the time of an event in front of windows; a record from farther away becomes a dead letter, since it
-    /// would expire what its whole partition keeps, or close its key's windows.
+    /// to live, or timers, and the time of an event in front of windows; a record from farther away becomes a dead letter, since it
+    /// would expire what its whole partition keeps, fire its timers, or close its key's windows.
     /// Default: 5 minutes, more than clocks differ, and less than a time to live that anybody would give. Brokers as they come
     /// refuse timestamps more than an hour ahead from Kafka 4.0 on.
     #[serde(rename = "engine.event_time_ahead_ms", with = "millis")]

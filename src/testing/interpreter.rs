@@ -4,19 +4,18 @@
 //! input is the content of the source topics, in the order in which the engine decided; its output is compared with the
 //! traces of the engine, by [`judge`](super::judge).
 
-use super::death::is_death;
+use super::kept::Stores;
 use super::observed::{Message, Row};
 use super::stall::has_stalled;
-use crate::flow::algorithm::Context;
 use crate::flow::effect::{Emission, Reject};
 use crate::flow::identity::NoticeId;
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::OnViolation;
 use crate::flow::reading::OnUnreadable;
-use crate::flow::record::{Header, Offset, Partition, Record, Timestamp, TopicName, TopicPartition, header_bytes};
+use crate::flow::record::{Header, Offset, Record, Timestamp, TopicName, TopicPartition, header_bytes};
 use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
-use crate::flow::store::{StateAccess, StoreSpec, Unavailable};
+use crate::flow::store::StoreSpec;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
 use crate::settings::engine::{EngineSettings, MissingRow};
 use std::collections::BTreeMap;
@@ -53,28 +52,11 @@ pub(super) enum Kind {
     DeadLetter {
         id: String,
         code: String,
+        /// The timer that it tells of, where it does.
+        timer: Option<String>,
     },
     /// The record itself under another key, or in another partition: its headers go with it.
     SentOn,
-}
-
-/// A value of a store, `[version][JSON]`, and the event time at which it can be read no more.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Kept {
-    pub(super) value: Vec<u8>,
-    pub(super) expires_at: Option<i64>,
-}
-
-/// The stores of one task.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Stores {
-    pub(super) specs: Vec<StoreSpec>,
-    pub(super) kept: Vec<BTreeMap<Vec<u8>, Kept>>,
-    pub(super) stream_time: Option<i64>,
-    /// Values put from now on never expire.
-    pub(super) is_everlasting: bool,
-    /// A clock is kept nevertheless, from before.
-    pub(super) is_clocked: bool,
 }
 
 /// Turns the values written into a row of the table into those that the database stores, and answers whether it refuses
@@ -102,13 +84,13 @@ pub(super) struct Interpreter<'a> {
 
 /// The place of a record.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    number: usize,
-    sub: &'a SubTopology,
-    source: &'a TopicPartition,
+pub(super) struct Place<'a> {
+    pub(super) number: usize,
+    pub(super) sub: &'a SubTopology,
+    pub(super) source: &'a TopicPartition,
 }
 
-fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Place<'a>> {
+pub(super) fn place_of<'a>(topology: &'a Topology, source: &'a TopicPartition) -> Option<Place<'a>> {
     let mut subs = topology.sub_topologies().iter().enumerate();
     let (number, sub) = subs.find(|(_, sub)| sub.sources().any(|topic| *topic == source.topic))?;
     Some(Place { number, sub, source })
@@ -147,18 +129,21 @@ impl Interpreter<'_> {
             (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
             (None, StepKind::Log(step)) => self.step(place, &**step, &record),
         });
+        let before = self.out.len();
         match outcome {
-            Ok(Outcome::Notices(emissions, version)) => self.announce(place, &record, emissions, version),
+            Ok(Outcome::Notices(emissions, version)) => self.announce(place, &record, 0, (emissions, version)),
             Ok(Outcome::SentOn(copies)) => self.send_on(place, &record, copies),
-            Ok(Outcome::Halt) => self.halts.push((source.clone(), record.offset)),
+            Ok(Outcome::Halt) => return self.halts.push((source.clone(), record.offset)),
             Err(Reject::Skip { .. }) => {}
             Err(Reject::Unreadable { .. }) if place.sub.on_unreadable(&source.topic) == OnUnreadable::Skip => {}
             Err(Reject::Unreadable { .. }) if place.sub.on_unreadable(&source.topic) == OnUnreadable::Halt => {
-                self.halts.push((source.clone(), record.offset));
+                return self.halts.push((source.clone(), record.offset));
             }
             // The driver's algorithms ask as often as they were going to; a record that still asks does so for ever.
-            Err(reject) => self.dead_letter(place, &record, &reject),
+            Err(reject) => self.dead_letter(place, &record, (0, None), &reject),
         }
+        let own = self.out.iter().skip(before).filter(|message| message.kind != Kind::SentOn).count();
+        self.fire_behind(place, record.offset, i32::try_from(own).unwrap_or(i32::MAX));
     }
 
     /// Whether the partition must stand still in front of the record.
@@ -187,7 +172,8 @@ impl Interpreter<'_> {
         let is_ahead = record.timestamp.0 > self.latest_event_time && !place.sub.is_table(&place.source.topic);
         let stores = self.stores.get(&(place.number, place.source.partition.0));
         let is_bounded = !self.is_everlasting || stores.is_some_and(|stores| stores.is_clocked);
-        if is_ahead && is_bounded && place.sub.stores.iter().any(|store| store.time_to_live.is_some()) {
+        let expires = |store: &StoreSpec| is_bounded && store.time_to_live.is_some();
+        if is_ahead && place.sub.stores.iter().any(|store| store.has_timers || expires(store)) {
             return Err(Reject::dead_letter("event-time-ahead", ""));
         }
         if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {
@@ -223,8 +209,11 @@ impl Interpreter<'_> {
         };
         let values = row.seen(&key, spec);
         let mut stores = self.stores_of(place);
-        let applied = stores
-            .run(place, record, (&key, self.latest_event_time), |context| step.apply(record.value, &values, context))?;
+        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| {
+            step.apply(record.value, &values, context)
+        });
+        let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
+        self.fits(record, &applied.emissions)?;
         let mut next = row;
         if let Some(after) = applied.row {
             next.change(spec, &values, after);
@@ -233,7 +222,6 @@ impl Interpreter<'_> {
             }
         }
         let version = spec.table.version_column.is_some().then_some(next.version);
-        self.fits(record, &applied.emissions)?;
         self.rows.insert(at, next);
         self.stores.insert((place.number, place.source.partition.0), stores);
         Ok(Outcome::Notices(applied.emissions, version))
@@ -244,8 +232,10 @@ impl Interpreter<'_> {
         let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
         let key = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key))?;
         let mut stores = self.stores_of(place);
-        let stepped =
-            stores.run(place, record, (&key, self.latest_event_time), |context| step.apply(record, context))?;
+        let stepped = stores
+            .run(place.source, record, (&key, self.latest_event_time, None), |context| step.apply(record, context));
+        has_stalled(); // which makes no difference here
+        let stepped = stepped?;
         self.fits(record, &stepped.emissions)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
         let keys = || stepped.sent_on.iter().map(|key| key.map(<[u8]>::to_vec));
@@ -257,7 +247,7 @@ impl Interpreter<'_> {
     }
 
     /// A copy of the task's stores, to be put back once the record is accepted.
-    fn stores_of(&mut self, place: Place<'_>) -> Stores {
+    pub(super) fn stores_of(&mut self, place: Place<'_>) -> Stores {
         let kept = || vec![BTreeMap::new(); place.sub.stores.len()];
         let empty = || Stores { specs: place.sub.stores.clone(), kept: kept(), ..Stores::default() };
         let stores = self.stores.entry((place.number, place.source.partition.0)).or_insert_with(empty);
@@ -265,7 +255,7 @@ impl Interpreter<'_> {
         stores.clone()
     }
 
-    fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
+    pub(super) fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
         let is_large = |emission: &Emission| {
             let own = emission.envelope.as_ref().map_or(0, |own| header_bytes(&own.headers));
             let key = key_of(record, emission).map_or(0, <[u8]>::len);
@@ -275,8 +265,14 @@ impl Interpreter<'_> {
         if emissions.iter().any(is_large) { Err(Reject::dead_letter("too-large", "")) } else { Ok(()) }
     }
 
-    fn announce(&mut self, place: Place<'_>, record: &Record<'_>, emissions: Vec<Emission>, version: Option<i64>) {
-        for (seq, emission) in (0..).zip(emissions) {
+    pub(super) fn announce(
+        &mut self,
+        place: Place<'_>,
+        record: &Record<'_>,
+        first: i32,
+        (emissions, version): (Vec<Emission>, Option<i64>),
+    ) {
+        for (seq, emission) in (first..).zip(emissions) {
             let id = self.id(place, record, seq);
             let threshold = emission.threshold.map(|limit| limit.to_string());
             let content_type = emission.value.as_ref().map(|_| emission.content_type);
@@ -298,11 +294,17 @@ impl Interpreter<'_> {
         }
     }
 
-    fn dead_letter(&mut self, place: Place<'_>, record: &Record<'_>, reject: &Reject) {
-        let (id, code) = (self.id(place, record, 0), reject.code().to_owned());
+    pub(super) fn dead_letter(
+        &mut self,
+        place: Place<'_>,
+        record: &Record<'_>,
+        (seq, timer): (i32, Option<String>),
+        reject: &Reject,
+    ) {
+        let (id, code) = (self.id(place, record, seq), reject.code().to_owned());
         let destination = Topology::dead_letter_topic(&place.source.topic);
         let to = (Some(place.source.partition.0), record.key, record.value.map(<[u8]>::to_vec));
-        self.expect(place, record, destination, to, Kind::DeadLetter { id, code });
+        self.expect(place, record, destination, to, Kind::DeadLetter { id, code, timer });
     }
 
     fn expect(
@@ -324,84 +326,5 @@ impl Interpreter<'_> {
     fn id(&self, place: Place<'_>, record: &Record<'_>, seq: i32) -> String {
         let (pipeline, source, source_offset) = (self.topology.name(), place.source, record.offset);
         NoticeId { pipeline, source, source_offset, seq, incarnation: 0 }.to_string()
-    }
-}
-
-impl Stores {
-    /// Runs a step over the stores: its writes stay only if it succeeds.
-    fn run<T>(
-        &mut self,
-        place: Place<'_>,
-        record: &Record<'_>,
-        (key, latest): (&Key, i64),
-        step: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
-    ) -> Result<T, Reject> {
-        let mut access = Access { stores: self, at: record.timestamp.0 };
-        let (topic, partition) = (&place.source.topic, Partition(place.source.partition.0));
-        let (offset, timestamp, state) = (record.offset, record.timestamp, Some(&mut access as &mut dyn StateAccess));
-        let (latest, headers, now) = (Timestamp(latest), record.headers, timestamp);
-        let mut context = Context { topic, partition, offset, timestamp, headers, now, latest, key, state };
-        let result = catch_unwind(AssertUnwindSafe(|| step(&mut context))).unwrap_or_else(|panic| {
-            let code = if is_death(&*panic) { "kills-the-process" } else { "panic" };
-            Err(Reject::dead_letter(code, ""))
-        });
-        let is_late = has_stalled() && place.sub.table().is_some();
-        if is_late { Err(Reject::dead_letter("too-slow", "")) } else { result }
-    }
-
-    /// Whether a value can still be read.
-    pub(super) fn is_live(&self, kept: &Kept) -> bool {
-        kept.expires_at.is_none_or(|at| at > self.stream_time.unwrap_or(i64::MIN))
-    }
-}
-
-/// The stores during one record.
-struct Access<'a> {
-    stores: &'a mut Stores,
-    at: i64,
-}
-
-impl StateAccess for Access<'_> {
-    fn find(&self, name: &str) -> Option<usize> {
-        self.stores.specs.iter().position(|spec| *spec.name == *name)
-    }
-
-    fn get(&mut self, store: usize, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Unavailable> {
-        let found = self.stores.kept.get(store).and_then(|kept| kept.get(key));
-        visit(found.filter(|kept| self.stores.is_live(kept)).map(|kept| &kept.value[..]));
-        Ok(())
-    }
-
-    fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
-        let spec = self.stores.specs.get(store).filter(|_| !self.stores.is_everlasting);
-        let lifetime = spec.and_then(|spec| spec.time_to_live);
-        let Some(kept) = self.stores.kept.get_mut(store) else { return };
-        let Some(value) = value else { return drop(kept.remove(key)) };
-        let after = |ms: u128| self.at.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
-        let before = kept.get(key).and_then(|kept| kept.expires_at);
-        // A late record never ends a value sooner.
-        let expires_at = lifetime.map(|time| after(time.as_millis())).map(|at| at.max(before.unwrap_or(at)));
-        kept.insert(key.to_vec(), Kept { value: value.to_vec(), expires_at });
-    }
-
-    fn scan(
-        &mut self,
-        store: usize,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Unavailable> {
-        let Some(all) = self.stores.kept.get(store) else { return Ok(()) };
-        let found = all.iter().filter(|(key, _)| &key[..] >= from && to.is_none_or(|to| &key[..] < to));
-        found.filter(|(_, kept)| self.stores.is_live(kept)).all(|(key, kept)| visit(key, &kept.value));
-        Ok(())
-    }
-
-    fn corrupt(&mut self, _: String) -> Unavailable {
-        Unavailable
-    }
-
-    fn unknown(&mut self, _: &str) -> Unavailable {
-        Unavailable
     }
 }

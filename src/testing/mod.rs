@@ -12,11 +12,13 @@ mod explorer;
 mod guard;
 mod interpreter;
 mod judge;
+mod kept;
 mod observed;
 mod random;
 mod script;
 mod simulation;
 mod stall;
+mod timers;
 mod watch;
 
 pub use death::die;

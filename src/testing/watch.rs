@@ -95,4 +95,9 @@ impl LogStep for Watched<dyn LogStep> {
     fn apply(&self, record: &Record<'_>, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.applications.note(context, |context| self.inner.apply(record, context))
     }
+
+    /// Follows from the order of records.
+    fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        self.inner.timer(key, name, context)
+    }
 }

@@ -3,6 +3,9 @@
 //! maps. It takes only two things of the run: the order in which records were decided, and which of them became dead
 //! letters.
 
+#[path = "literal/timers.rs"]
+mod timers;
+
 use crate::pipeline::{
     Does, Event, Join, Nothing, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw,
     SubDraw, TABLES, Tables, Unread, Values, WindowDraw,
@@ -50,6 +53,8 @@ struct Came<'a> {
     /// The topics in which those lie.
     topics: BTreeMap<u64, &'a str>,
     is_dead_letter: bool,
+    /// Notices and dead letters of the timers that fired behind it, by their numbers.
+    rings: BTreeMap<u64, &'a Message>,
     /// Whether its dead letter says that it was too late for its windows.
     is_late: bool,
     /// The code of its dead letter.
@@ -78,6 +83,9 @@ struct Task {
     sums: BTreeMap<Vec<u8>, Sums>,
     windows: BTreeMap<Vec<u8>, Windows>,
     tables: [BTreeMap<Vec<u8>, i64>; 2],
+    clock: Option<i64>,
+    /// Whether each timer goes by the wall clock, and its time; by key and name.
+    timers: BTreeMap<(Vec<u8>, String), (bool, i64)>,
 }
 
 /// The partner that a record finds in the tables joined with its step.
@@ -156,6 +164,11 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
         came.entry(at).or_default().record = Some(message);
         let Some((source, number)) = header(message, "tg_id").and_then(|id| origin(&id)) else { continue };
         let of = came.entry(source).or_default();
+        if timers::is_of_timer(message) {
+            of.rings.insert(number, message);
+            of.topics.insert(number, place.topic.as_str());
+            continue;
+        }
         match header(message, "kafka_dlt-original-topic") {
             None => {
                 of.notices.insert(number, message);
@@ -340,6 +353,7 @@ fn is_a_name_of_ours(name: &str) -> bool {
 impl Look<'_> {
     /// Every decided record, one by one.
     fn run(&mut self) {
+        let mut turns = timers::turns(self.scenario, self.seen);
         for happened in &self.seen.events {
             match happened {
                 Happened::Decided(place, offset, is_applied) => {
@@ -349,23 +363,38 @@ impl Look<'_> {
                         numbered.filter_map(|(number, sub)| Some((number, sub, role(sub, number, topic)?))).next();
                     let Some((number, sub, role)) = found else { continue };
                     let at = (topic.to_owned(), place.partition.0, offset.0);
+                    let task = (number, at.1);
                     // Ends of transactions take offsets where we write.
-                    let Some(Came { record: Some(record), notices, is_dead_letter, is_late, .. }) = self.came.get(&at)
+                    let Some(Came { record: Some(record), notices, topics, is_dead_letter, is_late, rings, code }) =
+                        self.came.get(&at)
                     else {
                         continue;
                     };
+                    // A record that is sent on moves another task's clock, and one of the future none.
+                    let input = input_of(sub, number, topic);
+                    let turned = timers::in_front_of(&mut turns, task, input, offset.0);
+                    let is_ahead = code.as_deref() == Some("event-time-ahead");
+                    let rings = rings.iter().map(|(seq, message)| (*seq, (*message, topics.get(seq).copied()))).collect();
+                    let own = notices.len() + usize::from(*is_dead_letter);
                     let is_sent_on =
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;
                     let is_late = *is_late;
                     let (record, notices, is_dead_letter) = (*record, notices.clone(), *is_dead_letter || is_sent_on);
                     let is_dead_letter = is_dead_letter || is_skipped(&self.scenario.pipeline, sub, &role, record);
+                    let is_stream = matches!(role, Role::Stream);
+                    for turn in turned {
+                        self.due(task, sub, (true, Some(turn)));
+                    }
                     let said = match role {
                         Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
                         Role::Table(_) => Ok(()),
                         Role::Stream if is_late => self.too_late((number, at.1), sub, record),
                         Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
-                    if let Err(what) = said {
+                    let moves = (!is_ahead && !is_sent_on).then_some(record.timestamp.0);
+                    let rung =
+                        if is_stream && sub.has_timers { self.ring(task, sub, moves, own, &rings) } else { Ok(()) };
+                    for what in [said, rung].into_iter().filter_map(Result::err) {
                         self.wrong.push(format!("{topic}-{}@{offset}: {what}", at.1));
                     }
                 }
@@ -444,6 +473,7 @@ impl Look<'_> {
             return self.judge_windows(task, sub, drawn, (record, &event, joined.unwrap_or(0)), notices);
         }
         let seen = self.look_into_stores(task, sub, record, &event);
+        self.set_timer(task, sub, record, &event);
         let sums = self.change(task, sub, record, &event, joined.unwrap_or(0));
         self.judge_announced(task.0, sub, &event, notices, (seen, &sums, joined))
     }
@@ -877,6 +907,18 @@ fn led(sub: &SubDraw, number: usize) -> String {
 /// The topic for the records that a step merges under other keys.
 fn merged(number: usize) -> String {
     format!("drawn-merged-{number}-repartition")
+}
+
+/// The number of a topic among the inputs of its step.
+fn input_of(sub: &SubDraw, number: usize, topic: &str) -> usize {
+    let lead = if sub.rekeys { rekeyed(number, sub.rekeys_twice) } else { led(sub, number) };
+    let companion = if sub.merges_rekeyed() { merged(number) } else { sub.companion_topic() };
+    let companion = sub.companion.map(|_| companion);
+    let table = sub.is_joined().then(|| sub.table_topic());
+    let second = sub.has_two_tables().then(|| sub.second_table_topic());
+    let inputs = [Some(lead), companion, table, second].into_iter().flatten();
+    // The last one is for records that lay in wrong partitions.
+    inputs.clone().position(|input| input == topic).unwrap_or(inputs.count())
 }
 
 /// The topic for the records of a step that changes keys.

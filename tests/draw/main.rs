@@ -140,7 +140,7 @@ fn what_is_drawn_for_real_servers_is_right_whatever_the_order_of_its_partitions(
 }
 
 /// The rules of `literal`, and what the pipelines have that give it something to judge.
-const RULES: [(&str, fn(&SubDraw) -> bool); 12] = [
+const RULES: [(&str, fn(&SubDraw) -> bool); 13] = [
     ("notice", |sub| sub.destination.is_some()),
     ("announced", |sub| sub.destination.is_some()),
     ("filter", |sub| sub.has_filter && sub.destination.is_some()),
@@ -153,6 +153,7 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 12] = [
     ("chain", |sub| sub.is_chain),
     ("route", |sub| sub.routed.is_some()),
     ("window", |sub| sub.window.is_some() && sub.destination.is_some()),
+    ("timer", |sub| sub.has_timers && sub.destination.is_some()),
 ];
 
 /// A rule of `literal` is not asked where it would be wrong: of the runs that give it something to judge, and of all of

@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 87] = [
+pub const FEATURES: [Feature; 89] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -132,9 +132,11 @@ pub const FEATURES: [Feature; 87] = [
     ("unreadable records halt", |s| any(s, |sub| sub.unread == Unread::Halt)),
     ("tombstones skipped", |s| any(s, |sub| sub.tombstones == Nothing::Skip)),
     ("tombstones are events", |s| any(s, |sub| sub.tombstones == Nothing::Event)),
+    ("timers of an aggregate", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Aggregate)),
+    ("timers of a process", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Process)),
 ];
 
-pub const OUTCOMES: [&str; 46] = [
+pub const OUTCOMES: [&str; 53] = [
     "change",
     "nothing",
     "delete",
@@ -181,6 +183,13 @@ pub const OUTCOMES: [&str; 46] = [
     "table value",
     "table tombstone",
     "bad table value",
+    "timer set",
+    "timer by the wall clock",
+    "timer taken back",
+    "timer that sets another",
+    "timer that skips",
+    "timer that fails",
+    "timer that kills",
 ];
 
 /// The names of faults: crashes first, then those of [`OTHER_FAULTS`], then those of producers.
@@ -298,6 +307,15 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     let plain = value.replace(r#""trap":true"#, r#""trap":false"#);
     let Ok(event) = serde_json::from_str::<Event>(&plain) else { return vec!["bad value"] };
     let mut out = Vec::new();
+    out.extend(event.timer.as_ref().filter(|_| sub.has_timers).map(|timer| match (&*timer.name, timer.after_ms) {
+        (_, None) => "timer taken back",
+        (_, Some(_)) if timer.is_by_wall => "timer by the wall clock",
+        ("again", _) => "timer that sets another",
+        ("skip", _) => "timer that skips",
+        ("refuse" | "panic", _) => "timer that fails",
+        ("die", _) => "timer that kills",
+        _ => "timer set",
+    }));
     let announces = event.notices > 0 && sub.destination.is_some() && sub.window.is_none();
     if event.notices > 1 && announces {
         out.push("several notices");

@@ -12,8 +12,8 @@ use tidegate::flow::row::Value;
 use tidegate::flow::topology::Source;
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
-    self, Algorithm, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store, Table,
-    TableTopic, Tombstones, Topology,
+    self, Algorithm, At, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store,
+    Table, TableTopic, Tombstones, Topology,
 };
 
 /// The place where a record makes the user's code panic.
@@ -85,6 +85,9 @@ pub struct Event {
     /// Makes it large.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pad: String,
+    /// What it does to the timers of a step that has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer: Option<TimerDraw>,
 }
 
 /// What notices have of their own.
@@ -134,6 +137,22 @@ impl Own {
 
 /// The header that a notice may have of its own.
 pub const OWN_HEADER: &str = "unit";
+
+/// A timer that a record sets or takes back. Its name says what it does; see [`Steps::timer`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TimerDraw {
+    pub name: String,
+    /// So long behind the record's time; none takes it back.
+    pub after_ms: Option<i64>,
+    /// By the wall clock.
+    #[serde(default)]
+    pub is_by_wall: bool,
+}
+
+/// The names of drawn timers.
+pub const TIMERS: [&str; 8] = ["plain", "plain", "other", "again", "skip", "refuse", "panic", "die"];
+/// The time from which a timer sets another one.
+pub const AGAIN_MS: i64 = 100;
 
 impl Event {
     pub fn new(n: u64, does: Does) -> Self {
@@ -266,6 +285,9 @@ pub struct Notice {
     trace: usize,
     is_intact: bool,
     pad: String,
+    /// The timer that leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rings: Option<String>,
     #[serde(skip)]
     place: Option<Place>,
     trap_notice: WriteTrap,
@@ -345,9 +367,46 @@ struct Steps {
     asked: Asked,
     seen: Option<Store<i64>>,
     last: Option<Store<u64>>,
+    has_timers: bool,
 }
 
 impl Steps {
+    /// A timer counts in the row as a record does, by the length of its name.
+    fn timer(&self, name: &str, row: &mut Account, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let (at, length) = (context.event_time_ms(), name.len());
+        if let Some(last) = &self.last {
+            let key = context.key().to_string();
+            context.store(last)?.put(&key, &(length as u64))?;
+        }
+        row.count += 1;
+        row.hash = row.hash.wrapping_mul(31).wrapping_add(i64::try_from(length).unwrap_or(0));
+        match name {
+            "again" => context.set_timer("plain", At::Event(at + AGAIN_MS))?,
+            "skip" => return Err(Reject::skip("told-to-skip")),
+            "refuse" => return Err(Reject::dead_letter("told-to-refuse", "as the timer says")),
+            "panic" => panic!("a timer was told to panic"),
+            "die" if std::env::var_os("DRAWN").is_some() => std::process::abort(),
+            "die" => tidegate::testing::die(),
+            _ => {}
+        }
+        let notice = Notice {
+            n: at.unsigned_abs(),
+            amount: row.sum,
+            count: row.count,
+            hash: row.hash,
+            notices: 1,
+            keys: Vec::new(),
+            seen: 0,
+            trace: 0,
+            is_intact: row.is_intact(),
+            pad: String::new(),
+            rings: Some(name.to_owned()),
+            place: None,
+            trap_notice: WriteTrap::default(),
+        };
+        Ok(Notices { left: vec![notice.into()].into_iter(), panics: false })
+    }
+
     fn apply(
         &self,
         event: &Event,
@@ -413,6 +472,14 @@ impl Steps {
             Does::Panic(Place::EncodeRow) => row.trap = WriteTrap("panic".into()),
             _ => {}
         }
+        match event.timer.as_ref().filter(|_| self.has_timers) {
+            Some(TimerDraw { name, after_ms: Some(after), is_by_wall }) => {
+                let at = context.event_time_ms() + after;
+                context.set_timer(name, if *is_by_wall { At::Wall(at) } else { At::Event(at) })?;
+            }
+            Some(TimerDraw { name, after_ms: None, .. }) => context.cancel_timer(name)?,
+            None => {}
+        }
         let notice = |number: u8| Notice {
             n: event.n * 10 + u64::from(number),
             amount: if event.does == Does::NotFinite { f64::NAN } else { row.sum },
@@ -427,6 +494,7 @@ impl Steps {
                 Does::Large(kilobytes) => "x".repeat(1024 * usize::from(kilobytes)),
                 _ => String::new(),
             },
+            rings: None,
             place: match event.does {
                 Does::Panic(place) => Some(place),
                 _ => None,
@@ -521,6 +589,10 @@ impl Algorithm for Sums {
         }
         notices
     }
+
+    fn timer(&self, name: &str, row: &mut Option<Account>, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, row.get_or_insert_default(), context)
+    }
 }
 
 struct Pass(Steps);
@@ -532,6 +604,10 @@ impl Algorithm for Pass {
 
     fn apply(&self, event: Event, (): &mut (), context: &mut Context<'_>) -> Result<Notices, Reject> {
         self.0.apply(&event, &mut Account::new(0.0), 0, context)
+    }
+
+    fn timer(&self, name: &str, (): &mut (), context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, &mut Account::new(0.0), context)
     }
 }
 
@@ -595,6 +671,7 @@ impl<E: Carries> Windowed for WindowSums<E> {
             trace: 0,
             is_intact: value.is_intact(),
             pad: String::new(),
+            rings: None,
             place: None,
             trap_notice: WriteTrap::default(),
         })
@@ -660,6 +737,10 @@ impl<T: Partner> Algorithm for JoinedSums<T> {
     ) -> Result<Notices, Reject> {
         self.0.apply(&event, row.get_or_insert_default(), user.n(), context)
     }
+
+    fn timer(&self, name: &str, row: &mut Option<Account>, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, row.get_or_insert_default(), context)
+    }
 }
 
 /// The same where two tables are joined with the stream one after the other.
@@ -680,6 +761,10 @@ impl<T: Partner, A: Algorithm<Event = (Event, (T, Option<User>))>> Algorithm
     ) -> Result<A::Notices, Reject> {
         self.0.0.apply((event, (one, other)), row, context)
     }
+
+    fn timer(&self, name: &str, row: &mut A::Row, context: &mut Context<'_>) -> Result<A::Notices, Reject> {
+        self.0.0.timer(name, row, context)
+    }
 }
 
 struct JoinedPass<T>(Steps, PhantomData<fn() -> T>);
@@ -691,6 +776,10 @@ impl<T: Partner> Algorithm for JoinedPass<T> {
 
     fn apply(&self, (event, user): (Event, T), (): &mut (), context: &mut Context<'_>) -> Result<Notices, Reject> {
         self.0.apply(&event, &mut Account::new(0.0), user.n(), context)
+    }
+
+    fn timer(&self, name: &str, (): &mut (), context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, &mut Account::new(0.0), context)
     }
 }
 
@@ -804,6 +893,9 @@ pub struct SubDraw {
     /// What a record of a stream without a value is.
     #[serde(default)]
     pub tombstones: Nothing,
+    /// Its algorithm sets timers.
+    #[serde(default)]
+    pub has_timers: bool,
 }
 
 /// How the notices of a step come into its three topics.
@@ -1051,7 +1143,7 @@ impl SubDraw {
     /// Number of stores of its step.
     pub fn store_count(&self) -> usize {
         let tables = usize::from(self.is_joined()) + usize::from(self.has_two_tables());
-        let own = usize::from(self.has_store) + usize::from(self.has_last);
+        let own = usize::from(self.has_store) + usize::from(self.has_last) + usize::from(self.has_timers);
         usize::from(self.step == StepDraw::Aggregate) + tables + own
     }
 }
@@ -1165,7 +1257,8 @@ impl PipelineDraw {
         };
         let seen = sub.has_store.then_some(own);
         let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
-        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone() };
+        let has_timers = sub.has_timers;
+        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone(), has_timers };
         source = source.tombstones(sub.tombstones.of()).on_unreadable(sub.unread.of());
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
@@ -1228,6 +1321,9 @@ impl PipelineDraw {
                 }
                 if let Some(store) = &last {
                     builder = builder.with_store(store);
+                }
+                if sub.has_timers {
+                    builder = builder.with_timers(&format!("timers-{number}"));
                 }
                 if sub.is_typed && !sub.has_rows() && self.read_keys(sub).is_some() {
                     builder = builder.keys(self.key_type());

@@ -3,7 +3,7 @@
 use crate::literal;
 use crate::pipeline::{
     Account, Asked, BOOM, Does, Event, Hash, Join, Nothing, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed,
-    Spans, Spelling, StepDraw, SubDraw, TABLES, Tables, Unread, User, Values, WindowDraw,
+    Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -339,6 +339,10 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     for sub in subs.iter_mut().filter(|sub| spelling.is_field() && (sub.step != StepDraw::Process || sub.is_joined())) {
         (sub.declared, sub.table_declared, sub.hash) = (None, None, Hash::Murmur2);
     }
+    // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
+    for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
+        sub.has_timers = aside.happens(40);
+    }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, subs }
 }
 
@@ -410,6 +414,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         merges: None,
         unread: Unread::Letter,
         tombstones: Nothing::Unreadable,
+        has_timers: false,
         companion,
         lead,
     }
@@ -659,7 +664,7 @@ impl Acts<'_> {
         let has_companion = |sub: &SubDraw| {
             sub.companion.is_some() || sub.declared_as() == Some(Policy::Repartition) // where records are sent on
         };
-        let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some();
+        let is_timed = |sub: &SubDraw| sub.ttl_ms.is_some() || sub.table_ttl_ms.is_some() || sub.has_timers;
         self.pipeline.subs.iter().any(|sub| is_timed(sub) && has_companion(sub))
     }
 
@@ -764,7 +769,21 @@ impl Acts<'_> {
         let keys =
             (0..*self.random.choose(&[0_u64, 1, 1, 1, 2])).map(|_| self.pipeline.spell(self.random.below(5))).collect();
         let own = self.own();
-        serde_json::to_string(&Event { amount, notices, keys, own, ..Event::new(self.n, does) }).ok()
+        let timer = self.timer();
+        serde_json::to_string(&Event { amount, notices, keys, own, timer, ..Event::new(self.n, does) }).ok()
+    }
+
+    /// What a record does to timers, drawn from another sequence.
+    fn timer(&mut self) -> Option<TimerDraw> {
+        let mut aside = Random::new(!self.random.clone().next());
+        if !self.pipeline.subs.iter().any(|sub| sub.has_timers) || aside.happens(25) {
+            return None;
+        }
+        let may_die = !self.is_timed() && aside.happens(10);
+        let name = *aside.choose(if may_die { &TIMERS } else { &TIMERS[..7] });
+        let after = *aside.choose(&[-1_000, 0, 1, 20, 50, 400, 2_000, 60_000]);
+        let (after_ms, is_by_wall) = (aside.happens(85).then_some(after), aside.happens(35));
+        Some(TimerDraw { name: name.into(), after_ms, is_by_wall })
     }
 
     fn instance(&mut self) -> usize {

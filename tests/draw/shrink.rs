@@ -86,6 +86,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].table_declared = None);
         add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
         add(&|scenario| scenario.pipeline.subs[number].window = None);
+        add(&|scenario| scenario.pipeline.subs[number].has_timers = false);
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
         add(&|scenario| scenario.pipeline.subs[number].routed = None);
         add(&|scenario| scenario.pipeline.subs[number].merges = None);

@@ -27,6 +27,7 @@ mod rowstate;
 mod scripts;
 mod sessions;
 mod tables;
+mod timers;
 mod times;
 mod traces;
 mod trouble;

@@ -34,6 +34,9 @@ const KEY_OMITTED_HEADER: &str = "tg_key_omitted_bytes";
 /// The number of bytes of a message for people that were cut off.
 const MESSAGE_OMITTED_HEADER: &str = "tg_message_omitted_bytes";
 
+/// The name of the timer that a dead letter tells of.
+pub const TIMER_HEADER: &str = "tg_timer";
+
 /// Most bytes of a dead letter's message for people: it may quote the whole value.
 const MESSAGE_BYTES: usize = 1_024;
 /// Most bytes of its code.
@@ -279,6 +282,27 @@ pub fn dead_letter(
         created_at: now,
         timestamp: None, // a dead letter is kept from the moment it is written, however old its record
     };
+    if let Some(limit) = limits.get(&row.destination) {
+        fit(pipeline, &mut row, *limit);
+    }
+    row
+}
+
+/// The outbox row of the dead letter of a timer: under its key, of the time that it was set for, with its name in a header
+/// and without a value. `record`: the timer as a record at the place of the one that moved the clock. `seq`: the row's number
+/// among the messages of that record.
+pub(crate) fn dead_letter_of_timer(
+    pipeline: &str,
+    limits: &HashMap<TopicName, usize>,
+    source: &TopicPartition,
+    (record, name): (&Record<'_>, &str),
+    reject: &Reject,
+    seq: i32,
+    now: Timestamp,
+) -> OutboxRow {
+    let mut row = dead_letter(pipeline, limits, source, 0, record, reject, now);
+    row.seq = seq;
+    row.headers.push(Header::new(TIMER_HEADER, name.as_bytes()));
     if let Some(limit) = limits.get(&row.destination) {
         fit(pipeline, &mut row, *limit);
     }

@@ -1,12 +1,12 @@
 //! The failure of a transaction: it is sorted, fencings are counted, and K decides which messages remain to be sent.
 
 use crate::engine::mailbox::Left;
-use crate::engine::outbound::publication::Publication;
+use crate::engine::outbound::publication::{Part, Publication};
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::metadata;
 use crate::engine::relay::Relay;
 use crate::engine::status::Counter;
-use crate::flow::record::TopicPartition;
+use crate::flow::record::{NextOffset, TopicPartition};
 use crate::ports::Fault;
 use std::time::Duration;
 
@@ -74,8 +74,22 @@ impl Relay {
         // K says that the decided messages are published, not by whom: a successor may have done it, and where its
         // changelog records lie among ours nobody knows. The next transaction reads where the changelogs end.
         publication.ends.clear();
-        for (part, committed) in publication.parts.clone().into_iter().zip(found) {
-            let committed = metadata::known(committed).map(|committed| committed.next_offset);
+        let found = found.into_iter().map(|found| metadata::known(found).map(|committed| committed.next_offset));
+        let found: Vec<(Part, Option<NextOffset>)> = publication.parts.clone().into_iter().zip(found).collect();
+        // Timers have fired by the wall clock, which moves no offset: K does not tell whether that was committed. The changelog
+        // does, once the stores are opened anew.
+        let is_still = |(part, k): &&(Part, Option<NextOffset>)| {
+            part.is_through_log() && part.from == part.to && *k == Some(part.to)
+        };
+        for (part, _) in found.iter().filter(is_still) {
+            if publication.rows.iter().any(|outbound| outbound.row.source == part.source) {
+                self.put_off_turn(publication, part);
+            }
+        }
+        for (part, committed) in found {
+            if publication.parts.iter().all(|left| left.source != part.source) {
+                continue;
+            }
             if committed == Some(part.to) && part.from != part.to {
                 self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
             }

@@ -2,8 +2,12 @@
 
 pub(crate) mod slots;
 
+pub(crate) mod access;
 pub(crate) mod cache;
+pub(crate) mod kept;
 pub(crate) mod stores;
+
+pub(crate) mod due;
 
 pub(crate) mod restore;
 

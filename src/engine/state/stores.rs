@@ -1,14 +1,11 @@
-//! The keyed state of one task: its stores behind their caches, the proved ends of their changelogs, and the handle
-//! through which an algorithm reads and writes them.
+//! The keyed state of one task: its stores behind their caches, and the proved ends of their changelogs.
 
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
-use crate::engine::state::cache::{CLOCK, WriteBack};
-use crate::flow::effect::Reject;
+use crate::engine::state::access::Access;
+use crate::engine::state::kept::{Kept, START, Search, Timers};
 use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
-use crate::flow::store::{StateAccess, Unavailable};
 use crate::ports::Fault;
 use crate::ports::sink::Message;
-use crate::ports::source::LogIds;
 use crate::ports::store::Checkpoint;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,42 +21,6 @@ const SEARCHED_IDLE: usize = 10;
 const SEARCHED_TIME: Duration = Duration::from_secs(5);
 /// The time between two searches of an idle store.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
-/// The clock before the first record.
-pub(crate) const START: Timestamp = Timestamp(i64::MIN);
-/// Bytes of a changelog record beside its key and value: the envelope's nine bytes and 128 for the record's frame.
-const FRAME_BYTES: usize = 9 + 128;
-
-/// One store of a task.
-pub(crate) struct Kept {
-    pub(crate) cache: WriteBack,
-    /// Its changelog partition, and the ids of that log.
-    pub(crate) changelog: TopicPartition,
-    pub(crate) log_ids: LogIds,
-    /// The bound of its changelog: a larger value is refused before anything is committed, since it would block the
-    /// task.
-    pub(crate) record_bytes_max: usize,
-    /// The changelog up to here is proved to be in the cache or the store: the next checkpoint.
-    pub(crate) proved_end: NextOffset,
-    pub(crate) search: Search,
-    /// Whether its values expire, or some may that were written while they did: the clock is kept with it.
-    pub(crate) is_timed: bool,
-}
-
-/// The progress of the search for expired keys, which goes round and round.
-pub(crate) struct Search {
-    /// The key to go on from.
-    cursor: Vec<u8>,
-    /// The clock when this round began, and when the last whole one did: keys that had expired by then are gone.
-    /// [`START`] where the store was written since.
-    began: Timestamp,
-    done: Timestamp,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self { cursor: Vec::new(), began: START, done: START }
-    }
-}
 
 /// The values of a batch in flight that count once it is proved.
 struct Sealed {
@@ -74,7 +35,7 @@ pub(crate) struct Keyed {
     pub(crate) kept: Vec<Kept>,
     /// The task's clock: the highest event time of its streams' decided records. It decides whether a value has expired.
     /// Records of tables and of the future do not move it.
-    stream_time: Timestamp,
+    pub(super) stream_time: Timestamp,
     /// The clock as of the last sealed batch, and of the last proved one.
     sealed_time: Timestamp,
     proved_time: Timestamp,
@@ -161,6 +122,7 @@ impl Keyed {
         for kept in &mut self.kept {
             kept.cache.undo();
             kept.search = Search::default();
+            kept.timers = kept.timers.map(|_| Timers::UNKNOWN);
         }
         self.stream_time = self.sealed_time;
     }
@@ -182,10 +144,15 @@ impl Keyed {
         }
     }
 
-    /// Whether event time decides which values of a store are found: in one with a time to live, and in one that keeps
-    /// a clock from an earlier release.
+    /// Whether event time decides which values of a store are found, or which timers fire: in one with a time to live, in one
+    /// of timers, and in one that keeps a clock from an earlier release.
     pub(crate) fn is_timed(&self) -> bool {
         self.kept.iter().any(|kept| kept.is_timed)
+    }
+
+    /// The stores in which values may have expired.
+    fn expiring(&mut self) -> impl Iterator<Item = &mut Kept> {
+        self.kept.iter_mut().filter(|kept| kept.is_timed && kept.timers.is_none())
     }
 
     /// The stores with which the clock is kept.
@@ -209,7 +176,7 @@ impl Keyed {
         let keys = usize::try_from(since.as_millis()).unwrap_or(0) * keys_a_ms;
         self.searched_at = now;
         let (time, mut result) = (self.stream_time, Ok(()));
-        for kept in self.timed() {
+        for kept in self.expiring() {
             let Kept { cache, search, .. } = kept;
             let keys = keys + SEARCHED_FOR_EACH * cache.added();
             if search.done == time || keys == 0 {
@@ -229,7 +196,7 @@ impl Keyed {
 
     /// Whether no batch is in flight, and there may be keys that expired with the last records and were not met since.
     pub(crate) fn is_idle_search_due(&self, now: Duration) -> bool {
-        let is_open = |kept: &Kept| kept.is_timed && kept.search.done != self.stream_time;
+        let is_open = |kept: &Kept| kept.is_timed && kept.timers.is_none() && kept.search.done != self.stream_time;
         self.sealed.is_empty() && now.saturating_sub(self.searched_at) >= IDLE_EVERY && self.kept.iter().any(is_open)
     }
 
@@ -278,8 +245,8 @@ impl Keyed {
         Access { now, at, kept: &mut self.kept, written: 0, trouble: None, refused: None }
     }
 
-    /// The stores for one record of a table, whose event time does not move the clock of the streams.
-    pub(crate) fn open_for_table(&mut self, at: Timestamp) -> Access<'_> {
+    /// The stores for one record of a table, or for a timer, whose event time does not move the clock of the streams.
+    pub(crate) fn open_beside(&mut self, at: Timestamp) -> Access<'_> {
         Access { now: self.stream_time, at, kept: &mut self.kept, written: 0, trouble: None, refused: None }
     }
 
@@ -289,144 +256,14 @@ impl Keyed {
     }
 }
 
-/// The reason why a record could not be decided, which is not its fault.
-pub(crate) enum Trouble {
-    /// A store cannot be read.
-    Fault(Fault),
-    /// The algorithm asked for a store that its step was not given.
-    NoStore(String),
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-/// The handle of an algorithm to the stores of a task.
-pub(crate) struct Access<'a> {
-    kept: &'a mut [Kept],
-    /// The task's stream time.
-    now: Timestamp,
-    /// The record's event time.
-    at: Timestamp,
-    /// Bytes of the changelog records of the writes, one for each.
-    written: usize,
-    trouble: Option<Trouble>,
-    /// The reject of a record that wrote a value which cannot be kept.
-    refused: Option<Reject>,
-}
-
-impl Access<'static> {
-    /// For a step without stores.
-    pub(crate) const fn none(at: Timestamp) -> Self {
-        Self { kept: &mut [], now: at, at, written: 0, trouble: None, refused: None }
-    }
-}
-
-impl Access<'_> {
-    /// The reject of a record that wrote a value which cannot be kept, although its algorithm accepted it.
-    pub(crate) const fn refusal(&mut self) -> Option<Reject> {
-        self.refused.take()
-    }
-
-    /// The bytes of the record's writes in the changelogs, roughly; more where it, or another, writes a key twice.
-    pub(crate) const fn written_bytes(&self) -> usize {
-        self.written
-    }
-
-    /// Keeps the record's writes, or undoes them.
-    ///
-    /// # Errors
-    /// The trouble that kept the algorithm from reading: the record is not decided.
-    pub(crate) fn end(self, is_accepted: bool) -> Result<(), Trouble> {
-        let is_accepted = is_accepted && self.trouble.is_none();
-        for kept in &mut *self.kept {
-            if is_accepted { kept.cache.accept() } else { kept.cache.reject() }
-        }
-        self.trouble.map_or(Ok(()), Err)
-    }
-
-    fn said<T>(&mut self, result: Result<T, Fault>) -> Result<T, Unavailable> {
-        result.map_err(|fault| {
-            self.trouble.get_or_insert(Trouble::Fault(fault));
-            Unavailable
-        })
-    }
-}
-
-impl StateAccess for Access<'_> {
-    fn find(&self, name: &str) -> Option<usize> {
-        self.kept.iter().position(|kept| *kept.cache.spec().name == *name)
-    }
-
-    fn get(&mut self, store: usize, key: &[u8], visit: &mut dyn FnMut(Option<&[u8]>)) -> Result<(), Unavailable> {
-        let now = self.now;
-        if key == CLOCK {
-            visit(None);
-            return Ok(());
-        }
-        let result = match self.kept.get_mut(store) {
-            Some(kept) => kept.cache.get(key, now, visit),
-            None => Err(Fault::corrupt("the step has no such store")),
-        };
-        self.said(result)
-    }
-
-    fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
-        let (at, now) = (self.at, self.now);
-        let Some(kept) = self.kept.get_mut(store) else { return };
-        let bytes = key.len() + value.map_or(0, <[u8]>::len) + FRAME_BYTES;
-        if bytes > kept.record_bytes_max {
-            let (changelog, limit) = (&kept.changelog.topic, kept.record_bytes_max);
-            let message = format!("a value of {bytes} bytes for {changelog}, which takes {limit}");
-            self.refused.get_or_insert_with(|| Reject::dead_letter("too-large", message));
-            return;
-        }
-        if key == CLOCK {
-            let message = format!("the key {:?} is the store's own", String::from_utf8_lossy(CLOCK));
-            self.refused.get_or_insert_with(|| Reject::dead_letter("reserved-key", message));
-            return;
-        }
-        self.written += bytes;
-        if let Err(fault) = kept.cache.put(key, value, at, now) {
-            self.trouble.get_or_insert(Trouble::Fault(fault));
-        }
-    }
-
-    fn scan(
-        &mut self,
-        store: usize,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Unavailable> {
-        let now = self.now;
-        let result = match self.kept.get_mut(store) {
-            Some(kept) => kept.cache.scan(from, to, now, visit),
-            None => Err(Fault::corrupt("the step has no such store")),
-        };
-        self.said(result)
-    }
-
-    fn corrupt(&mut self, message: String) -> Unavailable {
-        self.trouble.get_or_insert(Trouble::Fault(Fault::corrupt(message)));
-        Unavailable
-    }
-
-    fn unknown(&mut self, name: &str) -> Unavailable {
-        let message = format!("the algorithm opens the store {name}, which its step was not given: add `with_store`");
-        self.trouble.get_or_insert(Trouble::NoStore(message));
-        Unavailable
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::adapters::memory::MemoryStores;
+    use crate::engine::state::cache::{CLOCK, WriteBack};
     use crate::flow::record::{Offset, Partition, TopicName};
-    use crate::flow::store::StoreSpec;
+    use crate::flow::store::{StateAccess, StoreSpec};
+    use crate::ports::source::LogIds;
     use crate::ports::store::{StoreId, Stores};
 
     const AGE: Duration = Duration::from_millis(10);
@@ -441,7 +278,7 @@ mod tests {
 
     /// One store in front of two inputs.
     fn keyed(disk: &MemoryStores, time_to_live: Option<Duration>) -> Keyed {
-        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live };
+        let spec = StoreSpec { name: "s".into(), version: 1, time_to_live, has_timers: false };
         let kept = Kept {
             cache: WriteBack::new(disk.open(&id()).unwrap(), spec),
             changelog: place("p-s-changelog"),
@@ -450,6 +287,7 @@ mod tests {
             proved_end: NextOffset(0),
             search: Search::default(),
             is_timed: time_to_live.is_some(),
+            timers: None,
         };
         Keyed::new(vec![kept], vec![NextOffset(0); 2], START, Duration::ZERO)
     }
@@ -513,7 +351,7 @@ mod tests {
     fn what_a_table_wrote_is_to_expire_although_its_time_to_live_went_before_the_first_record_of_the_stream() {
         let disk = MemoryStores::default();
         let mut before = keyed(&disk, Some(AGE));
-        let mut access = before.open_for_table(Timestamp(100));
+        let mut access = before.open_beside(Timestamp(100));
         access.put(0, b"k", Some(b"\x01true"));
         assert!(access.end(true).is_ok());
         batch_of_new(&mut before, &disk, 0..0, 0);

@@ -15,6 +15,14 @@ use crate::ports::source::TaskId;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+/// The number of a timer behind a record stands in the note above that of the record's source.
+const TIMER_SHIFT: u32 = 20;
+
+/// The number of a source, without that of a timer.
+const fn source_in(noted: u32) -> u32 {
+    noted & ((1 << TIMER_SHIFT) - 1)
+}
+
 /// The suspects of a process, for all of its workers.
 pub(crate) struct Suspects {
     note: Option<Arc<dyn Note>>,
@@ -57,7 +65,7 @@ impl Suspects {
 }
 
 fn warn_of(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
-    let topic = usize::try_from(at.source).ok().and_then(|source| names.get(source));
+    let topic = usize::try_from(source_in(at.source)).ok().and_then(|source| names.get(source));
     let topic = topic.map(TopicName::as_str);
     let (partition, offset) = (at.partition.0, at.offset.0);
     if deaths < deaths_max {
@@ -99,6 +107,12 @@ impl Hand {
     pub(crate) fn source(&self, sub_topology: usize, input: usize) -> u32 {
         let first = self.all.firsts.get(sub_topology).copied().unwrap_or(0);
         u32::try_from(first + input).unwrap_or(u32::MAX)
+    }
+
+    /// The note's name for the `nth` timer behind a record: the same in each process, as timers fire in one order.
+    pub(crate) fn of_timer(record: InHand, nth: usize) -> InHand {
+        let nth = u32::try_from(nth).unwrap_or(u32::MAX).min(u32::MAX >> TIMER_SHIFT);
+        InHand { source: record.source | nth << TIMER_SHIFT, ..record }
     }
 
     /// Runs the pipeline's code over a record, noted; with no other one in hand where the record is a suspect.
@@ -153,7 +167,7 @@ impl Hand {
             let at = suspect.at;
             let input = tasks.iter().filter(|(id, _)| id.partition == at.partition).find_map(|(id, task)| {
                 let mut inputs = task.inputs.iter().enumerate();
-                inputs.find(|(number, _)| self.source(id.sub_topology, *number) == at.source)
+                inputs.find(|(number, _)| self.source(id.sub_topology, *number) == source_in(at.source))
             });
             let Some((_, input)) = input else { return true };
             // In a replay K lies ahead of what is decided once more.

@@ -2,7 +2,7 @@
 //! themselves.
 
 use crate::engine::protocol::halt::Halt;
-use crate::engine::state::stores::Kept;
+use crate::engine::state::kept::Kept;
 use crate::engine::status::{StoreStatus, TaskStatus};
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::wiring::Wiring;

@@ -192,7 +192,14 @@ impl Executor {
             });
         let settles = is_doubtful.then_some(database_at);
         let log = self.log.due(&self.desk).filter(|_| is_log_free);
-        let due = takeovers.chain(batches).chain(log).chain(settles).min().unwrap_or(now + Duration::from_millis(500));
+        let timers = self.log.wall_in(&self.desk).map(|after| now + after);
+        let due = takeovers
+            .chain(batches)
+            .chain(log)
+            .chain(timers)
+            .chain(settles)
+            .min()
+            .unwrap_or(now + Duration::from_millis(500));
         due.saturating_sub(now).clamp(Duration::from_micros(200), Duration::from_millis(500))
     }
 

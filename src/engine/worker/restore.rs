@@ -8,8 +8,9 @@
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::state::cache::WriteBack;
+use crate::engine::state::kept::{Kept, START, Search, Timers};
 use crate::engine::state::restore::{Gathered, Restore, Stands, checkpoint_stands, cut_at, is_older};
-use crate::engine::state::stores::{Kept, Keyed, START, Search};
+use crate::engine::state::stores::Keyed;
 use crate::engine::status::{Counter, RestoreStatus};
 use crate::engine::task::State;
 use crate::engine::worker::desk::Desk;
@@ -82,9 +83,10 @@ impl Restores {
             let changelog = TopicPartition::new(topic, id.partition);
             let cache = WriteBack::new(store, spec);
             let record_bytes_max = desk.wiring.message_bytes_max.get(&changelog.topic).copied().unwrap_or(usize::MAX);
-            let (proved_end, search, is_timed) =
-                (NextOffset(0), Search::default(), cache.spec().time_to_live.is_some());
-            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, search, is_timed });
+            let (proved_end, search, has_timers) = (NextOffset(0), Search::default(), cache.spec().has_timers);
+            let is_timed = has_timers || cache.spec().time_to_live.is_some();
+            let timers = has_timers.then_some(Timers::UNKNOWN);
+            kept.push(Kept { cache, changelog, log_ids, record_bytes_max, proved_end, search, is_timed, timers });
         }
         Ok(Ok(Keyed::new(kept, Vec::new(), START, now)))
     }

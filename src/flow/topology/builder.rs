@@ -11,6 +11,7 @@ use crate::flow::step::{Chain, Filter};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
+use crate::flow::timer::store_of;
 use crate::flow::topology::group::{Group, Outlet};
 use crate::flow::topology::{StepKind, Topology};
 use serde::Serialize;
@@ -31,11 +32,31 @@ pub struct StepBuilder<'t, A: Algorithm> {
     stores: Vec<StoreSpec>,
     filters: Vec<Filter<A>>,
     format: Format,
+    /// The name of the store of its timers.
+    timers: Option<String>,
+    /// Whether its algorithm is one of windows, which has no timers.
+    is_windowed: bool,
 }
 
 impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub(super) fn new(group: Group<'t>, algorithm: A, stores: Vec<StoreSpec>, erase: Erase<A>) -> Self {
-        Self { group, algorithm, erase, key_type: None, stores, filters: Vec::new(), format: Format::Json }
+        Self {
+            group,
+            algorithm,
+            erase,
+            key_type: None,
+            stores,
+            filters: Vec::new(),
+            format: Format::Json,
+            timers: None,
+            is_windowed: false,
+        }
+    }
+
+    /// The same step with windows.
+    pub(super) const fn windowed(mut self) -> Self {
+        self.is_windowed = true;
+        self
     }
 
     /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
@@ -50,6 +71,56 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub fn with_store<V: Serialize + DeserializeOwned>(mut self, store: &Store<V>) -> Self {
         self.group.topology.check_map_keys::<V>(&format!("store {}", store.spec().name));
         self.stores.push(store.spec().clone());
+        self
+    }
+
+    /// Gives the algorithm timers, to be set by [`Context::set_timer`](crate::flow::Context::set_timer) and handled by
+    /// [`Algorithm::timer`]. They are kept in a store of this name beside the partition, with a changelog of its own. In steps
+    /// without rows.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use tidegate::flow::{Algorithm, At, Context, Reject, Topology};
+    ///
+    /// #[derive(Deserialize)] enum Payment { Made { cents: i64 }, Confirmed }
+    /// #[derive(Serialize)]   struct Unconfirmed { cents: i64 }
+    ///
+    /// struct Watch;
+    ///
+    /// impl Algorithm for Watch {
+    ///     type Event = Payment;
+    ///     type Row = Option<i64>;
+    ///     type Notices = Option<Unconfirmed>;
+    ///
+    ///     fn apply(&self, payment: Payment, open: &mut Option<i64>, context: &mut Context<'_>) -> Result<Option<Unconfirmed>, Reject> {
+    ///         match payment {
+    ///             Payment::Made { cents } => {
+    ///                 *open = Some(cents);
+    ///                 context.set_timer("silent", At::Event(context.event_time_ms() + 600_000))?;
+    ///             }
+    ///             Payment::Confirmed => {
+    ///                 *open = None;
+    ///                 context.cancel_timer("silent")?;
+    ///             }
+    ///         }
+    ///         Ok(None)
+    ///     }
+    ///
+    ///     fn timer(&self, _: &str, open: &mut Option<i64>, _: &mut Context<'_>) -> Result<Option<Unconfirmed>, Reject> {
+    ///         Ok(open.take().map(|cents| Unconfirmed { cents }))
+    ///     }
+    /// }
+    ///
+    /// let mut topology = Topology::new("watch");
+    /// topology.source("payments").aggregate("open", Watch).with_timers("deadlines").to("unconfirmed");
+    /// assert_eq!(topology.validate(), Ok(()));
+    /// ```
+    pub fn with_timers(mut self, store: &str) -> Self {
+        if self.timers.is_some() {
+            let error = format!("timers {store}: a step has its timers in one store; call with_timers() once");
+            self.group.topology.errors.push(error);
+        }
+        self.timers = Some(store.into());
         self
     }
 
@@ -108,13 +179,17 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     }
 
     fn finish(self, route: Route<A>) {
-        let Self { group, algorithm, erase, key_type: said, stores, filters, format } = self;
+        let Self { group, algorithm, erase, key_type: said, mut stores, filters, format, timers, is_windowed } = self;
         let destinations = route.topics();
         let chain = Chain { algorithm, filters, route, format };
         let key_type = said.unwrap_or(KeyType::Text);
         let step = erase(chain, key_type, &mut *group.topology);
         if let Some(idle) = said.and_then(|said| idle_keys(said, &step, !group.tables.is_empty())) {
             group.topology.errors.push(idle);
+        }
+        if let Some(timers) = timers {
+            group.topology.errors.extend(no_timers(&timers, &step, is_windowed));
+            stores.push(store_of(&timers).spec().clone());
         }
         let step = match step {
             StepKind::Log(step) if !group.tables.is_empty() => {
@@ -125,6 +200,20 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         };
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
         group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None }, stores);
+    }
+}
+
+/// Why there can be no timers in `step`.
+fn no_timers(store: &str, step: &StepKind, is_windowed: bool) -> Option<String> {
+    match step {
+        StepKind::Rows(step) => Some(format!(
+            "timers {store}: the step that updates {} commits through the database, and timers fire in steps without rows; keep them in an aggregate, whose notices an update step reads",
+            step.table().table.name
+        )),
+        StepKind::Log(_) if is_windowed => Some(format!(
+            "timers {store}: windows are closed by their key's clock and have no timers; remove with_timers(), or use an aggregate without windows"
+        )),
+        StepKind::Log(_) => None,
     }
 }
 

@@ -62,6 +62,6 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         source.note(store.spec().time_to_live.map(|_| {
             format!("store {name}: windows are forgotten once they are closed for good; remove its time_to_live(), which would lose open ones")
         }));
-        source.aggregate(store, InWindows::new(algorithm, spec, millis(corrections), emit, late))
+        source.aggregate(store, InWindows::new(algorithm, spec, millis(corrections), emit, late)).windowed()
     }
 }

@@ -3,14 +3,14 @@
 use crate::adapters::memory::{LogSettings, ManualClock, MemoryDatabase, MemoryLog, MemoryStores, TopicIds};
 use crate::engine::member::{Member, Ports, WorkerPorts};
 use crate::engine::protocol::order::Hook;
-use crate::engine::status::{Counter, Status};
+use crate::engine::status::{Counter, State, Status};
 use crate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::SubTopology;
 use crate::ports::changelog::ChangelogReader;
 use crate::ports::factories::{ChangelogFactory, HistoryFactory};
 use crate::ports::history::{RowHistory, TopicHistory};
 use crate::ports::rows::Rows;
-use crate::ports::source::{Source, Subscription};
+use crate::ports::source::{Source, Subscription, TaskId};
 use crate::ports::{Clock, Fault};
 use crate::testing::crash::CrashPoint;
 use crate::testing::death::survived;
@@ -256,13 +256,29 @@ impl World {
             if self.step(plan) {
                 continue;
             }
-            if self.is_settled(plan) {
+            if self.is_settled(plan) && self.is_timing(plan) {
                 return;
             }
             self.clock.advance(TICK);
         }
         let tasks: Vec<_> = self.instances.iter().map(|instance| instance.status.tasks()).collect();
         panic!("the pipeline does not come to rest: {tasks:?}");
+    }
+
+    /// Whether somebody has each task whose timers may go by the wall clock, if an instance is there at all.
+    fn is_timing(&self, plan: &Plan) -> bool {
+        let alive = self.instances.iter().filter(|instance| instance.member.is_some() && !instance.is_frozen);
+        let tasks: Vec<_> = alive.map(|instance| instance.status.tasks()).collect();
+        let has = |task: TaskId| {
+            let mut found = tasks.iter().filter_map(|tasks| tasks.get(&task));
+            found.any(|task| task.state == State::Running || task.halt.is_some())
+        };
+        let subs = plan.topology.sub_topologies().iter().enumerate();
+        let mut timed = subs.filter(|(_, sub)| sub.stores.iter().any(|store| store.has_timers));
+        tasks.is_empty()
+            || timed.all(|(sub_topology, _)| {
+                (0..plan.partitions).all(|n| has(TaskId { sub_topology, partition: Partition(n) }))
+            })
     }
 
     /// Whether every source partition is read to its end and published, or stands still; and an instance is there to

@@ -1,5 +1,6 @@
 //! One message, held against the one that must be there: a notice or a dead letter.
 
+use crate::engine::outbound::message::TIMER_HEADER;
 use crate::flow::identity::VERSION_HEADER;
 use crate::flow::record::{Header, Timestamp, TopicName};
 use crate::testing::interpreter::{Expected, Kind};
@@ -68,7 +69,11 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
                 findings.add(Wrong::NoticeHeader, format!("{name}: has {is}, not {due:?} and {own}"));
             }
         }
-        Kind::DeadLetter { code, .. } => {
+        Kind::DeadLetter { code, timer, .. } => {
+            let told = actual.header(TIMER_HEADER);
+            if told != timer.as_deref() {
+                findings.add(Wrong::DeadLetterHeader, format!("{name}: tells of the timer {told:?}, not {timer:?}"));
+            }
             let found = actual.header("kafka_dlt-exception-fqcn");
             if found != Some(code) {
                 findings.add(Wrong::DeadLetterCode, format!("{name}: is {found:?}, not {code}"));
@@ -122,8 +127,12 @@ fn judge_dead_letter(at: &Place<'_>, name: &str, message: &Expected, actual: &Ac
     let others = ["kafka_dlt-exception-fqcn", "kafka_dlt-exception-message", "tg_id"];
     let omitted =
         ["tg_value_omitted_bytes", "tg_headers_omitted_bytes", "tg_key_omitted_bytes", "tg_message_omitted_bytes"];
-    let is_known =
-        |name: &str| others.contains(&name) || omitted.contains(&name) || due.iter().any(|(own, _)| *own == name);
+    let is_known = |name: &str| {
+        name == TIMER_HEADER
+            || others.contains(&name)
+            || omitted.contains(&name)
+            || due.iter().any(|(own, _)| *own == name)
+    };
     let unknown = input.headers.iter().find(|header| is_ours(header) && !is_known(&header.name));
     if unknown.is_some() || !others.iter().all(|name| is_there(name)) {
         findings.add(Wrong::DeadLetterHeader, format!("{name}: has {}", header_text(&input.headers)));

@@ -9,6 +9,7 @@ mod rows;
 mod scope;
 mod stores;
 mod topics;
+mod turns;
 
 pub use finding::{Finding, KINDS};
 
@@ -17,6 +18,7 @@ use crate::flow::row::Value;
 use crate::flow::topology::Topology;
 use crate::testing::interpreter::{Interpreter, Refuses};
 use crate::testing::judge::finding::{Findings, Wrong};
+use crate::testing::judge::turns::Turns;
 use crate::testing::observed::{Event, Message, Observed};
 use std::collections::BTreeMap;
 
@@ -69,6 +71,7 @@ impl Observed {
     fn interpret(&self, interpreter: &mut Interpreter<'_>, findings: &mut Findings) {
         let mut last: BTreeMap<(TopicPartition, Option<Vec<u8>>), i64> = BTreeMap::new();
         let written = interpreter.topology.outputs();
+        let mut turns = Turns::of(self, interpreter.topology);
         for event in &self.events {
             match event {
                 Event::Written { table, key, column, value } => {
@@ -95,6 +98,7 @@ impl Observed {
                         }
                         continue;
                     };
+                    turns.in_front_of(place, *offset).iter().for_each(|(source, turn)| interpreter.turn(source, turn));
                     let key = is_applied.then(|| (place.clone(), input.key.clone()));
                     let before = key.and_then(|key| last.insert(key, offset.0));
                     if before.is_some_and(|before| before >= offset.0) {
@@ -105,6 +109,11 @@ impl Observed {
                     }
                     interpreter.take(place, &input);
                 }
+            }
+        }
+        for (source, turn) in turns.rest() {
+            if !self.is_struck(interpreter.topology, &source.topic) {
+                interpreter.turn(&source, &turn);
             }
         }
         for (place, offset) in &interpreter.halts {

@@ -3,8 +3,8 @@
 use crate::engine::state::cache::CLOCK;
 use crate::flow::record::{Partition, TopicPartition};
 use crate::flow::topology::Topology;
-use crate::testing::interpreter::{Kept, Stores};
 use crate::testing::judge::finding::{Findings, Wrong};
+use crate::testing::kept::{Kept, Stores};
 use crate::testing::observed::Observed;
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ impl Observed {
                     if self.is_halted(sub, partition) {
                         continue;
                     }
-                    let is_timed = spec.time_to_live.is_some();
+                    let is_timed = (spec.time_to_live.is_some(), spec.has_timers);
                     judge_rest_of_store(&name, stores, is_timed, self.inside.is_some(), &logged, findings);
                     let Some(inside) = &self.inside else { continue };
                     let kept = inside.kept.get(&(spec.name.to_string(), partition));
@@ -101,14 +101,14 @@ fn judge_store(
 fn judge_rest_of_store(
     name: &str,
     stores: Option<&Stores>,
-    is_timed: bool,
+    (is_timed, has_timers): (bool, bool),
     has_been_searched: bool,
     logged: &BTreeMap<Vec<u8>, Vec<u8>>,
     findings: &mut Findings,
 ) {
     let Some(stores) = stores else { return };
     // One that lost its time to live before its first record never had one.
-    let is_timed = is_timed && (stores.is_clocked || !stores.is_everlasting);
+    let is_timed = has_timers || (is_timed && (stores.is_clocked || !stores.is_everlasting));
     if is_timed && !logged.contains_key(CLOCK) {
         findings.add(Wrong::Clock, format!("{name}: has no clock"));
     }

@@ -13,6 +13,8 @@ mod place;
 
 mod slice;
 
+mod firing;
+
 use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Publication;
 use crate::engine::protocol::order::Step;
@@ -67,6 +69,7 @@ impl LogLane {
             has_decided |= self.decide_slice(desk, id)?;
             self.decided_last = Some(id);
         }
+        has_decided |= self.fire_by_wall(desk)?;
         if self.is_log_due(desk) {
             self.hand_over(desk)?;
             return Ok(true);
@@ -74,10 +77,11 @@ impl LogLane {
         Ok(has_decided)
     }
 
-    /// Whether the open batch is old enough or full, and the relay not too far behind for it.
+    /// Whether the open batch is old enough or full, or timers have fired by the wall clock, and the relay is not too far behind.
     fn is_log_due(&self, desk: &mut Desk) -> bool {
         let is_due = || self.due(desk).is_some_and(|due| due <= desk.wiring.clock.elapsed());
-        desk.wiring.is_log_free() && (self.open.is_full(desk.wiring.log_room()) || is_due())
+        let is_full = self.open.is_full(desk.wiring.log_room()) || !self.open.turned.is_empty();
+        desk.wiring.is_log_free() && (is_full || is_due())
     }
 
     /// Hands the open batch to the relay, with one changelog record for each key that it touched.
@@ -94,7 +98,9 @@ impl LogLane {
             let Some(task) = desk.tasks.get_mut(id) else { continue };
             let Some(keyed) = &mut task.keyed else { continue };
             let Some(part) = open.parts.iter().find(|part| part.task == *id) else { continue };
-            let origin = Origin { source: &part.source, offset: Offset(part.to.0 - 1) };
+            // A turn of timers without a record in front of it belongs to the record that comes next.
+            let offset = if part.from == part.to { part.to.0 } else { part.to.0 - 1 };
+            let origin = Origin { source: &part.source, offset: Offset(offset) };
             if let Err(fault) = keyed.close(origin, now, &mut open.outgoing) {
                 failed.push((*id, fault));
             }

@@ -5,7 +5,8 @@ use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
-use crate::engine::state::stores::{Access, Keyed, Trouble};
+use crate::engine::state::access::{Access, Trouble};
+use crate::engine::state::stores::Keyed;
 use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::log::open_batch::OpenBatch;
@@ -23,7 +24,7 @@ use crate::flow::store::StateAccess;
 use crate::flow::topology::SubTopology;
 use crate::ports::Fault;
 use crate::ports::note::InHand;
-use crate::ports::rows::Counts;
+use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::sink::Message;
 use crate::settings::engine::EngineSettings;
 use std::collections::HashMap;
@@ -124,13 +125,13 @@ impl Place<'_> {
         let rows = open.rows.len();
         let mut access = match keyed {
             None => Access::none(record.timestamp),
-            Some(keyed) if self.is_table => keyed.open_for_table(record.timestamp),
+            Some(keyed) if self.is_table => keyed.open_beside(record.timestamp),
             Some(keyed) => keyed.open(record.timestamp),
         };
         let result = self
             .apply(record, &mut access)
             .and_then(|stepped| access.refusal().map_or(Ok(stepped), Err))
-            .and_then(|stepped| self.take(record, stepped, count, open, counts));
+            .and_then(|stepped| self.take(record, stepped, 0, count, open, counts));
         open.sent_bytes += access.written_bytes(); // changelog records, which join the batch at its end
         if let Err(trouble) = access.end(result.is_ok()) {
             open.rows.truncate(rows);
@@ -179,12 +180,23 @@ impl Place<'_> {
         }
     }
 
+    /// The key of a record as the step sees it.
+    pub(super) fn key(&self, record: &Record<'_>) -> Result<Key, Reject> {
+        match self.step.key_type() {
+            Some(key_type) => key_type.parse(record.key),
+            None => Ok(KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""))),
+        }
+    }
+
     fn apply(&self, record: &Record<'_>, state: &mut Access<'_>) -> Result<Stepped, Reject> {
-        let key = match self.step.key_type() {
-            Some(key_type) => key_type.parse(record.key)?,
-            None => KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from("")),
-        };
-        let mut context = Context {
+        let key = self.key(record)?;
+        let mut context = self.context(record, &key, state);
+        in_net(|| self.step.apply(record, &mut context))
+    }
+
+    /// The context of the step over a record with the key that it reads there.
+    pub(super) fn context<'a>(&'a self, record: &Record<'a>, key: &'a Key, state: &'a mut Access<'_>) -> Context<'a> {
+        Context {
             topic: &self.source.topic,
             partition: self.source.partition,
             offset: record.offset,
@@ -192,25 +204,27 @@ impl Place<'_> {
             headers: record.headers,
             now: self.terms.now,
             latest: self.terms.horizon.latest(),
-            key: &key,
+            key,
+            record_key: record.key,
             state: Some(state as &mut dyn StateAccess),
-        };
-        in_net(|| self.step.apply(record, &mut context))
+        }
     }
 
-    /// Takes the outputs of the step into the open batch, all of them or none.
-    fn take(
+    /// Takes the outputs of the step into the open batch, all of them or none. The first notice has the number `first`.
+    pub(super) fn take(
         &self,
         record: &Record<'_>,
         stepped: Stepped,
+        first: i32,
         count: i32,
         open: &mut OpenBatch,
         counts: &mut Counts,
     ) -> Result<(), Reject> {
         let pipeline = self.terms.pipeline;
         let (rows, copied, mut sent) = (open.rows.len(), self.fit_all(record, &stepped)?, 0);
-        for (seq, emission) in stepped.emissions.into_iter().enumerate() {
-            let row = notice(self.source, 0, record, seq, emission, None, self.terms.now);
+        for (seq, emission) in (first..).zip(stepped.emissions) {
+            let row = notice(self.source, 0, record, 0, emission, None, self.terms.now);
+            let row = OutboxRow { seq, ..row };
             let bytes = bytes_of(pipeline, &row);
             if let Some(limit) = self.terms.message_bytes_max.get(&row.destination).filter(|limit| bytes > **limit) {
                 let message = format!("a notice of {bytes} bytes for {}, which takes {limit}", row.destination);

@@ -1,24 +1,23 @@
 //! A slice of one task: the records that are decided before the other tasks have their turn.
 
-use crate::engine::outbound::publication::{Part, Through};
 use crate::engine::protocol::consequence::{self, Consequence, Moment};
+use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
-use crate::engine::protocol::ownership::AssignmentId;
+use crate::engine::state::access::Trouble;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::enough::Enough;
 use crate::engine::worker::log::LogLane;
+use crate::engine::worker::log::firing::fire_due;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms, Verdict};
 use crate::engine::worker::log::tally::{Decisions, InPlace, Looks};
 use crate::engine::worker::wiring::Wiring;
-use crate::flow::record::NextOffset;
 use crate::flow::topology::StepKind;
 use crate::ports::Fault;
 use crate::ports::note::InHand;
 use crate::ports::rows::Counts;
 use crate::ports::source::TaskId;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -33,31 +32,34 @@ impl LogLane {
     /// Decides some records of one task, the oldest of all its inputs first.
     pub(super) fn decide_slice(&mut self, desk: &mut Desk, id: TaskId) -> Result<bool, Fault> {
         let room = desk.wiring.log_room();
-        let Wiring { topology, settings, status, clock, message_bytes_max, hand, .. } = &desk.wiring;
-        let (now, elapsed) = (clock.now(), clock.elapsed());
+        let Wiring { settings, status, clock, .. } = &desk.wiring;
+        let elapsed = clock.elapsed();
         let Some(task) = desk.tasks.get_mut(&id) else { return Ok(false) };
-        let sent_on = task.sub_topology.sent_on_to().iter();
-        let terms = Terms {
-            pipeline: topology.name(),
-            now,
-            horizon: Horizon::new(now, settings.event_time_ahead),
-            settings,
-            message_bytes_max,
-            sent_on_bytes_max: sent_on.map(|topic| message_bytes_max.get(topic).copied()).collect(),
-            status,
-            hand,
-            in_place: InPlace::default(),
-            looks: Looks::default(),
-            decisions: Decisions::default(),
-        };
+        let terms = Terms::new(&desk.wiring, task);
         let (mut halt, mut unread) = (None, None);
         let mut decided = 0;
         let mut enough = Enough::new(&**clock, SLICE_TIME, usize::MAX);
         while decided < SLICE && halt.is_none() && !self.open.is_full(room) {
             let Some(number) = oldest(&task.inputs, elapsed) else { break };
+            let rows = self.open.rows.len();
             match decide_next(&terms, task, number, &mut self.open) {
                 Ok(Verdict::Decided) => {
                     decided += 1;
+                    let own = self.open.rows.len() - rows;
+                    match fire_due(&terms, task, number, own, &mut self.open) {
+                        Ok(()) => {}
+                        Err(Trouble::NoStore(message)) => {
+                            halt = Some((number, HaltReason::UnknownStore, message, None));
+                        }
+                        Err(Trouble::Fault(fault)) => match consequence::of(&fault, Moment::ReadStore) {
+                            Consequence::End => return Err(fault),
+                            Consequence::Halt(reason) => halt = Some((number, reason, fault.to_string(), None)),
+                            _ => {
+                                unread = Some(fault);
+                                break;
+                            }
+                        },
+                    }
                     if enough.with(0) {
                         break;
                     }
@@ -104,6 +106,27 @@ impl LogLane {
     }
 }
 
+impl<'a> Terms<'a> {
+    /// The terms of the records of a task, at this moment.
+    pub(super) fn new(wiring: &'a Wiring, task: &Task) -> Self {
+        let Wiring { topology, settings, status, clock, message_bytes_max, hand, .. } = wiring;
+        let (now, sent_on) = (clock.now(), task.sub_topology.sent_on_to().iter());
+        Self {
+            pipeline: topology.name(),
+            now,
+            horizon: Horizon::new(now, settings.event_time_ahead),
+            settings,
+            message_bytes_max,
+            sent_on_bytes_max: sent_on.map(|topic| message_bytes_max.get(topic).copied()).collect(),
+            status,
+            hand,
+            in_place: InPlace::default(),
+            looks: Looks::default(),
+            decisions: Decisions::default(),
+        }
+    }
+}
+
 /// The input whose next record is the oldest, among those that may go on. A table's record comes before a stream's of
 /// the same time, so that a stream sees what was written to the table in the same millisecond.
 fn oldest(inputs: &[Input], now: Duration) -> Option<usize> {
@@ -143,7 +166,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
         return Ok(verdict);
     }
     let (from, to) = (input.next_offset, record.offset.next());
-    note_part(open, *id, *assignment, input, marks.get(number), from, to);
+    open.reach((*id, *assignment), &input.source, marks.get(number), (from, to));
     open.counts += counts;
     terms.decisions.note(&input.source.topic, counts);
     open.bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
@@ -151,22 +174,4 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     input.attempts = 0;
     input.consume(1);
     Ok(Verdict::Decided)
-}
-
-fn note_part(
-    open: &mut OpenBatch,
-    task: TaskId,
-    assignment: AssignmentId,
-    input: &Input,
-    marks: Option<&Arc<str>>,
-    from: NextOffset,
-    to: NextOffset,
-) {
-    // Mostly the last one: a slice is of one task, and the records of an input come in runs.
-    if let Some(part) = open.parts.iter_mut().rev().find(|part| part.task == task && part.source == input.source) {
-        part.to = to;
-        return;
-    }
-    let (source, marks) = (input.source.clone(), marks.cloned());
-    open.parts.push(Part { task, assignment, source, through: Through::Log, from, to, marks, batch: 0 });
 }

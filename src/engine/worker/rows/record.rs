@@ -1,7 +1,8 @@
 //! The decision of one record: its step is applied to its row and to its task's stores.
 
 use crate::engine::outbound::message::{bytes_of, notice};
-use crate::engine::state::stores::{Access, Keyed};
+use crate::engine::state::access::Access;
+use crate::engine::state::stores::Keyed;
 use crate::engine::worker::rows::entry::Decided;
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::slot::Slot;
@@ -89,6 +90,7 @@ fn apply(
         now: terms.now,
         latest: terms.horizon.latest(),
         key: &slot.key,
+        record_key: record.key,
         state: Some(&mut *access as &mut dyn StateAccess),
     };
     let row = slot.values.as_ref().unwrap_or(read);

@@ -1,7 +1,8 @@
 //! The terms of a batch: the facts that hold for all its records, and the stores of its tasks.
 
 use crate::engine::protocol::event_time::Horizon;
-use crate::engine::state::stores::{Keyed, Trouble};
+use crate::engine::state::access::Trouble;
+use crate::engine::state::stores::Keyed;
 use crate::engine::task::in_hand::Hand;
 use crate::flow::record::{Timestamp, TopicName};
 use crate::ports::source::TaskId;

@@ -8,7 +8,7 @@
 use crate::engine::outbound::outbox::decided;
 use crate::engine::protocol::decision::{HaltReason, StartPolicy};
 use crate::engine::protocol::metadata::{self, Listed, Marks};
-use crate::engine::state::stores::Kept;
+use crate::engine::state::kept::Kept;
 use crate::engine::task::{Input, Task};
 use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;

@@ -1,0 +1,88 @@
+//! Timers of the naive interpreter: behind each record of a stream the first one that is due fires, and so on; and in each
+//! turn by the wall clock that the engine has kept.
+
+use super::interpreter::{Interpreter, Place, place_of};
+use super::kept::Kept;
+use crate::flow::effect::Reject;
+use crate::flow::key::{Key, KeyType};
+use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
+use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, number_in_turn};
+use crate::flow::topology::StepKind;
+
+/// Most timers, and messages of them, behind one record or in one turn.
+const TURN: i32 = 1_000;
+
+impl Interpreter<'_> {
+    /// Fires the timers that are due by event time behind a record that led to `own` messages.
+    pub(super) fn fire_behind(&mut self, place: Place<'_>, offset: Offset, own: i32) {
+        let now = self.stores_of(place).stream_time.unwrap_or(i64::MIN);
+        if !place.sub.is_table(&place.source.topic) {
+            self.fire(place, (Clock::Event, now), offset, own);
+        }
+    }
+
+    /// A turn by the wall clock. `source`: the first input of its task.
+    pub(super) fn turn(&mut self, source: &TopicPartition, turn: &LastTurn) {
+        let Some(place) = place_of(self.topology, source) else { return };
+        let Some(number) = place.sub.stores.iter().position(|store| store.has_timers) else { return };
+        let last = self.stores_of(place).kept.get(number).and_then(|kept| kept.get(LAST_TURN).cloned());
+        let last: LastTurn =
+            last.and_then(|last| serde_json::from_slice(last.value.get(1..)?).ok()).unwrap_or_default();
+        let offset = Offset(turn.next.first().copied().unwrap_or(0));
+        let messages = self.fire(place, (Clock::Wall, turn.at_ms), offset, number_in_turn(last.messages));
+        let turn = LastTurn { messages: last.messages + i64::from(messages), ..turn.clone() };
+        let value = [&[1][..], &serde_json::to_vec(&turn).unwrap_or_default()].concat();
+        let mut stores = self.stores_of(place);
+        if let Some(kept) = stores.kept.get_mut(number) {
+            kept.insert(LAST_TURN.to_vec(), Kept { value, expires_at: None });
+        }
+        self.stores.insert((place.number, place.source.partition.0), stores);
+    }
+
+    /// Fires the timers that are due, and answers how many messages they led to.
+    fn fire(&mut self, place: Place<'_>, (clock, now): (Clock, i64), offset: Offset, first: i32) -> i32 {
+        let (Some(number), StepKind::Log(step)) =
+            (place.sub.stores.iter().position(|store| store.has_timers), &place.sub.step)
+        else {
+            return 0;
+        };
+        let (mut fired, mut messages) = (0, 0);
+        while fired < TURN && messages < TURN {
+            let mut stores = self.stores_of(place);
+            let kept = stores.kept.get_mut(number);
+            let due = kept.and_then(|kept| {
+                let mut timers =
+                    kept.keys().filter_map(|entry| Timer::read(entry)).filter(|timer| timer.clock == clock);
+                let timer = timers.next().filter(|timer| timer.at <= now)?;
+                drop(timers);
+                kept.remove(&timer.by_time());
+                kept.remove(&timer.by_key());
+                Some(timer)
+            });
+            let Some(timer) = due else { break };
+            self.stores.insert((place.number, place.source.partition.0), stores.clone());
+            let Timer { at, key, name, .. } = timer;
+            let record = Record { offset, timestamp: Timestamp(at), key: Some(&key), value: None, headers: &[] };
+            let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
+            let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
+            let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
+            let result = seen.and_then(|seen| {
+                let terms = (&seen, self.latest_event_time, written_at);
+                stores.run(place.source, &record, terms, |context| step.timer(&key, &name, context))
+            });
+            let result = result.and_then(|stepped| self.fits(&record, &stepped.emissions).map(|()| stepped));
+            let before = self.out.len();
+            match result {
+                Ok(stepped) => {
+                    self.stores.insert((place.number, place.source.partition.0), stores);
+                    self.announce(place, &record, first + messages, (stepped.emissions, None));
+                }
+                Err(Reject::Skip { .. }) => {}
+                Err(reject) => self.dead_letter(place, &record, (first + messages, Some(name)), &reject),
+            }
+            fired += 1;
+            messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
+        }
+        messages
+    }
+}

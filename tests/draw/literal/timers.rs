@@ -1,0 +1,168 @@
+//! Timers, computed once more over a map of their times.
+
+use super::{Look, Sums, Task, Told, goes_to, header, shown};
+use crate::pipeline::{AGAIN_MS, Event, StepDraw, SubDraw};
+use crate::scenario::Scenario;
+use std::collections::{BTreeMap, VecDeque};
+use tidegate::flow::record::{Partition, TopicName, TopicPartition};
+use tidegate::testing::{Message, Observed};
+
+/// Whether a message is a timer's, and not its record's.
+pub fn is_of_timer(message: &Message) -> bool {
+    // The dead letter of a record that was a timer's notice in front of another step is that record's.
+    let is_dead_letter = header(message, "kafka_dlt-original-topic").is_some();
+    header(message, "tg_timer").is_some()
+        || (!is_dead_letter && message.value.as_deref().and_then(name_in).is_some())
+}
+
+fn name_in(value: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(value).ok()?;
+    Some(json.get("rings")?.as_str()?.to_owned())
+}
+
+/// The turns by the wall clock of each task, as the engine keeps them: the time, and the next offset of each input.
+pub type Turns = BTreeMap<(usize, i32), VecDeque<(i64, Vec<i64>)>>;
+
+pub fn turns(scenario: &Scenario, seen: &Observed) -> Turns {
+    let mut out = Turns::new();
+    for (number, _) in scenario.pipeline.subs.iter().enumerate().filter(|(_, sub)| sub.has_timers) {
+        let changelog =
+            TopicName::parse(&format!("drawn-timers-{number}-changelog")).unwrap_or_else(|error| panic!("{error}"));
+        for partition in 0..seen.partitions {
+            let place = TopicPartition::new(changelog.clone(), Partition(partition));
+            let messages = seen.log.get(&place).into_iter().flatten();
+            let read = |message: &Message| {
+                let json: serde_json::Value = serde_json::from_slice(message.value.as_deref()?.get(2..)?).ok()?;
+                let next = json.get("next")?.as_array()?.iter().filter_map(serde_json::Value::as_i64).collect();
+                Some((json.get("at_ms")?.as_i64()?, next))
+            };
+            let kept = messages.filter(|message| message.key.as_deref() == Some(b"#")).filter_map(read);
+            out.insert((number, partition), kept.collect());
+        }
+    }
+    out
+}
+
+/// The times of the turns in front of a record that were not asked for yet.
+pub fn in_front_of(turns: &mut Turns, task: (usize, i32), input: usize, offset: i64) -> Vec<i64> {
+    let mut out = Vec::new();
+    while let Some((at, _)) = turns
+        .get_mut(&task)
+        .and_then(|left| left.pop_front_if(|(_, next)| next.get(input).is_none_or(|next| *next <= offset)))
+    {
+        out.push(at);
+    }
+    out
+}
+
+/// A message that a timer leads to: key, name, and the code of its dead letter or the sums of its notice.
+type Rung = (Vec<u8>, String, i64, Result<Sums, &'static str>);
+
+impl Look<'_> {
+    /// What a record that was handled does to the timers of its key.
+    pub fn set_timer(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) {
+        let Some(timer) = event.timer.as_ref().filter(|_| sub.has_timers) else { return };
+        let timers = &mut self.tasks.entry(task).or_default().timers;
+        let of = (record.key.clone().unwrap_or_default(), timer.name.clone());
+        match timer.after_ms {
+            Some(after) => drop(timers.insert(of, (timer.is_by_wall, record.timestamp.0 + after))),
+            None => drop(timers.remove(&of)),
+        }
+    }
+
+    /// The messages behind a record that led to `own` are those of the timers that are due once it has moved the clock.
+    pub fn ring(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        moves: Option<i64>,
+        own: usize,
+        found: &BTreeMap<u64, (&Message, Option<&str>)>,
+    ) -> Result<(), String> {
+        let due = self.due(task, sub, (false, moves));
+        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
+        let knows_sums = sub.step != StepDraw::Aggregate || sub.ttl_ms.is_none();
+        if limit.is_some() && !knows_sums {
+            return Ok(());
+        }
+        let is_told = |(_, _, at, outcome): &Rung| match outcome {
+            Err(_) => true,
+            Ok(sums) => {
+                let n = at.unsigned_abs();
+                let passes = !(sub.has_filter && n.is_multiple_of(3)) && goes_to(sub, Some(n)).is_some();
+                passes && limit.is_none_or(|limit| sums.sum >= limit)
+            }
+        };
+        let due: Vec<Rung> = due.into_iter().filter(is_told).collect();
+        self.judged.extend((!due.is_empty()).then_some("timer"));
+        let numbers = (own as u64..).take(due.len());
+        if !found.keys().copied().eq(numbers) {
+            return Err(format!("its timers have the messages {:?} behind {own}, not {due:?}", found.keys()));
+        }
+        for ((message, topic), (key, name, at, outcome)) in found.values().zip(due) {
+            let is_its = message.key.as_ref() == Some(&key);
+            let is_due = match outcome {
+                Err(code) => {
+                    let told = (header(message, "tg_timer"), header(message, "kafka_dlt-exception-fqcn"));
+                    message.value.is_none() && told == (Some(name.clone()), Some(code.to_owned()))
+                }
+                Ok(sums) => {
+                    let value = message.value.as_deref().unwrap_or_default();
+                    let told = Told::read(value).ok_or("the notice of a timer cannot be read")?;
+                    let is_sum = (told.count, told.amount.to_bits()) == (sums.count, sums.sum.to_bits());
+                    let is_hash = sub.is_joined() || told.hash == sums.hash;
+                    name_in(value) == Some(name.clone())
+                        && goes_to(sub, Some(told.n)).as_deref() == *topic
+                        && message.timestamp.0 == at
+                        && told.n == at.unsigned_abs()
+                        && (!knows_sums || (is_sum && is_hash))
+                }
+            };
+            if !is_its || !is_due {
+                return Err(format!("a timer is told by {message:?}, not by {key:?} {name} {at} {outcome:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the clock, or looks at the wall clock, and answers what the timers that are due by it lead to.
+    pub fn due(&mut self, task: (usize, i32), sub: &SubDraw, (is_by_wall, moves): (bool, Option<i64>)) -> Vec<Rung> {
+        let read = self.scenario.pipeline.read_keys(sub);
+        let Task { clock, timers, sums, last, .. } = self.tasks.entry(task).or_default();
+        let now = if is_by_wall { moves } else { moves.max(*clock) };
+        *clock = if is_by_wall { *clock } else { now };
+        let mut out = Vec::new();
+        loop {
+            let of_clock = timers.iter().filter(|(_, (is_wall, at))| *is_wall == is_by_wall && Some(*at) <= now);
+            let due = of_clock.map(|((key, name), (_, at))| (*at, key.clone(), name.clone()));
+            let Some((at, key, name)) = due.min() else { return out };
+            timers.remove(&(key.clone(), name.clone()));
+            let failure = match &*name {
+                "skip" => continue,
+                "refuse" => Some("told-to-refuse"),
+                "panic" => Some("panic"),
+                "die" => Some("kills-the-process"),
+                _ => None,
+            };
+            if let Some(code) = failure {
+                out.push((key, name, at, Err(code)));
+                continue;
+            }
+            if name == "again" {
+                timers.insert((key.clone(), "plain".to_owned()), (false, at + AGAIN_MS));
+            }
+            let mut passing = Sums::default();
+            let kept = match sub.step {
+                StepDraw::Process => &mut passing,
+                _ => sums.entry(key.clone()).or_default(),
+            };
+            kept.count += 1;
+            kept.hash = kept.hash.wrapping_mul(31).wrapping_add(i64::try_from(name.len()).unwrap_or(0));
+            let outcome = Ok(*kept);
+            if sub.has_last {
+                last.insert(shown(read, &key), name.len() as u64);
+            }
+            out.push((key, name, at, outcome));
+        }
+    }
+}
