@@ -3,6 +3,7 @@
 pub mod limits;
 pub mod orders;
 pub mod parcels;
+pub mod payments;
 pub mod scoring;
 pub mod sessions;
 pub mod usage;

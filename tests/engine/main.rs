@@ -14,6 +14,7 @@ mod keytypes;
 mod limits;
 mod net;
 mod notices;
+mod payments;
 mod pending;
 mod pipeline;
 mod placement;
