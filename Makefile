@@ -59,7 +59,7 @@ test-servers: ## The same suites and the system tests on real Kafka and PostgreS
 	@# Two worlds at a time whatever the threads: more of them let another test go on while one waits to be alone.
 	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- --test-threads 6 \
 		keyed:: sessions:: keyed_setup:: joins:: rowstate:: matrix:: late:: guards:: network:: forged:: \
-		database:: statements:: sqlstates:: state:: folders:: repairs_keyed:: drawn::
+		database:: statements:: sqlstates:: state:: folders:: repairs_keyed:: drawn:: payments::
 
 test-long: ## A million events of 100,000 users through kills and a rebalance, on real Kafka
 	tests/servers/install.sh kafka postgres build store

@@ -45,6 +45,8 @@ mod matrix;
 mod network;
 mod obstacles;
 mod operation;
+#[cfg(feature = "rocksdb")]
+mod payments;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[path = "../draw/pipeline.rs"]
 mod pipeline;
