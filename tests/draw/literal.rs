@@ -374,7 +374,8 @@ impl Look<'_> {
                     let input = input_of(sub, number, topic);
                     let turned = timers::in_front_of(&mut turns, task, input, offset.0);
                     let is_ahead = code.as_deref() == Some("event-time-ahead");
-                    let rings = rings.iter().map(|(seq, message)| (*seq, (*message, topics.get(seq).copied()))).collect();
+                    let rings =
+                        rings.iter().map(|(seq, message)| (*seq, (*message, topics.get(seq).copied()))).collect();
                     let own = notices.len() + usize::from(*is_dead_letter);
                     let is_sent_on =
                         sub.declared_as() == Some(Policy::Repartition) && topic == sub.lead && !*is_applied;

@@ -11,8 +11,7 @@ use tidegate::testing::{Message, Observed};
 pub fn is_of_timer(message: &Message) -> bool {
     // The dead letter of a record that was a timer's notice in front of another step is that record's.
     let is_dead_letter = header(message, "kafka_dlt-original-topic").is_some();
-    header(message, "tg_timer").is_some()
-        || (!is_dead_letter && message.value.as_deref().and_then(name_in).is_some())
+    header(message, "tg_timer").is_some() || (!is_dead_letter && message.value.as_deref().and_then(name_in).is_some())
 }
 
 fn name_in(value: &[u8]) -> Option<String> {
