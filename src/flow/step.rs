@@ -27,6 +27,14 @@ pub trait RowStep: Send + Sync {
     /// # Errors
     /// [`Reject`] for anything that is the record's or the algorithm's fault.
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject>;
+
+    /// Runs over a timer of a key that is due and the row of this key, as over a record.
+    ///
+    /// # Errors
+    /// [`Reject`] for anything that is the timer's or the algorithm's fault.
+    fn timer(&self, _name: &str, _row: &[Value], _context: &mut Context<'_>) -> Result<Applied, Reject> {
+        Err(Reject::skip("no-timer"))
+    }
 }
 
 /// The code that the engine runs for each record of a sub-topology without rows. It commits through the log.
@@ -110,12 +118,27 @@ impl<A: Algorithm<Event: DeserializeOwned>> RowStep for Update<A> {
 
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
         let event = self.reading.decode::<A::Event>(value)?;
+        self.change(row, |state| self.chain.algorithm.apply(event, state, context))
+    }
+
+    fn timer(&self, name: &str, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.change(row, |state| self.chain.algorithm.timer(name, state, context))
+    }
+}
+
+impl<A: Algorithm> Update<A> {
+    /// Runs the algorithm over a row.
+    fn change(
+        &self,
+        row: &[Value],
+        run: impl FnOnce(&mut A::Row) -> Result<A::Notices, Reject>,
+    ) -> Result<Applied, Reject> {
         let mut state: A::Row = from_values(row).map_err(|error| unfit(&error))?;
         let columns = &self.table.columns;
         // The row as the struct writes it, so that a column spelt otherwise by the database does not count as changed.
         let mut before = Vec::with_capacity(row.len());
         to_values(&state, columns, &mut before).map_err(|error| unfit(&error))?;
-        let notices = self.chain.algorithm.apply(event, &mut state, context)?;
+        let notices = run(&mut state)?;
         let mut after = Vec::with_capacity(row.len());
         to_values(&state, columns, &mut after).map_err(|error| unfit(&error))?;
         let mut applied = Applied::default();

@@ -126,7 +126,10 @@ impl Interpreter<'_> {
         let record = input.as_record();
         let outcome = self.checked(place, &record).and_then(|outcome| match (outcome, &place.sub.step) {
             (Some(outcome), _) => Ok(outcome),
-            (None, StepKind::Rows(step)) => self.update(place, &**step, &record),
+            (None, StepKind::Rows(step)) => {
+                let updated = self.update(place, &**step, &record, None);
+                updated.map(|(emissions, version)| Outcome::Notices(emissions, version))
+            }
             (None, StepKind::Log(step)) => self.step(place, &**step, &record),
         });
         let before = self.out.len();
@@ -196,8 +199,14 @@ impl Interpreter<'_> {
         }))
     }
 
-    /// A step with rows.
-    fn update(&mut self, place: Place<'_>, step: &dyn RowStep, record: &Record<'_>) -> Result<Outcome, Reject> {
+    /// A step with rows: over a record, or over a timer of that name.
+    pub(super) fn update(
+        &mut self,
+        place: Place<'_>,
+        step: &dyn RowStep,
+        record: &Record<'_>,
+        timer: Option<&str>,
+    ) -> Result<(Vec<Emission>, Option<i64>), Reject> {
         let spec = step.table();
         let key = spec.table.key_type.parse(record.key)?;
         let at = (spec.table.name.clone(), key.clone());
@@ -209,8 +218,9 @@ impl Interpreter<'_> {
         };
         let values = row.seen(&key, spec);
         let mut stores = self.stores_of(place);
-        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| {
-            step.apply(record.value, &values, context)
+        let applied = stores.run(place.source, record, (&key, self.latest_event_time, None), |context| match timer {
+            None => step.apply(record.value, &values, context),
+            Some(name) => step.timer(name, &values, context),
         });
         let applied = if has_stalled() { Err(Reject::dead_letter("too-slow", "")) } else { applied }?;
         self.fits(record, &applied.emissions)?;
@@ -224,7 +234,7 @@ impl Interpreter<'_> {
         let version = spec.table.version_column.is_some().then_some(next.version);
         self.rows.insert(at, next);
         self.stores.insert((place.number, place.source.partition.0), stores);
-        Ok(Outcome::Notices(applied.emissions, version))
+        Ok((applied.emissions, version))
     }
 
     /// A step without rows.

@@ -3,10 +3,11 @@
 
 use super::interpreter::{Interpreter, Place, place_of};
 use super::kept::Kept;
-use crate::flow::effect::Reject;
+use crate::flow::effect::{Emission, Reject};
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
-use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, number_in_turn};
+use crate::flow::step::LogStep;
+use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, is_tick, number_in_turn};
 use crate::flow::topology::StepKind;
 
 /// Most timers, and messages of them, behind one record or in one turn.
@@ -41,11 +42,7 @@ impl Interpreter<'_> {
 
     /// Fires the timers that are due, and answers how many messages they led to.
     fn fire(&mut self, place: Place<'_>, (clock, now): (Clock, i64), offset: Offset, first: i32) -> i32 {
-        let (Some(number), StepKind::Log(step)) =
-            (place.sub.stores.iter().position(|store| store.has_timers), &place.sub.step)
-        else {
-            return 0;
-        };
+        let Some(number) = place.sub.stores.iter().position(|store| store.has_timers) else { return 0 };
         let (mut fired, mut messages) = (0, 0);
         while fired < TURN && messages < TURN {
             let mut stores = self.stores_of(place);
@@ -60,29 +57,44 @@ impl Interpreter<'_> {
                 Some(timer)
             });
             let Some(timer) = due else { break };
-            self.stores.insert((place.number, place.source.partition.0), stores.clone());
-            let Timer { at, key, name, .. } = timer;
-            let record = Record { offset, timestamp: Timestamp(at), key: Some(&key), value: None, headers: &[] };
-            let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
-            let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
-            let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
-            let result = seen.and_then(|seen| {
-                let terms = (&seen, self.latest_event_time, written_at);
-                stores.run(place.source, &record, terms, |context| step.timer(&key, &name, context))
-            });
-            let result = result.and_then(|stepped| self.fits(&record, &stepped.emissions).map(|()| stepped));
+            self.stores.insert((place.number, place.source.partition.0), stores);
+            let (at, name) = (Timestamp(timer.at), &*timer.name);
+            let record = Record { offset, timestamp: at, key: timer.key(), value: None, headers: &[] };
+            let result = match &place.sub.step {
+                StepKind::Rows(step) => self.update(place, &**step, &record, Some(name)),
+                StepKind::Log(step) => self.ring(place, &**step, &record, (name, clock)),
+            };
             let before = self.out.len();
             match result {
-                Ok(stepped) => {
-                    self.stores.insert((place.number, place.source.partition.0), stores);
-                    self.announce(place, &record, first + messages, (stepped.emissions, None));
-                }
+                Ok(told) => self.announce(place, &record, first + messages, told),
                 Err(Reject::Skip { .. }) => {}
-                Err(reject) => self.dead_letter(place, &record, (first + messages, Some(name)), &reject),
+                Err(reject) => {
+                    self.dead_letter(place, &record, (first + messages, Some(timer.told().to_owned())), &reject)
+                }
             }
             fired += 1;
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
         }
         messages
+    }
+
+    /// Runs a step without rows over a timer.
+    fn ring(
+        &mut self,
+        place: Place<'_>,
+        step: &dyn LogStep,
+        timer: &Record<'_>,
+        (name, clock): (&str, Clock),
+    ) -> Result<(Vec<Emission>, Option<i64>), Reject> {
+        let any = || KeyType::Text.parse(timer.key).unwrap_or_else(|_| Key::from(""));
+        let key_type = step.key_type().filter(|_| !is_tick(name));
+        let seen = key_type.map_or_else(|| Ok(any()), |key_type| key_type.parse(timer.key))?;
+        let mut stores = self.stores_of(place);
+        let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
+        let (terms, key) = ((&seen, self.latest_event_time, written_at), timer.key.unwrap_or_default());
+        let stepped = stores.run(place.source, timer, terms, |context| step.timer(key, name, context))?;
+        self.fits(timer, &stepped.emissions)?;
+        self.stores.insert((place.number, place.source.partition.0), stores);
+        Ok((stepped.emissions, None))
     }
 }

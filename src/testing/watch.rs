@@ -81,6 +81,11 @@ impl RowStep for Watched<dyn RowStep> {
     fn apply(&self, value: Option<&[u8]>, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
         self.applications.note(context, |context| self.inner.apply(value, row, context))
     }
+
+    /// Follows from the order of records.
+    fn timer(&self, name: &str, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.inner.timer(name, row, context)
+    }
 }
 
 impl LogStep for Watched<dyn LogStep> {

@@ -86,6 +86,8 @@ struct Task {
     clock: Option<i64>,
     /// Whether each timer goes by the wall clock, and its time; by key and name.
     timers: BTreeMap<(Vec<u8>, String), (bool, i64)>,
+    /// The time of the next tick.
+    tick: Option<i64>,
 }
 
 /// The partner that a record finds in the tables joined with its step.

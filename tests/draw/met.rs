@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 89] = [
+pub const FEATURES: [Feature; 91] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -133,6 +133,8 @@ pub const FEATURES: [Feature; 89] = [
     ("tombstones skipped", |s| any(s, |sub| sub.tombstones == Nothing::Skip)),
     ("tombstones are events", |s| any(s, |sub| sub.tombstones == Nothing::Event)),
     ("timers of an aggregate", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Aggregate)),
+    ("ticks", |s| any(s, |sub| sub.every_ms.is_some())),
+    ("timers beside rows", |s| any(s, |sub| sub.has_timers && sub.has_rows())),
     ("timers of a process", |s| any(s, |sub| sub.has_timers && sub.step == StepDraw::Process)),
 ];
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate::flow::row::Value;
-use tidegate::flow::topology::Source;
+use tidegate::flow::topology::{Source, StepBuilder};
 use tidegate::flow::window::{Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
     self, Algorithm, At, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store,
@@ -368,6 +368,8 @@ struct Steps {
     seen: Option<Store<i64>>,
     last: Option<Store<u64>>,
     has_timers: bool,
+    /// Whether those that a record says may go by the wall clock; else by event time.
+    goes_by_wall: bool,
 }
 
 impl Steps {
@@ -380,6 +382,7 @@ impl Steps {
         }
         row.count += 1;
         row.hash = row.hash.wrapping_mul(31).wrapping_add(i64::try_from(length).unwrap_or(0));
+        row.small = row.small.wrapping_add(1);
         match name {
             "again" => context.set_timer("plain", At::Event(at + AGAIN_MS))?,
             "skip" => return Err(Reject::skip("told-to-skip")),
@@ -475,7 +478,8 @@ impl Steps {
         match event.timer.as_ref().filter(|_| self.has_timers) {
             Some(TimerDraw { name, after_ms: Some(after), is_by_wall }) => {
                 let at = context.event_time_ms() + after;
-                context.set_timer(name, if *is_by_wall { At::Wall(at) } else { At::Event(at) })?;
+                let is_by_wall = *is_by_wall && self.goes_by_wall;
+                context.set_timer(name, if is_by_wall { At::Wall(at) } else { At::Event(at) })?;
             }
             Some(TimerDraw { name, after_ms: None, .. }) => context.cancel_timer(name)?,
             None => {}
@@ -523,6 +527,10 @@ impl Algorithm for Update {
     fn apply(&self, event: Event, row: &mut Account, context: &mut Context<'_>) -> Result<Notices, Reject> {
         self.0.apply(&event, row, 0, context)
     }
+
+    fn timer(&self, name: &str, row: &mut Account, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        self.0.timer(name, row, context)
+    }
 }
 
 /// The same of some columns only.
@@ -557,6 +565,14 @@ impl Algorithm for NumberedUpdate {
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
         Ok(notices)
     }
+
+    fn timer(&self, name: &str, row: &mut Numbered, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let Numbered { sum, count, mirror, .. } = row.clone();
+        let mut account = Account { count, sum, mirror, ..Account::default() };
+        let notices = self.0.timer(name, &mut account, context)?;
+        row.count = account.count;
+        Ok(notices)
+    }
 }
 
 struct SlimUpdate(Steps);
@@ -571,6 +587,14 @@ impl Algorithm for SlimUpdate {
         let mut account = Account { count, sum, mirror, ..Account::default() };
         let notices = self.0.apply(&event, &mut account, 0, context)?;
         (row.sum, row.count, row.mirror) = (account.sum, account.count, account.mirror);
+        Ok(notices)
+    }
+
+    fn timer(&self, name: &str, row: &mut Slim, context: &mut Context<'_>) -> Result<Notices, Reject> {
+        let Slim { mirror, count, sum } = row.clone();
+        let mut account = Account { count, sum, mirror, ..Account::default() };
+        let notices = self.0.timer(name, &mut account, context)?;
+        row.count = account.count;
         Ok(notices)
     }
 }
@@ -896,6 +920,17 @@ pub struct SubDraw {
     /// Its algorithm sets timers.
     #[serde(default)]
     pub has_timers: bool,
+    /// The period of its ticks.
+    #[serde(default)]
+    pub every_ms: Option<u64>,
+}
+
+/// A step with ticks, where it has some.
+fn ticking<A: Algorithm<Row = ()>>(step: StepBuilder<'_, A>, every_ms: Option<u64>) -> StepBuilder<'_, A> {
+    match every_ms {
+        Some(every) => step.every(Duration::from_millis(every)),
+        None => step,
+    }
 }
 
 /// How the notices of a step come into its three topics.
@@ -1257,8 +1292,8 @@ impl PipelineDraw {
         };
         let seen = sub.has_store.then_some(own);
         let last = sub.has_last.then(|| Store::new(&format!("last-{number}")));
-        let has_timers = sub.has_timers;
-        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone(), has_timers };
+        let (has_timers, goes_by_wall) = (sub.has_timers, !sub.has_rows());
+        let steps = || Steps { asked: asked.clone(), seen: seen.clone(), last: last.clone(), has_timers, goes_by_wall };
         source = source.tombstones(sub.tombstones.of()).on_unreadable(sub.unread.of());
         if sub.rekeys {
             source = source.keys_by(&format!("by-{number}"), |event: &Event| {
@@ -1322,8 +1357,10 @@ impl PipelineDraw {
                 if let Some(store) = &last {
                     builder = builder.with_store(store);
                 }
-                if sub.has_timers {
+                if sub.has_timers && sub.has_rows() {
                     builder = builder.with_timers(&format!("timers-{number}"));
+                } else if sub.has_timers {
+                    builder = builder.with_wall_timers(&format!("timers-{number}"));
                 }
                 if sub.is_typed && !sub.has_rows() && self.read_keys(sub).is_some() {
                     builder = builder.keys(self.key_type());
@@ -1395,7 +1432,9 @@ impl PipelineDraw {
         macro_rules! with_tables {
             ($joined:expr, $partner:ty) => {
                 match (sub.step, sub.has_second_table) {
-                    (StepDraw::Process, false) => end!($joined.process(JoinedPass::<$partner>(steps(), PhantomData))),
+                    (StepDraw::Process, false) => {
+                        end!(ticking($joined.process(JoinedPass::<$partner>(steps(), PhantomData)), sub.every_ms))
+                    }
                     (_, false) if sub.window.is_some() => windowed!($joined, (Event, $partner)),
                     (_, true) if sub.window.is_some() => {
                         windowed!($joined.left_join(teams()), ((Event, $partner), Option<User>))
@@ -1403,7 +1442,8 @@ impl PipelineDraw {
                     (_, false) => end!($joined.aggregate(store(), JoinedSums::<$partner>(steps(), PhantomData))),
                     (StepDraw::Process, true) => {
                         let step = JoinedPass::<($partner, Option<User>)>(steps(), PhantomData);
-                        end!($joined.left_join(teams()).process(JoinedTwice((step, PhantomData))))
+                        let step = $joined.left_join(teams()).process(JoinedTwice((step, PhantomData)));
+                        end!(ticking(step, sub.every_ms))
                     }
                     (_, true) => {
                         let step = JoinedSums::<($partner, Option<User>)>(steps(), PhantomData);
@@ -1415,7 +1455,7 @@ impl PipelineDraw {
         macro_rules! joined {
             ($source:expr) => {
                 match (sub.join, sub.step) {
-                    (Join::No, StepDraw::Process) => end!($source.process(Pass(steps()))),
+                    (Join::No, StepDraw::Process) => end!(ticking($source.process(Pass(steps())), sub.every_ms)),
                     (Join::No, _) if sub.window.is_some() => windowed!($source, Event),
                     (Join::No, _) => end!($source.aggregate(store(), Sums(steps()))),
                     (Join::Inner, _) => with_tables!($source.join(users()), User),

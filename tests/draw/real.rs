@@ -77,7 +77,7 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         let (earlier, rest) = pipeline.subs.split_at_mut(number);
         let Some(sub) = rest.first_mut() else { continue };
         plain(sub, number);
-        sub.has_timers = false; // the clock of a partition depends on the order of those in front of it
+        (sub.has_timers, sub.every_ms) = (false, None); // the clock of a partition depends on the order of those in front of it
         let writer = earlier.iter().position(|other| other.destinations().contains(&sub.lead));
         let lead = writer.and_then(|writer| all.get(writer)).cloned().unwrap_or_else(|| Keys {
             seen: [block(number, LEAD)].into(),

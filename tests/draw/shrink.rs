@@ -86,7 +86,11 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.pipeline.subs[number].table_declared = None);
         add(&|scenario| scenario.pipeline.subs[number].table_ttl_ms = None);
         add(&|scenario| scenario.pipeline.subs[number].window = None);
-        add(&|scenario| scenario.pipeline.subs[number].has_timers = false);
+        add(&|scenario| scenario.pipeline.subs[number].every_ms = None);
+        add(&|scenario| {
+            let sub = &mut scenario.pipeline.subs[number];
+            (sub.has_timers, sub.every_ms) = (false, None);
+        });
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
         add(&|scenario| scenario.pipeline.subs[number].routed = None);
         add(&|scenario| scenario.pipeline.subs[number].merges = None);

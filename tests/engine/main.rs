@@ -29,6 +29,7 @@ mod scripts;
 mod sessions;
 mod tables;
 mod timers;
+mod timers_rows;
 mod times;
 mod traces;
 mod trouble;

@@ -61,6 +61,10 @@ impl RowStep for Counted {
         self.runs.note(context);
         self.step.apply(value, row, context)
     }
+
+    fn timer(&self, name: &str, row: &[Value], context: &mut Context<'_>) -> Result<Applied, Reject> {
+        self.step.timer(name, row, context)
+    }
 }
 
 #[cfg(test)]

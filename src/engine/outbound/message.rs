@@ -294,13 +294,13 @@ pub fn dead_letter(
 pub(crate) fn dead_letter_of_timer(
     pipeline: &str,
     limits: &HashMap<TopicName, usize>,
-    source: &TopicPartition,
+    (source, incarnation): (&TopicPartition, i32),
     (record, name): (&Record<'_>, &str),
     reject: &Reject,
     seq: i32,
     now: Timestamp,
 ) -> OutboxRow {
-    let mut row = dead_letter(pipeline, limits, source, 0, record, reject, now);
+    let mut row = dead_letter(pipeline, limits, source, incarnation, record, reject, now);
     row.seq = seq;
     row.headers.push(Header::new(TIMER_HEADER, name.as_bytes()));
     if let Some(limit) = limits.get(&row.destination) {

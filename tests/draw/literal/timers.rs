@@ -54,17 +54,27 @@ pub fn in_front_of(turns: &mut Turns, task: (usize, i32), input: usize, offset: 
     out
 }
 
-/// A message that a timer leads to: key, name, and the code of its dead letter or the sums of its notice.
-type Rung = (Vec<u8>, String, i64, Result<Sums, &'static str>);
+/// The time of the next tick, given the clock.
+fn next_tick(every_ms: u64, clock: i64) -> i64 {
+    let every = i64::try_from(every_ms).unwrap_or(1);
+    (clock.div_euclid(every) + 1) * every
+}
+
+/// A message that a timer leads to: key (none of a tick), name, and the code of its dead letter or the sums of its notice.
+type Rung = (Option<Vec<u8>>, String, i64, Result<Sums, &'static str>);
 
 impl Look<'_> {
     /// What a record that was handled does to the timers of its key.
     pub fn set_timer(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, event: &Event) {
+        let Task { timers, tick, clock, .. } = self.tasks.entry(task).or_default();
+        if let Some(every) = sub.every_ms {
+            let clock = clock.unwrap_or(i64::MIN).max(record.timestamp.0);
+            tick.get_or_insert_with(|| next_tick(every, clock));
+        }
         let Some(timer) = event.timer.as_ref().filter(|_| sub.has_timers) else { return };
-        let timers = &mut self.tasks.entry(task).or_default().timers;
         let of = (record.key.clone().unwrap_or_default(), timer.name.clone());
         match timer.after_ms {
-            Some(after) => drop(timers.insert(of, (timer.is_by_wall, record.timestamp.0 + after))),
+            Some(after) => drop(timers.insert(of, (timer.is_by_wall && !sub.has_rows(), record.timestamp.0 + after))),
             None => drop(timers.remove(&of)),
         }
     }
@@ -99,7 +109,7 @@ impl Look<'_> {
             return Err(format!("its timers have the messages {:?} behind {own}, not {due:?}", found.keys()));
         }
         for ((message, topic), (key, name, at, outcome)) in found.values().zip(due) {
-            let is_its = message.key.as_ref() == Some(&key);
+            let is_its = message.key == key;
             let is_due = match outcome {
                 Err(code) => {
                     let told = (header(message, "tg_timer"), header(message, "kafka_dlt-exception-fqcn"));
@@ -127,15 +137,25 @@ impl Look<'_> {
     /// Moves the clock, or looks at the wall clock, and answers what the timers that are due by it lead to.
     pub fn due(&mut self, task: (usize, i32), sub: &SubDraw, (is_by_wall, moves): (bool, Option<i64>)) -> Vec<Rung> {
         let read = self.scenario.pipeline.read_keys(sub);
-        let Task { clock, timers, sums, last, .. } = self.tasks.entry(task).or_default();
+        let Task { clock, timers, sums, last, tick, .. } = self.tasks.entry(task).or_default();
         let now = if is_by_wall { moves } else { moves.max(*clock) };
         *clock = if is_by_wall { *clock } else { now };
         let mut out = Vec::new();
         loop {
             let of_clock = timers.iter().filter(|(_, (is_wall, at))| *is_wall == is_by_wall && Some(*at) <= now);
             let due = of_clock.map(|((key, name), (_, at))| (*at, key.clone(), name.clone()));
-            let Some((at, key, name)) = due.min() else { return out };
-            timers.remove(&(key.clone(), name.clone()));
+            let ticks = tick.filter(|at| !is_by_wall && Some(*at) <= now);
+            // A tick's key comes before all others, and so does its name.
+            let ticks = ticks.map(|at| (at, Vec::new(), String::new()));
+            let Some((at, key, name)) = due.chain(ticks).min() else { return out };
+            let is_tick = name.is_empty();
+            let name = if is_tick { "every".to_owned() } else { name };
+            if is_tick {
+                *tick = sub.every_ms.map(|every| next_tick(every, now.unwrap_or(at).max(at)));
+            } else {
+                timers.remove(&(key.clone(), name.clone()));
+            }
+            let told = (!is_tick).then(|| key.clone());
             let failure = match &*name {
                 "skip" => continue,
                 "refuse" => Some("told-to-refuse"),
@@ -144,7 +164,7 @@ impl Look<'_> {
                 _ => None,
             };
             if let Some(code) = failure {
-                out.push((key, name, at, Err(code)));
+                out.push((told, name, at, Err(code)));
                 continue;
             }
             if name == "again" {
@@ -153,15 +173,22 @@ impl Look<'_> {
             let mut passing = Sums::default();
             let kept = match sub.step {
                 StepDraw::Process => &mut passing,
-                _ => sums.entry(key.clone()).or_default(),
+                StepDraw::Update(table) => self.rows.entry((table, key.clone())).or_default(),
+                StepDraw::Aggregate => sums.entry(key.clone()).or_default(),
             };
-            kept.count += 1;
-            kept.hash = kept.hash.wrapping_mul(31).wrapping_add(i64::try_from(name.len()).unwrap_or(0));
+            let before = *kept;
+            let is_slim = sub.is_slim && sub.has_rows();
+            (kept.version, kept.count, kept.small) = (before.version + 1, before.count + 1, before.small + 1);
+            let hash = if is_slim { 0 } else { before.hash };
+            kept.hash = hash.wrapping_mul(31).wrapping_add(i64::try_from(name.len()).unwrap_or(0));
             let outcome = Ok(*kept);
+            if is_slim {
+                (kept.hash, kept.small) = (before.hash, before.small);
+            }
             if sub.has_last {
                 last.insert(shown(read, &key), name.len() as u64);
             }
-            out.push((key, name, at, outcome));
+            out.push((told, name, at, outcome));
         }
     }
 }

@@ -16,8 +16,9 @@
 //! the second on the row that the first has left, each seeing its own columns.
 
 use crate::engine::worker::enough::Enough;
-use crate::engine::worker::rows::entry::{Decided, Entry, Place};
-use crate::engine::worker::rows::record::decide_record;
+use crate::engine::worker::rows::entry::{Decided, Entry, Place, Rung};
+use crate::engine::worker::rows::foreseen::Foreseen;
+use crate::engine::worker::rows::record::{Run, decide_run};
 use crate::engine::worker::rows::share::Share;
 use crate::engine::worker::rows::slot::Slot;
 use crate::engine::worker::rows::terms::{StoreTrouble, TaskStores, Terms};
@@ -27,7 +28,8 @@ use crate::flow::key::Key;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::Record;
 use crate::ports::rows::{RowRead, RowWrite};
-use std::collections::BTreeMap;
+use crate::ports::source::TaskId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch under decision.
 pub(super) struct Batch<'a> {
@@ -37,11 +39,13 @@ pub(super) struct Batch<'a> {
     pub(super) slots: Vec<Slot>, // by table, then key
     /// Slots that must be written before their next record.
     pub(super) pending: Vec<usize>,
+    /// Timers whose rows are read beside those of the records.
+    pub(super) foreseen: Vec<Foreseen>,
 }
 
 impl<'a> Batch<'a> {
     /// Parses the keys. Sorted once, since rows are read, found and written in key order.
-    pub(super) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
+    pub(super) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>, foreseen: Vec<Foreseen>) -> Self {
         let records = shares.iter().map(|share| share.records.len()).sum();
         let mut batch = Self {
             shares,
@@ -49,6 +53,7 @@ impl<'a> Batch<'a> {
             entries: Vec::with_capacity(records),
             slots: Vec::with_capacity(records),
             pending: Vec::new(),
+            foreseen,
         };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         for (number, share) in shares.iter().enumerate() {
@@ -70,14 +75,20 @@ impl<'a> Batch<'a> {
                 });
                 let key = key.map(|key| places.push((share.table, key, batch.entries.len())));
                 let key = key.map(|()| usize::MAX); // until the slots are numbered
-                batch.entries.push(Entry { share: number, record: *record, key, place, decided: Decided::Waiting });
+                let (decided, rung) = (Decided::Waiting, Rung::default());
+                batch.entries.push(Entry { share: number, record: *record, key, place, decided, rung });
             }
         }
+        places.extend(batch.foreseen_places().map(|(table, key)| (table, key, usize::MAX)));
         places.sort_unstable();
+        let may_fire: BTreeSet<usize> = batch.tables_with_timers().collect();
         for (table, key, entry) in places {
             match batch.slots.last_mut().filter(|slot| slot.table == table && slot.key == key) {
                 Some(slot) => slot.is_contested = true,
-                None => batch.slots.push(Slot::new(table, key)),
+                None => {
+                    let is_contested = may_fire.contains(&table);
+                    batch.slots.push(Slot { is_contested, ..Slot::new(table, key) });
+                }
             }
             if let Some(entry) = batch.entries.get_mut(entry) {
                 entry.key = Ok(batch.slots.len() - 1);
@@ -98,7 +109,7 @@ impl<'a> Batch<'a> {
         ))
     }
 
-    fn slot(&self, table: usize, key: &Key) -> Option<usize> {
+    pub(super) fn slot(&self, table: usize, key: &Key) -> Option<usize> {
         self.slots.binary_search_by(|slot| slot.table.cmp(&table).then_with(|| slot.key.cmp(key))).ok()
     }
 
@@ -150,15 +161,24 @@ impl<'a> Batch<'a> {
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
+        let mut begun: BTreeSet<TaskId> = BTreeSet::new();
         for number in 0..self.entries.len() {
             let Some(stop) = self.entries.get(number).and_then(|entry| stopped.get_mut(entry.share)) else { continue };
             if *stop {
                 continue;
             }
+            if self.is_beyond(number, stores, &begun) {
+                return Ok(true);
+            }
             *stop = self.decide_entry(number, stores, rows)?;
-            let bytes = match self.entries.get(number).map(|entry| &entry.decided) {
-                Some(Decided::Applied { bytes, .. }) => *bytes,
-                _ => 0,
+            if !*stop {
+                begun.extend(self.task_of(number));
+                self.ring(number, stores, rows)?;
+            }
+            let bytes = match self.entries.get(number) {
+                Some(Entry { decided: Decided::Applied { bytes, .. }, rung, .. }) => bytes + rung.bytes,
+                Some(Entry { rung, .. }) => rung.bytes,
+                None => 0,
             };
             if enough.with(bytes) {
                 return Ok(number + 1 < self.entries.len());
@@ -178,7 +198,7 @@ impl<'a> Batch<'a> {
         if slot.is_some_and(|slot| slot.is_pending) {
             self.write_pending(rows)?;
         }
-        let Self { shares, terms, entries, slots, pending } = self;
+        let Self { shares, terms, entries, slots, pending, .. } = self;
         let before = number.checked_sub(1).and_then(|before| entries.get(before)).map(|entry| entry.share);
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
@@ -191,7 +211,9 @@ impl<'a> Batch<'a> {
             Ok(number) => match slots.get_mut(*number) {
                 Some(slot) => {
                     let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
-                    let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
+                    let run =
+                        Run { record: &entry.record, timer: None, in_hand: share.in_hand(&entry.record), first: 0 };
+                    let decided = decide_run(terms, share, &run, slot, keyed, rows)?;
                     if slot.is_contested && !slot.is_pending && slot.must_be_written(rows) {
                         slot.is_pending = true;
                         pending.push(*number);
@@ -231,7 +253,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Writes the rows that are pending, and reads them back as the database stores them.
-    fn write_pending<E>(&mut self, rows: &mut impl Writer<E>) -> Result<(), E> {
+    pub(super) fn write_pending<E>(&mut self, rows: &mut impl Writer<E>) -> Result<(), E> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_unstable();
         let mut writes: BTreeMap<usize, Vec<RowWrite>> = BTreeMap::new();
@@ -306,7 +328,8 @@ impl<'a> Batch<'a> {
     pub(super) fn keys_of(&self, share: usize) -> Vec<Key> {
         let slots =
             self.entries.iter().filter(|entry| entry.share == share).filter_map(|entry| entry.key.as_ref().ok());
-        slots.filter_map(|slot| Some(self.slots.get(*slot)?.key.clone())).collect()
+        let keys = slots.filter_map(|slot| Some(self.slots.get(*slot)?.key.clone()));
+        keys.chain(self.foreseen_keys(share)).collect()
     }
 }
 
@@ -460,7 +483,7 @@ mod tests {
         let shares: Vec<Share<'_>> = places.iter().map(|source| share(&topology, source, records())).collect();
         let hand = in_hand::Hand::none();
         let terms = terms(&limits, &hand);
-        let mut batch = Batch::new(&shares, &terms);
+        let mut batch = Batch::new(&shares, &terms, Vec::new());
         batch.take_rows(0, vec![row(1, 0)]);
         let enough = Enough::new(&*clock, Duration::from_millis(within_ms), bytes);
         let mut rows = Early { keeps: true, written: Vec::new() };
@@ -493,7 +516,7 @@ mod tests {
         let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
         let hand = in_hand::Hand::none();
         let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
-        let mut batch = Batch::new(&shares, &terms);
+        let mut batch = Batch::new(&shares, &terms, Vec::new());
         batch.take_rows(0, (1..6).map(|key| row(key, 15)).collect());
         let mut rows = Early { keeps: false, written: Vec::new() };
         let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);

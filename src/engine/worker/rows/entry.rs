@@ -2,7 +2,7 @@
 
 use crate::flow::effect::Reject;
 use crate::flow::record::Record;
-use crate::ports::rows::OutboxRow;
+use crate::ports::rows::{Counts, OutboxRow};
 
 pub(super) struct Entry<'a> {
     pub(super) share: usize,
@@ -10,6 +10,8 @@ pub(super) struct Entry<'a> {
     pub(super) key: Result<usize, Reject>, // the slot
     pub(super) place: Place,
     pub(super) decided: Decided,
+    /// What the timers behind it led to.
+    pub(super) rung: Rung,
 }
 
 /// The place of a record, by the declaration of its source.
@@ -38,4 +40,13 @@ pub(super) enum Decided {
     /// It could not be read, and is skipped as its source says.
     Unreadable(Reject),
     Dead(Reject),
+}
+
+/// What the timers behind one record led to.
+#[derive(Default)]
+pub(super) struct Rung {
+    pub(super) rows: Vec<OutboxRow>,
+    pub(super) bytes: usize,
+    pub(super) counts: Counts,
+    pub(super) fired: usize,
 }

@@ -20,6 +20,7 @@ mod terms;
 mod writer;
 
 mod entry;
+mod foreseen;
 mod share;
 mod slot;
 
@@ -27,6 +28,7 @@ pub(crate) mod record;
 
 mod batch;
 mod outcome;
+mod timers;
 
 pub(crate) mod prepared;
 
@@ -55,6 +57,7 @@ use crate::engine::worker::rows::batch::Batch;
 use crate::engine::worker::rows::draw::Draw;
 use crate::engine::worker::rows::draw::is_set_aside;
 use crate::engine::worker::rows::draw::look_at_held;
+use crate::engine::worker::rows::foreseen::foresee;
 use crate::engine::worker::rows::outcome::Reached;
 use crate::engine::worker::rows::prepared::{Advance, Prepared, Undone, Wanted};
 use crate::engine::worker::rows::share::Share;
@@ -160,7 +163,8 @@ impl RowsLane {
         }
         hook.after(Step::MovePosition)?;
 
-        let mut batch = Batch::new(&shares, &terms);
+        let foreseen = foresee(&terms, &shares, stores)?;
+        let mut batch = Batch::new(&shares, &terms, foreseen);
         for (table, keys) in batch.keys() {
             match rows.read(table, &keys) {
                 Ok(found) => batch.take_rows(table, found),

@@ -69,6 +69,7 @@ impl Batch<'_> {
                 }
                 Decided::Dead(_) => counts.dead_letters += 1,
             }
+            *counts += entry.rung.counts;
             counts.records += 1;
             reached.records += 1;
             reached.held.note(entry);
@@ -99,6 +100,7 @@ impl Batch<'_> {
                 }
                 Decided::Waiting | Decided::Skipped(_) | Decided::Unreadable(_) => {}
             }
+            rows.append(&mut entry.rung.rows);
             timestamps.resize(rows.len(), entry.record.timestamp);
         }
         (rows, timestamps)

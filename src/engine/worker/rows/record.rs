@@ -14,24 +14,41 @@ use crate::flow::net::in_net;
 use crate::flow::record::Record;
 use crate::flow::row::Value;
 use crate::flow::store::StateAccess;
+use crate::ports::note::InHand;
 use crate::settings::engine::MissingRow;
 
 /// Most bytes that one record has for the outbox, whose rows are inserted in one statement; without rows, the most that
 /// one record has for its transaction.
 pub(crate) const RECORD_BYTES: usize = 128 << 20;
 
-/// Decides one record with its row and its task's stores: all of its effects are kept, or none.
-pub(super) fn decide_record<E: From<StoreTrouble>>(
+/// One run of a step: over a record, or over a timer behind one.
+pub(super) struct Run<'a> {
+    pub(super) record: &'a Record<'a>,
+    /// The timer's name; then the record is the timer's key and time.
+    pub(super) timer: Option<&'a str>,
+    /// Its name in the note for crashes.
+    pub(super) in_hand: InHand,
+    /// The number of its first notice.
+    pub(super) first: usize,
+}
+
+/// Decides one run with its row and its task's stores: all of its effects are kept, or none.
+pub(super) fn decide_run<E: From<StoreTrouble>>(
     terms: &Terms<'_>,
     share: &Share<'_>,
-    record: &Record<'_>,
+    run: &Run<'_>,
     slot: &mut Slot,
     keyed: Option<&mut Keyed>,
     rows: &mut impl Writer<E>,
 ) -> Result<Result<Decided, Reject>, E> {
     let before = slot.is_suspect.then(|| (slot.values.clone(), slot.changes));
-    let mut access = keyed.map_or_else(|| Access::none(record.timestamp), |keyed| keyed.open(record.timestamp));
-    let mut decided = terms.hand.hold(share.in_hand(record), || apply(terms, share, record, slot, &mut access));
+    let at = run.record.timestamp;
+    let mut access = match keyed {
+        None => Access::none(at),
+        Some(keyed) if run.timer.is_some() => keyed.open_beside(at),
+        Some(keyed) => keyed.open(at),
+    };
+    let mut decided = terms.hand.hold(run.in_hand, || apply(terms, share, run, slot, &mut access));
     if let (Some(before), Ok(Decided::Applied { is_changed: true, .. })) = (before, &decided)
         && let Some(write) = slot.write()
     {
@@ -70,10 +87,11 @@ fn with_columns(columns: &[usize], mut row: Vec<Value>, values: Vec<Value>) -> V
 fn apply(
     terms: &Terms<'_>,
     share: &Share<'_>,
-    record: &Record<'_>,
+    run: &Run<'_>,
     slot: &mut Slot,
     access: &mut Access<'_>,
 ) -> Result<Decided, Reject> {
+    let record = run.record;
     let Some((version, read)) = &slot.read else {
         return Err(match terms.missing_row {
             MissingRow::Skip => Reject::skip("missing-row"),
@@ -94,10 +112,12 @@ fn apply(
         state: Some(&mut *access as &mut dyn StateAccess),
     };
     let row = slot.values.as_ref().unwrap_or(read);
-    let applied = match share.columns {
-        None => in_net(|| share.step.apply(record.value, row, &mut context))?,
-        Some(columns) => in_net(|| share.step.apply(record.value, &own_columns(columns, row), &mut context))?,
-    };
+    let own = share.columns.map(|columns| own_columns(columns, row));
+    let seen = own.as_deref().unwrap_or(row);
+    let applied = in_net(|| match run.timer {
+        None => share.step.apply(record.value, seen, &mut context),
+        Some(name) => share.step.timer(name, seen, &mut context),
+    })?;
     if let Some(reject) = access.refusal() {
         return Err(reject);
     }
@@ -112,7 +132,7 @@ fn apply(
     let mut notices = Vec::with_capacity(applied.emissions.len());
     // Changelog records are rows of the outbox as well; several of one key become one, which is not known here.
     let mut all_bytes = access.written_bytes();
-    for (seq, emission) in applied.emissions.into_iter().enumerate() {
+    for (seq, emission) in (run.first..).zip(applied.emissions) {
         let version = share.is_versioned.then_some(version);
         let row = notice(share.source, share.incarnation, record, seq, emission, version, terms.now);
         let bytes = bytes_of(terms.pipeline, &row);
