@@ -19,6 +19,7 @@ impl Executor {
             match act {
                 Act::Halt { task, halt } => self.halt(task, halt),
                 Act::Doubt { task } => self.doubt(task),
+                Act::BeginAnew { task } => self.begin_anew(task),
                 Act::AskBounds { task, message } => self.ask_bounds(task, &message)?,
                 Act::HandOverLog => {
                     // A store that fails meanwhile is the first reason.

@@ -25,6 +25,8 @@ pub(crate) enum Act {
     Halt { task: TaskId, halt: Halt },
     /// The task may belong to another instance, by the word of the database or the log.
     Doubt { task: TaskId },
+    /// What the task has decided and not handed over is decided once more.
+    BeginAnew { task: TaskId },
     /// The next offset of an input lies outside its log.
     AskBounds { task: TaskId, message: String },
     /// The open batch of steps without rows goes to the relay.

@@ -9,7 +9,7 @@ use crate::engine::protocol::order::Step;
 use crate::engine::state::access::Trouble;
 use crate::engine::state::stores::Keyed;
 use crate::engine::task::{State, Task};
-use crate::engine::worker::desk::Desk;
+use crate::engine::worker::desk::{Act, Desk};
 use crate::flow::record::{Offset, TopicName, TopicPartition};
 use crate::ports::Fault;
 use crate::ports::failpoint::failpoint;
@@ -128,6 +128,15 @@ impl Desk {
                 _ => input.go_on_with_limit(),
             }
         }
+    }
+
+    /// Lets a task decide once more, after a pause, what it has not handed over: the timers behind its last record could not fire.
+    pub(super) fn decide_again(&mut self, id: TaskId, fault: &Fault) {
+        self.unread(id, fault);
+        let now = self.wiring.clock.elapsed();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.put_off_until = now + UNREAD_PAUSE;
+        self.acts.push_back(Act::BeginAnew { task: id });
     }
 
     pub(super) fn unread(&mut self, id: TaskId, fault: &Fault) {

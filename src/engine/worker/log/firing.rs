@@ -50,7 +50,7 @@ struct Turn<'a> {
 /// messages.
 ///
 /// # Errors
-/// The trouble that kept the timers from firing: those that have not stay.
+/// The trouble that kept the timers from firing: those that have not stay. Where it passes, the record is decided once more.
 pub(super) fn fire_due(
     terms: &Terms<'_>,
     task: &mut Task,

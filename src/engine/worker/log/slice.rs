@@ -39,7 +39,7 @@ impl LogLane {
         let elapsed = clock.elapsed();
         let Some(task) = desk.tasks.get_mut(&id) else { return Ok(false) };
         let terms = Terms::new(&desk.wiring, task);
-        let (mut halt, mut unread) = (None, None);
+        let (mut halt, mut unread, mut unfired) = (None, None, None);
         let before: Vec<usize> = task.inputs.iter().map(Input::queued).collect();
         let mut decided = 0;
         let mut enough = Enough::new(&**clock, SLICE_TIME, usize::MAX);
@@ -59,7 +59,7 @@ impl LogLane {
                             Consequence::End => return Err(fault),
                             Consequence::Halt(reason) => halt = Some((number, reason, fault.to_string(), None)),
                             _ => {
-                                unread = Some(fault);
+                                unfired = Some(fault);
                                 break;
                             }
                         },
@@ -106,6 +106,11 @@ impl LogLane {
         }
         if let Some(fault) = unread {
             desk.unread(id, &fault);
+        }
+        if let Some(fault) = unfired {
+            // Published without its timers the record would leave them to the next one, which may never come.
+            self.open.forget(id);
+            desk.decide_again(id, &fault);
         }
         if let Some((input, reason, message, at)) = halt
             && let Some(halt) = desk.halt_at(id, input, reason, message, None, at)
