@@ -785,18 +785,21 @@ impl Windows {
     /// Whether no window takes an event any more.
     fn is_late(&self, drawn: &WindowDraw, (at, of_partition): (i64, Option<i64>)) -> bool {
         let clock = self.clock_at((at, of_partition));
+        let kept_for = signed(drawn.grace_ms + drawn.corrections_ms);
         let end_last = match drawn.shape {
             Spans::Tumbling(size) => at - at % signed(size) + signed(size),
             Spans::Hopping(size, every) => at - at % signed(every) + signed(size),
             Spans::Session(gap) => {
-                let touches = |span: &Span| span.start - signed(gap) <= at && at < span.end;
+                // The clock of the partition may have passed by what was kept since the key's last event.
+                let touches =
+                    |span: &Span| span.start - signed(gap) <= at && at < span.end && span.end + kept_for > clock;
                 if self.spans.iter().any(touches) {
                     return false;
                 }
                 at + signed(gap) + 1
             }
         };
-        end_last + signed(drawn.grace_ms + drawn.corrections_ms) <= clock
+        end_last + kept_for <= clock
     }
 
     /// Takes an event, and answers what is given out over it.
@@ -822,7 +825,8 @@ impl Windows {
                 let sums = Sums::default();
                 self.spans.push(Span { start, end: start + size, sums, emitted: 0, is_due: false, early: None });
             }
-            changed.extend(self.spans.iter().map(|span| span.start).find(|found| *found == start));
+            let is_it = |span: &&Span| span.start == start && span.end + kept_for > clock;
+            changed.extend(self.spans.iter().find(is_it).map(|span| span.start));
         }
         self.spans.sort_by_key(|span| span.start);
         for span in &mut self.spans {
@@ -845,7 +849,8 @@ impl Windows {
 
     /// The start of the session of an event, which takes in those that it touches.
     fn join_sessions(&mut self, drawn: &WindowDraw, (gap, at, clock): (i64, i64, i64), out: &mut Vec<GivenOut>) -> i64 {
-        let touches = |span: &Span| span.start - gap <= at && at < span.end;
+        let kept_for = signed(drawn.grace_ms + drawn.corrections_ms);
+        let touches = |span: &Span| span.start - gap <= at && at < span.end && span.end + kept_for > clock;
         let (touched, apart): (Vec<Span>, Vec<Span>) = self.spans.iter().copied().partition(touches);
         let start = touched.iter().map(|span| span.start).chain([at]).min().unwrap_or(at);
         let end = touched.iter().map(|span| span.end).chain([at + gap + 1]).max().unwrap_or(at);
