@@ -109,6 +109,9 @@ fn is_same(before: &Value, after: &Value) -> bool {
 pub enum Event {
     /// A record of a source was decided; whether a step was run over it.
     Decided(TopicPartition, Offset, bool),
+    /// A timer was run in front of a record of that offset, or behind it, at that time by the wall clock, in milliseconds since
+    /// 1970: a turn of the time and place was had by then, if it is the last one that says so.
+    Turned(TopicPartition, Offset, i64),
     /// Somebody else wrote one column of a row.
     Written {
         /// The table.

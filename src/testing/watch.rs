@@ -14,8 +14,22 @@ use crate::flow::topology::{StepKind, Topology};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A record that a step was run over, and the wall clock that it was shown, in milliseconds since 1970.
-pub(super) type Application = (TopicPartition, Offset, i64);
+/// A record that a step was run over, and the wall clock that it was shown, in milliseconds since 1970; of a timer, the place at
+/// which it was run.
+#[derive(Debug)]
+pub(super) struct Application {
+    pub(super) place: TopicPartition,
+    pub(super) offset: Offset,
+    pub(super) now_ms: i64,
+    pub(super) is_timer: bool,
+}
+
+impl Application {
+    fn of(context: &Context<'_>, is_timer: bool) -> Self {
+        let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
+        Self { place, offset: context.offset, now_ms: context.now_ms(), is_timer }
+    }
+}
 
 /// The records that steps were run over since they were last taken, in that order.
 #[derive(Debug, Default)]
@@ -32,8 +46,7 @@ impl Applications {
         context: &mut Context<'_>,
         run: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
-        let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
-        self.lock().push((place, context.offset, context.now_ms()));
+        self.lock().push(Application::of(context, false));
         let ended = catch_unwind(AssertUnwindSafe(|| run(context)));
         let unread = Reject::from(Unavailable);
         let is_undecided = match &ended {
@@ -103,8 +116,9 @@ impl LogStep for Watched<dyn LogStep> {
         self.applications.note(context, |context| self.inner.apply(record, context))
     }
 
-    /// Follows from the order of records.
+    /// What one leads to follows from the order of records and turns; only when it was run is noted.
     fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        self.applications.lock().push(Application::of(context, true));
         self.inner.timer(key, name, context)
     }
 }

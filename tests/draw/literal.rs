@@ -475,7 +475,7 @@ impl Look<'_> {
                     self.notes.insert((table.clone(), key.to_string()), value.clone());
                 }
                 Happened::Placed { table, key, row } => self.place(table, key, row.as_ref()),
-                Happened::Written { .. } | Happened::EverLasting => {}
+                Happened::Written { .. } | Happened::EverLasting | Happened::Turned(..) => {}
             }
         }
     }

@@ -90,6 +90,12 @@ impl Observed {
                 }
                 Event::Threshold { name, value } => set_threshold(interpreter.topology, name, *value),
                 Event::EverLasting => interpreter.release_everlasting(),
+                Event::Turned(place, offset, at_ms) => {
+                    if !self.is_struck(interpreter.topology, &place.topic) {
+                        let turns = turns.seen(place, *offset, *at_ms);
+                        turns.iter().for_each(|turn| interpreter.turn(place, turn));
+                    }
+                }
                 Event::Decided(place, offset, is_applied) => {
                     if self.is_struck(interpreter.topology, &place.topic) {
                         continue;

@@ -4,8 +4,8 @@
 use crate::flow::record::{Offset, Partition, TopicPartition};
 use crate::flow::timer::{LAST_TURN, LastTurn};
 use crate::flow::topology::Topology;
-use crate::testing::observed::Observed;
-use std::collections::VecDeque;
+use crate::testing::observed::{Event, Observed};
+use std::collections::{BTreeMap, VecDeque};
 
 /// The turns of one task, in their order.
 struct OfTask {
@@ -16,7 +16,11 @@ struct OfTask {
 }
 
 /// The turns of all tasks that are still to come.
-pub(super) struct Turns(Vec<OfTask>);
+pub(super) struct Turns {
+    tasks: Vec<OfTask>,
+    /// How often each place and time is still to be seen.
+    sights: BTreeMap<(TopicPartition, Offset, i64), usize>,
+}
 
 impl Turns {
     pub(super) fn of(observed: &Observed, topology: &Topology) -> Self {
@@ -38,14 +42,20 @@ impl Turns {
                 all.push(OfTask { reached: vec![0; inputs.len()], inputs, left: left.collect() });
             }
         }
-        Self(all)
+        let mut sights = BTreeMap::new();
+        for event in &observed.events {
+            if let Event::Turned(place, offset, at_ms) = event {
+                *sights.entry((place.clone(), *offset, *at_ms)).or_default() += 1;
+            }
+        }
+        Self { tasks: all, sights }
     }
 
     /// The turns that lie in front of a record and were not asked for yet, each with the first input of its task. The place of a
     /// record that no step was run over is not known among those of other inputs: a turn waits until all have come to it.
     pub(super) fn in_front_of(&mut self, place: &TopicPartition, offset: Offset) -> Vec<(TopicPartition, LastTurn)> {
         let mut out = Vec::new();
-        for task in &mut self.0 {
+        for task in &mut self.tasks {
             let Some(input) = task.inputs.iter().position(|input| input == place) else { continue };
             let reached = &task.reached;
             let has_come = |(number, next): (usize, &i64)| {
@@ -63,10 +73,25 @@ impl Turns {
         out
     }
 
+    /// The turns that were had by the time at which a timer was run at that place, and were not asked for yet: what a timer does
+    /// may depend on a threshold that was set since, or on a release. An attempt that came to nothing is none of them.
+    pub(super) fn seen(&mut self, place: &TopicPartition, offset: Offset, at_ms: i64) -> Vec<LastTurn> {
+        let left = self.sights.get_mut(&(place.clone(), offset, at_ms));
+        let is_last = left.is_some_and(|left| {
+            *left = left.saturating_sub(1);
+            *left == 0
+        });
+        let task = self.tasks.iter_mut().find(|task| task.inputs.first() == Some(place)).filter(|_| is_last);
+        let Some(OfTask { left, .. }) = task else { return Vec::new() };
+        let is_it = |turn: &LastTurn| (turn.at_ms, turn.next.first()) == (at_ms, Some(&offset.0));
+        let count = left.iter().position(is_it).map_or(0, |number| number + 1);
+        left.drain(..count).collect()
+    }
+
     /// Those that are left.
     pub(super) fn rest(self) -> Vec<(TopicPartition, LastTurn)> {
         let mut out = Vec::new();
-        for OfTask { inputs, left, .. } in self.0 {
+        for OfTask { inputs, left, .. } in self.tasks {
             out.extend(left.into_iter().filter_map(|turn| Some((inputs.first()?.clone(), turn))));
         }
         out

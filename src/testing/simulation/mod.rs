@@ -50,6 +50,8 @@ struct Decisions {
     sequence: u64,
     /// Which instance ran the step over a record, in which place of the order, and what the wall clock said; the latest last.
     applied: BTreeMap<Offset, Vec<(usize, u64, i64)>>,
+    /// When a timer was last run in front of a record of that offset, or behind it.
+    turned: BTreeMap<Offset, u64>,
 }
 
 /// A run of a topology under a schedule.

@@ -9,6 +9,7 @@ use crate::ports::store::StoreId;
 use crate::testing::judge::Finding;
 use crate::testing::observed::{Event, Inside, Message, Observed, Progress, Standstill};
 use crate::testing::simulation::Simulation;
+use crate::testing::watch::Application;
 use std::collections::BTreeMap;
 
 impl Simulation {
@@ -103,8 +104,15 @@ impl Simulation {
         for (table, key) in self.driver.came_first() {
             self.note_placed(&table, key);
         }
-        for (place, offset, now_ms) in self.applications.take() {
+        for Application { place, offset, now_ms, is_timer } in self.applications.take() {
             self.sequence += 1;
+            if is_timer {
+                if let Some(progress) = self.progress.get_mut(&place) {
+                    progress.turned.insert(offset, self.sequence);
+                }
+                self.events.push((self.sequence, Event::Turned(place, offset, now_ms)));
+                continue;
+            }
             if let Some(progress) = self.progress.get_mut(&place) {
                 progress.applied.entry(offset).or_default().push((instance, self.sequence, now_ms));
             }
@@ -123,8 +131,9 @@ impl Simulation {
                 if let Some((.., now_ms)) = own {
                     self.handled.insert((place.clone(), offset), *now_ms);
                 }
-                // A record that no step was run over was decided with the one before it.
-                let sequence = own.map_or(progress.sequence, |(_, sequence, _)| *sequence);
+                // A record that no step was run over was decided with the one before it, but behind the turns in front of it.
+                let turned = progress.turned.range(..=offset).map(|(_, sequence)| *sequence).max();
+                let sequence = own.map_or(progress.sequence.max(turned.unwrap_or(0)), |(_, sequence, _)| *sequence);
                 progress.sequence = sequence;
                 self.events.push((sequence, Event::Decided(place.clone(), offset, own.is_some())));
             }
