@@ -217,6 +217,7 @@ impl KafkaSettings {
         let defaults = [("socket.keepalive.enable", "true"), ("retry.backoff.ms", "20")];
         let mut config = self.base("tidegate-admin", &defaults)?;
         config.set("allow.auto.create.topics", "false");
+        self.bound_requests(&mut config); // a coordinator's answer that is lost would hold up a start
         Ok(config)
     }
 }
@@ -259,6 +260,7 @@ mod tests {
         let member = settings.member("g", Some("slot-1")).unwrap();
         assert_eq!(member.get("fetch.wait.max.ms"), Some("7"));
         assert_eq!(member.get("socket.timeout.ms"), Some("9500"));
+        assert_eq!(settings.admin().unwrap().get("socket.timeout.ms"), Some("9500"), "a lost answer holds up no start");
         assert_eq!(member.get("isolation.level"), Some("read_committed"));
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("group.instance.id"), Some("slot-1"));
