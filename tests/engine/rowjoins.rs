@@ -229,6 +229,9 @@ fn a_table_that_cannot_be_read_halts_its_task_where_it_says_so_and_the_row_is_un
     order(&mut driver, 1, 1);
     let halts: Vec<_> = driver.halts().iter().map(|halt| (halt.reason, halt.source.to_string())).collect();
     assert_eq!(halts, [(HaltReason::Unreadable, "users-0".to_owned())]);
+    // The order came later, and must not meet the value from before the one that stands still.
+    assert_eq!(driver.row_of("accounts", 1).unwrap().version, 0);
+    assert_eq!(met_by(&mut driver, 1), []);
 }
 
 #[test]

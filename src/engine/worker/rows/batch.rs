@@ -164,11 +164,13 @@ impl<'a> Batch<'a> {
     ) -> Result<bool, E> {
         let mut stopped: Vec<bool> = vec![false; self.shares.len()];
         for number in 0..self.entries.len() {
-            let Some(stop) = self.entries.get(number).and_then(|entry| stopped.get_mut(entry.share)) else { continue };
-            if *stop {
+            let Some(share) = self.entries.get(number).map(|entry| entry.share) else { continue };
+            if stopped.get(share).is_none_or(|stop| *stop) {
                 continue;
             }
-            *stop = self.decide_entry(number, stores, rows)?;
+            if self.decide_entry(number, stores, rows)? {
+                self.stop(share, &mut stopped);
+            }
             let bytes = match self.entries.get(number).map(|entry| &entry.decided) {
                 Some(Decided::Applied { bytes, .. }) => *bytes,
                 _ => 0,
@@ -178,6 +180,14 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Stops a share. A table's holds back the streams of its task, which would meet the value from before.
+    fn stop(&self, number: usize, stopped: &mut [bool]) {
+        let Some(own) = self.shares.get(number) else { return };
+        for (other, (share, stop)) in self.shares.iter().zip(stopped).enumerate() {
+            *stop |= other == number || (own.is_table && share.task == own.task);
+        }
     }
 
     /// Decides one record; answers whether its share must stop here.
