@@ -776,6 +776,29 @@ fn a_row_that_is_gone_or_has_another_version_is_corrupt_and_one_that_a_trigger_w
     }
 }
 
+/// As it looks where another program inserted the row and deleted it again, between our insert and our look at the row.
+#[test]
+fn a_new_row_that_came_and_went_is_offered_again_and_one_that_is_always_withheld_is_a_dead_letter() {
+    let Some(fixture) = Fixture::new("came_and_went") else { return };
+    let spec = TableSpec { inserts: true, ..two_columns(&fixture) };
+    fixture.sql("CREATE SEQUENCE {u}.tries");
+    let body = "IF NEW.id = 98 OR (NEW.id = 99 AND nextval('{u}.tries') = 1) THEN RETURN NULL; END IF;";
+    trigger(&fixture, "hold", body, "BEFORE INSERT ON {u}.t FOR EACH ROW");
+    let new = |id| RowWrite { kind: WriteKind::Insert, from_version: 0, to_version: 1, ..write(id, 0, id, "x") };
+    let refused = |id| {
+        let mut rows = open(&fixture, std::slice::from_ref(&spec));
+        rows.savepoint().unwrap();
+        let fault = rows.write(0, &[new(id)]).unwrap_err();
+        rows.rollback_to_savepoint().unwrap();
+        assert_eq!(rows.commit().unwrap(), CommitAnswer::Done);
+        fault
+    };
+    let WriteFault::Fault(fault) = refused(99) else { panic!("it was withheld once only") };
+    assert!(fault.is_retry() && fault.to_string().contains("came and went"), "{fault}");
+    let WriteFault::Rejected(reject) = refused(98) else { panic!("it is withheld each time") };
+    assert_eq!(reject.code(), "withheld");
+}
+
 #[test]
 fn what_a_trigger_or_a_policy_refuses_is_a_dead_letter_whatever_its_sqlstate() {
     let Some(fixture) = Fixture::new("raised") else { return };

@@ -96,7 +96,7 @@ impl PostgresRows {
 
     /// Fewer rows were changed than were written, without an error. If it is one row, and it is there as it was read, or
     /// missing as it was, a trigger or a policy has withheld it.
-    fn withheld(&mut self, table: usize, rows: &[&RowWrite], done: u64) -> Result<WriteFault, Fault> {
+    fn withheld(&mut self, table: usize, rows: &[&RowWrite], done: u64) -> Result<WriteFault, WriteFault> {
         let what = format!("write {}: {done} rows instead of {}", bound(&self.tables, table)?.name, rows.len());
         let is_less = usize::try_from(done).is_ok_and(|done| done < rows.len());
         let is_as_read = match rows {
@@ -106,6 +106,11 @@ impl PostgresRows {
                 match (row.kind, found.first()) {
                     (WriteKind::Insert, Some(_)) => {
                         let message = format!("{what}: another program inserted row {} meanwhile", row.key);
+                        return Ok(WriteFault::Fault(Fault::retry(message)));
+                    }
+                    // It may have been there for a moment; whoever withholds it does so again.
+                    (WriteKind::Insert, None) if self.change(table, row.kind, rows)? > 0 => {
+                        let message = format!("{what}: row {} came and went meanwhile", row.key);
                         return Ok(WriteFault::Fault(Fault::retry(message)));
                     }
                     (WriteKind::Insert, None) => true,
