@@ -2,6 +2,7 @@
 
 use crate::flow::column::{ColumnType, Value};
 use crate::flow::key::json;
+use crate::flow::key::spelling::canonical_uuid;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
@@ -95,7 +96,7 @@ pub(super) fn parse(fields: &[KeyField], bytes: &[u8]) -> Result<Box<[Part]>, St
         let (found, what) = match field.part {
             PartType::I64 => (value.parse().ok().map(Part::I64), "a 64-bit integer"),
             PartType::Text => (text().map(|text| Part::from(text.as_str())), "a text without NUL"),
-            PartType::Uuid => (text().and_then(|text| Uuid::try_parse(&text).ok()).map(Part::from), "a UUID"),
+            PartType::Uuid => (text().and_then(|text| canonical_uuid(&text)).map(Part::from), "a UUID"),
         };
         found.ok_or_else(|| format!("a JSON object with {what} in {:?}", field.name))
     };

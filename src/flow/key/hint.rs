@@ -1,7 +1,7 @@
 //! Names the key type that a key looks like, for a record whose declared one does not fit.
 
 use crate::flow::key::json::{only_field, text};
-use crate::flow::key::spelling::{is_canonical_integer, is_canonical_uuid};
+use crate::flow::key::spelling::{canonical_uuid, is_canonical_integer};
 use uuid::Uuid;
 
 /// The likeliest writer of a key, what it says, and the key type that reads it: `Java's LongSerializer, 1042: declare
@@ -18,7 +18,7 @@ fn of_text(text: &str) -> Option<String> {
     if is_canonical_integer(text) && text.parse::<i64>().is_ok() {
         return declare("a decimal number", text, "I64");
     }
-    if Uuid::try_parse(text).is_ok_and(|id| is_canonical_uuid(text, id)) {
+    if canonical_uuid(text).is_some() {
         return declare("a UUID as text", text, "Uuid");
     }
     if text.starts_with('{') && serde_json::from_str::<serde_json::Value>(text).is_ok() {
@@ -32,7 +32,7 @@ fn of_json(bytes: &[u8]) -> Option<String> {
         return Some("a JSON key of several fields: declare KeyType::Field with the one that is the id, or Table::compound_key where several are".into());
     };
     let kind = match text(value) {
-        Some(id) if Uuid::try_parse(&id).is_ok_and(|uuid| is_canonical_uuid(&id, uuid)) => "UuidField",
+        Some(id) if canonical_uuid(&id).is_some() => "UuidField",
         Some(_) => "TextField",
         None if value.parse::<i64>().is_ok() => "Field",
         None => return None,

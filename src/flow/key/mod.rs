@@ -12,7 +12,7 @@ pub use hash::{crc32_partition_for, murmur2, partition_for};
 
 use crate::flow::column::{ColumnType, Value};
 use crate::flow::effect::Reject;
-use crate::flow::key::spelling::{is_canonical_integer, is_canonical_uuid};
+use crate::flow::key::spelling::{canonical_uuid, is_canonical_integer, is_canonical_uuid};
 use std::borrow::Cow;
 use std::fmt;
 use uuid::Uuid;
@@ -21,25 +21,25 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
-    /// Decimal digits as text, for instance `1042`; a `bigint` column. The default. Other spellings of a number (`+7`, `007`)
+    /// Decimal digits as text, for instance `1042`; a `bigint`, `integer` or `smallint` column. The default. Other spellings of a number (`+7`, `007`)
     /// are dead letters.
     #[default]
     I64,
-    /// Eight bytes, big-endian, as Java's `LongSerializer` writes them; a `bigint` column.
+    /// Eight bytes, big-endian, as Java's `LongSerializer` writes them; a column as for [`KeyType::I64`].
     I64BigEndian,
     /// Text in lower case with hyphens, for instance `67e55044-10b1-426f-9247-bb680e5fe0c8`; a `uuid` column. Other spellings
     /// (in upper case, in braces, without hyphens, `urn:uuid:`) are dead letters.
     Uuid,
-    /// UTF-8 text; a `text` column.
+    /// UTF-8 text; a column of `text`, `varchar`, `char`, `citext` or an enum.
     Text,
-    /// Four bytes, big-endian, as Java's `IntegerSerializer` writes them; a `bigint` column.
+    /// Four bytes, big-endian, as Java's `IntegerSerializer` writes them; a column as for [`KeyType::I64`].
     I32BigEndian,
     /// The sixteen bytes of a UUID; a `uuid` column. Java's `UUIDSerializer` writes text: [`KeyType::Uuid`].
     UuidBytes,
     /// Bytes of any kind; a `bytea` column.
     Bytes,
     /// A whole number in a field of a JSON object, as Debezium and Kafka Connect write keys: `{"id":1042}`, or that object as
-    /// `payload` beside its `schema`; a `bigint` column. Messages keep the key as it came; a store has the id as text.
+    /// `payload` beside its `schema`; a column of whole numbers, as for [`KeyType::I64`]. Messages keep the key as it came; a store has the id as text.
     ///
     /// The whole text decides the partition, so all records of one id must be spelt alike. An `update` step, whose rows are
     /// locked, handles them rightly where they are not.
@@ -260,7 +260,7 @@ impl KeyType {
             }
             Self::UuidField(name) => {
                 let value = json::field(bytes, name).map_err(|why| bad(bytes, &why))?;
-                let id = json::text(value).and_then(|text| Uuid::try_parse(&text).ok());
+                let id = json::text(value).and_then(|text| canonical_uuid(&text));
                 id.map(Key::Uuid).ok_or_else(|| bad(bytes, &format!("a JSON object with a UUID in {name:?}")))
             }
             Self::Fields(fields) => compound::parse(fields, bytes).map(Key::Parts).map_err(|why| bad(bytes, &why)),
@@ -436,6 +436,7 @@ mod tests {
             (KeyType::Field("id"), br#"{"schema":{},"payload":null}"#),
             (KeyType::TextField("id"), br#"{"id":"\u0000"}"#),
             (KeyType::UuidField("id"), br#"{"id":"7"}"#),
+            (KeyType::UuidField("id"), br#"{"id":"67E55044-10B1-426F-9247-BB680E5FE0C8"}"#),
         ] {
             assert_eq!(kind.parse(Some(bytes)).unwrap_err().code(), "bad-key");
         }
