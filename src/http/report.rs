@@ -325,7 +325,7 @@ mod tests {
     /// A status with something in every part of the report, before the last second of it.
     fn status() -> Status {
         let status = Status::default();
-        status.count(Counts { records: 100, row_changes: 90, announced: 20, dead_letters: 3, skipped: 4 });
+        status.count(Counts { records: 100, row_changes: 90, announced: 20, dead_letters: 3, skipped: 4, late: 2 });
         status.add(Counter::Polls, 7);
         status.add(Counter::DatabaseCommits, 11);
         status.add(Counter::DatabaseRetries, 12);
@@ -377,7 +377,7 @@ mod tests {
 
     const REPORTED: &str = concat!(
         r#"{"pipeline":"scoring","place":"a test","version":"VERSION","is_ready":false"#,
-        r#","records":105,"records_per_s":5,"row_changes":90,"announced":20,"dead_letters":3,"skipped":4,"unreadable":0,"late":0"#,
+        r#","records":105,"records_per_s":5,"row_changes":90,"announced":20,"dead_letters":3,"skipped":4,"unreadable":0,"late":2"#,
         r#","p50_ms":53.9,"p99_ms":105.1"#,
         r#","database_commits":11,"database_retries":12,"kafka_commits":13,"taints":14,"fencings":15"#,
         r#","recovered_rows":16"#,

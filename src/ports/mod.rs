@@ -7,6 +7,7 @@
 
 pub mod changelog;
 pub mod clock;
+pub mod counts;
 pub mod factories;
 pub(crate) mod failpoint;
 pub mod fault;

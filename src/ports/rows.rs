@@ -4,6 +4,8 @@
 //! `next_offset` still have the values that the caller expects. A zombie's update matches no row and its whole transaction
 //! is rolled back. A plain read of the epoch would not fence it (tried on PostgreSQL 15.18).
 
+pub use crate::ports::counts::Counts;
+
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::flow::record::{Header, NextOffset, Offset, Timestamp, TopicName, TopicPartition};
@@ -266,31 +268,6 @@ impl Move {
                 self.source, self.epoch, self.from, self.to
             ))),
         }
-    }
-}
-
-/// The counts of a batch, per source partition: the audit adds these up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Records decided.
-    pub records: i64,
-    /// The sum by which the versions of rows have risen, one for each change; a row that is deleted takes its own out of it.
-    pub row_changes: i64,
-    /// Notices put into the outbox, dead letters not among them.
-    pub announced: i64,
-    /// Dead letters put into the outbox.
-    pub dead_letters: i64,
-    /// Records skipped.
-    pub skipped: i64,
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.records += other.records;
-        self.row_changes += other.row_changes;
-        self.announced += other.announced;
-        self.dead_letters += other.dead_letters;
-        self.skipped += other.skipped;
     }
 }
 

@@ -117,6 +117,7 @@ impl RowHistory for PostgresHistory {
                         announced: row.try_get(12)?,
                         dead_letters: row.try_get(13)?,
                         skipped: row.try_get(14)?,
+                        late: 0,
                     };
                     Ok((source, position_of(row, 2)?, counts))
                 })

@@ -72,6 +72,7 @@ impl RowHistory for SqliteHistory {
                 announced: row.try_get(4)?,
                 dead_letters: row.try_get(5)?,
                 skipped: row.try_get(6)?,
+                late: 0,
             };
             Ok((source, position(row, 7)?, counts))
         };

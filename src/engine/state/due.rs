@@ -23,6 +23,11 @@ impl Keyed {
         self.stream_time
     }
 
+    /// Whether a timer may be due by the task's clock: not where no store has timers, nor before the earliest that is known.
+    pub(crate) fn may_be_due(&self) -> bool {
+        self.kept.iter().filter_map(|kept| kept.timers.as_ref()).any(|timers| timers.event.from <= self.stream_time)
+    }
+
     /// The timers of `clock` that are due at `now`, in the order of time, key and name; at most `count_max`.
     ///
     /// # Errors

@@ -123,6 +123,7 @@ impl Status {
         add(Counter::Announced, counts.announced);
         add(Counter::DeadLetters, counts.dead_letters);
         add(Counter::Skipped, counts.skipped);
+        add(Counter::Late, counts.late);
     }
 
     pub(crate) fn set_task(&self, id: TaskId, status: TaskStatus) {

@@ -275,7 +275,11 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             }
         };
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
-        group.finish(step, Outlet { destinations, format, has_own_keys, rekeys: None, late_to, idle_after }, stores);
+        group.finish(
+            step,
+            Outlet { destinations, format, has_own_keys, rekeys: None, late_to, is_windowed, idle_after },
+            stores,
+        );
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Outlet {
     pub(super) rekeys: Option<Arc<str>>,
     /// The destination that takes records which are too late for their windows.
     pub(super) late_to: Option<TopicName>,
+    /// Whether the step has windows.
+    pub(super) is_windowed: bool,
     /// The time after which a key without records is idle.
     pub(super) idle_after: Option<Duration>,
 }
@@ -67,7 +69,7 @@ impl<'t> Group<'t> {
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, reading } = self;
-        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to, idle_after } = outlet;
+        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to, is_windowed, idle_after } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
@@ -88,6 +90,7 @@ impl<'t> Group<'t> {
             on_unreadable,
             rekeys,
             late_to,
+            is_windowed,
             idle_after,
             chains: Vec::new(),
         };

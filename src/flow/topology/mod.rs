@@ -115,6 +115,8 @@ pub struct SubTopology {
     pub rekeys: Option<Arc<str>>,
     /// The destination, the last one, of records that are too late for their windows: in the format of its streams.
     pub late_to: Option<TopicName>,
+    /// Whether its algorithm gathers events in windows, for which a record may come too late.
+    pub is_windowed: bool,
     /// The time without a record after which a key of it is idle, where that closes its windows.
     pub idle_after: Option<Duration>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics

@@ -130,7 +130,7 @@ impl<'a> Scene<'a> {
             from: NextOffset(from),
             to: NextOffset(to),
             published: NextOffset(from),
-            counts: Counts { records: to - from, row_changes: 1, announced: 1, dead_letters: 0, skipped: 0 },
+            counts: Counts { records: to - from, row_changes: 1, announced: 1, dead_letters: 0, skipped: 0, late: 0 },
         }
     }
 

@@ -5,14 +5,14 @@ use super::*;
 pub fn counters_add_up(bench: &dyn RowsBench) {
     let scene = Scene::new(bench);
     let mut rows = scene.owner();
-    let counts = Counts { records: 5, row_changes: 4, announced: 3, dead_letters: 2, skipped: 1 };
+    let counts = Counts { records: 5, row_changes: 4, announced: 3, dead_letters: 2, skipped: 1, late: 0 };
     for from in [0, 1] {
         rows.begin().unwrap();
         rows.advance(&[Move { counts, ..scene.moved(1, from, from + 1) }]).unwrap();
         rows.commit().unwrap();
     }
     let found = bench.history(&scene.pipeline).positions().unwrap().remove(0).2;
-    let twice = Counts { records: 10, row_changes: 8, announced: 6, dead_letters: 4, skipped: 2 };
+    let twice = Counts { records: 10, row_changes: 8, announced: 6, dead_letters: 4, skipped: 2, late: 0 };
     assert_eq!(found, twice);
     assert_eq!(bench.history(&unique("pipeline")).positions().unwrap(), []);
 }

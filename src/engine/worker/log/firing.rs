@@ -59,7 +59,9 @@ pub(super) fn fire_due(
     open: &mut OpenBatch,
 ) -> Result<(), Trouble> {
     let Task { id, sub_topology, inputs, keyed, .. } = task;
-    let (Some(keyed), Some(input)) = (keyed, inputs.get(number)) else { return Ok(()) };
+    let (Some(keyed), Some(input)) = (keyed.as_mut().filter(|keyed| keyed.may_be_due()), inputs.get(number)) else {
+        return Ok(());
+    };
     let offset = Offset(input.next_offset.0 - 1);
     let Some(place) = place_of(terms, *id, sub_topology, (number, input), offset) else { return Ok(()) };
     let (clock, now, first) = (Clock::Event, keyed.clock(), i32::try_from(own).unwrap_or(i32::MAX));

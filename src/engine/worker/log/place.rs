@@ -8,7 +8,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::event_time::Horizon;
 use crate::engine::state::access::{Access, Trouble};
 use crate::engine::state::stores::Keyed;
-use crate::engine::status::{Counter, Status};
+use crate::engine::status::Status;
 use crate::engine::task::in_hand::Hand;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::tally::{Decisions, InPlace};
@@ -242,7 +242,7 @@ impl Place<'_> {
             open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
         }
         open.sent_bytes += sent;
-        self.terms.status.add(Counter::Late, u64::from(is_late));
+        counts.late += i64::from(is_late);
         counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
         for destination in self.sub.sent_on_to() {
             for key in stepped.sent_on.iter() {
@@ -298,8 +298,7 @@ impl Place<'_> {
     }
 
     fn rejected(&self, record: &Record<'_>, reject: Reject, open: &mut OpenBatch, counts: &mut Counts) -> Verdict {
-        let is_late = reject.code() == LATE && !matches!(reject, Reject::Retry { .. });
-        self.terms.status.add(Counter::Late, u64::from(is_late));
+        let is_late = self.sub.is_windowed && reject.code() == LATE;
         match reject {
             Reject::Skip { .. } => counts.skipped += 1,
             Reject::Retry { code, .. } if self.may_retry || code == AWAITS_LIMIT => {
@@ -320,6 +319,7 @@ impl Place<'_> {
                 counts.dead_letters += 1;
             }
         }
+        counts.late += i64::from(is_late);
         Verdict::Decided
     }
 }
