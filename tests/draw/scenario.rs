@@ -7,6 +7,7 @@ use crate::pipeline::{
     make_twice,
 };
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -503,9 +504,22 @@ fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
     }
 }
 
-/// Whether timers are drawn, and the windows that rest on them.
+thread_local! {
+    /// Whether timers are drawn, and the windows that rest on them.
+    static TIMERS_DRAWN: Cell<bool> = Cell::new(std::env::var_os("TIDEGATE_DRAW_TIMERS").is_some());
+}
+
 fn draws_timers() -> bool {
-    std::env::var_os("TIDEGATE_DRAW_TIMERS").is_some()
+    TIMERS_DRAWN.get()
+}
+
+/// Draws with timers, whatever the environment says.
+#[cfg(test)]
+pub fn with_timers<T>(draw: impl FnOnce() -> T) -> T {
+    let before = TIMERS_DRAWN.replace(true);
+    let drawn = draw();
+    TIMERS_DRAWN.set(before);
+    drawn
 }
 
 /// Windows for an aggregate, some as short as the pauses between records.
