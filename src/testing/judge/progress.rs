@@ -6,7 +6,7 @@ use crate::flow::store::StoreSpec;
 use crate::flow::topology::{SubTopology, Topology};
 use crate::testing::interpreter::Interpreter;
 use crate::testing::judge::finding::{Findings, Wrong};
-use crate::testing::observed::{Observed, Progress, Standstill};
+use crate::testing::observed::{Event, Message, Observed, Progress, Standstill};
 
 impl Observed {
     /// Every record is decided, and committed as far as it is decided.
@@ -46,8 +46,24 @@ impl Observed {
         halt.reason == HaltReason::StoreAdded.label() && subs.into_iter().any(is_due)
     }
 
+    /// The interpreter with the rows that are no more: a record halted its partition while its row was there, and somebody
+    /// deleted the row afterwards.
+    fn with_rows_that_went<'a>(&self, interpreter: &Interpreter<'a>) -> Interpreter<'a> {
+        let mut before = interpreter.clone();
+        for (place, row) in &self.first_rows {
+            before.rows.entry(place.clone()).or_insert_with(|| row.clone());
+        }
+        for event in &self.events {
+            if let Event::Placed { table, key, row: Some(row) } = event {
+                before.rows.entry((table.clone(), key.clone())).or_insert_with(|| row.clone());
+            }
+        }
+        before
+    }
+
     /// Only acts of the schedule may halt a partition: here, records in the wrong partition and such as cannot be read.
     pub(super) fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
+        let before = self.with_rows_that_went(interpreter);
         let seen = self.inside.iter().flat_map(|inside| &inside.seen).filter(|halt| !self.halts.contains(halt));
         let standing = self.halts.iter().map(|halt| (halt, false));
         for (halt, has_passed) in standing.chain(seen.map(|halt| (halt, true))) {
@@ -60,7 +76,8 @@ impl Observed {
                         // A group that begins again takes back decisions made before a halt that has passed.
                         let left = inputs.iter().filter(|input| at.is_before(input.offset));
                         let next = left.take(if has_passed { usize::MAX } else { 1 });
-                        next.into_iter().any(|input| interpreter.halts_at(&halt.source, input))
+                        let must_halt = |input: &Message, at: &Interpreter<'_>| at.halts_at(&halt.source, input);
+                        next.into_iter().any(|input| must_halt(input, interpreter) || must_halt(input, &before))
                     });
             if !is_due {
                 findings.add(Wrong::Halt, format!("{}: {} ({})", halt.source, halt.reason, halt.detail));

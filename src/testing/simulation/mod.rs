@@ -13,7 +13,7 @@ pub use schedule::{Act, COMMIT_STEPS, Disaster, FAILURES, Failure, Sending};
 use crate::adapters::memory::Snapshot;
 use crate::flow::key::Key;
 use crate::flow::record::{NextOffset, Offset, Partition, TopicPartition};
-use crate::flow::topology::{SubTopology, Topology};
+use crate::flow::topology::Topology;
 use crate::settings::engine::EngineSettings;
 use crate::testing::driver::TestDriver;
 use crate::testing::observed::{Event, Message, Row, Standstill};
@@ -45,6 +45,8 @@ pub struct Shape {
 /// The progress of the records of one source partition.
 #[derive(Debug, Default)]
 struct Decisions {
+    /// The numbers of the sub-topology and the partition.
+    task: (usize, i32),
     reached: Option<NextOffset>,
     /// When the last decided record was decided.
     sequence: u64,
@@ -101,10 +103,12 @@ impl Simulation {
         let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
         let thresholds = topology.thresholds().iter().map(|limit| (limit.name().to_owned(), limit.value())).collect();
         applications.take_time(Idle::new(driver.clock(), driver.database().clone()));
-        let sources = topology.sub_topologies().iter().flat_map(SubTopology::sources);
-        let places =
-            sources.flat_map(|topic| (0..shape.partitions).map(|n| TopicPartition::new(topic.clone(), Partition(n))));
-        let progress = places.map(|place| (place, Decisions::default())).collect();
+        let subs = topology.sub_topologies().iter().enumerate();
+        let sources = subs.flat_map(|(number, sub)| sub.sources().map(move |topic| (number, topic)));
+        let places = sources.flat_map(|(number, topic)| {
+            (0..shape.partitions).map(move |n| ((number, n), TopicPartition::new(topic.clone(), Partition(n))))
+        });
+        let progress = places.map(|(task, place)| (place, Decisions { task, ..Decisions::default() })).collect();
         Self {
             driver,
             topology,

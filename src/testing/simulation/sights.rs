@@ -98,6 +98,16 @@ impl Simulation {
         Inside { outbox, ledger, seen: self.seen.clone(), ended: self.driver.ended(), ..Inside::default() }
     }
 
+    /// When each task's latest record was decided, as far as it has been looked at.
+    fn decided_last(&self) -> BTreeMap<(usize, i32), u64> {
+        let mut last = BTreeMap::new();
+        for progress in self.progress.values() {
+            let sequence = last.entry(progress.task).or_insert(0);
+            *sequence = progress.sequence.max(*sequence);
+        }
+        last
+    }
+
     /// Notes the records that the instance's steps were run over, and those decided since the last look.
     pub(super) fn look(&mut self, instance: usize) {
         // Whoever found such a row missing has to decide again.
@@ -118,6 +128,7 @@ impl Simulation {
             }
         }
         let mut lines = Vec::new();
+        let decided_before = self.decided_last();
         for (place, progress) in &mut self.progress {
             let Some(at) = self.driver.decided_to(place) else { continue };
             let from = progress.reached.unwrap_or(NextOffset(0));
@@ -131,9 +142,12 @@ impl Simulation {
                 if let Some((.., now_ms)) = own {
                     self.handled.insert((place.clone(), offset), *now_ms);
                 }
-                // A record that no step was run over was decided with the one before it, but behind the turns in front of it.
-                let turned = progress.turned.range(..=offset).map(|(_, sequence)| *sequence).max();
-                let sequence = own.map_or(progress.sequence.max(turned.unwrap_or(0)), |(_, sequence, _)| *sequence);
+                // A record that no step was run over was decided with the one before it, but behind the turns in front of it
+                // and behind everything that its task had decided when it was looked at last.
+                let turned = progress.turned.range(..=offset).map(|(_, sequence)| *sequence).max().unwrap_or(0);
+                let before = decided_before.get(&progress.task).copied().unwrap_or(0);
+                let unapplied = progress.sequence.max(turned).max(before);
+                let sequence = own.map_or(unapplied, |(_, sequence, _)| *sequence);
                 progress.sequence = sequence;
                 self.events.push((sequence, Event::Decided(place.clone(), offset, own.is_some())));
             }
