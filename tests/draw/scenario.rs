@@ -7,7 +7,6 @@ use crate::pipeline::{
     make_twice,
 };
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -366,7 +365,7 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     let spelling = if is_compound { Spelling::Compound } else { spelling };
     // Not where a table's values expire: whether the algorithm was run over a record that sets one cannot be known then.
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
-        sub.has_timers = aside.happens(40) && draws_timers();
+        sub.has_timers = aside.happens(40);
     }
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
 }
@@ -504,24 +503,6 @@ fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
     }
 }
 
-thread_local! {
-    /// Whether timers are drawn, and the windows that rest on them.
-    static TIMERS_DRAWN: Cell<bool> = Cell::new(std::env::var_os("TIDEGATE_DRAW_TIMERS").is_some());
-}
-
-fn draws_timers() -> bool {
-    TIMERS_DRAWN.get()
-}
-
-/// Draws with timers, whatever the environment says.
-#[cfg(test)]
-pub fn with_timers<T>(draw: impl FnOnce() -> T) -> T {
-    let before = TIMERS_DRAWN.replace(true);
-    let drawn = draw();
-    TIMERS_DRAWN.set(before);
-    drawn
-}
-
 /// Windows for an aggregate, some as short as the pauses between records.
 fn window(random: &mut Random) -> WindowDraw {
     let size: u64 = *random.choose(&[1, 20, 100, 2_000, 60_000]);
@@ -545,8 +526,8 @@ fn window(random: &mut Random) -> WindowDraw {
     let mut aside = Random::new(!random.clone().next());
     let every_ms = aside.happens(25).then(|| *aside.choose(&[1, 30, 500, 10_000]));
     let keeps_late = aside.happens(25);
-    let idle_ms = aside.happens(30).then(|| *aside.choose(&[1, 50, 300, 2_000, 60_000])).filter(|_| draws_timers());
-    let by_partition = aside.happens(30) && draws_timers();
+    let idle_ms = aside.happens(30).then(|| *aside.choose(&[1, 50, 300, 2_000, 60_000]));
+    let by_partition = aside.happens(30);
     // Short ones: a record of another key is to close them.
     let short = *aside.choose(&[1, 20, 100, 400]);
     let shape = match drawn.shape {
