@@ -73,6 +73,8 @@ pub(super) struct Interpreter<'a> {
     pub(super) refuses: Refuses<'a>,
     /// The columns that tables make themselves, by table and name.
     pub(super) made: &'a BTreeSet<(String, String)>,
+    /// The records that are not run, since instances have died over them.
+    pub(super) blamed: BTreeSet<(TopicPartition, Offset)>,
     /// A record of a later event time is ahead of every clock.
     pub(super) latest_event_time: i64,
     /// The wall clock over the record, where that was seen; the record's own timestamp stands in for it elsewhere.
@@ -185,6 +187,9 @@ impl Interpreter<'_> {
         }
         if record.value.map_or(0, <[u8]>::len) > self.settings.record_bytes_max {
             return Err(Reject::dead_letter("too-large", ""));
+        }
+        if self.blamed.contains(&(place.source.clone(), record.offset)) {
+            return Err(Reject::dead_letter("kills-the-process", ""));
         }
         let declared = place.sub.declarations().find(|(topic, _)| **topic == place.source.topic);
         let Some((_, declared)) = declared else { return Ok(None) };

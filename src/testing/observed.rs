@@ -198,6 +198,8 @@ pub struct Observed {
     /// When records were handled, by the wall clock that their steps were shown, in milliseconds since 1970; of those for which
     /// that was seen.
     pub handled: BTreeMap<(TopicPartition, Offset), i64>,
+    /// The records over which instances died.
+    pub died: BTreeSet<(TopicPartition, Offset)>,
     /// The rows at rest.
     pub rows: BTreeMap<(String, Key), Row>,
     /// Messages that committed readers find in every topic that the pipeline reads or writes, changelogs included.

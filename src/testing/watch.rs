@@ -11,6 +11,7 @@ use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::Unavailable;
 use crate::flow::table::TableSpec;
 use crate::flow::topology::{StepKind, Topology};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -35,6 +36,8 @@ impl Application {
 #[derive(Debug, Default)]
 pub(super) struct Applications {
     records: Mutex<Vec<Application>>,
+    /// The records over which instances died.
+    died: Mutex<BTreeSet<(TopicPartition, Offset)>>,
     idle: OnceLock<Idle>,
 }
 
@@ -53,8 +56,11 @@ impl Applications {
             Ok(result) => result.as_ref().is_err_and(|reject| reject.code() == unread.code()),
             Err(panic) => is_death(&**panic),
         };
-        if is_undecided {
-            self.lock().pop();
+        if is_undecided
+            && let Some(Application { place, offset, .. }) = self.lock().pop()
+            && ended.is_err()
+        {
+            self.died.lock().unwrap_or_else(PoisonError::into_inner).insert((place, offset));
         }
         if let Some(idle) = self.idle.get().filter(|_| has_stalled()) {
             idle.outlast();
@@ -69,6 +75,11 @@ impl Applications {
     /// Sets the database whose transactions stalling steps outlast.
     pub(super) fn take_time(&self, idle: Idle) {
         drop(self.idle.set(idle));
+    }
+
+    /// The records over which instances have died so far.
+    pub(super) fn died(&self) -> BTreeSet<(TopicPartition, Offset)> {
+        self.died.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn take(&self) -> Vec<Application> {

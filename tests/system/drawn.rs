@@ -238,6 +238,7 @@ impl Run {
             thresholds: thresholds.map(|threshold| (threshold.name().to_owned(), threshold.value())).collect(),
             struck: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            died: BTreeSet::new(),
             must_halt: BTreeSet::new(),
             events: Vec::<Event>::new(),
             handled: BTreeMap::new(),

@@ -44,6 +44,7 @@ impl Observed {
             limits: &self.limits,
             refuses: refuses as Refuses<'_>,
             made: &self.made,
+            blamed: self.blamed(topology),
             latest_event_time: self.now_ms + AHEAD_MS,
             now_ms: None,
             rows: self.first_rows.clone(),

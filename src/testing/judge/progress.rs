@@ -73,8 +73,9 @@ impl Observed {
                     && self.log.get(&halt.source).is_some_and(|inputs| {
                         let decided = self.progress.get(&halt.source).and_then(|progress| progress.decided);
                         let at = decided.unwrap_or(NextOffset(0));
-                        // A group that begins again takes back decisions made before a halt that has passed.
-                        let left = inputs.iter().filter(|input| at.is_before(input.offset));
+                        // Its record may be decided by now where the halt has passed: a group that begins again takes decisions
+                        // back, and a record is no longer read once its row went.
+                        let left = inputs.iter().filter(|input| has_passed || at.is_before(input.offset));
                         let next = left.take(if has_passed { usize::MAX } else { 1 });
                         let must_halt = |input: &Message, at: &Interpreter<'_>| at.halts_at(&halt.source, input);
                         next.into_iter().any(|input| must_halt(input, interpreter) || must_halt(input, &before))

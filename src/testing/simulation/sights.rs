@@ -74,6 +74,7 @@ impl Simulation {
             made: self.driver.database().made(),
             events: self.events.iter().map(|(_, event)| event.clone()).collect(),
             handled: self.handled.clone(),
+            died: self.applications.died(),
             thresholds: self.thresholds.clone(),
             struck: self.struck.clone(),
             forgotten: self.forgotten.clone(),
