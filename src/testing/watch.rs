@@ -15,6 +15,16 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+/// What a step was run over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Run {
+    Record,
+    /// A timer right behind the record of its place: by event time.
+    TimerBehind,
+    /// A timer in front of the record of its place: by the wall clock, or by event time where no step was run over the record.
+    Timer,
+}
+
 /// A record that a step was run over, and the wall clock that it was shown, in milliseconds since 1970; of a timer, the place at
 /// which it was run.
 #[derive(Debug)]
@@ -22,13 +32,13 @@ pub(super) struct Application {
     pub(super) place: TopicPartition,
     pub(super) offset: Offset,
     pub(super) now_ms: i64,
-    pub(super) is_timer: bool,
+    pub(super) run: Run,
 }
 
 impl Application {
-    fn of(context: &Context<'_>, is_timer: bool) -> Self {
+    fn of(context: &Context<'_>, run: Run) -> Self {
         let place = TopicPartition::new(context.topic.clone(), Partition(context.partition.0));
-        Self { place, offset: context.offset, now_ms: context.now_ms(), is_timer }
+        Self { place, offset: context.offset, now_ms: context.now_ms(), run }
     }
 }
 
@@ -49,7 +59,7 @@ impl Applications {
         context: &mut Context<'_>,
         run: impl FnOnce(&mut Context<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
-        self.lock().push(Application::of(context, false));
+        self.lock().push(Application::of(context, Run::Record));
         let ended = catch_unwind(AssertUnwindSafe(|| run(context)));
         let unread = Reject::from(Unavailable);
         let is_undecided = match &ended {
@@ -66,6 +76,19 @@ impl Applications {
             idle.outlast();
         }
         ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Notes that a timer is run.
+    fn note_timer(&self, context: &Context<'_>) {
+        let mut records = self.lock();
+        let mut timer = Application::of(context, Run::Timer);
+        let is_behind = records
+            .last()
+            .is_some_and(|last| last.run != Run::Timer && (&last.place, last.offset) == (&timer.place, timer.offset));
+        if is_behind {
+            timer.run = Run::TimerBehind;
+        }
+        records.push(timer);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Application>> {
@@ -129,7 +152,7 @@ impl LogStep for Watched<dyn LogStep> {
 
     /// What one leads to follows from the order of records and turns; only when it was run is noted.
     fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        self.applications.lock().push(Application::of(context, true));
+        self.applications.note_timer(context);
         self.inner.timer(key, name, context)
     }
 }

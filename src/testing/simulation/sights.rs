@@ -9,7 +9,7 @@ use crate::ports::store::StoreId;
 use crate::testing::judge::Finding;
 use crate::testing::observed::{Event, Inside, Message, Observed, Progress, Standstill};
 use crate::testing::simulation::Simulation;
-use crate::testing::watch::Application;
+use crate::testing::watch::{Application, Run};
 use std::collections::BTreeMap;
 
 impl Simulation {
@@ -115,13 +115,15 @@ impl Simulation {
         for (table, key) in self.driver.came_first() {
             self.note_placed(&table, key);
         }
-        for Application { place, offset, now_ms, is_timer } in self.applications.take() {
+        for Application { place, offset, now_ms, run } in self.applications.take() {
             self.sequence += 1;
-            if is_timer {
+            if run != Run::Record {
                 if let Some(progress) = self.progress.get_mut(&place) {
                     progress.turned.insert(offset, self.sequence);
                 }
-                self.events.push((self.sequence, Event::Turned(place, offset, now_ms)));
+                if run == Run::Timer {
+                    self.events.push((self.sequence, Event::Turned(place, offset, now_ms)));
+                }
                 continue;
             }
             if let Some(progress) = self.progress.get_mut(&place) {
