@@ -14,6 +14,7 @@ use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::{Store, StoreSpec};
 use crate::flow::table::TableSpec;
+use crate::flow::timer::Timer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -180,8 +181,8 @@ impl LogStep for WithTables<dyn LogStep> {
         }
     }
 
-    fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        self.step.timer(key, name, context)
+    fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        self.step.timer(timer, context)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::flow::row::{RowError, Value, from_values, is_none, keep_unchanged, to
 use crate::flow::store::Store;
 use crate::flow::table::{ColumnSpec, TableSpec};
 use crate::flow::threshold::Threshold;
+use crate::flow::timer::Timer;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 
@@ -62,7 +63,7 @@ pub trait LogStep: Send + Sync {
     ///
     /// # Errors
     /// [`Reject`] for anything that is the timer's or the algorithm's fault.
-    fn timer(&self, _key: &[u8], _name: &str, _context: &mut Context<'_>) -> Result<Stepped, Reject> {
+    fn timer(&self, _timer: &Timer, _context: &mut Context<'_>) -> Result<Stepped, Reject> {
         Err(Reject::skip("no-timer"))
     }
 }
@@ -224,10 +225,10 @@ impl<A: Algorithm<Row: Default>, S: ReadEvent<A::Event>> LogStep for Aggregate<A
         Ok(stepped)
     }
 
-    fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let key = &*self.key_type.kept_under(key, context.key);
+    fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let key = &*self.key_type.kept_under(&timer.key, context.key);
         let mut state = context.store(&self.store)?.get(key)?.unwrap_or_default();
-        let notices = self.chain.algorithm.timer(name, &mut state, context)?;
+        let notices = self.chain.algorithm.timer(&timer.name, &mut state, context)?;
         let stepped = self.chain.announce(notices)?;
         context.store(&self.store)?.put(key, &state)?;
         Ok(stepped)
@@ -260,8 +261,8 @@ impl<A: Algorithm<Row = ()>, S: ReadEvent<A::Event>> LogStep for Process<A, S> {
         self.chain.announce(notices)
     }
 
-    fn timer(&self, _: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        let notices = self.chain.algorithm.timer(name, &mut (), context)?;
+    fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        let notices = self.chain.algorithm.timer(&timer.name, &mut (), context)?;
         self.chain.announce(notices)
     }
 }

@@ -36,8 +36,10 @@ pub enum At {
 
 /// The clock that a timer goes by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Clock {
+pub enum Clock {
+    /// The event time of its task's records.
     Event,
+    /// The wall clock.
     Wall,
 }
 
@@ -89,13 +91,15 @@ pub(crate) fn keep_turn(state: &mut dyn StateAccess, turn: &LastTurn) -> Result<
 
 /// A timer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Timer {
-    pub(crate) clock: Clock,
+pub struct Timer {
+    /// The clock that it goes by.
+    pub clock: Clock,
     /// The time at which it is due, in milliseconds since 1970, UTC.
-    pub(crate) at: i64,
+    pub at: i64,
     /// The key of the record that set it.
-    pub(crate) key: Vec<u8>,
-    pub(crate) name: String,
+    pub key: Vec<u8>,
+    /// Its name, which the algorithm gave it.
+    pub name: String,
 }
 
 impl Timer {

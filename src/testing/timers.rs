@@ -61,14 +61,14 @@ impl Interpreter<'_> {
             });
             let Some(timer) = due else { break };
             self.stores.insert((place.number, place.source.partition.0), stores.clone());
-            let Timer { at, key, name, .. } = timer;
-            let record = Record { offset, timestamp: Timestamp(at), key: Some(&key), value: None, headers: &[] };
+            let record =
+                Record { offset, timestamp: Timestamp(timer.at), key: Some(&timer.key), value: None, headers: &[] };
             let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
             let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
             let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
             let result = seen.and_then(|seen| {
                 let terms = (&seen, self.latest_event_time, written_at, None);
-                stores.run(place.source, &record, terms, |context| step.timer(&key, &name, context))
+                stores.run(place.source, &record, terms, |context| step.timer(&timer, context))
             });
             let result = result.and_then(|stepped| self.fits(&record, &stepped.emissions).map(|()| stepped));
             let before = self.out.len();
@@ -78,7 +78,7 @@ impl Interpreter<'_> {
                     self.announce(place, &record, first + messages, (stepped.emissions, None));
                 }
                 Err(Reject::Skip { .. }) => {}
-                Err(reject) => self.dead_letter(place, &record, (first + messages, Some(name)), &reject),
+                Err(reject) => self.dead_letter(place, &record, (first + messages, Some(timer.name)), &reject),
             }
             fired += 1;
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);

@@ -10,19 +10,17 @@ use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::Unavailable;
 use crate::flow::table::TableSpec;
+use crate::flow::timer::{Clock, Timer};
 use crate::flow::topology::{StepKind, Topology};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// What a step was run over.
+/// What a step was run over: a record, or a timer: behind the record of its place by event time, in front of it by the wall clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Run {
     Record,
-    /// A timer right behind the record of its place: by event time.
-    TimerBehind,
-    /// A timer in front of the record of its place: by the wall clock, or by event time where no step was run over the record.
-    Timer,
+    Timer(Clock),
 }
 
 /// A record that a step was run over, and the wall clock that it was shown, in milliseconds since 1970; of a timer, the place at
@@ -76,19 +74,6 @@ impl Applications {
             idle.outlast();
         }
         ended.unwrap_or_else(|panic| resume_unwind(panic))
-    }
-
-    /// Notes that a timer is run.
-    fn note_timer(&self, context: &Context<'_>) {
-        let mut records = self.lock();
-        let mut timer = Application::of(context, Run::Timer);
-        let is_behind = records
-            .last()
-            .is_some_and(|last| last.run != Run::Timer && (&last.place, last.offset) == (&timer.place, timer.offset));
-        if is_behind {
-            timer.run = Run::TimerBehind;
-        }
-        records.push(timer);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Application>> {
@@ -151,8 +136,8 @@ impl LogStep for Watched<dyn LogStep> {
     }
 
     /// What one leads to follows from the order of records and turns; only when it was run is noted.
-    fn timer(&self, key: &[u8], name: &str, context: &mut Context<'_>) -> Result<Stepped, Reject> {
-        self.applications.note_timer(context);
-        self.inner.timer(key, name, context)
+    fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
+        self.applications.lock().push(Application::of(context, Run::Timer(timer.clock)));
+        self.inner.timer(timer, context)
     }
 }

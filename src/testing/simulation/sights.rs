@@ -5,6 +5,7 @@ use crate::engine::protocol::decision::HaltReason;
 use crate::engine::protocol::halt::Halt;
 use crate::flow::record::{NextOffset, Offset, Partition, TopicPartition};
 use crate::flow::row::Value;
+use crate::flow::timer::Clock;
 use crate::ports::store::StoreId;
 use crate::testing::judge::Finding;
 use crate::testing::observed::{Event, Inside, Message, Observed, Progress, Standstill};
@@ -121,7 +122,7 @@ impl Simulation {
                 if let Some(progress) = self.progress.get_mut(&place) {
                     progress.turned.insert(offset, self.sequence);
                 }
-                if run == Run::Timer {
+                if run == Run::Timer(Clock::Wall) {
                     self.events.push((self.sequence, Event::Turned(place, offset, now_ms)));
                 }
                 continue;

@@ -254,7 +254,7 @@ impl Turn<'_> {
         let apply = || {
             let key = place.key(&record)?;
             let mut context = place.context(&record, &key, &mut access);
-            in_net(|| place.step.timer(&timer.key, &timer.name, &mut context))
+            in_net(|| place.step.timer(timer, &mut context))
         };
         let result = terms.hand.check(in_hand).and_then(|()| terms.hand.hold(in_hand, apply));
         let result = result.and_then(|stepped| access.refusal().map_or(Ok(stepped), Err));
