@@ -50,6 +50,19 @@ struct Change {
 
 struct Draw;
 
+/// Takes what a source bears that has no part in the load, and does nothing with it.
+struct Take;
+
+impl Algorithm for Take {
+    type Event = Reading;
+    type Row = ();
+    type Notices = Option<Change>;
+
+    fn apply(&self, _: Reading, (): &mut (), _: &mut Context<'_>) -> Result<Option<Change>, Reject> {
+        Ok(None)
+    }
+}
+
 impl Algorithm for Draw {
     type Event = Reading;
     type Row = Thing;
@@ -83,5 +96,9 @@ fn main() -> tidegate::Exit {
         .update("things", Draw)
         .at_least("large", 0.7, |change| change.magnitude)
         .to("load-changes");
+    // For a test that deletes a source: what the load is sent to has to stay for the oracle.
+    if std::env::var_os("LOAD_SPARE").is_some() {
+        topology.source("load-spare").process(Take).done();
+    }
     tidegate::run(topology)
 }

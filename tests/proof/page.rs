@@ -24,7 +24,7 @@ pub const KINDS: [Kind; 16] = [
     kind("rolling", "every instance is replaced, one after the other", 1),
     kind("broker", "the broker of a role is killed, stopped, frozen", 30),
     kind("database", "PostgreSQL is killed, stopped, frozen, its sessions ended, its rows locked", 30),
-    kind("obstacle", "an obstacle stands until it is told with cause and next command, and goes", 33),
+    kind("obstacle", "an obstacle stands until it is told with cause and next command, and goes", 39),
     kind("late", "a request reaches the broker within the next transaction (F1)", 90),
     kind("f2", "a Kafka request or its answer is lost, delayed, cut (F2)", 65),
     kind("f3", "the broker answers with an error (F3)", 126),

@@ -184,7 +184,7 @@ fn documented() -> HashMap<String, (i16, String)> {
 }
 
 /// The frame with which a broker refuses.
-fn refusal(request: &Request, code: i16) -> Bytes {
+pub fn refusal(request: &Request, code: i16) -> Bytes {
     match request.api {
         ApiKey::InitProducerId => {
             let answer = InitProducerIdResponse::default().with_error_code(code);

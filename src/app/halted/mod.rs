@@ -32,6 +32,7 @@ use crate::ports::repair::Offsets as _;
 use crate::ports::rows::Position;
 use crate::ports::schema::Schema as _;
 use crate::ports::source::{Committed, Group};
+use crate::ports::topics::no_topic;
 use finding::Halted;
 use instances::{Members, Seen, Told, ask_all, put_together};
 use std::collections::BTreeMap;
@@ -113,7 +114,7 @@ fn look(
 ) -> Result<Vec<Halted>, Failure> {
     // K before D, and D before the end of the log: while an instance works each of them grows, and is at or below the next
     // one only in this order.
-    let all = all_sources(service, group)?;
+    let all = sources_of(service, group, service.topology.sources().iter())?;
     let mut known = Committeds::default();
     known.read(group, &all, ANSWER);
     let positions = match rows {
@@ -132,11 +133,15 @@ fn told_by_instances(service: &Service, group: &dyn Group) -> Result<Told, Failu
     let pipeline = service.topology.name();
     let count = KafkaOffsets::connect(&service.kafka, pipeline)?.members(ANSWER).map_err(said)?;
     let members = Members { count, owners: group.addresses(ANSWER).map_err(said)? };
-    let leads: Vec<String> = service.topology.sub_topologies().iter().map(|sub| sub.lead.to_string()).collect();
-    let leads = sources(&service.topology, group, &leads)?;
+    let leads = sources_of(service, group, service.topology.sub_topologies().iter().map(|sub| &sub.lead))?;
     let mut told = put_together(&leads, &members, &ask_all(pipeline, &members));
     let found = group.strangers(ANSWER).map_err(said)?;
     told.obstacles.extend(found.iter().map(|(client, partitions)| strangers::told(pipeline, client, partitions)));
+    for topic in service.topology.sources() {
+        if group.partition_count(&topic, ANSWER)?.is_none() {
+            told.unknown.insert(topic.to_string(), no_topic(&topic));
+        }
+    }
     Ok(told)
 }
 
@@ -158,8 +163,7 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
             continue;
         }
         let detail = format!("the tables do not fit the structs:\n  {}", differences.join("\n  "));
-        let topics: Vec<String> = sub.sources().map(ToString::to_string).collect();
-        for source in sources(&service.topology, group, &topics)? {
+        for source in sources_of(service, group, sub.sources())? {
             let found = || Seen { reason: HaltReason::SchemaChanged, detail: detail.clone() };
             seen.entry(source.to_string()).or_insert_with(found);
         }
@@ -167,10 +171,19 @@ fn add_altered(service: &Service, group: &dyn Group, seen: &mut BTreeMap<String,
     Ok(())
 }
 
-/// Every source partition.
-fn all_sources(service: &Service, group: &dyn Group) -> Result<Vec<TopicPartition>, Failure> {
-    let topics: Vec<String> = service.topology.sources().iter().map(ToString::to_string).collect();
-    sources(&service.topology, group, &topics)
+/// The partitions of these source topics. One that is gone has none, and is told as unknown.
+fn sources_of<'t>(
+    service: &Service,
+    group: &dyn Group,
+    topics: impl Iterator<Item = &'t TopicName>,
+) -> Result<Vec<TopicPartition>, Failure> {
+    let mut out = Vec::new();
+    for topic in topics {
+        if group.partition_count(topic, ANSWER)?.is_some() {
+            out.extend(sources(&service.topology, group, &[topic.to_string()])?);
+        }
+    }
+    Ok(out)
 }
 
 /// Judges every source partition. One for which the servers have no answer is told as unknown, and holds up no other.

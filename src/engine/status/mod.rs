@@ -130,9 +130,10 @@ impl Status {
         let mut tasks = self.tasks_mut();
         let before = tasks.insert(id, status);
         let (Some(before), Some(now)) = (before, tasks.get(&id)) else { return };
-        for (was, is) in before.inputs.iter().zip(&now.inputs) {
+        for ((source, was, _), (_, is, _)) in before.inputs.iter().zip(&now.inputs) {
+            // K moves later, by what was decided before the partition came to wait.
             if was != is || before.state != now.state {
-                self.waits.forget(&is.0);
+                self.waits.forget(source);
             }
         }
     }
@@ -223,5 +224,27 @@ impl Status {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.is_member() && self.tasks_mut().values().all(|task| task.halt.is_some() || task.state == State::Running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::record::{Partition, TopicName};
+    use crate::ports::Fault;
+
+    #[test]
+    fn a_partition_that_waits_keeps_its_cause_while_what_it_decided_before_is_published() {
+        let status = Status::default();
+        let source = TopicPartition::new(TopicName::parse("readings").unwrap(), Partition(0));
+        let id = TaskId { sub_topology: 0, partition: Partition(0) };
+        let show = |d, k| {
+            let inputs = vec![(source.to_string(), d, k)];
+            status.set_task(id, TaskStatus { state: State::Running, inputs, halt: None });
+            status.waits.all().len()
+        };
+        show(5, 3);
+        status.waits.failed(&source, &Fault::retry("a lock"));
+        assert_eq!([show(5, 3), show(5, 5), show(6, 5)], [1, 1, 0]);
     }
 }

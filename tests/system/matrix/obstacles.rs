@@ -2,11 +2,14 @@
 //! again. Two instances; when all cells are over, the oracle judges everything that was sent meanwhile.
 
 use super::arena::{Facts, seconds};
+use crate::forged::refusal;
 use crate::load::{history, told};
 use crate::reader::Told;
 use crate::rig::{
-    Instance, Load, OpenTransaction, Proof, Quota, Random, Session, Stranger, Telling, World, assert_tells, say, until,
+    Action, Instance, Load, OpenTransaction, Proof, Proxy, Quota, Random, Session, Stranger, Telling, World,
+    assert_tells, say, until,
 };
+use kafka_protocol::messages::ApiKey;
 use sqlx::Row as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,10 @@ const GROUP_MAX: &str = "group.max.size=3";
 const WITHIN: Duration = Duration::from_secs(35);
 /// Once its cause is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// Kafka's code for it.
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+/// The watch looks once a second, and an answer of `/status` is kept for another.
+const STATUS_AGE: Duration = Duration::from_secs(3);
 /// Number of cells in `make test-servers`.
 const SAMPLE: usize = 3;
 
@@ -36,12 +43,14 @@ enum Cell {
     QuotaOfWriting,
     OpenTransaction,
     DatabaseLost,
+    NotPublishing,
+    SourceGone,
     AllRejected,
     OffsetUnread,
     SentAstray,
 }
 
-const CELLS: [Cell; 11] = [
+const CELLS: [Cell; 13] = [
     Cell::AnotherProtocol,
     Cell::FullGroup,
     Cell::ForeignMember,
@@ -50,6 +59,8 @@ const CELLS: [Cell; 11] = [
     Cell::QuotaOfWriting,
     Cell::OpenTransaction,
     Cell::DatabaseLost,
+    Cell::NotPublishing,
+    Cell::SourceGone,
     Cell::AllRejected,
     Cell::OffsetUnread,
     Cell::SentAstray,
@@ -66,6 +77,8 @@ impl std::fmt::Display for Cell {
             Self::QuotaOfWriting => "a quota on what is written",
             Self::OpenTransaction => "another program's transaction stays open in a source",
             Self::DatabaseLost => "the database is away",
+            Self::NotPublishing => "a transaction hangs at its coordinator, and nothing is published",
+            Self::SourceGone => "a source topic is deleted",
             Self::AllRejected => "every record of a source is rejected",
             Self::OffsetUnread => "a transaction hides a committed offset from a takeover",
             Self::SentAstray => "brokers send an instance on to a host that does not resolve",
@@ -78,6 +91,7 @@ type Shown = (Duration, Instant);
 
 struct Stage {
     instances: [Instance; 2],
+    proxy: Proxy,
     /// While it is set, the load has nothing that can be used for the companion topic.
     poison: Arc<AtomicBool>,
     world: World, // last: the others need its servers
@@ -85,11 +99,14 @@ struct Stage {
 
 impl Stage {
     fn begin() -> Option<Self> {
-        let world = World::load_with_kafka("obstructed", &[("KAFKA_MORE", GROUP_MAX), ("KAFKA_ASTRAY", "1")])?;
+        let kafka = [("KAFKA_MORE", GROUP_MAX), ("KAFKA_ASTRAY", "1"), ("KAFKA_PROXIED", "1")];
+        let mut world = World::load_with_kafka("obstructed", &kafka)?.with_spare();
+        let proxy = Proxy::start(&world.kafka.proxies());
+        world.settings.push(("TIDEGATE_KAFKA__BOOTSTRAP_SERVERS".into(), proxy.bootstrap.clone())); // the last one counts
         Quota::exempt(&world, "tidegate-feed"); // quotas are for the instances
         let instances = NAMES.map(|name| world.instance(name));
         world.wait_owners(2);
-        Some(Self { instances, poison: Arc::default(), world })
+        Some(Self { instances, proxy, poison: Arc::default(), world })
     }
 
     /// From now on, of both.
@@ -139,6 +156,8 @@ impl Stage {
             Cell::QuotaOfWriting => (Some(ObstacleKind::Throttled), self.quota("producer_byte_rate", 200)),
             Cell::OpenTransaction => (Some(ObstacleKind::OpenTransaction), self.open_transaction()),
             Cell::DatabaseLost => (Some(ObstacleKind::StandsStill), self.database_lost()),
+            Cell::NotPublishing => (Some(ObstacleKind::NotPublishing), self.not_publishing()),
+            Cell::SourceGone => (Some(ObstacleKind::SourceGone), self.source_gone()),
             Cell::AllRejected => (Some(ObstacleKind::AllRejected), self.all_rejected()),
             Cell::OffsetUnread => (Some(ObstacleKind::StandsStill), self.offset_unread()),
             Cell::SentAstray => (None, self.sent_astray()),
@@ -151,9 +170,16 @@ impl Stage {
         let began = Instant::now();
         self.world.wait_all_move();
         let moved = began.elapsed();
+        // A partition that stood for less when the cause went is told until it moves; `/status` is up to two seconds old.
+        if let Some(kind) = kind {
+            self.instances.iter().for_each(|instance| instance.wait_rid_of(kind, STATUS_AGE));
+        }
         let said = self.halted();
         if let Some(kind) = kind {
             assert!(!said.contains(kind.sentence()), "{cell}: {said}");
+        }
+        if cell == Cell::SourceGone {
+            self.world.feed_spare(5); // it is read anew
         }
         for instance in &mut self.instances {
             assert!(instance.is_running(), "{cell}: {} ended by itself\n{}", instance.name, instance.log());
@@ -252,6 +278,41 @@ impl Stage {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert_tells(&said, &["is PostgreSQL running", "database.url"]);
         self.world.postgres.restart();
+        (told, Instant::now())
+    }
+
+    /// As a coordinator answers that cannot write the end of the transaction before. The database goes on meanwhile.
+    fn not_publishing(&self) -> Shown {
+        let tellings = self.tellings(ObstacleKind::NotPublishing);
+        self.proxy.rule(|request, _| match request.api {
+            ApiKey::InitProducerId | ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => {
+                Action::Answer(refusal(&request, CONCURRENT_TRANSACTIONS))
+            }
+            _ => Action::Forward(request),
+        });
+        let (at, told) =
+            self.demand(&tellings, &["producer load-", "has not come back", "describe --transactional-id load-"]);
+        self.assert_readiness(at, &["HTTP/1.1 200"]);
+        let sentence = ObstacleKind::NotPublishing.sentence();
+        assert_tells(&self.halted(), &["obstacle  producer load-", sentence, "  next  "]);
+        self.world.wait_all_move();
+        self.proxy.open();
+        (told, Instant::now())
+    }
+
+    /// One that carries none of the load: the oracle reads the others to their ends. They go on meanwhile.
+    fn source_gone(&self) -> Shown {
+        self.world.feed_spare(3);
+        let tellings = self.tellings(ObstacleKind::SourceGone);
+        self.world.delete_spare();
+        let (at, told) = self.demand(&tellings, &["topic load-spare", "it was deleted", "topics apply"]);
+        self.assert_readiness(at, &["HTTP/1.1 503", "the brokers know no topic load-spare"]);
+        let sentence = ObstacleKind::SourceGone.sentence();
+        let parts =
+            ["obstacle  topic load-spare", sentence, "  next  ", "unknown  load-spare  there is no topic load-spare"];
+        assert_tells(&self.halted(), &parts);
+        self.world.wait_all_move();
+        self.world.make_spare();
         (told, Instant::now())
     }
 

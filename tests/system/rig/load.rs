@@ -1,9 +1,15 @@
 //! The load: 50,000 rows of which 5 % are hot, repeats, poison, missing rows, 20 B to 900 KiB, on two co-partitioned
 //! topics. Each record names its expected result in a header, and bears a receipt; `examples/load.rs` takes it.
 
+#[cfg(feature = "failpoints")]
+use super::until;
 use super::world::example;
 use super::{Random, World, evenly};
 use crate::reader::{EXPECT_HEADER, OUTPUT, RECEIPT_HEADER, SOURCES, Servers};
+#[cfg(feature = "failpoints")]
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+#[cfg(feature = "failpoints")]
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::{BTreeMap, VecDeque};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -15,10 +21,22 @@ use tidegate::flow::record::{Header, TopicName};
 const IDS: u64 = 50_000;
 const HOT: u64 = IDS / 20;
 const PARTITIONS: i32 = 12;
+/// A source with none of the load, which a test may delete; the pipeline reads it where [`SPARE_WANTED`] is set.
+#[cfg(feature = "failpoints")]
+const SPARE: &str = "load-spare";
+#[cfg(feature = "failpoints")]
+const SPARE_WANTED: &str = "LOAD_SPARE";
 /// The place of the companion among the topics.
 const COMPANION: usize = 1;
 /// Distance of a repeat from its record: within a batch even of a slow feed.
 const REPEATED: usize = 20;
+
+/// The time that a question to a broker may take.
+#[cfg(feature = "failpoints")]
+const WAIT: Duration = Duration::from_secs(30);
+/// Members look once a minute which topics there are (`topic.metadata.refresh.interval.ms`), and assign anew.
+#[cfg(feature = "failpoints")]
+const ASSIGNED_WITHIN: Duration = Duration::from_secs(90);
 
 /// The defects of poisoned records.
 const POISONS: [&str; 7] = ["not-json", "no-value", "no-key", "bad-key", "wrong-type", "rejected", "panic"];
@@ -55,12 +73,7 @@ impl World {
     fn with_load(mut self, replicas: i32) -> Self {
         let world = &mut self;
         world.settings.push(("TIDEGATE_PIPELINE__VERDICTS".into(), "true".into()));
-        let topic = |name: &str, bytes_max: &str| TopicSpec {
-            name: TopicName::parse(name).unwrap(),
-            partitions: PARTITIONS,
-            replicas,
-            config: BTreeMap::from([("max.message.bytes".into(), bytes_max.into())]),
-        };
+        let topic = |name: &str, bytes_max: &str| spec(name, PARTITIONS, replicas, bytes_max);
         let mut topics = vec![topic(OUTPUT, "1048588")];
         for source in SOURCES {
             topics.push(topic(source, "1048588"));
@@ -71,6 +84,54 @@ impl World {
         world.sql(include_str!("../../oracle/tables.sql"));
         world.sql(&format!("INSERT INTO things SELECT id FROM generate_series(1, {IDS}) id"));
         self
+    }
+
+    /// The same with a source that carries none of the load, of one partition.
+    #[cfg(feature = "failpoints")]
+    pub fn with_spare(mut self) -> Self {
+        self.settings.push((SPARE_WANTED.into(), "1".into()));
+        let letters = spec(&format!("{SPARE}-dlt"), 1, 1, "1114124");
+        KafkaAdmin::connect(&self.kafka_settings()).unwrap().create(&[letters]).unwrap();
+        self.make_spare();
+        self
+    }
+
+    /// Makes the spare source, or makes it anew.
+    #[cfg(feature = "failpoints")]
+    pub fn make_spare(&self) {
+        let spare = spec(SPARE, 1, 1, "1048588");
+        let admin = KafkaAdmin::connect(&self.kafka_settings()).unwrap();
+        // A broker may still be deleting the one before.
+        until("the spare source is made", WAIT, || admin.create(&[spare.clone()]).map_err(|fault| fault.to_string()));
+    }
+
+    #[cfg(feature = "failpoints")]
+    pub fn delete_spare(&self) {
+        KafkaAdmin::connect(&self.kafka_settings()).unwrap().delete(&[TopicName::parse(SPARE).unwrap()]).unwrap();
+    }
+
+    /// Sends so many records to the spare source, which has had none since it was made, and waits until the group has
+    /// taken them.
+    #[cfg(feature = "failpoints")]
+    pub fn feed_spare(&self, count: i64) {
+        let feed = KafkaFeed::connect(&self.kafka_settings()).unwrap();
+        let spare = TopicName::parse(SPARE).unwrap();
+        for _ in 0..count {
+            feed.send(&spare, None, Some(b"1"), Some(b"{}"), &[]).unwrap();
+        }
+        feed.flush().unwrap();
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.kafka.bootstrap)
+            .set("group.id", "load") // to ask for its offsets; never joined
+            .create()
+            .unwrap();
+        until("the spare source is read to its end", ASSIGNED_WITHIN, || {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition(SPARE, 0);
+            let found = consumer.committed_offsets(asked, WAIT).map_err(|error| error.to_string())?;
+            let found = found.find_partition(SPARE, 0).map(|found| found.offset());
+            if found == Some(Offset::Offset(count)) { Ok(()) } else { Err(format!("{found:?} of {count}")) }
+        });
     }
 
     /// The oracle as a program.
@@ -84,6 +145,11 @@ impl World {
     pub fn servers(&self) -> Servers {
         Servers { bootstrap: self.kafka.bootstrap.clone(), database_url: self.postgres.url.clone() }
     }
+}
+
+fn spec(name: &str, partitions: i32, replicas: i32, bytes_max: &str) -> TopicSpec {
+    let config = BTreeMap::from([("max.message.bytes".into(), bytes_max.into())]);
+    TopicSpec { name: TopicName::parse(name).unwrap(), partitions, replicas, config }
 }
 
 impl Load {
