@@ -9,7 +9,6 @@ use crate::ports::rows::{RowWrite, WriteKind};
 const VALUE_BYTES: usize = 1 << 20;
 
 /// A row of the batch.
-#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and each pair of them comes")]
 pub(super) struct Slot {
     pub(super) table: usize,
     pub(super) key: Key,
@@ -23,8 +22,6 @@ pub(super) struct Slot {
     pub(super) is_contested: bool,
     /// It must be written before its next record.
     pub(super) is_pending: bool,
-    /// It was written before the batch was decided to its end.
-    pub(super) is_written: bool,
 }
 
 /// What the records of a batch have made of a row.
@@ -46,7 +43,6 @@ impl Slot {
             is_suspect: false,
             is_contested: false,
             is_pending: false,
-            is_written: false,
         }
     }
 
