@@ -4,6 +4,7 @@
 use super::interpreter::{Interpreter, Place, place_of};
 use super::kept::Kept;
 use crate::flow::effect::Reject;
+use crate::flow::identity::TIMER_HEADER;
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
 use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, number_in_turn};
@@ -70,15 +71,18 @@ impl Interpreter<'_> {
                 let terms = (&seen, self.latest_event_time, written_at, None);
                 stores.run(place.source, &record, terms, |context| step.timer(&key, &name, context))
             });
-            let result = result.and_then(|stepped| self.fits(&record, &stepped.emissions).map(|()| stepped));
+            let result = result.and_then(|stepped| self.told(&record, stepped));
             let before = self.out.len();
             match result {
-                Ok(stepped) => {
+                Ok(told) => {
                     self.stores.insert((place.number, place.source.partition.0), stores);
-                    self.announce(place, &record, first + messages, (stepped.emissions, None));
+                    self.announce(place, &record, first + messages, (told, None));
                 }
                 Err(Reject::Skip { .. }) => {}
-                Err(reject) => self.dead_letter(place, &record, (first + messages, Some(name)), &reject),
+                Err(reject) => {
+                    let of = (first + messages, Some((TIMER_HEADER, name)));
+                    self.dead_letter(place, &record, of, &reject);
+                }
             }
             fired += 1;
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);

@@ -5,7 +5,7 @@
 //! the timers.
 
 use crate::engine::outbound::limits::AWAITS_LIMIT;
-use crate::engine::outbound::message::{bytes_of, dead_letter_of_timer};
+use crate::engine::outbound::message::{bytes_of, dead_letter_about};
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::state::access::Trouble;
 use crate::engine::state::stores::Keyed;
@@ -16,6 +16,7 @@ use crate::engine::worker::log::LogLane;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms};
 use crate::flow::effect::Reject;
+use crate::flow::identity::TIMER_HEADER;
 use crate::flow::net::in_net;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Offset, Record, Timestamp};
@@ -277,11 +278,11 @@ impl Turn<'_> {
                 Reject::Skip { .. } => counts.skipped += 1,
                 reject => {
                     let (source, limits) = (place.source, terms.limits);
-                    let row = dead_letter_of_timer(
+                    let row = dead_letter_about(
                         terms.pipeline,
                         limits,
                         source,
-                        (&record, &timer.name),
+                        (&record, TIMER_HEADER, &timer.name),
                         &reject,
                         self.seq(),
                         terms.now,
