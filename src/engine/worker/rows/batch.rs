@@ -5,8 +5,9 @@
 //! table keeps every value unchanged, the row is written once. Elsewhere the next record must see the row as the
 //! database stores it (a rounded number, a trigger's value), and a state that the database refuses is its own record's
 //! dead letter, though a later record would cure it: such rows are written and read again before their next record, all
-//! that wait for it in one statement. So it is with a row that is new, for which the database may have values of its own, and
-//! with one that is deleted. A row that is changed once in a batch costs nothing of this.
+//! that wait for it in one statement. So it is with a row that is new, where the database has values of its own for it, and
+//! with one that is deleted. New rows that are written at the end are inserted in the order of tables and keys, as rows are
+//! locked: two batches that make the same ones wait for each other, and not in a circle. A row that is changed once in a batch costs nothing of this.
 //!
 //! A row that the database refuses is a *suspect*: the whole batch is decided again, and each change of the row is offered as
 //! soon as it is decided, behind the changes of all records before it. So the database says of each of its records what it
@@ -215,7 +216,9 @@ impl<'a> Batch<'a> {
                 Some(slot) => {
                     let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
                     let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
-                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows) {
+                    let of_table = || shares.iter().filter(|share| share.table == slot.table);
+                    let is_whole = || of_table().all(|share| share.keys_at.is_empty() && share.read_only.is_empty());
+                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows, is_whole()) {
                         slot.is_pending = true;
                         pending.push(*number);
                     }
@@ -338,6 +341,7 @@ mod tests {
     use crate::flow::row::Value;
     use crate::flow::topology::{StepKind, Topology};
     use crate::ports::Clock;
+    use crate::ports::rows::WriteKind;
     use crate::ports::source::TaskId;
     use crate::settings::engine::MissingRow;
     use serde::{Deserialize, Serialize};
@@ -511,6 +515,27 @@ mod tests {
         assert_eq!(decided(b"1", 0, usize::MAX), (vec![1, 0], true), "one record at least");
         assert_eq!(decided(b"1000", 600_000, 4_000), (vec![3, 0], true));
         assert_eq!(decided(b"1000", 600_000, 1), (vec![1, 0], true));
+    }
+
+    /// In any other order two instances that make the same rows would wait for each other.
+    #[test]
+    fn new_rows_are_inserted_at_the_end_in_the_order_of_their_keys_where_the_table_keeps_them_as_they_are() {
+        let clock = Arc::new(Hand::default());
+        let mut topology = Topology::new("p");
+        topology.source("t").update("rows", Slow(Arc::clone(&clock))).insert_missing(|_| Count { n: 0 }).to("told");
+        let (source, limits, hand) = (place(0), no_limits(), in_hand::Hand::none());
+        let keys: [&[u8]; 5] = [b"2", b"2", b"3", b"1", b"2"];
+        let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
+        let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
+        let mut batch = Batch::new(&shares, &terms);
+        let mut rows = Early { keeps: true, written: Vec::new() };
+        let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);
+        assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
+        assert!(rows.written.is_empty(), "{:?}", rows.written);
+        let writes = batch.writes().remove(0).1;
+        let inserted: Vec<_> = writes.iter().map(|row| (row.kind, row.key.clone(), row.to_version)).collect();
+        let of = |key, version| (WriteKind::Insert, Key::I64(key), version);
+        assert_eq!(inserted, [of(1, 1), of(2, 3), of(3, 1)]);
     }
 
     #[test]

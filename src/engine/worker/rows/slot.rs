@@ -35,15 +35,7 @@ pub(super) enum Made {
 
 impl Slot {
     pub(super) const fn new(table: usize, key: Key) -> Self {
-        Self {
-            table,
-            key,
-            read: None,
-            made: None,
-            is_suspect: false,
-            is_contested: false,
-            is_pending: false,
-        }
+        Self { table, key, read: None, made: None, is_suspect: false, is_contested: false, is_pending: false }
     }
 
     /// Forgets the row, because the database has what was changed by now: it has to be read again.
@@ -60,13 +52,16 @@ impl Slot {
         }
     }
 
-    /// Whether the database may refuse the changed row, or store it differently: as it may with every row that is new. A
-    /// row that is deleted is gone before another one takes its place.
-    pub(super) fn must_be_written<E>(&self, rows: &impl Writer<E>) -> bool {
+    /// Whether the database may refuse the changed row, or store it differently: as it may with a new row, too, unless
+    /// `is_whole`, every value that its steps see is theirs. A row that is deleted is gone before another one takes its place.
+    pub(super) fn must_be_written<E>(&self, rows: &impl Writer<E>, is_whole: bool) -> bool {
         match self.made.as_ref().filter(|_| !self.is_suspect) {
             None => false,
             Some(Made::Gone) => true,
-            Some(Made::Row(_, values)) => self.read.is_none() || !rows.keeps(self.table) || !values.iter().all(is_kept),
+            Some(Made::Row(_, values)) => {
+                let is_new = self.read.is_none();
+                (is_new && !is_whole) || !rows.keeps(self.table) || !values.iter().all(is_kept)
+            }
         }
     }
 
