@@ -13,6 +13,9 @@ use crate::flow::topology::StepKind;
 /// Most timers, and messages of them, behind one record or in one turn.
 const TURN: i32 = 1_000;
 
+/// Bytes of messages and writes in stores, behind which none fires.
+const TURN_BYTES: usize = 32 << 20;
+
 impl Interpreter<'_> {
     /// Fires the timers that are due by event time behind a record that led to `own` messages.
     pub(super) fn fire_behind(&mut self, place: Place<'_>, offset: Offset, own: i32) {
@@ -47,8 +50,8 @@ impl Interpreter<'_> {
         else {
             return 0;
         };
-        let (mut fired, mut messages) = (0, 0);
-        while fired < TURN && messages < TURN {
+        let (mut fired, mut messages, mut bytes) = (0, 0, 0);
+        while fired < TURN && messages < TURN && bytes < TURN_BYTES {
             let mut stores = self.stores_of(place);
             let kept = stores.kept.get_mut(number);
             let due = kept.and_then(|kept| {
@@ -66,6 +69,7 @@ impl Interpreter<'_> {
             let record = Record { offset, timestamp: Timestamp(at), key: Some(&key), value: None, headers: &[] };
             let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
             let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
+            stores.written = 0;
             let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
             let result = seen.and_then(|seen| {
                 let terms = (&seen, self.latest_event_time, written_at, None);
@@ -75,6 +79,7 @@ impl Interpreter<'_> {
             let before = self.out.len();
             match result {
                 Ok(told) => {
+                    bytes += stores.written;
                     self.stores.insert((place.number, place.source.partition.0), stores);
                     self.announce(place, &record, first + messages, (told, None));
                 }
@@ -85,6 +90,8 @@ impl Interpreter<'_> {
                 }
             }
             fired += 1;
+            let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+            bytes += self.out.iter().skip(before).map(|told| length(&told.key) + length(&told.value)).sum::<usize>();
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
         }
         messages
