@@ -1,6 +1,6 @@
 //! The trait that users implement: one pure, synchronous function over an event and a row.
 
-use crate::flow::effect::Reject;
+use crate::flow::effect::{Parts, Reject};
 use crate::flow::key::Key;
 use crate::flow::notice::Announce;
 use crate::flow::record::{Header, Offset, Partition, Timestamp, TopicName};
@@ -56,6 +56,12 @@ pub trait Algorithm: Send + Sync + 'static {
     /// it is a skip; a retry is a dead letter, too, as no record waits for it. The record that moved the clock has no part in it.
     fn timer(&self, _name: &str, _row: &mut Self::Row, _context: &mut Context<'_>) -> Result<Self::Notices, Reject> {
         Err(Reject::skip("no-timer"))
+    }
+
+    /// The parts of the notices that stand or fall each by itself: all of them are one, but for windows.
+    #[doc(hidden)]
+    fn parts(notices: Self::Notices) -> Parts<Self::Notices> {
+        Parts::Whole(notices)
     }
 
     /// Whether the event is too late for all windows that it would fall into: asked where such records have a topic of their own.

@@ -141,6 +141,47 @@ pub struct Stepped {
     pub sent_on: Keys,
     /// Whether the record was too late for its windows, and went to the topic of such records.
     pub is_late: bool,
+    /// The panes of windows that were given out, in their order, behind the notices.
+    pub panes: Vec<Pane>,
+}
+
+/// A window that was given out once. It stands or falls by itself, whatever comes of its record and of other panes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pane {
+    /// Its first millisecond, since 1970, UTC.
+    pub start_ms: i64,
+    /// The millisecond behind its last one.
+    pub end_ms: i64,
+    /// Its notices that passed the filter, or why it cannot be told.
+    pub told: Result<Vec<Emission>, Reject>,
+}
+
+impl Pane {
+    /// Its span, as the header of its dead letter has it: `start/end`, in milliseconds since 1970, UTC.
+    #[must_use]
+    pub fn span(&self) -> String {
+        format!("{}/{}", self.start_ms, self.end_ms)
+    }
+}
+
+/// What an algorithm has answered, by the parts that stand or fall each by itself.
+#[derive(Debug)]
+pub enum Parts<N: IntoIterator> {
+    /// All notices together.
+    Whole(N),
+    /// The panes of windows.
+    Panes(Vec<GivenOut<N::Item>>),
+}
+
+/// The notices of one pane of a window, before the filter; or why there are none.
+#[derive(Debug)]
+pub struct GivenOut<N> {
+    /// Its first millisecond, since 1970, UTC.
+    pub start_ms: i64,
+    /// The millisecond behind its last one.
+    pub end_ms: i64,
+    /// Its notices.
+    pub notices: Result<Vec<N>, Reject>,
 }
 
 /// The keys of one record, in the order they were given; `None` for a copy without one. The first needs no list of its own:

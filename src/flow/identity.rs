@@ -41,6 +41,12 @@ pub(crate) const OWN_PREFIX: &str = "tg_";
 /// Marks a dead letter; Spring Kafka's prefix, so that its tools read ours.
 pub(crate) const DEAD_LETTER_PREFIX: &str = "kafka_dlt-";
 
+/// The name of the timer that a dead letter tells of.
+pub(crate) const TIMER_HEADER: &str = "tg_timer";
+
+/// The span of the window that a dead letter tells of.
+pub(crate) const WINDOW_HEADER: &str = "tg_window";
+
 /// The header with the media type of a notice. Its outbox row holds it where it is not JSON.
 pub(crate) const CONTENT_TYPE_HEADER: &str = "content-type";
 

@@ -2,10 +2,11 @@
 
 use crate::flow::algorithm::{Algorithm, Context};
 use crate::flow::codec::Format;
-use crate::flow::effect::{Applied, Emission, Reject, RowChange, Stepped};
+use crate::flow::effect::{Applied, Emission, GivenOut, Pane, Parts, Reject, RowChange, Stepped};
 use crate::flow::events::ReadEvent;
 use crate::flow::identity::is_ours;
 use crate::flow::key::KeyType;
+use crate::flow::net::in_net;
 use crate::flow::notice::{Announce, Envelope};
 use crate::flow::reading::Reading;
 use crate::flow::record::{Record, TopicName};
@@ -296,11 +297,24 @@ impl LogStep for CopyOn {
 
 impl<A: Algorithm> Chain<A> {
     fn announce(&self, notices: A::Notices) -> Result<Stepped, Reject> {
+        let given_out = match A::parts(notices) {
+            Parts::Whole(notices) => return Ok(Stepped { emissions: self.told(notices)?, ..Stepped::default() }),
+            Parts::Panes(given_out) => given_out,
+        };
+        let pane = |GivenOut { start_ms, end_ms, notices }: GivenOut<Item<A>>| Pane {
+            start_ms,
+            end_ms,
+            told: notices.and_then(|notices| in_net(|| self.told(notices))),
+        };
+        Ok(Stepped { panes: given_out.into_iter().map(pane).collect(), ..Stepped::default() })
+    }
+
+    fn told(&self, notices: impl IntoIterator<Item = Item<A>>) -> Result<Vec<Emission>, Reject> {
         let mut applied = Applied::default();
         for notice in notices {
             self.decide(notice, &mut applied)?;
         }
-        Ok(Stepped { emissions: applied.emissions, ..Stepped::default() })
+        Ok(applied.emissions)
     }
 
     fn decide(&self, notice: Item<A>, applied: &mut Applied) -> Result<(), Reject> {

@@ -7,8 +7,8 @@
 use super::kept::Stores;
 use super::observed::{Message, Row, touches};
 use super::stall::has_stalled;
-use crate::flow::effect::{Emission, Reject, RowChange};
-use crate::flow::identity::NoticeId;
+use crate::flow::effect::{Emission, Reject, RowChange, Stepped};
+use crate::flow::identity::{NoticeId, WINDOW_HEADER};
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::OnViolation;
 use crate::flow::reading::OnUnreadable;
@@ -52,12 +52,17 @@ pub(super) enum Kind {
     DeadLetter {
         id: String,
         code: String,
-        /// The timer that it tells of, where it does.
-        timer: Option<String>,
+        about: About,
     },
     /// The record itself under another key, or in another partition: its headers go with it.
     SentOn,
 }
+
+/// The header that tells of a timer or a window, with its value, in a dead letter that is not of a record.
+pub(super) type About = Option<(&'static str, String)>;
+
+/// A notice, or the span of a window that cannot be told, and why.
+pub(super) type Told = Result<Emission, (String, Reject)>;
 
 /// Turns the values written into a row of the table into those that the database stores, and answers whether it refuses
 /// them.
@@ -107,7 +112,7 @@ type Copies = Vec<(TopicName, Option<i32>, Option<Vec<u8>>)>;
 
 /// The outcome of applying one record.
 enum Outcome {
-    Notices(Vec<Emission>, Option<i64>),
+    Notices(Vec<Told>, Option<i64>),
     SentOn(Copies),
     Halt,
 }
@@ -138,7 +143,7 @@ impl Interpreter<'_> {
         });
         let before = self.out.len();
         match outcome {
-            Ok(Outcome::Notices(emissions, version)) => self.announce(place, &record, 0, (emissions, version)),
+            Ok(Outcome::Notices(told, version)) => self.announce(place, &record, 0, (told, version)),
             Ok(Outcome::SentOn(copies)) => self.send_on(place, &record, copies),
             Ok(Outcome::Halt) => return self.halts.push((source.clone(), record.offset)),
             Err(Reject::Skip { .. }) => {}
@@ -241,7 +246,7 @@ impl Interpreter<'_> {
             None => drop(self.rows.remove(&at)),
         }
         self.stores.insert((place.number, place.source.partition.0), stores);
-        Ok(Outcome::Notices(applied.emissions, version))
+        Ok(Outcome::Notices(applied.emissions.into_iter().map(Ok).collect(), version))
     }
 
     /// A record of a table in front of a step with rows.
@@ -265,12 +270,13 @@ impl Interpreter<'_> {
         });
         has_stalled(); // which makes no difference here
         let stepped = stepped?;
-        self.fits(record, &stepped.emissions)?;
+        let sent_on = stepped.sent_on.clone();
+        let told = self.told(record, stepped)?;
         self.stores.insert((place.number, place.source.partition.0), stores);
-        let keys = || stepped.sent_on.iter().map(|key| key.map(<[u8]>::to_vec));
+        let keys = || sent_on.iter().map(|key| key.map(<[u8]>::to_vec));
         let copies = |to: &TopicName| keys().map(|key| (to.clone(), None, key)).collect::<Copies>();
         match place.sub.sent_on_to() {
-            [] => Ok(Outcome::Notices(stepped.emissions, None)),
+            [] => Ok(Outcome::Notices(told, None)),
             to => Ok(Outcome::SentOn(to.iter().flat_map(copies).collect())),
         }
     }
@@ -284,7 +290,21 @@ impl Interpreter<'_> {
         stores.clone()
     }
 
-    pub(super) fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
+    /// What a step tells. A window that cannot be told takes nothing else along.
+    pub(super) fn told(&self, record: &Record<'_>, stepped: Stepped) -> Result<Vec<Told>, Reject> {
+        self.fits(record, &stepped.emissions)?;
+        let mut out: Vec<Told> = stepped.emissions.into_iter().map(Ok).collect();
+        for pane in stepped.panes {
+            let span = pane.span();
+            match pane.told.and_then(|told| self.fits(record, &told).map(|()| told)) {
+                Ok(told) => out.extend(told.into_iter().map(Ok)),
+                Err(reject) => out.push(Err((span, reject))),
+            }
+        }
+        Ok(out)
+    }
+
+    fn fits(&self, record: &Record<'_>, emissions: &[Emission]) -> Result<(), Reject> {
         let is_large = |emission: &Emission| {
             let own = emission.envelope.as_ref().map_or(0, |own| header_bytes(&own.headers));
             let key = key_of(record, emission).map_or(0, <[u8]>::len);
@@ -299,9 +319,17 @@ impl Interpreter<'_> {
         place: Place<'_>,
         record: &Record<'_>,
         first: i32,
-        (emissions, version): (Vec<Emission>, Option<i64>),
+        (told, version): (Vec<Told>, Option<i64>),
     ) {
-        for (seq, emission) in (first..).zip(emissions) {
+        for (seq, told) in (first..).zip(told) {
+            let emission = match told {
+                Ok(emission) => emission,
+                Err((span, reject)) => {
+                    let record = Record { value: None, headers: &[], ..*record };
+                    self.dead_letter(place, &record, (seq, Some((WINDOW_HEADER, span))), &reject);
+                    continue;
+                }
+            };
             let id = self.id(place, record, seq);
             let threshold = emission.threshold.map(|limit| limit.to_string());
             let content_type = emission.value.as_ref().map(|_| emission.content_type);
@@ -327,13 +355,13 @@ impl Interpreter<'_> {
         &mut self,
         place: Place<'_>,
         record: &Record<'_>,
-        (seq, timer): (i32, Option<String>),
+        (seq, about): (i32, About),
         reject: &Reject,
     ) {
         let (id, code) = (self.id(place, record, seq), reject.code().to_owned());
         let destination = Topology::dead_letter_topic(&place.source.topic);
         let to = (Some(place.source.partition.0), record.key, record.value.map(<[u8]>::to_vec));
-        self.expect(place, record, destination, to, Kind::DeadLetter { id, code, timer });
+        self.expect(place, record, destination, to, Kind::DeadLetter { id, code, about });
     }
 
     fn expect(

@@ -26,7 +26,12 @@ pub(super) struct Stores {
     pub(super) is_everlasting: bool,
     /// A clock is kept nevertheless, from before.
     pub(super) is_clocked: bool,
+    /// Bytes of the writes, as changelog records.
+    pub(super) written: usize,
 }
+
+/// Bytes of a changelog record beside its key and value.
+const FRAME: usize = 137;
 
 impl Stores {
     /// Runs a step over the stores: its writes stay only if it succeeds.
@@ -76,6 +81,7 @@ impl StateAccess for Access<'_> {
     fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
         let spec = self.stores.specs.get(store).filter(|_| !self.stores.is_everlasting);
         let lifetime = spec.and_then(|spec| spec.time_to_live);
+        self.stores.written += key.len() + value.map_or(0, <[u8]>::len) + FRAME;
         let Some(kept) = self.stores.kept.get_mut(store) else { return };
         let Some(value) = value else { return drop(kept.remove(key)) };
         let after = |ms: u128| self.at.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));

@@ -4,6 +4,7 @@
 use super::interpreter::{Interpreter, Place, place_of};
 use super::kept::Kept;
 use crate::flow::effect::Reject;
+use crate::flow::identity::TIMER_HEADER;
 use crate::flow::key::{Key, KeyType};
 use crate::flow::record::{Offset, Record, Timestamp, TopicPartition};
 use crate::flow::timer::{Clock, LAST_TURN, LastTurn, Timer, number_in_turn};
@@ -11,6 +12,9 @@ use crate::flow::topology::StepKind;
 
 /// Most timers, and messages of them, behind one record or in one turn.
 const TURN: i32 = 1_000;
+
+/// Bytes of messages and writes in stores, behind which none fires.
+const TURN_BYTES: usize = 32 << 20;
 
 impl Interpreter<'_> {
     /// Fires the timers that are due by event time behind a record that led to `own` messages.
@@ -46,8 +50,8 @@ impl Interpreter<'_> {
         else {
             return 0;
         };
-        let (mut fired, mut messages) = (0, 0);
-        while fired < TURN && messages < TURN {
+        let (mut fired, mut messages, mut bytes) = (0, 0, 0);
+        while fired < TURN && messages < TURN && bytes < TURN_BYTES {
             let mut stores = self.stores_of(place);
             let kept = stores.kept.get_mut(number);
             let due = kept.and_then(|kept| {
@@ -65,22 +69,29 @@ impl Interpreter<'_> {
                 Record { offset, timestamp: Timestamp(timer.at), key: Some(&timer.key), value: None, headers: &[] };
             let any = || KeyType::Text.parse(record.key).unwrap_or_else(|_| Key::from(""));
             let seen = step.key_type().map_or_else(|| Ok(any()), |key_type| key_type.parse(record.key));
+            stores.written = 0;
             let written_at = stores.stream_time.filter(|_| clock == Clock::Wall);
             let result = seen.and_then(|seen| {
                 let terms = (&seen, self.latest_event_time, written_at, None);
                 stores.run(place.source, &record, terms, |context| step.timer(&timer, context))
             });
-            let result = result.and_then(|stepped| self.fits(&record, &stepped.emissions).map(|()| stepped));
+            let result = result.and_then(|stepped| self.told(&record, stepped));
             let before = self.out.len();
             match result {
-                Ok(stepped) => {
+                Ok(told) => {
+                    bytes += stores.written;
                     self.stores.insert((place.number, place.source.partition.0), stores);
-                    self.announce(place, &record, first + messages, (stepped.emissions, None));
+                    self.announce(place, &record, first + messages, (told, None));
                 }
                 Err(Reject::Skip { .. }) => {}
-                Err(reject) => self.dead_letter(place, &record, (first + messages, Some(timer.name)), &reject),
+                Err(reject) => {
+                    let of = (first + messages, Some((TIMER_HEADER, timer.name)));
+                    self.dead_letter(place, &record, of, &reject);
+                }
             }
             fired += 1;
+            let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+            bytes += self.out.iter().skip(before).map(|told| length(&told.key) + length(&told.value)).sum::<usize>();
             messages += i32::try_from(self.out.len() - before).unwrap_or(i32::MAX);
         }
         messages

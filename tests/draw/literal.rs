@@ -10,7 +10,7 @@ mod timers;
 
 use crate::pipeline::{
     Does, Event, Join, Nothing, OWN_HEADER, PipelineDraw, Place as At, Policy, REFUSED, Routed, Spans, StepDraw,
-    SubDraw, TABLES, Tables, Unread, Values, WindowDraw, shown_with,
+    SubDraw, TABLES, Tables, Unread, Values, WindowDraw, breaks, shown_with,
 };
 use crate::scenario::{DOC, ROWS, Scenario, first_row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,6 +186,11 @@ fn came(seen: &Observed) -> BTreeMap<Place, Came<'_>> {
                 of.notices.insert(number, message);
                 of.topics.insert(number, place.topic.as_str());
             }
+            // It is the window's, and not its record's.
+            Some(_) if header(message, "tg_window").is_some() => {
+                of.notices.insert(number, message);
+                of.topics.insert(number, place.topic.as_str());
+            }
             Some(_) => {
                 of.is_dead_letter = true;
                 of.code = header(message, "kafka_dlt-exception-fqcn");
@@ -217,6 +222,9 @@ impl Look<'_> {
                 for (number, notice) in &came.notices {
                     if late.as_deref() == came.topics.get(number).copied() && late.is_some() {
                         continue;
+                    }
+                    if header(notice, "tg_window").is_some() {
+                        continue; // it lies with the dead letters
                     }
                     self.judged.extend(sub.routed.map(|_| "route"));
                     let told = notice.value.as_deref().and_then(Told::read).map(|told| told.n);
@@ -887,6 +895,9 @@ impl Windows {
     }
 }
 
+/// The number of the pane of a window that cannot be told.
+const LOST: i64 = -1;
+
 impl Look<'_> {
     /// A record whose dead letter says that it was too late was, and so was one in the topic of such records.
     fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, went_late: bool) -> Result<(), String> {
@@ -944,23 +955,31 @@ impl Look<'_> {
         }
         let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
         self.judged.extend((!given_out.is_empty()).then_some("window"));
+        let is_lost = |sums: &Sums| sub.window.is_some_and(|drawn| drawn.is_fragile) && breaks(sums.count);
         let passes = |(_, (start, sums, _)): &(Vec<u8>, GivenOut)| {
             let is_filtered = sub.has_filter && start.unsigned_abs().is_multiple_of(3);
             let goes_on = !is_filtered && goes_to(sub, Some(start.unsigned_abs())).is_some();
-            goes_on && limit.is_none_or(|limit| sums.sum >= limit)
+            is_lost(sums) || (goes_on && limit.is_none_or(|limit| sums.sum >= limit))
         };
         let due: Vec<_> = given_out
             .into_iter()
             .filter(passes)
-            .map(|(key, (start, sums, pane))| {
-                (key, (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, pane))
+            .map(|(key, (start, sums, pane))| match is_lost(&sums) {
+                true => (key, (start.unsigned_abs(), 0, 0, 0, LOST)),
+                false => (key, (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, pane)),
             })
             .collect();
+        self.judged.extend(due.iter().any(|(_, (.., pane))| *pane == LOST).then_some("window that cannot be told"));
         self.judged.extend((sub.is_joined() && !due.is_empty()).then_some("join"));
         let mut found = Vec::new();
         for notice in notices.values() {
-            let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
             let key = notice.key.clone().unwrap_or_default();
+            if let Some(span) = header(notice, "tg_window") {
+                let start = span.split('/').next().and_then(|start| start.parse().ok()).ok_or("has no span")?;
+                found.push((key, (start, 0, 0, 0, LOST)));
+                continue;
+            }
+            let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;
             found.push((key, (told.n, told.count, told.amount.to_bits(), told.hash, told.seen)));
         }
         if found == due { Ok(()) } else { Err(format!("its windows are {found:?}, not {due:?}")) }

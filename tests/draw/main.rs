@@ -158,7 +158,8 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 14] = [
 ];
 
 /// Rules that a few records in a run give something to judge, whatever its pipeline: in how many runs of 500, at least.
-const RARE_RULES: [(&str, u32); 3] = [("tombstone", 10), ("late", 10), ("topic of late records", 5)];
+const RARE_RULES: [(&str, u32); 4] =
+    [("tombstone", 10), ("late", 10), ("topic of late records", 5), ("window that cannot be told", 5)];
 
 /// A rule of `literal` is not asked where it would be wrong: of the runs that give it something to judge, and of all of
 /// them, enough must be left.

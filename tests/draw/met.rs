@@ -39,7 +39,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 102] = [
+pub const FEATURES: [Feature; 103] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -123,6 +123,7 @@ pub const FEATURES: [Feature; 102] = [
     ("late records skipped", |s| windows(s, |window| window.skips_late && !window.keeps_late)),
     ("windows of idle keys", |s| windows(s, |window| window.idle_ms.is_some())),
     ("windows by the partition's clock", |s| windows(s, |window| window.by_partition)),
+    ("windows that cannot be told", |s| windows(s, |window| window.is_fragile)),
     ("topics of late records", |s| windows(s, |window| window.keeps_late)),
     ("windows that update rows", |s| {
         let told = |sub: &SubDraw| sub.window.and(sub.destination.clone());

@@ -521,6 +521,7 @@ fn window(random: &mut Random) -> WindowDraw {
         keeps_late: false,
         by_partition: false,
         idle_ms: None,
+        is_fragile: false,
     };
     // Drawn from another sequence, so that earlier draws of a seed stay as they were.
     let mut aside = Random::new(!random.clone().next());
@@ -536,7 +537,8 @@ fn window(random: &mut Random) -> WindowDraw {
         Spans::Hopping(..) => Spans::Hopping(short, short.div_ceil(2)),
         Spans::Session(_) => Spans::Session(short),
     };
-    WindowDraw { shape, every_ms, keeps_late, idle_ms, by_partition, ..drawn }
+    let is_fragile = aside.happens(20);
+    WindowDraw { shape, every_ms, keeps_late, idle_ms, by_partition, is_fragile, ..drawn }
 }
 
 pub fn knobs(random: &mut Random) -> Knobs {

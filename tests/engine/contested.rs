@@ -1,11 +1,17 @@
 //! Several records of one batch about one row: each finds the row as the database stored it after the record before, as
-//! in a batch of its own.
+//! in a batch of its own. So it is with several rows of which the database demands something together.
 
+use proptest::collection::vec;
+use proptest::prelude::ProptestConfig;
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 use tidegate::adapters::memory::MemoryDatabase;
 use tidegate::flow::row::Value;
 use tidegate::flow::{Algorithm, Context, Reject, Store, Table, Topology};
+use tidegate::ports::history::Found;
+use tidegate::ports::rows::RowRead;
 use tidegate::testing::TestDriver;
 
 /// The key and the version are read as any other column.
@@ -112,5 +118,127 @@ fn a_struct_that_has_the_key_and_the_version_finds_them_as_they_are_by_then() {
         let alone = outcome(1, has_store, &[1.0, 2.0, 3.0], |_, _| {});
         assert_eq!(outcome(100, has_store, &[1.0, 2.0, 3.0], |_, _| {}), alone, "written once");
         assert_eq!(outcome(100, has_store, &[1.0, 2.0, 3.0], check), alone, "written each time");
+    }
+}
+
+/// A row whose code no other row of its table may have.
+#[derive(Serialize, Deserialize)]
+struct Seat {
+    code: i64,
+}
+
+/// Gives a row its record's code, or deletes it.
+struct Sit {
+    count: Option<Store<i64>>,
+}
+
+impl Algorithm for Sit {
+    type Event = Option<i64>;
+    type Row = Option<Seat>;
+    type Notices = Option<Json>;
+
+    fn apply(
+        &self,
+        code: Option<i64>,
+        row: &mut Option<Seat>,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Json>, Reject> {
+        if let Some(count) = &self.count {
+            context.store(count)?.add("all", 1)?;
+        }
+        *row = code.map(|code| Seat { code });
+        Ok(Some(json!(code)))
+    }
+}
+
+/// The rows, and the keys of the dead letters, after these records in batches of `batch_rows`. Each of the rows 1 and 2
+/// has its number for a code in the beginning.
+fn seated(batch_rows: usize, has_store: bool, records: &[(i64, Option<i64>)]) -> (Vec<(i64, i64, i64)>, Vec<i64>) {
+    let mut topology = Topology::new("sitting");
+    let count = has_store.then(|| Store::new("count"));
+    let step = topology.source("sitters").update("seats", Sit { count: count.clone() }).insert_missing(|_| None);
+    match &count {
+        Some(count) => step.with_store(count).to("seated"),
+        None => step.to("seated"),
+    };
+    let mut driver = TestDriver::new(topology).partitions(1).settings(|settings| settings.batch_rows = batch_rows);
+    for id in [1, 2] {
+        driver.row("seats", id, Seat { code: id });
+    }
+    driver.run();
+    driver.database().unique(&Table::new("seats"), "code");
+    for (id, code) in records {
+        driver.send("sitters", *id, code);
+    }
+    driver.run();
+    assert!(driver.halts().is_empty());
+    let code = |row: &RowRead| match row.values[..] {
+        [Value::I64(code)] => code,
+        _ => panic!("{row:?}"),
+    };
+    let mut row = |id: i64| driver.row_of("seats", id).map(|row| (id, row.version, code(&row)));
+    let rows = (0..6).filter_map(&mut row).collect();
+    let dead = driver.read_raw("sitters-dlt");
+    let key = |found: &Found| String::from_utf8(found.key.clone().unwrap()).unwrap().parse().unwrap();
+    (rows, dead.iter().map(key).collect())
+}
+
+#[test]
+fn a_value_that_an_earlier_record_of_the_batch_sets_free_is_free_for_the_next_one() {
+    for has_store in [false, true] {
+        for records in [
+            &[(1, Some(8)), (3, Some(1)), (3, Some(1))][..], // a new row with a next record
+            &[(1, Some(8)), (2, Some(1)), (1, Some(2))],     // two that swap
+            &[(1, Some(8)), (1, None), (3, Some(1)), (1, Some(8)), (3, Some(9))],
+        ] {
+            let alone = seated(1, has_store, records);
+            assert_eq!(alone.1, [0; 0], "each is valid where it comes");
+            assert_eq!(seated(100, has_store, records), alone, "{records:?}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_an_earlier_record_of_the_batch_has_taken_is_refused_to_the_later_one() {
+    for has_store in [false, true] {
+        for records in [
+            &[(1, Some(8)), (3, Some(8)), (3, Some(9))][..], // the later one is written first
+            &[(2, Some(8)), (1, Some(8))],                   // and by its key
+            &[(4, Some(8)), (3, Some(8))],
+        ] {
+            let alone = seated(1, has_store, records);
+            assert_eq!(alone.1, [records[1].0]);
+            assert_eq!(seated(100, has_store, records), alone, "{records:?}");
+        }
+    }
+}
+
+/// Those of the records that find no other row with their code, each after those before it.
+fn valid(records: Vec<(i64, Option<i64>)>) -> Vec<(i64, Option<i64>)> {
+    let mut rows: BTreeMap<i64, i64> = [(1, 1), (2, 2)].into();
+    let mut out = Vec::new();
+    for (id, code) in records {
+        match code {
+            None => drop(rows.remove(&id)),
+            Some(code) if rows.iter().any(|(other, taken)| *other != id && *taken == code) => continue,
+            Some(code) => drop(rows.insert(id, code)),
+        }
+        out.push((id, code));
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn records_that_the_database_takes_one_by_one_it_takes_in_a_batch(
+        records in vec((1..5_i64, proptest::option::weighted(0.8, 1..6_i64)), 1..10),
+        has_store: bool,
+    ) {
+        let records = valid(records);
+        let alone = seated(1, has_store, &records);
+        prop_assert!(alone.1.is_empty());
+        prop_assert_eq!(seated(100, has_store, &records), alone);
     }
 }

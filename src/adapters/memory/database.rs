@@ -191,6 +191,16 @@ impl MemoryDatabase {
         }
     }
 
+    /// From now on no two rows of the table may have one value in this column, but for null. Each row of a statement is held
+    /// against the others as they are by then, as in Postgres.
+    pub fn unique(&self, table: &Table, column: &str) {
+        if let Some(stored) = self.lock().contents.tables.get_mut(&table.name)
+            && let Some(place) = stored.place_of(column)
+        {
+            stored.unique.insert(place);
+        }
+    }
+
     /// From now on the table makes this of the values of a row that is written, as a trigger or a narrower type would.
     pub fn round(&self, table: &Table, round: impl Fn(&mut [Value]) + Send + Sync + 'static) {
         if let Some(stored) = self.lock().contents.tables.get_mut(&table.name) {

@@ -41,6 +41,8 @@ pub(super) struct StoredTable {
     columns: Vec<FoundColumn>,
     pub(super) rows: BTreeMap<Key, StoredRow>,
     pub(super) check: Option<Check>,
+    /// The value columns, by place, in which no two rows may have one value.
+    pub(super) unique: BTreeSet<usize>,
     pub(super) rounding: Option<Rounding>,
     /// The value columns that the table makes itself, by place, and how.
     pub(super) made: BTreeMap<usize, Make>,
@@ -78,6 +80,7 @@ impl StoredTable {
             columns: columns.map(|(name, kind, is_nullable)| found(name, *kind, *is_nullable)).collect(),
             rows: BTreeMap::new(),
             check: None,
+            unique: BTreeSet::new(),
             rounding: None,
             made: BTreeMap::new(),
             statement_rows: None,
@@ -109,6 +112,22 @@ impl StoredTable {
     /// The place of a value column.
     pub(super) fn place_of(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|found| found.name == column)
+    }
+
+    /// Whether it has no rule of its own about written values, but for their types.
+    pub(super) fn is_free(&self) -> bool {
+        self.check.is_none() && self.rounding.is_none() && self.made.is_empty() && self.unique.is_empty()
+    }
+
+    /// The reason for which the database would refuse `values` beside those of other rows, in one sentence.
+    pub(super) fn clash<'a>(&self, values: &[Value], others: impl Iterator<Item = &'a StoredRow>) -> Option<String> {
+        let is_taken = |place: &&usize, other: &StoredRow| {
+            let own = values.get(**place).filter(|own| !matches!(own, Value::Null));
+            own.is_some() && own == other.values.get(**place)
+        };
+        let mut taken = others.filter_map(|other| self.unique.iter().find(|place| is_taken(place, other)));
+        let name = &self.columns.get(*taken.next()?)?.name;
+        Some(format!("duplicate key value violates unique constraint on column \"{name}\""))
     }
 
     /// The names of the columns that the table makes itself.

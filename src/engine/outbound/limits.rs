@@ -41,6 +41,17 @@ struct Known {
     limit: SizeLimit,
     read_at: Duration,
     asked_at: Duration,
+    /// The age up to which it is good enough to reject by. A record that is offered again later than that, since its task had to
+    /// be taken over first, would be held up for ever.
+    age_max: Duration,
+    /// When a record was first held up for it, since it was good enough last.
+    awaited_at: Option<Duration>,
+}
+
+impl Known {
+    const fn new(limit: SizeLimit, now: Duration) -> Self {
+        Self { limit, read_at: now, asked_at: now, age_max: AGE_MAX, awaited_at: None }
+    }
 }
 
 impl Limits {
@@ -64,7 +75,7 @@ impl Limits {
                 topic: topic.clone(),
                 clock: Arc::clone(&self.clock),
                 bytes: AtomicUsize::new(limit.bytes()),
-                known: Mutex::new(Known { limit, read_at: now, asked_at: now }),
+                known: Mutex::new(Known::new(limit, now)),
                 is_wanted: AtomicBool::new(false),
             };
             self.topics.insert(topic, Arc::new(known));
@@ -111,11 +122,19 @@ impl Limit {
         if bytes <= self.bytes.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let told =
-            format!("{what} of {bytes} bytes for {}: {}", self.topic, self.lock().limit.told(&self.topic, bytes));
-        if self.is_fresh() {
+        let now = self.clock.elapsed();
+        let mut known = self.lock();
+        let told = format!("{what} of {bytes} bytes for {}: {}", self.topic, known.limit.told(&self.topic, bytes));
+        if now.saturating_sub(known.read_at) < known.age_max {
+            (known.age_max, known.awaited_at) = (AGE_MAX, None);
             return Err(Reject::dead_letter("too-large", told));
         }
+        let awaited_at = *known.awaited_at.get_or_insert(now);
+        if known.read_at > awaited_at {
+            // The answer came, and was too old again once the record was.
+            (known.age_max, known.awaited_at) = (known.age_max.saturating_mul(2), Some(now));
+        }
+        drop(known);
         self.is_wanted.store(true, Ordering::Relaxed);
         Err(Reject::retry(AWAITS_LIMIT, format!("{told}; whether that still holds is asked first")))
     }
@@ -126,6 +145,9 @@ impl Limit {
 
     fn learn(&self, limit: SizeLimit, now: Duration) {
         let mut known = self.lock();
+        if limit.bytes() != known.limit.bytes() {
+            (known.age_max, known.awaited_at) = (AGE_MAX, None); // what was held up for it may pass
+        }
         (known.limit, known.read_at) = (limit, now);
         self.bytes.store(limit.bytes(), Ordering::Relaxed);
     }
@@ -175,5 +197,30 @@ mod tests {
         limits.learn(limit(800));
         assert!(limits.check(&out, 677, "a notice").is_ok());
         assert!(limits.check(&out, 777, "a notice").unwrap_err().message().contains("is 800"));
+    }
+    /// As the timers behind a record are, where the task must be taken over first.
+    #[test]
+    fn what_is_offered_again_only_after_a_minute_each_time_is_held_up_some_times_and_not_for_ever() {
+        let clock = Arc::new(ManualClock::default());
+        let (out, elapsed) = (TopicName::parse("out").unwrap(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let limit = |value| HashMap::from([(out.clone(), SizeLimit { value, framing: 24, is_own: false })]);
+        let mut limits = Limits::new(&elapsed, limit(700));
+        let mut held_up = |value| {
+            let is_held_up = |limits: &Limits| {
+                clock.advance(Duration::from_secs(60));
+                limits.check(&out, 677, "a notice").is_err_and(|reject| reject.code() == AWAITS_LIMIT)
+            };
+            let mut times = 0;
+            while is_held_up(&limits) {
+                times += 1;
+                assert!(times < 100, "for ever");
+                clock.advance(Duration::from_secs(1));
+                assert_eq!(limits.wanted().len(), 1, "it is asked for each time");
+                limits.learn(limit(value));
+            }
+            times
+        };
+        assert_eq!([held_up(700), held_up(700)], [5, 5], "good enough for 5, 10, 20, 40, 80 s, and then for 5 s again");
+        assert_eq!(held_up(800), 1, "it was raised meanwhile");
     }
 }

@@ -40,9 +40,6 @@ const KEY_OMITTED_HEADER: &str = "tg_key_omitted_bytes";
 /// The number of bytes of a message for people that were cut off.
 const MESSAGE_OMITTED_HEADER: &str = "tg_message_omitted_bytes";
 
-/// The name of the timer that a dead letter tells of.
-pub const TIMER_HEADER: &str = "tg_timer";
-
 /// Most bytes of a dead letter's message for people: it may quote the whole value.
 const MESSAGE_BYTES: usize = 1_024;
 /// Most bytes of its code.
@@ -297,21 +294,23 @@ pub fn dead_letter(
     row
 }
 
-/// The outbox row of the dead letter of a timer: under its key, of the time that it was set for, with its name in a header
-/// and without a value. `record`: the timer as a record at the place of the one that moved the clock. `seq`: the row's number
-/// among the messages of that record.
-pub(crate) fn dead_letter_of_timer(
+/// The outbox row of the dead letter of a timer, or of a window that cannot be told: under its key, with its name or its span in
+/// a header, [`TIMER_HEADER`](crate::flow::identity::TIMER_HEADER) or
+/// [`WINDOW_HEADER`](crate::flow::identity::WINDOW_HEADER), and without a value. `record`: the one that has led to it, or the timer as a
+/// record at the place of the one that moved the clock. `seq`: the row's number among the messages of that record.
+pub(crate) fn dead_letter_about(
     pipeline: &str,
     limits: &Limits,
     source: &TopicPartition,
-    (record, name): (&Record<'_>, &str),
+    (record, header, about): (&Record<'_>, &str, &str),
     reject: &Reject,
     seq: i32,
     now: Timestamp,
 ) -> OutboxRow {
-    let mut row = dead_letter(pipeline, limits, source, 0, record, reject, now);
+    let of_its_own = Record { value: None, headers: &[], ..*record };
+    let mut row = dead_letter(pipeline, limits, source, 0, &of_its_own, reject, now);
     row.seq = seq;
-    row.headers.push(Header::new(TIMER_HEADER, name.as_bytes()));
+    row.headers.push(Header::new(header, about.as_bytes()));
     fit(pipeline, &mut row, limits);
     row
 }

@@ -1,7 +1,9 @@
 //! A windowed algorithm as an aggregate: the windows of a key are the value under it.
 
 use crate::flow::algorithm::{Algorithm, Context};
-use crate::flow::effect::Reject;
+use crate::flow::effect::{GivenOut, Parts, Reject};
+use crate::flow::key::Key;
+use crate::flow::net::in_net;
 use crate::flow::record::Timestamp;
 use crate::flow::window::kept::{Moment, Windows, Working};
 use crate::flow::window::kind::Spec;
@@ -77,6 +79,26 @@ impl<W: Windowed> fmt::Debug for InWindows<W> {
 /// One notice of a windowed algorithm.
 pub(super) type NoticeOf<W> = <<W as Windowed>::Notices as IntoIterator>::Item;
 
+/// The notices of the windows that one record or timer gives out, each window's by themselves.
+#[derive(Debug)]
+pub struct Panes<N>(Vec<GivenOut<N>>);
+
+impl<N> Default for Panes<N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// Those that there are, whichever window they tell of.
+impl<N> IntoIterator for Panes<N> {
+    type Item = N;
+    type IntoIter = std::vec::IntoIter<N>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flat_map(|pane| pane.notices.unwrap_or_default()).collect::<Vec<N>>().into_iter()
+    }
+}
+
 impl<W: Windowed> InWindows<W> {
     pub(crate) fn new(algorithm: W, spec: Spec<W>, terms: Terms) -> Self {
         let kind = spec.kind();
@@ -102,6 +124,15 @@ impl<W: Windowed> InWindows<W> {
             Clock::PerKey => kept.clock_ms,
             Clock::PerPartition => kept.clock_ms.max(context.task_clock_ms()),
         }
+    }
+
+    /// Makes the notices of one window that is given out. One that its algorithm cannot make is told by a dead letter of its own:
+    /// the windows of its key go on without it.
+    pub(super) fn tell(&self, key: &Key, window: &Working<W::Value>, pane: Pane, told: &mut Panes<NoticeOf<W>>) {
+        let Working { start_ms, end_ms, .. } = *window;
+        let emit = || self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane });
+        let notices = in_net(|| Ok(emit().into_iter().collect()));
+        told.0.push(GivenOut { start_ms, end_ms, notices });
     }
 
     /// Gives out the windows that are closed at that clock, and, with an event, open ones that are to be told: `placed` are those
@@ -177,23 +208,20 @@ impl<W: Windowed> InWindows<W> {
 impl<W: Windowed> Algorithm for InWindows<W> {
     type Event = W::Event;
     type Row = Windows<W::Value>;
-    type Notices = Vec<NoticeOf<W>>;
+    type Notices = Panes<NoticeOf<W>>;
 
     fn apply(
         &self,
         event: W::Event,
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
-    ) -> Result<Vec<NoticeOf<W>>, Reject> {
+    ) -> Result<Panes<NoticeOf<W>>, Reject> {
         let Self { algorithm, spec, terms, kind } = self;
         let at = self.time_of(&event, context);
         context.check_event_time(Timestamp(at))?;
         let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
-        let (mut notices, key) = (Vec::new(), context.key);
-        let mut give_out = |window: &Working<W::Value>, pane: Pane| {
-            let Working { start_ms, end_ms, .. } = *window;
-            notices.extend(algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane }));
-        };
+        let (mut notices, key) = (Panes::default(), context.key);
+        let mut give_out = |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
         let kept_for = self.kept_for();
         kept.become_of(kind, &mut give_out);
         let moment = Moment { at, clock, kept_for, is_told_early: terms.emit == Emit::OnUpdate };
@@ -217,8 +245,12 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         name: &str,
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
-    ) -> Result<Vec<NoticeOf<W>>, Reject> {
+    ) -> Result<Panes<NoticeOf<W>>, Reject> {
         self.at_timer(name, kept, context)
+    }
+
+    fn parts(notices: Panes<NoticeOf<W>>) -> Parts<Panes<NoticeOf<W>>> {
+        Parts::Panes(notices.0)
     }
 
     fn is_too_late(&self, event: &W::Event, kept: &Windows<W::Value>, context: &Context<'_>) -> bool {

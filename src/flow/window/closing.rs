@@ -3,9 +3,9 @@
 use crate::flow::algorithm::Context;
 use crate::flow::effect::Reject;
 use crate::flow::timer::At;
-use crate::flow::window::algorithm::NoticeOf;
+use crate::flow::window::algorithm::{NoticeOf, Panes};
 use crate::flow::window::kept::{Idle, Windows, Working};
-use crate::flow::window::{Clock, InWindows, Pane, Window, Windowed};
+use crate::flow::window::{Clock, InWindows, Pane, Windowed};
 
 /// The timer of a key without records.
 const IDLE: &str = "idle";
@@ -62,7 +62,7 @@ impl<W: Windowed> InWindows<W> {
         name: &str,
         kept: &mut Windows<W::Value>,
         context: &mut Context<'_>,
-    ) -> Result<Vec<NoticeOf<W>>, Reject> {
+    ) -> Result<Panes<NoticeOf<W>>, Reject> {
         let clock = match name {
             CLOSE => {
                 kept.closes_ms = None;
@@ -70,12 +70,9 @@ impl<W: Windowed> InWindows<W> {
             }
             _ => self.idle_until(kept, context)?,
         };
-        let (mut notices, key) = (Vec::new(), context.key);
+        let (mut notices, key) = (Panes::default(), context.key);
         if let Some(clock) = clock {
-            let give_out = &mut |window: &Working<W::Value>, pane: Pane| {
-                let Working { start_ms, end_ms, .. } = *window;
-                notices.extend(self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane }));
-            };
+            let give_out = &mut |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
             kept.become_of(&self.kind, give_out);
             self.give_out(kept, clock, None, give_out);
         }

@@ -10,7 +10,7 @@ mod closing;
 mod kept;
 mod kind;
 
-pub use algorithm::{Clock, Emit, InWindows, Late};
+pub use algorithm::{Clock, Emit, InWindows, Late, Panes};
 pub(crate) use algorithm::{LATE, Terms};
 pub use kept::{Early, Idle, Windows, Working};
 pub(crate) use kind::millis;
@@ -87,7 +87,8 @@ pub trait Windowed: Send + Sync + 'static {
     fn add(&self, event: &Self::Event, value: &mut Self::Value, context: &mut Context<'_>) -> Result<(), Reject>;
 
     /// Makes the notices of a window that is given out. It cannot refuse: whatever is wrong with an event is said by
-    /// [`Windowed::add`], while the record that brought it is still there to blame.
+    /// [`Windowed::add`], while the record that brought it is still there to blame. Where it panics, or one of its notices cannot
+    /// be told, a dead letter tells of the window with that, and the windows of its key go on.
     fn emit(&self, value: &Self::Value, window: &Window<'_>) -> Self::Notices;
 }
 

@@ -1,7 +1,6 @@
 //! One message, held against the one that must be there: a notice or a dead letter.
 
-use crate::engine::outbound::message::TIMER_HEADER;
-use crate::flow::identity::VERSION_HEADER;
+use crate::flow::identity::{TIMER_HEADER, VERSION_HEADER, WINDOW_HEADER};
 use crate::flow::record::{Header, Timestamp, TopicName};
 use crate::testing::interpreter::{Expected, Kind};
 use crate::testing::judge::actual::{Actual, header_text, is_ours, theirs_of};
@@ -69,10 +68,11 @@ pub(super) fn judge_message(at: &Place<'_>, message: &Expected, actual: &Actual<
                 findings.add(Wrong::NoticeHeader, format!("{name}: has {is}, not {due:?} and {own}"));
             }
         }
-        Kind::DeadLetter { code, timer, .. } => {
-            let told = actual.header(TIMER_HEADER);
-            if told != timer.as_deref() {
-                findings.add(Wrong::DeadLetterHeader, format!("{name}: tells of the timer {told:?}, not {timer:?}"));
+        Kind::DeadLetter { code, about, .. } => {
+            let headers = [TIMER_HEADER, WINDOW_HEADER];
+            let told = headers.into_iter().find_map(|header| Some((header, actual.header(header)?.to_owned())));
+            if told != *about {
+                findings.add(Wrong::DeadLetterHeader, format!("{name}: tells of {told:?}, not {about:?}"));
             }
             let found = actual.header("kafka_dlt-exception-fqcn");
             if found != Some(code) {
@@ -141,7 +141,7 @@ fn judge_dead_letter(at: &Place<'_>, name: &str, message: &Expected, actual: &Ac
         ["tg_value_omitted_bytes", "tg_headers_omitted_bytes", "tg_key_omitted_bytes", "tg_message_omitted_bytes"];
     let is_known = |name: &str| {
         let is_due = due.iter().any(|(own, _)| *own == name) || of_the_key.iter().any(|(own, _)| *own == name);
-        name == TIMER_HEADER || is_due || others.contains(&name) || omitted.contains(&name)
+        [TIMER_HEADER, WINDOW_HEADER].contains(&name) || is_due || others.contains(&name) || omitted.contains(&name)
     };
     let unknown = input.headers.iter().find(|header| is_ours(header) && !is_known(&header.name));
     if unknown.is_some() || !others.iter().all(|name| is_there(name)) {

@@ -296,11 +296,7 @@ impl Rows for MemoryRows {
     fn keeps(&self, table: usize) -> bool {
         let Some(Bound { name, .. }) = self.bound.get(table) else { return false };
         let state = self.database.lock();
-        state
-            .contents
-            .tables
-            .get(name)
-            .is_some_and(|stored| stored.check.is_none() && stored.rounding.is_none() && stored.made.is_empty())
+        state.contents.tables.get(name).is_some_and(StoredTable::is_free)
     }
 
     fn read_only(&self, table: usize) -> Vec<usize> {
@@ -318,7 +314,10 @@ impl Rows for MemoryRows {
     fn write(&mut self, table: usize, rows: &[RowWrite]) -> Result<(), WriteFault> {
         self.step(|database, _, tables, transaction| {
             let Bound { name, places } = bound(tables, table)?;
-            for row in rows {
+            for row in [WriteKind::Delete, WriteKind::Update, WriteKind::Insert]
+                .into_iter()
+                .flat_map(|kind| rows.iter().filter(move |row| row.kind == kind))
+            {
                 let slot = (table, row.key.clone());
                 let lock = LockKey::Row(name.clone(), row.key.clone());
                 if row.kind == WriteKind::Insert {
@@ -332,6 +331,11 @@ impl Rows for MemoryRows {
                 let current = own.unwrap_or_else(|| stored.rows.get(&row.key));
                 let is_locked = state.locks.get(&lock) == Some(&transaction.id);
                 let next = written((name, stored, places), row, current.filter(|_| is_locked))?;
+                if let Some(next) = next.as_ref().filter(|_| !stored.unique.is_empty())
+                    && let Some(message) = stored.clash(&next.values, transaction.changes.others(&slot, stored))
+                {
+                    return Err(refused(message));
+                }
                 transaction.changes.rows.insert(slot, next);
             }
             Ok(())

@@ -1,7 +1,7 @@
 //! An open transaction of the database model, and the tables that it goes to.
 
 use crate::adapters::memory::database::TransactionId;
-use crate::adapters::memory::tables::{Place, StoredRow};
+use crate::adapters::memory::tables::{Place, StoredRow, StoredTable};
 use crate::flow::effect::Reject;
 use crate::flow::key::Key;
 use crate::ports::Fault;
@@ -23,6 +23,20 @@ pub(super) struct Changes {
     pub(super) outbox: Vec<OutboxRow>,
     pub(super) redirected: Vec<OutboxRow>,
     pub(super) verdicts: Vec<VerdictRow>,
+}
+
+impl Changes {
+    /// The rows of the table but for one, as the transaction has them.
+    pub(super) fn others<'a>(
+        &'a self,
+        one: &'a (usize, Key),
+        stored: &'a StoredTable,
+    ) -> impl Iterator<Item = &'a StoredRow> {
+        let unchanged = stored.rows.iter().filter(|(key, _)| !self.rows.contains_key(&(one.0, (*key).clone())));
+        let changed = self.rows.iter().filter(|((table, _), _)| *table == one.0);
+        let changed = changed.filter_map(|((_, key), row)| Some((key, row.as_ref()?)));
+        unchanged.chain(changed).filter(|(key, _)| **key != one.1).map(|(_, row)| row)
+    }
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! the timers.
 
 use crate::engine::outbound::limits::AWAITS_LIMIT;
-use crate::engine::outbound::message::{bytes_of, dead_letter_of_timer};
+use crate::engine::outbound::message::{bytes_of, dead_letter_about};
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::state::access::Trouble;
 use crate::engine::state::stores::Keyed;
@@ -16,6 +16,7 @@ use crate::engine::worker::log::LogLane;
 use crate::engine::worker::log::open_batch::OpenBatch;
 use crate::engine::worker::log::place::{Place, Terms};
 use crate::flow::effect::Reject;
+use crate::flow::identity::TIMER_HEADER;
 use crate::flow::net::in_net;
 use crate::flow::reading::OnUnreadable;
 use crate::flow::record::{Offset, Record, Timestamp};
@@ -32,6 +33,9 @@ use std::time::Duration;
 /// next one: a transaction has room for what one record leads to.
 pub(crate) const TURN: usize = 1_000;
 
+/// Bytes behind which none fires, of what the timers of one turn lead to: keys and values of messages, and the writes in stores.
+const TURN_BYTES: usize = 32 << 20;
+
 /// The timers that fire behind one record, or in one turn by the wall clock.
 struct Turn<'a> {
     place: Place<'a>,
@@ -43,6 +47,7 @@ struct Turn<'a> {
     first: i32,
     messages: usize,
     fired: usize,
+    bytes: usize,
     counts: Counts,
 }
 
@@ -65,7 +70,8 @@ pub(super) fn fire_due(
     let offset = Offset(input.next_offset.0 - 1);
     let Some(place) = place_of(terms, *id, sub_topology, (number, input), offset) else { return Ok(()) };
     let (clock, now, first) = (Clock::Event, keyed.clock(), i32::try_from(own).unwrap_or(i32::MAX));
-    let mut turn = Turn { place, clock, now, offset, first, messages: 0, fired: 0, counts: Counts::default() };
+    let mut turn =
+        Turn { place, clock, now, offset, first, messages: 0, fired: 0, bytes: 0, counts: Counts::default() };
     let result = turn.run(keyed, open);
     open.counts += turn.counts;
     terms.decisions.note(&input.source.topic, turn.counts);
@@ -192,7 +198,8 @@ fn turn_by_wall(terms: &Terms<'_>, task: &mut Task, open: &mut OpenBatch) -> Res
     access.end(false)?;
     let before = last.map_or(0, |last| last.messages);
     let (clock, now, first) = (Clock::Wall, terms.now, number_in_turn(before));
-    let mut turn = Turn { place, clock, now, offset, first, messages: 0, fired: 0, counts: Counts::default() };
+    let mut turn =
+        Turn { place, clock, now, offset, first, messages: 0, fired: 0, bytes: 0, counts: Counts::default() };
     let result = turn.run(keyed, open);
     if turn.fired == 0 {
         return result;
@@ -220,7 +227,7 @@ impl Turn<'_> {
                 return Ok(());
             }
             for timer in due {
-                if self.fired == TURN || self.messages >= TURN {
+                if self.fired == TURN || self.messages >= TURN || self.bytes >= TURN_BYTES {
                     return Ok(());
                 }
                 self.fire(&timer, keyed, open)?;
@@ -248,6 +255,7 @@ impl Turn<'_> {
             return access.end(true);
         }
         self.fired += 1;
+        let taken = access.written_bytes();
         let (place, in_hand) = (&self.place, Hand::of_timer(self.place.at, timer));
         let terms = place.terms;
         let mut counts = Counts::default();
@@ -260,6 +268,7 @@ impl Turn<'_> {
         let result = result.and_then(|stepped| access.refusal().map_or(Ok(stepped), Err));
         let result = result.and_then(|stepped| place.take(&record, stepped, self.seq(), 0, open, &mut counts));
         open.sent_bytes += access.written_bytes();
+        self.bytes += if result.is_ok() { access.written_bytes() - taken } else { 0 };
         if let Err(trouble) = access.end(result.is_ok()) {
             open.rows.truncate(rows);
             return Err(trouble);
@@ -277,11 +286,11 @@ impl Turn<'_> {
                 Reject::Skip { .. } => counts.skipped += 1,
                 reject => {
                     let (source, limits) = (place.source, terms.limits);
-                    let row = dead_letter_of_timer(
+                    let row = dead_letter_about(
                         terms.pipeline,
                         limits,
                         source,
-                        (&record, &timer.name),
+                        (&record, TIMER_HEADER, &timer.name),
                         &reject,
                         self.seq(),
                         terms.now,
@@ -292,6 +301,9 @@ impl Turn<'_> {
                 }
             }
         }
+        let told = open.rows.get(rows..).unwrap_or_default().iter().map(|told| &told.row);
+        let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        self.bytes += told.map(|row| bytes(&row.key) + bytes(&row.value)).sum::<usize>();
         self.messages += open.rows.len() - rows;
         self.counts += counts;
         Ok(())

@@ -1,7 +1,7 @@
 //! The place of one record in front of a step without rows, and the decision of the record there.
 
 use crate::engine::outbound::limits::{AWAITS_LIMIT, Limit, Limits};
-use crate::engine::outbound::message::{bytes_of, dead_letter, notice, sent_on};
+use crate::engine::outbound::message::{bytes_of, dead_letter, dead_letter_about, notice, sent_on};
 use crate::engine::outbound::outgoing::Origin;
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::protocol::decision::HaltReason;
@@ -15,7 +15,8 @@ use crate::engine::worker::log::tally::{Decisions, InPlace};
 use crate::engine::worker::looks::Looks;
 use crate::engine::worker::rows::record::RECORD_BYTES;
 use crate::flow::algorithm::Context;
-use crate::flow::effect::{Reject, Stepped};
+use crate::flow::effect::{Emission, Pane, Reject, Stepped};
+use crate::flow::identity::WINDOW_HEADER;
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::net::in_net;
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
@@ -69,6 +70,23 @@ pub(super) struct Place<'a> {
     pub(super) may_retry: bool,
     /// What comes of a record of the topic that cannot be read.
     pub(super) on_unreadable: OnUnreadable,
+}
+
+/// The messages that one record or timer leads to, as they go into the open batch.
+struct Telling<'a> {
+    record: &'a Record<'a>,
+    /// The number of the first of them, and the place in the batch from which on they lie.
+    first: i32,
+    from: usize,
+    /// Their bytes, and those of the record's copies.
+    bytes: usize,
+}
+
+impl Telling<'_> {
+    /// The number of the next message.
+    fn seq(&self, open: &OpenBatch) -> i32 {
+        self.first.saturating_add(i32::try_from(open.rows.len() - self.from).unwrap_or(i32::MAX))
+    }
 }
 
 /// The outcome of one record.
@@ -223,29 +241,18 @@ impl Place<'_> {
         open: &mut OpenBatch,
         counts: &mut Counts,
     ) -> Result<(), Reject> {
-        let pipeline = self.terms.pipeline;
-        let is_late = stepped.is_late;
-        let (rows, copied, mut sent) = (open.rows.len(), self.fit_all(record, &stepped)?, 0);
-        for (seq, emission) in (first..).zip(stepped.emissions) {
-            let row = notice(self.source, 0, record, 0, emission, None, self.terms.now);
-            let row = OutboxRow { seq, ..row };
-            let bytes = bytes_of(pipeline, &row);
-            if let Err(reject) = self.terms.limits.check(&row.destination, bytes, "a notice") {
-                open.rows.truncate(rows);
-                return Err(reject);
-            }
-            sent += bytes;
-            if copied + sent > RECORD_BYTES {
-                open.rows.truncate(rows);
-                return Err(too_much(copied + sent));
-            }
-            open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
-        }
-        open.sent_bytes += sent;
+        let (rows, copied) = (open.rows.len(), self.fit_all(record, &stepped)?);
+        let Stepped { emissions, sent_on, is_late, panes } = stepped;
+        let mut telling = Telling { record, first, from: rows, bytes: copied };
+        let told = self.tell(&mut telling, emissions, open);
+        let lost = told.and_then(|()| self.tell_panes(&mut telling, panes, open));
+        let lost = lost.inspect_err(|_| open.rows.truncate(rows))?;
+        open.sent_bytes += telling.bytes - copied;
         counts.late += i64::from(is_late);
-        counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX);
+        counts.dead_letters += lost;
+        counts.announced += i64::try_from(open.rows.len() - rows).unwrap_or(i64::MAX) - lost;
         for destination in self.sub.sent_on_to() {
-            for key in stepped.sent_on.iter() {
+            for key in sent_on.iter() {
                 if record.offset.0 % SAMPLE == 0
                     && let Some(key) = key.filter(|_| self.sub.rekeys.is_some())
                 {
@@ -256,6 +263,50 @@ impl Place<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes notices into the open batch, all of them or none.
+    fn tell(&self, telling: &mut Telling<'_>, emissions: Vec<Emission>, open: &mut OpenBatch) -> Result<(), Reject> {
+        let (rows, mut all, record) = (open.rows.len(), telling.bytes, telling.record);
+        for emission in emissions {
+            let row = notice(self.source, 0, record, 0, emission, None, self.terms.now);
+            let row = OutboxRow { seq: telling.seq(open), ..row };
+            let bytes = bytes_of(self.terms.pipeline, &row);
+            all += bytes;
+            let fits = self.terms.limits.check(&row.destination, bytes, "a notice");
+            if let Err(reject) = fits.and_then(|()| if all > RECORD_BYTES { Err(too_much(all)) } else { Ok(()) }) {
+                open.rows.truncate(rows);
+                return Err(reject);
+            }
+            open.rows.push(Outbound { row, input_at: Some(record.timestamp) });
+        }
+        telling.bytes = all;
+        Ok(())
+    }
+
+    /// Takes the notices of panes. A pane that cannot be told is a dead letter of its own; answers how many are.
+    ///
+    /// # Errors
+    /// A limit must be asked for first: the record is offered again.
+    fn tell_panes(&self, telling: &mut Telling<'_>, panes: Vec<Pane>, open: &mut OpenBatch) -> Result<i64, Reject> {
+        let mut lost = 0;
+        for pane in panes {
+            let span = pane.span();
+            match pane.told.and_then(|emissions| self.tell(telling, emissions, open)) {
+                Ok(()) => {}
+                Err(reject @ Reject::Retry { .. }) => return Err(reject),
+                Err(reject) => {
+                    let Terms { pipeline, limits, now, .. } = self.terms;
+                    let about = (telling.record, WINDOW_HEADER, &*span);
+                    let seq = telling.seq(open);
+                    let row = dead_letter_about(pipeline, limits, self.source, about, &reject, seq, *now);
+                    telling.bytes += bytes_of(pipeline, &row);
+                    open.rows.push(Outbound { row, input_at: Some(telling.record.timestamp) });
+                    lost += 1;
+                }
+            }
+        }
+        Ok(lost)
     }
 
     /// Checks whether the record may be sent on under all of its keys, before the first copy is sent. Answers the

@@ -5,13 +5,14 @@
 //! table keeps every value unchanged, the row is written once. Elsewhere the next record must see the row as the
 //! database stores it (a rounded number, a trigger's value), and a state that the database refuses is its own record's
 //! dead letter, though a later record would cure it: such rows are written and read again before their next record, all
-//! that wait for it in one statement. So it is with a row that is new, for which the database may have values of its own, and
-//! with one that is deleted. A row that is changed once in a batch costs nothing of this.
+//! that wait for it in one statement. So it is with a row that is new, where the database has values of its own for it, and
+//! with one that is deleted. New rows that are written at the end are inserted in the order of tables and keys, as rows are
+//! locked: two batches that make the same ones wait for each other, and not in a circle. A row that is changed once in a batch costs nothing of this.
 //!
-//! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, and the
-//! refused one leaves neither row nor state behind. Where there are stores every later record may have read state that
-//! the refused one wrote, so there the whole batch is decided again with the suspects known; otherwise only the row's
-//! records.
+//! A row that the database refuses is a *suspect*: the whole batch is decided again, and each change of the row is offered as
+//! soon as it is decided, behind the changes of all records before it. So the database says of each of its records what it
+//! would say of it alone, whatever it demands of several rows together: a unique value, a row of another table. The refused
+//! record leaves neither row nor state behind.
 //!
 //! The records of one task are decided in the order of time over all of its inputs; those of a table topic are kept in the
 //! store of the table, and those of its stream behind them in the batch see what they left there.
@@ -43,6 +44,8 @@ pub(super) struct Batch<'a> {
     pub(super) slots: Vec<Slot>, // by table, then key
     /// Slots that must be written before their next record.
     pub(super) pending: Vec<usize>,
+    /// The first entry whose change may have to be written in front of a suspect's.
+    unwritten: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -55,6 +58,7 @@ impl<'a> Batch<'a> {
             entries: Vec::with_capacity(records),
             slots: Vec::with_capacity(records),
             pending: Vec::new(),
+            unwritten: 0,
         };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         let mut records: Vec<_> = shares.iter().map(|share| (share.records.iter(), share.reject)).collect();
@@ -144,13 +148,6 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether a refusal of the row of `key` is settled by deciding the whole batch again: its records are decided with
-    /// stores, or some of their writes are in the database already.
-    pub(super) fn begins_anew(&self, table: usize, key: &Key) -> bool {
-        self.slot(table, key).and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.is_written)
-            || self.shares.iter().any(|share| share.table == table && share.is_stateful)
-    }
-
     /// Runs the step over every record, in order, until the batch has enough. `rows` is offered each change of a
     /// suspect row, and changes of others that have a next record. Answers whether records were left over.
     ///
@@ -197,11 +194,15 @@ impl<'a> Batch<'a> {
         stores: &mut TaskStores,
         rows: &mut impl Writer<E>,
     ) -> Result<bool, E> {
-        let slot = self.entries.get(number).and_then(|entry| self.slots.get(entry.slot()?));
-        if slot.is_some_and(|slot| slot.is_pending) {
-            self.write_pending(rows)?;
+        match self.entries.get(number).and_then(|entry| self.slots.get(entry.slot()?)) {
+            Some(slot) if slot.is_suspect => self.write_before(number, rows)?,
+            Some(slot) if slot.is_pending => {
+                let pending = std::mem::take(&mut self.pending);
+                self.write_early(pending, rows)?;
+            }
+            _ => {}
         }
-        let Self { shares, terms, entries, slots, pending } = self;
+        let Self { shares, terms, entries, slots, pending, .. } = self;
         let Some(entry) = entries.get_mut(number) else { return Ok(false) };
         let Some(share) = shares.get(entry.share) else { return Ok(false) };
         if share.misplaced(entry).is_some() {
@@ -215,7 +216,9 @@ impl<'a> Batch<'a> {
                 Some(slot) => {
                     let keyed = if share.is_stateful { stores.get_mut(&share.task) } else { None };
                     let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
-                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows) {
+                    let of_table = || shares.iter().filter(|share| share.table == slot.table);
+                    let is_whole = || of_table().all(|share| share.keys_at.is_empty() && share.read_only.is_empty());
+                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows, is_whole()) {
                         slot.is_pending = true;
                         pending.push(*number);
                     }
@@ -254,17 +257,25 @@ impl<'a> Batch<'a> {
         Ok(false)
     }
 
-    /// Writes the rows that are pending, and reads them back as the database stores them.
-    fn write_pending<E>(&mut self, rows: &mut impl Writer<E>) -> Result<(), E> {
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.sort_unstable();
+    /// Writes what the records before this one have changed, but for suspects, whose changes are written by then.
+    fn write_before<E>(&mut self, number: usize, rows: &mut impl Writer<E>) -> Result<(), E> {
+        let before = self.entries.get(self.unwritten..number).unwrap_or_default();
+        let slots = before.iter().filter_map(Entry::slot);
+        let slots = slots.filter(|slot| self.slots.get(*slot).is_some_and(|slot| !slot.is_suspect)).collect();
+        self.unwritten = number;
+        self.pending.clear();
+        self.write_early(slots, rows)
+    }
+
+    /// Writes these rows, where they are changed, and reads them back as the database stores them.
+    fn write_early<E>(&mut self, mut slots: Vec<usize>, rows: &mut impl Writer<E>) -> Result<(), E> {
+        slots.sort_unstable();
         let mut writes: BTreeMap<usize, Vec<RowWrite>> = BTreeMap::new();
-        for slot in pending {
+        for slot in slots {
             let Some(slot) = self.slots.get_mut(slot) else { continue };
             slot.is_pending = false;
             if let Some(write) = slot.write() {
                 writes.entry(slot.table).or_default().push(write);
-                slot.is_written = true;
                 slot.begin_anew();
             }
         }
@@ -278,7 +289,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The rows to write, by table, sorted by key; those of suspects are written already. The values of the others
-    /// are moved out of the batch: a row that is refused is decided again.
+    /// are moved out of the batch: where a row is refused, the batch is decided again.
     pub(super) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();
@@ -292,36 +303,6 @@ impl<'a> Batch<'a> {
             }
         }
         out
-    }
-
-    /// The database refused the row of `key`, which belongs to no step with stores: decides its records again, as a
-    /// suspect's. A record whose row is refused becomes a dead letter, and the row stays as it was before it. Answers
-    /// whether one asks to be offered again later: nothing of the batch may be committed then.
-    ///
-    /// # Errors
-    /// The error of `rows`, other than a refusal.
-    pub(super) fn settle_refused<E: From<StoreTrouble>>(
-        &mut self,
-        table: usize,
-        key: &Key,
-        rows: &mut impl Writer<E>,
-    ) -> Result<bool, E> {
-        let Some(slot) = self.slot(table, key) else { return Ok(false) };
-        if let Some(slot) = self.slots.get_mut(slot) {
-            slot.made = None;
-            slot.is_pending = false;
-            slot.is_suspect = true;
-        }
-        for number in 0..self.entries.len() {
-            let is_due = self
-                .entries
-                .get(number)
-                .is_some_and(|entry| entry.slot() == Some(slot) && !matches!(entry.decided, Decided::Waiting));
-            if is_due && self.decide_entry(number, &mut TaskStores::new(), rows)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The ids of the rows that one share's records change.
@@ -360,6 +341,7 @@ mod tests {
     use crate::flow::row::Value;
     use crate::flow::topology::{StepKind, Topology};
     use crate::ports::Clock;
+    use crate::ports::rows::WriteKind;
     use crate::ports::source::TaskId;
     use crate::settings::engine::MissingRow;
     use serde::{Deserialize, Serialize};
@@ -533,6 +515,27 @@ mod tests {
         assert_eq!(decided(b"1", 0, usize::MAX), (vec![1, 0], true), "one record at least");
         assert_eq!(decided(b"1000", 600_000, 4_000), (vec![3, 0], true));
         assert_eq!(decided(b"1000", 600_000, 1), (vec![1, 0], true));
+    }
+
+    /// In any other order two instances that make the same rows would wait for each other.
+    #[test]
+    fn new_rows_are_inserted_at_the_end_in_the_order_of_their_keys_where_the_table_keeps_them_as_they_are() {
+        let clock = Arc::new(Hand::default());
+        let mut topology = Topology::new("p");
+        topology.source("t").update("rows", Slow(Arc::clone(&clock))).insert_missing(|_| Count { n: 0 }).to("told");
+        let (source, limits, hand) = (place(0), no_limits(), in_hand::Hand::none());
+        let keys: [&[u8]; 5] = [b"2", b"2", b"3", b"1", b"2"];
+        let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
+        let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
+        let mut batch = Batch::new(&shares, &terms);
+        let mut rows = Early { keeps: true, written: Vec::new() };
+        let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);
+        assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
+        assert!(rows.written.is_empty(), "{:?}", rows.written);
+        let writes = batch.writes().remove(0).1;
+        let inserted: Vec<_> = writes.iter().map(|row| (row.kind, row.key.clone(), row.to_version)).collect();
+        let of = |key, version| (WriteKind::Insert, Key::I64(key), version);
+        assert_eq!(inserted, [of(1, 1), of(2, 3), of(3, 1)]);
     }
 
     #[test]
