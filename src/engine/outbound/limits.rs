@@ -207,7 +207,7 @@ mod tests {
         let mut limits = Limits::new(&elapsed, limit(700));
         let mut held_up = |value| {
             let is_held_up = |limits: &Limits| {
-                clock.advance(Duration::from_secs(60));
+                clock.advance(Duration::from_mins(1));
                 limits.check(&out, 677, "a notice").is_err_and(|reject| reject.code() == AWAITS_LIMIT)
             };
             let mut times = 0;
