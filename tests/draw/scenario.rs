@@ -537,7 +537,7 @@ fn window(random: &mut Random) -> WindowDraw {
         Spans::Hopping(..) => Spans::Hopping(short, short.div_ceil(2)),
         Spans::Session(_) => Spans::Session(short),
     };
-    let is_fragile = aside.happens(20);
+    let is_fragile = aside.happens(30);
     WindowDraw { shape, every_ms, keeps_late, idle_ms, by_partition, is_fragile, ..drawn }
 }
 

@@ -40,15 +40,15 @@ impl Windowed for Fragile {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy)]
 enum By {
     Key,
     Partition,
     Idleness,
 }
 
-/// Windows of ten milliseconds, which go by this clock, in front of a topic that takes no large notices.
-fn driver(by: By) -> TestDriver {
+/// Windows of ten milliseconds, which go by this clock, in front of a topic that takes no large notices where that matters.
+fn driver(by: By, word: &str) -> TestDriver {
     let mut topology = Topology::new("p");
     let windows = topology.source("words").window(Tumbling::of(Duration::from_millis(10)).grace(Duration::ZERO));
     let windows = match by {
@@ -63,10 +63,11 @@ fn driver(by: By) -> TestDriver {
     })
     .to("told");
     let mut driver = TestDriver::new(topology).partitions(1);
-    driver.run();
-    driver.stop(0);
-    driver.log().limit_messages(&TopicName::parse("told").unwrap(), 4_000);
-    driver.start(0);
+    if word == "large" {
+        driver.stop(0);
+        driver.log().limit_messages(&TopicName::parse("told").unwrap(), 4_000);
+        driver.start(0);
+    }
     driver
 }
 
@@ -107,38 +108,42 @@ const WRONG: [(&str, &str); 4] =
 #[test]
 fn a_window_that_cannot_be_told_is_a_dead_letter_and_the_next_one_of_its_key_is_told() {
     for (word, code) in WRONG {
-        let mut driver = driver(By::Key);
+        let mut driver = driver(By::Key, word);
         for (at, word) in [(5, word), (15, "second"), (25, "third"), (35, "fourth")] {
             send(&mut driver, "a", at, word);
         }
         assert_eq!(told(&mut driver), [of("a", 10, "second"), of("a", 20, "third")], "{word}");
         assert_eq!(lost(&mut driver), [("a".into(), "0/10".into(), code.into())]);
         assert!(driver.halts().is_empty());
-        driver.crash_everywhere();
+        if word != "large" {
+            driver.crash_everywhere(); // which knows of no limit
+        }
     }
 }
 
 #[test]
 fn a_window_that_cannot_be_told_keeps_no_other_one_from_being_told_with_it() {
     for (word, code) in WRONG {
-        let mut driver = driver(By::Partition);
+        let mut driver = driver(By::Partition, word);
         for (key, at, word) in [("a", 5, "first"), ("b", 5, word), ("c", 5, "third"), ("d", 15, "fourth")] {
             send(&mut driver, key, at, word);
         }
         assert_eq!(told(&mut driver), [of("a", 0, "first"), of("c", 0, "third")], "{word}");
         assert_eq!(lost(&mut driver), [("b".into(), "0/10".into(), code.into())]);
         send(&mut driver, "b", 17, "again");
-        send(&mut driver, "d", 27, "fifth");
+        send(&mut driver, "e", 27, "fifth");
         assert_eq!(told(&mut driver)[2..], [of("b", 10, "again"), of("d", 10, "fourth")]);
         assert_eq!(lost(&mut driver).len(), 1);
-        driver.crash_everywhere();
+        if word != "large" {
+            driver.crash_everywhere(); // which knows of no limit
+        }
     }
 }
 
 #[test]
 fn a_window_of_an_idle_key_that_cannot_be_told_is_over_all_the_same() {
     for (word, code) in WRONG {
-        let mut driver = driver(By::Idleness);
+        let mut driver = driver(By::Idleness, word);
         send(&mut driver, "a", 5, word);
         send(&mut driver, "b", 5, "second");
         for _ in 0..3 {

@@ -7,12 +7,14 @@
 //! dead letter, though a later record would cure it: such rows are written and read again before their next record, all
 //! that wait for it in one statement. So it is with a row that is new, where the database has values of its own for it, and
 //! with one that is deleted. New rows that are written at the end are inserted in the order of tables and keys, as rows are
-//! locked: two batches that make the same ones wait for each other, and not in a circle. A row that is changed once in a batch costs nothing of this.
+//! locked: two batches that make the same ones wait for each other, and not in a circle. A row that is changed once in a batch
+//! costs nothing of this.
 //!
-//! A row that the database refuses is a *suspect*: the whole batch is decided again, and each change of the row is offered as
-//! soon as it is decided, behind the changes of all records before it. So the database says of each of its records what it
-//! would say of it alone, whatever it demands of several rows together: a unique value, a row of another table. The refused
-//! record leaves neither row nor state behind.
+//! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, behind the
+//! changes of all records before it. So the database says of each of them what it would say of it alone, whatever it demands of
+//! several rows together: a unique value, a row of another table. The refused record leaves neither row nor state behind. The
+//! whole batch is decided again for that, with the suspects known; where the table judges each row by itself, and there are no
+//! stores in which later records may have read what the refused one wrote, only the row's records.
 //!
 //! The records of one task are decided in the order of time over all of its inputs; those of a table topic are kept in the
 //! store of the table, and those of its stream behind them in the batch see what they left there.
@@ -148,6 +150,13 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Whether a refusal of the row of `key` is settled by deciding the whole batch again: its records are decided with
+    /// stores, or some of their writes are in the database already.
+    pub(super) fn begins_anew(&self, table: usize, key: &Key) -> bool {
+        self.slot(table, key).and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.is_written)
+            || self.shares.iter().any(|share| share.table == table && share.is_stateful)
+    }
+
     /// Runs the step over every record, in order, until the batch has enough. `rows` is offered each change of a
     /// suspect row, and changes of others that have a next record. Answers whether records were left over.
     ///
@@ -276,6 +285,7 @@ impl<'a> Batch<'a> {
             slot.is_pending = false;
             if let Some(write) = slot.write() {
                 writes.entry(slot.table).or_default().push(write);
+                slot.is_written = true;
                 slot.begin_anew();
             }
         }
@@ -289,7 +299,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The rows to write, by table, sorted by key; those of suspects are written already. The values of the others
-    /// are moved out of the batch: where a row is refused, the batch is decided again.
+    /// are moved out of the batch: a row that is refused is decided again.
     pub(super) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();
@@ -303,6 +313,36 @@ impl<'a> Batch<'a> {
             }
         }
         out
+    }
+
+    /// The database refused the row of `key`, which belongs to no step with stores, and whatever other rows there are: decides its records
+    /// again, as a suspect's. A record whose row is refused becomes a dead letter, and the row stays as it was before it. Answers
+    /// whether one asks to be offered again later: nothing of the batch may be committed then.
+    ///
+    /// # Errors
+    /// The error of `rows`, other than a refusal.
+    pub(super) fn settle_refused<E: From<StoreTrouble>>(
+        &mut self,
+        table: usize,
+        key: &Key,
+        rows: &mut impl Writer<E>,
+    ) -> Result<bool, E> {
+        let Some(slot) = self.slot(table, key) else { return Ok(false) };
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.made = None;
+            slot.is_pending = false;
+            slot.is_suspect = true;
+        }
+        for number in 0..self.entries.len() {
+            let is_due = self
+                .entries
+                .get(number)
+                .is_some_and(|entry| entry.slot() == Some(slot) && !matches!(entry.decided, Decided::Waiting));
+            if is_due && self.decide_entry(number, &mut TaskStores::new(), rows)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The ids of the rows that one share's records change.

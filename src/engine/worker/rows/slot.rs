@@ -9,6 +9,7 @@ use crate::ports::rows::{RowWrite, WriteKind};
 const VALUE_BYTES: usize = 1 << 20;
 
 /// A row of the batch.
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and each pair of them comes")]
 pub(super) struct Slot {
     pub(super) table: usize,
     pub(super) key: Key,
@@ -22,6 +23,8 @@ pub(super) struct Slot {
     pub(super) is_contested: bool,
     /// It must be written before its next record.
     pub(super) is_pending: bool,
+    /// It was written before the batch was decided to its end.
+    pub(super) is_written: bool,
 }
 
 /// What the records of a batch have made of a row.
@@ -35,7 +38,16 @@ pub(super) enum Made {
 
 impl Slot {
     pub(super) const fn new(table: usize, key: Key) -> Self {
-        Self { table, key, read: None, made: None, is_suspect: false, is_contested: false, is_pending: false }
+        Self {
+            table,
+            key,
+            read: None,
+            made: None,
+            is_suspect: false,
+            is_contested: false,
+            is_pending: false,
+            is_written: false,
+        }
     }
 
     /// Forgets the row, because the database has what was changed by now: it has to be read again.
