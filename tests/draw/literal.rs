@@ -975,8 +975,8 @@ impl Look<'_> {
         for notice in notices.values() {
             let key = notice.key.clone().unwrap_or_default();
             if let Some(span) = header(notice, "tg_window") {
-                let start = span.split('/').next().and_then(|start| start.parse().ok()).ok_or("has no span")?;
-                found.push((key, (start, 0, 0, 0, LOST)));
+                let start = span.split('/').next().and_then(|start| start.parse::<i64>().ok()).ok_or("has no span")?;
+                found.push((key, (start.unsigned_abs(), 0, 0, 0, LOST)));
                 continue;
             }
             let told = notice.value.as_deref().and_then(Told::read).ok_or("its notice cannot be read")?;

@@ -937,7 +937,7 @@ pub struct WindowDraw {
 
 /// Whether a window of so many changes cannot be told, where some cannot.
 pub const fn breaks(count: i64) -> bool {
-    count % 3 == 2
+    count % 3 == 1
 }
 
 impl WindowDraw {
