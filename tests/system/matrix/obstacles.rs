@@ -179,7 +179,7 @@ impl Stage {
             assert!(!said.contains(kind.sentence()), "{cell}: {said}");
         }
         if cell == Cell::SourceGone {
-            self.world.feed_spare(5); // it is read anew
+            self.begin_spare_anew();
         }
         for instance in &mut self.instances {
             assert!(instance.is_running(), "{cell}: {} ended by itself\n{}", instance.name, instance.log());
@@ -314,6 +314,16 @@ impl Stage {
         self.world.wait_all_move();
         self.world.make_spare();
         (told, Instant::now())
+    }
+
+    /// The offsets of the topic before mean nothing in the one that was made anew, and its partition may be halted for that:
+    /// a person says where it goes on, while no instance runs.
+    fn begin_spare_anew(&mut self) {
+        self.instances.iter_mut().for_each(Self::terminate);
+        self.world.ok(&["reset", "load-spare-0", "--to", "start", "--yes"]);
+        self.instances = NAMES.map(|name| self.world.instance(name));
+        self.world.wait_owners(2);
+        self.world.feed_spare(5);
     }
 
     fn all_rejected(&self) -> Shown {
