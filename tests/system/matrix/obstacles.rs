@@ -350,7 +350,8 @@ impl Stage {
         let (_, line, told) = Telling::demand(&[telling], &[&self.instances[0]]);
         assert_tells(&line, &["load-readings", "its committed offset cannot be read", "find-hanging"]);
         self.assert_readiness(0, &["HTTP/1.1 503", "partitions are being taken over"]);
-        assert_tells(&self.halted(), &["obstacle  load-readings", "its committed offset cannot be read"]);
+        // The task's inputs are named together, by name.
+        assert_tells(&self.halted(), &["obstacle  load-", "load-readings ", "its committed offset cannot be read"]);
         transaction.abort();
         let gone = Instant::now();
         self.instances[0].wait_rid_of(ObstacleKind::StandsStill, GONE_WITHIN);
