@@ -3,6 +3,7 @@
 
 use crate::pipeline::{Account, Smooth, driver};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
@@ -106,6 +107,25 @@ fn a_database_that_takes_nothing_halts_nothing_however_long() {
     driver.database().limit_statements(&Table::new("accounts"), None);
     assert!(driver.halts().is_empty());
     assert_eq!(driver.read("large-changes").len(), usize::try_from(IDS).unwrap());
+}
+
+/// Few partitions are in a batch that has become small.
+#[test]
+fn where_the_database_is_away_every_partition_with_records_tells_that_and_nothing_older() {
+    let mut driver = driver(IDS);
+    driver.run();
+    driver.database().limit_statements(&Table::new("accounts"), Some(0));
+    send_to_all(&mut driver, "readings");
+    work(&mut driver, Duration::from_secs(2));
+    driver.database().set_down(true);
+    work(&mut driver, Duration::from_secs(10));
+    let waits = driver.status(0).waits.all();
+    let causes: BTreeSet<&str> = waits.values().map(|reason| &*reason.cause).collect();
+    assert_eq!((waits.len(), causes.len()), (4, 1), "{waits:?}");
+    driver.database().limit_statements(&Table::new("accounts"), None);
+    driver.database().set_down(false);
+    driver.run();
+    assert!(driver.status(0).waits.all().is_empty());
 }
 
 #[test]

@@ -34,7 +34,7 @@ const REPEATED: usize = 20;
 /// The time that a question to a broker may take.
 #[cfg(feature = "failpoints")]
 const WAIT: Duration = Duration::from_secs(30);
-/// Members look once a minute which topics there are (`topic.metadata.refresh.interval.ms`), and assign anew.
+/// Members look once a minute which topics there are (`topic.metadata.refresh.interval.ms`).
 #[cfg(feature = "failpoints")]
 const ASSIGNED_WITHIN: Duration = Duration::from_secs(90);
 

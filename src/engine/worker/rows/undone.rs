@@ -10,6 +10,7 @@ use crate::engine::worker::rows::draw::{hold, input_of};
 use crate::engine::worker::rows::lane::RowsLane;
 use crate::engine::worker::rows::prepared::{Advance, Undone};
 use crate::engine::worker::rows::terms::StoreTrouble;
+use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
 use crate::ports::rows::{Counts, Move};
 use crate::ports::source::TaskId;
@@ -108,12 +109,24 @@ impl RowsLane {
             Consequence::Again | Consequence::Halt(_) | Consequence::AskBounds | Consequence::AwaitRevoke => {
                 desk.wiring.status.add(Counter::DatabaseRetries, 1);
                 db.back_off(&*desk.wiring.clock, &fault);
+                if moment == Moment::BeginBatch {
+                    all_wait(desk, &fault);
+                }
                 for input in draws.iter().filter_map(|draw| input_of(desk, draw.task, draw.input)) {
                     desk.wiring.status.waits.failed(&input.source, &fault);
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Tells the cause of every partition with records, drawn or not: where there is no transaction, all of them wait for the same,
+/// and what one of them told before is over.
+fn all_wait(desk: &Desk, fault: &Fault) {
+    let tasks = desk.tasks.values().filter(|task| task.state().is_deciding() && task.commit() == CommitKind::Rows);
+    for input in tasks.flat_map(|task| &task.inputs).filter(|input| input.queued() > 0) {
+        desk.wiring.status.waits.failed(&input.source, fault);
     }
 }
 
