@@ -42,10 +42,11 @@ lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone, 
 	cargo check --locked --no-default-features
 	cargo check --locked --features rocksdb
 
-# What test-all needs beside the tests that mostly wait: checks, and the long builds. No program is put where they start theirs.
+# What test-all does beside tests that mostly wait: checks, and long builds. No program is put where those tests start theirs.
 .PHONY: beside
 beside:
 	$(MAKE) --no-print-directory lint
+	cargo build --locked --features rocksdb,failpoints --lib
 	cargo test --locked --no-run --features rocksdb,failpoints --lib
 	cargo build --locked --profile demo --no-default-features --features embedded
 	cargo build --locked --profile draw --no-default-features --example draw
@@ -54,7 +55,7 @@ test-fast: ## Everything that needs no network (models, driver, settings), under
 	cargo test --locked $(FAST)
 	cargo test --locked --doc
 
-# The failpoints are no part of these suites: with them, they are built once for this and for test-keyed.
+# These suites need no failpoints; with them the code is built once for this and for test-keyed.
 test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, kill -9, a full disk
 	tests/servers/install.sh build store
 	cargo test --locked --features rocksdb,failpoints --lib --test conformance rocksdb
@@ -102,7 +103,7 @@ test-all: ## All of it, RocksDB and samples of the long runs too: what CI runs, 
 	cargo fmt --check
 	$(MAKE) --no-print-directory test-fast
 	tests/plain.sh build
-	@# These tests leave half of two cores free: what is checked and built meanwhile has only that.
+	@# The system tests leave half of two cores free: what is checked and built meanwhile has only that.
 	tests/plain.sh run beside
 	$(MAKE) --no-print-directory test-draw
 	$(MAKE) --no-print-directory test-state
