@@ -27,6 +27,8 @@ case ${1:-} in
       [[ -n $binary ]] || { echo "plain.sh: $suite is not built" >&2; exit 66; }
       echo "     Running $suite ($binary)" >&2
       threads=()
+      # They wait for half of their time, and none of them judges times.
+      [[ $suite != conformance ]] || threads=(--test-threads 4)
       if [[ $suite == system ]]; then
         # Their worlds keep to a room of their own, see tests/system/rig/world.rs.
         threads=(--test-threads 12)
