@@ -24,8 +24,8 @@ const USUAL: usize = 2;
 const THREE_BROKERS: usize = 3;
 /// What a world of [`WAITERS`] takes.
 const WAITING: usize = 1;
-/// Worlds that mostly wait for the ends of times: busy on 0.07 to 0.22 of a core.
-const WAITERS: [&str; 7] = ["admitted", "advertised", "byhand", "obstacles", "quota", "slot-set", "written"];
+/// Worlds that mostly wait for the ends of times: busy on 0.11 to 0.22 of a core.
+const WAITERS: [&str; 6] = ["admitted", "byhand", "obstacles", "quota", "slot-set", "written"];
 
 /// The usual filter of the log, and a line for each partition that is taken over, which tests wait for.
 const LOG: &str = "info,sqlx=warn,tidegate::engine::worker::takeover=debug";
