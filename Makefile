@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check lint test-fast test-state test-servers test-long test-draw test-helm test test-all prove draw draw-pairs bites mutants docs up down bench
+.PHONY: help demo build check lint test-fast test-state test-servers test-keyed test-long test-draw test-helm test test-all prove draw draw-pairs bites mutants docs up down bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,24 +40,38 @@ lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone, 
 	cargo clippy --locked --all-targets --features rocksdb,failpoints -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --features rocksdb
 	cargo check --locked --no-default-features
+	cargo check --locked --features rocksdb
+
+# What test-all does beside tests that mostly wait: checks, and long builds. No program is put where those tests start theirs.
+.PHONY: beside
+beside:
+	$(MAKE) --no-print-directory lint
+	cargo build --locked --features rocksdb,failpoints --lib
+	cargo test --locked --no-run --features rocksdb,failpoints --lib
+	cargo build --locked --profile demo --no-default-features --features embedded
+	cargo build --locked --profile draw --no-default-features --example draw
 
 test-fast: ## Everything that needs no network (models, driver, settings), under a minute
 	cargo test --locked $(FAST)
 	cargo test --locked --doc
 
+# These suites need no failpoints; with them the code is built once for this and for test-keyed.
 test-state: ## Keyed state on RocksDB, whose first build takes minutes: damage, kill -9, a full disk
 	tests/servers/install.sh build store
-	cargo test --locked --features rocksdb --lib --test conformance rocksdb
-	cargo test --locked --features rocksdb --test rocksdb
+	cargo test --locked --features rocksdb,failpoints --lib --test conformance rocksdb
+	cargo test --locked --features rocksdb,failpoints --test rocksdb
 
 test-servers: ## The same suites and the system tests on real Kafka and PostgreSQL, started by the tests
 	tests/servers/install.sh kafka postgres build store pooler
-	cargo build --locked --example load --example oracle --example usage
-	SYSTEM_TESTS=1 cargo test --locked --test conformance --test kafka --test postgres --test system
+	tests/plain.sh build
+	tests/plain.sh run
+	$(MAKE) --no-print-directory test-keyed
+
+test-keyed: ## The system tests that need a feature, with RocksDB and crash points: the second half of test-servers
 	cargo build --locked --features rocksdb,failpoints --examples
 	cargo test --locked --features rocksdb,failpoints --lib --test it failpoint
-	@# Two worlds at a time whatever the threads: more of them let another test go on while one waits to be alone.
-	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- --test-threads 6 \
+	@# As many worlds at a time as there is room for whatever the threads: more of them let another test go on while one waits.
+	SYSTEM_TESTS=1 cargo test --locked --features rocksdb,failpoints --test system -- --test-threads 12 \
 		keyed:: sessions:: keyed_setup:: joins:: rowjoins:: rowstate:: matrix:: late:: guards:: network:: forged:: \
 		database:: statements:: sqlstates:: state:: folders:: repairs_keyed:: drawn:: payments::
 
@@ -79,18 +93,21 @@ test: ## The quick proof, a quarter of an hour on a new machine: no RocksDB, one
 	cargo run --locked --quiet --example draw -- 1000
 	cargo build --locked --example load --example oracle
 	SYSTEM_TESTS=1 cargo test --locked --test conformance
-	SYSTEM_TESTS=1 TIDEGATE_CHAOS_SECONDS=40 cargo test --locked --test system -- --test-threads 6 \
+	SYSTEM_TESTS=1 TIDEGATE_CHAOS_SECONDS=40 cargo test --locked --test system -- --test-threads 12 \
 		chaos:: input:: repairs::a_topic_made_anew
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm
 
 test-all: ## All of it, RocksDB and samples of the long runs too: what CI runs, three quarters of an hour on a new machine
 	tests/servers/install.sh kafka postgres build store pooler
-	$(MAKE) --no-print-directory lint
+	cargo fmt --check
 	$(MAKE) --no-print-directory test-fast
+	tests/plain.sh build
+	@# The system tests leave half of two cores free: what is checked and built meanwhile has only that.
+	tests/plain.sh run beside
 	$(MAKE) --no-print-directory test-draw
 	$(MAKE) --no-print-directory test-state
-	$(MAKE) --no-print-directory test-servers
+	$(MAKE) --no-print-directory test-keyed
 	$(MAKE) --no-print-directory demo ARGS="--seconds 30 -o json"
 	$(MAKE) --no-print-directory test-helm
 

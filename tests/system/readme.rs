@@ -107,7 +107,7 @@ fn the_block_on_real_servers_leads_from_make_up_to_a_notice() {
     if !is_wanted("readme") {
         return;
     }
-    let _permit = Permit::take(1);
+    let _permit = Permit::usual();
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let commands = commands(block(&page, "## On real servers"));
     assert!(commands.len() >= 10 && commands[1].starts_with("make up"), "{commands:#?}");

@@ -206,7 +206,7 @@ fn run(name: &'static str, kind: &'static str, does_broker_assign: bool, sample:
 
 #[test]
 fn the_oracle_finds_nothing_in_a_random_mix_of_all_faults() {
-    run("mix", "mix", false, &[Mix(180)]);
+    run("mix", "mix", false, &[Mix(100)]);
 }
 
 #[test]

@@ -16,23 +16,45 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::KafkaSettings;
 
-/// Number of worlds at a time: each is busy on about a core.
-const WORLDS: usize = 2;
+/// Room for worlds at a time, in thirds of a core of the two that a machine has at least.
+const ROOM: usize = 6;
+/// What a world takes: its processes are busy on 0.25 to 0.7 of a core, as measured.
+const USUAL: usize = 2;
+/// What a world of three brokers takes, which has bounds of seconds besides.
+const THREE_BROKERS: usize = 3;
+/// What a world of [`WAITERS`] takes.
+const WAITING: usize = 1;
+/// Worlds that mostly wait for the ends of times: busy on 0.11 to 0.22 of a core.
+const WAITERS: [&str; 6] = ["admitted", "byhand", "obstacles", "quota", "slot-set", "written"];
 
 /// The usual filter of the log, and a line for each partition that is taken over, which tests wait for.
 const LOG: &str = "info,sqlx=warn,tidegate::engine::worker::takeover=debug";
 
-static FREE: Mutex<usize> = Mutex::new(WORLDS);
+static FREE: Mutex<usize> = Mutex::new(ROOM);
 static FREED: Condvar = Condvar::new();
 
-/// A permit for this number of worlds.
+/// A permit for so much of [`ROOM`].
 pub struct Permit(usize);
 
 impl Permit {
-    pub fn take(count: usize) -> Self {
-        let mut free = FREED.wait_while(FREE.lock().unwrap(), |free| *free < count).unwrap();
-        *free -= count;
-        Self(count)
+    /// Waits for the room of a usual world.
+    pub fn usual() -> Self {
+        Self::take(USUAL)
+    }
+
+    /// Waits for the room of this world.
+    fn of(name: &str, brokers: &str) -> Self {
+        Self::take(match brokers {
+            "1" if WAITERS.contains(&name) => WAITING,
+            "1" => USUAL,
+            _ => THREE_BROKERS,
+        })
+    }
+
+    fn take(room: usize) -> Self {
+        let mut free = FREED.wait_while(FREE.lock().unwrap(), |free| *free < room).unwrap();
+        *free -= room;
+        Self(room)
     }
 }
 
@@ -113,7 +135,7 @@ impl World {
     /// The same with no other world beside it: for times that are short.
     #[cfg(feature = "failpoints")]
     pub fn alone_on_three_brokers(name: &'static str, ids: i64) -> Option<Self> {
-        let alone = || Self::start_with(Permit::take(WORLDS), name, binary(), |folder| Kafka::start(folder, "3"));
+        let alone = || Self::start_with(Permit::take(ROOM), name, binary(), |folder| Kafka::start(folder, "3"));
         is_wanted(name).then(alone).map(|world| world.with_three_copies(ids))
     }
 
@@ -190,11 +212,11 @@ impl World {
     }
 
     fn start(name: &'static str, binary: PathBuf, brokers: &str) -> Self {
-        Self::start_on(name, binary, |folder| Kafka::start(folder, brokers))
+        Self::start_with(Permit::of(name, brokers), name, binary, |folder| Kafka::start(folder, brokers))
     }
 
     fn start_on(name: &'static str, binary: PathBuf, kafka: impl FnOnce(&Path) -> Kafka + Send) -> Self {
-        Self::start_with(Permit::take(1), name, binary, kafka)
+        Self::start_with(Permit::of(name, "1"), name, binary, kafka)
     }
 
     fn start_with(
