@@ -1,7 +1,7 @@
 //! `tidegate` as a process on a real Kafka and a real PostgreSQL: killed, stopped, starved of its servers, fed with
 //! nonsense, set up wrongly. Needs SYSTEM_TESTS=1; each test prints that it was skipped otherwise.
 //!
-//! Each test has a broker, a database server and a folder of its own (`rig::World`), some three tests at a time. The judge is
+//! Each test has a broker, a database server and a folder of its own (`rig::World`), two tests at a time, or more that mostly wait. The judge is
 //! `tidegate audit` together with a one-by-one computation of every row and every notice (`rig::Reference`); under the
 //! load it is the oracle (`reader`, `laws`; its own tests: tests/oracle). A failed test leaves its folder with the
 //! instances' logs and says where.

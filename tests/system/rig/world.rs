@@ -16,12 +16,10 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate::adapters::kafka::KafkaSettings;
 
-/// Room for worlds at a time, in thirds of a core of the two that a machine has at least.
-const ROOM: usize = 6;
+/// Room for worlds at a time: for two of those that are busy, since many tests have bounds of seconds.
+const ROOM: usize = 4;
 /// What a world takes: its processes are busy on 0.25 to 0.7 of a core, as measured.
 const USUAL: usize = 2;
-/// What a world of three brokers takes, which has bounds of seconds besides.
-const THREE_BROKERS: usize = 3;
 /// What a world of [`WAITERS`] takes.
 const WAITING: usize = 1;
 /// Worlds that mostly wait for the ends of times: busy on 0.11 to 0.22 of a core.
@@ -44,11 +42,7 @@ impl Permit {
 
     /// Waits for the room of this world.
     fn of(name: &str, brokers: &str) -> Self {
-        Self::take(match brokers {
-            "1" if WAITERS.contains(&name) => WAITING,
-            "1" => USUAL,
-            _ => THREE_BROKERS,
-        })
+        Self::take(if brokers == "1" && WAITERS.contains(&name) { WAITING } else { USUAL })
     }
 
     fn take(room: usize) -> Self {
