@@ -102,7 +102,9 @@ impl World {
         let spare = spec(SPARE, 1, 1, "1048588");
         let admin = KafkaAdmin::connect(&self.kafka_settings()).unwrap();
         // A broker may still be deleting the one before.
-        until("the spare source is made", WAIT, || admin.create(&[spare.clone()]).map_err(|fault| fault.to_string()));
+        until("the spare source is made", WAIT, || {
+            admin.create(std::slice::from_ref(&spare)).map_err(|fault| fault.to_string())
+        });
     }
 
     #[cfg(feature = "failpoints")]
