@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 
 suites=(conformance kafka postgres system)
 target=${CARGO_TARGET_DIR:-target}
-built=$target/plain-suites
+# Checkouts may share the folder.
+built=$target/plain-suites-$(pwd | cksum | cut -d ' ' -f 1)
 
 case ${1:-} in
   build)
@@ -22,8 +23,9 @@ case ${1:-} in
     ;;
   run)
     beside=
+    lines=$(<"$built")
     for suite in "${suites[@]}"; do
-      binary=$(sed -n "s/^$suite //p" "$built")
+      binary=$(sed -n "s/^$suite //p" <<<"$lines")
       [[ -n $binary ]] || { echo "plain.sh: $suite is not built" >&2; exit 66; }
       echo "     Running $suite ($binary)" >&2
       threads=()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use tidegate::adapters::memory::MemoryDatabase;
+use tidegate::flow::key::partition_for;
 use tidegate::flow::row::Value;
 use tidegate::flow::{Algorithm, Context, Reject, Store, Table, Topology};
 use tidegate::ports::history::Found;
@@ -226,6 +227,33 @@ fn valid(records: Vec<(i64, Option<i64>)>) -> Vec<(i64, Option<i64>)> {
         out.push((id, code));
     }
     out
+}
+
+/// Tasks are decided one behind the other, the one with fewer records first: the record that sets the value free lies in the
+/// longer queue here.
+#[test]
+fn a_value_that_an_older_record_of_another_partition_sets_free_in_the_same_batch_is_free() {
+    let mut topology = Topology::new("sitting");
+    topology.source("sitters").update("seats", Sit { count: None }).insert_missing(|_| None).to("seated");
+    let mut driver = TestDriver::new(topology).partitions(2).settings(|settings| settings.batch_rows = 100);
+    let partition = |id: i64| partition_for(id.to_string().as_bytes(), 2);
+    let ids = |of: i32| (1..100).filter(move |id| partition(*id) == of).take(4).collect::<Vec<_>>();
+    let (longer, shorter) = (ids(1 - partition(1)), ids(partition(1)));
+    for id in [longer[0], shorter[0]] {
+        driver.row("seats", id, Seat { code: id });
+    }
+    driver.run();
+    driver.database().unique(&Table::new("seats"), "code");
+    driver.send("sitters", longer[0], &Some(1_000));
+    for id in &longer[1..] {
+        driver.send("sitters", *id, &Some(1_000 + id));
+    }
+    // Refused where nothing is written before it: rows are written in the order of their keys.
+    driver.send("sitters", shorter[0], &Some(longer[0]));
+    driver.run();
+    assert_eq!(driver.read_raw("sitters-dlt").len(), 0);
+    let code = |id: i64| driver.row_of("seats", id).map(|row| row.values);
+    assert_eq!([longer[0], shorter[0]].map(code), [1_000, longer[0]].map(|code| Some(vec![Value::I64(code)])));
 }
 
 proptest! {

@@ -51,7 +51,7 @@ impl Desk {
         }
         match found {
             Err(fault) => self.store_unread(id, fault.into())?,
-            Ok(()) => self.tasks.get_mut(&id).into_iter().for_each(|task| task.waiting.end()),
+            Ok(()) => self.goes_on(id),
         }
         Ok(true)
     }
@@ -137,6 +137,13 @@ impl Desk {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.put_off_until = now + UNREAD_PAUSE;
         self.acts.push_back(Act::BeginAnew { task: id });
+    }
+
+    /// What a task waited for, as [`Desk::unread`] has told, has come.
+    pub(super) fn goes_on(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.waiting.has_begun()) else { return };
+        task.waiting.end();
+        task.inputs.iter().for_each(|input| self.wiring.status.waits.forget(&input.source.to_string()));
     }
 
     pub(super) fn unread(&mut self, id: TaskId, fault: &Fault) {

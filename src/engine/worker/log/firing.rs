@@ -124,8 +124,9 @@ impl LogLane {
                 self.open.since.get_or_insert(desk.wiring.clock.elapsed());
                 has_fired = true;
             }
-            if let Err(trouble) = result {
-                desk.store_unread(id, trouble)?;
+            match result {
+                Ok(()) => desk.goes_on(id),
+                Err(trouble) => desk.store_unread(id, trouble)?,
             }
         }
         Ok(has_fired)

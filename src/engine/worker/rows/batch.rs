@@ -51,8 +51,10 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Parses the keys. Sorted once, since rows are read, found and written in key order.
-    pub(super) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>) -> Self {
+    /// Parses the keys. Sorted once, since rows are read, found and written in key order. `has_suspects`: the tasks' records follow
+    /// each other in the order of time too, and not one task behind the other, since what the database says of one depends on those
+    /// before it.
+    pub(super) fn new(shares: &'a [Share<'a>], terms: &'a Terms<'a>, has_suspects: bool) -> Self {
         let records = shares.iter().map(|share| share.records.len()).sum();
         let mut batch = Self {
             shares,
@@ -64,7 +66,7 @@ impl<'a> Batch<'a> {
         };
         let mut places: Vec<(usize, Key, usize)> = Vec::with_capacity(records);
         let mut records: Vec<_> = shares.iter().map(|share| (share.records.iter(), share.reject)).collect();
-        for number in order_of(shares) {
+        for number in order_of(shares, has_suspects) {
             let (Some(share), Some((records, reject))) = (shares.get(number), records.get_mut(number)) else {
                 continue;
             };
@@ -352,19 +354,20 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The order of the records of a batch, by the numbers of their shares: those of one task in the order of time.
-fn order_of(shares: &[Share<'_>]) -> Vec<usize> {
+/// The order of the records of a batch, by the numbers of their shares: those of one task in the order of time, or all of them,
+/// which leaves those of a task as they are.
+fn order_of(shares: &[Share<'_>], is_one: bool) -> Vec<usize> {
     let mut order = Vec::with_capacity(shares.iter().map(|share| share.records.len()).sum());
     let mut first = 0;
-    for of_task in shares.chunk_by(|one, next| one.task == next.task) {
-        if let [share] = of_task {
+    for together in shares.chunk_by(|one, next| is_one || one.task == next.task) {
+        if let [share] = together {
             order.extend(std::iter::repeat_n(first, share.records.len()));
         } else {
             let times = |share: &Share<'_>| share.records.iter().map(|record| record.timestamp.0).collect();
-            let inputs: Vec<(bool, Vec<i64>)> = of_task.iter().map(|share| (share.is_table, times(share))).collect();
+            let inputs: Vec<(bool, Vec<i64>)> = together.iter().map(|share| (share.is_table, times(share))).collect();
             order.extend(merged(&inputs).into_iter().map(|number| first + number));
         }
-        first += of_task.len();
+        first += together.len();
     }
     order
 }
@@ -532,7 +535,7 @@ mod tests {
         let shares: Vec<Share<'_>> = places.iter().map(|source| share(&topology, source, records())).collect();
         let hand = in_hand::Hand::none();
         let terms = terms(&limits, &hand);
-        let mut batch = Batch::new(&shares, &terms);
+        let mut batch = Batch::new(&shares, &terms, false);
         batch.take_rows(0, vec![row(1, 0)]);
         let enough = Enough::new(&*clock, Duration::from_millis(within_ms), bytes);
         let mut rows = Early { keeps: true, written: Vec::new() };
@@ -567,7 +570,7 @@ mod tests {
         let keys: [&[u8]; 5] = [b"2", b"2", b"3", b"1", b"2"];
         let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
         let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
-        let mut batch = Batch::new(&shares, &terms);
+        let mut batch = Batch::new(&shares, &terms, false);
         let mut rows = Early { keeps: true, written: Vec::new() };
         let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);
         assert!(!batch.decide(&mut TaskStores::new(), enough, &mut rows).ok().unwrap());
@@ -586,7 +589,7 @@ mod tests {
         let records = (0..).zip(keys).map(|(n, key)| record(n, key, b"1")).collect();
         let hand = in_hand::Hand::none();
         let (shares, terms) = ([share(&topology, &source, records)], terms(&limits, &hand));
-        let mut batch = Batch::new(&shares, &terms);
+        let mut batch = Batch::new(&shares, &terms, false);
         batch.take_rows(0, (1..6).map(|key| row(key, 15)).collect());
         let mut rows = Early { keeps: false, written: Vec::new() };
         let enough = Enough::new(&*clock, Duration::from_mins(10), usize::MAX);

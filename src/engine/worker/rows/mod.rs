@@ -162,7 +162,8 @@ impl RowsLane {
         }
         hook.after(Step::MovePosition)?;
 
-        let mut batch = Batch::new(&shares, &terms);
+        let has_suspects = !self.suspects.is_empty();
+        let mut batch = Batch::new(&shares, &terms, has_suspects);
         for (table, keys) in batch.keys() {
             match rows.read(table, &keys) {
                 Ok(found) => batch.take_rows(table, found),
@@ -172,7 +173,6 @@ impl RowsLane {
                 Err(fault) => return Err(fault.into()),
             }
         }
-        let has_suspects = !self.suspects.is_empty();
         if has_suspects {
             self.suspects.iter().for_each(|(table, key)| batch.suspect(*table, key));
             rows.savepoint()?;
