@@ -13,7 +13,7 @@ use tidegate::flow::row::Value;
 use tidegate::flow::{Algorithm, Context, Reject, Store, Table, Topology};
 use tidegate::ports::history::Found;
 use tidegate::ports::rows::RowRead;
-use tidegate::testing::TestDriver;
+use tidegate::testing::{Sent, TestDriver};
 
 /// The key and the version are read as any other column.
 #[derive(Serialize, Deserialize)]
@@ -235,7 +235,8 @@ fn valid(records: Vec<(i64, Option<i64>)>) -> Vec<(i64, Option<i64>)> {
 fn a_value_that_an_older_record_of_another_partition_sets_free_in_the_same_batch_is_free() {
     let mut topology = Topology::new("sitting");
     topology.source("sitters").update("seats", Sit { count: None }).insert_missing(|_| None).to("seated");
-    let mut driver = TestDriver::new(topology).partitions(2).settings(|settings| settings.batch_rows = 100);
+    let driver = TestDriver::new(topology).partitions(2).workers(1);
+    let mut driver = driver.settings(|settings| settings.batch_rows = 100);
     let partition = |id: i64| partition_for(id.to_string().as_bytes(), 2);
     let ids = |of: i32| (1..100).filter(move |id| partition(*id) == of).take(4).collect::<Vec<_>>();
     let (longer, shorter) = (ids(1 - partition(1)), ids(partition(1)));
@@ -244,12 +245,13 @@ fn a_value_that_an_older_record_of_another_partition_sets_free_in_the_same_batch
     }
     driver.run();
     driver.database().unique(&Table::new("seats"), "code");
-    driver.send("sitters", longer[0], &Some(1_000));
-    for id in &longer[1..] {
-        driver.send("sitters", *id, &Some(1_000 + id));
-    }
+    let mut send = |id: i64, at: i64, code: i64| {
+        let (key, value) = (Some(id.to_string().into_bytes()), Some(code.to_string().into_bytes()));
+        driver.send_record("sitters", Sent { key, value, timestamp_ms: Some(at), ..Sent::default() });
+    };
+    (1_000..).zip(&longer).for_each(|(n, id)| send(*id, n, n));
     // Refused where nothing is written before it: rows are written in the order of their keys.
-    driver.send("sitters", shorter[0], &Some(longer[0]));
+    send(shorter[0], 2_000, longer[0]);
     driver.run();
     assert_eq!(driver.read_raw("sitters-dlt").len(), 0);
     let code = |id: i64| driver.row_of("seats", id).map(|row| row.values);
