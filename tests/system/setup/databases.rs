@@ -117,6 +117,8 @@ pub const ROWS: &[Row] = &[
         "halted before migrate",
         &["halted"],
         &[
+            "unknown  corrections  there is no topic corrections: make it anew (`topics apply` creates what is described), or take it out of the pipeline",
+            "unknown  readings  there is no topic readings: make it anew (`topics apply` creates what is described), or take it out of the pipeline",
             "schema \"tidegate\" of the database {server}/{database} lacks 0001_position, 0002_outbox, 0003_verdict, 0004_baseline_slot, 0005_repair, 0006_event_time; run `{program} migrate` as its owner, or correct database.url",
             "  database.url: environment TIDEGATE_DATABASE__URL",
         ],
