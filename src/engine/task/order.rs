@@ -22,6 +22,9 @@ fn takes_part(input: &Input, now: Duration) -> bool {
 
 /// The input whose next record is taken next; none where there is no record, or where it has to wait.
 pub(crate) fn next_of(inputs: &[Input], now: Duration) -> Option<usize> {
+    if let [input] = inputs {
+        return (input.queued() > 0 && input.is_free(now)).then_some(0);
+    }
     if inputs.iter().any(Input::is_awaited) {
         return None;
     }
