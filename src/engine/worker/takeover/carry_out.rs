@@ -11,7 +11,7 @@ use crate::engine::worker::database::Database;
 use crate::engine::worker::desk::Desk;
 use crate::engine::worker::ids::waited_for;
 use crate::engine::worker::takeover::lane::Takeovers;
-use crate::engine::worker::takeover::remainder::{LookUp, Remainder, is_overtaken, leave_out_published, notices};
+use crate::engine::worker::takeover::remainder::{LookUp, Remainder, leave_out_published, notices};
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::flow::topology::CommitKind;
 use crate::ports::Fault;
@@ -263,13 +263,10 @@ pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Res
     let asked = notices(&rows);
     let found = open().and_then(|mut history| unpublished(desk.wiring.topology.name(), rows, &mut *history));
     let mut missing = found.map_err(waited_for)?;
-    leave_out_published(&mut missing, asked);
-    let reached = reached(desk, id, &look_ups);
+    leave_out_published(&mut missing, asked, &reached(desk, id, &look_ups));
     for (source, range, _) in look_ups {
-        let (mut own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
+        let (own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
         missing = others;
-        let others: i64 = reached.iter().filter(|(other, _)| *other != source).map(|(_, at)| at.0).sum();
-        own.retain(|row| !is_overtaken(row, others));
         tracing::warn!(partition = %source, rows = own.len(), "the committed offset had expired, most likely since `offsets.retention.minutes` is shorter than the pause; the messages that its topics lack are published");
         publish(desk, id, &source, range, own, remainder);
     }

@@ -29,7 +29,7 @@ pub(crate) type LookUp = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRo
 /// which came with the other inputs, was. Published again it would set its key back. `others` is the sum of the offsets
 /// up to which the other inputs are published. A record's sequence is the sum over all inputs at the end of its batch,
 /// so without its own input it is the sum of the others at that time.
-pub(crate) fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
+fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
     sequence_of(row).is_some_and(|sequence| sequence.saturating_sub(row.source_offset.next().0) < others)
 }
 
@@ -39,12 +39,29 @@ pub(crate) fn notices(rows: &[OutboxRow]) -> BTreeSet<(TopicPartition, Offset, i
     rows.map(|row| (row.source.clone(), row.source_offset, row.seq)).collect()
 }
 
+/// The offset up to which each input is published at least: as far as its offset is noted (`reached`), and behind every
+/// message of it that is there. The committed offsets of several inputs may have expired together.
+fn with_found(
+    reached: &[(TopicPartition, NextOffset)],
+    found: &BTreeSet<(TopicPartition, Offset, i32)>,
+) -> Vec<(TopicPartition, NextOffset)> {
+    let at = |(input, noted): &(TopicPartition, NextOffset)| {
+        let own = found.iter().filter(|(source, ..)| source == input).map(|(_, offset, _)| offset.next());
+        (input.clone(), own.fold(*noted, NextOffset::max))
+    };
+    reached.iter().map(at).collect()
+}
+
 /// Leaves out messages that are proved to be published, of a task that lacks only some (`missing`) of its messages
-/// (`asked`). A task publishes its batches in order, so every message before one that is there has been there too. Its
-/// topic may have dropped it since, or it is a changelog record, which is not searched for. Sent again in several
-/// transactions, such messages would commit offsets before messages that are there, and the next owner would send those
-/// twice.
-pub(crate) fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTreeSet<(TopicPartition, Offset, i32)>) {
+/// (`asked`) and whose inputs are published as far as `reached` at least. A task publishes its batches in order, so every
+/// message before one that is there has been there too. Its topic may have dropped it since, or it is a changelog record,
+/// which is not searched for. Sent again in several transactions, such messages would commit offsets before messages that
+/// are there, and the next owner would send those twice.
+pub(crate) fn leave_out_published(
+    missing: &mut Vec<OutboxRow>,
+    mut asked: BTreeSet<(TopicPartition, Offset, i32)>,
+    reached: &[(TopicPartition, NextOffset)],
+) {
     let lacking = notices(missing);
     asked.retain(|notice| !lacking.contains(notice));
     let is_there = |row: &OutboxRow| {
@@ -52,8 +69,13 @@ pub(crate) fn leave_out_published(missing: &mut Vec<OutboxRow>, mut asked: BTree
         found.is_some_and(|(source, ..)| *source == row.source)
     };
     let last = missing.iter().filter(|row| is_there(row)).filter_map(sequence_of).max();
-    missing.retain(|row| {
-        sequence_of(row).map_or_else(|| !is_there(row), |sequence| last.is_none_or(|last| sequence > last))
+    let reached = with_found(reached, &asked);
+    let others = |source: &TopicPartition| -> i64 {
+        reached.iter().filter(|(other, _)| other != source).map(|(_, at)| at.0).sum()
+    };
+    missing.retain(|row| match sequence_of(row) {
+        None => !is_there(row),
+        Some(sequence) => last.is_none_or(|last| sequence > last) && !is_overtaken(row, others(&row.source)),
     });
 }
 
@@ -122,5 +144,38 @@ mod tests {
         let at = Some(Partition(3));
         assert_eq!(sent, [(at, b"20".as_slice(), true), (at, b"22", true), (at, b"23", true)]);
         assert_eq!((publication.rows.len(), publication.parts.len()), (0, 2));
+    }
+
+    /// Three inputs whose offsets expired together: nothing but the message that lies there tells how far the second is published.
+    #[test]
+    fn a_changelog_record_is_overtaken_although_another_input_is_noted_less_far_than_it_is_published() {
+        let place = |topic| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(0));
+        let (lead, second, table) = (place("lead"), place("second"), place("table"));
+        let row = |source: &TopicPartition, offset, sequence: i64| {
+            let destination = TopicName::parse("p-s-changelog").unwrap();
+            let (key, value, headers) = (Some(b"k".as_slice()), None, &[]);
+            let message = Message {
+                destination: &destination,
+                partition: None,
+                key,
+                value,
+                headers,
+                timestamp: None,
+                is_tracked: true,
+            };
+            changelog_row(Origin { source, offset: Offset(offset) }, 0, 0, sequence, &message, Timestamp(0))
+        };
+        // The lead's record was decided when the others were at 4 together, at 0 of the second and 4 of the table.
+        let published = row(&lead, 0, 1 + 4);
+        let notice = OutboxRow { headers: Vec::new(), ..row(&second, 2, 0) };
+        let noted = [(lead.clone(), NextOffset(0)), (second.clone(), NextOffset(0)), (table, NextOffset(4))];
+        let left = |lacking: &[OutboxRow]| {
+            let mut missing = lacking.to_vec();
+            leave_out_published(&mut missing, notices(&[published.clone(), notice.clone()]), &noted);
+            missing
+        };
+        assert_eq!(left(std::slice::from_ref(&published)), []);
+        let both = [published.clone(), notice.clone()];
+        assert_eq!(left(&both), both, "without the message nothing proves a later batch");
     }
 }
