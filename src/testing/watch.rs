@@ -1,30 +1,34 @@
-//! Steps that note which record they are run over: how a simulation learns the order in which records were decided.
+//! Steps, and notes of the records in hand, that tell which record they are about: how a simulation learns the order in which
+//! records were decided.
 
 use super::death::is_death;
 use super::stall::{Idle, has_stalled};
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Applied, Reject, Stepped};
 use crate::flow::key::KeyType;
-use crate::flow::record::{Offset, Partition, Record, TopicPartition};
+use crate::flow::record::{Offset, Partition, Record, TopicName, TopicPartition};
 use crate::flow::row::Value;
 use crate::flow::step::{LogStep, RowStep};
 use crate::flow::store::Unavailable;
 use crate::flow::table::TableSpec;
 use crate::flow::timer::{Clock, Timer};
-use crate::flow::topology::{StepKind, Topology};
+use crate::flow::topology::{CommitKind, StepKind, SubTopology, Topology};
+use crate::ports::note::{InHand, Mark, Note, Suspect};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// What a step was run over: a record, or a timer: behind the record of its place by event time, in front of it by the wall clock.
+/// What was run: a step over a record, or over a timer, behind the record of its place by event time, in front of it by the wall
+/// clock; or the code in front of the step, over a record that the step may never see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Run {
+    TakenUp,
     Record,
     Timer(Clock),
 }
 
-/// A record that a step was run over, and the wall clock that it was shown, in milliseconds since 1970; of a timer, the place at
-/// which it was run.
+/// A record that code was run over, and the wall clock that its step was shown, in milliseconds since 1970, 0 without a step; of a
+/// timer, the place at which it was run.
 #[derive(Debug)]
 pub(super) struct Application {
     pub(super) place: TopicPartition,
@@ -139,5 +143,66 @@ impl LogStep for Watched<dyn LogStep> {
     fn timer(&self, timer: &Timer, context: &mut Context<'_>) -> Result<Stepped, Reject> {
         self.applications.lock().push(Application::of(context, Run::Timer(timer.clock)));
         self.inner.timer(timer, context)
+    }
+}
+
+/// The note in which the records of steps without rows are watched: those are decided in the order in which they are taken up.
+/// `topology`: with the sources by whose numbers records are noted.
+pub(super) fn watched_note(
+    inner: Arc<dyn Note>,
+    topology: &Topology,
+    applications: &Arc<Applications>,
+) -> Arc<dyn Note> {
+    let source = |sub: &SubTopology, topic: &TopicName| (sub.step.commit() == CommitKind::Log).then(|| topic.clone());
+    let subs = topology.sub_topologies().iter();
+    let sources = subs.flat_map(|sub| sub.sources().map(move |topic| source(sub, topic))).collect();
+    Arc::new(WatchedNote { inner, applications: Arc::clone(applications), sources })
+}
+
+struct WatchedNote {
+    inner: Arc<dyn Note>,
+    applications: Arc<Applications>,
+    /// The topics by their numbers among all sources; none of a step with rows.
+    sources: Arc<[Option<TopicName>]>,
+}
+
+impl Note for WatchedNote {
+    fn suspects(&self) -> Vec<Suspect> {
+        self.inner.suspects()
+    }
+
+    fn mark(&self, worker: usize) -> Box<dyn Mark> {
+        let (applications, sources) = (Arc::clone(&self.applications), Arc::clone(&self.sources));
+        Box::new(WatchedMark { inner: self.inner.mark(worker), applications, sources })
+    }
+
+    fn forget(&self, at: InHand) {
+        self.inner.forget(at);
+    }
+
+    fn end(&self) {
+        self.inner.end();
+    }
+}
+
+struct WatchedMark {
+    inner: Box<dyn Mark>,
+    applications: Arc<Applications>,
+    sources: Arc<[Option<TopicName>]>,
+}
+
+impl Mark for WatchedMark {
+    /// Timers are noted under numbers that no source has.
+    fn take_up(&self, at: InHand) {
+        let source = usize::try_from(at.source).ok().and_then(|number| self.sources.get(number));
+        if let Some(topic) = source.and_then(Option::as_ref) {
+            let place = TopicPartition::new(topic.clone(), at.partition);
+            self.applications.lock().push(Application { place, offset: at.offset, now_ms: 0, run: Run::TakenUp });
+        }
+        self.inner.take_up(at);
+    }
+
+    fn put_down(&self) {
+        self.inner.put_down();
     }
 }

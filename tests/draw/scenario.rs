@@ -582,6 +582,9 @@ pub struct Acts<'a> {
     pub acts: Vec<Act>,
 }
 
+/// The acts in which a group that starts at the end starts, before anything is sent.
+pub const STARTS: [Act; 3] = [Act::Turns(10), Act::Pass(100), Act::Turns(10)];
+
 impl Acts<'_> {
     /// All of them. `wish`: a record and a fault that shall be among them.
     pub fn draw(mut self, wish: Option<(Act, Vec<Act>)>) -> Vec<Act> {
@@ -595,7 +598,7 @@ impl Acts<'_> {
         let mut faults_left = faults;
         // A group that starts at the end has to start before anything is sent.
         if self.knobs.starts_at_end {
-            self.acts.extend([Act::Turns(10), Act::Pass(100), Act::Turns(10)]);
+            self.acts.extend(STARTS);
         } else if self.random.happens(50) {
             self.acts.push(Act::Turns(3));
         }

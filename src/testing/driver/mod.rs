@@ -19,6 +19,7 @@ use crate::testing::driver::operation::{Operation, parse};
 use crate::testing::driver::plan::Plan;
 use crate::testing::driver::world::World;
 use crate::testing::guard::Guard;
+use crate::testing::watch::Applications;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ impl TestDriver {
             limits: Vec::new(),
             without: None,
             lag: 1,
+            watch: None,
         };
         Self { plan, world: None, operations: Vec::new() }
     }
@@ -128,6 +130,12 @@ impl TestDriver {
     /// them.
     pub(super) fn lag(self, turns: usize) -> Self {
         self.configure(|plan| plan.lag = turns.max(1))
+    }
+
+    /// Tells which records the instances take up.
+    #[must_use]
+    pub(super) fn watched_by(self, applications: &Arc<Applications>) -> Self {
+        self.configure(|plan| plan.watch = Some(Arc::clone(applications)))
     }
 
     /// Lets the relays have every turn from now on.

@@ -5,6 +5,7 @@ use crate::flow::table::TableSpec;
 use crate::flow::topology::Topology;
 use crate::settings::engine::EngineSettings;
 use crate::testing::guard::Guard;
+use crate::testing::watch::Applications;
 use std::sync::Arc;
 
 /// Everything that a world is built from.
@@ -20,6 +21,8 @@ pub(super) struct Plan {
     pub(super) without: Option<Guard>,
     /// Turns of an instance for each turn of its relays.
     pub(super) lag: usize,
+    /// Whoever wants to know which records were taken up.
+    pub(super) watch: Option<Arc<Applications>>,
 }
 
 impl Plan {

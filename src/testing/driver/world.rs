@@ -17,6 +17,7 @@ use crate::testing::death::survived;
 use crate::testing::driver::operation::{Operation, Sent, parse};
 use crate::testing::driver::plan::Plan;
 use crate::testing::guard::{Guard, UnguardedRows, UnguardedSource};
+use crate::testing::watch::watched_note;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,13 +153,17 @@ impl World {
         let changelogs: ChangelogFactory = Arc::new(move || Ok(Box::new(log.changelog()) as Box<dyn ChangelogReader>));
         let (log, group) = (self.log.clone(), name.to_owned());
         let history: HistoryFactory = Arc::new(move || Ok(Box::new(log.history(&group)) as Box<dyn TopicHistory>));
+        let note = match &plan.watch {
+            Some(applications) => watched_note(stores.note(), &plan.topology, applications),
+            None => stores.note(),
+        };
         let ports = Ports {
             source,
             workers: (0..plan.workers).map(worker).collect(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             history: Some(history),
             fencer: None,
-            note: Some(stores.note()),
+            note: Some(note),
             stores: Some(Arc::new(stores.clone())),
             changelogs: Some(changelogs),
             owner: format!("driver-{number}"),

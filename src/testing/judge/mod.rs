@@ -103,13 +103,13 @@ impl Observed {
                     if self.is_struck(interpreter.topology, &place.topic) {
                         continue;
                     }
-                    turns.in_front_of(place, *offset).iter().for_each(|(source, turn)| interpreter.turn(source, turn));
                     let find = |log: &BTreeMap<TopicPartition, Vec<Message>>| {
                         let inputs = log.get(place)?;
                         let at = inputs.binary_search_by_key(offset, |input| input.offset).ok()?;
                         inputs.get(at).cloned()
                     };
                     let Some(input) = find(&self.log).or_else(|| find(&self.gone)) else {
+                        turns.pass(place, *offset);
                         // Ends of transactions, and aborted attempts, take offsets in topics that the pipeline writes.
                         if !written.contains(&place.topic) {
                             findings
@@ -117,6 +117,7 @@ impl Observed {
                         }
                         continue;
                     };
+                    turns.in_front_of(place, *offset).iter().for_each(|(source, turn)| interpreter.turn(source, turn));
                     let key = is_applied.then(|| (place.clone(), input.key.clone()));
                     let before = key.and_then(|key| last.insert(key, offset.0));
                     if before.is_some_and(|before| before >= offset.0) {

@@ -51,8 +51,8 @@ impl Turns {
         Self { tasks: all, sights }
     }
 
-    /// The turns that lie in front of a record and were not asked for yet, each with the first input of its task. The place of a
-    /// record that no step was run over is not known among those of other inputs: a turn waits until all have come to it.
+    /// The turns that lie in front of a record and were not asked for yet, each with the first input of its task. The place of an
+    /// offset without a record is not known among those of other inputs: a turn waits until all have come to it.
     pub(super) fn in_front_of(&mut self, place: &TopicPartition, offset: Offset) -> Vec<(TopicPartition, LastTurn)> {
         let mut out = Vec::new();
         for task in &mut self.tasks {
@@ -66,11 +66,21 @@ impl Turns {
             while let Some(turn) = task.left.pop_front_if(is_before) {
                 out.extend(task.inputs.first().map(|first| (first.clone(), turn)));
             }
-            if let Some(reached) = task.reached.get_mut(input) {
+        }
+        self.pass(place, offset);
+        out
+    }
+
+    /// An offset was decided. One without a record is decided with the record before it, so it tells of no turn: one that
+    /// lies in front of it may come much later.
+    pub(super) fn pass(&mut self, place: &TopicPartition, offset: Offset) {
+        for task in &mut self.tasks {
+            if let Some(input) = task.inputs.iter().position(|input| input == place)
+                && let Some(reached) = task.reached.get_mut(input)
+            {
                 *reached = offset.0 + 1;
             }
         }
-        out
     }
 
     /// The turns that were had by the time at which a timer was run at that place, and were not asked for yet: what a timer does

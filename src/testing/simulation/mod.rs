@@ -52,6 +52,8 @@ struct Decisions {
     sequence: u64,
     /// Which instance ran the step over a record, in which place of the order, and what the wall clock said; the latest last.
     applied: BTreeMap<Offset, Vec<(usize, u64, i64)>>,
+    /// Likewise for records taken up, by steps without rows.
+    taken: BTreeMap<Offset, Vec<(usize, u64)>>,
     /// When a timer was last run in front of a record of that offset, or behind it.
     turned: BTreeMap<Offset, u64>,
 }
@@ -99,6 +101,7 @@ impl Simulation {
             .instances(shape.instances)
             .workers(shape.workers)
             .lag(shape.lag)
+            .watched_by(&applications)
             .settings(|settings| *settings = EngineSettings { ask_wait: Duration::ZERO, ..shape.settings.clone() });
         let mut driver = shape.limits.iter().fold(driver, |driver, (topic, bytes)| driver.limit(topic, *bytes));
         let thresholds = topology.thresholds().iter().map(|limit| (limit.name().to_owned(), limit.value())).collect();

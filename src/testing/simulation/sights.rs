@@ -118,17 +118,18 @@ impl Simulation {
         }
         for Application { place, offset, now_ms, run } in self.applications.take() {
             self.sequence += 1;
-            if run != Run::Record {
-                if let Some(progress) = self.progress.get_mut(&place) {
+            let Some(progress) = self.progress.get_mut(&place) else { continue };
+            match run {
+                Run::TakenUp => progress.taken.entry(offset).or_default().push((instance, self.sequence)),
+                Run::Record => {
+                    progress.applied.entry(offset).or_default().push((instance, self.sequence, now_ms));
+                }
+                Run::Timer(clock) => {
                     progress.turned.insert(offset, self.sequence);
+                    if clock == Clock::Wall {
+                        self.events.push((self.sequence, Event::Turned(place, offset, now_ms)));
+                    }
                 }
-                if run == Run::Timer(Clock::Wall) {
-                    self.events.push((self.sequence, Event::Turned(place, offset, now_ms)));
-                }
-                continue;
-            }
-            if let Some(progress) = self.progress.get_mut(&place) {
-                progress.applied.entry(offset).or_default().push((instance, self.sequence, now_ms));
             }
         }
         let mut lines = Vec::new();
@@ -146,12 +147,15 @@ impl Simulation {
                 if let Some((.., now_ms)) = own {
                     self.handled.insert((place.clone(), offset), *now_ms);
                 }
-                // A record that no step was run over was decided with the one before it, but behind the turns in front of it
+                let taken = progress.taken.remove(&offset).unwrap_or_default();
+                let taken = taken.iter().rev().find(|(by, _)| *by == instance).or(taken.last());
+                // An offset that no code was run over was decided with the one before it, but behind the turns in front of it
                 // and behind everything that its task had decided when it was looked at last.
                 let turned = progress.turned.range(..=offset).map(|(_, sequence)| *sequence).max().unwrap_or(0);
                 let before = decided_before.get(&progress.task).copied().unwrap_or(0);
                 let unapplied = progress.sequence.max(turned).max(before);
-                let sequence = own.map_or(unapplied, |(_, sequence, _)| *sequence);
+                let applied = own.map(|(_, sequence, _)| *sequence);
+                let sequence = applied.or(taken.map(|(_, sequence)| *sequence)).unwrap_or(unapplied);
                 progress.sequence = sequence;
                 self.events.push((sequence, Event::Decided(place.clone(), offset, own.is_some())));
             }
