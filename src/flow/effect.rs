@@ -156,14 +156,6 @@ pub struct Pane {
     pub told: Result<Vec<Emission>, Reject>,
 }
 
-impl Pane {
-    /// Its span, as the header of its dead letter has it: `start/end`, in milliseconds since 1970, UTC.
-    #[must_use]
-    pub fn span(&self) -> String {
-        format!("{}/{}", self.start_ms, self.end_ms)
-    }
-}
-
 /// What an algorithm has answered, by the parts that stand or fall each by itself.
 #[derive(Debug)]
 pub enum Parts<N: IntoIterator> {

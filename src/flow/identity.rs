@@ -47,6 +47,11 @@ pub(crate) const TIMER_HEADER: &str = "tg_timer";
 /// The span of the window that a dead letter tells of.
 pub(crate) const WINDOW_HEADER: &str = "tg_window";
 
+/// The value of that header: `start/end`, both in milliseconds since 1970, UTC.
+pub(crate) fn span_of(start_ms: i64, end_ms: i64) -> String {
+    format!("{start_ms}/{end_ms}")
+}
+
 /// The header with the media type of a notice. Its outbox row holds it where it is not JSON.
 pub(crate) const CONTENT_TYPE_HEADER: &str = "content-type";
 

@@ -88,12 +88,6 @@ pub trait Rows: Send {
         false
     }
 
-    /// Whether what the table says of a row never depends on other rows, of this table or another: no value but the key must be
-    /// unique, no row refers to another, and no rule or trigger looks at others. False where that is not known.
-    fn is_row_by_row(&self, _: usize) -> bool {
-        false
-    }
-
     /// The places of the columns whose values the database makes itself: they are read and never written.
     fn read_only(&self, _: usize) -> Vec<usize> {
         Vec::new()

@@ -8,7 +8,7 @@ use super::kept::Stores;
 use super::observed::{Message, Row, touches};
 use super::stall::has_stalled;
 use crate::flow::effect::{Emission, Reject, RowChange, Stepped};
-use crate::flow::identity::{NoticeId, WINDOW_HEADER};
+use crate::flow::identity::{NoticeId, WINDOW_HEADER, span_of};
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::partitioning::OnViolation;
 use crate::flow::reading::OnUnreadable;
@@ -295,7 +295,7 @@ impl Interpreter<'_> {
         self.fits(record, &stepped.emissions)?;
         let mut out: Vec<Told> = stepped.emissions.into_iter().map(Ok).collect();
         for pane in stepped.panes {
-            let span = pane.span();
+            let span = span_of(pane.start_ms, pane.end_ms);
             match pane.told.and_then(|told| self.fits(record, &told).map(|()| told)) {
                 Ok(told) => out.extend(told.into_iter().map(Ok)),
                 Err(reject) => out.push(Err((span, reject))),

@@ -7,11 +7,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Two features, or an outcome and a fault, that no run can have both, and why.
-pub const NEVER: [(&str, &str, &str); 3] = [
+pub const NEVER: [(&str, &str, &str); 10] = [
     ("missing rows skipped", "missing rows retried", "one setting says what is done about a missing row"),
+    ("missing rows retried", "missing rows made", "a row that is made is missing to nobody"),
+    ("table declared, warn", "fields of JSON keys", PART_OF_KEYS),
+    ("table declared, stop", "fields of JSON keys", PART_OF_KEYS),
+    ("table declared, warn", "fields of JSON keys with a schema", PART_OF_KEYS),
+    ("table declared, stop", "fields of JSON keys with a schema", PART_OF_KEYS),
+    ("table declared, warn", "keys of two columns", PART_OF_KEYS),
+    ("table declared, stop", "keys of two columns", PART_OF_KEYS),
     ("tables that keep what is written", "tables that round", "the tables of a drawn pipeline are of one kind"),
     ("without versions", "versions shown to steps", "what is not there cannot be shown"),
 ];
+
+const PART_OF_KEYS: &str = "a declaration of keys of which the id is a part is refused";
 
 /// The spellings of keys, of which a drawn pipeline has one.
 const SPELLINGS: [&str; 9] = [

@@ -239,9 +239,9 @@ fn one_row_that_the_database_refuses_costs_a_few_rollbacks_and_one_dead_letter()
     assert_eq!(driver.read("large-changes").len(), 999);
     assert_eq!(driver.read_raw("readings-dlt").len(), 1);
     let calls = calls.load(Ordering::Relaxed);
-    assert!((1_000..=1_001).contains(&calls), "{calls}: only the culprit is decided again");
+    assert!((1_001..=2_001).contains(&calls), "{calls}: the batch is decided once more");
     let rollbacks = driver.database().rollbacks_to_savepoint();
-    // The whole, ten halvings, and the culprit's own row when it is decided again.
+    // The whole, ten halvings, and the culprit's own row when the batch is decided again.
     assert!((2..=12).contains(&rollbacks), "{rollbacks} rollbacks to a savepoint");
     assert_eq!(driver.row_of("accounts", 617).unwrap().version, 0);
 }

@@ -78,8 +78,8 @@ pub(super) struct State {
     pub(super) outbox_reads: Option<usize>,
     /// Rows that other programs insert right before the pipeline does.
     pub(super) rivals: BTreeMap<(String, Key), StoredRow>,
-    /// Those that have by now.
-    pub(super) came_first: Vec<(String, Key)>,
+    /// Those that have by now, by table, as they were inserted.
+    pub(super) came_first: Vec<(String, RowRead)>,
     /// The answer of [`Rows::idle_max`](crate::ports::rows::Rows::idle_max); the model itself ends no idle transaction.
     pub(super) idle_max: Option<Duration>,
 }
@@ -419,13 +419,14 @@ impl MemoryDatabase {
         if let Some(stored) = state.contents.tables.get_mut(table)
             && !stored.rows.contains_key(key)
         {
+            let read = RowRead { key: key.clone(), version: row.version, values: row.values.clone() };
             stored.rows.insert(key.clone(), row);
-            state.came_first.push(place);
+            state.came_first.push((place.0, read));
         }
     }
 
-    /// The rows that were inserted that way since this was last asked.
-    pub(crate) fn came_first(&self) -> Vec<(String, Key)> {
+    /// The rows that were inserted that way since this was last asked, by table, as they were then.
+    pub(crate) fn came_first(&self) -> Vec<(String, RowRead)> {
         std::mem::take(&mut self.lock().came_first)
     }
 

@@ -64,9 +64,22 @@ impl TestDriver {
         self.world().database.remove(&spec, key.clone())
     }
 
-    /// The rows that another program was to insert right before an instance did, and has by now.
-    pub(in crate::testing) fn came_first(&mut self) -> Vec<(String, Key)> {
-        self.world().database.came_first()
+    /// The rows that another program was to insert right before an instance did, and has by now, as it inserted them.
+    pub(in crate::testing) fn came_first(&mut self) -> Vec<(String, Key, Row)> {
+        let rows = self.world().database.came_first().into_iter();
+        let named = |(table, read): (String, RowRead)| {
+            let key = read.key.clone();
+            let (version, values) = self.by_name(&table, read);
+            (table, key, Row { version, values: values.into_iter().collect() })
+        };
+        rows.map(named).collect()
+    }
+
+    fn by_name(&self, table: &str, row: RowRead) -> (i64, Vec<(String, Value)>) {
+        let spec = self.table(table);
+        let names: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
+        let names = names.into_iter().filter(|name| spec.is_written(name));
+        (row.version, names.zip(row.values).collect())
     }
 
     /// The key of a table as it is printed.
@@ -88,11 +101,9 @@ impl TestDriver {
 
     /// A row's version and its values by column, as committed.
     pub(in crate::testing) fn named_row(&mut self, table: &str, key: &Key) -> Option<(i64, Vec<(String, Value)>)> {
-        let spec = self.table(table);
-        let row = self.world().database.get(&spec.table, key.clone())?;
-        let names: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
-        let names = names.into_iter().filter(|name| spec.is_written(name));
-        Some((row.version, names.zip(row.values).collect()))
+        let spec = self.table(table).table;
+        let row = self.world().database.get(&spec, key.clone())?;
+        Some(self.by_name(table, row))
     }
 
     /// Every row of a table, by key, as committed.

@@ -7,6 +7,7 @@ use crate::flow::topology::{SubTopology, Topology};
 use crate::testing::interpreter::Interpreter;
 use crate::testing::judge::finding::{Findings, Wrong};
 use crate::testing::observed::{Event, Message, Observed, Progress, Standstill};
+use std::cell::LazyCell;
 
 impl Observed {
     /// Every record is decided, and committed as far as it is decided.
@@ -63,7 +64,7 @@ impl Observed {
 
     /// Only acts of the schedule may halt a partition: here, records in the wrong partition and such as cannot be read.
     pub(super) fn judge_halts(&self, interpreter: &Interpreter<'_>, findings: &mut Findings) {
-        let before = self.with_rows_that_went(interpreter);
+        let before = LazyCell::new(|| self.with_rows_that_went(interpreter));
         let seen = self.inside.iter().flat_map(|inside| &inside.seen).filter(|halt| !self.halts.contains(halt));
         let standing = self.halts.iter().map(|halt| (halt, false));
         for (halt, has_passed) in standing.chain(seen.map(|halt| (halt, true))) {

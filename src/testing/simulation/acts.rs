@@ -190,7 +190,7 @@ impl Simulation {
     }
 
     /// Notes a row that somebody else has inserted or deleted.
-    pub(super) fn note_placed(&mut self, table: &str, key: Key) {
+    fn note_placed(&mut self, table: &str, key: Key) {
         let found = self.driver.named_row(table, &key);
         let row = found.map(|(version, values)| Row { version, values: values.into_iter().collect() });
         self.sequence += 1;

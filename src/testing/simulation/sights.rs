@@ -112,9 +112,10 @@ impl Simulation {
 
     /// Notes the records that the instance's steps were run over, and those decided since the last look.
     pub(super) fn look(&mut self, instance: usize) {
-        // Whoever found such a row missing has to decide again.
-        for (table, key) in self.driver.came_first() {
-            self.note_placed(&table, key);
+        // Whoever found such a row missing has to decide again. By now another worker may have changed it.
+        for (table, key, row) in self.driver.came_first() {
+            self.sequence += 1;
+            self.events.push((self.sequence, Event::Placed { table, key, row: Some(row) }));
         }
         for Application { place, offset, now_ms, run } in self.applications.take() {
             self.sequence += 1;

@@ -66,6 +66,23 @@ const CELLS: [Cell; 13] = [
     Cell::SentAstray,
 ];
 
+impl Cell {
+    /// The obstacle that it puts up; none where the trouble is told by another way.
+    const fn kind(self) -> Option<ObstacleKind> {
+        Some(match self {
+            Self::AnotherProtocol | Self::FullGroup => ObstacleKind::NotAdmitted,
+            Self::ForeignMember => ObstacleKind::ForeignMember,
+            Self::RowsLocked | Self::DatabaseLost | Self::OffsetUnread => ObstacleKind::StandsStill,
+            Self::QuotaOfReading | Self::QuotaOfWriting => ObstacleKind::Throttled,
+            Self::OpenTransaction => ObstacleKind::OpenTransaction,
+            Self::NotPublishing => ObstacleKind::NotPublishing,
+            Self::SourceGone => ObstacleKind::SourceGone,
+            Self::AllRejected => ObstacleKind::AllRejected,
+            Self::SentAstray => return None,
+        })
+    }
+}
+
 impl std::fmt::Display for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -147,20 +164,21 @@ impl Stage {
     }
 
     fn play(&mut self, cell: Cell) -> Facts {
-        let (kind, (told, gone)) = match cell {
-            Cell::AnotherProtocol => (Some(ObstacleKind::NotAdmitted), self.another_protocol()),
-            Cell::FullGroup => (Some(ObstacleKind::NotAdmitted), self.full_group()),
-            Cell::ForeignMember => (Some(ObstacleKind::ForeignMember), self.foreign_member()),
-            Cell::RowsLocked => (Some(ObstacleKind::StandsStill), self.rows_locked()),
-            Cell::QuotaOfReading => (Some(ObstacleKind::Throttled), self.quota("consumer_byte_rate", 500)),
-            Cell::QuotaOfWriting => (Some(ObstacleKind::Throttled), self.quota("producer_byte_rate", 200)),
-            Cell::OpenTransaction => (Some(ObstacleKind::OpenTransaction), self.open_transaction()),
-            Cell::DatabaseLost => (Some(ObstacleKind::StandsStill), self.database_lost()),
-            Cell::NotPublishing => (Some(ObstacleKind::NotPublishing), self.not_publishing()),
-            Cell::SourceGone => (Some(ObstacleKind::SourceGone), self.source_gone()),
-            Cell::AllRejected => (Some(ObstacleKind::AllRejected), self.all_rejected()),
-            Cell::OffsetUnread => (Some(ObstacleKind::StandsStill), self.offset_unread()),
-            Cell::SentAstray => (None, self.sent_astray()),
+        let kind = cell.kind();
+        let (told, gone) = match cell {
+            Cell::AnotherProtocol => self.another_protocol(),
+            Cell::FullGroup => self.full_group(),
+            Cell::ForeignMember => self.foreign_member(),
+            Cell::RowsLocked => self.rows_locked(),
+            Cell::QuotaOfReading => self.quota("consumer_byte_rate", 500),
+            Cell::QuotaOfWriting => self.quota("producer_byte_rate", 200),
+            Cell::OpenTransaction => self.open_transaction(),
+            Cell::DatabaseLost => self.database_lost(),
+            Cell::NotPublishing => self.not_publishing(),
+            Cell::SourceGone => self.source_gone(),
+            Cell::AllRejected => self.all_rejected(),
+            Cell::OffsetUnread => self.offset_unread(),
+            Cell::SentAstray => self.sent_astray(),
         };
         if let Some(kind) = kind {
             self.instances.iter().for_each(|instance| instance.wait_rid_of(kind, GONE_WITHIN));
@@ -422,4 +440,10 @@ fn an_obstacle_is_told_while_it_stands_and_nothing_is_lost_or_done_twice_when_it
     assert!(anomalies.is_empty(), "TIDEGATE_MATRIX_SEED={seed}: {anomalies:?}\n{text}");
     stage.world.note(&format!("judged: {text}"));
     proof.clean();
+}
+
+#[test]
+fn each_kind_of_obstacle_has_a_cell() {
+    let without = |kind: &ObstacleKind| !CELLS.iter().any(|cell| cell.kind() == Some(*kind));
+    assert_eq!(ObstacleKind::ALL.into_iter().filter(without).collect::<Vec<_>>(), []);
 }

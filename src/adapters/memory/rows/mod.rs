@@ -299,11 +299,6 @@ impl Rows for MemoryRows {
         state.contents.tables.get(name).is_some_and(StoredTable::is_free)
     }
 
-    fn is_row_by_row(&self, table: usize) -> bool {
-        let Some(Bound { name, .. }) = self.bound.get(table) else { return false };
-        self.database.lock().contents.tables.get(name).is_some_and(|stored| stored.unique.is_empty())
-    }
-
     fn read_only(&self, table: usize) -> Vec<usize> {
         let Some(Bound { name, places }) = self.bound.get(table) else { return Vec::new() };
         let state = self.database.lock();

@@ -16,7 +16,7 @@ use crate::engine::worker::looks::Looks;
 use crate::engine::worker::rows::record::RECORD_BYTES;
 use crate::flow::algorithm::Context;
 use crate::flow::effect::{Emission, Pane, Reject, Stepped};
-use crate::flow::identity::WINDOW_HEADER;
+use crate::flow::identity::{WINDOW_HEADER, span_of};
 use crate::flow::key::{Key, KeyType, partition_for};
 use crate::flow::net::in_net;
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
@@ -291,7 +291,7 @@ impl Place<'_> {
     fn tell_panes(&self, telling: &mut Telling<'_>, panes: Vec<Pane>, open: &mut OpenBatch) -> Result<i64, Reject> {
         let mut lost = 0;
         for pane in panes {
-            let span = pane.span();
+            let span = span_of(pane.start_ms, pane.end_ms);
             match pane.told.and_then(|emissions| self.tell(telling, emissions, open)) {
                 Ok(()) => {}
                 Err(reject @ Reject::Retry { .. }) => return Err(reject),

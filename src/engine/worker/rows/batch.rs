@@ -152,13 +152,6 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether a refusal of the row of `key` is settled by deciding the whole batch again: its records are decided with
-    /// stores, or some of their writes are in the database already.
-    pub(super) fn begins_anew(&self, table: usize, key: &Key) -> bool {
-        self.slot(table, key).and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.is_written)
-            || self.shares.iter().any(|share| share.table == table && share.is_stateful)
-    }
-
     /// Runs the step over every record, in order, until the batch has enough. `rows` is offered each change of a
     /// suspect row, and changes of others that have a next record. Answers whether records were left over.
     ///
@@ -229,7 +222,7 @@ impl<'a> Batch<'a> {
                     let decided = decide_record(terms, share, &entry.record, slot, keyed, rows)?;
                     let of_table = || shares.iter().filter(|share| share.table == slot.table);
                     let is_whole = || of_table().all(|share| share.keys_at.is_empty() && share.read_only.is_empty());
-                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows, is_whole()) {
+                    if slot.is_contested && !slot.is_pending && slot.must_be_written(rows, is_whole) {
                         slot.is_pending = true;
                         pending.push(*number);
                     }
@@ -287,7 +280,6 @@ impl<'a> Batch<'a> {
             slot.is_pending = false;
             if let Some(write) = slot.write() {
                 writes.entry(slot.table).or_default().push(write);
-                slot.is_written = true;
                 slot.begin_anew();
             }
         }
@@ -315,36 +307,6 @@ impl<'a> Batch<'a> {
             }
         }
         out
-    }
-
-    /// The database refused the row of `key`, which belongs to no step with stores, and whatever other rows there are: decides its records
-    /// again, as a suspect's. A record whose row is refused becomes a dead letter, and the row stays as it was before it. Answers
-    /// whether one asks to be offered again later: nothing of the batch may be committed then.
-    ///
-    /// # Errors
-    /// The error of `rows`, other than a refusal.
-    pub(super) fn settle_refused<E: From<StoreTrouble>>(
-        &mut self,
-        table: usize,
-        key: &Key,
-        rows: &mut impl Writer<E>,
-    ) -> Result<bool, E> {
-        let Some(slot) = self.slot(table, key) else { return Ok(false) };
-        if let Some(slot) = self.slots.get_mut(slot) {
-            slot.made = None;
-            slot.is_pending = false;
-            slot.is_suspect = true;
-        }
-        for number in 0..self.entries.len() {
-            let is_due = self
-                .entries
-                .get(number)
-                .is_some_and(|entry| entry.slot() == Some(slot) && !matches!(entry.decided, Decided::Waiting));
-            if is_due && self.decide_entry(number, &mut TaskStores::new(), rows)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The ids of the rows that one share's records change.

@@ -188,7 +188,7 @@ impl RowsLane {
         let had_enough = decided?;
         terms.looks.report(&status.undeclared);
         hook.after(Step::Apply)?;
-        write_rows(&mut **rows, &mut batch, &**clock)?;
+        write_rows(&mut **rows, &mut batch)?;
         hook.after(Step::WriteRows)?;
         // The counters, and where a record asks to be offered again the offset to stop at, are known only now.
         let reached = inputs.iter().zip(&mut moves).zip(batch.reached());

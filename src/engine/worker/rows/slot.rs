@@ -9,7 +9,6 @@ use crate::ports::rows::{RowWrite, WriteKind};
 const VALUE_BYTES: usize = 1 << 20;
 
 /// A row of the batch.
-#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself, and each pair of them comes")]
 pub(super) struct Slot {
     pub(super) table: usize,
     pub(super) key: Key,
@@ -23,8 +22,6 @@ pub(super) struct Slot {
     pub(super) is_contested: bool,
     /// It must be written before its next record.
     pub(super) is_pending: bool,
-    /// It was written before the batch was decided to its end.
-    pub(super) is_written: bool,
 }
 
 /// What the records of a batch have made of a row.
@@ -38,16 +35,7 @@ pub(super) enum Made {
 
 impl Slot {
     pub(super) const fn new(table: usize, key: Key) -> Self {
-        Self {
-            table,
-            key,
-            read: None,
-            made: None,
-            is_suspect: false,
-            is_contested: false,
-            is_pending: false,
-            is_written: false,
-        }
+        Self { table, key, read: None, made: None, is_suspect: false, is_contested: false, is_pending: false }
     }
 
     /// Forgets the row, because the database has what was changed by now: it has to be read again.
@@ -65,14 +53,14 @@ impl Slot {
     }
 
     /// Whether the database may refuse the changed row, or store it differently: as it may with a new row, too, unless
-    /// `is_whole`, every value that its steps see is theirs. A row that is deleted is gone before another one takes its place.
-    pub(super) fn must_be_written<E>(&self, rows: &impl Writer<E>, is_whole: bool) -> bool {
+    /// every value that its steps see is theirs, which `is_whole` answers. A row that is deleted is gone before another one takes its place.
+    pub(super) fn must_be_written<E>(&self, rows: &impl Writer<E>, is_whole: impl FnOnce() -> bool) -> bool {
         match self.made.as_ref().filter(|_| !self.is_suspect) {
             None => false,
             Some(Made::Gone) => true,
             Some(Made::Row(_, values)) => {
                 let is_new = self.read.is_none();
-                (is_new && !is_whole) || !rows.keeps(self.table) || !values.iter().all(is_kept)
+                (is_new && !is_whole()) || !rows.keeps(self.table) || !values.iter().all(is_kept)
             }
         }
     }

@@ -9,33 +9,16 @@ use crate::ports::rows::{RowRead, RowWrite, Rows, WriteFault};
 use crate::ports::{Clock, Fault};
 use std::time::Duration;
 
-/// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint, and decides
-/// their records again (at most log2(n) + 1 rollbacks for one culprit among n rows). Rows of steps with stores, with
-/// earlier records written already, or of a table that may have refused them for the sake of other rows, are suspects from now
-/// on, and the whole batch is offered again. The same happens where one of those records now asks for a retry, since those
-/// behind it are decided already.
-pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>, clock: &dyn Clock) -> Result<(), Undone> {
+/// Writes all rows; where the database refuses some, finds them by halves, each half behind a savepoint (at most log2(n) + 1
+/// rollbacks for one culprit among n rows). They are suspects from now on, and the whole batch is offered again: a refusal may
+/// be for the sake of other rows, and a record that is decided once more may ask for a retry, with others decided behind it.
+pub(super) fn write_rows(rows: &mut dyn Rows, batch: &mut Batch<'_>) -> Result<(), Undone> {
     let mut refused = Vec::new();
     for (table, writes) in batch.writes() {
         rows.savepoint()?;
         write_halves(rows, table, &writes, &mut refused)?;
     }
-    let begins_anew =
-        |(table, write): &(usize, RowWrite)| !rows.is_row_by_row(*table) || batch.begins_anew(*table, &write.key);
-    let (suspects, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(begins_anew);
-    if !suspects.is_empty() {
-        return Err(suspected(suspects));
-    }
-    if !refused.is_empty() {
-        rows.savepoint()?; // a refused row must not undo the tables written since the last savepoint
-    }
-    for (table, write) in &refused {
-        let mut early = Early { rows: &mut *rows, has_suspects: true, clock, deciding_ended: None };
-        if batch.settle_refused(*table, &write.key, &mut early)? {
-            return Err(suspected(refused));
-        }
-    }
-    Ok(())
+    if refused.is_empty() { Ok(()) } else { Err(suspected(refused)) }
 }
 
 fn suspected(refused: Vec<(usize, RowWrite)>) -> Undone {
