@@ -7,7 +7,7 @@ use tidegate::testing::{Act, COMMIT_STEPS, Random, Sending};
 
 /// Most pipelines drawn for two features, for an outcome and a fault, and most records or faults drawn for one.
 const PIPELINES: usize = 2_000;
-const PLACES: usize = 200;
+const PLACES: usize = 100;
 const TRIES: usize = 120;
 
 /// Features and outcomes that come seldom and are wished for more often; the most seldom one thrice.
