@@ -1,17 +1,19 @@
 //! Joins: a stream with a table topic, and streams with each other, through crashes and rebalances, against a naive
 //! program that reads the same records in the order of time.
 
+use crate::pipeline::strike;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::protocol::decision::{DataLossPolicy, HaltReason, StartPolicy};
+use tidegate::engine::protocol::order::THROUGH_LOG;
 use tidegate::engine::status::{Counter, State};
 use tidegate::flow::key::partition_for;
 use tidegate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use tidegate::flow::{Algorithm, Context, Declared, KeyHash, OnViolation, Reject, Store, TableTopic, Topology};
 use tidegate::ports::store::StoreId;
-use tidegate::testing::TestDriver;
+use tidegate::testing::{Random, TestDriver};
 
 #[derive(Deserialize)]
 struct Order {
@@ -290,19 +292,6 @@ fn a_crash_at_any_step_changes_neither_what_is_told_nor_the_table() {
     driver.crash_everywhere();
 }
 
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-}
-
 /// The same records read one by one, in the order of time, the table's first at the same time.
 #[derive(Default)]
 struct Naive {
@@ -336,7 +325,7 @@ impl Naive {
 /// Random records in windows; within a window time passes where no instance fails, and between windows instances come and
 /// go where it does not.
 fn against_the_naive_program(seed: u64) -> usize {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let fails = seed.is_multiple_of(2);
     let mut driver = TestDriver::new(left()).partitions(4).instances(2);
     driver.run();
@@ -368,24 +357,7 @@ fn against_the_naive_program(seed: u64) -> usize {
         driver.run();
         naive.settle();
         if fails {
-            let instance = usize::try_from(random.below(2)).unwrap();
-            match random.below(4) {
-                0 => {
-                    driver.kill(instance);
-                    driver.start(instance);
-                }
-                1 => {
-                    driver.stop(instance);
-                    driver.disk(instance).lose();
-                    driver.start(instance);
-                }
-                2 => {
-                    let step =
-                        tidegate::engine::protocol::order::THROUGH_LOG[usize::try_from(random.below(6)).unwrap()];
-                    driver.crash_at(step, 1);
-                }
-                _ => driver.advance(Duration::from_secs(6)),
-            }
+            strike(&mut driver, &mut random, &THROUGH_LOG[..6]);
         }
     }
     driver.run();

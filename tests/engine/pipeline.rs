@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tidegate::engine::protocol::order::Step;
 use tidegate::flow::{Algorithm, Context, Reject, Topology};
-use tidegate::testing::TestDriver;
+use tidegate::testing::{Random, TestDriver};
 
 #[derive(Deserialize)]
 pub struct Reading {
@@ -96,6 +97,27 @@ pub fn make_a_zombie(driver: &mut TestDriver) {
     }
     driver.thaw(0);
     driver.run();
+}
+
+/// One of two instances, drawn at random, is killed, loses its disk or dies at one of these steps; or a session passes.
+pub fn strike(driver: &mut TestDriver, random: &mut Random, steps: &[Step]) {
+    let instance = usize::try_from(random.below(2)).unwrap();
+    match random.below(4) {
+        0 => {
+            driver.kill(instance);
+            driver.start(instance);
+        }
+        1 => {
+            driver.stop(instance);
+            driver.disk(instance).lose();
+            driver.start(instance);
+        }
+        2 => {
+            let step = usize::try_from(random.below(steps.len() as u64)).unwrap();
+            driver.crash_at(steps[step], 1);
+        }
+        _ => driver.advance(Duration::from_secs(6)),
+    }
 }
 
 /// The ids of everything published: unique, whatever happened.

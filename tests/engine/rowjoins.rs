@@ -1,7 +1,7 @@
 //! Joins in front of a step with rows: a stream with table topics, and several streams, through crashes and rebalances,
 //! against a naive program that reads the same records in the order of time.
 
-use crate::pipeline::make_a_zombie;
+use crate::pipeline::{make_a_zombie, strike};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tidegate::flow::key::crc32_partition_for;
 use tidegate::flow::record::TopicName;
 use tidegate::flow::row::Value as Cell;
 use tidegate::flow::{Algorithm, Context, KeyType, Notice, OnUnreadable, Reject, Store, Table, TableTopic, Topology};
-use tidegate::testing::TestDriver;
+use tidegate::testing::{Random, TestDriver};
 
 #[derive(Deserialize)]
 struct Order {
@@ -546,19 +546,6 @@ fn a_table_that_is_lost_from_the_disk_is_read_again_from_its_changelog() {
     assert_eq!(met_by(&mut driver, 1), [(1, 1)]);
 }
 
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-}
-
 /// The same records read one by one, in the order of time, the table's first at the same time.
 #[derive(Default)]
 struct Naive {
@@ -591,7 +578,7 @@ impl Naive {
 /// Random records in windows; within a window time passes where no instance fails, and between windows instances come and
 /// go where it does not.
 fn against_the_naive_program(seed: u64) -> usize {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let fails = seed.is_multiple_of(2);
     let small = seed.is_multiple_of(3);
     let driver = TestDriver::new(left()).partitions(4).instances(2).settings(move |settings| {
@@ -629,24 +616,7 @@ fn against_the_naive_program(seed: u64) -> usize {
         driver.run();
         naive.settle();
         if fails {
-            let instance = usize::try_from(random.below(2)).unwrap();
-            match random.below(4) {
-                0 => {
-                    driver.kill(instance);
-                    driver.start(instance);
-                }
-                1 => {
-                    driver.stop(instance);
-                    driver.disk(instance).lose();
-                    driver.start(instance);
-                }
-                2 => {
-                    let steps = THROUGH_DATABASE;
-                    let step = usize::try_from(random.below(steps.len() as u64)).unwrap();
-                    driver.crash_at(steps[step], 1);
-                }
-                _ => driver.advance(Duration::from_secs(6)),
-            }
+            strike(&mut driver, &mut random, &THROUGH_DATABASE);
         }
     }
     driver.run();

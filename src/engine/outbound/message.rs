@@ -9,12 +9,13 @@ use crate::flow::identity::{
     is_reserved,
 };
 use crate::flow::notice::Envelope;
-use crate::flow::record::{Header, Offset, Record, Timestamp, TopicPartition};
+use crate::flow::record::{Header, NextOffset, Offset, Record, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::Fault;
 use crate::ports::rows::OutboxRow;
 use crate::ports::sink::{Message, Sink};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// The rest of the names of the headers that hold a dead letter's code and its message for people.
 const CODE: &str = "exception-fqcn";
@@ -29,6 +30,9 @@ const KEY_CAUSE: &str = "key-exception-message";
 /// Marks an outbox row as a changelog record and holds its [sequence](sequence_of). It stays in the outbox: the record
 /// itself has no headers.
 const CHANGELOG_HEADER: &str = "tg_changelog";
+
+/// The header of such a row behind that one: how far the batch had decided each input of its task, where there are several.
+const INPUTS_HEADER: &str = "tg_inputs";
 
 /// The number of bytes of a value that was left out of a dead letter, because its topic would not take them.
 pub const OMITTED_HEADER: &str = "tg_value_omitted_bytes";
@@ -99,15 +103,36 @@ pub(crate) fn cause_of(row: &OutboxRow) -> Option<(Cow<'_, str>, Cow<'_, str>)> 
     Some((text(CODE)?, text(CAUSE)?))
 }
 
+/// Where in the history of its task a changelog record was decided.
+#[derive(Clone, Copy)]
+pub(crate) struct Decided<'a> {
+    /// The sum of the offsets up to which all inputs were decided at the end of its batch.
+    pub(crate) sequence: i64,
+    /// Those offsets, by [`spelt`]; none where there is one input.
+    pub(crate) inputs: Option<&'a str>,
+}
+
+/// The offsets up to which the inputs of a task are decided, as the outbox row of a changelog record has them.
+pub(crate) fn spelt<'a>(inputs: impl Iterator<Item = (&'a TopicName, NextOffset)>) -> String {
+    let mut out = String::new();
+    for (topic, at) in inputs {
+        let comma = if out.is_empty() { "" } else { "," };
+        let _ = write!(out, "{comma}{topic}:{}", at.0);
+    }
+    out
+}
+
 /// The outbox row of a changelog record. Without a value it is a tombstone.
 pub(crate) fn changelog_row(
     origin: Origin<'_>,
     incarnation: i32,
     seq: i32,
-    sequence: i64,
+    decided: Decided<'_>,
     message: &Message<'_>,
     now: Timestamp,
 ) -> OutboxRow {
+    let sequence = Header::new(CHANGELOG_HEADER, decided.sequence.to_string());
+    let inputs = decided.inputs.map(|inputs| Header::new(INPUTS_HEADER, inputs.to_owned()));
     OutboxRow {
         source: origin.source.clone(),
         source_offset: origin.offset,
@@ -116,7 +141,7 @@ pub(crate) fn changelog_row(
         destination: message.destination.clone(),
         key: message.key.map(<[u8]>::to_vec),
         value: message.value.map(<[u8]>::to_vec),
-        headers: vec![Header::new(CHANGELOG_HEADER, sequence.to_string())],
+        headers: std::iter::once(sequence).chain(inputs).collect(),
         created_at: now,
         timestamp: None,
     }
@@ -144,6 +169,17 @@ pub fn sequence_of(row: &OutboxRow) -> Option<i64> {
         return None; // an older release let the rejected record's headers be its first
     }
     std::str::from_utf8(header.value.as_deref()?).ok()?.parse().ok()
+}
+
+/// How far the batch of a changelog record had decided each input of its task: topics and offsets. None where there is one
+/// input.
+pub(crate) fn inputs_of(row: &OutboxRow) -> impl Iterator<Item = (&str, NextOffset)> {
+    let header = row.headers.get(1).filter(|header| header.name == INPUTS_HEADER && sequence_of(row).is_some());
+    let text = header.and_then(|header| std::str::from_utf8(header.value.as_deref()?).ok()).unwrap_or_default();
+    text.split(',').filter_map(|input| {
+        let (topic, at) = input.rsplit_once(':')?;
+        Some((topic, NextOffset(at.parse().ok()?)))
+    })
 }
 
 /// The headers of a record that may be sent on, so that no other program's header is ever read as ours: all but those

@@ -111,7 +111,30 @@ impl Repair {
     /// The errors of [`Repair::look`]; the inner error is a refusal, a sentence for the operator.
     pub fn plan(&mut self, source: &TopicPartition, action: Action) -> Result<Result<Plan, String>, Fault> {
         let known = self.look(source)?;
-        Ok(plan(self.topology.name(), action, &known))
+        let planned = plan(self.topology.name(), action, &known);
+        let has_rows = known.commit == CommitKind::Rows && known.is_stateful;
+        if has_rows && planned.as_ref().is_ok_and(|plan| !plan.is_done) && self.has_changelog_rows(source)? {
+            return Ok(Err(unordered(source)));
+        }
+        Ok(planned)
+    }
+
+    /// Whether changelog records that are not published wait with any input of the task: an input that is moved on by hand would
+    /// pass for the proof that they were.
+    fn has_changelog_rows(&mut self, source: &TopicPartition) -> Result<bool, Fault> {
+        let inputs: Vec<TopicPartition> = sub_topology(&self.topology, source)?
+            .sources()
+            .map(|topic| TopicPartition::new(topic.clone(), source.partition))
+            .collect();
+        for input in inputs {
+            let Known { position: Some(position), committed, .. } = self.look(&input)? else { continue };
+            let k = committed.filter(|k| metadata::is_ours(self.topology.name(), k)).map(|k| k.next_offset);
+            let rows = decided(&mut *self.tools.rows, &input, k.unwrap_or(position.published), position.next_offset)?;
+            if rows.iter().any(|row| sequence_of(row).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Carries out the plan that was `shown` to the operator. May be repeated after any failure, and changes nothing
@@ -239,11 +262,7 @@ impl Repair {
             return Ok(());
         }
         if rows.iter().any(|row| sequence_of(row).is_some()) {
-            return Err(Fault::fatal(format!(
-                "{source}: the unpublished messages include changelog records, whose order runs over all inputs of the task. \
-                 Delete the group's offset of this partition, start an instance, whose takeover publishes them, and wait until it \
-                 runs; then stop it and repeat this command"
-            )));
+            return Err(Fault::fatal(unordered(source)));
         }
         let rows = unpublished(self.topology.name(), rows, &mut *self.tools.history)?;
         if rows.is_empty() {
@@ -350,6 +369,14 @@ pub fn rebuild(
 }
 
 /// The sentence about a partition beyond the `count` of its topic.
+fn unordered(source: &TopicPartition) -> String {
+    format!(
+        "{source}: changelog records of its task are decided and not published, and their order runs over all inputs of the task. \
+         Start an instance, whose takeover publishes them, and wait until it runs; then stop it and repeat this command. Where it \
+         halts because records are gone, give it `pipeline.on_data_loss: skip`; because of the group's offset, delete that offset first"
+    )
+}
+
 fn no_partition(source: &TopicPartition, count: Option<i32>) -> String {
     let topic = &source.topic;
     match count {

@@ -13,8 +13,7 @@
 //! A row that the database refuses is a *suspect*: its records are decided one by one, each with its own write, behind the
 //! changes of all records before it. So the database says of each of them what it would say of it alone, whatever it demands of
 //! several rows together: a unique value, a row of another table. The refused record leaves neither row nor state behind. The
-//! whole batch is decided again for that, with the suspects known; where the table judges each row by itself, and there are no
-//! stores in which later records may have read what the refused one wrote, only the row's records.
+//! whole batch is decided again for that, with the suspects known.
 //!
 //! The records of one task are decided in the order of time over all of its inputs; those of a table topic are kept in the
 //! store of the table, and those of its stream behind them in the batch see what they left there.
@@ -293,7 +292,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The rows to write, by table, sorted by key; those of suspects are written already. The values of the others
-    /// are moved out of the batch: a row that is refused is decided again.
+    /// are moved out of the batch: where one is refused, the whole batch is decided again.
     pub(super) fn writes(&mut self) -> Vec<(usize, Vec<RowWrite>)> {
         let mut out: Vec<(usize, Vec<RowWrite>)> = Vec::new();
         let slots = self.slots.len();

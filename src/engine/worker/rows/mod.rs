@@ -39,7 +39,7 @@ mod undone;
 pub(crate) use idle::note_published;
 pub(crate) use lane::RowsLane;
 
-use crate::engine::outbound::message::changelog_row;
+use crate::engine::outbound::message::{Decided, changelog_row, spelt};
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::Outbound;
 use crate::engine::outbound::size::Size;
@@ -317,13 +317,19 @@ fn close_stores(
     let incarnation = task.inputs.get(moved.input).map_or(0, Input::incarnation);
     let before: i64 = task.inputs.iter().map(|input| input.next_offset.0).sum();
     let sequence = before + own().map(|advance| advance.to.0 - advance.from.0).sum::<i64>();
+    let ends = task.inputs.iter().enumerate().map(|(number, input)| {
+        let moved = own().find(|advance| advance.input == number);
+        (&input.source.topic, moved.map_or(input.next_offset, |advance| advance.to))
+    });
+    let ends = (task.inputs.len() > 1).then(|| spelt(ends));
+    let decided = Decided { sequence, inputs: ends.as_deref() };
     // Behind the notices of the same input.
     let taken = outbox.iter().filter(|row| row.source == *origin.source && row.source_offset == origin.offset).count();
     let first = outgoing.len();
     keyed.close(origin, moment.0, outgoing)?;
     for (seq, message) in (taken..).zip(outgoing.messages().skip(first)) {
         let seq = i32::try_from(seq).unwrap_or(i32::MAX);
-        outbox.push(changelog_row(origin, incarnation, seq, sequence, &message, moment.1));
+        outbox.push(changelog_row(origin, incarnation, seq, decided, &message, moment.1));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The unpublished remainder: messages that an earlier owner of a task decided and did not publish.
 
-use crate::engine::outbound::message::{changelog_message, sequence_of};
+use crate::engine::outbound::message::{changelog_message, inputs_of, sequence_of};
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
 use crate::engine::outbound::publication::{Outbound, Part, Publication};
 use crate::flow::record::{NextOffset, Offset, TopicPartition};
@@ -25,12 +25,15 @@ pub(crate) struct Remainder {
 /// there.
 pub(crate) type LookUp = (TopicPartition, (NextOffset, NextOffset), Vec<OutboxRow>);
 
-/// Whether a changelog record was published although K of its input does not show it: a later batch of the same task,
-/// which came with the other inputs, was. Published again it would set its key back. `others` is the sum of the offsets
-/// up to which the other inputs are published. A record's sequence is the sum over all inputs at the end of its batch,
-/// so without its own input it is the sum of the others at that time.
-fn is_overtaken(row: &OutboxRow, others: i64) -> bool {
-    sequence_of(row).is_some_and(|sequence| sequence.saturating_sub(row.source_offset.next().0) < others)
+/// Whether a changelog record is proved to be published, although K of its input does not show it: a later batch of its task
+/// was, or its own. `reached`: the offset up to which each input is published at least. An input that the record's batch did not
+/// have is none of its proofs.
+fn is_published(row: &OutboxRow, reached: &[(TopicPartition, NextOffset)]) -> bool {
+    inputs_of(row).any(|(topic, at)| {
+        let reached = reached.iter().find(|(input, _)| input.topic.as_str() == topic).map(|(_, reached)| *reached);
+        let is_own = row.source.topic.as_str() == topic;
+        reached.is_some_and(|reached| reached > at || (is_own && reached == at))
+    })
 }
 
 /// The source and number of each message that is no changelog record.
@@ -54,9 +57,9 @@ fn with_found(
 
 /// Leaves out messages that are proved to be published, of a task that lacks only some (`missing`) of its messages
 /// (`asked`) and whose inputs are published as far as `reached` at least. A task publishes its batches in order, so every
-/// message before one that is there has been there too. Its topic may have dropped it since, or it is a changelog record,
-/// which is not searched for. Sent again in several transactions, such messages would commit offsets before messages that
-/// are there, and the next owner would send those twice.
+/// message before one that was published has been there too. Its topic may have dropped it since, or it is a changelog record,
+/// which is not searched for: sent again, it would set its key back to what it was before a later batch. Sent again in several
+/// transactions, such messages would commit offsets before messages that are there, and the next owner would send those twice.
 pub(crate) fn leave_out_published(
     missing: &mut Vec<OutboxRow>,
     mut asked: BTreeSet<(TopicPartition, Offset, i32)>,
@@ -68,14 +71,11 @@ pub(crate) fn leave_out_published(
         let found = asked.range((row.source.clone(), row.source_offset, i32::MIN)..).next();
         found.is_some_and(|(source, ..)| *source == row.source)
     };
-    let last = missing.iter().filter(|row| is_there(row)).filter_map(sequence_of).max();
     let reached = with_found(reached, &asked);
-    let others = |source: &TopicPartition| -> i64 {
-        reached.iter().filter(|(other, _)| other != source).map(|(_, at)| at.0).sum()
-    };
-    missing.retain(|row| match sequence_of(row) {
-        None => !is_there(row),
-        Some(sequence) => last.is_none_or(|last| sequence > last) && !is_overtaken(row, others(&row.source)),
+    let published = missing.iter().filter(|row| is_there(row) || is_published(row, &reached));
+    let last = published.filter_map(sequence_of).max();
+    missing.retain(|row| {
+        sequence_of(row).map_or_else(|| !is_there(row), |sequence| last.is_none_or(|last| sequence > last))
     });
 }
 
@@ -105,7 +105,7 @@ impl Remainder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::outbound::message::changelog_row;
+    use crate::engine::outbound::message::{Decided, changelog_row, spelt};
     use crate::engine::outbound::publication::Through;
     use crate::engine::protocol::ownership::AssignmentId;
     use crate::flow::record::{Partition, Timestamp, TopicName};
@@ -127,7 +127,8 @@ mod tests {
                 let message =
                     Message { destination, partition, key, value, headers, timestamp: None, is_tracked: true };
                 let origin = Origin { source: &source, offset: Offset(*offset) };
-                changelog_row(origin, 0, 0, *sequence, &message, Timestamp(0))
+                let decided = Decided { sequence: *sequence, inputs: None };
+                changelog_row(origin, 0, 0, decided, &message, Timestamp(0))
             };
             let rows = decided.iter().map(row).collect();
             let task = TaskId { sub_topology: 0, partition: Partition(3) };
@@ -146,36 +147,65 @@ mod tests {
         assert_eq!((publication.rows.len(), publication.parts.len()), (0, 2));
     }
 
+    fn place(topic: &str) -> TopicPartition {
+        TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(0))
+    }
+
+    /// A changelog record that came with the first of these inputs that moved in its batch, which ended at these offsets.
+    fn decided(origin: &str, ends: &[(&str, i64)]) -> OutboxRow {
+        let destination = TopicName::parse("p-s-changelog").unwrap();
+        let (key, value, headers) = (Some(b"k".as_slice()), None, &[]);
+        let (partition, timestamp, is_tracked) = (None, None, true);
+        let message = Message { destination: &destination, partition, key, value, headers, timestamp, is_tracked };
+        let (source, places) = (place(origin), ends.iter().map(|(topic, at)| (place(topic).topic, NextOffset(*at))));
+        let places: Vec<_> = places.collect();
+        let inputs = spelt(places.iter().map(|(topic, at)| (topic, *at)));
+        let sequence = ends.iter().map(|(_, at)| at).sum();
+        let own = ends.iter().find(|(topic, _)| *topic == origin).unwrap().1;
+        let origin = Origin { source: &source, offset: Offset(own - 1) };
+        changelog_row(origin, 0, 0, Decided { sequence, inputs: Some(&inputs) }, &message, Timestamp(0))
+    }
+
+    fn noted(ends: &[(&str, i64)]) -> Vec<(TopicPartition, NextOffset)> {
+        ends.iter().map(|(topic, at)| (place(topic), NextOffset(*at))).collect()
+    }
+
+    /// What is sent of these changelog records, none of which is searched for, while `there` lies in its topic.
+    fn left(missing: &[OutboxRow], there: &[OutboxRow], noted: &[(TopicPartition, NextOffset)]) -> Vec<OutboxRow> {
+        let mut left = missing.to_vec();
+        leave_out_published(&mut left, notices(there), noted);
+        left
+    }
+
     /// Three inputs whose offsets expired together: nothing but the message that lies there tells how far the second is published.
     #[test]
     fn a_changelog_record_is_overtaken_although_another_input_is_noted_less_far_than_it_is_published() {
-        let place = |topic| TopicPartition::new(TopicName::parse(topic).unwrap(), Partition(0));
-        let (lead, second, table) = (place("lead"), place("second"), place("table"));
-        let row = |source: &TopicPartition, offset, sequence: i64| {
-            let destination = TopicName::parse("p-s-changelog").unwrap();
-            let (key, value, headers) = (Some(b"k".as_slice()), None, &[]);
-            let message = Message {
-                destination: &destination,
-                partition: None,
-                key,
-                value,
-                headers,
-                timestamp: None,
-                is_tracked: true,
-            };
-            changelog_row(Origin { source, offset: Offset(offset) }, 0, 0, sequence, &message, Timestamp(0))
-        };
-        // The lead's record was decided when the others were at 4 together, at 0 of the second and 4 of the table.
-        let published = row(&lead, 0, 1 + 4);
-        let notice = OutboxRow { headers: Vec::new(), ..row(&second, 2, 0) };
-        let noted = [(lead.clone(), NextOffset(0)), (second.clone(), NextOffset(0)), (table, NextOffset(4))];
-        let left = |lacking: &[OutboxRow]| {
-            let mut missing = lacking.to_vec();
-            leave_out_published(&mut missing, notices(&[published.clone(), notice.clone()]), &noted);
-            missing
-        };
-        assert_eq!(left(std::slice::from_ref(&published)), []);
-        let both = [published.clone(), notice.clone()];
-        assert_eq!(left(&both), both, "without the message nothing proves a later batch");
+        let first = decided("lead", &[("lead", 1), ("second", 0), ("table", 4)]);
+        let notice = OutboxRow { headers: Vec::new(), ..decided("second", &[("second", 3)]) };
+        let noted = noted(&[("lead", 0), ("second", 0), ("table", 4)]);
+        assert_eq!(left(std::slice::from_ref(&first), std::slice::from_ref(&notice), &noted), []);
+        let both = [first, notice];
+        assert_eq!(left(&both, &both, &noted), both, "without the message nothing proves a later batch");
+    }
+
+    #[test]
+    fn one_input_proves_a_later_batch_though_others_are_noted_less_far_than_they_were() {
+        let first = decided("lead", &[("lead", 1), ("second", 0), ("third", 5)]);
+        assert_eq!(left(std::slice::from_ref(&first), &[], &noted(&[("lead", 0), ("second", 1), ("third", 0)])), []);
+    }
+
+    #[test]
+    fn what_was_decided_before_a_record_that_is_proved_is_not_sent_behind_it() {
+        let first = decided("lead", &[("lead", 1), ("second", 2), ("table", 0)]);
+        let later = decided("second", &[("lead", 1), ("second", 3), ("table", 1)]);
+        let noted = noted(&[("lead", 0), ("second", 2), ("table", 2)]);
+        assert_eq!(left(&[first, later], &[], &noted), []);
+    }
+
+    #[test]
+    fn an_input_that_was_added_since_proves_nothing() {
+        let first = decided("lead", &[("lead", 1), ("second", 2)]);
+        let noted = noted(&[("lead", 0), ("second", 2), ("added", 1_000)]);
+        assert_eq!(left(std::slice::from_ref(&first), &[], &noted), [first]);
     }
 }
