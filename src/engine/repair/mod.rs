@@ -11,11 +11,11 @@
 
 pub mod plan;
 
-use crate::engine::outbound::message::{bytes_of, send_row, sequence_of};
+use crate::engine::outbound::message::{bytes_of, inputs_of, send_row, sequence_of};
 use crate::engine::outbound::outbox::{decided, unpublished};
 use crate::engine::outbound::size::Size;
 use crate::engine::protocol::metadata;
-use crate::engine::repair::plan::{Action, Known, Plan, plan};
+use crate::engine::repair::plan::{Action, Known, Plan, UNORDERED, plan};
 use crate::flow::record::{NextOffset, Timestamp, TopicName, TopicPartition};
 use crate::flow::topology::{CommitKind, SubTopology, Topology};
 use crate::ports::Fault;
@@ -102,7 +102,11 @@ impl Repair {
         let partition_count = count.filter(|count| (0..*count).contains(&source.partition.0));
         let partition_count = partition_count.ok_or_else(|| Fault::fatal(no_partition(source, count)))?;
         let (bounds, log_ids) = (group.bounds(source, WAIT)?, group.log_ids(&source.topic, WAIT)?);
-        Ok(Known { commit, is_stateful, position, committed, bounds, log_ids, partition_count })
+        let unproved = match &position {
+            Some(position) if is_stateful => self.unproved(source, position)?,
+            _ => None,
+        };
+        Ok(Known { commit, is_stateful, position, committed, bounds, log_ids, partition_count, unproved })
     }
 
     /// Plans by the present state.
@@ -111,30 +115,35 @@ impl Repair {
     /// The errors of [`Repair::look`]; the inner error is a refusal, a sentence for the operator.
     pub fn plan(&mut self, source: &TopicPartition, action: Action) -> Result<Result<Plan, String>, Fault> {
         let known = self.look(source)?;
-        let planned = plan(self.topology.name(), action, &known);
-        let has_rows = known.commit == CommitKind::Rows && known.is_stateful;
-        if has_rows && planned.as_ref().is_ok_and(|plan| !plan.is_done) && self.has_changelog_rows(source)? {
-            return Ok(Err(unordered(source)));
-        }
-        Ok(planned)
+        Ok(plan(self.topology.name(), action, &known))
     }
 
-    /// Whether changelog records that are not published wait with any input of the task: an input that is moved on by hand would
-    /// pass for the proof that they were.
-    fn has_changelog_rows(&mut self, source: &TopicPartition) -> Result<bool, Fault> {
-        let inputs: Vec<TopicPartition> = sub_topology(&self.topology, source)?
-            .sources()
-            .map(|topic| TopicPartition::new(topic.clone(), source.partition))
-            .collect();
-        for input in inputs {
-            let Known { position: Some(position), committed, .. } = self.look(&input)? else { continue };
-            let k = committed.filter(|k| metadata::is_ours(self.topology.name(), k)).map(|k| k.next_offset);
-            let rows = decided(&mut *self.tools.rows, &input, k.unwrap_or(position.published), position.next_offset)?;
-            if rows.iter().any(|row| sequence_of(row).is_some()) {
-                return Ok(true);
+    /// K of a partition, where it is one of this pipeline.
+    fn own_k(&self, source: &TopicPartition) -> Result<Option<NextOffset>, Fault> {
+        let committed = self.tools.group.committed(std::slice::from_ref(source), WAIT)?.into_iter().next().flatten();
+        let committed = metadata::known(committed).filter(|k| metadata::is_ours(self.topology.name(), k));
+        Ok(committed.map(|k| k.next_offset))
+    }
+
+    /// The least offset that this input had at the end of a batch whose changelog records came with another input of the task, and
+    /// of which nothing proves yet that they are published.
+    fn unproved(&mut self, source: &TopicPartition, position: &Position) -> Result<Option<NextOffset>, Fault> {
+        let known_to = position.published.max(self.own_k(source)?.unwrap_or(NextOffset(0)));
+        let others = sub_topology(&self.topology, source)?.sources().filter(|topic| **topic != source.topic);
+        let others: Vec<_> = others.map(|topic| TopicPartition::new(topic.clone(), source.partition)).collect();
+        let mut least: Option<NextOffset> = None;
+        for other in others {
+            let Some(position) = self.tools.positions.as_mut().map_or(Ok(None), |positions| positions.read(&other))?
+            else {
+                continue;
+            };
+            let from = position.published.max(self.own_k(&other)?.unwrap_or(NextOffset(0)));
+            for row in decided(&mut *self.tools.rows, &other, from, position.next_offset)? {
+                let own = inputs_of(&row).find(|(topic, _)| *topic == source.topic.as_str()).map(|(_, at)| at);
+                least = own.filter(|at| *at >= known_to).into_iter().chain(least).min();
             }
         }
-        Ok(false)
+        Ok(least)
     }
 
     /// Carries out the plan that was `shown` to the operator. May be repeated after any failure, and changes nothing
@@ -262,7 +271,7 @@ impl Repair {
             return Ok(());
         }
         if rows.iter().any(|row| sequence_of(row).is_some()) {
-            return Err(Fault::fatal(unordered(source)));
+            return Err(Fault::fatal(format!("{source}: {UNORDERED}")));
         }
         let rows = unpublished(self.topology.name(), rows, &mut *self.tools.history)?;
         if rows.is_empty() {
@@ -369,14 +378,6 @@ pub fn rebuild(
 }
 
 /// The sentence about a partition beyond the `count` of its topic.
-fn unordered(source: &TopicPartition) -> String {
-    format!(
-        "{source}: changelog records of its task are decided and not published, and their order runs over all inputs of the task. \
-         Start an instance, whose takeover publishes them, and wait until it runs; then stop it and repeat this command. Where it \
-         halts because records are gone, give it `pipeline.on_data_loss: skip`; because of the group's offset, delete that offset first"
-    )
-}
-
 fn no_partition(source: &TopicPartition, count: Option<i32>) -> String {
     let topic = &source.topic;
     match count {

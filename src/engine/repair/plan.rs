@@ -106,7 +106,16 @@ pub struct Known {
     pub log_ids: LogIds,
     /// Partition count of the topic.
     pub partition_count: i32,
+    /// The least offset that it had when changelog records were decided that came with other inputs of its task and may not be
+    /// published yet. Beyond it, it would pass for the proof that they are.
+    pub unproved: Option<NextOffset>,
 }
+
+/// Why an input is not moved on, and the way out.
+pub(crate) const UNORDERED: &str = "changelog records of its task are decided and may not be published, and their order runs over all \
+     inputs of the task. Start an instance, whose takeover publishes them, and wait until it runs; then stop it and repeat this \
+     command. Where it halts as `inputs-deleted`, give it `pipeline.on_data_loss: skip`; as `group-reset`, delete the group's offset \
+     of that partition first";
 
 /// The plan for one source partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,9 +139,15 @@ pub struct Plan {
 /// # Errors
 /// A sentence for the operator: the reason of the refusal, and the command to use instead.
 pub fn plan(pipeline: &str, action: Action, known: &Known) -> Result<Plan, String> {
-    match known.commit {
+    let plan = match known.commit {
         CommitKind::Rows => Rowed { pipeline, known }.plan(action),
         CommitKind::Log => plan_log(pipeline, action, known),
+    }?;
+    let published = plan.position.as_ref().map_or(NextOffset(0), |position| position.published);
+    let reached = published.max(plan.committed.next_offset);
+    match known.unproved {
+        Some(at) if reached > at && !plan.is_done => Err(UNORDERED.into()),
+        _ => Ok(plan),
     }
 }
 
@@ -429,6 +444,7 @@ mod tests {
             bounds: Bounds { start: NextOffset(0), end: NextOffset(20) },
             log_ids,
             partition_count: 1,
+            unproved: None,
         }
     }
 
@@ -453,6 +469,10 @@ mod tests {
     #[test]
     fn stores_follow_no_reset_below_what_was_announced_nor_into_another_log() {
         let stateful = |known: Known| Known { is_stateful: true, ..known };
+        let waits = |at| Known { unproved: Some(NextOffset(at)), ..stateful(known(4, 4, 4)) };
+        let skip = Action::Skip { to: Target::Offset(NextOffset(6)) };
+        assert_eq!(plan("p", skip, &waits(5)), Err(UNORDERED.to_owned()));
+        assert!(plan("p", skip, &waits(6)).is_ok(), "no later batch");
         let emit = Some(Outputs::Emit);
         assert!(plan(PIPELINE, to_offset(7, emit), &stateful(known(5, 5, 9))).unwrap_err().contains("stores"));
         assert!(plan(PIPELINE, to_offset(7, emit), &known(5, 5, 9)).is_ok());

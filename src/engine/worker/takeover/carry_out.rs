@@ -191,14 +191,19 @@ pub(super) fn publish(
     remainder.add(Part { task: id, assignment, source: source.clone(), through, from, to, marks, batch: 0 }, rows);
 }
 
-/// The offset up to which each input of the task is published at least: K, also where it is about to be written again (`parts`),
-/// and P where K is gone.
-fn reached(desk: &Desk, id: TaskId, look_ups: &[LookUp], parts: &[Part]) -> Vec<(TopicPartition, NextOffset)> {
+/// The offset up to which each input of the task is published at least: K, also where it is written again (`kept`), and P where K
+/// is gone.
+fn reached(
+    desk: &Desk,
+    id: TaskId,
+    look_ups: &[LookUp],
+    kept: &[(TopicPartition, NextOffset)],
+) -> Vec<(TopicPartition, NextOffset)> {
     let inputs = desk.tasks.get(&id).into_iter().flat_map(|task| &task.inputs);
     let at = |input: &Input| {
         let from = look_ups.iter().find(|(source, ..)| *source == input.source).map(|(_, (from, _), _)| *from);
         let noted = || input.position.as_ref().map(|position| position.published);
-        let written = || parts.iter().find(|part| part.source == input.source).map(|part| part.from);
+        let written = || kept.iter().find(|(source, _)| *source == input.source).map(|(_, k)| *k);
         from.or(input.published).or_else(written).or_else(noted).unwrap_or(NextOffset(0))
     };
     inputs.map(|input| (input.source.clone(), at(input))).collect()
@@ -265,7 +270,7 @@ pub(super) fn look_up(desk: &Desk, id: TaskId, remainder: &mut Remainder) -> Res
     let asked = notices(&rows);
     let found = open().and_then(|mut history| unpublished(desk.wiring.topology.name(), rows, &mut *history));
     let mut missing = found.map_err(waited_for)?;
-    leave_out_published(&mut missing, asked, &reached(desk, id, &look_ups, &remainder.parts));
+    leave_out_published(&mut missing, asked, &reached(desk, id, &look_ups, &remainder.kept));
     for (source, range, _) in look_ups {
         let (own, others): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.source == source);
         missing = others;

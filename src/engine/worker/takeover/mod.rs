@@ -225,6 +225,7 @@ fn mark_anew(
         let at = k.next_offset;
         set_published(desk, id, source, |_| None);
         publish(desk, id, source, (at, at), Vec::new(), remainder);
+        remainder.kept.push((source.clone(), at));
     }
 }
 

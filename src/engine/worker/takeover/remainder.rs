@@ -17,6 +17,8 @@ pub(crate) struct Remainder {
     pub(crate) changelog: Vec<(i64, OutboxRow)>,
     /// Messages that may have been published, looked up together.
     pub(crate) look_ups: Vec<LookUp>,
+    /// The K that are right and are written again for their marks alone.
+    pub(crate) kept: Vec<(TopicPartition, NextOffset)>,
     /// The offset up to which each input is offered once this is handed over: a read of another input may fail before.
     pub(crate) offered: Vec<(TopicPartition, NextOffset)>,
 }
