@@ -279,3 +279,54 @@ fn a_row_that_the_server_refuses_takes_nothing_from_the_table_that_its_stream_is
         "{letters:?}"
     );
 }
+
+/// Gives each row the number that its record says.
+struct Take;
+
+impl Algorithm for Take {
+    type Event = i64;
+    type Row = Row;
+    type Notices = Option<i64>;
+
+    fn apply(&self, event: i64, row: &mut Row, _: &mut Context<'_>) -> Result<Option<i64>, Reject> {
+        row.n = event;
+        Ok(Some(row.n))
+    }
+}
+
+/// The server looks at several rows at once, in the order in which it meets them: it refuses what it would take record by record.
+#[test]
+fn a_unique_number_that_one_record_sets_free_is_there_for_the_next_one_of_its_batch() {
+    let Some(fixture) = Fixture::new("unique_numbers") else { return };
+    let mut topology = Topology::new(fixture.name);
+    topology.source("pluses").update(Table::new(&format!("{}.t", fixture.name)), Take).to("sums");
+    let mut service = Service::of(fixture, topology, 100);
+    service.fixture.sql("UPDATE {u}.t SET n = id");
+    service.fixture.sql("ALTER TABLE {u}.t ADD UNIQUE (n)");
+    let is_together = |id: &i64| partition_for(id.to_string().as_bytes(), PARTITIONS) == 0;
+    let ids: Vec<i64> = (0..100).filter(is_together).take(3).collect();
+    let [one, other, third] = ids[..] else { panic!("{ids:?}") };
+    // Two swap their numbers, and the third asks for one of them.
+    let records = [(other, 1_000), (one, other), (other, one), (third, one)];
+    let topic = TopicName::parse("pluses").unwrap();
+    for (id, n) in records {
+        let (key, value) = (id.to_string(), n.to_string());
+        service.log.produce(&topic, Some(key.as_bytes()), Some(value.as_bytes()), &[], service.clock.now()).unwrap();
+    }
+    service.until("SELECT sum(records)::bigint FROM {tg}.position", 4, Duration::from_secs(10));
+    for _ in 0..50 {
+        service.member.step().unwrap();
+    }
+    assert_eq!(service.letters_in(&["pluses-dlt"]), [("constraint".to_owned(), third.to_string())]);
+    for (id, n, version) in [(one, other, 1), (other, one, 2), (third, third, 0)] {
+        let row = format!("SELECT count(*) FROM {{u}}.t WHERE id = {id} AND n = {n} AND version = {version}");
+        assert_eq!(service.fixture.number(&row), 1, "{id}");
+    }
+    let told: Vec<String> = service
+        .log
+        .read(&TopicName::parse("sums").unwrap())
+        .iter()
+        .map(|found| String::from_utf8(found.value.clone().unwrap()).unwrap())
+        .collect();
+    assert_eq!(told, [1_000, other, one].map(|n| n.to_string()));
+}
