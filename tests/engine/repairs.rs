@@ -875,3 +875,36 @@ fn an_input_is_not_moved_on_while_changelog_records_of_its_task_are_not_publishe
         assert!(refused.contains("changelog records") && refused.contains("on_data_loss: skip"), "{refused}");
     }
 }
+
+/// It sleeps with a batch of another input in hand, and goes on once the repair has fenced the one that it moves.
+#[test]
+fn an_instance_that_slept_decides_no_other_input_of_a_task_that_is_being_repaired() {
+    let (readings, corrections) = (place("readings", 0), place("corrections", 0));
+    let mut driver = rowstate::fill(TestDriver::new(rowstate::tally()).partitions(1), 6);
+    driver.run();
+    rowstate::send(&mut driver, "corrections", 1, 1.0, "");
+    driver.step(); // it is fetched, and waits for its batch
+    driver.freeze(0);
+    driver.pass(Duration::from_secs(10));
+    (0..2).for_each(|id| rowstate::send(&mut driver, "readings", id, 1.0, ""));
+    let mut repair = repairer(&mut driver, &rowstate::tally());
+    let skip = Action::Skip { to: offset(2) };
+    let plan = repair.plan(&readings, skip).unwrap().unwrap();
+    repair
+        .carry_out(&readings, skip, &plan, &mut |step| {
+            for _ in 0..if step == Step::Fence { 10 } else { 0 } {
+                driver.step_workers(0);
+                driver.pass(Duration::from_millis(50));
+            }
+            Ok(())
+        })
+        .unwrap();
+    driver.log().set_committed("tally", &corrections, None).unwrap();
+    driver.thaw(0);
+    driver.kill(0);
+    driver.start(0);
+    driver.run();
+    assert_eq!(driver.halts(), []);
+    assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1);
+    assert_eq!(rowstate::number(&mut driver, "all"), 1, "the store has what the row has");
+}

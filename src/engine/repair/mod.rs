@@ -102,11 +102,19 @@ impl Repair {
         let partition_count = count.filter(|count| (0..*count).contains(&source.partition.0));
         let partition_count = partition_count.ok_or_else(|| Fault::fatal(no_partition(source, count)))?;
         let (bounds, log_ids) = (group.bounds(source, WAIT)?, group.log_ids(&source.topic, WAIT)?);
-        let unproved = match &position {
-            Some(position) if is_stateful => self.unproved(source, position)?,
-            _ => None,
+        let mut known = Known {
+            commit,
+            is_stateful,
+            position,
+            committed,
+            bounds,
+            log_ids,
+            partition_count,
+            unproved: None,
+            has_changelog_rows: false,
         };
-        Ok(Known { commit, is_stateful, position, committed, bounds, log_ids, partition_count, unproved })
+        self.look_at_changelog_rows(source, &mut known)?;
+        Ok(known)
     }
 
     /// Plans by the present state.
@@ -125,25 +133,34 @@ impl Repair {
         Ok(committed.map(|k| k.next_offset))
     }
 
-    /// The least offset that this input had at the end of a batch whose changelog records came with another input of the task, and
-    /// of which nothing proves yet that they are published.
-    fn unproved(&mut self, source: &TopicPartition, position: &Position) -> Result<Option<NextOffset>, Fault> {
-        let known_to = position.published.max(self.own_k(source)?.unwrap_or(NextOffset(0)));
+    /// The other inputs of the task.
+    fn companions(&self, source: &TopicPartition) -> Result<Vec<TopicPartition>, Fault> {
         let others = sub_topology(&self.topology, source)?.sources().filter(|topic| **topic != source.topic);
-        let others: Vec<_> = others.map(|topic| TopicPartition::new(topic.clone(), source.partition)).collect();
-        let mut least: Option<NextOffset> = None;
-        for other in others {
-            let Some(position) = self.tools.positions.as_mut().map_or(Ok(None), |positions| positions.read(&other))?
-            else {
-                continue;
-            };
+        Ok(others.map(|topic| TopicPartition::new(topic.clone(), source.partition)).collect())
+    }
+
+    /// Looks for changelog records of the task of which nothing proves yet that they are published.
+    fn look_at_changelog_rows(&mut self, source: &TopicPartition, known: &mut Known) -> Result<(), Fault> {
+        (known.unproved, known.has_changelog_rows) = (None, false);
+        if !known.is_stateful || known.commit != CommitKind::Rows {
+            return Ok(());
+        }
+        let p = known.position.as_ref().map_or(NextOffset(0), |position| position.published);
+        let known_to = p.max(self.own_k(source)?.unwrap_or(NextOffset(0)));
+        if let Some(position) = &known.position {
+            let rows = decided(&mut *self.tools.rows, source, known_to, position.next_offset)?;
+            known.has_changelog_rows = rows.iter().any(|row| sequence_of(row).is_some());
+        }
+        for other in self.companions(source)? {
+            let read = self.tools.positions.as_mut().map_or(Ok(None), |positions| positions.read(&other));
+            let Some(position) = read? else { continue };
             let from = position.published.max(self.own_k(&other)?.unwrap_or(NextOffset(0)));
             for row in decided(&mut *self.tools.rows, &other, from, position.next_offset)? {
                 let own = inputs_of(&row).find(|(topic, _)| *topic == source.topic.as_str()).map(|(_, at)| at);
-                least = own.filter(|at| *at >= known_to).into_iter().chain(least).min();
+                known.unproved = own.filter(|at| *at >= known_to).into_iter().chain(known.unproved).min();
             }
         }
-        Ok(least)
+        Ok(())
     }
 
     /// Carries out the plan that was `shown` to the operator. May be repeated after any failure, and changes nothing
@@ -182,6 +199,14 @@ impl Repair {
             }
             known.position = fenced;
             incarnation = known.position.as_ref().map_or(0, |position| position.incarnation);
+            // An instance that goes on after a long sleep might decide another input of the task: its changelog records are looked
+            // for once it cannot any more.
+            if known.is_stateful {
+                for other in self.companions(source)? {
+                    self.tools.positions.as_mut().map_or(Ok(None), |positions| positions.fence(&other, &self.who))?;
+                }
+                self.look_at_changelog_rows(source, &mut known)?;
+            }
             observe(Step::Fence)?;
         }
         // The same plan under the epoch of the fence.

@@ -109,6 +109,8 @@ pub struct Known {
     /// The least offset that it had when changelog records were decided that came with other inputs of its task and may not be
     /// published yet. Beyond it, it would pass for the proof that they are.
     pub unproved: Option<NextOffset>,
+    /// Whether changelog records that came with it may not be published yet.
+    pub has_changelog_rows: bool,
 }
 
 /// Why an input is not moved on, and the way out.
@@ -145,10 +147,9 @@ pub fn plan(pipeline: &str, action: Action, known: &Known) -> Result<Plan, Strin
     }?;
     let published = plan.position.as_ref().map_or(NextOffset(0), |position| position.published);
     let reached = published.max(plan.committed.next_offset);
-    match known.unproved {
-        Some(at) if reached > at && !plan.is_done => Err(UNORDERED.into()),
-        _ => Ok(plan),
-    }
+    let passes = known.unproved.is_some_and(|at| reached > at);
+    let publishes = known.has_changelog_rows && plan.unpublished.0 < plan.unpublished.1;
+    if (passes || publishes) && !plan.is_done { Err(UNORDERED.into()) } else { Ok(plan) }
 }
 
 /// The offset that a target stands for.
@@ -445,6 +446,7 @@ mod tests {
             log_ids,
             partition_count: 1,
             unproved: None,
+            has_changelog_rows: false,
         }
     }
 
