@@ -13,7 +13,8 @@ FEATURES ?=
 # Outside the checkout, so that a clean clone does not build librdkafka and SQLite anew.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tidegate/target
 
-FAST := --lib --test tidy --test it --test engine --test conformance --test oracle --test proof --test draw
+BUSY := --lib --test tidy --test engine --test conformance --test oracle --test proof --test draw
+FAST := $(BUSY) --test it
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build check lint test-fast test-state test-servers test-keyed test-long test-draw test-helm test test-all prove draw draw-pairs bites mutants docs up down bench
@@ -31,7 +32,10 @@ check: ## Before a commit, in a minute and a half: formatting, clippy, docs, the
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
-	cargo test --locked $(FAST)
+	cargo test --locked --no-run $(FAST)
+	@# The suite "it" mostly waits for programs: it runs beside the others.
+	@cargo test --locked --quiet --test it & it=$$!; rc=0; \
+		cargo test --locked $(BUSY) || rc=$$?; wait $$it || rc=$$?; exit $$rc
 
 lint: ## Formatting, clippy, docs with warnings as errors, the pure core alone, with all features: needs libclang
 	tests/servers/install.sh build store

@@ -15,6 +15,7 @@ use pairs::Tally;
 use pipeline::{Asked, SubDraw};
 use scenario::{Run, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use tidegate::testing::{Act, Message};
 
 /// Runs a scenario that was printed as a test.
@@ -24,15 +25,36 @@ fn holds(json: &str) {
     assert!(run.findings.is_empty(), "{:#?}\n{}", run.findings, run.trace);
 }
 
+/// A seed's scenario, its run, and the rules that had something to judge in it.
+struct Drawn {
+    scenario: Scenario,
+    run: Run,
+    judged: BTreeSet<&'static str>,
+}
+
+/// The first seeds, run once for all tests, on two threads.
+static FIRST: LazyLock<Vec<Drawn>> = LazyLock::new(|| {
+    let drawn = |seed: u64| {
+        let scenario = Scenario::draw(seed);
+        let simulated = scenario.simulated(false);
+        let judged = simulated.outcome.as_ref().map(|seen| literal::look(&scenario, seen).1).unwrap_or_default();
+        let run = scenario.run_of(simulated);
+        Drawn { scenario, run, judged }
+    };
+    std::thread::scope(|scope| {
+        let half = scope.spawn(|| (0..250).map(drawn).collect::<Vec<_>>());
+        let other: Vec<_> = (250..500).map(drawn).collect();
+        half.join().unwrap().into_iter().chain(other).collect()
+    })
+});
+
 #[test]
 fn the_first_seeds_lead_to_no_finding_and_instances_die_at_many_a_commit_step() {
     let (mut crashed, mut tally) = (BTreeSet::new(), Tally::default());
-    for seed in 0..500 {
-        let scenario = Scenario::draw(seed);
-        let run = scenario.run(false);
+    for (seed, Drawn { scenario, run, .. }) in FIRST.iter().enumerate() {
         assert!(run.findings.is_empty(), "seed {seed}: {:#?}", run.findings);
-        tally.add(&scenario, &run);
-        crashed.extend(run.crashed);
+        tally.add(scenario, run);
+        crashed.extend(run.crashed.clone());
     }
     assert!(crashed.len() > 10, "{crashed:?}");
     let pairs = tally.pairs((0, 500), 0);
@@ -165,27 +187,24 @@ const RARE_RULES: [(&str, u32); 4] =
 /// them, enough must be left.
 #[test]
 fn whatever_is_said_without_a_step_is_said_of_many_runs() {
-    let drawn: Vec<_> = (0..500).map(Scenario::draw).collect();
-    let (had, rare) = judged_of(&drawn, &RULES);
+    let (had, rare) = judged_of(&FIRST, &RULES);
     assert!(had.values().all(|[able, of]| *able > 0 && 5 * of >= *able), "{had:?}");
     assert!(RARE_RULES.iter().all(|(rule, least)| rare.get(rule).is_some_and(|of| of >= least)), "{rare:?}");
 }
 
 /// For each rule, the runs that could give it something to judge, and those that did; and the same of any rule.
 fn judged_of<'r>(
-    drawn: &[Scenario],
+    drawn: &[Drawn],
     rules: &[(&'r str, fn(&SubDraw) -> bool)],
 ) -> (BTreeMap<&'r str, [u32; 2]>, BTreeMap<&'static str, u32>) {
     let (mut had, mut all) = (BTreeMap::<_, [u32; 2]>::new(), BTreeMap::new());
-    for scenario in drawn {
-        let Ok(seen) = scenario.simulated(false).outcome else { panic!("it comes to no rest") };
-        let (_, judged) = literal::look(scenario, &seen);
+    for Drawn { scenario, judged, .. } in drawn {
         for (rule, is_about) in rules {
             let [able, of] = had.entry(*rule).or_default();
             *able += u32::from(scenario.pipeline.subs.iter().any(is_about));
             *of += u32::from(judged.contains(rule));
         }
-        judged.into_iter().for_each(|rule| *all.entry(rule).or_default() += 1);
+        judged.iter().for_each(|rule| *all.entry(*rule).or_default() += 1);
     }
     (had, all)
 }

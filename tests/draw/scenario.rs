@@ -176,7 +176,12 @@ impl Scenario {
 
     /// Runs it in the simulation and judges the result.
     pub fn run(&self, is_traced: bool) -> Run {
-        let Simulated { outcome, trace, crashed, unmet } = self.simulated(is_traced);
+        self.run_of(self.simulated(is_traced))
+    }
+
+    /// Judges a simulation.
+    pub fn run_of(&self, simulated: Simulated) -> Run {
+        let Simulated { outcome, trace, crashed, unmet } = simulated;
         let both = |observed: &Observed| [self.judge(observed), literal::check(self, observed)].concat();
         let findings = outcome.map_or_else(|finding| vec![finding], |observed| both(&observed));
         Run { findings, trace, crashed, unmet }
