@@ -49,10 +49,10 @@ impl Simulation {
         let (mut until, mut begins) = (self.driver.now_ms() + quiet_ms, 0);
         while self.driver.now_ms() < until {
             self.driver.pass(Duration::from_secs(1));
-            let before = self.driver.now_ms();
+            let before = (self.driver.now_ms(), self.events.len());
             self.settle()?;
-            // A timer by the wall clock may have ended a process meanwhile, and its session with it.
-            if self.driver.now_ms() > before && begins < BEGINS_MAX {
+            // A timer by the wall clock may have changed its store meanwhile, or ended a process, and its session with it.
+            if (self.driver.now_ms(), self.events.len()) > before && begins < BEGINS_MAX {
                 (until, begins) = (self.driver.now_ms() + quiet_ms, begins + 1);
             }
         }
