@@ -805,8 +805,10 @@ fn mended_with_stores(is_lost: bool, action: Action, command: &str) -> (i64, i64
     driver.stop(0);
     let mut repair = repairer(&mut driver, &rowstate::tally());
     let others = if is_lost { vec![place("corrections", 0)] } else { Vec::new() };
-    for source in std::iter::once(readings).chain(others) {
-        let plan = repair.plan(&source, action).unwrap().unwrap();
+    // All are shown before one is carried out, as by a command that names several.
+    let sources: Vec<_> = std::iter::once(readings).chain(others).collect();
+    let plans: Vec<_> = sources.iter().map(|source| repair.plan(source, action).unwrap().unwrap()).collect();
+    for (source, plan) in sources.into_iter().zip(plans) {
         repair.carry_out(&source, action, &plan, &mut |_| Ok(())).unwrap();
         assert!(repair.plan(&source, action).unwrap().unwrap().is_done);
     }
@@ -907,4 +909,22 @@ fn an_instance_that_slept_decides_no_other_input_of_a_task_that_is_being_repaire
     assert_eq!(driver.halts(), []);
     assert_eq!(driver.row_of("accounts", 1).unwrap().version, 1);
     assert_eq!(rowstate::number(&mut driver, "all"), 1, "the store has what the row has");
+}
+
+#[test]
+fn two_inputs_of_a_task_are_moved_by_one_command() {
+    let mut driver = rowstate::fill(TestDriver::new(rowstate::tally()).partitions(1), 1);
+    driver.run();
+    driver.stop(0);
+    let sources = [place("readings", 0), place("corrections", 0)];
+    sources.iter().for_each(|source| rowstate::send(&mut driver, source.topic.as_str(), 0, 1.0, ""));
+    let mut repair = repairer(&mut driver, &rowstate::tally());
+    let skip = Action::Skip { to: offset(1) };
+    let plans = sources.each_ref().map(|source| repair.plan(source, skip).unwrap().unwrap());
+    for (source, plan) in sources.iter().zip(&plans) {
+        repair.carry_out(source, skip, plan, &mut |_| Ok(())).unwrap();
+    }
+    driver.start(0);
+    driver.run();
+    assert_eq!((driver.halts(), rowstate::number(&mut driver, "all")), (Vec::new(), 0));
 }

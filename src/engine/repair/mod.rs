@@ -182,7 +182,7 @@ impl Repair {
         self.require_no_members(source)?;
         let mut known = self.look(source)?;
         let planned = plan(self.topology.name(), action, &known).map_err(Fault::fenced)?;
-        if planned != *shown {
+        if !planned.does_as(shown) {
             return Err(Fault::fenced(format!("{source}: it moved since it was shown; look again")));
         }
         let before = (known.position.as_ref().map(|position| position.next_offset), known.committed.clone());
