@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Well within the patience of an operator who deploys it.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(30);
 const AT_A_TIME: usize = 4;
 
 /// Words in braces and their meanings.

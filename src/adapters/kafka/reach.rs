@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// The time for one address to be resolved and to take a connection, and for the list of brokers.
 const WAIT: Duration = Duration::from_secs(3);
+/// The time for the first answer of a broker that takes connections: a busy one is late, and is not to be told as no Kafka.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Whoever wants no connection closes it within this time.
 const SILENCE: Duration = Duration::from_millis(300);
 /// The number of addresses that are looked at.
@@ -70,6 +72,7 @@ pub fn look(settings: &KafkaSettings) -> Reach {
     }
     let Some(client) = client(settings) else { return reach };
     let Ok(lines) = Queue::of_logs(client.inner(), Arc::clone(&client)) else { return reach };
+    let until = fault::deadline(ANSWER);
     if let Ok(metadata) = client.inner().fetch_metadata(None, WAIT) {
         reach.internal = Internal::look(client.inner(), &metadata, WAIT).mistakes();
     }
@@ -78,8 +81,7 @@ pub fn look(settings: &KafkaSettings) -> Reach {
         Event::Line(_, _, line) => (named_broker(line), about_connection(line)),
         _ => (None, None),
     };
-    // On a busy machine the first answer comes late; once there is one, nothing more is waited for.
-    let until = fault::deadline(WAIT);
+    // Once there is a first answer, nothing more is waited for.
     loop {
         let wait = match reach.said.as_deref() {
             // A connection may be closed for what is told of the next one.
@@ -405,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn who_closes_connections_at_once_or_when_asked_is_told_as_such() {
+    fn who_closes_connections_at_once_or_when_asked_or_late_is_told_as_such() {
         let cause = |serve: fn(TcpStream)| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let server = listener.local_addr().unwrap().to_string();
@@ -419,6 +421,13 @@ mod tests {
             std::thread::spawn(move || stream.read(&mut [0; 1_000]).map(drop));
         });
         assert!(when_asked.starts_with("it closes the connection at the first question"), "{when_asked}");
+        let late = cause(|mut stream| {
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 1_000]);
+                std::thread::sleep(2 * WAIT + Duration::from_secs(1));
+            });
+        });
+        assert!(late.starts_with("it closes the connection at the first question"), "{late}");
     }
 
     #[test]
