@@ -8,6 +8,8 @@ use crate::engine::relay::Relay;
 use crate::engine::status::Counter;
 use crate::flow::record::{NextOffset, TopicPartition};
 use crate::ports::Fault;
+use crate::ports::source::TaskId;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The bound on a stable read of K that waits for a pending transaction, as a multiple of one question to the log,
@@ -88,6 +90,12 @@ impl Relay {
                 self.put_off_turn(publication, part);
             }
         }
+        // It was one transaction: where an offset has moved, what moved none beside it was committed with it. Sent once more, a
+        // tombstone of an idle partition would lie behind a value that the moved one has set since.
+        let has_moved = |(part, k): &&(Part, Option<NextOffset>)| {
+            !part.is_through_log() && part.from != part.to && *k == Some(part.to)
+        };
+        let committed_tasks: BTreeSet<TaskId> = found.iter().filter(has_moved).map(|(part, _)| part.task).collect();
         for (part, committed) in found {
             if publication.parts.iter().all(|left| left.source != part.source) {
                 continue;
@@ -96,9 +104,9 @@ impl Relay {
                 self.status.count(std::mem::take(&mut publication.counts)); // one transaction: all of it is committed
             }
             match committed {
-                // Tombstones of an idle partition move no offset, and the offset of an idle one that is only written again moves
-                // none. Sent twice they do no harm.
-                Some(k) if k == part.to && k == part.from && (part.batch > 0 || part.is_through_log()) => {}
+                // Tombstones of an idle partition move no offset, and the offset of one that is only written again, perhaps with new
+                // marks, moves none. Sent twice with nothing in between they do no harm.
+                Some(k) if k == part.to && k == part.from && !committed_tasks.contains(&part.task) => {}
                 // A step without rows has no position that would prove whose commit that was: ours, or a successor's
                 // that came as far with the same records. Its stores are opened anew and read on to the committed end.
                 Some(k) if k == part.to && !part.is_through_log() => {

@@ -408,6 +408,8 @@ mod tests {
         refuses: Mutex<Option<i64>>,
         refuses_all: AtomicBool,
         k: Mutex<Option<NextOffset>>,
+        /// K of the topic `companion`, where it is another one.
+        k_of_companion: Mutex<Option<NextOffset>>,
         /// Every offset that was committed.
         committed: Mutex<Offsets>,
         sent: Mutex<Vec<i64>>,
@@ -531,9 +533,14 @@ mod tests {
     }
 
     impl Group for Log {
-        fn committed(&self, _: &[TopicPartition], _: Duration) -> Result<Vec<Option<Committed>>, Fault> {
+        fn committed(&self, sources: &[TopicPartition], _: Duration) -> Result<Vec<Option<Committed>>, Fault> {
             let committed = |next_offset| Committed { next_offset, metadata: String::new() };
-            Ok(vec![self.k.lock().unwrap().map(committed)])
+            let k = |source: &TopicPartition| {
+                let own = *self.k_of_companion.lock().unwrap();
+                let own = own.filter(|_| source.topic.as_str() == "companion");
+                own.or(*self.k.lock().unwrap()).map(committed)
+            };
+            Ok(sources.iter().map(k).collect())
         }
 
         fn bounds(&self, _: &TopicPartition, _: Duration) -> Result<Bounds, Fault> {
@@ -1024,6 +1031,78 @@ mod tests {
         }
     }
 
+    /// A step with two inputs and stores: tombstones of the time when the lead was idle, or its offset alone, in one transaction
+    /// with a batch of the companion's. The companion's offset tells what became of that transaction.
+    #[test]
+    fn an_offset_that_moved_tells_whether_what_moved_none_beside_it_was_committed() {
+        for (idle_batch, is_committed) in [(6, true), (6, false), (0, true), (0, false)] {
+            let mut world = world(vec![Fault::retry("no answer")]);
+            *world.log.k.lock().unwrap() = Some(NextOffset(4));
+            *world.log.k_of_companion.lock().unwrap() = Some(NextOffset(i64::from(is_committed)));
+            world.publish_rows(4, 4, 0..0);
+            world.publish_rows(0, 1, 0..0);
+            let taken = || match world.relay.inbox.try_recv().unwrap() {
+                ToRelay::Publish(publication) => *publication,
+                _ => panic!("a publication"),
+            };
+            let (mut idle, mut other) = (taken(), taken());
+            other.parts[0].source.topic = TopicName::parse("companion").unwrap();
+            (idle.parts[0].batch, other.parts[0].batch) = (idle_batch, 7);
+            if idle_batch > 0 {
+                put(&mut idle, 4, b"66");
+            }
+            put(&mut other, 0, b"7");
+            idle.append(other);
+            world.inbox.send(ToRelay::Publish(Box::new(idle))).unwrap();
+            world.run();
+            let again: &[i64] = if is_committed {
+                &[]
+            } else if idle_batch > 0 {
+                &[66, 7]
+            } else {
+                &[7]
+            };
+            let case = format!("batch {idle_batch}, committed: {is_committed}");
+            assert_eq!(world.sent(), again, "{case}");
+            let offsets = world.log.committed.lock().unwrap().len();
+            assert_eq!(offsets, if is_committed { 0 } else { 2 }, "{case}: an offset goes with what it was sent with");
+            let told: Vec<ToExecutor> = world.told.try_iter().collect();
+            let published = told.iter().filter(|told| matches!(told, ToExecutor::Published { .. })).count();
+            assert_eq!(published, 2, "{case}: both are reported, once");
+            assert!(!told.iter().any(|told| matches!(told, ToExecutor::Unpublished { .. })), "{case}");
+        }
+    }
+
+    /// Adds a message to a changelog.
+    fn put(publication: &mut Publication, offset: i64, value: &'static [u8]) {
+        let source = publication.parts[0].source.clone();
+        let origin = crate::engine::outbound::outgoing::Origin { source: &source, offset: Offset(offset) };
+        let changelog = TopicName::parse("log").unwrap();
+        let message = Message {
+            destination: &changelog,
+            partition: Some(Partition(0)),
+            key: None,
+            value: Some(value),
+            headers: &[],
+            timestamp: None,
+            is_tracked: true,
+        };
+        publication.outgoing.push(origin, &message);
+    }
+
+    /// Marks go with it, which nothing else would write before the next batch.
+    #[test]
+    fn an_offset_of_a_step_with_rows_that_is_written_anew_is_sent_until_it_is_committed() {
+        let mut world = world(vec![Fault::retry("no answer")]);
+        *world.log.k.lock().unwrap() = Some(NextOffset(4));
+        world.publish_rows(4, 4, 0..0);
+        let (task, assignment) = (world.task, world.assignment);
+        world.inbox.send(ToRelay::Barrier { task, assignment }).unwrap();
+        world.run();
+        let committed = world.log.committed.lock().unwrap().clone();
+        assert_eq!(committed.iter().map(|(_, committed)| committed.next_offset).collect::<Vec<_>>(), [NextOffset(4)]);
+    }
+
     /// Nothing was decided, so there is nothing that a successor could have decided otherwise.
     #[test]
     fn an_offset_that_is_only_written_anew_is_offered_again_and_begins_no_takeover() {
@@ -1052,21 +1131,7 @@ mod tests {
                 panic!("a publication")
             };
             publication.parts[0].batch = 1;
-            let origin = crate::engine::outbound::outgoing::Origin {
-                source: &publication.parts[0].source.clone(),
-                offset: Offset(0),
-            };
-            let changelog = TopicName::parse("log").unwrap();
-            let message = Message {
-                destination: &changelog,
-                partition: Some(Partition(0)),
-                key: None,
-                value: Some(b"100"),
-                headers: &[],
-                timestamp: None,
-                is_tracked: true,
-            };
-            publication.outgoing.push(origin, &message);
+            put(&mut publication, 0, b"100");
             world.inbox.send(ToRelay::Publish(publication)).unwrap();
             world.run();
             let (task, assignment) = (world.task, world.assignment);
