@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::protocol::order::{Step, THROUGH_DATABASE};
 use tidegate::engine::status::Counter;
-use tidegate::flow::record::{Partition, Timestamp, TopicName};
+use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::row::Value;
 use tidegate::flow::{Algorithm, Context, Reject, Store, Table, Topology};
 use tidegate::ports::store::StoreId;
@@ -87,6 +87,44 @@ pub fn fill(mut driver: TestDriver, accounts: i64) -> TestDriver {
 
 pub fn send(driver: &mut TestDriver, topic: &str, id: i64, value: f64, word: &str) {
     driver.send(topic, id, json!({"value": value, "word": word}));
+}
+
+/// The committed offset of one input was lost, and a topic has dropped what it was told. The other input's offset proves the
+/// batches before it, with what they told and what they kept, however the rest is cut.
+#[test]
+fn what_another_input_proves_to_be_published_is_not_sent_again() {
+    let corrections = TopicPartition::new(TopicName::parse("corrections").unwrap(), Partition(0));
+    let changes = TopicPartition::new(TopicName::parse("large-changes").unwrap(), Partition(0));
+    for dies in [false, true] {
+        let driver = TestDriver::new(tally()).partitions(1).settings(|settings| settings.transaction_rows = 1);
+        let mut driver = fill(driver, 2);
+        driver.run();
+        for id in [0, 0, 1, 1] {
+            send(&mut driver, "corrections", id, 1.0, "");
+        }
+        driver.run();
+        send(&mut driver, "readings", 0, 1.0, "");
+        driver.run();
+        driver.stop(0);
+        let end = driver.log().bounds(&changes).unwrap().end;
+        driver.log().truncate_before(&changes, end);
+        driver.log().set_committed("tally", &corrections, None).unwrap();
+        if dies {
+            driver.leave_dead();
+            driver.crash_at(Step::CommitKafka, 1);
+        }
+        driver.start(0);
+        driver.run();
+        driver.start(0);
+        driver.run();
+        driver.disk(0).lose();
+        driver.kill(0);
+        driver.start(0);
+        driver.run();
+        assert_eq!(driver.halts(), []);
+        assert_eq!(driver.read_raw("large-changes").len(), 0, "nothing is told again; dies: {dies}");
+        assert_eq!(number(&mut driver, "all"), 5, "dies: {dies}");
+    }
 }
 
 /// Values that a replay of the changelog from zero leaves in one partition.

@@ -4,8 +4,8 @@
 //! that they are committed with prove them: so a publication that a step with stores has just decided is never cut. It
 //! is decided again in smaller batches, or comes back as the remainder that a takeover found. No store depends on a
 //! remainder yet, and only the order of its messages counts: a cut goes through their sequences, and each piece takes
-//! the notices of its source up to its input along, so that the messages behind a cut may be sent again in the order of
-//! their sequences.
+//! the notices of all inputs along, up to those that its batches came to, so that the messages behind a cut may be sent again
+//! in the order of their sequences, and a changelog record that is there proves that everything before it is.
 
 use crate::engine::outbound::message::bytes_of;
 use crate::engine::outbound::publication::{Part, Publication};
@@ -26,6 +26,9 @@ impl Units {
         let mut units = Self::default();
         for (origin, message) in publication.outgoing.with_origins() {
             units.add(origin.source, origin.offset, message.bytes());
+            if let Some(lasts) = publication.batches.get(&(origin.source.clone(), origin.offset)) {
+                units.reach(origin.source, origin.offset, lasts);
+            }
         }
         for row in publication.rows.iter().map(|outbound| &outbound.row) {
             units.add(&row.source, row.source_offset, bytes_of(pipeline, row));
@@ -41,6 +44,16 @@ impl Units {
         });
         if let Some(size) = self.sizes.get_mut(number) {
             *size = size.plus(Size { messages: 1, bytes });
+        }
+    }
+
+    /// Lets the unit of this input take along everything up to the last inputs of its batch.
+    fn reach(&mut self, source: &TopicPartition, offset: Offset, lasts: &[(TopicPartition, Offset)]) {
+        let Some(number) = self.number(source, offset) else { return };
+        for (source, offset) in lasts {
+            if self.number(source, *offset).is_none() {
+                self.ends.insert((source.clone(), *offset), number);
+            }
         }
     }
 
@@ -101,6 +114,11 @@ impl Publication {
         let last = placed.last().copied().unwrap_or(0);
         let mut pieces: VecDeque<Self> =
             (0..=last).map(|_| Self { is_urgent: self.is_urgent, ..Self::default() }).collect();
+        for (origin, lasts) in self.batches {
+            if let Some(piece) = units.number(&origin.0, origin.1).and_then(|unit| pieces.get_mut(*placed.get(unit)?)) {
+                piece.batches.insert(origin, lasts);
+            }
+        }
         let piece_of = |source: &TopicPartition, offset: Offset| {
             units.number(source, offset).and_then(|unit| placed.get(unit).copied()).unwrap_or(last)
         };
@@ -120,7 +138,10 @@ impl Publication {
                 if *source != part.source {
                     break;
                 }
-                reached.insert(placed.get(*unit).copied().unwrap_or(last), offset.next());
+                // A batch may have come to inputs of this source that were published before.
+                if part.from < offset.next() {
+                    reached.insert(placed.get(*unit).copied().unwrap_or(last), offset.next());
+                }
             }
             // An input without messages moves on with the last piece.
             if reached.last_key_value().is_none_or(|(_, to)| *to < part.to) {
@@ -254,6 +275,31 @@ mod tests {
         ];
         let found = shown(publication.pieces("p", messages(2)));
         assert_eq!(found, expected);
+    }
+
+    /// The first batch came to an input of the other source that has no changelog record of its own.
+    #[test]
+    fn a_piece_takes_the_notices_of_all_inputs_of_its_batches_along() {
+        let rows = [notice("a", 0), notice("b", 1), notice("b", 4)].into();
+        let mut publication = Publication {
+            parts: vec![part("a", 7, Through::Database { epoch: 1 }), part("b", 9, Through::Database { epoch: 1 })],
+            rows,
+            ..Publication::default()
+        };
+        for offset in [1, 6] {
+            record(&mut publication, "a", offset, true);
+        }
+        publication.batches.insert((place("a"), Offset(1)), vec![(place("a"), Offset(1)), (place("b"), Offset(2))]);
+        // Its place among those of the other source was published before.
+        publication.batches.insert((place("a"), Offset(6)), vec![(place("a"), Offset(6)), (place("c"), Offset(2))]);
+        publication.parts.push(Part { from: NextOffset(5), to: NextOffset(5), ..part("c", 5, Through::Log) });
+        let part = |topic: &str, from, to| (topic.to_owned(), from, to);
+        let expected: Shown = vec![
+            (vec![part("a", 0, 2), part("b", 0, 3)], vec![0, 1], vec![1]),
+            (vec![part("a", 2, 7)], vec![], vec![6]),
+            (vec![part("b", 3, 9), part("c", 5, 5)], vec![4], vec![]),
+        ];
+        assert_eq!(shown(publication.pieces("p", messages(1))), expected);
     }
 
     #[test]

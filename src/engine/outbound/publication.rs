@@ -2,7 +2,7 @@
 
 use crate::engine::outbound::outgoing::Outgoing;
 use crate::engine::protocol::ownership::AssignmentId;
-use crate::flow::record::{NextOffset, Timestamp, TopicPartition};
+use crate::flow::record::{NextOffset, Offset, Timestamp, TopicPartition};
 use crate::ports::rows::{Counts, OutboxRow};
 use crate::ports::source::TaskId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +60,9 @@ impl Part {
     }
 }
 
+/// The last input of each source that a batch came to, by the first of its changelog records' origins.
+pub(crate) type Batches = BTreeMap<(TopicPartition, Offset), Vec<(TopicPartition, Offset)>>;
+
 /// The messages of one database commit, or of some records of steps without rows.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
@@ -68,6 +71,8 @@ pub(crate) struct Publication {
     pub(crate) rows: Vec<Outbound>,
     /// Changelog records, and re-keyed records of steps without rows, in the order of their inputs within each partition.
     pub(crate) outgoing: Outgoing,
+    /// Of a remainder: the last inputs of each batch that wrote changelog records, by the origin of those.
+    pub(crate) batches: Batches,
     /// The ends of the changelogs when this was last sent.
     pub(crate) ends: Vec<(TopicPartition, NextOffset)>,
     /// The counts of steps without rows, reported once it is published.
@@ -93,6 +98,7 @@ impl Publication {
         }
         self.rows.extend(next.rows);
         self.outgoing.append(next.outgoing);
+        self.batches.extend(next.batches);
         self.counts += next.counts;
         self.bytes += next.bytes;
     }
@@ -129,7 +135,7 @@ impl Publication {
     /// records are about all of them, and each task keeps the order of its messages whatever inputs they name: of two
     /// records of one key the later one counts.
     pub(crate) fn split(self) -> Vec<Self> {
-        let Self { parts, rows, outgoing, counts, is_urgent, .. } = self;
+        let Self { parts, rows, outgoing, batches, counts, is_urgent, .. } = self;
         let mut tasks = BTreeMap::new();
         let mut out: BTreeMap<TaskId, Self> = BTreeMap::new();
         for part in parts {
@@ -145,6 +151,11 @@ impl Publication {
         for (origin, message) in outgoing.with_origins() {
             if let Some(own) = tasks.get(origin.source).and_then(|task| out.get_mut(task)) {
                 own.outgoing.push(origin, &message);
+            }
+        }
+        for (origin, lasts) in batches {
+            if let Some(own) = tasks.get(&origin.0).and_then(|task| out.get_mut(task)) {
+                own.batches.insert(origin, lasts);
             }
         }
         let mut out: Vec<Self> = out.into_values().collect();

@@ -2,8 +2,8 @@
 
 use crate::engine::outbound::message::{changelog_message, inputs_of, sequence_of};
 use crate::engine::outbound::outgoing::{Origin, Outgoing};
-use crate::engine::outbound::publication::{Outbound, Part, Publication};
-use crate::flow::record::{NextOffset, Offset, TopicPartition};
+use crate::engine::outbound::publication::{Batches, Outbound, Part, Publication};
+use crate::flow::record::{NextOffset, Offset, TopicName, TopicPartition};
 use crate::ports::rows::OutboxRow;
 use std::collections::BTreeSet;
 
@@ -76,9 +76,31 @@ pub(crate) fn leave_out_published(
     let reached = with_found(reached, &asked);
     let published = missing.iter().filter(|row| is_there(row) || is_published(row, &reached));
     let last = published.filter_map(sequence_of).max();
-    missing.retain(|row| {
-        sequence_of(row).map_or_else(|| !is_there(row), |sequence| last.is_none_or(|last| sequence > last))
+    let is_proved =
+        |row: &OutboxRow| sequence_of(row).is_some_and(|sequence| last.is_some_and(|last| sequence <= last));
+    let reached = with_proved(reached, missing.iter().filter(|row| is_proved(row)));
+    let is_behind = |row: &OutboxRow| {
+        let reached = reached.iter().find(|(input, _)| *input == row.source);
+        reached.is_none_or(|(_, reached)| reached.is_before(row.source_offset))
+    };
+    missing.retain(|row| match sequence_of(row) {
+        Some(_) => !is_proved(row),
+        None => !is_there(row) && is_behind(row),
     });
+}
+
+/// The same behind changelog records that are proved to be published: with each of them, everything was that its batch and those
+/// before it came to, of whichever input.
+fn with_proved<'a>(
+    mut reached: Vec<(TopicPartition, NextOffset)>,
+    proved: impl Iterator<Item = &'a OutboxRow>,
+) -> Vec<(TopicPartition, NextOffset)> {
+    for (topic, at) in proved.flat_map(inputs_of) {
+        for (_, reached) in reached.iter_mut().filter(|(input, _)| input.topic.as_str() == topic) {
+            *reached = (*reached).max(at);
+        }
+    }
+    reached
 }
 
 impl Remainder {
@@ -96,12 +118,23 @@ impl Remainder {
         let Self { parts, rows, mut changelog, .. } = self;
         changelog.sort_by_key(|(sequence, _)| *sequence);
         let mut outgoing = Outgoing::default();
+        let mut batches = Batches::new();
         for (_, row) in &changelog {
             outgoing.push(Origin { source: &row.source, offset: row.source_offset }, &changelog_message(row));
+            batches.entry((row.source.clone(), row.source_offset)).or_insert_with(|| lasts(row));
         }
         let rows = rows.into_iter().map(|row| Outbound { row, input_at: None }).collect();
-        Publication { parts, rows, outgoing, is_urgent: true, ..Publication::default() }
+        Publication { parts, rows, outgoing, batches, is_urgent: true, ..Publication::default() }
     }
+}
+
+/// The last inputs of the batch that wrote a changelog record; none of a source of which there was none yet.
+fn lasts(row: &OutboxRow) -> Vec<(TopicPartition, Offset)> {
+    let last = |(topic, at): (&str, NextOffset)| {
+        let topic = TopicName::parse(topic).ok()?;
+        (at.0 > 0).then(|| (TopicPartition::new(topic, row.source.partition), Offset(at.0 - 1)))
+    };
+    inputs_of(row).filter_map(last).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +143,7 @@ mod tests {
     use crate::engine::outbound::message::{Decided, changelog_row, spelt};
     use crate::engine::outbound::publication::Through;
     use crate::engine::protocol::ownership::AssignmentId;
-    use crate::flow::record::{Partition, Timestamp, TopicName};
+    use crate::flow::record::{Partition, Timestamp};
     use crate::ports::sink::Message;
     use crate::ports::source::TaskId;
 
@@ -202,6 +235,17 @@ mod tests {
         let later = decided("second", &[("lead", 1), ("second", 3), ("table", 1)]);
         let noted = noted(&[("lead", 0), ("second", 2), ("table", 2)]);
         assert_eq!(left(&[first, later], &[], &noted), []);
+    }
+
+    /// Its topic may have dropped it since: what a later batch of its task proves to be published is not sent again.
+    #[test]
+    fn a_message_in_front_of_a_record_that_is_proved_is_left_out_whichever_input_it_came_from() {
+        let notice = |offset: i64| OutboxRow { headers: Vec::new(), ..decided("second", &[("second", offset + 1)]) };
+        let record = decided("lead", &[("lead", 5), ("second", 3)]);
+        let reached = noted(&[("lead", 6), ("second", 0)]);
+        assert_eq!(left(&[notice(1), notice(2), record.clone(), notice(3)], &[], &reached), [notice(3)]);
+        let of_nobody = noted(&[("lead", 0), ("second", 0)]);
+        assert_eq!(left(&[notice(2), record.clone()], &[], &of_nobody), [notice(2), record], "nothing is proved");
     }
 
     #[test]
