@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidegate::engine::protocol::decision::HaltReason;
 use tidegate::engine::status::Counter;
 use tidegate::flow::key::{Key, partition_for};
+use tidegate::flow::record::TopicName;
 use tidegate::flow::{Table, Topology};
 use tidegate::ports::rows::Rows;
 use tidegate::testing::TestDriver;
@@ -38,6 +39,21 @@ fn partition_of(id: i64) -> i32 {
     partition_for(id.to_string().as_bytes(), 4)
 }
 
+/// Two steps with a table each, in batches of `batch_rows`.
+fn two(batch_rows: usize) -> TestDriver {
+    let mut topology = Topology::new("two");
+    let smooth = || Smooth { calls: Arc::default() };
+    topology.source("readings").update("accounts", smooth()).to("account-changes");
+    topology.source("visits").update("shops", smooth()).to("shop-changes");
+    let driver = TestDriver::new(topology).partitions(4);
+    let mut driver = driver.settings(|settings| settings.batch_rows = batch_rows);
+    for id in 0..IDS {
+        driver.row("accounts", id, Account { score: 0.0 });
+        driver.row("shops", id, Account { score: 0.0 });
+    }
+    driver
+}
+
 #[test]
 fn a_batch_that_is_too_large_gets_smaller_until_it_is_taken_and_grows_again() {
     let mut driver = driver(IDS);
@@ -62,15 +78,7 @@ fn a_batch_that_is_too_large_gets_smaller_until_it_is_taken_and_grows_again() {
 
 #[test]
 fn a_table_that_takes_nothing_holds_up_the_partitions_of_its_step_only() {
-    let mut topology = Topology::new("two");
-    let smooth = || Smooth { calls: Arc::default() };
-    topology.source("readings").update("accounts", smooth()).to("account-changes");
-    topology.source("visits").update("shops", smooth()).to("shop-changes");
-    let mut driver = TestDriver::new(topology).partitions(4);
-    for id in 0..IDS {
-        driver.row("accounts", id, Account { score: 0.0 });
-        driver.row("shops", id, Account { score: 0.0 });
-    }
+    let mut driver = two(100);
     driver.run();
     driver.database().limit_statements(&Table::new("accounts"), Some(0));
     send_to_all(&mut driver, "readings");
@@ -95,6 +103,29 @@ fn a_table_that_takes_nothing_holds_up_the_partitions_of_its_step_only() {
     assert_eq!(halts.len(), 4, "{halts:?}");
     assert!(halts.iter().all(|halt| halt.source.topic.as_str() == "readings" && halt.detail.contains("took too long")));
     assert_eq!(version(&mut driver, "shops", 7), 41);
+}
+
+/// As where a record writes a unique value that another session has written, which waits for it and then is refused.
+#[test]
+fn a_record_that_was_set_aside_and_is_refused_then_is_a_dead_letter_however_much_the_others_have_to_do() {
+    let accounts = Table::new("accounts");
+    let mut driver = two(1);
+    driver.run();
+    driver.database().limit_statements(&accounts, Some(0));
+    driver.send("readings", 7, json!({"value": 10.0}));
+    work(&mut driver, Duration::from_secs(1));
+    driver.database().limit_statements(&accounts, None);
+    driver.database().check(&accounts, |_| Err("no".into()));
+    for _ in 0..50 {
+        send_to_all(&mut driver, "visits");
+        work(&mut driver, Duration::from_millis(100));
+    }
+    // Read as it is: the others' records are not worked off, which would leave the worker to the one set aside.
+    let dead = driver.log().read(&TopicName::parse("readings-dlt").unwrap());
+    let behind = IDS * 50 - driver.database().all(&Table::new("shops")).iter().map(|row| row.version).sum::<i64>();
+    assert!(behind > IDS, "{behind}: the others have records all the time");
+    assert_eq!(dead.len(), 1);
+    assert!(driver.status(0).waits.all().is_empty(), "{:?}", driver.status(0).waits.all());
 }
 
 #[test]

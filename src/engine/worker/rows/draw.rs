@@ -91,7 +91,10 @@ impl RowsLane {
             candidates.iter().any(|candidate| now.saturating_sub(candidate.arrived) >= desk.wiring.settings.batch_age);
         let is_due = total >= room || is_aged;
         let first = set_aside.min_by_key(|(_, _, input)| input.blocked_until);
-        if let Some((task, input, _)) = first.filter(|_| !is_due || !self.was_set_aside) {
+        // Those set aside and the others take turns. A batch with refused rows is drawn again before the turn ends: the commit of
+        // another one would forget the suspects, and it would be refused again each time, for as long as others are due.
+        let is_turn = self.was_set_aside == self.was_refused;
+        if let Some((task, input, _)) = first.filter(|_| !is_due || is_turn) {
             return vec![Draw { task, input, records: 1 }];
         }
         if !is_due {

@@ -11,7 +11,8 @@ use std::time::Duration;
 pub(crate) struct RowsLane {
     /// The bound on the records of a batch.
     pub(super) portion: Portion,
-    /// Rows, by table and key, that the database refused, until the batch that they were in is committed.
+    /// Rows, by table and key, that the database refused, until the next commit, whichever batch it is of: so none stays whose
+    /// record has left or is decided otherwise. Their own batch comes first, by `was_refused`.
     pub(super) suspects: BTreeSet<(usize, Key)>,
     /// A batch whose COMMIT had no answer.
     pub(super) in_doubt: Option<Prepared>,
@@ -19,6 +20,8 @@ pub(crate) struct RowsLane {
     pub(super) decide_time: Duration,
     /// Whether the last batch was of a record that failed alone before.
     pub(super) was_set_aside: bool,
+    /// Whether the last batch was undone because the database refused rows of it.
+    pub(super) was_refused: bool,
     /// The number of committed batches.
     pub(super) commits: u64,
 }

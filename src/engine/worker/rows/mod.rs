@@ -89,6 +89,7 @@ impl RowsLane {
         let began = desk.wiring.clock.elapsed();
         self.decide_time = Duration::ZERO;
         self.was_set_aside = is_set_aside(desk, &draws);
+        self.was_refused = false;
         // The batch holds the stores while it is decided.
         let mut stores = TaskStores::new();
         for draw in &draws {

@@ -84,6 +84,7 @@ impl RowsLane {
             }
             Undone::Refused(suspects) => {
                 self.suspects.extend(suspects);
+                self.was_refused = true;
                 return Ok(());
             }
             Undone::Store(StoreTrouble { task, trouble }) => return desk.store_unread(task, trouble),
