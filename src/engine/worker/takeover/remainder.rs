@@ -85,7 +85,7 @@ pub(crate) fn leave_out_published(
     };
     missing.retain(|row| match sequence_of(row) {
         Some(_) => !is_proved(row),
-        None => !is_there(row) && is_behind(row),
+        None => is_behind(row),
     });
 }
 
