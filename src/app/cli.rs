@@ -284,6 +284,17 @@ pub(crate) struct StateArguments {
     pub command: StateCommand,
 }
 
+/// Some of the windows of a key.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct SpanArguments {
+    /// Only windows that end behind this time: milliseconds since 1970, or as in 2026-11-30T08:00:00Z
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub since: Option<String>,
+    /// Only windows that begin before this time
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub until: Option<String>,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum StateCommand {
     /// Print the value of a key, whichever instance has it
@@ -295,16 +306,27 @@ pub(crate) enum StateCommand {
         #[arg(allow_negative_numbers = true)]
         key: String,
         #[command(flatten)]
+        span: SpanArguments,
+        #[command(flatten)]
         output: OutputArguments,
     },
     /// Print keys and their values
-    #[command(after_help = "Example: tidegate state list usage --prefix a --limit 20")]
+    #[command(after_help = "Examples:\n  tidegate state list usage --prefix a --limit 20\n  \
+    tidegate state list minutes --first meter-100 --last meter-199 --since 2026-11-30T08:00:00Z")]
     List {
         /// The store
         store: String,
         /// Only keys that begin so
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        prefix: String,
+        #[arg(long, value_name = "TEXT", conflicts_with_all = ["first", "last"])]
+        prefix: Option<String>,
+        /// Only this key and those behind it
+        #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+        first: Option<String>,
+        /// Only this key and those in front of it
+        #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+        last: Option<String>,
+        #[command(flatten)]
+        span: SpanArguments,
         /// Print no more
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,

@@ -1,7 +1,7 @@
 //! `state get`, `state list`, `state size`: asks a running instance for what its stores hold.
 
 use crate::app::application::{App, as_set};
-use crate::app::cli::{Output, StateArguments, StateCommand};
+use crate::app::cli::{Output, SpanArguments, StateArguments, StateCommand};
 use crate::app::exit::Exit;
 use crate::app::failure::Failure;
 use crate::app::table;
@@ -28,10 +28,13 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         return Err(Failure::message(format!("state: {address:?} ({origin}): {sentence}")));
     }
     let path = match &arguments.command {
-        StateCommand::Get { store, key, .. } => format!("/stores/{}/{}", encode(store), encode(key)),
-        StateCommand::List { store, prefix, limit, from, .. } => {
-            let from = from.as_ref().map_or_else(String::new, |from| format!("&from={}", encode(from)));
-            format!("/stores/{}?prefix={}&limit={limit}{from}", encode(store), encode(prefix))
+        StateCommand::Get { store, key, span, .. } => {
+            format!("/stores/{}/{}{}", encode(store), encode(key), query(&of_span(span)))
+        }
+        StateCommand::List { store, prefix, first, last, span, limit, from, .. } => {
+            let limit = Some(limit.to_string());
+            let keys = [("prefix", prefix), ("first", first), ("last", last), ("limit", &limit), ("from", from)];
+            format!("/stores/{}{}", encode(store), query(&[&keys[..], &of_span(span)].concat()))
         }
         StateCommand::Size { .. } => "/stores".into(),
         // Asks no instance, and is handled before this.
@@ -68,6 +71,17 @@ pub(super) fn state(app: &App, arguments: &StateArguments, out: &mut dyn Write) 
         Some(error) => Err(Failure::message(format!("state: {error}{}", reasons(&answer)))),
         None => Ok(Exit::Done),
     }
+}
+
+fn of_span(span: &SpanArguments) -> [(&'static str, &Option<String>); 2] {
+    [("since", &span.since), ("until", &span.until)]
+}
+
+/// The parameters that have a value, as the end of a path.
+fn query(parameters: &[(&str, &Option<String>)]) -> String {
+    let given = parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(value.as_ref()?))));
+    let given: Vec<String> = given.collect();
+    if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
 }
 
 /// Values as the stores hold them, a line each.

@@ -9,7 +9,9 @@
 //! | `/status` | the last [`Report`] |
 //! | `/stores` | the stores and how much they hold |
 //! | `/stores/<name>?prefix=…&limit=…&from=…` | keys that begin so, with their values; `from` is the `next` of the page before |
+//! | `/stores/<name>?first=…&last=…` | those from one key to another, both included |
 //! | `/stores/<name>/<key>` | the value of a key, wherever it lies |
+//! | `…since=…&until=…` | of both: the windows that have a part of this span of event time, of a windowed aggregate |
 //! | `/livez` (`/ping`) | 200 while the polling thread goes round |
 //! | `/readyz` (`/ready`) | 200 while the group has us and every partition that is ours takes records or stands halted; an idle pod is ready |
 //! | `/startupz` | 200 from the first round of the polling thread on |
@@ -24,6 +26,7 @@ mod health;
 mod hosts;
 mod page;
 pub mod place;
+mod reader;
 mod report;
 mod router;
 mod shared;
@@ -31,6 +34,7 @@ mod sources;
 mod stores;
 mod view;
 
+pub use reader::{Entries, StoreReader};
 pub use report::{HaltReport, InputReport, Number, Numbers, Report, RestoreReport, StoreReport, TaskReport};
 pub use sources::{DeclaredReport, LettersReport, ShuffleReport, UndeclaredReport, ViolationReport};
 pub use view::{About, Recovery, View};

@@ -12,7 +12,7 @@
 use super::shared::Shared;
 use super::view::View;
 use super::{client, place};
-use crate::engine::query::{Entry, Reading, Refusal, Standing, Unready, Wanted, cut, from_hex, to_hex};
+use crate::engine::query::{Entry, Keys, Reading, Refusal, Span, Standing, Unready, Wanted, cut, from_hex, to_hex};
 use crate::ports::Clock as _;
 use crate::ports::clock::SystemClock;
 use axum::extract::{Path, RawQuery, State};
@@ -42,7 +42,7 @@ const RETRY_S_MAX: f64 = 60.0;
 
 /// What is told of a store.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Answer {
+pub(super) struct Answer {
     /// Whose store it is: an address may have gone to an instance of another pipeline.
     #[serde(default)]
     pipeline: String,
@@ -50,12 +50,12 @@ struct Answer {
     cluster: String,
     store: String,
     /// Keys and values, ascending by the keys' bytes.
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// Whether there are more keys than were told.
     has_more: bool,
     /// Where they begin, in hexadecimal digits: `from` of the next question.
     #[serde(default)]
-    next: Option<String>,
+    pub(super) next: Option<String>,
     /// The partitions that were read.
     partitions: Vec<Told>,
     /// The partitions that were not.
@@ -102,7 +102,8 @@ pub(super) async fn many(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let (wanted, limit) = match wanted(query.as_deref().unwrap_or_default()) {
+    let asked = Asked::read(query.as_deref().unwrap_or_default(), MANY).and_then(Asked::many);
+    let (wanted, limit) = match asked {
         Ok(wanted) => wanted,
         Err(message) => return body(StatusCode::BAD_REQUEST, &json!({ "error": message })),
     };
@@ -116,17 +117,27 @@ pub(super) async fn many(
 pub(super) async fn one(
     State(shared): State<Shared>,
     Path((store, key)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let (wanted, limit, is_forwarded) = (Wanted::Key(key), LIMIT_MAX, headers.contains_key(FORWARDED));
+    let wanted = match Asked::read(query.as_deref().unwrap_or_default(), ONE) {
+        Ok(asked) => Wanted::Key { key, span: asked.span },
+        Err(message) => return body(StatusCode::BAD_REQUEST, &json!({ "error": message })),
+    };
+    let (limit, is_forwarded) = (LIMIT_MAX, headers.contains_key(FORWARDED));
     answered(shared, false, is_forwarded, move |view, is_gone| {
         Gather { view, store: &store, wanted, limit, is_forwarded, is_gone, others: &Others::default() }.respond()
     })
     .await
 }
 
-pub(super) async fn empty(shared: State<Shared>, Path(store): Path<String>, headers: HeaderMap) -> Response {
-    one(shared, Path((store, String::new())), headers).await
+pub(super) async fn empty(
+    shared: State<Shared>,
+    Path(store): Path<String>,
+    query: RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    one(shared, Path((store, String::new())), query, headers).await
 }
 
 /// Workers and other instances are asked on a thread that may wait. It is told when the client has gone: this future is
@@ -152,28 +163,83 @@ async fn answered(
     response
 }
 
-/// `prefix=…`, `limit=…`, `from=…` or `size=true`.
-fn wanted(query: &str) -> Result<(Wanted, usize), String> {
-    let (mut prefix, mut limit, mut from, mut is_size) = (String::new(), LIMIT, None, false);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = client::decode(value).ok_or_else(|| format!("{name}: no UTF-8 text in % notation"))?;
-        match name {
-            "prefix" => prefix = value,
-            "limit" => {
-                let number = value.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
-                limit = number.ok_or_else(|| format!("limit: expected a whole number from 1 to {LIMIT_MAX}"))?;
+/// The parameters of a question for many keys, and of one for a key.
+const MANY: &[&str] = &["prefix", "first", "last", "since", "until", "limit", "from", "size"];
+const ONE: &[&str] = &["since", "until"];
+
+/// The parameters of a question.
+struct Asked {
+    prefix: Option<String>,
+    first: Option<String>,
+    last: Option<String>,
+    span: Span,
+    limit: usize,
+    from: Option<Vec<u8>>,
+    is_size: bool,
+}
+
+impl Asked {
+    /// Reads `name=value&…`; no other names than `known` are taken.
+    fn read(query: &str, known: &[&str]) -> Result<Self, String> {
+        let (prefix, first, last, from, span) = (None, None, None, None, Span::default());
+        let mut asked = Self { prefix, first, last, span, limit: LIMIT, from, is_size: false };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = client::decode(value).ok_or_else(|| format!("{name}: no UTF-8 text in % notation"))?;
+            if !known.contains(&name) {
+                return Err(format!("{name}: unknown; there are {}", known.join(", ")));
             }
-            "from" => {
-                let key = from_hex(&value).ok_or("from: expected what the answer before gave as next")?;
-                from = Some(key);
+            match name {
+                "prefix" => asked.prefix = Some(value),
+                "first" => asked.first = Some(value),
+                "last" => asked.last = Some(value),
+                "since" => asked.span.since_ms = Some(instant(name, &value)?),
+                "until" => asked.span.until_ms = Some(instant(name, &value)?),
+                "limit" => {
+                    let number = value.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
+                    asked.limit =
+                        number.ok_or_else(|| format!("limit: expected a whole number from 1 to {LIMIT_MAX}"))?;
+                }
+                "from" => {
+                    asked.from = Some(from_hex(&value).ok_or("from: expected what the answer before gave as next")?)
+                }
+                _ => asked.is_size = value == "true",
             }
-            "size" => is_size = value == "true",
-            _ => return Err(format!("{name}: unknown; there are prefix, limit, from and size")),
         }
+        let Span { since_ms, until_ms } = asked.span;
+        if since_ms.zip(until_ms).is_some_and(|(since, until)| since >= until) {
+            return Err("since is to lie before until, which is not included".into());
+        }
+        Ok(asked)
     }
-    let wanted = if is_size { Wanted::Size } else { Wanted::Prefix { prefix, from, count_max: limit } };
-    Ok((wanted, limit))
+
+    /// The question for many keys, and how many may be told.
+    fn many(self) -> Result<(Wanted, usize), String> {
+        let Self { prefix, first, last, span, limit, from, is_size } = self;
+        if is_size {
+            return Ok((Wanted::Size, limit));
+        }
+        let is_range = first.is_some() || last.is_some();
+        let keys = match prefix {
+            Some(prefix) if is_range && !prefix.is_empty() => {
+                return Err(format!("prefix ({prefix}): ask for keys that begin so, or for those from first to last"));
+            }
+            _ if is_range => Keys::Range { first, last },
+            prefix => Keys::Prefix(prefix.unwrap_or_default()),
+        };
+        Ok((Wanted::Many { keys, span, from, count_max: limit }, limit))
+    }
+}
+
+/// Milliseconds since 1970, or a date and time as RFC 3339 spells it.
+fn instant(name: &str, text: &str) -> Result<i64, String> {
+    let of_date = || {
+        let date = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+        i64::try_from(date.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+    };
+    text.parse().ok().or_else(of_date).ok_or_else(|| {
+        format!("{name}: expected milliseconds since 1970, or a time as in 2026-11-30T08:00:00Z, and not {text:?}")
+    })
 }
 
 /// One question, put to this process and, for what it does not own, to others.
@@ -205,7 +271,7 @@ impl Gather<'_> {
             Ok(answer) => answer,
             Err(refusal) => return refused(&refusal),
         };
-        let is_key = matches!(self.wanted, Wanted::Key(_));
+        let is_key = matches!(self.wanted, Wanted::Key { .. });
         let is_found = is_key && !answer.entries.is_empty(); // wherever else it might have lain
         if !answer.missing.is_empty() && !is_found {
             let seconds = answer.missing.iter().filter_map(|missing| missing.seconds_left).fold(1.0, f64::max);
@@ -299,14 +365,29 @@ impl Gather<'_> {
 
     fn path(&self) -> String {
         let store = client::encode(self.store);
-        match &self.wanted {
-            Wanted::Key(key) => format!("/stores/{store}/{}", client::encode(key)),
-            Wanted::Prefix { prefix, from, .. } => {
-                let from = from.as_ref().map_or_else(String::new, |from| format!("&from={}", to_hex(from)));
-                format!("/stores/{store}?prefix={}&limit={}{from}", client::encode(prefix), self.limit)
+        let parameter =
+            |name: &str, value: Option<String>| value.map(|value| format!("{name}={}", client::encode(&value)));
+        let of_span = |span: &Span| {
+            [("since", span.since_ms), ("until", span.until_ms)]
+                .map(|(name, ms)| parameter(name, ms.map(|ms| ms.to_string())))
+        };
+        let (path, parameters) = match &self.wanted {
+            Wanted::Key { key, span } => (format!("/stores/{store}/{}", client::encode(key)), of_span(span).to_vec()),
+            Wanted::Many { keys, span, from, .. } => {
+                let (prefix, first, last) = match keys {
+                    Keys::Prefix(prefix) => (Some(prefix.clone()), None, None),
+                    Keys::Range { first, last } => (None, first.clone(), last.clone()),
+                };
+                let keys =
+                    [("prefix", prefix), ("first", first), ("last", last), ("limit", Some(self.limit.to_string()))];
+                let keys = keys.into_iter().chain([("from", from.as_deref().map(to_hex))]);
+                let keys = keys.map(|(name, value)| parameter(name, value));
+                (format!("/stores/{store}"), keys.chain(of_span(span)).collect())
             }
-            Wanted::Size => format!("/stores/{store}?size=true"),
-        }
+            Wanted::Size => (format!("/stores/{store}"), vec![Some("size=true".into())]),
+        };
+        let parameters: Vec<String> = parameters.into_iter().flatten().collect();
+        if parameters.is_empty() { path } else { format!("{path}?{}", parameters.join("&")) }
     }
 }
 
@@ -415,18 +496,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_names_prefix_limit_or_size() {
-        let prefix = |prefix: &str, from: Option<&[u8]>, count_max| Wanted::Prefix {
-            prefix: prefix.into(),
+    fn a_query_names_keys_windows_limit_or_size() {
+        let wanted = |query: &str| Asked::read(query, MANY).and_then(Asked::many);
+        let many = |keys, span, from: Option<&[u8]>, count_max| Wanted::Many {
+            keys,
+            span,
             from: from.map(Into::into),
             count_max,
         };
+        let prefix =
+            |prefix: &str, from, count_max| many(Keys::Prefix(prefix.into()), Span::default(), from, count_max);
         assert_eq!(wanted(""), Ok((prefix("", None, 100), 100)));
         assert_eq!(wanted("prefix=a%2Fb&limit=5"), Ok((prefix("a/b", None, 5), 5)));
         assert_eq!(wanted("from=61ff").unwrap().0, prefix("", Some(&[0x61, 0xff]), 100));
         assert_eq!(wanted("size=true").unwrap().0, Wanted::Size);
-        for wrong in ["limit=0", "limit=10001", "limit=x", "prefix=%ff", "prefx=a", "from=6", "from=0x61"] {
+        let range = |first: Option<&str>, last: Option<&str>| Keys::Range {
+            first: first.map(Into::into),
+            last: last.map(Into::into),
+        };
+        assert_eq!(wanted("first=-7").unwrap().0, many(range(Some("-7"), None), Span::default(), None, 100));
+        let span = Span { since_ms: Some(60_000), until_ms: Some(1_000) };
+        let asked = wanted("last=b&since=1970-01-01T01:01:00%2B01:00&until=90000").unwrap().0;
+        assert_eq!(asked, many(range(None, Some("b")), Span { until_ms: Some(90_000), ..span }, None, 100));
+        for wrong in [
+            "limit=0",
+            "limit=10001",
+            "limit=x",
+            "prefix=%ff",
+            "prefx=a",
+            "from=6",
+            "from=0x61",
+            "since=now",
+            "prefix=a&last=b",
+            "since=2&until=2",
+        ] {
             assert!(wanted(wrong).is_err(), "{wrong}");
         }
+        assert!(Asked::read("prefix=a", ONE).is_err() && Asked::read("since=1", ONE).is_ok());
     }
 }

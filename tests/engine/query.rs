@@ -8,11 +8,12 @@ use std::time::Duration;
 use tidegate::adapters::memory::{LogSettings, MemoryLog, MemoryStores};
 use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
-use tidegate::engine::query::{Entry, Queries, Reading, Refusal, Wanted};
+use tidegate::engine::query::{Entry, Keys, Queries, Reading, Refusal, Span, Wanted};
 use tidegate::engine::status::Status;
 use tidegate::flow::key::{KeyType, crc32_partition_for, partition_for};
 use tidegate::flow::record::{Partition, Timestamp, TopicName, TopicPartition};
 use tidegate::flow::topology::SubTopology;
+use tidegate::flow::window::{Tumbling, Window, Windowed, Windows};
 use tidegate::flow::{Algorithm, Context, Declared, OnViolation, Reject, Store, Topology};
 use tidegate::pipelines::usage::topology;
 use tidegate::ports::Clock;
@@ -115,8 +116,12 @@ impl World {
     }
 }
 
+fn many(keys: Keys, from: Option<Vec<u8>>, count_max: usize) -> Wanted {
+    Wanted::Many { keys, span: Span::default(), from, count_max }
+}
+
 fn prefix(prefix: &str, count_max: usize) -> Wanted {
-    Wanted::Prefix { prefix: prefix.into(), from: None, count_max }
+    many(Keys::Prefix(prefix.into()), None, count_max)
 }
 
 fn count(reading: &Reading) -> Option<u64> {
@@ -128,7 +133,7 @@ fn count(reading: &Reading) -> Option<u64> {
 fn a_key_is_read_from_its_partition_with_position_and_age() {
     let world = World::new();
     world.send("ada", 7);
-    let reading = world.read_until(&Wanted::Key("ada".into()), |reading| count(reading) == Some(7));
+    let reading = world.read_until(&key("ada"), |reading| count(reading) == Some(7));
     let home = partition_for(b"ada", PARTITIONS);
     let entry = &reading.entries[0];
     assert_eq!((entry.key.as_str(), entry.version, entry.partition), ("ada", 1, home));
@@ -140,7 +145,7 @@ fn a_key_is_read_from_its_partition_with_position_and_age() {
     assert!(standing.staleness_ms < 10_000, "{standing:?}");
     assert!(reading.elsewhere.is_empty() && reading.unready.is_empty());
 
-    let none = world.read(&Wanted::Key("nobody".into())).unwrap();
+    let none = world.read(&key("nobody")).unwrap();
     assert!(none.entries.is_empty() && none.unready.is_empty());
     world.running.stop();
     world.running.join(Duration::from_secs(10)).unwrap();
@@ -167,7 +172,7 @@ fn a_prefix_is_read_from_every_partition_and_bounded() {
 #[test]
 fn what_is_not_there_is_refused_or_said_to_be_elsewhere() {
     let world = World::new();
-    let wanted = Wanted::Key("ada".into());
+    let wanted = key("ada");
     let refusal = world.queries.read("usages", &wanted, &|| false).unwrap_err();
     assert_eq!(refusal, Refusal::UnknownStore { known: vec!["usage".into()] });
     assert_eq!(refusal.to_string(), "no such store; there are usage");
@@ -220,7 +225,7 @@ fn elsewhere(key: &[u8]) -> i32 {
 }
 
 fn key(text: &str) -> Wanted {
-    Wanted::Key(text.into())
+    Wanted::Key { key: text.into(), span: Span::default() }
 }
 
 fn is_one(reading: &Reading) -> bool {
@@ -321,7 +326,7 @@ fn the_store_of_a_table_is_read_by_keys_of_its_records() {
             assert_eq!(world.read_until(&key(id), is_one).entries[0].key, id, "{store}");
         }
         let first = world.read(&prefix("", 1)).unwrap();
-        let second = Wanted::Prefix { prefix: String::new(), from: first.next.clone(), count_max: 5 };
+        let second = many(Keys::Prefix(String::new()), first.next.clone(), 5);
         let keys = |reading: &Reading| reading.entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>();
         assert_eq!(
             (keys(&first), keys(&world.read(&second).unwrap())),
@@ -366,7 +371,7 @@ fn pages_tell_each_key_once_in_the_order_of_their_bytes() {
     for count_max in [1, 7, 49, 50] {
         let (mut told, mut from): (Vec<Entry>, _) = (Vec::new(), None);
         loop {
-            let page = Wanted::Prefix { prefix: "user-".into(), from, count_max };
+            let page = many(Keys::Prefix("user-".into()), from, count_max);
             let reading = world.read(&page).unwrap();
             assert!(reading.entries.len() <= count_max && !reading.entries.is_empty());
             told.extend(reading.entries);
@@ -377,6 +382,134 @@ fn pages_tell_each_key_once_in_the_order_of_their_bytes() {
         }
         assert!(told.len() == 50 && told.is_sorted_by(|a, b| a.bytes() < b.bytes()), "{count_max}: {told:?}");
     }
+}
+
+fn range(first: Option<&str>, last: Option<&str>) -> Keys {
+    Keys::Range { first: first.map(Into::into), last: last.map(Into::into) }
+}
+
+/// All keys of a question, in pages of so many.
+fn paged(world: &World, keys: &Keys, count_max: usize) -> Vec<String> {
+    let (mut told, mut from) = (Vec::new(), None);
+    loop {
+        let reading = world.read(&many(keys.clone(), from, count_max)).unwrap();
+        told.extend(reading.entries.into_iter().map(|entry| entry.key));
+        from = reading.next;
+        if from.is_none() {
+            return told;
+        }
+    }
+}
+
+#[test]
+fn a_range_of_numbers_goes_by_their_values_and_a_page_ends_anywhere_in_it() {
+    let mut topology = Topology::new("numbers");
+    topology.source("clicks").aggregate("counts", Count).keys(KeyType::I32BigEndian).done();
+    let world = World::of(topology, "counts");
+    let numbers = [-300, -2, -1, 0, 1, 7, 300];
+    for number in numbers {
+        let bytes = i32::to_be_bytes(number);
+        world.put("clicks", elsewhere(&bytes), &bytes);
+    }
+    world.read_until(&prefix("", 10), |reading| reading.entries.len() == numbers.len());
+    for count_max in [1, 2, 3, 10] {
+        let told = |first, last| paged(&world, &range(first, last), count_max);
+        assert_eq!(told(Some("-2"), Some("1")), ["0", "1", "-2", "-1"], "{count_max}: those below zero come last");
+        assert_eq!(told(Some("0"), Some("7")), ["0", "1", "7"]);
+        assert_eq!(told(None, Some("-2")), ["-300", "-2"]);
+        assert_eq!(told(Some("7"), None), ["7", "300"]);
+        assert_eq!(told(Some("8"), Some("299")).len(), 0);
+    }
+    let refused = |first, last| world.read(&many(range(Some(first), Some(last)), None, 5)).unwrap_err().to_string();
+    assert_eq!(refused("7", "-7"), "first, \"7\", is behind last, \"-7\"");
+    assert_eq!(refused("a", "7"), "\"a\" is no whole number of 32 bits");
+}
+
+#[test]
+fn a_range_of_texts_goes_by_their_bytes_and_one_of_decimal_numbers_is_refused() {
+    let world = notes(|user| format!("{user}/1").into_bytes());
+    for user in ["ada", "bob", "eve"] {
+        world.put("orders", 0, user.as_bytes());
+    }
+    world.read_until(&prefix("", 10), |reading| reading.entries.len() == 3);
+    for count_max in [1, 10] {
+        assert_eq!(paged(&world, &range(Some("ada/1"), Some("bob/1")), count_max), ["ada/1", "bob/1"]);
+        assert_eq!(paged(&world, &range(Some("ada/2"), None), count_max), ["bob/1", "eve/1"]);
+        assert_eq!(paged(&world, &range(None, Some("b")), count_max), ["ada/1"]);
+    }
+    let mut topology = Topology::new("numbers");
+    topology.source("clicks").aggregate("counts", Count).keys(KeyType::I64).done();
+    let world = World::of(topology, "counts");
+    let refused = world.read(&many(range(Some("9"), Some("10")), None, 5)).unwrap_err().to_string();
+    let words = "decimal integers (KeyType::I64), whose bytes do not ascend as the ids do: ask for a prefix";
+    assert!(refused.contains(words), "{refused}");
+}
+
+#[test]
+fn of_a_windowed_aggregate_the_windows_of_a_span_are_told() {
+    /// Counts the records of each window.
+    struct Counts;
+
+    impl Windowed for Counts {
+        type Event = Value;
+        type Value = u64;
+        type Notices = Option<()>;
+
+        fn add(&self, _: &Value, count: &mut u64, _: &mut Context<'_>) -> Result<(), Reject> {
+            *count += 1;
+            Ok(())
+        }
+
+        fn emit(&self, _: &u64, _: &Window<'_>) -> Option<()> {
+            None
+        }
+    }
+
+    let hour = Duration::from_secs(3_600);
+    let mut topology = Topology::new("windows");
+    let kind = Tumbling::of(Duration::from_millis(10)).grace(hour);
+    topology.source("clicks").window(kind).aggregate("minutes", Counts).done();
+    let mut world = World::of(topology, "minutes");
+    let clicks = TopicName::parse("clicks").unwrap();
+    for (user, at) in [("ada", 3), ("ada", 15), ("ada", 16), ("bob", 40)] {
+        world.log.produce(&clicks, Some(user.as_bytes()), Some(b"{}"), &[], Timestamp(at)).unwrap();
+    }
+    let told = |reading: Reading| -> Vec<(String, Vec<(i64, u64)>)> {
+        let windows = |entry: &Entry| -> Vec<(i64, u64)> {
+            let kept: Windows<u64> = serde_json::from_str(entry.value.get()).unwrap();
+            assert!(kept.clock_ms.is_some(), "the rest of the value stays: {entry:?}");
+            kept.windows.iter().map(|window| (window.start_ms, window.value)).collect()
+        };
+        reading.entries.iter().map(|entry| (entry.key.clone(), windows(entry))).collect()
+    };
+    let all = vec![("ada".to_owned(), vec![(0, 1), (10, 2)]), ("bob".to_owned(), vec![(40, 1)])];
+    let of = |since_ms, until_ms, count_max| {
+        let (keys, span) = (Keys::Prefix(String::new()), Span { since_ms, until_ms });
+        Wanted::Many { keys, span, from: None, count_max }
+    };
+    let is_whole = |reading: &Reading| {
+        let counts = told(reading.clone()).into_iter().flat_map(|(_, windows)| windows).map(|(_, count)| count);
+        counts.sum::<u64>() == 4
+    };
+    assert_eq!(told(world.read_until(&of(None, None, 9), is_whole)), all);
+    let some = |since_ms, until_ms| told(world.read(&of(since_ms, until_ms, 9)).unwrap());
+    assert_eq!(some(Some(10), None), [("ada".to_owned(), vec![(10, 2)]), ("bob".to_owned(), vec![(40, 1)])]);
+    assert_eq!(some(Some(9), Some(11)), all[..1], "a window is told that has a part of the span");
+    assert_eq!(some(None, Some(10)), [("ada".to_owned(), vec![(0, 1)])]);
+    assert_eq!(some(Some(50), None), [], "a key without a window is left out");
+    let page = world.read(&of(Some(40), None, 1)).unwrap();
+    assert_eq!(told(page), [("bob".to_owned(), vec![(40, 1)])], "and takes no place on the page");
+    let one =
+        |key: &str, since_ms| world.read(&Wanted::Key { key: key.into(), span: Span { since_ms, until_ms: None } });
+    assert_eq!(told(one("ada", Some(10)).unwrap()), [("ada".to_owned(), vec![(10, 2)])]);
+    assert_eq!(told(one("ada", Some(20)).unwrap()), [("ada".to_owned(), vec![])], "a key that is named is there");
+    let refused = {
+        let mut topology = Topology::new("clicks");
+        topology.source("clicks").aggregate("counts", Count).done();
+        world = World::of(topology, "counts");
+        world.read(&of(Some(1), None, 1)).unwrap_err()
+    };
+    assert!(refused.to_string().starts_with("this store keeps no windows"), "{refused}");
 }
 
 /// Steps the member's parts in this thread.

@@ -10,11 +10,12 @@ use std::time::Duration;
 use tidegate::adapters::memory::{MemoryLog, MemoryStores};
 use tidegate::engine::member::{Member, Ports, Running, WorkerPorts};
 use tidegate::engine::protocol::order::{Hook, NoHook};
-use tidegate::engine::query::{Entry, InputPosition, Queries, Reading, Refusal, Standing, Unready, Wanted};
+use tidegate::engine::query::{Entry, InputPosition, Keys, Queries, Reading, Refusal, Standing, Unready, Wanted};
 use tidegate::engine::status::Status;
 use tidegate::flow::record::{Partition, Timestamp, TopicName};
-use tidegate::flow::{Algorithm, Context, Declared, Reject, Topology};
-use tidegate::http::{About, Server, View, serve};
+use tidegate::flow::window::Windows;
+use tidegate::flow::{Algorithm, Context, Declared, Reject, Store, Topology};
+use tidegate::http::{About, Entries, Server, StoreReader, View, serve};
 use tidegate::ports::Clock;
 use tidegate::ports::changelog::ChangelogReader;
 use tidegate::ports::clock::SystemClock;
@@ -80,8 +81,8 @@ impl View for Fake {
         let (pipeline, cluster_id) = ("usage".into(), self.cluster_id.into());
         let mut reading = Reading { pipeline, cluster_id, ..Reading::default() };
         let asked: Vec<i32> = match wanted {
-            Wanted::Key(key) => vec![i32::from(key.starts_with('b'))],
-            Wanted::Prefix { .. } | Wanted::Size => vec![0, 1],
+            Wanted::Key { key, .. } => vec![i32::from(key.starts_with('b'))],
+            Wanted::Many { .. } | Wanted::Size => vec![0, 1],
         };
         for partition in asked {
             if partition != self.partition {
@@ -95,8 +96,12 @@ impl View for Fake {
             reading.partitions.push(standing(partition));
             let entry = entry(partition);
             let is_asked = match wanted {
-                Wanted::Key(key) => *key == entry.key,
-                Wanted::Prefix { prefix, .. } => entry.key.starts_with(prefix),
+                Wanted::Key { key, .. } => *key == entry.key,
+                Wanted::Many { keys: Keys::Prefix(prefix), .. } => entry.key.starts_with(prefix),
+                Wanted::Many { keys: Keys::Range { first, last }, .. } => {
+                    first.as_ref().is_none_or(|first| *first <= entry.key)
+                        && last.as_ref().is_none_or(|last| entry.key <= *last)
+                }
                 Wanted::Size => false,
             };
             reading.entries.extend(is_asked.then_some(entry));
@@ -344,6 +349,39 @@ fn keys(answer: &Value) -> Vec<String> {
     answer["entries"].as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap().to_owned()).collect()
 }
 
+/// What another Rust program reads of one instance, each key's count being one.
+fn typed(server: &Server, users: &[String]) {
+    let address = server.address().to_string();
+    let reader: StoreReader<u64> = StoreReader::new(&address, "usage", "usage");
+    assert_eq!(reader.get("user-7").unwrap(), Some(1));
+    assert_eq!(reader.get("nobody").unwrap(), None);
+    let read = |entries: Entries<'_, u64>| -> Vec<String> {
+        let entries = entries.map(Result::unwrap).map(|(user, count)| (count == 1).then_some(user).unwrap());
+        entries.collect()
+    };
+    let between = |wanted: &dyn Fn(&str) -> bool| users.iter().filter(|user| wanted(user)).cloned().collect::<Vec<_>>();
+    assert_eq!(read(reader.all()), users);
+    assert_eq!(read(reader.prefix("user-3")), between(&|user| user.starts_with("user-3")));
+    assert_eq!(read(reader.range("user-12"..="user-3")), between(&|user| ("user-12"..="user-3").contains(&user)));
+    assert_eq!(read(reader.range("user-12".."user-3")), between(&|user| ("user-12".."user-3").contains(&user)));
+    assert_eq!(read(reader.range("user-5"..)), between(&|user| user >= "user-5"));
+    let behind = reader.range("b".."a").next().unwrap().unwrap_err();
+    assert!(!behind.is_retry() && behind.to_string().contains("is behind last"), "{behind}");
+    let fault = |pipeline, store: Store<u64>| StoreReader::new(&address, pipeline, store).get("user-7").unwrap_err();
+    assert!(fault("usage", Store::new("visits")).to_string().contains("no such store; there are usage"));
+    assert!(
+        fault("clicks", Store::new("usage")).to_string().contains("answers pipeline usage, and no instance of clicks")
+    );
+    let of_texts: StoreReader<String> = StoreReader::new(&address, "usage", "usage");
+    assert!(of_texts.get("user-7").unwrap_err().to_string().contains("does not fit its type"));
+    assert!(of_texts.all().count() == 1, "it ends behind a fault");
+    let of_windows: StoreReader<Windows<u64>> = StoreReader::new(&address, "usage", "usage");
+    let refused = of_windows.since(1).until(2).get("user-7").unwrap_err();
+    assert!(refused.to_string().contains("keeps no windows"), "{refused}");
+    let nobody: StoreReader<u64> = StoreReader::new("127.0.0.1:1", "usage", "usage");
+    assert!(nobody.get("user-7").unwrap_err().is_retry());
+}
+
 #[test]
 fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_it_is_restored() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -380,6 +418,7 @@ fn two_members_of_a_group_answer_for_each_other_and_a_moved_partition_says_that_
         from = format!("&from={next}");
     }
     assert_eq!(told, users, "page by page");
+    typed(&one, &users);
 
     // A transaction that another process has not ended yet keeps the restore from its end.
     let changelog = TopicName::parse("clicks-usage-changelog").unwrap();
@@ -426,6 +465,18 @@ fn the_command_line_asks_a_running_instance() {
     assert_eq!((code, &json["partitions"][0]["owner"]), (Some(0), &json!(two.address().to_string())));
     let (code, out, _) = run(&["list", "usage", "--limit", "1"]);
     assert!(code == Some(0) && out.contains("there are more"), "{out}");
+    for (arguments, keys) in
+        [(&["--first", "ada"][..], 2), (&["--last", "ada"], 1), (&["--prefix", "b"], 1), (&["--first", "c"], 0)]
+    {
+        let (code, out, err) = run(&[&["list", "usage", "-o", "json"], arguments].concat());
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, json["entries"].as_array().unwrap().len()), (Some(0), keys), "{arguments:?}: {err}");
+    }
+    let (code, _, err) = run(&["list", "usage", "--since", "yesterday"]);
+    assert!(
+        code == Some(1) && err.starts_with("state: since: expected milliseconds since 1970, or a time as in"),
+        "{err}"
+    );
     let (code, out, _) = run(&["size"]);
     assert!(code == Some(0) && out.contains("usage  0          1     0          32     this instance"), "{out}");
     let (code, _, err) = run(&["get", "usage", "anna"]);

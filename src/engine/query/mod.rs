@@ -12,13 +12,14 @@ mod page;
 mod place;
 mod reading;
 
-pub use reading::{Entry, Reading, Refusal, Wanted, cut, from_hex, to_hex};
+pub use reading::{Entry, Keys, Reading, Refusal, Span, Wanted, cut, from_hex, to_hex};
 
 use crate::engine::mailbox::{Inboxes, ToExecutor};
 use crate::engine::query::page::Page;
 use crate::engine::query::place::{Place, unanswered};
-use crate::engine::state::question::{Answer, Asked, Question, Slice};
+use crate::engine::state::question::{Answer, Asked, Found, Question, Slice};
 pub use crate::engine::state::question::{InputPosition, Standing, Unready};
+use crate::flow::key::Range;
 use crate::flow::record::{Partition, TopicName, TopicPartition};
 use crate::flow::topology::Topology;
 use crate::ports::source::{Group, TaskId};
@@ -93,9 +94,15 @@ impl Queries {
     pub fn read(&self, store: &str, wanted: &Wanted, is_gone: &dyn Fn() -> bool) -> Result<Reading, Refusal> {
         let place = self.place(store).ok_or_else(|| Refusal::UnknownStore { known: self.stores() })?;
         let count = self.count(&place.sub.lead)?;
+        let span = match wanted {
+            Wanted::Key { span, .. } | Wanted::Many { span, .. } => *span,
+            Wanted::Size => Span::default(),
+        };
+        place.check(span)?;
         let mut inquiry = Inquiry {
             queries: self,
             place,
+            span,
             until: self.clock.elapsed() + ANSWER,
             is_gone,
             is_open: Arc::new(()),
@@ -106,11 +113,10 @@ impl Queries {
             },
         };
         match wanted {
-            Wanted::Key(text) => inquiry.keys(&place.candidates(text)?, count)?,
-            Wanted::Prefix { prefix, from, count_max } => {
-                let (first, end) = place.range(prefix)?;
-                let from = from.clone().map_or(first.clone(), |from| from.max(first));
-                inquiry.page(&from, end, *count_max, count)?;
+            Wanted::Key { key, .. } => inquiry.keys(&place.candidates(key)?, count)?,
+            Wanted::Many { keys, from, count_max, .. } => {
+                let from = from.as_deref().unwrap_or_default();
+                inquiry.page(&place.ranges(keys)?, from, *count_max, count)?;
             }
             Wanted::Size => inquiry.size(count)?,
         }
@@ -176,6 +182,8 @@ impl Queries {
 struct Inquiry<'a> {
     queries: &'a Queries,
     place: Place<'a>,
+    /// The windows that are told.
+    span: Span,
     until: Duration,
     is_gone: &'a dyn Fn() -> bool,
     /// Workers drop its questions once it has gone.
@@ -214,39 +222,24 @@ impl Inquiry<'_> {
             if let Some(answers) = answers
                 && let Some((found, _)) = self.hear(partition, &answers, true)?
             {
-                let entries: Result<Vec<Entry>, Refusal> =
-                    found.into_iter().map(|found| self.place.entry(found, partition)).collect();
-                self.reading.entries.extend(entries?);
+                for found in self.within(found, true) {
+                    self.reading.entries.push(self.place.entry(found, partition)?);
+                }
             }
         }
         self.reading.entries.sort_by_cached_key(|entry| (entry.bytes(), entry.partition));
         Ok(())
     }
 
-    /// Asks partition by partition and slice by slice, but not for more than the page can hold.
-    fn page(&mut self, from: &[u8], end: Option<Vec<u8>>, count_max: usize, count: i32) -> Result<(), Refusal> {
-        let slices = (SLICES / usize::try_from(count).unwrap_or(1).max(1)).max(1);
-        let mut page = Page { end, ..Page::default() };
+    /// Asks partition by partition and slice by slice, but not for more than the page can hold. The ranges ascend.
+    fn page(&mut self, ranges: &[Range], from: &[u8], count_max: usize, count: i32) -> Result<(), Refusal> {
+        let mut page = Page::default();
         for partition in (0..count).map(Partition) {
-            let mut slice_from = Some(from.to_vec());
-            for slice in 0..slices {
-                let Some(from) = slice_from.take().filter(|from| page.end.as_ref().is_none_or(|end| from < end)) else {
-                    break;
-                };
-                let asked = Asked::Slice { from, to: page.end.clone(), count_max };
-                let Some(answers) = self.ask(partition, asked) else { break };
-                let Some((found, next)) = self.hear(partition, &answers, slice == 0)? else {
-                    // The partition was lost on the way: its entries so far are part of an answer that cannot be
-                    // completed.
-                    page.entries.retain(|(_, number), _| *number != partition.0);
-                    self.reading.partitions.retain(|standing| standing.partition != partition.0);
-                    break;
-                };
-                page.add(found, partition, count_max);
-                slice_from = next;
-            }
-            if let Some(next) = slice_from {
-                page.end_at(next);
+            let slices = (SLICES / usize::try_from(count).unwrap_or(1).max(1)).max(1);
+            if !self.page_of(partition, ranges, from, (slices, count_max), &mut page)? {
+                // The partition was lost on the way: its entries so far are part of an answer that cannot be completed.
+                page.entries.retain(|(_, number), _| *number != partition.0);
+                self.reading.partitions.retain(|standing| standing.partition != partition.0);
             }
         }
         self.reading.next = page.next;
@@ -254,6 +247,47 @@ impl Inquiry<'_> {
         let entries = entries.map(|((key, number), value)| self.place.entry((key, value), Partition(number)));
         self.reading.entries = entries.collect::<Result<_, _>>()?;
         Ok(())
+    }
+
+    /// The part of one partition, in so many slices at most; false where it did not answer.
+    fn page_of(
+        &mut self,
+        partition: Partition,
+        ranges: &[Range],
+        from: &[u8],
+        (mut slices, count_max): (usize, usize),
+        page: &mut Page,
+    ) -> Result<bool, Refusal> {
+        let mut is_first = true;
+        for (first, end) in ranges {
+            let mut slice_from = Some(from.max(first).to_vec());
+            while let Some(from) = slice_from {
+                let ends = [end, &page.end].into_iter().flatten();
+                let Some(to) = ends.min().cloned().map_or(Some(None), |end| (from < end).then_some(Some(end))) else {
+                    break;
+                };
+                if slices == 0 {
+                    page.end_at(from);
+                    return Ok(true);
+                }
+                slices -= 1;
+                let Some(answers) = self.ask(partition, Asked::Slice { from, to, count_max }) else { return Ok(true) };
+                let Some((found, next)) = self.hear(partition, &answers, is_first)? else { return Ok(false) };
+                is_first = false;
+                page.add(self.within(found, false), partition, count_max);
+                slice_from = next;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The windows that are asked for; where keys are named, one without any is told all the same.
+    fn within(&self, found: Vec<Found>, are_named: bool) -> Vec<Found> {
+        if self.span.is_all() {
+            return found;
+        }
+        let kept = found.into_iter().map(|found| self.place.within(found, self.span));
+        kept.filter_map(|(found, has_any)| (has_any || are_named).then_some(found)).collect()
     }
 
     /// Sends a question to the owner of a partition, where that is us.

@@ -1,18 +1,16 @@
 //! A store in its pipeline: the spelling of its keys, and the partitions in which they may lie.
 
-use crate::engine::query::reading::{Entry, Refusal, from_hex, to_hex};
+use crate::engine::query::reading::{Entry, Keys, Refusal, Span, from_hex, to_hex};
 use crate::engine::state::question::Found;
 use crate::flow::join::JoinedTable;
-use crate::flow::key::KeyType;
+use crate::flow::key::{KeyType, Range};
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::Partition;
 use crate::flow::store::after_prefix;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
+use crate::flow::window::windows_within;
 use crate::ports::Fault;
 use serde_json::value::RawValue;
-
-/// The first key, and the one that follows the last; `None` where the range ends with the store.
-pub(super) type Range = (Vec<u8>, Option<Vec<u8>>);
 
 /// A store in the topology.
 #[derive(Clone, Copy)]
@@ -83,13 +81,53 @@ impl Place<'_> {
         Ok(std::iter::once(text.to_owned().into_bytes()).chain(bytes).collect())
     }
 
-    /// The keys that begin with `prefix`.
-    pub(super) fn range(&self, prefix: &str) -> Result<Range, Refusal> {
-        if self.key_type().is_binary() && !prefix.is_empty() {
-            let message = format!("the keys of this store are {}, which have no prefix as text", self.key_type());
-            return Err(Refusal::BadKey(message));
+    /// The ranges of bytes in which these keys lie, ascending.
+    pub(super) fn ranges(&self, keys: &Keys) -> Result<Vec<Range>, Refusal> {
+        let key_type = self.key_type();
+        match keys {
+            Keys::Prefix(prefix) if key_type.is_binary() && !prefix.is_empty() => {
+                Err(Refusal::BadKey(format!("the keys of this store are {key_type}, which have no prefix as text")))
+            }
+            Keys::Prefix(prefix) => Ok(vec![(prefix.as_bytes().to_vec(), after_prefix(prefix.as_bytes()))]),
+            Keys::Range { first: None, last: None } => Ok(vec![(Vec::new(), None)]),
+            Keys::Range { first, last } => {
+                let Some(order) = key_type.order() else {
+                    return Err(Refusal::BadKey(format!(
+                        "the keys of this store are {key_type}, whose bytes do not ascend as the ids do: ask for a prefix, or \
+                         for all keys page by page"
+                    )));
+                };
+                let bound = |text: &Option<String>| text.as_ref().map(|text| self.bound(text)).transpose();
+                order.ranges(bound(first)?, bound(last)?).ok_or_else(|| {
+                    let [first, last] = [first, last].map(|bound| bound.as_deref().unwrap_or_default());
+                    Refusal::BadKey(format!("first, {first:?}, is behind last, {last:?}"))
+                })
+            }
         }
-        Ok((prefix.as_bytes().to_vec(), after_prefix(prefix.as_bytes())))
+    }
+
+    /// The key that a text at one end of a range stands for.
+    fn bound(&self, text: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(self.candidates(text)?.pop().unwrap_or_default())
+    }
+
+    /// Refuses a span of event time where no windows are kept.
+    pub(super) fn check(&self, span: Span) -> Result<(), Refusal> {
+        let keeps_windows = self.sub.is_windowed && self.is_aggregate();
+        if span.is_all() || keeps_windows {
+            return Ok(());
+        }
+        Err(Refusal::BadKey("this store keeps no windows: since and until are for those of windowed aggregates".into()))
+    }
+
+    /// A key with its windows in a span, and whether there are any.
+    pub(super) fn within(&self, (key, mut value): Found, span: Span) -> (Found, bool) {
+        let within = value.split_first().map(|(_, json)| windows_within(json, span.since_ms, span.until_ms));
+        // What cannot be read is told by whoever shows the value.
+        let Some(Ok((json, count))) = within else { return ((key, value), true) };
+        value.truncate(1);
+        value.extend(json);
+        ((key, value), count > 0)
     }
 
     pub(super) fn entry(&self, (key, value): Found, partition: Partition) -> Result<Entry, Refusal> {

@@ -5,16 +5,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// The part of a store that is asked for.
+/// The part of a store that is asked for. A key is spelt for people: a number for keys of four or eight bytes, a UUID for keys
+/// of sixteen, `0x` and hexadecimal digits for bytes that are no text, text for all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The value of one key, spelt for people: a number for keys of four or eight bytes, a UUID for keys of sixteen, `0x` and
-    /// hexadecimal digits for bytes that are no text, text for all others.
-    Key(String),
-    /// Keys that begin with `prefix`, ascending by their bytes over all partitions.
-    Prefix {
-        /// The first bytes, as text; empty for all.
-        prefix: String,
+    /// The value of one key.
+    Key {
+        /// The key.
+        key: String,
+        /// The windows of its value.
+        span: Span,
+    },
+    /// The values of many keys, ascending by the keys' bytes over all partitions.
+    Many {
+        /// The keys.
+        keys: Keys,
+        /// The windows of their values. A key without any of them is left out.
+        span: Span,
         /// The key to go on from: the `next` of the answer before. `None` for the first page.
         from: Option<Vec<u8>>,
         /// The bound on the answer, which may be shorter although there are more keys.
@@ -22,6 +29,37 @@ pub enum Wanted {
     },
     /// The size alone, without a value.
     Size,
+}
+
+/// Some of a store's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Those that begin with this text; all of them where it is empty.
+    Prefix(String),
+    /// Those from `first` to `last`, both included: numbers by their value, all others by their bytes.
+    Range {
+        /// `None`: from the store's first key on.
+        first: Option<String>,
+        /// `None`: up to the store's last key.
+        last: Option<String>,
+    },
+}
+
+/// A span of event time: windows that have a millisecond of it are told, of stores that keep windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Its first millisecond since 1970, UTC; `None`: since ever.
+    pub since_ms: Option<i64>,
+    /// The millisecond behind its last one; `None`: for ever.
+    pub until_ms: Option<i64>,
+}
+
+impl Span {
+    /// Whether nothing is left out.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        self.since_ms.is_none() && self.until_ms.is_none()
+    }
 }
 
 /// The answer of this process about a store.

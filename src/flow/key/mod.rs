@@ -4,11 +4,13 @@ mod compound;
 mod hash;
 mod hint;
 mod json;
+mod order;
 mod spelling;
 
 pub(crate) use compound::known;
 pub use compound::{KeyField, Part, PartType};
 pub use hash::{crc32_partition_for, murmur2, partition_for};
+pub(crate) use order::Range;
 
 use crate::flow::column::{ColumnType, Value};
 use crate::flow::effect::Reject;

@@ -3,6 +3,7 @@
 use crate::flow::window::kind::{Shape, Spec};
 use crate::flow::window::{Pane, Windowed};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::ops::Range;
 
 /// The windows of one key, by their starts.
@@ -74,6 +75,23 @@ pub struct Early {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+/// The kept windows of a key, as their JSON, without those that have no millisecond from `since_ms` up to `until_ms`, and how many
+/// are left.
+///
+/// # Errors
+/// Where the JSON is none of kept windows.
+pub(crate) fn windows_within(
+    json: &[u8],
+    since_ms: Option<i64>,
+    until_ms: Option<i64>,
+) -> serde_json::Result<(Vec<u8>, usize)> {
+    let mut kept: Windows<&RawValue> = serde_json::from_slice(json)?;
+    kept.windows.retain(|window| {
+        since_ms.is_none_or(|since| since < window.end_ms) && until_ms.is_none_or(|until| window.start_ms < until)
+    });
+    serde_json::to_vec(&kept).map(|json| (json, kept.windows.len()))
 }
 
 impl<V: Default> Working<V> {

@@ -12,6 +12,7 @@ mod kind;
 
 pub use algorithm::{Clock, Emit, InWindows, Late, Panes};
 pub(crate) use algorithm::{LATE, Terms};
+pub(crate) use kept::windows_within;
 pub use kept::{Early, Idle, Windows, Working};
 pub(crate) use kind::millis;
 pub use kind::{Hopping, HoppingSize, Session, Tumbling, WindowKind, WithGrace};
