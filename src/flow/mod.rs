@@ -17,6 +17,7 @@ mod map_keys;
 pub(crate) mod nearest;
 pub(crate) mod net;
 pub mod notice;
+pub mod pairing;
 pub mod partitioning;
 pub mod reading;
 pub mod record;

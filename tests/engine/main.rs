@@ -19,6 +19,7 @@ mod keytypes;
 mod limits;
 mod net;
 mod notices;
+mod pairing;
 mod panes;
 mod payments;
 mod pending;

@@ -113,7 +113,7 @@ impl Place<'_> {
 
     /// Refuses a span of event time where no windows are kept.
     pub(super) fn check(&self, span: Span) -> Result<(), Refusal> {
-        let keeps_windows = self.sub.is_windowed && self.is_aggregate();
+        let keeps_windows = self.sub.is_windowed && !self.sub.is_paired && self.is_aggregate();
         if span.is_all() || keeps_windows {
             return Ok(());
         }

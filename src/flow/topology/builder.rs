@@ -38,6 +38,8 @@ pub struct StepBuilder<'t, A: Algorithm> {
     timers: Option<String>,
     /// Whether its algorithm is one of windows, which sets timers of its own, in the store of this name.
     is_windowed: bool,
+    /// Whether it pairs the events of two streams.
+    is_paired: bool,
     new_row: Option<NewRow<A>>,
     own_timers: Option<String>,
     /// The time after which a key is idle.
@@ -57,6 +59,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             late_to: None,
             timers: None,
             is_windowed: false,
+            is_paired: false,
             new_row: None,
             own_timers: None,
             idle_after: None,
@@ -73,6 +76,12 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
     pub(super) fn windowed(mut self, timers: Option<String>, idle_after: Option<Duration>) -> Self {
         (self.is_windowed, self.own_timers, self.idle_after) = (true, timers, idle_after);
         self
+    }
+
+    /// The same step with pairs, whose timers are kept in the store `timers`.
+    pub(super) fn in_pairs(mut self, timers: String) -> Self {
+        self.is_paired = true;
+        self.windowed(Some(timers), None)
     }
 
     /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
@@ -236,6 +245,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             late_to,
             timers,
             is_windowed,
+            is_paired,
             new_row,
             own_timers,
             idle_after,
@@ -277,7 +287,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
         group.finish(
             step,
-            Outlet { destinations, format, has_own_keys, rekeys: None, late_to, is_windowed, idle_after },
+            Outlet { destinations, format, has_own_keys, rekeys: None, late_to, is_windowed, is_paired, idle_after },
             stores,
         );
     }

@@ -24,6 +24,7 @@ pub(super) struct Outlet {
     pub(super) late_to: Option<TopicName>,
     /// Whether the step has windows.
     pub(super) is_windowed: bool,
+    pub(super) is_paired: bool,
     /// The time after which a key without records is idle.
     pub(super) idle_after: Option<Duration>,
 }
@@ -69,7 +70,8 @@ impl<'t> Group<'t> {
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, reading } = self;
-        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to, is_windowed, idle_after } = outlet;
+        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to, is_windowed, is_paired, idle_after } =
+            outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
@@ -91,6 +93,7 @@ impl<'t> Group<'t> {
             rekeys,
             late_to,
             is_windowed,
+            is_paired,
             idle_after,
             chains: Vec::new(),
         };

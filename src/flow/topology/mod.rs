@@ -8,6 +8,7 @@ mod branch;
 mod builder;
 mod chains;
 mod group;
+mod paired;
 mod source;
 mod topics;
 mod validate;
@@ -16,6 +17,7 @@ mod windowed;
 pub use branch::Branches;
 pub use builder::StepBuilder;
 pub use chains::Chains;
+pub use paired::PairedSource;
 pub use source::Source;
 pub use windowed::WindowedSource;
 
@@ -117,6 +119,8 @@ pub struct SubTopology {
     pub late_to: Option<TopicName>,
     /// Whether its algorithm gathers events in windows, for which a record may come too late.
     pub is_windowed: bool,
+    /// Whether those are events of two streams that wait for each other, and no windows.
+    pub is_paired: bool,
     /// The time without a record after which a key of it is idle, where that closes its windows.
     pub idle_after: Option<Duration>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics

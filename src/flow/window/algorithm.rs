@@ -89,6 +89,16 @@ impl<N> Default for Panes<N> {
     }
 }
 
+impl<N> Panes<N> {
+    pub(crate) const fn of(parts: Vec<GivenOut<N>>) -> Self {
+        Self(parts)
+    }
+
+    pub(crate) fn into_parts(self) -> Vec<GivenOut<N>> {
+        self.0
+    }
+}
+
 /// Those that there are, whichever window they tell of.
 impl<N> IntoIterator for Panes<N> {
     type Item = N;

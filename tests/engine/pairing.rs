@@ -1,0 +1,267 @@
+//! Pairs of events of two streams against a naive computation, late events, failures of the user's code, and crashes.
+
+use proptest::collection::vec;
+use proptest::{prop_assert_eq, proptest};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tidegate::engine::status::Counter;
+use tidegate::flow::pairing::{Pair, Paired, Waiting, Within};
+use tidegate::flow::window::Late;
+use tidegate::flow::{Store, Topology};
+use tidegate::testing::{Sent, TestDriver};
+
+#[derive(Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, Clone, Debug)]
+struct Told {
+    left: Option<(i64, u64)>,
+    right: Option<(i64, u64)>,
+}
+
+/// Tells of pairs and of what stayed alone. A thirteen is unlucky where it stays alone, a fourteen where it is paired.
+struct Match;
+
+impl Paired for Match {
+    type Left = u64;
+    type Right = u64;
+    type Notices = Option<Told>;
+
+    fn pair(&self, left: &u64, right: &u64, pair: &Pair<'_>) -> Option<Told> {
+        assert!(*left != 14 && *right != 14, "fourteen");
+        Some(Told { left: Some((pair.left_ms.unwrap(), *left)), right: Some((pair.right_ms.unwrap(), *right)) })
+    }
+
+    fn left_alone(&self, left: &u64, pair: &Pair<'_>) -> Option<Told> {
+        assert!(*left != 13, "thirteen");
+        Some(Told { left: Some((pair.left_ms.unwrap(), *left)), right: None })
+    }
+
+    fn right_alone(&self, right: &u64, pair: &Pair<'_>) -> Option<Told> {
+        Some(Told { left: None, right: Some((pair.right_ms.unwrap(), *right)) })
+    }
+}
+
+const fn ms(ms: i64) -> Duration {
+    Duration::from_millis(ms.unsigned_abs())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    before: i64,
+    after: i64,
+    grace: i64,
+}
+
+const TENS: Plan = Plan { before: 10, after: 10, grace: 0 };
+
+impl Plan {
+    fn topology(self) -> Topology {
+        let mut topology = Topology::new("p");
+        let within = Within::between(ms(self.before), ms(self.after)).grace(ms(self.grace));
+        topology.source("orders").join_within("payments", within).aggregate("waiting", Match).to("told");
+        topology
+    }
+
+    fn driver(self) -> TestDriver {
+        TestDriver::new(self.topology()).partitions(1)
+    }
+}
+
+/// A record: whether it is of the left stream, its key, its time and its number.
+type Sending = (bool, u8, i64, u64);
+
+fn send(driver: &mut TestDriver, (is_left, key, at, n): Sending) {
+    let (key, value) = (Some(vec![b'a' + key]), Some(json!(n).to_string().into_bytes()));
+    let topic = if is_left { "orders" } else { "payments" };
+    driver.send_record(topic, Sent { key, value, timestamp_ms: Some(at), ..Sent::default() });
+}
+
+/// Every notice of each key, in order.
+fn told(driver: &mut TestDriver) -> BTreeMap<u8, Vec<Told>> {
+    let mut out: BTreeMap<u8, Vec<Told>> = BTreeMap::new();
+    for found in driver.read_raw("told") {
+        out.entry(found.key.unwrap()[0] - b'a')
+            .or_default()
+            .push(serde_json::from_slice(&found.value.unwrap()).unwrap());
+    }
+    out
+}
+
+/// Each event in a list of its own, looked through from the beginning for each record.
+fn naively(plan: Plan, records: &[Sending]) -> (BTreeMap<u8, Vec<Told>>, usize) {
+    let (mut out, mut late): (BTreeMap<u8, Vec<Told>>, usize) = Default::default();
+    let mut waiting: Vec<(Sending, bool)> = Vec::new();
+    let mut clock = i64::MIN;
+    let waits = |(is_left, _, at, _): Sending, clock: i64| {
+        at + if is_left { plan.after } else { plan.before } + plan.grace >= clock
+    };
+    for &record in records {
+        let (is_left, key, at, n) = record;
+        clock = clock.max(at);
+        let (stay, mut over): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|(one, _)| waits(*one, clock));
+        waiting = stay;
+        over.sort_by_key(|((is_left, _, at, _), _)| (*at, !is_left));
+        for ((is_left, key, at, n), _) in over.into_iter().filter(|(_, is_paired)| !is_paired) {
+            let (one, none) = (Some((at, n)), None);
+            let told = if is_left { Told { left: one, right: none } } else { Told { left: none, right: one } };
+            out.entry(key).or_default().push(told);
+        }
+        if !waits(record, clock) {
+            late += 1;
+            continue;
+        }
+        let mut others: Vec<&mut (Sending, bool)> =
+            waiting.iter_mut().filter(|((left, of, ..), _)| *left != is_left && *of == key).collect();
+        others.sort_by_key(|((_, _, at, _), _)| *at);
+        let mut is_paired = false;
+        for ((_, _, other, m), other_is_paired) in others {
+            let (left, right) = if is_left { ((at, n), (*other, *m)) } else { ((*other, *m), (at, n)) };
+            if left.0 - plan.before <= right.0 && right.0 <= left.0 + plan.after {
+                out.entry(key).or_default().push(Told { left: Some(left), right: Some(right) });
+                (is_paired, *other_is_paired) = (true, true);
+            }
+        }
+        waiting.push((record, is_paired));
+    }
+    (out, late)
+}
+
+fn check(plan: Plan, records: &[Sending]) -> Result<(), proptest::test_runner::TestCaseError> {
+    let mut driver = plan.driver();
+    for record in records {
+        send(&mut driver, *record);
+        driver.run();
+    }
+    let (expected, late) = naively(plan, records);
+    prop_assert_eq!(told(&mut driver), expected);
+    prop_assert_eq!(driver.read_raw("orders-dlt").len() + driver.read_raw("payments-dlt").len(), late);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn pairs_equal_those_of_a_naive_computation(
+        before in 0..12_i64,
+        after in 0..12_i64,
+        grace in 0..12_i64,
+        records in vec((proptest::bool::ANY, 0..2_u8, 0..60_i64), 1..40),
+    ) {
+        // No number is one of the unlucky ones.
+        let records: Vec<Sending> = records.into_iter().zip(20..).map(|((is_left, key, at), n)| (is_left, key, at, n)).collect();
+        check(Plan { before, after, grace }, &records)?;
+    }
+}
+
+const fn pair(left: (i64, u64), right: (i64, u64)) -> Told {
+    Told { left: Some(left), right: Some(right) }
+}
+
+const fn left(left: (i64, u64)) -> Told {
+    Told { left: Some(left), right: None }
+}
+
+#[test]
+fn events_exactly_so_far_apart_are_a_pair_and_a_millisecond_further_they_are_none() {
+    let mut driver = Plan { before: 3, after: 10, grace: 0 }.driver();
+    for record in [(true, 0, 100, 1), (false, 0, 97, 2), (false, 0, 110, 3)] {
+        send(&mut driver, record);
+    }
+    assert_eq!(told(&mut driver)[&0], [pair((100, 1), (97, 2)), pair((100, 1), (110, 3))]);
+    let mut driver = Plan { before: 3, after: 10, grace: 100 }.driver();
+    for record in [(true, 0, 100, 1), (false, 0, 96, 2), (false, 0, 111, 3)] {
+        send(&mut driver, record);
+    }
+    assert_eq!(told(&mut driver), BTreeMap::new());
+}
+
+#[test]
+fn what_stayed_alone_is_told_with_any_record_that_moves_the_clock_on_and_nothing_is_left_of_it() {
+    let mut driver = TENS.driver();
+    send(&mut driver, (true, 0, 100, 1));
+    send(&mut driver, (true, 1, 110, 2));
+    assert_eq!(told(&mut driver), BTreeMap::new(), "the last millisecond still waits");
+    send(&mut driver, (true, 1, 111, 3));
+    assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![left((100, 1))])]));
+    assert_eq!(driver.store("waiting", "a"), None);
+    let waiting: Waiting<u64, u64> = serde_json::from_value(driver.store("waiting", "b").unwrap()).unwrap();
+    assert_eq!((waiting.left.len(), waiting.right.len()), (2, 0));
+}
+
+#[test]
+fn a_record_that_is_too_late_is_a_dead_letter_or_skipped_or_published_as_it_came() {
+    let topology = |late: Late, late_to: Option<&str>| {
+        let mut topology = Topology::new("p");
+        let source = topology.source("orders").join_within("payments", Within::of(ms(10)).grace(ms(5))).late(late);
+        let source = if let Some(topic) = late_to { source.late_to(topic) } else { source };
+        source.aggregate("waiting", Match).to("told");
+        topology
+    };
+    for (late, late_to, letters, published) in
+        [(Late::DeadLetter, None, 1, 0), (Late::Skip, None, 0, 0), (Late::DeadLetter, Some("late"), 0, 1)]
+    {
+        let mut driver = TestDriver::new(topology(late, late_to)).partitions(1);
+        for record in [(true, 0, 100, 1), (false, 1, 84, 2), (false, 0, 90, 3)] {
+            send(&mut driver, record);
+            driver.run(); // those that lie there together are taken by their times
+        }
+        assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![pair((100, 1), (90, 3))])]));
+        let found = driver.read_raw("payments-dlt");
+        assert_eq!(found.len(), letters);
+        for letter in found {
+            let code =
+                letter.headers.iter().find(|header| header.name == "tg_code").and_then(|header| header.value.clone());
+            assert_eq!(code.as_deref(), Some(&b"late"[..]));
+        }
+        assert_eq!(late_to.map_or(0, |topic| driver.read_raw(topic).len()), published);
+        assert_eq!(driver.status(0).value(Counter::Late), 1);
+    }
+}
+
+#[test]
+fn the_users_code_fails_for_its_own_record_or_its_own_event_alone() {
+    let mut driver = TENS.driver();
+    for record in [(true, 0, 100, 1), (false, 0, 101, 14), (true, 0, 102, 13), (true, 0, 103, 2), (true, 1, 200, 3)] {
+        send(&mut driver, record);
+    }
+    assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![left((100, 1)), left((103, 2))])]), "the rest goes on");
+    assert_eq!(driver.read_raw("payments-dlt").len(), 1, "the record whose pair cannot be told");
+    let of_event = driver.read_raw("orders-dlt");
+    assert_eq!(of_event.len(), 1, "the event that cannot be told alone");
+    let headers = &of_event[0].headers;
+    let header = headers.iter().find(|header| header.name == "tg_window").and_then(|header| header.value.clone());
+    assert_eq!(header.as_deref(), Some(&b"102/103"[..]));
+    assert_eq!(driver.halts().len(), 0);
+}
+
+#[test]
+fn pairs_are_told_once_whatever_crashes() {
+    let topology = Plan { before: 10, after: 10, grace: 5 }.topology();
+    let mut driver = TestDriver::new(topology).partitions(2).instances(2);
+    for (n, at) in [100, 104, 96, 130, 120, 118, 161, 150].into_iter().enumerate() {
+        let n = n as u64;
+        send(&mut driver, (n % 2 == 0, (n % 3) as u8, at, 20 + n));
+    }
+    driver.run();
+    assert!(!told(&mut driver).is_empty());
+    driver.crash_everywhere();
+}
+
+#[test]
+fn mistakes_are_told_before_anything_runs() {
+    let mut topology = Topology::new("p");
+    let store: Store<Option<Waiting<u64, u64>>> = Store::new("waiting").time_to_live(ms(5));
+    topology
+        .source("orders")
+        .join_within("payments", Within::of(ms(10)).grace(ms(0)))
+        .aggregate(store, Match)
+        .to("told");
+    let errors = topology.validate().unwrap_err();
+    assert!(errors.iter().any(|error| error.contains("remove its time_to_live()")), "{errors:?}");
+    let mut topology = Topology::new("p");
+    topology
+        .source("orders")
+        .join_within("orders", Within::of(ms(10)).grace(ms(0)))
+        .aggregate("waiting", Match)
+        .to("told");
+    assert!(topology.validate().is_err(), "a topic cannot be joined with itself");
+}
