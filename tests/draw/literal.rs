@@ -5,6 +5,8 @@
 
 #[path = "literal/closing.rs"]
 mod closing;
+#[path = "literal/pairing.rs"]
+mod pairing;
 #[path = "literal/timers.rs"]
 mod timers;
 
@@ -84,6 +86,7 @@ struct Task {
     last: BTreeMap<String, u64>,
     sums: BTreeMap<Vec<u8>, Sums>,
     windows: BTreeMap<Vec<u8>, Windows>,
+    pairs: BTreeMap<Vec<u8>, pairing::Waiting>,
     tables: [BTreeMap<Vec<u8>, i64>; 2],
     clock: Option<i64>,
     /// Whether each timer goes by the wall clock, and its time; by key and name.
@@ -116,8 +119,8 @@ struct Look<'a> {
     notes: BTreeMap<(String, String), Value>,
     /// The wall clock over the record.
     now: i64,
-    /// What the record itself makes its windows give out, where those of other keys may follow.
-    pending: Vec<(Vec<u8>, GivenOut)>,
+    /// What the record itself makes its windows or pairs give out, where those of other keys may follow.
+    pending: Vec<Pane>,
     limits: BTreeMap<String, f64>,
     wrong: Vec<String>,
     judged: BTreeSet<&'static str>,
@@ -232,8 +235,8 @@ impl Look<'_> {
                         self.wrong.push(format!("{topic}-{partition}@{offset}: {told:?} lies in {:?}", came.topics));
                     }
                 }
-                if sub.window.is_some() {
-                    continue; // its notices tell of windows
+                if sub.gives_out() {
+                    continue; // its notices tell of windows, or of pairs
                 }
                 let mut say = |what: String| self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
                 let Some(event) = event_in(sub, record) else {
@@ -353,7 +356,9 @@ fn judge_notice(
 
 /// The topic of a step's late records.
 fn late_topic(sub: &SubDraw, number: usize) -> Option<String> {
-    sub.window.filter(|drawn| drawn.keeps_late).map(|_| format!("late-{number}"))
+    let keeps_late =
+        sub.window.is_some_and(|drawn| drawn.keeps_late) || sub.pairing.is_some_and(|drawn| drawn.keeps_late);
+    keeps_late.then(|| format!("late-{number}"))
 }
 
 /// Whether the record lies in the topic of late ones.
@@ -455,20 +460,25 @@ impl Look<'_> {
                     let is_dead_letter = is_dead_letter || (lacks_key && sub.unread == Unread::Skip);
                     let is_stream = matches!(role, Role::Stream);
                     let topics = topics.clone();
-                    let by_partition = is_stream && sub.window.is_some_and(|drawn| drawn.by_partition);
+                    let by_partition = is_stream && sub.gives_out_by_partition();
+                    let side = (record, !(sub.pairing.is_some() && is_companion(sub, topic)));
                     let all = notices;
                     let notices = if by_partition { BTreeMap::new() } else { all.clone() };
                     self.now = self.seen.handled.get(&(place.clone(), *offset)).copied().unwrap_or(record.timestamp.0);
-                    let said = match role {
-                        Role::Table(table) if !is_dead_letter => self.keep((number, at.1), table, record),
-                        Role::Table(_) => Ok(()),
-                        Role::Stream if is_late => self.too_late((number, at.1), sub, record, went_late),
-                        Role::Stream => self.take((number, at.1), sub, record, &notices, is_dead_letter),
+                    let said = match (role, &sub.pairing) {
+                        (Role::Table(table), _) if !is_dead_letter => self.keep((number, at.1), table, record),
+                        (Role::Table(_), _) => Ok(()),
+                        (Role::Stream, _) if is_late => self.too_late((number, at.1), sub, side, went_late),
+                        (Role::Stream, Some(drawn)) => self.pair(task, sub, drawn, side, is_dead_letter),
+                        (Role::Stream, None) => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
                     // A record that is sent on moves another task's clock, and one of the future none.
                     let moves = (!is_ahead && !is_sent_on).then_some(record.timestamp.0);
-                    let rung = if by_partition {
-                        self.close_behind(task, sub, moves, late_topic(sub, number).as_deref(), (&all, &topics))
+                    let late = late_topic(sub, number);
+                    let rung = if let Some(drawn) = sub.pairing.as_ref().filter(|_| is_stream) {
+                        self.forget_behind(task, sub, drawn, moves, late.as_deref(), (&all, &topics))
+                    } else if by_partition {
+                        self.close_behind(task, sub, moves, late.as_deref(), (&all, &topics))
                     } else if is_stream && sub.has_timers {
                         self.ring(task, sub, moves, own, &rings)
                     } else {
@@ -898,9 +908,46 @@ impl Windows {
 /// The number of the pane of a window that cannot be told.
 const LOST: i64 = -1;
 
+/// What a notice says: its number, a count, the bits of an amount, a hash, and why it was given out.
+type Content = (u64, i64, u64, i64, i64);
+
+/// What is given out of a window, or of a pair.
+struct Pane {
+    key: Vec<u8>,
+    /// What filter and route go by.
+    n: u64,
+    amount: f64,
+    is_lost: bool,
+    content: Content,
+}
+
+/// What is given out of a window.
+fn pane(drawn: &WindowDraw, key: Vec<u8>, (start, sums, pane): GivenOut) -> Pane {
+    let (n, is_lost) = (start.unsigned_abs(), drawn.is_fragile && breaks(sums.count));
+    let content = if is_lost { (n, 0, 0, 0, LOST) } else { (n, sums.count, sums.sum.to_bits(), sums.hash, pane) };
+    Pane { key, n, amount: sums.sum, is_lost, content }
+}
+
+/// Whether a topic is the other stream of a step.
+fn is_companion(sub: &SubDraw, topic: &str) -> bool {
+    sub.companion.is_some() && sub.companion_topic() == topic
+}
+
 impl Look<'_> {
     /// A record whose dead letter says that it was too late was, and so was one in the topic of such records.
-    fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, went_late: bool) -> Result<(), String> {
+    fn too_late(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        (record, is_left): (&Message, bool),
+        went_late: bool,
+    ) -> Result<(), String> {
+        if let Some(drawn) = &sub.pairing {
+            self.judged.insert("late for a pair");
+            let is_right = if went_late { drawn.keeps_late } else { !drawn.skips_late && !drawn.keeps_late };
+            let is_late = self.is_late_for_pairs(task, drawn, (record, is_left)) && is_right;
+            return if is_late { Ok(()) } else { Err("went out as too late for a pair".into()) };
+        }
         let Some(drawn) = &sub.window else { return Err("was too late, and its step has no windows".into()) };
         let key = record.key.clone().unwrap_or_default();
         let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
@@ -934,41 +981,34 @@ impl Look<'_> {
                 sums.hash = sums.hash.wrapping_mul(31).wrapping_add(signed(event.n)).wrapping_add(joined.unwrap_or(0));
             }
         });
-        let given_out = given_out.into_iter().map(|given_out| (key.clone(), given_out)).collect();
+        let given_out = given_out.into_iter().map(|given_out| pane(drawn, key.clone(), given_out)).collect();
         if drawn.by_partition {
             self.pending = given_out;
             return Ok(());
         }
-        self.judge_given_out(task, sub, given_out, notices)
+        self.judge_panes(task, sub, given_out, notices)
     }
 
-    /// The notices tell of the windows that are given out, each under its key.
-    fn judge_given_out(
+    /// The notices tell of the windows or pairs that are given out, each under its key.
+    fn judge_panes(
         &mut self,
         task: (usize, i32),
         sub: &SubDraw,
-        given_out: Vec<(Vec<u8>, GivenOut)>,
+        given_out: Vec<Pane>,
         notices: &BTreeMap<u64, &Message>,
     ) -> Result<(), String> {
         if sub.destination.is_none() {
             return Ok(());
         }
         let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
-        self.judged.extend((!given_out.is_empty()).then_some("window"));
-        let is_lost = |sums: &Sums| sub.window.is_some_and(|drawn| drawn.is_fragile) && breaks(sums.count);
-        let passes = |(_, (start, sums, _)): &(Vec<u8>, GivenOut)| {
-            let is_filtered = sub.has_filter && start.unsigned_abs().is_multiple_of(3);
-            let goes_on = !is_filtered && goes_to(sub, Some(start.unsigned_abs())).is_some();
-            is_lost(sums) || (goes_on && limit.is_none_or(|limit| sums.sum >= limit))
+        self.judged.extend((sub.window.is_some() && !given_out.is_empty()).then_some("window"));
+        let passes = |pane: &Pane| {
+            let is_filtered = sub.has_filter && pane.n.is_multiple_of(3);
+            let goes_on = !is_filtered && goes_to(sub, Some(pane.n)).is_some();
+            pane.is_lost || (goes_on && limit.is_none_or(|limit| pane.amount >= limit))
         };
-        let due: Vec<_> = given_out
-            .into_iter()
-            .filter(passes)
-            .map(|(key, (start, sums, pane))| match is_lost(&sums) {
-                true => (key, (start.unsigned_abs(), 0, 0, 0, LOST)),
-                false => (key, (start.unsigned_abs(), sums.count, sums.sum.to_bits(), sums.hash, pane)),
-            })
-            .collect();
+        let due = given_out.into_iter().filter(passes).map(|Pane { key, content, .. }| (key, content));
+        let due: Vec<(Vec<u8>, Content)> = due.collect();
         self.judged.extend(due.iter().any(|(_, (.., pane))| *pane == LOST).then_some("window that cannot be told"));
         self.judged.extend((sub.is_joined() && !due.is_empty()).then_some("join"));
         let mut found = Vec::new();

@@ -163,7 +163,7 @@ fn what_is_drawn_for_real_servers_is_right_whatever_the_order_of_its_partitions(
 }
 
 /// The rules of `literal`, and what the pipelines have that give it something to judge.
-const RULES: [(&str, fn(&SubDraw) -> bool); 14] = [
+const RULES: [(&str, fn(&SubDraw) -> bool); 16] = [
     ("notice", |sub| sub.destination.is_some()),
     ("announced", |sub| sub.destination.is_some()),
     ("filter", |sub| sub.has_filter && sub.destination.is_some()),
@@ -177,12 +177,19 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 14] = [
     ("route", |sub| sub.routed.is_some()),
     ("window", |sub| sub.window.is_some() && sub.destination.is_some()),
     ("window of another key", |sub| sub.window.is_some_and(|window| window.by_partition) && sub.destination.is_some()),
+    ("pair", |sub| sub.pairing.is_some()),
+    ("event that stayed alone", |sub| sub.pairing.is_some()),
     ("timer", |sub| sub.has_timers && sub.destination.is_some()),
 ];
 
 /// Rules that a few records in a run give something to judge, whatever its pipeline: in how many runs of 500, at least.
-const RARE_RULES: [(&str, u32); 4] =
-    [("tombstone", 10), ("late", 10), ("topic of late records", 5), ("window that cannot be told", 5)];
+const RARE_RULES: [(&str, u32); 5] = [
+    ("tombstone", 10),
+    ("late", 10),
+    ("topic of late records", 5),
+    ("window that cannot be told", 5),
+    ("late for a pair", 3),
+];
 
 /// A rule of `literal` is not asked where it would be wrong: of the runs that give it something to judge, and of all of
 /// them, enough must be left.

@@ -4,8 +4,8 @@
 //! counts where it struck: a crash at the step at which an instance really died, a failing call that was really made.
 
 use crate::pipeline::{
-    BOOM, Does, Event, Hash, Join, Nothing, Place, Policy, Routed, Spans, Spelling, StepDraw, SubDraw, Tables, Unread,
-    Values, WindowDraw,
+    BOOM, Does, Event, Hash, Join, Nothing, PairingDraw, Place, Policy, Routed, Spans, Spelling, StepDraw, SubDraw,
+    Tables, Unread, Values, WindowDraw,
 };
 use crate::scenario::Scenario;
 use std::collections::BTreeSet;
@@ -24,7 +24,11 @@ fn updates(scenario: &Scenario, table: u8) -> usize {
 
 /// Whether a step keeps a value under each key that is no list of windows.
 fn keeps_sums(sub: &SubDraw) -> bool {
-    sub.step == StepDraw::Aggregate && sub.window.is_none()
+    sub.step == StepDraw::Aggregate && !sub.gives_out()
+}
+
+fn pairing(scenario: &Scenario, holds: impl Fn(&PairingDraw) -> bool) -> bool {
+    any(scenario, |sub| sub.pairing.as_ref().is_some_and(&holds))
 }
 
 fn windows(scenario: &Scenario, holds: impl Fn(&WindowDraw) -> bool) -> bool {
@@ -39,7 +43,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 103] = [
+pub const FEATURES: [Feature; 107] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -130,6 +134,10 @@ pub const FEATURES: [Feature; 103] = [
         let mut told = s.pipeline.subs.iter().filter_map(told);
         told.any(|topic| any(s, |sub| sub.has_rows() && sub.lead == topic))
     }),
+    ("pairs of two streams", |s| pairing(s, |_| true)),
+    ("late events of pairs skipped", |s| pairing(s, |drawn| drawn.skips_late && !drawn.keeps_late)),
+    ("topics of late events of pairs", |s| pairing(s, |drawn| drawn.keeps_late)),
+    ("lone events that cannot be told", |s| pairing(s, |drawn| drawn.is_fragile)),
     ("text", |s| any(s, |sub| sub.format == Values::Text)),
     ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
     ("source rejected whole", |s| s.knobs.rejected.is_some()),
@@ -154,7 +162,7 @@ pub const FEATURES: [Feature; 103] = [
     ("a column that its table makes", |s| any(s, |sub| s.pipeline.has_made_column(sub))),
 ];
 
-pub const OUTCOMES: [&str; 54] = [
+pub const OUTCOMES: [&str; 56] = [
     "change",
     "nothing",
     "delete",
@@ -209,6 +217,8 @@ pub const OUTCOMES: [&str; 54] = [
     "timer that skips",
     "timer that fails",
     "timer that kills",
+    "event of a pair",
+    "panic in a pair",
 ];
 
 /// The names of faults: crashes first, then those of [`OTHER_FAULTS`], then those of producers.
@@ -327,6 +337,13 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     // The trap of a record that panics while it is read is not sprung here.
     let plain = value.replace(r#""trap":true"#, r#""trap":false"#);
     let Ok(event) = serde_json::from_str::<Event>(&plain) else { return vec!["bad value"] };
+    if sub.pairing.is_some() {
+        return vec![match event.does {
+            Does::Panic(Place::Decode) => "panic in decoding",
+            Does::Panic(Place::Notices) => "panic in a pair",
+            _ => "event of a pair",
+        }];
+    }
     let mut out = Vec::new();
     out.extend(event.timer.as_ref().filter(|_| sub.has_timers).map(|timer| match (&*timer.name, timer.after_ms) {
         (_, None) => "timer taken back",

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tidegate::flow::pairing::{Pair, Paired, Within};
 use tidegate::flow::row::Value;
 use tidegate::flow::topology::{Source, StepBuilder};
 use tidegate::flow::window::{Clock, Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
@@ -790,6 +791,57 @@ impl<E: Carries> Merge for WindowSums<E> {
     }
 }
 
+/// Pairs of two streams, some of which cannot be told.
+struct Couples {
+    is_fragile: bool,
+}
+
+impl Couples {
+    fn notice(n: u64, amount: f64, count: i64, hash: i64) -> Notice {
+        Notice {
+            n,
+            amount,
+            count,
+            hash,
+            notices: 1,
+            keys: Vec::new(),
+            seen: 0,
+            trace: 0,
+            is_intact: true,
+            pad: String::new(),
+            rings: None,
+            place: None,
+            trap_notice: WriteTrap::default(),
+        }
+    }
+
+    fn alone(&self, event: &Event, count: i64, at_ms: Option<i64>) -> Option<Notice> {
+        assert!(!self.is_fragile || event.n % 3 != 1, "a drawn panic");
+        Some(Self::notice(event.n, event.amount, count, at_ms.unwrap_or(0)))
+    }
+}
+
+impl Paired for Couples {
+    type Left = Event;
+    type Right = Event;
+    type Notices = Option<Notice>;
+
+    fn pair(&self, left: &Event, right: &Event, pair: &Pair<'_>) -> Option<Notice> {
+        let panics = |event: &Event| event.does == Does::Panic(Place::Notices);
+        assert!(!panics(left) && !panics(right), "a drawn panic");
+        let hash = pair.left_ms.unwrap_or(0).wrapping_mul(31).wrapping_add(pair.right_ms.unwrap_or(0));
+        Some(Self::notice(PairingDraw::number(left, right), left.amount + right.amount, 1, hash))
+    }
+
+    fn left_alone(&self, left: &Event, pair: &Pair<'_>) -> Option<Notice> {
+        self.alone(left, 2, pair.left_ms)
+    }
+
+    fn right_alone(&self, right: &Event, pair: &Pair<'_>) -> Option<Notice> {
+        self.alone(right, 3, pair.right_ms)
+    }
+}
+
 /// Why a window was given out, in a notice.
 pub const fn pane_number(pane: Pane) -> i64 {
     match pane {
@@ -947,6 +999,26 @@ impl WindowDraw {
     }
 }
 
+/// Pairs of the lead topic and its companion, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PairingDraw {
+    pub before_ms: u64,
+    pub after_ms: u64,
+    pub grace_ms: u64,
+    pub skips_late: bool,
+    /// Late records have a topic of their own.
+    pub keeps_late: bool,
+    /// Some that stay alone cannot be told: their algorithm panics.
+    pub is_fragile: bool,
+}
+
+impl PairingDraw {
+    /// The number of a pair's notice.
+    pub const fn number(left: &Event, right: &Event) -> u64 {
+        left.n.wrapping_mul(1_000_003).wrapping_add(right.n)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Spans {
     Tumbling(u64),
@@ -1005,6 +1077,9 @@ pub struct SubDraw {
     /// The windows of an aggregate.
     #[serde(default)]
     pub window: Option<WindowDraw>,
+    /// The pairs of an aggregate's two streams.
+    #[serde(default)]
+    pub pairing: Option<PairingDraw>,
     /// The format of its lead topic and companion.
     #[serde(default)]
     pub format: Values,
@@ -1299,7 +1374,17 @@ impl SubDraw {
 
     /// Whether its algorithm or its windows set timers.
     pub fn keeps_timers(&self) -> bool {
-        self.has_timers || self.window.is_some_and(|window| window.has_timers())
+        self.has_timers || self.pairing.is_some() || self.window.is_some_and(|window| window.has_timers())
+    }
+
+    /// Whether its notices tell of windows or of pairs, and not of its records.
+    pub const fn gives_out(&self) -> bool {
+        self.window.is_some() || self.pairing.is_some()
+    }
+
+    /// Whether any record may close them.
+    pub fn gives_out_by_partition(&self) -> bool {
+        self.pairing.is_some() || self.window.is_some_and(|window| window.by_partition)
     }
 
     /// Number of stores of its step.
@@ -1590,6 +1675,15 @@ impl PipelineDraw {
                     (Join::Left, _) => with_tables!($source.left_join(users()), Option<User>),
                 }
             };
+        }
+        if let Some(drawn) = sub.pairing {
+            let ms = Duration::from_millis;
+            let within = Within::between(ms(drawn.before_ms), ms(drawn.after_ms)).grace(ms(drawn.grace_ms));
+            let late = if drawn.skips_late { Late::Skip } else { Late::DeadLetter };
+            let paired = source.join_within(&companion, within).late(late);
+            let paired = if drawn.keeps_late { paired.late_to(&format!("late-{number}")) } else { paired };
+            let couples = Couples { is_fragile: drawn.is_fragile };
+            return end!(paired.aggregate(format!("sums-{number}").as_str(), couples));
         }
         match reads_and {
             true => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),

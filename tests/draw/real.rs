@@ -78,7 +78,8 @@ fn restrict(pipeline: &mut PipelineDraw) -> Vec<Keys> {
         let Some(sub) = rest.first_mut() else { continue };
         plain(sub, number);
         sub.window.iter_mut().for_each(|window| (window.by_partition, window.idle_ms) = (false, None));
-        sub.has_timers = false; // the clock of a partition depends on the order of those in front of it
+        // The clock of a partition depends on the order of those in front of it.
+        (sub.has_timers, sub.pairing) = (false, None);
         let writer = earlier.iter().position(|other| other.destinations().contains(&sub.lead));
         let lead = writer.and_then(|writer| all.get(writer)).cloned().unwrap_or_else(|| Keys {
             seen: [block(number, LEAD)].into(),

@@ -2,8 +2,8 @@
 
 use crate::literal;
 use crate::pipeline::{
-    Account, Asked, BOOM, Does, Event, Hash, Join, Nothing, OWN_HEADER, Own, PipelineDraw, Place, Policy, Routed,
-    Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw,
+    Account, Asked, BOOM, Does, Event, Hash, Join, Nothing, OWN_HEADER, Own, PairingDraw, PipelineDraw, Place, Policy,
+    Routed, Spans, Spelling, StepDraw, SubDraw, TABLES, TIMERS, Tables, TimerDraw, Unread, User, Values, WindowDraw,
     make_twice,
 };
 use serde::{Deserialize, Serialize};
@@ -372,6 +372,7 @@ pub fn pipeline(random: &mut Random) -> PipelineDraw {
     for sub in subs.iter_mut().filter(|sub| !sub.has_rows() && sub.window.is_none() && sub.table_ttl_ms.is_none()) {
         sub.has_timers = aside.happens(40);
     }
+    draw_pairs(&mut aside, &mut subs);
     PipelineDraw { partitions, tables, is_versioned, has_text_keys, spelling, makes_column, subs }
 }
 
@@ -437,6 +438,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         table_of: if join == Join::No || is_hashed_otherwise { None } else { take(random, 30) },
         companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
         window: None,
+        pairing: None,
         format: Values::Json,
         routed: None,
         is_chain: false,
@@ -505,6 +507,32 @@ fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
         let is_whole = !sub.is_slim || !slim.contains(&sub.step);
         sub.inserts = is_whole && random.happens(35);
         sub.deletes = random.happens(25);
+    }
+}
+
+/// Lets some aggregates pair the events of their lead topic with those of a companion.
+fn draw_pairs(random: &mut Random, subs: &mut [SubDraw]) {
+    let leads: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
+    let is_free =
+        |sub: &SubDraw| sub.step == StepDraw::Aggregate && !sub.is_joined() && !sub.gives_out() && !sub.has_timers;
+    for sub in subs.iter_mut().filter(|sub| is_free(sub)) {
+        // The further topics of two chains of one source would have the same names.
+        let has_lead_alone = leads.iter().filter(|lead| **lead == sub.lead).count() == 1;
+        if !random.happens(60) || (sub.companion.is_none() && !has_lead_alone) {
+            continue;
+        }
+        // Some as short as the pauses between records.
+        let times = [0, 1, 20, 100, 2_000, 60_000];
+        sub.pairing = Some(PairingDraw {
+            before_ms: *random.choose(&times),
+            after_ms: *random.choose(&times),
+            grace_ms: *random.choose(&[0, 0, 50, 1_000]),
+            skips_late: random.happens(30),
+            keeps_late: random.happens(25),
+            is_fragile: random.happens(30),
+        });
+        (sub.companion, sub.merges) = (Some(true), None);
+        (sub.has_store, sub.has_last, sub.ttl_ms) = (false, false, None);
     }
 }
 

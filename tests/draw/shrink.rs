@@ -94,6 +94,14 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| {
             scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.by_partition = false)
         });
+        add(&|scenario| scenario.pipeline.subs[number].pairing = None);
+        add(&|scenario| {
+            scenario.pipeline.subs[number].pairing.iter_mut().for_each(|pairing| pairing.keeps_late = false)
+        });
+        add(&|scenario| {
+            scenario.pipeline.subs[number].pairing.iter_mut().for_each(|pairing| pairing.is_fragile = false)
+        });
+        add(&|scenario| scenario.pipeline.subs[number].pairing.iter_mut().for_each(|pairing| pairing.grace_ms = 0));
         add(&|scenario| scenario.pipeline.subs[number].has_timers = false);
         add(&|scenario| scenario.pipeline.subs[number].format = Values::Json);
         add(&|scenario| scenario.pipeline.subs[number].routed = None);

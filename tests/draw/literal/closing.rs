@@ -1,6 +1,6 @@
 //! Windows that no record of their key closes, computed once more: by the clock of the partition, or for want of records.
 
-use super::{GivenOut, Look, Task, Windows, signed};
+use super::{GivenOut, Look, Task, Windows, pane, signed};
 use crate::pipeline::{SubDraw, WindowDraw};
 use std::collections::BTreeMap;
 use tidegate::testing::Message;
@@ -64,11 +64,11 @@ impl Look<'_> {
         let own = given_out.len();
         for (_, key) in due {
             let closed = windows.get_mut(&key).map_or(Vec::new(), |windows| windows.close(&drawn, now));
-            given_out.extend(closed.into_iter().map(|given_out| (key.clone(), given_out)));
+            given_out.extend(closed.into_iter().map(|given_out| pane(&drawn, key.clone(), given_out)));
         }
         self.judged.extend((given_out.len() > own).then_some("window of another key"));
         let is_late = |number: &u64| late.is_some() && topics.get(number).copied() == late;
         let told = notices.iter().filter(|(number, _)| !is_late(number)).map(|(number, told)| (*number, *told));
-        self.judge_given_out(task, sub, given_out, &told.collect())
+        self.judge_panes(task, sub, given_out, &told.collect())
     }
 }

@@ -1,0 +1,142 @@
+//! Pairs of events of two streams, computed once more over lists.
+
+use super::{LOST, Look, Pane, Task, event_in, signed};
+use crate::pipeline::{Does, Event, PairingDraw, Place as At, SubDraw};
+use std::collections::BTreeMap;
+use tidegate::testing::Message;
+
+/// An event that waits.
+struct One {
+    is_left: bool,
+    at: i64,
+    event: Event,
+    is_paired: bool,
+}
+
+/// The events of one key that wait, as they came.
+#[derive(Default)]
+pub struct Waiting(Vec<One>);
+
+/// The first time of the clock at which an event has waited long enough.
+fn over(drawn: &PairingDraw, is_left: bool, at: i64) -> i64 {
+    at + signed(if is_left { drawn.after_ms } else { drawn.before_ms } + drawn.grace_ms) + 1
+}
+
+impl Waiting {
+    /// Those that wait for an event, by their times.
+    fn partners(&mut self, drawn: &PairingDraw, is_left: bool, at: i64) -> Vec<&mut One> {
+        let meets = |one: &&mut One| {
+            let (left, right) = if is_left { (at, one.at) } else { (one.at, at) };
+            one.is_left != is_left && left - signed(drawn.before_ms) <= right && right <= left + signed(drawn.after_ms)
+        };
+        let mut partners: Vec<&mut One> = self.0.iter_mut().filter(meets).collect();
+        partners.sort_by_key(|one| one.at);
+        partners
+    }
+
+    /// When the next one has waited long enough.
+    fn next(&self, drawn: &PairingDraw) -> Option<i64> {
+        self.0.iter().map(|one| over(drawn, one.is_left, one.at)).min()
+    }
+
+    /// Forgets what has waited long enough, and answers what stayed alone, by the times.
+    fn forget(&mut self, drawn: &PairingDraw, clock: i64, key: &[u8]) -> Vec<Pane> {
+        let is_over = |one: &mut One| over(drawn, one.is_left, one.at) <= clock;
+        let mut gone: Vec<One> = self.0.extract_if(.., is_over).filter(|one| !one.is_paired).collect();
+        gone.sort_by_key(|one| (one.at, !one.is_left));
+        let alone = |one: One| {
+            let is_lost = drawn.is_fragile && one.event.n % 3 == 1;
+            let (count, start) = (if one.is_left { 2 } else { 3 }, one.at.unsigned_abs());
+            let content = match is_lost {
+                true => (start, 0, 0, 0, LOST),
+                false => (one.event.n, count, one.event.amount.to_bits(), one.at, 0),
+            };
+            Pane { key: key.to_vec(), n: one.event.n, amount: one.event.amount, is_lost, content }
+        };
+        gone.into_iter().map(alone).collect()
+    }
+}
+
+impl Look<'_> {
+    /// Whether a record comes too late for all others.
+    pub fn is_late_for_pairs(
+        &mut self,
+        task: (usize, i32),
+        drawn: &PairingDraw,
+        (record, is_left): (&Message, bool),
+    ) -> bool {
+        let at = record.timestamp.0;
+        let clock = self.tasks.entry(task).or_default().clock.map_or(at, |clock| clock.max(at));
+        over(drawn, is_left, at) <= clock
+    }
+
+    /// A record that is no dead letter is paired with those that wait, and waits itself.
+    pub fn pair(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        drawn: &PairingDraw,
+        (record, is_left): (&Message, bool),
+        is_out: bool,
+    ) -> Result<(), String> {
+        if is_out {
+            return Ok(());
+        }
+        let event = event_in(sub, record).ok_or("is no event, and is no dead letter")?;
+        if event.does == Does::Panic(At::Decode) {
+            return Err("panics, and is no dead letter".into());
+        }
+        if self.is_late_for_pairs(task, drawn, (record, is_left)) {
+            let is_skipped = drawn.skips_late && !drawn.keeps_late;
+            return if is_skipped { Ok(()) } else { Err("is too late for a pair, and was taken".into()) };
+        }
+        let (key, at) = (record.key.clone().unwrap_or_default(), record.timestamp.0);
+        let Task { pairs, clock, .. } = self.tasks.entry(task).or_default();
+        let waiting = pairs.entry(key.clone()).or_default();
+        let mut panes = waiting.forget(drawn, clock.map_or(at, |clock| clock.max(at)), &key);
+        let mut is_paired = false;
+        for other in waiting.partners(drawn, is_left, at) {
+            let (left, right) = if is_left { (&event, &other.event) } else { (&other.event, &event) };
+            if [left, right].iter().any(|event| event.does == Does::Panic(At::Notices)) {
+                return Err("its pair panics, and it is no dead letter".into());
+            }
+            let (left_ms, right_ms) = if is_left { (at, other.at) } else { (other.at, at) };
+            let (n, amount) = (PairingDraw::number(left, right), left.amount + right.amount);
+            let content = (n, 1, amount.to_bits(), left_ms.wrapping_mul(31).wrapping_add(right_ms), 0);
+            panes.push(Pane { key: key.clone(), n, amount, is_lost: false, content });
+            (is_paired, other.is_paired) = (true, true);
+        }
+        waiting.0.push(One { is_left, at, event, is_paired });
+        self.judged.extend(is_paired.then_some("pair"));
+        self.pending = panes;
+        Ok(())
+    }
+
+    /// The messages behind a record are those of its own pairs, and of the events of all keys that have waited long enough once
+    /// it has moved the clock.
+    pub fn forget_behind(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        drawn: &PairingDraw,
+        moves: Option<i64>,
+        late: Option<&str>,
+        (notices, topics): (&BTreeMap<u64, &Message>, &BTreeMap<u64, &str>),
+    ) -> Result<(), String> {
+        let mut panes = std::mem::take(&mut self.pending);
+        let Task { clock, pairs, .. } = self.tasks.entry(task).or_default();
+        *clock = moves.max(*clock);
+        let now = clock.unwrap_or(i64::MIN);
+        let due = pairs.iter().filter_map(|(key, waiting)| Some((waiting.next(drawn)?, key.clone())));
+        let mut due: Vec<(i64, Vec<u8>)> = due.filter(|(over, _)| *over <= now).collect();
+        due.sort();
+        let own = panes.len();
+        for (_, key) in due {
+            panes.extend(pairs.get_mut(&key).map_or(Vec::new(), |waiting| waiting.forget(drawn, now, &key)));
+        }
+        self.judged.extend((panes.len() > own).then_some("event that stayed alone"));
+        let is_late = |number: &u64| late.is_some() && topics.get(number).copied() == late;
+        let told = notices.iter().filter(|(number, _)| !is_late(number)).map(|(number, told)| (*number, *told));
+        self.judge_panes(task, sub, panes, &told.collect())
+    }
+}
