@@ -49,6 +49,9 @@ mod pages {
     #[doc = include_str!("../docs/state.md")]
     struct State;
 
+    #[doc = include_str!("../docs/pairs.md")]
+    struct Pairs;
+
     #[doc = include_str!("../docs/windows.md")]
     struct Windows;
 

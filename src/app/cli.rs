@@ -311,7 +311,7 @@ pub(crate) enum StateCommand {
         output: OutputArguments,
     },
     /// Print keys and their values
-    #[command(after_help = "Examples:\n  tidegate state list usage --prefix a --limit 20\n  \
+    #[command(after_help = "Example: tidegate state list usage --prefix a --limit 20\n         \
     tidegate state list minutes --first meter-100 --last meter-199 --since 2026-11-30T08:00:00Z")]
     List {
         /// The store

@@ -87,6 +87,7 @@ struct Task {
     sums: BTreeMap<Vec<u8>, Sums>,
     windows: BTreeMap<Vec<u8>, Windows>,
     pairs: BTreeMap<Vec<u8>, pairing::Waiting>,
+    joined: BTreeMap<Vec<u8>, pairing::Both>,
     tables: [BTreeMap<Vec<u8>, i64>; 2],
     clock: Option<i64>,
     /// Whether each timer goes by the wall clock, and its time; by key and name.
@@ -235,8 +236,8 @@ impl Look<'_> {
                         self.wrong.push(format!("{topic}-{partition}@{offset}: {told:?} lies in {:?}", came.topics));
                     }
                 }
-                if sub.gives_out() {
-                    continue; // its notices tell of windows, or of pairs
+                if sub.tells_otherwise() {
+                    continue; // of windows, of pairs, or of two tables
                 }
                 let mut say = |what: String| self.wrong.push(format!("{topic}-{partition}@{offset}: {what}"));
                 let Some(event) = event_in(sub, record) else {
@@ -461,7 +462,7 @@ impl Look<'_> {
                     let is_stream = matches!(role, Role::Stream);
                     let topics = topics.clone();
                     let by_partition = is_stream && sub.gives_out_by_partition();
-                    let side = (record, !(sub.pairing.is_some() && is_companion(sub, topic)));
+                    let side = (record, !is_companion(sub, topic));
                     let all = notices;
                     let notices = if by_partition { BTreeMap::new() } else { all.clone() };
                     self.now = self.seen.handled.get(&(place.clone(), *offset)).copied().unwrap_or(record.timestamp.0);
@@ -470,6 +471,9 @@ impl Look<'_> {
                         (Role::Table(_), _) => Ok(()),
                         (Role::Stream, _) if is_late => self.too_late((number, at.1), sub, side, went_late),
                         (Role::Stream, Some(drawn)) => self.pair(task, sub, drawn, side, is_dead_letter),
+                        (Role::Stream, None) if sub.joins_tables => {
+                            self.join_tables(task, sub, side, &notices, is_dead_letter)
+                        }
                         (Role::Stream, None) => self.take((number, at.1), sub, record, &notices, is_dead_letter),
                     };
                     // A record that is sent on moves another task's clock, and one of the future none.

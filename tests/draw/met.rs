@@ -43,7 +43,7 @@ fn has_tables(scenario: &Scenario, tables: Tables) -> bool {
     updates(scenario, 0) + updates(scenario, 1) > 0 && scenario.pipeline.tables == tables
 }
 
-pub const FEATURES: [Feature; 107] = [
+pub const FEATURES: [Feature; 108] = [
     ("update", |s| updates(s, 0) + updates(s, 1) > 0),
     ("two tables", |s| updates(s, 0) > 0 && updates(s, 1) > 0),
     ("two steps on a table", |s| updates(s, 0) > 1 || updates(s, 1) > 1),
@@ -138,6 +138,7 @@ pub const FEATURES: [Feature; 107] = [
     ("late events of pairs skipped", |s| pairing(s, |drawn| drawn.skips_late && !drawn.keeps_late)),
     ("topics of late events of pairs", |s| pairing(s, |drawn| drawn.keeps_late)),
     ("lone events that cannot be told", |s| pairing(s, |drawn| drawn.is_fragile)),
+    ("two topics joined as tables", |s| any(s, |sub| sub.joins_tables)),
     ("text", |s| any(s, |sub| sub.format == Values::Text)),
     ("bytes", |s| any(s, |sub| sub.format == Values::Bytes)),
     ("source rejected whole", |s| s.knobs.rejected.is_some()),
@@ -162,7 +163,7 @@ pub const FEATURES: [Feature; 107] = [
     ("a column that its table makes", |s| any(s, |sub| s.pipeline.has_made_column(sub))),
 ];
 
-pub const OUTCOMES: [&str; 56] = [
+pub const OUTCOMES: [&str; 57] = [
     "change",
     "nothing",
     "delete",
@@ -219,6 +220,7 @@ pub const OUTCOMES: [&str; 56] = [
     "timer that kills",
     "event of a pair",
     "panic in a pair",
+    "value of a joined table",
 ];
 
 /// The names of faults: crashes first, then those of [`OTHER_FAULTS`], then those of producers.
@@ -337,10 +339,11 @@ fn value_outcomes(scenario: &Scenario, sub: &SubDraw, value: &str) -> Vec<&'stat
     // The trap of a record that panics while it is read is not sprung here.
     let plain = value.replace(r#""trap":true"#, r#""trap":false"#);
     let Ok(event) = serde_json::from_str::<Event>(&plain) else { return vec!["bad value"] };
-    if sub.pairing.is_some() {
+    if sub.pairing.is_some() || sub.joins_tables {
         return vec![match event.does {
             Does::Panic(Place::Decode) => "panic in decoding",
             Does::Panic(Place::Notices) => "panic in a pair",
+            _ if sub.joins_tables => "value of a joined table",
             _ => "event of a pair",
         }];
     }

@@ -14,7 +14,7 @@ use tidegate::flow::topology::{Source, StepBuilder};
 use tidegate::flow::window::{Clock, Emit, Hopping, Late, Merge, Pane, Session, Tumbling, Window, Windowed};
 use tidegate::flow::{
     self, Algorithm, At, Context, Declared, Format, Key, KeyHash, KeyType, OnUnreadable, OnViolation, Reject, Store,
-    Table, TableTopic, Tombstones, Topology,
+    Table, TableJoin, TableTopic, Tombstones, Topology,
 };
 
 /// The place where a record makes the user's code panic.
@@ -821,6 +821,24 @@ impl Couples {
     }
 }
 
+/// Two tables as one, whose algorithm panics over some values: a value where the lead topic has one.
+struct Tabled;
+
+impl TableJoin for Tabled {
+    type Left = Event;
+    type Right = Event;
+    type Value = Notice;
+
+    fn join(&self, left: Option<&Event>, right: Option<&Event>, _: &Key) -> Option<Notice> {
+        let left = left?;
+        let panics = |event: &Event| event.does == Does::Panic(Place::Notices);
+        assert!(!panics(left) && !right.is_some_and(panics), "a drawn panic");
+        let (n, amount) =
+            right.map_or((left.n, left.amount), |right| (PairingDraw::number(left, right), left.amount + right.amount));
+        Some(Couples::notice(n, amount, if right.is_some() { 4 } else { 5 }, 0))
+    }
+}
+
 impl Paired for Couples {
     type Left = Event;
     type Right = Event;
@@ -1080,6 +1098,9 @@ pub struct SubDraw {
     /// The pairs of an aggregate's two streams.
     #[serde(default)]
     pub pairing: Option<PairingDraw>,
+    /// Its two streams are tables, which it joins.
+    #[serde(default)]
+    pub joins_tables: bool,
     /// The format of its lead topic and companion.
     #[serde(default)]
     pub format: Values,
@@ -1380,6 +1401,11 @@ impl SubDraw {
     /// Whether its notices tell of windows or of pairs, and not of its records.
     pub const fn gives_out(&self) -> bool {
         self.window.is_some() || self.pairing.is_some()
+    }
+
+    /// Whether its notices tell of something else than what its records say of notices.
+    pub const fn tells_otherwise(&self) -> bool {
+        self.gives_out() || self.joins_tables
     }
 
     /// Whether any record may close them.
@@ -1684,6 +1710,11 @@ impl PipelineDraw {
             let paired = if drawn.keeps_late { paired.late_to(&format!("late-{number}")) } else { paired };
             let couples = Couples { is_fragile: drawn.is_fragile };
             return end!(paired.aggregate(format!("sums-{number}").as_str(), couples));
+        }
+        if sub.joins_tables {
+            let both = Store::new(&format!("sums-{number}"));
+            let both = if let Some(ttl) = ttl { both.time_to_live(ttl) } else { both };
+            return end!(source.join_tables(&companion).aggregate(both, Tabled));
         }
         match reads_and {
             true => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),

@@ -439,6 +439,7 @@ fn sub(random: &mut Random, number: usize, subs: &[SubDraw], spelling: Spelling)
         companion_of: if companion.is_none() || is_hashed_otherwise { None } else { take(random, 30) },
         window: None,
         pairing: None,
+        joins_tables: false,
         format: Values::Json,
         routed: None,
         is_chain: false,
@@ -510,7 +511,7 @@ fn draw_lives(random: &mut Random, subs: &mut [SubDraw]) {
     }
 }
 
-/// Lets some aggregates pair the events of their lead topic with those of a companion.
+/// Lets some aggregates pair the events of their lead topic with those of a companion, or keep both as tables.
 fn draw_pairs(random: &mut Random, subs: &mut [SubDraw]) {
     let leads: Vec<String> = subs.iter().map(|sub| sub.lead.clone()).collect();
     let is_free =
@@ -518,11 +519,18 @@ fn draw_pairs(random: &mut Random, subs: &mut [SubDraw]) {
     for sub in subs.iter_mut().filter(|sub| is_free(sub)) {
         // The further topics of two chains of one source would have the same names.
         let has_lead_alone = leads.iter().filter(|lead| **lead == sub.lead).count() == 1;
-        if !random.happens(60) || (sub.companion.is_none() && !has_lead_alone) {
+        if !random.happens(80) || (sub.companion.is_none() && !has_lead_alone) {
             continue;
         }
+        (sub.companion, sub.merges) = (Some(true), None);
+        (sub.has_store, sub.has_last) = (false, false);
+        if random.happens(35) {
+            (sub.joins_tables, sub.tombstones) = (true, Nothing::Event);
+            continue;
+        }
+        sub.ttl_ms = None;
         // Some as short as the pauses between records.
-        let times = [0, 1, 20, 100, 2_000, 60_000];
+        let times = [0, 1, 20, 20, 100, 100, 400, 2_000];
         sub.pairing = Some(PairingDraw {
             before_ms: *random.choose(&times),
             after_ms: *random.choose(&times),
@@ -531,8 +539,6 @@ fn draw_pairs(random: &mut Random, subs: &mut [SubDraw]) {
             keeps_late: random.happens(25),
             is_fragile: random.happens(30),
         });
-        (sub.companion, sub.merges) = (Some(true), None);
-        (sub.has_store, sub.has_last, sub.ttl_ms) = (false, false, None);
     }
 }
 

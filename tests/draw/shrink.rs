@@ -95,6 +95,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
             scenario.pipeline.subs[number].window.iter_mut().for_each(|window| window.by_partition = false)
         });
         add(&|scenario| scenario.pipeline.subs[number].pairing = None);
+        add(&|scenario| scenario.pipeline.subs[number].joins_tables = false);
         add(&|scenario| {
             scenario.pipeline.subs[number].pairing.iter_mut().for_each(|pairing| pairing.keeps_late = false)
         });

@@ -36,6 +36,7 @@ mod rowlife;
 mod rowstate;
 mod scripts;
 mod sessions;
+mod tablejoins;
 mod tables;
 mod timers;
 mod times;

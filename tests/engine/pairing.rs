@@ -208,8 +208,11 @@ fn a_record_that_is_too_late_is_a_dead_letter_or_skipped_or_published_as_it_came
         let found = driver.read_raw("payments-dlt");
         assert_eq!(found.len(), letters);
         for letter in found {
-            let code =
-                letter.headers.iter().find(|header| header.name == "tg_code").and_then(|header| header.value.clone());
+            let code = letter
+                .headers
+                .iter()
+                .find(|header| header.name == "kafka_dlt-exception-fqcn")
+                .and_then(|header| header.value.clone());
             assert_eq!(code.as_deref(), Some(&b"late"[..]));
         }
         assert_eq!(late_to.map_or(0, |topic| driver.read_raw(topic).len()), published);

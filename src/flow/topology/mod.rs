@@ -17,7 +17,7 @@ mod windowed;
 pub use branch::Branches;
 pub use builder::StepBuilder;
 pub use chains::Chains;
-pub use paired::PairedSource;
+pub use paired::{JoinedTables, PairedSource};
 pub use source::Source;
 pub use windowed::WindowedSource;
 

@@ -1,7 +1,9 @@
-//! A source whose records are paired with those of another topic, under construction.
+//! A source that is joined with another topic, under construction: events that lie close together in time, or two tables.
 
 use crate::flow::pairing::{InPairs, Paired, Side, Waiting, WithinAndGrace};
+use crate::flow::reading::Tombstones;
 use crate::flow::store::Store;
+use crate::flow::table_join::{Both, Changed, OfTables, TableJoin};
 use crate::flow::topology::{Source, StepBuilder};
 use crate::flow::window::Late;
 
@@ -56,5 +58,34 @@ impl<'t> PairedSource<'t> {
         let algorithm = InPairs { algorithm, reach: within.reach(), late };
         let source = source.events(Side::Left).and(&other, Side::Right);
         source.aggregate_or(store, algorithm, late_topic).in_pairs(timers)
+    }
+}
+
+impl<'t> Source<'t> {
+    /// Keeps this topic and another one as tables, and tells what both say of a key whenever one of them changes;
+    /// [`JoinedTables::aggregate`] says what that is. A record without a value takes its key out of its table. The topics must be
+    /// co-partitioned, as for [`Source::with`].
+    pub fn join_tables(self, other: &str) -> JoinedTables<'t> {
+        JoinedTables { source: self.tombstones(Tombstones::Event), other: other.to_owned() }
+    }
+}
+
+/// Two table topics as one, under construction.
+#[must_use = "joined tables do nothing until their chain ends in to() or done()"]
+pub struct JoinedTables<'t> {
+    source: Source<'t>,
+    other: String,
+}
+
+impl<'t> JoinedTables<'t> {
+    /// Keeps the values that both tables have for a key in a store beside the partition, and tells what `algorithm` makes of them:
+    /// a value with each change, and a tombstone where it makes none any more. Through the log.
+    pub fn aggregate<J: TableJoin>(
+        self,
+        store: impl Into<Store<Option<Both<J::Left, J::Right>>>>,
+        algorithm: J,
+    ) -> StepBuilder<'t, OfTables<J>> {
+        let source = self.source.events(Changed::Left).and(&self.other, Changed::Right);
+        source.aggregate(store, OfTables(algorithm))
     }
 }

@@ -140,3 +140,73 @@ impl Look<'_> {
         self.judge_panes(task, sub, panes, &told.collect())
     }
 }
+
+/// The values that two tables have for a key.
+#[derive(Default)]
+pub struct Both {
+    left: Option<Event>,
+    right: Option<Event>,
+}
+
+impl Both {
+    /// What is told of the key: a number, an amount, and whether both are there; or that its algorithm panics.
+    fn joined(&self) -> Result<Option<(u64, f64, bool)>, ()> {
+        let Some(left) = &self.left else { return Ok(None) };
+        let panics = |event: &Event| event.does == Does::Panic(At::Notices);
+        match &self.right {
+            other if panics(left) || other.as_ref().is_some_and(panics) => Err(()),
+            None => Ok(Some((left.n, left.amount, false))),
+            Some(right) => Ok(Some((PairingDraw::number(left, right), left.amount + right.amount, true))),
+        }
+    }
+}
+
+impl Look<'_> {
+    /// A record of one of two tables that are joined tells what both have, or that they have nothing any more.
+    pub fn join_tables(
+        &mut self,
+        task: (usize, i32),
+        sub: &SubDraw,
+        (record, is_left): (&Message, bool),
+        notices: &BTreeMap<u64, &Message>,
+        is_out: bool,
+    ) -> Result<(), String> {
+        if is_out {
+            return if notices.is_empty() { Ok(()) } else { Err("changed nothing, and was announced".into()) };
+        }
+        let event = match &record.value {
+            None => None,
+            Some(value) => Some(super::event_of(value).ok_or("is no event, and is no dead letter")?),
+        };
+        if event.as_ref().is_some_and(|event| event.does == Does::Panic(At::Decode)) {
+            return Err("panics, and is no dead letter".into());
+        }
+        let both =
+            self.tasks.entry(task).or_default().joined.entry(record.key.clone().unwrap_or_default()).or_default();
+        let was_there = both.joined().is_ok_and(|joined| joined.is_some());
+        *(if is_left { &mut both.left } else { &mut both.right }) = event;
+        let joined = both.joined().map_err(|()| "its join panics, and it is no dead letter")?;
+        let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
+        // What is left of a value that has expired is not known.
+        if sub.destination.is_none() || sub.ttl_ms.is_some() {
+            return Ok(());
+        }
+        let passes = |(n, amount, _): &(u64, f64, bool)| {
+            let is_filtered = sub.has_filter && n.is_multiple_of(3);
+            !is_filtered && super::goes_to(sub, Some(*n)).is_some() && limit.is_none_or(|limit| *amount >= limit)
+        };
+        let due = match joined {
+            Some(joined) if passes(&joined) => Some(Some((joined.0, joined.1.to_bits(), if joined.2 { 4 } else { 5 }))),
+            Some(_) => None,
+            None => was_there.then_some(None),
+        };
+        self.judged.extend(due.map(|_| "joined tables"));
+        let read = |notice: &&Message| {
+            let told = notice.value.as_deref().map(|value| super::Told::read(value).ok_or("its notice cannot be read"));
+            told.transpose().map(|told| told.map(|told| (told.n, told.amount.to_bits(), told.count)))
+        };
+        let found: Vec<_> = notices.values().map(read).collect::<Result<_, _>>()?;
+        let due: Vec<_> = due.into_iter().collect();
+        if found == due { Ok(()) } else { Err(format!("its joined tables say {found:?}, not {due:?}")) }
+    }
+}
