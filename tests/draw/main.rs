@@ -186,7 +186,7 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 17] = [
 /// Rules that a few records in a run give something to judge, whatever its pipeline: in how many runs of 500, at least.
 const RARE_RULES: [(&str, u32); 5] = [
     ("tombstone", 10),
-    ("late", 10),
+    ("late", 5),
     ("topic of late records", 5),
     ("window that cannot be told", 5),
     ("late for a pair", 3),

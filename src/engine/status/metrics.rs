@@ -127,7 +127,7 @@ table! {
     counter Unreadable, "unreadable", "records", Place::Field,
         "Records that could not be read and were skipped, as their source declares (`OnUnreadable::Skip`).";
     counter Late, "late", "records", Place::Field,
-        "Records that were too late for all of their windows, whatever came of them.";
+        "Records that were too late for all of their windows, or for a pair, whatever came of them.";
     is Kind::Quantile(0.5), "p50_ms", "ms", Place::Tile("age when told, p50"),
         "Median age of the records published in the last second, from their timestamp to the commit of the Kafka \
          transaction that tells of them; `null` without any.";
