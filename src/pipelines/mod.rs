@@ -1,5 +1,6 @@
 //! Shipped examples, one file each: proof that a user needs `flow` and serde, nothing else.
 
+pub mod attribution;
 pub mod charges;
 pub mod limits;
 pub mod orders;

@@ -8,6 +8,8 @@
 #![cfg(all(feature = "kafka", feature = "postgres"))]
 #![allow(clippy::disallowed_methods, reason = "a test of processes measures real time")]
 
+#[cfg(feature = "rocksdb")]
+mod attribution;
 mod chaos;
 mod cluster;
 #[cfg(feature = "failpoints")]
@@ -45,7 +47,6 @@ mod matrix;
 mod network;
 mod obstacles;
 mod operation;
-#[cfg(feature = "rocksdb")]
 mod payments;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[path = "../draw/pipeline.rs"]
