@@ -55,7 +55,8 @@ impl<'a> UsageBench<'a> {
     /// A run with a group and topics of its own; `hops`: how often it counts each record.
     fn prepare(&mut self, name: &str, events: &Events, shape: Shape, keeps: Kept, hops: Hops) -> Outcome<KeyedRun> {
         self.runs += 1;
-        let group = format!("{name}-{}", self.runs);
+        // Topics and folders are named after it, and take no blanks.
+        let group = format!("{}-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), self.runs);
         let Keyed { commit_ms, keeping, kept, ref common, .. } = *self.options;
         let run = KeyedRun {
             brokers: self.rig.brokers.clone(),
