@@ -26,6 +26,7 @@ mod health;
 mod hosts;
 mod page;
 pub mod place;
+mod question;
 mod reader;
 mod report;
 mod router;

@@ -2,7 +2,7 @@
 
 use super::client::{self, encode};
 use super::stores::Answer;
-use crate::engine::query::{Entry, Span};
+use crate::engine::query::{Entry, Span, within};
 use crate::flow::store::Store;
 use crate::flow::window::Windows;
 use crate::ports::Fault;
@@ -91,7 +91,8 @@ impl<V: Serialize + DeserializeOwned> StoreReader<V> {
     /// pipeline's; corrupt where the value is none of the store's type.
     pub fn get(&self, key: impl Display) -> Result<Option<V>, Fault> {
         let answer = self.ask(&format!("/{}", encode(&key.to_string())), &self.of_span(&[]))?;
-        answer.entries.first().map(|entry| self.decoded(entry)).transpose()
+        let entry = answer.entries.into_iter().next().and_then(|entry| within(entry, self.span, true));
+        entry.map(|entry| self.decoded(&entry)).transpose()
     }
 
     /// All keys.
@@ -106,7 +107,8 @@ impl<V: Serialize + DeserializeOwned> StoreReader<V> {
         self.entries(&[("prefix", prefix.into())], Vec::new())
     }
 
-    /// The keys of a range: numbers by their value, others by their bytes.
+    /// The keys of a range: numbers of four or eight bytes by their value, others by their bytes, so that of numbers written as text
+    /// `10` comes before `9`. An excluded key is spelt as `tidegate state list` prints it.
     #[must_use]
     pub fn range<K: Display>(&self, keys: impl RangeBounds<K>) -> Entries<'_, V> {
         let (mut parameters, mut without) = (Vec::new(), Vec::new());

@@ -469,7 +469,7 @@ impl Look<'_> {
                     let said = match (role, &sub.pairing) {
                         (Role::Table(table), _) if !is_dead_letter => self.keep((number, at.1), table, record),
                         (Role::Table(_), _) => Ok(()),
-                        (Role::Stream, _) if is_late => self.too_late((number, at.1), sub, side, went_late),
+                        (Role::Stream, _) if is_late => self.too_late((number, at.1), sub, record, went_late),
                         (Role::Stream, Some(drawn)) => self.pair(task, sub, drawn, side, is_dead_letter),
                         (Role::Stream, None) if sub.joins_tables => {
                             self.join_tables(task, sub, side, &notices, is_dead_letter)
@@ -939,17 +939,11 @@ fn is_companion(sub: &SubDraw, topic: &str) -> bool {
 
 impl Look<'_> {
     /// A record whose dead letter says that it was too late was, and so was one in the topic of such records.
-    fn too_late(
-        &mut self,
-        task: (usize, i32),
-        sub: &SubDraw,
-        (record, is_left): (&Message, bool),
-        went_late: bool,
-    ) -> Result<(), String> {
+    fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, went_late: bool) -> Result<(), String> {
         if let Some(drawn) = &sub.pairing {
             self.judged.insert("late for a pair");
             let is_right = if went_late { drawn.keeps_late } else { !drawn.skips_late && !drawn.keeps_late };
-            let is_late = self.is_late_for_pairs(task, drawn, (record, is_left)) && is_right;
+            let is_late = self.is_late_for_pairs(task, drawn, record) && is_right;
             return if is_late { Ok(()) } else { Err("went out as too late for a pair".into()) };
         }
         let Some(drawn) = &sub.window else { return Err("was too late, and its step has no windows".into()) };

@@ -1712,9 +1712,7 @@ impl PipelineDraw {
             return end!(paired.aggregate(format!("sums-{number}").as_str(), couples));
         }
         if sub.joins_tables {
-            let both = Store::new(&format!("sums-{number}"));
-            let both = if let Some(ttl) = ttl { both.time_to_live(ttl) } else { both };
-            return end!(source.join_tables(&companion).aggregate(both, Tabled));
+            return end!(source.join_tables(&companion).aggregate(format!("sums-{number}").as_str(), Tabled));
         }
         match reads_and {
             true => joined!(source.events(|event: Event| event).and(&companion, |event: Event| event)),

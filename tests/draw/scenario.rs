@@ -523,12 +523,11 @@ fn draw_pairs(random: &mut Random, subs: &mut [SubDraw]) {
             continue;
         }
         (sub.companion, sub.merges) = (Some(true), None);
-        (sub.has_store, sub.has_last) = (false, false);
+        (sub.has_store, sub.has_last, sub.ttl_ms) = (false, false, None);
         if random.happens(35) {
             (sub.joins_tables, sub.tombstones) = (true, Nothing::Event);
             continue;
         }
-        sub.ttl_ms = None;
         // Some as short as the pauses between records.
         let times = [0, 1, 20, 20, 100, 100, 400, 2_000];
         sub.pairing = Some(PairingDraw {

@@ -222,6 +222,6 @@ fn a_windowed_step_names_the_store_of_its_timers_and_takes_no_others() {
     windows.aggregate("counts", Count::default()).with_timers("mine").to("told");
     let errors = topology.validate().unwrap_err().join("; ");
     assert!(errors.contains("idle_after() is told a time of at least 1 ms"), "{errors}");
-    assert!(errors.contains("windows set their own and have no others"), "{errors}");
+    assert!(errors.contains("windows and pairs set their own and have no others"), "{errors}");
     assert!(topology.changelogs().iter().any(|topic| topic.as_str() == "p-counts-timers-changelog"));
 }

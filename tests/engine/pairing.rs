@@ -87,41 +87,47 @@ fn told(driver: &mut TestDriver) -> BTreeMap<u8, Vec<Told>> {
     out
 }
 
-/// Each event in a list of its own, looked through from the beginning for each record.
+/// Nothing is ever forgotten: each record that is taken is compared with all that were taken before, and what has no pair is told
+/// once nothing could come for it.
 fn naively(plan: Plan, records: &[Sending]) -> (BTreeMap<u8, Vec<Told>>, usize) {
     let (mut out, mut late): (BTreeMap<u8, Vec<Told>>, usize) = Default::default();
-    let mut waiting: Vec<(Sending, bool)> = Vec::new();
+    // A record, whether it has a pair, and whether it was told that it has none.
+    let mut taken: Vec<(Sending, bool, bool)> = Vec::new();
     let mut clock = i64::MIN;
-    let waits = |(is_left, _, at, _): Sending, clock: i64| {
-        at + if is_left { plan.after } else { plan.before } + plan.grace >= clock
-    };
     for &record in records {
         let (is_left, key, at, n) = record;
         clock = clock.max(at);
-        let (stay, mut over): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|(one, _)| waits(*one, clock));
-        waiting = stay;
-        over.sort_by_key(|((is_left, _, at, _), _)| (*at, !is_left));
-        for ((is_left, key, at, n), _) in over.into_iter().filter(|(_, is_paired)| !is_paired) {
-            let (one, none) = (Some((at, n)), None);
-            let told = if is_left { Told { left: one, right: none } } else { Told { left: none, right: one } };
-            out.entry(key).or_default().push(told);
+        // The earliest time at which a record of the other stream would be neither too late nor too far away.
+        let is_over = |(is_left, _, at, _): Sending| {
+            let last = at + if is_left { plan.after } else { plan.before };
+            last + plan.grace < clock
+        };
+        let mut over: Vec<_> =
+            taken.iter_mut().filter(|(one, is_paired, is_told)| !is_paired && !is_told && is_over(*one)).collect();
+        over.sort_by_key(|((is_left, _, at, _), ..)| (*at, !is_left));
+        for ((is_left, key, at, n), _, is_told) in over {
+            let (one, none) = (Some((*at, *n)), None);
+            let told = if *is_left { Told { left: one, right: none } } else { Told { left: none, right: one } };
+            out.entry(*key).or_default().push(told);
+            *is_told = true;
         }
-        if !waits(record, clock) {
+        if at + plan.grace < clock {
             late += 1;
             continue;
         }
-        let mut others: Vec<&mut (Sending, bool)> =
-            waiting.iter_mut().filter(|((left, of, ..), _)| *left != is_left && *of == key).collect();
-        others.sort_by_key(|((_, _, at, _), _)| *at);
+        let is_other = |((left, of, ..), ..): &&mut (Sending, bool, bool)| *left != is_left && *of == key;
+        let mut others: Vec<_> = taken.iter_mut().filter(is_other).collect();
+        others.sort_by_key(|((_, _, at, _), ..)| *at);
         let mut is_paired = false;
-        for ((_, _, other, m), other_is_paired) in others {
+        for ((_, _, other, m), other_is_paired, is_told) in others {
             let (left, right) = if is_left { ((at, n), (*other, *m)) } else { ((*other, *m), (at, n)) };
             if left.0 - plan.before <= right.0 && right.0 <= left.0 + plan.after {
+                assert!(!*is_told, "{record:?}: its pair was told to be alone");
                 out.entry(key).or_default().push(Told { left: Some(left), right: Some(right) });
                 (is_paired, *other_is_paired) = (true, true);
             }
         }
-        waiting.push((record, is_paired));
+        taken.push((record, is_paired, false));
     }
     (out, late)
 }
@@ -163,12 +169,12 @@ const fn left(left: (i64, u64)) -> Told {
 #[test]
 fn events_exactly_so_far_apart_are_a_pair_and_a_millisecond_further_they_are_none() {
     let mut driver = Plan { before: 3, after: 10, grace: 0 }.driver();
-    for record in [(true, 0, 100, 1), (false, 0, 97, 2), (false, 0, 110, 3)] {
+    for record in [(false, 0, 97, 2), (true, 0, 100, 1), (false, 0, 110, 3)] {
         send(&mut driver, record);
     }
     assert_eq!(told(&mut driver)[&0], [pair((100, 1), (97, 2)), pair((100, 1), (110, 3))]);
     let mut driver = Plan { before: 3, after: 10, grace: 100 }.driver();
-    for record in [(true, 0, 100, 1), (false, 0, 96, 2), (false, 0, 111, 3)] {
+    for record in [(false, 0, 96, 2), (true, 0, 100, 1), (false, 0, 111, 3)] {
         send(&mut driver, record);
     }
     assert_eq!(told(&mut driver), BTreeMap::new());
@@ -200,11 +206,11 @@ fn a_record_that_is_too_late_is_a_dead_letter_or_skipped_or_published_as_it_came
         [(Late::DeadLetter, None, 1, 0), (Late::Skip, None, 0, 0), (Late::DeadLetter, Some("late"), 0, 1)]
     {
         let mut driver = TestDriver::new(topology(late, late_to)).partitions(1);
-        for record in [(true, 0, 100, 1), (false, 1, 84, 2), (false, 0, 90, 3)] {
+        for record in [(true, 0, 100, 1), (false, 1, 94, 2), (false, 0, 95, 3)] {
             send(&mut driver, record);
             driver.run(); // those that lie there together are taken by their times
         }
-        assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![pair((100, 1), (90, 3))])]));
+        assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![pair((100, 1), (95, 3))])]));
         let found = driver.read_raw("payments-dlt");
         assert_eq!(found.len(), letters);
         for letter in found {
@@ -221,19 +227,36 @@ fn a_record_that_is_too_late_is_a_dead_letter_or_skipped_or_published_as_it_came
 }
 
 #[test]
-fn the_users_code_fails_for_its_own_record_or_its_own_event_alone() {
+fn a_pair_or_an_event_that_cannot_be_told_is_a_dead_letter_of_its_own() {
     let mut driver = TENS.driver();
-    for record in [(true, 0, 100, 1), (false, 0, 101, 14), (true, 0, 102, 13), (true, 0, 103, 2), (true, 1, 200, 3)] {
+    for record in [(true, 0, 100, 1), (true, 0, 101, 14), (false, 0, 102, 2), (true, 1, 103, 13), (true, 1, 200, 3)] {
         send(&mut driver, record);
     }
-    assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![left((100, 1)), left((103, 2))])]), "the rest goes on");
-    assert_eq!(driver.read_raw("payments-dlt").len(), 1, "the record whose pair cannot be told");
-    let of_event = driver.read_raw("orders-dlt");
-    assert_eq!(of_event.len(), 1, "the event that cannot be told alone");
-    let headers = &of_event[0].headers;
-    let header = headers.iter().find(|header| header.name == "tg_window").and_then(|header| header.value.clone());
-    assert_eq!(header.as_deref(), Some(&b"102/103"[..]));
+    driver.run();
+    assert_eq!(told(&mut driver), BTreeMap::from([(0, vec![pair((100, 1), (102, 2))])]), "the rest goes on");
+    let mut spans = Vec::new();
+    for letter in [driver.read_raw("payments-dlt"), driver.read_raw("orders-dlt")].concat() {
+        let header =
+            letter.headers.iter().find(|header| header.name == "tg_window").and_then(|header| header.value.clone());
+        spans.push(String::from_utf8(header.unwrap()).unwrap());
+    }
+    assert_eq!(spans, ["101/103", "103/104"], "of the pair, and of the event that stayed alone");
     assert_eq!(driver.halts().len(), 0);
+}
+
+/// What is taken meets everything in reach that was taken, however late both are.
+#[test]
+fn an_event_that_is_late_and_taken_finds_its_pair() {
+    for (plan, first, other) in
+        [(Plan { before: 0, after: 10, grace: 8 }, 105, 108), (Plan { grace: 11, ..TENS }, 100, 111)]
+    {
+        let mut driver = plan.driver();
+        for record in [(false, 0, first, 21), (false, 1, other, 22), (true, 0, 100, 23)] {
+            send(&mut driver, record);
+            driver.run();
+        }
+        assert_eq!(told(&mut driver)[&0], [pair((100, 23), (first, 21))]);
+    }
 }
 
 #[test]

@@ -437,6 +437,15 @@ fn a_range_of_texts_goes_by_their_bytes_and_one_of_decimal_numbers_is_refused() 
         assert_eq!(paged(&world, &range(Some("ada/2"), None), count_max), ["bob/1", "eve/1"]);
         assert_eq!(paged(&world, &range(None, Some("b")), count_max), ["ada/1"]);
     }
+    // Texts that look like bytes, as addresses do.
+    let mut topology = Topology::new("clicks");
+    topology.source("clicks").aggregate("counts", Count).done();
+    let world = World::of(topology, "counts");
+    for address in ["0x8001", "0x9000", "0xa000"] {
+        world.put("clicks", 0, address.as_bytes());
+    }
+    world.read_until(&prefix("", 10), |reading| reading.entries.len() == 3);
+    assert_eq!(paged(&world, &range(Some("0x8001"), Some("0x9000")), 10), ["0x8001", "0x9000"]);
     let mut topology = Topology::new("numbers");
     topology.source("clicks").aggregate("counts", Count).keys(KeyType::I64).done();
     let world = World::of(topology, "counts");

@@ -5,7 +5,9 @@ use proptest::{prop_assert_eq, proptest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use tidegate::flow::{Key, TableJoin, Topology};
+use std::time::Duration;
+use tidegate::flow::table_join::Both;
+use tidegate::flow::{Key, Store, TableJoin, Topology};
 use tidegate::testing::TestDriver;
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +117,44 @@ fn a_value_that_cannot_be_joined_is_a_dead_letter_and_the_key_keeps_what_it_had(
     let of = |left, right| Some(Told { left: Some(left), right: Some(right) });
     assert_eq!(told[&0], [of(1, 5), of(1, 6)]);
     assert_eq!(driver.read_raw("users-dlt").len(), 1);
+}
+
+#[test]
+fn a_joined_table_takes_no_time_to_live() {
+    let mut topology = Topology::new("p");
+    let store: Store<Option<Both<i64, i64>>> = Store::new("both").time_to_live(Duration::from_millis(5));
+    topology.source("users").join_tables("limits").aggregate(store, Join(Kind::Inner)).to("joined");
+    let errors = topology.validate().unwrap_err();
+    assert!(errors.iter().any(|error| error.contains("remove its time_to_live()")), "{errors:?}");
+}
+
+/// A release whose code fails over a value that was told: the key can still be deleted and mended.
+#[test]
+fn a_key_whose_values_of_before_cannot_be_joined_any_more_is_mended_by_its_next_record() {
+    let mut driver = driver(Kind::Left, 1);
+    send(&mut driver, (true, 0, Some(9)));
+    driver.run();
+    let mut topology = Topology::new("p");
+    topology.source("users").join_tables("limits").aggregate("both", Picky).to("joined");
+    driver.release(topology);
+    send(&mut driver, (true, 0, None));
+    driver.run();
+    assert_eq!(told(&mut driver)[&0], [Some(Told { left: Some(9), right: None }), None]);
+    assert_eq!(driver.read_raw("users-dlt").len(), 0);
+}
+
+/// Takes no nine.
+struct Picky;
+
+impl TableJoin for Picky {
+    type Left = i64;
+    type Right = i64;
+    type Value = Told;
+
+    fn join(&self, left: Option<&i64>, right: Option<&i64>, _: &Key) -> Option<Told> {
+        assert_ne!(left, Some(&9), "nine");
+        Kind::Left.join(left.copied(), right.copied())
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod page;
 mod place;
 mod reading;
 
-pub use reading::{Entry, Keys, Reading, Refusal, Span, Wanted, cut, from_hex, to_hex};
+pub use reading::{Entry, Keys, Reading, Refusal, Span, Wanted, cut, from_hex, to_hex, within};
 
 use crate::engine::mailbox::{Inboxes, ToExecutor};
 use crate::engine::query::page::Page;

@@ -1,6 +1,7 @@
 //! The question about a store, and its answer.
 
 use crate::engine::state::question::{Standing, Unready};
+use crate::flow::window::windows_within;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -106,6 +107,21 @@ impl Entry {
     }
 }
 
+/// An entry with its windows of a span, where those are asked for; `None` where there are none, unless its key is named. For an
+/// answer of another instance, whose release may not know spans.
+#[must_use]
+pub fn within(mut entry: Entry, span: Span, is_named: bool) -> Option<Entry> {
+    if span.is_all() {
+        return Some(entry);
+    }
+    // What cannot be read is told by whoever reads the value.
+    let Ok((json, count)) = windows_within(entry.value.get().as_bytes(), span.since_ms, span.until_ms) else {
+        return Some(entry);
+    };
+    entry.value = String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok())?;
+    (count > 0 || is_named).then_some(entry)
+}
+
 /// Keeps the first `count_max` of entries that ascend, and answers the first key that was left out. Entries of one key,
 /// which may lie in several partitions, are kept or left out together, and the first key is always kept.
 pub fn cut(entries: &mut Vec<Entry>, count_max: usize) -> Option<Vec<u8>> {
@@ -179,6 +195,27 @@ mod tests {
         assert_eq!(left(3), (3, Some("c".into())));
         assert_eq!(left(4), (3, Some("c".into())));
         assert_eq!(left(5), (5, None));
+    }
+
+    /// What an instance tells that knows no spans.
+    #[test]
+    fn windows_outside_of_a_span_are_taken_out_once_more() {
+        let value = r#"{"kind":"k","clock_ms":25,"windows":[{"start_ms":0,"end_ms":10,"value":1},{"start_ms":20,"end_ms":30,"value":{"n":2.50}}]}"#;
+        let entry = |value: &str| {
+            let value = RawValue::from_string(value.into()).unwrap();
+            Entry { key: "a".into(), key_bytes: None, version: 1, value, partition: 0 }
+        };
+        let told = |since_ms, is_named| {
+            let span = Span { since_ms, until_ms: None };
+            within(entry(value), span, is_named).map(|entry| entry.value.get().to_owned())
+        };
+        assert_eq!(told(None, false).as_deref(), Some(value));
+        let later = r#"{"kind":"k","clock_ms":25,"windows":[{"start_ms":20,"end_ms":30,"value":{"n":2.50}}]}"#;
+        assert_eq!(told(Some(15), false).as_deref(), Some(later), "values stay as they were written");
+        let none = r#"{"kind":"k","clock_ms":25,"windows":[]}"#;
+        assert_eq!((told(Some(30), false), told(Some(30), true).as_deref()), (None, Some(none)));
+        let other = within(entry("7"), Span { since_ms: Some(1), until_ms: None }, false);
+        assert_eq!(other.unwrap().value.get(), "7", "what is no windows is told as it is");
     }
 
     #[test]

@@ -40,14 +40,6 @@ type NoticeOf<P> = <<P as Paired>::Notices as IntoIterator>::Item;
 type WaitingOf<P> = Waiting<<P as Paired>::Left, <P as Paired>::Right>;
 
 impl<P: Paired> InPairs<P> {
-    /// The time at which an event has waited long enough.
-    fn over_at(&self, event: &Side<P::Left, P::Right>, at: i64) -> i64 {
-        match event {
-            Side::Left(_) => self.reach.left_over(at),
-            Side::Right(_) => self.reach.right_over(at),
-        }
-    }
-
     /// Forgets what has waited long enough, and tells of those that stayed alone, by their times. One that cannot be told takes
     /// no other along.
     fn forget(&self, waiting: &mut WaitingOf<P>, clock: i64, context: &Context<'_>) -> Vec<GivenOut<NoticeOf<P>>> {
@@ -55,48 +47,47 @@ impl<P: Paired> InPairs<P> {
         let key = context.key;
         let lefts = left.iter().filter(|left| !left.is_paired).map(|left| {
             let pair = Pair { key, left_ms: Some(left.at_ms), right_ms: None };
-            alone(left.at_ms, || self.algorithm.left_alone(&left.event, &pair))
+            tell(&pair, || self.algorithm.left_alone(&left.event, &pair))
         });
         let rights = right.iter().filter(|right| !right.is_paired).map(|right| {
             let pair = Pair { key, left_ms: None, right_ms: Some(right.at_ms) };
-            alone(right.at_ms, || self.algorithm.right_alone(&right.event, &pair))
+            tell(&pair, || self.algorithm.right_alone(&right.event, &pair))
         });
         let mut told: Vec<_> = lefts.chain(rights).collect();
         told.sort_by_key(|one| one.start_ms);
         told
     }
 
-    /// Pairs an event with those of the other stream that wait, by their times, and keeps it.
+    /// Pairs an event with those of the other stream that wait, by their times, and keeps it. A pair that cannot be told takes no
+    /// other along.
     fn take(
         &self,
         waiting: &mut WaitingOf<P>,
         event: Side<P::Left, P::Right>,
         at_ms: i64,
         context: &Context<'_>,
-    ) -> Vec<NoticeOf<P>> {
-        let (key, reach) = (context.key, self.reach);
-        let mut notices = Vec::new();
+    ) -> Vec<GivenOut<NoticeOf<P>>> {
+        let (key, reach, algorithm) = (context.key, self.reach, &self.algorithm);
+        let mut told = Vec::new();
         match event {
             Side::Left(event) => {
-                let mut is_paired = false;
                 for other in waiting.right.iter_mut().filter(|other| reach.pairs(at_ms, other.at_ms)) {
                     let pair = Pair { key, left_ms: Some(at_ms), right_ms: Some(other.at_ms) };
-                    notices.extend(self.algorithm.pair(&event, &other.event, &pair));
-                    (is_paired, other.is_paired) = (true, true);
+                    told.push(tell(&pair, || algorithm.pair(&event, &other.event, &pair)));
+                    other.is_paired = true;
                 }
-                keep(&mut waiting.left, WaitingEvent { at_ms, event, is_paired });
+                keep(&mut waiting.left, WaitingEvent { at_ms, event, is_paired: !told.is_empty() });
             }
             Side::Right(event) => {
-                let mut is_paired = false;
                 for other in waiting.left.iter_mut().filter(|other| reach.pairs(other.at_ms, at_ms)) {
                     let pair = Pair { key, left_ms: Some(other.at_ms), right_ms: Some(at_ms) };
-                    notices.extend(self.algorithm.pair(&other.event, &event, &pair));
-                    (is_paired, other.is_paired) = (true, true);
+                    told.push(tell(&pair, || algorithm.pair(&other.event, &event, &pair)));
+                    other.is_paired = true;
                 }
-                keep(&mut waiting.right, WaitingEvent { at_ms, event, is_paired });
+                keep(&mut waiting.right, WaitingEvent { at_ms, event, is_paired: !told.is_empty() });
             }
         }
-        notices
+        told
     }
 
     /// Sees to it that a timer forgets the next event, and keeps those that wait.
@@ -117,20 +108,22 @@ impl<P: Paired> InPairs<P> {
             Late::DeadLetter => Reject::dead_letter(
                 LATE,
                 format!(
-                    "its time {} lies {} ms behind the clock of its task, and no event of the other stream is waited for any more: give \
-                     pairs more grace",
+                    "its time {} lies {} ms behind the clock of its task, and late events are waited for {} ms: give pairs more grace",
                     Timestamp(at).to_rfc3339(),
-                    clock.saturating_sub(at)
+                    clock.saturating_sub(at),
+                    self.reach.grace
                 ),
             ),
         }
     }
 }
 
-/// What is told of an event that stayed alone.
-fn alone<N: IntoIterator>(at_ms: i64, notices: impl FnOnce() -> N) -> GivenOut<N::Item> {
+/// What is told of a pair, or of an event that stayed alone, with the span of its times.
+fn tell<N: IntoIterator>(pair: &Pair<'_>, notices: impl FnOnce() -> N) -> GivenOut<N::Item> {
+    let times = || pair.left_ms.into_iter().chain(pair.right_ms);
+    let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let notices = in_net(|| Ok(notices().into_iter().collect()));
-    GivenOut { start_ms: at_ms, end_ms: at_ms.saturating_add(1), notices }
+    GivenOut { start_ms: first, end_ms: last.saturating_add(1), notices }
 }
 
 impl<P: Paired> Algorithm for InPairs<P> {
@@ -147,13 +140,12 @@ impl<P: Paired> Algorithm for InPairs<P> {
         let at = context.event_time_ms();
         context.check_event_time(Timestamp(at))?;
         let clock = context.task_clock_ms().map_or(at, |clock| clock.max(at));
-        if self.over_at(&event, at) <= clock {
+        if self.reach.is_late(at, clock) {
             return Err(self.too_late(at, clock));
         }
         let mut waiting = row.take().unwrap_or_default();
         let mut told = self.forget(&mut waiting, clock, context);
-        let pairs = self.take(&mut waiting, event, at, context);
-        told.push(GivenOut { start_ms: at, end_ms: at.saturating_add(1), notices: Ok(pairs) });
+        told.extend(self.take(&mut waiting, event, at, context));
         *row = self.put_back(waiting, context)?;
         Ok(Panes::of(told))
     }
@@ -177,9 +169,9 @@ impl<P: Paired> Algorithm for InPairs<P> {
         Parts::Panes(notices.into_parts())
     }
 
-    fn is_too_late(&self, event: &Self::Event, _: &Self::Row, context: &Context<'_>) -> bool {
+    fn is_too_late(&self, _: &Self::Event, _: &Self::Row, context: &Context<'_>) -> bool {
         let at = context.event_time_ms();
         let clock = context.task_clock_ms().map_or(at, |clock| clock.max(at));
-        context.check_event_time(Timestamp(at)).is_ok() && self.over_at(event, at) <= clock
+        context.check_event_time(Timestamp(at)).is_ok() && self.reach.is_late(at, clock)
     }
 }

@@ -67,6 +67,7 @@ pub trait Paired: Send + Sync + 'static {
     type Notices: IntoIterator<Item: Announce> + Default;
 
     /// Makes the notices of two events that lie close enough together: once for each such pair, with the record that comes later.
+    /// Where it panics a dead letter tells of the pair, and the others go on.
     fn pair(&self, left: &Self::Left, right: &Self::Right, pair: &Pair<'_>) -> Self::Notices;
 
     /// Makes the notices of a left event that no right one came for: once its time and the grace behind it are over. None by
@@ -118,8 +119,8 @@ impl Within {
         Self { before, after }
     }
 
-    /// The time for which late events are waited for. There is no default: how late events come is known to whoever makes
-    /// them.
+    /// The time for which late events are waited for: a record is too late once the task's clock is further past its time. There is
+    /// no default: how late events come is known to whoever makes them.
     #[must_use]
     pub const fn grace(self, grace: Duration) -> WithinAndGrace {
         WithinAndGrace { within: self, grace }

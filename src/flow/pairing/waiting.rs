@@ -47,7 +47,14 @@ impl Reach {
         left_ms.saturating_sub(self.before) <= right_ms && right_ms <= left_ms.saturating_add(self.after)
     }
 
-    /// The first time of the clock at which a left event of this time has waited long enough.
+    /// Whether an event comes too late: the clock is further past its time than late events are waited for. So all that it could
+    /// be paired with still wait.
+    pub(super) const fn is_late(&self, at_ms: i64, clock: i64) -> bool {
+        at_ms.saturating_add(self.grace) < clock
+    }
+
+    /// The first time of the clock at which a left event of this time has waited long enough: a right one in reach would be too
+    /// late from then on.
     pub(super) const fn left_over(&self, at_ms: i64) -> i64 {
         at_ms.saturating_add(self.after).saturating_add(self.grace).saturating_add(1)
     }

@@ -254,7 +254,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         let mut destinations = route.topics();
         if let Some(topic) = &late_to {
             group.topology.errors.extend(destinations.contains(topic).then(|| {
-                format!("topic {topic}: would take notices of windows and records that are too late for them; give late_to() another topic")
+                format!("topic {topic}: would take notices and records that are too late; give late_to() another topic")
             }));
             destinations.push(topic.clone());
         }
@@ -301,7 +301,7 @@ fn no_timers(store: &str, step: &StepKind, is_windowed: bool) -> Option<String> 
             step.table().table.name
         )),
         StepKind::Log(_) if is_windowed => Some(format!(
-            "timers {store}: windows set their own and have no others; remove with_timers(), or use an aggregate without windows"
+            "timers {store}: windows and pairs set their own and have no others; remove with_timers(), or use an aggregate without them"
         )),
         StepKind::Log(_) => None,
     }

@@ -85,7 +85,13 @@ impl<'t> JoinedTables<'t> {
         store: impl Into<Store<Option<Both<J::Left, J::Right>>>>,
         algorithm: J,
     ) -> StepBuilder<'t, OfTables<J>> {
-        let source = self.source.events(Changed::Left).and(&self.other, Changed::Right);
+        let Self { mut source, other } = self;
+        let store = store.into();
+        source.note(store.spec().time_to_live.map(|_| {
+            let name = &store.spec().name;
+            format!("store {name}: a value of a joined table stays until it is deleted, and so does what was told of it; remove its time_to_live()")
+        }));
+        let source = source.events(Changed::Left).and(&other, Changed::Right);
         source.aggregate(store, OfTables(algorithm))
     }
 }

@@ -11,9 +11,11 @@ struct One {
     at: i64,
     event: Event,
     is_paired: bool,
+    /// Whether it was told that it stayed alone, or would have been.
+    is_over: bool,
 }
 
-/// The events of one key that wait, as they came.
+/// All events of one key that were taken, as they came: none is ever forgotten here.
 #[derive(Default)]
 pub struct Waiting(Vec<One>);
 
@@ -36,38 +38,37 @@ impl Waiting {
 
     /// When the next one has waited long enough.
     fn next(&self, drawn: &PairingDraw) -> Option<i64> {
-        self.0.iter().map(|one| over(drawn, one.is_left, one.at)).min()
+        self.0.iter().filter(|one| !one.is_over).map(|one| over(drawn, one.is_left, one.at)).min()
     }
 
-    /// Forgets what has waited long enough, and answers what stayed alone, by the times.
+    /// Answers what stayed alone, by the times, of what has waited long enough.
     fn forget(&mut self, drawn: &PairingDraw, clock: i64, key: &[u8]) -> Vec<Pane> {
-        let is_over = |one: &mut One| over(drawn, one.is_left, one.at) <= clock;
-        let mut gone: Vec<One> = self.0.extract_if(.., is_over).filter(|one| !one.is_paired).collect();
+        let is_over = |one: &&mut One| !one.is_over && over(drawn, one.is_left, one.at) <= clock;
+        let mut gone: Vec<&mut One> = self.0.iter_mut().filter(is_over).collect();
+        gone.iter_mut().for_each(|one| one.is_over = true);
+        gone.retain(|one| !one.is_paired);
         gone.sort_by_key(|one| (one.at, !one.is_left));
-        let alone = |one: One| {
+        let alone = |one: &mut One| {
             let is_lost = drawn.is_fragile && one.event.n % 3 == 1;
-            let (count, start) = (if one.is_left { 2 } else { 3 }, one.at.unsigned_abs());
-            let content = match is_lost {
-                true => (start, 0, 0, 0, LOST),
-                false => (one.event.n, count, one.event.amount.to_bits(), one.at, 0),
-            };
-            Pane { key: key.to_vec(), n: one.event.n, amount: one.event.amount, is_lost, content }
+            let content = (one.event.n, if one.is_left { 2 } else { 3 }, one.event.amount.to_bits(), one.at, 0);
+            told(key, one.at, (one.event.n, one.event.amount), is_lost, content)
         };
         gone.into_iter().map(alone).collect()
     }
 }
 
+/// What is told of a pair or of an event, the first time of which is `at`; or of its loss.
+fn told(key: &[u8], at: i64, (n, amount): (u64, f64), is_lost: bool, content: super::Content) -> Pane {
+    let content = if is_lost { (at.unsigned_abs(), 0, 0, 0, LOST) } else { content };
+    Pane { key: key.to_vec(), n, amount, is_lost, content }
+}
+
 impl Look<'_> {
-    /// Whether a record comes too late for all others.
-    pub fn is_late_for_pairs(
-        &mut self,
-        task: (usize, i32),
-        drawn: &PairingDraw,
-        (record, is_left): (&Message, bool),
-    ) -> bool {
+    /// Whether a record comes too late.
+    pub fn is_late_for_pairs(&mut self, task: (usize, i32), drawn: &PairingDraw, record: &Message) -> bool {
         let at = record.timestamp.0;
         let clock = self.tasks.entry(task).or_default().clock.map_or(at, |clock| clock.max(at));
-        over(drawn, is_left, at) <= clock
+        at + signed(drawn.grace_ms) < clock
     }
 
     /// A record that is no dead letter is paired with those that wait, and waits itself.
@@ -86,7 +87,7 @@ impl Look<'_> {
         if event.does == Does::Panic(At::Decode) {
             return Err("panics, and is no dead letter".into());
         }
-        if self.is_late_for_pairs(task, drawn, (record, is_left)) {
+        if self.is_late_for_pairs(task, drawn, record) {
             let is_skipped = drawn.skips_late && !drawn.keeps_late;
             return if is_skipped { Ok(()) } else { Err("is too late for a pair, and was taken".into()) };
         }
@@ -97,16 +98,17 @@ impl Look<'_> {
         let mut is_paired = false;
         for other in waiting.partners(drawn, is_left, at) {
             let (left, right) = if is_left { (&event, &other.event) } else { (&other.event, &event) };
-            if [left, right].iter().any(|event| event.does == Does::Panic(At::Notices)) {
-                return Err("its pair panics, and it is no dead letter".into());
-            }
+            let is_lost = [left, right].iter().any(|event| event.does == Does::Panic(At::Notices));
             let (left_ms, right_ms) = if is_left { (at, other.at) } else { (other.at, at) };
             let (n, amount) = (PairingDraw::number(left, right), left.amount + right.amount);
             let content = (n, 1, amount.to_bits(), left_ms.wrapping_mul(31).wrapping_add(right_ms), 0);
-            panes.push(Pane { key: key.clone(), n, amount, is_lost: false, content });
+            panes.push(told(&key, left_ms.min(right_ms), (n, amount), is_lost, content));
+            if other.is_over && !other.is_paired {
+                return Err("met an event that was told to be alone".into());
+            }
             (is_paired, other.is_paired) = (true, true);
         }
-        waiting.0.push(One { is_left, at, event, is_paired });
+        waiting.0.push(One { is_left, at, event, is_paired, is_over: false });
         self.judged.extend(is_paired.then_some("pair"));
         self.pending = panes;
         Ok(())
@@ -187,8 +189,7 @@ impl Look<'_> {
         *(if is_left { &mut both.left } else { &mut both.right }) = event;
         let joined = both.joined().map_err(|()| "its join panics, and it is no dead letter")?;
         let limit = sub.threshold.and_then(|_| self.limits.get(&format!("limit-{}", task.0)).copied());
-        // What is left of a value that has expired is not known.
-        if sub.destination.is_none() || sub.ttl_ms.is_some() {
+        if sub.destination.is_none() {
             return Ok(());
         }
         let passes = |(n, amount, _): &(u64, f64, bool)| {
