@@ -45,7 +45,7 @@ impl Asked {
                         number.ok_or_else(|| format!("limit: expected a whole number from 1 to {LIMIT_MAX}"))?;
                 }
                 "from" => {
-                    asked.from = Some(from_hex(&value).ok_or("from: expected what the answer before gave as next")?)
+                    asked.from = Some(from_hex(&value).ok_or("from: expected what the answer before gave as next")?);
                 }
                 _ => asked.is_size = value == "true",
             }

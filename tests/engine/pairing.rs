@@ -265,7 +265,7 @@ fn pairs_are_told_once_whatever_crashes() {
     let mut driver = TestDriver::new(topology).partitions(2).instances(2);
     for (n, at) in [100, 104, 96, 130, 120, 118, 161, 150].into_iter().enumerate() {
         let n = n as u64;
-        send(&mut driver, (n % 2 == 0, (n % 3) as u8, at, 20 + n));
+        send(&mut driver, (n.is_multiple_of(2), (n % 3) as u8, at, 20 + n));
     }
     driver.run();
     assert!(!told(&mut driver).is_empty());

@@ -47,6 +47,7 @@ mod matrix;
 mod network;
 mod obstacles;
 mod operation;
+#[cfg(feature = "rocksdb")]
 mod payments;
 #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
 #[path = "../draw/pipeline.rs"]

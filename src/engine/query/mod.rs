@@ -286,7 +286,7 @@ impl Inquiry<'_> {
         if self.span.is_all() {
             return found;
         }
-        let kept = found.into_iter().map(|found| self.place.within(found, self.span));
+        let kept = found.into_iter().map(|found| page::within(found, self.span));
         kept.filter_map(|(found, has_any)| (has_any || are_named).then_some(found)).collect()
     }
 

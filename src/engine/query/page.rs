@@ -1,7 +1,9 @@
 //! One page of keys, put together from slices of several partitions.
 
+use crate::engine::query::reading::Span;
 use crate::engine::state::question::Found;
 use crate::flow::record::Partition;
+use crate::flow::window::windows_within;
 use std::collections::BTreeMap;
 
 /// The number of bytes of keys and values after which an answer ends, roughly.
@@ -43,4 +45,14 @@ impl Page {
         self.bytes -= cut.iter().map(|((key, _), value)| key.len() + value.len()).sum::<usize>();
         (self.end, self.next) = (Some(next.clone()), Some(next));
     }
+}
+
+/// A key with its windows in a span, and whether there are any.
+pub(super) fn within((key, mut value): Found, span: Span) -> (Found, bool) {
+    let within = value.split_first().map(|(_, json)| windows_within(json, span.since_ms, span.until_ms));
+    // What cannot be read is told by whoever shows the value.
+    let Some(Ok((json, count))) = within else { return ((key, value), true) };
+    value.truncate(1);
+    value.extend(json);
+    ((key, value), count > 0)
 }

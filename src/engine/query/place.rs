@@ -8,7 +8,6 @@ use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::Partition;
 use crate::flow::store::after_prefix;
 use crate::flow::topology::{StepKind, SubTopology, Topology};
-use crate::flow::window::windows_within;
 use crate::ports::Fault;
 use serde_json::value::RawValue;
 
@@ -123,16 +122,6 @@ impl Place<'_> {
             return Ok(());
         }
         Err(Refusal::BadKey("this store keeps no windows: since and until are for those of windowed aggregates".into()))
-    }
-
-    /// A key with its windows in a span, and whether there are any.
-    pub(super) fn within(&self, (key, mut value): Found, span: Span) -> (Found, bool) {
-        let within = value.split_first().map(|(_, json)| windows_within(json, span.since_ms, span.until_ms));
-        // What cannot be read is told by whoever shows the value.
-        let Some(Ok((json, count))) = within else { return ((key, value), true) };
-        value.truncate(1);
-        value.extend(json);
-        ((key, value), count > 0)
     }
 
     pub(super) fn entry(&self, (key, value): Found, partition: Partition) -> Result<Entry, Refusal> {
