@@ -940,6 +940,7 @@ fn is_companion(sub: &SubDraw, topic: &str) -> bool {
 impl Look<'_> {
     /// A record whose dead letter says that it was too late was, and so was one in the topic of such records.
     fn too_late(&mut self, task: (usize, i32), sub: &SubDraw, record: &Message, went_late: bool) -> Result<(), String> {
+        self.judged.insert(if went_late { "topic of late records" } else { "late" });
         if let Some(drawn) = &sub.pairing {
             self.judged.insert("late for a pair");
             let is_right = if went_late { drawn.keeps_late } else { !drawn.skips_late && !drawn.keeps_late };
@@ -950,7 +951,6 @@ impl Look<'_> {
         let key = record.key.clone().unwrap_or_default();
         let Task { windows, clock, .. } = self.tasks.entry(task).or_default();
         let (windows, time) = (windows.entry(key).or_default(), closing::time(drawn, record, *clock));
-        self.judged.insert(if went_late { "topic of late records" } else { "late" });
         let is_right = if went_late { drawn.keeps_late } else { !drawn.skips_late && !drawn.keeps_late };
         let is_late = windows.is_late(drawn, time) && is_right;
         if is_late { Ok(()) } else { Err(format!("went out as too late, of windows {:?}", windows.spans)) }

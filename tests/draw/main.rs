@@ -12,7 +12,7 @@ mod shrink;
 mod wish;
 
 use pairs::Tally;
-use pipeline::{Asked, SubDraw};
+use pipeline::{Asked, Spans, SubDraw, WindowDraw};
 use scenario::{Run, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -176,7 +176,13 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 17] = [
     ("chain", |sub| sub.is_chain),
     ("route", |sub| sub.routed.is_some()),
     ("window", |sub| sub.window.is_some() && sub.destination.is_some()),
-    ("window of another key", |sub| sub.window.is_some_and(|window| window.by_partition) && sub.destination.is_some()),
+    ("window of another key", |sub| {
+        // Longer ones outlast a run.
+        let is_short = |window: WindowDraw| match window.shape {
+            Spans::Tumbling(ms) | Spans::Hopping(ms, _) | Spans::Session(ms) => ms + window.grace_ms <= 400,
+        };
+        sub.window.is_some_and(|window| window.by_partition && is_short(window)) && sub.destination.is_some()
+    }),
     ("pair", |sub| sub.pairing.is_some()),
     ("event that stayed alone", |sub| sub.pairing.is_some_and(|drawn| drawn.after_ms.max(drawn.before_ms) < 400)),
     ("joined tables", |sub| sub.joins_tables && sub.destination.is_some()),
@@ -186,7 +192,7 @@ const RULES: [(&str, fn(&SubDraw) -> bool); 17] = [
 /// Rules that a few records in a run give something to judge, whatever its pipeline: in how many runs of 500, at least.
 const RARE_RULES: [(&str, u32); 5] = [
     ("tombstone", 10),
-    ("late", 5),
+    ("late", 10),
     ("topic of late records", 5),
     ("window that cannot be told", 5),
     ("late for a pair", 3),
@@ -197,7 +203,7 @@ const RARE_RULES: [(&str, u32); 5] = [
 #[test]
 fn whatever_is_said_without_a_step_is_said_of_many_runs() {
     let (had, rare) = judged_of(&FIRST, &RULES);
-    assert!(had.values().all(|[able, of]| *able > 0 && 10 * of >= *able), "{had:?}");
+    assert!(had.values().all(|[able, of]| *able > 0 && 5 * of >= *able), "{had:?}");
     assert!(RARE_RULES.iter().all(|(rule, least)| rare.get(rule).is_some_and(|of| of >= least)), "{rare:?}");
 }
 
