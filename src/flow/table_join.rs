@@ -11,7 +11,7 @@ use std::fmt;
 
 /// The code that makes one value of those that two tables have for a key.
 ///
-/// Pure and synchronous, as an [`Algorithm`](crate::flow::Algorithm): it is run over the values of before, too.
+/// Pure and synchronous, as an [`Algorithm`]: it is run over the values of before, too.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
