@@ -194,10 +194,12 @@ impl Keyed {
         result
     }
 
-    /// Whether no batch is in flight, and there may be keys that expired with the last records and were not met since.
+    /// Whether no batch is open or in flight, and there may be keys that expired with the last records and were not met since. One
+    /// is open without a record where timers have fired by the wall clock: what they wrote goes out with their messages.
     pub(crate) fn is_idle_search_due(&self, now: Duration) -> bool {
         let is_open = |kept: &Kept| kept.is_timed && kept.timers.is_none() && kept.search.done != self.stream_time;
-        self.sealed.is_empty() && now.saturating_sub(self.searched_at) >= IDLE_EVERY && self.kept.iter().any(is_open)
+        let is_free = self.sealed.is_empty() && self.kept.iter().all(|kept| !kept.cache.has_open());
+        is_free && now.saturating_sub(self.searched_at) >= IDLE_EVERY && self.kept.iter().any(is_open)
     }
 
     /// [`Keyed::close`] for an idle task: `out` gets the tombstones of expired keys.
@@ -446,6 +448,21 @@ mod tests {
         keyed.flush(&[], Timestamp(0), now).unwrap();
         assert_eq!(disk.contents(&id()).len(), 2, "the last key and the clock");
         assert!((5..15).contains(&rounds), "{rounds}");
+    }
+
+    /// Sealed with tombstones alone, what a turn of timers wrote would be published without its messages.
+    #[test]
+    fn an_idle_store_is_not_searched_while_it_has_an_open_batch() {
+        let disk = MemoryStores::default();
+        let mut keyed = keyed(&disk, Some(Duration::from_secs(1)));
+        batch_of_new(&mut keyed, &disk, 0..1, 0);
+        batch_of_new(&mut keyed, &disk, 1..2, 2_000);
+        let now = Duration::from_secs(9);
+        assert!(keyed.is_idle_search_due(now));
+        let mut access = keyed.open_beside(Timestamp(0));
+        access.put(0, b"written by a timer", Some(b"\x01true"));
+        assert!(access.end(true).is_ok());
+        assert!(!keyed.is_idle_search_due(now));
     }
 
     #[test]

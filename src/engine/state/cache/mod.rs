@@ -81,6 +81,11 @@ impl WriteBack {
         self.is_dirty
     }
 
+    /// Whether the open batch has written something.
+    pub(crate) const fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// The memory of the cache in bytes, roughly.
     #[cfg(test)]
     pub(crate) const fn bytes(&self) -> usize {
