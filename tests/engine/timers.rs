@@ -8,6 +8,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tidegate::adapters::memory::SinkFault;
+use tidegate::flow::record::TopicName;
 use tidegate::flow::{Algorithm, At, Context, Reject, Store, Topology};
 use tidegate::ports::history::Found;
 use tidegate::testing::{Sent, TestDriver};
@@ -553,4 +554,19 @@ proptest! {
         let expected: Vec<_> = naive(&records).into_iter().map(|(key, name, at)| (key, name, 1 + at)).collect();
         prop_assert_eq!(fired(&mut driver), expected);
     }
+}
+
+/// Nothing of it was committed then: the message is found, as behind a record, and told by a dead letter.
+#[test]
+fn a_message_of_a_turn_that_its_topic_refuses_for_good_is_a_dead_letter() {
+    let mut driver = driver();
+    wall(&mut driver, "a", "wide", 10_000);
+    wall(&mut driver, "b", "wall", 10_000);
+    driver.run();
+    driver.log().limit_messages(&TopicName::parse("fired").unwrap(), 100_000);
+    driver.advance(Duration::from_secs(11));
+    driver.advance(Duration::from_secs(60));
+    assert_eq!(fired(&mut driver), all(&[("b", "wall", 0)]));
+    assert_eq!(driver.read_raw("orders-dlt").len(), 1);
+    assert!(driver.halts().is_empty());
 }

@@ -53,8 +53,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads K and keeps the messages beyond it.
-    pub(super) fn keep_unpublished(&mut self, publication: &mut Publication) -> Result<(), Fault> {
+    /// Reads K and keeps the messages beyond it. `is_refused`: the brokers did not take its messages, so that nothing of it was
+    /// committed.
+    pub(super) fn keep_unpublished(&mut self, publication: &mut Publication, is_refused: bool) -> Result<(), Fault> {
         let sources: Vec<TopicPartition> = publication.parts.iter().map(|part| part.source.clone()).collect();
         let mut tries = 0;
         let found = loop {
@@ -83,7 +84,7 @@ impl Relay {
         // Timers have fired by the wall clock, which moves no offset: K does not tell whether that was committed. The changelog
         // does, once the stores are opened anew.
         let is_still = |(part, k): &&(Part, Option<NextOffset>)| {
-            part.is_through_log() && part.from == part.to && *k == Some(part.to)
+            !is_refused && part.is_through_log() && part.from == part.to && *k == Some(part.to)
         };
         for (part, _) in found.iter().filter(is_still) {
             if publication.rows.iter().any(|outbound| outbound.row.source == part.source) {

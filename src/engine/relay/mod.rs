@@ -341,7 +341,7 @@ impl Relay {
             let may_be_late = self.producers.sink.is_fenced() && publication.is_divisible(&self.pipeline);
             self.note_failure(fault, may_be_late)?;
             self.producers.renew()?;
-            self.keep_unpublished(publication)?;
+            self.keep_unpublished(publication, is_refused)?;
             if is_refused {
                 self.replace_refused_messages(publication, &detail)?;
                 continue;
