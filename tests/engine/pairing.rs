@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate::engine::status::Counter;
 use tidegate::flow::pairing::{Pair, Paired, Waiting, Within};
+use tidegate::flow::record::TopicName;
 use tidegate::flow::window::Late;
 use tidegate::flow::{Store, Topology};
 use tidegate::testing::{Sent, TestDriver};
@@ -142,6 +143,88 @@ fn check(plan: Plan, records: &[Sending]) -> Result<(), proptest::test_runner::T
     prop_assert_eq!(told(&mut driver), expected);
     prop_assert_eq!(driver.read_raw("orders-dlt").len() + driver.read_raw("payments-dlt").len(), late);
     Ok(())
+}
+
+/// The others would move the clock meanwhile, and all that comes behind it would be late.
+#[test]
+fn a_record_that_waits_for_the_limit_of_a_topic_makes_none_behind_it_late() {
+    let mut topology = Topology::new("p");
+    let within = Within::of(ms(10)).grace(ms(0));
+    topology.source("orders").join_within("payments", within).aggregate("waiting", Echo).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1).limit("p-waiting-changelog", 2_000);
+    driver.run();
+    driver.advance(Duration::from_secs(6));
+    let sent = |key: &str, at: i64, value: serde_json::Value| Sent {
+        key: Some(key.into()),
+        value: Some(value.to_string().into_bytes()),
+        timestamp_ms: Some(at),
+        ..Sent::default()
+    };
+    driver.send_record("orders", sent("a", 1, json!("x".repeat(3_000))));
+    driver.send_record("orders", sent("b", 2, json!("left")));
+    driver.send_record("payments", sent("b", 2, json!("right")));
+    driver.send_record("payments", sent("c", 60_000, json!("much later")));
+    driver.run();
+    let codes = driver
+        .read_raw("orders-dlt")
+        .into_iter()
+        .map(|found| found.header("kafka_dlt-exception-fqcn").map(str::to_owned));
+    assert_eq!(codes.collect::<Vec<_>>(), [Some("too-large".to_owned())]);
+    assert_eq!(driver.read_raw("told").len(), 1);
+    assert_eq!(driver.read_raw("payments-dlt").len(), 0);
+}
+
+/// Tells of pairs, whatever they are.
+struct Echo;
+
+impl Paired for Echo {
+    type Left = serde_json::Value;
+    type Right = serde_json::Value;
+    type Notices = Option<bool>;
+
+    fn pair(&self, _: &serde_json::Value, _: &serde_json::Value, _: &Pair<'_>) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// A value that could not be read again would stand in front of all records of its key.
+#[test]
+fn an_event_that_is_nested_too_deeply_to_be_kept_is_a_dead_letter_and_no_other_record_is() {
+    let mut topology = Topology::new("p");
+    let within = Within::of(ms(10)).grace(ms(0));
+    topology.source("orders").join_within("payments", within).aggregate("waiting", Echo).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
+    for (levels, at) in [(124, 1), (125, 1), (127, 1), (1, 2)] {
+        let (key, value) = (Some(b"a".to_vec()), Some(nested(levels)));
+        driver.send_record("orders", Sent { key, value, timestamp_ms: Some(at), ..Sent::default() });
+    }
+    driver.run();
+    send(&mut driver, (false, 0, 3, 1));
+    send(&mut driver, (false, 1, 99, 1));
+    driver.run();
+    assert!(driver.halts().is_empty(), "{:?}", driver.halts());
+    let codes = driver
+        .read_raw("orders-dlt")
+        .into_iter()
+        .map(|found| found.header("kafka_dlt-exception-fqcn").map(str::to_owned));
+    assert_eq!(codes.collect::<Vec<_>>(), vec![Some("too-deep".to_owned()); 2]);
+    assert_eq!(driver.read_raw("told").len(), 2);
+}
+
+/// Whatever has moved the clock, and however far.
+#[test]
+fn an_event_that_stayed_alone_is_told_with_the_time_at_which_it_was_over() {
+    let mut driver = TENS.driver();
+    for record in [(true, 0, 0, 1), (true, 1, 3, 2), (true, 0, 5, 3), (false, 2, 99_999, 4)] {
+        send(&mut driver, record);
+    }
+    driver.run();
+    let mut found = Vec::new();
+    driver.log().each_record(&TopicName::parse("told").unwrap(), &mut |_, record| {
+        found.push((record.key.unwrap()[0], record.timestamp.0));
+    });
+    assert_eq!(found, [(b'a', 11), (b'b', 14), (b'a', 16)]);
 }
 
 proptest! {

@@ -72,7 +72,10 @@ impl Task {
         now: Duration,
     ) -> Self {
         let input = |(topic, in_front): (&TopicName, Arc<AtomicUsize>)| {
-            Input::new(TopicPartition::new(topic.clone(), id.partition), sub_topology.is_table(topic), in_front)
+            let is_table = sub_topology.is_table(topic);
+            let mut input = Input::new(TopicPartition::new(topic.clone(), id.partition), is_table, in_front);
+            input.holds_others |= sub_topology.is_late_by_task;
+            input
         };
         let in_front = in_front.into_iter().chain(std::iter::repeat_with(Arc::default));
         let inputs = sub_topology.sources().zip(in_front).map(input);

@@ -3,7 +3,9 @@
 //!
 //! The record of an input is not taken before those of another one are at hand that may be earlier, as far as they lay at the
 //! broker when delivery began ([`Backlog`](crate::engine::task::Backlog)): a replay decides as the live run did, whichever topic is fetched faster. A
-//! stream whose next record is to be offered again later is left out meanwhile; a table in that place holds the others back.
+//! stream whose next record is to be offered again later is left out meanwhile. A table in that place holds the others back, and
+//! so does a stream of a step in which records may come too late for the clock of their task: the others would move it, and what
+//! waits would be late by no fault of its own.
 
 use crate::engine::task::Input;
 use std::time::Duration;
@@ -17,7 +19,7 @@ fn place_of(number: usize, input: &Input, timestamp: i64) -> Place {
 
 /// Whether an input takes part in the order at `now`.
 fn takes_part(input: &Input, now: Duration) -> bool {
-    input.is_table || input.is_free(now)
+    input.holds_others || input.is_free(now)
 }
 
 /// The input whose next record is taken next; none where there is no record, or where it has to wait.
@@ -151,6 +153,17 @@ mod tests {
         assert_eq!(first_of(&inputs, NOW, 9, usize::MAX), [0, 1, 0]);
         inputs[1].consume(1);
         assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 9, usize::MAX)), (None, vec![0; 3]));
+        assert_eq!(next_of(&inputs, NOW * 2), Some(0));
+    }
+
+    #[test]
+    fn a_stream_that_waits_holds_the_others_back_where_they_would_make_it_late() {
+        let mut inputs = [input(false, &[2]), input(false, &[1, 3])];
+        inputs.iter_mut().for_each(|input| input.holds_others = true);
+        inputs[0].blocked_until = NOW * 2;
+        assert_eq!(first_of(&inputs, NOW, 9, usize::MAX), [0, 1], "what comes before it");
+        inputs[1].consume(1);
+        assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 9, usize::MAX)), (None, vec![0, 0]));
         assert_eq!(next_of(&inputs, NOW * 2), Some(0));
     }
 }

@@ -40,6 +40,8 @@ pub struct StepBuilder<'t, A: Algorithm> {
     is_windowed: bool,
     /// Whether it pairs the events of two streams.
     is_paired: bool,
+    /// Whether a record may come too late for the clock of its task.
+    is_late_by_task: bool,
     new_row: Option<NewRow<A>>,
     own_timers: Option<String>,
     /// The time after which a key is idle.
@@ -60,6 +62,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             timers: None,
             is_windowed: false,
             is_paired: false,
+            is_late_by_task: false,
             new_row: None,
             own_timers: None,
             idle_after: None,
@@ -72,16 +75,18 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
-    /// The same step with windows. `timers`: the store of those that they set, where they do.
-    pub(super) fn windowed(mut self, timers: Option<String>, idle_after: Option<Duration>) -> Self {
+    /// The same step with windows. `timers`: the store of those that they set, where they do. `by_task`: they go by the clock of
+    /// the task.
+    pub(super) fn windowed(mut self, timers: Option<String>, by_task: bool, idle_after: Option<Duration>) -> Self {
         (self.is_windowed, self.own_timers, self.idle_after) = (true, timers, idle_after);
+        self.is_late_by_task = by_task;
         self
     }
 
     /// The same step with pairs, whose timers are kept in the store `timers`.
     pub(super) fn in_pairs(mut self, timers: String) -> Self {
         self.is_paired = true;
-        self.windowed(Some(timers), None)
+        self.windowed(Some(timers), true, None)
     }
 
     /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
@@ -246,6 +251,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             timers,
             is_windowed,
             is_paired,
+            is_late_by_task,
             new_row,
             own_timers,
             idle_after,
@@ -287,7 +293,17 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
         group.finish(
             step,
-            Outlet { destinations, format, has_own_keys, rekeys: None, late_to, is_windowed, is_paired, idle_after },
+            Outlet {
+                destinations,
+                format,
+                has_own_keys,
+                rekeys: None,
+                late_to,
+                is_windowed,
+                is_paired,
+                is_late_by_task,
+                idle_after,
+            },
             stores,
         );
     }

@@ -25,6 +25,8 @@ pub(super) struct Outlet {
     /// Whether the step has windows.
     pub(super) is_windowed: bool,
     pub(super) is_paired: bool,
+    /// Whether a record may come too late for the clock of its task.
+    pub(super) is_late_by_task: bool,
     /// The time after which a key without records is idle.
     pub(super) idle_after: Option<Duration>,
 }
@@ -70,8 +72,17 @@ impl<'t> Group<'t> {
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, reading } = self;
-        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to, is_windowed, is_paired, idle_after } =
-            outlet;
+        let Outlet {
+            destinations,
+            format: written,
+            has_own_keys,
+            rekeys,
+            late_to,
+            is_windowed,
+            is_paired,
+            is_late_by_task,
+            idle_after,
+        } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
@@ -94,6 +105,7 @@ impl<'t> Group<'t> {
             late_to,
             is_windowed,
             is_paired,
+            is_late_by_task,
             idle_after,
             chains: Vec::new(),
         };

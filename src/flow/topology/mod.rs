@@ -121,6 +121,8 @@ pub struct SubTopology {
     pub is_windowed: bool,
     /// Whether those are events of two streams that wait for each other, and no windows.
     pub is_paired: bool,
+    /// Whether it is the clock of its task by which a record may come too late, and not one of the record's key.
+    pub is_late_by_task: bool,
     /// The time without a record after which a key of it is idle, where that closes its windows.
     pub idle_after: Option<Duration>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics

@@ -100,6 +100,6 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         let (corrections, idle_ms) = (millis(corrections), idle_after.map(millis));
         let algorithm = InWindows::new(algorithm, spec, Terms { corrections, emit, late, clock, idle_after: idle_ms });
         let timers = algorithm.has_timers().then_some(timers);
-        source.aggregate_or(store, algorithm, late_topic).windowed(timers, idle_after)
+        source.aggregate_or(store, algorithm, late_topic).windowed(timers, clock == Clock::PerPartition, idle_after)
     }
 }
