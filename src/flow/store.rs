@@ -122,7 +122,7 @@ impl<V: Serialize + DeserializeOwned> Store<V> {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.push(self.spec.version);
-            json::encode_into(value, scratch)?;
+            json::encode_kept_into(value, scratch)?;
             let is_null = scratch.get(1..) == Some(b"null");
             Ok(show((!is_null).then_some(scratch)))
         })

@@ -51,25 +51,78 @@ fn beginning(value: &[u8]) -> String {
 /// A dead letter: `not-finite` where the value holds NaN or an infinity, which JSON would turn into `null` in silence;
 /// `bad-notice` where it cannot be serialized. `out` is then to be thrown away.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
-    let formatter = Finite::default();
-    let mut serializer = serde_json::Serializer::with_formatter(out, &formatter);
+    encode(value, out).map(drop)
+}
+
+/// Appends an encoded value that [`decode`] reads again.
+///
+/// # Errors
+/// The same, and `too-deep` where it has more levels than are read.
+pub fn encode_kept_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Reject> {
+    let levels = encode(value, out)?.deepest.get();
+    if levels <= LEVELS {
+        return Ok(());
+    }
+    let message = format!("it has {levels} levels of arrays and objects, and could not be read again: {LEVELS} are");
+    Err(Reject::dead_letter("too-deep", message))
+}
+
+/// Most levels of arrays and objects in a value that `serde_json` reads.
+const LEVELS: usize = 127;
+
+fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<Written, Reject> {
+    let written = Written::default();
+    let mut serializer = serde_json::Serializer::with_formatter(out, &written);
     value.serialize(&mut serializer).map_err(|error| Reject::dead_letter("bad-notice", error.to_string()))?;
-    if has_non_finite(value, formatter.nulls.get())? {
+    if has_non_finite(value, written.nulls.get())? {
         return Err(Reject::dead_letter("not-finite", "it holds a number that is NaN or infinite"));
     }
-    Ok(())
+    Ok(written)
 }
 
-/// Counts the nulls that were written: only a notice with nulls can hide a float that is not finite.
+/// What was written: the nulls, since only a value with nulls can hide a float that is not finite, and the levels of arrays and
+/// objects.
 #[derive(Default)]
-struct Finite {
+struct Written {
     nulls: Cell<usize>,
+    level: Cell<usize>,
+    deepest: Cell<usize>,
 }
 
-impl serde_json::ser::Formatter for &Finite {
+impl Written {
+    fn begin<W: io::Write + ?Sized>(&self, writer: &mut W, bracket: u8) -> io::Result<()> {
+        let level = self.level.get() + 1;
+        self.level.set(level);
+        self.deepest.set(self.deepest.get().max(level));
+        writer.write_all(&[bracket])
+    }
+
+    fn end<W: io::Write + ?Sized>(&self, writer: &mut W, bracket: u8) -> io::Result<()> {
+        self.level.set(self.level.get().saturating_sub(1));
+        writer.write_all(&[bracket])
+    }
+}
+
+impl serde_json::ser::Formatter for &Written {
     fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
         self.nulls.set(self.nulls.get() + 1);
         writer.write_all(b"null")
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b'[')
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b']')
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b'{')
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b'}')
     }
 }
 
@@ -274,6 +327,23 @@ mod tests {
         let deep = "[".repeat(10_000);
         assert_eq!(decode::<serde_json::Value>(Some(deep.as_bytes())).unwrap_err().code(), "bad-json");
         assert_eq!(decode::<serde_json::Value>(Some(b"{\"a\": 1}")).unwrap(), json!({"a": 1}));
+    }
+
+    #[test]
+    fn what_is_kept_has_no_more_levels_than_are_read_again() {
+        let mut value = json!(1);
+        for levels in 1..130 {
+            value = if levels % 2 == 0 { json!([value, []]) } else { json!({"a": [], "b": value}) };
+            let mut text = Vec::new();
+            let kept = encode_kept_into(&value, &mut text);
+            let is_read = decode::<serde_json::Value>(Some(&text)).is_ok();
+            assert_eq!(
+                (kept.is_ok(), kept.err().is_none_or(|reject| reject.code() == "too-deep")),
+                (is_read, true),
+                "{levels}"
+            );
+        }
+        assert!(encode(&value).is_ok(), "a notice is its reader's");
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn json<T: Serialize + ?Sized>(field: &'static str, value: &T) -> Result<Value, 
         return Ok(Value::Null);
     }
     let mut text = Vec::new();
-    json::encode_into(value, &mut text).map_err(|reject| match reject.code() {
+    json::encode_kept_into(value, &mut text).map_err(|reject| match reject.code() {
         "not-finite" => RowError::NotFinite(field.into()),
         _ => RowError::Unfit(format!("field {field}: {}", reject.message())),
     })?;
