@@ -5,6 +5,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tidegate::flow::record::TopicName;
 use tidegate::flow::window::{Clock, Late, Pane, Tumbling, Window, WindowKind, Windowed, WithGrace};
 use tidegate::flow::{Context, Reject, Topology};
 use tidegate::ports::Clock as _;
@@ -224,4 +225,23 @@ fn a_windowed_step_names_the_store_of_its_timers_and_takes_no_others() {
     assert!(errors.contains("idle_after() is told a time of at least 1 ms"), "{errors}");
     assert!(errors.contains("windows and pairs set their own and have no others"), "{errors}");
     assert!(topology.changelogs().iter().any(|topic| topic.as_str() == "p-counts-timers-changelog"));
+}
+
+/// However far one record has moved the clock.
+#[test]
+fn windows_that_the_partitions_clock_closes_at_once_have_each_its_own_time_and_are_in_the_order_of_their_ends() {
+    let mut topology = Topology::new("p");
+    let windows = topology.source("numbers").window(tens(30)).clock(Clock::PerPartition);
+    windows.aggregate("counts", Count::default()).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    for (key, at) in [("a", 1), ("a", 11), ("b", 2), ("c", 99_999)] {
+        send(&mut driver, key, at, 1);
+    }
+    driver.run();
+    let mut all = Vec::new();
+    driver.log().each_record(&TopicName::parse("told").unwrap(), &mut |_, record| {
+        all.push((record.key.unwrap().to_vec(), record.timestamp.0));
+    });
+    let of = |key: &str, at| (key.as_bytes().to_vec(), at);
+    assert_eq!(all, [of("a", 40), of("b", 40), of("a", 50)]);
 }

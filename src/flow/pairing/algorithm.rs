@@ -158,9 +158,8 @@ impl<P: Paired> Algorithm for InPairs<P> {
     ) -> Result<Panes<NoticeOf<P>>, Reject> {
         let mut waiting = row.take().unwrap_or_default();
         waiting.over_ms = None;
-        let due = context.event_time_ms();
-        let clock = context.task_clock_ms().map_or(due, |clock| clock.max(due));
-        let told = self.forget(&mut waiting, clock, context);
+        // Each event at its own time, although the task's clock may have come further.
+        let told = self.forget(&mut waiting, context.event_time_ms(), context);
         *row = self.put_back(waiting, context)?;
         Ok(Panes::of(told))
     }

@@ -66,7 +66,8 @@ impl<W: Windowed> InWindows<W> {
         let clock = match name {
             CLOSE => {
                 kept.closes_ms = None;
-                self.clock_of(kept, context)
+                // Each window at its own time, although the partition's clock may have come further.
+                kept.clock_ms.max(Some(context.event_time_ms()))
             }
             _ => self.idle_until(kept, context)?,
         };
