@@ -58,11 +58,14 @@ pub struct Both<L, R> {
     pub left: Option<L>,
     /// That of the other one.
     pub right: Option<R>,
+    /// Whether a value of both was told, and not forgotten since. `None` where an earlier release kept them without it.
+    #[serde(default)]
+    pub is_told: Option<bool>,
 }
 
 impl<L, R> Default for Both<L, R> {
     fn default() -> Self {
-        Self { left: None, right: None }
+        Self { left: None, right: None, is_told: None }
     }
 }
 
@@ -97,9 +100,10 @@ impl<J: TableJoin> Algorithm for OfTables<J> {
         context: &mut Context<'_>,
     ) -> Result<Self::Notices, Reject> {
         let join = |both: &Both<J::Left, J::Right>| self.0.join(both.left.as_ref(), both.right.as_ref(), context.key);
-        // A release whose code fails over the values of before may have told of them: whoever reads the topic forgets the key then.
-        let was_told = |both: &Both<J::Left, J::Right>| in_net(|| Ok(join(both).is_some())).unwrap_or(true);
-        let was_there = row.as_ref().is_some_and(was_told);
+        // Where that was not kept, a release whose code fails over the values of before may have told of them: whoever reads the
+        // topic forgets the key then.
+        let would_tell = |both: &Both<J::Left, J::Right>| in_net(|| Ok(join(both).is_some())).unwrap_or(true);
+        let was_there = row.as_ref().is_some_and(|both| both.is_told.unwrap_or_else(|| would_tell(both)));
         let mut both = row.take().unwrap_or_default();
         match changed {
             Changed::Left(left) => both.left = left,
@@ -107,6 +111,9 @@ impl<J: TableJoin> Algorithm for OfTables<J> {
         }
         *row = Some(both).filter(|both| both.left.is_some() || both.right.is_some());
         let joined = row.as_ref().and_then(join);
+        if let Some(both) = row {
+            both.is_told = Some(joined.is_some());
+        }
         Ok(joined.map(Notice::new).or_else(|| was_there.then(Notice::tombstone)))
     }
 }

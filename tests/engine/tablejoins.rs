@@ -167,3 +167,19 @@ fn what_is_joined_is_told_once_whatever_crashes() {
     assert!(!told(&mut driver).is_empty());
     driver.crash_everywhere();
 }
+
+/// What the release of before has told is remembered, and not computed by the code of the next one.
+#[test]
+fn what_another_release_has_told_is_forgotten_with_a_tombstone() {
+    let mut driver = driver(Kind::Left, 1);
+    send(&mut driver, (true, 0, Some(1)));
+    driver.run();
+    let mut topology = Topology::new("p");
+    topology.source("users").join_tables("limits").aggregate("both", Join(Kind::Inner)).to("joined");
+    driver.stop(0);
+    driver.release(topology);
+    driver.start(0);
+    send(&mut driver, (true, 0, None));
+    driver.run();
+    assert_eq!(told(&mut driver)[&0], [Some(Told { left: Some(1), right: None }), None]);
+}
