@@ -402,6 +402,19 @@ fn paged(world: &World, keys: &Keys, count_max: usize) -> Vec<String> {
 }
 
 #[test]
+fn the_ends_of_a_range_of_uuids_are_spelt_in_either_case() {
+    let mut topology = Topology::new("ids");
+    topology.source("clicks").aggregate("counts", Count).keys(KeyType::Uuid).done();
+    let world = World::of(topology, "counts");
+    let ids = ["0a7b8c9d-0000-4000-8000-00000000000a", "6ba7b810-9dad-41d1-80b4-00c04fd430c8"];
+    ids.iter().for_each(|id| world.put("clicks", elsewhere(id.as_bytes()), id.as_bytes()));
+    world.read_until(&prefix("", 10), |reading| reading.entries.len() == 2);
+    let upper = ids[1].to_uppercase();
+    assert_eq!(paged(&world, &range(Some(&upper), None), 10), [ids[1]]);
+    assert_eq!(paged(&world, &range(None, Some(&upper)), 10), ids);
+}
+
+#[test]
 fn a_range_of_numbers_goes_by_their_values_and_a_page_ends_anywhere_in_it() {
     let mut topology = Topology::new("numbers");
     topology.source("clicks").aggregate("counts", Count).keys(KeyType::I32BigEndian).done();

@@ -271,7 +271,7 @@ impl Inquiry<'_> {
                     return Ok(true);
                 }
                 slices -= 1;
-                let Some(answers) = self.ask(partition, Asked::Slice { from, to, count_max }) else { return Ok(true) };
+                let Some(answers) = self.ask(partition, Asked::Slice { from, to, count_max }) else { return Ok(false) };
                 let Some((found, next)) = self.hear(partition, &answers, is_first)? else { return Ok(false) };
                 is_first = false;
                 page.add(self.within(found, false), partition, count_max);
@@ -386,6 +386,38 @@ mod tests {
         fn sleep(&self, duration: Duration) {
             *self.0.lock().unwrap() += duration;
         }
+    }
+
+    /// Its new owner tells all of it.
+    #[test]
+    fn a_partition_that_leaves_between_two_slices_of_a_page_is_left_out_of_it() {
+        let (inboxes, (inbox, questions)) = (Inboxes::default(), bounded(1));
+        let task = TaskId { sub_topology: 1, partition: Partition(0) };
+        inboxes.place(task, inbox);
+        let group = Arc::new(Counting::default());
+        let topology = Arc::new(crate::pipelines::usage::topology());
+        let queries = Queries::new(topology, group, Arc::new(Hand::default()), inboxes.clone());
+        let owner = std::thread::spawn(move || {
+            let Ok(ToExecutor::Query(question)) = questions.recv() else { panic!() };
+            inboxes.remove(task);
+            let standing = Standing {
+                partition: 0,
+                changelog_next_offset: 0,
+                inputs: Vec::new(),
+                staleness_ms: 0,
+                is_caught_up: true,
+                keys: None,
+                unwritten_keys: None,
+                bytes: None,
+            };
+            let (found, next) = (vec![(b"a".to_vec(), b"\x01{}".to_vec())], Some(b"b".to_vec()));
+            question.answer.send(Ok(Answer::Partition(found, next, standing))).unwrap();
+        });
+        let keys = Keys::Range { first: None, last: None };
+        let wanted = Wanted::Many { keys, span: Span::default(), from: None, count_max: 10 };
+        let reading = queries.read("usage", &wanted, &|| false).unwrap();
+        owner.join().unwrap();
+        assert_eq!((reading.entries.len(), reading.partitions.len(), reading.elsewhere), (0, 0, vec![0, 1]));
     }
 
     #[test]

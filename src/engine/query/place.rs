@@ -107,6 +107,9 @@ impl Place<'_> {
 
     /// The key that a text at one end of a range stands for: itself where the keys are text, although it may look like bytes.
     fn bound(&self, text: &str) -> Result<Vec<u8>, Refusal> {
+        if matches!(self.key_type(), KeyType::Uuid | KeyType::UuidField(_)) {
+            return Ok(text.to_ascii_lowercase().into_bytes()); // as keys spell them
+        }
         let is_text = !self.key_type().is_binary() && self.key_type() != KeyType::Bytes;
         let has_its_own = !self.is_aggregate() && self.table().is_none();
         if is_text && !has_its_own {
