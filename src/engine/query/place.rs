@@ -7,7 +7,7 @@ use crate::flow::key::{KeyType, Range};
 use crate::flow::partitioning::{Declared, KeyHash, OnViolation};
 use crate::flow::record::Partition;
 use crate::flow::store::after_prefix;
-use crate::flow::topology::{StepKind, SubTopology, Topology};
+use crate::flow::topology::{Gathers, StepKind, SubTopology, Topology};
 use crate::ports::Fault;
 use serde_json::value::RawValue;
 
@@ -120,7 +120,8 @@ impl Place<'_> {
 
     /// Refuses a span of event time where no windows are kept.
     pub(super) fn check(&self, span: Span) -> Result<(), Refusal> {
-        let keeps_windows = self.sub.is_windowed && !self.sub.is_paired && self.is_aggregate();
+        let keeps_windows =
+            matches!(self.sub.gathers, Some(Gathers::WindowsByKey | Gathers::WindowsByTask)) && self.is_aggregate();
         if span.is_all() || keeps_windows {
             return Ok(());
         }

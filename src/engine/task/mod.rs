@@ -16,7 +16,7 @@ use crate::engine::protocol::ownership::AssignmentId;
 use crate::engine::protocol::patience::Patience;
 use crate::engine::state::stores::Keyed;
 use crate::flow::record::{NextOffset, TopicName, TopicPartition};
-use crate::flow::topology::{CommitKind, SubTopology, TablePlace};
+use crate::flow::topology::{CommitKind, Gathers, SubTopology, TablePlace};
 use crate::ports::rows::OutboxRow;
 use crate::ports::source::TaskId;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Task {
         let input = |(topic, in_front): (&TopicName, Arc<AtomicUsize>)| {
             let is_table = sub_topology.is_table(topic);
             let mut input = Input::new(TopicPartition::new(topic.clone(), id.partition), is_table, in_front);
-            input.holds_others |= sub_topology.is_late_by_task;
+            input.holds_others |= sub_topology.gathers.is_some_and(Gathers::go_by_task);
             input
         };
         let in_front = in_front.into_iter().chain(std::iter::repeat_with(Arc::default));

@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn a_stream_that_waits_holds_the_others_back_where_they_would_make_it_late() {
         let mut inputs = [input(false, &[2]), input(false, &[1, 3])];
-        inputs.iter_mut().for_each(|input| input.holds_others = true);
+        for input in &mut inputs {
+            input.holds_others = true;
+        }
         inputs[0].blocked_until = NOW * 2;
         assert_eq!(first_of(&inputs, NOW, 9, usize::MAX), [0, 1], "what comes before it");
         inputs[1].consume(1);

@@ -13,7 +13,7 @@ use crate::flow::table::TableSpec;
 use crate::flow::threshold::Threshold;
 use crate::flow::timer::store_of;
 use crate::flow::topology::group::{Group, Outlet};
-use crate::flow::topology::{StepKind, Topology};
+use crate::flow::topology::{Gathers, StepKind, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -36,12 +36,8 @@ pub struct StepBuilder<'t, A: Algorithm> {
     late_to: Option<TopicName>,
     /// The name of the store of its timers.
     timers: Option<String>,
-    /// Whether its algorithm is one of windows, which sets timers of its own, in the store of this name.
-    is_windowed: bool,
-    /// Whether it pairs the events of two streams.
-    is_paired: bool,
-    /// Whether a record may come too late for the clock of its task.
-    is_late_by_task: bool,
+    /// What its algorithm gathers events in, where it does. It sets timers of its own then.
+    gathers: Option<Gathers>,
     new_row: Option<NewRow<A>>,
     own_timers: Option<String>,
     /// The time after which a key is idle.
@@ -60,9 +56,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             format: Format::Json,
             late_to: None,
             timers: None,
-            is_windowed: false,
-            is_paired: false,
-            is_late_by_task: false,
+            gathers: None,
             new_row: None,
             own_timers: None,
             idle_after: None,
@@ -75,18 +69,10 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         self
     }
 
-    /// The same step with windows. `timers`: the store of those that they set, where they do. `by_task`: they go by the clock of
-    /// the task.
-    pub(super) fn windowed(mut self, timers: Option<String>, by_task: bool, idle_after: Option<Duration>) -> Self {
-        (self.is_windowed, self.own_timers, self.idle_after) = (true, timers, idle_after);
-        self.is_late_by_task = by_task;
+    /// The same step as one that gathers events in windows or pairs. `timers`: the store of those that they set, where they do.
+    pub(super) fn gathering(mut self, gathers: Gathers, timers: Option<String>, idle_after: Option<Duration>) -> Self {
+        (self.gathers, self.own_timers, self.idle_after) = (Some(gathers), timers, idle_after);
         self
-    }
-
-    /// The same step with pairs, whose timers are kept in the store `timers`.
-    pub(super) fn in_pairs(mut self, timers: String) -> Self {
-        self.is_paired = true;
-        self.windowed(Some(timers), true, None)
     }
 
     /// Sets the spelling of the keys of an aggregate or a join; the default is text. An `update` step reads keys as its
@@ -249,9 +235,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             format,
             late_to,
             timers,
-            is_windowed,
-            is_paired,
-            is_late_by_task,
+            gathers,
             new_row,
             own_timers,
             idle_after,
@@ -271,7 +255,7 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
             group.topology.errors.push(idle);
         }
         if let Some(timers) = timers {
-            group.topology.errors.extend(no_timers(&timers, &step, is_windowed));
+            group.topology.errors.extend(no_timers(&timers, &step, gathers.is_some()));
             stores.push(store_of(&timers).spec().clone());
         }
         if inserts && matches!(step, StepKind::Log(_)) {
@@ -293,30 +277,20 @@ impl<'t, A: Algorithm> StepBuilder<'t, A> {
         let has_own_keys = <Item<A> as Announce>::MAY_HAVE_KEY;
         group.finish(
             step,
-            Outlet {
-                destinations,
-                format,
-                has_own_keys,
-                rekeys: None,
-                late_to,
-                is_windowed,
-                is_paired,
-                is_late_by_task,
-                idle_after,
-            },
+            Outlet { destinations, format, has_own_keys, rekeys: None, late_to, gathers, idle_after },
             stores,
         );
     }
 }
 
 /// Why there can be no timers in `step`.
-fn no_timers(store: &str, step: &StepKind, is_windowed: bool) -> Option<String> {
+fn no_timers(store: &str, step: &StepKind, gathers: bool) -> Option<String> {
     match step {
         StepKind::Rows(step) => Some(format!(
             "timers {store}: the step that updates {} commits through the database, and timers fire in steps without rows; keep them in an aggregate, whose notices an update step reads",
             step.table().table.name
         )),
-        StepKind::Log(_) if is_windowed => Some(format!(
+        StepKind::Log(_) if gathers => Some(format!(
             "timers {store}: windows and pairs set their own and have no others; remove with_timers(), or use an aggregate without them"
         )),
         StepKind::Log(_) => None,

@@ -6,7 +6,7 @@ use crate::flow::partitioning::Declared;
 use crate::flow::reading::Reading;
 use crate::flow::record::TopicName;
 use crate::flow::store::{Store, StoreSpec};
-use crate::flow::topology::{Formats, StepKind, SubTopology, Topology};
+use crate::flow::topology::{Formats, Gathers, StepKind, SubTopology, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -22,11 +22,8 @@ pub(super) struct Outlet {
     pub(super) rekeys: Option<Arc<str>>,
     /// The destination that takes records which are too late for their windows.
     pub(super) late_to: Option<TopicName>,
-    /// Whether the step has windows.
-    pub(super) is_windowed: bool,
-    pub(super) is_paired: bool,
-    /// Whether a record may come too late for the clock of its task.
-    pub(super) is_late_by_task: bool,
+    /// What the step gathers events in.
+    pub(super) gathers: Option<Gathers>,
     /// The time after which a key without records is idle.
     pub(super) idle_after: Option<Duration>,
 }
@@ -72,17 +69,7 @@ impl<'t> Group<'t> {
     /// Adds the sub-topology, and returns the topology for the steps behind it.
     pub(super) fn finish(self, step: StepKind, outlet: Outlet, mut stores: Vec<StoreSpec>) -> &'t mut Topology {
         let Self { topology, topics, tables, declared, reading } = self;
-        let Outlet {
-            destinations,
-            format: written,
-            has_own_keys,
-            rekeys,
-            late_to,
-            is_windowed,
-            is_paired,
-            is_late_by_task,
-            idle_after,
-        } = outlet;
+        let Outlet { destinations, format: written, has_own_keys, rekeys, late_to, gathers, idle_after } = outlet;
         stores.extend(tables.iter().map(|(_, kept)| kept.spec().clone()));
         let tables = tables.into_iter().map(|(table, _)| table).collect();
         let mut topics = topics.into_iter().flatten();
@@ -103,9 +90,7 @@ impl<'t> Group<'t> {
             on_unreadable,
             rekeys,
             late_to,
-            is_windowed,
-            is_paired,
-            is_late_by_task,
+            gathers,
             idle_after,
             chains: Vec::new(),
         };

@@ -117,17 +117,32 @@ pub struct SubTopology {
     pub rekeys: Option<Arc<str>>,
     /// The destination, the last one, of records that are too late for their windows: in the format of its streams.
     pub late_to: Option<TopicName>,
-    /// Whether its algorithm gathers events in windows, for which a record may come too late.
-    pub is_windowed: bool,
-    /// Whether those are events of two streams that wait for each other, and no windows.
-    pub is_paired: bool,
-    /// Whether it is the clock of its task by which a record may come too late, and not one of the record's key.
-    pub is_late_by_task: bool,
+    /// What its algorithm gathers events in, for which a record may come too late.
+    pub gathers: Option<Gathers>,
     /// The time without a record after which a key of it is idle, where that closes its windows.
     pub idle_after: Option<Duration>,
     /// The names of the chains for each of which it copies its records, where it does: its destinations are then the topics
     /// that they read, in this order.
     pub chains: Vec<Arc<str>>,
+}
+
+/// What a step gathers events in. A record may come too late for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gathers {
+    /// Windows by the clock of each key.
+    WindowsByKey,
+    /// Windows by the clock of the task.
+    WindowsByTask,
+    /// Pairs of events of two streams, by the clock of the task.
+    Pairs,
+}
+
+impl Gathers {
+    /// Whether it is the clock of its task by which a record may come too late, and not one of the record's key.
+    #[must_use]
+    pub const fn go_by_task(self) -> bool {
+        matches!(self, Self::WindowsByTask | Self::Pairs)
+    }
 }
 
 /// The formats of the values that a step reads and writes. Tables have their own.

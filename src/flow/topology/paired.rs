@@ -4,7 +4,7 @@ use crate::flow::pairing::{InPairs, Paired, Side, Waiting, WithinAndGrace};
 use crate::flow::reading::Tombstones;
 use crate::flow::store::Store;
 use crate::flow::table_join::{Both, Changed, OfTables, TableJoin};
-use crate::flow::topology::{Source, StepBuilder};
+use crate::flow::topology::{Gathers, Source, StepBuilder};
 use crate::flow::window::Late;
 
 impl<'t> Source<'t> {
@@ -57,7 +57,7 @@ impl<'t> PairedSource<'t> {
         let late_topic = late_to.and_then(|topic| source.group.topology.parse(&topic));
         let algorithm = InPairs { algorithm, reach: within.reach(), late };
         let source = source.events(Side::Left).and(&other, Side::Right);
-        source.aggregate_or(store, algorithm, late_topic).in_pairs(timers)
+        source.aggregate_or(store, algorithm, late_topic).gathering(Gathers::Pairs, Some(timers), None)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::flow::events::{Plain, ReadEvent};
 use crate::flow::store::Store;
-use crate::flow::topology::{Source, StepBuilder};
+use crate::flow::topology::{Gathers, Source, StepBuilder};
 use crate::flow::window::{Clock, Emit, InWindows, Late, Terms, WindowKind, Windowed, Windows, millis};
 use std::time::Duration;
 
@@ -100,6 +100,10 @@ impl<'t, K, S> WindowedSource<'t, K, S> {
         let (corrections, idle_ms) = (millis(corrections), idle_after.map(millis));
         let algorithm = InWindows::new(algorithm, spec, Terms { corrections, emit, late, clock, idle_after: idle_ms });
         let timers = algorithm.has_timers().then_some(timers);
-        source.aggregate_or(store, algorithm, late_topic).windowed(timers, clock == Clock::PerPartition, idle_after)
+        let gathers = match clock {
+            Clock::PerKey => Gathers::WindowsByKey,
+            Clock::PerPartition => Gathers::WindowsByTask,
+        };
+        source.aggregate_or(store, algorithm, late_topic).gathering(gathers, timers, idle_after)
     }
 }

@@ -349,7 +349,7 @@ impl Place<'_> {
     }
 
     fn rejected(&self, record: &Record<'_>, reject: Reject, open: &mut OpenBatch, counts: &mut Counts) -> Verdict {
-        let is_late = self.sub.is_windowed && reject.code() == LATE;
+        let is_late = self.sub.gathers.is_some() && reject.code() == LATE;
         match reject {
             Reject::Skip { .. } => counts.skipped += 1,
             Reject::Retry { code, .. } if self.may_retry || code == AWAITS_LIMIT => {
