@@ -229,7 +229,7 @@ fn a_windowed_step_names_the_store_of_its_timers_and_takes_no_others() {
 
 /// However far one record has moved the clock.
 #[test]
-fn windows_that_the_partitions_clock_closes_at_once_have_each_its_own_time_and_are_in_the_order_of_their_ends() {
+fn windows_that_the_partitions_clock_closes_at_once_have_each_its_own_time() {
     let mut topology = Topology::new("p");
     let windows = topology.source("numbers").window(tens(30)).clock(Clock::PerPartition);
     windows.aggregate("counts", Count::default()).to("told");
@@ -243,5 +243,19 @@ fn windows_that_the_partitions_clock_closes_at_once_have_each_its_own_time_and_a
         all.push((record.key.unwrap().to_vec(), record.timestamp.0));
     });
     let of = |key: &str, at| (key.as_bytes().to_vec(), at);
-    assert_eq!(all, [of("a", 40), of("b", 40), of("a", 50)]);
+    assert_eq!(all, [of("a", 40), of("a", 50), of("b", 40)]);
+}
+
+/// One firing tells all of them, and what is over for good is gone.
+#[test]
+fn a_thousand_and_more_windows_of_one_key_are_closed_behind_one_record() {
+    let mut topology = Topology::new("p");
+    let windows = topology.source("numbers").window(tens(100_000)).clock(Clock::PerPartition).corrections_for(ms(5));
+    windows.aggregate("counts", Count::default()).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    (0..1_500).for_each(|n| send(&mut driver, "a", 10 * n, 1));
+    send(&mut driver, "c", 999_999, 1);
+    assert_eq!(told(&mut driver).len(), 1_500);
+    let left = driver.store("counts", "a").unwrap();
+    assert_eq!(left["windows"], json!([]), "{left}");
 }

@@ -19,8 +19,8 @@ pub(crate) struct Input {
     pub(crate) source: TopicPartition,
     /// Whether the topic is kept as a table.
     pub(crate) is_table: bool,
-    /// Whether the others wait for its next record while that is to be offered again later.
-    pub(crate) holds_others: bool,
+    /// Whether the other streams wait for its next record while that is to be offered again later.
+    pub(crate) holds_streams: bool,
     /// The position as claimed; the offsets below move on.
     pub(crate) position: Option<Position>,
     /// D.
@@ -100,7 +100,7 @@ impl Input {
         Self {
             source,
             is_table,
-            holds_others: is_table,
+            holds_streams: false,
             position: None,
             next_offset: NextOffset(0),
             published: Some(NextOffset(0)),

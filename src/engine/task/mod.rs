@@ -74,7 +74,7 @@ impl Task {
         let input = |(topic, in_front): (&TopicName, Arc<AtomicUsize>)| {
             let is_table = sub_topology.is_table(topic);
             let mut input = Input::new(TopicPartition::new(topic.clone(), id.partition), is_table, in_front);
-            input.holds_others |= sub_topology.gathers.is_some_and(Gathers::go_by_task);
+            input.holds_streams = !is_table && sub_topology.gathers.is_some_and(Gathers::go_by_task);
             input
         };
         let in_front = in_front.into_iter().chain(std::iter::repeat_with(Arc::default));

@@ -3,9 +3,9 @@
 //!
 //! The record of an input is not taken before those of another one are at hand that may be earlier, as far as they lay at the
 //! broker when delivery began ([`Backlog`](crate::engine::task::Backlog)): a replay decides as the live run did, whichever topic is fetched faster. A
-//! stream whose next record is to be offered again later is left out meanwhile. A table in that place holds the others back, and
-//! so does a stream of a step in which records may come too late for the clock of their task: the others would move it, and what
-//! waits would be late by no fault of its own.
+//! stream whose next record is to be offered again later is left out meanwhile. A table in that place holds the others back. In a
+//! step in which records may come too late for the clock of their task, a stream holds the other streams back: they would move it,
+//! and what waits would be late by no fault of its own. A table goes on there: what is waited for may be its record.
 
 use crate::engine::task::Input;
 use std::time::Duration;
@@ -19,7 +19,19 @@ fn place_of(number: usize, input: &Input, timestamp: i64) -> Place {
 
 /// Whether an input takes part in the order at `now`.
 fn takes_part(input: &Input, now: Duration) -> bool {
-    input.holds_others || input.is_free(now)
+    input.is_table || input.is_free(now)
+}
+
+/// The place of the first stream record that waits and holds the streams behind it back.
+fn barrier(inputs: &[Input], now: Duration) -> Option<Place> {
+    let waits = |(_, input): &(usize, &Input)| input.holds_streams && !input.is_free(now);
+    let waiting = inputs.iter().enumerate().filter(waits);
+    waiting.filter_map(|(number, input)| Some(place_of(number, input, input.first()?.timestamp.0))).min()
+}
+
+/// Whether an input's next record, at this place, is held back.
+fn is_held(input: &Input, place: Place, barrier: Option<Place>) -> bool {
+    !input.is_table && barrier.is_some_and(|barrier| barrier < place)
 }
 
 /// The input whose next record is taken next; none where there is no record, or where it has to wait.
@@ -30,9 +42,13 @@ pub(crate) fn next_of(inputs: &[Input], now: Duration) -> Option<usize> {
     if inputs.iter().any(Input::is_awaited) {
         return None;
     }
+    let barrier = barrier(inputs, now);
     let there = inputs.iter().enumerate().filter(|(_, input)| takes_part(input, now));
-    let first = there.filter_map(|(number, input)| Some(place_of(number, input, input.first()?.timestamp.0))).min();
-    first.map(|(.., number)| number).filter(|number| inputs.get(*number).is_some_and(|input| input.is_free(now)))
+    let places = there.filter_map(|(number, input)| {
+        let place = place_of(number, input, input.first()?.timestamp.0);
+        (!is_held(input, place, barrier)).then_some(place)
+    });
+    places.min().map(|(.., number)| number).filter(|number| inputs.get(*number).is_some_and(|input| input.is_free(now)))
 }
 
 /// The numbers of records that each input has among the first `most` in order, with at most `bytes` of keys and values
@@ -45,12 +61,14 @@ pub(crate) fn first_of(inputs: &[Input], now: Duration, most: usize, bytes: usiz
     if inputs.iter().any(Input::is_awaited) {
         return counts;
     }
+    let barrier = barrier(inputs, now);
     let there = inputs.iter().enumerate().filter(|(_, input)| takes_part(input, now));
     let mut heads: Vec<_> = there.map(|(number, input)| (number, input, input.records(most).peekable())).collect();
     let (mut taken, mut left) = (0, bytes);
     while taken < most {
         let places = heads.iter_mut().enumerate().filter_map(|(index, (number, input, records))| {
-            Some((place_of(*number, input, records.peek()?.timestamp.0), index))
+            let place = place_of(*number, input, records.peek()?.timestamp.0);
+            (!is_held(input, place, barrier)).then_some((place, index))
         });
         let next = places.min();
         let Some((number, input, records)) = next.and_then(|(_, index)| heads.get_mut(index)) else { break };
@@ -158,14 +176,16 @@ mod tests {
 
     #[test]
     fn a_stream_that_waits_holds_the_others_back_where_they_would_make_it_late() {
-        let mut inputs = [input(false, &[2]), input(false, &[1, 3])];
+        let mut inputs = [input(false, &[2]), input(false, &[1, 3]), input(true, &[4])];
         for input in &mut inputs {
-            input.holds_others = true;
+            input.holds_streams = !input.is_table;
         }
         inputs[0].blocked_until = NOW * 2;
-        assert_eq!(first_of(&inputs, NOW, 9, usize::MAX), [0, 1], "what comes before it");
+        assert_eq!(first_of(&inputs, NOW, 9, usize::MAX), [0, 1, 1], "what comes before it, and a table");
         inputs[1].consume(1);
-        assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 9, usize::MAX)), (None, vec![0, 0]));
+        assert_eq!(next_of(&inputs, NOW), Some(2));
+        inputs[2].consume(1);
+        assert_eq!((next_of(&inputs, NOW), first_of(&inputs, NOW, 9, usize::MAX)), (None, vec![0, 0, 0]));
         assert_eq!(next_of(&inputs, NOW * 2), Some(0));
     }
 }

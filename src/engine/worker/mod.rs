@@ -191,9 +191,10 @@ impl Executor {
             .filter(|task| task.state().is_deciding())
             .flat_map(|task| task.inputs.iter().map(move |input| (task, input)))
             .filter(|(task, input)| match task.commit() {
-                CommitKind::Rows => !is_behind && (!input.is_free(now) || next_of(&task.inputs, now).is_some()),
+                CommitKind::Rows => !is_behind,
                 CommitKind::Log => input.attempts > 0,
             })
+            .filter(|(task, input)| !input.is_free(now) || next_of(&task.inputs, now).is_some())
             .filter_map(|(task, input)| {
                 at(task, (input.oldest_arrival()? + wiring.settings.batch_age).max(input.blocked_until))
             });

@@ -136,13 +136,19 @@ impl<W: Windowed> InWindows<W> {
         }
     }
 
-    /// Makes the notices of one window that is given out. One that its algorithm cannot make is told by a dead letter of its own:
-    /// the windows of its key go on without it.
-    pub(super) fn tell(&self, key: &Key, window: &Working<W::Value>, pane: Pane, told: &mut Panes<NoticeOf<W>>) {
+    /// Makes the notices of one window that is given out, of the record's time where none is given. One that its algorithm cannot
+    /// make is told by a dead letter of its own: the windows of its key go on without it.
+    pub(super) fn tell(
+        &self,
+        (key, at_ms): (&Key, Option<i64>),
+        window: &Working<W::Value>,
+        pane: Pane,
+        told: &mut Panes<NoticeOf<W>>,
+    ) {
         let Working { start_ms, end_ms, .. } = *window;
         let emit = || self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane });
         let notices = in_net(|| Ok(emit().into_iter().collect()));
-        told.0.push(GivenOut { start_ms, end_ms, notices });
+        told.0.push(GivenOut { start_ms, end_ms, at_ms, notices });
     }
 
     /// Gives out the windows that are closed at that clock, and, with an event, open ones that are to be told: `placed` are those
@@ -231,7 +237,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         context.check_event_time(Timestamp(at))?;
         let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
         let (mut notices, key) = (Panes::default(), context.key);
-        let mut give_out = |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
+        let mut give_out = |window: &Working<W::Value>, pane: Pane| self.tell((key, None), window, pane, &mut notices);
         let kept_for = self.kept_for();
         kept.become_of(kind, &mut give_out);
         let moment = Moment { at, clock, kept_for, is_told_early: terms.emit == Emit::OnUpdate };

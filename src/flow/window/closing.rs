@@ -66,14 +66,18 @@ impl<W: Windowed> InWindows<W> {
         let clock = match name {
             CLOSE => {
                 kept.closes_ms = None;
-                // Each window at its own time, although the partition's clock may have come further.
-                kept.clock_ms.max(Some(context.event_time_ms()))
+                self.clock_of(kept, context)
             }
             _ => self.idle_until(kept, context)?,
         };
         let (mut notices, key) = (Panes::default(), context.key);
         if let Some(clock) = clock {
-            let give_out = &mut |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
+            // The partition's clock may have come further than to the end of one of them.
+            let closed_at =
+                |window: &Working<W::Value>| (name == CLOSE).then(|| window.end_ms.saturating_add(self.spec.grace));
+            let give_out = &mut |window: &Working<W::Value>, pane: Pane| {
+                self.tell((key, closed_at(window)), window, pane, &mut notices);
+            };
             kept.become_of(&self.kind, give_out);
             self.give_out(kept, clock, None, give_out);
         }

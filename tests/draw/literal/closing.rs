@@ -58,11 +58,12 @@ impl Look<'_> {
         let Task { clock, windows, .. } = self.tasks.entry(task).or_default();
         *clock = moves.max(*clock);
         let now = clock.unwrap_or(i64::MIN);
+        let due = windows.iter().filter_map(|(key, windows)| Some((windows.ends(&drawn).min()?, key.clone())));
+        let mut due: Vec<(i64, Vec<u8>)> = due.filter(|(end, _)| *end <= now).collect();
+        due.sort();
         let own = given_out.len();
-        loop {
-            let due = windows.iter().filter_map(|(key, windows)| Some((windows.ends(&drawn).min()?, key.clone())));
-            let Some((end, key)) = due.filter(|(end, _)| *end <= now).min() else { break };
-            let closed = windows.get_mut(&key).map_or(Vec::new(), |windows| windows.close(&drawn, end));
+        for (_, key) in due {
+            let closed = windows.get_mut(&key).map_or(Vec::new(), |windows| windows.close(&drawn, now));
             given_out.extend(closed.into_iter().map(|given_out| pane(&drawn, key.clone(), given_out)));
         }
         self.judged.extend((given_out.len() > own).then_some("window of another key"));

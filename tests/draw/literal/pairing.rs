@@ -129,11 +129,12 @@ impl Look<'_> {
         let Task { clock, pairs, .. } = self.tasks.entry(task).or_default();
         *clock = moves.max(*clock);
         let now = clock.unwrap_or(i64::MIN);
+        let due = pairs.iter().filter_map(|(key, waiting)| Some((waiting.next(drawn)?, key.clone())));
+        let mut due: Vec<(i64, Vec<u8>)> = due.filter(|(over, _)| *over <= now).collect();
+        due.sort();
         let own = panes.len();
-        loop {
-            let due = pairs.iter().filter_map(|(key, waiting)| Some((waiting.next(drawn)?, key.clone())));
-            let Some((over, key)) = due.filter(|(over, _)| *over <= now).min() else { break };
-            panes.extend(pairs.get_mut(&key).map_or(Vec::new(), |waiting| waiting.forget(drawn, over, &key)));
+        for (_, key) in due {
+            panes.extend(pairs.get_mut(&key).map_or(Vec::new(), |waiting| waiting.forget(drawn, now, &key)));
         }
         self.judged.extend((panes.len() > own).then_some("event that stayed alone"));
         let is_late = |number: &u64| late.is_some() && topics.get(number).copied() == late;
