@@ -1,7 +1,7 @@
 //! The effects of one record: an algorithm's answers, and the form in which the engine carries them out.
 
 use crate::flow::notice::Envelope;
-use crate::flow::record::{Offset, Timestamp, TopicName};
+use crate::flow::record::{Offset, TopicName};
 use crate::flow::row::Value;
 use std::borrow::Cow;
 
@@ -107,13 +107,6 @@ pub struct Emission {
     pub threshold: Option<f64>,
 }
 
-impl Emission {
-    /// Gives it a time, where it says none.
-    pub(crate) fn stamp(&mut self, at: Timestamp) {
-        self.envelope.get_or_insert_default().timestamp.get_or_insert(at);
-    }
-}
-
 /// What a record makes of its row.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub enum RowChange {
@@ -179,8 +172,6 @@ pub struct GivenOut<N> {
     pub start_ms: i64,
     /// The millisecond behind its last one.
     pub end_ms: i64,
-    /// The time of those of its notices that say none; the record's where it is not given.
-    pub at_ms: Option<i64>,
     /// Its notices.
     pub notices: Result<Vec<N>, Reject>,
 }

@@ -9,7 +9,7 @@ use crate::flow::key::KeyType;
 use crate::flow::net::in_net;
 use crate::flow::notice::{Announce, Envelope};
 use crate::flow::reading::Reading;
-use crate::flow::record::{Record, Timestamp, TopicName};
+use crate::flow::record::{Record, TopicName};
 use crate::flow::route::{Item, Measure, Route};
 use crate::flow::row::{RowError, Value, from_values, is_none, keep_unchanged, to_values};
 use crate::flow::store::Store;
@@ -301,14 +301,10 @@ impl<A: Algorithm> Chain<A> {
             Parts::Whole(notices) => return Ok(Stepped { emissions: self.told(notices)?, ..Stepped::default() }),
             Parts::Panes(given_out) => given_out,
         };
-        let pane = |GivenOut { start_ms, end_ms, at_ms, notices }: GivenOut<Item<A>>| {
-            let mut told = notices.and_then(|notices| in_net(|| self.told(notices)));
-            if let (Some(at), Ok(told)) = (at_ms, &mut told) {
-                for emission in told {
-                    emission.stamp(Timestamp(at));
-                }
-            }
-            Pane { start_ms, end_ms, told }
+        let pane = |GivenOut { start_ms, end_ms, notices }: GivenOut<Item<A>>| Pane {
+            start_ms,
+            end_ms,
+            told: notices.and_then(|notices| in_net(|| self.told(notices))),
         };
         Ok(Stepped { panes: given_out.into_iter().map(pane).collect(), ..Stepped::default() })
     }

@@ -857,14 +857,15 @@ impl Windows {
                 add(&mut span.sums);
                 span.is_due = true;
             }
-            if span.is_due && span.end + grace <= clock {
+            let closes = is_changed || !drawn.by_partition;
+            if span.is_due && span.end + grace <= clock && closes {
                 out.push((span.start, span.sums, if span.emitted == 0 { 2 } else { 10 + span.emitted }));
                 (span.emitted, span.is_due, span.early) = (span.emitted + 1, false, None);
             } else if span.end + grace > clock && span.is_told(drawn, is_changed, clock) {
                 out.push((span.start, span.sums, 1));
             }
         }
-        self.spans.retain(|span| span.end + kept_for > clock);
+        self.spans.retain(|span| span.is_due || span.end + kept_for > clock);
         self.clock = Some(clock);
         out
     }

@@ -59,9 +59,9 @@ impl Keyed {
         Ok(due)
     }
 
-    /// Whether a timer that is due was set since [`Keyed::due`] was asked.
-    pub(crate) fn was_due_set(&mut self, clock: Clock, now: Timestamp) -> bool {
-        self.kept.iter_mut().filter_map(|kept| kept.timers.as_mut()).any(|timers| timers.by(clock).set <= now)
+    /// Whether a timer for that time or an earlier one was set since [`Keyed::due`] was asked.
+    pub(crate) fn was_set_before(&mut self, clock: Clock, at: Timestamp) -> bool {
+        self.kept.iter_mut().filter_map(|kept| kept.timers.as_mut()).any(|timers| timers.by(clock).set <= at)
     }
 
     /// No timer goes by the wall clock before; `None` where there are no timers.

@@ -40,20 +40,18 @@ type NoticeOf<P> = <<P as Paired>::Notices as IntoIterator>::Item;
 type WaitingOf<P> = Waiting<<P as Paired>::Left, <P as Paired>::Right>;
 
 impl<P: Paired> InPairs<P> {
-    /// Forgets what has waited long enough, and tells of those that stayed alone, by their times: each with the time at which it was
-    /// over, although the clock may have come further. One that cannot be told takes no other along.
+    /// Forgets what has waited long enough, and tells of those that stayed alone, by their times. One that cannot be told takes
+    /// no other along.
     fn forget(&self, waiting: &mut WaitingOf<P>, clock: i64, context: &Context<'_>) -> Vec<GivenOut<NoticeOf<P>>> {
         let (left, right) = waiting.take_over(self.reach, clock);
         let key = context.key;
         let lefts = left.iter().filter(|left| !left.is_paired).map(|left| {
             let pair = Pair { key, left_ms: Some(left.at_ms), right_ms: None };
-            let told = tell(&pair, || self.algorithm.left_alone(&left.event, &pair));
-            GivenOut { at_ms: Some(self.reach.left_over(left.at_ms)), ..told }
+            tell(&pair, || self.algorithm.left_alone(&left.event, &pair))
         });
         let rights = right.iter().filter(|right| !right.is_paired).map(|right| {
             let pair = Pair { key, left_ms: None, right_ms: Some(right.at_ms) };
-            let told = tell(&pair, || self.algorithm.right_alone(&right.event, &pair));
-            GivenOut { at_ms: Some(self.reach.right_over(right.at_ms)), ..told }
+            tell(&pair, || self.algorithm.right_alone(&right.event, &pair))
         });
         let mut told: Vec<_> = lefts.chain(rights).collect();
         told.sort_by_key(|one| one.start_ms);
@@ -125,7 +123,7 @@ fn tell<N: IntoIterator>(pair: &Pair<'_>, notices: impl FnOnce() -> N) -> GivenO
     let times = || pair.left_ms.into_iter().chain(pair.right_ms);
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let notices = in_net(|| Ok(notices().into_iter().collect()));
-    GivenOut { start_ms: first, end_ms: last.saturating_add(1), at_ms: None, notices }
+    GivenOut { start_ms: first, end_ms: last.saturating_add(1), notices }
 }
 
 impl<P: Paired> Algorithm for InPairs<P> {
@@ -145,9 +143,9 @@ impl<P: Paired> Algorithm for InPairs<P> {
         if self.reach.is_late(at, clock) {
             return Err(self.too_late(at, clock));
         }
+        // What has waited long enough is in nobody's reach that is not late; timers tell of it behind the record.
         let mut waiting = row.take().unwrap_or_default();
-        let mut told = self.forget(&mut waiting, clock, context);
-        told.extend(self.take(&mut waiting, event, at, context));
+        let told = self.take(&mut waiting, event, at, context);
         *row = self.put_back(waiting, context)?;
         Ok(Panes::of(told))
     }
@@ -160,9 +158,8 @@ impl<P: Paired> Algorithm for InPairs<P> {
     ) -> Result<Panes<NoticeOf<P>>, Reject> {
         let mut waiting = row.take().unwrap_or_default();
         waiting.over_ms = None;
-        let due = context.event_time_ms();
-        let clock = context.task_clock_ms().map_or(due, |clock| clock.max(due));
-        let told = self.forget(&mut waiting, clock, context);
+        // However far the clock has come: those of other keys are told in between.
+        let told = self.forget(&mut waiting, context.event_time_ms(), context);
         *row = self.put_back(waiting, context)?;
         Ok(Panes::of(told))
     }

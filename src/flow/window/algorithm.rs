@@ -116,7 +116,7 @@ impl<W: Windowed> InWindows<W> {
     }
 
     /// How long a window is kept behind its end.
-    const fn kept_for(&self) -> i64 {
+    pub(super) const fn kept_for(&self) -> i64 {
         self.spec.grace.saturating_add(self.terms.corrections)
     }
 
@@ -136,23 +136,18 @@ impl<W: Windowed> InWindows<W> {
         }
     }
 
-    /// Makes the notices of one window that is given out, of the record's time where none is given. One that its algorithm cannot
-    /// make is told by a dead letter of its own: the windows of its key go on without it.
-    pub(super) fn tell(
-        &self,
-        (key, at_ms): (&Key, Option<i64>),
-        window: &Working<W::Value>,
-        pane: Pane,
-        told: &mut Panes<NoticeOf<W>>,
-    ) {
+    /// Makes the notices of one window that is given out. One that its algorithm cannot make is told by a dead letter of its own:
+    /// the windows of its key go on without it.
+    pub(super) fn tell(&self, key: &Key, window: &Working<W::Value>, pane: Pane, told: &mut Panes<NoticeOf<W>>) {
         let Working { start_ms, end_ms, .. } = *window;
         let emit = || self.algorithm.emit(&window.value, &Window { key, start_ms, end_ms, pane });
         let notices = in_net(|| Ok(emit().into_iter().collect()));
-        told.0.push(GivenOut { start_ms, end_ms, at_ms, notices });
+        told.0.push(GivenOut { start_ms, end_ms, notices });
     }
 
     /// Gives out the windows that are closed at that clock, and, with an event, open ones that are to be told: `placed` are those
-    /// that it has changed. What is over for good is forgotten.
+    /// that it has changed. Where the partition's clock closes windows, an event closes those alone that it has changed: a timer
+    /// closes the others behind it, in the order of their ends over all keys. What is over for good is forgotten.
     pub(super) fn give_out(
         &self,
         kept: &mut Windows<W::Value>,
@@ -160,20 +155,22 @@ impl<W: Windowed> InWindows<W> {
         placed: Option<&[usize]>,
         give_out: &mut dyn FnMut(&Working<W::Value>, Pane),
     ) {
-        kept.clock_ms = Some(clock);
+        kept.clock_ms = kept.clock_ms.max(Some(clock));
         for (number, window) in kept.windows.iter_mut().enumerate() {
             let is_closed = window.is_over(self.spec.grace, clock);
-            if window.is_changed && is_closed {
+            let is_placed = placed.map(|placed| placed.binary_search(&number).is_ok());
+            let closes = is_placed != Some(false) || self.terms.clock == Clock::PerKey;
+            if window.is_changed && is_closed && closes {
                 give_out(window, window.closed_as());
                 window.emitted = window.emitted.saturating_add(1);
                 (window.is_changed, window.early) = (false, None);
-            } else if let Some(placed) = placed.filter(|_| !is_closed)
-                && self.tells(window, placed.binary_search(&number).is_ok(), clock)
+            } else if let Some(is_placed) = is_placed.filter(|_| !is_closed)
+                && self.tells(window, is_placed, clock)
             {
                 give_out(window, Pane::Early);
             }
         }
-        kept.windows.retain(|window| !window.is_over(self.kept_for(), clock));
+        kept.windows.retain(|window| window.is_changed || !window.is_over(self.kept_for(), clock));
     }
 
     /// Whether an open window is told, which the event has changed or not.
@@ -237,7 +234,7 @@ impl<W: Windowed> Algorithm for InWindows<W> {
         context.check_event_time(Timestamp(at))?;
         let clock = self.clock_of(kept, context).map_or(at, |clock| clock.max(at));
         let (mut notices, key) = (Panes::default(), context.key);
-        let mut give_out = |window: &Working<W::Value>, pane: Pane| self.tell((key, None), window, pane, &mut notices);
+        let mut give_out = |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
         let kept_for = self.kept_for();
         kept.become_of(kind, &mut give_out);
         let moment = Moment { at, clock, kept_for, is_told_early: terms.emit == Emit::OnUpdate };

@@ -18,12 +18,6 @@ impl<W: Windowed> InWindows<W> {
         self.terms.idle_after.is_some() || matches!(self.terms.clock, Clock::PerPartition)
     }
 
-    /// The windows that are not closed yet.
-    fn open<'a>(&'a self, kept: &'a Windows<W::Value>) -> impl Iterator<Item = &'a Working<W::Value>> {
-        let clock = kept.clock_ms.unwrap_or(i64::MIN);
-        kept.windows.iter().filter(move |window| !window.is_over(self.spec.grace, clock))
-    }
-
     /// Notes when a record of the key was handled, and sees to it that a timer looks for the next one. One that is set already
     /// stays: it moves itself once it fires, so that not every record writes it anew.
     pub(super) fn note_handled(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
@@ -33,7 +27,7 @@ impl<W: Windowed> InWindows<W> {
         // A timer that has passed may be gone: one that failed is over.
         let is_set = |idle: &Idle| handled_ms < idle.timer_ms && idle.timer_ms <= due;
         let mut timer_ms = kept.idle.filter(is_set).map(|idle| idle.timer_ms);
-        if timer_ms.is_none() && self.open(kept).next().is_some() {
+        if timer_ms.is_none() && kept.open().next().is_some() {
             context.set_timer(IDLE, At::Wall(due))?;
             timer_ms = Some(due);
         }
@@ -41,12 +35,15 @@ impl<W: Windowed> InWindows<W> {
         Ok(())
     }
 
-    /// Sees to it that a timer closes the next window by the partition's clock.
+    /// Sees to it that a timer closes the next window by the partition's clock, or where all are closed, forgets them once none can
+    /// be corrected any more.
     pub(super) fn note_next(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<(), Reject> {
         if self.terms.clock == Clock::PerKey {
             return Ok(());
         }
-        let next = self.open(kept).map(|window| window.end_ms.saturating_add(self.spec.grace)).min();
+        let closes = kept.open().map(|window| window.end_ms.saturating_add(self.spec.grace)).min();
+        let last = || kept.windows.iter().map(|window| window.end_ms.saturating_add(self.kept_for())).max();
+        let next = closes.or_else(last);
         match next {
             _ if next == kept.closes_ms => {}
             Some(next) => context.set_timer(CLOSE, At::Event(next))?,
@@ -66,18 +63,13 @@ impl<W: Windowed> InWindows<W> {
         let clock = match name {
             CLOSE => {
                 kept.closes_ms = None;
-                self.clock_of(kept, context)
+                Some(context.event_time_ms()) // however far the partition's clock has come: others are closed in between
             }
             _ => self.idle_until(kept, context)?,
         };
         let (mut notices, key) = (Panes::default(), context.key);
         if let Some(clock) = clock {
-            // The partition's clock may have come further than to the end of one of them.
-            let closed_at =
-                |window: &Working<W::Value>| (name == CLOSE).then(|| window.end_ms.saturating_add(self.spec.grace));
-            let give_out = &mut |window: &Working<W::Value>, pane: Pane| {
-                self.tell((key, closed_at(window)), window, pane, &mut notices);
-            };
+            let give_out = &mut |window: &Working<W::Value>, pane: Pane| self.tell(key, window, pane, &mut notices);
             kept.become_of(&self.kind, give_out);
             self.give_out(kept, clock, None, give_out);
         }
@@ -89,7 +81,7 @@ impl<W: Windowed> InWindows<W> {
     /// moved then.
     fn idle_until(&self, kept: &mut Windows<W::Value>, context: &mut Context<'_>) -> Result<Option<i64>, Reject> {
         let Some((idle_after, idle)) = self.terms.idle_after.zip(kept.idle.take()) else { return Ok(None) };
-        let Some(last) = self.open(kept).map(|window| window.end_ms.saturating_add(self.spec.grace)).max() else {
+        let Some(last) = kept.open().map(|window| window.end_ms.saturating_add(self.spec.grace)).max() else {
             return Ok(None);
         };
         let timer_ms = idle.handled_ms.saturating_add(idle_after);

@@ -131,6 +131,13 @@ impl<V> Working<V> {
     }
 }
 
+impl<V> Windows<V> {
+    /// The windows that are not closed yet.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Working<V>> {
+        self.windows.iter().filter(|window| window.is_changed)
+    }
+}
+
 /// Gives out a window as it is.
 pub(super) type GiveOut<'a, V> = &'a mut dyn FnMut(&Working<V>, Pane);
 

@@ -13,8 +13,7 @@ pub fn time(drawn: &WindowDraw, record: &Message, clock: Option<i64>) -> (i64, O
 impl Windows {
     /// When each window that is not closed closes, the grace included.
     fn ends(&self, drawn: &WindowDraw) -> impl Iterator<Item = i64> {
-        let (grace, clock) = (signed(drawn.grace_ms), self.clock.unwrap_or(i64::MIN));
-        self.spans.iter().map(move |span| span.end + grace).filter(move |end| *end > clock)
+        self.spans.iter().filter(|span| span.is_due).map(|span| span.end + signed(drawn.grace_ms))
     }
 
     /// Closes what the clock has come to, and answers what is given out.
@@ -25,7 +24,7 @@ impl Windows {
             out.push((span.start, span.sums, if span.emitted == 0 { 2 } else { 10 + span.emitted }));
             (span.emitted, span.is_due, span.early) = (span.emitted + 1, false, None);
         }
-        self.spans.retain(|span| span.end + grace + signed(drawn.corrections_ms) > clock);
+        self.spans.retain(|span| span.is_due || span.end + grace + signed(drawn.corrections_ms) > clock);
         self.clock = self.clock.max(Some(clock));
         out
     }
@@ -58,12 +57,11 @@ impl Look<'_> {
         let Task { clock, windows, .. } = self.tasks.entry(task).or_default();
         *clock = moves.max(*clock);
         let now = clock.unwrap_or(i64::MIN);
-        let due = windows.iter().filter_map(|(key, windows)| Some((windows.ends(&drawn).min()?, key.clone())));
-        let mut due: Vec<(i64, Vec<u8>)> = due.filter(|(end, _)| *end <= now).collect();
-        due.sort();
         let own = given_out.len();
-        for (_, key) in due {
-            let closed = windows.get_mut(&key).map_or(Vec::new(), |windows| windows.close(&drawn, now));
+        loop {
+            let due = windows.iter().filter_map(|(key, windows)| Some((windows.ends(&drawn).min()?, key.clone())));
+            let Some((end, key)) = due.filter(|(end, _)| *end <= now).min() else { break };
+            let closed = windows.get_mut(&key).map_or(Vec::new(), |windows| windows.close(&drawn, end));
             given_out.extend(closed.into_iter().map(|given_out| pane(&drawn, key.clone(), given_out)));
         }
         self.judged.extend((given_out.len() > own).then_some("window of another key"));

@@ -92,10 +92,8 @@ impl Look<'_> {
             return if is_skipped { Ok(()) } else { Err("is too late for a pair, and was taken".into()) };
         }
         let (key, at) = (record.key.clone().unwrap_or_default(), record.timestamp.0);
-        let Task { pairs, clock, .. } = self.tasks.entry(task).or_default();
-        let waiting = pairs.entry(key.clone()).or_default();
-        let mut panes = waiting.forget(drawn, clock.map_or(at, |clock| clock.max(at)), &key);
-        let mut is_paired = false;
+        let waiting = self.tasks.entry(task).or_default().pairs.entry(key.clone()).or_default();
+        let (mut panes, mut is_paired) = (Vec::new(), false);
         for other in waiting.partners(drawn, is_left, at) {
             let (left, right) = if is_left { (&event, &other.event) } else { (&other.event, &event) };
             let is_lost = [left, right].iter().any(|event| event.does == Does::Panic(At::Notices));
@@ -129,12 +127,11 @@ impl Look<'_> {
         let Task { clock, pairs, .. } = self.tasks.entry(task).or_default();
         *clock = moves.max(*clock);
         let now = clock.unwrap_or(i64::MIN);
-        let due = pairs.iter().filter_map(|(key, waiting)| Some((waiting.next(drawn)?, key.clone())));
-        let mut due: Vec<(i64, Vec<u8>)> = due.filter(|(over, _)| *over <= now).collect();
-        due.sort();
         let own = panes.len();
-        for (_, key) in due {
-            panes.extend(pairs.get_mut(&key).map_or(Vec::new(), |waiting| waiting.forget(drawn, now, &key)));
+        loop {
+            let due = pairs.iter().filter_map(|(key, waiting)| Some((waiting.next(drawn)?, key.clone())));
+            let Some((over, key)) = due.filter(|(over, _)| *over <= now).min() else { break };
+            panes.extend(pairs.get_mut(&key).map_or(Vec::new(), |waiting| waiting.forget(drawn, over, &key)));
         }
         self.judged.extend((panes.len() > own).then_some("event that stayed alone"));
         let is_late = |number: &u64| late.is_some() && topics.get(number).copied() == late;

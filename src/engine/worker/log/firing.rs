@@ -231,10 +231,10 @@ impl Turn<'_> {
                 if self.fired == TURN || self.messages >= TURN || self.bytes >= TURN_BYTES {
                     return Ok(());
                 }
-                self.fire(&timer, keyed, open)?;
-                if keyed.was_due_set(self.clock, self.now) {
-                    break; // it may come before the next
+                if keyed.was_set_before(self.clock, Timestamp(timer.at)) {
+                    break; // that one may come first
                 }
+                self.fire(&timer, keyed, open)?;
             }
         }
     }
