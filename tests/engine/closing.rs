@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate::flow::record::TopicName;
 use tidegate::flow::window::{Clock, Late, Pane, Tumbling, Window, WindowKind, Windowed, WithGrace};
 use tidegate::flow::{Context, Reject, Topology};
 use tidegate::ports::Clock as _;
-use tidegate::testing::{Sent, TestDriver};
+use tidegate::testing::{Sent, TestDriver, die};
 
 /// Counts; a zero waits until it is let pass.
 #[derive(Default)]
@@ -281,4 +281,65 @@ fn a_record_closes_windows_of_its_own_key_in_the_order_of_all() {
     });
     assert_eq!(all, [(b"a".to_vec(), 20), (b"b".to_vec(), 20)]);
     assert_eq!(late(&mut driver), 1);
+}
+
+/// Counts, and kills the process with the first windows that it is to tell, so often.
+struct Deadly(Arc<AtomicUsize>);
+
+impl Windowed for Deadly {
+    type Event = i64;
+    type Value = u64;
+    type Notices = Option<u64>;
+
+    fn add(&self, _: &i64, count: &mut u64, _: &mut Context<'_>) -> Result<(), Reject> {
+        *count += 1;
+        Ok(())
+    }
+
+    fn emit(&self, count: &u64, _: &Window<'_>) -> Option<u64> {
+        let left = self.0.load(Ordering::Relaxed);
+        if left > 0 {
+            self.0.store(left - 1, Ordering::Relaxed);
+            die();
+        }
+        Some(*count)
+    }
+}
+
+#[test]
+fn a_window_whose_timer_failed_is_closed_behind_the_next_record_of_its_key() {
+    let mut topology = Topology::new("p");
+    let windows = topology.source("numbers").window(tens(0)).clock(Clock::PerPartition);
+    windows.aggregate("counts", Deadly(Arc::new(AtomicUsize::new(3)))).to("told");
+    let mut driver = TestDriver::new(topology).partitions(1);
+    send(&mut driver, "a", 5, 1);
+    send(&mut driver, "b", 15, 1);
+    driver.run();
+    let dead = driver.read_raw("numbers-dlt");
+    assert_eq!(dead.iter().filter_map(|dead| dead.header("tg_timer")).collect::<Vec<_>>(), ["close"]);
+    assert_eq!(driver.read_raw("told").len(), 0);
+    send(&mut driver, "a", 16, 1);
+    send(&mut driver, "b", 25, 1);
+    driver.run();
+    assert_eq!(driver.read_raw("told").len(), 3, "a's two windows, and that of b");
+}
+
+#[test]
+fn a_timer_by_the_partitions_clock_closes_nothing_in_a_release_that_goes_by_each_key() {
+    let topology = |clock| {
+        let mut topology = Topology::new("p");
+        let windows = topology.source("numbers").window(tens(0)).clock(clock).idle_after(ms(IDLE));
+        windows.aggregate("counts", Count::default()).to("told");
+        topology
+    };
+    let mut driver = TestDriver::new(topology(Clock::PerPartition)).partitions(1);
+    send(&mut driver, "a", 5, 1);
+    driver.run();
+    driver.stop(0);
+    driver.release(topology(Clock::PerKey));
+    driver.start(0);
+    send(&mut driver, "b", 60, 1);
+    send(&mut driver, "a", 6, 1);
+    driver.run();
+    assert_eq!((late(&mut driver), told(&mut driver).len()), (0, 0));
 }

@@ -93,8 +93,10 @@ impl<P: Paired> InPairs<P> {
     /// Sees to it that a timer forgets the next event, and keeps those that wait.
     fn put_back(&self, mut waiting: WaitingOf<P>, context: &mut Context<'_>) -> Result<Option<WaitingOf<P>>, Reject> {
         let next = waiting.next_over(self.reach);
+        // One that has passed may be gone: a timer that failed is over.
+        let is_ahead = |next: &i64| context.task_clock_ms().is_none_or(|clock| clock < *next);
         match next {
-            _ if next == waiting.over_ms => {}
+            _ if next == waiting.over_ms && next.as_ref().is_none_or(is_ahead) => {}
             Some(next) => context.set_timer(OVER, At::Event(next))?,
             None => context.cancel_timer(OVER)?,
         }

@@ -44,8 +44,10 @@ impl<W: Windowed> InWindows<W> {
         let closes = kept.open().map(|window| window.end_ms.saturating_add(self.spec.grace)).min();
         let last = || kept.windows.iter().map(|window| window.end_ms.saturating_add(self.kept_for())).max();
         let next = closes.or_else(last);
+        // One that has passed may be gone: a timer that failed is over.
+        let is_ahead = |next: &i64| context.task_clock_ms().is_none_or(|clock| clock < *next);
         match next {
-            _ if next == kept.closes_ms => {}
+            _ if next == kept.closes_ms && next.as_ref().is_none_or(is_ahead) => {}
             Some(next) => context.set_timer(CLOSE, At::Event(next))?,
             None => context.cancel_timer(CLOSE)?,
         }
@@ -61,6 +63,7 @@ impl<W: Windowed> InWindows<W> {
         context: &mut Context<'_>,
     ) -> Result<Panes<NoticeOf<W>>, Reject> {
         let clock = match name {
+            CLOSE if self.terms.clock == Clock::PerKey => None, // of a release before
             CLOSE => {
                 kept.closes_ms = None;
                 Some(context.event_time_ms()) // however far the partition's clock has come: others are closed in between
