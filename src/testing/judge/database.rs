@@ -36,7 +36,8 @@ impl Observed {
 
     fn judge_ledger(&self, topology: &Topology, ledger: &Ledger, expected: &[Expected], findings: &mut Findings) {
         let dead_letters = expected.iter().filter_map(|message| match &message.kind {
-            Kind::DeadLetter { code, .. } => Some(((message.source.clone(), message.source_offset), code)),
+            Kind::DeadLetter { code, about: None, .. } => Some(((message.source.clone(), message.source_offset), code)),
+            Kind::DeadLetter { .. } => None, // of a timer
             Kind::Notice { .. } | Kind::SentOn => None,
         });
         let dead_letters: BTreeMap<_, _> = dead_letters.collect();
