@@ -412,6 +412,8 @@ fn the_ends_of_a_range_of_uuids_are_spelt_in_either_case() {
     let upper = ids[1].to_uppercase();
     assert_eq!(paged(&world, &range(Some(&upper), None), 10), [ids[1]]);
     assert_eq!(paged(&world, &range(None, Some(&upper)), 10), ids);
+    let found = world.read(&key(&upper)).unwrap().entries;
+    assert_eq!(found.iter().map(|entry| &*entry.key).collect::<Vec<_>>(), [ids[1]], "and so is one that is asked for");
 }
 
 #[test]

@@ -75,6 +75,9 @@ impl Place<'_> {
             };
             return Ok(vec![key.ok_or_else(|| Refusal::BadKey(format!("{text:?} is no {what}")))?]);
         }
+        if matches!(key_type, KeyType::Uuid | KeyType::UuidField(_)) {
+            return Ok(vec![text.to_ascii_lowercase().into_bytes()]); // as keys spell them
+        }
         // Keys that are text are never spelt in digits, so a text that looks like digits stands for itself.
         let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
         Ok(std::iter::once(text.to_owned().into_bytes()).chain(bytes).collect())
@@ -107,15 +110,13 @@ impl Place<'_> {
 
     /// The key that a text at one end of a range stands for: itself where the keys are text, although it may look like bytes.
     fn bound(&self, text: &str) -> Result<Vec<u8>, Refusal> {
-        if matches!(self.key_type(), KeyType::Uuid | KeyType::UuidField(_)) {
-            return Ok(text.to_ascii_lowercase().into_bytes()); // as keys spell them
-        }
         let is_text = !self.key_type().is_binary() && self.key_type() != KeyType::Bytes;
         let has_its_own = !self.is_aggregate() && self.table().is_none();
+        let mut candidates = self.candidates(text)?;
         if is_text && !has_its_own {
-            return Ok(text.to_owned().into_bytes());
+            candidates.truncate(1);
         }
-        Ok(self.candidates(text)?.pop().unwrap_or_default())
+        Ok(candidates.pop().unwrap_or_default())
     }
 
     /// Refuses a span of event time where no windows are kept.

@@ -63,7 +63,8 @@ pub fn encode_kept_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> 
     if levels <= LEVELS {
         return Ok(());
     }
-    let message = format!("it has {levels} levels of arrays and objects, and could not be read again: {LEVELS} are");
+    let message =
+        format!("it has {levels} levels of arrays and objects, and what has more than {LEVELS} cannot be read again");
     Err(Reject::dead_letter("too-deep", message))
 }
 
