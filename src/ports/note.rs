@@ -10,7 +10,7 @@ use crate::flow::record::{Offset, Partition};
 /// Most records that are suspected at a time; the latest.
 pub const SUSPECTS_MAX: usize = 64;
 
-/// A record that a worker runs the pipeline's code over.
+/// A record that a worker runs the pipeline's code over, or a timer that fires behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InHand {
     /// Its topic, by its number among all sources of the pipeline.
@@ -19,6 +19,8 @@ pub struct InHand {
     pub partition: Partition,
     /// Its offset.
     pub offset: Offset,
+    /// 0 for the record itself; a hash of the timer, the same in each process, for a timer behind it.
+    pub timer: u64,
 }
 
 /// A record that was in hand when processes died.
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn deaths_add_up_and_the_latest_suspects_are_kept() {
-        let at = |offset| InHand { source: 0, partition: Partition(1), offset: Offset(offset) };
+        let at = |offset| InHand { source: 0, partition: Partition(1), offset: Offset(offset), timer: 0 };
         let mut suspects = Vec::new();
         (0..70).for_each(|offset| blame(&mut suspects, at(offset), 1));
         blame(&mut suspects, at(10), 2);

@@ -192,9 +192,10 @@ struct WatchedMark {
 }
 
 impl Mark for WatchedMark {
-    /// Timers are noted under numbers that no source has.
+    /// A timer is no application of its record.
     fn take_up(&self, at: InHand) {
-        let source = usize::try_from(at.source).ok().and_then(|number| self.sources.get(number));
+        let source =
+            usize::try_from(at.source).ok().filter(|_| at.timer == 0).and_then(|number| self.sources.get(number));
         if let Some(topic) = source.and_then(Option::as_ref) {
             let place = TopicPartition::new(topic.clone(), at.partition);
             self.applications.lock().push(Application { place, offset: at.offset, now_ms: 0, run: Run::TakenUp });

@@ -5,24 +5,24 @@ use crate::flow::record::{Offset, Partition, TopicName};
 use crate::ports::note::{InHand, SUSPECTS_MAX, Suspect, blame};
 
 /// `tidenote`, and the version of the format behind it. Read on a machine of another byte order it is another number.
-const MAGIC: u64 = u64::from_be_bytes(*b"tideno01");
+const MAGIC: u64 = u64::from_be_bytes(*b"tideno02");
 /// Most workers of a process that can note something; the settings allow no more.
 pub(super) const WORKERS: usize = 64;
 const WORD: usize = size_of::<u64>();
 /// Words of the head: the magic number, and how many bytes the names have.
 const HEAD: usize = 8;
-const SUSPECT: usize = 4;
+const SUSPECT: usize = 5;
 /// Words of a worker: a line of the processor's cache, so that two workers never wait for each other.
 const WORKER: usize = 8;
 const WORKERS_AT: usize = HEAD + SUSPECTS_MAX * SUSPECT;
 const NAMES_AT: usize = WORKERS_AT + WORKERS * WORKER;
 
-/// The words of a suspect: how many deaths, its source, its partition, its offset. No deaths: no suspect.
+/// The words of a suspect: how many deaths, its source, its partition, its offset, its timer. No deaths: no suspect.
 pub(super) const fn suspect_at(number: usize) -> usize {
     HEAD + number * SUSPECT
 }
 
-/// The words of a worker: the number of the source plus one, the partition, the offset. 0 first: nothing is in hand.
+/// The words of a worker: the number of the source plus one, the partition, the offset, the timer. 0 first: nothing is in hand.
 pub(super) const fn worker_at(number: usize) -> usize {
     WORKERS_AT + number * WORKER
 }
@@ -44,7 +44,7 @@ pub(super) fn blank(sources: &[TopicName], suspects: &[Suspect]) -> Vec<u8> {
     put(0, MAGIC);
     put(1, names.len() as u64);
     for (number, Suspect { at, deaths }) in suspects.iter().take(SUSPECTS_MAX).enumerate() {
-        let of = [u64::from(*deaths), u64::from(at.source), word_of(at.partition.0), word_of(at.offset.0)];
+        let of = [u64::from(*deaths), u64::from(at.source), word_of(at.partition.0), word_of(at.offset.0), at.timer];
         (suspect_at(number)..).zip(of).for_each(|(place, word)| put(place, word));
     }
     let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
@@ -77,7 +77,7 @@ pub(super) fn read(bytes: &[u8], sources: &[TopicName]) -> Result<Vec<Suspect>, 
             return Err("it tells of a record that cannot be".into());
         };
         if let Some(source) = *source {
-            let at = InHand { source, partition: Partition(partition), offset: Offset(offset) };
+            let at = InHand { source, partition: Partition(partition), offset: Offset(offset), timer: word(place + 2) };
             blame(&mut suspects, at, deaths);
         }
         Ok(())
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn at(source: u32, offset: i64) -> InHand {
-        InHand { source, partition: Partition(3), offset: Offset(offset) }
+        InHand { source, partition: Partition(3), offset: Offset(offset), timer: offset.cast_unsigned() << 40 }
     }
 
     fn with(mut bytes: Vec<u8>, place: usize, word: u64) -> Vec<u8> {
@@ -117,7 +117,7 @@ mod tests {
         let known = [Suspect { at: at(0, 7), deaths: 2 }, Suspect { at: at(1, 8), deaths: 1 }];
         let mut bytes = blank(&sources(&["a", "b"]), &known);
         assert_eq!(read(&bytes, &sources(&["a", "b"])).unwrap(), known);
-        for (place, word) in (worker_at(1)..).zip([1, 3, 7]) {
+        for (place, word) in (worker_at(1)..).zip([1, 3, 7, 7 << 40]) {
             bytes = with(bytes, place, word);
         }
         let found = read(&bytes, &sources(&["b", "c", "a"])).unwrap();

@@ -99,10 +99,11 @@ struct Slot {
 
 impl Mark for Slot {
     fn take_up(&self, at: InHand) {
-        let words = [self.words.word(self.first), self.words.word(self.first + 1), self.words.word(self.first + 2)];
-        if let [Some(source), Some(partition), Some(offset)] = words {
+        let words = [0, 1, 2, 3].map(|number| self.words.word(self.first + number));
+        if let [Some(source), Some(partition), Some(offset), Some(timer)] = words {
             partition.store(word_of(at.partition.0), Ordering::Relaxed);
             offset.store(word_of(at.offset.0), Ordering::Relaxed);
+            timer.store(at.timer, Ordering::Relaxed);
             source.store(u64::from(at.source) + 1, Ordering::Release); // last: then the others are true
         }
     }
@@ -196,7 +197,7 @@ mod tests {
     }
 
     fn at(offset: i64) -> InHand {
-        InHand { source: 0, partition: Partition(2), offset: Offset(offset) }
+        InHand { source: 0, partition: Partition(2), offset: Offset(offset), timer: offset.cast_unsigned() }
     }
 
     #[test]
@@ -234,7 +235,7 @@ mod tests {
     fn torn_and_foreign_files_are_ignored_and_a_folder_that_is_none_is_told() {
         let scene = Scene::new();
         fs::create_dir_all(&scene.0).unwrap();
-        for (name, bytes) in [("empty.note", ""), ("torn.note", "tideno01"), ("foreign.note", "hello"), ("other", "x")]
+        for (name, bytes) in [("empty.note", ""), ("torn.note", "tideno02"), ("foreign.note", "hello"), ("other", "x")]
         {
             fs::write(scene.0.join(name), bytes).unwrap();
         }

@@ -8,7 +8,6 @@
 
 use crate::engine::task::Task;
 use crate::flow::effect::Reject;
-use crate::flow::key::murmur2;
 use crate::flow::record::TopicName;
 use crate::flow::timer::Timer;
 use crate::flow::topology::Topology;
@@ -17,14 +16,9 @@ use crate::ports::source::TaskId;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// The name of a timer stands in the note above the number of the record's source.
-const TIMER_SHIFT: u32 = 20;
-/// The number of names that timers may have.
-const TIMER_NAMES: u32 = (1 << (32 - TIMER_SHIFT)) - 1;
-
-/// The number of a source, without that of a timer.
-const fn source_in(noted: u32) -> u32 {
-    noted & ((1 << TIMER_SHIFT) - 1)
+/// FNV-1a, which is the same in each process and release of the compiler.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The suspects of a process, for all of its workers.
@@ -69,7 +63,7 @@ impl Suspects {
 }
 
 fn warn_of(names: &[TopicName], at: InHand, deaths: u32, deaths_max: u32) {
-    let topic = usize::try_from(source_in(at.source)).ok().and_then(|source| names.get(source));
+    let topic = usize::try_from(at.source).ok().and_then(|source| names.get(source));
     let topic = topic.map(TopicName::as_str);
     let (partition, offset) = (at.partition.0, at.offset.0);
     if deaths < deaths_max {
@@ -113,12 +107,10 @@ impl Hand {
         u32::try_from(first + input).unwrap_or(u32::MAX)
     }
 
-    /// The note's name for a timer behind a record, or in front of it: the same in each process, and no other timer's but for one
-    /// in some thousands. Its number in the turn would not do: a turn by the wall clock in front of a record and the timers behind
-    /// it begin with the same.
+    /// A timer behind a record, or in front of it, as the note has it. Its number in the turn would not do: a turn by the wall
+    /// clock in front of a record and the timers behind it begin with the same.
     pub(crate) fn of_timer(record: InHand, timer: &Timer) -> InHand {
-        let name = 1 + murmur2(&timer.by_time()) % TIMER_NAMES;
-        InHand { source: record.source | name << TIMER_SHIFT, ..record }
+        InHand { timer: hash(&timer.by_time()).max(1), ..record }
     }
 
     /// Runs the pipeline's code over a record, noted; with no other one in hand where the record is a suspect.
@@ -173,7 +165,7 @@ impl Hand {
             let at = suspect.at;
             let input = tasks.iter().filter(|(id, _)| id.partition == at.partition).find_map(|(id, task)| {
                 let mut inputs = task.inputs.iter().enumerate();
-                inputs.find(|(number, _)| self.source(id.sub_topology, *number) == source_in(at.source))
+                inputs.find(|(number, _)| self.source(id.sub_topology, *number) == at.source)
             });
             let Some((_, input)) = input else { return true };
             // In a replay K lies ahead of what is decided once more.
@@ -204,17 +196,20 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn timers_have_names_of_their_own_by_either_clock_and_keep_the_source() {
+    fn timers_are_told_apart_by_either_clock() {
         let timer = |clock, name: &str| Timer { clock, at: 5, key: b"7".to_vec(), name: name.into() };
         let of = |clock, name: &str| Hand::of_timer(at(7), &timer(clock, name));
         let names = [of(Clock::Event, "a"), of(Clock::Event, "b"), of(Clock::Wall, "a"), at(7)];
-        let distinct: BTreeSet<u32> = names.iter().map(|name| name.source).collect();
-        assert_eq!((distinct.len(), of(Clock::Wall, "a")), (4, of(Clock::Wall, "a")));
-        assert!(names.iter().all(|name| source_in(name.source) == 0 && name.offset == Offset(7)));
+        let distinct: BTreeSet<u64> = names.iter().map(|name| name.timer).collect();
+        assert_eq!((distinct.len(), of(Clock::Wall, "a")), (4, names[2]));
+        assert!(names.iter().all(|name| InHand { timer: 0, ..*name } == at(7)));
+        let of_key = |key: u32| Timer { clock: Clock::Event, at: 5, key: key.to_be_bytes().into(), name: "a".into() };
+        let many: BTreeSet<u64> = (0..100_000).map(|key| Hand::of_timer(at(7), &of_key(key)).timer).collect();
+        assert_eq!(many.len(), 100_000);
     }
 
     fn at(offset: i64) -> InHand {
-        InHand { source: 0, partition: Partition(0), offset: Offset(offset) }
+        InHand { source: 0, partition: Partition(0), offset: Offset(offset), timer: 0 }
     }
 
     /// Two workers of a process in which one record, at offset 7, is suspected and in front of the first.

@@ -93,7 +93,7 @@ fn place_of<'a>(
         sub,
         step: &**step,
         source: &input.source,
-        at: InHand { source, partition: input.source.partition, offset },
+        at: InHand { source, partition: input.source.partition, offset, timer: 0 },
         is_table: false,
         declared: None,
         assumed: None,

@@ -151,7 +151,7 @@ fn decide_next(terms: &Terms<'_>, task: &mut Task, number: usize, open: &mut Ope
     let Some(input) = inputs.get_mut(number) else { return Ok(Verdict::Decided) };
     let Some(record) = input.first() else { return Ok(Verdict::Decided) };
     let source = terms.hand.source(id.sub_topology, number);
-    let at = InHand { source, partition: input.source.partition, offset: record.offset };
+    let at = InHand { source, partition: input.source.partition, offset: record.offset, timer: 0 };
     let place = Place {
         terms,
         sub: sub_topology,

@@ -67,7 +67,7 @@ impl Share<'_> {
 
     /// The record as the note for crashes names it.
     pub(super) fn in_hand(&self, record: &Record<'_>) -> InHand {
-        InHand { source: self.number, partition: self.source.partition, offset: record.offset }
+        InHand { source: self.number, partition: self.source.partition, offset: record.offset, timer: 0 }
     }
 
     /// The halt of the partition in front of this record, if it is due.
