@@ -13,18 +13,35 @@ pub struct Instance {
     pub name: String,
     child: Child,
     log: PathBuf,
+    /// The length of the log when it was started.
+    #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+    silent_until: u64,
 }
 
 impl Instance {
     pub(super) fn start(name: &str, mut command: Command, log: &Path) -> Self {
         let file: File = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+        let silent_until = file.metadata().unwrap().len();
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { name: name.into(), child, log: log.into() }
+        Self {
+            name: name.into(),
+            child,
+            log: log.into(),
+            #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+            silent_until,
+        }
+    }
+
+    /// Whether it has written a line.
+    #[cfg(all(feature = "rocksdb", feature = "failpoints"))]
+    pub fn has_spoken(&self) -> bool {
+        std::fs::metadata(&self.log).unwrap().len() > self.silent_until
     }
 
     #[cfg(feature = "failpoints")]
