@@ -3,6 +3,7 @@
 
 use super::fault::{by_code_of, by_error};
 use super::ffi::{self, Event, Failure, Queue};
+use super::group::start_and_end;
 use super::partitions::list;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
@@ -105,11 +106,7 @@ impl ChangelogReader for KafkaChangelog {
         if ffi::describe_topic(self.consumer.client(), topic, WAIT)?.is_none() {
             return Err(Fault::corrupt(format!("there is no topic {topic}")));
         }
-        let (start, end) = self
-            .uncommitted
-            .fetch_watermarks(topic, place.partition.0, WAIT)
-            .map_err(|error| by_error(&error, &format!("{place}: start and end")))?;
-        Ok(Bounds { start: NextOffset(start), end: NextOffset(end) })
+        start_and_end(self.uncommitted.client(), place, WAIT)
     }
 
     fn begin(&mut self, place: &TopicPartition, from: NextOffset) -> Result<(), Fault> {

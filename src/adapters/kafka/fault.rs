@@ -47,6 +47,16 @@ pub(super) fn is_timeout(code: Code) -> bool {
     matches!(code, Code::OperationTimedOut | Code::MessageTimedOut)
 }
 
+/// The broker that was asked does not lead the partition, or does no longer: the next metadata names another one.
+pub(super) fn is_led_elsewhere(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::FencedLeaderEpoch | Code::UnknownLeaderEpoch
+        )
+    )
+}
+
 /// Whether the broker refuses the same offer every time: because of the message, its topic, or the size of the offsets.
 fn is_refused(code: Code) -> bool {
     matches!(

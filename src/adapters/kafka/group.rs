@@ -1,7 +1,7 @@
 //! Questions about the group and its log; every call may be made while another thread polls.
 
 use super::Reader;
-use super::fault::{by_code_of, by_error_of, is_timeout};
+use super::fault::{self, by_code_of, by_error_of, is_timeout};
 use super::ffi;
 use super::partitions::list;
 use super::rights::{Operation, Right};
@@ -9,6 +9,7 @@ use crate::flow::record::{NextOffset, Partition, TopicName, TopicPartition};
 use crate::ports::fault::Fault;
 use crate::ports::source::{Bounds, Committed, Group, LogIds};
 use crate::ports::topics::no_topic;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -82,6 +83,24 @@ fn held(group: &str, partitions: &[TopicPartition], wait: Duration) -> Fault {
     ))
 }
 
+/// The log start and end of `partition` for this client's isolation level, asked again while `wait` lasts: right after the leader
+/// has moved, the broker that led before answers that it does not lead, and librdkafka passes that on.
+pub(super) fn start_and_end<C: ClientContext>(
+    client: &Client<C>,
+    partition: &TopicPartition,
+    wait: Duration,
+) -> Result<Bounds, Fault> {
+    let TopicPartition { topic, partition: number } = partition;
+    let needs = [Right::topic(Operation::Describe, topic.as_str())];
+    let fault_of = |error: &KafkaError| by_error_of(error, &format!("{partition}: start and end"), &needs);
+    let answer = fault::asked_again(wait, |left| match client.fetch_watermarks(topic.as_str(), number.0, left) {
+        Err(error) if fault::is_led_elsewhere(&error) => Err(fault_of(&error)),
+        answer => Ok(answer),
+    })?;
+    let (start, end) = answer.map_err(|error| fault_of(&error))?;
+    Ok(Bounds { start: NextOffset(start), end: NextOffset(end) })
+}
+
 impl Group for KafkaGroup {
     fn committed(&self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Committed>>, Fault> {
         if partitions.is_empty() {
@@ -113,12 +132,7 @@ impl Group for KafkaGroup {
     }
 
     fn bounds(&self, partition: &TopicPartition, wait: Duration) -> Result<Bounds, Fault> {
-        let TopicPartition { topic, partition: number } = partition;
-        let (start, end) = self.consumer.fetch_watermarks(topic.as_str(), number.0, wait).map_err(|error| {
-            let needs = [Right::topic(Operation::Describe, topic.as_str())];
-            by_error_of(&error, &format!("{partition}: start and end"), &needs)
-        })?;
-        Ok(Bounds { start: NextOffset(start), end: NextOffset(end) })
+        start_and_end(self.consumer.client(), partition, wait)
     }
 
     fn log_ids(&self, topic: &TopicName, wait: Duration) -> Result<LogIds, Fault> {

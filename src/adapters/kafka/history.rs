@@ -2,7 +2,7 @@
 
 use super::fault::{self, by_code_of, by_error};
 use super::ffi::{self, Event, Failure, Queue};
-use super::group::KafkaGroup;
+use super::group::{KafkaGroup, start_and_end};
 use super::partitions::list;
 use super::rights::{Operation, Right};
 use super::settings::KafkaSettings;
@@ -124,9 +124,8 @@ impl TopicHistory for KafkaHistory {
     fn await_open(&mut self, topic: &TopicName) -> Result<(), Fault> {
         let until = fault::deadline(OPEN_WAIT);
         for place in self.places(topic)? {
-            let ends = self.uncommitted.fetch_watermarks(place.topic.as_str(), place.partition.0, WAIT);
-            let (_, end) = ends.map_err(|error| by_error(&error, &format!("{place}: end")))?;
-            while self.group.bounds(&place, WAIT)?.end.0 < end {
+            let end = start_and_end(self.uncommitted.client(), &place, WAIT)?.end;
+            while self.group.bounds(&place, WAIT)?.end < end {
                 if fault::left(until).is_zero() {
                     return Err(Fault::retry(format!(
                         "{place}: a transaction has been open for {} s and hides what lies behind it; \

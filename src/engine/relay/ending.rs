@@ -16,8 +16,7 @@ impl Relay {
             if self.assignments.membership(part.task, part.assignment).is_none() {
                 return Some("the partition has moved");
             }
-            let is_refused = self.refused.contains(&(part.task, part.assignment));
-            is_refused.then_some("something before it was not published")
+            self.is_refused(part).then_some("something before it was not published")
         };
         let gone = |part: &Part| detail(part).map(|detail| (part.clone(), detail));
         let gone: Vec<(Part, &str)> = publication.parts.iter().filter_map(gone).collect();
@@ -34,13 +33,21 @@ impl Relay {
         }
     }
 
+    fn is_refused(&self, part: &Part) -> bool {
+        self.refused.get(&part.task) == Some(&part.assignment)
+    }
+
     /// Leaves `part` to a takeover, or for good, and with it everything that its assignment has handed over since.
     pub(super) fn refuse(&mut self, publication: &mut Publication, part: &Part, left: Left, detail: String) {
         let Part { task, assignment, source, from, to, .. } = part;
-        tracing::info!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover");
+        // Dozens of publications may wait behind the first one.
+        if self.is_refused(part) {
+            tracing::debug!(partition = %source, from = from.0, to = to.0, detail, "left to the next takeover as well");
+        } else {
+            tracing::info!(partition = %source, from = from.0, detail, "left to the next takeover");
+        }
         publication.remove(source);
-        self.refused.retain(|(task, assignment)| self.assignments.membership(*task, *assignment).is_some());
-        self.refused.insert((*task, *assignment));
+        self.refused.entry(*task).and_modify(|last| *last = (*last).max(*assignment)).or_insert(*assignment);
         self.send_to_executor(ToExecutor::Unpublished { task: *task, assignment: *assignment, left, detail });
     }
 

@@ -48,7 +48,7 @@ use crate::ports::source::{Committed, Group, TaskId};
 use crate::ports::{Clock, Fault};
 use crate::settings::engine::EngineSettings;
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -84,8 +84,8 @@ pub(crate) struct Relay {
     pending: VecDeque<Publication>,
     pending_since: Option<Duration>,
     fencings: VecDeque<(Duration, u64)>,
-    /// Assignments with an unpublished message: later messages of theirs would move K past it.
-    refused: BTreeSet<(TaskId, AssignmentId)>,
+    /// The last assignment of each task with an unpublished message: later messages of it would move K past that one.
+    refused: BTreeMap<TaskId, AssignmentId>,
     /// Tasks whose last publications were refused by their topics.
     pub(crate) searches: BTreeMap<TaskId, Searches>,
     /// Tasks whose last publications failed alone.
@@ -126,7 +126,7 @@ impl Relay {
             pending: VecDeque::new(),
             pending_since: None,
             fencings: VecDeque::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             searches: BTreeMap::new(),
             troubles: Troubles::default(),
         }
@@ -178,7 +178,9 @@ impl Relay {
             ToRelay::Barrier { task, assignment } => {
                 self.publish_all()?;
                 // Publications of the time before are gone; later ones begin at the K that the task reads next.
-                self.refused.remove(&(task, assignment));
+                if self.refused.get(&task) == Some(&assignment) {
+                    self.refused.remove(&task);
+                }
                 self.send_to_executor(ToExecutor::Drained { task, assignment });
             }
             ToRelay::Prove { task, assignment, sources } => {
@@ -395,8 +397,10 @@ mod tests {
     use crate::ports::rows::OutboxRow;
     use crate::ports::sink::{Message, SizeLimit};
     use crate::ports::source::{Bounds, LogIds, Membership};
+    use std::collections::BTreeSet;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     type Offsets = Vec<(TopicPartition, Committed)>;
 
@@ -834,6 +838,31 @@ mod tests {
         assert_eq!((world.sent(), *world.log.k.lock().unwrap()), (vec![], Some(NextOffset(0))));
         assert!(matches!(left(&world)[..], [Left::Later { .. }]), "{:?}", left(&world));
         assert_eq!(world.relay.outstanding.room(Size::MAX).messages, 50);
+    }
+
+    /// Counts the lines for people.
+    struct Lines(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            if *event.metadata().level() <= tracing::Level::INFO {
+                self.0.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_of_an_assignment_that_has_moved_is_told_in_one_line() {
+        let mut world = world(vec![]);
+        for offset in 0..30 {
+            world.publish(offset, offset + 1);
+        }
+        world.move_away_and_back();
+        let told = Arc::new(AtomicUsize::new(0));
+        let subscriber = tracing_subscriber::registry().with(Lines(Arc::clone(&told)));
+        tracing::subscriber::with_default(subscriber, || world.run());
+        assert_eq!(left(&world).len(), 30, "the task learns of each");
+        assert_eq!(told.load(Ordering::Acquire), 1);
     }
 
     #[test]
