@@ -60,6 +60,7 @@ impl Access<'_> {
     ///
     /// # Errors
     /// The trouble that kept the algorithm from reading: the record is not decided.
+    #[inline]
     pub(crate) fn end(self, is_accepted: bool) -> Result<(), Trouble> {
         let is_accepted = is_accepted && self.trouble.is_none();
         for kept in &mut *self.kept {

@@ -101,10 +101,13 @@ impl<'a> Row<'a> {
         })
     }
 
+    #[inline]
     fn put(&mut self, place: usize, value: Value) {
         self.next = place + 1;
         self.written += 1;
-        if place >= self.out.len() {
+        if place == self.out.len() {
+            self.out.push(value);
+        } else if place > self.out.len() {
             self.out.resize(place, Value::Null);
             self.out.push(value);
         } else if let Some(there) = self.out.get_mut(place) {
