@@ -2,6 +2,8 @@
 
 use crate::rig::{Feed, Random, World};
 use std::time::Duration;
+use tidegate::adapters::kafka::KafkaAdmin;
+use tidegate::flow::record::TopicName;
 
 const IDS: i64 = 1_000;
 
@@ -110,4 +112,29 @@ fn brokers_that_are_killed_and_restarted_are_survived() {
         }
     });
     assert!(instances.iter_mut().all(crate::rig::Instance::is_running));
+}
+
+/// librdkafka uses what it has freed, and aborts, where it ends a question by its timeout while the coordinator is away
+/// (docs/traps.md#a-question-that-was-given-up-ends-the-process): this test would end with its process.
+#[test]
+fn a_question_to_a_coordinator_that_nobody_waits_for_any_more_ends_no_process() {
+    let Some(world) = World::new("coordinator", 1) else { return };
+    let topic = TopicName::parse("readings").unwrap();
+    let connect = || {
+        let admin = KafkaAdmin::connect(&world.kafka_settings()).unwrap();
+        admin.cluster_id().unwrap(); // its connection is up, and it knows no coordinator
+        admin
+    };
+    let [stays, ends] = [connect(), connect()];
+    world.kafka.act("pause", "1");
+    std::thread::scope(|scope| {
+        scope.spawn(|| stays.is_denied_group("scoring", &topic));
+        scope.spawn(|| ends.is_denied_group("scoring", &topic));
+    });
+    drop(ends);
+    world.kafka.act("resume", "1");
+    pause(5.0);
+    let began = std::time::Instant::now();
+    assert!(!stays.is_denied_group("scoring", &topic));
+    assert!(began.elapsed() < Duration::from_secs(5), "the answer that came late makes room for the next question");
 }

@@ -40,6 +40,7 @@ pub struct TopicSpec {
 
 /// An administrator's client. Every call blocks: a question for 10 s at most, a change for 30 s.
 pub struct KafkaAdmin {
+    coordinators: ffi::Coordinators,
     client: ffi::Parting<AdminClient<Quiet>>,
     settings: KafkaSettings,
     /// A topic was made or got partitions by these connections.
@@ -53,7 +54,8 @@ impl KafkaAdmin {
     /// `Fatal` when the settings will not do.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, Fault> {
         let client = settings.admin()?.create_with_context(Quiet).map_err(|error| by_error(&error, "admin client"))?;
-        Ok(Self { client: ffi::Parting::new(client), settings: settings.clone(), has_changed: false })
+        let coordinators = ffi::Coordinators::default();
+        Ok(Self { coordinators, client: ffi::Parting::new(client), settings: settings.clone(), has_changed: false })
     }
 
     /// Looks whether a change of `topic` came about although its request had no answer, and makes it `again` where it did not. Both
@@ -180,7 +182,7 @@ impl KafkaAdmin {
     #[must_use]
     pub fn is_denied_group(&self, group: &str, topic: &TopicName) -> bool {
         let nowhere = (topic.as_str(), i32::MAX);
-        let answer = ffi::commit_nowhere(self.client.inner(), group, nowhere, ANSWER);
+        let answer = ffi::commit_nowhere(&self.coordinators, self.client.inner(), group, nowhere, ANSWER);
         answer.unwrap_or_else(|error| error.code) == Code::GroupAuthorizationFailed
     }
 

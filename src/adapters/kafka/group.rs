@@ -21,6 +21,7 @@ use std::time::Duration;
 /// A group as one of its members, or a mere reader, asks about it.
 #[derive(Clone)]
 pub(super) struct KafkaGroup {
+    coordinators: Arc<ffi::Coordinators>,
     consumer: Arc<Reader>,
     name: String,
     has_left: Arc<AtomicBool>,
@@ -34,7 +35,7 @@ const WHY: Duration = Duration::from_secs(3);
 impl KafkaGroup {
     /// Asks through `consumer`, whose group is called `name`.
     pub(super) fn new(consumer: Arc<Reader>, name: &str) -> Self {
-        Self { consumer, name: name.into(), has_left: Arc::default(), tells_why: false }
+        Self { coordinators: Arc::default(), consumer, name: name.into(), has_left: Arc::default(), tells_why: false }
     }
 
     /// The same for the command of a person.
@@ -45,7 +46,9 @@ impl KafkaGroup {
     /// Whether the group's coordinator answers once it need not wait for open transactions.
     fn is_held(&self, error: &KafkaError) -> bool {
         let is_late = error.rdkafka_error_code().is_some_and(is_timeout);
-        self.tells_why && is_late && ffi::ask_unstable(self.consumer.client(), &self.name, WHY).is_ok()
+        self.tells_why
+            && is_late
+            && ffi::ask_unstable(&self.coordinators, self.consumer.client(), &self.name, WHY).is_ok()
     }
 
     /// The member has left: it commits nothing more.
@@ -149,7 +152,7 @@ impl Group for KafkaGroup {
     }
 
     fn addresses(&self, wait: Duration) -> Result<BTreeMap<TopicPartition, String>, Fault> {
-        let members = ffi::describe_group(self.consumer.client(), &self.name, wait)?;
+        let members = ffi::describe_group(&self.coordinators, self.consumer.client(), &self.name, wait)?;
         let prefix = format!("{}@", self.name);
         let mut addresses = BTreeMap::new();
         for member in members {
@@ -164,7 +167,7 @@ impl Group for KafkaGroup {
     }
 
     fn strangers(&self, wait: Duration) -> Result<Vec<(String, Vec<String>)>, Fault> {
-        let members = ffi::describe_group(self.consumer.client(), &self.name, wait)?;
+        let members = ffi::describe_group(&self.coordinators, self.consumer.client(), &self.name, wait)?;
         let is_ours =
             |client: &str| client.strip_prefix(&self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
         let strangers = members.into_iter().filter(|member| !is_ours(&member.client_id));

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 /// [`Offsets`] on Kafka.
 pub struct KafkaOffsets {
+    coordinators: ffi::Coordinators,
     consumer: Reader,
     group: String,
 }
@@ -31,13 +32,13 @@ impl KafkaOffsets {
         let config = settings.reader(group)?;
         let consumer: Result<BaseConsumer<Quiet>, _> = config.create_with_context(Quiet);
         let consumer = consumer.map(Reader::new).map_err(|error| by_error(&error, "client for offsets"))?;
-        Ok(Self { consumer, group: group.into() })
+        Ok(Self { coordinators: ffi::Coordinators::default(), consumer, group: group.into() })
     }
 }
 
 impl Offsets for KafkaOffsets {
     fn members(&self, wait: Duration) -> Result<usize, Fault> {
-        Ok(ffi::describe_group(self.consumer.client(), &self.group, wait)?.len())
+        Ok(ffi::describe_group(&self.coordinators, self.consumer.client(), &self.group, wait)?.len())
     }
 
     fn commit(&self, commits: &[(TopicPartition, Committed)], wait: Duration) -> Result<(), Fault> {

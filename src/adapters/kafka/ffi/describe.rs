@@ -2,7 +2,7 @@
 
 use crate::adapters::kafka::fault;
 use crate::adapters::kafka::ffi::errors::{CallError, c_string};
-use crate::adapters::kafka::ffi::request::{pointers, request};
+use crate::adapters::kafka::ffi::request::{Coordinators, pointers, request};
 use crate::adapters::kafka::ffi::texts::{elements, millis, owned, text};
 use crate::adapters::kafka::rights::{Operation, Right};
 use crate::ports::fault::Fault;
@@ -164,26 +164,28 @@ pub(in crate::adapters::kafka) struct Described {
 /// # Errors
 /// `Retry` when the coordinator did not answer within `wait`, `Fatal` when rights are missing.
 pub(in crate::adapters::kafka) fn describe_group<C: ClientContext>(
+    coordinators: &Coordinators,
     client: &Client<C>,
     group: &str,
     wait: Duration,
 ) -> Result<Vec<Described>, Fault> {
     let what = format!("group {group}: could not be described");
     fault::asked_again(wait, |left| {
-        ask_coordinator(client, group, left)
+        ask_coordinator(coordinators, client, group, left)
             .map_err(|error| fault::by_answer(&error, &what, &[Right::group(Operation::Describe, group)]))
     })
 }
 
 /// The same as [`describe_group`], asked of the coordinator that the client knows now.
 fn ask_coordinator<C: ClientContext>(
+    coordinators: &Coordinators,
     client: &Client<C>,
     group: &str,
     wait: Duration,
 ) -> Result<Vec<Described>, CallError> {
     let name = c_string(group)?;
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-    let answer = request(client, kind, wait, |parts| {
+    let answer = coordinators.request(client, kind, wait, |parts| {
         let mut names = [name.as_ptr()];
         // SAFETY: the name outlives the call, which copies it.
         unsafe {

@@ -39,6 +39,7 @@ pub(super) use parting::Parting;
 pub(super) use properties::property_table;
 pub(super) use queue::Queue;
 pub(super) use record::Fetched;
+pub(super) use request::Coordinators;
 pub(super) use topics::{create_partitions, create_topic, delete_topic};
 pub(super) use transaction::{commit_transaction, flush, send_offsets};
 pub(super) use version::version_at_least;

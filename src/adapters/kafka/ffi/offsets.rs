@@ -4,7 +4,7 @@ use crate::adapters::kafka::fault;
 use crate::adapters::kafka::ffi::errors::{CallError, c_string};
 use crate::adapters::kafka::ffi::event::Event;
 use crate::adapters::kafka::ffi::queue::OneShot;
-use crate::adapters::kafka::ffi::request::{pointers, request};
+use crate::adapters::kafka::ffi::request::{Coordinators, pointers};
 use crate::adapters::kafka::ffi::texts::{elements, owned, text};
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -25,7 +25,13 @@ pub(in crate::adapters::kafka) fn commit<C: ClientContext>(
     let answers = OneShot::new(client).ok_or(Code::Fail)?;
     // SAFETY: client, list and queue are live; without a callback the answer comes as an event of the queue.
     let error = unsafe {
-        sys::rd_kafka_commit_queue(client.native_ptr(), offsets.ptr(), answers.queue.as_ptr(), None, ptr::null_mut())
+        sys::rd_kafka_commit_queue(
+            client.native_ptr(),
+            offsets.ptr(),
+            answers.answers.queue.as_ptr(),
+            None,
+            ptr::null_mut(),
+        )
     };
     match Code::from(error) {
         Code::NoError => {}
@@ -46,6 +52,7 @@ pub(in crate::adapters::kafka) fn commit<C: ClientContext>(
 /// # Errors
 /// Those of the question: the coordinator does not answer, or refuses.
 pub(in crate::adapters::kafka) fn ask_unstable<C: ClientContext>(
+    coordinators: &Coordinators,
     client: &Client<C>,
     group: &str,
     wait: Duration,
@@ -54,7 +61,7 @@ pub(in crate::adapters::kafka) fn ask_unstable<C: ClientContext>(
     // SAFETY: the name outlives the call, which copies it; no list asks for all; the answer is ours, destroyed below.
     let asked = unsafe { sys::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null()) };
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
-    let answer = request(client, kind, wait, |parts| {
+    let answer = coordinators.request(client, kind, wait, |parts| {
         let mut all = [asked];
         // SAFETY: the call copies what it is given.
         unsafe {
@@ -87,6 +94,7 @@ pub(in crate::adapters::kafka) fn ask_unstable<C: ClientContext>(
 /// # Errors
 /// Those of the question: the coordinator does not answer, or refuses to be found.
 pub(in crate::adapters::kafka) fn commit_nowhere<C: ClientContext>(
+    coordinators: &Coordinators,
     client: &Client<C>,
     group: &str,
     (topic, partition): (&str, i32),
@@ -98,7 +106,7 @@ pub(in crate::adapters::kafka) fn commit_nowhere<C: ClientContext>(
     // SAFETY: name and list outlive the call, which copies them; the answer is ours, destroyed below.
     let asked = unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.ptr()) };
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
-    let answer = request(client, kind, wait, |parts| {
+    let answer = coordinators.request(client, kind, wait, |parts| {
         let mut all = [asked];
         // SAFETY: the call copies what it is given.
         unsafe {

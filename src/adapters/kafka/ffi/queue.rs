@@ -100,28 +100,49 @@ impl<K> Queue<K> {
     }
 }
 
-/// A queue for the answer of one call.
+/// A queue for the answer of one call, whose client lives at least as long.
 pub(super) struct OneShot<'a> {
-    pub(super) queue: NonNull<sys::rd_kafka_queue_t>,
+    pub(super) answers: Answers,
     client: PhantomData<&'a ()>,
-}
-
-impl Drop for OneShot<'_> {
-    fn drop(&mut self) {
-        // SAFETY: ours, and not used again; the borrow keeps the client alive.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
-    }
 }
 
 impl<'a> OneShot<'a> {
     pub(super) fn new<C: ClientContext>(client: &'a Client<C>) -> Option<Self> {
-        // SAFETY: a live client; the answer is ours.
-        let queue = unsafe { sys::rd_kafka_queue_new(client.native_ptr()) };
-        Some(Self { queue: NonNull::new(queue)?, client: PhantomData })
+        Some(Self { answers: Answers::new(client)?, client: PhantomData })
     }
 
     pub(super) fn next(&self, wait: Duration) -> Option<Owned> {
-        // SAFETY: the queue lives as long as self.
+        // SAFETY: the borrow keeps the client alive.
+        unsafe { self.answers.next(wait) }
+    }
+}
+
+/// A queue for the answers of a client, which may end before.
+pub(super) struct Answers {
+    pub(super) queue: NonNull<sys::rd_kafka_queue_t>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for Answers {}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        // SAFETY: ours, and not used again; it is counted by itself and touches no client.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
+}
+
+impl Answers {
+    pub(super) fn new<C: ClientContext>(client: &Client<C>) -> Option<Self> {
+        // SAFETY: a live client; the answer is ours.
+        let queue = unsafe { sys::rd_kafka_queue_new(client.native_ptr()) };
+        Some(Self { queue: NonNull::new(queue)? })
+    }
+
+    /// # Safety
+    /// The client lives during the call.
+    pub(super) unsafe fn next(&self, wait: Duration) -> Option<Owned> {
+        // SAFETY: the queue lives as long as self, and its client by the caller's promise.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.as_ptr(), millis(wait)) };
         Some(Owned { event: NonNull::new(event)? })
     }

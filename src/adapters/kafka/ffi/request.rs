@@ -3,13 +3,14 @@
 use crate::adapters::kafka::fault;
 use crate::adapters::kafka::ffi::errors::CallError;
 use crate::adapters::kafka::ffi::event::Owned;
-use crate::adapters::kafka::ffi::queue::OneShot;
+use crate::adapters::kafka::ffi::queue::{Answers, OneShot};
 use crate::adapters::kafka::ffi::texts::{millis, owned, text};
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka_sys as sys;
 use std::ffi::c_char;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Pointers that a request is made of: the client, the options of the request, and the queue that its answer arrives in.
@@ -30,23 +31,41 @@ pub(super) fn request<C: ClientContext>(
     wait: Duration,
     send: impl FnOnce(&Parts),
 ) -> Result<Owned, CallError> {
-    let silent = || CallError { code: Code::OperationTimedOut, text: "no answer".into() };
     let answers = OneShot::new(client).ok_or_else(silent)?;
     let until = fault::deadline(wait);
+    ask(client, kind, &answers.answers, wait, send);
+    // librdkafka answers by itself at the timeout; a little more, so that its words are heard.
+    said(answers.next(fault::left(until) + Duration::from_millis(200)).ok_or_else(silent)?)
+}
+
+fn silent() -> CallError {
+    CallError { code: Code::OperationTimedOut, text: "no answer".into() }
+}
+
+/// Makes a request that librdkafka answers at `timeout` at the latest.
+fn ask<C: ClientContext>(
+    client: &Client<C>,
+    kind: sys::rd_kafka_admin_op_t,
+    answers: &Answers,
+    timeout: Duration,
+    send: impl FnOnce(&Parts),
+) {
     let mut error = [0 as c_char; 256];
     // SAFETY: a live client; the options are destroyed after the call, which copies them, and the answer comes as an event
     // of our queue.
     unsafe {
         let options = sys::rd_kafka_AdminOptions_new(client.native_ptr(), kind);
-        let timeout = millis(wait).max(1);
+        let timeout = millis(timeout).max(1);
         sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout, error.as_mut_ptr(), error.len());
         // Refused, and of no use, for what is no change.
         sys::rd_kafka_AdminOptions_set_operation_timeout(options, timeout, error.as_mut_ptr(), error.len());
         send(&Parts { client: client.native_ptr(), options, queue: answers.queue.as_ptr() });
         sys::rd_kafka_AdminOptions_destroy(options);
     }
-    // librdkafka answers by itself at the timeout; a little more, so that its words are heard.
-    let answer = answers.next(fault::left(until) + Duration::from_millis(200)).ok_or_else(silent)?;
+}
+
+/// The answer of a request, or the error of it as a whole.
+fn said(answer: Owned) -> Result<Owned, CallError> {
     // SAFETY: the event is ours, and its text is copied.
     let (code, said) = unsafe {
         let event = answer.event.as_ptr();
@@ -55,6 +74,46 @@ pub(super) fn request<C: ClientContext>(
     match code {
         Code::NoError => Ok(answer),
         code => Err(CallError { code, text: said }),
+    }
+}
+
+/// The longest that librdkafka lets a request take.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+/// Requests of one client to the coordinators of groups: one at a time.
+///
+/// A request that librdkafka ends by its timeout, while it looks for the coordinator or connects to it, is freed, and used once more
+/// as soon as the coordinator is there or the client ends: the process is aborted
+/// (docs/traps.md#a-question-that-was-given-up-ends-the-process). So these requests have an hour, whoever waits for a shorter time goes
+/// away without the answer, and there is no further request before it has come.
+///
+/// Declared in front of its client, so that it ends before.
+#[derive(Default)]
+pub(in crate::adapters::kafka) struct Coordinators {
+    unanswered: Mutex<Option<Answers>>,
+}
+
+impl Coordinators {
+    /// The same as [`request`], without more than `wait`.
+    pub(super) fn request<C: ClientContext>(
+        &self,
+        client: &Client<C>,
+        kind: sys::rd_kafka_admin_op_t,
+        wait: Duration,
+        send: impl FnOnce(&Parts),
+    ) -> Result<Owned, CallError> {
+        let until = fault::deadline(wait);
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = &*unanswered {
+            // SAFETY: the client lives during the call.
+            unsafe { before.next(fault::left(until)) }.ok_or_else(silent)?;
+        }
+        let answers = unanswered.insert(Answers::new(client).ok_or_else(silent)?);
+        ask(client, kind, answers, PATIENCE, send);
+        // SAFETY: as above.
+        let answer = unsafe { answers.next(fault::left(until)) }.ok_or_else(silent)?;
+        *unanswered = None;
+        said(answer)
     }
 }
 
