@@ -173,8 +173,8 @@ pub(super) fn left(until: Instant) -> Duration {
 
 /// Asks, and asks again while `wait` lasts and the fault is a `Retry`; `ask` gets the rest of the time.
 ///
-/// For admin requests. librdkafka sends one to one broker, and fails it when the metadata no longer names that broker,
-/// as while a cluster comes back (`_DESTROY_BROKER`): it asks no other.
+/// For what librdkafka asks of one broker and of no other: admin requests, which it fails when the metadata no longer names that
+/// broker, as while a cluster comes back (`_DESTROY_BROKER`), and a log's start and end.
 pub(super) fn asked_again<T>(wait: Duration, mut ask: impl FnMut(Duration) -> Result<T, Fault>) -> Result<T, Fault> {
     let until = deadline(wait);
     loop {
